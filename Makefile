@@ -1,0 +1,20 @@
+# make demo               engine, images, build, and the services of specs/ up and ready
+# make test               the same preparation, then every check and test
+# make test ENGINE=next   the tests on a current engine, started beside the system's own
+#
+# Both can be run again and again; a Docker engine that is already there is left as it is.
+
+ENGINE ?= system
+export ENGINE
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo:
+	@dev/demo.sh
+
+test:
+	@dev/check.sh

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Usage: dev/demo.sh
+#
+# Brings the services of specs/ up, from nothing, and says how to look at them.
+set -euo pipefail
+# shellcheck source=dev/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+need_rust
+use_engine
+dev/images.sh demo
+cargo build --locked
+
+drillmaster=${CARGO_TARGET_DIR:-target}/debug/drillmaster
+"$drillmaster" up --specs specs
+"$drillmaster" status --specs specs
+
+cat <<END
+
+The demo is up.
+  look at it      http://127.0.0.1:8080
+  add a todo      curl -d title='Buy milk' http://127.0.0.1:8080/todos
+  list them       curl http://127.0.0.1:8080/todos
+  change a value  TODO_TITLE=Groceries $drillmaster diff
+                  TODO_TITLE=Groceries $drillmaster up
+  take it down    $drillmaster down             (the todos stay, in their volume)
+                  $drillmaster down --volumes   (they go too)
+END
+[[ $ENGINE != next ]] || echo "This is the next engine; for these commands: export DOCKER_HOST=$DOCKER_HOST"

@@ -1,0 +1,134 @@
+#!/usr/bin/env bash
+# Usage: dev/engine-next.sh [start|stop|restart|status]
+#
+# A current Docker engine beside the system's own: the next Debian release's
+# docker.io and containerd, unpacked and not installed, on a socket, data directory,
+# bridge and address pool of their own. runc stays this release's, the only one of
+# the three that needs a newer C library.
+# start prints the engine's DOCKER_HOST and nothing else on stdout:
+#
+#     DOCKER_HOST=$(dev/engine-next.sh) docker version
+set -euo pipefail
+# shellcheck source=dev/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+release=${DRILLMASTER_NEXT_RELEASE:-trixie}
+dir=$dev_dir/next
+host=unix://$dir/docker.sock
+exec_root=/run/drillmaster-next
+bridge=dm-next
+
+start() {
+    need curl >&2
+    case $(state "$host") in
+    ok) say "next engine: answers" ;;
+    hung) is_ok "$host" || {
+        say "next engine: hangs, starting it again"
+        launch
+    } ;;
+    *) launch ;;
+    esac
+    printf '%s\n' "$host"
+}
+
+launch() {
+    can_install || die "the next engine can be started only as root on Debian" "use the system's engine instead"
+    stop_dockerd "$dir" "$exec_root"
+    [[ -x $dir/root/usr/sbin/dockerd ]] || unpack
+    need runc
+    need iptables
+    need ip iproute2
+    make_bridge
+    # A configuration of its own: /etc/docker/daemon.json is the other engine's.
+    # An engine with an address pool that finds its default network from before also
+    # removes docker0, whoever owns it, unless live restore is on. It is on for the
+    # start only: containers are to stop with this engine.
+    echo '{"live-restore": true}' >"$dir/daemon.json"
+    PATH=$dir/root/usr/bin:$dir/root/usr/sbin:$PATH \
+        start_dockerd "$dir" "$host" \
+        --config-file="$dir/daemon.json" \
+        --data-root="$dir/data" \
+        --exec-root="$exec_root" \
+        --containerd-namespace=drillmaster-next \
+        --containerd-plugins-namespace=drillmaster-next-plugins \
+        --bridge="$bridge" \
+        --default-address-pool=base=10.214.0.0/16,size=24 \
+        --mtu="$(uplink_mtu)"
+    echo '{"live-restore": false}' >"$dir/daemon.json"
+    kill -HUP "$(our_pid "$dir")"
+    wait_for 20 live_restore_is_off || die "the next engine does not read its configuration again" "its log is $dir/dockerd.log"
+    say "next engine: started, its log is $dir/dockerd.log"
+}
+
+live_restore_is_off() {
+    curl -fsS --max-time 10 --unix-socket "$dir/docker.sock" http://engine/info 2>/dev/null |
+        grep '"LiveRestoreEnabled":false' >/dev/null
+}
+
+make_bridge() {
+    ip link show "$bridge" >/dev/null 2>&1 || ip link add name "$bridge" type bridge
+    ip address replace 10.213.0.1/24 dev "$bridge"
+    ip link set "$bridge" up
+}
+
+# With lists and caches of its own: the machine's apt never hears of the next release.
+unpack() {
+    local new=$dir/root.new keyring=/usr/share/keyrings/debian-archive-keyring.gpg deb
+    say "next engine: fetching docker.io and containerd of Debian $release"
+    rm -rf "$new" "$dir/apt"
+    mkdir -p "$new" "$dir"/apt/{lists,cache/archives}/partial "$dir/apt/debs"
+    {
+        echo "Types: deb"
+        echo "URIs: $(debian_mirror)"
+        echo "Suites: $release"
+        echo "Components: main"
+        [[ ! -e $keyring ]] || echo "Signed-By: $keyring"
+    } >"$dir/apt/next.sources"
+    next_apt update >&2
+    (cd "$dir/apt/debs" && next_apt download docker.io containerd >&2)
+    for deb in "$dir"/apt/debs/*.deb; do dpkg-deb -x "$deb" "$new"; done
+    rm -rf "$dir/root" "$dir/apt"
+    mv "$new" "$dir/root"
+}
+
+next_apt() {
+    apt -o Dir::Etc::SourceList="$dir/apt/next.sources" -o Dir::Etc::SourceParts=/dev/null \
+        -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null \
+        -o Dir::State::Lists="$dir/apt/lists" -o Dir::State::Status=/dev/null -o Dir::Cache="$dir/apt/cache" \
+        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false -o APT::Sandbox::User=root \
+        "$@" || die "apt could not fetch Debian $release" "is the mirror in reach? try: apt-get update"
+}
+
+stop() {
+    our_pid "$dir" >/dev/null || {
+        say "next engine: not running, nothing to stop"
+        return
+    }
+    stop_dockerd "$dir" "$exec_root"
+    ip link delete "$bridge" 2>/dev/null || true
+    say "next engine: stopped"
+}
+
+status() {
+    local state pid
+    state=$(state "$host")
+    pid=$(our_pid "$dir") || pid=''
+    say "next engine: $state at $host${pid:+, process $pid, its log is $dir/dockerd.log}"
+    [[ $state == ok ]]
+}
+
+command=${1:-start}
+[[ $command == status ]] || {
+    make_dev_dir
+    lock engine-next
+}
+case $command in
+start) start ;;
+stop) stop ;;
+restart)
+    stop
+    start
+    ;;
+status) status ;;
+*) die "unknown command: $command" "usage: dev/engine-next.sh [start|stop|restart|status]" ;;
+esac

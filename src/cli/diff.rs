@@ -1,0 +1,32 @@
+//! `diff`: the plan of `up`, printed.
+
+use super::args::{Diff, Global};
+use super::project::Project;
+use super::{Ended, Failure, session};
+use crate::desired::Desired;
+use crate::render::{self, Style, json};
+use crate::{control, plan};
+
+pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<Ended, Failure> {
+    let project = Project::load(global)?;
+    let scope = project.with_dependencies(&diff.services, &[])?;
+    let desired = Desired { scope, ..project.desired };
+    let engine = session::connect(global).await?;
+    let observed = control::observe(engine.as_ref(), &desired).await?;
+    let forecast = plan::forecast(&desired, &observed);
+    if style.json {
+        style.result_json(&json::diff(&desired.group, &forecast, diff.show_values));
+    } else {
+        style.result(&render::plan::forecast(&forecast, diff.show_values, style.color_out));
+        if forecast.changes.is_empty() && forecast.failures.is_empty() {
+            style.note("no differences");
+        }
+    }
+    Ok(if !forecast.failures.is_empty() {
+        Ended::Trouble
+    } else if forecast.changes.is_empty() {
+        Ended::Well
+    } else {
+        Ended::Short
+    })
+}

@@ -1,0 +1,145 @@
+//! The commands: from arguments to settings, from results to exit codes. Decides nothing about containers.
+
+pub mod args;
+mod diff;
+mod logs;
+mod project;
+mod run;
+mod session;
+mod spec;
+mod status;
+
+use std::process::ExitCode;
+
+use args::{Cli, Color, Command, Output};
+
+use crate::engine::EngineError;
+use crate::render::{Style, diagnostics};
+use crate::spec::Diagnostic;
+
+/// How a command ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// Everything is done.
+    Well,
+    /// `diff` found differences, or a service failed: what is to be said is said.
+    Short,
+    /// `diff` found what cannot succeed.
+    Trouble,
+    /// A person ended it.
+    Interrupted,
+}
+
+/// Why a command could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The specs are invalid.
+    #[error("the specs are invalid")]
+    Specs(Vec<Diagnostic>),
+    /// What was typed cannot be meant.
+    #[error("{0}")]
+    Usage(String),
+    /// There is no engine, or it does not answer.
+    #[error("{0}")]
+    Engine(EngineError),
+    /// Anything else.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Failure::Engine(error)
+    }
+}
+
+/// Runs a command line and says how it ended.
+pub fn run(cli: Cli) -> ExitCode {
+    let color = match cli.global.color {
+        Color::Auto => None,
+        Color::Always => Some(true),
+        Color::Never => Some(false),
+    };
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let style = Style::new(color, no_color, cli.global.quiet, cli.global.output == Output::Json);
+    log_to_stderr(cli.global.verbose, style);
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot start the runtime")))
+        .and_then(|runtime| {
+            let result = runtime.block_on(command(&cli, style));
+            // A thread that waits for a lock or a credential helper must not hold up the end.
+            runtime.shutdown_background();
+            result
+        });
+    match result {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Short) => ExitCode::from(1),
+        Ok(Ended::Trouble) => ExitCode::from(2),
+        Ok(Ended::Interrupted) => ExitCode::from(130),
+        Err(failure) => ExitCode::from(explain(&failure, style)),
+    }
+}
+
+async fn command(cli: &Cli, style: Style) -> Result<Ended, Failure> {
+    match &cli.command {
+        Command::Up(up) => run::up(&cli.global, up, style).await,
+        Command::Down(down) => run::down(&cli.global, down, style).await,
+        Command::Start(selection) => run::start(&cli.global, selection, style).await,
+        Command::Stop(selection) => run::stop(&cli.global, selection, style).await,
+        Command::Diff(diff) => diff::diff(&cli.global, diff, style).await,
+        Command::Status => status::status(&cli.global, style).await,
+        Command::Logs(logs) => logs::logs(&cli.global, logs, style).await,
+        Command::Validate => spec::validate(&cli.global, style),
+        Command::Schema => spec::schema(style),
+    }
+}
+
+/// Says what went wrong and what to do; gives the exit code.
+fn explain(failure: &Failure, style: Style) -> u8 {
+    match failure {
+        Failure::Specs(errors) => {
+            if style.json {
+                style.result_json(&diagnostics::to_json(errors));
+            }
+            style.complain(&diagnostics::render(errors, style.color_err));
+            2
+        }
+        Failure::Usage(message) => {
+            style.error(message);
+            2
+        }
+        Failure::Engine(error) => {
+            style.error(&error.to_string());
+            let remedy = match error {
+                EngineError::Unreachable { .. } => {
+                    "start an engine (on Debian: `sudo systemctl start docker`), or name another with --host"
+                }
+                EngineError::TimedOut { .. } => {
+                    "the engine hangs; restart it (on Debian: `sudo systemctl restart docker`) and run this again"
+                }
+                _ => return 1,
+            };
+            style.complain(&format!("  {remedy}"));
+            3
+        }
+        Failure::Other(error) => {
+            style.error(&format!("{error:#}"));
+            1
+        }
+    }
+}
+
+fn log_to_stderr(verbose: u8, style: Style) {
+    let level = match verbose {
+        0 => return,
+        1 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    let _ = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(style.color_err)
+        .try_init();
+}

@@ -1,0 +1,99 @@
+//! One step is one engine verb. Translates and carries out; decides nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::desired::Desired;
+use crate::engine::{Blueprint, Deed, Engine, PullProgress, Result};
+use crate::identity;
+use crate::observed::{Container, Observed};
+use crate::plan::effect;
+use crate::plan::step::{Step, Verb};
+
+/// The engine's own time between the stop signal and SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the engine is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// A mutation.
+    Perform(Deed),
+    /// An image, by reference.
+    Pull(String),
+}
+
+/// The engine's verb for a step; `None` where the step names a service that is not desired, which no plan does.
+pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<Act> {
+    let name = step.subject.name();
+    Some(Act::Perform(match &step.verb {
+        Verb::Pull => return Some(Act::Pull(name.to_owned())),
+        Verb::Create { name: container, network, image_id, inherited } => {
+            let service = desired.services.get(name)?;
+            let mut labels: BTreeMap<String, String> = service.config.labels.clone();
+            labels.extend(effect::identity(desired, service, image_id).to_labels());
+            let mut aliases = vec![service.name.clone()];
+            aliases.extend(service.config.aliases.iter().cloned());
+            Deed::Create(Box::new(Blueprint {
+                name: container.clone(),
+                labels,
+                volume_labels: identity::group_labels(&desired.group, &desired.source),
+                config: service.config.clone(),
+                env: service.env.clone(),
+                network: network.clone(),
+                aliases,
+                hostname: service.config.hostname.clone().unwrap_or_else(|| service.name.clone()),
+                inherited: inherited.clone(),
+            }))
+        }
+        Verb::Start(target) => Deed::Start(target.id.clone()),
+        Verb::Unpause(target) => Deed::Unpause(target.id.clone()),
+        Verb::Stop(target) => {
+            let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
+            Deed::Stop { id: target.id.clone(), timeout: Some(timeout) }
+        }
+        Verb::Rename { container, to } => Deed::Rename { id: container.id.clone(), name: to.clone() },
+        Verb::Update { container, resources, restart } => {
+            Deed::Update { id: container.id.clone(), resources: *resources, restart: *restart }
+        }
+        Verb::Connect { container, network } => {
+            let service = desired.services.get(name)?;
+            let mut aliases = vec![service.name.clone()];
+            aliases.extend(service.config.aliases.iter().cloned());
+            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases }
+        }
+        Verb::Disconnect { container, network } => {
+            Deed::Disconnect { network: network.clone(), container: container.id.clone() }
+        }
+        Verb::Remove { container, volumes } => Deed::Remove { id: container.id.clone(), volumes: *volumes },
+        Verb::CreateNetwork => Deed::CreateNetwork {
+            name: name.to_owned(),
+            labels: identity::group_labels(&desired.group, &desired.source),
+        },
+        Verb::RemoveNetwork { id } => Deed::RemoveNetwork(id.clone()),
+        Verb::RemoveVolume => Deed::RemoveVolume(name.to_owned()),
+    }))
+}
+
+/// Does it.
+pub async fn perform(
+    act: &Act,
+    engine: &dyn Engine,
+    progress: &(dyn Fn(PullProgress) + Send + Sync),
+) -> Result<Option<String>> {
+    match act {
+        Act::Perform(deed) => engine.perform(deed).await,
+        Act::Pull(image) => engine.pull(image, progress).await.map(|()| None),
+    }
+}
+
+/// The time that a container has to stop, as its spec said when it was created.
+fn stop_timeout(container: &Container) -> Duration {
+    container
+        .identity
+        .as_ref()
+        .and_then(|identity| serde_json::from_str::<Value>(&identity.spec).ok())
+        .and_then(|spec| spec.get("stop_timeout")?.as_u64())
+        .map_or(STOP_TIMEOUT, Duration::from_secs)
+}

@@ -1,0 +1,770 @@
+//! The controller's mind: every event goes through one synchronous handler, which says what to do next.
+//!
+//! It keeps the snapshot true (lists, inspections, effects of its own steps), asks the planner, and hands out what the
+//! planner allows as far as the limits permit. It waits for nothing and touches nothing; time comes in with the event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::desired::Desired;
+use crate::engine::{EngineError, Happened, Hint, PullProgress, Result};
+use crate::observed::{Container, ImageFacts, Observed};
+use crate::plan::step::{Change, Failure, Look, Probe, Reason, Step, Subject, Verb, Wait};
+use crate::plan::{self, Memory, check, effect};
+
+/// How long a service without a ping must have run before a run ends well: one that dies at once has not started.
+const GRACE: Duration = Duration::from_millis(500);
+/// Pause before a step that was refused is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How often a step may be begun before the run gives its subject up.
+const TRIES: u32 = 3;
+/// How often a list may fail in a row before the engine counts as gone.
+const LIST_TRIES: u32 = 3;
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Event {
+    /// The run begins.
+    Begin,
+    /// A list came.
+    Listed(Result<Observed>),
+    /// An inspection came.
+    Inspected(String, Result<Option<Container>>),
+    /// Facts about an image came.
+    Image(String, Result<Option<ImageFacts>>),
+    /// A step ended.
+    Done(Step, Result<Option<String>>),
+    /// The engine says that something happened.
+    Hint(Result<Hint>),
+    /// The engine's event stream ended.
+    HintsEnded,
+    /// A ping has answered.
+    Answered(String),
+    /// A ping has not answered, and why.
+    Unanswered(String, String),
+    /// A pull gets on.
+    Pulling(String, PullProgress),
+    /// The last output of a failed container.
+    Diagnosed(Failure, Vec<String>),
+    /// It is time that the handler asked for.
+    Tick,
+    /// A person wants the run to end.
+    Interrupt,
+}
+
+/// Something to do.
+#[derive(Debug, PartialEq)]
+pub enum Command {
+    /// Subscribe to the engine's events.
+    Subscribe,
+    /// List everything.
+    List,
+    /// Inspect a container.
+    Inspect(String),
+    /// Look up an image.
+    Image(String),
+    /// Carry out a step.
+    Carry(Step),
+    /// Try a ping until it answers.
+    Probe(Probe),
+    /// Stop trying the ping of this container.
+    EndProbe(String),
+    /// Fetch the last output of a failed container.
+    Diagnose(Failure),
+}
+
+/// What people may want to know while it happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// What is going to be done, told once.
+    Planned(Vec<Change>),
+    /// A step begins.
+    Begun(Step),
+    /// A step succeeded.
+    Done(Step),
+    /// A step was refused.
+    Refused(Step, String),
+    /// An image gets on, by reference.
+    Pulling(String, PullProgress),
+    /// A service waits.
+    Waits(Wait),
+    /// A service is ready.
+    Ready(String),
+    /// A service has failed.
+    Failed(Failed),
+    /// Anything else that a person should know.
+    Note(String),
+}
+
+/// A failure, with what its container said last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failed {
+    /// What failed and why.
+    pub failure: Failure,
+    /// The last lines of output of its container.
+    pub output: Vec<String>,
+}
+
+/// How a run may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How many steps that build up may run at once. Creating and starting saturates two cores from four on.
+    pub setups: usize,
+    /// How many steps that tear down may run at once.
+    pub teardowns: usize,
+    /// When the whole run has to be over.
+    pub deadline: Option<Duration>,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outcome {
+    /// What differed at the beginning.
+    pub changes: Vec<Change>,
+    /// Steps that were carried out.
+    pub steps: Vec<Step>,
+    /// Services that failed, by name.
+    pub failed: BTreeMap<String, Failed>,
+    /// Services that still wait, and why.
+    pub waits: Vec<Wait>,
+    /// Services that are ready.
+    pub ready: BTreeSet<String>,
+    /// Networks and volumes that the engine refused to remove, and what it said.
+    pub stuck: BTreeMap<Subject, String>,
+    /// A person ended it.
+    pub interrupted: bool,
+    /// The run's own time was over.
+    pub timed_out: bool,
+    /// The engine went away.
+    pub engine: Option<EngineError>,
+    /// The last snapshot.
+    pub observed: Observed,
+}
+
+impl Outcome {
+    /// Whether everything is as it was wanted.
+    pub fn is_good(&self) -> bool {
+        self.failed.is_empty()
+            && self.waits.is_empty()
+            && self.stuck.is_empty()
+            && !self.interrupted
+            && !self.timed_out
+            && self.engine.is_none()
+    }
+}
+
+/// The state of a run.
+#[derive(Debug)]
+pub struct Core {
+    desired: Desired,
+    limits: Limits,
+    observed: Option<Observed>,
+    memory: Memory,
+    outcome: Outcome,
+    /// Steps under way, by subject.
+    busy: BTreeMap<Subject, Step>,
+    /// Steps that ended since the list under way was asked for: it may not show them yet.
+    since_list: Vec<(Step, Option<String>)>,
+    /// Containers that an event says are gone or changed: to be inspected.
+    suspects: BTreeSet<String>,
+    inspecting: BTreeSet<String>,
+    images: BTreeSet<String>,
+    probing: BTreeMap<String, Probe>,
+    /// Why pings do not answer, by container.
+    unanswered: BTreeMap<String, String>,
+    diagnosing: BTreeSet<String>,
+    begun: BTreeMap<(Subject, String), u32>,
+    not_before: BTreeMap<Subject, Duration>,
+    listing: bool,
+    list_failures: u32,
+    hint_failures: u32,
+    /// The snapshot is not to be trusted until the next list.
+    dirty: bool,
+    subscription: Subscription,
+    /// A step ended after the last list.
+    unverified: bool,
+    last_start: Option<Duration>,
+    closing: bool,
+    over: bool,
+    told: Told,
+}
+
+/// What was reported already.
+#[derive(Debug, Default)]
+struct Told {
+    planned: bool,
+    waits: BTreeMap<String, String>,
+    ready: BTreeSet<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subscription {
+    None,
+    Asked,
+    Stands,
+}
+
+/// What the handler answers.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// What to do now.
+    pub commands: Vec<Command>,
+    /// What to tell.
+    pub reports: Vec<Report>,
+    /// When to call again at the latest, in time since the start of the run.
+    pub wake: Option<Duration>,
+    /// The run is over.
+    pub over: bool,
+}
+
+impl Core {
+    /// A run for this desired state.
+    pub fn new(desired: Desired, limits: Limits) -> Core {
+        Core {
+            desired,
+            limits,
+            observed: None,
+            memory: Memory::default(),
+            outcome: Outcome::default(),
+            busy: BTreeMap::new(),
+            since_list: Vec::new(),
+            suspects: BTreeSet::new(),
+            inspecting: BTreeSet::new(),
+            images: BTreeSet::new(),
+            probing: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            diagnosing: BTreeSet::new(),
+            begun: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+            listing: false,
+            list_failures: 0,
+            hint_failures: 0,
+            dirty: true,
+            subscription: Subscription::None,
+            unverified: false,
+            last_start: None,
+            closing: false,
+            over: false,
+            told: Told::default(),
+        }
+    }
+
+    /// How it ended.
+    pub fn into_outcome(mut self) -> Outcome {
+        self.outcome.observed = self.observed.unwrap_or_default();
+        self.outcome
+    }
+
+    /// What should exist, and what does as far as is known: what a step is translated with.
+    pub fn view(&self) -> (&Desired, Option<&Observed>) {
+        (&self.desired, self.observed.as_ref())
+    }
+
+    /// The handler.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Answer {
+        let mut answer = Answer::default();
+        self.take_in(event, now, &mut answer);
+        if !self.over {
+            self.decide(now, &mut answer);
+        }
+        answer.over = self.over;
+        answer
+    }
+
+    fn take_in(&mut self, event: Event, now: Duration, answer: &mut Answer) {
+        match event {
+            Event::Begin | Event::Tick => {}
+            Event::Listed(Ok(observed)) => self.listed(observed),
+            Event::Listed(Err(error)) => self.list_failed(error, now, answer),
+            Event::Inspected(id, result) => self.inspected(&id, result),
+            Event::Image(id, facts) => {
+                self.images.remove(&id);
+                match facts {
+                    Ok(Some(facts)) => {
+                        if let Some(observed) = &mut self.observed {
+                            observed.image_facts.insert(id, facts);
+                        }
+                    }
+                    // It went away, or the engine did: the list will tell.
+                    Ok(None) | Err(_) => self.dirty = true,
+                }
+            }
+            Event::Done(step, result) => self.done(step, result, now, answer),
+            Event::Hint(Ok(hint)) => self.hint(hint),
+            Event::Hint(Err(error)) => self.hints_ended(error, now),
+            Event::HintsEnded => {
+                let reason = "its event stream ended".to_owned();
+                self.hints_ended(EngineError::Unreachable { endpoint: "the same place".into(), reason }, now);
+            }
+            Event::Answered(id) => {
+                self.probing.remove(&id);
+                self.unanswered.remove(&id);
+                self.memory.answered.insert(id);
+            }
+            Event::Unanswered(id, why) => {
+                self.unanswered.insert(id, why);
+            }
+            Event::Pulling(image, progress) => answer.reports.push(Report::Pulling(image, progress)),
+            Event::Diagnosed(failure, output) => {
+                self.diagnosing.remove(&failure.service);
+                self.fail(failure, output, answer);
+            }
+            Event::Interrupt => {
+                self.outcome.interrupted = true;
+                self.closing = true;
+            }
+        }
+    }
+
+    fn listed(&mut self, mut observed: Observed) {
+        self.listing = false;
+        self.list_failures = 0;
+        self.unverified = !self.since_list.is_empty();
+        for (step, id) in std::mem::take(&mut self.since_list) {
+            effect::apply(&step, id.as_deref(), &self.desired, &mut observed, &mut self.memory);
+        }
+        if let Some(before) = self.observed.take() {
+            observed.image_facts = before.image_facts;
+            for (id, container) in before.containers {
+                let Some(listed) = observed.containers.get_mut(&id) else { continue };
+                // For a moment after a container has ended, a list still calls it running. An inspection does not.
+                if listed.is_up() && !container.is_up() {
+                    self.suspects.insert(id);
+                }
+                // Details do not go stale by themselves: what changes them is a step of ours, or an event.
+                if let Some(details) = container.details {
+                    listed.details = Some(details);
+                }
+            }
+        }
+        self.observed = Some(observed);
+    }
+
+    fn list_failed(&mut self, error: EngineError, now: Duration, answer: &mut Answer) {
+        self.listing = false;
+        self.list_failures += 1;
+        self.dirty = true;
+        if self.list_failures >= LIST_TRIES || self.observed.is_none() {
+            self.outcome.engine = Some(error);
+            self.over = true;
+        } else {
+            answer.reports.push(Report::Note(format!("{error}; asking again")));
+            self.not_before.insert(LIST, now + RETRY_PAUSE);
+        }
+    }
+
+    fn inspected(&mut self, id: &str, result: Result<Option<Container>>) {
+        self.inspecting.remove(id);
+        let Some(observed) = &mut self.observed else { return };
+        // A step on it is under way or has just ended: what was seen may be older than what was done.
+        let owner = observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)).map(str::to_owned);
+        if owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner))) {
+            self.suspects.insert(id.to_owned());
+            return;
+        }
+        match result {
+            Ok(Some(container)) => {
+                observed.containers.insert(id.to_owned(), container);
+            }
+            Ok(None) => {
+                observed.containers.remove(id);
+            }
+            Err(_) => self.dirty = true,
+        }
+    }
+
+    fn done(&mut self, step: Step, result: Result<Option<String>>, now: Duration, answer: &mut Answer) {
+        self.busy.remove(&step.subject);
+        match result {
+            Ok(id) => {
+                if let Some(observed) = &mut self.observed {
+                    effect::apply(&step, id.as_deref(), &self.desired, observed, &mut self.memory);
+                }
+                if matches!(step.verb, Verb::Start(_)) {
+                    self.last_start = Some(now);
+                }
+                if step.verb == Verb::Pull {
+                    self.dirty = true;
+                }
+                self.unverified = true;
+                self.since_list.push((step.clone(), id));
+                answer.reports.push(Report::Done(step.clone()));
+                self.outcome.steps.push(step);
+            }
+            Err(error) => self.refused(&step, &error, now, answer),
+        }
+    }
+
+    /// A step did not succeed, as far as is known: its reply may be lost. So look, and try again if it is still needed;
+    /// but not without end.
+    fn refused(&mut self, step: &Step, error: &EngineError, now: Duration, answer: &mut Answer) {
+        self.dirty = true;
+        self.not_before.insert(step.subject.clone(), now + RETRY_PAUSE);
+        let tries = self.begun.get(&key(step)).copied().unwrap_or_default();
+        let again = match error {
+            EngineError::Refused { .. } => matches!(step.verb, Verb::Stop(_) | Verb::Remove { .. }) && tries < TRIES,
+            _ => tries < TRIES,
+        };
+        if again {
+            tracing::debug!(%error, %step, "refused, looking again");
+            return;
+        }
+        let said = error.to_string();
+        match &step.subject {
+            Subject::Service(service) => {
+                let reason = match (&step.verb, error) {
+                    (_, EngineError::TimedOut { .. } | EngineError::Unreachable { .. }) => Reason::EngineHangs,
+                    (Verb::Create { .. }, _) => Reason::CreateFailed,
+                    _ => Reason::StartFailed,
+                };
+                let fingerprint =
+                    self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
+                let failure =
+                    Failure { service: service.clone(), reason, message: said, container: None, fingerprint };
+                self.fail(failure, Vec::new(), answer);
+            }
+            Subject::Image(image) => {
+                self.memory.unavailable.insert(image.clone(), message_of(error));
+            }
+            Subject::Network(_) if step.verb == Verb::CreateNetwork => {
+                self.memory.no_network = Some(message_of(error));
+            }
+            Subject::Network(_) | Subject::Volume(_) => {
+                self.memory.stuck.insert(step.subject.clone());
+                answer.reports.push(Report::Refused(step.clone(), said.clone()));
+                self.outcome.stuck.insert(step.subject.clone(), said);
+            }
+        }
+    }
+
+    fn fail(&mut self, mut failure: Failure, output: Vec<String>, answer: &mut Answer) {
+        if let Some(why) = failure.container.as_ref().and_then(|container| self.unanswered.get(&container.id)) {
+            if failure.reason == Reason::NotReady {
+                failure.message = format!("{} ({why})", failure.message);
+            }
+        }
+        let failed = Failed { failure: failure.clone(), output };
+        answer.reports.push(Report::Failed(failed.clone()));
+        self.outcome.failed.insert(failure.service.clone(), failed);
+        self.memory.failed.insert(failure.service.clone(), failure);
+    }
+
+    fn hint(&mut self, hint: Hint) {
+        match hint {
+            Hint::Subscribed => {
+                self.subscription = Subscription::Stands;
+                self.dirty = true;
+            }
+            Hint::Container { id, what } => {
+                let Some(observed) = &mut self.observed else { return };
+                let Some(container) = observed.containers.get_mut(&id) else { return };
+                let owner = container.service_of(&self.desired.group).unwrap_or_default();
+                let busy = self.busy.contains_key(&Subject::Service(owner.to_owned()));
+                match what {
+                    Happened::Health(health) if !busy => container.health = health,
+                    Happened::Died { .. } | Happened::Destroyed if !busy && !container.is_up() => {}
+                    Happened::Died { .. } | Happened::Destroyed | Happened::Health(_) => {
+                        self.suspects.insert(id);
+                    }
+                    // A run meets everything else in its next list.
+                    Happened::Created | Happened::Started | Happened::Changed => {}
+                }
+            }
+            Hint::Network { .. } => {}
+        }
+    }
+
+    /// Without events nothing can be awaited: ask again, but not without end. What happened meanwhile, a list tells.
+    fn hints_ended(&mut self, error: EngineError, now: Duration) {
+        self.subscription = Subscription::None;
+        self.dirty = true;
+        self.not_before.insert(LIST, now + RETRY_PAUSE);
+        self.hint_failures += 1;
+        if self.hint_failures > LIST_TRIES {
+            self.outcome.engine = Some(error);
+            self.over = true;
+        }
+    }
+
+    fn decide(&mut self, now: Duration, answer: &mut Answer) {
+        if self.limits.deadline.is_some_and(|deadline| now >= deadline) && !self.closing {
+            self.outcome.timed_out = true;
+            self.closing = true;
+        }
+        if self.closing && self.busy.is_empty() {
+            self.finish();
+            return;
+        }
+        if self.listing || (self.dirty && self.list(now, answer)) {
+            self.wake(now, answer, None);
+            return;
+        }
+        let Some(mut plan) = self.plan(now, answer) else { return };
+        for wait in &plan.waits {
+            if let Some(awaited) = &wait.awaited {
+                self.memory.awaited.entry(awaited.container.clone()).or_insert(now);
+            }
+        }
+        self.tell(&plan, answer);
+        if plan.is_settled() && self.outcome.steps.is_empty() && self.busy.is_empty() {
+            self.conclude(&mut plan);
+            return;
+        }
+        if self.subscription != Subscription::Stands {
+            // Everything from here on may wait for events, so they come first; then the list again.
+            if self.subscription == Subscription::None {
+                self.subscription = Subscription::Asked;
+                answer.commands.push(Command::Subscribe);
+            }
+            self.wake(now, answer, None);
+            return;
+        }
+        self.look(&plan.looks, answer);
+        self.diagnose(std::mem::take(&mut plan.failures), answer);
+        self.carry(std::mem::take(&mut plan.steps), now, answer);
+        self.probe(&plan.probes, answer);
+        if self.is_idle(&plan, now) {
+            if self.settled_at().is_some_and(|at| now < at) {
+                self.wake(now, answer, self.settled_at());
+                return;
+            }
+            if self.unverified {
+                self.dirty = true;
+                self.list(now, answer);
+                self.wake(now, answer, None);
+                return;
+            }
+            self.conclude(&mut plan);
+            return;
+        }
+        self.wake(now, answer, self.next_deadline(&plan));
+    }
+
+    /// Asks the planner, after looking after containers that are under suspicion.
+    fn plan(&mut self, now: Duration, answer: &mut Answer) -> Option<plan::step::Plan> {
+        self.inspect_suspects(answer);
+        loop {
+            let observed = self.observed.as_ref()?;
+            let mut plan = plan::plan(&self.desired, observed, &self.memory, now);
+            // A failure without a container has nothing to say beside itself; it may change the plan at once.
+            let (silent, loud) = plan.failures.drain(..).partition(|failure| failure.container.is_none());
+            plan.failures = loud;
+            let silent: Vec<Failure> = silent;
+            if silent.is_empty() {
+                return Some(plan);
+            }
+            for failure in silent {
+                self.fail(failure, Vec::new(), answer);
+            }
+        }
+    }
+
+    fn inspect_suspects(&mut self, answer: &mut Answer) {
+        let Some(observed) = &self.observed else { return };
+        let ready: Vec<String> = self
+            .suspects
+            .iter()
+            .filter(|id| {
+                let owner = observed.containers.get(*id).and_then(|c| c.service_of(&self.desired.group));
+                !owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.to_owned())))
+            })
+            .cloned()
+            .collect();
+        for id in ready {
+            self.suspects.remove(&id);
+            let is_up = observed.containers.get(&id).is_some_and(Container::is_up);
+            if is_up && self.inspecting.insert(id.clone()) {
+                answer.commands.push(Command::Inspect(id));
+            }
+        }
+    }
+
+    /// Asks for a list, unless it has to wait; whether the handler is done for now.
+    fn list(&mut self, now: Duration, answer: &mut Answer) -> bool {
+        if self.not_before.get(&LIST).is_some_and(|at| now < *at) {
+            return true;
+        }
+        self.dirty = false;
+        self.listing = true;
+        self.since_list.clear();
+        answer.commands.push(Command::List);
+        true
+    }
+
+    fn look(&mut self, looks: &BTreeSet<Look>, answer: &mut Answer) {
+        for look in looks {
+            match look {
+                Look::Container(id) if self.inspecting.insert(id.clone()) => {
+                    answer.commands.push(Command::Inspect(id.clone()));
+                }
+                Look::Image(id) if self.images.insert(id.clone()) => answer.commands.push(Command::Image(id.clone())),
+                _ => {}
+            }
+        }
+    }
+
+    fn diagnose(&mut self, failures: Vec<Failure>, answer: &mut Answer) {
+        for failure in failures {
+            if self.diagnosing.insert(failure.service.clone()) {
+                answer.commands.push(Command::Diagnose(failure));
+            }
+        }
+    }
+
+    fn carry(&mut self, steps: Vec<Step>, now: Duration, answer: &mut Answer) {
+        if self.closing {
+            return;
+        }
+        for step in steps {
+            let free = !self.busy.contains_key(&step.subject)
+                && !self.diagnosing.contains(step.subject.name())
+                && self.not_before.get(&step.subject).is_none_or(|at| now >= *at)
+                && !self.is_under_inspection(&step);
+            let under_way = self.busy.values().filter(|other| other.verb.is_teardown() == step.verb.is_teardown());
+            let limit = if step.verb.is_teardown() { self.limits.teardowns } else { self.limits.setups };
+            if !free || under_way.count() >= limit {
+                continue;
+            }
+            let Some(observed) = &self.observed else { return };
+            if let Some(rule) = check::violation(&step, &self.desired, observed) {
+                let message = format!("refused to carry out a step that breaks a rule: {rule}. This is a bug in drillmaster");
+                self.give_up(&step, message, answer);
+                continue;
+            }
+            let tries = self.begun.entry(key(&step)).or_default();
+            *tries += 1;
+            if *tries > TRIES {
+                let message = format!("`{step}` was carried out {TRIES} times and is still needed: something works against it");
+                self.give_up(&step, message, answer);
+                continue;
+            }
+            self.busy.insert(step.subject.clone(), step.clone());
+            answer.reports.push(Report::Begun(step.clone()));
+            answer.commands.push(Command::Carry(step));
+        }
+    }
+
+    fn is_under_inspection(&self, step: &Step) -> bool {
+        let Some(observed) = &self.observed else { return false };
+        self.inspecting.iter().any(|id| {
+            observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)) == Some(step.subject.name())
+        })
+    }
+
+    fn give_up(&mut self, step: &Step, message: String, answer: &mut Answer) {
+        match &step.subject {
+            Subject::Service(service) => {
+                let fingerprint =
+                    self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
+                let reason = Reason::NonConvergent;
+                let failure = Failure { service: service.clone(), reason, message, container: None, fingerprint };
+                self.fail(failure, Vec::new(), answer);
+            }
+            Subject::Image(image) => {
+                self.memory.unavailable.insert(image.clone(), message);
+            }
+            subject => {
+                self.memory.stuck.insert(subject.clone());
+                self.memory.no_network = Some(message.clone());
+                self.outcome.stuck.insert(subject.clone(), message);
+            }
+        }
+    }
+
+    fn probe(&mut self, probes: &[Probe], answer: &mut Answer) {
+        let wanted: BTreeMap<&str, &Probe> = probes.iter().map(|probe| (probe.container.id.as_str(), probe)).collect();
+        self.probing.retain(|id, _| {
+            let keep = wanted.contains_key(id.as_str()) && !self.closing;
+            if !keep {
+                answer.commands.push(Command::EndProbe(id.clone()));
+            }
+            keep
+        });
+        for (id, probe) in wanted {
+            if !self.closing && !self.probing.contains_key(id) {
+                self.probing.insert(id.to_owned(), probe.clone());
+                answer.commands.push(Command::Probe(probe.clone()));
+            }
+        }
+    }
+
+    /// Nothing is under way, and nothing that is awaited can come by itself.
+    fn is_idle(&self, plan: &plan::step::Plan, now: Duration) -> bool {
+        self.busy.is_empty()
+            && self.probing.is_empty()
+            && self.inspecting.is_empty()
+            && self.images.is_empty()
+            && self.diagnosing.is_empty()
+            && self.suspects.is_empty()
+            && plan.waits.iter().all(|wait| wait.awaited.is_none())
+            && self.not_before.iter().all(|(subject, at)| *subject == LIST || now >= *at)
+    }
+
+    /// When the services that were started last have run long enough.
+    fn settled_at(&self) -> Option<Duration> {
+        self.last_start.map(|start| start + GRACE)
+    }
+
+    fn next_deadline(&self, plan: &plan::step::Plan) -> Option<Duration> {
+        plan.waits
+            .iter()
+            .filter_map(|wait| wait.awaited.as_ref())
+            .filter_map(|awaited| Some(*self.memory.awaited.get(&awaited.container)? + awaited.limit))
+            .min()
+    }
+
+    fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
+        let pauses = self.not_before.values().copied();
+        answer.wake = pauses.chain(at).chain(self.limits.deadline).filter(|at| *at > now).min();
+    }
+
+    fn tell(&mut self, plan: &plan::step::Plan, answer: &mut Answer) {
+        if !self.told.planned && plan.looks.is_empty() {
+            self.told.planned = true;
+            self.outcome.changes.clone_from(&plan.changes);
+            answer.reports.push(Report::Planned(plan.changes.clone()));
+        }
+        for name in plan.ready.difference(&self.told.ready) {
+            answer.reports.push(Report::Ready(name.clone()));
+        }
+        self.told.ready.clone_from(&plan.ready);
+        for wait in &plan.waits {
+            let before = self.told.waits.insert(wait.service.clone(), wait.reason.clone());
+            if before.as_ref() != Some(&wait.reason) {
+                answer.reports.push(Report::Waits(wait.clone()));
+            }
+        }
+    }
+
+    fn conclude(&mut self, plan: &mut plan::step::Plan) {
+        self.outcome.waits = std::mem::take(&mut plan.waits);
+        self.outcome.ready = std::mem::take(&mut plan.ready);
+        self.over = true;
+    }
+
+    /// Ends a run that was interrupted or whose time is over: what is not done is told.
+    fn finish(&mut self) {
+        if let Some(observed) = &self.observed {
+            let mut plan = plan::plan(&self.desired, observed, &self.memory, Duration::ZERO);
+            self.conclude(&mut plan);
+        }
+        self.over = true;
+    }
+}
+
+/// The pause between lists that fail is kept under a subject that no step has.
+const LIST: Subject = Subject::Image(String::new());
+
+fn key(step: &Step) -> (Subject, String) {
+    (step.subject.clone(), step.to_string())
+}
+
+/// What the engine said, without what was attempted: that is in the sentence around it.
+fn message_of(error: &EngineError) -> String {
+    match error {
+        EngineError::NotFound { message, .. }
+        | EngineError::Conflict { message, .. }
+        | EngineError::Refused { message, .. } => message.clone(),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,235 @@
+//! The loop: events in, commands out, until the run is over.
+//!
+//! What happens is decided in [`core`], which is synchronous; here its commands become tasks and their results events.
+//! Nothing in here knows what a spec is or prints anything.
+
+pub mod act;
+pub mod core;
+pub mod lock;
+pub mod probe;
+pub mod sources;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use self::core::{Command, Core, Event, Limits, Outcome, Report};
+use crate::desired::Desired;
+use crate::engine::{Engine, EngineError, LogOptions};
+use crate::observed::Observed;
+use crate::plan::step::{Failure, Look};
+use crate::plan::{self, Memory};
+
+/// How many lines of a failed container's output are kept.
+const TAIL: u32 = 10;
+/// How long they may take to come.
+const TAIL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Runs until the engine agrees, or cannot be made to. `interrupts` ends it at the next step; containers stay as they
+/// are, and the next run continues.
+pub async fn run(
+    engine: Arc<dyn Engine>,
+    desired: Desired,
+    limits: Limits,
+    surroundings: probe::Surroundings,
+    mut interrupts: mpsc::Receiver<()>,
+    mut report: impl FnMut(Report),
+) -> Outcome {
+    let start = Instant::now();
+    let (events, mut inbox) = mpsc::unbounded_channel();
+    let mut tasks = Tasks {
+        engine,
+        events,
+        surroundings,
+        set: JoinSet::new(),
+        probes: HashMap::new(),
+        subscription: CancellationToken::new(),
+    };
+    let mut core = Core::new(desired, limits);
+    let mut event = Event::Begin;
+    loop {
+        let answer = core.handle(event, start.elapsed());
+        answer.reports.into_iter().for_each(&mut report);
+        if answer.over {
+            break;
+        }
+        for command in answer.commands {
+            tasks.begin(command, &core);
+        }
+        let wake = answer.wake.map(|at| start + at);
+        event = tokio::select! {
+            // cancel-safe because a message that was not received stays in the channel
+            Some(event) = inbox.recv() => event,
+            // cancel-safe for the same reason
+            Some(()) = interrupts.recv() => Event::Interrupt,
+            // cancel-safe because the time is computed anew for the next turn
+            () = sleep_until(wake) => Event::Tick,
+        };
+        // Tasks that ended have sent their event; their handles are not needed any longer.
+        while tasks.set.try_join_next().is_some() {}
+    }
+    core.into_outcome()
+}
+
+/// Looks until a forecast needs nothing more: a list, then what it leaves open.
+///
+/// # Errors
+///
+/// Whatever the engine says.
+pub async fn observe(engine: &dyn Engine, desired: &Desired) -> Result<Observed, EngineError> {
+    let purge = matches!(desired.aim, crate::desired::Aim::Agree { purge_volumes: true });
+    let mut observed = engine.list(&desired.group, purge).await?;
+    loop {
+        let looks = plan::plan(desired, &observed, &Memory::default(), Duration::ZERO).looks;
+        let open: Vec<&String> = looks
+            .iter()
+            .filter_map(|look| match look {
+                Look::Container(id) => Some(id),
+                // What an image brings matters when it is run, not for what differs.
+                Look::Image(_) => None,
+            })
+            .collect();
+        if open.is_empty() {
+            return Ok(observed);
+        }
+        for id in open {
+            match engine.inspect(id).await? {
+                Some(container) => observed.containers.insert(id.clone(), container),
+                None => observed.containers.remove(id),
+            };
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What is under way. Dropping it ends everything.
+struct Tasks {
+    engine: Arc<dyn Engine>,
+    events: mpsc::UnboundedSender<Event>,
+    surroundings: probe::Surroundings,
+    set: JoinSet<()>,
+    probes: HashMap<String, CancellationToken>,
+    subscription: CancellationToken,
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.subscription.cancel();
+    }
+}
+
+impl Tasks {
+    fn begin(&mut self, command: Command, core: &Core) {
+        let (engine, events) = (self.engine.clone(), self.events.clone());
+        let (desired, observed) = core.view();
+        let group = desired.group.clone();
+        // A receiver that is gone means that the run is over, and nobody wants the result.
+        match command {
+            Command::Subscribe => {
+                self.subscription.cancel();
+                self.subscription = CancellationToken::new();
+                let cancelled = self.subscription.clone();
+                self.set.spawn(async move {
+                    let _ = cancelled.run_until_cancelled(subscribe(engine, group, events)).await;
+                });
+            }
+            Command::List => {
+                let purge = matches!(desired.aim, crate::desired::Aim::Agree { purge_volumes: true });
+                self.set.spawn(async move {
+                    let _ = events.send(Event::Listed(engine.list(&group, purge).await));
+                });
+            }
+            Command::Inspect(id) => {
+                self.set.spawn(async move {
+                    let found = engine.inspect(&id).await;
+                    let _ = events.send(Event::Inspected(id, found));
+                });
+            }
+            Command::Image(id) => {
+                self.set.spawn(async move {
+                    let found = engine.image(&id).await;
+                    let _ = events.send(Event::Image(id, found));
+                });
+            }
+            Command::Carry(step) => {
+                let act = observed.and_then(|observed| act::translate(&step, desired, observed));
+                self.set.spawn(async move {
+                    let result = match &act {
+                        Some(act) => {
+                            let image = step.subject.name().to_owned();
+                            let pulling = events.clone();
+                            let progress = move |progress| {
+                                let _ = pulling.send(Event::Pulling(image.clone(), progress));
+                            };
+                            act::perform(act, engine.as_ref(), &progress).await
+                        }
+                        None => {
+                            let attempted = step.to_string();
+                            let message = "there is no such service in the specs".to_owned();
+                            Err(EngineError::NotFound { attempted, message })
+                        }
+                    };
+                    let _ = events.send(Event::Done(step, result));
+                });
+            }
+            Command::Probe(probe) => {
+                let cancelled = CancellationToken::new();
+                self.probes.insert(probe.container.id.clone(), cancelled.clone());
+                let surroundings = self.surroundings.clone();
+                self.set.spawn(async move {
+                    let id = &probe.container.id;
+                    let unanswered = |why| {
+                        let _ = events.send(Event::Unanswered(id.clone(), why));
+                    };
+                    let tried = probe::until_answered(engine.as_ref(), &probe, &surroundings, unanswered);
+                    if cancelled.run_until_cancelled(tried).await.is_some() {
+                        let _ = events.send(Event::Answered(id.clone()));
+                    }
+                });
+            }
+            Command::EndProbe(id) => {
+                if let Some(cancelled) = self.probes.remove(&id) {
+                    cancelled.cancel();
+                }
+            }
+            Command::Diagnose(failure) => {
+                self.set.spawn(async move {
+                    let output = tail(engine.as_ref(), &failure).await;
+                    let _ = events.send(Event::Diagnosed(failure, output));
+                });
+            }
+        }
+    }
+}
+
+async fn subscribe(engine: Arc<dyn Engine>, group: String, events: mpsc::UnboundedSender<Event>) {
+    let mut hints = engine.events(&group);
+    while let Some(hint) = hints.next().await {
+        let failed = hint.is_err();
+        if events.send(Event::Hint(hint)).is_err() || failed {
+            return;
+        }
+    }
+    let _ = events.send(Event::HintsEnded);
+}
+
+/// The last lines that a container wrote; what cannot be had is left out.
+async fn tail(engine: &dyn Engine, failure: &Failure) -> Vec<String> {
+    let Some(container) = &failure.container else { return Vec::new() };
+    let options = LogOptions { tail: Some(TAIL), ..LogOptions::default() };
+    let lines = engine.logs(&container.id, options).filter_map(|line| async { line.ok().map(|line| line.text) });
+    let collected = tokio::time::timeout(TAIL_DEADLINE, lines.collect::<Vec<String>>()).await;
+    collected.unwrap_or_default()
+}

@@ -1,0 +1,52 @@
+//! The order of dependencies, and what may be chosen or left out because of it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who needs whom: each name with the names that it depends on.
+pub type Needs = BTreeMap<String, BTreeSet<String>>;
+
+/// Names in an order in which each comes after what it needs. Names that are needed and not listed are left out; on a
+/// cycle (old labels may hold one, checked specs do not) the edge that closes it is ignored.
+pub fn dependencies_first(needs: &Needs) -> Vec<String> {
+    fn visit<'a>(name: &'a str, needs: &'a Needs, seen: &mut BTreeSet<&'a str>, order: &mut Vec<String>) {
+        let Some((name, needed)) = needs.get_key_value(name) else { return };
+        if !seen.insert(name) {
+            return;
+        }
+        for next in needed {
+            visit(next, needs, seen, order);
+        }
+        order.push(name.clone());
+    }
+    let mut seen = BTreeSet::new();
+    let mut order = Vec::with_capacity(needs.len());
+    for name in needs.keys() {
+        visit(name, needs, &mut seen, &mut order);
+    }
+    order
+}
+
+/// These names and all that they need, directly or not.
+pub fn with_dependencies(names: &BTreeSet<String>, needs: &Needs) -> BTreeSet<String> {
+    let mut all = names.clone();
+    let mut open: Vec<&String> = names.iter().collect();
+    while let Some(name) = open.pop() {
+        for needed in needs.get(name).into_iter().flatten() {
+            if all.insert(needed.clone()) {
+                open.push(needed);
+            }
+        }
+    }
+    all
+}
+
+/// The first pair (who needs, what is needed) where the one is in `needing` and the other in `needed`.
+pub fn first_need<'a>(
+    needs: &'a Needs,
+    needing: impl Fn(&str) -> bool,
+    needed: impl Fn(&str) -> bool,
+) -> Option<(&'a str, &'a str)> {
+    needs.iter().filter(|(name, _)| needing(name)).find_map(|(name, dependencies)| {
+        dependencies.iter().find(|dependency| needed(dependency)).map(|dependency| (name.as_str(), dependency.as_str()))
+    })
+}

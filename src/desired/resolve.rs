@@ -1,0 +1,184 @@
+//! From checked specs to the desired state: names prefixed, paths absolute, defaults filled in, hashes taken.
+//!
+//! Pure: where things lie comes in as an argument. Specs that were checked always resolve.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::fingerprint::Fingerprint;
+use super::order::Needs;
+use super::{Aim, Config, Dependency, Desired, Scope, Seconds, Service, Volume, VolumeSource};
+use crate::identity;
+use crate::spec::model::{self, Condition, MountSource};
+use crate::spec::{Loaded, Specs};
+
+/// Where the specs lie and who is asking.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// `--group`, which wins over everything.
+    pub group: Option<&'a str>,
+    /// The spec directory, absolute.
+    pub directory: &'a str,
+    /// The user's home directory, for `~/`.
+    pub home: Option<&'a str>,
+}
+
+/// Name of the group: `--group`, else the `Group` document's name, else the slug of the directory that holds the spec
+/// directory.
+pub fn group_name(specs: Option<&Specs>, surroundings: Surroundings<'_>) -> String {
+    surroundings
+        .group
+        .map(str::to_owned)
+        .or_else(|| specs?.group.as_ref()?.spec.name.as_ref().map(ToString::to_string))
+        .unwrap_or_else(|| {
+            let mut parts = surroundings.directory.rsplit('/').filter(|part| !part.is_empty());
+            let spec_directory = parts.next();
+            slug(parts.next().or(spec_directory).unwrap_or_default())
+        })
+}
+
+/// Makes a name of any text: lower case; what a name may not hold becomes `-`; `drillmaster` where nothing is left.
+pub fn slug(text: &str) -> String {
+    let text: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
+        .take(63)
+        .collect();
+    let text = text.trim_matches(['-', '_']);
+    if text.is_empty() { "drillmaster".into() } else { text.into() }
+}
+
+/// Resolves all of it, for `up` of everything.
+pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
+    let group = group_name(Some(specs), surroundings);
+    let network = specs
+        .group
+        .as_ref()
+        .and_then(|group| group.spec.network.as_ref())
+        .map_or_else(|| group.clone(), ToString::to_string);
+    let services = specs
+        .services
+        .iter()
+        .map(|loaded| service(loaded, &group, &network, surroundings))
+        .map(|service| (service.name.clone(), service))
+        .collect();
+    Desired {
+        group,
+        source: surroundings.directory.to_owned(),
+        network,
+        services,
+        scope: Scope::All,
+        aim: Aim::Agree { purge_volumes: false },
+    }
+}
+
+impl Desired {
+    /// Who needs whom.
+    pub fn needs(&self) -> Needs {
+        self.services
+            .values()
+            .map(|service| {
+                let names = service.dependencies.iter().map(|dependency| dependency.name.clone()).collect();
+                (service.name.clone(), names)
+            })
+            .collect()
+    }
+}
+
+fn service(loaded: &Loaded<model::Service>, group: &str, network: &str, surroundings: Surroundings<'_>) -> Service {
+    let spec = &loaded.spec;
+    let config = config(spec, group, network, surroundings);
+    let mut env: BTreeMap<String, String> = BTreeMap::new();
+    for file in &loaded.env_files {
+        env.extend(file.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    env.extend(spec.env.iter().map(|(key, value)| (key.to_string(), value.to_string())));
+    let dependencies: Vec<Dependency> = spec
+        .dependencies
+        .iter()
+        .map(|dependency| Dependency {
+            name: dependency.name.to_string(),
+            condition: dependency.condition.unwrap_or(Condition::Ready),
+            restart: dependency.restart,
+        })
+        .collect();
+    let fingerprint = Fingerprint::of(&config, &env, &dependencies);
+    Service {
+        name: spec.name.to_string(),
+        config,
+        env,
+        dependencies,
+        ping: spec.ping.clone(),
+        health: spec.health.clone(),
+        pull: spec.pull,
+        place: loaded.source.to_string(),
+        fingerprint,
+    }
+}
+
+fn config(spec: &model::Service, group: &str, network: &str, surroundings: Surroundings<'_>) -> Config {
+    Config {
+        image: spec.image.familiar(),
+        command: spec.command.as_ref().map(|words| words.to_vec()),
+        entrypoint: spec.entrypoint.as_ref().map(|words| words.to_vec()),
+        user: spec.user.as_ref().map(ToString::to_string),
+        working_dir: spec.working_dir.clone(),
+        ports: sorted(spec.ports.clone()),
+        volumes: sorted(spec.volumes.iter().map(|mount| volume(mount, group, surroundings)).collect()),
+        tmpfs: spec.tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone())).collect(),
+        healthcheck: spec.healthcheck.clone(),
+        stop_signal: spec.stop_signal.as_ref().map(ToString::to_string),
+        stop_timeout: spec.stop_timeout.map(|period| Seconds::from(Duration::from(period))),
+        restart: spec.restart,
+        resources: spec.resources,
+        labels: spec.labels.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+        hostname: spec.hostname.clone(),
+        aliases: sorted(spec.aliases.clone()),
+        extra_hosts: sorted(spec.extra_hosts.clone()),
+        cap_add: sorted(spec.cap_add.iter().map(ToString::to_string).collect()),
+        cap_drop: sorted(spec.cap_drop.iter().map(ToString::to_string).collect()),
+        privileged: spec.privileged,
+        read_only: spec.read_only,
+        init: spec.init,
+        shm_size: spec.shm_size.map(|size| size.bytes()),
+        ulimits: spec.ulimits.clone(),
+        network: network.to_owned(),
+    }
+}
+
+fn volume(mount: &model::Mount, group: &str, surroundings: Surroundings<'_>) -> Volume {
+    let source = match &mount.source {
+        MountSource::Anonymous => VolumeSource::Anonymous,
+        MountSource::Volume(name) => VolumeSource::Named(identity::volume_name(group, name.as_str())),
+        MountSource::Bind(path) => VolumeSource::Bind(absolute(path, surroundings)),
+    };
+    Volume { source, target: mount.target.clone(), read_only: mount.read_only }
+}
+
+/// Makes a path absolute: `~/` from the home directory, everything else that is relative from the spec directory, so
+/// that it does not matter which file of the directory says it.
+fn absolute(path: &str, surroundings: Surroundings<'_>) -> String {
+    let joined = match (path.strip_prefix("~/"), surroundings.home) {
+        (Some(rest), Some(home)) => format!("{home}/{rest}"),
+        _ if path.starts_with('/') => path.to_owned(),
+        _ => format!("{}/{path}", surroundings.directory),
+    };
+    let mut parts: Vec<&str> = Vec::new();
+    for part in joined.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// The order in which a set was written does not show in the desired state.
+fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
+    items.sort();
+    items
+}

@@ -1,0 +1,620 @@
+//! Between our words and the engine's: what is to be created becomes a request, what it lists becomes a snapshot.
+//!
+//! Pure. Decides nothing, sends nothing; tolerant of what is missing, since a container that is being removed shows
+//! the oddest entries.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryHealthStatusEnum, ContainerSummaryStateEnum, ContainerUpdateBody, EndpointSettings, EventMessage,
+    EventMessageTypeEnum, HealthConfig, HealthStatusEnum, HostConfig, ImageInspect, ImageSummary, Mount,
+    MountPoint as EngineMount, MountType, MountVolumeOptions, Network as EngineNetwork, NetworkingConfig, PortBinding,
+    PortMap, PortSummary, PortSummaryTypeEnum, ResourcesUlimits, RestartPolicy as EngineRestartPolicy,
+    RestartPolicyNameEnum, Volume as EngineVolume,
+};
+
+use super::{Blueprint, Happened, Hint, Inherited};
+use crate::desired::{Config, Volume as DesiredVolume, VolumeSource};
+use crate::identity::{self, Identity};
+use crate::observed::{
+    Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
+};
+use crate::spec::model::{Healthcheck, HealthcheckTest, Port, Protocol, Resources, RestartPolicy};
+use crate::spec::value::{ByteSize, CpuCount};
+
+/// Whether an engine can go from these limits to those while the container lives. It cannot take away a limit on
+/// memory or processors: the request has no word for it, 0 means unchanged.
+pub fn updatable(from: &Resources, to: &Resources) -> bool {
+    let taken_away = (from.memory.is_some() && to.memory.is_none()) || (from.cpus.is_some() && to.cpus.is_none());
+    !taken_away
+}
+
+// What is to be created.
+
+/// The request that creates a container.
+pub fn create_body(blueprint: &Blueprint) -> ContainerCreateBody {
+    let config = &blueprint.config;
+    ContainerCreateBody {
+        image: Some(config.image.clone()),
+        cmd: config.command.clone(),
+        entrypoint: config.entrypoint.clone(),
+        user: config.user.clone(),
+        working_dir: config.working_dir.clone(),
+        env: some(blueprint.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        labels: Some(blueprint.labels.clone().into_iter().collect()),
+        hostname: Some(blueprint.hostname.clone()),
+        exposed_ports: some(exposed(&config.ports)),
+        healthcheck: config.healthcheck.as_ref().map(health_config),
+        stop_signal: config.stop_signal.clone(),
+        stop_timeout: config.stop_timeout.map(|timeout| signed(timeout.0)),
+        host_config: Some(host_config(blueprint)),
+        networking_config: Some(NetworkingConfig {
+            endpoints_config: Some(HashMap::from([(
+                blueprint.network.clone(),
+                endpoint(&blueprint.network, &blueprint.aliases),
+            )])),
+        }),
+        ..Default::default()
+    }
+}
+
+fn host_config(blueprint: &Blueprint) -> HostConfig {
+    let config = &blueprint.config;
+    HostConfig {
+        network_mode: Some(blueprint.network.clone()),
+        mounts: some(mounts(blueprint)),
+        tmpfs: (!config.tmpfs.is_empty()).then(|| config.tmpfs.clone().into_iter().collect()),
+        port_bindings: (!config.ports.is_empty()).then(|| port_bindings(&config.ports)),
+        restart_policy: Some(restart_policy(config.restart)),
+        memory: config.resources.memory.map(|memory| signed(memory.bytes())),
+        nano_cpus: config.resources.cpus.map(|cpus| cpus.nanos()),
+        pids_limit: config.resources.pids.map(i64::from),
+        extra_hosts: some(config.extra_hosts.iter().map(|host| format!("{}:{}", host.name, host.address)).collect()),
+        cap_add: some(config.cap_add.clone()),
+        cap_drop: some(config.cap_drop.clone()),
+        privileged: config.privileged.then_some(true),
+        readonly_rootfs: config.read_only.then_some(true),
+        init: config.init.then_some(true),
+        shm_size: config.shm_size.map(signed),
+        ulimits: some(ulimits(config)),
+        ..Default::default()
+    }
+}
+
+/// How a container joins a network. The id stands in it because the engine otherwise looks the network up by its name
+/// at each start, and fails where two have the same.
+pub fn endpoint(network: &str, aliases: &[String]) -> EndpointSettings {
+    EndpointSettings { network_id: Some(network.to_owned()), aliases: Some(aliases.to_vec()), ..Default::default() }
+}
+
+fn exposed(ports: &[Port]) -> Vec<String> {
+    let mut keys: Vec<String> = ports.iter().map(port_key).collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn port_key(port: &Port) -> String {
+    let protocol = match port.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+        Protocol::Sctp => "sctp",
+    };
+    format!("{}/{protocol}", port.container)
+}
+
+fn port_bindings(ports: &[Port]) -> PortMap {
+    let mut bindings = PortMap::new();
+    for port in ports {
+        let binding = PortBinding {
+            host_ip: Some(port.address.to_string()),
+            // The engine picks a free port where none is written.
+            host_port: Some(port.host.map(|host| host.to_string()).unwrap_or_default()),
+        };
+        bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
+    }
+    bindings
+}
+
+/// Mounts, and the inherited volumes: those of the spec in place of a new anonymous one, those of the image beside.
+fn mounts(blueprint: &Blueprint) -> Vec<Mount> {
+    let written = blueprint.config.volumes.iter().map(|volume| mount(volume, blueprint));
+    let targets = |target: &str| blueprint.config.volumes.iter().any(|volume| volume.target == target);
+    let of_image = blueprint.inherited.iter().filter(|inherited| !targets(&inherited.target)).map(|inherited| {
+        volume_mount(Some(inherited.volume.clone()), &inherited.target, false, &blueprint.volume_labels)
+    });
+    written.chain(of_image).collect()
+}
+
+fn mount(volume: &DesiredVolume, blueprint: &Blueprint) -> Mount {
+    let labels = &blueprint.volume_labels;
+    match &volume.source {
+        VolumeSource::Named(name) => volume_mount(Some(name.clone()), &volume.target, volume.read_only, labels),
+        VolumeSource::Anonymous => {
+            let same_target = |inherited: &&Inherited| inherited.target == volume.target;
+            let inherited = blueprint.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
+            volume_mount(inherited, &volume.target, volume.read_only, labels)
+        }
+        // Not a bind in the old notation, which would create a missing directory.
+        VolumeSource::Bind(path) => Mount {
+            typ: Some(MountType::BIND),
+            source: Some(path.clone()),
+            target: Some(volume.target.clone()),
+            read_only: volume.read_only.then_some(true),
+            ..Default::default()
+        },
+    }
+}
+
+/// A volume with labels: the engine creates what does not exist, so that it needs no request of its own.
+fn volume_mount(
+    source: Option<String>,
+    target: &str,
+    read_only: bool,
+    labels: &BTreeMap<String, String>,
+) -> Mount {
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source,
+        target: Some(target.to_owned()),
+        read_only: read_only.then_some(true),
+        volume_options: Some(MountVolumeOptions {
+            labels: Some(labels.clone().into_iter().collect()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn ulimits(config: &Config) -> Vec<ResourcesUlimits> {
+    config
+        .ulimits
+        .iter()
+        .map(|(name, limit)| ResourcesUlimits {
+            name: Some(name.clone()),
+            soft: Some(limit.soft),
+            hard: Some(limit.hard),
+        })
+        .collect()
+}
+
+fn health_config(check: &Healthcheck) -> HealthConfig {
+    if check.disable {
+        return HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() };
+    }
+    HealthConfig {
+        test: check.test.as_ref().map(health_test),
+        interval: check.interval.map(|period| nanoseconds(period.get())),
+        timeout: check.timeout.map(|period| nanoseconds(period.get())),
+        retries: check.retries.map(i64::from),
+        start_period: check.start_period.map(|period| nanoseconds(period.get())),
+        start_interval: None,
+    }
+}
+
+/// The engine's notation says first how the rest is meant; whoever writes it himself is taken at his word.
+fn health_test(test: &HealthcheckTest) -> Vec<String> {
+    match test {
+        HealthcheckTest::Shell(line) => vec!["CMD-SHELL".into(), line.clone()],
+        HealthcheckTest::Exec(words) => {
+            let words = words.iter().map(ToString::to_string);
+            let mut test: Vec<String> = words.collect();
+            if !matches!(test.first().map(String::as_str), Some("CMD" | "CMD-SHELL" | "NONE")) {
+                test.insert(0, "CMD".into());
+            }
+            test
+        }
+    }
+}
+
+fn restart_policy(policy: RestartPolicy) -> EngineRestartPolicy {
+    let (name, retries) = match policy {
+        RestartPolicy::No => (RestartPolicyNameEnum::NO, 0),
+        RestartPolicy::Always => (RestartPolicyNameEnum::ALWAYS, 0),
+        RestartPolicy::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, 0),
+        RestartPolicy::OnFailure(retries) => (RestartPolicyNameEnum::ON_FAILURE, i64::from(retries)),
+    };
+    EngineRestartPolicy { name: Some(name), maximum_retry_count: Some(retries) }
+}
+
+/// The request that changes limits and restart policy.
+///
+/// Memory and swap go together: an engine refuses more memory than the swap limit of before, and a new container
+/// would get twice the memory as well.
+pub fn update_body(resources: &Resources, restart: RestartPolicy) -> ContainerUpdateBody {
+    let memory = resources.memory.map(|memory| signed(memory.bytes()));
+    ContainerUpdateBody {
+        memory,
+        memory_swap: memory.map(|memory| memory.saturating_mul(2)),
+        nano_cpus: resources.cpus.map(|cpus| cpus.nanos()),
+        // Unlike the others it can be taken away.
+        pids_limit: Some(resources.pids.map_or(0, i64::from)),
+        restart_policy: Some(restart_policy(restart)),
+        ..Default::default()
+    }
+}
+
+/// The request that creates a network. Written by hand because bollard no longer has the check for duplicates, which
+/// engines before 25 leave out unless asked.
+pub fn network_body(name: &str, labels: &BTreeMap<String, String>) -> serde_json::Value {
+    serde_json::json!({"Name": name, "Driver": "bridge", "CheckDuplicate": true, "Labels": labels})
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
+    (!items.is_empty()).then_some(items)
+}
+
+// What there is.
+
+/// A container of the list; `None` where it has no id.
+pub fn container(summary: ContainerSummary) -> Option<Container> {
+    let status = summary.status.unwrap_or_default();
+    let labels = summary.labels.unwrap_or_default();
+    let state = state_of_list(summary.state, &status);
+    Some(Container {
+        id: summary.id?,
+        name: name(&summary.names.unwrap_or_default()),
+        identity: Identity::from_labels(&labels),
+        image: summary.image.unwrap_or_default(),
+        state,
+        health: summary.health.and_then(|health| health.status).map_or_else(|| health_of_status(&status), health_of_list),
+        networks: attachments(summary.network_settings.and_then(|settings| settings.networks)),
+        ports: published(summary.ports.unwrap_or_default()),
+        mounts: mount_points(summary.mounts.unwrap_or_default()),
+        created: summary.created.unwrap_or_default(),
+        details: None,
+    })
+}
+
+/// Its own name is the one without a second slash; the others are links. A container that is being removed has none.
+fn name(names: &[String]) -> String {
+    let bare = names.iter().map(|name| name.trim_start_matches('/'));
+    bare.min_by_key(|name| name.contains('/')).unwrap_or_default().to_owned()
+}
+
+fn state_of_list(state: Option<ContainerSummaryStateEnum>, status: &str) -> State {
+    use ContainerSummaryStateEnum as S;
+    match state {
+        Some(S::CREATED) => State::Created,
+        // While it stops it still runs.
+        Some(S::RUNNING | S::STOPPING) => State::Running,
+        Some(S::PAUSED) => State::Paused,
+        Some(S::RESTARTING) => State::Restarting,
+        Some(S::EXITED) => State::Exited { code: exit_code(status) },
+        Some(S::DEAD) => State::Dead,
+        // No state at all is what a container shows whose record is half gone.
+        Some(S::REMOVING | S::EMPTY) | None => State::Removing,
+    }
+}
+
+/// The number of `Exited (137) 3 minutes ago`.
+fn exit_code(status: &str) -> Option<i64> {
+    status.strip_prefix("Exited (")?.split_once(')')?.0.parse().ok()
+}
+
+/// The verdict at the end of `Up 2 minutes (healthy)`.
+fn health_of_status(status: &str) -> Health {
+    match status.rsplit_once('(').map(|(_, verdict)| verdict.trim_end_matches(')')) {
+        Some("healthy") => Health::Healthy,
+        Some("unhealthy") => Health::Unhealthy,
+        Some("health: starting" | "starting") => Health::Starting,
+        _ => Health::None,
+    }
+}
+
+fn health_of_list(status: ContainerSummaryHealthStatusEnum) -> Health {
+    use ContainerSummaryHealthStatusEnum as S;
+    match status {
+        S::EMPTY | S::NONE => Health::None,
+        S::STARTING => Health::Starting,
+        S::HEALTHY => Health::Healthy,
+        S::UNHEALTHY => Health::Unhealthy,
+    }
+}
+
+fn attachments(networks: Option<HashMap<String, EndpointSettings>>) -> Vec<Attachment> {
+    let mut attachments: Vec<Attachment> = networks
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(network, settings)| Attachment {
+            network_id: settings.network_id.unwrap_or_default(),
+            network,
+            address: settings.ip_address.and_then(|address| address.parse().ok()),
+        })
+        .collect();
+    attachments.sort_by(|one, other| one.network.cmp(&other.network));
+    attachments
+}
+
+fn published(ports: Vec<PortSummary>) -> Vec<PublishedPort> {
+    let mut ports: Vec<PublishedPort> = ports
+        .into_iter()
+        .filter_map(|port| {
+            Some(PublishedPort {
+                address: address(port.ip.as_deref()),
+                host: port.public_port?,
+                container: port.private_port,
+                protocol: match port.typ {
+                    Some(PortSummaryTypeEnum::UDP) => Protocol::Udp,
+                    Some(PortSummaryTypeEnum::SCTP) => Protocol::Sctp,
+                    Some(PortSummaryTypeEnum::TCP | PortSummaryTypeEnum::EMPTY) | None => Protocol::Tcp,
+                },
+            })
+        })
+        .collect();
+    ports.sort();
+    ports.dedup();
+    ports
+}
+
+fn address(text: Option<&str>) -> IpAddr {
+    text.and_then(|text| text.parse().ok()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+fn mount_points(mounts: Vec<EngineMount>) -> Vec<MountPoint> {
+    let mut mounts: Vec<MountPoint> = mounts
+        .into_iter()
+        .map(|mount| {
+            let kind = mount.typ.unwrap_or_default();
+            MountPoint {
+                volume: mount.name.filter(|_| kind == "volume"),
+                bind: mount.source.filter(|_| kind == "bind"),
+                target: mount.destination.unwrap_or_default(),
+                writable: mount.rw.unwrap_or(true),
+            }
+        })
+        .collect();
+    mounts.sort_by(|one, other| one.target.cmp(&other.target));
+    mounts
+}
+
+/// An inspected container, with its details; `None` where it has no id.
+pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
+    let config = response.config.unwrap_or_default();
+    let host = response.host_config.unwrap_or_default();
+    let state = response.state.unwrap_or_default();
+    let network = response.network_settings.unwrap_or_default();
+    let details = Details {
+        env: env(config.env.unwrap_or_default()),
+        resources: resources(&host),
+        restart: restart(host.restart_policy.as_ref()),
+        started_at: moment(state.started_at.as_deref()),
+        finished_at: moment(state.finished_at.as_deref()),
+        restarts: response.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+        error: state.error.clone().unwrap_or_default(),
+    };
+    Some(Container {
+        id: response.id?,
+        name: response.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        identity: Identity::from_labels(&config.labels.unwrap_or_default()),
+        image: config.image.unwrap_or_default(),
+        state: state_of_inspection(&state),
+        health: state.health.and_then(|health| health.status).map_or(Health::None, health_of_inspection),
+        networks: attachments(network.networks),
+        ports: bound(network.ports.unwrap_or_default()),
+        mounts: mount_points(response.mounts.unwrap_or_default()),
+        created: response.created.as_deref().and_then(since_epoch).map_or(0, |(seconds, _)| seconds),
+        details: Some(details),
+    })
+}
+
+fn state_of_inspection(state: &ContainerState) -> State {
+    use ContainerStateStatusEnum as S;
+    match state.status {
+        Some(S::CREATED) => State::Created,
+        Some(S::RUNNING | S::STOPPING) => State::Running,
+        Some(S::PAUSED) => State::Paused,
+        Some(S::RESTARTING) => State::Restarting,
+        Some(S::EXITED) => State::Exited { code: state.exit_code },
+        Some(S::DEAD) => State::Dead,
+        Some(S::REMOVING | S::EMPTY) | None => State::Removing,
+    }
+}
+
+fn health_of_inspection(status: HealthStatusEnum) -> Health {
+    match status {
+        HealthStatusEnum::EMPTY | HealthStatusEnum::NONE => Health::None,
+        HealthStatusEnum::STARTING => Health::Starting,
+        HealthStatusEnum::HEALTHY => Health::Healthy,
+        HealthStatusEnum::UNHEALTHY => Health::Unhealthy,
+    }
+}
+
+fn env(lines: Vec<String>) -> BTreeMap<String, String> {
+    lines
+        .into_iter()
+        .map(|line| match line.split_once('=') {
+            Some((key, value)) => (key.to_owned(), value.to_owned()),
+            None => (line, String::new()),
+        })
+        .collect()
+}
+
+/// 0 and below mean no limit.
+fn resources(host: &HostConfig) -> Resources {
+    let limit = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
+    Resources {
+        memory: limit(host.memory).map(ByteSize::new),
+        cpus: limit(host.nano_cpus).and_then(cpus),
+        pids: limit(host.pids_limit).and_then(|pids| u32::try_from(pids).ok()),
+    }
+}
+
+fn cpus(nanos: u64) -> Option<CpuCount> {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000).parse().ok()
+}
+
+fn restart(policy: Option<&EngineRestartPolicy>) -> RestartPolicy {
+    use RestartPolicyNameEnum as N;
+    let retries = policy.and_then(|policy| policy.maximum_retry_count).unwrap_or_default();
+    match policy.and_then(|policy| policy.name) {
+        Some(N::ALWAYS) => RestartPolicy::Always,
+        Some(N::UNLESS_STOPPED) => RestartPolicy::UnlessStopped,
+        Some(N::ON_FAILURE) => RestartPolicy::OnFailure(u32::try_from(retries).unwrap_or_default()),
+        Some(N::NO | N::EMPTY) | None => RestartPolicy::No,
+    }
+}
+
+/// The engine writes the year 1 for "never".
+fn moment(text: Option<&str>) -> String {
+    text.filter(|text| !text.starts_with("0001-")).unwrap_or_default().to_owned()
+}
+
+fn bound(ports: PortMap) -> Vec<PublishedPort> {
+    let mut published: Vec<PublishedPort> = ports
+        .into_iter()
+        .flat_map(|(key, bindings)| bindings.unwrap_or_default().into_iter().filter_map(move |binding| bound_port(&key, &binding)))
+        .collect();
+    published.sort();
+    published.dedup();
+    published
+}
+
+fn bound_port(key: &str, binding: &PortBinding) -> Option<PublishedPort> {
+    let (container, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+    Some(PublishedPort {
+        address: address(binding.host_ip.as_deref()),
+        host: binding.host_port.as_deref()?.parse().ok()?,
+        container: container.parse().ok()?,
+        protocol: match protocol {
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        },
+    })
+}
+
+/// A network; `None` where it has no id.
+pub fn network(network: EngineNetwork) -> Option<Network> {
+    let labels = network.labels.unwrap_or_default();
+    Some(Network {
+        id: network.id?,
+        name: network.name.unwrap_or_default(),
+        group: labels.get(identity::GROUP).cloned(),
+        source: labels.get(identity::SOURCE).cloned(),
+    })
+}
+
+/// A volume; `None` where it does not carry our group label.
+pub fn volume(volume: EngineVolume) -> Option<Volume> {
+    Some(Volume {
+        group: volume.labels.get(identity::GROUP)?.clone(),
+        source: volume.labels.get(identity::SOURCE).cloned(),
+        name: volume.name,
+    })
+}
+
+/// Ids of the images by everything that names them, their own id included.
+pub fn images(summaries: Vec<ImageSummary>) -> BTreeMap<String, String> {
+    let mut images = BTreeMap::new();
+    for summary in summaries {
+        let references = summary.repo_tags.into_iter().chain(summary.repo_digests);
+        for reference in references.filter(|reference| !reference.contains("<none>")) {
+            images.insert(reference, summary.id.clone());
+        }
+        images.insert(summary.id.clone(), summary.id);
+    }
+    images
+}
+
+/// What is to be known about an image.
+pub fn facts(image: ImageInspect) -> ImageFacts {
+    let config = image.config.unwrap_or_default();
+    let test = config.healthcheck.and_then(|check| check.test).unwrap_or_default();
+    let mut volumes = config.volumes.unwrap_or_default();
+    volumes.sort();
+    ImageFacts { healthcheck: test.first().is_some_and(|word| word != "NONE"), volumes }
+}
+
+/// What an event says; `None` where it says nothing about a container of the group or a network.
+///
+/// A network's events do not carry its labels, so those of every network are passed on.
+pub fn hint(event: EventMessage, group: &str) -> Option<Hint> {
+    let actor = event.actor.unwrap_or_default();
+    let attributes = actor.attributes.unwrap_or_default();
+    let id = actor.id?;
+    match event.typ? {
+        EventMessageTypeEnum::NETWORK => {
+            Some(Hint::Network { id, container: attributes.get("container").filter(|id| !id.is_empty()).cloned() })
+        }
+        EventMessageTypeEnum::CONTAINER if attributes.get(identity::GROUP).is_some_and(|owner| owner == group) => {
+            let what = happened(event.action.as_deref()?, &attributes)?;
+            Some(Hint::Container { id, what })
+        }
+        _ => None,
+    }
+}
+
+fn happened(action: &str, attributes: &HashMap<String, String>) -> Option<Happened> {
+    // `health_status: healthy`, `exec_create: sh -c true`
+    let (verb, rest) = action.split_once(": ").unwrap_or((action, ""));
+    match verb {
+        "create" => Some(Happened::Created),
+        "start" => Some(Happened::Started),
+        "die" => Some(Happened::Died { code: attributes.get("exitCode").and_then(|code| code.parse().ok()) }),
+        "destroy" => Some(Happened::Destroyed),
+        "health_status" => Some(match rest {
+            "healthy" => Happened::Health(Health::Healthy),
+            "unhealthy" => Happened::Health(Health::Unhealthy),
+            "starting" => Happened::Health(Health::Starting),
+            _ => Happened::Changed,
+        }),
+        "stop" | "restart" | "pause" | "unpause" | "rename" | "update" | "oom" => Some(Happened::Changed),
+        // Commands in it, signals to it, its files and terminal: none of them changes what it is.
+        _ => None,
+    }
+}
+
+/// Seconds and nanoseconds since 1970 of an RFC 3339 time.
+pub fn since_epoch(text: &str) -> Option<(i64, u32)> {
+    let (date, rest) = text.split_once(['T', 't', ' '])?;
+    let mut date = date.split('-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let clock = rest.get(..8)?;
+    let mut clock = clock.split(':').map(|part| part.parse::<i64>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let (fraction, zone) = fraction_and_zone(&rest[8..]);
+    let seconds = days_since_epoch(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - zone?;
+    Some((seconds, fraction))
+}
+
+/// Nanoseconds of `.123456789+02:00`, and the seconds by which its zone is ahead.
+fn fraction_and_zone(text: &str) -> (u32, Option<i64>) {
+    let digits: &str = text.strip_prefix('.').unwrap_or_default();
+    let length = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let nanoseconds = format!("{:0<9.9}", &digits[..length]).parse().unwrap_or_default();
+    let zone = if length > 0 { &digits[length..] } else { text };
+    (nanoseconds, zone_offset(zone))
+}
+
+fn zone_offset(zone: &str) -> Option<i64> {
+    if zone.eq_ignore_ascii_case("z") {
+        return Some(0);
+    }
+    let (sign, rest) = match zone.split_at_checked(1)? {
+        ("+", rest) => (1, rest),
+        ("-", rest) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = rest.split_once(':')?;
+    Some(sign * (hours.parse::<i64>().ok()? * 3_600 + minutes.parse::<i64>().ok()? * 60))
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar; years are counted from March, so that the leap day is the last.
+fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+}

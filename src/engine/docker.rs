@@ -1,0 +1,661 @@
+//! A Docker engine, spoken to through bollard.
+//!
+//! Carries out what it is asked, once, and says in people's words what went wrong. It retries nothing, waits for
+//! nothing but the answer (deadlines are [`super::deadline`]'s) and decides nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error as StdError;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::auth::DockerCredentials;
+use bollard::container::LogOutput;
+use bollard::errors::Error as BollardError;
+use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::models::{
+    CreateImageInfo, EventMessage, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, SystemInfo,
+    SystemVersion,
+};
+use bollard::query_parameters as query;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
+use docker_credential::DockerCredential;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::oneshot;
+
+use super::deadline::{Limits, within};
+use super::registry::{self, Reference, Tally};
+use super::target::{Endpoint, Target};
+use super::wire::{Wire, WireError};
+use super::{
+    About, Blueprint, Deed, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result, convert,
+    short,
+};
+use crate::identity;
+use crate::observed::{Container, ImageFacts, Observed};
+
+/// The oldest API that is spoken: Docker 20.10.
+const OLDEST_API: (u32, u32) = (1, 41);
+/// The newest one: what the bollard in use was made for.
+const NEWEST_API: (u32, u32) = (1, 53);
+/// bollard has one deadline for all calls, which would cut the long ones; ours are in `deadline.rs`.
+const NEVER: u64 = 365 * 24 * 3600;
+/// How much of a command's output is kept.
+const EXEC_OUTPUT: usize = 8 * 1024;
+/// Output that has no end of line is given in pieces of this size.
+const LONGEST_LINE: usize = 1024 * 1024;
+
+/// A Docker engine.
+pub struct Docker {
+    client: Client,
+    wire: Arc<Wire>,
+    endpoint: Endpoint,
+    config_dir: Option<PathBuf>,
+    version: String,
+    api: String,
+    /// How far the engine's clock is ahead of ours at least, in nanoseconds.
+    clock: AtomicI64,
+}
+
+impl Docker {
+    /// Connects, and agrees on a version of the API: one request. It has the deadline of a read, since nothing bounds
+    /// an engine that does not exist yet.
+    pub async fn connect(target: &Target) -> Result<Docker> {
+        let attempted = || format!("connect to {}", target.endpoint);
+        within(Limits::default().read, attempted, Docker::negotiate(target)).await
+    }
+
+    async fn negotiate(target: &Target) -> Result<Docker> {
+        let wire = Wire::new(target.endpoint.clone());
+        let client = client(&wire, None).map_err(|error| fault(&target.endpoint, "connect", error))?;
+        let attempted = format!("talk to the engine at {}", target.endpoint);
+        let version = client.version().await.map_err(|error| fault(&target.endpoint, &attempted, error))?;
+        let api = agree(&version).map_err(|message| EngineError::Refused { attempted, message })?;
+        wire.speak(api.clone());
+        Ok(Docker {
+            client,
+            wire,
+            endpoint: target.endpoint.clone(),
+            config_dir: target.config_dir.clone(),
+            version: version.version.unwrap_or_default(),
+            api,
+            clock: AtomicI64::new(0),
+        })
+    }
+
+    fn fault(&self, attempted: &str, error: BollardError) -> EngineError {
+        fault(&self.endpoint, attempted, error)
+    }
+
+    async fn ask_about(&self) -> Result<About> {
+        let info = self.client.info().await.map_err(|error| self.fault("ask what it is", error))?;
+        if let Some(ahead) = info.system_time.as_deref().and_then(clock_difference) {
+            self.clock.store(ahead, Ordering::Relaxed);
+        }
+        Ok(About {
+            reaches_containers: self.reaches_containers(&info),
+            id: info.id.unwrap_or_default(),
+            version: self.version.clone(),
+            api: self.api.clone(),
+        })
+    }
+
+    /// Rootless engines and those of Docker Desktop have their networks where we are not.
+    fn reaches_containers(&self, info: &SystemInfo) -> bool {
+        let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
+        let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
+        cfg!(target_os = "linux") && matches!(self.endpoint, Endpoint::Unix(_)) && !rootless && !virtual_machine
+    }
+
+    async fn list_all(&self, group: &str, volumes: bool) -> Result<Observed> {
+        let (containers, networks, images, volumes) = tokio::try_join!(
+            self.client.list_containers(Some(query::ListContainersOptions { all: true, ..Default::default() })),
+            self.client.list_networks(None),
+            self.client.list_images(None::<query::ListImagesOptions>),
+            async {
+                if !volumes {
+                    return Ok(Vec::new());
+                }
+                let filters = Some(HashMap::from([("label".into(), vec![format!("{}={group}", identity::GROUP)])]));
+                let found = self.client.list_volumes(Some(query::ListVolumesOptions { filters })).await?;
+                Ok(found.volumes.unwrap_or_default())
+            },
+        )
+        .map_err(|error| self.fault("list what it has", error))?;
+        let containers = containers.into_iter().filter_map(convert::container);
+        let networks = networks.into_iter().filter_map(convert::network);
+        let volumes = volumes.into_iter().filter_map(convert::volume);
+        Ok(Observed {
+            containers: containers.map(|container| (container.id.clone(), container)).collect(),
+            networks: networks.map(|network| (network.id.clone(), network)).collect(),
+            images: convert::images(images),
+            volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
+            ..Default::default()
+        })
+    }
+
+    async fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
+        match self.client.inspect_container(id, None::<query::InspectContainerOptions>).await {
+            Ok(response) => Ok(convert::inspected(response)),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.fault(&format!("inspect container {}", short(id)), error)),
+        }
+    }
+
+    async fn inspect_image(&self, reference: &str) -> Result<Option<ImageFacts>> {
+        match self.client.inspect_image(reference).await {
+            Ok(image) => Ok(Some(convert::facts(image))),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.fault(&format!("inspect image {reference}"), error)),
+        }
+    }
+
+    async fn carry_out(&self, deed: &Deed) -> Result<Option<String>> {
+        match self.call(deed).await {
+            Ok(id) => Ok(id),
+            Err(error) if reached(deed, &error) => Ok(None),
+            Err(error) => Err(self.fault(&deed.describe(), error)),
+        }
+    }
+
+    /// One deed, one request.
+    async fn call(&self, deed: &Deed) -> std::result::Result<Option<String>, BollardError> {
+        let client = &self.client;
+        match deed {
+            Deed::Create(blueprint) => return self.create(blueprint).await.map(Some),
+            Deed::CreateNetwork { name, labels } => return self.create_network(name, labels).await.map(Some),
+            Deed::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
+            Deed::Stop { id, timeout } => {
+                let t = timeout.map(whole_seconds);
+                client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() })).await?;
+            }
+            Deed::Unpause(id) => client.unpause_container(id).await?,
+            Deed::Rename { id, name } => {
+                client.rename_container(id, query::RenameContainerOptions { name: name.clone() }).await?;
+            }
+            Deed::Update { id, resources, restart } => {
+                client.update_container(id, convert::update_body(resources, *restart)).await?;
+            }
+            Deed::Remove { id, volumes } => {
+                let options = query::RemoveContainerOptions { force: true, v: *volumes, link: false };
+                client.remove_container(id, Some(options)).await?;
+            }
+            Deed::RemoveNetwork(id) => client.remove_network(id).await?,
+            Deed::Connect { network, container, aliases } => {
+                let endpoint_config = Some(convert::endpoint(network, aliases));
+                let request = NetworkConnectRequest { container: container.clone(), endpoint_config };
+                client.connect_network(network, request).await?;
+            }
+            Deed::Disconnect { network, container } => {
+                let request = NetworkDisconnectRequest { container: container.clone(), force: Some(true) };
+                client.disconnect_network(network, request).await?;
+            }
+            Deed::RemoveVolume(name) => client.remove_volume(name, None::<query::RemoveVolumeOptions>).await?,
+        }
+        Ok(None)
+    }
+
+    async fn create(&self, blueprint: &Blueprint) -> std::result::Result<String, BollardError> {
+        let options = query::CreateContainerOptions { name: Some(blueprint.name.clone()), ..Default::default() };
+        Ok(self.client.create_container(Some(options), convert::create_body(blueprint)).await?.id)
+    }
+
+    async fn create_network(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> std::result::Result<String, BollardError> {
+        let body = convert::network_body(name, labels).to_string();
+        let own_body = move |mut request: BollardRequest| {
+            *request.body_mut() = bollard::body_full(body.clone().into());
+            request
+        };
+        let client = self.client.clone().with_request_modifier(own_body);
+        Ok(client.create_network(NetworkCreateRequest::default()).await?.id)
+    }
+
+    async fn pull_image(&self, image: &str, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<()> {
+        let reference = Reference::parse(image);
+        let attempted = format!("pull {image}");
+        let (credentials, trouble) = match self.credentials(reference.credentials_key()).await {
+            Ok(credentials) => (credentials, None),
+            // Public images need none, so the pull decides whether it matters.
+            Err(trouble) => (None, Some(trouble)),
+        };
+        let options = query::CreateImageOptions {
+            from_image: Some(reference.repository.to_owned()),
+            tag: Some(reference.version.to_owned()),
+            ..Default::default()
+        };
+        let mut messages = self.client.create_image(Some(options), None, credentials).boxed();
+        let mut tally = Tally::default();
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| {
+                let error = explained(self.fault(&attempted, error), reference.registry);
+                match &trouble {
+                    Some(trouble) => amended(error, &format!("; no credentials were sent: {trouble}")),
+                    None => error,
+                }
+            })?;
+            note(&mut tally, &message);
+            // Also where nothing has changed: it is the sign of life that deadlines are measured by.
+            progress(tally.progress());
+        }
+        Ok(())
+    }
+
+    /// Credentials for a registry; a helper may have to be run for them, which blocks.
+    async fn credentials(&self, key: &str) -> std::result::Result<Option<DockerCredentials>, String> {
+        let Some(directory) = self.config_dir.clone() else { return Ok(None) };
+        let server = key.to_owned();
+        let looked_up = tokio::task::spawn_blocking(move || registry::credentials(&directory, &server)).await;
+        let found = looked_up.map_err(|error| error.to_string())??;
+        let serveraddress = Some(key.to_owned());
+        Ok(found.map(|credential| match credential {
+            DockerCredential::IdentityToken(token) => {
+                DockerCredentials { identitytoken: Some(token), serveraddress, ..Default::default() }
+            }
+            DockerCredential::UsernamePassword(username, password) => DockerCredentials {
+                username: Some(username),
+                password: Some(password),
+                serveraddress,
+                ..Default::default()
+            },
+        }))
+    }
+
+    async fn run(&self, id: &str, command: &[String]) -> Result<ExecOutcome> {
+        let attempted = format!("run a command in container {}", short(id));
+        self.run_to_the_end(id, command).await.map_err(|error| self.fault(&attempted, error))
+    }
+
+    async fn run_to_the_end(&self, id: &str, command: &[String]) -> std::result::Result<ExecOutcome, BollardError> {
+        let options = CreateExecOptions {
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            cmd: Some(command.to_vec()),
+            ..Default::default()
+        };
+        let exec = self.client.create_exec(id, options).await?.id;
+        let mut kept = Vec::new();
+        if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec, None).await? {
+            while let Some(piece) = output.next().await {
+                kept.extend_from_slice(piece?.as_ref());
+                kept.drain(..kept.len().saturating_sub(EXEC_OUTPUT));
+            }
+        }
+        Ok(ExecOutcome { code: self.exit_code(&exec).await?, output: String::from_utf8_lossy(&kept).into_owned() })
+    }
+
+    /// The exit code of a command whose output has ended. The engine learns of the end a little later than of the end
+    /// of the output, and a program may close its output and go on; there is no event for this exec alone.
+    async fn exit_code(&self, exec: &str) -> std::result::Result<i64, BollardError> {
+        let mut pause = Duration::from_millis(2);
+        loop {
+            let found = self.client.inspect_exec(exec).await?;
+            if let (Some(code), Some(false)) = (found.exit_code, found.running) {
+                return Ok(code);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(200));
+        }
+    }
+
+    /// Where to begin with events so that none is missed. An engine sends the head of its response just before it
+    /// subscribes, so the head alone leaves a gap; what happened in it is repeated from this moment on. Too early does
+    /// no harm, for an event is but a hint.
+    fn moment_before_now(&self) -> String {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+        let then = now.saturating_add(self.clock.load(Ordering::Relaxed)).max(0);
+        format!("{}.{:09}", then / 1_000_000_000, then % 1_000_000_000)
+    }
+
+    fn subscribe<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+        let (heard, head) = oneshot::channel();
+        let client = match client(&self.wire, Some(heard)) {
+            Ok(client) => client,
+            Err(error) => return stream::iter([Err(self.fault(EVENTS, error))]).boxed(),
+        };
+        let kinds = ["container", "network"].map(str::to_owned).to_vec();
+        let options = query::EventsOptions {
+            since: Some(self.moment_before_now()),
+            // A label filter would hold for both kinds, and events of networks carry no labels.
+            filters: Some(HashMap::from([("type".into(), kinds)])),
+            ..Default::default()
+        };
+        let events = client.events(Some(options)).boxed();
+        let subscription = Subscription { events, head: Some(head), first: None };
+        stream::unfold(Some(subscription), move |subscription| async move {
+            subscription?.next(self, group).await.map(|(item, rest)| (item, Some(rest)))
+        })
+        .boxed()
+    }
+}
+
+const EVENTS: &str = "report events";
+
+type Events = BoxStream<'static, std::result::Result<EventMessage, BollardError>>;
+
+/// A stream of events whose first item says that it has begun.
+struct Subscription {
+    events: Events,
+    /// Told when the head of the response has come; `None`: that was said.
+    head: Option<oneshot::Receiver<()>>,
+    /// An event that came with the head.
+    first: Option<EventMessage>,
+}
+
+impl Subscription {
+    async fn next(mut self, engine: &Docker, group: &str) -> Option<(Result<Hint>, Subscription)> {
+        if let Some(head) = self.head.take() {
+            let begun = self.begin(head).await?;
+            return Some((begun.map_err(|error| engine.fault(EVENTS, error)), self));
+        }
+        loop {
+            let event = match self.first.take() {
+                Some(event) => Ok(event),
+                None => self.events.next().await?,
+            };
+            match event.map(|event| convert::hint(event, group)) {
+                Ok(None) => {}
+                Ok(Some(hint)) => return Some((Ok(hint), self)),
+                Err(error) => return Some((Err(engine.fault(EVENTS, error)), self)),
+            }
+        }
+    }
+
+    async fn begin(&mut self, head: oneshot::Receiver<()>) -> Option<std::result::Result<Hint, BollardError>> {
+        tokio::select! {
+            biased;
+            // Cancel-safe because it is looked at no more when an event was first.
+            Ok(()) = head => {}
+            // Cancel-safe because the stream lives on in `self`. It has to be polled for the request to be sent.
+            event = self.events.next() => match event? {
+                Ok(event) => self.first = Some(event),
+                Err(error) => return Some(Err(error)),
+            },
+        }
+        Some(Ok(Hint::Subscribed))
+    }
+}
+
+impl Engine for Docker {
+    fn about(&self) -> BoxFuture<'_, Result<About>> {
+        Box::pin(self.ask_about())
+    }
+
+    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
+        Box::pin(self.list_all(group, volumes))
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+        Box::pin(self.inspect_container(id))
+    }
+
+    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
+        Box::pin(self.inspect_image(reference))
+    }
+
+    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(self.carry_out(deed))
+    }
+
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.pull_image(image, progress))
+    }
+
+    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
+        Box::pin(self.run(id, command))
+    }
+
+    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
+        let output = self.client.logs(id, Some(log_options(options))).boxed();
+        let attempted = format!("read the output of container {}", short(id));
+        let state = Some((output, Lines::default()));
+        let pieces = stream::unfold(state, move |state| {
+            let attempted = attempted.clone();
+            async move {
+                let (mut output, mut lines) = state?;
+                match output.next().await {
+                    Some(Ok(piece)) => Some((lines.take(piece), Some((output, lines)))),
+                    Some(Err(error)) => Some((vec![Err(self.fault(&attempted, error))], None)),
+                    None => Some((lines.rest(), None)),
+                }
+            }
+        });
+        pieces.flat_map(stream::iter).boxed()
+    }
+
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+        self.subscribe(group)
+    }
+}
+
+/// A bollard on our own connections. `heard` is told when the head of the first response has come.
+fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::Result<Client, BollardError> {
+    let wire = wire.clone();
+    let heard = Arc::new(Mutex::new(heard));
+    let transport = move |request: BollardRequest| {
+        let (wire, heard) = (wire.clone(), heard.clone());
+        async move {
+            let response = wire.send(request).await.map_err(|error| match error {
+                WireError::Io(error) => BollardError::from(error),
+                WireError::Http(error) => BollardError::from(error),
+            })?;
+            // Only success is a beginning; bollard makes an error of the rest.
+            let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| response.status().is_success());
+            if let Some(heard) = heard {
+                // Whoever asked may have gone.
+                let _ = heard.send(());
+            }
+            Ok(response)
+        }
+    };
+    // The address only has to be one: the wire knows the real one.
+    Client::connect_with_custom_transport(transport, Some("http://docker"), NEVER, API_DEFAULT_VERSION)
+}
+
+/// The version of the API that both sides speak, or why there is none.
+fn agree(version: &SystemVersion) -> std::result::Result<String, String> {
+    let engine = version.version.as_deref().unwrap_or("of unknown version");
+    let spoken = version.api_version.as_deref().unwrap_or_default();
+    let newest = api(spoken).ok_or_else(|| format!("it does not say which API it speaks ({spoken:?}); is it a Docker engine?"))?;
+    if newest < OLDEST_API {
+        return Err(format!("Docker {engine} speaks API {spoken}; Docker 20.10 (API 1.41) or later is needed"));
+    }
+    let oldest = version.min_api_version.as_deref().and_then(api).unwrap_or(OLDEST_API);
+    if oldest > NEWEST_API {
+        let (major, minor) = oldest;
+        return Err(format!(
+            "Docker {engine} speaks API {major}.{minor} and later; this drillmaster speaks up to 1.53 and must be upgraded"
+        ));
+    }
+    let (major, minor) = newest.min(NEWEST_API);
+    Ok(format!("{major}.{minor}"))
+}
+
+fn api(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// How far the engine's clock is ahead, in nanoseconds: at least, since its answer took a while to come.
+fn clock_difference(engine: &str) -> Option<i64> {
+    let (seconds, nanoseconds) = convert::since_epoch(engine)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let now = i64::try_from(now.as_nanos()).ok()?;
+    seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(nanoseconds))?.checked_sub(now)
+}
+
+fn whole_seconds(duration: Duration) -> i32 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    i32::try_from(seconds).unwrap_or(i32::MAX)
+}
+
+fn log_options(options: LogOptions) -> query::LogsOptions {
+    query::LogsOptions {
+        follow: options.follow,
+        stdout: true,
+        stderr: true,
+        since: i32::try_from(options.since).unwrap_or(i32::MAX),
+        until: 0,
+        timestamps: options.timestamps,
+        tail: options.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
+    }
+}
+
+/// Pieces of output, joined to lines; the two streams have their own.
+#[derive(Default)]
+struct Lines {
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+impl Lines {
+    /// The lines that this piece completes.
+    fn take(&mut self, piece: LogOutput) -> Vec<Result<LogLine>> {
+        let stderr = matches!(piece, LogOutput::StdErr { .. });
+        let unfinished = if stderr { &mut self.err } else { &mut self.out };
+        unfinished.extend_from_slice(piece.as_ref());
+        let mut lines = Vec::new();
+        while let Some(end) = unfinished.iter().position(|byte| *byte == b'\n') {
+            let rest = unfinished.split_off(end + 1);
+            lines.push(Ok(line(stderr, &unfinished[..end])));
+            *unfinished = rest;
+        }
+        if unfinished.len() > LONGEST_LINE {
+            lines.push(Ok(line(stderr, unfinished)));
+            unfinished.clear();
+        }
+        lines
+    }
+
+    /// What had no end of line.
+    fn rest(self) -> Vec<Result<LogLine>> {
+        let rest = [(false, self.out), (true, self.err)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
+        rest.map(|(stderr, bytes)| Ok(line(stderr, &bytes))).collect()
+    }
+}
+
+fn line(stderr: bool, bytes: &[u8]) -> LogLine {
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    LogLine { stderr, text: String::from_utf8_lossy(bytes).into_owned() }
+}
+
+fn note(tally: &mut Tally, message: &CreateImageInfo) {
+    let current = message.progress_detail.as_ref().and_then(|detail| detail.current);
+    let current = current.and_then(|bytes| u64::try_from(bytes).ok());
+    tally.note(message.id.as_deref(), message.status.as_deref().unwrap_or_default(), current);
+}
+
+/// Whether an error says that there was nothing left to do.
+fn reached(deed: &Deed, error: &BollardError) -> bool {
+    let BollardError::DockerResponseServerError { status_code, message } = error else { return false };
+    match deed {
+        Deed::Remove { .. } => {
+            *status_code == 404 || (*status_code == 409 && message.contains("already in progress"))
+        }
+        Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) => *status_code == 404,
+        Deed::Rename { .. } => message.contains("same name as its current name"),
+        Deed::Unpause(_) => message.contains("is not paused"),
+        Deed::Disconnect { .. } => message.contains("is not connected to"),
+        // An engine answers 304 to what runs or rests already, and bollard takes that for success.
+        Deed::Start(_) | Deed::Stop { .. } => false,
+        Deed::Create(_) | Deed::Update { .. } | Deed::CreateNetwork { .. } | Deed::Connect { .. } => false,
+    }
+}
+
+fn status(error: &BollardError) -> Option<u16> {
+    match error {
+        BollardError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -> EngineError {
+    let attempted = attempted.to_owned();
+    match error {
+        BollardError::DockerResponseServerError { status_code, message } => match status_code {
+            404 => EngineError::NotFound { attempted, message },
+            403 | 409 => EngineError::Conflict { attempted, message },
+            _ => EngineError::Refused { attempted, message },
+        },
+        BollardError::DockerStreamError { error } => EngineError::Refused { attempted, message: error },
+        BollardError::RequestTimeoutError => {
+            EngineError::TimedOut { attempted, limit: Duration::from_secs(NEVER) }
+        }
+        BollardError::IOError { .. } | BollardError::HyperResponseError { .. } => {
+            EngineError::Unreachable { endpoint: endpoint.to_string(), reason: reason(endpoint, &error) }
+        }
+        error => EngineError::Refused { attempted, message: error.to_string() },
+    }
+}
+
+/// What a connection failed of, in people's words.
+fn reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> String {
+    let mut cause = Some(error);
+    let mut last = error.to_string();
+    while let Some(error) = cause {
+        if let Some(reason) = known_reason(endpoint, error) {
+            return reason.to_owned();
+        }
+        last = error.to_string();
+        cause = error.source();
+    }
+    last
+}
+
+fn known_reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    const CLOSED: &str = "the engine closed the connection";
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return (error.is_incomplete_message() || error.is_canceled() || error.is_closed()).then_some(CLOSED);
+    }
+    let error = match error.downcast_ref::<BollardError>() {
+        Some(BollardError::IOError { err }) => err,
+        _ => error.downcast_ref::<io::Error>()?,
+    };
+    // Of what breaks a stream bollard keeps but the text.
+    if error.kind() == io::ErrorKind::Other && error.to_string().contains("reading a body from connection") {
+        return Some(CLOSED);
+    }
+    let local = matches!(endpoint, Endpoint::Unix(_));
+    match error.kind() {
+        io::ErrorKind::NotFound if local => Some("no such socket"),
+        io::ErrorKind::ConnectionRefused if local => Some("connection refused (the socket is there, but no engine listens)"),
+        io::ErrorKind::ConnectionRefused => Some("connection refused"),
+        io::ErrorKind::PermissionDenied => Some("permission denied (is your user in the group docker?)"),
+        io::ErrorKind::TimedOut => Some("no answer"),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Some(CLOSED),
+        _ => None,
+    }
+}
+
+/// Shortens what an engine says about a registry that it did not reach.
+fn explained(error: EngineError, registry: &str) -> EngineError {
+    changed(error, |message| registry::trouble(registry, &message))
+}
+
+fn amended(error: EngineError, addition: &str) -> EngineError {
+    changed(error, |message| message + addition)
+}
+
+fn changed(error: EngineError, change: impl FnOnce(String) -> String) -> EngineError {
+    match error {
+        EngineError::NotFound { attempted, message } => EngineError::NotFound { attempted, message: change(message) },
+        EngineError::Conflict { attempted, message } => EngineError::Conflict { attempted, message: change(message) },
+        EngineError::Refused { attempted, message } => EngineError::Refused { attempted, message: change(message) },
+        error => error,
+    }
+}

@@ -1,0 +1,325 @@
+//! The engine as the controller sees it: a few reads, one mutation at a time, a stream of events.
+//!
+//! An engine does what it is asked and decides nothing. Only `docker.rs` and `convert.rs` name bollard.
+
+pub mod convert;
+pub mod deadline;
+pub mod docker;
+mod registry;
+pub mod target;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+use crate::desired::{Config, Inherited};
+use crate::observed::{Container, ImageFacts, Observed};
+use crate::spec::model::{Resources, RestartPolicy};
+
+/// Result of an engine call.
+pub type Result<T> = std::result::Result<T, EngineError>;
+
+/// An engine. Every call may fail, hang (see [`deadline`]) or lose its reply after it was carried out.
+pub trait Engine: Send + Sync {
+    /// Which engine this is.
+    fn about(&self) -> BoxFuture<'_, Result<About>>;
+
+    /// Everything it has: containers, networks, images, and volumes of the group where they are asked for.
+    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>>;
+
+    /// One container with its [`crate::observed::Details`]; `None`: there is none of that id.
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>>;
+
+    /// Facts about an image by id or reference; `None`: there is none.
+    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>>;
+
+    /// Carries out one mutation. A created container or network gives its id.
+    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>>;
+
+    /// Pulls an image, with progress.
+    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> BoxFuture<'a, Result<()>>;
+
+    /// Runs a command in a container to its end.
+    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>>;
+
+    /// Output of a container: the last `tail` lines (all: `None`) since `since` (seconds since 1970, 0: the start),
+    /// and what follows where `follow`.
+    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>>;
+
+    /// Events of containers and networks of the group from now on. The stream is subscribed when its first item is
+    /// [`Hint::Subscribed`]; it ends or fails when the engine goes away.
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>>;
+}
+
+/// Which engine this is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Id that the engine gave itself.
+    pub id: String,
+    /// Version of the engine, e.g. `20.10.24`.
+    pub version: String,
+    /// Version of the API that was agreed on, e.g. `1.41`.
+    pub api: String,
+    /// Whether addresses of containers can be reached from here: a local engine on Linux that is neither rootless nor
+    /// in a virtual machine.
+    pub reaches_containers: bool,
+}
+
+impl About {
+    /// The major version of the engine; 0 where it is not a number.
+    pub fn major(&self) -> u32 {
+        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    }
+}
+
+/// One mutation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deed {
+    /// Create a container; it is not started.
+    Create(Box<Blueprint>),
+    /// Start it.
+    Start(String),
+    /// Ask it to stop, and kill it when the time is over.
+    Stop {
+        /// Id of the container.
+        id: String,
+        /// Time it has; `None`: as the container itself says.
+        timeout: Option<Duration>,
+    },
+    /// Thaw it.
+    Unpause(String),
+    /// Give it another name.
+    Rename {
+        /// Id of the container.
+        id: String,
+        /// New name.
+        name: String,
+    },
+    /// Change its limits and restart policy while it runs.
+    Update {
+        /// Id of the container.
+        id: String,
+        /// Limits; what is `None` becomes unlimited.
+        resources: Resources,
+        /// Restart policy.
+        restart: RestartPolicy,
+    },
+    /// Remove it; by force where it still runs.
+    Remove {
+        /// Id of the container.
+        id: String,
+        /// Its anonymous volumes too.
+        volumes: bool,
+    },
+    /// Create a bridge network.
+    CreateNetwork {
+        /// Name.
+        name: String,
+        /// Labels.
+        labels: BTreeMap<String, String>,
+    },
+    /// Remove a network by id.
+    RemoveNetwork(String),
+    /// Attach a container to a network.
+    Connect {
+        /// Id of the network.
+        network: String,
+        /// Id of the container.
+        container: String,
+        /// Names of the container on it.
+        aliases: Vec<String>,
+    },
+    /// Detach a container from a network.
+    Disconnect {
+        /// Id of the network, or its name where the id is gone.
+        network: String,
+        /// Id of the container.
+        container: String,
+    },
+    /// Remove a volume by name.
+    RemoveVolume(String),
+}
+
+impl Deed {
+    /// What it does, for people: `start container 3f2a91bc77d0`.
+    pub fn describe(&self) -> String {
+        match self {
+            Deed::Create(blueprint) => format!("create container {}", blueprint.name),
+            Deed::Start(id) => format!("start container {}", short(id)),
+            Deed::Stop { id, .. } => format!("stop container {}", short(id)),
+            Deed::Unpause(id) => format!("unpause container {}", short(id)),
+            Deed::Rename { id, name } => format!("rename container {} to {name}", short(id)),
+            Deed::Update { id, .. } => format!("update container {}", short(id)),
+            Deed::Remove { id, .. } => format!("remove container {}", short(id)),
+            Deed::CreateNetwork { name, .. } => format!("create network {name}"),
+            Deed::RemoveNetwork(id) => format!("remove network {}", short(id)),
+            Deed::Connect { network, container, .. } => {
+                format!("connect container {} to network {}", short(container), short(network))
+            }
+            Deed::Disconnect { network, container } => {
+                format!("disconnect container {} from network {}", short(container), short(network))
+            }
+            Deed::RemoveVolume(name) => format!("remove volume {}", short(name)),
+        }
+    }
+}
+
+/// The first twelve characters of an id, as Docker shows it; a name stays as it is.
+pub fn short(id: &str) -> &str {
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { &id[..12] } else { id }
+}
+
+/// A container to create.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blueprint {
+    /// Name of the container.
+    pub name: String,
+    /// All labels, ours and the user's.
+    pub labels: BTreeMap<String, String>,
+    /// Labels for volumes that are created with it.
+    pub volume_labels: BTreeMap<String, String>,
+    /// What it is made of.
+    pub config: Config,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// Id of the network.
+    pub network: String,
+    /// Names on the network.
+    pub aliases: Vec<String>,
+    /// Host name inside it.
+    pub hostname: String,
+    /// Anonymous volumes taken over from the container that it replaces.
+    pub inherited: Vec<Inherited>,
+}
+
+/// How a command in a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOutcome {
+    /// Exit code.
+    pub code: i64,
+    /// The last of its output (at most 8 KiB), both streams.
+    pub output: String,
+}
+
+/// Which output to give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogOptions {
+    /// Only the last so many lines; `None`: all.
+    pub tail: Option<u32>,
+    /// Only since then, in seconds since 1970; 0: since the first start.
+    pub since: i64,
+    /// Go on until the container ends.
+    pub follow: bool,
+    /// With the engine's time stamps in front.
+    pub timestamps: bool,
+}
+
+/// A line of output, without its newline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// From the error stream.
+    pub stderr: bool,
+    /// Text; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+/// Progress of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    /// Layers that are done.
+    pub done: usize,
+    /// Layers that are known.
+    pub total: usize,
+    /// Bytes that have come, over all layers.
+    pub bytes: u64,
+}
+
+/// What an event says. A hint to look again, never the truth by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// The subscription stands: nothing after this is missed.
+    Subscribed,
+    /// Something happened to a container of the group.
+    Container {
+        /// Id of the container.
+        id: String,
+        /// What happened.
+        what: Happened,
+    },
+    /// Something happened to a network.
+    Network {
+        /// Id of the network.
+        id: String,
+        /// Container that was attached or detached, where that is what happened.
+        container: Option<String>,
+    },
+}
+
+/// What happened to a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happened {
+    /// It was created.
+    Created,
+    /// It was started.
+    Started,
+    /// Its main process ended.
+    Died {
+        /// Exit code, where the event says it.
+        code: Option<i64>,
+    },
+    /// It was removed.
+    Destroyed,
+    /// The health check changed its verdict.
+    Health(crate::observed::Health),
+    /// Its name, limits or anything else changed.
+    Changed,
+}
+
+/// What can go wrong with a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// No engine answers there.
+    #[error("no Docker engine answers at {endpoint}: {reason}")]
+    Unreachable {
+        /// Where it was looked for.
+        endpoint: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// The engine took longer than the call may take.
+    #[error("the engine did not answer within {} s while asked to {attempted}", limit.as_secs())]
+    TimedOut {
+        /// What was attempted.
+        attempted: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// What the call names does not exist.
+    #[error("cannot {attempted}: {message}")]
+    NotFound {
+        /// What was attempted.
+        attempted: String,
+        /// What the engine said.
+        message: String,
+    },
+    /// The engine's state does not allow it (409), or an endpoint is still active (403).
+    #[error("cannot {attempted}: {message}")]
+    Conflict {
+        /// What was attempted.
+        attempted: String,
+        /// What the engine said.
+        message: String,
+    },
+    /// Anything else that the engine said.
+    #[error("cannot {attempted}: {message}")]
+    Refused {
+        /// What was attempted.
+        attempted: String,
+        /// What the engine said.
+        message: String,
+    },
+}

@@ -1,0 +1,200 @@
+//! Registries: the parts of an image reference, credentials, progress and troubles of a pull.
+//!
+//! Knows Docker's words and files for them. Pulls nothing itself.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+
+use super::PullProgress;
+
+/// An image reference, taken apart for a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference<'a> {
+    /// Host of the registry; `docker.io` unless written.
+    pub registry: &'a str,
+    /// Everything before tag and digest, as written.
+    pub repository: &'a str,
+    /// The digest, or else the tag; `latest` unless written.
+    pub version: &'a str,
+}
+
+impl<'a> Reference<'a> {
+    /// Takes a reference apart, with the docker command's rules: the first part is a host when it looks like one, and
+    /// a digest beats a tag.
+    pub fn parse(text: &'a str) -> Self {
+        let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+        // A colon before the last slash belongs to the port of the registry.
+        let (repository, tag) = match name.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+            _ => (name, None),
+        };
+        let registry = match repository.split_once('/') {
+            Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
+            _ => "docker.io",
+        };
+        Reference { registry, repository, version: digest.or(tag).unwrap_or("latest") }
+    }
+
+    /// The key under which Docker's configuration keeps the credentials of its registry.
+    pub fn credentials_key(&self) -> &'a str {
+        match self.registry {
+            "docker.io" | "index.docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
+            registry => registry,
+        }
+    }
+}
+
+/// Looks the credentials of a registry up, as the docker command does. May run a helper, so it blocks. An error is a
+/// helper or a file that failed; that there are none is not an error.
+pub fn credentials(config_dir: &Path, key: &str) -> Result<Option<DockerCredential>, String> {
+    let Ok(file) = File::open(config_dir.join("config.json")) else { return Ok(None) };
+    match docker_credential::get_credential_from_reader(BufReader::new(file), key) {
+        Ok(credential) => Ok(Some(credential)),
+        Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(None),
+        Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => Ok(None),
+        Err(CredentialRetrievalError::HelperFailure { helper, stdout, stderr }) => {
+            let said = [stderr.trim(), stdout.trim()].into_iter().find(|text| !text.is_empty()).unwrap_or("nothing").to_owned();
+            Err(format!("{helper} says: {said}"))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What a pull has told so far, layer by layer.
+#[derive(Debug, Default)]
+pub struct Tally {
+    layers: BTreeMap<String, Layer>,
+}
+
+#[derive(Debug, Default)]
+struct Layer {
+    done: bool,
+    bytes: u64,
+}
+
+impl Tally {
+    /// Takes a message in: the layer's id, the status, and how many bytes have come where it says so.
+    pub fn note(&mut self, id: Option<&str>, status: &str, current: Option<u64>) {
+        let Some(id) = id else { return };
+        let known = self.layers.contains_key(id);
+        let starts = matches!(status, "Pulling fs layer" | "Already exists" | "Waiting" | "Downloading");
+        // Other messages carry an id as well: the tag that is pulled.
+        if !known && !starts {
+            return;
+        }
+        let layer = self.layers.entry(id.to_owned()).or_default();
+        match status {
+            "Pull complete" | "Already exists" => layer.done = true,
+            // Unpacking counts from 0 again.
+            "Downloading" => layer.bytes = layer.bytes.max(current.unwrap_or(0)),
+            _ => {}
+        }
+    }
+
+    /// The sum.
+    pub fn progress(&self) -> PullProgress {
+        PullProgress {
+            done: self.layers.values().filter(|layer| layer.done).count(),
+            total: self.layers.len(),
+            bytes: self.layers.values().map(|layer| layer.bytes).sum(),
+        }
+    }
+}
+
+/// Makes what the engine says about a failed pull short where the registry was not reached: the engine repeats its
+/// own request, and the reason stands at the end.
+pub fn trouble(registry: &str, message: &str) -> String {
+    const SIGNS: [&str; 7] = [
+        "dial tcp",
+        "no such host",
+        "connection refused",
+        "TLS handshake timeout",
+        "Client.Timeout exceeded",
+        "i/o timeout",
+        "context deadline exceeded",
+    ];
+    if !SIGNS.iter().any(|sign| message.contains(sign)) {
+        return message.to_owned();
+    }
+    let reason = if message.contains("Client.Timeout") || message.contains("deadline exceeded") {
+        "no answer in time"
+    } else {
+        message.rsplit(": ").next().unwrap_or(message)
+    };
+    format!("the registry {registry} cannot be reached: {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> (&str, &str, &str, &str) {
+        let reference = Reference::parse(text);
+        (reference.registry, reference.repository, reference.version, reference.credentials_key())
+    }
+
+    #[test]
+    fn references_are_taken_apart_as_docker_does() {
+        let hub = "https://index.docker.io/v1/";
+        assert_eq!(parts("debian"), ("docker.io", "debian", "latest", hub));
+        assert_eq!(parts("debian:12"), ("docker.io", "debian", "12", hub));
+        assert_eq!(parts("shop/api:1"), ("docker.io", "shop/api", "1", hub));
+        assert_eq!(parts("docker.io/library/debian"), ("docker.io", "docker.io/library/debian", "latest", hub));
+        assert_eq!(parts("localhost/api"), ("localhost", "localhost/api", "latest", "localhost"));
+        assert_eq!(parts("localhost:5000/api"), ("localhost:5000", "localhost:5000/api", "latest", "localhost:5000"));
+        assert_eq!(parts("reg:5000/a/b:2"), ("reg:5000", "reg:5000/a/b", "2", "reg:5000"));
+        assert_eq!(parts("ghcr.io/a/b:2@sha256:ff"), ("ghcr.io", "ghcr.io/a/b", "sha256:ff", "ghcr.io"));
+    }
+
+    #[test]
+    fn progress_is_summed_over_layers() {
+        let mut tally = Tally::default();
+        tally.note(Some("12"), "Pulling from library/debian", None);
+        tally.note(Some("a"), "Pulling fs layer", None);
+        tally.note(Some("b"), "Already exists", None);
+        tally.note(Some("a"), "Downloading", Some(700));
+        tally.note(Some("a"), "Extracting", Some(30));
+        tally.note(None, "Digest: sha256:ff", None);
+        assert_eq!(tally.progress(), PullProgress { done: 1, total: 2, bytes: 700 });
+        tally.note(Some("a"), "Pull complete", None);
+        assert_eq!(tally.progress(), PullProgress { done: 2, total: 2, bytes: 700 });
+    }
+
+    #[test]
+    fn an_unreachable_registry_is_said_shortly() {
+        let table = [
+            (
+                "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host",
+                "the registry r cannot be reached: no such host",
+            ),
+            (
+                "Get \"http://localhost:5/v2/\": dial tcp 127.0.0.1:5: connect: connection refused",
+                "the registry r cannot be reached: connection refused",
+            ),
+            (
+                "Get \"https://r/v2/\": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)",
+                "the registry r cannot be reached: no answer in time",
+            ),
+            ("manifest for debian:nope not found: manifest unknown", "manifest for debian:nope not found: manifest unknown"),
+        ];
+        for (said, short) in table {
+            assert_eq!(trouble("r", said), short);
+        }
+    }
+
+    #[test]
+    fn credentials_come_from_the_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(credentials(directory.path(), "ghcr.io"), Ok(None));
+        let config = r#"{"auths": {"ghcr.io": {"auth": "YW5uOnNlY3JldA=="}}, "credHelpers": {"bad.io": "no-such-helper"}}"#;
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let ann = DockerCredential::UsernamePassword("ann".into(), "secret".into());
+        assert_eq!(credentials(directory.path(), "ghcr.io"), Ok(Some(ann)));
+        assert_eq!(credentials(directory.path(), "quay.io"), Ok(None));
+        assert!(credentials(directory.path(), "bad.io").is_err());
+    }
+}

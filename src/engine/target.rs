@@ -1,0 +1,187 @@
+//! Which engine is meant: `--host`, the environment, contexts of the docker command.
+//!
+//! Reads Docker's own configuration files and decides nothing else; it does not connect.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+/// Where an engine listens unless something else is said.
+pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+
+/// An engine to talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// Directory of Docker's `config.json`, which knows the credentials of registries.
+    pub config_dir: Option<PathBuf>,
+}
+
+/// Where an engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A socket of this machine.
+    Unix(PathBuf),
+    /// `host:port`, not encrypted.
+    Tcp(String),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+            Endpoint::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// Why it is not known which engine is meant.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// A kind of endpoint that drillmaster cannot talk to.
+    #[error("{origin} names the engine {host}, and {kind} is not supported; {remedy}")]
+    Unsupported {
+        /// Who says so.
+        origin: String,
+        /// What it says.
+        host: String,
+        /// What is not supported.
+        kind: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Not an endpoint at all.
+    #[error("{origin} is {host:?}, which names no engine; write unix:///path/to/docker.sock or tcp://host:port")]
+    Malformed {
+        /// Who says so.
+        origin: String,
+        /// What it says.
+        host: String,
+    },
+    /// The context does not exist.
+    #[error("{origin} names the Docker context {name:?}, which does not exist; `docker context ls` lists them")]
+    NoContext {
+        /// Who says so.
+        origin: String,
+        /// Name of the context.
+        name: String,
+    },
+    /// A file of Docker's configuration cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// Finds the engine: `--host` beats `DOCKER_HOST` beats `DOCKER_CONTEXT` beats the current context of the docker
+/// command beats the default socket. An empty variable counts as none.
+pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Result<Target, TargetError> {
+    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
+    let config_dir = set("DOCKER_CONFIG")
+        .map(PathBuf::from)
+        .or_else(|| set("HOME").map(|home| Path::new(home).join(".docker")));
+    let tls = set("DOCKER_TLS_VERIFY").is_some();
+    let endpoint = if let Some(host) = host {
+        endpoint("--host", host, tls)?
+    } else if let Some(host) = set("DOCKER_HOST") {
+        endpoint("DOCKER_HOST", host, tls)?
+    } else if let Some(name) = set("DOCKER_CONTEXT") {
+        of_context("DOCKER_CONTEXT", name, config_dir.as_deref())?
+    } else if let Some(directory) = &config_dir {
+        let path = directory.join("config.json");
+        let name = current_context(&path)?;
+        of_context(&path.display().to_string(), &name, config_dir.as_deref())?
+    } else {
+        default_endpoint()
+    };
+    Ok(Target { endpoint, config_dir })
+}
+
+fn default_endpoint() -> Endpoint {
+    Endpoint::Unix(DEFAULT_SOCKET.into())
+}
+
+fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError> {
+    let malformed = || TargetError::Malformed { origin: origin.into(), host: host.into() };
+    let unsupported = |kind, remedy| {
+        Err(TargetError::Unsupported { origin: origin.into(), host: host.into(), kind, remedy })
+    };
+    let (scheme, rest) = host.split_once("://").ok_or_else(malformed)?;
+    match scheme {
+        "unix" if !rest.is_empty() => Ok(Endpoint::Unix(rest.into())),
+        "tcp" | "http" if tls => unsupported("TLS", TUNNEL),
+        "tcp" | "http" => address(rest).map(Endpoint::Tcp).ok_or_else(malformed),
+        "https" => unsupported("TLS", TUNNEL),
+        "ssh" => unsupported("ssh", TUNNEL),
+        "npipe" => unsupported("a Windows pipe", "run drillmaster where the engine has a unix socket, e.g. in WSL"),
+        _ => Err(malformed()),
+    }
+}
+
+const TUNNEL: &str =
+    "forward its socket (ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST) and use --host unix:///tmp/docker.sock";
+
+/// `host:port` of what follows the scheme; Docker's port where none is written.
+fn address(text: &str) -> Option<String> {
+    let text = text.trim_end_matches('/');
+    let after_host = text.rsplit_once(']').map_or(text, |(_, rest)| rest);
+    match after_host.rsplit_once(':') {
+        _ if text.is_empty() || text.contains('/') => None,
+        Some((_, port)) => port.parse::<u16>().ok().map(|_| text.to_owned()),
+        None => Some(format!("{text}:2375")),
+    }
+}
+
+#[derive(Deserialize)]
+struct DockerConfig {
+    #[serde(default, rename = "currentContext")]
+    current_context: String,
+}
+
+/// Name of the context that the docker command uses; empty: the default one.
+fn current_context(path: &Path) -> Result<String, TargetError> {
+    Ok(read::<DockerConfig>(path)?.map(|config| config.current_context).unwrap_or_default())
+}
+
+#[derive(Deserialize)]
+struct Context {
+    #[serde(rename = "Endpoints", default)]
+    endpoints: BTreeMap<String, ContextEndpoint>,
+}
+
+#[derive(Deserialize)]
+struct ContextEndpoint {
+    #[serde(rename = "Host", default)]
+    host: String,
+}
+
+fn of_context(origin: &str, name: &str, config_dir: Option<&Path>) -> Result<Endpoint, TargetError> {
+    if name.is_empty() || name == "default" {
+        return Ok(default_endpoint());
+    }
+    let missing = || TargetError::NoContext { origin: origin.into(), name: name.into() };
+    let contexts = config_dir.ok_or_else(missing)?.join("contexts");
+    // Docker names the directory of a context after the hash of its name.
+    let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let context: Context = read(&contexts.join("meta").join(&hash).join("meta.json"))?.ok_or_else(missing)?;
+    let host = context.endpoints.get("docker").map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
+    let tls = contexts.join("tls").join(&hash).join("docker").exists();
+    if host.is_empty() { Ok(default_endpoint()) } else { endpoint(&format!("the Docker context {name:?}"), host, tls) }
+}
+
+/// Reads a JSON file; `None`: there is none.
+fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, TargetError> {
+    let unreadable = |reason: String| TargetError::Unreadable { path: path.to_owned(), reason };
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(error.to_string())),
+    }
+}

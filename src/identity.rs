@@ -1,0 +1,100 @@
+//! Who owns what on the engine: the labels that we write and read, and the names that we give.
+//!
+//! The engine is the only database, so this is its schema. Pure; knows nothing of specs or of what should exist.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// Name of the group; what does not carry it is never touched.
+pub const GROUP: &str = "drillmaster.group";
+/// Name of the service.
+pub const SERVICE: &str = "drillmaster.service";
+/// Kind of the document: `Service`.
+pub const KIND: &str = "drillmaster.kind";
+/// Spec directory that owns the object, absolute.
+pub const SOURCE: &str = "drillmaster.source";
+/// Hash of the resolved environment, `v1:<sha256>`.
+pub const ENV_HASH: &str = "drillmaster.env-hash";
+/// Hash of every other field that cannot be changed on a running container, `v1:<sha256>`.
+pub const SPEC_HASH: &str = "drillmaster.spec-hash";
+/// The last applied spec as canonical JSON, values of the environment left out.
+pub const SPEC: &str = "drillmaster.spec";
+/// Id that the image had when the container was created: the same reference may name another image later.
+pub const IMAGE_ID: &str = "drillmaster.image-id";
+
+/// Ending of a container's name until it is ready. Service names have no dots, so no service can claim it.
+pub const CANDIDATE_SUFFIX: &str = ".new";
+
+/// What our labels on a container say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// [`GROUP`].
+    pub group: String,
+    /// [`SERVICE`].
+    pub service: String,
+    /// [`KIND`].
+    pub kind: String,
+    /// [`SOURCE`].
+    pub source: String,
+    /// [`ENV_HASH`].
+    pub env_hash: String,
+    /// [`SPEC_HASH`].
+    pub spec_hash: String,
+    /// [`SPEC`].
+    pub spec: String,
+    /// [`IMAGE_ID`]; empty where it was not recorded.
+    pub image_id: String,
+}
+
+impl Identity {
+    /// Reads an identity; `None` where the group label is missing: the object is not ours.
+    pub fn from_labels(labels: &HashMap<String, String>) -> Option<Identity> {
+        let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
+        Some(Identity {
+            group: labels.get(GROUP)?.clone(),
+            service: text(SERVICE),
+            kind: text(KIND),
+            source: text(SOURCE),
+            env_hash: text(ENV_HASH),
+            spec_hash: text(SPEC_HASH),
+            spec: text(SPEC),
+            image_id: text(IMAGE_ID),
+        })
+    }
+
+    /// The labels that say it.
+    pub fn to_labels(&self) -> BTreeMap<String, String> {
+        [
+            (GROUP, &self.group),
+            (SERVICE, &self.service),
+            (KIND, &self.kind),
+            (SOURCE, &self.source),
+            (ENV_HASH, &self.env_hash),
+            (SPEC_HASH, &self.spec_hash),
+            (SPEC, &self.spec),
+            (IMAGE_ID, &self.image_id),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.clone()))
+        .collect()
+    }
+}
+
+/// Labels of networks and volumes: group and source.
+pub fn group_labels(group: &str, source: &str) -> BTreeMap<String, String> {
+    [(GROUP, group), (SOURCE, source)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// Name of a service's container once it is ready: `<group>-<service>`.
+pub fn container_name(group: &str, service: &str) -> String {
+    format!("{group}-{service}")
+}
+
+/// Name of a service's container until it is ready: `<group>-<service>.new`.
+pub fn candidate_name(group: &str, service: &str) -> String {
+    format!("{group}-{service}{CANDIDATE_SUFFIX}")
+}
+
+/// Name of a group's volume on the engine: `<group>-<volume>`.
+pub fn volume_name(group: &str, volume: &str) -> String {
+    format!("{group}-{volume}")
+}

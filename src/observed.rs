@@ -1,0 +1,198 @@
+//! What the engine has: one snapshot, in words that no engine owns.
+//!
+//! Filled by `engine`, read by `plan` and `status`. Holds facts only; what they mean is decided elsewhere.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::identity::Identity;
+use crate::spec::model::{Protocol, Resources, RestartPolicy};
+
+/// A snapshot, from a constant number of list calls.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Observed {
+    /// Every container of the engine, ours or not, by id.
+    pub containers: BTreeMap<String, Container>,
+    /// Every network, by id.
+    pub networks: BTreeMap<String, Network>,
+    /// Ids of the images by each reference that names them, in the engine's familiar form (`debian:12`,
+    /// `name@sha256:…`).
+    pub images: BTreeMap<String, String>,
+    /// What was looked up about an image, by image id. Kept from one snapshot to the next.
+    pub image_facts: BTreeMap<String, ImageFacts>,
+    /// Volumes that carry our group label, by name; filled only where it was asked for.
+    pub volumes: BTreeMap<String, Volume>,
+}
+
+/// A container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Container {
+    /// Full id.
+    pub id: String,
+    /// Name without the leading slash.
+    pub name: String,
+    /// What our labels say; `None`: not ours.
+    pub identity: Option<Identity>,
+    /// Image as the engine shows it.
+    pub image: String,
+    /// What it does.
+    pub state: State,
+    /// What the engine's health check says.
+    pub health: Health,
+    /// Networks it is attached to, also while it is stopped.
+    pub networks: Vec<Attachment>,
+    /// Ports that are published now; empty while it does not run.
+    pub ports: Vec<PublishedPort>,
+    /// Mounts.
+    pub mounts: Vec<MountPoint>,
+    /// Seconds since 1970 at which it was created.
+    pub created: i64,
+    /// What only an inspection tells; `None`: not inspected.
+    pub details: Option<Details>,
+}
+
+/// What a container does, in the engine's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Created and never started.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// The engine's restart policy is bringing it back.
+    Restarting,
+    /// Ended.
+    Exited {
+        /// Exit code, where known.
+        code: Option<i64>,
+    },
+    /// Being removed.
+    Removing,
+    /// Could not be removed, or was left by an engine that crashed; it cannot be started.
+    Dead,
+}
+
+/// What the engine's health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Health {
+    /// There is no check.
+    #[default]
+    None,
+    /// No verdict yet.
+    Starting,
+    /// The check succeeded.
+    Healthy,
+    /// The check failed as often as it may.
+    Unhealthy,
+}
+
+/// A container on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Id of the network; of a stopped container it may name a network that is gone.
+    pub network_id: String,
+    /// Name of the network.
+    pub network: String,
+    /// Address of the container on it, while it runs.
+    pub address: Option<IpAddr>,
+}
+
+/// A port that the engine has published.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PublishedPort {
+    /// Address on the host.
+    pub address: IpAddr,
+    /// Port on the host.
+    pub host: u16,
+    /// Port in the container.
+    pub container: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+/// A mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPoint {
+    /// Name of the volume, where it is one.
+    pub volume: Option<String>,
+    /// Path on the host, where it is a bind mount.
+    pub bind: Option<String>,
+    /// Path in the container.
+    pub target: String,
+    /// Whether the container may write.
+    pub writable: bool,
+}
+
+/// What only an inspection tells.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Details {
+    /// Environment, the image's included.
+    pub env: BTreeMap<String, String>,
+    /// Limits in force.
+    pub resources: Resources,
+    /// Restart policy in force.
+    pub restart: RestartPolicy,
+    /// RFC 3339; empty: never started.
+    pub started_at: String,
+    /// RFC 3339; empty: never ended.
+    pub finished_at: String,
+    /// How often the engine restarted it.
+    pub restarts: u64,
+    /// Killed by the kernel for want of memory.
+    pub oom_killed: bool,
+    /// What the engine says went wrong at the last start; empty: nothing.
+    pub error: String,
+}
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Full id. Networks are referred to by it: two may have one name.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Our group label; `None`: not ours.
+    pub group: Option<String>,
+    /// Our source label.
+    pub source: Option<String>,
+}
+
+/// A volume that carries our group label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Name on the engine.
+    pub name: String,
+    /// Our group label.
+    pub group: String,
+    /// Our source label.
+    pub source: Option<String>,
+}
+
+/// What was looked up about an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageFacts {
+    /// Whether it brings a health check.
+    pub healthcheck: bool,
+    /// Paths that it declares as volumes.
+    pub volumes: Vec<String>,
+}
+
+impl Container {
+    /// Whether its processes exist (frozen ones too).
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Running | State::Paused | State::Restarting)
+    }
+
+    /// The service it belongs to in this group; `None`: not of the group.
+    pub fn service_of(&self, group: &str) -> Option<&str> {
+        self.identity.as_ref().filter(|identity| identity.group == group).map(|identity| identity.service.as_str())
+    }
+}
+
+impl Observed {
+    /// Containers that carry the label of this group.
+    pub fn of_group<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Container> {
+        self.containers.values().filter(move |container| container.service_of(group).is_some())
+    }
+}

@@ -1,0 +1,54 @@
+//! What no plan may ever do, whatever the planner was given. Checked before a plan is carried out: a step that breaks
+//! a rule is a bug in the planner, and is refused rather than done.
+
+use super::step::{Step, Verb};
+use crate::desired::{Aim, Desired};
+use crate::observed::Observed;
+
+/// The rule that a step breaks, in a sentence; `None`: none.
+pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<String> {
+    if let Some(id) = container_of(&step.verb) {
+        match observed.containers.get(id).map(|container| container.identity.as_ref()) {
+            Some(Some(identity)) if identity.group == desired.group && identity.source == desired.source => {
+                if !desired.scope.contains(&identity.service) {
+                    return Some(format!("`{step}` would touch {}, which was left out", identity.service));
+                }
+            }
+            Some(_) => return Some(format!("`{step}` would touch a container that is not of this group")),
+            None => return Some(format!("`{step}` would touch a container that does not exist")),
+        }
+    }
+    match &step.verb {
+        Verb::Remove { volumes: true, .. } | Verb::RemoveVolume
+            if desired.aim != (Aim::Agree { purge_volumes: true }) =>
+        {
+            Some(format!("`{step}` would remove a volume without being asked to"))
+        }
+        Verb::Create { .. } | Verb::Remove { .. } | Verb::RemoveNetwork { .. }
+            if !matches!(desired.aim, Aim::Agree { .. }) =>
+        {
+            Some(format!("`{step}` is not a matter of starting or stopping"))
+        }
+        Verb::RemoveNetwork { id } => match observed.networks.get(id) {
+            Some(network) if network.group.as_deref() == Some(desired.group.as_str()) => None,
+            _ => Some(format!("`{step}` would remove a network that is not of this group")),
+        },
+        Verb::RemoveVolume => match observed.volumes.get(step.subject.name()) {
+            Some(volume) if volume.group == desired.group => None,
+            _ => Some(format!("`{step}` would remove a volume that is not of this group")),
+        },
+        _ => None,
+    }
+}
+
+fn container_of(verb: &Verb) -> Option<&str> {
+    match verb {
+        Verb::Start(target) | Verb::Unpause(target) | Verb::Stop(target) => Some(&target.id),
+        Verb::Rename { container, .. }
+        | Verb::Update { container, .. }
+        | Verb::Connect { container, .. }
+        | Verb::Disconnect { container, .. }
+        | Verb::Remove { container, .. } => Some(&container.id),
+        Verb::Pull | Verb::CreateNetwork | Verb::Create { .. } | Verb::RemoveNetwork { .. } | Verb::RemoveVolume => None,
+    }
+}

@@ -1,0 +1,187 @@
+//! Is this container what the spec asks for? Pure comparison; what follows from it is decided in `plan`.
+
+use serde_json::{Map, Value};
+
+use super::step::Cause;
+use crate::desired::Service;
+use crate::desired::fingerprint::{self, Change, VERSION, change_of};
+use crate::identity::Identity;
+use crate::observed::{Container, Observed};
+
+/// What a comparison found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Comparison {
+    /// Differences for which the container is replaced.
+    pub replace: Vec<Cause>,
+    /// Differences that are changed on the running container.
+    pub update: Vec<Cause>,
+    /// The container has to be inspected before more can be said.
+    pub unclear: bool,
+}
+
+/// Compares a container of ours with its service.
+pub fn compare(service: &Service, container: &Container, identity: &Identity, observed: &Observed) -> Comparison {
+    let applied = match serde_json::from_str(&identity.spec) {
+        Ok(Value::Object(fields)) => fields,
+        _ => Map::new(),
+    };
+    let wanted = fingerprint::canonical(&service.config);
+    let mut found = Comparison::default();
+    compare_spec(service, identity, &applied, &wanted, &mut found);
+    compare_image(service, identity, observed, &mut found);
+    compare_env(service, container, identity, &applied, &mut found);
+    compare_updatable(container, &applied, &wanted, &mut found);
+    found
+}
+
+/// A hash of our version decides alone; of another version, the canonical JSON does.
+fn compare_spec(
+    service: &Service,
+    identity: &Identity,
+    applied: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+    found: &mut Comparison,
+) {
+    if identity.spec_hash == service.fingerprint.spec_hash {
+        return;
+    }
+    let replaced = |fields: &Map<String, Value>| -> Map<String, Value> {
+        fields
+            .iter()
+            .filter(|(field, _)| change_of(field) == Change::Replace)
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect()
+    };
+    let before = found.replace.len();
+    differences("", &Value::Object(replaced(applied)), &Value::Object(replaced(wanted)), &mut found.replace);
+    if identity.spec_hash.starts_with(VERSION) && found.replace.len() == before {
+        found.replace.push(Cause::of(
+            crate::identity::SPEC_HASH,
+            Some(&identity.spec_hash),
+            Some(&service.fingerprint.spec_hash),
+        ));
+    }
+}
+
+/// The same reference may name another image by now (it was built or pulled again).
+fn compare_image(service: &Service, identity: &Identity, observed: &Observed, found: &mut Comparison) {
+    let Some(now) = observed.images.get(&service.config.image) else { return };
+    if !identity.image_id.is_empty()
+        && identity.image_id != *now
+        && found.replace.iter().all(|cause| cause.field != "image")
+    {
+        found.replace.push(Cause::of("image", Some(&identity.image_id), Some(now)));
+    }
+}
+
+/// Labels hold no values of the environment, so which of them changed is only told by an inspection.
+fn compare_env(
+    service: &Service,
+    container: &Container,
+    identity: &Identity,
+    applied: &Map<String, Value>,
+    found: &mut Comparison,
+) {
+    if identity.env_hash == service.fingerprint.env_hash {
+        return;
+    }
+    let Some(details) = &container.details else {
+        found.unclear = true;
+        return;
+    };
+    let names: Vec<&str> =
+        applied.get("env").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let before = found.replace.len();
+    let mut cause = |name: &str, old: Option<&String>, new: Option<&String>| {
+        found.replace.push(Cause {
+            field: format!("env.{name}"),
+            old: old.map(|value| Value::from(value.as_str())),
+            new: new.map(|value| Value::from(value.as_str())),
+            secret: true,
+        });
+    };
+    for (name, value) in &service.env {
+        // A variable that the image sets and the spec did not is new to the spec.
+        let old = details.env.get(name).filter(|_| names.contains(&name.as_str()));
+        if old != Some(value) {
+            cause(name, old, Some(value));
+        }
+    }
+    for name in names {
+        if !service.env.contains_key(name) {
+            cause(name, details.env.get(name), None);
+        }
+    }
+    if identity.env_hash.starts_with(VERSION) && found.replace.len() == before {
+        found.replace.push(Cause::of(
+            crate::identity::ENV_HASH,
+            Some(&identity.env_hash),
+            Some(&service.fingerprint.env_hash),
+        ));
+    }
+}
+
+/// What can be changed on a running container may have been changed since it was created, so where its label differs
+/// from the spec only an inspection tells.
+fn compare_updatable(
+    container: &Container,
+    applied: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+    found: &mut Comparison,
+) {
+    let updatable = |fields: &Map<String, Value>| -> Value {
+        fields
+            .iter()
+            .filter(|(field, _)| change_of(field) == Change::Update)
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect::<Map<_, _>>()
+            .into()
+    };
+    let wanted_values = updatable(wanted);
+    let present = match &container.details {
+        None if updatable(applied) == wanted_values => return,
+        None => {
+            found.unclear = true;
+            return;
+        }
+        Some(details) => {
+            let config = crate::desired::Config {
+                resources: details.resources,
+                restart: details.restart,
+                ..crate::desired::Config::default()
+            };
+            updatable(&fingerprint::canonical(&config))
+        }
+    };
+    let takes_away = |field: &str| present["resources"].get(field).is_some() && wanted_values["resources"].get(field).is_none();
+    // The request that updates a container has no word for taking these limits away.
+    let causes = if takes_away("memory") || takes_away("cpus") { &mut found.replace } else { &mut found.update };
+    differences("", &present, &wanted_values, causes);
+}
+
+/// Differences of two JSON values, objects entered, everything else compared as a whole.
+fn differences(path: &str, old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+    if let (Value::Object(old), Value::Object(new)) = (old, new) {
+        let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        for key in keys {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            match (old.get(key), new.get(key)) {
+                (Some(old), Some(new)) => differences(&path, old, new, causes),
+                // A whole object that came or went is told field by field, so that the paths stay the same.
+                (Some(Value::Object(fields)), None) => {
+                    differences(&path, &Value::Object(fields.clone()), &Value::Object(Map::new()), causes);
+                }
+                (None, Some(Value::Object(fields))) => {
+                    differences(&path, &Value::Object(Map::new()), &Value::Object(fields.clone()), causes);
+                }
+                (old, new) => {
+                    causes.push(Cause { field: path, old: old.cloned(), new: new.cloned(), secret: false });
+                }
+            }
+        }
+    } else if old != new {
+        causes.push(Cause { field: path.to_owned(), old: Some(old.clone()), new: Some(new.clone()), secret: false });
+    }
+}

@@ -1,0 +1,192 @@
+//! What a step that succeeded changes in a snapshot: how the controller keeps its snapshot true without asking the
+//! engine after every step, and how a forecast looks ahead. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::Memory;
+use super::step::{Look, Step, Subject, Verb};
+use crate::desired::{Desired, Inherited, Service, VolumeSource};
+use crate::identity::Identity;
+use crate::observed::{
+    Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
+};
+
+/// Applies a step that succeeded. `id` is what the engine called the thing that was created; in a forecast there is
+/// none, and its name serves.
+pub fn apply(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {
+    let name = step.subject.name();
+    match &step.verb {
+        Verb::Pull => {
+            memory.pulled.insert(name.to_owned());
+            observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
+        }
+        Verb::CreateNetwork => {
+            let network = Network {
+                id: id.map_or_else(|| format!("new:{name}"), str::to_owned),
+                name: name.to_owned(),
+                group: Some(desired.group.clone()),
+                source: Some(desired.source.clone()),
+            };
+            observed.networks.insert(network.id.clone(), network);
+        }
+        Verb::RemoveNetwork { id } => {
+            observed.networks.remove(id);
+        }
+        Verb::RemoveVolume => {
+            observed.volumes.remove(name);
+        }
+        Verb::Create { name: container, network, image_id, inherited } => {
+            let Some(service) = desired.services.get(name) else { return };
+            let id = id.map_or_else(|| format!("new:{container}"), str::to_owned);
+            let attachment =
+                Attachment { network_id: network.clone(), network: desired.network.clone(), address: None };
+            let created = Container {
+                id: id.clone(),
+                name: container.clone(),
+                identity: Some(identity(desired, service, image_id)),
+                image: service.config.image.clone(),
+                state: State::Created,
+                health: Health::None,
+                networks: vec![attachment],
+                ports: Vec::new(),
+                mounts: mounts(service, inherited),
+                created: 0,
+                details: None,
+            };
+            observed.containers.insert(id, created);
+        }
+        Verb::Start(target) => {
+            memory.started.insert(target.id.clone());
+            memory.answered.remove(&target.id);
+            memory.awaited.remove(&target.id);
+            let service = desired.services.get(name);
+            let expects_health = service.is_some_and(|service| expects_health(service, observed));
+            if let Some(container) = observed.containers.get_mut(&target.id) {
+                container.state = State::Running;
+                container.health = if expects_health { Health::Starting } else { Health::None };
+                container.ports = service.map(published).unwrap_or_default();
+            }
+        }
+        Verb::Unpause(target) => {
+            with(observed, &target.id, |container| container.state = State::Running);
+        }
+        Verb::Stop(target) => {
+            memory.started.remove(&target.id);
+            memory.answered.remove(&target.id);
+            with(observed, &target.id, |container| {
+                container.state = State::Exited { code: None };
+                container.health = Health::None;
+                container.ports.clear();
+            });
+        }
+        Verb::Rename { container, to } => {
+            with(observed, &container.id, |container| container.name.clone_from(to));
+        }
+        Verb::Update { container, resources, restart } => {
+            with(observed, &container.id, |container| {
+                let details = container.details.get_or_insert_with(Details::default);
+                details.resources = *resources;
+                details.restart = *restart;
+            });
+        }
+        Verb::Connect { container, network } => {
+            let name = observed.networks.get(network).map(|network| network.name.clone()).unwrap_or_default();
+            with(observed, &container.id, |container| {
+                container.networks.push(Attachment { network_id: network.clone(), network: name, address: None });
+            });
+        }
+        Verb::Disconnect { container, network } => {
+            with(observed, &container.id, |container| {
+                container.networks.retain(|a| a.network_id != *network && a.network != *network);
+            });
+        }
+        Verb::Remove { container, .. } => {
+            observed.containers.remove(&container.id);
+            memory.started.remove(&container.id);
+            memory.answered.remove(&container.id);
+            memory.awaited.remove(&container.id);
+        }
+    }
+}
+
+/// In a forecast, what would have to be looked up is taken to hold no surprise.
+pub(super) fn assume(look: &Look, observed: &mut Observed) {
+    match look {
+        Look::Container(id) => with(observed, id, |container| container.details = Some(Details::default())),
+        Look::Image(id) => {
+            observed.image_facts.insert(id.clone(), ImageFacts::default());
+        }
+    }
+}
+
+/// In a forecast, health checks succeed.
+pub(super) fn settle_health(observed: &mut Observed) {
+    for container in observed.containers.values_mut().filter(|container| container.health != Health::None) {
+        container.health = Health::Healthy;
+    }
+}
+
+/// The identity of a service's new container.
+pub fn identity(desired: &Desired, service: &Service, image_id: &str) -> Identity {
+    Identity {
+        group: desired.group.clone(),
+        service: service.name.clone(),
+        kind: Subject::Service(String::new()).kind().to_owned(),
+        source: desired.source.clone(),
+        env_hash: service.fingerprint.env_hash.clone(),
+        spec_hash: service.fingerprint.spec_hash.clone(),
+        spec: service.fingerprint.applied.clone(),
+        image_id: image_id.to_owned(),
+    }
+}
+
+/// Whether the engine will check the health of a service's container.
+fn expects_health(service: &Service, observed: &Observed) -> bool {
+    match &service.config.healthcheck {
+        Some(healthcheck) => !healthcheck.disable,
+        None => observed
+            .images
+            .get(&service.config.image)
+            .and_then(|id| observed.image_facts.get(id))
+            .is_some_and(|facts| facts.healthcheck),
+    }
+}
+
+fn published(service: &Service) -> Vec<PublishedPort> {
+    let port = |port: &crate::spec::model::Port| {
+        let address: IpAddr = port.address;
+        Some(PublishedPort { address, host: port.host?, container: port.container, protocol: port.protocol })
+    };
+    service.config.ports.iter().filter_map(port).collect()
+}
+
+fn mounts(service: &Service, inherited: &[Inherited]) -> Vec<MountPoint> {
+    let mut mounts: BTreeMap<&str, MountPoint> = BTreeMap::new();
+    for volume in &service.config.volumes {
+        let (name, bind) = match &volume.source {
+            VolumeSource::Anonymous => (None, None),
+            VolumeSource::Named(name) => (Some(name.clone()), None),
+            VolumeSource::Bind(path) => (None, Some(path.clone())),
+        };
+        let mount =
+            MountPoint { volume: name, bind, target: volume.target.clone(), writable: !volume.read_only };
+        mounts.insert(&volume.target, mount);
+    }
+    for volume in inherited {
+        let mount = MountPoint {
+            volume: Some(volume.volume.clone()),
+            bind: None,
+            target: volume.target.clone(),
+            writable: true,
+        };
+        mounts.insert(&volume.target, mount);
+    }
+    mounts.into_values().collect()
+}
+
+fn with(observed: &mut Observed, id: &str, change: impl FnOnce(&mut Container)) {
+    if let Some(container) = observed.containers.get_mut(id) {
+        change(container);
+    }
+}

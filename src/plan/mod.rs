@@ -1,0 +1,305 @@
+//! The decision: a pure function of what should exist, what exists, what this run remembers, and the time.
+//!
+//! Level-triggered: [`plan`] says which steps may begin *now*; when one is done, it is asked again. So a run that was
+//! killed is continued by any later one, from what the engine shows. [`forecast`] folds the same function over the
+//! effects of its own steps, which is the whole plan that `diff` prints: there is no second code path that decides.
+
+pub mod check;
+pub mod diff;
+pub mod effect;
+mod service;
+pub mod step;
+mod teardown;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::desired::{Aim, Desired};
+use crate::identity::{candidate_name, container_name};
+use crate::observed::{Container, Network, Observed};
+use crate::spec::model::Protocol;
+use service::Standing;
+use step::{Change, Failure, Plan, Reason, Step, Subject, Verb};
+
+/// Time that a service without a ping has to become healthy, and a ping's own unless it says otherwise.
+pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What a run remembers beside what the engine shows.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    /// Containers that this run has started, by id.
+    pub started: BTreeSet<String>,
+    /// Containers whose ping has answered since they were last started, by id.
+    pub answered: BTreeSet<String>,
+    /// Since when a container is awaited, by id; time since the start of the run.
+    pub awaited: BTreeMap<String, Duration>,
+    /// Services that have failed, and with what. Not tried again until their fingerprint changes.
+    pub failed: BTreeMap<String, Failure>,
+    /// Images that this run has pulled, by reference.
+    pub pulled: BTreeSet<String>,
+    /// Images that could not be pulled, by reference, and why.
+    pub unavailable: BTreeMap<String, String>,
+    /// Why the network of the group could not be created.
+    pub no_network: Option<String>,
+    /// Networks and volumes that the engine refused to remove, by name; not tried again.
+    pub stuck: BTreeSet<Subject>,
+}
+
+/// Says what may be done now.
+pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
+    let mut planner = Planner::new(desired, observed, memory, now);
+    if planner.conflict_of_group() {
+        return planner.plan;
+    }
+    planner.services();
+    planner.doomed();
+    planner.networks_and_volumes();
+    planner.plan
+}
+
+/// A whole plan.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Forecast {
+    /// What differs now.
+    pub changes: Vec<Change>,
+    /// Every step to agreement, in order, if all goes well.
+    pub steps: Vec<Step>,
+    /// What has to be looked up before the forecast is exact.
+    pub looks: BTreeSet<step::Look>,
+    /// What cannot succeed.
+    pub failures: Vec<Failure>,
+}
+
+/// The whole plan, if all goes well: every ping answers, every step succeeds.
+pub fn forecast(desired: &Desired, observed: &Observed) -> Forecast {
+    let mut observed = observed.clone();
+    let mut memory = Memory::default();
+    let first = plan(desired, &observed, &memory, Duration::ZERO);
+    let mut forecast =
+        Forecast { changes: first.changes, looks: first.looks, failures: first.failures.clone(), steps: Vec::new() };
+    // Each round carries out at least one step, and no service takes more than a dozen.
+    let bound = 32 * (2 + desired.services.len() + observed.containers.len());
+    for _ in 0..bound {
+        let next = plan(desired, &observed, &memory, Duration::ZERO);
+        memory.answered.extend(next.probes.into_iter().map(|probe| probe.container.id));
+        for failure in next.failures {
+            memory.failed.insert(failure.service.clone(), failure);
+        }
+        for look in &next.looks {
+            effect::assume(look, &mut observed);
+        }
+        let mut busy = BTreeSet::new();
+        for step in next.steps {
+            if busy.insert(step.subject.clone()) {
+                effect::apply(&step, None, desired, &mut observed, &mut memory);
+                forecast.steps.push(step);
+            }
+        }
+        effect::settle_health(&mut observed);
+        if busy.is_empty() && plan(desired, &observed, &memory, Duration::ZERO).steps.is_empty() {
+            break;
+        }
+    }
+    forecast
+}
+
+/// The containers of one service, sorted by what their names say.
+#[derive(Debug, Clone, Default)]
+struct Slots<'a> {
+    /// `<group>-<service>`: it was ready once.
+    current: Option<&'a Container>,
+    /// `<group>-<service>.new`: not ready yet.
+    candidate: Option<&'a Container>,
+    /// Ours by label, renamed by somebody.
+    strays: Vec<&'a Container>,
+}
+
+impl<'a> Slots<'a> {
+    fn all(&self) -> impl Iterator<Item = &'a Container> {
+        self.current.into_iter().chain(self.candidate).chain(self.strays.iter().copied())
+    }
+}
+
+struct Planner<'a> {
+    desired: &'a Desired,
+    observed: &'a Observed,
+    memory: &'a Memory,
+    now: Duration,
+    slots: BTreeMap<&'a str, Slots<'a>>,
+    /// Containers by the host ports that they hold now.
+    ports: BTreeMap<(Protocol, u16), Vec<&'a Container>>,
+    /// The network that the group uses: its own of that name, else anybody's.
+    network: Option<&'a Network>,
+    standings: BTreeMap<&'a str, Standing>,
+    /// Services whose container is about to be replaced, and whose replacement has not begun.
+    about_to_replace: BTreeSet<&'a str>,
+    plan: Plan,
+}
+
+impl<'a> Planner<'a> {
+    fn new(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory, now: Duration) -> Planner<'a> {
+        let mut slots: BTreeMap<&str, Slots<'_>> = BTreeMap::new();
+        for container in observed.of_group(&desired.group) {
+            let Some(service) = container.service_of(&desired.group) else { continue };
+            let slots = slots.entry(service).or_default();
+            if container.name == container_name(&desired.group, service) {
+                slots.current = Some(container);
+            } else if container.name == candidate_name(&desired.group, service) {
+                slots.candidate = Some(container);
+            } else {
+                slots.strays.push(container);
+            }
+        }
+        let mut ports: BTreeMap<_, Vec<&Container>> = BTreeMap::new();
+        for container in observed.containers.values() {
+            for port in &container.ports {
+                ports.entry((port.protocol, port.host)).or_default().push(container);
+            }
+        }
+        Planner {
+            desired,
+            observed,
+            memory,
+            now,
+            slots,
+            ports,
+            network: chosen_network(desired, observed),
+            standings: BTreeMap::new(),
+            about_to_replace: BTreeSet::new(),
+            plan: Plan::default(),
+        }
+    }
+
+    /// The same group from another directory: nothing of it is touched, everything that was asked for has failed.
+    fn conflict_of_group(&mut self) -> bool {
+        let foreign = self
+            .observed
+            .of_group(&self.desired.group)
+            .filter_map(|container| container.identity.as_ref())
+            .find(|identity| identity.source != self.desired.source);
+        let Some(owner) = foreign else { return false };
+        let message = format!(
+            "the group {} belongs to {}, which has containers on this engine; use another --group, or take them down \
+             from there",
+            self.desired.group, owner.source
+        );
+        let asked_for: BTreeSet<&str> = self
+            .desired
+            .services
+            .keys()
+            .map(String::as_str)
+            .chain(self.slots.keys().copied())
+            .filter(|name| self.desired.scope.contains(name))
+            .collect();
+        for name in asked_for {
+            self.fail(name, Reason::Conflict, message.clone(), None);
+        }
+        true
+    }
+
+    fn services(&mut self) {
+        for name in crate::desired::order::dependencies_first(&self.desired.needs()) {
+            let Some((name, service)) = self.desired.services.get_key_value(&name) else { continue };
+            if !self.desired.scope.contains(name) {
+                let standing = self.standing_untouched(service);
+                self.standings.insert(name, standing);
+                continue;
+            }
+            let standing = self.service(service);
+            if standing == Standing::Ready {
+                self.plan.ready.insert(name.clone());
+            }
+            self.standings.insert(name, standing);
+        }
+    }
+
+    /// The network of the group comes with the first container and goes with the last.
+    fn networks_and_volumes(&mut self) {
+        let Aim::Agree { purge_volumes } = self.desired.aim else { return };
+        let empty = self.desired.services.is_empty();
+        let any_left = self.observed.of_group(&self.desired.group).next().is_some();
+        let surplus: Vec<&Network> = self
+            .observed
+            .networks
+            .values()
+            .filter(|network| network.group.as_deref() == Some(self.desired.group.as_str()))
+            .filter(|network| network.source.as_deref() == Some(self.desired.source.as_str()))
+            .filter(|network| empty || self.network.is_none_or(|chosen| chosen.id != network.id))
+            .collect();
+        for network in surplus {
+            let subject = Subject::Network(network.name.clone());
+            if self.memory.stuck.contains(&subject) || (empty && self.desired.scope != crate::desired::Scope::All && any_left)
+            {
+                continue;
+            }
+            self.change(subject.clone(), Action::Remove, Vec::new());
+            let attached =
+                self.observed.of_group(&self.desired.group).any(|c| c.networks.iter().any(|a| a.network_id == network.id));
+            if !attached && !(empty && any_left) {
+                self.step(subject, Verb::RemoveNetwork { id: network.id.clone() }, "nothing uses it any longer");
+            }
+        }
+        if purge_volumes {
+            for volume in self.observed.volumes.values() {
+                let subject = Subject::Volume(volume.name.clone());
+                let ours = volume.group == self.desired.group
+                    && volume.source.as_deref().is_none_or(|source| source == self.desired.source);
+                if !ours || self.memory.stuck.contains(&subject) {
+                    continue;
+                }
+                let used = self
+                    .observed
+                    .containers
+                    .values()
+                    .any(|c| c.mounts.iter().any(|mount| mount.volume.as_deref() == Some(volume.name.as_str())));
+                let kept = used && self.desired.scope != crate::desired::Scope::All;
+                if !kept {
+                    self.change(subject.clone(), Action::Remove, Vec::new());
+                }
+                if !used {
+                    self.step(subject, Verb::RemoveVolume, "--volumes");
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, subject: Subject, verb: Verb, cause: impl Into<String>) {
+        self.plan.steps.push(Step { subject, verb, cause: cause.into() });
+    }
+
+    fn change(&mut self, subject: Subject, action: Action, causes: Vec<step::Cause>) {
+        let source = match &subject {
+            Subject::Service(name) => self.desired.services.get(name).map(|service| service.place.clone()),
+            _ => None,
+        };
+        let source = source.unwrap_or_else(|| self.desired.source.clone());
+        self.plan.changes.push(Change { subject, action, causes, source });
+    }
+
+    /// Remembers a failure, unless it is remembered already.
+    fn fail(&mut self, service: &str, reason: Reason, message: String, container: Option<step::Target>) {
+        if self.memory.failed.contains_key(service) {
+            return;
+        }
+        let fingerprint = self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
+        self.plan.failures.push(Failure { service: service.to_owned(), reason, message, container, fingerprint });
+    }
+}
+
+use step::Action;
+
+/// The group's own network of that name; where there are several (two clients created it at once), the oldest in
+/// use, by the number of containers attached and then by id, so that everybody chooses the same. Else a network of
+/// that name which is not ours: it is used, and never removed.
+fn chosen_network<'a>(desired: &Desired, observed: &'a Observed) -> Option<&'a Network> {
+    let attached = |network: &Network| {
+        observed.of_group(&desired.group).filter(|c| c.networks.iter().any(|a| a.network_id == network.id)).count()
+    };
+    observed.networks.values().filter(|network| network.name == desired.network).max_by_key(|network| {
+        (
+            network.group.as_deref() == Some(desired.group.as_str()),
+            attached(network),
+            std::cmp::Reverse(network.id.clone()),
+        )
+    })
+}

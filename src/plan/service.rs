@@ -1,0 +1,709 @@
+//! What one service needs next: its container created, started, replaced, mended, awaited. Part of the planner.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::diff::{Comparison, compare};
+use super::step::{Action, Awaited, Cause, Look, Probe, Reason, Subject, Target, Verb, Wait};
+use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
+use crate::desired::{Aim, Dependency, Inherited, Service, VolumeSource};
+use crate::identity::{candidate_name, container_name};
+use crate::observed::{Container, Health, State};
+use crate::spec::model::{Condition, Protocol, Pull};
+
+/// How far a service has come, as its dependents see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its container runs and is ready.
+    Ready,
+    /// Its container runs.
+    Started,
+    /// Not running, or not the container that it should be; with what is going on.
+    Pending(&'static str),
+    /// It has failed.
+    Failed,
+}
+
+impl<'a> Planner<'a> {
+    /// Plans for one service in scope.
+    pub(super) fn service(&mut self, service: &'a Service) -> Standing {
+        if let Some(standing) = self.conflict_of_name(service) {
+            return standing;
+        }
+        let slots = self.slots.get(service.name.as_str()).cloned().unwrap_or_default();
+        match self.desired.aim {
+            // `stop` and `down` desire no services; a service that is desired should run.
+            Aim::Rest | Aim::Agree { .. } => self.agree(service, slots),
+            Aim::Run => self.run(service, &slots),
+        }
+    }
+
+    /// A service outside of the scope stands where it stands.
+    pub(super) fn standing_untouched(&mut self, service: &'a Service) -> Standing {
+        match self.slots.get(service.name.as_str()).and_then(|slots| slots.current) {
+            Some(current) if current.state == State::Running => Standing::Ready,
+            _ => Standing::Pending("is not running and was left out"),
+        }
+    }
+
+    fn conflict_of_name(&mut self, service: &Service) -> Option<Standing> {
+        let group = &self.desired.group;
+        let names = [container_name(group, &service.name), candidate_name(group, &service.name)];
+        let foreign = self
+            .observed
+            .containers
+            .values()
+            .find(|container| container.service_of(group) != Some(&service.name) && names.contains(&container.name))?;
+        if let Some(owner) = foreign.service_of(group) {
+            // Somebody gave one of our containers another's name; it gets its own back, or goes.
+            self.wait(service, format!("waits until the container of {owner} gives its name back"), None);
+            return Some(Standing::Pending("has its name taken by another service's container"));
+        }
+        let message = format!(
+            "a container named {} exists and is not drillmaster's; it was left alone (rename or remove it: docker \
+             rename {} …)",
+            foreign.name, foreign.name
+        );
+        self.fail(&service.name, Reason::Conflict, message, None);
+        Some(Standing::Failed)
+    }
+
+    /// `start`: what exists runs.
+    fn run(&mut self, service: &'a Service, slots: &Slots<'a>) -> Standing {
+        match slots.current {
+            Some(current) => self.keep_running(service, current, &Comparison::default(), false),
+            None => {
+                let message = "it has no container; `drillmaster up` creates one".to_owned();
+                self.fail(&service.name, Reason::NoContainer, message, None);
+                Standing::Failed
+            }
+        }
+    }
+
+    /// `up`: it exists, matches and runs.
+    fn agree(&mut self, service: &'a Service, mut slots: Slots<'a>) -> Standing {
+        let subject = subject(service);
+        let mut renamed = false;
+        if let Some(stray) = self.stray(service, &mut slots) {
+            if slots.current.is_some() {
+                self.change(subject, Action::Remove, vec![Cause::of("name", Some(&stray.name), None)]);
+                self.discard(service, stray, "superfluous: another container serves under the name");
+                return Standing::Pending("has a superfluous container");
+            }
+            let name = container_name(&self.desired.group, &service.name);
+            let verb = Verb::Rename { container: target(stray), to: name };
+            self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
+            slots.current = Some(stray);
+            renamed = true;
+        }
+        let comparison = slots.current.map(|current| self.compare(service, current));
+        let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
+        let unclear: Vec<&Container> = [
+            slots.current.filter(|_| comparison.as_ref().is_some_and(|c| c.unclear)),
+            slots.candidate.filter(|_| candidate.as_ref().is_some_and(|(_, c)| c.unclear)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !unclear.is_empty() {
+            for container in unclear {
+                self.plan.looks.insert(Look::Container(container.id.clone()));
+            }
+            return Standing::Pending("is being inspected");
+        }
+        let failed = self
+            .memory
+            .failed
+            .get(&service.name)
+            .is_some_and(|failure| failure.fingerprint.same_container(&service.fingerprint));
+        match (slots.current, comparison) {
+            (Some(current), Some(comparison)) if comparison.replace.is_empty() => {
+                if let Some((candidate, _)) = candidate {
+                    let cause = vec![Cause::of("name", Some(&candidate.name), None)];
+                    self.change(subject, Action::Remove, cause);
+                    self.discard(service, candidate, "not needed: the container that serves is the right one");
+                    return if failed { Standing::Failed } else { Standing::Pending("has an unneeded replacement") };
+                }
+                if renamed {
+                    let name = container_name(&self.desired.group, &service.name);
+                    self.change(subject, Action::Update, vec![Cause::of("name", Some(&current.name), Some(&name))]);
+                }
+                self.keep_running(service, current, &comparison, failed)
+            }
+            (current, comparison) => {
+                let causes = comparison.map(|c| c.replace).unwrap_or_default();
+                self.create_or_replace(service, current, causes, candidate, failed)
+            }
+        }
+    }
+
+    /// A container of ours whose name somebody changed.
+    fn stray(&self, service: &Service, slots: &mut Slots<'a>) -> Option<&'a Container> {
+        // Where several are astray, the one that matches serves; else the youngest.
+        let strays = std::mem::take(&mut slots.strays);
+        let best = |container: &&&Container| {
+            let same = container.identity.as_ref().is_some_and(|identity| {
+                identity.spec_hash == service.fingerprint.spec_hash && identity.env_hash == service.fingerprint.env_hash
+            });
+            (same, container.created)
+        };
+        if slots.current.is_some() { strays.first().copied() } else { strays.iter().max_by_key(best).copied() }
+    }
+
+    fn compare(&self, service: &Service, container: &Container) -> Comparison {
+        match &container.identity {
+            Some(identity) => compare(service, container, identity, self.observed),
+            None => Comparison::default(),
+        }
+    }
+
+    /// The right container exists under its name: it should be attached, unpaused, running, within its limits, ready.
+    fn keep_running(
+        &mut self,
+        service: &'a Service,
+        current: &'a Container,
+        comparison: &Comparison,
+        failed: bool,
+    ) -> Standing {
+        let subject = subject(service);
+        if failed {
+            return Standing::Failed;
+        }
+        match current.state {
+            State::Created | State::Exited { .. } => {
+                if self.memory.started.contains(&current.id) {
+                    self.fail_exited(service, current);
+                    return Standing::Failed;
+                }
+                let state = state_word(current.state);
+                self.change(subject.clone(), Action::Start, vec![Cause::of("state", Some(&state), Some("running"))]);
+                if self.mend_network(service, current) {
+                    return Standing::Pending("is being attached to its network");
+                }
+                if self.ready_to_start(service, current) {
+                    self.step(subject, Verb::Start(target(current)), format!("it is {state}"));
+                }
+                Standing::Pending("is not running")
+            }
+            State::Paused => {
+                let cause = Cause::of("state", Some("paused"), Some("running"));
+                self.change(subject.clone(), Action::Start, vec![cause]);
+                self.step(subject, Verb::Unpause(target(current)), "it is paused");
+                Standing::Pending("is paused")
+            }
+            State::Restarting => self.await_engine(service, current, "is being restarted"),
+            State::Removing => self.await_engine(service, current, "is being removed"),
+            State::Dead => {
+                self.change(subject.clone(), Action::Create, vec![Cause::of("state", Some("dead"), Some("running"))]);
+                self.remove(subject, current, "it is dead and cannot be started");
+                Standing::Pending("is dead")
+            }
+            State::Running => {
+                if let Some(replaced) = self.replaced_dependency(service) {
+                    let field = format!("dependencies.{replaced}");
+                    self.change(subject.clone(), Action::Restart, vec![Cause::of(&field, None, None)]);
+                    let cause = format!("{replaced} is replaced, and it asked to be restarted then");
+                    self.step(subject, Verb::Stop(target(current)), cause);
+                    return Standing::Pending("is being restarted");
+                }
+                if self.mend_network(service, current) {
+                    return Standing::Pending("is being attached to its network");
+                }
+                if !comparison.update.is_empty() {
+                    self.change(subject.clone(), Action::Update, comparison.update.clone());
+                    let verb = Verb::Update {
+                        container: target(current),
+                        resources: service.config.resources,
+                        restart: service.config.restart,
+                    };
+                    self.step(subject, verb, fields(&comparison.update));
+                    return Standing::Started;
+                }
+                self.readiness(service, current)
+            }
+        }
+    }
+
+    /// There is no container, or not the right one.
+    fn create_or_replace(
+        &mut self,
+        service: &'a Service,
+        current: Option<&'a Container>,
+        causes: Vec<Cause>,
+        candidate: Option<(&'a Container, Comparison)>,
+        failed: bool,
+    ) -> Standing {
+        let cause = match current {
+            None => "it has no container".to_owned(),
+            Some(_) => fields(&causes),
+        };
+        match current {
+            None => {
+                let name = container_name(&self.desired.group, &service.name);
+                let old = candidate.as_ref().map(|(candidate, _)| candidate.name.as_str());
+                self.change(subject(service), Action::Create, vec![Cause::of("container", old, Some(&name))]);
+            }
+            Some(_) => self.change(subject(service), Action::Replace, causes),
+        }
+        if failed {
+            self.undo(service, current, candidate.map(|(candidate, _)| candidate));
+            return Standing::Failed;
+        }
+        match candidate {
+            Some((candidate, comparison)) if comparison.replace.is_empty() => {
+                self.advance(service, current, candidate, &cause)
+            }
+            Some((candidate, _)) => {
+                self.discard(service, candidate, "it was made from an earlier version of the spec");
+                Standing::Pending("is being replaced")
+            }
+            None => {
+                if let Some(failed) = self.may_create(service, current.is_some()) {
+                    return failed;
+                }
+                if let Some(current) = current.filter(|current| current.state == State::Removing) {
+                    return self.await_engine(service, current, "is being removed");
+                }
+                self.create(service, current, &cause);
+                Standing::Pending("is being created")
+            }
+        }
+    }
+
+    /// A replacement has failed: it goes, and the container that served before serves again. Without one, what failed
+    /// stays where it is, to be looked at.
+    fn undo(&mut self, service: &'a Service, current: Option<&'a Container>, candidate: Option<&'a Container>) {
+        let Some(current) = current else { return };
+        if let Some(candidate) = candidate {
+            self.discard(service, candidate, "the replacement failed");
+        } else if matches!(current.state, State::Created | State::Exited { .. })
+            && !self.memory.started.contains(&current.id)
+        {
+            self.step(subject(service), Verb::Start(target(current)), "its replacement failed, so it serves again");
+        }
+    }
+
+    /// Whether a container may be created now; says what is waited for, or pulls, where not.
+    fn may_create(&mut self, service: &'a Service, replaces: bool) -> Option<Standing> {
+        if let Err(standing) = self.dependencies(service) {
+            return Some(standing);
+        }
+        if replaces {
+            self.about_to_replace.insert(&service.name);
+            let resting = self.desired.services.values().find(|dependent| {
+                dependent.dependencies.iter().any(|d| d.name == service.name && d.restart)
+                    && self.desired.scope.contains(&dependent.name)
+                    && self
+                        .slots
+                        .get(dependent.name.as_str())
+                        .and_then(|slots| slots.current)
+                        .is_some_and(|current| current.state == State::Running)
+                    && !self.memory.failed.contains_key(&dependent.name)
+                    && !self.differs(dependent)
+            });
+            if let Some(dependent) = resting {
+                let reason = format!("waits until {} is stopped, which asked to be restarted", dependent.name);
+                self.wait(service, reason, None);
+                return Some(Standing::Pending("is being replaced"));
+            }
+        }
+        if self.network.is_none() {
+            if let Some(reason) = &self.memory.no_network {
+                let message = format!("the network {} could not be created: {reason}", self.desired.network);
+                self.fail(&service.name, Reason::CreateFailed, message, None);
+                return Some(Standing::Failed);
+            }
+            let network = Subject::Network(self.desired.network.clone());
+            if self.plan.steps.iter().all(|step| step.subject != network) {
+                self.step(network, Verb::CreateNetwork, "the group has none");
+            }
+            self.wait(service, format!("waits for the network {}", self.desired.network), None);
+            return Some(Standing::Pending("waits for its network"));
+        }
+        self.image(service)
+    }
+
+    /// Whether a service's container is another one than its spec asks for.
+    fn differs(&self, service: &Service) -> bool {
+        let current = self.slots.get(service.name.as_str()).and_then(|slots| slots.current);
+        current.is_some_and(|current| {
+            let comparison = self.compare(service, current);
+            comparison.unclear || !comparison.replace.is_empty()
+        })
+    }
+
+    fn image(&mut self, service: &'a Service) -> Option<Standing> {
+        let image = &service.config.image;
+        if let Some(reason) = self.memory.unavailable.get(image) {
+            let message = format!("the image {image} is not there and could not be pulled: {reason}");
+            self.fail(&service.name, Reason::ImageMissing, message, None);
+            return Some(Standing::Failed);
+        }
+        let present = self.observed.images.get(image);
+        let wanted = match service.pull {
+            Pull::Always => !self.memory.pulled.contains(image),
+            Pull::Missing => present.is_none(),
+            Pull::Never => false,
+        };
+        if wanted {
+            let subject = Subject::Image(image.clone());
+            if self.plan.steps.iter().all(|step| step.subject != subject) {
+                let cause = if present.is_none() { "it is not there" } else { "pull: always" };
+                self.step(subject, Verb::Pull, cause);
+            }
+            self.wait(service, format!("waits for the image {image}"), None);
+            return Some(Standing::Pending("waits for its image"));
+        }
+        match present {
+            None => {
+                let message = format!("the image {image} is not there, and `pull: never` forbids to fetch it");
+                self.fail(&service.name, Reason::ImageMissing, message, None);
+                Some(Standing::Failed)
+            }
+            Some(id) if !self.observed.image_facts.contains_key(id) => {
+                self.plan.looks.insert(Look::Image(id.clone()));
+                Some(Standing::Pending("is about to be created"))
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn create(&mut self, service: &Service, current: Option<&Container>, cause: &str) {
+        let (Some(network), Some(image_id)) = (self.network, self.observed.images.get(&service.config.image)) else {
+            return;
+        };
+        let verb = Verb::Create {
+            name: candidate_name(&self.desired.group, &service.name),
+            network: network.id.clone(),
+            image_id: image_id.clone(),
+            inherited: current.map(|current| inherited(service, current)).unwrap_or_default(),
+        };
+        self.step(subject(service), verb, cause);
+    }
+
+    /// The replacement (or first container) exists under its `.new` name: bring it on by one step.
+    fn advance(
+        &mut self,
+        service: &'a Service,
+        current: Option<&'a Container>,
+        candidate: &'a Container,
+        cause: &str,
+    ) -> Standing {
+        match candidate.state {
+            State::Created => {
+                if let Err(standing) = self.dependencies(service) {
+                    return standing;
+                }
+                if self.mend_network(service, candidate) {
+                    return Standing::Pending("is being attached to its network");
+                }
+                if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
+                    let cause = "its replacement needs its ports or volumes";
+                    self.step(subject(service), Verb::Stop(target(current)), cause);
+                } else if self.ports_are_free(service, candidate) {
+                    self.step(subject(service), Verb::Start(target(candidate)), cause);
+                }
+                Standing::Pending("is being started")
+            }
+            State::Paused => {
+                self.step(subject(service), Verb::Unpause(target(candidate)), "it is paused");
+                Standing::Pending("is paused")
+            }
+            State::Restarting => self.await_engine(service, candidate, "is being restarted"),
+            State::Removing => self.await_engine(service, candidate, "is being removed"),
+            State::Exited { .. } if self.memory.started.contains(&candidate.id) => {
+                self.fail_exited(service, candidate);
+                Standing::Failed
+            }
+            State::Exited { .. } | State::Dead => {
+                self.remove(subject(service), candidate, "it ended before it was ready");
+                Standing::Pending("is being created anew")
+            }
+            State::Running => {
+                let standing = self.readiness(service, candidate);
+                if standing != Standing::Ready {
+                    return standing;
+                }
+                match current {
+                    Some(current) if current.is_up() => {
+                        self.step(subject(service), Verb::Stop(target(current)), "its replacement is ready");
+                    }
+                    Some(current) => self.remove(subject(service), current, "its replacement is ready"),
+                    None => {
+                        let to = container_name(&self.desired.group, &service.name);
+                        let verb = Verb::Rename { container: target(candidate), to };
+                        self.step(subject(service), verb, "it is ready");
+                    }
+                }
+                // Dependents may go on with it, but what they mean by ready is the name.
+                Standing::Started
+            }
+        }
+    }
+
+    /// Whether a running container is ready; asks for its ping and waits where it is not.
+    fn readiness(&mut self, service: &Service, container: &Container) -> Standing {
+        let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
+        let answered = service.ping.is_none() || self.memory.answered.contains(&container.id);
+        let healthy = matches!(container.health, Health::None | Health::Healthy);
+        if answered && healthy {
+            return Standing::Ready;
+        }
+        let what = match (&service.ping, answered) {
+            (Some(ping), false) => format!("its ping ({}) to answer", ping.check),
+            _ => "the engine to call it healthy".to_owned(),
+        };
+        let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
+        if self.now >= since + limit {
+            let message = format!("it waited {} for {what}", seconds(limit));
+            self.fail(&service.name, Reason::NotReady, message, Some(target(container)));
+            return Standing::Failed;
+        }
+        if let (Some(ping), false) = (&service.ping, answered) {
+            let probe = Probe { service: service.name.clone(), container: target(container), ping: ping.clone() };
+            self.plan.probes.push(probe);
+        }
+        let awaited = Awaited { container: container.id.clone(), limit };
+        self.wait(service, format!("waits for {what}"), Some(awaited));
+        Standing::Started
+    }
+
+    /// The engine is at work on the container (it restarts or removes it): it is left to it, for as long as a service
+    /// may take to get ready.
+    fn await_engine(&mut self, service: &Service, container: &Container, doing: &'static str) -> Standing {
+        let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
+        let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
+        if self.now >= since + limit {
+            let message = format!("for {} its container {doing} by the engine", seconds(limit));
+            self.fail(&service.name, Reason::NotReady, message, Some(target(container)));
+            return Standing::Failed;
+        }
+        let awaited = Awaited { container: container.id.clone(), limit };
+        self.wait(service, format!("{doing} by the engine"), Some(awaited));
+        Standing::Pending(doing)
+    }
+
+    fn fail_exited(&mut self, service: &Service, container: &Container) {
+        let how = match container.state {
+            State::Exited { code: Some(code) } => format!("it exited with {code} before it was ready"),
+            _ => "it ended before it was ready".to_owned(),
+        };
+        self.fail(&service.name, Reason::Exited, how, Some(target(container)));
+    }
+
+    /// Whether an existing container may be started now; says what is waited for where not.
+    fn ready_to_start(&mut self, service: &'a Service, container: &'a Container) -> bool {
+        self.dependencies(service).is_ok() && self.ports_are_free(service, container)
+    }
+
+    /// Whether everything that the service needs is as far as it must be; else waits, naming for whom.
+    fn dependencies(&mut self, service: &'a Service) -> Result<(), Standing> {
+        let missing = service.dependencies.iter().find_map(|dependency| {
+            let standing = self.standings.get(dependency.name.as_str());
+            self.unmet(dependency, standing).map(|why| (dependency, why))
+        });
+        let Some((dependency, why)) = missing else { return Ok(()) };
+        self.wait(service, format!("waits for {}, which {why}", dependency.name), None);
+        Err(Standing::Pending("waits for what it needs"))
+    }
+
+    fn unmet(&self, dependency: &Dependency, standing: Option<&Standing>) -> Option<&'static str> {
+        match (standing, dependency.condition) {
+            (Some(Standing::Ready), _) | (Some(Standing::Started), Condition::Started) => None,
+            (Some(Standing::Started), Condition::Ready) => Some("is not ready yet"),
+            (Some(Standing::Pending(what)), _) => Some(what),
+            (Some(Standing::Failed), _) => Some("has failed"),
+            (None, _) => Some("is not known"),
+        }
+    }
+
+    /// A dependency that is about to be replaced and whose replacement this service wants to be restarted for.
+    fn replaced_dependency(&self, service: &'a Service) -> Option<&'a str> {
+        service
+            .dependencies
+            .iter()
+            .find(|d| d.restart && self.about_to_replace.contains(d.name.as_str()))
+            .map(|d| d.name.as_str())
+    }
+
+    /// Attaches a container to the group's network where it is not; true while that is being done.
+    fn mend_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
+        let Some(network) = self.network else {
+            let subject = Subject::Network(self.desired.network.clone());
+            if self.plan.steps.iter().all(|step| step.subject != subject) {
+                self.step(subject, Verb::CreateNetwork, "the group has none");
+            }
+            self.network_change(service, container, None);
+            self.wait(service, format!("waits for the network {}", self.desired.network), None);
+            return true;
+        };
+        if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
+            return false;
+        }
+        let stale = container.networks.iter().find(|attachment| attachment.network == network.name);
+        self.network_change(service, container, stale.map(|attachment| attachment.network_id.as_str()));
+        let verb = match stale {
+            // An id that is gone cannot be named; its name can, and of a stopped container that suffices.
+            Some(stale) => {
+                let known = self.observed.networks.contains_key(&stale.network_id);
+                let network = if known { &stale.network_id } else { &stale.network };
+                Verb::Disconnect { container: target(container), network: network.clone() }
+            }
+            None => Verb::Connect { container: target(container), network: network.id.clone() },
+        };
+        self.step(subject(service), verb, format!("it is not on the network {}", network.name));
+        true
+    }
+
+    /// Told once, and only of a container that serves: what is being created is told as that.
+    fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
+        let told = self.plan.changes.iter().any(|change| change.subject == subject(service));
+        if !told && container.state == State::Running {
+            let cause = Cause::of("network", old, Some(&self.desired.network));
+            self.change(subject(service), Action::Update, vec![cause]);
+        }
+    }
+
+    /// Whether the host ports of a service are free for this container of it. A container of the group that is about
+    /// to go anyway makes room; anybody else's is a failure.
+    fn ports_are_free(&mut self, service: &'a Service, container: &Container) -> bool {
+        let holder = service.config.ports.iter().find_map(|port| {
+            let host = port.host?;
+            let holders = self.ports.get(&(port.protocol, host))?;
+            let holder = holders.iter().find(|holder| {
+                holder.id != container.id && holder.is_up() && holds(holder, port.protocol, host, port.address)
+            })?;
+            Some((host, *holder))
+        });
+        let Some((port, holder)) = holder else { return true };
+        let Some(owner) = holder.service_of(&self.desired.group) else {
+            let message = format!("the host port {port} is held by the container {}, which is not of this group", holder.name);
+            self.fail(&service.name, Reason::Conflict, message, None);
+            return false;
+        };
+        let goes = self.desired.scope.contains(owner)
+            && !self.memory.failed.contains_key(owner)
+            && self.desired.services.get(owner).is_none_or(|owner| self.differs(owner));
+        if !goes {
+            // Let the engine say no: it knows best.
+            return true;
+        }
+        if self.desired.services.contains_key(owner) {
+            let cause = format!("{} needs its port {port}", service.name);
+            self.step(Subject::Service(owner.to_owned()), Verb::Stop(target(holder)), cause);
+        }
+        self.wait(service, format!("waits until {owner} has let go of port {port}"), None);
+        false
+    }
+
+    /// Takes a container away: stopped first, so that it can close its files.
+    pub(super) fn discard(&mut self, service: &Service, container: &Container, cause: &str) {
+        if container.is_up() {
+            self.step(subject(service), Verb::Stop(target(container)), cause);
+        } else {
+            self.remove(subject(service), container, cause);
+        }
+    }
+
+    /// Removes a container, unless the engine is at it.
+    pub(super) fn remove(&mut self, subject: Subject, container: &Container, cause: &str) {
+        if container.state == State::Removing {
+            return;
+        }
+        self.step(subject, Verb::Remove { container: target(container), volumes: false }, cause);
+    }
+
+    pub(super) fn wait(&mut self, service: &Service, reason: String, awaited: Option<Awaited>) {
+        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited });
+    }
+}
+
+fn subject(service: &Service) -> Subject {
+    Subject::Service(service.name.clone())
+}
+
+pub(super) fn target(container: &Container) -> Target {
+    Target { id: container.id.clone(), name: container.name.clone() }
+}
+
+/// `exited (137)`, `created`.
+pub(super) fn state_word(state: State) -> String {
+    match state {
+        State::Created => "created".into(),
+        State::Running => "running".into(),
+        State::Paused => "paused".into(),
+        State::Restarting => "restarting".into(),
+        State::Exited { code: Some(code) } => format!("exited ({code})"),
+        State::Exited { code: None } => "exited".into(),
+        State::Removing => "being removed".into(),
+        State::Dead => "dead".into(),
+    }
+}
+
+/// `env.LOG_LEVEL changed`; more than three are counted.
+fn fields(causes: &[Cause]) -> String {
+    let names: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+    match names.as_slice() {
+        [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more changed", names.len() - 3),
+        names => format!("{} changed", names.join(", ")),
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}
+
+/// Whether a container holds a host port on an address that overlaps this one.
+fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) -> bool {
+    container.ports.iter().any(|port| {
+        port.protocol == protocol
+            && port.host == host
+            && port.address.is_ipv4() == address.is_ipv4()
+            && (port.address == address || port.address.is_unspecified() || address.is_unspecified())
+    })
+}
+
+/// Whether the old container has to stop before the new one starts: both want a host port, or both would write to the
+/// same place.
+fn clashes(service: &Service, old: &Container) -> bool {
+    let ports = service
+        .config
+        .ports
+        .iter()
+        .any(|port| port.host.is_some_and(|host| holds(old, port.protocol, host, port.address)));
+    let places = old.mounts.iter().filter(|mount| mount.writable).any(|mount| {
+        service.config.volumes.iter().any(|volume| match &volume.source {
+            VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
+            VolumeSource::Bind(path) => mount.bind.as_ref() == Some(path),
+            VolumeSource::Anonymous => false,
+        })
+    });
+    ports || places || !inherited(service, old).is_empty()
+}
+
+/// The anonymous volumes of the old container that the new one takes over: those whose path the spec does not fill
+/// otherwise.
+fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
+    let filled = |target: &str| {
+        service.config.tmpfs.contains_key(target)
+            || service
+                .config
+                .volumes
+                .iter()
+                .any(|volume| volume.target == target && volume.source != VolumeSource::Anonymous)
+    };
+    let mut volumes: Vec<Inherited> = old
+        .mounts
+        .iter()
+        .filter_map(|mount| Some((mount.volume.as_ref()?, &mount.target)))
+        .filter(|(volume, target)| is_anonymous(volume) && !filled(target))
+        .map(|(volume, target)| Inherited { volume: volume.clone(), target: target.clone() })
+        .collect();
+    volumes.sort();
+    volumes
+}
+
+/// The engine names a volume that nobody named with 64 hexadecimal digits.
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}

@@ -1,0 +1,358 @@
+//! The words of a plan: steps with causes, waits with reasons, changes as people and programs read them. Data only.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::desired::fingerprint::Fingerprint;
+use crate::desired::Inherited;
+use crate::spec::model::{Ping, Resources, RestartPolicy};
+
+/// What the planner found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// What differs, a line for each thing. Empty: desired and observed agree.
+    pub changes: Vec<Change>,
+    /// Steps that may begin now. One subject may have several; one at a time is carried out, the first first.
+    pub steps: Vec<Step>,
+    /// Containers whose ping should be tried now.
+    pub probes: Vec<Probe>,
+    /// What cannot begin yet, and why.
+    pub waits: Vec<Wait>,
+    /// What has to be looked up before more can be said.
+    pub looks: BTreeSet<Look>,
+    /// Services that are ready.
+    pub ready: BTreeSet<String>,
+    /// Services that have failed, seen now for the first time.
+    pub failures: Vec<Failure>,
+}
+
+impl Plan {
+    /// Nothing to do, to wait for or to look up.
+    pub fn is_settled(&self) -> bool {
+        self.steps.is_empty()
+            && self.probes.is_empty()
+            && self.waits.is_empty()
+            && self.looks.is_empty()
+            && self.failures.is_empty()
+    }
+}
+
+/// What a step is about. Steps of one subject are carried out one after another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// A service, by name.
+    Service(String),
+    /// A network, by name.
+    Network(String),
+    /// A volume, by its name on the engine.
+    Volume(String),
+    /// An image, by reference.
+    Image(String),
+}
+
+impl Subject {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Subject::Service(name) | Subject::Network(name) | Subject::Volume(name) | Subject::Image(name) => name,
+        }
+    }
+
+    /// Its kind, as in `kind:` and in labels.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Subject::Service(_) => "Service",
+            Subject::Network(_) => "Network",
+            Subject::Volume(_) => "Volume",
+            Subject::Image(_) => "Image",
+        }
+    }
+}
+
+/// One verb of the engine, and why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What it is about.
+    pub subject: Subject,
+    /// What is done.
+    pub verb: Verb,
+    /// Why, in a few words.
+    pub cause: String,
+}
+
+/// What is done to a container, network, volume or image.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verb {
+    /// Pull the image.
+    Pull,
+    /// Create the network.
+    CreateNetwork,
+    /// Create the service's container, under its `.new` name.
+    Create {
+        /// Name of the container.
+        name: String,
+        /// Id of the network.
+        network: String,
+        /// Id of the image now.
+        image_id: String,
+        /// Anonymous volumes that it takes over.
+        inherited: Vec<Inherited>,
+    },
+    /// Start a container.
+    Start(Target),
+    /// Thaw a container.
+    Unpause(Target),
+    /// Stop a container.
+    Stop(Target),
+    /// Give a container another name.
+    Rename {
+        /// The container.
+        container: Target,
+        /// Its new name.
+        to: String,
+    },
+    /// Change limits and restart policy of a running container.
+    Update {
+        /// The container.
+        container: Target,
+        /// Limits.
+        resources: Resources,
+        /// Restart policy.
+        restart: RestartPolicy,
+    },
+    /// Attach a container to the group's network.
+    Connect {
+        /// The container.
+        container: Target,
+        /// Id of the network.
+        network: String,
+    },
+    /// Detach a container from a network that is not the group's any longer.
+    Disconnect {
+        /// The container.
+        container: Target,
+        /// Id of the network, or its name where the id is gone.
+        network: String,
+    },
+    /// Remove a container.
+    Remove {
+        /// The container.
+        container: Target,
+        /// Its anonymous volumes too.
+        volumes: bool,
+    },
+    /// Remove a network.
+    RemoveNetwork {
+        /// Its id.
+        id: String,
+    },
+    /// Remove a volume.
+    RemoveVolume,
+}
+
+/// A container that exists: the id for the engine, the name for people.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Full id.
+    pub id: String,
+    /// Name at the time of planning.
+    pub name: String,
+}
+
+impl Verb {
+    /// Whether it takes something away, so that it is limited where the engine's teardown is fragile.
+    pub fn is_teardown(&self) -> bool {
+        matches!(
+            self,
+            Verb::Stop(_) | Verb::Remove { .. } | Verb::Disconnect { .. } | Verb::RemoveNetwork { .. } | Verb::RemoveVolume
+        )
+    }
+}
+
+impl fmt::Display for Step {
+    /// One line without the cause: `api: create shop-api.new`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = self.subject.name();
+        match &self.verb {
+            Verb::Pull => write!(f, "image {subject}: pull"),
+            Verb::CreateNetwork => write!(f, "network {subject}: create"),
+            Verb::RemoveNetwork { .. } => write!(f, "network {subject}: remove"),
+            Verb::RemoveVolume => write!(f, "volume {subject}: remove"),
+            Verb::Create { name, .. } => write!(f, "{subject}: create {name}"),
+            Verb::Start(container) => write!(f, "{subject}: start {}", container.name),
+            Verb::Unpause(container) => write!(f, "{subject}: unpause {}", container.name),
+            Verb::Stop(container) => write!(f, "{subject}: stop {}", container.name),
+            Verb::Rename { container, to } => write!(f, "{subject}: rename {} to {to}", container.name),
+            Verb::Update { container, .. } => write!(f, "{subject}: update {}", container.name),
+            Verb::Connect { container, .. } => write!(f, "{subject}: connect {}", container.name),
+            Verb::Disconnect { container, .. } => write!(f, "{subject}: disconnect {}", container.name),
+            Verb::Remove { container, .. } => write!(f, "{subject}: remove {}", container.name),
+        }
+    }
+}
+
+/// A difference between desired and observed, of one thing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// What differs.
+    pub subject: Subject,
+    /// What is to be done about it.
+    pub action: Action,
+    /// The fields that differ.
+    pub causes: Vec<Cause>,
+    /// Where it is written (`app.yaml:12`), or the spec directory where it is no longer written.
+    pub source: String,
+}
+
+/// What is to be done about a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// There is no container yet.
+    Create,
+    /// Another container takes its place.
+    Replace,
+    /// It is changed while it runs.
+    Update,
+    /// It is stopped and started again.
+    Restart,
+    /// It is started, or thawed.
+    Start,
+    /// It is stopped, and kept.
+    Stop,
+    /// It is removed.
+    Remove,
+}
+
+impl Action {
+    /// The word of the JSON contract.
+    pub fn word(self) -> &'static str {
+        match self {
+            Action::Create => "create",
+            Action::Replace => "replace",
+            Action::Update => "update",
+            Action::Restart => "restart",
+            Action::Start => "start",
+            Action::Stop => "stop",
+            Action::Remove => "remove",
+        }
+    }
+}
+
+/// A field that differs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cause {
+    /// Path of the field: `env.LOG_LEVEL`, `image`, `resources.memory`, `state`.
+    pub field: String,
+    /// What is; `None`: nothing.
+    pub old: Option<Value>,
+    /// What should be; `None`: nothing.
+    pub new: Option<Value>,
+    /// Whether the values may be secret (those of the environment are).
+    pub secret: bool,
+}
+
+impl Cause {
+    /// A field whose values may be shown.
+    pub fn of(field: &str, old: Option<&str>, new: Option<&str>) -> Cause {
+        Cause { field: field.to_owned(), old: old.map(Value::from), new: new.map(Value::from), secret: false }
+    }
+}
+
+/// A ping to try until it answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probe {
+    /// Service that is awaited.
+    pub service: String,
+    /// Its container.
+    pub container: Target,
+    /// What to try, and how often.
+    pub ping: Ping,
+}
+
+/// Something that cannot begin yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// Service that waits.
+    pub service: String,
+    /// Why: `waits for appdb, which is starting`.
+    pub reason: String,
+    /// Where it is a container that is awaited: which, and for how long at most. Without: the wait ends with whatever
+    /// it waits for.
+    pub awaited: Option<Awaited>,
+}
+
+/// A container that should get ready within a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Awaited {
+    /// Id of the container.
+    pub container: String,
+    /// Time that it has from the moment it was first awaited.
+    pub limit: Duration,
+}
+
+/// Something that a list does not tell.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Look {
+    /// Details of a container, by id.
+    Container(String),
+    /// Facts about an image, by id.
+    Image(String),
+}
+
+/// A service that has failed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// Service.
+    pub service: String,
+    /// Why, in one word.
+    pub reason: Reason,
+    /// Why, in a sentence.
+    pub message: String,
+    /// Container whose last output explains it.
+    pub container: Option<Target>,
+    /// What was tried; it is not tried again until this changes.
+    pub fingerprint: Fingerprint,
+}
+
+/// Why a service failed, in one word, as Kubernetes writes its reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// A container or directory that is not ours has what we would need.
+    Conflict,
+    /// The image is not there and could not be had.
+    ImageMissing,
+    /// The engine refused to create the container.
+    CreateFailed,
+    /// The engine refused to start it, or another step on it.
+    StartFailed,
+    /// It ended before it was ready.
+    Exited,
+    /// It was not ready in time.
+    NotReady,
+    /// The same step was needed again and again.
+    NonConvergent,
+    /// `start` found no container.
+    NoContainer,
+    /// The engine does not answer.
+    EngineHangs,
+}
+
+impl Reason {
+    /// The word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Conflict => "Conflict",
+            Reason::ImageMissing => "ImageMissing",
+            Reason::CreateFailed => "CreateFailed",
+            Reason::StartFailed => "StartFailed",
+            Reason::Exited => "Exited",
+            Reason::NotReady => "NotReady",
+            Reason::NonConvergent => "NonConvergent",
+            Reason::NoContainer => "NoContainer",
+            Reason::EngineHangs => "EngineHangs",
+        }
+    }
+}

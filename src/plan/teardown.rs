@@ -1,0 +1,96 @@
+//! What is no longer wanted goes, dependents before what they need. Part of the planner.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::step::{Action, Awaited, Cause, Subject, Verb, Wait};
+use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
+use crate::desired::Aim;
+use crate::desired::order::{Needs, dependencies_first};
+use crate::identity::Identity;
+use crate::observed::{Container, State};
+
+use super::service::{state_word, target};
+
+impl<'a> Planner<'a> {
+    /// Containers of services that are not desired.
+    pub(super) fn doomed(&mut self) {
+        if self.desired.aim == Aim::Run {
+            return;
+        }
+        let doomed: Vec<(&'a str, Slots<'a>)> = self
+            .slots
+            .iter()
+            .filter(|(name, _)| !self.desired.services.contains_key(**name) && self.desired.scope.contains(name))
+            .map(|(name, slots)| (*name, slots.clone()))
+            .collect();
+        let needs: Needs =
+            doomed.iter().map(|(name, slots)| ((*name).to_owned(), slots.all().flat_map(remembered_needs).collect())).collect();
+        let order = dependencies_first(&needs);
+        // Dependents come after what they need, so walk from the end; whoever comes later and needs this one goes first.
+        let mut alive: BTreeSet<String> = BTreeSet::new();
+        for name in order.iter().rev() {
+            let Some((name, slots)) = doomed.iter().find(|(doomed, _)| doomed == name) else { continue };
+            let dependent = alive.iter().find(|other| needs.get(*other).is_some_and(|needed| needed.contains(*name)));
+            let still_there = self.doom(name, slots, dependent.map(String::as_str));
+            if still_there {
+                alive.insert((*name).to_owned());
+            }
+        }
+    }
+
+    /// Plans the end of one service; whether there still is something that its dependencies have to wait for.
+    fn doom(&mut self, name: &str, slots: &Slots<'a>, dependent: Option<&str>) -> bool {
+        let subject = Subject::Service(name.to_owned());
+        let removes = matches!(self.desired.aim, Aim::Agree { .. });
+        let purge = self.desired.aim == Aim::Agree { purge_volumes: true };
+        let up = slots.all().filter(|container| container.is_up());
+        let open: Vec<&Container> = if removes { slots.all().collect() } else { up.collect() };
+        if open.is_empty() {
+            return false;
+        }
+        if removes {
+            self.change(subject.clone(), Action::Remove, Vec::new());
+        } else {
+            let state = state_word(open[0].state);
+            self.change(subject.clone(), Action::Stop, vec![Cause::of("state", Some(&state), Some("stopped"))]);
+        }
+        if self.memory.failed.contains_key(name) {
+            return true;
+        }
+        if let Some(dependent) = dependent {
+            let reason = format!("waits until {dependent} is gone, which needs it");
+            self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: None });
+            return true;
+        }
+        let cause = if removes && !self.desired.services.is_empty() { "no spec names it" } else { "asked for" };
+        for container in open {
+            if container.is_up() {
+                self.step(subject.clone(), Verb::Stop(target(container)), cause);
+            } else if container.state == State::Removing {
+                let reason = "is being removed by the engine".to_owned();
+                let awaited = Awaited { container: container.id.clone(), limit: DEFAULT_READY_TIMEOUT };
+                self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: Some(awaited) });
+            } else {
+                let verb = Verb::Remove { container: target(container), volumes: purge };
+                self.step(subject.clone(), verb, cause);
+            }
+        }
+        true
+    }
+}
+
+/// What a container needs, as its spec said when it was last applied.
+fn remembered_needs(container: &Container) -> Vec<String> {
+    let spec = |identity: &Identity| serde_json::from_str::<Value>(&identity.spec).ok();
+    container
+        .identity
+        .as_ref()
+        .and_then(spec)
+        .and_then(|spec| {
+            let names = spec.get("dependencies")?.as_array()?;
+            Some(names.iter().filter_map(|d| Some(d.get("name")?.as_str()?.to_owned())).collect())
+        })
+        .unwrap_or_default()
+}

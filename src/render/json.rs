@@ -1,0 +1,114 @@
+//! The JSON that programs read. Stable: fields are added, never changed or removed.
+
+use serde_json::{Value, json};
+
+use crate::control::core::Outcome;
+use crate::plan::Forecast;
+use crate::plan::step::{Cause, Change, Failure};
+use crate::status::ServiceStatus;
+
+/// What stands for a value that may be secret.
+const HIDDEN: &str = "(hidden)";
+
+/// `diff --output json`. What cannot succeed is added only where there is something.
+pub fn diff(group: &str, forecast: &Forecast, show_values: bool) -> Value {
+    let mut value = json!({ "group": group, "changes": changes(&forecast.changes, show_values) });
+    if !forecast.failures.is_empty() {
+        value["failures"] = forecast.failures.iter().map(failure).collect();
+    }
+    value
+}
+
+/// `status --output json`.
+pub fn status(group: &str, services: &[ServiceStatus]) -> Value {
+    json!({ "group": group, "services": services.iter().map(service).collect::<Vec<_>>() })
+}
+
+/// The result of `up`, `down`, `start` and `stop`.
+pub fn outcome(group: &str, outcome: &Outcome, services: &[ServiceStatus]) -> Value {
+    let word = if outcome.interrupted {
+        "interrupted"
+    } else if outcome.is_good() {
+        "done"
+    } else {
+        "failed"
+    };
+    let failures: Vec<Value> = outcome
+        .failed
+        .values()
+        .map(|failed| {
+            let mut value = failure(&failed.failure);
+            value["output"] = failed.output.clone().into();
+            value
+        })
+        .collect();
+    let waits: Vec<Value> =
+        outcome.waits.iter().map(|wait| json!({ "service": wait.service, "message": wait.reason })).collect();
+    let stuck: Vec<Value> = outcome
+        .stuck
+        .iter()
+        .map(|(subject, said)| json!({ "name": subject.name(), "kind": subject.kind(), "message": said }))
+        .collect();
+    json!({
+        "group": group,
+        "outcome": word,
+        "changes": changes(&outcome.changes, false),
+        "failures": failures,
+        "waiting": waits,
+        "stuck": stuck,
+        "services": services.iter().map(service).collect::<Vec<_>>(),
+    })
+}
+
+fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
+    changes
+        .iter()
+        .map(|change| {
+            json!({
+                "service": change.subject.name(),
+                "kind": change.subject.kind(),
+                "action": change.action.word(),
+                "causes": change.causes.iter().map(|cause| self::cause(cause, show_values)).collect::<Vec<_>>(),
+                "source": change.source,
+            })
+        })
+        .collect()
+}
+
+fn cause(cause: &Cause, show_values: bool) -> Value {
+    json!({
+        "field": cause.field,
+        "old": shown(cause.old.as_ref(), cause.secret && !show_values),
+        "new": shown(cause.new.as_ref(), cause.secret && !show_values),
+    })
+}
+
+/// The value, or what stands for it; nothing stays nothing.
+pub fn shown(value: Option<&Value>, hide: bool) -> Value {
+    match value {
+        None => Value::Null,
+        Some(_) if hide => HIDDEN.into(),
+        Some(value) => value.clone(),
+    }
+}
+
+fn failure(failure: &Failure) -> Value {
+    json!({ "service": failure.service, "reason": failure.reason.word(), "message": failure.message })
+}
+
+fn service(status: &ServiceStatus) -> Value {
+    json!({
+        "name": status.name,
+        "kind": status.kind,
+        "phase": status.phase.word(),
+        "ready": status.ready,
+        "container": status.container.as_ref().map(|container| {
+            json!({ "id": container.id, "name": container.name, "image": container.image })
+        }),
+        "restarts": status.restarts,
+        "reason": status.reason,
+        "message": status.message,
+        "ports": status.ports,
+        "since": status.since,
+    })
+}

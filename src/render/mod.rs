@@ -1,0 +1,108 @@
+//! The only place that prints: results to stdout, progress and messages to stderr. Decides nothing.
+
+pub mod diagnostics;
+pub mod json;
+pub mod plan;
+pub mod progress;
+pub mod status;
+
+use std::io::{IsTerminal, Write};
+
+/// How to print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Colours on stdout.
+    pub color_out: bool,
+    /// Colours on stderr.
+    pub color_err: bool,
+    /// Nothing but results and errors.
+    pub quiet: bool,
+    /// Results as JSON.
+    pub json: bool,
+    /// Whether stderr is a terminal, where lines can be drawn over.
+    pub live: bool,
+}
+
+impl Style {
+    /// Finds out: `color` is `None` for "on a terminal, unless NO_COLOR is set".
+    pub fn new(color: Option<bool>, no_color: bool, quiet: bool, json: bool) -> Style {
+        let wanted = |terminal: bool| color.unwrap_or(terminal && !no_color);
+        let live = std::io::stderr().is_terminal();
+        Style {
+            color_out: wanted(std::io::stdout().is_terminal()),
+            color_err: wanted(live),
+            quiet,
+            json,
+            live: live && !quiet,
+        }
+    }
+
+    /// Prints a result to stdout. A reader that has gone away does not want it.
+    pub fn result(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    /// Prints a result for programs: one JSON document, indented, with a newline.
+    pub fn result_json(&self, value: &serde_json::Value) {
+        self.result(&format!("{value:#}\n"));
+    }
+
+    /// Prints a line of progress to stderr, unless it should be quiet.
+    pub fn note(&self, text: &str) {
+        if !self.quiet {
+            self.complain(text);
+        }
+    }
+
+    /// Prints an error to stderr, also when quiet.
+    pub fn error(&self, text: &str) {
+        self.complain(&format!("{} {text}", self.paint(Paint::Red, "error:")));
+    }
+
+    /// Prints a line to stderr, also when quiet.
+    pub fn complain(&self, text: &str) {
+        // There is nowhere to say that stderr cannot be written to.
+        let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+    }
+
+    /// Colours a text for stderr.
+    pub fn paint(&self, paint: Paint, text: &str) -> String {
+        painted(self.color_err, paint, text)
+    }
+}
+
+/// A colour with a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paint {
+    /// What went well.
+    Green,
+    /// What needs attention.
+    Yellow,
+    /// What went wrong.
+    Red,
+    /// What matters less.
+    Dim,
+    /// What matters more.
+    Bold,
+}
+
+/// Colours a text, or not.
+pub fn painted(color: bool, paint: Paint, text: &str) -> String {
+    if !color {
+        return text.to_owned();
+    }
+    let code = match paint {
+        Paint::Green => "32",
+        Paint::Yellow => "33",
+        Paint::Red => "1;31",
+        Paint::Dim => "2",
+        Paint::Bold => "1",
+    };
+    format!("\u{1b}[{code}m{text}\u{1b}[0m")
+}
+
+/// `1 service`, `2 services`.
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}

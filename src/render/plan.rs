@@ -1,0 +1,72 @@
+//! A plan for people: what differs, then one step a line with its cause.
+
+use super::json::shown;
+use super::{Paint, painted};
+use crate::plan::Forecast;
+use crate::plan::step::{Action, Change, Step};
+
+/// `diff`. Empty where nothing differs.
+pub fn forecast(forecast: &Forecast, show_values: bool, color: bool) -> String {
+    let mut text = String::new();
+    for change in &forecast.changes {
+        text += &self::change(change, show_values, color);
+    }
+    for failure in &forecast.failures {
+        let word = painted(color, Paint::Red, failure.reason.word());
+        text += &format!("{}: {word}: {}\n", failure.service, failure.message);
+    }
+    if !forecast.steps.is_empty() {
+        text += &painted(color, Paint::Dim, "# plan\n");
+        text += &steps(&forecast.steps, color);
+    }
+    text
+}
+
+/// One step a line: `api: create shop-api.new  # env.LOG_LEVEL changed`.
+pub fn steps(steps: &[Step], color: bool) -> String {
+    let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    let width = lines.iter().map(String::len).max().unwrap_or_default().min(60);
+    steps
+        .iter()
+        .zip(&lines)
+        .map(|(step, line)| {
+            let cause = painted(color, Paint::Dim, &format!("# {}", step.cause));
+            format!("{line:width$}  {cause}\n")
+        })
+        .collect()
+}
+
+/// A change, a line for each field: `api: replace (app.yaml:12)`.
+fn change(change: &Change, show_values: bool, color: bool) -> String {
+    let paint = match change.action {
+        Action::Create | Action::Start => Paint::Green,
+        Action::Replace | Action::Update | Action::Restart => Paint::Yellow,
+        Action::Stop | Action::Remove => Paint::Red,
+    };
+    let action = painted(color, paint, change.action.word());
+    let mut text = format!("{}: {action} ({})\n", change.subject.name(), change.source);
+    for cause in &change.causes {
+        let hide = cause.secret && !show_values;
+        let line = match (&cause.old, &cause.new) {
+            (Some(_), Some(_)) if hide => "changed".to_owned(),
+            (None, Some(_)) if hide => "added".to_owned(),
+            (Some(_), None) if hide => "removed".to_owned(),
+            (None, None) => "replaced".to_owned(),
+            (old, new) => format!(
+                "{} -> {}",
+                plain(&shown(old.as_ref(), false)),
+                plain(&shown(new.as_ref(), false))
+            ),
+        };
+        text += &format!("    {}: {line}\n", cause.field);
+    }
+    text
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => "(none)".into(),
+        serde_json::Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}

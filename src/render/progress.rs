@@ -1,0 +1,180 @@
+//! What happens while it happens: on a terminal one live line for each service, elsewhere plain lines.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::{Paint, Style, count};
+use crate::control::core::{Failed, Report};
+use crate::plan::step::{Action, Change, Step, Subject, Verb};
+
+/// Shows reports as they come.
+#[derive(Debug)]
+pub struct Progress {
+    style: Style,
+    lines: MultiProgress,
+    bars: BTreeMap<String, ProgressBar>,
+}
+
+impl Progress {
+    /// Shows nothing yet.
+    pub fn new(style: Style) -> Progress {
+        Progress { style, lines: MultiProgress::new(), bars: BTreeMap::new() }
+    }
+
+    /// Shows one report.
+    pub fn show(&mut self, report: Report) {
+        match report {
+            Report::Planned(changes) => self.planned(&changes),
+            Report::Begun(step) => self.begun(&step),
+            Report::Done(step) => self.done(&step),
+            Report::Refused(step, why) => {
+                let word = self.style.paint(Paint::Yellow, "left");
+                self.line(&format!("{}: {word}: {why}", step.subject.name()));
+            }
+            Report::Pulling(image, progress) => {
+                if self.style.live {
+                    let text = format!("{}/{} layers, {}", progress.done, progress.total, megabytes(progress.bytes));
+                    self.bar(&format!("image {image}"), &format!("pulling: {text}"));
+                }
+            }
+            Report::Waits(wait) => self.tell(&wait.service, &wait.reason),
+            Report::Ready(service) => {
+                let word = self.style.paint(Paint::Green, "ready");
+                self.end(&service, &word);
+            }
+            Report::Failed(failed) => self.failed(&failed),
+            Report::Note(text) => self.line(&text),
+        }
+    }
+
+    /// Takes the live lines away; what was printed above them stays.
+    pub fn finish(&mut self) {
+        for bar in self.bars.values() {
+            bar.finish_and_clear();
+        }
+        self.bars.clear();
+    }
+
+    /// What will be destroyed is said before it is.
+    fn planned(&mut self, changes: &[Change]) {
+        let named = |action: Action, kind: &str| -> Vec<&str> {
+            changes
+                .iter()
+                .filter(|change| change.action == action && change.subject.kind() == kind)
+                .map(|change| change.subject.name())
+                .collect()
+        };
+        for (kind, word) in [("Service", "service"), ("Network", "network"), ("Volume", "volume")] {
+            let names = named(Action::Remove, kind);
+            if !names.is_empty() {
+                let word = self.style.paint(Paint::Yellow, &format!("removes {}", count(names.len(), word)));
+                self.line(&format!("{word}: {}", names.join(", ")));
+            }
+        }
+    }
+
+    fn begun(&mut self, step: &Step) {
+        let text = match &step.verb {
+            Verb::Create { name, .. } => format!("creating {name}"),
+            Verb::Start(container) => format!("starting {}", container.name),
+            Verb::Stop(container) => format!("stopping {}", container.name),
+            Verb::Unpause(container) => format!("unpausing {}", container.name),
+            Verb::Rename { container, to } => format!("renaming {} to {to}", container.name),
+            Verb::Update { container, .. } => format!("updating {}", container.name),
+            Verb::Connect { container, .. } => format!("connecting {}", container.name),
+            Verb::Disconnect { container, .. } => format!("disconnecting {}", container.name),
+            Verb::Remove { container, .. } => format!("removing {}", container.name),
+            Verb::Pull => "pulling".into(),
+            Verb::CreateNetwork => "creating".into(),
+            Verb::RemoveNetwork { .. } | Verb::RemoveVolume => "removing".into(),
+        };
+        let cause = self.style.paint(Paint::Dim, &format!("({})", step.cause));
+        self.tell(&title(&step.subject), &format!("{text} {cause}"));
+    }
+
+    fn done(&mut self, step: &Step) {
+        match (&step.verb, &step.subject) {
+            (Verb::Remove { container, .. }, Subject::Service(_)) => {
+                self.end(&title(&step.subject), &format!("removed {}", container.name));
+            }
+            (Verb::RemoveNetwork { .. } | Verb::RemoveVolume, subject) => self.end(&title(subject), "removed"),
+            (Verb::CreateNetwork, subject) => self.end(&title(subject), "created"),
+            (Verb::Pull, subject) => self.end(&title(subject), "pulled"),
+            _ => {}
+        }
+    }
+
+    fn failed(&mut self, failed: &Failed) {
+        let failure = &failed.failure;
+        let word = self.style.paint(Paint::Red, &format!("failed ({})", failure.reason.word()));
+        let mut text = format!("{}: {word}: {}", failure.service, failure.message);
+        if !failed.output.is_empty() {
+            text += "\n  the last lines of its container:";
+            for line in &failed.output {
+                text += &format!("\n  | {}", printable(line));
+            }
+        }
+        if let Some(bar) = self.bars.remove(&failure.service) {
+            bar.finish_and_clear();
+        }
+        // A failure is an error: it is shown also when quiet.
+        if self.style.live { self.suspended(&text) } else { self.style.complain(&text) }
+    }
+
+    /// Something is going on with a subject.
+    fn tell(&mut self, name: &str, text: &str) {
+        if self.style.live {
+            self.bar(name, text);
+        } else {
+            self.style.note(&format!("{name}: {text}"));
+        }
+    }
+
+    /// Something has come to its end for a subject.
+    fn end(&mut self, name: &str, text: &str) {
+        if let Some(bar) = self.bars.remove(name) {
+            bar.finish_and_clear();
+        }
+        self.line(&format!("{name}: {text}"));
+    }
+
+    fn line(&self, text: &str) {
+        if self.style.live { self.suspended(text) } else { self.style.note(text) }
+    }
+
+    fn suspended(&self, text: &str) {
+        self.lines.suspend(|| self.style.complain(text));
+    }
+
+    fn bar(&mut self, name: &str, text: &str) {
+        let bar = self.bars.entry(name.to_owned()).or_insert_with(|| {
+            let bar = self.lines.add(ProgressBar::new_spinner());
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {prefix}: {wide_msg} {elapsed}")
+                    .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+            );
+            bar.set_prefix(name.to_owned());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        bar.set_message(text.to_owned());
+    }
+}
+
+fn title(subject: &Subject) -> String {
+    match subject {
+        Subject::Service(name) => name.clone(),
+        subject => format!("{} {}", subject.kind().to_lowercase(), subject.name()),
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
+}
+
+/// What a container printed must not steer the terminal.
+pub fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
+}

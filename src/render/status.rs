@@ -1,0 +1,63 @@
+//! The table of `status`.
+
+use std::time::SystemTime;
+
+use super::{Paint, painted};
+use crate::status::{Phase, ServiceStatus};
+
+const HEAD: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
+
+/// One line for each service.
+pub fn table(services: &[ServiceStatus], now: SystemTime, color: bool) -> String {
+    let mut rows: Vec<[String; 5]> = vec![HEAD.map(str::to_owned)];
+    rows.extend(services.iter().map(|service| row(service, now)));
+    let widths: Vec<usize> =
+        (0..HEAD.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let phases = std::iter::once(None).chain(services.iter().map(|service| Some(service.phase)));
+    let mut text = String::new();
+    for (row, phase) in rows.iter().zip(phases) {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let padded = format!("{cell:width$}  ", width = widths[column]);
+            line += &match (phase, column) {
+                (None, _) => painted(color, Paint::Dim, &padded),
+                (Some(phase), 1) => painted(color, paint(phase), &padded),
+                _ => padded,
+            };
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+fn paint(phase: Phase) -> Paint {
+    match phase {
+        Phase::Ready => Paint::Green,
+        Phase::Pending | Phase::Starting | Phase::Paused | Phase::Restarting => Paint::Yellow,
+        Phase::Unhealthy | Phase::Exited | Phase::Failed | Phase::Conflict => Paint::Red,
+    }
+}
+
+fn row(service: &ServiceStatus, now: SystemTime) -> [String; 5] {
+    let message = match (&service.reason, &service.message) {
+        (Some(reason), Some(message)) => format!("{reason}: {message}"),
+        (Some(text), None) | (None, Some(text)) => text.clone(),
+        (None, None) => String::new(),
+    };
+    let since = service.since.as_deref().map(|since| ago(since, now)).unwrap_or_default();
+    [service.name.clone(), service.phase.word().to_owned(), since, service.ports.join(", "), message]
+}
+
+/// `3m`, `2h`: the largest unit is enough.
+fn ago(since: &str, now: SystemTime) -> String {
+    let Some(elapsed) = humantime::parse_rfc3339_weak(since).ok().and_then(|at| now.duration_since(at).ok()) else {
+        return String::new();
+    };
+    match elapsed.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m", seconds / 60),
+        seconds @ 3600..86_400 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,278 @@
+//! What is wrong between fields and between documents that are each well formed.
+//!
+//! Works on the documents alone; what needs further files is checked where they are read. Parts that were already
+//! reported are not in the documents any more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use super::document::{Document, Documents};
+use super::locate::{Diagnostic, Place, closest};
+use super::model::{Port, Service};
+use super::node::{Node, Value};
+use super::value::quoted;
+
+/// The least memory that the engine accepts for a container.
+const LEAST_MEMORY: u64 = 6 * 1024 * 1024;
+
+/// All checks.
+pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
+    let named: Vec<_> = documents.services.iter().filter(|service| service.named).collect();
+    unique_names(&named, diagnostics);
+    one_group(documents, diagnostics);
+    let services = by_name(&named);
+    let edges = dependencies(documents, &named, &services, diagnostics);
+    cycles(&edges, diagnostics);
+    ports(&named, diagnostics);
+    for service in &documents.services {
+        targets(service, diagnostics);
+        limits(service, diagnostics);
+    }
+}
+
+type Services<'d> = BTreeMap<&'d str, &'d Document<Service>>;
+
+fn name(service: &Document<Service>) -> &str {
+    service.spec.name.as_str()
+}
+
+/// Of several services with one name the first.
+fn by_name<'d>(services: &[&'d Document<Service>]) -> Services<'d> {
+    services.iter().rev().map(|service| (name(service), *service)).collect()
+}
+
+/// Elements of a list field with their nodes; without those of which a part was missing.
+fn with_nodes<'d, T>(service: &'d Document<Service>, field: &str, values: &'d [T]) -> Vec<(&'d T, &'d Node)> {
+    let nodes = service.root.get(field).into_iter().flat_map(Node::items);
+    values.iter().zip(nodes).filter(|(_, node)| node.entries().all(|entry| entry.value.value != Value::Poison)).collect()
+}
+
+fn unique_names(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
+    let mut first: HashMap<&str, &Document<Service>> = HashMap::new();
+    for service in services {
+        if let Some(earlier) = first.get(name(service)) {
+            diagnostics.push(
+                Diagnostic::at(service.place_of("name"), format!("there are two services `{}`", name(service)))
+                    .label("again here")
+                    .related(earlier.place_of("name"), "first here"),
+            );
+        } else {
+            first.insert(name(service), service);
+        }
+    }
+}
+
+fn one_group(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
+    let Some((first, more)) = documents.groups.split_first() else { return };
+    for group in more {
+        diagnostics.push(
+            Diagnostic::at(group.place_of("name"), "there are two `kind: Group` documents")
+                .label("again here")
+                .related(first.place_of("name"), "first here"),
+        );
+    }
+}
+
+/// A dependency that names a service there is.
+struct Edge<'d> {
+    to: &'d str,
+    place: Place,
+}
+
+type Edges<'d> = BTreeMap<&'d str, Vec<Edge<'d>>>;
+
+/// Checks each dependency by itself; gives the sound ones.
+fn dependencies<'d>(
+    documents: &Documents,
+    named: &[&'d Document<Service>],
+    services: &Services<'d>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Edges<'d> {
+    let mut edges = Edges::new();
+    for service in named {
+        let mut seen: HashMap<&str, &Range<usize>> = HashMap::new();
+        for (dependency, node) in with_nodes(service, "dependencies", &service.spec.dependencies) {
+            let to = dependency.name.as_str();
+            let place = service.place(dependency_span(node));
+            if let Some(earlier) = seen.insert(to, &node.span) {
+                diagnostics.push(
+                    Diagnostic::at(place, format!("`{}` depends on `{to}` twice", name(service)))
+                        .label("again here")
+                        .related(service.place(earlier), "first here"),
+                );
+            } else if to == name(service) {
+                diagnostics.push(Diagnostic::at(place, format!("`{to}` depends on itself")));
+            } else if services.contains_key(to) {
+                edges.entry(name(service)).or_default().push(Edge { to, place });
+            } else if !documents.incomplete && !documents.other_names.contains(to) {
+                diagnostics.push(unknown_dependency(service, to, place, services));
+            }
+        }
+    }
+    edges
+}
+
+/// The name in the long form, else the whole.
+fn dependency_span(node: &Node) -> &Range<usize> {
+    node.get("name").map_or(&node.span, |name| &name.span)
+}
+
+fn unknown_dependency(service: &Document<Service>, to: &str, place: Place, services: &Services<'_>) -> Diagnostic {
+    const FEW: usize = 8;
+    let others = || services.keys().copied().filter(|other| *other != name(service));
+    let hint = match closest(to, others()) {
+        Some(close) => Some(format!("did you mean `{close}`?")),
+        None if others().next().is_none() => Some("there are no other services".into()),
+        None if others().nth(FEW).is_none() => {
+            let known: Vec<String> = others().map(|other| format!("`{other}`")).collect();
+            Some(format!("the other services are {}", known.join(", ")))
+        }
+        None => None,
+    };
+    Diagnostic::at(place, format!("`{}` depends on `{to}`, but there is no such service", name(service)))
+        .label("no such service")
+        .hint(hint)
+}
+
+/// Walks the dependencies depth first; each one that leads back to where the walk came from closes a cycle.
+fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Seen {
+        OnTheWay,
+        Done,
+    }
+    let mut seen: HashMap<&str, Seen> = HashMap::new();
+    let none: &[Edge<'_>] = &[];
+    let of = |service: &str| edges.get(service).map_or(none, Vec::as_slice);
+    for start in edges.keys().copied() {
+        if seen.contains_key(start) {
+            continue;
+        }
+        // A stack of its own, not the program's: a chain may be thousands of services long.
+        let mut way: Vec<(&str, usize)> = vec![(start, 0)];
+        seen.insert(start, Seen::OnTheWay);
+        while let Some((service, next)) = way.last_mut() {
+            let Some(edge) = of(service).get(*next) else {
+                seen.insert(service, Seen::Done);
+                way.pop();
+                continue;
+            };
+            *next += 1;
+            match seen.get(edge.to) {
+                Some(Seen::Done) => {}
+                Some(Seen::OnTheWay) => {
+                    let from = way.iter().position(|(on_the_way, _)| *on_the_way == edge.to).unwrap_or(0);
+                    let members: Vec<(&str, &Edge<'_>)> = way[from..]
+                        .iter()
+                        .filter_map(|(service, next)| Some((*service, of(service).get(next.checked_sub(1)?)?)))
+                        .collect();
+                    diagnostics.extend(cycle(&members));
+                }
+                None => {
+                    seen.insert(edge.to, Seen::OnTheWay);
+                    way.push((edge.to, 0));
+                }
+            }
+        }
+    }
+}
+
+fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
+    const MOST_PLACES: usize = 10;
+    let ((first, edge), rest) = members.split_first()?;
+    let names: Vec<&str> = members.iter().map(|(name, _)| *name).chain([*first]).collect();
+    let message = match names.len() {
+        3.. if names.len() > 50 => {
+            format!("dependency cycle of {} services: {} -> … -> {first}", names.len() - 1, names[..10].join(" -> "))
+        }
+        _ => format!("dependency cycle: {}", names.join(" -> ")),
+    };
+    let label = |name: &str, edge: &Edge<'_>| format!("`{name}` depends on `{}`", edge.to);
+    let mut diagnostic = Diagnostic::at(edge.place.clone(), message).label(label(first, edge));
+    for (name, edge) in rest.iter().take(MOST_PLACES) {
+        diagnostic = diagnostic.related(edge.place.clone(), label(name, edge));
+    }
+    Some(diagnostic)
+}
+
+/// Ports that would listen on one address and port of the host, in one service or in two.
+fn ports(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
+    let mut taken: HashMap<u16, Vec<(&Document<Service>, &Port, Place)>> = HashMap::new();
+    for service in services {
+        for (port, node) in with_nodes(service, "ports", &service.spec.ports) {
+            let Some(host) = port.host else { continue };
+            let place = service.place(&node.span);
+            let known = taken.entry(host).or_default();
+            if let Some((other, _, earlier)) = known.iter().find(|(_, other, _)| port.clashes_with(other)) {
+                let one = format!("host port {host}/{}", port.protocol);
+                let message = match name(other) == name(service) {
+                    true => format!("`{}` publishes {one} twice", name(service)),
+                    false => format!("`{}` and `{}` both publish {one}", name(other), name(service)),
+                };
+                let diagnostic = Diagnostic::at(place.clone(), message)
+                    .label(format!("published by `{}`", name(service)))
+                    .related(earlier.clone(), format!("published by `{}`", name(other)));
+                diagnostics.push(diagnostic);
+            }
+            known.push((service, port, place));
+        }
+    }
+}
+
+/// Two mounts at one path of a container.
+fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+    let volumes = with_nodes(service, "volumes", &service.spec.volumes);
+    let volumes = volumes.into_iter().map(|(mount, node)| (mount.target.as_str(), node));
+    let tmpfs = with_nodes(service, "tmpfs", &service.spec.tmpfs);
+    let tmpfs = tmpfs.into_iter().map(|(tmpfs, node)| (tmpfs.target.as_str(), node));
+    let mut taken: HashMap<&str, &Node> = HashMap::new();
+    for (target, node) in volumes.chain(tmpfs) {
+        if let Some(earlier) = taken.insert(target.trim_end_matches('/'), node) {
+            diagnostics.push(
+                Diagnostic::at(service.place(&node.span), format!("two mounts at {}", quoted(target)))
+                    .label("again here")
+                    .related(service.place(&earlier.span), "first here"),
+            );
+        }
+    }
+}
+
+/// Values that are well formed but that the engine or sense refuses.
+fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+    let spec = &service.spec;
+    let at = |path: &[&str]| {
+        let node = path.iter().try_fold(&service.root, |node, key| node.get(key));
+        service.place(node.map_or(&service.root.span, |node| &node.span))
+    };
+    let mut wrong = |path: &[&str], message: String, hint: &str| {
+        let hint = (!hint.is_empty()).then(|| hint.to_owned());
+        diagnostics.push(Diagnostic::at(at(path), message).hint(hint));
+    };
+    if let Some(memory) = spec.resources.memory.filter(|memory| memory.bytes() < LEAST_MEMORY) {
+        wrong(&["resources", "memory"], format!("{memory} of memory is less than the engine's least, 6m"), "");
+    }
+    if spec.resources.pids == Some(0) {
+        wrong(&["resources", "pids"], "a limit of 0 processes".into(), "leave `pids` out for no limit");
+    }
+    if let Some(check) = &spec.healthcheck
+        && check.test.is_none()
+        && !check.disable
+    {
+        let message = "the `healthcheck` has neither a `test` nor `disable: true`";
+        wrong(&["healthcheck"], message.into(), "the image's own health check holds where there is no `healthcheck`");
+    }
+    if let Some(health) = &spec.health {
+        if health.failures == Some(0) {
+            wrong(&["health", "failures"], "`failures` must be at least 1".into(), "");
+        }
+        if health.every.is_some_and(|every| every.get().is_zero()) {
+            wrong(&["health", "every"], "`every` must be more than 0".into(), "");
+        }
+    }
+    let labels = service.root.get("labels").into_iter().flat_map(Node::entries);
+    for label in labels.filter(|entry| entry.key.text.starts_with("drillmaster.")) {
+        let message = format!("the label {} is one of drillmaster's own", quoted(&label.key.text));
+        let hint = "labels beginning with `drillmaster.` say whose a container is".to_owned();
+        diagnostics.push(Diagnostic::at(service.place(&label.key.span), message).hint(hint));
+    }
+}

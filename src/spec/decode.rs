@@ -1,0 +1,613 @@
+//! From a located tree to a typed value, with every error in it and not only the first.
+//!
+//! Reading is serde's; an error stops it. So the part that was wrong is cut out of the tree and the rest is read again,
+//! until nothing is wrong any more. Knows nothing of YAML, and nothing of the fields of a spec but what serde tells it.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
+
+use super::locate::closest;
+use super::node::{Entry, Key, Node, Resolved, Scalar, Style, Value};
+use super::value::{VERBATIM, quoted};
+
+/// How many errors of one document are recorded.
+const MAX_ERRORS: usize = 100;
+
+/// Something wrong in a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What is wrong.
+    pub what: What,
+    /// Bytes of the file.
+    pub span: Range<usize>,
+    /// Keys of the maps around it, from the root; its own key is the last where it is about an entry.
+    pub keys: Vec<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum What {
+    /// These words say it.
+    Message(String),
+    /// A field that the map does not have; it has these.
+    UnknownField(String, &'static [&'static str]),
+    /// This field is missing.
+    MissingField(&'static str),
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message(message) => f.write_str(message),
+            Self::UnknownField(field, _) => write!(f, "unknown field {}", quoted(field)),
+            Self::MissingField(field) => write!(f, "missing field `{field}`"),
+        }
+    }
+}
+
+/// What could be read of a document, and everything that is wrong with it.
+pub struct Decoded<T> {
+    /// The value, without the parts that were wrong; `None` when nothing could be made of it.
+    pub value: Option<T>,
+    /// All errors.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads a tree. Afterwards the parts that were wrong are [`Value::Pruned`], and fields that were missing
+/// [`Value::Poison`].
+pub fn decode<T: DeserializeOwned>(root: &mut Node) -> Decoded<T> {
+    let mut faults = Vec::new();
+    // Each round cuts something out or stops.
+    loop {
+        let error = match T::deserialize(Reader { node: root, field: None }) {
+            Ok(value) => return Decoded { value: Some(value), faults },
+            Err(error) => *error.0,
+        };
+        let goes_on = mend(root, &error, &mut faults) && faults.len() < MAX_ERRORS;
+        if !goes_on {
+            return Decoded { value: None, faults };
+        }
+    }
+}
+
+/// Records an error and takes its cause out of the tree; false when that cannot be done.
+fn mend(root: &mut Node, error: &Details, faults: &mut Vec<Fault>) -> bool {
+    let mut path = error.path.clone();
+    path.reverse();
+    let span = error.span.clone().unwrap_or_else(|| root.span.clone());
+    let mut keys = error.keys.clone();
+    keys.reverse();
+    let fault = Fault { what: error.what.clone(), span, keys, hint: error.hint.clone() };
+    let Some(node) = root.at_mut(&path) else {
+        faults.push(fault);
+        return false;
+    };
+    if node.value == Value::Poison {
+        return false; // a field that is missing has been reported
+    }
+    if let (What::MissingField(field), Value::Map(entries)) = (&error.what, &mut node.value) {
+        let poison = |span: &Range<usize>| Node { span: span.clone(), value: Value::Poison };
+        match entries.iter_mut().find(|entry| entry.key.text == *field) {
+            // It is there, but was cut out.
+            Some(entry) => entry.value = poison(&entry.key.span),
+            None => {
+                let key = Key { span: node.span.clone(), text: (*field).to_owned() };
+                entries.push(Entry { value: poison(&key.span), key });
+                faults.push(fault);
+            }
+        }
+        return true;
+    }
+    faults.push(fault);
+    node.value = Value::Pruned;
+    !path.is_empty()
+}
+
+/// An error on its way out of the tree. It collects its place as it goes.
+#[derive(Debug)]
+struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
+    what: What,
+    hint: Option<String>,
+    span: Option<Range<usize>>,
+    /// Indexes from the fault up to the root.
+    path: Vec<usize>,
+    keys: Vec<String>,
+}
+
+impl Failure {
+    fn new(what: What) -> Self {
+        Self(Box::new(Details { what, hint: None, span: None, path: Vec::new(), keys: Vec::new() }))
+    }
+
+    fn message(message: impl Into<String>) -> Self {
+        Self::new(What::Message(message.into()))
+    }
+
+    fn hint(mut self, hint: Option<String>) -> Self {
+        self.0.hint = hint;
+        self
+    }
+
+    /// At this place, unless it has a more exact one.
+    fn at(mut self, span: &Range<usize>) -> Self {
+        self.0.span.get_or_insert_with(|| span.clone());
+        self
+    }
+
+    fn within_entry(mut self, index: usize, key: &Key) -> Self {
+        self.0.keys.push(key.text.clone());
+        self.within(index)
+    }
+
+    fn within(mut self, index: usize) -> Self {
+        self.0.path.push(index);
+        self
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.what.fmt(f)
+    }
+}
+
+impl de::Error for Failure {
+    /// A second line is a hint: see `Invalid`.
+    fn custom<T: fmt::Display>(error: T) -> Self {
+        let text = error.to_string();
+        match text.split_once('\n') {
+            Some((message, hint)) => Self::message(message).hint(Some(hint.replace('\n', " "))),
+            None => Self::message(text),
+        }
+    }
+
+    fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let failure = Self::message(format!("expected {expected}, found {}", Found(&found)));
+        match (found, expected.to_string().as_str()) {
+            (de::Unexpected::Unit, "text") => failure.hint(Some("write \"\" for an empty value".into())),
+            _ => failure,
+        }
+    }
+
+    fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let words: Vec<String> = expected.iter().map(|word| format!("`{word}`")).collect();
+        let hint = match closest(variant, expected.iter().copied()) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!("write {}", either(&words)),
+        };
+        Self::message(format!("unknown value {}", quoted(variant))).hint(Some(hint))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let hint = closest(field, expected.iter().copied()).map(|word| format!("did you mean `{word}`?"));
+        Self::new(What::UnknownField(field.into(), expected)).hint(hint)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::new(What::MissingField(field))
+    }
+}
+
+/// "`a`, `b` or `c`".
+fn either(words: &[String]) -> String {
+    match words {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+/// What was found, in people's words.
+struct Found<'a>(&'a de::Unexpected<'a>);
+
+impl fmt::Display for Found<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            de::Unexpected::Bool(value) => write!(f, "`{value}`"),
+            de::Unexpected::Unsigned(number) => write!(f, "the number {number}"),
+            de::Unexpected::Signed(number) => write!(f, "the number {number}"),
+            de::Unexpected::Float(number) => write!(f, "the number {number}"),
+            de::Unexpected::Str(text) => write!(f, "the text {}", quoted(text)),
+            de::Unexpected::Unit | de::Unexpected::Option => f.write_str("nothing"),
+            de::Unexpected::Seq => f.write_str("a list"),
+            de::Unexpected::Map | de::Unexpected::StructVariant => f.write_str("a map"),
+            other => write!(f, "{other}"),
+        }
+    }
+}
+
+/// A node as serde reads it, with the name of the field that it is the value of.
+#[derive(Clone, Copy)]
+struct Reader<'n> {
+    node: &'n Node,
+    field: Option<&'n str>,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl<'n> Reader<'n> {
+    fn found(&self) -> String {
+        match &self.node.value {
+            Value::Scalar(scalar) => match scalar.resolve() {
+                Resolved::Null => "nothing".into(),
+                Resolved::Bool(_) => quoted(&scalar.text),
+                Resolved::Int(_) | Resolved::Float(_) => format!("the number {}", scalar.text),
+                Resolved::Text(text) => format!("the text {}", quoted(text)),
+            },
+            Value::Seq(_) => "a list".into(),
+            Value::Map(_) => "a map".into(),
+            Value::Pruned | Value::Poison => "nothing".into(),
+        }
+    }
+
+    fn mismatch(&self, expected: &str) -> Failure {
+        Failure::message(format!("expected {expected}, found {}", self.found())).at(&self.node.span)
+    }
+
+    /// "a list of ports" for the field `ports`; just "a list" where the name of the field is no plural.
+    fn collection(&self, kind: &str) -> String {
+        match self.field.filter(|field| field.ends_with('s') && field.chars().all(|c| c.is_ascii_lowercase() || c == '_')) {
+            Some(field) => format!("{kind} of {}", field.replace('_', " ")),
+            None => kind.into(),
+        }
+    }
+
+    fn scalar(&self) -> Option<&'n Scalar> {
+        match &self.node.value {
+            Value::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    fn is_poison(&self) -> bool {
+        self.node.value == Value::Poison
+    }
+
+    /// A scalar as what it says; a replaced variable as what it looks like.
+    fn resolved(&self) -> Option<Resolved<'n>> {
+        self.scalar().map(|scalar| match scalar.style {
+            Style::Replaced => super::node::resolve_plain(&scalar.text),
+            _ => scalar.resolve(),
+        })
+    }
+
+    fn text(&self) -> Result<&'n str> {
+        if self.is_poison() {
+            return Ok("x");
+        }
+        match self.scalar() {
+            Some(scalar) if scalar.style == Style::Replaced => Ok(&scalar.text),
+            Some(scalar) => match scalar.resolve() {
+                Resolved::Text(text) => Ok(text),
+                Resolved::Null => Err(self.mismatch("text").hint(Some("write \"\" for an empty text".into()))),
+                _ => Err(self.mismatch("text").hint(Some(format!("write it in quotes: \"{}\"", scalar.text)))),
+            },
+            None => Err(self.mismatch("text")),
+        }
+    }
+
+    fn truth(&self) -> Result<bool> {
+        if self.is_poison() {
+            return Ok(false);
+        }
+        match self.resolved() {
+            Some(Resolved::Bool(value)) => Ok(value),
+            Some(Resolved::Text(text)) => {
+                let hint = match text.to_ascii_lowercase().as_str() {
+                    "yes" | "on" | "y" => Some("write `true`".into()),
+                    "no" | "off" | "n" => Some("write `false`".into()),
+                    "true" | "false" => Some("write it without quotes".into()),
+                    _ => None,
+                };
+                Err(self.mismatch("`true` or `false`").hint(hint))
+            }
+            _ => Err(self.mismatch("`true` or `false`")),
+        }
+    }
+
+    fn whole(&self, least: i128, most: i128) -> Result<i128> {
+        if self.is_poison() {
+            return Ok(1);
+        }
+        match self.resolved() {
+            Some(Resolved::Int(number)) if (least..=most).contains(&number) => Ok(number),
+            Some(Resolved::Int(_)) => Err(self.mismatch(&format!("a number from {least} to {most}"))),
+            Some(Resolved::Text(text)) if matches!(super::node::resolve_plain(text), Resolved::Int(_)) => {
+                Err(self.mismatch("a whole number").hint(Some("write it without quotes".into())))
+            }
+            _ => Err(self.mismatch("a whole number")),
+        }
+    }
+
+    fn list<V: Visitor<'n>>(&self, visitor: V) -> Result<V::Value> {
+        let items: &[Node] = match &self.node.value {
+            Value::Seq(items) => items,
+            Value::Poison => &[],
+            _ if self.node.is_null() => &[],
+            _ => return Err(self.mismatch(&self.collection("a list")).hint(self.list_hint())),
+        };
+        visitor.visit_seq(Items { items, next: 0 }).map_err(|e| e.at(&self.node.span))
+    }
+
+    fn list_hint(&self) -> Option<String> {
+        let text = self.scalar()?.text.as_str();
+        let simple = !text.is_empty() && text.len() <= 40 && text.chars().all(|c| c.is_ascii_graphic() && c != '"');
+        simple.then(|| format!("write a list: [\"{text}\"]"))
+    }
+
+    fn map<V: Visitor<'n>>(&self, visitor: V) -> Result<V::Value> {
+        let entries: &[Entry] = match &self.node.value {
+            Value::Map(entries) => entries,
+            Value::Poison => &[],
+            _ if self.node.is_null() => &[],
+            Value::Seq(_) => {
+                let hint = "write `key: value` lines, without `- ` in front";
+                return Err(self.mismatch(&self.map_name()).hint(Some(hint.into())));
+            }
+            _ => return Err(self.mismatch(&self.map_name())),
+        };
+        visitor.visit_map(Entries { entries, next: 0 }).map_err(|e| e.at(&self.node.span))
+    }
+
+    fn map_name(&self) -> String {
+        match self.field {
+            Some("env") => "a map of variables".into(),
+            _ => self.collection("a map"),
+        }
+    }
+
+    fn any<V: Visitor<'n>>(&self, visitor: V) -> Result<V::Value> {
+        let scalar = match &self.node.value {
+            Value::Scalar(scalar) => scalar,
+            Value::Seq(_) => return self.list(visitor),
+            Value::Map(_) => return self.map(visitor),
+            Value::Pruned => return visitor.visit_unit(),
+            Value::Poison => return visitor.visit_str("x"),
+        };
+        match scalar.resolve() {
+            Resolved::Null => visitor.visit_unit(),
+            Resolved::Bool(value) => visitor.visit_bool(value),
+            Resolved::Int(number) => match (u64::try_from(number), i64::try_from(number)) {
+                (Ok(number), _) => visitor.visit_u64(number),
+                (_, Ok(number)) => visitor.visit_i64(number),
+                _ => visitor.visit_str(&scalar.text),
+            },
+            Resolved::Float(number) => visitor.visit_f64(number),
+            Resolved::Text(text) => visitor.visit_borrowed_str(text),
+        }
+    }
+
+    /// A scalar as its text, whatever it resolves to.
+    fn verbatim<V: Visitor<'n>>(&self, visitor: V) -> Result<V::Value> {
+        match self.scalar() {
+            Some(scalar) if self.node.is_null() && scalar.style == Style::Plain => visitor.visit_unit(),
+            Some(scalar) => visitor.visit_borrowed_str(&scalar.text),
+            None => self.any(visitor),
+        }
+    }
+}
+
+macro_rules! whole_numbers {
+    ($($method:ident $visit:ident $type:ident)*) => {$(
+        fn $method<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+            let number = self.whole($type::MIN.into(), $type::MAX.into())?;
+            match $type::try_from(number) {
+                Ok(number) => visitor.$visit(number),
+                Err(_) => Err(self.mismatch("a whole number")),
+            }
+        }
+    )*};
+}
+
+impl<'n> Deserializer<'n> for Reader<'n> {
+    type Error = Failure;
+
+    fn deserialize_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        self.any(visitor).map_err(|e| e.at(&self.node.span))
+    }
+
+    fn deserialize_bool<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        visitor.visit_bool(self.truth()?)
+    }
+
+    whole_numbers! {
+        deserialize_i8 visit_i8 i8
+        deserialize_i16 visit_i16 i16
+        deserialize_i32 visit_i32 i32
+        deserialize_i64 visit_i64 i64
+        deserialize_u8 visit_u8 u8
+        deserialize_u16 visit_u16 u16
+        deserialize_u32 visit_u32 u32
+        deserialize_u64 visit_u64 u64
+    }
+
+    fn deserialize_f32<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        self.deserialize_f64(visitor)
+    }
+
+    fn deserialize_f64<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        match self.resolved() {
+            Some(Resolved::Float(number)) => visitor.visit_f64(number),
+            Some(Resolved::Int(number)) => visitor.visit_f64(number as f64),
+            _ if self.is_poison() => visitor.visit_f64(1.0),
+            _ => Err(self.mismatch("a number")),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        visitor.visit_borrowed_str(self.text()?)
+    }
+
+    fn deserialize_string<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        // A variable without a value is as good as no field.
+        let empty = |scalar: &Scalar| scalar.style == Style::Replaced && scalar.text.is_empty();
+        match self.node.is_null() || self.is_poison() || self.scalar().is_some_and(empty) {
+            true => visitor.visit_none(),
+            false => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'n>>(self, name: &'static str, visitor: V) -> Result<V::Value> {
+        let result = match name {
+            VERBATIM => self.verbatim(visitor),
+            _ => visitor.visit_newtype_struct(self),
+        };
+        result.map_err(|e| e.at(&self.node.span))
+    }
+
+    fn deserialize_seq<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        self.list(visitor)
+    }
+
+    fn deserialize_tuple<V: Visitor<'n>>(self, _: usize, visitor: V) -> Result<V::Value> {
+        self.list(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'n>>(self, _: &'static str, _: usize, visitor: V) -> Result<V::Value> {
+        self.list(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        self.map(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'n>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
+        self.map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'n>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value> {
+        let text = match (self.is_poison(), self.scalar()) {
+            (true, _) => variants.first().copied().unwrap_or_default(),
+            (false, Some(scalar)) if !self.node.is_null() => &scalar.text,
+            _ => {
+                let words: Vec<String> = variants.iter().map(|word| format!("`{word}`")).collect();
+                return Err(self.mismatch(&either(&words)));
+            }
+        };
+        visitor.visit_enum(Word(text)).map_err(|e| e.at(&self.node.span))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
+        visitor.visit_unit()
+    }
+
+    serde::forward_to_deserialize_any! { <V: Visitor<'n>> i128 u128 char bytes byte_buf unit unit_struct identifier }
+}
+
+/// The elements of a list.
+struct Items<'n> {
+    items: &'n [Node],
+    next: usize,
+}
+
+impl<'n> de::SeqAccess<'n> for Items<'n> {
+    type Error = Failure;
+
+    fn next_element_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>> {
+        while let Some(node) = self.items.get(self.next) {
+            let index = self.next;
+            self.next += 1;
+            if node.value == Value::Pruned {
+                continue;
+            }
+            // Without the field's name: an element of `ports` is not itself "a list of ports".
+            let reader = Reader { node, field: None };
+            return seed.deserialize(reader).map(Some).map_err(|e| e.at(&node.span).within(index));
+        }
+        Ok(None)
+    }
+}
+
+/// The entries of a map.
+struct Entries<'n> {
+    entries: &'n [Entry],
+    /// The entry whose key is read next; the value read next belongs to the one before.
+    next: usize,
+}
+
+impl<'n> de::MapAccess<'n> for Entries<'n> {
+    type Error = Failure;
+
+    fn next_key_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>> {
+        while let Some(Entry { key, value }) = self.entries.get(self.next) {
+            let index = self.next;
+            self.next += 1;
+            if value.value == Value::Pruned {
+                continue;
+            }
+            return seed
+                .deserialize(key.text.as_str().into_deserializer())
+                .map(Some)
+                .map_err(|e: Failure| e.at(&key.span).within_entry(index, key));
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<S::Value> {
+        let index = self.next.saturating_sub(1);
+        let Some(Entry { key, value }) = self.entries.get(index) else {
+            return Err(Failure::message("a value without a key"));
+        };
+        seed.deserialize(Reader { node: value, field: Some(&key.text) })
+            .map_err(|e| e.at(&value.span).within_entry(index, key))
+    }
+}
+
+/// One of a fixed set of words.
+struct Word<'n>(&'n str);
+
+impl<'n> EnumAccess<'n> for Word<'n> {
+    type Error = Failure;
+    type Variant = Self;
+
+    fn variant_seed<S: DeserializeSeed<'n>>(self, seed: S) -> Result<(S::Value, Self)> {
+        seed.deserialize(self.0.into_deserializer()).map(|variant| (variant, self))
+    }
+}
+
+impl<'n> VariantAccess<'n> for Word<'n> {
+    type Error = Failure;
+
+    fn unit_variant(self) -> Result<()> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'n>>(self, seed: S) -> Result<S::Value> {
+        seed.deserialize(self.0.into_deserializer())
+    }
+
+    fn tuple_variant<V: Visitor<'n>>(self, _: usize, _: V) -> Result<V::Value> {
+        Err(Failure::message("expected one word"))
+    }
+
+    fn struct_variant<V: Visitor<'n>>(self, _: &'static [&'static str], _: V) -> Result<V::Value> {
+        Err(Failure::message("expected one word"))
+    }
+}

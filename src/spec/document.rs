@@ -1,0 +1,240 @@
+//! One document: which kind it is, its fields read into that kind's type, and errors that know the fields.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::Source;
+use super::decode::{Fault, What, decode};
+use super::interpolate::{Variables, interpolate};
+use super::locate::{Diagnostic, Place, SourceText, closest};
+use super::model::{Group, Service};
+use super::node::{Node, Value};
+use super::value::{Name, quoted};
+
+/// A document with the tree that it was read from. Parts that were wrong are cut out of both.
+pub struct Document<T> {
+    /// The file that holds it.
+    pub file: Arc<SourceText>,
+    /// Where it stands.
+    pub source: Source,
+    /// Its tree.
+    pub root: Node,
+    /// What it says.
+    pub spec: T,
+    /// Whether its name is known; where not, `spec` holds some other.
+    pub named: bool,
+}
+
+impl<T> Document<T> {
+    /// A place in the document's file.
+    pub fn place(&self, span: &Range<usize>) -> Place {
+        Place::new(&self.file, span.clone())
+    }
+
+    /// The place of a field's value, else of the document's name, else of its beginning.
+    pub fn place_of(&self, field: &str) -> Place {
+        self.place(&self.root.get(field).map_or_else(|| home(&self.root), |node| node.span.clone()))
+    }
+}
+
+/// All documents of a spec directory, and what is known beside them.
+#[derive(Default)]
+pub struct Documents {
+    /// `kind: Service`.
+    pub services: Vec<Document<Service>>,
+    /// `kind: Group`.
+    pub groups: Vec<Document<Group>>,
+    /// Names of documents that could not be read as a service but are there.
+    pub other_names: BTreeSet<String>,
+    /// Something may be there whose name is not known: a document without a valid name, or a file with bad syntax.
+    pub incomplete: bool,
+    /// Variables that were named.
+    pub variables: BTreeSet<String>,
+    /// How many documents there were, good or bad.
+    pub count: usize,
+}
+
+/// Fields that the design has but this version does not.
+const LATER_SERVICE: [&str; 8] =
+    ["build", "pre_start", "post_start", "pre_stop", "post_stop", "on", "update", "replicas"];
+const LATER_GROUP: [&str; 1] = ["on"];
+
+/// Kinds, as they are written.
+const KINDS: [&str; 2] = ["Service", "Group"];
+const LATER_KINDS: [&str; 1] = ["Job"];
+
+/// Fields as compose files and `docker run` call them, with what to write here.
+const FOREIGN: [(&str, &str); 22] = [
+    ("args", "the field is called `command`"),
+    ("cmd", "the field is called `command`"),
+    ("container_name", "the container is called `<group>-<name>`"),
+    ("cpus", "write `resources: {cpus: 0.5}`"),
+    ("depends_on", "the field is called `dependencies`"),
+    ("deploy", "limits are written `resources: {memory: 256m, cpus: 0.5}`"),
+    ("environment", "the field is called `env`"),
+    ("expose", "every port can be reached from the group's network; `ports` publishes on the host"),
+    ("host_ip", "the field is called `address`"),
+    ("links", "services reach each other by name; further names are `aliases`"),
+    ("mem_limit", "write `resources: {memory: 256m}`"),
+    ("memory", "write `resources: {memory: 256m}`"),
+    ("network_mode", "every service is on the network of the group"),
+    ("networks", "every service is on the network of the group; a `kind: Group` document names it"),
+    ("pids_limit", "write `resources: {pids: 100}`"),
+    ("published", "the field is called `host`"),
+    ("pull_policy", "the field is called `pull`"),
+    ("readonly", "the field is called `read_only`"),
+    ("services", "each service is a document of its own, separated by `---`"),
+    ("stop_grace_period", "the field is called `stop_timeout`"),
+    ("version", "specs have no version"),
+    ("workdir", "the field is called `working_dir`"),
+];
+
+/// Where to point for an error about the whole document: its name, else its first key.
+fn home(root: &Node) -> Range<usize> {
+    let name = root.get("name").filter(|name| name.value != Value::Poison).map(|name| name.span.clone());
+    name.or_else(|| root.entries().next().map(|entry| entry.key.span.clone())).unwrap_or_else(|| root.span.clone())
+}
+
+/// Reads one document into `documents`; what is wrong with it into `diagnostics`.
+pub fn read(
+    mut root: Node,
+    file: &Arc<SourceText>,
+    path: &str,
+    variables: Variables<'_>,
+    documents: &mut Documents,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    documents.count += 1;
+    let at = |span: Range<usize>, message: String| Diagnostic::at(Place::new(file, span), message);
+    let Value::Map(entries) = &mut root.value else {
+        documents.incomplete = true;
+        let error = at(root.span.clone(), "a document is a map of fields, such as `name: web`".into());
+        diagnostics.push(error.hint("write `key: value` lines; documents are separated by `---`".to_owned()));
+        return;
+    };
+    // A home for anchors, as in compose files.
+    entries.retain(|entry| !entry.key.text.starts_with("x-"));
+    for error in interpolate(&mut root, file.text(), variables, &mut documents.variables) {
+        diagnostics.push(at(error.span, error.message).hint(error.hint));
+    }
+    let source = Source { file: path.to_owned(), line: file.line(line_of(&root)) };
+    match take_kind(&mut root) {
+        Ok(Kind::Service) => {
+            if let Some(document) = typed(root, file, source, &LATER_SERVICE, "service", documents, diagnostics) {
+                documents.services.push(document);
+            }
+        }
+        Ok(Kind::Group) => {
+            if let Some(document) = typed(root, file, source, &LATER_GROUP, "group", documents, diagnostics) {
+                documents.groups.push(document);
+            }
+        }
+        Err((span, message, hint)) => {
+            documents.remember_name(&root);
+            diagnostics.push(at(span, message).hint(hint));
+        }
+    }
+}
+
+fn line_of(root: &Node) -> usize {
+    let name = root.entry("name").or_else(|| root.entries().next());
+    name.map_or(root.span.start, |entry| entry.key.span.start)
+}
+
+enum Kind {
+    Service,
+    Group,
+}
+
+type KindError = (Range<usize>, String, Option<String>);
+
+/// Takes `kind` out of the fields; a service where there is none.
+fn take_kind(root: &mut Node) -> Result<Kind, KindError> {
+    let Value::Map(entries) = &mut root.value else { return Ok(Kind::Service) };
+    let Some(at) = entries.iter().position(|entry| entry.key.text == "kind") else { return Ok(Kind::Service) };
+    let kind = entries.remove(at).value;
+    let span = kind.span.clone();
+    match kind.text() {
+        Some("Service") => Ok(Kind::Service),
+        Some("Group") => Ok(Kind::Group),
+        Some(text) if LATER_KINDS.contains(&text) => {
+            Err((span, format!("`kind: {text}` is not supported by this version"), None))
+        }
+        Some(text) if !kind.is_null() => {
+            let hint = match closest(text, KINDS.into_iter().chain(LATER_KINDS)) {
+                Some(close) => format!("did you mean `{close}`?"),
+                None => "write `Service` (or leave `kind` out) or `Group`".into(),
+            };
+            Err((span, format!("unknown kind {}", quoted(text)), Some(hint)))
+        }
+        // A reference in it could not be replaced; that has been reported.
+        None if kind.value == Value::Pruned => Ok(Kind::Service),
+        _ => Err((span, "expected a kind".into(), Some("write `Service` (or leave `kind` out) or `Group`".into()))),
+    }
+}
+
+impl Documents {
+    /// The name of a document that is not a service we could read: others may depend on it all the same.
+    fn remember_name(&mut self, root: &Node) {
+        match root.get("name").and_then(Node::text).filter(|name| name.parse::<Name>().is_ok()) {
+            Some(name) => {
+                self.other_names.insert(name.to_owned());
+            }
+            None => self.incomplete = true,
+        }
+    }
+}
+
+fn typed<T: DeserializeOwned>(
+    mut root: Node,
+    file: &Arc<SourceText>,
+    source: Source,
+    later: &[&str],
+    noun: &str,
+    documents: &mut Documents,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Document<T>> {
+    let decoded = decode::<T>(&mut root);
+    diagnostics.extend(decoded.faults.into_iter().map(|fault| explain(fault, &root, file, later, noun)));
+    let named = root.get("name").is_none_or(|name| name.value != Value::Poison);
+    if decoded.value.is_none() || !named {
+        documents.remember_name(&root);
+    }
+    decoded.value.map(|spec| Document { file: Arc::clone(file), source, root, spec, named })
+}
+
+/// A fault in words that know the fields of the kind.
+fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, later: &[&str], noun: &str) -> Diagnostic {
+    let Fault { what, span, keys, hint } = fault;
+    let message = what.to_string();
+    let at = |span: Range<usize>, message: String| Diagnostic::at(Place::new(file, span), message);
+    match what {
+        What::Message(_) => at(span, message).hint(hint),
+        What::UnknownField(field, _) if keys.len() == 1 && later.contains(&field.as_str()) => {
+            at(span, format!("the field `{field}` is not supported by this version")).label("not supported yet")
+        }
+        What::UnknownField(field, known) => {
+            let foreign = FOREIGN.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned());
+            // What is written elsewhere fits the top of a document and a port.
+            let fits = keys.len() == 1 || known.contains(&"container");
+            let hint = foreign.filter(|_| fits).or(hint);
+            let hint = hint.or_else(|| (keys.len() > 1).then(|| format!("the fields here are {}", list(known))));
+            at(span, message).label(if keys.len() == 1 { format!("not a field of a {noun}") } else { String::new() }).hint(hint)
+        }
+        What::MissingField(field) if keys.is_empty() => {
+            let label = match field {
+                "name" => format!("this {noun} has no name"),
+                _ => format!("this {noun} has no `{field}`"),
+            };
+            at(home(root), message).label(label)
+        }
+        What::MissingField(_) => at(span, message),
+    }
+}
+
+fn list(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,242 @@
+//! From the files of a spec directory to specs, or to everything that is wrong with them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::document::{self, Document, Documents};
+use super::env_file;
+use super::interpolate::Variables;
+use super::locate::{Diagnostic, Place, SourceText};
+use super::model::Service;
+use super::node::Node;
+use super::value::quoted;
+use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, check, yaml};
+
+/// How many errors of one file are told.
+const MAX_ERRORS: usize = 100;
+
+/// Reads and checks specs.
+///
+/// All errors are found, not the first. They come in the order of files and places; those at no place come first.
+pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
+    let mut diagnostics = Vec::new();
+    if input.files.is_empty() {
+        return Err(vec![no_specs(input.dir, "no `*.yaml` or `*.yml` file")]);
+    }
+    let dotenv = input.dotenv.map(|file| dotenv(input, file, &mut diagnostics)).unwrap_or_default();
+    let variables = Variables { environment: input.environment, dotenv: &dotenv };
+
+    let mut files: Vec<&SourceFile> = input.files.iter().collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut documents = Documents::default();
+    for file in files {
+        read_file(input, file, variables, &mut documents, &mut diagnostics);
+    }
+    if documents.count == 0 && diagnostics.is_empty() {
+        diagnostics.push(no_specs(input.dir, "no document"));
+    }
+    check::check(&documents, &mut diagnostics);
+
+    let mut env_files = EnvFiles { input, known: HashMap::new() };
+    let contents: Vec<_> =
+        documents.services.iter().map(|service| env_files.read(service, &mut diagnostics)).collect();
+    if !diagnostics.is_empty() {
+        return Err(ordered(diagnostics));
+    }
+    let reads: BTreeSet<String> = env_files.known.into_keys().collect();
+    Ok(assemble(documents, contents, reads))
+}
+
+fn assemble(documents: Documents, contents: Vec<Vec<BTreeMap<String, String>>>, reads: BTreeSet<String>) -> Specs {
+    let group = documents.groups.into_iter().next();
+    let group = group.map(|Document { spec, source, .. }| Loaded { spec, source, env_files: Vec::new() });
+    let services = documents.services.into_iter().zip(contents);
+    let mut services: Vec<Loaded<Service>> =
+        services.map(|(Document { spec, source, .. }, env_files)| Loaded { spec, source, env_files }).collect();
+    services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    Specs { group, services, reads, variables: documents.variables }
+}
+
+/// The error for a spec directory that is not there.
+pub fn no_directory(dir: &str) -> Diagnostic {
+    Diagnostic::new(format!("there is no directory {}", quoted(dir)))
+        .hint("write specs into it, or name another one with `--specs`".to_owned())
+}
+
+fn no_specs(dir: &str, what: &str) -> Diagnostic {
+    Diagnostic::new(format!("there is {what} in {}", quoted(dir)))
+        .hint("a spec begins with `name:` and `image:`, in a file such as `web.yaml`".to_owned())
+}
+
+/// A path of the spec directory as people see it.
+fn shown(dir: &str, path: &str) -> String {
+    match (dir.trim_end_matches('/'), path.starts_with('/')) {
+        (_, true) => path.to_owned(),
+        ("", _) if dir.starts_with('/') => format!("/{path}"),
+        ("" | ".", _) => path.to_owned(),
+        (dir, _) => format!("{dir}/{path}"),
+    }
+}
+
+/// The text of a file, or the error that there is none.
+fn text_of(input: &Input<'_>, path: &str, content: &Content) -> Result<Arc<SourceText>, Diagnostic> {
+    let path = shown(input.dir, path);
+    let nowhere = |message: String| Diagnostic::at(Place::new(&SourceText::new(&path, ""), 0..0), message);
+    let too_large = |size: u64| {
+        nowhere(format!("the file is too large: {}, at most {} are read", mebibytes(size), mebibytes(MAX_FILE_SIZE)))
+    };
+    match content {
+        Content::TooLarge(size) => Err(too_large(*size)),
+        Content::Unreadable(why) => Err(nowhere(format!("the file cannot be read: {why}"))),
+        Content::Bytes(bytes) if bytes.len() as u64 > MAX_FILE_SIZE => Err(too_large(bytes.len() as u64)),
+        Content::Bytes(bytes) => decode_utf8(&path, bytes),
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}.{} MiB", bytes >> 20, (bytes & 0xf_ffff) * 10 >> 20)
+}
+
+fn decode_utf8(path: &str, bytes: &[u8]) -> Result<Arc<SourceText>, Diagnostic> {
+    let error = match std::str::from_utf8(bytes) {
+        Ok(text) => return Ok(SourceText::new(path, text)),
+        Err(error) => error,
+    };
+    // What comes before the bad byte is the same in the replaced text, so the place is right.
+    let at = error.valid_up_to();
+    let file = SourceText::new(path, String::from_utf8_lossy(bytes));
+    let byte = bytes.get(at).copied().unwrap_or_default();
+    let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    let hint = if utf16 { "it looks like UTF-16; save it as UTF-8" } else { "save the file as UTF-8" };
+    let place = Place::new(&file, at..at + '\u{fffd}'.len_utf8());
+    Err(Diagnostic::at(place, format!("not UTF-8: byte 0x{byte:02x}")).hint(hint.to_owned()))
+}
+
+fn read_file(
+    input: &Input<'_>,
+    file: &SourceFile,
+    variables: Variables<'_>,
+    documents: &mut Documents,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let text = match text_of(input, &file.path, &file.content) {
+        Ok(text) => text,
+        Err(diagnostic) => {
+            documents.incomplete = true;
+            diagnostics.push(diagnostic);
+            return;
+        }
+    };
+    let (roots, errors) = yaml::parse(text.text());
+    documents.incomplete |= !errors.is_empty();
+    for error in errors {
+        let diagnostic = Diagnostic::at(Place::new(&text, error.span), error.message);
+        let diagnostic = diagnostic.label(error.label).hint(error.hint);
+        diagnostics.push(match error.related {
+            Some((span, label)) => diagnostic.related(Place::new(&text, span), label),
+            None => diagnostic,
+        });
+    }
+    for root in roots {
+        document::read(root, &text, &file.path, variables, documents, diagnostics);
+    }
+}
+
+fn dotenv(input: &Input<'_>, file: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String, String> {
+    let values = text_of(input, &file.path, &file.content).map_err(|error| vec![error]).and_then(|t| key_values(&t));
+    values.unwrap_or_else(|errors| {
+        diagnostics.extend(errors);
+        BTreeMap::new()
+    })
+}
+
+fn key_values(text: &Arc<SourceText>) -> Result<BTreeMap<String, String>, Vec<Diagnostic>> {
+    env_file::parse(text.text()).map_err(|errors| {
+        let diagnostic = |error: env_file::LineError| {
+            Diagnostic::at(Place::new(text, error.span), error.message).hint(error.hint)
+        };
+        errors.into_iter().map(diagnostic).collect()
+    })
+}
+
+/// Reads `env_file`s, each once.
+struct EnvFiles<'a> {
+    input: &'a Input<'a>,
+    known: HashMap<String, Result<BTreeMap<String, String>, Broken>>,
+}
+
+/// What is wrong with an `env_file`.
+#[derive(Clone)]
+enum Broken {
+    /// It cannot be read: told at each place that names it.
+    Unreadable(String),
+    /// Its content is wrong, which has been told.
+    Told,
+}
+
+impl EnvFiles<'_> {
+    fn read(
+        &mut self,
+        service: &Document<Service>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Vec<BTreeMap<String, String>> {
+        let nodes = service.root.get("env_file").into_iter().flat_map(Node::items);
+        let mut contents = Vec::new();
+        for (path, node) in service.spec.env_file.iter().zip(nodes) {
+            let place = service.place(&node.span);
+            if !self.known.contains_key(path) {
+                let result = self.read_one(path, &place, diagnostics);
+                self.known.insert(path.clone(), result);
+            }
+            match self.known.get(path) {
+                Some(Ok(values)) => contents.push(values.clone()),
+                Some(Err(Broken::Unreadable(why))) => {
+                    let path = quoted(&shown(self.input.dir, path));
+                    diagnostics.push(
+                        Diagnostic::at(place, format!("the env file {path} cannot be read: {why}"))
+                            .hint("the path is relative to the spec directory".to_owned()),
+                    );
+                }
+                Some(Err(Broken::Told)) | None => {}
+            }
+        }
+        contents
+    }
+
+    fn read_one(
+        &self,
+        path: &str,
+        place: &Place,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Result<BTreeMap<String, String>, Broken> {
+        let bytes = (self.input.read)(path).map_err(Broken::Unreadable)?;
+        let text = text_of(self.input, path, &Content::Bytes(bytes)).map_err(|error| vec![error]);
+        text.and_then(|text| key_values(&text)).map_err(|errors| {
+            diagnostics.extend(errors.into_iter().map(|error| error.related(place.clone(), "the file is named here")));
+            Broken::Told
+        })
+    }
+}
+
+/// By file and place, each once, and not endlessly many of one file.
+fn ordered(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let key = |diagnostic: &Diagnostic| {
+        let place = diagnostic.place.as_ref();
+        place.map(|place| (place.file.path().to_owned(), place.span.start, place.span.end))
+    };
+    diagnostics.sort_by_cached_key(key);
+    // What stands under an anchor is read wherever it is used.
+    let mut told = HashSet::new();
+    diagnostics.retain(|diagnostic| told.insert((key(diagnostic), diagnostic.message.clone())));
+    let mut per_file: BTreeMap<String, usize> = BTreeMap::new();
+    diagnostics.retain(|diagnostic| {
+        let file = diagnostic.place.as_ref().map(|place| place.file.path().to_owned());
+        let count = per_file.entry(file.unwrap_or_default()).or_default();
+        *count += 1;
+        *count <= MAX_ERRORS
+    });
+    for (file, count) in per_file.into_iter().filter(|(_, count)| *count > MAX_ERRORS) {
+        diagnostics.push(Diagnostic::new(format!("{} more errors in {}", count - MAX_ERRORS, quoted(&file))));
+    }
+    diagnostics
+}

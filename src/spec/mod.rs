@@ -1,0 +1,110 @@
+//! From files to specs: parsed, checked, every error with its place.
+//!
+//! Pure: the texts of the files, the environment and a way to read further files come in as arguments.
+//!
+//! The way of a file: `yaml` makes located trees (`node`) of it, one for each document; `interpolate` replaces the
+//! variables in them; `document` reads each into its kind (`model`, `value`, `short`) through `decode`, which finds
+//! all that is wrong and not only the first; `check` looks at what holds between them; `load` does all of that.
+
+mod check;
+pub mod decode;
+mod document;
+pub mod env_file;
+pub mod interpolate;
+mod load;
+pub mod locate;
+pub mod model;
+pub mod node;
+mod schema;
+mod short;
+pub mod value;
+pub mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+pub use load::{load, no_directory};
+pub use locate::{Diagnostic, Place, SourceText};
+use model::{Group, Service};
+pub use schema::schema;
+
+/// Everything that specs are made of.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    /// The spec directory as shown to people, e.g. `specs`.
+    pub dir: &'a str,
+    /// The spec files in it, in any order.
+    pub files: &'a [SourceFile],
+    /// The file `.env` in it, where there is one.
+    pub dotenv: Option<&'a SourceFile>,
+    /// The environment of the process; it wins over `.env`.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Reads a further file, its path relative to the spec directory; the error is a text for people.
+    pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+}
+
+/// One file of the spec directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceFile {
+    /// Path relative to the spec directory, with `/` between its parts.
+    pub path: String,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Its bytes.
+    Bytes(Vec<u8>),
+    /// So many bytes, more than [`MAX_FILE_SIZE`]: there is no need to read it.
+    TooLarge(u64),
+    /// It cannot be read; the text says why, for people.
+    Unreadable(String),
+}
+
+/// The largest spec file, in bytes.
+pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
+
+/// The specs of a directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Specs {
+    /// The Group document, if there is one.
+    pub group: Option<Loaded<Group>>,
+    /// The services, sorted by name.
+    pub services: Vec<Loaded<Service>>,
+    /// Further files that were read, relative to the spec directory: what to watch beside the specs.
+    pub reads: BTreeSet<String>,
+    /// Variables that the specs name, set or not.
+    pub variables: BTreeSet<String>,
+}
+
+/// A document as it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded<T> {
+    /// What it says.
+    pub spec: T,
+    /// Where it stands.
+    pub source: Source,
+    /// Contents of its `env_file`s, in their order.
+    pub env_files: Vec<BTreeMap<String, String>>,
+}
+
+/// Where a document stands: the line of its `name`, else of its first key. Shown as `app.yaml:12`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Source {
+    /// Path relative to the spec directory.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+

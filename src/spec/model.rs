@@ -1,0 +1,383 @@
+//! What people write: the kinds and their fields, parsed into types in which a wrong value cannot be held.
+//!
+//! Fields that can be written in a short and a long form are read in `short`. The same types give the JSON Schema (`drillmaster schema`). They say nothing about the engine and hold nothing
+//! that depends on the machine: variables are already replaced when a document is read into them, names are not yet
+//! prefixed with the group, files that they name are not yet read.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::short;
+use super::value::{
+    ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, Pattern, Period, Signal, Text, Words,
+};
+
+/// `kind: Service`, the default kind: a container that should be running.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Name of the service within its group; also its host name on the group's network.
+    pub name: Name,
+    /// Image to run, as in `docker run`.
+    pub image: ImageRef,
+    /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
+    #[serde(default)]
+    pub command: Option<Words>,
+    /// Program, in place of the image's ENTRYPOINT.
+    #[serde(default)]
+    pub entrypoint: Option<Words>,
+    /// User (and group) inside the container: `name`, `uid`, `uid:gid`.
+    #[serde(default)]
+    pub user: Option<Text>,
+    /// Working directory inside the container.
+    #[serde(default)]
+    pub working_dir: Option<String>,
+    /// Environment of the container. Wins over `env_file`.
+    #[serde(default)]
+    pub env: BTreeMap<EnvName, Text>,
+    /// Files of `KEY=value` lines, relative to the spec directory; a later file wins over an earlier one.
+    #[serde(default)]
+    pub env_file: OneOrMany<String>,
+    /// Published ports: `"host:container"`, on 127.0.0.1 unless another address is written in front.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// Mounts: `name:/path` (a volume of the group), `./dir:/path` (relative to the spec directory), `/path`.
+    #[serde(default)]
+    pub volumes: Vec<Mount>,
+    /// Paths inside the container that live in memory: `/path` or `/path:options`.
+    #[serde(default)]
+    pub tmpfs: OneOrMany<Tmpfs>,
+    /// Services that must be ready before the container is created.
+    #[serde(default)]
+    pub dependencies: Vec<Dependency>,
+    /// How to tell that the service is ready.
+    #[serde(default)]
+    pub ping: Option<Ping>,
+    /// What to do while the service runs and its ping stops answering. Takes effect while watching.
+    #[serde(default)]
+    pub health: Option<Health>,
+    /// The engine's own health check, in place of the image's HEALTHCHECK.
+    #[serde(default)]
+    pub healthcheck: Option<Healthcheck>,
+    /// Signal that asks the container to stop, in place of the image's STOPSIGNAL.
+    #[serde(default)]
+    pub stop_signal: Option<Signal>,
+    /// Time between the stop signal and SIGKILL; 10 s unless set.
+    #[serde(default)]
+    pub stop_timeout: Option<Period>,
+    /// The engine's restart policy, in Docker's words.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// Limits. They are changed on the running container.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Labels of the container, beside drillmaster's own.
+    #[serde(default)]
+    pub labels: BTreeMap<String, Text>,
+    /// Host name inside the container; the service's name unless set.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Further names on the group's network.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Lines for /etc/hosts: `name:address`; the address may be `host-gateway`.
+    #[serde(default)]
+    pub extra_hosts: Vec<ExtraHost>,
+    /// Linux capabilities to add.
+    #[serde(default)]
+    pub cap_add: Vec<Capability>,
+    /// Linux capabilities to drop.
+    #[serde(default)]
+    pub cap_drop: Vec<Capability>,
+    /// All capabilities and devices of the host.
+    #[serde(default)]
+    pub privileged: bool,
+    /// Root file system read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Run an init process that reaps zombies and forwards signals.
+    #[serde(default)]
+    pub init: bool,
+    /// Size of /dev/shm: `64m`, `1g`.
+    #[serde(default)]
+    pub shm_size: Option<ByteSize>,
+    /// Limits of processes, by name: `nofile: 1024` or `nofile: {soft: 1024, hard: 2048}`.
+    #[serde(default)]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// When to pull the image.
+    #[serde(default)]
+    pub pull: Pull,
+}
+
+/// `kind: Group`: what holds for the whole directory. At most one document.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Name of the group, in place of the slug of the directory that holds the spec directory.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// Name of the network of the group; the group's name unless set.
+    #[serde(default)]
+    pub network: Option<Name>,
+}
+
+/// A published port.
+///
+/// Short: `"80"` (any free host port), `"8080:80"`, `"0.0.0.0:8080:80"`, `"[::1]:8080:80"`, each with `/udp`, `/tcp`
+/// or `/sctp`. Long: `{container: 80, host: 8080, address: 0.0.0.0, protocol: udp}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// Address on the host to listen on; 127.0.0.1 unless written.
+    pub address: IpAddr,
+    /// Port on the host; `None`: the engine picks a free one.
+    pub host: Option<u16>,
+    /// Port in the container.
+    pub container: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+/// Transport protocol of a published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, unless written otherwise.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// A mount.
+///
+/// Short: `data:/data`, `./conf:/conf:ro`, `/data` (an anonymous volume). Long:
+/// `{type: volume|bind, source: data, target: /data, read_only: true}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Not writable from the container.
+    pub read_only: bool,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MountSource {
+    /// A volume without a name of ours; it moves to a replacement of the container.
+    Anonymous,
+    /// A volume of the group, `<group>-<name>` on the engine.
+    Volume(Name),
+    /// A path of the host: absolute, or relative to the spec directory (`./conf`, `../conf`), or `~/...`.
+    Bind(String),
+}
+
+/// An in-memory file system: a path in the container and mount options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Absolute path in the container.
+    pub target: String,
+    /// Options as for mount(8), e.g. `size=64m,mode=1777`; may be empty.
+    pub options: String,
+}
+
+/// A dependency: `appdb`, or `{name: appdb, condition: ready, restart: true}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    /// The service that is needed.
+    pub name: Name,
+    /// What must be true of it before the dependent is created; `None`: what its kind calls done (a Service: ready).
+    pub condition: Option<Condition>,
+    /// Restart the dependent when the dependency was replaced.
+    pub restart: bool,
+}
+
+/// What must be true of a dependency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Condition {
+    /// Its container runs.
+    Started,
+    /// Its ping has answered, and the engine calls it healthy where it has a health check.
+    Ready,
+}
+
+/// How to tell that a service is ready: one check, repeated every `interval` until it answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ping {
+    /// What is tried.
+    pub check: Check,
+    /// Time from one try to the next; 100 ms unless set.
+    pub interval: Duration,
+    /// When to give up; 300 s unless set.
+    pub timeout: Duration,
+}
+
+/// One try of a ping.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Check {
+    /// `tcp: 5432`: a connection to this port of the container is accepted.
+    Tcp(u16),
+    /// `http: {port: 80, path: /healthz}`: a GET is answered with 2xx or 3xx, or with `status` where that is set.
+    Http(HttpCheck),
+    /// `exec: [pg_isready]`: a command in the container exits with 0.
+    Exec(Words),
+    /// `run: [./check.sh]`: a command on the host, started in the spec directory, exits with 0.
+    Run(Words),
+    /// `log: "ready to accept"`: a line of the container's output since its start matches this regular expression.
+    Log(Pattern),
+}
+
+/// An HTTP check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    /// Port in the container; 80 unless set.
+    #[serde(default = "default_http_port", deserialize_with = "short::port_number")]
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// Path and query; `/` unless set.
+    #[serde(default = "default_http_path", deserialize_with = "short::http_path")]
+    #[schemars(regex(pattern = "^/"))]
+    pub path: String,
+    /// The only status that counts as an answer; any 2xx or 3xx unless set.
+    #[serde(default, deserialize_with = "short::http_status", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 599))]
+    pub status: Option<u16>,
+}
+
+fn default_http_port() -> u16 {
+    80
+}
+
+fn default_http_path() -> String {
+    "/".into()
+}
+
+/// How a running service is watched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Health {
+    /// Time from one ping to the next; 10 s unless set.
+    #[serde(default)]
+    pub every: Option<Period>,
+    /// How many pings must fail in a row; 3 unless set.
+    #[serde(default)]
+    pub failures: Option<u32>,
+    /// What then happens; `restart` unless set.
+    #[serde(default)]
+    pub then: HealthAction,
+}
+
+/// What happens to an unhealthy service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthAction {
+    /// The container is restarted.
+    #[default]
+    Restart,
+    /// The container is replaced.
+    Replace,
+    /// It is only shown.
+    Ignore,
+}
+
+/// The engine's health check, with Docker's words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Healthcheck {
+    /// The command: a list is executed as it is, a string by the container's shell.
+    #[serde(default)]
+    pub test: Option<HealthcheckTest>,
+    /// Time from one check to the next.
+    #[serde(default)]
+    pub interval: Option<Period>,
+    /// Time after which a check counts as failed.
+    #[serde(default)]
+    pub timeout: Option<Period>,
+    /// How many must fail in a row.
+    #[serde(default)]
+    pub retries: Option<u32>,
+    /// Time after the start in which failures do not count.
+    #[serde(default)]
+    pub start_period: Option<Period>,
+    /// Turn the image's health check off.
+    #[serde(default)]
+    pub disable: bool,
+}
+
+/// The command of a health check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HealthcheckTest {
+    /// Run by the container's shell.
+    Shell(String),
+    /// Executed as it is.
+    Exec(Vec<String>),
+}
+
+/// The engine's restart policy: `no`, `always`, `unless-stopped`, `on-failure`, `on-failure:5`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestartPolicy {
+    /// Never by the engine: while watching, drillmaster brings back what should run.
+    #[default]
+    No,
+    /// Whenever it exits, and when the engine starts.
+    Always,
+    /// As `always`, unless it was stopped by hand.
+    UnlessStopped,
+    /// When it exits with another code than 0, at most so many times (0: without end).
+    OnFailure(u32),
+}
+
+/// Limits of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Memory: `256m`, `1g`. At least 6 MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// Processors, e.g. 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuCount>,
+    /// Number of processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// A line for /etc/hosts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExtraHost {
+    /// Host name.
+    pub name: String,
+    /// An address, or `host-gateway`.
+    pub address: String,
+}
+
+/// A process limit; `-1` means unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ulimit {
+    /// The limit in force.
+    pub soft: i64,
+    /// How far the process may raise it.
+    pub hard: i64,
+}
+
+/// When to pull an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Pull {
+    /// When the engine does not have it.
+    #[default]
+    Missing,
+    /// Before each new container.
+    Always,
+    /// Never: a missing image is an error.
+    Never,
+}

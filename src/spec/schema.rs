@@ -1,0 +1,97 @@
+//! The JSON Schema of a document, for editors.
+//!
+//! Made from the types, so that it cannot say something else than they do; here only what types cannot say is added:
+//! the choice between kinds, references to variables wherever a value is not plain text, and fields left empty.
+
+use std::collections::BTreeSet;
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use super::model::{Group, Service};
+
+/// What a reference to a variable looks like.
+const REFERENCE: &str = "\\$\\{";
+
+/// The JSON Schema (draft 2020-12) of one document of a spec file.
+pub fn schema() -> Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let service = kind::<Service>(&mut generator, "Service", false);
+    let group = kind::<Group>(&mut generator, "Group", true);
+    let mut definitions = generator.take_definitions(true);
+    definitions.insert("Service".into(), service);
+    definitions.insert("Group".into(), group);
+    let mut root = Schema::from(object(json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "drillmaster spec",
+        "description": "One document of a spec file: a service (the default kind) or the group.",
+        "type": "object",
+        "if": {"properties": {"kind": {"const": "Group"}}, "required": ["kind"]},
+        "then": {"$ref": "#/$defs/Group"},
+        "else": {"$ref": "#/$defs/Service"},
+        "$defs": definitions
+    })));
+    RecursiveTransform(allow_references).transform(&mut root);
+    root.to_value()
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// The schema of a kind, with `kind` among its fields and a place for anchors (`x-…`).
+fn kind<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, required: bool) -> Value {
+    let mut schema = T::json_schema(generator);
+    schema.insert("title".into(), name.into());
+    schema.insert("patternProperties".into(), json!({"^x-": {"description": "A place for anchors; not read."}}));
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.values_mut().for_each(allow_empty);
+        let description = if required { "Kind of this document." } else { "Kind of this document; may be left out." };
+        properties.insert("kind".into(), json!({"const": name, "description": description}));
+    }
+    if required && let Value::Array(fields) = schema.ensure_object().entry("required").or_insert(json!([])) {
+        fields.push("kind".into());
+    }
+    schema.to_value()
+}
+
+/// A list or map whose entries are all commented out is an empty one.
+fn allow_empty(property: &mut Value) {
+    if let Some(kind) = property.get_mut("type")
+        && (*kind == "array" || *kind == "object")
+    {
+        *kind = json!([kind.take(), "null"]);
+    }
+}
+
+/// Numbers, truth values, words and patterned text may also be written with a variable.
+fn allow_references(schema: &mut Schema) {
+    let Some(map) = schema.as_object_mut() else { return };
+    if let Some(Value::String(pattern)) = map.get_mut("pattern") {
+        if pattern.as_str() != REFERENCE {
+            *pattern = format!("{pattern}|{REFERENCE}");
+        }
+        return;
+    }
+    let kinds: BTreeSet<&str> = match map.get("type") {
+        Some(Value::String(kind)) => [kind.as_str()].into(),
+        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
+        _ => BTreeSet::new(),
+    };
+    let typed = ["integer", "number", "boolean"].iter().any(|kind| kinds.contains(kind)) && !kinds.contains("string");
+    let words = map.contains_key("enum") || map.contains_key("oneOf") && !kinds.contains("object");
+    if !typed && !words {
+        return;
+    }
+    // What describes the whole stays outside; what constrains it becomes the first alternative.
+    let outside = ["title", "description", "default", "examples"];
+    let (keep, constraint): (Map<_, _>, Map<_, _>) =
+        std::mem::take(map).into_iter().partition(|(key, _)| outside.contains(&key.as_str()));
+    *map = keep;
+    map.insert("anyOf".into(), json!([constraint, {"type": "string", "pattern": REFERENCE}]));
+}

@@ -1,0 +1,481 @@
+//! From YAML text to located trees.
+//!
+//! Takes care of what YAML itself can get wrong: syntax, duplicate keys, aliases that grow without bound, nesting
+//! without end. It knows nothing of the fields of a spec.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
+
+use super::node::{Entry, Key, MAX_DEPTH, Node, Resolved, Scalar, Style, Value, resolve_plain};
+use super::value::quoted;
+
+/// How many values one file may hold, aliases expanded.
+pub const MAX_NODES: usize = 100_000;
+
+/// How much text one file may hold, aliases expanded.
+pub const MAX_TEXT: usize = 8 * 1024 * 1024;
+
+/// Something wrong with the YAML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct YamlError {
+    /// Bytes of the file that it is about.
+    pub span: Range<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// A few words for the mark.
+    pub label: &'static str,
+    /// Another place that belongs to it.
+    pub related: Option<(Range<usize>, &'static str)>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl YamlError {
+    fn new(span: Range<usize>, message: impl Into<String>) -> Self {
+        Self { span, message: message.into(), label: "", related: None, hint: None }
+    }
+
+    fn hint(self, hint: &str) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// The documents of a file, empty ones left out, and everything that is wrong with it.
+///
+/// After a syntax error reading goes on at the next line that begins a document (`---`).
+pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
+    let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let mut builder = Builder::new(text);
+    let mut from = bom;
+    // Each round ends the file or moves on to a later document.
+    while let Some(failed_at) = builder.run(from) {
+        match next_document(text, failed_at.max(from)) {
+            Some(next) if !builder.exhausted => from = next,
+            _ => break,
+        }
+    }
+    (builder.documents, builder.errors)
+}
+
+/// Start of the first line after this place that begins a document.
+fn next_document(text: &str, after: usize) -> Option<usize> {
+    let rest = text.get(after..)?;
+    rest.match_indices("\n---").map(|(at, _)| after + at + 1).find(|start| {
+        text.get(start + 3..).is_none_or(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+    })
+}
+
+/// An anchored value with what an alias to it costs.
+struct Anchored {
+    node: Node,
+    nodes: usize,
+    bytes: usize,
+    height: usize,
+}
+
+/// A collection that is being read.
+struct Open {
+    value: OpenValue,
+    start: usize,
+    end: usize,
+    anchor: usize,
+    /// Deepest nesting below it.
+    height: usize,
+    /// What had been counted before it, to know the cost of an alias to it.
+    nodes_before: usize,
+    bytes_before: usize,
+}
+
+enum OpenValue {
+    Seq(Vec<Node>),
+    /// With the places of the keys, and the key whose value comes next.
+    Map { entries: Vec<Entry>, merged: Vec<Entry>, keys: HashMap<String, Range<usize>>, key: Option<Slot> },
+}
+
+/// The key of an entry whose value comes next.
+enum Slot {
+    Key(Key),
+    /// `<<`, with its place.
+    Merge(Range<usize>),
+    /// Not usable (the error is recorded); the value is read and thrown away.
+    Ignored,
+}
+
+struct Builder<'t> {
+    text: &'t str,
+    documents: Vec<Node>,
+    errors: Vec<YamlError>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Anchored>,
+    nodes: usize,
+    bytes: usize,
+    /// A limit was passed: nothing more is read of this file.
+    exhausted: bool,
+}
+
+/// Turns the parser's positions, counted in characters from where it began, into bytes of the file.
+struct Positions {
+    from: usize,
+    /// Byte of each character; empty when they are all one byte long.
+    bytes: Vec<usize>,
+    length: usize,
+}
+
+impl Positions {
+    fn new(text: &str, from: usize) -> Self {
+        let rest = text.get(from..).unwrap_or_default();
+        let bytes = if rest.is_ascii() { Vec::new() } else { rest.char_indices().map(|(at, _)| at).collect() };
+        Self { from, bytes, length: rest.len() }
+    }
+
+    fn byte(&self, marker: &Marker) -> usize {
+        let index = marker.index();
+        let at = match self.bytes.is_empty() {
+            true => index,
+            false => self.bytes.get(index).copied().unwrap_or(self.length),
+        };
+        self.from + at.min(self.length)
+    }
+
+    fn range(&self, span: &Span) -> Range<usize> {
+        let start = self.byte(&span.start);
+        start..self.byte(&span.end).max(start)
+    }
+}
+
+impl<'t> Builder<'t> {
+    fn new(text: &'t str) -> Self {
+        Self {
+            text,
+            documents: Vec::new(),
+            errors: Vec::new(),
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            nodes: 0,
+            bytes: 0,
+            exhausted: false,
+        }
+    }
+
+    /// Reads from this byte until the end (`None`) or an error that parsing cannot pass (its place).
+    fn run(&mut self, from: usize) -> Option<usize> {
+        let rest = self.text.get(from..)?;
+        let positions = Positions::new(self.text, from);
+        self.open.clear();
+        self.anchors.clear();
+        // Events are pulled one by one: the parser's own tree walk is recursive, this is not.
+        for event in Parser::new_from_str(rest) {
+            let result = match event {
+                Ok((event, span)) => self.event(event, positions.range(&span)),
+                Err(error) => Err(Box::new(syntax_error(self.text, &error, positions.byte(error.marker())))),
+            };
+            if let Err(error) = result {
+                let at = error.span.start;
+                self.errors.push(*error);
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Box<YamlError>> {
+        match event {
+            Event::DocumentStart(_) => {
+                // Anchors end with their document; the parser would let them live on.
+                self.anchors.clear();
+                Ok(())
+            }
+            Event::Alias(anchor) => self.alias(anchor, span),
+            Event::Scalar(text, style, anchor, tag) => {
+                let span = self.trimmed(span, &text, style);
+                let style = scalar_style(style, tag.as_deref(), &span)?;
+                self.count(1, text.len(), &span)?;
+                let cost = (1, text.len());
+                self.value(Node::scalar(span, text, style), anchor, 0, cost)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                check_tag(tag.as_deref(), "seq", &span)?;
+                self.push(OpenValue::Seq(Vec::new()), anchor, span)
+            }
+            Event::MappingStart(anchor, tag) => {
+                check_tag(tag.as_deref(), "map", &span)?;
+                let map =
+                    OpenValue::Map { entries: Vec::new(), merged: Vec::new(), keys: HashMap::new(), key: None };
+                self.push(map, anchor, span)
+            }
+            Event::SequenceEnd | Event::MappingEnd => self.pop(span),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+        }
+    }
+
+    /// The parser's end of a scalar may lie behind white space that follows it.
+    fn trimmed(&self, span: Range<usize>, text: &str, style: ScalarStyle) -> Range<usize> {
+        if text.is_empty() && style == ScalarStyle::Plain {
+            return span.start..span.start; // the span of some neighbour
+        }
+        let source = self.text.get(span.clone()).unwrap_or_default();
+        span.start..span.start + source.trim_end().len()
+    }
+
+    /// Counts values and text against the limits.
+    fn count(&mut self, nodes: usize, bytes: usize, span: &Range<usize>) -> Result<(), Box<YamlError>> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        self.bytes = self.bytes.saturating_add(bytes);
+        let limit = if self.nodes > MAX_NODES {
+            "100,000 values"
+        } else if self.bytes > MAX_TEXT {
+            "8 MiB of text"
+        } else {
+            return Ok(());
+        };
+        self.exhausted = true;
+        Err(Box::new(
+            YamlError::new(span.clone(), format!("the file holds more than {limit}, aliases expanded"))
+                .hint("split the file, or use fewer aliases of aliases"),
+        ))
+    }
+
+    fn too_deep(&mut self, span: Range<usize>) -> Box<YamlError> {
+        self.exhausted = true;
+        Box::new(YamlError::new(span, format!("nested more than {MAX_DEPTH} levels deep")))
+    }
+
+    fn push(&mut self, value: OpenValue, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(self.too_deep(span));
+        }
+        let (nodes_before, bytes_before) = (self.nodes, self.bytes);
+        self.count(1, 0, &span)?;
+        self.open.push(Open { value, start: span.start, end: span.end, anchor, height: 0, nodes_before, bytes_before });
+        Ok(())
+    }
+
+    fn pop(&mut self, span: Range<usize>) -> Result<(), Box<YamlError>> {
+        let Some(open) = self.open.pop() else { return Ok(()) };
+        // Of a block the end event lies where the next thing begins; of `[..]` and `{..}` it is the bracket.
+        let bracket = self.text.get(span.clone()).is_some_and(|end| end == "]" || end == "}");
+        let end = if bracket { span.end } else { open.end };
+        let value = match open.value {
+            OpenValue::Seq(items) => Value::Seq(items),
+            OpenValue::Map { mut entries, merged, .. } => {
+                add_missing(&mut entries, merged);
+                Value::Map(entries)
+            }
+        };
+        let cost = (self.nodes - open.nodes_before, self.bytes - open.bytes_before);
+        self.value(Node { span: open.start..end, value }, open.anchor, open.height + 1, cost)
+    }
+
+    fn alias(&mut self, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
+        let Some(Anchored { nodes, bytes, height, .. }) = self.anchors.get(&anchor) else {
+            // Either an anchor of an earlier document, or one that holds this alias.
+            let message = format!("{} names nothing that was anchored before it", self.source(&span));
+            return Err(Box::new(
+                YamlError::new(span, message).hint("an anchor (`&name`) holds within its document, after its end"),
+            ));
+        };
+        let (nodes, bytes, height) = (*nodes, *bytes, *height);
+        self.count(nodes, bytes, &span)?;
+        if self.open.len() + height > MAX_DEPTH {
+            return Err(self.too_deep(span));
+        }
+        match self.anchors.get(&anchor).map(|anchored| anchored.node.clone()) {
+            Some(node) => self.value(node, 0, height, (nodes, bytes)),
+            None => Ok(()),
+        }
+    }
+
+    fn source(&self, span: &Range<usize>) -> String {
+        quoted(self.text.get(span.clone()).unwrap_or_default().trim_end())
+    }
+
+    /// A value is complete: it goes into the collection around it, as a key or a value, or it is a document.
+    fn value(
+        &mut self,
+        node: Node,
+        anchor: usize,
+        height: usize,
+        (nodes, bytes): (usize, usize),
+    ) -> Result<(), Box<YamlError>> {
+        if anchor != 0 {
+            self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, bytes, height });
+        }
+        let Some(open) = self.open.last_mut() else {
+            if !node.is_null() {
+                self.documents.push(node);
+            }
+            return Ok(());
+        };
+        open.height = open.height.max(height);
+        open.end = open.end.max(node.span.end);
+        let error = match &mut open.value {
+            OpenValue::Seq(items) => {
+                items.push(node);
+                None
+            }
+            OpenValue::Map { entries, merged, keys, key } => match key.take() {
+                None => {
+                    let (slot, error) = key_slot(node, keys);
+                    *key = Some(slot);
+                    error
+                }
+                Some(Slot::Key(mut found)) => {
+                    entries.push(entry(&mut found, node));
+                    None
+                }
+                Some(Slot::Merge(span)) => merge(merged, node, span),
+                Some(Slot::Ignored) => None,
+            },
+        };
+        self.errors.extend(error);
+        Ok(())
+    }
+}
+
+/// An entry; a value that is not written takes its key's place, so that an error can point at something.
+fn entry(key: &mut Key, mut value: Node) -> Entry {
+    if value.text() == Some("") && value.span.is_empty() {
+        value.span = key.span.clone();
+    }
+    Entry { key: Key { span: key.span.clone(), text: std::mem::take(&mut key.text) }, value }
+}
+
+fn key_slot(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (Slot, Option<YamlError>) {
+    let Value::Scalar(Scalar { text, style }) = node.value else {
+        let error = YamlError::new(node.span, "a key must be text, found a list or map")
+            .hint("text with `{` or `[` in front needs quotes");
+        return (Slot::Ignored, Some(error));
+    };
+    if style == Style::Plain && text == "<<" {
+        return (Slot::Merge(node.span), None);
+    }
+    if style == Style::Plain && resolve_plain(&text) == Resolved::Null {
+        return (Slot::Ignored, Some(YamlError::new(node.span, "a key is missing before the `:`")));
+    }
+    if let Some(first) = keys.get(&text) {
+        let error = YamlError {
+            label: "again here",
+            related: Some((first.clone(), "first here")),
+            ..YamlError::new(node.span, format!("duplicate key {}", quoted(&text)))
+        };
+        return (Slot::Ignored, Some(error));
+    }
+    keys.insert(text.clone(), node.span.clone());
+    (Slot::Key(Key { span: node.span, text }), None)
+}
+
+/// The value of `<<`: a map, or a list of maps of which the earlier win.
+fn merge(merged: &mut Vec<Entry>, node: Node, key: Range<usize>) -> Option<YamlError> {
+    let maps = match node.value {
+        Value::Map(_) => vec![node],
+        Value::Seq(items) => items,
+        _ => vec![node],
+    };
+    let mut known: HashSet<String> = merged.iter().map(|entry| entry.key.text.clone()).collect();
+    for map in maps {
+        let Value::Map(entries) = map.value else {
+            return Some(YamlError::new(key, "`<<` takes a map or a list of maps").hint("write `<<: *anchor`"));
+        };
+        merged.extend(entries.into_iter().filter(|entry| known.insert(entry.key.text.clone())));
+    }
+    None
+}
+
+fn add_missing(entries: &mut Vec<Entry>, more: Vec<Entry>) {
+    let known: HashSet<String> = entries.iter().map(|entry| entry.key.text.clone()).collect();
+    entries.extend(more.into_iter().filter(|entry| !known.contains(&entry.key.text)));
+}
+
+/// Plain scalars can be numbers, all others are text, unless a tag of YAML itself says otherwise.
+fn scalar_style(style: ScalarStyle, tag: Option<&Tag>, span: &Range<usize>) -> Result<Style, Box<YamlError>> {
+    let written = if style == ScalarStyle::Plain { Style::Plain } else { Style::Text };
+    match tag {
+        None => Ok(written),
+        Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
+            "str" => Ok(Style::Text),
+            "int" | "float" | "bool" | "null" => Ok(Style::Plain),
+            _ => Err(unknown_tag(tag, span)),
+        },
+        // `! text`: the tag that says "no tag".
+        Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(Style::Text),
+        Some(tag) => Err(unknown_tag(tag, span)),
+    }
+}
+
+fn check_tag(tag: Option<&Tag>, allowed: &str, span: &Range<usize>) -> Result<(), Box<YamlError>> {
+    match tag {
+        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == allowed) => Err(unknown_tag(tag, span)),
+        _ => Ok(()),
+    }
+}
+
+fn unknown_tag(tag: &Tag, span: &Range<usize>) -> Box<YamlError> {
+    let message = format!("the tag {} means nothing here", quoted(&tag.to_string()));
+    Box::new(YamlError::new(span.clone(), message).hint("text that begins with `!` needs quotes"))
+}
+
+/// The parser's words in ours where people meet them often, and what to do about it.
+fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
+    let info = error.info();
+    let known: &[(&str, &str, &str)] = &[
+        ("mapping values are not allowed", "unexpected `: `", "text that holds `: ` needs quotes; or is this line indented too far?"),
+        ("tab", "a tab is used as indentation", "indent with spaces"),
+        ("simple key expect", "a `:` is missing after this key", "write `key: value`"),
+        ("simple key expected", "a `:` is missing after this key", "write `key: value`"),
+        ("could not find expected ':'", "a `:` is missing after this key", "write `key: value`"),
+        ("unknown anchor", "the alias names nothing that was anchored before it", "anchors are written `&name`"),
+        ("unexpected end of stream", "a quote is not closed", "close it with the same quote"),
+        ("unexpected document indicator", "a quote is not closed", "close it with the same quote"),
+        ("unknown escape character", "unknown escape after `\\`", "in single quotes `\\` means itself"),
+        ("recursion limit", "nested too deep", ""),
+        ("unprintable character", "a NUL character", ""),
+        ("did not find expected ',' or '}'", "`,` or `}` is missing", ""),
+        ("expected ',' or ']'", "`,` or `]` is missing", ""),
+        ("placement of ':'", "unexpected `:`", "a bracket or quote before it may not be closed"),
+        ("trailing content after", "unexpected text after the closing quote", "put all of the value in quotes"),
+        ("did not find expected key", "expected a key here", "look at the indentation of this line"),
+        ("did not find expected '-'", "expected `- ` here", "look at the indentation of this line"),
+        ("indentation in quoted", "a quote is not closed", "close it with the same quote, or indent the lines that go on"),
+        ("invalid indentation", "wrong indentation", "look at the indentation of this line"),
+        ("sequence entries are not allowed", "unexpected `- `", "begin the list on a line of its own"),
+        ("unexpected character: `%'", "a value cannot begin with `%`", "put it in quotes"),
+        ("unexpected character: `@'", "a value cannot begin with `@`", "put it in quotes"),
+        ("unexpected character: ``'", "a value cannot begin with a backquote", "put it in quotes"),
+        ("did not find expected node content", "expected a value here", ""),
+        ("expected <document start>", "unexpected text after the end of the document", "look at the indentation of this line"),
+    ];
+    let found = known.iter().find(|(part, ..)| info.contains(part));
+    let (message, hint) = found.map_or((info, ""), |(_, message, hint)| (*message, *hint));
+    let at = if info.contains("tab") { tab_near(text, at) } else { at };
+    let mut wrong = YamlError::new(mark(text, at), format!("invalid YAML: {message}"));
+    if !hint.is_empty() {
+        wrong = wrong.hint(hint);
+    }
+    wrong
+}
+
+/// The tab that the parser complains about: it names the beginning of what the tab interrupts.
+fn tab_near(text: &str, at: usize) -> usize {
+    let line = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
+    let lines = text.get(line..).unwrap_or_default().split_inclusive('\n').take(3);
+    lines
+        .scan(line, |start, line| {
+            let from = *start;
+            *start += line.len();
+            let indent = line.len() - line.trim_start().len();
+            Some(line.get(..indent).and_then(|indent| indent.find('\t')).map(|tab| from + tab))
+        })
+        .flatten()
+        .next()
+        .unwrap_or(at)
+}
+
+/// One character to mark, or the last one of the text when the error is at its end.
+fn mark(text: &str, at: usize) -> Range<usize> {
+    let end = text.trim_end().len();
+    let at = at.min(end);
+    let length = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+    at..at + length
+}

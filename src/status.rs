@@ -1,0 +1,249 @@
+//! What there is to say about each service: phase, reason, message. Derived from a snapshot; pure, decides nothing.
+
+use std::collections::BTreeSet;
+
+use crate::desired::{Desired, Service};
+use crate::identity::{candidate_name, container_name};
+use crate::observed::{Container, Health, Observed, State};
+use crate::plan::diff::compare;
+use crate::spec::model::Protocol;
+
+/// What a service is doing, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// It has no container, or one that was never started.
+    Pending,
+    /// Its container runs and is not ready yet.
+    Starting,
+    /// Its container runs, was ready, and the engine does not call it unhealthy.
+    Ready,
+    /// The engine's health check says so.
+    Unhealthy,
+    /// Its container is frozen.
+    Paused,
+    /// The engine is bringing it back.
+    Restarting,
+    /// Its container has ended.
+    Exited,
+    /// Its container ended before it was ever ready, or cannot be used.
+    Failed,
+    /// Something that is not ours is in the way.
+    Conflict,
+}
+
+impl Phase {
+    /// The word of the JSON contract.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Pending => "Pending",
+            Phase::Starting => "Starting",
+            Phase::Ready => "Ready",
+            Phase::Unhealthy => "Unhealthy",
+            Phase::Paused => "Paused",
+            Phase::Restarting => "Restarting",
+            Phase::Exited => "Exited",
+            Phase::Failed => "Failed",
+            Phase::Conflict => "Conflict",
+        }
+    }
+}
+
+/// A service as people and programs are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceStatus {
+    /// Name.
+    pub name: String,
+    /// Kind of its document.
+    pub kind: String,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Whether its dependents may count on it.
+    pub ready: bool,
+    /// Its container.
+    pub container: Option<ContainerStatus>,
+    /// How often the engine restarted it.
+    pub restarts: u64,
+    /// Why it is in this phase, in one word.
+    pub reason: Option<String>,
+    /// Why, in a sentence.
+    pub message: Option<String>,
+    /// Ports that are published now: `127.0.0.1:8080->80/tcp`.
+    pub ports: Vec<String>,
+    /// Since when, RFC 3339; `None`: there is no container.
+    pub since: Option<String>,
+}
+
+/// A container as people and programs are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerStatus {
+    /// Full id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Image.
+    pub image: String,
+}
+
+/// The status of every service that is desired or has a container, by name. `observed` should hold details of the
+/// group's containers; without them there is less to say.
+pub fn status(desired: &Desired, observed: &Observed) -> Vec<ServiceStatus> {
+    let names: BTreeSet<&str> = desired
+        .services
+        .keys()
+        .map(String::as_str)
+        .chain(observed.of_group(&desired.group).filter_map(|c| c.service_of(&desired.group)))
+        .collect();
+    names.into_iter().map(|name| service_status(name, desired, observed)).collect()
+}
+
+fn service_status(name: &str, desired: &Desired, observed: &Observed) -> ServiceStatus {
+    let service = desired.services.get(name);
+    let final_name = container_name(&desired.group, name);
+    let new_name = candidate_name(&desired.group, name);
+    let ours: Vec<&Container> =
+        observed.of_group(&desired.group).filter(|c| c.service_of(&desired.group) == Some(name)).collect();
+    let current = ours.iter().find(|c| c.name == final_name);
+    let candidate = ours.iter().find(|c| c.name == new_name);
+    let container = current.or(candidate).or(ours.first()).copied();
+    let foreign = observed
+        .containers
+        .values()
+        .find(|c| c.service_of(&desired.group).is_none() && (c.name == final_name || c.name == new_name));
+    let verdict = match (container, foreign) {
+        (None, Some(foreign)) => {
+            let message = format!("a container named {} exists and is not drillmaster's", foreign.name);
+            Verdict::new(Phase::Conflict, Some("NameTaken"), Some(message))
+        }
+        (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
+        (Some(container), _) => judge(service, container, current.is_some(), desired, observed),
+    };
+    ServiceStatus {
+        name: name.to_owned(),
+        kind: container
+            .and_then(|c| c.identity.as_ref())
+            .map(|identity| identity.kind.clone())
+            .filter(|kind| !kind.is_empty())
+            .unwrap_or_else(|| "Service".into()),
+        ready: verdict.phase == Phase::Ready,
+        phase: verdict.phase,
+        restarts: container.and_then(|c| c.details.as_ref()).map_or(0, |details| details.restarts),
+        reason: verdict.reason.map(str::to_owned),
+        message: verdict.message,
+        ports: container.map(ports).unwrap_or_default(),
+        since: container.map(since),
+        container: container.map(|c| ContainerStatus {
+            id: c.id.clone(),
+            name: c.name.clone(),
+            image: c.image.clone(),
+        }),
+    }
+}
+
+struct Verdict {
+    phase: Phase,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+impl Verdict {
+    fn new(phase: Phase, reason: Option<&'static str>, message: Option<String>) -> Verdict {
+        Verdict { phase, reason, message }
+    }
+}
+
+fn judge(
+    service: Option<&Service>,
+    container: &Container,
+    was_ready: bool,
+    desired: &Desired,
+    observed: &Observed,
+) -> Verdict {
+    let source = container.identity.as_ref().map(|identity| identity.source.as_str()).unwrap_or_default();
+    if source != desired.source {
+        let message = format!("the container belongs to {source}");
+        return Verdict::new(Phase::Conflict, Some("OtherSource"), Some(message));
+    }
+    match (container.state, container.health) {
+        (State::Running, Health::Unhealthy) => Verdict::new(Phase::Unhealthy, Some("Unhealthy"), None),
+        (State::Running, Health::Starting) => Verdict::new(Phase::Starting, Some("HealthStarting"), None),
+        (State::Running, _) if was_ready => {
+            let (reason, message) = outdated(service, container, observed);
+            Verdict::new(Phase::Ready, reason, message)
+        }
+        (State::Running, _) if !container.name.ends_with(crate::identity::CANDIDATE_SUFFIX) => {
+            let message = format!("its container was renamed to {}", container.name);
+            Verdict::new(Phase::Starting, Some("Renamed"), Some(message))
+        }
+        (State::Running, _) => Verdict::new(Phase::Starting, Some("NotReadyYet"), None),
+        (State::Paused, _) => Verdict::new(Phase::Paused, None, None),
+        (State::Restarting, _) => Verdict::new(Phase::Restarting, None, None),
+        (State::Created, _) => Verdict::new(Phase::Pending, Some("NeverStarted"), start_error(container)),
+        (State::Removing | State::Dead, _) => Verdict::new(Phase::Failed, Some("Dead"), None),
+        (State::Exited { code }, _) => exited(container, code, was_ready),
+    }
+}
+
+fn exited(container: &Container, code: Option<i64>, was_ready: bool) -> Verdict {
+    let oom = container.details.as_ref().is_some_and(|details| details.oom_killed);
+    let reason = match code {
+        _ if oom => "OOMKilled",
+        Some(0) => "Completed",
+        _ => "Error",
+    };
+    let message = start_error(container).or_else(|| Some(format!("exited with {}", code?)));
+    Verdict::new(if was_ready { Phase::Exited } else { Phase::Failed }, Some(reason), message)
+}
+
+fn start_error(container: &Container) -> Option<String> {
+    container.details.as_ref().map(|details| details.error.clone()).filter(|error| !error.is_empty())
+}
+
+/// A container that serves although its spec has changed or is gone.
+fn outdated(
+    service: Option<&Service>,
+    container: &Container,
+    observed: &Observed,
+) -> (Option<&'static str>, Option<String>) {
+    let Some(service) = service else {
+        return (Some("NotInSpecs"), Some("no spec names it; `drillmaster up` removes it".into()));
+    };
+    let Some(identity) = &container.identity else { return (None, None) };
+    let comparison = compare(service, container, identity, observed);
+    let fields: Vec<&str> =
+        comparison.replace.iter().chain(&comparison.update).map(|cause| cause.field.as_str()).collect();
+    if fields.is_empty() {
+        return (None, None);
+    }
+    (Some("Outdated"), Some(format!("{} changed since; `drillmaster up` applies it", fields.join(", "))))
+}
+
+fn ports(container: &Container) -> Vec<String> {
+    let mut ports: Vec<String> = container
+        .ports
+        .iter()
+        .map(|port| {
+            let protocol = match port.protocol {
+                Protocol::Tcp => "tcp",
+                Protocol::Udp => "udp",
+                Protocol::Sctp => "sctp",
+            };
+            format!("{}->{}/{protocol}", std::net::SocketAddr::new(port.address, port.host), port.container)
+        })
+        .collect();
+    ports.sort();
+    ports
+}
+
+/// Since when it is in its state.
+fn since(container: &Container) -> String {
+    let created = || {
+        let seconds = u64::try_from(container.created).unwrap_or_default();
+        humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).to_string()
+    };
+    let told = container.details.as_ref().map(|details| match container.state {
+        State::Exited { .. } | State::Dead | State::Removing => details.finished_at.clone(),
+        State::Created => String::new(),
+        _ => details.started_at.clone(),
+    });
+    told.filter(|time| !time.is_empty()).unwrap_or_else(created)
+}
