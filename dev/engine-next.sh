@@ -34,6 +34,8 @@ start() {
 launch() {
     can_install || die "the next engine can be started only as root on Debian" "use the system's engine instead"
     stop_dockerd "$dir" "$exec_root"
+    # One that crashed leaves its containers running; this path is nobody else's.
+    end_leftovers "$exec_root"
     [[ -x $dir/root/usr/sbin/dockerd ]] || unpack
     need runc
     need iptables

@@ -65,30 +65,34 @@ import() {
     made "$image" "$old"
 }
 
-# Debian's static busybox with a link for each of its commands, and just enough
-# of /etc for names and users.
+# Debian's static busybox with a link for each of its commands, and just enough of
+# /etc for names and users. Made in a container: that needs no tools of this machine.
 busybox_root() {
-    local tar=$1 work root command
-    can_install || die "$(basename "$tar") has to be made" "run this once as root on Debian"
-    work=$(work_dir)
-    root=$work/root
-    mkdir -p "$root"/{bin,sbin,usr/bin,usr/sbin,etc,root,proc,sys,dev,var/www}
-    mkdir -m 1777 "$root/tmp"
-    # Fetched, not installed: it would replace the machine's own busybox.
-    (cd "$work" && { download busybox-static || { apt update >&2 && download busybox-static; }; }) ||
-        die "apt could not fetch busybox-static" "is the mirror in reach? try: apt-get update"
-    dpkg-deb -x "$work"/busybox-static_*.deb "$work/deb"
-    cp "$work/deb/bin/busybox" "$root/bin/busybox"
-    "$root/bin/busybox" --list-full | while read -r command; do
-        [[ -e $root/$command ]] || ln -s /bin/busybox "$root/$command"
-    done
-    printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >"$root/etc/passwd"
-    printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
-    printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
-    pack "$root" "$tar" --owner=0 --group=0
+    local tar=$1
+    rm -f "$cache"/busybox-*.tar
+    timeout 300 docker run --rm --interactive --network host "$base" sh -e >"$tar.new" 2>"$cache/busybox.log" <<'END' || {
+        exec 3>&1 >&2
+        apt-get update
+        cd /tmp
+        apt-get download busybox-static
+        dpkg-deb -x busybox-static_*.deb deb
+        mkdir root && cd root
+        mkdir -p bin sbin usr/bin usr/sbin etc root proc sys dev var/www
+        mkdir -m 1777 tmp
+        cp ../deb/bin/busybox bin/
+        for command in $(bin/busybox --list-full); do
+            [ -e "$command" ] || ln -s /bin/busybox "$command"
+        done
+        printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n' >etc/passwd
+        printf 'root:x:0:\nnogroup:x:65534:\n' >etc/group
+        printf 'hosts: files dns\n' >etc/nsswitch.conf
+        tar --sort=name --mtime=@0 --numeric-owner --create . >&3
+END
+        tail -n 20 "$cache/busybox.log" >&2
+        die "could not make a busybox in a container" "is Debian's mirror in reach? the words above may say"
+    }
+    mv "$tar.new" "$tar"
 }
-
-download() { apt -o APT::Sandbox::User=root download "$1" >&2; }
 
 # --- The base image ----------------------------------------------------------------
 
@@ -131,7 +135,8 @@ debian_root() {
     can_install || die "$base can neither be pulled nor made here" "make a registry reachable, or run this as root on Debian"
     need debootstrap
     mirror=$(debian_mirror)
-    work=$(work_dir)
+    rm -f "$cache"/debian-bookworm-*.tar
+    work=$(mktemp -d "$cache/work.XXXXXX")
     root=$work/root
     say "images: making $base with debootstrap"
     timeout 900 debootstrap --variant=minbase bookworm "$root" "$mirror" >"$cache/debootstrap.log" 2>&1 || {
@@ -157,13 +162,16 @@ debian_root() {
     # Some packages put links into these and fail where they are missing.
     find "$root/usr/share/man" -not -type d -delete
     mkdir -p "$root"/usr/share/man/man{1..9}
-    pack "$root" "$tar"
+    # Appears complete or not at all.
+    tar --directory "$root" --numeric-owner --create --file "$tar.new" .
+    mv "$tar.new" "$tar"
 }
 
 # --- The demo ------------------------------------------------------------------------
 
 # build IMAGE DIRECTORY: with the classic builder, which every engine has; BuildKit
-# needs a client plugin that Debian does not bring.
+# needs a client plugin that Debian does not bring. On the host's network: where the
+# machine reaches a mirror, so does the build.
 build() {
     local image=$1 dir=$2 key old proxy arguments=()
     key=$({
@@ -176,7 +184,7 @@ build() {
         [[ -z ${!proxy:-} ]] || arguments+=(--build-arg "$proxy")
     done
     say "images: building $image (takes a minute)"
-    DOCKER_BUILDKIT=0 timeout 900 docker build ${arguments[@]+"${arguments[@]}"} --rm --force-rm \
+    DOCKER_BUILDKIT=0 timeout 900 docker build ${arguments[@]+"${arguments[@]}"} --rm --force-rm --network host \
         --label "$label=$key" --tag "$image" "$dir" >"$cache/build.log" 2>&1 || {
         tail -n 30 "$cache/build.log" >&2
         die "could not build $image" "its output is above; all of it is in $cache/build.log"
@@ -189,21 +197,13 @@ build() {
 try_engine="is the engine well? see: dev/engine.sh status"
 
 # A directory that goes away with the script.
-work_dir() { mktemp -d "$cache/work.XXXXXX"; }
-clean() { rm -rf "$cache"/work.*; }
 
-# pack ROOT TAR [OPTION]...: appears complete or not at all.
-pack() {
-    local root=$1 tar=$2
-    shift 2
-    tar --directory "$root" --sort=name --mtime=@0 --numeric-owner "$@" --create --file "$tar.new" .
-    mv "$tar.new" "$tar"
-}
+clean() { rm -rf "$cache"/work.*; }
 
 make_dev_dir
 mkdir -p "$cache"
 lock images
-trap clean EXIT
+trap 'rm -rf "$cache"/work.* "$cache"/*.new' EXIT
 need docker docker.io
 timeout 30 docker version >/dev/null 2>&1 || die "no engine answers" "start one: dev/engine.sh"
 case ${1:-all} in

@@ -7,6 +7,8 @@ PATH=$PATH:/usr/sbin:/sbin
 # Everything the scripts keep between runs (pids, logs, caches) lies outside the
 # clone, so that a fresh clone finds the engine and the caches of the last one.
 dev_dir=${DRILLMASTER_DEV_DIR:-/var/tmp/drillmaster-dev}
+# Root's are not for others, nor theirs for root.
+((EUID == 0)) || dev_dir=${DRILLMASTER_DEV_DIR:-/var/tmp/drillmaster-dev-$EUID}
 
 # shellcheck disable=SC2034 # used by those who source this
 default_host=unix:///var/run/docker.sock

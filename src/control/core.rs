@@ -729,8 +729,10 @@ impl Core {
         }
         self.told.ready.clone_from(&plan.ready);
         for wait in &plan.waits {
-            let before = self.told.waits.insert(wait.service.clone(), wait.reason.clone());
-            if before.as_ref() != Some(&wait.reason) {
+            // `waits for appdb, which is starting`: for whom is worth a line, how far that one is has lines of its own.
+            let whom = wait.reason.split(',').next().unwrap_or_default();
+            let before = self.told.waits.insert(wait.service.clone(), whom.to_owned());
+            if before.as_deref() != Some(whom) {
                 answer.reports.push(Report::Waits(wait.clone()));
             }
         }

@@ -96,8 +96,11 @@ impl Progress {
 
     fn done(&mut self, step: &Step) {
         match (&step.verb, &step.subject) {
-            (Verb::Remove { container, .. }, Subject::Service(_)) => {
-                self.end(&title(&step.subject), &format!("removed {}", container.name));
+            // Its bar may be the last that is seen of a service; as a plain line it says nothing new.
+            (Verb::Remove { .. }, Subject::Service(service)) => {
+                if let Some(bar) = self.bars.remove(service) {
+                    bar.finish_and_clear();
+                }
             }
             (Verb::RemoveNetwork { .. } | Verb::RemoveVolume, subject) => self.end(&title(subject), "removed"),
             (Verb::CreateNetwork, subject) => self.end(&title(subject), "created"),
