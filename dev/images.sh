@@ -13,6 +13,7 @@ cache=$dev_dir/cache
 base=debian:bookworm-slim
 # Not drillmaster.*: containers inherit their image's labels.
 label=dev.drillmaster.inputs
+try_engine="is the engine well? see: dev/engine.sh status"
 
 test_images() {
     local tar
@@ -192,13 +193,7 @@ build() {
     made "$image" "$old"
 }
 
-# --- Helpers -------------------------------------------------------------------------
-
-try_engine="is the engine well? see: dev/engine.sh status"
-
-# A directory that goes away with the script.
-
-clean() { rm -rf "$cache"/work.*; }
+# --- Run -----------------------------------------------------------------------------
 
 make_dev_dir
 mkdir -p "$cache"

@@ -10,7 +10,10 @@ use crate::{control, plan};
 pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<Ended, Failure> {
     let project = Project::load(global)?;
     let scope = project.with_dependencies(&diff.services, &[])?;
-    let desired = Desired { scope, ..project.desired };
+    let desired = Desired {
+        scope,
+        ..project.desired
+    };
     let engine = session::connect(global).await?;
     let observed = control::observe(engine.as_ref(), &desired).await?;
     let forecast = plan::forecast(&desired, &observed);

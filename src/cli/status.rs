@@ -27,11 +27,7 @@ pub(super) async fn status(global: &Global, style: Style) -> Result<Ended, Failu
 }
 
 /// Looks up the details of the group's containers: since when, how often, why.
-pub(super) async fn inspect(
-    engine: &dyn Engine,
-    group: &str,
-    observed: &mut Observed,
-) -> Result<(), EngineError> {
+pub(super) async fn inspect(engine: &dyn Engine, group: &str, observed: &mut Observed) -> Result<(), EngineError> {
     let ids: Vec<String> = observed.of_group(group).map(|container| container.id.clone()).collect();
     let inspected = try_join_all(ids.iter().map(|id| engine.inspect(id))).await?;
     for (id, found) in ids.into_iter().zip(inspected) {

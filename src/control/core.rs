@@ -294,7 +294,13 @@ impl Core {
             Event::Hint(Err(error)) => self.hints_ended(error, now),
             Event::HintsEnded => {
                 let reason = "its event stream ended".to_owned();
-                self.hints_ended(EngineError::Unreachable { endpoint: "the same place".into(), reason }, now);
+                self.hints_ended(
+                    EngineError::Unreachable {
+                        endpoint: "the same place".into(),
+                        reason,
+                    },
+                    now,
+                );
             }
             Event::Answered(id) => {
                 self.probing.remove(&id);
@@ -326,7 +332,9 @@ impl Core {
         if let Some(before) = self.observed.take() {
             observed.image_facts = before.image_facts;
             for (id, container) in before.containers {
-                let Some(listed) = observed.containers.get_mut(&id) else { continue };
+                let Some(listed) = observed.containers.get_mut(&id) else {
+                    continue;
+                };
                 // For a moment after a container has ended, a list still calls it running. An inspection does not.
                 if listed.is_up() && !container.is_up() {
                     self.suspects.insert(id);
@@ -357,7 +365,11 @@ impl Core {
         self.inspecting.remove(id);
         let Some(observed) = &mut self.observed else { return };
         // A step on it is under way or has just ended: what was seen may be older than what was done.
-        let owner = observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)).map(str::to_owned);
+        let owner = observed
+            .containers
+            .get(id)
+            .and_then(|c| c.service_of(&self.desired.group))
+            .map(str::to_owned);
         if owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner))) {
             self.suspects.insert(id.to_owned());
             return;
@@ -417,10 +429,24 @@ impl Core {
                     (Verb::Create { .. }, _) => Reason::CreateFailed,
                     _ => Reason::StartFailed,
                 };
-                let fingerprint =
-                    self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
-                let failure =
-                    Failure { service: service.clone(), reason, message: said, container: None, fingerprint };
+                let fingerprint = self
+                    .desired
+                    .services
+                    .get(service)
+                    .map(|s| s.fingerprint.clone())
+                    .unwrap_or_default();
+                // For people a container's name says more than its id.
+                let message = match (error, step.to_string().split_once(": ")) {
+                    (EngineError::TimedOut { .. } | EngineError::Unreachable { .. }, _) | (_, None) => said,
+                    (_, Some((_, attempted))) => format!("cannot {attempted}: {}", message_of(error)),
+                };
+                let failure = Failure {
+                    service: service.clone(),
+                    reason,
+                    message,
+                    container: None,
+                    fingerprint,
+                };
                 self.fail(failure, Vec::new(), answer);
             }
             Subject::Image(image) => {
@@ -438,12 +464,19 @@ impl Core {
     }
 
     fn fail(&mut self, mut failure: Failure, output: Vec<String>, answer: &mut Answer) {
-        if let Some(why) = failure.container.as_ref().and_then(|container| self.unanswered.get(&container.id)) {
+        if let Some(why) = failure
+            .container
+            .as_ref()
+            .and_then(|container| self.unanswered.get(&container.id))
+        {
             if failure.reason == Reason::NotReady {
                 failure.message = format!("{} ({why})", failure.message);
             }
         }
-        let failed = Failed { failure: failure.clone(), output };
+        let failed = Failed {
+            failure: failure.clone(),
+            output,
+        };
         answer.reports.push(Report::Failed(failed.clone()));
         self.outcome.failed.insert(failure.service.clone(), failed);
         self.memory.failed.insert(failure.service.clone(), failure);
@@ -457,7 +490,9 @@ impl Core {
             }
             Hint::Container { id, what } => {
                 let Some(observed) = &mut self.observed else { return };
-                let Some(container) = observed.containers.get_mut(&id) else { return };
+                let Some(container) = observed.containers.get_mut(&id) else {
+                    return;
+                };
                 let owner = container.service_of(&self.desired.group).unwrap_or_default();
                 let busy = self.busy.contains_key(&Subject::Service(owner.to_owned()));
                 match what {
@@ -565,7 +600,10 @@ impl Core {
             .suspects
             .iter()
             .filter(|id| {
-                let owner = observed.containers.get(*id).and_then(|c| c.service_of(&self.desired.group));
+                let owner = observed
+                    .containers
+                    .get(*id)
+                    .and_then(|c| c.service_of(&self.desired.group));
                 !owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.to_owned())))
             })
             .cloned()
@@ -620,21 +658,30 @@ impl Core {
                 && !self.diagnosing.contains(step.subject.name())
                 && self.not_before.get(&step.subject).is_none_or(|at| now >= *at)
                 && !self.is_under_inspection(&step);
-            let under_way = self.busy.values().filter(|other| other.verb.is_teardown() == step.verb.is_teardown());
-            let limit = if step.verb.is_teardown() { self.limits.teardowns } else { self.limits.setups };
+            let under_way = self
+                .busy
+                .values()
+                .filter(|other| other.verb.is_teardown() == step.verb.is_teardown());
+            let limit = if step.verb.is_teardown() {
+                self.limits.teardowns
+            } else {
+                self.limits.setups
+            };
             if !free || under_way.count() >= limit {
                 continue;
             }
             let Some(observed) = &self.observed else { return };
             if let Some(rule) = check::violation(&step, &self.desired, observed) {
-                let message = format!("refused to carry out a step that breaks a rule: {rule}. This is a bug in drillmaster");
+                let message =
+                    format!("refused to carry out a step that breaks a rule: {rule}. This is a bug in drillmaster");
                 self.give_up(&step, message, answer);
                 continue;
             }
             let tries = self.begun.entry(key(&step)).or_default();
             *tries += 1;
             if *tries > TRIES {
-                let message = format!("`{step}` was carried out {TRIES} times and is still needed: something works against it");
+                let message =
+                    format!("`{step}` was carried out {TRIES} times and is still needed: something works against it");
                 self.give_up(&step, message, answer);
                 continue;
             }
@@ -647,17 +694,31 @@ impl Core {
     fn is_under_inspection(&self, step: &Step) -> bool {
         let Some(observed) = &self.observed else { return false };
         self.inspecting.iter().any(|id| {
-            observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)) == Some(step.subject.name())
+            observed
+                .containers
+                .get(id)
+                .and_then(|c| c.service_of(&self.desired.group))
+                == Some(step.subject.name())
         })
     }
 
     fn give_up(&mut self, step: &Step, message: String, answer: &mut Answer) {
         match &step.subject {
             Subject::Service(service) => {
-                let fingerprint =
-                    self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
+                let fingerprint = self
+                    .desired
+                    .services
+                    .get(service)
+                    .map(|s| s.fingerprint.clone())
+                    .unwrap_or_default();
                 let reason = Reason::NonConvergent;
-                let failure = Failure { service: service.clone(), reason, message, container: None, fingerprint };
+                let failure = Failure {
+                    service: service.clone(),
+                    reason,
+                    message,
+                    container: None,
+                    fingerprint,
+                };
                 self.fail(failure, Vec::new(), answer);
             }
             Subject::Image(image) => {
@@ -672,7 +733,10 @@ impl Core {
     }
 
     fn probe(&mut self, probes: &[Probe], answer: &mut Answer) {
-        let wanted: BTreeMap<&str, &Probe> = probes.iter().map(|probe| (probe.container.id.as_str(), probe)).collect();
+        let wanted: BTreeMap<&str, &Probe> = probes
+            .iter()
+            .map(|probe| (probe.container.id.as_str(), probe))
+            .collect();
         self.probing.retain(|id, _| {
             let keep = wanted.contains_key(id.as_str()) && !self.closing;
             if !keep {
@@ -697,7 +761,10 @@ impl Core {
             && self.diagnosing.is_empty()
             && self.suspects.is_empty()
             && plan.waits.iter().all(|wait| wait.awaited.is_none())
-            && self.not_before.iter().all(|(subject, at)| *subject == LIST || now >= *at)
+            && self
+                .not_before
+                .iter()
+                .all(|(subject, at)| *subject == LIST || now >= *at)
     }
 
     /// When the services that were started last have run long enough.
@@ -715,7 +782,11 @@ impl Core {
 
     fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
         let pauses = self.not_before.values().copied();
-        answer.wake = pauses.chain(at).chain(self.limits.deadline).filter(|at| *at > now).min();
+        answer.wake = pauses
+            .chain(at)
+            .chain(self.limits.deadline)
+            .filter(|at| *at > now)
+            .min();
     }
 
     fn tell(&mut self, plan: &plan::step::Plan, answer: &mut Answer) {
@@ -728,7 +799,7 @@ impl Core {
             answer.reports.push(Report::Ready(name.clone()));
         }
         self.told.ready.clone_from(&plan.ready);
-        for wait in &plan.waits {
+        for wait in plan.waits.iter().filter(|wait| !wait.quiet) {
             // `waits for appdb, which is starting`: for whom is worth a line, how far that one is has lines of its own.
             let whom = wait.reason.split(',').next().unwrap_or_default();
             let before = self.told.waits.insert(wait.service.clone(), whom.to_owned());

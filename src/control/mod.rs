@@ -227,9 +227,16 @@ async fn subscribe(engine: Arc<dyn Engine>, group: String, events: mpsc::Unbound
 
 /// The last lines that a container wrote; what cannot be had is left out.
 async fn tail(engine: &dyn Engine, failure: &Failure) -> Vec<String> {
-    let Some(container) = &failure.container else { return Vec::new() };
-    let options = LogOptions { tail: Some(TAIL), ..LogOptions::default() };
-    let lines = engine.logs(&container.id, options).filter_map(|line| async { line.ok().map(|line| line.text) });
+    let Some(container) = &failure.container else {
+        return Vec::new();
+    };
+    let options = LogOptions {
+        tail: Some(TAIL),
+        ..LogOptions::default()
+    };
+    let lines = engine
+        .logs(&container.id, options)
+        .filter_map(|line| async { line.ok().map(|line| line.text) });
     let collected = tokio::time::timeout(TAIL_DEADLINE, lines.collect::<Vec<String>>()).await;
     collected.unwrap_or_default()
 }

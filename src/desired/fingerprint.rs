@@ -77,7 +77,10 @@ pub const FIELDS: &[(&str, Change)] = &[
 
 /// What a change of this field means; a field that no version knows means nothing.
 pub fn change_of(field: &str) -> Change {
-    FIELDS.iter().find(|(name, _)| *name == field).map_or(Change::Nothing, |(_, change)| *change)
+    FIELDS
+        .iter()
+        .find(|(name, _)| *name == field)
+        .map_or(Change::Nothing, |(_, change)| *change)
 }
 
 /// What a service's container is compared by.
@@ -141,4 +144,163 @@ fn hash(value: &Value) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::spec::model::{Condition, Port, Protocol, Resources, RestartPolicy};
+
+    fn config() -> Config {
+        let address = std::net::Ipv4Addr::LOCALHOST.into();
+        Config {
+            image: "shop/api:1".into(),
+            command: Some(vec!["serve".into(), "--port".into(), "80".into()]),
+            ports: vec![Port {
+                address,
+                host: Some(8080),
+                container: 80,
+                protocol: Protocol::Tcp,
+            }],
+            network: "shop".into(),
+            ..Config::default()
+        }
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()))
+            .collect()
+    }
+
+    /// Containers out there carry these: a change of this test replaces every one of them at the next upgrade, so it
+    /// must come with a new version of the hashes.
+    #[test]
+    fn hashes_of_version_1_stay_what_they_are() {
+        let dependency = Dependency {
+            name: "appdb".into(),
+            condition: Condition::Ready,
+            restart: false,
+        };
+        let fingerprint = Fingerprint::of(&config(), &env(&[("LOG", "info"), ("A", "1")]), &[dependency]);
+        assert_eq!(
+            fingerprint.applied,
+            r#"{"command":["serve","--port","80"],"dependencies":[{"condition":"ready","name":"appdb","restart":false}],"env":["A","LOG"],"image":"shop/api:1","network":"shop","ports":["127.0.0.1:8080:80/tcp"]}"#
+        );
+        assert_eq!(
+            fingerprint.spec_hash,
+            "v1:582eb3d14f63b6bc7a0642b5909401c786a3ec6e1fe1bc45bd6e8baec1e45391"
+        );
+        assert_eq!(
+            fingerprint.env_hash,
+            "v1:d5df8e62dfdd3dc1b093a532d29f0f8593f03540bb747659e3357940ae7dfab1"
+        );
+    }
+
+    #[test]
+    fn what_is_updated_or_means_nothing_is_in_no_hash() {
+        let before = Fingerprint::of(&config(), &env(&[]), &[]);
+        let resources = Resources {
+            pids: Some(100),
+            ..Resources::default()
+        };
+        let after = Config {
+            restart: RestartPolicy::Always,
+            resources,
+            ..config()
+        };
+        let dependency = Dependency {
+            name: "appdb".into(),
+            condition: Condition::Started,
+            restart: true,
+        };
+        let after = Fingerprint::of(&after, &env(&[]), &[dependency]);
+        assert!(before.same_container(&after));
+        assert_ne!(before.applied, after.applied);
+    }
+
+    #[test]
+    fn values_of_the_environment_are_hashed_and_not_told() {
+        let before = Fingerprint::of(&config(), &env(&[("PASSWORD", "hunter2")]), &[]);
+        let after = Fingerprint::of(&config(), &env(&[("PASSWORD", "hunter3")]), &[]);
+        assert_ne!(before.env_hash, after.env_hash);
+        assert_eq!(before.spec_hash, after.spec_hash);
+        assert!(!before.applied.contains("hunter2"));
+    }
+
+    /// Who adds a field to the spec has to say what its change means.
+    #[test]
+    fn the_list_names_every_field_of_a_service_and_of_a_container() {
+        let listed: BTreeSet<&str> = FIELDS.iter().map(|(field, _)| *field).collect();
+        assert_eq!(listed.len(), FIELDS.len(), "a field is listed twice");
+        let schema = schemars::schema_for!(crate::spec::model::Service);
+        let properties = schema.get("properties").and_then(Value::as_object).unwrap();
+        for field in properties.keys() {
+            assert!(
+                listed.contains(field.as_str()),
+                "`{field}` of the spec is not in the list"
+            );
+        }
+        // A container whose every field is set, so that none is left out of its JSON.
+        let Value::Object(fields) = to_value(&full()) else {
+            panic!("a container is an object")
+        };
+        for field in fields.keys() {
+            let change = change_of(field);
+            assert!(
+                matches!(change, Change::Replace | Change::Update),
+                "`{field}` of a container is listed as {change:?}, so its change would go unnoticed"
+            );
+        }
+        assert!(fields.len() >= 23, "set every field of the container in this test");
+    }
+
+    fn full() -> Config {
+        use crate::spec::model::{ExtraHost, Healthcheck, Ulimit};
+        let some = || Some("x".to_owned());
+        Config {
+            entrypoint: Some(vec!["x".into()]),
+            user: some(),
+            working_dir: some(),
+            volumes: vec![super::super::Volume {
+                source: super::super::VolumeSource::Anonymous,
+                target: "/x".into(),
+                read_only: false,
+            }],
+            tmpfs: env(&[("/t", "")]),
+            healthcheck: Some(Healthcheck {
+                test: None,
+                interval: None,
+                timeout: None,
+                retries: None,
+                start_period: None,
+                disable: true,
+            }),
+            stop_signal: some(),
+            stop_timeout: Some(super::super::Seconds(1)),
+            restart: RestartPolicy::Always,
+            resources: Resources {
+                pids: Some(1),
+                ..Resources::default()
+            },
+            labels: env(&[("a", "b")]),
+            hostname: some(),
+            aliases: vec!["x".into()],
+            extra_hosts: vec![ExtraHost {
+                name: "x".into(),
+                address: "192.0.2.1".into(),
+            }],
+            cap_add: vec!["X".into()],
+            cap_drop: vec!["X".into()],
+            privileged: true,
+            read_only: true,
+            init: true,
+            shm_size: Some(1),
+            ulimits: [("nofile".to_owned(), Ulimit { soft: 1, hard: 1 })].into(),
+            ..config()
+        }
+    }
 }

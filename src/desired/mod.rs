@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::spec::model::{Condition, ExtraHost, Health, Healthcheck, Ping, Port, Pull, Resources, RestartPolicy, Ulimit};
+use crate::spec::model::{
+    Condition, ExtraHost, Health, Healthcheck, Ping, Port, Pull, Resources, RestartPolicy, Ulimit,
+};
 use fingerprint::Fingerprint;
 
 /// The whole of it.
@@ -229,7 +231,11 @@ impl serde::Serialize for Volume {
             VolumeSource::Anonymous => String::new(),
             VolumeSource::Named(name) | VolumeSource::Bind(name) => format!("{name}:"),
         };
-        serializer.collect_str(&format_args!("{source}{}{}", self.target, if self.read_only { ":ro" } else { "" }))
+        serializer.collect_str(&format_args!(
+            "{source}{}{}",
+            self.target,
+            if self.read_only { ":ro" } else { "" }
+        ))
     }
 }
 

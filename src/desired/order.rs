@@ -9,7 +9,9 @@ pub type Needs = BTreeMap<String, BTreeSet<String>>;
 /// cycle (old labels may hold one, checked specs do not) the edge that closes it is ignored.
 pub fn dependencies_first(needs: &Needs) -> Vec<String> {
     fn visit<'a>(name: &'a str, needs: &'a Needs, seen: &mut BTreeSet<&'a str>, order: &mut Vec<String>) {
-        let Some((name, needed)) = needs.get_key_value(name) else { return };
+        let Some((name, needed)) = needs.get_key_value(name) else {
+            return;
+        };
         if !seen.insert(name) {
             return;
         }
@@ -46,7 +48,66 @@ pub fn first_need<'a>(
     needing: impl Fn(&str) -> bool,
     needed: impl Fn(&str) -> bool,
 ) -> Option<(&'a str, &'a str)> {
-    needs.iter().filter(|(name, _)| needing(name)).find_map(|(name, dependencies)| {
-        dependencies.iter().find(|dependency| needed(dependency)).map(|dependency| (name.as_str(), dependency.as_str()))
-    })
+    needs
+        .iter()
+        .filter(|(name, _)| needing(name))
+        .find_map(|(name, dependencies)| {
+            dependencies
+                .iter()
+                .find(|dependency| needed(dependency))
+                .map(|dependency| (name.as_str(), dependency.as_str()))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(pairs: &[(&str, &[&str])]) -> Needs {
+        pairs
+            .iter()
+            .map(|(name, needed)| ((*name).to_owned(), needed.iter().map(|n| (*n).to_owned()).collect()))
+            .collect()
+    }
+
+    #[test]
+    fn each_comes_after_what_it_needs() {
+        let diamond = needs(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"]), ("d", &[])]);
+        assert_eq!(dependencies_first(&diamond), ["d", "b", "c", "a"]);
+    }
+
+    #[test]
+    fn a_cycle_of_old_labels_is_put_into_some_order() {
+        let cycle = needs(&[("a", &["b"]), ("b", &["a", "gone"])]);
+        assert_eq!(dependencies_first(&cycle), ["b", "a"]);
+    }
+
+    #[test]
+    fn a_chain_of_thousands_is_no_trouble() {
+        let names: Vec<String> = (0..5_000).map(|number| format!("s{number:05}")).collect();
+        let chain: Needs = names
+            .windows(2)
+            .map(|pair| (pair[0].clone(), [pair[1].clone()].into()))
+            .chain([(names[4_999].clone(), BTreeSet::new())])
+            .collect();
+        let order = dependencies_first(&chain);
+        assert_eq!((order.first(), order.last()), (names.last(), names.first()));
+    }
+
+    #[test]
+    fn dependencies_come_along() {
+        let chain = needs(&[("a", &["b"]), ("b", &["c"]), ("c", &[]), ("x", &[])]);
+        let all = with_dependencies(&["a".to_owned()].into(), &chain);
+        assert_eq!(all.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+    }
+
+    #[test]
+    fn who_needs_what_is_named() {
+        let chain = needs(&[("a", &["b"]), ("b", &[])]);
+        assert_eq!(
+            first_need(&chain, |name| name == "a", |name| name == "b"),
+            Some(("a", "b"))
+        );
+        assert_eq!(first_need(&chain, |name| name == "b", |name| name == "a"), None);
+    }
 }

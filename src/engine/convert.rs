@@ -43,7 +43,13 @@ pub fn create_body(blueprint: &Blueprint) -> ContainerCreateBody {
         entrypoint: config.entrypoint.clone(),
         user: config.user.clone(),
         working_dir: config.working_dir.clone(),
-        env: some(blueprint.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        env: some(
+            blueprint
+                .env
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect(),
+        ),
         labels: Some(blueprint.labels.clone().into_iter().collect()),
         hostname: Some(blueprint.hostname.clone()),
         exposed_ports: some(exposed(&config.ports)),
@@ -72,7 +78,13 @@ fn host_config(blueprint: &Blueprint) -> HostConfig {
         memory: config.resources.memory.map(|memory| signed(memory.bytes())),
         nano_cpus: config.resources.cpus.map(|cpus| cpus.nanos()),
         pids_limit: config.resources.pids.map(i64::from),
-        extra_hosts: some(config.extra_hosts.iter().map(|host| format!("{}:{}", host.name, host.address)).collect()),
+        extra_hosts: some(
+            config
+                .extra_hosts
+                .iter()
+                .map(|host| format!("{}:{}", host.name, host.address))
+                .collect(),
+        ),
         cap_add: some(config.cap_add.clone()),
         cap_drop: some(config.cap_drop.clone()),
         privileged: config.privileged.then_some(true),
@@ -87,7 +99,11 @@ fn host_config(blueprint: &Blueprint) -> HostConfig {
 /// How a container joins a network. The id stands in it because the engine otherwise looks the network up by its name
 /// at each start, and fails where two have the same.
 pub fn endpoint(network: &str, aliases: &[String]) -> EndpointSettings {
-    EndpointSettings { network_id: Some(network.to_owned()), aliases: Some(aliases.to_vec()), ..Default::default() }
+    EndpointSettings {
+        network_id: Some(network.to_owned()),
+        aliases: Some(aliases.to_vec()),
+        ..Default::default()
+    }
 }
 
 fn exposed(ports: &[Port]) -> Vec<String> {
@@ -114,7 +130,11 @@ fn port_bindings(ports: &[Port]) -> PortMap {
             // The engine picks a free port where none is written.
             host_port: Some(port.host.map(|host| host.to_string()).unwrap_or_default()),
         };
-        bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
+        bindings
+            .entry(port_key(port))
+            .or_default()
+            .get_or_insert_default()
+            .push(binding);
     }
     bindings
 }
@@ -123,9 +143,18 @@ fn port_bindings(ports: &[Port]) -> PortMap {
 fn mounts(blueprint: &Blueprint) -> Vec<Mount> {
     let written = blueprint.config.volumes.iter().map(|volume| mount(volume, blueprint));
     let targets = |target: &str| blueprint.config.volumes.iter().any(|volume| volume.target == target);
-    let of_image = blueprint.inherited.iter().filter(|inherited| !targets(&inherited.target)).map(|inherited| {
-        volume_mount(Some(inherited.volume.clone()), &inherited.target, false, &blueprint.volume_labels)
-    });
+    let of_image = blueprint
+        .inherited
+        .iter()
+        .filter(|inherited| !targets(&inherited.target))
+        .map(|inherited| {
+            volume_mount(
+                Some(inherited.volume.clone()),
+                &inherited.target,
+                false,
+                &blueprint.volume_labels,
+            )
+        });
     written.chain(of_image).collect()
 }
 
@@ -135,7 +164,11 @@ fn mount(volume: &DesiredVolume, blueprint: &Blueprint) -> Mount {
         VolumeSource::Named(name) => volume_mount(Some(name.clone()), &volume.target, volume.read_only, labels),
         VolumeSource::Anonymous => {
             let same_target = |inherited: &&Inherited| inherited.target == volume.target;
-            let inherited = blueprint.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
+            let inherited = blueprint
+                .inherited
+                .iter()
+                .find(same_target)
+                .map(|inherited| inherited.volume.clone());
             volume_mount(inherited, &volume.target, volume.read_only, labels)
         }
         // Not a bind in the old notation, which would create a missing directory.
@@ -150,12 +183,7 @@ fn mount(volume: &DesiredVolume, blueprint: &Blueprint) -> Mount {
 }
 
 /// A volume with labels: the engine creates what does not exist, so that it needs no request of its own.
-fn volume_mount(
-    source: Option<String>,
-    target: &str,
-    read_only: bool,
-    labels: &BTreeMap<String, String>,
-) -> Mount {
+fn volume_mount(source: Option<String>, target: &str, read_only: bool, labels: &BTreeMap<String, String>) -> Mount {
     Mount {
         typ: Some(MountType::VOLUME),
         source,
@@ -183,7 +211,10 @@ fn ulimits(config: &Config) -> Vec<ResourcesUlimits> {
 
 fn health_config(check: &Healthcheck) -> HealthConfig {
     if check.disable {
-        return HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() };
+        return HealthConfig {
+            test: Some(vec!["NONE".into()]),
+            ..Default::default()
+        };
     }
     HealthConfig {
         test: check.test.as_ref().map(health_test),
@@ -217,7 +248,10 @@ fn restart_policy(policy: RestartPolicy) -> EngineRestartPolicy {
         RestartPolicy::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, 0),
         RestartPolicy::OnFailure(retries) => (RestartPolicyNameEnum::ON_FAILURE, i64::from(retries)),
     };
-    EngineRestartPolicy { name: Some(name), maximum_retry_count: Some(retries) }
+    EngineRestartPolicy {
+        name: Some(name),
+        maximum_retry_count: Some(retries),
+    }
 }
 
 /// The request that changes limits and restart policy.
@@ -268,7 +302,10 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
         identity: Identity::from_labels(&labels),
         image: summary.image.unwrap_or_default(),
         state,
-        health: summary.health.and_then(|health| health.status).map_or_else(|| health_of_status(&status), health_of_list),
+        health: summary
+            .health
+            .and_then(|health| health.status)
+            .map_or_else(|| health_of_status(&status), health_of_list),
         networks: attachments(summary.network_settings.and_then(|settings| settings.networks)),
         ports: published(summary.ports.unwrap_or_default()),
         mounts: mount_points(summary.mounts.unwrap_or_default()),
@@ -280,7 +317,9 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
 /// Its own name is the one without a second slash; the others are links. A container that is being removed has none.
 fn name(names: &[String]) -> String {
     let bare = names.iter().map(|name| name.trim_start_matches('/'));
-    bare.min_by_key(|name| name.contains('/')).unwrap_or_default().to_owned()
+    bare.min_by_key(|name| name.contains('/'))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn state_of_list(state: Option<ContainerSummaryStateEnum>, status: &str) -> State {
@@ -291,7 +330,9 @@ fn state_of_list(state: Option<ContainerSummaryStateEnum>, status: &str) -> Stat
         Some(S::RUNNING | S::STOPPING) => State::Running,
         Some(S::PAUSED) => State::Paused,
         Some(S::RESTARTING) => State::Restarting,
-        Some(S::EXITED) => State::Exited { code: exit_code(status) },
+        Some(S::EXITED) => State::Exited {
+            code: exit_code(status),
+        },
         Some(S::DEAD) => State::Dead,
         // No state at all is what a container shows whose record is half gone.
         Some(S::REMOVING | S::EMPTY) | None => State::Removing,
@@ -305,7 +346,10 @@ fn exit_code(status: &str) -> Option<i64> {
 
 /// The verdict at the end of `Up 2 minutes (healthy)`.
 fn health_of_status(status: &str) -> Health {
-    match status.rsplit_once('(').map(|(_, verdict)| verdict.trim_end_matches(')')) {
+    match status
+        .rsplit_once('(')
+        .map(|(_, verdict)| verdict.trim_end_matches(')'))
+    {
         Some("healthy") => Health::Healthy,
         Some("unhealthy") => Health::Unhealthy,
         Some("health: starting" | "starting") => Health::Starting,
@@ -359,7 +403,8 @@ fn published(ports: Vec<PortSummary>) -> Vec<PublishedPort> {
 }
 
 fn address(text: Option<&str>) -> IpAddr {
-    text.and_then(|text| text.parse().ok()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    text.and_then(|text| text.parse().ok())
+        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 fn mount_points(mounts: Vec<EngineMount>) -> Vec<MountPoint> {
@@ -391,7 +436,10 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         restart: restart(host.restart_policy.as_ref()),
         started_at: moment(state.started_at.as_deref()),
         finished_at: moment(state.finished_at.as_deref()),
-        restarts: response.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
+        restarts: response
+            .restart_count
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or_default(),
         oom_killed: state.oom_killed.unwrap_or_default(),
         error: state.error.clone().unwrap_or_default(),
     };
@@ -401,11 +449,18 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         identity: Identity::from_labels(&config.labels.unwrap_or_default()),
         image: config.image.unwrap_or_default(),
         state: state_of_inspection(&state),
-        health: state.health.and_then(|health| health.status).map_or(Health::None, health_of_inspection),
+        health: state
+            .health
+            .and_then(|health| health.status)
+            .map_or(Health::None, health_of_inspection),
         networks: attachments(network.networks),
         ports: bound(network.ports.unwrap_or_default()),
         mounts: mount_points(response.mounts.unwrap_or_default()),
-        created: response.created.as_deref().and_then(since_epoch).map_or(0, |(seconds, _)| seconds),
+        created: response
+            .created
+            .as_deref()
+            .and_then(since_epoch)
+            .map_or(0, |(seconds, _)| seconds),
         details: Some(details),
     })
 }
@@ -444,7 +499,11 @@ fn env(lines: Vec<String>) -> BTreeMap<String, String> {
 
 /// 0 and below mean no limit.
 fn resources(host: &HostConfig) -> Resources {
-    let limit = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
+    let limit = |number: Option<i64>| {
+        number
+            .and_then(|number| u64::try_from(number).ok())
+            .filter(|number| *number > 0)
+    };
     Resources {
         memory: limit(host.memory).map(ByteSize::new),
         cpus: limit(host.nano_cpus).and_then(cpus),
@@ -453,7 +512,9 @@ fn resources(host: &HostConfig) -> Resources {
 }
 
 fn cpus(nanos: u64) -> Option<CpuCount> {
-    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000).parse().ok()
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
+        .parse()
+        .ok()
 }
 
 fn restart(policy: Option<&EngineRestartPolicy>) -> RestartPolicy {
@@ -469,13 +530,20 @@ fn restart(policy: Option<&EngineRestartPolicy>) -> RestartPolicy {
 
 /// The engine writes the year 1 for "never".
 fn moment(text: Option<&str>) -> String {
-    text.filter(|text| !text.starts_with("0001-")).unwrap_or_default().to_owned()
+    text.filter(|text| !text.starts_with("0001-"))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn bound(ports: PortMap) -> Vec<PublishedPort> {
     let mut published: Vec<PublishedPort> = ports
         .into_iter()
-        .flat_map(|(key, bindings)| bindings.unwrap_or_default().into_iter().filter_map(move |binding| bound_port(&key, &binding)))
+        .flat_map(|(key, bindings)| {
+            bindings
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(move |binding| bound_port(&key, &binding))
+        })
         .collect();
     published.sort();
     published.dedup();
@@ -535,7 +603,10 @@ pub fn facts(image: ImageInspect) -> ImageFacts {
     let test = config.healthcheck.and_then(|check| check.test).unwrap_or_default();
     let mut volumes = config.volumes.unwrap_or_default();
     volumes.sort();
-    ImageFacts { healthcheck: test.first().is_some_and(|word| word != "NONE"), volumes }
+    ImageFacts {
+        healthcheck: test.first().is_some_and(|word| word != "NONE"),
+        volumes,
+    }
 }
 
 /// What an event says; `None` where it says nothing about a container of the group or a network.
@@ -546,9 +617,10 @@ pub fn hint(event: EventMessage, group: &str) -> Option<Hint> {
     let attributes = actor.attributes.unwrap_or_default();
     let id = actor.id?;
     match event.typ? {
-        EventMessageTypeEnum::NETWORK => {
-            Some(Hint::Network { id, container: attributes.get("container").filter(|id| !id.is_empty()).cloned() })
-        }
+        EventMessageTypeEnum::NETWORK => Some(Hint::Network {
+            id,
+            container: attributes.get("container").filter(|id| !id.is_empty()).cloned(),
+        }),
         EventMessageTypeEnum::CONTAINER if attributes.get(identity::GROUP).is_some_and(|owner| owner == group) => {
             let what = happened(event.action.as_deref()?, &attributes)?;
             Some(Hint::Container { id, what })
@@ -563,7 +635,9 @@ fn happened(action: &str, attributes: &HashMap<String, String>) -> Option<Happen
     match verb {
         "create" => Some(Happened::Created),
         "start" => Some(Happened::Started),
-        "die" => Some(Happened::Died { code: attributes.get("exitCode").and_then(|code| code.parse().ok()) }),
+        "die" => Some(Happened::Died {
+            code: attributes.get("exitCode").and_then(|code| code.parse().ok()),
+        }),
         "destroy" => Some(Happened::Destroyed),
         "health_status" => Some(match rest {
             "healthy" => Happened::Health(Health::Healthy),

@@ -78,7 +78,10 @@ pub async fn within<T>(
 ) -> Result<T> {
     match timeout(limit, call).await {
         Ok(result) => result,
-        Err(_) => Err(EngineError::TimedOut { attempted: attempted(), limit }),
+        Err(_) => Err(EngineError::TimedOut {
+            attempted: attempted(),
+            limit,
+        }),
     }
 }
 
@@ -126,11 +129,19 @@ impl<E: Engine> Bounded<E> {
 
 impl<E: Engine> Engine for Bounded<E> {
     fn about(&self) -> BoxFuture<'_, Result<About>> {
-        Box::pin(within(self.limits.read, || "say what it is".into(), self.engine.about()))
+        Box::pin(within(
+            self.limits.read,
+            || "say what it is".into(),
+            self.engine.about(),
+        ))
     }
 
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
-        Box::pin(within(self.limits.read, || "list what it has".into(), self.engine.list(group, volumes)))
+        Box::pin(within(
+            self.limits.read,
+            || "list what it has".into(),
+            self.engine.list(group, volumes),
+        ))
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
@@ -139,11 +150,19 @@ impl<E: Engine> Engine for Bounded<E> {
     }
 
     fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
-        Box::pin(within(self.limits.read, move || format!("inspect image {reference}"), self.engine.image(reference)))
+        Box::pin(within(
+            self.limits.read,
+            move || format!("inspect image {reference}"),
+            self.engine.image(reference),
+        ))
     }
 
     fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
-        Box::pin(within(self.limits.of(deed), || deed.describe(), self.engine.perform(deed)))
+        Box::pin(within(
+            self.limits.of(deed),
+            || deed.describe(),
+            self.engine.perform(deed),
+        ))
     }
 
     fn pull<'a>(

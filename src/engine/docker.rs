@@ -73,7 +73,10 @@ impl Docker {
         let wire = Wire::new(target.endpoint.clone());
         let client = client(&wire, None).map_err(|error| fault(&target.endpoint, "connect", error))?;
         let attempted = format!("talk to the engine at {}", target.endpoint);
-        let version = client.version().await.map_err(|error| fault(&target.endpoint, &attempted, error))?;
+        let version = client
+            .version()
+            .await
+            .map_err(|error| fault(&target.endpoint, &attempted, error))?;
         let api = agree(&version).map_err(|message| EngineError::Refused { attempted, message })?;
         wire.speak(api.clone());
         Ok(Docker {
@@ -92,7 +95,11 @@ impl Docker {
     }
 
     async fn ask_about(&self) -> Result<About> {
-        let info = self.client.info().await.map_err(|error| self.fault("ask what it is", error))?;
+        let info = self
+            .client
+            .info()
+            .await
+            .map_err(|error| self.fault("ask what it is", error))?;
         if let Some(ahead) = info.system_time.as_deref().and_then(clock_difference) {
             self.clock.store(ahead, Ordering::Relaxed);
         }
@@ -106,22 +113,38 @@ impl Docker {
 
     /// Rootless engines and those of Docker Desktop have their networks where we are not.
     fn reaches_containers(&self, info: &SystemInfo) -> bool {
-        let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
-        let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
+        let rootless = info
+            .security_options
+            .iter()
+            .flatten()
+            .any(|option| option.contains("name=rootless"));
+        let virtual_machine = info
+            .operating_system
+            .as_deref()
+            .is_some_and(|name| name.contains("Docker Desktop"));
         cfg!(target_os = "linux") && matches!(self.endpoint, Endpoint::Unix(_)) && !rootless && !virtual_machine
     }
 
     async fn list_all(&self, group: &str, volumes: bool) -> Result<Observed> {
         let (containers, networks, images, volumes) = tokio::try_join!(
-            self.client.list_containers(Some(query::ListContainersOptions { all: true, ..Default::default() })),
+            self.client.list_containers(Some(query::ListContainersOptions {
+                all: true,
+                ..Default::default()
+            })),
             self.client.list_networks(None),
             self.client.list_images(None::<query::ListImagesOptions>),
             async {
                 if !volumes {
                     return Ok(Vec::new());
                 }
-                let filters = Some(HashMap::from([("label".into(), vec![format!("{}={group}", identity::GROUP)])]));
-                let found = self.client.list_volumes(Some(query::ListVolumesOptions { filters })).await?;
+                let filters = Some(HashMap::from([(
+                    "label".into(),
+                    vec![format!("{}={group}", identity::GROUP)],
+                )]));
+                let found = self
+                    .client
+                    .list_volumes(Some(query::ListVolumesOptions { filters }))
+                    .await?;
                 Ok(found.volumes.unwrap_or_default())
             },
         )
@@ -139,7 +162,11 @@ impl Docker {
     }
 
     async fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
-        match self.client.inspect_container(id, None::<query::InspectContainerOptions>).await {
+        match self
+            .client
+            .inspect_container(id, None::<query::InspectContainerOptions>)
+            .await
+        {
             Ok(response) => Ok(convert::inspected(response)),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.fault(&format!("inspect container {}", short(id)), error)),
@@ -171,27 +198,53 @@ impl Docker {
             Deed::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
             Deed::Stop { id, timeout } => {
                 let t = timeout.map(whole_seconds);
-                client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() })).await?;
+                client
+                    .stop_container(
+                        id,
+                        Some(query::StopContainerOptions {
+                            t,
+                            ..Default::default()
+                        }),
+                    )
+                    .await?;
             }
             Deed::Unpause(id) => client.unpause_container(id).await?,
             Deed::Rename { id, name } => {
-                client.rename_container(id, query::RenameContainerOptions { name: name.clone() }).await?;
+                client
+                    .rename_container(id, query::RenameContainerOptions { name: name.clone() })
+                    .await?;
             }
             Deed::Update { id, resources, restart } => {
-                client.update_container(id, convert::update_body(resources, *restart)).await?;
+                client
+                    .update_container(id, convert::update_body(resources, *restart))
+                    .await?;
             }
             Deed::Remove { id, volumes } => {
-                let options = query::RemoveContainerOptions { force: true, v: *volumes, link: false };
+                let options = query::RemoveContainerOptions {
+                    force: true,
+                    v: *volumes,
+                    link: false,
+                };
                 client.remove_container(id, Some(options)).await?;
             }
             Deed::RemoveNetwork(id) => client.remove_network(id).await?,
-            Deed::Connect { network, container, aliases } => {
+            Deed::Connect {
+                network,
+                container,
+                aliases,
+            } => {
                 let endpoint_config = Some(convert::endpoint(network, aliases));
-                let request = NetworkConnectRequest { container: container.clone(), endpoint_config };
+                let request = NetworkConnectRequest {
+                    container: container.clone(),
+                    endpoint_config,
+                };
                 client.connect_network(network, request).await?;
             }
             Deed::Disconnect { network, container } => {
-                let request = NetworkDisconnectRequest { container: container.clone(), force: Some(true) };
+                let request = NetworkDisconnectRequest {
+                    container: container.clone(),
+                    force: Some(true),
+                };
                 client.disconnect_network(network, request).await?;
             }
             Deed::RemoveVolume(name) => client.remove_volume(name, None::<query::RemoveVolumeOptions>).await?,
@@ -200,8 +253,15 @@ impl Docker {
     }
 
     async fn create(&self, blueprint: &Blueprint) -> std::result::Result<String, BollardError> {
-        let options = query::CreateContainerOptions { name: Some(blueprint.name.clone()), ..Default::default() };
-        Ok(self.client.create_container(Some(options), convert::create_body(blueprint)).await?.id)
+        let options = query::CreateContainerOptions {
+            name: Some(blueprint.name.clone()),
+            ..Default::default()
+        };
+        Ok(self
+            .client
+            .create_container(Some(options), convert::create_body(blueprint))
+            .await?
+            .id)
     }
 
     async fn create_network(
@@ -250,15 +310,19 @@ impl Docker {
 
     /// Credentials for a registry; a helper may have to be run for them, which blocks.
     async fn credentials(&self, key: &str) -> std::result::Result<Option<DockerCredentials>, String> {
-        let Some(directory) = self.config_dir.clone() else { return Ok(None) };
+        let Some(directory) = self.config_dir.clone() else {
+            return Ok(None);
+        };
         let server = key.to_owned();
         let looked_up = tokio::task::spawn_blocking(move || registry::credentials(&directory, &server)).await;
         let found = looked_up.map_err(|error| error.to_string())??;
         let serveraddress = Some(key.to_owned());
         Ok(found.map(|credential| match credential {
-            DockerCredential::IdentityToken(token) => {
-                DockerCredentials { identitytoken: Some(token), serveraddress, ..Default::default() }
-            }
+            DockerCredential::IdentityToken(token) => DockerCredentials {
+                identitytoken: Some(token),
+                serveraddress,
+                ..Default::default()
+            },
             DockerCredential::UsernamePassword(username, password) => DockerCredentials {
                 username: Some(username),
                 password: Some(password),
@@ -270,7 +334,9 @@ impl Docker {
 
     async fn run(&self, id: &str, command: &[String]) -> Result<ExecOutcome> {
         let attempted = format!("run a command in container {}", short(id));
-        self.run_to_the_end(id, command).await.map_err(|error| self.fault(&attempted, error))
+        self.run_to_the_end(id, command)
+            .await
+            .map_err(|error| self.fault(&attempted, error))
     }
 
     async fn run_to_the_end(&self, id: &str, command: &[String]) -> std::result::Result<ExecOutcome, BollardError> {
@@ -288,7 +354,10 @@ impl Docker {
                 kept.drain(..kept.len().saturating_sub(EXEC_OUTPUT));
             }
         }
-        Ok(ExecOutcome { code: self.exit_code(&exec).await?, output: String::from_utf8_lossy(&kept).into_owned() })
+        Ok(ExecOutcome {
+            code: self.exit_code(&exec).await?,
+            output: String::from_utf8_lossy(&kept).into_owned(),
+        })
     }
 
     /// The exit code of a command whose output has ended. The engine learns of the end a little later than of the end
@@ -329,9 +398,16 @@ impl Docker {
             ..Default::default()
         };
         let events = client.events(Some(options)).boxed();
-        let subscription = Subscription { events, head: Some(head), first: None };
+        let subscription = Subscription {
+            events,
+            head: Some(head),
+            first: None,
+        };
         stream::unfold(Some(subscription), move |subscription| async move {
-            subscription?.next(self, group).await.map(|(item, rest)| (item, Some(rest)))
+            subscription?
+                .next(self, group)
+                .await
+                .map(|(item, rest)| (item, Some(rest)))
         })
         .boxed()
     }
@@ -452,7 +528,11 @@ fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::
                 WireError::Http(error) => BollardError::from(error),
             })?;
             // Only success is a beginning; bollard makes an error of the rest.
-            let heard = heard.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| response.status().is_success());
+            let heard = heard
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take()
+                .filter(|_| response.status().is_success());
             if let Some(heard) = heard {
                 // Whoever asked may have gone.
                 let _ = heard.send(());
@@ -468,9 +548,12 @@ fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::
 fn agree(version: &SystemVersion) -> std::result::Result<String, String> {
     let engine = version.version.as_deref().unwrap_or("of unknown version");
     let spoken = version.api_version.as_deref().unwrap_or_default();
-    let newest = api(spoken).ok_or_else(|| format!("it does not say which API it speaks ({spoken:?}); is it a Docker engine?"))?;
+    let newest = api(spoken)
+        .ok_or_else(|| format!("it does not say which API it speaks ({spoken:?}); is it a Docker engine?"))?;
     if newest < OLDEST_API {
-        return Err(format!("Docker {engine} speaks API {spoken}; Docker 20.10 (API 1.41) or later is needed"));
+        return Err(format!(
+            "Docker {engine} speaks API {spoken}; Docker 20.10 (API 1.41) or later is needed"
+        ));
     }
     let oldest = version.min_api_version.as_deref().and_then(api).unwrap_or(OLDEST_API);
     if oldest > NEWEST_API {
@@ -493,7 +576,10 @@ fn clock_difference(engine: &str) -> Option<i64> {
     let (seconds, nanoseconds) = convert::since_epoch(engine)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let now = i64::try_from(now.as_nanos()).ok()?;
-    seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(nanoseconds))?.checked_sub(now)
+    seconds
+        .checked_mul(1_000_000_000)?
+        .checked_add(i64::from(nanoseconds))?
+        .checked_sub(now)
 }
 
 fn whole_seconds(duration: Duration) -> i32 {
@@ -541,29 +627,38 @@ impl Lines {
 
     /// What had no end of line.
     fn rest(self) -> Vec<Result<LogLine>> {
-        let rest = [(false, self.out), (true, self.err)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
+        let rest = [(false, self.out), (true, self.err)]
+            .into_iter()
+            .filter(|(_, bytes)| !bytes.is_empty());
         rest.map(|(stderr, bytes)| Ok(line(stderr, &bytes))).collect()
     }
 }
 
 fn line(stderr: bool, bytes: &[u8]) -> LogLine {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    LogLine { stderr, text: String::from_utf8_lossy(bytes).into_owned() }
+    LogLine {
+        stderr,
+        text: String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 fn note(tally: &mut Tally, message: &CreateImageInfo) {
     let current = message.progress_detail.as_ref().and_then(|detail| detail.current);
     let current = current.and_then(|bytes| u64::try_from(bytes).ok());
-    tally.note(message.id.as_deref(), message.status.as_deref().unwrap_or_default(), current);
+    tally.note(
+        message.id.as_deref(),
+        message.status.as_deref().unwrap_or_default(),
+        current,
+    );
 }
 
 /// Whether an error says that there was nothing left to do.
 fn reached(deed: &Deed, error: &BollardError) -> bool {
-    let BollardError::DockerResponseServerError { status_code, message } = error else { return false };
+    let BollardError::DockerResponseServerError { status_code, message } = error else {
+        return false;
+    };
     match deed {
-        Deed::Remove { .. } => {
-            *status_code == 404 || (*status_code == 409 && message.contains("already in progress"))
-        }
+        Deed::Remove { .. } => *status_code == 404 || (*status_code == 409 && message.contains("already in progress")),
         Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) => *status_code == 404,
         Deed::Rename { .. } => message.contains("same name as its current name"),
         Deed::Unpause(_) => message.contains("is not paused"),
@@ -589,14 +684,22 @@ fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -> EngineErr
             403 | 409 => EngineError::Conflict { attempted, message },
             _ => EngineError::Refused { attempted, message },
         },
-        BollardError::DockerStreamError { error } => EngineError::Refused { attempted, message: error },
-        BollardError::RequestTimeoutError => {
-            EngineError::TimedOut { attempted, limit: Duration::from_secs(NEVER) }
-        }
-        BollardError::IOError { .. } | BollardError::HyperResponseError { .. } => {
-            EngineError::Unreachable { endpoint: endpoint.to_string(), reason: reason(endpoint, &error) }
-        }
-        error => EngineError::Refused { attempted, message: error.to_string() },
+        BollardError::DockerStreamError { error } => EngineError::Refused {
+            attempted,
+            message: error,
+        },
+        BollardError::RequestTimeoutError => EngineError::TimedOut {
+            attempted,
+            limit: Duration::from_secs(NEVER),
+        },
+        BollardError::IOError { .. } | BollardError::HyperResponseError { .. } => EngineError::Unreachable {
+            endpoint: endpoint.to_string(),
+            reason: reason(endpoint, &error),
+        },
+        error => EngineError::Refused {
+            attempted,
+            message: error.to_string(),
+        },
     }
 }
 
@@ -630,7 +733,9 @@ fn known_reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> Option
     let local = matches!(endpoint, Endpoint::Unix(_));
     match error.kind() {
         io::ErrorKind::NotFound if local => Some("no such socket"),
-        io::ErrorKind::ConnectionRefused if local => Some("connection refused (the socket is there, but no engine listens)"),
+        io::ErrorKind::ConnectionRefused if local => {
+            Some("connection refused (the socket is there, but no engine listens)")
+        }
         io::ErrorKind::ConnectionRefused => Some("connection refused"),
         io::ErrorKind::PermissionDenied => Some("permission denied (is your user in the group docker?)"),
         io::ErrorKind::TimedOut => Some("no answer"),
@@ -653,9 +758,18 @@ fn amended(error: EngineError, addition: &str) -> EngineError {
 
 fn changed(error: EngineError, change: impl FnOnce(String) -> String) -> EngineError {
     match error {
-        EngineError::NotFound { attempted, message } => EngineError::NotFound { attempted, message: change(message) },
-        EngineError::Conflict { attempted, message } => EngineError::Conflict { attempted, message: change(message) },
-        EngineError::Refused { attempted, message } => EngineError::Refused { attempted, message: change(message) },
+        EngineError::NotFound { attempted, message } => EngineError::NotFound {
+            attempted,
+            message: change(message),
+        },
+        EngineError::Conflict { attempted, message } => EngineError::Conflict {
+            attempted,
+            message: change(message),
+        },
+        EngineError::Refused { attempted, message } => EngineError::Refused {
+            attempted,
+            message: change(message),
+        },
         error => error,
     }
 }

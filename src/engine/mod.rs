@@ -40,7 +40,11 @@ pub trait Engine: Send + Sync {
     fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>>;
 
     /// Pulls an image, with progress.
-    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> BoxFuture<'a, Result<()>>;
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>>;
 
     /// Runs a command in a container to its end.
     fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>>;
@@ -71,7 +75,11 @@ pub struct About {
 impl About {
     /// The major version of the engine; 0 where it is not a number.
     pub fn major(&self) -> u32 {
-        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+        self.version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse().ok())
+            .unwrap_or(0)
     }
 }
 
@@ -160,7 +168,11 @@ impl Deed {
                 format!("connect container {} to network {}", short(container), short(network))
             }
             Deed::Disconnect { network, container } => {
-                format!("disconnect container {} from network {}", short(container), short(network))
+                format!(
+                    "disconnect container {} from network {}",
+                    short(container),
+                    short(network)
+                )
             }
             Deed::RemoveVolume(name) => format!("remove volume {}", short(name)),
         }

@@ -26,7 +26,9 @@ impl<'a> Reference<'a> {
     /// Takes a reference apart, with the docker command's rules: the first part is a host when it looks like one, and
     /// a digest beats a tag.
     pub fn parse(text: &'a str) -> Self {
-        let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
+        let (name, digest) = text
+            .split_once('@')
+            .map_or((text, None), |(name, digest)| (name, Some(digest)));
         // A colon before the last slash belongs to the port of the registry.
         let (repository, tag) = match name.rsplit_once(':') {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
@@ -36,7 +38,11 @@ impl<'a> Reference<'a> {
             Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
             _ => "docker.io",
         };
-        Reference { registry, repository, version: digest.or(tag).unwrap_or("latest") }
+        Reference {
+            registry,
+            repository,
+            version: digest.or(tag).unwrap_or("latest"),
+        }
     }
 
     /// The key under which Docker's configuration keeps the credentials of its registry.
@@ -51,13 +57,21 @@ impl<'a> Reference<'a> {
 /// Looks the credentials of a registry up, as the docker command does. May run a helper, so it blocks. An error is a
 /// helper or a file that failed; that there are none is not an error.
 pub fn credentials(config_dir: &Path, key: &str) -> Result<Option<DockerCredential>, String> {
-    let Ok(file) = File::open(config_dir.join("config.json")) else { return Ok(None) };
+    let Ok(file) = File::open(config_dir.join("config.json")) else {
+        return Ok(None);
+    };
     match docker_credential::get_credential_from_reader(BufReader::new(file), key) {
         Ok(credential) => Ok(Some(credential)),
         Err(CredentialRetrievalError::NoCredentialConfigured) => Ok(None),
-        Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => Ok(None),
+        Err(CredentialRetrievalError::HelperFailure { stdout, .. }) if stdout.contains("credentials not found") => {
+            Ok(None)
+        }
         Err(CredentialRetrievalError::HelperFailure { helper, stdout, stderr }) => {
-            let said = [stderr.trim(), stdout.trim()].into_iter().find(|text| !text.is_empty()).unwrap_or("nothing").to_owned();
+            let said = [stderr.trim(), stdout.trim()]
+                .into_iter()
+                .find(|text| !text.is_empty())
+                .unwrap_or("nothing")
+                .to_owned();
             Err(format!("{helper} says: {said}"))
         }
         Err(error) => Err(error.to_string()),
@@ -81,7 +95,10 @@ impl Tally {
     pub fn note(&mut self, id: Option<&str>, status: &str, current: Option<u64>) {
         let Some(id) = id else { return };
         let known = self.layers.contains_key(id);
-        let starts = matches!(status, "Pulling fs layer" | "Already exists" | "Waiting" | "Downloading");
+        let starts = matches!(
+            status,
+            "Pulling fs layer" | "Already exists" | "Waiting" | "Downloading"
+        );
         // Other messages carry an id as well: the tag that is pulled.
         if !known && !starts {
             return;
@@ -134,7 +151,12 @@ mod tests {
 
     fn parts(text: &str) -> (&str, &str, &str, &str) {
         let reference = Reference::parse(text);
-        (reference.registry, reference.repository, reference.version, reference.credentials_key())
+        (
+            reference.registry,
+            reference.repository,
+            reference.version,
+            reference.credentials_key(),
+        )
     }
 
     #[test]
@@ -143,11 +165,23 @@ mod tests {
         assert_eq!(parts("debian"), ("docker.io", "debian", "latest", hub));
         assert_eq!(parts("debian:12"), ("docker.io", "debian", "12", hub));
         assert_eq!(parts("shop/api:1"), ("docker.io", "shop/api", "1", hub));
-        assert_eq!(parts("docker.io/library/debian"), ("docker.io", "docker.io/library/debian", "latest", hub));
-        assert_eq!(parts("localhost/api"), ("localhost", "localhost/api", "latest", "localhost"));
-        assert_eq!(parts("localhost:5000/api"), ("localhost:5000", "localhost:5000/api", "latest", "localhost:5000"));
+        assert_eq!(
+            parts("docker.io/library/debian"),
+            ("docker.io", "docker.io/library/debian", "latest", hub)
+        );
+        assert_eq!(
+            parts("localhost/api"),
+            ("localhost", "localhost/api", "latest", "localhost")
+        );
+        assert_eq!(
+            parts("localhost:5000/api"),
+            ("localhost:5000", "localhost:5000/api", "latest", "localhost:5000")
+        );
         assert_eq!(parts("reg:5000/a/b:2"), ("reg:5000", "reg:5000/a/b", "2", "reg:5000"));
-        assert_eq!(parts("ghcr.io/a/b:2@sha256:ff"), ("ghcr.io", "ghcr.io/a/b", "sha256:ff", "ghcr.io"));
+        assert_eq!(
+            parts("ghcr.io/a/b:2@sha256:ff"),
+            ("ghcr.io", "ghcr.io/a/b", "sha256:ff", "ghcr.io")
+        );
     }
 
     #[test]
@@ -159,9 +193,23 @@ mod tests {
         tally.note(Some("a"), "Downloading", Some(700));
         tally.note(Some("a"), "Extracting", Some(30));
         tally.note(None, "Digest: sha256:ff", None);
-        assert_eq!(tally.progress(), PullProgress { done: 1, total: 2, bytes: 700 });
+        assert_eq!(
+            tally.progress(),
+            PullProgress {
+                done: 1,
+                total: 2,
+                bytes: 700
+            }
+        );
         tally.note(Some("a"), "Pull complete", None);
-        assert_eq!(tally.progress(), PullProgress { done: 2, total: 2, bytes: 700 });
+        assert_eq!(
+            tally.progress(),
+            PullProgress {
+                done: 2,
+                total: 2,
+                bytes: 700
+            }
+        );
     }
 
     #[test]
@@ -179,7 +227,10 @@ mod tests {
                 "Get \"https://r/v2/\": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)",
                 "the registry r cannot be reached: no answer in time",
             ),
-            ("manifest for debian:nope not found: manifest unknown", "manifest for debian:nope not found: manifest unknown"),
+            (
+                "manifest for debian:nope not found: manifest unknown",
+                "manifest for debian:nope not found: manifest unknown",
+            ),
         ];
         for (said, short) in table {
             assert_eq!(trouble("r", said), short);
@@ -190,7 +241,8 @@ mod tests {
     fn credentials_come_from_the_configuration() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(credentials(directory.path(), "ghcr.io"), Ok(None));
-        let config = r#"{"auths": {"ghcr.io": {"auth": "YW5uOnNlY3JldA=="}}, "credHelpers": {"bad.io": "no-such-helper"}}"#;
+        let config =
+            r#"{"auths": {"ghcr.io": {"auth": "YW5uOnNlY3JldA=="}}, "credHelpers": {"bad.io": "no-such-helper"}}"#;
         std::fs::write(directory.path().join("config.json"), config).unwrap();
         let ann = DockerCredential::UsernamePassword("ann".into(), "secret".into());
         assert_eq!(credentials(directory.path(), "ghcr.io"), Ok(Some(ann)));

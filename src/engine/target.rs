@@ -109,9 +109,17 @@ fn default_endpoint() -> Endpoint {
 }
 
 fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError> {
-    let malformed = || TargetError::Malformed { origin: origin.into(), host: host.into() };
+    let malformed = || TargetError::Malformed {
+        origin: origin.into(),
+        host: host.into(),
+    };
     let unsupported = |kind, remedy| {
-        Err(TargetError::Unsupported { origin: origin.into(), host: host.into(), kind, remedy })
+        Err(TargetError::Unsupported {
+            origin: origin.into(),
+            host: host.into(),
+            kind,
+            remedy,
+        })
     };
     let (scheme, rest) = host.split_once("://").ok_or_else(malformed)?;
     match scheme {
@@ -120,7 +128,10 @@ fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError
         "tcp" | "http" => address(rest).map(Endpoint::Tcp).ok_or_else(malformed),
         "https" => unsupported("TLS", TUNNEL),
         "ssh" => unsupported("ssh", TUNNEL),
-        "npipe" => unsupported("a Windows pipe", "run drillmaster where the engine has a unix socket, e.g. in WSL"),
+        "npipe" => unsupported(
+            "a Windows pipe",
+            "run drillmaster where the engine has a unix socket, e.g. in WSL",
+        ),
         _ => Err(malformed()),
     }
 }
@@ -147,7 +158,9 @@ struct DockerConfig {
 
 /// Name of the context that the docker command uses; empty: the default one.
 fn current_context(path: &Path) -> Result<String, TargetError> {
-    Ok(read::<DockerConfig>(path)?.map(|config| config.current_context).unwrap_or_default())
+    Ok(read::<DockerConfig>(path)?
+        .map(|config| config.current_context)
+        .unwrap_or_default())
 }
 
 #[derive(Deserialize)]
@@ -166,21 +179,40 @@ fn of_context(origin: &str, name: &str, config_dir: Option<&Path>) -> Result<End
     if name.is_empty() || name == "default" {
         return Ok(default_endpoint());
     }
-    let missing = || TargetError::NoContext { origin: origin.into(), name: name.into() };
+    let missing = || TargetError::NoContext {
+        origin: origin.into(),
+        name: name.into(),
+    };
     let contexts = config_dir.ok_or_else(missing)?.join("contexts");
     // Docker names the directory of a context after the hash of its name.
-    let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String = Sha256::digest(name.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let context: Context = read(&contexts.join("meta").join(&hash).join("meta.json"))?.ok_or_else(missing)?;
-    let host = context.endpoints.get("docker").map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
+    let host = context
+        .endpoints
+        .get("docker")
+        .map(|endpoint| endpoint.host.as_str())
+        .unwrap_or_default();
     let tls = contexts.join("tls").join(&hash).join("docker").exists();
-    if host.is_empty() { Ok(default_endpoint()) } else { endpoint(&format!("the Docker context {name:?}"), host, tls) }
+    if host.is_empty() {
+        Ok(default_endpoint())
+    } else {
+        endpoint(&format!("the Docker context {name:?}"), host, tls)
+    }
 }
 
 /// Reads a JSON file; `None`: there is none.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, TargetError> {
-    let unreadable = |reason: String| TargetError::Unreadable { path: path.to_owned(), reason };
+    let unreadable = |reason: String| TargetError::Unreadable {
+        path: path.to_owned(),
+        reason,
+    };
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(error.to_string())),
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| unreadable(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(error.to_string())),
     }

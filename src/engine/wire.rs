@@ -46,7 +46,11 @@ pub struct Wire {
 impl Wire {
     /// No connection yet: the first request opens one.
     pub fn new(endpoint: Endpoint) -> Arc<Self> {
-        Arc::new(Wire { endpoint, idle: Mutex::default(), api: OnceLock::new() })
+        Arc::new(Wire {
+            endpoint,
+            idle: Mutex::default(),
+            api: OnceLock::new(),
+        })
     }
 
     /// From now on requests say that they speak this version of the API. bollard leaves it out, so that an engine of
@@ -73,7 +77,11 @@ impl Wire {
         }
     }
 
-    async fn send_on(self: Arc<Self>, mut sender: SendRequest<Body>, request: Request<Body>) -> Result<Sent, WireError> {
+    async fn send_on(
+        self: Arc<Self>,
+        mut sender: SendRequest<Body>,
+        request: Request<Body>,
+    ) -> Result<Sent, WireError> {
         match sender.try_send_request(request).await {
             Ok(response) => {
                 self.keep(sender);
@@ -157,7 +165,11 @@ where
 /// it meets a `+` or `/`.
 fn url_safe(request: &mut Request<Body>) {
     const AUTH: HeaderName = HeaderName::from_static("x-registry-auth");
-    let safe = request.headers().get(&AUTH).and_then(|value| value.to_str().ok()).map(|value| value.replace('+', "-").replace('/', "_"));
+    let safe = request
+        .headers()
+        .get(&AUTH)
+        .and_then(|value| value.to_str().ok())
+        .map(|value| value.replace('+', "-").replace('/', "_"));
     if let Some(Ok(value)) = safe.map(HeaderValue::try_from) {
         request.headers_mut().insert(AUTH, value);
     }

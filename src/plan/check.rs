@@ -49,6 +49,8 @@ fn container_of(verb: &Verb) -> Option<&str> {
         | Verb::Connect { container, .. }
         | Verb::Disconnect { container, .. }
         | Verb::Remove { container, .. } => Some(&container.id),
-        Verb::Pull | Verb::CreateNetwork | Verb::Create { .. } | Verb::RemoveNetwork { .. } | Verb::RemoveVolume => None,
+        Verb::Pull | Verb::CreateNetwork | Verb::Create { .. } | Verb::RemoveNetwork { .. } | Verb::RemoveVolume => {
+            None
+        }
     }
 }

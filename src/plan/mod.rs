@@ -75,13 +75,19 @@ pub fn forecast(desired: &Desired, observed: &Observed) -> Forecast {
     let mut observed = observed.clone();
     let mut memory = Memory::default();
     let first = plan(desired, &observed, &memory, Duration::ZERO);
-    let mut forecast =
-        Forecast { changes: first.changes, looks: first.looks, failures: first.failures.clone(), steps: Vec::new() };
+    let mut forecast = Forecast {
+        changes: first.changes,
+        looks: first.looks,
+        failures: first.failures.clone(),
+        steps: Vec::new(),
+    };
     // Each round carries out at least one step, and no service takes more than a dozen.
     let bound = 32 * (2 + desired.services.len() + observed.containers.len());
     for _ in 0..bound {
         let next = plan(desired, &observed, &memory, Duration::ZERO);
-        memory.answered.extend(next.probes.into_iter().map(|probe| probe.container.id));
+        memory
+            .answered
+            .extend(next.probes.into_iter().map(|probe| probe.container.id));
         for failure in next.failures {
             memory.failed.insert(failure.service.clone(), failure);
         }
@@ -116,7 +122,10 @@ struct Slots<'a> {
 
 impl<'a> Slots<'a> {
     fn all(&self) -> impl Iterator<Item = &'a Container> {
-        self.current.into_iter().chain(self.candidate).chain(self.strays.iter().copied())
+        self.current
+            .into_iter()
+            .chain(self.candidate)
+            .chain(self.strays.iter().copied())
     }
 }
 
@@ -140,7 +149,9 @@ impl<'a> Planner<'a> {
     fn new(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory, now: Duration) -> Planner<'a> {
         let mut slots: BTreeMap<&str, Slots<'_>> = BTreeMap::new();
         for container in observed.of_group(&desired.group) {
-            let Some(service) = container.service_of(&desired.group) else { continue };
+            let Some(service) = container.service_of(&desired.group) else {
+                continue;
+            };
             let slots = slots.entry(service).or_default();
             if container.name == container_name(&desired.group, service) {
                 slots.current = Some(container);
@@ -199,7 +210,9 @@ impl<'a> Planner<'a> {
 
     fn services(&mut self) {
         for name in crate::desired::order::dependencies_first(&self.desired.needs()) {
-            let Some((name, service)) = self.desired.services.get_key_value(&name) else { continue };
+            let Some((name, service)) = self.desired.services.get_key_value(&name) else {
+                continue;
+            };
             if !self.desired.scope.contains(name) {
                 let standing = self.standing_untouched(service);
                 self.standings.insert(name, standing);
@@ -215,7 +228,9 @@ impl<'a> Planner<'a> {
 
     /// The network of the group comes with the first container and goes with the last.
     fn networks_and_volumes(&mut self) {
-        let Aim::Agree { purge_volumes } = self.desired.aim else { return };
+        let Aim::Agree { purge_volumes } = self.desired.aim else {
+            return;
+        };
         let empty = self.desired.services.is_empty();
         let any_left = self.observed.of_group(&self.desired.group).next().is_some();
         let surplus: Vec<&Network> = self
@@ -228,30 +243,40 @@ impl<'a> Planner<'a> {
             .collect();
         for network in surplus {
             let subject = Subject::Network(network.name.clone());
-            if self.memory.stuck.contains(&subject) || (empty && self.desired.scope != crate::desired::Scope::All && any_left)
+            if self.memory.stuck.contains(&subject)
+                || (empty && self.desired.scope != crate::desired::Scope::All && any_left)
             {
                 continue;
             }
             self.change(subject.clone(), Action::Remove, Vec::new());
-            let attached =
-                self.observed.of_group(&self.desired.group).any(|c| c.networks.iter().any(|a| a.network_id == network.id));
+            let attached = self
+                .observed
+                .of_group(&self.desired.group)
+                .any(|c| c.networks.iter().any(|a| a.network_id == network.id));
             if !attached && !(empty && any_left) {
-                self.step(subject, Verb::RemoveNetwork { id: network.id.clone() }, "nothing uses it any longer");
+                self.step(
+                    subject,
+                    Verb::RemoveNetwork { id: network.id.clone() },
+                    "nothing uses it any longer",
+                );
             }
         }
         if purge_volumes {
             for volume in self.observed.volumes.values() {
                 let subject = Subject::Volume(volume.name.clone());
                 let ours = volume.group == self.desired.group
-                    && volume.source.as_deref().is_none_or(|source| source == self.desired.source);
+                    && volume
+                        .source
+                        .as_deref()
+                        .is_none_or(|source| source == self.desired.source);
                 if !ours || self.memory.stuck.contains(&subject) {
                     continue;
                 }
-                let used = self
-                    .observed
-                    .containers
-                    .values()
-                    .any(|c| c.mounts.iter().any(|mount| mount.volume.as_deref() == Some(volume.name.as_str())));
+                let used = self.observed.containers.values().any(|c| {
+                    c.mounts
+                        .iter()
+                        .any(|mount| mount.volume.as_deref() == Some(volume.name.as_str()))
+                });
                 let kept = used && self.desired.scope != crate::desired::Scope::All;
                 if !kept {
                     self.change(subject.clone(), Action::Remove, Vec::new());
@@ -264,7 +289,11 @@ impl<'a> Planner<'a> {
     }
 
     fn step(&mut self, subject: Subject, verb: Verb, cause: impl Into<String>) {
-        self.plan.steps.push(Step { subject, verb, cause: cause.into() });
+        self.plan.steps.push(Step {
+            subject,
+            verb,
+            cause: cause.into(),
+        });
     }
 
     fn change(&mut self, subject: Subject, action: Action, causes: Vec<step::Cause>) {
@@ -273,7 +302,12 @@ impl<'a> Planner<'a> {
             _ => None,
         };
         let source = source.unwrap_or_else(|| self.desired.source.clone());
-        self.plan.changes.push(Change { subject, action, causes, source });
+        self.plan.changes.push(Change {
+            subject,
+            action,
+            causes,
+            source,
+        });
     }
 
     /// Remembers a failure, unless it is remembered already.
@@ -281,8 +315,19 @@ impl<'a> Planner<'a> {
         if self.memory.failed.contains_key(service) {
             return;
         }
-        let fingerprint = self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
-        self.plan.failures.push(Failure { service: service.to_owned(), reason, message, container, fingerprint });
+        let fingerprint = self
+            .desired
+            .services
+            .get(service)
+            .map(|s| s.fingerprint.clone())
+            .unwrap_or_default();
+        self.plan.failures.push(Failure {
+            service: service.to_owned(),
+            reason,
+            message,
+            container,
+            fingerprint,
+        });
     }
 }
 
@@ -293,13 +338,20 @@ use step::Action;
 /// that name which is not ours: it is used, and never removed.
 fn chosen_network<'a>(desired: &Desired, observed: &'a Observed) -> Option<&'a Network> {
     let attached = |network: &Network| {
-        observed.of_group(&desired.group).filter(|c| c.networks.iter().any(|a| a.network_id == network.id)).count()
+        observed
+            .of_group(&desired.group)
+            .filter(|c| c.networks.iter().any(|a| a.network_id == network.id))
+            .count()
     };
-    observed.networks.values().filter(|network| network.name == desired.network).max_by_key(|network| {
-        (
-            network.group.as_deref() == Some(desired.group.as_str()),
-            attached(network),
-            std::cmp::Reverse(network.id.clone()),
-        )
-    })
+    observed
+        .networks
+        .values()
+        .filter(|network| network.name == desired.network)
+        .max_by_key(|network| {
+            (
+                network.group.as_deref() == Some(desired.group.as_str()),
+                attached(network),
+                std::cmp::Reverse(network.id.clone()),
+            )
+        })
 }

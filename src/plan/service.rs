@@ -48,15 +48,21 @@ impl<'a> Planner<'a> {
 
     fn conflict_of_name(&mut self, service: &Service) -> Option<Standing> {
         let group = &self.desired.group;
-        let names = [container_name(group, &service.name), candidate_name(group, &service.name)];
-        let foreign = self
-            .observed
-            .containers
-            .values()
-            .find(|container| container.service_of(group) != Some(&service.name) && names.contains(&container.name))?;
+        let names = [
+            container_name(group, &service.name),
+            candidate_name(group, &service.name),
+        ];
+        let foreign =
+            self.observed.containers.values().find(|container| {
+                container.service_of(group) != Some(&service.name) && names.contains(&container.name)
+            })?;
         if let Some(owner) = foreign.service_of(group) {
             // Somebody gave one of our containers another's name; it gets its own back, or goes.
-            self.wait(service, format!("waits until the container of {owner} gives its name back"), None);
+            self.wait(
+                service,
+                format!("waits until the container of {owner} gives its name back"),
+                None,
+            );
             return Some(Standing::Pending("has its name taken by another service's container"));
         }
         let message = format!(
@@ -86,21 +92,32 @@ impl<'a> Planner<'a> {
         let mut renamed = false;
         if let Some(stray) = self.stray(service, &mut slots) {
             if slots.current.is_some() {
-                self.change(subject, Action::Remove, vec![Cause::of("name", Some(&stray.name), None)]);
+                self.change(
+                    subject,
+                    Action::Remove,
+                    vec![Cause::of("name", Some(&stray.name), None)],
+                );
                 self.discard(service, stray, "superfluous: another container serves under the name");
                 return Standing::Pending("has a superfluous container");
             }
             let name = container_name(&self.desired.group, &service.name);
-            let verb = Verb::Rename { container: target(stray), to: name };
+            let verb = Verb::Rename {
+                container: target(stray),
+                to: name,
+            };
             self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
             slots.current = Some(stray);
             renamed = true;
         }
         let comparison = slots.current.map(|current| self.compare(service, current));
-        let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
+        let candidate = slots
+            .candidate
+            .map(|candidate| (candidate, self.compare(service, candidate)));
         let unclear: Vec<&Container> = [
             slots.current.filter(|_| comparison.as_ref().is_some_and(|c| c.unclear)),
-            slots.candidate.filter(|_| candidate.as_ref().is_some_and(|(_, c)| c.unclear)),
+            slots
+                .candidate
+                .filter(|_| candidate.as_ref().is_some_and(|(_, c)| c.unclear)),
         ]
         .into_iter()
         .flatten()
@@ -121,12 +138,24 @@ impl<'a> Planner<'a> {
                 if let Some((candidate, _)) = candidate {
                     let cause = vec![Cause::of("name", Some(&candidate.name), None)];
                     self.change(subject, Action::Remove, cause);
-                    self.discard(service, candidate, "not needed: the container that serves is the right one");
-                    return if failed { Standing::Failed } else { Standing::Pending("has an unneeded replacement") };
+                    self.discard(
+                        service,
+                        candidate,
+                        "not needed: the container that serves is the right one",
+                    );
+                    return if failed {
+                        Standing::Failed
+                    } else {
+                        Standing::Pending("has an unneeded replacement")
+                    };
                 }
                 if renamed {
                     let name = container_name(&self.desired.group, &service.name);
-                    self.change(subject, Action::Update, vec![Cause::of("name", Some(&current.name), Some(&name))]);
+                    self.change(
+                        subject,
+                        Action::Update,
+                        vec![Cause::of("name", Some(&current.name), Some(&name))],
+                    );
                 }
                 self.keep_running(service, current, &comparison, failed)
             }
@@ -147,7 +176,11 @@ impl<'a> Planner<'a> {
             });
             (same, container.created)
         };
-        if slots.current.is_some() { strays.first().copied() } else { strays.iter().max_by_key(best).copied() }
+        if slots.current.is_some() {
+            strays.first().copied()
+        } else {
+            strays.iter().max_by_key(best).copied()
+        }
     }
 
     fn compare(&self, service: &Service, container: &Container) -> Comparison {
@@ -176,12 +209,21 @@ impl<'a> Planner<'a> {
                     return Standing::Failed;
                 }
                 let state = state_word(current.state);
-                self.change(subject.clone(), Action::Start, vec![Cause::of("state", Some(&state), Some("running"))]);
+                self.change(
+                    subject.clone(),
+                    Action::Start,
+                    vec![Cause::of("state", Some(&state), Some("running"))],
+                );
                 if self.mend_network(service, current) {
                     return Standing::Pending("is being attached to its network");
                 }
                 if self.ready_to_start(service, current) {
-                    self.step(subject, Verb::Start(target(current)), format!("it is {state}"));
+                    let cause = match current.state {
+                        State::Exited { code: Some(code) } => format!("it has exited with {code}"),
+                        State::Exited { code: None } => "it has exited".to_owned(),
+                        _ => "it was never started".to_owned(),
+                    };
+                    self.step(subject, Verb::Start(target(current)), cause);
                 }
                 Standing::Pending("is not running")
             }
@@ -194,7 +236,11 @@ impl<'a> Planner<'a> {
             State::Restarting => self.await_engine(service, current, "is being restarted"),
             State::Removing => self.await_engine(service, current, "is being removed"),
             State::Dead => {
-                self.change(subject.clone(), Action::Create, vec![Cause::of("state", Some("dead"), Some("running"))]);
+                self.change(
+                    subject.clone(),
+                    Action::Create,
+                    vec![Cause::of("state", Some("dead"), Some("running"))],
+                );
                 self.remove(subject, current, "it is dead and cannot be started");
                 Standing::Pending("is dead")
             }
@@ -241,7 +287,11 @@ impl<'a> Planner<'a> {
             None => {
                 let name = container_name(&self.desired.group, &service.name);
                 let old = candidate.as_ref().map(|(candidate, _)| candidate.name.as_str());
-                self.change(subject(service), Action::Create, vec![Cause::of("container", old, Some(&name))]);
+                self.change(
+                    subject(service),
+                    Action::Create,
+                    vec![Cause::of("container", old, Some(&name))],
+                );
             }
             Some(_) => self.change(subject(service), Action::Replace, causes),
         }
@@ -279,7 +329,11 @@ impl<'a> Planner<'a> {
         } else if matches!(current.state, State::Created | State::Exited { .. })
             && !self.memory.started.contains(&current.id)
         {
-            self.step(subject(service), Verb::Start(target(current)), "its replacement failed, so it serves again");
+            self.step(
+                subject(service),
+                Verb::Start(target(current)),
+                "its replacement failed, so it serves again",
+            );
         }
     }
 
@@ -291,7 +345,10 @@ impl<'a> Planner<'a> {
         if replaces {
             self.about_to_replace.insert(&service.name);
             let resting = self.desired.services.values().find(|dependent| {
-                dependent.dependencies.iter().any(|d| d.name == service.name && d.restart)
+                dependent
+                    .dependencies
+                    .iter()
+                    .any(|d| d.name == service.name && d.restart)
                     && self.desired.scope.contains(&dependent.name)
                     && self
                         .slots
@@ -317,7 +374,7 @@ impl<'a> Planner<'a> {
             if self.plan.steps.iter().all(|step| step.subject != network) {
                 self.step(network, Verb::CreateNetwork, "the group has none");
             }
-            self.wait(service, format!("waits for the network {}", self.desired.network), None);
+            self.wait_quietly(service, format!("waits for the network {}", self.desired.network));
             return Some(Standing::Pending("waits for its network"));
         }
         self.image(service)
@@ -348,10 +405,14 @@ impl<'a> Planner<'a> {
         if wanted {
             let subject = Subject::Image(image.clone());
             if self.plan.steps.iter().all(|step| step.subject != subject) {
-                let cause = if present.is_none() { "it is not there" } else { "pull: always" };
+                let cause = if present.is_none() {
+                    "it is not there"
+                } else {
+                    "pull: always"
+                };
                 self.step(subject, Verb::Pull, cause);
             }
-            self.wait(service, format!("waits for the image {image}"), None);
+            self.wait_quietly(service, format!("waits for the image {image}"));
             return Some(Standing::Pending("waits for its image"));
         }
         match present {
@@ -426,12 +487,19 @@ impl<'a> Planner<'a> {
                 }
                 match current {
                     Some(current) if current.is_up() => {
-                        self.step(subject(service), Verb::Stop(target(current)), "its replacement is ready");
+                        self.step(
+                            subject(service),
+                            Verb::Stop(target(current)),
+                            "its replacement is ready",
+                        );
                     }
                     Some(current) => self.remove(subject(service), current, "its replacement is ready"),
                     None => {
                         let to = container_name(&self.desired.group, &service.name);
-                        let verb = Verb::Rename { container: target(candidate), to };
+                        let verb = Verb::Rename {
+                            container: target(candidate),
+                            to,
+                        };
                         self.step(subject(service), verb, "it is ready");
                     }
                 }
@@ -460,10 +528,17 @@ impl<'a> Planner<'a> {
             return Standing::Failed;
         }
         if let (Some(ping), false) = (&service.ping, answered) {
-            let probe = Probe { service: service.name.clone(), container: target(container), ping: ping.clone() };
+            let probe = Probe {
+                service: service.name.clone(),
+                container: target(container),
+                ping: ping.clone(),
+            };
             self.plan.probes.push(probe);
         }
-        let awaited = Awaited { container: container.id.clone(), limit };
+        let awaited = Awaited {
+            container: container.id.clone(),
+            limit,
+        };
         self.wait(service, format!("waits for {what}"), Some(awaited));
         Standing::Started
     }
@@ -478,15 +553,24 @@ impl<'a> Planner<'a> {
             self.fail(&service.name, Reason::NotReady, message, Some(target(container)));
             return Standing::Failed;
         }
-        let awaited = Awaited { container: container.id.clone(), limit };
+        let awaited = Awaited {
+            container: container.id.clone(),
+            limit,
+        };
         self.wait(service, format!("{doing} by the engine"), Some(awaited));
         Standing::Pending(doing)
     }
 
     fn fail_exited(&mut self, service: &Service, container: &Container) {
+        let serves = container.name == container_name(&self.desired.group, &service.name);
+        let when = if serves {
+            "soon after it was started"
+        } else {
+            "before it was ready"
+        };
         let how = match container.state {
-            State::Exited { code: Some(code) } => format!("it exited with {code} before it was ready"),
-            _ => "it ended before it was ready".to_owned(),
+            State::Exited { code: Some(code) } => format!("it exited with {code} {when}"),
+            _ => format!("it ended {when}"),
         };
         self.fail(&service.name, Reason::Exited, how, Some(target(container)));
     }
@@ -502,7 +586,9 @@ impl<'a> Planner<'a> {
             let standing = self.standings.get(dependency.name.as_str());
             self.unmet(dependency, standing).map(|why| (dependency, why))
         });
-        let Some((dependency, why)) = missing else { return Ok(()) };
+        let Some((dependency, why)) = missing else {
+            return Ok(());
+        };
         self.wait(service, format!("waits for {}, which {why}", dependency.name), None);
         Err(Standing::Pending("waits for what it needs"))
     }
@@ -534,30 +620,55 @@ impl<'a> Planner<'a> {
                 self.step(subject, Verb::CreateNetwork, "the group has none");
             }
             self.network_change(service, container, None);
-            self.wait(service, format!("waits for the network {}", self.desired.network), None);
+            self.wait_quietly(service, format!("waits for the network {}", self.desired.network));
             return true;
         };
-        if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
+        if container
+            .networks
+            .iter()
+            .any(|attachment| attachment.network_id == network.id)
+        {
             return false;
         }
-        let stale = container.networks.iter().find(|attachment| attachment.network == network.name);
-        self.network_change(service, container, stale.map(|attachment| attachment.network_id.as_str()));
+        let stale = container
+            .networks
+            .iter()
+            .find(|attachment| attachment.network == network.name);
+        self.network_change(
+            service,
+            container,
+            stale.map(|attachment| attachment.network_id.as_str()),
+        );
         let verb = match stale {
             // An id that is gone cannot be named; its name can, and of a stopped container that suffices.
             Some(stale) => {
                 let known = self.observed.networks.contains_key(&stale.network_id);
                 let network = if known { &stale.network_id } else { &stale.network };
-                Verb::Disconnect { container: target(container), network: network.clone() }
+                Verb::Disconnect {
+                    container: target(container),
+                    network: network.clone(),
+                }
             }
-            None => Verb::Connect { container: target(container), network: network.id.clone() },
+            None => Verb::Connect {
+                container: target(container),
+                network: network.id.clone(),
+            },
         };
-        self.step(subject(service), verb, format!("it is not on the network {}", network.name));
+        self.step(
+            subject(service),
+            verb,
+            format!("it is not on the network {}", network.name),
+        );
         true
     }
 
     /// Told once, and only of a container that serves: what is being created is told as that.
     fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
-        let told = self.plan.changes.iter().any(|change| change.subject == subject(service));
+        let told = self
+            .plan
+            .changes
+            .iter()
+            .any(|change| change.subject == subject(service));
         if !told && container.state == State::Running {
             let cause = Cause::of("network", old, Some(&self.desired.network));
             self.change(subject(service), Action::Update, vec![cause]);
@@ -577,7 +688,10 @@ impl<'a> Planner<'a> {
         });
         let Some((port, holder)) = holder else { return true };
         let Some(owner) = holder.service_of(&self.desired.group) else {
-            let message = format!("the host port {port} is held by the container {}, which is not of this group", holder.name);
+            let message = format!(
+                "the host port {port} is held by the container {}, which is not of this group",
+                holder.name
+            );
             self.fail(&service.name, Reason::Conflict, message, None);
             return false;
         };
@@ -610,11 +724,33 @@ impl<'a> Planner<'a> {
         if container.state == State::Removing {
             return;
         }
-        self.step(subject, Verb::Remove { container: target(container), volumes: false }, cause);
+        self.step(
+            subject,
+            Verb::Remove {
+                container: target(container),
+                volumes: false,
+            },
+            cause,
+        );
     }
 
     pub(super) fn wait(&mut self, service: &Service, reason: String, awaited: Option<Awaited>) {
-        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited });
+        self.plan.waits.push(Wait {
+            service: service.name.clone(),
+            reason,
+            awaited,
+            quiet: false,
+        });
+    }
+
+    /// Waits for something whose own progress is told.
+    fn wait_quietly(&mut self, service: &Service, reason: String) {
+        self.plan.waits.push(Wait {
+            service: service.name.clone(),
+            reason,
+            awaited: None,
+            quiet: true,
+        });
     }
 }
 
@@ -623,7 +759,10 @@ fn subject(service: &Service) -> Subject {
 }
 
 pub(super) fn target(container: &Container) -> Target {
-    Target { id: container.id.clone(), name: container.name.clone() }
+    Target {
+        id: container.id.clone(),
+        name: container.name.clone(),
+    }
 }
 
 /// `exited (137)`, `created`.
@@ -666,11 +805,10 @@ fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) 
 /// Whether the old container has to stop before the new one starts: both want a host port, or both would write to the
 /// same place.
 fn clashes(service: &Service, old: &Container) -> bool {
-    let ports = service
-        .config
-        .ports
-        .iter()
-        .any(|port| port.host.is_some_and(|host| holds(old, port.protocol, host, port.address)));
+    let ports = service.config.ports.iter().any(|port| {
+        port.host
+            .is_some_and(|host| holds(old, port.protocol, host, port.address))
+    });
     let places = old.mounts.iter().filter(|mount| mount.writable).any(|mount| {
         service.config.volumes.iter().any(|volume| match &volume.source {
             VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
@@ -697,7 +835,10 @@ fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
         .iter()
         .filter_map(|mount| Some((mount.volume.as_ref()?, &mount.target)))
         .filter(|(volume, target)| is_anonymous(volume) && !filled(target))
-        .map(|(volume, target)| Inherited { volume: volume.clone(), target: target.clone() })
+        .map(|(volume, target)| Inherited {
+            volume: volume.clone(),
+            target: target.clone(),
+        })
         .collect();
     volumes.sort();
     volumes

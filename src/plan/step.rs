@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::desired::fingerprint::Fingerprint;
 use crate::desired::Inherited;
+use crate::desired::fingerprint::Fingerprint;
 use crate::spec::model::{Ping, Resources, RestartPolicy};
 
 /// What the planner found.
@@ -167,7 +167,11 @@ impl Verb {
     pub fn is_teardown(&self) -> bool {
         matches!(
             self,
-            Verb::Stop(_) | Verb::Remove { .. } | Verb::Disconnect { .. } | Verb::RemoveNetwork { .. } | Verb::RemoveVolume
+            Verb::Stop(_)
+                | Verb::Remove { .. }
+                | Verb::Disconnect { .. }
+                | Verb::RemoveNetwork { .. }
+                | Verb::RemoveVolume
         )
     }
 }
@@ -257,7 +261,12 @@ pub struct Cause {
 impl Cause {
     /// A field whose values may be shown.
     pub fn of(field: &str, old: Option<&str>, new: Option<&str>) -> Cause {
-        Cause { field: field.to_owned(), old: old.map(Value::from), new: new.map(Value::from), secret: false }
+        Cause {
+            field: field.to_owned(),
+            old: old.map(Value::from),
+            new: new.map(Value::from),
+            secret: false,
+        }
     }
 }
 
@@ -282,6 +291,8 @@ pub struct Wait {
     /// Where it is a container that is awaited: which, and for how long at most. Without: the wait ends with whatever
     /// it waits for.
     pub awaited: Option<Awaited>,
+    /// What it waits for is told anyway, once for all who wait.
+    pub quiet: bool,
 }
 
 /// A container that should get ready within a time.

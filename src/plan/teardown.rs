@@ -25,14 +25,20 @@ impl<'a> Planner<'a> {
             .filter(|(name, _)| !self.desired.services.contains_key(**name) && self.desired.scope.contains(name))
             .map(|(name, slots)| (*name, slots.clone()))
             .collect();
-        let needs: Needs =
-            doomed.iter().map(|(name, slots)| ((*name).to_owned(), slots.all().flat_map(remembered_needs).collect())).collect();
+        let needs: Needs = doomed
+            .iter()
+            .map(|(name, slots)| ((*name).to_owned(), slots.all().flat_map(remembered_needs).collect()))
+            .collect();
         let order = dependencies_first(&needs);
         // Dependents come after what they need, so walk from the end; whoever comes later and needs this one goes first.
         let mut alive: BTreeSet<String> = BTreeSet::new();
         for name in order.iter().rev() {
-            let Some((name, slots)) = doomed.iter().find(|(doomed, _)| doomed == name) else { continue };
-            let dependent = alive.iter().find(|other| needs.get(*other).is_some_and(|needed| needed.contains(*name)));
+            let Some((name, slots)) = doomed.iter().find(|(doomed, _)| doomed == name) else {
+                continue;
+            };
+            let dependent = alive
+                .iter()
+                .find(|other| needs.get(*other).is_some_and(|needed| needed.contains(*name)));
             let still_there = self.doom(name, slots, dependent.map(String::as_str));
             if still_there {
                 alive.insert((*name).to_owned());
@@ -54,26 +60,50 @@ impl<'a> Planner<'a> {
             self.change(subject.clone(), Action::Remove, Vec::new());
         } else {
             let state = state_word(open[0].state);
-            self.change(subject.clone(), Action::Stop, vec![Cause::of("state", Some(&state), Some("stopped"))]);
+            self.change(
+                subject.clone(),
+                Action::Stop,
+                vec![Cause::of("state", Some(&state), Some("stopped"))],
+            );
         }
         if self.memory.failed.contains_key(name) {
             return true;
         }
         if let Some(dependent) = dependent {
             let reason = format!("waits until {dependent} is gone, which needs it");
-            self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: None });
+            self.plan.waits.push(Wait {
+                service: name.to_owned(),
+                reason,
+                awaited: None,
+                quiet: false,
+            });
             return true;
         }
-        let cause = if removes && !self.desired.services.is_empty() { "no spec names it" } else { "asked for" };
+        let cause = if removes && !self.desired.services.is_empty() {
+            "no spec names it"
+        } else {
+            "asked for"
+        };
         for container in open {
             if container.is_up() {
                 self.step(subject.clone(), Verb::Stop(target(container)), cause);
             } else if container.state == State::Removing {
                 let reason = "is being removed by the engine".to_owned();
-                let awaited = Awaited { container: container.id.clone(), limit: DEFAULT_READY_TIMEOUT };
-                self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: Some(awaited) });
+                let awaited = Awaited {
+                    container: container.id.clone(),
+                    limit: DEFAULT_READY_TIMEOUT,
+                };
+                self.plan.waits.push(Wait {
+                    service: name.to_owned(),
+                    reason,
+                    awaited: Some(awaited),
+                    quiet: false,
+                });
             } else {
-                let verb = Verb::Remove { container: target(container), volumes: purge };
+                let verb = Verb::Remove {
+                    container: target(container),
+                    volumes: purge,
+                };
                 self.step(subject.clone(), verb, cause);
             }
         }
@@ -90,7 +120,12 @@ fn remembered_needs(container: &Container) -> Vec<String> {
         .and_then(spec)
         .and_then(|spec| {
             let names = spec.get("dependencies")?.as_array()?;
-            Some(names.iter().filter_map(|d| Some(d.get("name")?.as_str()?.to_owned())).collect())
+            Some(
+                names
+                    .iter()
+                    .filter_map(|d| Some(d.get("name")?.as_str()?.to_owned()))
+                    .collect(),
+            )
         })
         .unwrap_or_default()
 }

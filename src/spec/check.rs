@@ -44,7 +44,11 @@ fn by_name<'d>(services: &[&'d Document<Service>]) -> Services<'d> {
 /// Elements of a list field with their nodes; without those of which a part was missing.
 fn with_nodes<'d, T>(service: &'d Document<Service>, field: &str, values: &'d [T]) -> Vec<(&'d T, &'d Node)> {
     let nodes = service.root.get(field).into_iter().flat_map(Node::items);
-    values.iter().zip(nodes).filter(|(_, node)| node.entries().all(|entry| entry.value.value != Value::Poison)).collect()
+    values
+        .iter()
+        .zip(nodes)
+        .filter(|(_, node)| node.entries().all(|entry| entry.value.value != Value::Poison))
+        .collect()
 }
 
 fn unique_names(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
@@ -52,9 +56,12 @@ fn unique_names(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnosti
     for service in services {
         if let Some(earlier) = first.get(name(service)) {
             diagnostics.push(
-                Diagnostic::at(service.place_of("name"), format!("there are two services `{}`", name(service)))
-                    .label("again here")
-                    .related(earlier.place_of("name"), "first here"),
+                Diagnostic::at(
+                    service.place_of("name"),
+                    format!("there are two services `{}`", name(service)),
+                )
+                .label("again here")
+                .related(earlier.place_of("name"), "first here"),
             );
         } else {
             first.insert(name(service), service);
@@ -63,7 +70,9 @@ fn unique_names(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnosti
 }
 
 fn one_group(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
-    let Some((first, more)) = documents.groups.split_first() else { return };
+    let Some((first, more)) = documents.groups.split_first() else {
+        return;
+    };
     for group in more {
         diagnostics.push(
             Diagnostic::at(group.place_of("name"), "there are two `kind: Group` documents")
@@ -129,9 +138,12 @@ fn unknown_dependency(service: &Document<Service>, to: &str, place: Place, servi
         }
         None => None,
     };
-    Diagnostic::at(place, format!("`{}` depends on `{to}`, but there is no such service", name(service)))
-        .label("no such service")
-        .hint(hint)
+    Diagnostic::at(
+        place,
+        format!("`{}` depends on `{to}`, but there is no such service", name(service)),
+    )
+    .label("no such service")
+    .hint(hint)
 }
 
 /// Walks the dependencies depth first; each one that leads back to where the walk came from closes a cycle.
@@ -161,7 +173,10 @@ fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
             match seen.get(edge.to) {
                 Some(Seen::Done) => {}
                 Some(Seen::OnTheWay) => {
-                    let from = way.iter().position(|(on_the_way, _)| *on_the_way == edge.to).unwrap_or(0);
+                    let from = way
+                        .iter()
+                        .position(|(on_the_way, _)| *on_the_way == edge.to)
+                        .unwrap_or(0);
                     let members: Vec<(&str, &Edge<'_>)> = way[from..]
                         .iter()
                         .filter_map(|(service, next)| Some((*service, of(service).get(next.checked_sub(1)?)?)))
@@ -183,7 +198,11 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
     let names: Vec<&str> = members.iter().map(|(name, _)| *name).chain([*first]).collect();
     let message = match names.len() {
         3.. if names.len() > 50 => {
-            format!("dependency cycle of {} services: {} -> … -> {first}", names.len() - 1, names[..10].join(" -> "))
+            format!(
+                "dependency cycle of {} services: {} -> … -> {first}",
+                names.len() - 1,
+                names[..10].join(" -> ")
+            )
         }
         _ => format!("dependency cycle: {}", names.join(" -> ")),
     };
@@ -195,28 +214,46 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
     Some(diagnostic)
 }
 
+/// A port of the host with who publishes it where.
+struct Published<'d> {
+    service: &'d str,
+    port: &'d Port,
+    place: Place,
+}
+
 /// Ports that would listen on one address and port of the host, in one service or in two.
 fn ports(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
-    let mut taken: HashMap<u16, Vec<(&Document<Service>, &Port, Place)>> = HashMap::new();
+    let mut taken: HashMap<u16, Vec<Published<'_>>> = HashMap::new();
     for service in services {
         for (port, node) in with_nodes(service, "ports", &service.spec.ports) {
             let Some(host) = port.host else { continue };
-            let place = service.place(&node.span);
+            let this = Published {
+                service: name(service),
+                port,
+                place: service.place(&node.span),
+            };
             let known = taken.entry(host).or_default();
-            if let Some((other, _, earlier)) = known.iter().find(|(_, other, _)| port.clashes_with(other)) {
-                let one = format!("host port {host}/{}", port.protocol);
-                let message = match name(other) == name(service) {
-                    true => format!("`{}` publishes {one} twice", name(service)),
-                    false => format!("`{}` and `{}` both publish {one}", name(other), name(service)),
-                };
-                let diagnostic = Diagnostic::at(place.clone(), message)
-                    .label(format!("published by `{}`", name(service)))
-                    .related(earlier.clone(), format!("published by `{}`", name(other)));
-                diagnostics.push(diagnostic);
+            if let Some(other) = known.iter().find(|other| port.clashes_with(other.port)) {
+                diagnostics.push(clash(&this, other));
             }
-            known.push((service, port, place));
+            known.push(this);
         }
     }
+}
+
+fn clash(this: &Published<'_>, other: &Published<'_>) -> Diagnostic {
+    let port = format!(
+        "host port {}/{}",
+        this.port.host.unwrap_or_default(),
+        this.port.protocol
+    );
+    let message = match this.service == other.service {
+        true => format!("`{}` publishes {port} twice", this.service),
+        false => format!("`{}` and `{}` both publish {port}", other.service, this.service),
+    };
+    Diagnostic::at(this.place.clone(), message)
+        .label(format!("published by `{}`", this.service))
+        .related(other.place.clone(), format!("published by `{}`", other.service))
 }
 
 /// Two mounts at one path of a container.
@@ -249,17 +286,29 @@ fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.push(Diagnostic::at(at(path), message).hint(hint));
     };
     if let Some(memory) = spec.resources.memory.filter(|memory| memory.bytes() < LEAST_MEMORY) {
-        wrong(&["resources", "memory"], format!("{memory} of memory is less than the engine's least, 6m"), "");
+        wrong(
+            &["resources", "memory"],
+            format!("{memory} of memory is less than the engine's least, 6m"),
+            "",
+        );
     }
     if spec.resources.pids == Some(0) {
-        wrong(&["resources", "pids"], "a limit of 0 processes".into(), "leave `pids` out for no limit");
+        wrong(
+            &["resources", "pids"],
+            "a limit of 0 processes".into(),
+            "leave `pids` out for no limit",
+        );
     }
     if let Some(check) = &spec.healthcheck
         && check.test.is_none()
         && !check.disable
     {
         let message = "the `healthcheck` has neither a `test` nor `disable: true`";
-        wrong(&["healthcheck"], message.into(), "the image's own health check holds where there is no `healthcheck`");
+        wrong(
+            &["healthcheck"],
+            message.into(),
+            "the image's own health check holds where there is no `healthcheck`",
+        );
     }
     if let Some(health) = &spec.health {
         if health.failures == Some(0) {

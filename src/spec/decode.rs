@@ -6,7 +6,9 @@
 use std::fmt;
 use std::ops::Range;
 
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor,
+};
 
 use super::locate::closest;
 use super::node::{Entry, Key, Node, Resolved, Scalar, Style, Value};
@@ -63,8 +65,16 @@ pub fn decode<T: DeserializeOwned>(root: &mut Node) -> Decoded<T> {
     let mut faults = Vec::new();
     // Each round cuts something out or stops.
     loop {
-        let error = match T::deserialize(Reader { node: root, field: None }) {
-            Ok(value) => return Decoded { value: Some(value), faults },
+        let error = match T::deserialize(Reader {
+            node: root,
+            field: None,
+        }) {
+            Ok(value) => {
+                return Decoded {
+                    value: Some(value),
+                    faults,
+                };
+            }
             Err(error) => *error.0,
         };
         let goes_on = mend(root, &error, &mut faults) && faults.len() < MAX_ERRORS;
@@ -81,28 +91,54 @@ fn mend(root: &mut Node, error: &Details, faults: &mut Vec<Fault>) -> bool {
     let span = error.span.clone().unwrap_or_else(|| root.span.clone());
     let mut keys = error.keys.clone();
     keys.reverse();
-    let fault = Fault { what: error.what.clone(), span, keys, hint: error.hint.clone() };
+    let fault = Fault {
+        what: error.what.clone(),
+        span,
+        keys,
+        hint: error.hint.clone(),
+    };
     let Some(node) = root.at_mut(&path) else {
         faults.push(fault);
         return false;
     };
     if node.value == Value::Poison {
-        return false; // a field that is missing has been reported
+        // A field that is missing (which has been reported) cannot be made up; the map around it goes then.
+        path.pop();
+        return !path.is_empty() && root.at_mut(&path).map(|map| map.value = Value::Pruned).is_some();
     }
     if let (What::MissingField(field), Value::Map(entries)) = (&error.what, &mut node.value) {
-        let poison = |span: &Range<usize>| Node { span: span.clone(), value: Value::Poison };
+        let poison = |span: &Range<usize>| Node {
+            span: span.clone(),
+            value: Value::Poison,
+        };
         match entries.iter_mut().find(|entry| entry.key.text == *field) {
             // It is there, but was cut out.
             Some(entry) => entry.value = poison(&entry.key.span),
             None => {
-                let key = Key { span: node.span.clone(), text: (*field).to_owned() };
-                entries.push(Entry { value: poison(&key.span), key });
-                faults.push(fault);
+                // A misspelt field has been reported as such.
+                let misspelt =
+                    |entry: &Entry| entry.value.value == Value::Pruned && closest(&entry.key.text, [*field]).is_some();
+                if !entries.iter().any(misspelt) {
+                    faults.push(fault);
+                }
+                let key = Key {
+                    span: node.span.clone(),
+                    text: (*field).to_owned(),
+                };
+                entries.push(Entry {
+                    value: poison(&key.span),
+                    key,
+                });
             }
         }
         return true;
     }
-    faults.push(fault);
+    // What a map as a whole is said to lack may be what was cut out of it or made up.
+    let made_up = |entry: &Entry| matches!(entry.value.value, Value::Pruned | Value::Poison);
+    let incomplete = matches!(&node.value, Value::Map(entries) if entries.iter().any(made_up));
+    if !(incomplete && fault.span == node.span) {
+        faults.push(fault);
+    }
     node.value = Value::Pruned;
     !path.is_empty()
 }
@@ -123,7 +159,13 @@ struct Details {
 
 impl Failure {
     fn new(what: What) -> Self {
-        Self(Box::new(Details { what, hint: None, span: None, path: Vec::new(), keys: Vec::new() }))
+        Self(Box::new(Details {
+            what,
+            hint: None,
+            span: None,
+            path: Vec::new(),
+            keys: Vec::new(),
+        }))
     }
 
     fn message(message: impl Into<String>) -> Self {
@@ -259,7 +301,10 @@ impl<'n> Reader<'n> {
 
     /// "a list of ports" for the field `ports`; just "a list" where the name of the field is no plural.
     fn collection(&self, kind: &str) -> String {
-        match self.field.filter(|field| field.ends_with('s') && field.chars().all(|c| c.is_ascii_lowercase() || c == '_')) {
+        match self
+            .field
+            .filter(|field| field.ends_with('s') && field.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
+        {
             Some(field) => format!("{kind} of {}", field.replace('_', " ")),
             None => kind.into(),
         }
@@ -293,7 +338,9 @@ impl<'n> Reader<'n> {
             Some(scalar) => match scalar.resolve() {
                 Resolved::Text(text) => Ok(text),
                 Resolved::Null => Err(self.mismatch("text").hint(Some("write \"\" for an empty text".into()))),
-                _ => Err(self.mismatch("text").hint(Some(format!("write it in quotes: \"{}\"", scalar.text)))),
+                _ => Err(self
+                    .mismatch("text")
+                    .hint(Some(format!("write it in quotes: \"{}\"", scalar.text)))),
             },
             None => Err(self.mismatch("text")),
         }
@@ -325,9 +372,9 @@ impl<'n> Reader<'n> {
         match self.resolved() {
             Some(Resolved::Int(number)) if (least..=most).contains(&number) => Ok(number),
             Some(Resolved::Int(_)) => Err(self.mismatch(&format!("a number from {least} to {most}"))),
-            Some(Resolved::Text(text)) if matches!(super::node::resolve_plain(text), Resolved::Int(_)) => {
-                Err(self.mismatch("a whole number").hint(Some("write it without quotes".into())))
-            }
+            Some(Resolved::Text(text)) if matches!(super::node::resolve_plain(text), Resolved::Int(_)) => Err(self
+                .mismatch("a whole number")
+                .hint(Some("write it without quotes".into()))),
             _ => Err(self.mismatch("a whole number")),
         }
     }
@@ -339,7 +386,9 @@ impl<'n> Reader<'n> {
             _ if self.node.is_null() => &[],
             _ => return Err(self.mismatch(&self.collection("a list")).hint(self.list_hint())),
         };
-        visitor.visit_seq(Items { items, next: 0 }).map_err(|e| e.at(&self.node.span))
+        visitor
+            .visit_seq(Items { items, next: 0 })
+            .map_err(|e| e.at(&self.node.span))
     }
 
     fn list_hint(&self) -> Option<String> {
@@ -359,7 +408,9 @@ impl<'n> Reader<'n> {
             }
             _ => return Err(self.mismatch(&self.map_name())),
         };
-        visitor.visit_map(Entries { entries, next: 0 }).map_err(|e| e.at(&self.node.span))
+        visitor
+            .visit_map(Entries { entries, next: 0 })
+            .map_err(|e| e.at(&self.node.span))
     }
 
     fn map_name(&self) -> String {
@@ -539,7 +590,10 @@ impl<'n> de::SeqAccess<'n> for Items<'n> {
             }
             // Without the field's name: an element of `ports` is not itself "a list of ports".
             let reader = Reader { node, field: None };
-            return seed.deserialize(reader).map(Some).map_err(|e| e.at(&node.span).within(index));
+            return seed
+                .deserialize(reader)
+                .map(Some)
+                .map_err(|e| e.at(&node.span).within(index));
         }
         Ok(None)
     }
@@ -575,8 +629,11 @@ impl<'n> de::MapAccess<'n> for Entries<'n> {
         let Some(Entry { key, value }) = self.entries.get(index) else {
             return Err(Failure::message("a value without a key"));
         };
-        seed.deserialize(Reader { node: value, field: Some(&key.text) })
-            .map_err(|e| e.at(&value.span).within_entry(index, key))
+        seed.deserialize(Reader {
+            node: value,
+            field: Some(&key.text),
+        })
+        .map_err(|e| e.at(&value.span).within_entry(index, key))
     }
 }
 
@@ -588,7 +645,8 @@ impl<'n> EnumAccess<'n> for Word<'n> {
     type Variant = Self;
 
     fn variant_seed<S: DeserializeSeed<'n>>(self, seed: S) -> Result<(S::Value, Self)> {
-        seed.deserialize(self.0.into_deserializer()).map(|variant| (variant, self))
+        seed.deserialize(self.0.into_deserializer())
+            .map(|variant| (variant, self))
     }
 }
 

@@ -20,9 +20,6 @@ mod short;
 pub mod value;
 pub mod yaml;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -107,4 +104,3 @@ impl fmt::Display for Source {
         write!(f, "{}:{}", self.file, self.line)
     }
 }
-

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use schemars::generate::SchemaSettings;
-use schemars::transform::{RecursiveTransform, Transform};
+use schemars::transform::transform_subschemas;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
@@ -33,7 +33,7 @@ pub fn schema() -> Value {
         "else": {"$ref": "#/$defs/Service"},
         "$defs": definitions
     })));
-    RecursiveTransform(allow_references).transform(&mut root);
+    allow_references(&mut root);
     root.to_value()
 }
 
@@ -48,10 +48,17 @@ fn object(value: Value) -> Map<String, Value> {
 fn kind<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, required: bool) -> Value {
     let mut schema = T::json_schema(generator);
     schema.insert("title".into(), name.into());
-    schema.insert("patternProperties".into(), json!({"^x-": {"description": "A place for anchors; not read."}}));
+    schema.insert(
+        "patternProperties".into(),
+        json!({"^x-": {"description": "A place for anchors; not read."}}),
+    );
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(allow_empty);
-        let description = if required { "Kind of this document." } else { "Kind of this document; may be left out." };
+        let description = if required {
+            "Kind of this document."
+        } else {
+            "Kind of this document; may be left out."
+        };
         properties.insert("kind".into(), json!({"const": name, "description": description}));
     }
     if required && let Value::Array(fields) = schema.ensure_object().entry("required").or_insert(json!([])) {
@@ -71,7 +78,12 @@ fn allow_empty(property: &mut Value) {
 
 /// Numbers, truth values, words and patterned text may also be written with a variable.
 fn allow_references(schema: &mut Schema) {
+    // From the inside out: what is added here must not be visited.
+    transform_subschemas(&mut allow_references, schema);
     let Some(map) = schema.as_object_mut() else { return };
+    if map.get("default") == Some(&Value::Null) {
+        map.remove("default"); // what is not there need not be shown
+    }
     if let Some(Value::String(pattern)) = map.get_mut("pattern") {
         if pattern.as_str() != REFERENCE {
             *pattern = format!("{pattern}|{REFERENCE}");
@@ -90,8 +102,12 @@ fn allow_references(schema: &mut Schema) {
     }
     // What describes the whole stays outside; what constrains it becomes the first alternative.
     let outside = ["title", "description", "default", "examples"];
-    let (keep, constraint): (Map<_, _>, Map<_, _>) =
-        std::mem::take(map).into_iter().partition(|(key, _)| outside.contains(&key.as_str()));
+    let (keep, constraint): (Map<_, _>, Map<_, _>) = std::mem::take(map)
+        .into_iter()
+        .partition(|(key, _)| outside.contains(&key.as_str()));
     *map = keep;
-    map.insert("anyOf".into(), json!([constraint, {"type": "string", "pattern": REFERENCE}]));
+    map.insert(
+        "anyOf".into(),
+        json!([constraint, {"type": "string", "pattern": REFERENCE}]),
+    );
 }

@@ -27,7 +27,10 @@ pub struct Invalid {
 impl Invalid {
     /// An error without a hint.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// The same error with a hint.
@@ -260,14 +263,20 @@ impl FromStr for Name {
             return Err(Invalid::new("a name must not be empty"));
         }
         if text.len() > NAME_LENGTH {
-            return wrong(format!("{} characters, at most {NAME_LENGTH} are allowed", text.chars().count()));
+            return wrong(format!(
+                "{} characters, at most {NAME_LENGTH} are allowed",
+                text.chars().count()
+            ));
         }
         if text.chars().any(|c| c.is_ascii_uppercase()) && text.to_ascii_lowercase().parse::<Self>().is_ok() {
             let lower = text.to_ascii_lowercase();
             return wrong("names are lower-case".into()).map_err(|e| e.hint(format!("did you mean `{lower}`?")));
         }
         if let Some(c) = text.chars().find(|&c| !alphanumeric(c) && c != '-' && c != '_') {
-            return wrong(format!("{} is not allowed; use a-z, 0-9, `-` and `_`", quoted(&c.to_string())));
+            return wrong(format!(
+                "{} is not allowed; use a-z, 0-9, `-` and `_`",
+                quoted(&c.to_string())
+            ));
         }
         if !text.starts_with(alphanumeric) || !text.ends_with(alphanumeric) {
             return wrong("it must begin and end with a letter or digit".into());
@@ -310,8 +319,16 @@ impl<'a> ImageParts<'a> {
         // A colon before the last slash belongs to the registry's port.
         let path = rest.rfind('/').map_or(0, |slash| slash + 1);
         match rest[path..].find(':') {
-            Some(colon) => Self { name: &rest[..path + colon], tag: Some(&rest[path + colon + 1..]), digest },
-            None => Self { name: rest, tag: None, digest },
+            Some(colon) => Self {
+                name: &rest[..path + colon],
+                tag: Some(&rest[path + colon + 1..]),
+                digest,
+            },
+            None => Self {
+                name: rest,
+                tag: None,
+                digest,
+            },
         }
     }
 
@@ -338,9 +355,18 @@ fn valid_host(host: &str) -> bool {
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return false;
             }
-            ("localhost", if rest.is_empty() { None } else { Some(rest.strip_prefix(':').unwrap_or("")) })
+            (
+                "localhost",
+                if rest.is_empty() {
+                    None
+                } else {
+                    Some(rest.strip_prefix(':').unwrap_or(""))
+                },
+            )
         }
-        None => host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port))),
+        None => host
+            .split_once(':')
+            .map_or((host, None), |(host, port)| (host, Some(port))),
     };
     let label = |part: &str| {
         !part.is_empty()
@@ -381,7 +407,11 @@ impl FromStr for ImageRef {
         }
         if let Some(c) = text.chars().find(|c| c.is_whitespace() || c.is_control()) {
             let shown = c.escape_default().to_string();
-            return wrong(if c == ' ' { "it holds a space".into() } else { format!("it holds `{shown}`") });
+            return wrong(if c == ' ' {
+                "it holds a space".into()
+            } else {
+                format!("it holds `{shown}`")
+            });
         }
         let parts = ImageParts::split(text);
         if let Some(digest) = parts.digest
@@ -418,7 +448,10 @@ impl FromStr for ImageRef {
             } else if component.chars().any(|c| c.is_ascii_uppercase()) {
                 wrong(format!("{} must be lower-case", quoted(component)))
             } else {
-                wrong(format!("invalid part {}; use a-z, 0-9, and `.`, `_`, `-` between them", quoted(component)))
+                wrong(format!(
+                    "invalid part {}; use a-z, 0-9, and `.`, `_`, `-` between them",
+                    quoted(component)
+                ))
             };
         }
         Ok(Self(text.into()))
@@ -504,8 +537,10 @@ impl FromStr for Words {
         }
         match shlex::split(text) {
             Some(words) => Ok(Self(words)),
-            None => Err(Invalid::new(format!("{}: a quote or backslash is left open", quoted(text)))
-                .hint("write a list: [program, argument, ...]")),
+            None => Err(
+                Invalid::new(format!("{}: a quote or backslash is left open", quoted(text)))
+                    .hint("write a list: [program, argument, ...]"),
+            ),
         }
     }
 }
@@ -665,7 +700,9 @@ const TIME_UNITS: [(&str, u64); 6] = [
 
 /// Splits off a decimal number: digits, at most one point among them. `None` when there is none.
 fn take_number(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
     (digits > 0 && number.len() - digits <= 1).then_some((number, rest))
@@ -677,7 +714,9 @@ fn scaled(number: &str, unit: u64) -> Option<u64> {
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let total = whole.checked_mul(unit)?;
     let fraction = &fraction[..fraction.len().min(15)];
-    let Ok(digits) = fraction.parse::<u128>() else { return Some(total) };
+    let Ok(digits) = fraction.parse::<u128>() else {
+        return Some(total);
+    };
     let part = u128::from(unit) * digits / 10u128.pow(u32::try_from(fraction.len()).ok()?);
     total.checked_add(u64::try_from(part).ok()?)
 }
@@ -695,8 +734,11 @@ impl FromStr for Period {
         while !rest.is_empty() {
             let (number, after) = take_number(rest)
                 .ok_or_else(|| wrong("not a number with a unit").hint("write for example `100ms`, `10s` or `1m30s`"))?;
-            let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+            let end = after
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(after.len());
             let (unit, after) = after.split_at(end);
+            let unit = unit.trim();
             if unit.is_empty() {
                 return Err(wrong("the unit is missing").hint(format!("did you mean `{}s`?", text.trim())));
             }
@@ -782,8 +824,7 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let hint = "write a number and `k`, `m` or `g`, for example `256m`";
         let wrong = |why: &str| Invalid::new(format!("invalid size {}: {why}", quoted(text)));
-        let (number, unit) =
-            take_number(text.trim()).ok_or_else(|| wrong("not a number with a unit").hint(hint))?;
+        let (number, unit) = take_number(text.trim()).ok_or_else(|| wrong("not a number with a unit").hint(hint))?;
         let factor = size_factor(unit).ok_or_else(|| wrong(&format!("unknown unit {}", quoted(unit))).hint(hint))?;
         scaled(number, factor)
             .filter(|bytes| i64::try_from(*bytes).is_ok())
@@ -962,7 +1003,10 @@ fn signal_by_number(number: usize) -> Option<String> {
         34 => Some("SIGRTMIN".into()),
         64 => Some("SIGRTMAX".into()),
         _ if REAL_TIME.contains(&number) => Some(format!("SIGRTMIN+{}", number - REAL_TIME.start())),
-        _ => number.checked_sub(1).and_then(|index| SIGNALS.get(index)).map(|name| format!("SIG{name}")),
+        _ => number
+            .checked_sub(1)
+            .and_then(|index| SIGNALS.get(index))
+            .map(|name| format!("SIG{name}")),
     }
 }
 
@@ -977,7 +1021,8 @@ fn signal_by_name(name: &str) -> Option<String> {
             if let Some(offset) = name.strip_prefix("RTMIN+") {
                 first.checked_add(offset.parse().ok()?)?
             } else if let Some(offset) = name.strip_prefix("RTMAX-") {
-                last.checked_sub(offset.parse().ok()?).filter(|number| REAL_TIME.contains(number))?
+                last.checked_sub(offset.parse().ok()?)
+                    .filter(|number| REAL_TIME.contains(number))?
             } else {
                 SIGNALS.iter().position(|signal| *signal == name)? + 1
             }
@@ -1066,3 +1111,236 @@ text_value!(EnvName, texted, "the name of a variable", {
     "pattern": "^[^=\\s]+$",
     "examples": ["LOG_LEVEL"]
 });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads each text and compares what it prints; the empty text stands for an error.
+    fn canonical<T: FromStr<Err = Invalid> + fmt::Display>(cases: &[(&str, &str)]) {
+        for (text, expected) in cases {
+            match text.parse::<T>() {
+                Ok(value) => {
+                    assert_eq!(value.to_string(), *expected, "{text}");
+                    let again = value.to_string().parse::<T>().map(|again| again.to_string());
+                    assert_eq!(again.as_deref(), Ok(*expected), "{text}, read again");
+                }
+                Err(error) => assert_eq!(*expected, "", "{text}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn names() {
+        let long = "a".repeat(63);
+        let longer = "a".repeat(64);
+        let good = ["a", "a1", "my-app_2", "0", &long];
+        let bad = [
+            "", "-a", "a-", "_a", "A", "a.b", "a.new", "a b", "\u{e9}", "a/b", &longer,
+        ];
+        canonical::<Name>(&good.map(|name| (name, name)));
+        canonical::<Name>(&bad.map(|name| (name, "")));
+    }
+
+    #[test]
+    fn images_have_the_engines_familiar_form() {
+        let id = format!("sha256:{}", "0a".repeat(32));
+        let with_digest = format!("docker.io/library/a@{id}");
+        let tag_and_digest = format!("r.example:5000/a/b:1@{id}");
+        let familiar_digest = format!("a@{id}");
+        let cases = [
+            ("nginx", "nginx:latest"),
+            ("nginx:1.27", "nginx:1.27"),
+            ("library/nginx", "nginx:latest"),
+            ("docker.io/nginx", "nginx:latest"),
+            ("docker.io/library/nginx:1", "nginx:1"),
+            ("index.docker.io/shop/api", "shop/api:latest"),
+            ("docker.io/shop/api", "shop/api:latest"),
+            ("docker.io/library/a/b", "library/a/b:latest"),
+            ("localhost/a", "localhost/a:latest"),
+            ("localhost:5000/a:1", "localhost:5000/a:1"),
+            ("ghcr.io/library/a", "ghcr.io/library/a:latest"),
+            ("Registry/a", "Registry/a:latest"),
+            ("[::1]:5000/a", "[::1]:5000/a:latest"),
+            ("a/b.c_d__e--f", "a/b.c_d__e--f:latest"),
+            (&id, &id),
+            (&with_digest, &familiar_digest),
+            (&tag_and_digest, &tag_and_digest),
+        ];
+        for (text, familiar) in cases {
+            let image: ImageRef = text.parse().unwrap();
+            assert_eq!(image.as_str(), text);
+            assert_eq!(image.familiar(), familiar, "{text}");
+        }
+        let hex = "0a".repeat(32);
+        let long = "a".repeat(256);
+        for text in [
+            "",
+            " ",
+            "A",
+            "a:",
+            ":a",
+            "a/",
+            "/a",
+            "a//b",
+            "a b",
+            "a@",
+            "a@sha256:1",
+            "a_-b",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "a:-b",
+            "a:b:c",
+            "localhost:x/a",
+            "r.example:99999/a",
+            "-r.example/a",
+            "[::1/a",
+            "a\n",
+            "\u{e9}",
+            "$A",
+            &hex,
+            &long,
+        ] {
+            assert!(text.parse::<ImageRef>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn periods() {
+        canonical::<Period>(&[
+            ("0s", "0s"),
+            ("0ms", "0s"),
+            ("100ms", "100ms"),
+            ("1m30s", "1m30s"),
+            ("90s", "1m30s"),
+            ("1.5s", "1s500ms"),
+            ("0.5h", "30m"),
+            ("120m", "2h"),
+            ("1us1ns", "1us1ns"),
+            ("0.1234567891234567s", "123ms456us789ns"),
+            ("", ""),
+            ("10", ""),
+            ("s", ""),
+            ("-1s", ""),
+            ("1x", ""),
+            ("1..5s", ""),
+            ("1d", ""),
+            ("99999999999999999999s", ""),
+            ("9999999h", ""),
+        ]);
+    }
+
+    #[test]
+    fn sizes() {
+        canonical::<ByteSize>(&[
+            ("0", "0b"),
+            ("1024", "1k"),
+            ("1000", "1000b"),
+            ("64m", "64m"),
+            ("64MB", "64m"),
+            ("64MiB", "64m"),
+            ("1.5g", "1536m"),
+            ("1024k", "1m"),
+            ("2t", "2t"),
+            ("5 b", "5b"),
+            ("", ""),
+            ("m", ""),
+            ("5x", ""),
+            ("5bb", ""),
+            ("-1m", ""),
+            ("1e3", ""),
+            ("99999999t", ""),
+        ]);
+    }
+
+    #[test]
+    fn processors() {
+        canonical::<CpuCount>(&[
+            ("0.5", "0.5"),
+            ("2", "2"),
+            ("2.0", "2"),
+            ("1e-1", "0.1"),
+            ("0", ""),
+            ("-1", ""),
+            ("inf", ""),
+            ("NaN", ""),
+            ("1e300", ""),
+            ("", ""),
+        ]);
+        assert_eq!("0.5".parse::<CpuCount>().unwrap().nanos(), 500_000_000);
+    }
+
+    #[test]
+    fn signals_capabilities_and_names_of_variables() {
+        canonical::<Signal>(&[
+            ("SIGTERM", "SIGTERM"),
+            ("term", "SIGTERM"),
+            ("15", "SIGTERM"),
+            ("9", "SIGKILL"),
+            ("SIGRTMIN+3", "SIGRTMIN+3"),
+            ("37", "SIGRTMIN+3"),
+            ("RTMAX-30", "SIGRTMIN"),
+            ("RTMAX-0", "SIGRTMAX"),
+            ("64", "SIGRTMAX"),
+            ("0", ""),
+            ("32", ""),
+            ("65", ""),
+            ("RTMAX-99", ""),
+            ("RTMIN+18446744073709551615", ""),
+            ("SIGFOO", ""),
+            ("SIG", ""),
+            ("", ""),
+        ]);
+        canonical::<Capability>(&[
+            ("net_admin", "NET_ADMIN"),
+            ("CAP_SYS_PTRACE", "SYS_PTRACE"),
+            ("all", "ALL"),
+            ("", ""),
+            ("A1", ""),
+        ]);
+        canonical::<EnvName>(&[
+            ("A", "A"),
+            ("a.b-c", "a.b-c"),
+            ("", ""),
+            ("A=B", ""),
+            ("A B", ""),
+            ("A\0", ""),
+        ]);
+    }
+
+    #[test]
+    fn words_are_split_like_a_shell_does() {
+        let words = |text: &str| text.parse::<Words>().map(|words| words.0);
+        assert_eq!(
+            words("a 'b c' d\\ e \"f g\""),
+            Ok(vec!["a".into(), "b c".into(), "d e".into(), "f g".into()])
+        );
+        assert_eq!(words(""), Ok(vec![]));
+        assert!(words("a 'b").is_err());
+        assert_eq!(Words(vec!["a b".into(), "c".into()]).to_string(), "'a b' c");
+    }
+
+    #[test]
+    fn values_can_be_read_from_json_too() {
+        fn read<T: de::DeserializeOwned + Serialize>(json: &str) -> String {
+            let value: T = serde_json::from_str(json).unwrap();
+            let written = serde_json::to_string(&value).unwrap();
+            let again: T = serde_json::from_str(&written).unwrap();
+            assert_eq!(serde_json::to_string(&again).unwrap(), written);
+            written
+        }
+        assert_eq!(read::<Text>("80"), "\"80\"");
+        assert_eq!(read::<Text>("true"), "\"true\"");
+        assert_eq!(read::<Words>("[\"a\", 1]"), "[\"a\",\"1\"]");
+        assert_eq!(read::<Words>("\"a 1\""), "[\"a\",\"1\"]");
+        assert_eq!(read::<OneOrMany<String>>("\"a\""), "[\"a\"]");
+        assert_eq!(read::<OneOrMany<String>>("[\"a\", \"b\"]"), "[\"a\",\"b\"]");
+        assert_eq!(read::<ByteSize>("1024"), "\"1k\"");
+        assert_eq!(read::<Period>("\"90s\""), "\"1m30s\"");
+        assert_eq!(read::<CpuCount>("0.5"), "0.5");
+        assert_eq!(read::<Pattern>("\"a+\""), "\"a+\"");
+        assert!(serde_json::from_str::<Name>("5").is_err());
+    }
+}

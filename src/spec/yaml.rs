@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 
-use super::node::{Entry, Key, MAX_DEPTH, Node, Resolved, Scalar, Style, Value, resolve_plain};
+use super::node::{Entry, Key, MAX_DEPTH, Node, Scalar, Style, Value};
 use super::value::quoted;
 
 /// How many values one file may hold, aliases expanded.
@@ -16,6 +16,12 @@ pub const MAX_NODES: usize = 100_000;
 
 /// How much text one file may hold, aliases expanded.
 pub const MAX_TEXT: usize = 8 * 1024 * 1024;
+
+/// After so many errors no more of a file is read.
+const MAX_ERRORS: usize = 200;
+
+/// How many times reading goes on after a syntax error: each time the rest of the file is looked at again.
+const MAX_RESTARTS: usize = 20;
 
 /// Something wrong with the YAML.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,11 +40,20 @@ pub struct YamlError {
 
 impl YamlError {
     fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span, message: message.into(), label: "", related: None, hint: None }
+        Self {
+            span,
+            message: message.into(),
+            label: "",
+            related: None,
+            hint: None,
+        }
     }
 
     fn hint(self, hint: &str) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+        Self {
+            hint: Some(hint.into()),
+            ..self
+        }
     }
 }
 
@@ -46,14 +61,21 @@ impl YamlError {
 ///
 /// After a syntax error reading goes on at the next line that begins a document (`---`).
 pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
-    let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let bom = if text.starts_with('\u{feff}') {
+        '\u{feff}'.len_utf8()
+    } else {
+        0
+    };
     let mut builder = Builder::new(text);
     let mut from = bom;
     // Each round ends the file or moves on to a later document.
-    while let Some(failed_at) = builder.run(from) {
-        match next_document(text, failed_at.max(from)) {
-            Some(next) if !builder.exhausted => from = next,
-            _ => break,
+    for _ in 0..=MAX_RESTARTS {
+        let next = builder
+            .run(from)
+            .and_then(|failed_at| next_document(text, failed_at.max(from)));
+        match next.filter(|_| !builder.exhausted) {
+            Some(next) => from = next,
+            None => break,
         }
     }
     (builder.documents, builder.errors)
@@ -63,7 +85,8 @@ pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
 fn next_document(text: &str, after: usize) -> Option<usize> {
     let rest = text.get(after..)?;
     rest.match_indices("\n---").map(|(at, _)| after + at + 1).find(|start| {
-        text.get(start + 3..).is_none_or(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        text.get(start + 3..)
+            .is_none_or(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
     })
 }
 
@@ -91,7 +114,12 @@ struct Open {
 enum OpenValue {
     Seq(Vec<Node>),
     /// With the places of the keys, and the key whose value comes next.
-    Map { entries: Vec<Entry>, merged: Vec<Entry>, keys: HashMap<String, Range<usize>>, key: Option<Slot> },
+    Map {
+        entries: Vec<Entry>,
+        merged: Vec<Entry>,
+        keys: HashMap<String, Range<usize>>,
+        key: Option<Slot>,
+    },
 }
 
 /// The key of an entry whose value comes next.
@@ -126,8 +154,16 @@ struct Positions {
 impl Positions {
     fn new(text: &str, from: usize) -> Self {
         let rest = text.get(from..).unwrap_or_default();
-        let bytes = if rest.is_ascii() { Vec::new() } else { rest.char_indices().map(|(at, _)| at).collect() };
-        Self { from, bytes, length: rest.len() }
+        let bytes = if rest.is_ascii() {
+            Vec::new()
+        } else {
+            rest.char_indices().map(|(at, _)| at).collect()
+        };
+        Self {
+            from,
+            bytes,
+            length: rest.len(),
+        }
     }
 
     fn byte(&self, marker: &Marker) -> usize {
@@ -169,12 +205,19 @@ impl<'t> Builder<'t> {
         for event in Parser::new_from_str(rest) {
             let result = match event {
                 Ok((event, span)) => self.event(event, positions.range(&span)),
-                Err(error) => Err(Box::new(syntax_error(self.text, &error, positions.byte(error.marker())))),
+                Err(error) => Err(Box::new(syntax_error(
+                    self.text,
+                    &error,
+                    positions.byte(error.marker()),
+                ))),
             };
             if let Err(error) = result {
                 let at = error.span.start;
                 self.errors.push(*error);
                 return Some(at);
+            }
+            if self.errors.len() >= MAX_ERRORS {
+                return None;
             }
         }
         None
@@ -201,8 +244,12 @@ impl<'t> Builder<'t> {
             }
             Event::MappingStart(anchor, tag) => {
                 check_tag(tag.as_deref(), "map", &span)?;
-                let map =
-                    OpenValue::Map { entries: Vec::new(), merged: Vec::new(), keys: HashMap::new(), key: None };
+                let map = OpenValue::Map {
+                    entries: Vec::new(),
+                    merged: Vec::new(),
+                    keys: HashMap::new(),
+                    key: None,
+                };
                 self.push(map, anchor, span)
             }
             Event::SequenceEnd | Event::MappingEnd => self.pop(span),
@@ -232,14 +279,20 @@ impl<'t> Builder<'t> {
         };
         self.exhausted = true;
         Err(Box::new(
-            YamlError::new(span.clone(), format!("the file holds more than {limit}, aliases expanded"))
-                .hint("split the file, or use fewer aliases of aliases"),
+            YamlError::new(
+                span.clone(),
+                format!("the file holds more than {limit}, aliases expanded"),
+            )
+            .hint("split the file, or use fewer aliases of aliases"),
         ))
     }
 
     fn too_deep(&mut self, span: Range<usize>) -> Box<YamlError> {
         self.exhausted = true;
-        Box::new(YamlError::new(span, format!("nested more than {MAX_DEPTH} levels deep")))
+        Box::new(YamlError::new(
+            span,
+            format!("nested more than {MAX_DEPTH} levels deep"),
+        ))
     }
 
     fn push(&mut self, value: OpenValue, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
@@ -248,28 +301,53 @@ impl<'t> Builder<'t> {
         }
         let (nodes_before, bytes_before) = (self.nodes, self.bytes);
         self.count(1, 0, &span)?;
-        self.open.push(Open { value, start: span.start, end: span.end, anchor, height: 0, nodes_before, bytes_before });
+        self.open.push(Open {
+            value,
+            start: span.start,
+            end: span.end,
+            anchor,
+            height: 0,
+            nodes_before,
+            bytes_before,
+        });
         Ok(())
     }
 
     fn pop(&mut self, span: Range<usize>) -> Result<(), Box<YamlError>> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         // Of a block the end event lies where the next thing begins; of `[..]` and `{..}` it is the bracket.
-        let bracket = self.text.get(span.clone()).is_some_and(|end| end == "]" || end == "}");
-        let end = if bracket { span.end } else { open.end };
+        // (White space behind the bracket may be counted to it.)
+        let bracket = self
+            .text
+            .get(span.clone())
+            .is_some_and(|end| end.starts_with([']', '}']));
+        let end = if bracket { span.start + 1 } else { open.end };
         let value = match open.value {
             OpenValue::Seq(items) => Value::Seq(items),
-            OpenValue::Map { mut entries, merged, .. } => {
+            OpenValue::Map {
+                mut entries, merged, ..
+            } => {
                 add_missing(&mut entries, merged);
                 Value::Map(entries)
             }
         };
         let cost = (self.nodes - open.nodes_before, self.bytes - open.bytes_before);
-        self.value(Node { span: open.start..end, value }, open.anchor, open.height + 1, cost)
+        self.value(
+            Node {
+                span: open.start..end,
+                value,
+            },
+            open.anchor,
+            open.height + 1,
+            cost,
+        )
     }
 
     fn alias(&mut self, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
-        let Some(Anchored { nodes, bytes, height, .. }) = self.anchors.get(&anchor) else {
+        let Some(Anchored {
+            nodes, bytes, height, ..
+        }) = self.anchors.get(&anchor)
+        else {
             // Either an anchor of an earlier document, or one that holds this alias.
             let message = format!("{} names nothing that was anchored before it", self.source(&span));
             return Err(Box::new(
@@ -300,7 +378,15 @@ impl<'t> Builder<'t> {
         (nodes, bytes): (usize, usize),
     ) -> Result<(), Box<YamlError>> {
         if anchor != 0 {
-            self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, bytes, height });
+            self.anchors.insert(
+                anchor,
+                Anchored {
+                    node: node.clone(),
+                    nodes,
+                    bytes,
+                    height,
+                },
+            );
         }
         let Some(open) = self.open.last_mut() else {
             if !node.is_null() {
@@ -315,7 +401,12 @@ impl<'t> Builder<'t> {
                 items.push(node);
                 None
             }
-            OpenValue::Map { entries, merged, keys, key } => match key.take() {
+            OpenValue::Map {
+                entries,
+                merged,
+                keys,
+                key,
+            } => match key.take() {
                 None => {
                     let (slot, error) = key_slot(node, keys);
                     *key = Some(slot);
@@ -339,7 +430,13 @@ fn entry(key: &mut Key, mut value: Node) -> Entry {
     if value.text() == Some("") && value.span.is_empty() {
         value.span = key.span.clone();
     }
-    Entry { key: Key { span: key.span.clone(), text: std::mem::take(&mut key.text) }, value }
+    Entry {
+        key: Key {
+            span: key.span.clone(),
+            text: std::mem::take(&mut key.text),
+        },
+        value,
+    }
 }
 
 fn key_slot(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (Slot, Option<YamlError>) {
@@ -351,8 +448,12 @@ fn key_slot(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (Slot, Opti
     if style == Style::Plain && text == "<<" {
         return (Slot::Merge(node.span), None);
     }
-    if style == Style::Plain && resolve_plain(&text) == Resolved::Null {
-        return (Slot::Ignored, Some(YamlError::new(node.span, "a key is missing before the `:`")));
+    // Anything else is text: `NULL` may well be the name of a variable.
+    if style == Style::Plain && text.is_empty() {
+        return (
+            Slot::Ignored,
+            Some(YamlError::new(node.span, "a key is missing before the `:`")),
+        );
     }
     if let Some(first) = keys.get(&text) {
         let error = YamlError {
@@ -390,7 +491,11 @@ fn add_missing(entries: &mut Vec<Entry>, more: Vec<Entry>) {
 
 /// Plain scalars can be numbers, all others are text, unless a tag of YAML itself says otherwise.
 fn scalar_style(style: ScalarStyle, tag: Option<&Tag>, span: &Range<usize>) -> Result<Style, Box<YamlError>> {
-    let written = if style == ScalarStyle::Plain { Style::Plain } else { Style::Text };
+    let written = if style == ScalarStyle::Plain {
+        Style::Plain
+    } else {
+        Style::Text
+    };
     match tag {
         None => Ok(written),
         Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
@@ -420,31 +525,107 @@ fn unknown_tag(tag: &Tag, span: &Range<usize>) -> Box<YamlError> {
 fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
     let info = error.info();
     let known: &[(&str, &str, &str)] = &[
-        ("mapping values are not allowed", "unexpected `: `", "text that holds `: ` needs quotes; or is this line indented too far?"),
+        (
+            "mapping values are not allowed",
+            "unexpected `: `",
+            "text that holds `: ` needs quotes; or is this line indented too far?",
+        ),
         ("tab", "a tab is used as indentation", "indent with spaces"),
-        ("simple key expect", "a `:` is missing after this key", "write `key: value`"),
-        ("simple key expected", "a `:` is missing after this key", "write `key: value`"),
-        ("could not find expected ':'", "a `:` is missing after this key", "write `key: value`"),
-        ("unknown anchor", "the alias names nothing that was anchored before it", "anchors are written `&name`"),
-        ("unexpected end of stream", "a quote is not closed", "close it with the same quote"),
-        ("unexpected document indicator", "a quote is not closed", "close it with the same quote"),
-        ("unknown escape character", "unknown escape after `\\`", "in single quotes `\\` means itself"),
+        (
+            "simple key expect",
+            "a `:` is missing after this key",
+            "write `key: value`",
+        ),
+        (
+            "simple key expected",
+            "a `:` is missing after this key",
+            "write `key: value`",
+        ),
+        (
+            "could not find expected ':'",
+            "a `:` is missing after this key",
+            "write `key: value`",
+        ),
+        (
+            "unknown anchor",
+            "the alias names nothing that was anchored before it",
+            "anchors are written `&name`",
+        ),
+        (
+            "unexpected end of stream",
+            "a quote is not closed",
+            "close it with the same quote",
+        ),
+        (
+            "unexpected document indicator",
+            "a quote is not closed",
+            "close it with the same quote",
+        ),
+        (
+            "unknown escape character",
+            "unknown escape after `\\`",
+            "in single quotes `\\` means itself",
+        ),
         ("recursion limit", "nested too deep", ""),
         ("unprintable character", "a NUL character", ""),
         ("did not find expected ',' or '}'", "`,` or `}` is missing", ""),
         ("expected ',' or ']'", "`,` or `]` is missing", ""),
-        ("placement of ':'", "unexpected `:`", "a bracket or quote before it may not be closed"),
-        ("trailing content after", "unexpected text after the closing quote", "put all of the value in quotes"),
-        ("did not find expected key", "expected a key here", "look at the indentation of this line"),
-        ("did not find expected '-'", "expected `- ` here", "look at the indentation of this line"),
-        ("indentation in quoted", "a quote is not closed", "close it with the same quote, or indent the lines that go on"),
-        ("invalid indentation", "wrong indentation", "look at the indentation of this line"),
-        ("sequence entries are not allowed", "unexpected `- `", "begin the list on a line of its own"),
-        ("unexpected character: `%'", "a value cannot begin with `%`", "put it in quotes"),
-        ("unexpected character: `@'", "a value cannot begin with `@`", "put it in quotes"),
-        ("unexpected character: ``'", "a value cannot begin with a backquote", "put it in quotes"),
+        (
+            "placement of ':'",
+            "unexpected `:`",
+            "a bracket or quote before it may not be closed",
+        ),
+        (
+            "trailing content after",
+            "unexpected text after the closing quote",
+            "put all of the value in quotes",
+        ),
+        (
+            "did not find expected key",
+            "expected a key here",
+            "look at the indentation of this line",
+        ),
+        (
+            "did not find expected '-'",
+            "expected `- ` here",
+            "look at the indentation of this line",
+        ),
+        (
+            "indentation in quoted",
+            "a quote is not closed",
+            "close it with the same quote, or indent the lines that go on",
+        ),
+        (
+            "invalid indentation",
+            "wrong indentation",
+            "look at the indentation of this line",
+        ),
+        (
+            "sequence entries are not allowed",
+            "unexpected `- `",
+            "begin the list on a line of its own",
+        ),
+        (
+            "unexpected character: `%'",
+            "a value cannot begin with `%`",
+            "put it in quotes",
+        ),
+        (
+            "unexpected character: `@'",
+            "a value cannot begin with `@`",
+            "put it in quotes",
+        ),
+        (
+            "unexpected character: ``'",
+            "a value cannot begin with a backquote",
+            "put it in quotes",
+        ),
         ("did not find expected node content", "expected a value here", ""),
-        ("expected <document start>", "unexpected text after the end of the document", "look at the indentation of this line"),
+        (
+            "expected <document start>",
+            "unexpected text after the end of the document",
+            "look at the indentation of this line",
+        ),
     ];
     let found = known.iter().find(|(part, ..)| info.contains(part));
     let (message, hint) = found.map_or((info, ""), |(_, message, hint)| (*message, *hint));
@@ -458,14 +639,21 @@ fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
 
 /// The tab that the parser complains about: it names the beginning of what the tab interrupts.
 fn tab_near(text: &str, at: usize) -> usize {
-    let line = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
+    let line = text
+        .get(..at)
+        .and_then(|before| before.rfind('\n'))
+        .map_or(0, |newline| newline + 1);
     let lines = text.get(line..).unwrap_or_default().split_inclusive('\n').take(3);
     lines
         .scan(line, |start, line| {
             let from = *start;
             *start += line.len();
             let indent = line.len() - line.trim_start().len();
-            Some(line.get(..indent).and_then(|indent| indent.find('\t')).map(|tab| from + tab))
+            Some(
+                line.get(..indent)
+                    .and_then(|indent| indent.find('\t'))
+                    .map(|tab| from + tab),
+            )
         })
         .flatten()
         .next()
@@ -476,6 +664,118 @@ fn tab_near(text: &str, at: usize) -> usize {
 fn mark(text: &str, at: usize) -> Range<usize> {
     let end = text.trim_end().len();
     let at = at.min(end);
-    let length = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+    let length = text
+        .get(at..)
+        .and_then(|rest| rest.chars().next())
+        .map_or(0, char::len_utf8);
     at..at + length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All keys and scalars with the text of their places.
+    fn places(text: &str) -> Vec<String> {
+        fn walk(node: &Node, text: &str, out: &mut Vec<String>) {
+            match &node.value {
+                Value::Map(entries) => {
+                    for entry in entries {
+                        assert_eq!(text[entry.key.span.clone()].trim_matches(['"', '\'']), entry.key.text);
+                        walk(&entry.value, text, out);
+                    }
+                }
+                Value::Seq(items) => items.iter().for_each(|item| walk(item, text, out)),
+                _ => out.push(text[node.span.clone()].to_owned()),
+            }
+        }
+        let (documents, errors) = parse(text);
+        assert_eq!(errors, []);
+        let mut out = Vec::new();
+        documents.iter().for_each(|node| walk(node, text, &mut out));
+        out
+    }
+
+    #[test]
+    fn places_are_exact_with_any_line_break_and_any_character() {
+        let text = "\u{feff}# ü\nname: wéb # c\n'i': \"é\\n\" \nlist:\n- a b  # x\n- 'ö'\n-\n\nflow: {k: v, l: [1, 2 ]}\nnull:\n\
+                    block: |\n  é\n  ü\n\nfold: >-\n  a\n  b\nend: x\n---\n\"é\": é\n";
+        let expected = [
+            "wéb",
+            "\"é\\n\"",
+            "a b",
+            "'ö'",
+            "",
+            "v",
+            "1",
+            "2",
+            "null",
+            "é\n  ü",
+            "a\n  b",
+            "x",
+            "é",
+        ];
+        assert_eq!(places(text), expected);
+        let windows = text.replace('\n', "\r\n");
+        assert_eq!(places(&windows), expected.map(|place| place.replace('\n', "\r\n")));
+    }
+
+    #[test]
+    fn collections_reach_to_their_last_element() {
+        let span = |text: &'static str| {
+            let (documents, errors) = parse(text);
+            assert_eq!(errors, []);
+            let root = &documents[0];
+            let Value::Map(entries) = &root.value else {
+                panic!("{root:?}")
+            };
+            &text[entries[0].value.span.clone()]
+        };
+        assert_eq!(span("a: [1, [2]] # c\nb: c\n"), "[1, [2]]");
+        assert_eq!(span("a: {b: {c: d} }\nb: c\n"), "{b: {c: d} }");
+        assert_eq!(span("a:\n  b: c\n  d:\n  - e\n\n# c\nb: c\n"), "b: c\n  d:\n  - e");
+        assert_eq!(span("a:\n- b: c\n- d\nb: c\n"), "b: c\n- d"); // the parser has passed the first `- ` then
+    }
+
+    #[test]
+    fn documents_are_separated_and_empty_ones_left_out() {
+        let count = |text: &str| parse(text).0.len();
+        assert_eq!(count(""), 0);
+        assert_eq!(count("# x\n---\n---\n# y\n...\n"), 0);
+        assert_eq!(count("a: b\n---\n---\nc: d\n...\n---\ne: f"), 3);
+        assert_eq!(count("~"), 0);
+        assert_eq!(count("{}"), 1);
+    }
+
+    #[test]
+    fn earlier_maps_win_in_a_merge_and_own_keys_win_over_all() {
+        let text = "x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\nz:\n  <<: [*x, *y]\n  a: 3\n";
+        let (documents, errors) = parse(text);
+        assert_eq!(errors, []);
+        let merged = documents[0].get("z").unwrap();
+        let pairs: Vec<_> = merged
+            .entries()
+            .map(|e| (e.key.text.as_str(), e.value.text().unwrap()))
+            .collect();
+        assert_eq!(pairs, [("a", "3"), ("b", "1"), ("c", "2")]);
+        assert_eq!(
+            parse("a: &a b\nc:\n  <<: *a\n").1[0].message,
+            "`<<` takes a map or a list of maps"
+        );
+    }
+
+    #[test]
+    fn tags_of_yaml_itself_say_what_a_scalar_is() {
+        let (documents, _) = parse("a: !!str 80\nb: !!int \"80\"\nc: ! 80\nd: !x y\n");
+        assert!(documents.is_empty());
+        let (documents, _) = parse("a: !!str 80\nb: !!int \"80\"\nc: ! 80\n");
+        let styles: Vec<_> = documents[0]
+            .entries()
+            .map(|entry| match &entry.value.value {
+                Value::Scalar(scalar) => scalar.style,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(styles, [Style::Text, Style::Plain, Style::Text]);
+    }
 }
