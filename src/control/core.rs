@@ -796,7 +796,14 @@ impl Core {
             answer.reports.push(Report::Planned(plan.changes.clone()));
         }
         for name in plan.ready.difference(&self.told.ready) {
-            answer.reports.push(Report::Ready(name.clone()));
+            // What was ready all along is no news.
+            if self
+                .begun
+                .keys()
+                .any(|(subject, _)| *subject == Subject::Service(name.clone()))
+            {
+                answer.reports.push(Report::Ready(name.clone()));
+            }
         }
         self.told.ready.clone_from(&plan.ready);
         for wait in plan.waits.iter().filter(|wait| !wait.quiet) {

@@ -15,6 +15,9 @@ use super::value::quoted;
 /// The least memory that the engine accepts for a container.
 const LEAST_MEMORY: u64 = 6 * 1024 * 1024;
 
+/// How many errors of one sort are looked into more closely: no file tells more, and looking takes time.
+const MAX_ERRORS: usize = 100;
+
 /// All checks.
 pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     let named: Vec<_> = documents.services.iter().filter(|service| service.named).collect();
@@ -98,6 +101,7 @@ fn dependencies<'d>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Edges<'d> {
     let mut edges = Edges::new();
+    let mut unknown = 0;
     for service in named {
         let mut seen: HashMap<&str, &Range<usize>> = HashMap::new();
         for (dependency, node) in with_nodes(service, "dependencies", &service.spec.dependencies) {
@@ -114,7 +118,14 @@ fn dependencies<'d>(
             } else if services.contains_key(to) {
                 edges.entry(name(service)).or_default().push(Edge { to, place });
             } else if !documents.incomplete && !documents.other_names.contains(to) {
-                diagnostics.push(unknown_dependency(service, to, place, services));
+                unknown += 1;
+                let hint = if unknown <= MAX_ERRORS {
+                    dependency_hint(service, to, services)
+                } else {
+                    None
+                };
+                let message = format!("`{}` depends on `{to}`, but there is no such service", name(service));
+                diagnostics.push(Diagnostic::at(place, message).label("no such service").hint(hint));
             }
         }
     }
@@ -126,24 +137,19 @@ fn dependency_span(node: &Node) -> &Range<usize> {
     node.get("name").map_or(&node.span, |name| &name.span)
 }
 
-fn unknown_dependency(service: &Document<Service>, to: &str, place: Place, services: &Services<'_>) -> Diagnostic {
+fn dependency_hint(service: &Document<Service>, to: &str, services: &Services<'_>) -> Option<String> {
     const FEW: usize = 8;
     let others = || services.keys().copied().filter(|other| *other != name(service));
-    let hint = match closest(to, others()) {
-        Some(close) => Some(format!("did you mean `{close}`?")),
-        None if others().next().is_none() => Some("there are no other services".into()),
-        None if others().nth(FEW).is_none() => {
-            let known: Vec<String> = others().map(|other| format!("`{other}`")).collect();
-            Some(format!("the other services are {}", known.join(", ")))
-        }
-        None => None,
-    };
-    Diagnostic::at(
-        place,
-        format!("`{}` depends on `{to}`, but there is no such service", name(service)),
-    )
-    .label("no such service")
-    .hint(hint)
+    if let Some(close) = closest(to, others()) {
+        return Some(format!("did you mean `{close}`?"));
+    }
+    let known: Vec<String> = others().take(FEW + 1).map(|other| format!("`{other}`")).collect();
+    match known.len() {
+        0 => Some("there are no other services".into()),
+        1 => Some(format!("the only other service is {}", known.join(""))),
+        2..=FEW => Some(format!("the other services are {}", known.join(", "))),
+        _ => None,
+    }
 }
 
 /// Walks the dependencies depth first; each one that leads back to where the walk came from closes a cycle.
@@ -156,6 +162,7 @@ fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
     let mut seen: HashMap<&str, Seen> = HashMap::new();
     let none: &[Edge<'_>] = &[];
     let of = |service: &str| edges.get(service).map_or(none, Vec::as_slice);
+    let mut told = 0;
     for start in edges.keys().copied() {
         if seen.contains_key(start) {
             continue;
@@ -182,6 +189,10 @@ fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
                         .filter_map(|(service, next)| Some((*service, of(service).get(next.checked_sub(1)?)?)))
                         .collect();
                     diagnostics.extend(cycle(&members));
+                    told += 1;
+                    if told >= MAX_ERRORS {
+                        return;
+                    }
                 }
                 None => {
                     seen.insert(edge.to, Seen::OnTheWay);

@@ -23,6 +23,9 @@ const MAX_NESTING: usize = 16;
 /// How much text one file may hold with its variables replaced.
 const MAX_TEXT: usize = 16 * 1024 * 1024;
 
+/// How many errors of one document are told.
+const MAX_ERRORS: usize = 100;
+
 /// The variables that references can name.
 #[derive(Clone, Copy)]
 pub struct Variables<'a> {
@@ -72,6 +75,10 @@ pub fn interpolate(
     let mut room = MAX_TEXT;
     walk(root, &mut |node| {
         let Value::Scalar(scalar) = &mut node.value else { return };
+        if errors.len() >= MAX_ERRORS && scalar.text.contains("${") {
+            node.value = Value::Pruned;
+            return;
+        }
         let replaced = replace(scalar, variables, used).and_then(|()| {
             room = room.saturating_sub(scalar.text.len());
             match room {
