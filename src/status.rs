@@ -236,7 +236,7 @@ fn outdated(
     let Some(identity) = &container.identity else {
         return (None, None);
     };
-    let comparison = compare(service, container, identity, observed);
+    let comparison = compare(service, container, identity, observed, false);
     let fields: Vec<&str> = comparison
         .replace
         .iter()

@@ -3,7 +3,9 @@
 use super::args::{Diff, Global};
 use super::project::Project;
 use super::{Ended, Failure, session};
+use crate::control::notes::Notes;
 use crate::desired::Desired;
+use crate::plan::Memory;
 use crate::render::{self, Style, json};
 use crate::{control, plan};
 
@@ -15,8 +17,14 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
         ..project.desired
     };
     let engine = session::connect(global).await?;
-    let observed = control::observe(engine.as_ref(), &desired).await?;
-    let forecast = plan::forecast(&desired, &observed);
+    let about = engine.about().await?;
+    let notes = Notes::new(&session::state_directory(&about, &desired.group));
+    let memory = Memory {
+        updated: notes.updated(),
+        ..Memory::default()
+    };
+    let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
+    let forecast = plan::forecast(&desired, &observed, &memory);
     if style.json {
         style.result_json(&json::diff(&desired.group, &forecast, diff.show_values));
     } else {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Failure;
 use super::args::Global;
 use crate::control::sources;
-use crate::desired::resolve::{Surroundings, group_name, resolve};
+use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
 use crate::render::{Style, diagnostics};
 use crate::spec::{self, Diagnostic, Specs};
@@ -197,7 +197,7 @@ fn nothing(global: &Global, directory: &Path) -> Result<Desired, Failure> {
     };
     let group = group_name(None, surroundings);
     Ok(Desired {
-        network: group.clone(),
+        network: network_name(&group),
         group,
         source: path.into_owned(),
         services: BTreeMap::new(),

@@ -6,7 +6,8 @@ use super::args::{Down, Global, Selection, Up};
 use super::project::Project;
 use super::{Ended, Failure, session};
 use crate::control::core::{Limits, Outcome};
-use crate::control::{self};
+use crate::control::notes::Notes;
+use crate::control::{self, Setting};
 use crate::desired::{Aim, Desired};
 use crate::engine::{About, Engine};
 use crate::plan::step::{Action, Subject};
@@ -86,16 +87,14 @@ async fn carry_out(
         Err(ended) => return Ok(ended),
     };
     let mut progress = Progress::new(style);
-    let surroundings = session::surroundings(&about, &desired.group, &project.directory);
-    let limits = limits(&about, timeout);
-    let outcome = control::run(
-        engine.clone(),
-        desired.clone(),
-        limits,
-        surroundings,
-        interrupts,
-        |report| progress.show(report),
-    )
+    let setting = Setting {
+        limits: limits(&about, timeout),
+        surroundings: session::surroundings(&about, &desired.group, &project.directory),
+        notes: Notes::new(&session::state_directory(&about, &desired.group)),
+    };
+    let outcome = control::run(engine.clone(), desired.clone(), setting, interrupts, |report| {
+        progress.show(report)
+    })
     .await;
     progress.finish();
     conclude(engine.as_ref(), project, &desired, outcome, style).await

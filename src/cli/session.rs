@@ -1,7 +1,7 @@
 //! A call that talks to an engine: connected, locked, interruptible.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -28,11 +28,16 @@ pub(super) async fn connect(global: &Global) -> Result<Arc<dyn Engine>, Failure>
     Ok(Arc::new(Bounded::new(docker, limits)))
 }
 
+/// Where the lock and the notes of a group lie.
+pub(super) fn state_directory(about: &About, group: &str) -> PathBuf {
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let (state, home) = (path("XDG_STATE_HOME"), path("HOME"));
+    lock::state_directory(state.as_deref(), home.as_deref(), &about.id, group)
+}
+
 /// Takes the right to change the group; waits where another one-shot command has it.
 pub(super) async fn acquire(about: &About, group: &str, command: &str, style: Style) -> Result<Lock, Failure> {
-    let path = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
-    let (state, home) = (path("XDG_STATE_HOME"), path("HOME"));
-    let directory = lock::state_directory(state.as_deref(), home.as_deref(), &about.id, group);
+    let directory = state_directory(about, group);
     let waiting = |holder: &str| style.note(&format!("waiting for {holder}, which holds the group {group}"));
     lock::acquire(&directory, command, waiting).await.map_err(|error| {
         let message = format!("cannot take the lock in {}", directory.display());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::desired::Desired;
+use crate::desired::{Config, Desired, Volume, VolumeSource};
 use crate::engine::{Blueprint, Deed, Engine, PullProgress, Result};
 use crate::identity;
 use crate::observed::{Container, Observed};
@@ -44,7 +44,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
                 name: container.clone(),
                 labels,
                 volume_labels: identity::group_labels(&desired.group, &desired.source),
-                config: service.config.clone(),
+                config: with_declared_volumes(&service.config, image_id, observed),
                 env: service.env.clone(),
                 network: network.clone(),
                 aliases,
@@ -99,6 +99,29 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         Verb::RemoveNetwork { id } => Deed::RemoveNetwork(id.clone()),
         Verb::RemoveVolume => Deed::RemoveVolume(name.to_owned()),
     }))
+}
+
+/// The engine makes an anonymous volume for each path that the image declares, without labels. Asked for by us it
+/// gets ours, so that `down --volumes` finds it again.
+fn with_declared_volumes(config: &Config, image_id: &str, observed: &Observed) -> Config {
+    let declared = observed
+        .image_facts
+        .get(image_id)
+        .map(|facts| facts.volumes.as_slice())
+        .unwrap_or_default();
+    let mut config = config.clone();
+    for target in declared {
+        let filled = config.tmpfs.contains_key(target) || config.volumes.iter().any(|volume| volume.target == *target);
+        if !filled {
+            let source = VolumeSource::Anonymous;
+            config.volumes.push(Volume {
+                source,
+                target: target.clone(),
+                read_only: false,
+            });
+        }
+    }
+    config
 }
 
 /// Does it.

@@ -218,13 +218,13 @@ pub struct Answer {
 }
 
 impl Core {
-    /// A run for this desired state.
-    pub fn new(desired: Desired, limits: Limits) -> Core {
+    /// A run for this desired state, with what earlier runs remembered.
+    pub fn new(desired: Desired, limits: Limits, memory: Memory) -> Core {
         Core {
             desired,
             limits,
             observed: None,
-            memory: Memory::default(),
+            memory,
             outcome: Outcome::default(),
             busy: BTreeMap::new(),
             since_list: Vec::new(),

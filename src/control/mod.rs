@@ -6,6 +6,7 @@
 pub mod act;
 pub mod core;
 pub mod lock;
+pub mod notes;
 pub mod probe;
 pub mod sources;
 
@@ -20,10 +21,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::core::{Command, Core, Event, Limits, Outcome, Report};
+use self::notes::Notes;
 use crate::desired::Desired;
 use crate::engine::{Engine, EngineError, LogOptions};
 use crate::observed::Observed;
-use crate::plan::step::{Failure, Look};
+use crate::plan::step::{Failure, Look, Verb};
 use crate::plan::{self, Memory};
 
 /// How many lines of a failed container's output are kept.
@@ -31,13 +33,23 @@ const TAIL: u32 = 10;
 /// How long they may take to come.
 const TAIL_DEADLINE: Duration = Duration::from_secs(5);
 
+/// What a run is given beside the engine and the desired state.
+#[derive(Debug, Clone)]
+pub struct Setting {
+    /// How it may go.
+    pub limits: Limits,
+    /// Where pings are made from.
+    pub surroundings: probe::Surroundings,
+    /// What earlier runs noted.
+    pub notes: Notes,
+}
+
 /// Runs until the engine agrees, or cannot be made to. `interrupts` ends it at the next step; containers stay as they
 /// are, and the next run continues.
 pub async fn run(
     engine: Arc<dyn Engine>,
     desired: Desired,
-    limits: Limits,
-    surroundings: probe::Surroundings,
+    setting: Setting,
     mut interrupts: mpsc::Receiver<()>,
     mut report: impl FnMut(Report),
 ) -> Outcome {
@@ -46,12 +58,17 @@ pub async fn run(
     let mut tasks = Tasks {
         engine,
         events,
-        surroundings,
+        surroundings: setting.surroundings,
+        notes: setting.notes,
         set: JoinSet::new(),
         probes: HashMap::new(),
         subscription: CancellationToken::new(),
     };
-    let mut core = Core::new(desired, limits);
+    let memory = Memory {
+        updated: tasks.notes.updated(),
+        ..Memory::default()
+    };
+    let mut core = Core::new(desired, setting.limits, memory);
     let mut event = Event::Begin;
     loop {
         let answer = core.handle(event, start.elapsed());
@@ -82,11 +99,11 @@ pub async fn run(
 /// # Errors
 ///
 /// Whatever the engine says.
-pub async fn observe(engine: &dyn Engine, desired: &Desired) -> Result<Observed, EngineError> {
+pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) -> Result<Observed, EngineError> {
     let purge = matches!(desired.aim, crate::desired::Aim::Agree { purge_volumes: true });
     let mut observed = engine.list(&desired.group, purge).await?;
     loop {
-        let looks = plan::plan(desired, &observed, &Memory::default(), Duration::ZERO).looks;
+        let looks = plan::plan(desired, &observed, memory, Duration::ZERO).looks;
         let open: Vec<&String> = looks
             .iter()
             .filter_map(|look| match look {
@@ -119,6 +136,7 @@ struct Tasks {
     engine: Arc<dyn Engine>,
     events: mpsc::UnboundedSender<Event>,
     surroundings: probe::Surroundings,
+    notes: Notes,
     set: JoinSet<()>,
     probes: HashMap<String, CancellationToken>,
     subscription: CancellationToken,
@@ -164,6 +182,14 @@ impl Tasks {
                 });
             }
             Command::Carry(step) => {
+                if let (Verb::Update { container, .. }, Some(observed)) = (&step.verb, observed) {
+                    let noted = self
+                        .notes
+                        .note(&container.id, |id| observed.containers.contains_key(id));
+                    if let Err(error) = noted {
+                        tracing::warn!(%error, "cannot note that a container is updated");
+                    }
+                }
                 let act = observed.and_then(|observed| act::translate(&step, desired, observed));
                 self.set.spawn(async move {
                     let result = match &act {

@@ -43,11 +43,11 @@ pub fn with_dependencies(names: &BTreeSet<String>, needs: &Needs) -> BTreeSet<St
 }
 
 /// The first pair (who needs, what is needed) where the one is in `needing` and the other in `needed`.
-pub fn first_need<'a>(
-    needs: &'a Needs,
+pub fn first_need(
+    needs: &Needs,
     needing: impl Fn(&str) -> bool,
     needed: impl Fn(&str) -> bool,
-) -> Option<(&'a str, &'a str)> {
+) -> Option<(&str, &str)> {
     needs
         .iter()
         .filter(|(name, _)| needing(name))

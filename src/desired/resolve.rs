@@ -10,7 +10,7 @@ use super::order::Needs;
 use super::{Aim, Config, Dependency, Desired, Scope, Seconds, Service, Volume, VolumeSource};
 use crate::identity;
 use crate::spec::model::{self, Condition, MountSource};
-use crate::spec::{Loaded, Specs};
+use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 
 /// Where the specs lie and who is asking.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,15 @@ pub fn group_name(specs: Option<&Specs>, surroundings: Surroundings<'_>) -> Stri
             let spec_directory = parts.next();
             slug(parts.next().or(spec_directory).unwrap_or_default())
         })
+}
+
+/// Name of a group's network: its own, unless the engine means something else by that.
+pub fn network_name(group: &str) -> String {
+    if RESERVED_NETWORKS.contains(&group) {
+        format!("{group}-net")
+    } else {
+        group.to_owned()
+    }
 }
 
 /// Makes a name of any text: lower case; what a name may not hold becomes `-`; `drillmaster` where nothing is left.
@@ -66,7 +75,7 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
         .group
         .as_ref()
         .and_then(|group| group.spec.network.as_ref())
-        .map_or_else(|| group.clone(), ToString::to_string);
+        .map_or_else(|| network_name(&group), ToString::to_string);
     let services = specs
         .services
         .iter()

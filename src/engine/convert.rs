@@ -25,13 +25,6 @@ use crate::observed::{
 use crate::spec::model::{Healthcheck, HealthcheckTest, Port, Protocol, Resources, RestartPolicy};
 use crate::spec::value::{ByteSize, CpuCount};
 
-/// Whether an engine can go from these limits to those while the container lives. It cannot take away a limit on
-/// memory or processors: the request has no word for it, 0 means unchanged.
-pub fn updatable(from: &Resources, to: &Resources) -> bool {
-    let taken_away = (from.memory.is_some() && to.memory.is_none()) || (from.cpus.is_some() && to.cpus.is_none());
-    !taken_away
-}
-
 // What is to be created.
 
 /// The request that creates a container.
@@ -57,9 +50,11 @@ pub fn create_body(blueprint: &Blueprint) -> ContainerCreateBody {
         stop_signal: config.stop_signal.clone(),
         stop_timeout: config.stop_timeout.map(|timeout| signed(timeout.0)),
         host_config: Some(host_config(blueprint)),
+        // Under the network's name, as the engine keeps it: under its id, engines from 26 on never start the container
+        // again once the network was made anew.
         networking_config: Some(NetworkingConfig {
             endpoints_config: Some(HashMap::from([(
-                blueprint.network.clone(),
+                config.network.clone(),
                 endpoint(&blueprint.network, &blueprint.aliases),
             )])),
         }),
@@ -70,7 +65,7 @@ pub fn create_body(blueprint: &Blueprint) -> ContainerCreateBody {
 fn host_config(blueprint: &Blueprint) -> HostConfig {
     let config = &blueprint.config;
     HostConfig {
-        network_mode: Some(blueprint.network.clone()),
+        network_mode: Some(config.network.clone()),
         mounts: some(mounts(blueprint)),
         tmpfs: (!config.tmpfs.is_empty()).then(|| config.tmpfs.clone().into_iter().collect()),
         port_bindings: (!config.ports.is_empty()).then(|| port_bindings(&config.ports)),
@@ -691,4 +686,401 @@ fn days_since_epoch(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Seconds;
+    use crate::spec::model::{ExtraHost, Ulimit};
+
+    #[test]
+    fn the_status_of_a_list_is_read() {
+        use ContainerSummaryStateEnum as S;
+        let exited = |code| State::Exited { code };
+        let table = [
+            (Some(S::CREATED), "Created", State::Created, Health::None),
+            (Some(S::RUNNING), "Up 2 minutes", State::Running, Health::None),
+            (
+                Some(S::RUNNING),
+                "Up 2 minutes (healthy)",
+                State::Running,
+                Health::Healthy,
+            ),
+            (
+                Some(S::RUNNING),
+                "Up Less than a second (health: starting)",
+                State::Running,
+                Health::Starting,
+            ),
+            (
+                Some(S::RUNNING),
+                "Up 3 days (unhealthy)",
+                State::Running,
+                Health::Unhealthy,
+            ),
+            (Some(S::PAUSED), "Up 2 minutes (Paused)", State::Paused, Health::None),
+            (
+                Some(S::RESTARTING),
+                "Restarting (1) 3 seconds ago",
+                State::Restarting,
+                Health::None,
+            ),
+            (
+                Some(S::EXITED),
+                "Exited (0) 3 minutes ago",
+                exited(Some(0)),
+                Health::None,
+            ),
+            (
+                Some(S::EXITED),
+                "Exited (137) About an hour ago",
+                exited(Some(137)),
+                Health::None,
+            ),
+            (
+                Some(S::EXITED),
+                "Exited (-1) 1 second ago",
+                exited(Some(-1)),
+                Health::None,
+            ),
+            (Some(S::EXITED), "", exited(None), Health::None),
+            (Some(S::REMOVING), "Removal In Progress", State::Removing, Health::None),
+            (Some(S::DEAD), "Dead", State::Dead, Health::None),
+            (None, "", State::Removing, Health::None),
+        ];
+        for (state, status, expected, health) in table {
+            assert_eq!(
+                (state_of_list(state, status), health_of_status(status)),
+                (expected, health),
+                "{status}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_with_nothing_in_it_is_tolerated() {
+        let empty: ContainerSummary = serde_json::from_str(
+            r#"{"Id": "ab", "Names": null, "Ports": null, "Labels": null, "NetworkSettings": null, "Mounts": null}"#,
+        )
+        .unwrap();
+        let container = container(empty).unwrap();
+        assert_eq!((container.name.as_str(), container.state), ("", State::Removing));
+        assert_eq!(inspected(ContainerInspectResponse::default()), None);
+    }
+
+    #[test]
+    fn a_listed_container_is_read() {
+        let summary: ContainerSummary = serde_json::from_str(
+            r#"{"Id": "ab", "Names": ["/web/db", "/shop-db"], "Image": "postgres:15", "Created": 5, "State": "running",
+                "Status": "Up 2 seconds", "Labels": {"drillmaster.group": "shop", "drillmaster.service": "db"},
+                "Ports": [{"IP": "127.0.0.1", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+                          {"PrivatePort": 81, "Type": "udp"}],
+                "Health": {"Status": "healthy", "FailingStreak": 0},
+                "NetworkSettings": {"Networks": {"shop": {"NetworkID": "n1", "IPAddress": "10.0.0.2"},
+                                                 "other": {"NetworkID": "n2", "IPAddress": ""}}},
+                "Mounts": [{"Type": "volume", "Name": "v", "Source": "", "Destination": "/d", "RW": true},
+                           {"Type": "bind", "Source": "/conf", "Destination": "/c", "RW": false}]}"#,
+        )
+        .unwrap();
+        let container = container(summary).unwrap();
+        assert_eq!(container.name, "shop-db");
+        assert_eq!(container.service_of("shop"), Some("db"));
+        assert_eq!(container.health, Health::Healthy);
+        let address = |network: &Attachment| {
+            (
+                network.network.clone(),
+                network.address.map(|address| address.to_string()),
+            )
+        };
+        let networks: Vec<_> = container.networks.iter().map(address).collect();
+        assert_eq!(
+            networks,
+            [("other".into(), None), ("shop".into(), Some("10.0.0.2".into()))]
+        );
+        let (address, protocol) = (IpAddr::from([127, 0, 0, 1]), Protocol::Tcp);
+        assert_eq!(
+            container.ports,
+            [PublishedPort {
+                address,
+                host: 8080,
+                container: 80,
+                protocol
+            }]
+        );
+        assert_eq!(
+            (container.mounts[0].bind.as_deref(), container.mounts[0].writable),
+            (Some("/conf"), false)
+        );
+        assert_eq!(
+            (container.mounts[1].volume.as_deref(), container.mounts[1].writable),
+            (Some("v"), true)
+        );
+    }
+
+    #[test]
+    fn images_are_found_by_all_their_names() {
+        let image = |json: &str| -> ImageSummary { serde_json::from_str(json).unwrap() };
+        let rest = r#""ParentId": "", "Created": 0, "Size": 0, "SharedSize": 0, "Labels": null, "Containers": 0"#;
+        let found = images(vec![
+            image(&format!(
+                r#"{{"Id": "sha256:a", "RepoTags": ["debian:12"], "RepoDigests": ["debian@sha256:f"], {rest}}}"#
+            )),
+            image(&format!(
+                r#"{{"Id": "sha256:b", "RepoTags": ["<none>:<none>"], "RepoDigests": null, {rest}}}"#
+            )),
+        ]);
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                ("debian:12", "sha256:a"),
+                ("debian@sha256:f", "sha256:a"),
+                ("sha256:a", "sha256:a"),
+                ("sha256:b", "sha256:b")
+            ]
+        );
+    }
+
+    #[test]
+    fn events_become_hints() {
+        let event = |kind: &str, action: &str| -> EventMessage {
+            let json = format!(
+                r#"{{"Type": "{kind}", "Action": "{action}", "Actor": {{"ID": "ab", "Attributes":
+                    {{"drillmaster.group": "shop", "exitCode": "137", "container": "cd"}}}}}}"#
+            );
+            serde_json::from_str(&json).unwrap()
+        };
+        let what = |action: &str| match hint(event("container", action), "shop") {
+            Some(Hint::Container { what, .. }) => Some(what),
+            _ => None,
+        };
+        assert_eq!(what("die"), Some(Happened::Died { code: Some(137) }));
+        assert_eq!(
+            what("health_status: unhealthy"),
+            Some(Happened::Health(Health::Unhealthy))
+        );
+        assert_eq!(what("rename"), Some(Happened::Changed));
+        for noise in [
+            "exec_create: sh -c true",
+            "exec_start: true",
+            "exec_die",
+            "attach",
+            "kill",
+            "top",
+        ] {
+            assert_eq!(what(noise), None, "{noise}");
+        }
+        assert_eq!(hint(event("container", "die"), "other"), None);
+        assert_eq!(hint(event("image", "pull"), "shop"), None);
+        let network = Hint::Network {
+            id: "ab".into(),
+            container: Some("cd".into()),
+        };
+        assert_eq!(hint(event("network", "disconnect"), "other"), Some(network));
+    }
+
+    #[test]
+    fn times_are_read() {
+        let table = [
+            ("1970-01-01T00:00:00Z", Some((0, 0))),
+            ("2024-02-29T12:34:56.5Z", Some((1_709_210_096, 500_000_000))),
+            (
+                "2024-03-01T00:00:00.123456789+02:00",
+                Some((1_709_244_000, 123_456_789)),
+            ),
+            ("1999-12-31T23:59:59-00:30", Some((946_686_599, 0))),
+            ("0001-01-01T00:00:00Z", Some((-62_135_596_800, 0))),
+            ("yesterday", None),
+            ("2024-03-01T00:00:00", None),
+            ("2024-03-01T0:0:0Z", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(since_epoch(text), expected, "{text}");
+        }
+        assert_eq!(moment(Some("0001-01-01T00:00:00Z")), "");
+    }
+
+    #[test]
+    fn a_limit_on_processes_can_be_taken_away_and_memory_brings_its_swap() {
+        let none = Resources::default();
+        let memory = Resources {
+            memory: Some(ByteSize::new(1 << 30)),
+            ..none
+        };
+        let json = serde_json::to_value(update_body(&memory, RestartPolicy::OnFailure(3))).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "Memory": 1_073_741_824_i64, "MemorySwap": 2_147_483_648_i64, "PidsLimit": 0,
+                "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+            })
+        );
+    }
+
+    fn full() -> Blueprint {
+        let volume = |source, target: &str, read_only| DesiredVolume {
+            source,
+            target: target.into(),
+            read_only,
+        };
+        let port = |host, protocol| Port {
+            address: [127, 0, 0, 1].into(),
+            host,
+            container: 80,
+            protocol,
+        };
+        Blueprint {
+            name: "shop-api.new".into(),
+            labels: BTreeMap::from([("drillmaster.group".into(), "shop".into())]),
+            volume_labels: BTreeMap::from([("drillmaster.group".into(), "shop".into())]),
+            config: Config {
+                image: "shop/api:1".into(),
+                command: Some(vec!["serve".into()]),
+                entrypoint: Some(vec!["/api".into()]),
+                user: Some("1000".into()),
+                working_dir: Some("/srv".into()),
+                ports: vec![
+                    port(Some(8080), Protocol::Tcp),
+                    port(None, Protocol::Tcp),
+                    port(Some(53), Protocol::Udp),
+                ],
+                volumes: vec![
+                    volume(VolumeSource::Named("shop-data".into()), "/data", false),
+                    volume(VolumeSource::Bind("/conf".into()), "/conf", true),
+                    volume(VolumeSource::Anonymous, "/cache", false),
+                    volume(VolumeSource::Anonymous, "/fresh", false),
+                ],
+                tmpfs: BTreeMap::from([("/tmp".into(), "size=64m".into())]),
+                healthcheck: Some(Healthcheck {
+                    test: Some(HealthcheckTest::Shell("true".into())),
+                    interval: Some("1s".parse().unwrap()),
+                    timeout: None,
+                    retries: Some(3),
+                    start_period: None,
+                    disable: false,
+                }),
+                stop_signal: Some("SIGINT".into()),
+                stop_timeout: Some(Seconds(30)),
+                restart: RestartPolicy::UnlessStopped,
+                resources: Resources {
+                    memory: Some(ByteSize::new(1 << 20)),
+                    cpus: cpus(500_000_000),
+                    pids: Some(10),
+                },
+                extra_hosts: vec![ExtraHost {
+                    name: "gate".into(),
+                    address: "host-gateway".into(),
+                }],
+                cap_add: vec!["NET_ADMIN".into()],
+                cap_drop: vec!["NET_RAW".into()],
+                privileged: true,
+                read_only: true,
+                init: true,
+                shm_size: Some(1024),
+                ulimits: BTreeMap::from([("nofile".into(), Ulimit { soft: 1, hard: -1 })]),
+                network: "shop-net".into(),
+                ..Default::default()
+            },
+            env: BTreeMap::from([("LOG".into(), "info".into())]),
+            network: "n1".into(),
+            aliases: vec!["api".into(), "backend".into()],
+            hostname: "api".into(),
+            inherited: vec![
+                Inherited {
+                    volume: "v1".into(),
+                    target: "/cache".into(),
+                },
+                Inherited {
+                    volume: "v2".into(),
+                    target: "/of-the-image".into(),
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn a_blueprint_becomes_a_request() {
+        let labels = serde_json::json!({"drillmaster.group": "shop"});
+        let volume = |source: Option<&str>, target: &str| {
+            let mut mount =
+                serde_json::json!({"Type": "volume", "Target": target, "VolumeOptions": {"Labels": labels}});
+            if let Some(source) = source {
+                mount["Source"] = source.into();
+            }
+            mount
+        };
+        let expected = serde_json::json!({
+            "Image": "shop/api:1", "Cmd": ["serve"], "Entrypoint": ["/api"], "User": "1000", "WorkingDir": "/srv",
+            "Env": ["LOG=info"], "Labels": labels, "Hostname": "api",
+            "ExposedPorts": {"80/tcp": {}, "80/udp": {}},
+            "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000, "Retries": 3},
+            "StopSignal": "SIGINT", "StopTimeout": 30,
+            "HostConfig": {
+                "NetworkMode": "shop-net",
+                "Mounts": [
+                    volume(Some("shop-data"), "/data"),
+                    {"Type": "bind", "Source": "/conf", "Target": "/conf", "ReadOnly": true},
+                    volume(Some("v1"), "/cache"),
+                    volume(None, "/fresh"),
+                    volume(Some("v2"), "/of-the-image"),
+                ],
+                "Tmpfs": {"/tmp": "size=64m"},
+                "PortBindings": {
+                    "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": ""}],
+                    "80/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}],
+                },
+                "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
+                "Memory": 1_048_576, "NanoCpus": 500_000_000, "PidsLimit": 10,
+                "ExtraHosts": ["gate:host-gateway"], "CapAdd": ["NET_ADMIN"], "CapDrop": ["NET_RAW"],
+                "Privileged": true, "ReadonlyRootfs": true, "Init": true, "ShmSize": 1024,
+                "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": -1}],
+            },
+            "NetworkingConfig": {"EndpointsConfig": {"shop-net": {"NetworkID": "n1", "Aliases": ["api", "backend"]}}},
+        });
+        assert_eq!(
+            without_nulls(serde_json::to_value(create_body(&full())).unwrap()),
+            expected
+        );
+    }
+
+    /// What is null is not set.
+    fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+        match value {
+            serde_json::Value::Object(map) => map
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key, without_nulls(value)))
+                .collect(),
+            value => value,
+        }
+    }
+
+    #[test]
+    fn a_health_check_can_be_turned_off_and_written_in_the_engines_way() {
+        let check = |test, disable| Healthcheck {
+            test,
+            interval: None,
+            timeout: None,
+            retries: None,
+            start_period: None,
+            disable,
+        };
+        let words = |words: &[&str]| -> Vec<String> { words.iter().map(|word| (*word).to_owned()).collect() };
+        let table = [
+            (check(None, true), Some(words(&["NONE"]))),
+            (check(None, false), None),
+            (
+                check(Some(HealthcheckTest::Exec(words(&["true"]))), false),
+                Some(words(&["CMD", "true"])),
+            ),
+            (
+                check(Some(HealthcheckTest::Exec(words(&["CMD", "true"]))), false),
+                Some(words(&["CMD", "true"])),
+            ),
+        ];
+        for (check, test) in table {
+            assert_eq!(health_config(&check).test, test);
+        }
+    }
 }

@@ -216,3 +216,144 @@ fn bounded<'a, T: Send + 'a>(
     };
     stream::unfold((items, 0), next).boxed()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future;
+
+    use super::*;
+
+    /// Never answers, or only as often as this.
+    struct Hung(usize);
+
+    impl Engine for Hung {
+        fn about(&self) -> BoxFuture<'_, Result<About>> {
+            Box::pin(future::pending())
+        }
+
+        fn list<'a>(&'a self, _: &'a str, _: bool) -> BoxFuture<'a, Result<Observed>> {
+            Box::pin(future::pending())
+        }
+
+        fn inspect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+            Box::pin(future::pending())
+        }
+
+        fn image<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
+            Box::pin(future::pending())
+        }
+
+        fn perform<'a>(&'a self, _: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
+            Box::pin(future::pending())
+        }
+
+        fn pull<'a>(
+            &'a self,
+            _: &'a str,
+            progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+        ) -> BoxFuture<'a, Result<()>> {
+            Box::pin(async move {
+                for done in 0..self.0 {
+                    tokio::time::sleep(Duration::from_secs(100)).await;
+                    progress(PullProgress {
+                        done,
+                        total: 9,
+                        bytes: 0,
+                    });
+                }
+                future::pending().await
+            })
+        }
+
+        fn exec<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
+            Box::pin(future::pending())
+        }
+
+        fn logs<'a>(&'a self, _: &'a str, _: LogOptions) -> BoxStream<'a, Result<LogLine>> {
+            let line = LogLine {
+                stderr: false,
+                text: "line".into(),
+            };
+            stream::iter(vec![Ok(line); self.0]).chain(stream::pending()).boxed()
+        }
+
+        fn events<'a>(&'a self, _: &'a str) -> BoxStream<'a, Result<Hint>> {
+            stream::iter(vec![Ok(Hint::Subscribed); self.0])
+                .chain(stream::pending())
+                .boxed()
+        }
+    }
+
+    fn hung(answers: usize) -> Bounded<Hung> {
+        Bounded::new(Hung(answers), Limits::default())
+    }
+
+    fn limit<T: std::fmt::Debug>(result: Result<T>) -> u64 {
+        match result {
+            Err(EngineError::TimedOut { limit, .. }) => limit.as_secs(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_call_has_a_deadline() {
+        let engine = hung(0);
+        assert_eq!(limit(engine.about().await), 30);
+        assert_eq!(limit(engine.list("shop", true).await), 30);
+        assert_eq!(limit(engine.inspect("a").await), 30);
+        assert_eq!(limit(engine.image("a").await), 30);
+        assert_eq!(limit(engine.exec("a", &[]).await), 600);
+        assert_eq!(limit(engine.perform(&Deed::Start("a".into())).await), 60);
+        assert_eq!(limit(engine.perform(&Deed::RemoveNetwork("a".into())).await), 30);
+        let stop = |timeout: Option<u64>| Deed::Stop {
+            id: "a".into(),
+            timeout: timeout.map(Duration::from_secs),
+        };
+        assert_eq!(limit(engine.perform(&stop(Some(100))).await), 130);
+        assert_eq!(limit(engine.perform(&stop(None)).await), 40);
+        let said = engine.perform(&Deed::Start("a".into())).await.unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "the engine did not answer within 60 s while asked to start container a"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pull_may_take_long_but_not_be_silent() {
+        let heard = AtomicUsize::new(0);
+        let count = |_| {
+            heard.fetch_add(1, Ordering::Relaxed);
+        };
+        let begin = tokio::time::Instant::now();
+        assert_eq!(limit(hung(5).pull("debian", &count).await), 120);
+        assert_eq!((heard.into_inner(), begin.elapsed().as_secs()), (5, 620));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_may_be_silent_only_where_nothing_is_due() {
+        let silent =
+            async |mut items: BoxStream<'_, Result<Hint>>| timeout(Duration::from_secs(3_600), items.next()).await;
+        let unsubscribed = hung(0);
+        assert_eq!(limit(unsubscribed.events("shop").next().await.unwrap()), 30);
+        let subscribed = hung(1);
+        let mut events = subscribed.events("shop");
+        assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+        assert!(silent(events).await.is_err(), "events may stay away for ever");
+
+        let lines: Vec<_> = hung(2)
+            .logs("a", LogOptions::default())
+            .map(|line| line.is_ok())
+            .collect()
+            .await;
+        assert_eq!(lines, [true, true, false], "and then it ends");
+        let follow = LogOptions {
+            follow: true,
+            ..Default::default()
+        };
+        let quiet = hung(0);
+        let mut followed = quiet.logs("a", follow);
+        assert!(timeout(Duration::from_secs(3_600), followed.next()).await.is_err());
+    }
+}

@@ -662,7 +662,11 @@ fn reached(deed: &Deed, error: &BollardError) -> bool {
         Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) => *status_code == 404,
         Deed::Rename { .. } => message.contains("same name as its current name"),
         Deed::Unpause(_) => message.contains("is not paused"),
-        Deed::Disconnect { .. } => message.contains("is not connected to"),
+        // An id in the message is of a network that is gone: the container may still be attached by its name.
+        Deed::Disconnect { network, .. } => {
+            message.contains("is not connected to")
+                && (short(network) == network || !message.contains(network.as_str()))
+        }
         // An engine answers 304 to what runs or rests already, and bollard takes that for success.
         Deed::Start(_) | Deed::Stop { .. } => false,
         Deed::Create(_) | Deed::Update { .. } | Deed::CreateNetwork { .. } | Deed::Connect { .. } => false,
@@ -771,5 +775,214 @@ fn changed(error: EngineError, change: impl FnOnce(String) -> String) -> EngineE
             message: change(message),
         },
         error => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn version(version: &str, newest: &str, oldest: &str) -> SystemVersion {
+        SystemVersion {
+            version: Some(version.into()),
+            api_version: Some(newest.into()),
+            min_api_version: Some(oldest.into()),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn both_sides_agree_on_a_version() {
+        assert_eq!(agree(&version("20.10.24", "1.41", "1.12")).as_deref(), Ok("1.41"));
+        assert_eq!(agree(&version("29.0.0", "1.52", "1.44")).as_deref(), Ok("1.52"));
+        assert_eq!(agree(&version("40.0.0", "1.99", "1.50")).as_deref(), Ok("1.53"));
+        let old = agree(&version("19.03.15", "1.40", "1.12")).unwrap_err();
+        assert_eq!(
+            old,
+            "Docker 19.03.15 speaks API 1.40; Docker 20.10 (API 1.41) or later is needed"
+        );
+        let new = agree(&version("50.0.0", "1.99", "1.60")).unwrap_err();
+        assert!(new.contains("up to 1.53"), "{new}");
+        assert!(
+            agree(&SystemVersion::default())
+                .unwrap_err()
+                .contains("is it a Docker engine?")
+        );
+    }
+
+    #[test]
+    fn pieces_become_lines() {
+        let out = |text: &'static str| LogOutput::StdOut { message: text.into() };
+        let err = |text: &'static str| LogOutput::StdErr { message: text.into() };
+        let mut lines = Lines::default();
+        let mut texts = Vec::new();
+        for piece in [out("a"), err("x\n"), out("b\nc\r\n\nd"), out("e")] {
+            texts.extend(lines.take(piece));
+        }
+        texts.extend(lines.rest());
+        let texts: Vec<_> = texts
+            .into_iter()
+            .map(|line| line.unwrap())
+            .map(|line| (line.stderr, line.text))
+            .collect();
+        let expected = [(true, "x"), (false, "ab"), (false, "c"), (false, ""), (false, "de")];
+        assert_eq!(texts, expected.map(|(stderr, text)| (stderr, text.to_owned())));
+    }
+
+    #[test]
+    fn a_goal_that_is_reached_is_no_error() {
+        let error = |status_code, message: &str| BollardError::DockerResponseServerError {
+            status_code,
+            message: message.into(),
+        };
+        let id = "3f2a91bc77d0".repeat(5) + "3f2a";
+        let network = "0123456789ab".repeat(5) + "0123";
+        let remove = Deed::Remove {
+            id: id.clone(),
+            volumes: false,
+        };
+        assert!(reached(&remove, &error(404, "No such container: x")));
+        assert!(reached(
+            &remove,
+            &error(409, "removal of container x is already in progress")
+        ));
+        assert!(!reached(&remove, &error(500, "device busy")));
+        assert!(!reached(&Deed::Start(id.clone()), &error(404, "No such container: x")));
+        let by_id = Deed::Disconnect {
+            network: network.clone(),
+            container: id.clone(),
+        };
+        assert!(reached(
+            &by_id,
+            &error(500, "container x is not connected to network shop")
+        ));
+        let gone = format!("container x is not connected to the network {network}");
+        assert!(!reached(&by_id, &error(500, &gone)), "it may be attached by name");
+        let by_name = Deed::Disconnect {
+            network: "shop".into(),
+            container: id,
+        };
+        assert!(reached(
+            &by_name,
+            &error(500, "container x is not connected to the network shop")
+        ));
+    }
+
+    #[test]
+    fn a_failed_connection_is_said_in_words() {
+        let unix = Endpoint::Unix("/run/docker.sock".into());
+        let said = |kind: io::ErrorKind| match fault(&unix, "start", BollardError::from(io::Error::from(kind))) {
+            EngineError::Unreachable { endpoint, reason } => {
+                assert_eq!(endpoint, "unix:///run/docker.sock");
+                reason
+            }
+            error => panic!("{error:?}"),
+        };
+        assert_eq!(
+            said(io::ErrorKind::PermissionDenied),
+            "permission denied (is your user in the group docker?)"
+        );
+        assert_eq!(said(io::ErrorKind::NotFound), "no such socket");
+        assert_eq!(said(io::ErrorKind::BrokenPipe), "the engine closed the connection");
+    }
+
+    /// An engine that answers each request with the next of these bodies, and gives the heads of what it was asked.
+    async fn fake(bodies: &'static [&'static str]) -> (tempfile::TempDir, tokio::task::JoinHandle<Vec<String>>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let directory = tempfile::tempdir().unwrap();
+        let listener = tokio::net::UnixListener::bind(directory.path().join("docker.sock")).unwrap();
+        let served = tokio::spawn(async move {
+            let mut heads = Vec::new();
+            for body in bodies {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                heads.push(String::from_utf8(head).unwrap());
+                let length = body.len();
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            heads
+        });
+        (directory, served)
+    }
+
+    fn target_in(directory: &tempfile::TempDir) -> Target {
+        let socket = directory.path().join("docker.sock");
+        Target {
+            endpoint: Endpoint::Unix(socket),
+            config_dir: Some(directory.path().to_owned()),
+        }
+    }
+
+    const VERSION: &str = r#"{"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#;
+
+    #[tokio::test]
+    async fn a_pull_sends_credentials_and_tells_its_progress() {
+        const PULL: &str = concat!(
+            r#"{"status": "Pulling from shop/api", "id": "1"}"#,
+            "\n",
+            r#"{"status": "Pulling fs layer", "progressDetail": {}, "id": "aa"}"#,
+            "\n",
+            r#"{"status": "Downloading", "progressDetail": {"current": 10, "total": 20}, "id": "aa"}"#,
+            "\n",
+            r#"{"status": "Pull complete", "progressDetail": {}, "id": "aa"}"#,
+            "\n"
+        );
+        let (directory, served) = fake(&[VERSION, PULL]).await;
+        // ann:??>>~~ is the kind of password whose encoding differs in the two base64s.
+        let config = r#"{"auths": {"reg:5000": {"auth": "YW5uOj8/Pj5+fg=="}}}"#;
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+        let seen = Mutex::new(Vec::new());
+        engine
+            .pull("reg:5000/shop/api", &|progress| seen.lock().unwrap().push(progress))
+            .await
+            .unwrap();
+        assert_eq!(
+            seen.into_inner().unwrap().last(),
+            Some(&PullProgress {
+                done: 1,
+                total: 1,
+                bytes: 10
+            })
+        );
+        let head = served.await.unwrap().remove(1);
+        assert!(
+            head.starts_with("POST /v1.41/images/create?fromImage=reg%3A5000%2Fshop%2Fapi&tag=latest"),
+            "{head}"
+        );
+        let auth = head
+            .lines()
+            .find_map(|line| line.strip_prefix("x-registry-auth: "))
+            .unwrap();
+        assert!(!auth.contains(['+', '/']) && auth.contains(['-', '_']), "{auth}");
+    }
+
+    #[tokio::test]
+    async fn a_pull_that_fails_midway_says_why() {
+        const PULL: &str = concat!(
+            r#"{"status": "Pulling from library/nope", "id": "1"}"#,
+            "\n",
+            r#"{"errorDetail": {"message": "manifest for nope:1 not found"}, "error": "manifest for nope:1 not found"}"#,
+            "\n"
+        );
+        let (directory, _served) = fake(&[VERSION, PULL]).await;
+        let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+        let error = engine.pull("nope:1", &|_| {}).await.unwrap_err();
+        assert_eq!(error.to_string(), "cannot pull nope:1: manifest for nope:1 not found");
+        assert!(matches!(error, EngineError::Refused { .. }));
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_too_old_is_told_so() {
+        let (directory, _served) = fake(&[r#"{"Version": "18.09.1", "ApiVersion": "1.39"}"#]).await;
+        let error = Docker::connect(&target_in(&directory)).await.err().unwrap().to_string();
+        assert!(
+            error.ends_with("Docker 18.09.1 speaks API 1.39; Docker 20.10 (API 1.41) or later is needed"),
+            "{error}"
+        );
     }
 }

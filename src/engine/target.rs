@@ -217,3 +217,112 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, Target
         Err(error) => Err(unreadable(error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
+        variables
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    fn found(host: Option<&str>, variables: &[(&str, &str)]) -> String {
+        match target(host, &environment(variables)) {
+            Ok(target) => target.endpoint.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    const SOCKET: &str = "unix:///var/run/docker.sock";
+
+    /// A configuration directory with these contexts, the first in use.
+    fn configured(contexts: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let config = format!(r#"{{"currentContext": "{}", "auths": {{}}}}"#, contexts[0].0);
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        for (name, host) in contexts {
+            let hash: String = Sha256::digest(name.as_bytes())
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            let meta = directory.path().join("contexts/meta").join(hash);
+            std::fs::create_dir_all(&meta).unwrap();
+            let json = format!(r#"{{"Name": "{name}", "Endpoints": {{"docker": {{"Host": "{host}"}}}}}}"#);
+            std::fs::write(meta.join("meta.json"), json).unwrap();
+        }
+        directory
+    }
+
+    #[test]
+    fn one_beats_the_other() {
+        let contexts = configured(&[("desk", "unix:///desk.sock"), ("lab", "tcp://lab:2375")]);
+        let config = ("DOCKER_CONFIG", contexts.path().to_str().unwrap());
+        let (host, context) = (("DOCKER_HOST", "tcp://there:1"), ("DOCKER_CONTEXT", "lab"));
+        assert_eq!(
+            found(Some("unix:///here.sock"), &[config, host, context]),
+            "unix:///here.sock"
+        );
+        assert_eq!(found(None, &[config, host, context]), "tcp://there:1");
+        assert_eq!(found(None, &[config, ("DOCKER_HOST", ""), context]), "tcp://lab:2375");
+        assert_eq!(found(None, &[config]), "unix:///desk.sock");
+        assert_eq!(found(None, &[config, ("DOCKER_CONTEXT", "default")]), SOCKET);
+        assert_eq!(found(None, &[]), SOCKET);
+        assert_eq!(found(None, &[("HOME", "/no/such/home")]), SOCKET);
+    }
+
+    #[test]
+    fn addresses_take_dockers_port() {
+        let table = [
+            ("tcp://there", "tcp://there:2375"),
+            ("http://there:80/", "tcp://there:80"),
+            ("tcp://[::1]", "tcp://[::1]:2375"),
+            ("tcp://[::1]:99", "tcp://[::1]:99"),
+        ];
+        for (host, endpoint) in table {
+            assert_eq!(found(Some(host), &[]), endpoint);
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_says_what_to_do() {
+        let ssh = found(None, &[("DOCKER_HOST", "ssh://ann@lab")]);
+        assert!(
+            ssh.starts_with("DOCKER_HOST names the engine ssh://ann@lab, and ssh is not supported; forward"),
+            "{ssh}"
+        );
+        assert!(found(Some("https://lab"), &[]).contains("TLS is not supported"));
+        assert!(found(Some("tcp://lab:2376"), &[("DOCKER_TLS_VERIFY", "1")]).contains("TLS is not supported"));
+        assert!(found(Some("npipe:////./pipe/docker_engine"), &[]).contains("a Windows pipe is not supported"));
+        for malformed in [
+            "docker.sock",
+            "unix://",
+            "tcp://",
+            "tcp://lab:port",
+            "tcp://lab/path",
+            "ftp://lab",
+        ] {
+            assert!(found(Some(malformed), &[]).contains("names no engine"), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn a_broken_configuration_is_an_error_with_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().to_str().unwrap();
+        let missing = found(None, &[("DOCKER_CONFIG", path), ("DOCKER_CONTEXT", "lab")]);
+        assert_eq!(
+            missing,
+            r#"DOCKER_CONTEXT names the Docker context "lab", which does not exist; `docker context ls` lists them"#
+        );
+        std::fs::write(directory.path().join("config.json"), "{").unwrap();
+        let broken = found(None, &[("DOCKER_CONFIG", path)]);
+        assert!(broken.contains("config.json: EOF"), "{broken}");
+        assert_eq!(
+            found(Some("unix:///here.sock"), &[("DOCKER_CONFIG", path)]),
+            "unix:///here.sock"
+        );
+    }
+}

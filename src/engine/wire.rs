@@ -12,7 +12,7 @@ use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderName, HeaderValue};
-use hyper::{Request, Response, Uri};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -64,10 +64,17 @@ impl Wire {
     pub async fn send(self: Arc<Self>, request: Request<Body>) -> Result<Response<Incoming>, WireError> {
         let mut request = self.addressed(request);
         while let Some(sender) = self.take() {
-            match self.clone().send_on(sender, request).await? {
-                Sent::Response(response) => return Ok(response),
+            let again = repeatable(&request);
+            match (self.clone().send_on(sender, request).await, again) {
+                (Ok(Sent::Response(response)), _) => return Ok(response),
                 // The engine had closed it meanwhile; nothing was sent, so nothing is done twice.
-                Sent::Not(unsent) => request = unsent,
+                (Ok(Sent::Not(unsent)), _) => request = unsent,
+                // It was closed at this very moment. The others are as old, and reading twice does no harm.
+                (Err(_), Some(again)) => {
+                    self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                    request = again;
+                }
+                (Err(error), None) => return Err(error),
             }
         }
         let sender = self.open().await?;
@@ -149,6 +156,16 @@ impl Wire {
 enum Sent {
     Response(Response<Incoming>),
     Not(Request<Body>),
+}
+
+/// The same request again, where it only reads.
+fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
+    (request.method() == Method::GET).then(|| {
+        let mut again = Request::new(Either::Left(Full::default()));
+        *again.uri_mut() = request.uri().clone();
+        *again.headers_mut() = request.headers().clone();
+        again
+    })
 }
 
 async fn handshake<S>(stream: S) -> Result<SendRequest<Body>, WireError>

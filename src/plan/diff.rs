@@ -19,8 +19,15 @@ pub struct Comparison {
     pub unclear: bool,
 }
 
-/// Compares a container of ours with its service.
-pub fn compare(service: &Service, container: &Container, identity: &Identity, observed: &Observed) -> Comparison {
+/// Compares a container of ours with its service. `updated`: it was changed while it ran since it was created, so that
+/// its labels do not say what holds now.
+pub fn compare(
+    service: &Service,
+    container: &Container,
+    identity: &Identity,
+    observed: &Observed,
+    updated: bool,
+) -> Comparison {
     let applied = match serde_json::from_str(&identity.spec) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
@@ -30,7 +37,8 @@ pub fn compare(service: &Service, container: &Container, identity: &Identity, ob
     compare_spec(service, identity, &applied, &wanted, &mut found);
     compare_image(service, identity, observed, &mut found);
     compare_env(service, container, identity, &applied, &mut found);
-    compare_updatable(container, &applied, &wanted, &mut found);
+    compare_updatable(container, updated, &applied, &wanted, &mut found);
+    found.replace.sort_by(|a, b| a.field.cmp(&b.field));
     found
 }
 
@@ -139,6 +147,7 @@ fn compare_env(
 /// from the spec only an inspection tells.
 fn compare_updatable(
     container: &Container,
+    updated: bool,
     applied: &Map<String, Value>,
     wanted: &Map<String, Value>,
     found: &mut Comparison,
@@ -153,7 +162,7 @@ fn compare_updatable(
     };
     let wanted_values = updatable(wanted);
     let present = match &container.details {
-        None if updatable(applied) == wanted_values => return,
+        None if !updated && updatable(applied) == wanted_values => return,
         None => {
             found.unclear = true;
             return;

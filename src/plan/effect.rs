@@ -101,6 +101,7 @@ pub fn apply(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Ob
             resources,
             restart,
         } => {
+            memory.updated.insert(container.id.clone());
             with(observed, &container.id, |container| {
                 let details = container.details.get_or_insert_with(Details::default);
                 details.resources = *resources;

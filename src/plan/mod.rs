@@ -35,6 +35,8 @@ pub struct Memory {
     pub awaited: BTreeMap<String, Duration>,
     /// Services that have failed, and with what. Not tried again until their fingerprint changes.
     pub failed: BTreeMap<String, Failure>,
+    /// Containers that drillmaster has changed while they ran, by id, also in earlier runs.
+    pub updated: BTreeSet<String>,
     /// Images that this run has pulled, by reference.
     pub pulled: BTreeSet<String>,
     /// Images that could not be pulled, by reference, and why.
@@ -71,9 +73,9 @@ pub struct Forecast {
 }
 
 /// The whole plan, if all goes well: every ping answers, every step succeeds.
-pub fn forecast(desired: &Desired, observed: &Observed) -> Forecast {
+pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Forecast {
     let mut observed = observed.clone();
-    let mut memory = Memory::default();
+    let mut memory = memory.clone();
     let first = plan(desired, &observed, &memory, Duration::ZERO);
     let mut forecast = Forecast {
         changes: first.changes,

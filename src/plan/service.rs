@@ -57,12 +57,31 @@ impl<'a> Planner<'a> {
                 container.service_of(group) != Some(&service.name) && names.contains(&container.name)
             })?;
         if let Some(owner) = foreign.service_of(group) {
-            // Somebody gave one of our containers another's name; it gets its own back, or goes.
-            self.wait(
-                service,
-                format!("waits until the container of {owner} gives its name back"),
-                None,
-            );
+            // Somebody gave one of our containers another's name; it gets its own back, or goes. Where ours has the
+            // other's name in turn, it steps aside, or both would wait for ever.
+            let aside = self.slots.get(service.name.as_str()).and_then(|slots| {
+                let taken = |name: &str| name == container_name(group, owner) || name == candidate_name(group, owner);
+                slots.strays.iter().find(|stray| taken(&stray.name)).copied()
+            });
+            match aside {
+                Some(stray) => {
+                    let to = format!("{}.aside", container_name(group, &service.name));
+                    let cause = format!("it has the name of {owner}");
+                    self.step(
+                        subject(service),
+                        Verb::Rename {
+                            container: target(stray),
+                            to,
+                        },
+                        cause,
+                    );
+                }
+                None => self.wait(
+                    service,
+                    format!("waits until the container of {owner} gives its name back"),
+                    None,
+                ),
+            }
             return Some(Standing::Pending("has its name taken by another service's container"));
         }
         let message = format!(
@@ -185,7 +204,10 @@ impl<'a> Planner<'a> {
 
     fn compare(&self, service: &Service, container: &Container) -> Comparison {
         match &container.identity {
-            Some(identity) => compare(service, container, identity, self.observed),
+            Some(identity) => {
+                let updated = self.memory.updated.contains(&container.id);
+                compare(service, container, identity, self.observed, updated)
+            }
             None => Comparison::default(),
         }
     }

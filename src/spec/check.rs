@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
+use super::RESERVED_NETWORKS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Place, closest};
 use super::model::{Port, Service};
@@ -23,6 +24,7 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     let named: Vec<_> = documents.services.iter().filter(|service| service.named).collect();
     unique_names(&named, diagnostics);
     one_group(documents, diagnostics);
+    reserved_networks(documents, diagnostics);
     let services = by_name(&named);
     let edges = dependencies(documents, &named, &services, diagnostics);
     cycles(&edges, diagnostics);
@@ -82,6 +84,25 @@ fn one_group(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
                 .label("again here")
                 .related(first.place_of("name"), "first here"),
         );
+    }
+}
+
+fn reserved_networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
+    for group in &documents.groups {
+        if let Some(network) = group
+            .spec
+            .network
+            .as_ref()
+            .filter(|name| RESERVED_NETWORKS.contains(&name.as_str()))
+        {
+            diagnostics.push(
+                Diagnostic::at(
+                    group.place_of("network"),
+                    format!("the name `{network}` means a network of the engine itself"),
+                )
+                .label("cannot be the group's network"),
+            );
+        }
     }
 }
 

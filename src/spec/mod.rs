@@ -63,6 +63,9 @@ pub enum Content {
     Unreadable(String),
 }
 
+/// Names of networks that mean something of their own to the engine; no group's network can have them.
+pub const RESERVED_NETWORKS: [&str; 4] = ["bridge", "default", "host", "none"];
+
 /// The largest spec file, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
