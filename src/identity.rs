@@ -81,9 +81,7 @@ impl Identity {
 
 /// Labels of networks and volumes: group and source.
 pub fn group_labels(group: &str, source: &str) -> BTreeMap<String, String> {
-    [(GROUP, group), (SOURCE, source)]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into()
+    [(GROUP, group), (SOURCE, source)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
 /// Name of a service's container once it is ready: `<group>-<service>`.

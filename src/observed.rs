@@ -186,18 +186,13 @@ impl Container {
 
     /// The service it belongs to in this group; `None`: not of the group.
     pub fn service_of(&self, group: &str) -> Option<&str> {
-        self.identity
-            .as_ref()
-            .filter(|identity| identity.group == group)
-            .map(|identity| identity.service.as_str())
+        self.identity.as_ref().filter(|identity| identity.group == group).map(|identity| identity.service.as_str())
     }
 }
 
 impl Observed {
     /// Containers that carry the label of this group.
     pub fn of_group<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Container> {
-        self.containers
-            .values()
-            .filter(move |container| container.service_of(group).is_some())
+        self.containers.values().filter(move |container| container.service_of(group).is_some())
     }
 }

@@ -91,26 +91,17 @@ pub fn status(desired: &Desired, observed: &Observed) -> Vec<ServiceStatus> {
         .services
         .keys()
         .map(String::as_str)
-        .chain(
-            observed
-                .of_group(&desired.group)
-                .filter_map(|c| c.service_of(&desired.group)),
-        )
+        .chain(observed.of_group(&desired.group).filter_map(|c| c.service_of(&desired.group)))
         .collect();
-    names
-        .into_iter()
-        .map(|name| service_status(name, desired, observed))
-        .collect()
+    names.into_iter().map(|name| service_status(name, desired, observed)).collect()
 }
 
 fn service_status(name: &str, desired: &Desired, observed: &Observed) -> ServiceStatus {
     let service = desired.services.get(name);
     let final_name = container_name(&desired.group, name);
     let new_name = candidate_name(&desired.group, name);
-    let ours: Vec<&Container> = observed
-        .of_group(&desired.group)
-        .filter(|c| c.service_of(&desired.group) == Some(name))
-        .collect();
+    let ours: Vec<&Container> =
+        observed.of_group(&desired.group).filter(|c| c.service_of(&desired.group) == Some(name)).collect();
     let current = ours.iter().find(|c| c.name == final_name);
     let candidate = ours.iter().find(|c| c.name == new_name);
     let container = current.or(candidate).or(ours.first()).copied();
@@ -135,9 +126,7 @@ fn service_status(name: &str, desired: &Desired, observed: &Observed) -> Service
             .unwrap_or_else(|| "Service".into()),
         ready: verdict.phase == Phase::Ready,
         phase: verdict.phase,
-        restarts: container
-            .and_then(|c| c.details.as_ref())
-            .map_or(0, |details| details.restarts),
+        restarts: container.and_then(|c| c.details.as_ref()).map_or(0, |details| details.restarts),
         reason: verdict.reason.map(str::to_owned),
         message: verdict.message,
         ports: container.map(ports).unwrap_or_default(),
@@ -169,11 +158,7 @@ fn judge(
     desired: &Desired,
     observed: &Observed,
 ) -> Verdict {
-    let source = container
-        .identity
-        .as_ref()
-        .map(|identity| identity.source.as_str())
-        .unwrap_or_default();
+    let source = container.identity.as_ref().map(|identity| identity.source.as_str()).unwrap_or_default();
     if source != desired.source {
         let message = format!("the container belongs to {source}");
         return Verdict::new(Phase::Conflict, Some("OtherSource"), Some(message));
@@ -206,19 +191,11 @@ fn exited(container: &Container, code: Option<i64>, was_ready: bool) -> Verdict 
         _ => "Error",
     };
     let message = start_error(container).or_else(|| Some(format!("exited with {}", code?)));
-    Verdict::new(
-        if was_ready { Phase::Exited } else { Phase::Failed },
-        Some(reason),
-        message,
-    )
+    Verdict::new(if was_ready { Phase::Exited } else { Phase::Failed }, Some(reason), message)
 }
 
 fn start_error(container: &Container) -> Option<String> {
-    container
-        .details
-        .as_ref()
-        .map(|details| details.error.clone())
-        .filter(|error| !error.is_empty())
+    container.details.as_ref().map(|details| details.error.clone()).filter(|error| !error.is_empty())
 }
 
 /// A container that serves although its spec has changed or is gone.
@@ -228,31 +205,18 @@ fn outdated(
     observed: &Observed,
 ) -> (Option<&'static str>, Option<String>) {
     let Some(service) = service else {
-        return (
-            Some("NotInSpecs"),
-            Some("no spec names it; `drillmaster up` removes it".into()),
-        );
+        return (Some("NotInSpecs"), Some("no spec names it; `drillmaster up` removes it".into()));
     };
     let Some(identity) = &container.identity else {
         return (None, None);
     };
     let comparison = compare(service, container, identity, observed, false);
-    let fields: Vec<&str> = comparison
-        .replace
-        .iter()
-        .chain(&comparison.update)
-        .map(|cause| cause.field.as_str())
-        .collect();
+    let fields: Vec<&str> =
+        comparison.replace.iter().chain(&comparison.update).map(|cause| cause.field.as_str()).collect();
     if fields.is_empty() {
         return (None, None);
     }
-    (
-        Some("Outdated"),
-        Some(format!(
-            "{} changed since; `drillmaster up` applies it",
-            fields.join(", ")
-        )),
-    )
+    (Some("Outdated"), Some(format!("{} changed since; `drillmaster up` applies it", fields.join(", "))))
 }
 
 fn ports(container: &Container) -> Vec<String> {
@@ -265,11 +229,7 @@ fn ports(container: &Container) -> Vec<String> {
                 Protocol::Udp => "udp",
                 Protocol::Sctp => "sctp",
             };
-            format!(
-                "{}->{}/{protocol}",
-                std::net::SocketAddr::new(port.address, port.host),
-                port.container
-            )
+            format!("{}->{}/{protocol}", std::net::SocketAddr::new(port.address, port.host), port.container)
         })
         .collect();
     ports.sort();

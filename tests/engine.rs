@@ -26,10 +26,7 @@ use support::proxy::Proxy;
 const IMAGE: &str = "drillmaster/busybox:1";
 
 fn target(socket: impl Into<std::path::PathBuf>) -> Target {
-    Target {
-        endpoint: Endpoint::Unix(socket.into()),
-        config_dir: None,
-    }
+    Target { endpoint: Endpoint::Unix(socket.into()), config_dir: None }
 }
 
 /// A group with an engine and a network.
@@ -43,16 +40,9 @@ impl Field {
     async fn new(purpose: &str) -> Field {
         let ground = Ground::new(purpose);
         let engine = Bounded::new(Docker::connect(&target(socket())).await.unwrap(), Limits::default());
-        let create = Deed::CreateNetwork {
-            name: ground.group.clone(),
-            labels: ground.labels(),
-        };
+        let create = Deed::CreateNetwork { name: ground.group.clone(), labels: ground.labels() };
         let network = engine.perform(&create).await.unwrap().unwrap();
-        Field {
-            ground,
-            engine,
-            network,
-        }
+        Field { ground, engine, network }
     }
 
     /// A container that runs this script.
@@ -80,11 +70,7 @@ impl Field {
     }
 
     async fn create(&self, blueprint: Blueprint) -> String {
-        self.engine
-            .perform(&Deed::Create(Box::new(blueprint)))
-            .await
-            .unwrap()
-            .unwrap()
+        self.engine.perform(&Deed::Create(Box::new(blueprint))).await.unwrap().unwrap()
     }
 
     async fn run(&self, blueprint: Blueprint) -> String {
@@ -113,9 +99,7 @@ impl Field {
             if matches!(state, State::Exited { .. }) {
                 return state;
             }
-            tokio::time::timeout(Duration::from_secs(30), events.next())
-                .await
-                .unwrap();
+            tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
         }
     }
 
@@ -134,15 +118,8 @@ async fn connecting_and_asking_who_it_is_takes_two_requests() {
     let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
     let about = engine.about().await.unwrap();
     let asked = proxy.take();
-    assert_eq!(
-        asked.iter().map(|asked| asked.brief()).collect::<Vec<_>>(),
-        ["GET /version", "GET /info"]
-    );
-    assert_eq!(
-        asked[1].path,
-        format!("/v{}/info", about.api),
-        "the agreed version stands in every request"
-    );
+    assert_eq!(asked.iter().map(|asked| asked.brief()).collect::<Vec<_>>(), ["GET /version", "GET /info"]);
+    assert_eq!(asked[1].path, format!("/v{}/info", about.api), "the agreed version stands in every request");
     assert!(about.major() >= 20, "{about:?}");
     assert!(!about.id.is_empty());
     assert!(about.reaches_containers);
@@ -155,12 +132,7 @@ async fn a_list_takes_three_requests_and_one_more_for_volumes() {
     proxy.take();
     let brief = || proxy.take().iter().map(|asked| asked.brief()).collect::<BTreeSet<_>>();
     let observed = engine.list("nobody", false).await.unwrap();
-    assert_eq!(
-        brief(),
-        ["GET /containers/json", "GET /networks", "GET /images/json"]
-            .map(str::to_owned)
-            .into()
-    );
+    assert_eq!(brief(), ["GET /containers/json", "GET /networks", "GET /images/json"].map(str::to_owned).into());
     assert!(observed.images.contains_key(IMAGE), "{:?}", observed.images);
     let id = &observed.images[IMAGE];
     assert_eq!(observed.images[id], *id);
@@ -192,10 +164,7 @@ async fn where_no_engine_answers_the_reason_is_said() {
     };
     assert_eq!(said(&path).await, "no such socket");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    assert_eq!(
-        said(&path).await,
-        "connection refused (the socket is there, but no engine listens)"
-    );
+    assert_eq!(said(&path).await, "connection refused (the socket is there, but no engine listens)");
 }
 
 #[tokio::test]
@@ -209,12 +178,7 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
     assert_eq!(field.state(&id).await, State::Running);
 
     for _ in 0..2 {
-        field
-            .done(Deed::Rename {
-                id: id.clone(),
-                name: field.name("a"),
-            })
-            .await;
+        field.done(Deed::Rename { id: id.clone(), name: field.name("a") }).await;
     }
     docker(&["pause", &id]).unwrap();
     assert_eq!(field.state(&id).await, State::Paused);
@@ -224,35 +188,19 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
 
     let observed = field.engine.list(&field.ground.group, false).await.unwrap();
     let listed = &observed.containers[&id];
-    assert_eq!(
-        (listed.name.as_str(), listed.state),
-        (field.name("a").as_str(), State::Running)
-    );
+    assert_eq!((listed.name.as_str(), listed.state), (field.name("a").as_str(), State::Running));
     assert_eq!(listed.service_of(&field.ground.group), Some(""));
     assert_eq!(listed.networks[0].network_id, field.network);
     assert!(listed.networks[0].address.is_some());
-    assert_eq!(
-        observed.networks[&field.network].group.as_deref(),
-        Some(field.ground.group.as_str())
-    );
+    assert_eq!(observed.networks[&field.network].group.as_deref(), Some(field.ground.group.as_str()));
 
     for _ in 0..2 {
-        field
-            .done(Deed::Stop {
-                id: id.clone(),
-                timeout: Some(Duration::from_secs(10)),
-            })
-            .await;
+        field.done(Deed::Stop { id: id.clone(), timeout: Some(Duration::from_secs(10)) }).await;
     }
     assert_eq!(field.state(&id).await, State::Exited { code: Some(0) });
 
     for _ in 0..2 {
-        field
-            .done(Deed::Remove {
-                id: id.clone(),
-                volumes: true,
-            })
-            .await;
+        field.done(Deed::Remove { id: id.clone(), volumes: true }).await;
         field.done(Deed::RemoveNetwork(field.network.clone())).await;
         field.done(Deed::RemoveVolume(field.name("no-such-volume"))).await;
     }
@@ -265,10 +213,7 @@ async fn what_cannot_be_done_is_told_apart() {
     let gone = "0".repeat(64);
     let missing = field.fails(Deed::Start(gone.clone())).await;
     assert!(matches!(missing, EngineError::NotFound { .. }), "{missing:?}");
-    assert!(
-        missing.to_string().starts_with("cannot start container 000000000000: "),
-        "{missing}"
-    );
+    assert!(missing.to_string().starts_with("cannot start container 000000000000: "), "{missing}");
 
     let id = field.run(field.blueprint("a", sleeper())).await;
     let taken = field.fails(Deed::Create(Box::new(field.blueprint("a", "true")))).await;
@@ -281,11 +226,7 @@ async fn what_cannot_be_done_is_told_apart() {
 
     let mut unbound = field.blueprint("b", "true");
     let source = VolumeSource::Bind("/no/such/directory".into());
-    unbound.config.volumes = vec![Volume {
-        source,
-        target: "/data".into(),
-        read_only: false,
-    }];
+    unbound.config.volumes = vec![Volume { source, target: "/data".into(), read_only: false }];
     let unbound = field.fails(Deed::Create(Box::new(unbound))).await;
     assert!(unbound.to_string().contains("/no/such/directory"), "{unbound}");
 
@@ -297,18 +238,11 @@ async fn what_cannot_be_done_is_told_apart() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_an_error_with_the_engines_words() {
     let field = Field::new("ports").await;
-    let port = |host| Port {
-        address: [127, 0, 0, 1].into(),
-        host,
-        container: 80,
-        protocol: Protocol::Tcp,
-    };
+    let port = |host| Port { address: [127, 0, 0, 1].into(), host, container: 80, protocol: Protocol::Tcp };
     let mut first = field.blueprint("a", sleeper());
     first.config.ports = vec![port(None)];
     let first = field.run(first).await;
-    let listed = field.engine.list(&field.ground.group, false).await.unwrap().containers[&first]
-        .ports
-        .clone();
+    let listed = field.engine.list(&field.ground.group, false).await.unwrap().containers[&first].ports.clone();
     assert_eq!(listed, field.engine.inspect(&first).await.unwrap().unwrap().ports);
     assert_eq!(listed.len(), 1);
 
@@ -324,11 +258,7 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
     let field = Field::new("fields").await;
     let directory = tempfile::tempdir().unwrap();
     let bind = directory.path().to_str().unwrap().to_owned();
-    let volume = |source, target: &str, read_only| Volume {
-        source,
-        target: target.into(),
-        read_only,
-    };
+    let volume = |source, target: &str, read_only| Volume { source, target: target.into(), read_only };
     let mut blueprint = field.blueprint("a", sleeper());
     blueprint.env = BTreeMap::from([("LEVEL".into(), "a=b c".into()), ("EMPTY".into(), String::new())]);
     blueprint.config = Config {
@@ -348,10 +278,7 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
             cpus: Some("0.5".parse().unwrap()),
             pids: Some(50),
         },
-        extra_hosts: vec![ExtraHost {
-            name: "gateway".into(),
-            address: "host-gateway".into(),
-        }],
+        extra_hosts: vec![ExtraHost { name: "gateway".into(), address: "host-gateway".into() }],
         cap_drop: vec!["NET_RAW".into()],
         init: true,
         shm_size: Some(8 << 20),
@@ -369,16 +296,9 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
     assert_eq!(details.restart, RestartPolicy::OnFailure(5));
     assert!(!details.started_at.is_empty());
     assert_eq!(details.finished_at, "");
-    let mounts: BTreeMap<_, _> = container
-        .mounts
-        .iter()
-        .map(|mount| (mount.target.as_str(), mount))
-        .collect();
+    let mounts: BTreeMap<_, _> = container.mounts.iter().map(|mount| (mount.target.as_str(), mount)).collect();
     assert_eq!(mounts["/data"].volume.as_deref(), Some(field.name("data").as_str()));
-    assert_eq!(
-        (mounts["/bind"].bind.as_deref(), mounts["/bind"].writable),
-        (Some(bind.as_str()), false)
-    );
+    assert_eq!((mounts["/bind"].bind.as_deref(), mounts["/bind"].writable), (Some(bind.as_str()), false));
     let anonymous = mounts["/anonymous"].volume.clone().unwrap();
 
     let observed = field.engine.list(&field.ground.group, true).await.unwrap();
@@ -387,48 +307,25 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
         listed.mounts.iter().map(|m| &m.target).collect::<Vec<_>>(),
         container.mounts.iter().map(|m| &m.target).collect::<Vec<_>>()
     );
-    assert_eq!(
-        (listed.created, listed.networks.clone()),
-        (container.created, container.networks)
-    );
+    assert_eq!((listed.created, listed.networks.clone()), (container.created, container.networks));
     let owned: BTreeSet<&String> = observed.volumes.keys().collect();
-    assert_eq!(
-        owned,
-        BTreeSet::from([&field.name("data"), &anonymous]),
-        "both were created with our labels"
-    );
+    assert_eq!(owned, BTreeSet::from([&field.name("data"), &anonymous]), "both were created with our labels");
 
     let script = "id -u; pwd; ulimit -n; ulimit -Hn; hostname; grep -c gateway /etc/hosts; df -k /memory /dev/shm | tail -n 2 | awk '{print $2}'";
-    let outcome = field
-        .engine
-        .exec(&id, &["sh", "-c", script].map(str::to_owned))
-        .await
-        .unwrap();
+    let outcome = field.engine.exec(&id, &["sh", "-c", script].map(str::to_owned)).await.unwrap();
     assert_eq!(outcome.output, "1000\n/tmp\n100\n200\na\n1\n1024\n8192\n");
 
     // The replacement takes the anonymous volume over, and what it does not name as well.
     let mut heir = field.blueprint("b", sleeper());
     heir.config.volumes = vec![volume(VolumeSource::Anonymous, "/anonymous", false)];
     heir.inherited = vec![
-        Inherited {
-            volume: anonymous.clone(),
-            target: "/anonymous".into(),
-        },
-        Inherited {
-            volume: field.name("data"),
-            target: "/of-the-image".into(),
-        },
+        Inherited { volume: anonymous.clone(), target: "/anonymous".into() },
+        Inherited { volume: field.name("data"), target: "/of-the-image".into() },
     ];
     let heir = field.create(heir).await;
     let mounts = field.engine.inspect(&heir).await.unwrap().unwrap().mounts;
-    let volumes: Vec<_> = mounts
-        .iter()
-        .map(|mount| (mount.target.as_str(), mount.volume.clone().unwrap()))
-        .collect();
-    assert_eq!(
-        volumes,
-        [("/anonymous", anonymous), ("/of-the-image", field.name("data"))]
-    );
+    let volumes: Vec<_> = mounts.iter().map(|mount| (mount.target.as_str(), mount.volume.clone().unwrap())).collect();
+    assert_eq!(volumes, [("/anonymous", anonymous), ("/of-the-image", field.name("data"))]);
 }
 
 #[tokio::test]
@@ -437,35 +334,14 @@ async fn limits_change_on_a_running_container() {
     let id = field.run(field.blueprint("a", sleeper())).await;
     let memory = |mib: u64| Some(ByteSize::new(mib << 20));
     let steps = [
-        Resources {
-            memory: memory(32),
-            cpus: Some("0.5".parse().unwrap()),
-            pids: Some(20),
-        },
-        Resources {
-            memory: memory(256),
-            cpus: Some("0.25".parse().unwrap()),
-            pids: None,
-        },
-        Resources {
-            memory: memory(16),
-            cpus: Some("1".parse().unwrap()),
-            pids: Some(30),
-        },
+        Resources { memory: memory(32), cpus: Some("0.5".parse().unwrap()), pids: Some(20) },
+        Resources { memory: memory(256), cpus: Some("0.25".parse().unwrap()), pids: None },
+        Resources { memory: memory(16), cpus: Some("1".parse().unwrap()), pids: Some(30) },
     ];
     for resources in steps {
-        field
-            .done(Deed::Update {
-                id: id.clone(),
-                resources,
-                restart: RestartPolicy::UnlessStopped,
-            })
-            .await;
+        field.done(Deed::Update { id: id.clone(), resources, restart: RestartPolicy::UnlessStopped }).await;
         let details = field.engine.inspect(&id).await.unwrap().unwrap().details.unwrap();
-        assert_eq!(
-            (details.resources, details.restart),
-            (resources, RestartPolicy::UnlessStopped)
-        );
+        assert_eq!((details.resources, details.restart), (resources, RestartPolicy::UnlessStopped));
     }
 }
 
@@ -490,9 +366,7 @@ async fn a_subscription_ends_with_its_engine() {
     let mut events = engine.events("nobody");
     assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
     proxy.cut();
-    let end = tokio::time::timeout(Duration::from_secs(10), async {
-        while let Some(Ok(_)) = events.next().await {}
-    });
+    let end = tokio::time::timeout(Duration::from_secs(10), async { while let Some(Ok(_)) = events.next().await {} });
     end.await.unwrap();
 }
 
@@ -504,28 +378,18 @@ async fn events_are_hints_about_the_group() {
     let id = field.run(field.blueprint("a", "sleep 1; exit 7")).await;
     field.engine.exec(&id, &["true".to_owned()]).await.unwrap();
     field.ended(&id).await;
-    field
-        .done(Deed::Remove {
-            id: id.clone(),
-            volumes: false,
-        })
-        .await;
+    field.done(Deed::Remove { id: id.clone(), volumes: false }).await;
 
     let happened = of_container(&mut events, &id).await;
     let died = Happened::Died { code: Some(7) };
-    assert_eq!(
-        happened,
-        [Happened::Created, Happened::Started, died, Happened::Destroyed]
-    );
+    assert_eq!(happened, [Happened::Created, Happened::Started, died, Happened::Destroyed]);
 }
 
 /// What happened to a container until it was removed.
 async fn of_container(events: &mut BoxStream<'_, drillmaster::engine::Result<Hint>>, container: &str) -> Vec<Happened> {
     let mut seen = Vec::new();
     while seen.last() != Some(&Happened::Destroyed) {
-        let event = tokio::time::timeout(Duration::from_secs(30), events.next())
-            .await
-            .unwrap();
+        let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
         match event.unwrap().unwrap() {
             Hint::Container { id, what } if id == container => seen.push(what),
             Hint::Container { id, what } => panic!("of another container: {id} {what:?}"),
@@ -542,32 +406,14 @@ async fn a_network_that_loses_a_container_is_an_event() {
     let mut events = field.engine.events(&field.ground.group);
     assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
     for _ in 0..2 {
-        field
-            .done(Deed::Disconnect {
-                network: field.network.clone(),
-                container: id.clone(),
-            })
-            .await;
+        field.done(Deed::Disconnect { network: field.network.clone(), container: id.clone() }).await;
     }
-    let wanted = Hint::Network {
-        id: field.network.clone(),
-        container: Some(id.clone()),
-    };
+    let wanted = Hint::Network { id: field.network.clone(), container: Some(id.clone()) };
     while events.next().await.unwrap().unwrap() != wanted {}
     assert_eq!(field.engine.inspect(&id).await.unwrap().unwrap().networks, []);
     let aliases = vec!["other".to_owned()];
-    field
-        .done(Deed::Connect {
-            network: field.network.clone(),
-            container: id.clone(),
-            aliases,
-        })
-        .await;
-    let found = field
-        .engine
-        .exec(&id, &["nslookup", "other"].map(str::to_owned))
-        .await
-        .unwrap();
+    field.done(Deed::Connect { network: field.network.clone(), container: id.clone(), aliases }).await;
+    let found = field.engine.exec(&id, &["nslookup", "other"].map(str::to_owned)).await.unwrap();
     assert_eq!(found.code, 0, "{}", found.output);
 }
 
@@ -578,16 +424,7 @@ async fn the_engines_health_check_is_seen() {
     assert!(field.engine.image(image).await.unwrap().unwrap().healthcheck);
     assert!(!field.engine.image(IMAGE).await.unwrap().unwrap().healthcheck);
     assert_eq!(field.engine.image("drillmaster/no-such-image:1").await, Ok(None));
-    assert!(
-        !field
-            .engine
-            .image("drillmaster/volume:1")
-            .await
-            .unwrap()
-            .unwrap()
-            .volumes
-            .is_empty()
-    );
+    assert!(!field.engine.image("drillmaster/volume:1").await.unwrap().unwrap().volumes.is_empty());
 
     let mut events = field.engine.events(&field.ground.group);
     assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
@@ -601,18 +438,10 @@ async fn the_engines_health_check_is_seen() {
         inspected.health
     };
     assert_eq!(health().await, Health::Starting);
-    field
-        .engine
-        .exec(&id, &["touch", "/tmp/ready"].map(str::to_owned))
-        .await
-        .unwrap();
+    field.engine.exec(&id, &["touch", "/tmp/ready"].map(str::to_owned)).await.unwrap();
     next_health(&mut events, Health::Healthy).await;
     assert_eq!(health().await, Health::Healthy);
-    field
-        .engine
-        .exec(&id, &["rm", "/tmp/ready"].map(str::to_owned))
-        .await
-        .unwrap();
+    field.engine.exec(&id, &["rm", "/tmp/ready"].map(str::to_owned)).await.unwrap();
     next_health(&mut events, Health::Unhealthy).await;
     assert_eq!(health().await, Health::Unhealthy);
 }
@@ -620,9 +449,7 @@ async fn the_engines_health_check_is_seen() {
 fn healthcheck(test: &[&str]) -> drillmaster::spec::model::Healthcheck {
     use drillmaster::spec::model::HealthcheckTest;
     drillmaster::spec::model::Healthcheck {
-        test: Some(HealthcheckTest::Exec(
-            test.iter().map(|word| (*word).to_owned()).collect(),
-        )),
+        test: Some(HealthcheckTest::Exec(test.iter().map(|word| (*word).to_owned()).collect())),
         interval: Some("300ms".parse().unwrap()),
         timeout: Some("5s".parse().unwrap()),
         retries: Some(2),
@@ -633,9 +460,7 @@ fn healthcheck(test: &[&str]) -> drillmaster::spec::model::Healthcheck {
 
 async fn next_health(events: &mut BoxStream<'_, drillmaster::engine::Result<Hint>>, wanted: Health) {
     loop {
-        let event = tokio::time::timeout(Duration::from_secs(30), events.next())
-            .await
-            .unwrap();
+        let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
         if matches!(event.unwrap().unwrap(), Hint::Container { what: Happened::Health(health), .. } if health == wanted)
         {
             return;
@@ -650,39 +475,21 @@ async fn a_command_tells_its_code_and_the_end_of_its_output() {
     let proxy = Proxy::start(&socket());
     let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
     proxy.take();
-    let run = async |script: &str| {
-        engine
-            .exec(&id, &["sh", "-c", script].map(str::to_owned))
-            .await
-            .unwrap()
-    };
+    let run = async |script: &str| engine.exec(&id, &["sh", "-c", script].map(str::to_owned)).await.unwrap();
     let outcome = run("echo out; echo err >&2; exit 3").await;
     assert_eq!(outcome.code, 3);
-    assert!(
-        outcome.output.contains("out\n") && outcome.output.contains("err\n"),
-        "{:?}",
-        outcome.output
-    );
+    assert!(outcome.output.contains("out\n") && outcome.output.contains("err\n"), "{:?}", outcome.output);
     let asked = proxy.take();
     assert!((3..=6).contains(&asked.len()), "{asked:?}");
 
     let long = run("seq 1 20000").await;
     assert_eq!(long.output.len(), 8 * 1024);
     assert!(long.output.ends_with("\n19999\n20000\n"));
-    assert_eq!(
-        run("exec >&- 2>&-; sleep 1; exit 4").await.code,
-        4,
-        "its output ended before it did"
-    );
+    assert_eq!(run("exec >&- 2>&-; sleep 1; exit 4").await.code, 4, "its output ended before it did");
     let none = engine.exec(&id, &["no-such-program".to_owned()]).await;
     assert!(none.as_ref().map_or(true, |outcome| outcome.code != 0), "{none:?}");
 
-    field
-        .done(Deed::Stop {
-            id: id.clone(),
-            timeout: Some(Duration::from_secs(5)),
-        })
-        .await;
+    field.done(Deed::Stop { id: id.clone(), timeout: Some(Duration::from_secs(5)) }).await;
     let stopped = engine.exec(&id, &["true".to_owned()]).await.unwrap_err();
     assert!(matches!(stopped, EngineError::Conflict { .. }), "{stopped:?}");
 }
@@ -695,78 +502,29 @@ async fn output_comes_in_lines() {
     field.ended(&id).await;
     let lines = field.lines(&id, LogOptions::default()).await;
     let text = |stderr: bool| -> Vec<&str> {
-        lines
-            .iter()
-            .filter(|line| line.stderr == stderr)
-            .map(|line| line.text.as_str())
-            .collect()
+        lines.iter().filter(|line| line.stderr == stderr).map(|line| line.text.as_str()).collect()
     };
     assert_eq!(text(true), ["two"]);
     assert_eq!(text(false)[0], "one");
     assert_eq!(text(false)[1].len(), 40_000);
     assert_eq!(text(false)[2..], ["unfinished"]);
-    assert_eq!(
-        field
-            .lines(
-                &id,
-                LogOptions {
-                    tail: Some(1),
-                    ..Default::default()
-                }
-            )
-            .await
-            .len(),
-        1
-    );
-    assert_eq!(
-        field
-            .lines(
-                &id,
-                LogOptions {
-                    since: 4_000_000_000,
-                    ..Default::default()
-                }
-            )
-            .await,
-        []
-    );
-    let stamped = field
-        .lines(
-            &id,
-            LogOptions {
-                timestamps: true,
-                ..Default::default()
-            },
-        )
-        .await;
+    assert_eq!(field.lines(&id, LogOptions { tail: Some(1), ..Default::default() }).await.len(), 1);
+    assert_eq!(field.lines(&id, LogOptions { since: 4_000_000_000, ..Default::default() }).await, []);
+    let stamped = field.lines(&id, LogOptions { timestamps: true, ..Default::default() }).await;
     assert!(stamped[0].text.starts_with("20"), "{:?}", stamped[0]);
 
     let missing = field.engine.logs(&"0".repeat(64), LogOptions::default()).next().await;
-    assert!(
-        matches!(missing, Some(Err(EngineError::NotFound { .. }))),
-        "{missing:?}"
-    );
+    assert!(matches!(missing, Some(Err(EngineError::NotFound { .. }))), "{missing:?}");
 }
 
 #[tokio::test]
 async fn output_is_followed_to_the_end_of_the_container() {
     let field = Field::new("follow").await;
-    let id = field
-        .create(field.blueprint("a", "for i in 1 2 3; do echo $i; sleep 0.2; done"))
-        .await;
+    let id = field.create(field.blueprint("a", "for i in 1 2 3; do echo $i; sleep 0.2; done")).await;
     field.done(Deed::Start(id.clone())).await;
-    let followed = field.lines(
-        &id,
-        LogOptions {
-            follow: true,
-            ..Default::default()
-        },
-    );
+    let followed = field.lines(&id, LogOptions { follow: true, ..Default::default() });
     let lines = tokio::time::timeout(Duration::from_secs(30), followed).await.unwrap();
-    assert_eq!(
-        lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(),
-        ["1", "2", "3"]
-    );
+    assert_eq!(lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
 }
 
 #[tokio::test]
@@ -783,51 +541,23 @@ async fn a_registry_that_cannot_be_reached_is_said_shortly() {
 async fn a_container_outlives_its_network() {
     let field = Field::new("outlives").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
-    field
-        .done(Deed::Stop {
-            id: id.clone(),
-            timeout: Some(Duration::ZERO),
-        })
-        .await;
+    field.done(Deed::Stop { id: id.clone(), timeout: Some(Duration::ZERO) }).await;
     field.done(Deed::RemoveNetwork(field.network.clone())).await;
     let lost = field.fails(Deed::Start(id.clone())).await;
-    assert!(
-        matches!(&lost, EngineError::NotFound { message, .. } if message.contains(&field.network)),
-        "{lost:?}"
-    );
+    assert!(matches!(&lost, EngineError::NotFound { message, .. } if message.contains(&field.network)), "{lost:?}");
 
-    let create = Deed::CreateNetwork {
-        name: field.ground.group.clone(),
-        labels: field.ground.labels(),
-    };
+    let create = Deed::CreateNetwork { name: field.ground.group.clone(), labels: field.ground.labels() };
     let network = field.engine.perform(&create).await.unwrap().unwrap();
     // By the name: of the network that is gone nothing else is left.
-    let by_id = Deed::Disconnect {
-        network: field.network.clone(),
-        container: id.clone(),
-    };
+    let by_id = Deed::Disconnect { network: field.network.clone(), container: id.clone() };
     field.fails(by_id).await;
     for _ in 0..2 {
-        field
-            .done(Deed::Disconnect {
-                network: field.ground.group.clone(),
-                container: id.clone(),
-            })
-            .await;
+        field.done(Deed::Disconnect { network: field.ground.group.clone(), container: id.clone() }).await;
     }
     let aliases = vec!["a".to_owned()];
-    field
-        .done(Deed::Connect {
-            network: network.clone(),
-            container: id.clone(),
-            aliases,
-        })
-        .await;
+    field.done(Deed::Connect { network: network.clone(), container: id.clone(), aliases }).await;
     field.done(Deed::Start(id.clone())).await;
-    assert_eq!(
-        field.engine.inspect(&id).await.unwrap().unwrap().networks[0].network_id,
-        network
-    );
+    assert_eq!(field.engine.inspect(&id).await.unwrap().unwrap().networks[0].network_id, network);
 }
 
 #[tokio::test]
@@ -837,26 +567,13 @@ async fn networks_of_one_name_are_told_apart_by_their_ids() {
     let label = format!("{GROUP}={}", field.ground.group);
     let twin = twin_network(&field.ground.group, &label);
     let Some(twin) = twin else { return };
-    let again = Deed::CreateNetwork {
-        name: field.ground.group.clone(),
-        labels: field.ground.labels(),
-    };
+    let again = Deed::CreateNetwork { name: field.ground.group.clone(), labels: field.ground.labels() };
     assert!(matches!(field.fails(again).await, EngineError::Conflict { .. }));
 
-    let id = field
-        .run(Blueprint {
-            network: twin.clone(),
-            ..field.blueprint("a", sleeper())
-        })
-        .await;
+    let id = field.run(Blueprint { network: twin.clone(), ..field.blueprint("a", sleeper()) }).await;
     let other = field.run(field.blueprint("b", sleeper())).await;
     for (container, network) in [(&id, &twin), (&other, &field.network)] {
-        field
-            .done(Deed::Stop {
-                id: container.clone(),
-                timeout: Some(Duration::ZERO),
-            })
-            .await;
+        field.done(Deed::Stop { id: container.clone(), timeout: Some(Duration::ZERO) }).await;
         field.done(Deed::Start(container.clone())).await;
         let found = field.engine.inspect(container).await.unwrap().unwrap();
         assert_eq!(found.networks[0].network_id, *network);

@@ -16,50 +16,25 @@ use serde_json::Value;
 
 /// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, all others can be read as env files.
 fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
-    let file = |path: &str, bytes: &[u8]| SourceFile {
-        path: path.into(),
-        content: Content::Bytes(bytes.into()),
-    };
-    let specs: Vec<SourceFile> = files
-        .iter()
-        .filter(|(path, _)| path.ends_with(".yaml"))
-        .map(|(path, bytes)| file(path, bytes))
-        .collect();
+    let file = |path: &str, bytes: &[u8]| SourceFile { path: path.into(), content: Content::Bytes(bytes.into()) };
+    let specs: Vec<SourceFile> =
+        files.iter().filter(|(path, _)| path.ends_with(".yaml")).map(|(path, bytes)| file(path, bytes)).collect();
     let environment: BTreeMap<String, String> = files
         .iter()
         .filter_map(|(path, bytes)| {
-            Some((
-                path.strip_prefix("env:")?.to_owned(),
-                String::from_utf8_lossy(bytes).into_owned(),
-            ))
+            Some((path.strip_prefix("env:")?.to_owned(), String::from_utf8_lossy(bytes).into_owned()))
         })
         .collect();
-    let dotenv = files
-        .iter()
-        .find(|(path, _)| *path == ".env")
-        .map(|(path, bytes)| file(path, bytes));
+    let dotenv = files.iter().find(|(path, _)| *path == ".env").map(|(path, bytes)| file(path, bytes));
     let read = |wanted: &str| {
         let found = files.iter().find(|(path, _)| *path == wanted);
-        found
-            .map(|(_, bytes)| bytes.to_vec())
-            .ok_or_else(|| "no such file".to_owned())
+        found.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| "no such file".to_owned())
     };
-    load(&Input {
-        dir: "specs",
-        files: &specs,
-        dotenv: dotenv.as_ref(),
-        environment: &environment,
-        read: &read,
-    })
+    load(&Input { dir: "specs", files: &specs, dotenv: dotenv.as_ref(), environment: &environment, read: &read })
 }
 
 fn load_dir(files: &[(&str, &str)]) -> Result<Specs, Vec<Diagnostic>> {
-    load_bytes(
-        &files
-            .iter()
-            .map(|(path, text)| (*path, text.as_bytes()))
-            .collect::<Vec<_>>(),
-    )
+    load_bytes(&files.iter().map(|(path, text)| (*path, text.as_bytes())).collect::<Vec<_>>())
 }
 
 fn told(errors: &[Diagnostic]) -> String {
@@ -120,16 +95,10 @@ const OTHERS: &str =
 fn every_field_is_read() {
     let files = [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
-    assert_eq!(
-        specs.services.iter().map(|s| s.spec.name.as_str()).collect::<Vec<_>>(),
-        ["api", "appdb", "cache"]
-    );
+    assert_eq!(specs.services.iter().map(|s| s.spec.name.as_str()).collect::<Vec<_>>(), ["api", "appdb", "cache"]);
     assert_eq!(specs.services[0].source.to_string(), "a/all.yaml:3");
     assert_eq!(specs.services[2].source.to_string(), "b.yaml:4");
-    assert_eq!(
-        specs.services[0].env_files,
-        [BTreeMap::from([("A".to_owned(), "1".to_owned())])]
-    );
+    assert_eq!(specs.services[0].env_files, [BTreeMap::from([("A".to_owned(), "1".to_owned())])]);
     assert_eq!(specs.reads, BTreeSet::from(["common.env".to_owned()]));
     assert_eq!(specs.variables, BTreeSet::from(["LEVEL".to_owned()]));
     insta::assert_debug_snapshot!("every_field", (&specs.services[0].spec, &specs.group));
@@ -175,15 +144,9 @@ env: {EMPTY: "${NOTHING:-}", ALSO: ${NOTHING-}, NUMBER: ${PORT}, PRICE: $$5, PLA
 hostname: ${NOTHING:-}
 resources: {pids: "${PORT}", memory: "${PORT}k"}
 "#;
-    let text = text.replace(
-        "ALSO: ${NOTHING-}, NUMBER: ${PORT}",
-        "ALSO: \"${NOTHING-}\", NUMBER: \"${PORT}\"",
-    );
-    let files = [
-        ("app.yaml", text.as_str()),
-        (".env", "IMAGE=nginx\nPORT=1\nYES=true\nSECONDS=5\n"),
-        ("env:PORT", "8080"),
-    ];
+    let text = text.replace("ALSO: ${NOTHING-}, NUMBER: ${PORT}", "ALSO: \"${NOTHING-}\", NUMBER: \"${PORT}\"");
+    let files =
+        [("app.yaml", text.as_str()), (".env", "IMAGE=nginx\nPORT=1\nYES=true\nSECONDS=5\n"), ("env:PORT", "8080")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     let service = &specs.services[0].spec;
     assert_eq!(service.image, "nginx");
@@ -192,83 +155,31 @@ resources: {pids: "${PORT}", memory: "${PORT}k"}
     assert_eq!(service.ping.as_ref().unwrap().timeout, Duration::from_secs(5));
     assert_eq!(service.hostname, None);
     assert_eq!(service.resources.pids, Some(8080));
-    let env: Vec<_> = service
-        .env
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_str()))
-        .collect();
-    assert_eq!(
-        env,
-        [
-            ("ALSO", ""),
-            ("EMPTY", ""),
-            ("NUMBER", "8080"),
-            ("PLAIN", "$HOME"),
-            ("PRICE", "$5")
-        ]
-    );
+    let env: Vec<_> = service.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(env, [("ALSO", ""), ("EMPTY", ""), ("NUMBER", "8080"), ("PLAIN", "$HOME"), ("PRICE", "$5")]);
 }
 
 /// Wrong directories, each with a name. What is told about them is in the snapshot.
 const WRONG: &[(&str, &[(&str, &str)])] = &[
-    (
-        "YAML: a quote left open",
-        &[("a.yaml", "name: a\nimage: \"b\ncommand: c\n")],
-    ),
-    (
-        "YAML: a bracket left open",
-        &[("a.yaml", "name: a\nimage: b\ncommand: [c, d\nports: []\n")],
-    ),
+    ("YAML: a quote left open", &[("a.yaml", "name: a\nimage: \"b\ncommand: c\n")]),
+    ("YAML: a bracket left open", &[("a.yaml", "name: a\nimage: b\ncommand: [c, d\nports: []\n")]),
     ("YAML: a tab", &[("a.yaml", "name: a\nimage: b\nenv:\n\tA: b\n")]),
-    (
-        "YAML: a colon in a value",
-        &[("a.yaml", "name: a\nimage: b\nhostname: a: b\n")],
-    ),
+    ("YAML: a colon in a value", &[("a.yaml", "name: a\nimage: b\nhostname: a: b\n")]),
     ("YAML: an unknown alias", &[("a.yaml", "name: a\nimage: *b\n")]),
     (
         "YAML: the documents after a syntax error are read all the same",
-        &[(
-            "a.yaml",
-            "name: a\nimage: @\n---\nname: b\n---\nname: [c\n---\nname: d\nimage: B\n",
-        )],
+        &[("a.yaml", "name: a\nimage: @\n---\nname: b\n---\nname: [c\n---\nname: d\nimage: B\n")],
     ),
     ("YAML: a tag", &[("a.yaml", "name: a\nimage: !include b\n")]),
     ("YAML: no map", &[("a.yaml", "- name: a\n")]),
-    (
-        "duplicate key",
-        &[("a.yaml", "name: a\nimage: b\nenv:\n  A: 1\n  B: 2\n  A: 3\n")],
-    ),
-    (
-        "unknown field",
-        &[(
-            "a.yaml",
-            "name: a\nimgae: b\nports: [{container: 80, hst: 1}]\nping: {tpc: 80}\n",
-        )],
-    ),
-    (
-        "field of compose",
-        &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")],
-    ),
-    (
-        "field of a later version",
-        &[(
-            "a.yaml",
-            "name: a\nimage: b\nbuild: .\nreplicas: 2\n---\nkind: Group\non: {}\n",
-        )],
-    ),
-    (
-        "kind of a later version",
-        &[(
-            "a.yaml",
-            "kind: Job\nname: a\n---\nname: b\nimage: c\ndependencies: [a]\n",
-        )],
-    ),
+    ("duplicate key", &[("a.yaml", "name: a\nimage: b\nenv:\n  A: 1\n  B: 2\n  A: 3\n")]),
+    ("unknown field", &[("a.yaml", "name: a\nimgae: b\nports: [{container: 80, hst: 1}]\nping: {tpc: 80}\n")]),
+    ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")]),
+    ("field of a later version", &[("a.yaml", "name: a\nimage: b\nbuild: .\nreplicas: 2\n---\nkind: Group\non: {}\n")]),
+    ("kind of a later version", &[("a.yaml", "kind: Job\nname: a\n---\nname: b\nimage: c\ndependencies: [a]\n")]),
     (
         "unknown kind",
-        &[(
-            "a.yaml",
-            "kind: Servise\nname: a\nimage: b\n---\nkind: Pod\nname: b\n---\nkind: [x]\nname: c\n",
-        )],
+        &[("a.yaml", "kind: Servise\nname: a\nimage: b\n---\nkind: Pod\nname: b\n---\nkind: [x]\nname: c\n")],
     ),
     (
         "wrong types",
@@ -289,21 +200,9 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             "name: a\nimage: b\nports: [{host: 80}]\ndependencies: [{restart: true}]\nvolumes: [{source: a}]\nextra_hosts: [{name: x}]\n",
         )],
     ),
-    (
-        "empty values",
-        &[("a.yaml", "name:\nimage: \"\"\nenv: {A: }\nports: [~]\n")],
-    ),
-    (
-        "empty elements",
-        &[("a.yaml", "name: a\nimage: b\nports:\n  -\n  - 80\ncommand:\n  -\n")],
-    ),
-    (
-        "invalid names",
-        &[(
-            "a.yaml",
-            "name: Web\nimage: b\n---\nname: a.new\nimage: b\n---\nname: -a\nimage: b\n",
-        )],
-    ),
+    ("empty values", &[("a.yaml", "name:\nimage: \"\"\nenv: {A: }\nports: [~]\n")]),
+    ("empty elements", &[("a.yaml", "name: a\nimage: b\nports:\n  -\n  - 80\ncommand:\n  -\n")]),
+    ("invalid names", &[("a.yaml", "name: Web\nimage: b\n---\nname: a.new\nimage: b\n---\nname: -a\nimage: b\n")]),
     (
         "invalid images",
         &[(
@@ -336,10 +235,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "invalid durations",
-        &[(
-            "a.yaml",
-            "name: a\nimage: b\nstop_timeout: 10\nping: {tcp: 80, interval: 1 hour, timeout: soon}\n",
-        )],
+        &[("a.yaml", "name: a\nimage: b\nstop_timeout: 10\nping: {tcp: 80, interval: 1 hour, timeout: soon}\n")],
     ),
     (
         "invalid pings",
@@ -363,37 +259,19 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             ),
         )],
     ),
-    (
-        "duplicate service across files",
-        &[
-            ("a.yaml", "name: web\nimage: b\n"),
-            ("b/c.yaml", "image: c\nname: web\n"),
-        ],
-    ),
-    (
-        "two groups",
-        &[
-            ("a.yaml", "kind: Group\nname: a\n"),
-            ("b.yaml", "kind: Group\n---\nname: b\nimage: c\n"),
-        ],
-    ),
+    ("duplicate service across files", &[("a.yaml", "name: web\nimage: b\n"), ("b/c.yaml", "image: c\nname: web\n")]),
+    ("two groups", &[("a.yaml", "kind: Group\nname: a\n"), ("b.yaml", "kind: Group\n---\nname: b\nimage: c\n")]),
     (
         "unknown dependency",
         &[
-            (
-                "a.yaml",
-                "name: web\nimage: b\ndependencies: [apdb, {name: nowhere}, web, appdb, appdb]\n",
-            ),
+            ("a.yaml", "name: web\nimage: b\ndependencies: [apdb, {name: nowhere}, web, appdb, appdb]\n"),
             ("b.yaml", "name: appdb\nimage: b\n"),
         ],
     ),
     (
         "dependency cycles",
         &[
-            (
-                "a.yaml",
-                "name: a\nimage: x\ndependencies: [b]\n---\nname: b\nimage: x\ndependencies: [{name: c}, d]\n",
-            ),
+            ("a.yaml", "name: a\nimage: x\ndependencies: [b]\n---\nname: b\nimage: x\ndependencies: [{name: c}, d]\n"),
             (
                 "b.yaml",
                 "name: c\nimage: x\ndependencies: [a]\n---\nname: d\nimage: x\ndependencies: [b, e]\n---\nname: e\nimage: x\n",
@@ -415,18 +293,12 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "one target twice",
-        &[(
-            "a.yaml",
-            "name: a\nimage: x\nvolumes: ['a:/data', './b:/data/']\ntmpfs: [/run, /data]\n",
-        )],
+        &[("a.yaml", "name: a\nimage: x\nvolumes: ['a:/data', './b:/data/']\ntmpfs: [/run, /data]\n")],
     ),
     (
         "env files",
         &[
-            (
-                "a.yaml",
-                "name: a\nimage: x\nenv_file: [no.env, bad.env]\n---\nname: b\nimage: x\nenv_file: bad.env\n",
-            ),
+            ("a.yaml", "name: a\nimage: x\nenv_file: [no.env, bad.env]\n---\nname: b\nimage: x\nenv_file: bad.env\n"),
             ("bad.env", "A=1\nwhat is this\nB='x\n"),
         ],
     ),
@@ -463,10 +335,7 @@ fn what_is_no_text_is_told() {
     let wide: Vec<u8> = "name: a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let wide = [&[0xff, 0xfe], wide.as_slice()].concat();
     let errors = load_bytes(&[("a.yaml", b"name: a\nimage: caf\xe9\n"), ("b.yaml", &wide)]).unwrap_err();
-    let file = |path: &str, content: Content| SourceFile {
-        path: path.into(),
-        content,
-    };
+    let file = |path: &str, content: Content| SourceFile { path: path.into(), content };
     let files = [
         file("large.yaml", Content::TooLarge(50 << 20)),
         file("locked.yaml", Content::Unreadable("permission denied".into())),
@@ -488,10 +357,7 @@ fn what_is_no_text_is_told() {
 fn for_programs() {
     let errors = load_dir(&[("a.yaml", "name: a\nimgae: é\n"), ("b.yaml", "name: a\nimage: b\n")]).unwrap_err();
     let errors = [errors, vec![no_directory("x")]].concat();
-    insta::assert_snapshot!(
-        "json",
-        serde_json::to_string_pretty(&diagnostics::to_json(&errors)).unwrap()
-    );
+    insta::assert_snapshot!("json", serde_json::to_string_pretty(&diagnostics::to_json(&errors)).unwrap());
 }
 
 #[test]
@@ -514,11 +380,7 @@ fn nothing_in_a_file_reaches_the_terminal_as_it_is() {
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     assert!(!text.contains('\u{202e}'));
     let errors = load_dir(&[("a.yaml", &format!("name: a\n\"k\\e[2J{}\": 1\n", "y".repeat(5000)))]).unwrap_err();
-    assert!(
-        told(&errors).lines().all(|line| line.chars().count() < 300),
-        "{}",
-        told(&errors)
-    );
+    assert!(told(&errors).lines().all(|line| line.chars().count() < 300), "{}", told(&errors));
 }
 
 #[test]
@@ -557,10 +419,7 @@ fn an_alias_bomb_is_refused_at_once() {
         let _ = writeln!(merges, "x{n}: &x{n} {{<<: [*x{0}, *x{0}], k{n}: 1}}", n - 1);
     }
     timed(Duration::from_secs(1), || messages(&merges));
-    assert_eq!(
-        messages("name: a\nimage: &x [*x]\n")[0],
-        "`*x` names nothing that was anchored before it"
-    );
+    assert_eq!(messages("name: a\nimage: &x [*x]\n")[0], "`*x` names nothing that was anchored before it");
     assert_eq!(
         messages("name: &n a\nimage: b\n---\nname: *n\nimage: b\n")[0],
         "`*n` names nothing that was anchored before it"
@@ -570,13 +429,9 @@ fn an_alias_bomb_is_refused_at_once() {
 #[test]
 fn nesting_without_end_is_refused() {
     let deep = "nested more than 64 levels deep";
-    for text in [
-        "[".repeat(100_000),
-        "{a: ".repeat(60_000),
-        "- ".repeat(100_000),
-        "? ".repeat(100_000),
-        "a: [".repeat(65),
-    ] {
+    for text in
+        ["[".repeat(100_000), "{a: ".repeat(60_000), "- ".repeat(100_000), "? ".repeat(100_000), "a: [".repeat(65)]
+    {
         let errors = timed(Duration::from_secs(2), || messages(&text));
         assert!(errors.iter().any(|e| e == deep || e.contains("YAML")), "{errors:?}");
     }
@@ -589,11 +444,7 @@ fn nesting_without_end_is_refused() {
     }
     assert_eq!(messages(&text), [deep]);
     assert!(
-        messages(&format!(
-            "name: a\nimage: b\ncommand: {}{}",
-            "[".repeat(60),
-            "]".repeat(60)
-        ))[0]
+        messages(&format!("name: a\nimage: b\ncommand: {}{}", "[".repeat(60), "]".repeat(60)))[0]
             .contains("found a list")
     );
 }
@@ -618,10 +469,7 @@ fn large_files_of_any_shape_are_read_or_refused_quickly() {
         format!("[{}]", fill("a, ")),
         format!("[{}", fill("{a: b}, ")),
         format!("name: a\nimage: b\ncommand: |\n{}", fill("  ${A}\n")),
-        format!(
-            "name: a\nimage: b\nenv:\n{}",
-            (0..80_000).map(|n| format!(" A{n}: x\n")).collect::<String>()
-        ),
+        format!("name: a\nimage: b\nenv:\n{}", (0..80_000).map(|n| format!(" A{n}: x\n")).collect::<String>()),
         (0..20_000).map(|n| format!("name: s{n}\n@\n---\n")).collect(),
     ] {
         timed(Duration::from_secs(10), || messages(&text));
@@ -640,28 +488,16 @@ fn five_thousand_services_load_quickly() {
             (format!("{n}.yaml"), text)
         })
         .collect();
-    let files: Vec<(&str, &str)> = texts
-        .iter()
-        .map(|(path, text)| (path.as_str(), text.as_str()))
-        .collect();
+    let files: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     let specs = timed(Duration::from_secs(10), || load_dir(&files));
-    assert_eq!(
-        specs.map(|specs| specs.services.len()).map_err(|errors| told(&errors)),
-        Ok(5000)
-    );
+    assert_eq!(specs.map(|specs| specs.services.len()).map_err(|errors| told(&errors)), Ok(5000));
 
     // A ring of all of them is one cycle, told in one line.
-    let ring = [
-        &files[1..],
-        &[("0.yaml", "name: s0\nimage: a\ndependencies: [s4999]\n")],
-    ]
-    .concat();
+    let ring = [&files[1..], &[("0.yaml", "name: s0\nimage: a\ndependencies: [s4999]\n")]].concat();
     let errors = timed(Duration::from_secs(10), || load_dir(&ring)).unwrap_err();
     assert_eq!(errors.len(), 1);
     assert!(
-        errors[0]
-            .message
-            .starts_with("dependency cycle of 5000 services: s0 -> s4999 -> "),
+        errors[0].message.starts_with("dependency cycle of 5000 services: s0 -> s4999 -> "),
         "{}",
         errors[0].message
     );
@@ -821,29 +657,17 @@ const SERVICE_FIELDS: [&str; 32] = [
 fn the_schema_has_every_field_described() {
     let schema = schema();
     let service = &schema["$defs"]["Service"];
-    let mut fields: Vec<&str> = service["properties"]
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
-        .collect();
+    let mut fields: Vec<&str> = service["properties"].as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = SERVICE_FIELDS.to_vec();
     fields.sort_unstable();
     expected.sort_unstable();
     assert_eq!(fields, expected);
     for (field, property) in service["properties"].as_object().unwrap() {
         assert!(property["description"].is_string(), "{field}");
-        assert!(
-            ALL_FIELDS.contains(&format!("\n{field}:")),
-            "{field} is not in the test of all fields"
-        );
+        assert!(ALL_FIELDS.contains(&format!("\n{field}:")), "{field} is not in the test of all fields");
     }
     for kind in ["Service", "Group"] {
-        assert_eq!(
-            schema["$defs"][kind]["additionalProperties"],
-            Value::Bool(false),
-            "{kind}"
-        );
+        assert_eq!(schema["$defs"][kind]["additionalProperties"], Value::Bool(false), "{kind}");
     }
     assert_eq!(service["required"], serde_json::json!(["name", "image"]));
     assert_eq!(schema["$defs"]["Group"]["required"], serde_json::json!(["kind"]));
@@ -851,11 +675,7 @@ fn the_schema_has_every_field_described() {
     assert!(!schema.to_string().contains("\"$id\""));
     // Every reference leads somewhere.
     let text = schema.to_string();
-    for reference in text
-        .split("\"$ref\":\"#")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next())
-    {
+    for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(schema.pointer(reference).is_some(), "{reference}");
     }
 }

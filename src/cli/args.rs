@@ -8,10 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Keeps a directory of service definitions and a Docker engine in agreement.
 #[derive(Debug, Parser)]
 #[command(name = "drillmaster", version, about, max_term_width = 100, propagate_version = true)]
-#[command(
-    after_help = "Exit codes: 0 done (diff: no differences), 1 a service failed (diff: differences), \
-2 specs or usage invalid, 3 no engine, 4 another controller holds the group, 130 interrupted."
-)]
+#[command(after_help = "Exit codes: 0 done (diff: no differences), 1 a service failed (diff: differences), \
+2 specs or usage invalid, 3 no engine, 4 another controller holds the group, 130 interrupted.")]
 pub struct Cli {
     /// What holds for every command.
     #[command(flatten)]
@@ -157,7 +155,5 @@ pub struct Logs {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    text.parse::<crate::spec::value::Period>()
-        .map(Duration::from)
-        .map_err(|error| error.to_string())
+    text.parse::<crate::spec::value::Period>().map(Duration::from).map_err(|error| error.to_string())
 }

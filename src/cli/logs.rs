@@ -21,25 +21,12 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
         .filter_map(|container| Some((container.service_of(group)?, container.id.as_str())))
         .filter(|(service, _)| wanted.is_empty() || wanted.contains(*service))
         .collect();
-    for service in wanted
-        .iter()
-        .filter(|service| containers.iter().all(|(name, _)| name != service))
-    {
+    for service in wanted.iter().filter(|service| containers.iter().all(|(name, _)| name != service)) {
         style.complain(&format!("{service}: it has no container"));
     }
-    let width = containers
-        .iter()
-        .map(|(service, _)| service.len())
-        .max()
-        .unwrap_or_default();
-    let options = LogOptions {
-        tail: logs.tail,
-        follow: logs.follow,
-        ..LogOptions::default()
-    };
-    let streams = containers
-        .into_iter()
-        .map(|(service, id)| engine.logs(id, options).map(move |line| (service, line)));
+    let width = containers.iter().map(|(service, _)| service.len()).max().unwrap_or_default();
+    let options = LogOptions { tail: logs.tail, follow: logs.follow, ..LogOptions::default() };
+    let streams = containers.into_iter().map(|(service, id)| engine.logs(id, options).map(move |line| (service, line)));
     let mut lines = select_all(streams);
     while let Some((service, line)) = lines.next().await {
         match line {

@@ -27,11 +27,7 @@ impl Project {
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let specs = load(global, &directory).map_err(Failure::Specs)?;
-        Ok(Project {
-            desired: desired(global, &directory, &specs)?,
-            directory,
-            readable: true,
-        })
+        Ok(Project { desired: desired(global, &directory, &specs)?, directory, readable: true })
     }
 
     /// Reads the specs where that is possible. A group that is named with `--group` can be looked at and taken down
@@ -39,19 +35,11 @@ impl Project {
     pub fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         match load(global, &directory) {
-            Ok(specs) => Ok(Project {
-                desired: desired(global, &directory, &specs)?,
-                directory,
-                readable: true,
-            }),
+            Ok(specs) => Ok(Project { desired: desired(global, &directory, &specs)?, directory, readable: true }),
             Err(errors) if global.group.is_some() => {
                 style.complain(&diagnostics::render(&errors, style.color_err));
                 style.complain("going on with what the engine says of the group, since --group names it");
-                Ok(Project {
-                    desired: nothing(global, &directory)?,
-                    directory,
-                    readable: false,
-                })
+                Ok(Project { desired: nothing(global, &directory)?, directory, readable: false })
             }
             Err(errors) => Err(Failure::Specs(errors)),
         }
@@ -65,11 +53,7 @@ impl Project {
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         if empty {
-            return Ok(Project {
-                desired: nothing(global, &directory)?,
-                directory,
-                readable: true,
-            });
+            return Ok(Project { desired: nothing(global, &directory)?, directory, readable: true });
         }
         Project::load(global)
     }
@@ -85,12 +69,8 @@ impl Project {
                     .map(|known| (strsim::damerau_levenshtein(name, known), known))
                     .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
                     .min();
-                let hint = nearest
-                    .map(|(_, known)| format!("; did you mean `{known}`?"))
-                    .unwrap_or_default();
-                return Err(Failure::Usage(format!(
-                    "there is no service `{name}` in the specs{hint}"
-                )));
+                let hint = nearest.map(|(_, known)| format!("; did you mean `{known}`?")).unwrap_or_default();
+                return Err(Failure::Usage(format!("there is no service `{name}` in the specs{hint}")));
             }
         }
         Ok(names.iter().cloned().collect())
@@ -107,10 +87,7 @@ impl Project {
             (false, _) => {
                 let all = order::with_dependencies(&names, &needs);
                 Scope::Only(
-                    all.iter()
-                        .filter(|name| !exclude.contains(*name) || names.contains(*name))
-                        .cloned()
-                        .collect(),
+                    all.iter().filter(|name| !exclude.contains(*name) || names.contains(*name)).cloned().collect(),
                 )
             }
         };
@@ -118,9 +95,9 @@ impl Project {
             return Err(Failure::Usage(format!("`{name}` is both asked for and excluded")));
         }
         match order::first_need(&needs, |name| scope.contains(name), |name| exclude.contains(name)) {
-            Some((who, what)) => Err(Failure::Usage(format!(
-                "`{what}` cannot be excluded: `{who}` needs it; exclude `{who}` too"
-            ))),
+            Some((who, what)) => {
+                Err(Failure::Usage(format!("`{what}` cannot be excluded: `{who}` needs it; exclude `{who}` too")))
+            }
             None => Ok(scope),
         }
     }
@@ -145,12 +122,7 @@ impl Project {
 
     /// What `down` and `stop` desire: the group, and none of its services.
     pub fn without_services(&self, scope: Scope, aim: Aim) -> Desired {
-        Desired {
-            services: BTreeMap::new(),
-            scope,
-            aim,
-            ..self.desired.clone()
-        }
+        Desired { services: BTreeMap::new(), scope, aim, ..self.desired.clone() }
     }
 }
 
@@ -180,21 +152,13 @@ pub(super) fn load(global: &Global, directory: &Path) -> Result<Specs, Vec<Diagn
 fn desired(global: &Global, directory: &Path, specs: &Specs) -> Result<Desired, Failure> {
     let home = std::env::var("HOME").ok();
     let path = directory.to_string_lossy();
-    let surroundings = Surroundings {
-        group: group(global)?,
-        directory: &path,
-        home: home.as_deref(),
-    };
+    let surroundings = Surroundings { group: group(global)?, directory: &path, home: home.as_deref() };
     Ok(resolve(specs, surroundings))
 }
 
 fn nothing(global: &Global, directory: &Path) -> Result<Desired, Failure> {
     let path = directory.to_string_lossy();
-    let surroundings = Surroundings {
-        group: group(global)?,
-        directory: &path,
-        home: None,
-    };
+    let surroundings = Surroundings { group: group(global)?, directory: &path, home: None };
     let group = group_name(None, surroundings);
     Ok(Desired {
         network: network_name(&group),

@@ -16,11 +16,7 @@ use crate::render::{Paint, Style, count, json, painted};
 use crate::status;
 
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, Failure> {
-    let project = if up.prune_all {
-        Project::load_or_empty(global)?
-    } else {
-        Project::load(global)?
-    };
+    let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
     if project.desired.services.is_empty() && !up.prune_all {
         return Err(Failure::Usage(format!(
             "the specs in {} name no service; to remove every container of the group {}, say `drillmaster down` or \
@@ -30,33 +26,21 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, 
         )));
     }
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
-    let desired = Desired {
-        scope,
-        ..project.desired.clone()
-    };
+    let desired = Desired { scope, ..project.desired.clone() };
     carry_out(global, "up", &project, desired, up.selection.timeout, style).await
 }
 
 pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
-    let desired = project.without_services(
-        scope,
-        Aim::Agree {
-            purge_volumes: down.volumes,
-        },
-    );
+    let desired = project.without_services(scope, Aim::Agree { purge_volumes: down.volumes });
     carry_out(global, "down", &project, desired, down.timeout, style).await
 }
 
 pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Ended, Failure> {
     let project = Project::load(global)?;
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
-    let desired = Desired {
-        scope,
-        aim: Aim::Run,
-        ..project.desired.clone()
-    };
+    let desired = Desired { scope, aim: Aim::Run, ..project.desired.clone() };
     carry_out(global, "start", &project, desired, selection.timeout, style).await
 }
 
@@ -92,10 +76,8 @@ async fn carry_out(
         surroundings: session::surroundings(&about, &desired.group, &project.directory),
         notes: Notes::new(&session::state_directory(&about, &desired.group)),
     };
-    let outcome = control::run(engine.clone(), desired.clone(), setting, interrupts, |report| {
-        progress.show(report)
-    })
-    .await;
+    let outcome =
+        control::run(engine.clone(), desired.clone(), setting, interrupts, |report| progress.show(report)).await;
     progress.finish();
     conclude(engine.as_ref(), project, &desired, outcome, style).await
 }
@@ -106,11 +88,7 @@ fn limits(about: &About, timeout: Option<Duration>) -> Limits {
     // Before 23, containers that stop at the same moment can deadlock the engine's networks for good
     // (moby/moby#46661).
     let teardowns = if about.major() < 23 { 1 } else { 8 };
-    Limits {
-        setups: (2 * cores).max(4),
-        teardowns,
-        deadline: timeout,
-    }
+    Limits { setups: (2 * cores).max(4), teardowns, deadline: timeout }
 }
 
 async fn conclude(
@@ -188,11 +166,7 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
     if desired.services.is_empty() {
         return format!("{group}: {done}\n");
     }
-    let ready = painted(
-        style.color_out,
-        Paint::Green,
-        &format!("{} ready", count(outcome.ready.len(), "service")),
-    );
+    let ready = painted(style.color_out, Paint::Green, &format!("{} ready", count(outcome.ready.len(), "service")));
     let failed = match outcome.failed.len() {
         0 => String::new(),
         number => painted(style.color_out, Paint::Red, &format!(", {number} failed")),

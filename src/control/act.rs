@@ -29,12 +29,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
     let name = step.subject.name();
     Some(Act::Perform(match &step.verb {
         Verb::Pull => return Some(Act::Pull(name.to_owned())),
-        Verb::Create {
-            name: container,
-            network,
-            image_id,
-            inherited,
-        } => {
+        Verb::Create { name: container, network, image_id, inherited } => {
             let service = desired.services.get(name)?;
             let mut labels: BTreeMap<String, String> = service.config.labels.clone();
             labels.extend(effect::identity(desired, service, image_id).to_labels());
@@ -56,42 +51,22 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         Verb::Unpause(target) => Deed::Unpause(target.id.clone()),
         Verb::Stop(target) => {
             let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
-            Deed::Stop {
-                id: target.id.clone(),
-                timeout: Some(timeout),
-            }
+            Deed::Stop { id: target.id.clone(), timeout: Some(timeout) }
         }
-        Verb::Rename { container, to } => Deed::Rename {
-            id: container.id.clone(),
-            name: to.clone(),
-        },
-        Verb::Update {
-            container,
-            resources,
-            restart,
-        } => Deed::Update {
-            id: container.id.clone(),
-            resources: *resources,
-            restart: *restart,
-        },
+        Verb::Rename { container, to } => Deed::Rename { id: container.id.clone(), name: to.clone() },
+        Verb::Update { container, resources, restart } => {
+            Deed::Update { id: container.id.clone(), resources: *resources, restart: *restart }
+        }
         Verb::Connect { container, network } => {
             let service = desired.services.get(name)?;
             let mut aliases = vec![service.name.clone()];
             aliases.extend(service.config.aliases.iter().cloned());
-            Deed::Connect {
-                network: network.clone(),
-                container: container.id.clone(),
-                aliases,
-            }
+            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases }
         }
-        Verb::Disconnect { container, network } => Deed::Disconnect {
-            network: network.clone(),
-            container: container.id.clone(),
-        },
-        Verb::Remove { container, volumes } => Deed::Remove {
-            id: container.id.clone(),
-            volumes: *volumes,
-        },
+        Verb::Disconnect { container, network } => {
+            Deed::Disconnect { network: network.clone(), container: container.id.clone() }
+        }
+        Verb::Remove { container, volumes } => Deed::Remove { id: container.id.clone(), volumes: *volumes },
         Verb::CreateNetwork => Deed::CreateNetwork {
             name: name.to_owned(),
             labels: identity::group_labels(&desired.group, &desired.source),
@@ -104,21 +79,13 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
 /// The engine makes an anonymous volume for each path that the image declares, without labels. Asked for by us it
 /// gets ours, so that `down --volumes` finds it again.
 fn with_declared_volumes(config: &Config, image_id: &str, observed: &Observed) -> Config {
-    let declared = observed
-        .image_facts
-        .get(image_id)
-        .map(|facts| facts.volumes.as_slice())
-        .unwrap_or_default();
+    let declared = observed.image_facts.get(image_id).map(|facts| facts.volumes.as_slice()).unwrap_or_default();
     let mut config = config.clone();
     for target in declared {
         let filled = config.tmpfs.contains_key(target) || config.volumes.iter().any(|volume| volume.target == *target);
         if !filled {
             let source = VolumeSource::Anonymous;
-            config.volumes.push(Volume {
-                source,
-                target: target.clone(),
-                read_only: false,
-            });
+            config.volumes.push(Volume { source, target: target.clone(), read_only: false });
         }
     }
     config

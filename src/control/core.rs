@@ -29,7 +29,7 @@ pub enum Event {
     /// A list came.
     Listed(Result<Observed>),
     /// An inspection came.
-    Inspected(String, Result<Option<Container>>),
+    Inspected(String, Result<Option<Box<Container>>>),
     /// Facts about an image came.
     Image(String, Result<Option<ImageFacts>>),
     /// A step ended.
@@ -294,13 +294,7 @@ impl Core {
             Event::Hint(Err(error)) => self.hints_ended(error, now),
             Event::HintsEnded => {
                 let reason = "its event stream ended".to_owned();
-                self.hints_ended(
-                    EngineError::Unreachable {
-                        endpoint: "the same place".into(),
-                        reason,
-                    },
-                    now,
-                );
+                self.hints_ended(EngineError::Unreachable { endpoint: "the same place".into(), reason }, now);
             }
             Event::Answered(id) => {
                 self.probing.remove(&id);
@@ -361,22 +355,18 @@ impl Core {
         }
     }
 
-    fn inspected(&mut self, id: &str, result: Result<Option<Container>>) {
+    fn inspected(&mut self, id: &str, result: Result<Option<Box<Container>>>) {
         self.inspecting.remove(id);
         let Some(observed) = &mut self.observed else { return };
         // A step on it is under way or has just ended: what was seen may be older than what was done.
-        let owner = observed
-            .containers
-            .get(id)
-            .and_then(|c| c.service_of(&self.desired.group))
-            .map(str::to_owned);
+        let owner = observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)).map(str::to_owned);
         if owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner))) {
             self.suspects.insert(id.to_owned());
             return;
         }
         match result {
             Ok(Some(container)) => {
-                observed.containers.insert(id.to_owned(), container);
+                observed.containers.insert(id.to_owned(), *container);
             }
             Ok(None) => {
                 observed.containers.remove(id);
@@ -429,24 +419,13 @@ impl Core {
                     (Verb::Create { .. }, _) => Reason::CreateFailed,
                     _ => Reason::StartFailed,
                 };
-                let fingerprint = self
-                    .desired
-                    .services
-                    .get(service)
-                    .map(|s| s.fingerprint.clone())
-                    .unwrap_or_default();
+                let fingerprint = self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
                 // For people a container's name says more than its id.
                 let message = match (error, step.to_string().split_once(": ")) {
                     (EngineError::TimedOut { .. } | EngineError::Unreachable { .. }, _) | (_, None) => said,
                     (_, Some((_, attempted))) => format!("cannot {attempted}: {}", message_of(error)),
                 };
-                let failure = Failure {
-                    service: service.clone(),
-                    reason,
-                    message,
-                    container: None,
-                    fingerprint,
-                };
+                let failure = Failure { service: service.clone(), reason, message, container: None, fingerprint };
                 self.fail(failure, Vec::new(), answer);
             }
             Subject::Image(image) => {
@@ -464,19 +443,11 @@ impl Core {
     }
 
     fn fail(&mut self, mut failure: Failure, output: Vec<String>, answer: &mut Answer) {
-        if let Some(why) = failure
-            .container
-            .as_ref()
-            .and_then(|container| self.unanswered.get(&container.id))
-        {
-            if failure.reason == Reason::NotReady {
-                failure.message = format!("{} ({why})", failure.message);
-            }
+        let why = failure.container.as_ref().and_then(|container| self.unanswered.get(&container.id));
+        if let (Some(why), Reason::NotReady) = (why, failure.reason) {
+            failure.message = format!("{} ({why})", failure.message);
         }
-        let failed = Failed {
-            failure: failure.clone(),
-            output,
-        };
+        let failed = Failed { failure: failure.clone(), output };
         answer.reports.push(Report::Failed(failed.clone()));
         self.outcome.failed.insert(failure.service.clone(), failed);
         self.memory.failed.insert(failure.service.clone(), failure);
@@ -600,10 +571,7 @@ impl Core {
             .suspects
             .iter()
             .filter(|id| {
-                let owner = observed
-                    .containers
-                    .get(*id)
-                    .and_then(|c| c.service_of(&self.desired.group));
+                let owner = observed.containers.get(*id).and_then(|c| c.service_of(&self.desired.group));
                 !owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.to_owned())))
             })
             .cloned()
@@ -658,15 +626,8 @@ impl Core {
                 && !self.diagnosing.contains(step.subject.name())
                 && self.not_before.get(&step.subject).is_none_or(|at| now >= *at)
                 && !self.is_under_inspection(&step);
-            let under_way = self
-                .busy
-                .values()
-                .filter(|other| other.verb.is_teardown() == step.verb.is_teardown());
-            let limit = if step.verb.is_teardown() {
-                self.limits.teardowns
-            } else {
-                self.limits.setups
-            };
+            let under_way = self.busy.values().filter(|other| other.verb.is_teardown() == step.verb.is_teardown());
+            let limit = if step.verb.is_teardown() { self.limits.teardowns } else { self.limits.setups };
             if !free || under_way.count() >= limit {
                 continue;
             }
@@ -694,31 +655,16 @@ impl Core {
     fn is_under_inspection(&self, step: &Step) -> bool {
         let Some(observed) = &self.observed else { return false };
         self.inspecting.iter().any(|id| {
-            observed
-                .containers
-                .get(id)
-                .and_then(|c| c.service_of(&self.desired.group))
-                == Some(step.subject.name())
+            observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)) == Some(step.subject.name())
         })
     }
 
     fn give_up(&mut self, step: &Step, message: String, answer: &mut Answer) {
         match &step.subject {
             Subject::Service(service) => {
-                let fingerprint = self
-                    .desired
-                    .services
-                    .get(service)
-                    .map(|s| s.fingerprint.clone())
-                    .unwrap_or_default();
+                let fingerprint = self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
                 let reason = Reason::NonConvergent;
-                let failure = Failure {
-                    service: service.clone(),
-                    reason,
-                    message,
-                    container: None,
-                    fingerprint,
-                };
+                let failure = Failure { service: service.clone(), reason, message, container: None, fingerprint };
                 self.fail(failure, Vec::new(), answer);
             }
             Subject::Image(image) => {
@@ -733,10 +679,7 @@ impl Core {
     }
 
     fn probe(&mut self, probes: &[Probe], answer: &mut Answer) {
-        let wanted: BTreeMap<&str, &Probe> = probes
-            .iter()
-            .map(|probe| (probe.container.id.as_str(), probe))
-            .collect();
+        let wanted: BTreeMap<&str, &Probe> = probes.iter().map(|probe| (probe.container.id.as_str(), probe)).collect();
         self.probing.retain(|id, _| {
             let keep = wanted.contains_key(id.as_str()) && !self.closing;
             if !keep {
@@ -761,10 +704,7 @@ impl Core {
             && self.diagnosing.is_empty()
             && self.suspects.is_empty()
             && plan.waits.iter().all(|wait| wait.awaited.is_none())
-            && self
-                .not_before
-                .iter()
-                .all(|(subject, at)| *subject == LIST || now >= *at)
+            && self.not_before.iter().all(|(subject, at)| *subject == LIST || now >= *at)
     }
 
     /// When the services that were started last have run long enough.
@@ -782,11 +722,7 @@ impl Core {
 
     fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
         let pauses = self.not_before.values().copied();
-        answer.wake = pauses
-            .chain(at)
-            .chain(self.limits.deadline)
-            .filter(|at| *at > now)
-            .min();
+        answer.wake = pauses.chain(at).chain(self.limits.deadline).filter(|at| *at > now).min();
     }
 
     fn tell(&mut self, plan: &plan::step::Plan, answer: &mut Answer) {
@@ -797,11 +733,7 @@ impl Core {
         }
         for name in plan.ready.difference(&self.told.ready) {
             // What was ready all along is no news.
-            if self
-                .begun
-                .keys()
-                .any(|(subject, _)| *subject == Subject::Service(name.clone()))
-            {
+            if self.begun.keys().any(|(subject, _)| *subject == Subject::Service(name.clone())) {
                 answer.reports.push(Report::Ready(name.clone()));
             }
         }

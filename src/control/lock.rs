@@ -13,10 +13,7 @@ pub fn state_directory(xdg_state_home: Option<&Path>, home: Option<&Path>, engin
         _ => std::env::temp_dir(),
     };
     // Engine ids hold colons (20.10) or are UUIDs; neither they nor anything else may leave the directory.
-    let engine: String = engine
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
+    let engine: String = engine.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     base.join("drillmaster").join(engine).join(group)
 }
 
@@ -30,23 +27,16 @@ pub struct Lock {
 pub async fn acquire(directory: &Path, command: &str, waiting: impl FnOnce(&str)) -> io::Result<Lock> {
     fs::create_dir_all(directory)?;
     let path = directory.join("lock");
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let file = match file.try_lock() {
         Ok(()) => file,
         Err(TryLockError::Error(error)) => return Err(error),
         Err(TryLockError::WouldBlock) => {
             waiting(&holder(&file));
-            tokio::task::spawn_blocking(move || file.lock().map(|()| file))
-                .await
-                .map_err(io::Error::other)??
+            tokio::task::spawn_blocking(move || file.lock().map(|()| file)).await.map_err(io::Error::other)??
         }
     };
-    let mut lock = Lock { file: file };
+    let mut lock = Lock { file };
     lock.sign(command)?;
     Ok(lock)
 }

@@ -64,10 +64,7 @@ pub async fn run(
         probes: HashMap::new(),
         subscription: CancellationToken::new(),
     };
-    let memory = Memory {
-        updated: tasks.notes.updated(),
-        ..Memory::default()
-    };
+    let memory = Memory { updated: tasks.notes.updated(), ..Memory::default() };
     let mut core = Core::new(desired, setting.limits, memory);
     let mut event = Event::Begin;
     loop {
@@ -171,7 +168,7 @@ impl Tasks {
             }
             Command::Inspect(id) => {
                 self.set.spawn(async move {
-                    let found = engine.inspect(&id).await;
+                    let found = engine.inspect(&id).await.map(|found| found.map(Box::new));
                     let _ = events.send(Event::Inspected(id, found));
                 });
             }
@@ -183,9 +180,7 @@ impl Tasks {
             }
             Command::Carry(step) => {
                 if let (Verb::Update { container, .. }, Some(observed)) = (&step.verb, observed) {
-                    let noted = self
-                        .notes
-                        .note(&container.id, |id| observed.containers.contains_key(id));
+                    let noted = self.notes.note(&container.id, |id| observed.containers.contains_key(id));
                     if let Err(error) = noted {
                         tracing::warn!(%error, "cannot note that a container is updated");
                     }
@@ -256,13 +251,8 @@ async fn tail(engine: &dyn Engine, failure: &Failure) -> Vec<String> {
     let Some(container) = &failure.container else {
         return Vec::new();
     };
-    let options = LogOptions {
-        tail: Some(TAIL),
-        ..LogOptions::default()
-    };
-    let lines = engine
-        .logs(&container.id, options)
-        .filter_map(|line| async { line.ok().map(|line| line.text) });
+    let options = LogOptions { tail: Some(TAIL), ..LogOptions::default() };
+    let lines = engine.logs(&container.id, options).filter_map(|line| async { line.ok().map(|line| line.text) });
     let collected = tokio::time::timeout(TAIL_DEADLINE, lines.collect::<Vec<String>>()).await;
     collected.unwrap_or_default()
 }

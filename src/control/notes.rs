@@ -17,9 +17,7 @@ pub struct Notes {
 impl Notes {
     /// Notes in this directory.
     pub fn new(state_directory: &Path) -> Notes {
-        Notes {
-            path: state_directory.join("updated"),
-        }
+        Notes { path: state_directory.join("updated") }
     }
 
     /// Ids of the containers that were updated; none where there are no notes yet, or they cannot be read.

@@ -101,7 +101,7 @@ async fn connect(
     port: u16,
 ) -> Result<TcpStream, String> {
     known.tries += 1;
-    let address = match known.address.filter(|_| known.tries % TRIES_OF_AN_ADDRESS != 0) {
+    let address = match known.address.filter(|_| !known.tries.is_multiple_of(TRIES_OF_AN_ADDRESS)) {
         Some(address) => address,
         None => address(&inspect(engine, probe).await?, surroundings, port)?,
     };
@@ -179,19 +179,14 @@ async fn exchange(
             }),
         }
     };
-    let response = timeout(EXCHANGE, exchange)
-        .await
-        .map_err(|_| format!("no answer within {} s", EXCHANGE.as_secs()))??;
+    let response =
+        timeout(EXCHANGE, exchange).await.map_err(|_| format!("no answer within {} s", EXCHANGE.as_secs()))??;
     let status = response.status();
     let good = match http.status {
         Some(wanted) => status.as_u16() == wanted,
         None => status.is_success() || status.is_redirection(),
     };
-    if good {
-        Ok(())
-    } else {
-        Err(format!("GET {} was answered with {status}", http.path))
-    }
+    if good { Ok(()) } else { Err(format!("GET {} was answered with {status}", http.path)) }
 }
 
 async fn run(probe: &Probe, surroundings: &Surroundings, words: &Words) -> Result<(), String> {
@@ -207,28 +202,15 @@ async fn run(probe: &Probe, surroundings: &Surroundings, words: &Words) -> Resul
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    let child = command
-        .spawn()
-        .map_err(|error| format!("{}: {}", words[0], words_of(&error)))?;
+    let child = command.spawn().map_err(|error| format!("{}: {}", words[0], words_of(&error)))?;
     // Its children are in its process group: whatever is left of it goes with it.
-    let _group = child
-        .id()
-        .and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()))
-        .map(ProcessGroup);
+    let _group = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).map(ProcessGroup);
     let output = timeout(COMMAND, child.wait_with_output())
         .await
         .map_err(|_| format!("{} did not end within {} s", words[0], COMMAND.as_secs()))?
         .map_err(|error| format!("{}: {}", words[0], words_of(&error)))?;
-    let text = if output.stderr.is_empty() {
-        &output.stdout
-    } else {
-        &output.stderr
-    };
-    verdict(
-        &words[0],
-        output.status.code().map(i64::from),
-        &String::from_utf8_lossy(text),
-    )
+    let text = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+    verdict(&words[0], output.status.code().map(i64::from), &String::from_utf8_lossy(text))
 }
 
 /// Kills a process group when it is dropped.
@@ -249,11 +231,7 @@ async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<()
         .and_then(|details| humantime::parse_rfc3339(&details.started_at).ok())
         .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
         .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or_default());
-    let options = LogOptions {
-        since,
-        follow: true,
-        ..LogOptions::default()
-    };
+    let options = LogOptions { since, follow: true, ..LogOptions::default() };
     let mut lines = engine.logs(&probe.container.id, options);
     while let Some(line) = lines.next().await {
         if pattern.is_match(&line.map_err(|error| error.to_string())?.text) {
@@ -279,8 +257,5 @@ fn words_of(error: &std::io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();
-    characters
-        .next()
-        .map(|first| first.to_lowercase().chain(characters).collect())
-        .unwrap_or_default()
+    characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or_default()
 }

@@ -31,10 +31,7 @@ pub fn read(directory: &Path) -> io::Result<Sources> {
     sources.files.sort_by(|a, b| a.path.cmp(&b.path));
     let dotenv = directory.join(".env");
     if dotenv.exists() {
-        sources.dotenv = Some(SourceFile {
-            path: ".env".into(),
-            content: content(&dotenv),
-        });
+        sources.dotenv = Some(SourceFile { path: ".env".into(), content: content(&dotenv) });
     }
     Ok(sources)
 }
@@ -73,24 +70,16 @@ fn walk(
         let path = format!("{prefix}{name}");
         let is_spec = name.ends_with(".yaml") || name.ends_with(".yml");
         match fs::metadata(entry.path()) {
-            Ok(found) if found.is_dir() => match walk(&entry.path(), &format!("{path}/"), depth + 1, seen, files) {
-                Err(error) => files.push(SourceFile {
-                    path,
-                    content: Content::Unreadable(words(&error)),
-                }),
-                Ok(()) => {}
-            },
-            _ if is_spec => files.push(SourceFile {
-                path,
-                content: content(&entry.path()),
-            }),
+            Ok(found) if found.is_dir() => {
+                if let Err(error) = walk(&entry.path(), &format!("{path}/"), depth + 1, seen, files) {
+                    files.push(SourceFile { path, content: Content::Unreadable(words(&error)) })
+                }
+            }
+            _ if is_spec => files.push(SourceFile { path, content: content(&entry.path()) }),
             // Left out in silence, its services would be taken for deleted.
             _ if name.ends_with(".star") => {
                 let why = "specs in Starlark are not supported by this version".to_owned();
-                files.push(SourceFile {
-                    path,
-                    content: Content::Unreadable(why),
-                });
+                files.push(SourceFile { path, content: Content::Unreadable(why) });
             }
             _ => {}
         }

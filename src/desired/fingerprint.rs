@@ -77,10 +77,7 @@ pub const FIELDS: &[(&str, Change)] = &[
 
 /// What a change of this field means; a field that no version knows means nothing.
 pub fn change_of(field: &str) -> Change {
-    FIELDS
-        .iter()
-        .find(|(name, _)| *name == field)
-        .map_or(Change::Nothing, |(_, change)| *change)
+    FIELDS.iter().find(|(name, _)| *name == field).map_or(Change::Nothing, |(_, change)| *change)
 }
 
 /// What a service's container is compared by.
@@ -158,65 +155,36 @@ mod tests {
         Config {
             image: "shop/api:1".into(),
             command: Some(vec!["serve".into(), "--port".into(), "80".into()]),
-            ports: vec![Port {
-                address,
-                host: Some(8080),
-                container: 80,
-                protocol: Protocol::Tcp,
-            }],
+            ports: vec![Port { address, host: Some(8080), container: 80, protocol: Protocol::Tcp }],
             network: "shop".into(),
             ..Config::default()
         }
     }
 
     fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).into(), (*value).into()))
-            .collect()
+        pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
     }
 
     /// Containers out there carry these: a change of this test replaces every one of them at the next upgrade, so it
     /// must come with a new version of the hashes.
     #[test]
     fn hashes_of_version_1_stay_what_they_are() {
-        let dependency = Dependency {
-            name: "appdb".into(),
-            condition: Condition::Ready,
-            restart: false,
-        };
+        let dependency = Dependency { name: "appdb".into(), condition: Condition::Ready, restart: false };
         let fingerprint = Fingerprint::of(&config(), &env(&[("LOG", "info"), ("A", "1")]), &[dependency]);
         assert_eq!(
             fingerprint.applied,
             r#"{"command":["serve","--port","80"],"dependencies":[{"condition":"ready","name":"appdb","restart":false}],"env":["A","LOG"],"image":"shop/api:1","network":"shop","ports":["127.0.0.1:8080:80/tcp"]}"#
         );
-        assert_eq!(
-            fingerprint.spec_hash,
-            "v1:582eb3d14f63b6bc7a0642b5909401c786a3ec6e1fe1bc45bd6e8baec1e45391"
-        );
-        assert_eq!(
-            fingerprint.env_hash,
-            "v1:d5df8e62dfdd3dc1b093a532d29f0f8593f03540bb747659e3357940ae7dfab1"
-        );
+        assert_eq!(fingerprint.spec_hash, "v1:582eb3d14f63b6bc7a0642b5909401c786a3ec6e1fe1bc45bd6e8baec1e45391");
+        assert_eq!(fingerprint.env_hash, "v1:d5df8e62dfdd3dc1b093a532d29f0f8593f03540bb747659e3357940ae7dfab1");
     }
 
     #[test]
     fn what_is_updated_or_means_nothing_is_in_no_hash() {
         let before = Fingerprint::of(&config(), &env(&[]), &[]);
-        let resources = Resources {
-            pids: Some(100),
-            ..Resources::default()
-        };
-        let after = Config {
-            restart: RestartPolicy::Always,
-            resources,
-            ..config()
-        };
-        let dependency = Dependency {
-            name: "appdb".into(),
-            condition: Condition::Started,
-            restart: true,
-        };
+        let resources = Resources { pids: Some(100), ..Resources::default() };
+        let after = Config { restart: RestartPolicy::Always, resources, ..config() };
+        let dependency = Dependency { name: "appdb".into(), condition: Condition::Started, restart: true };
         let after = Fingerprint::of(&after, &env(&[]), &[dependency]);
         assert!(before.same_container(&after));
         assert_ne!(before.applied, after.applied);
@@ -239,15 +207,10 @@ mod tests {
         let schema = schemars::schema_for!(crate::spec::model::Service);
         let properties = schema.get("properties").and_then(Value::as_object).unwrap();
         for field in properties.keys() {
-            assert!(
-                listed.contains(field.as_str()),
-                "`{field}` of the spec is not in the list"
-            );
+            assert!(listed.contains(field.as_str()), "`{field}` of the spec is not in the list");
         }
         // A container whose every field is set, so that none is left out of its JSON.
-        let Value::Object(fields) = to_value(&full()) else {
-            panic!("a container is an object")
-        };
+        let Value::Object(fields) = to_value(&full()) else { panic!("a container is an object") };
         for field in fields.keys() {
             let change = change_of(field);
             assert!(
@@ -282,17 +245,11 @@ mod tests {
             stop_signal: some(),
             stop_timeout: Some(super::super::Seconds(1)),
             restart: RestartPolicy::Always,
-            resources: Resources {
-                pids: Some(1),
-                ..Resources::default()
-            },
+            resources: Resources { pids: Some(1), ..Resources::default() },
             labels: env(&[("a", "b")]),
             hostname: some(),
             aliases: vec!["x".into()],
-            extra_hosts: vec![ExtraHost {
-                name: "x".into(),
-                address: "192.0.2.1".into(),
-            }],
+            extra_hosts: vec![ExtraHost { name: "x".into(), address: "192.0.2.1".into() }],
             cap_add: vec!["X".into()],
             cap_drop: vec!["X".into()],
             privileged: true,

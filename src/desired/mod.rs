@@ -231,11 +231,7 @@ impl serde::Serialize for Volume {
             VolumeSource::Anonymous => String::new(),
             VolumeSource::Named(name) | VolumeSource::Bind(name) => format!("{name}:"),
         };
-        serializer.collect_str(&format_args!(
-            "{source}{}{}",
-            self.target,
-            if self.read_only { ":ro" } else { "" }
-        ))
+        serializer.collect_str(&format_args!("{source}{}{}", self.target, if self.read_only { ":ro" } else { "" }))
     }
 }
 

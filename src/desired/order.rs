@@ -48,15 +48,9 @@ pub fn first_need(
     needing: impl Fn(&str) -> bool,
     needed: impl Fn(&str) -> bool,
 ) -> Option<(&str, &str)> {
-    needs
-        .iter()
-        .filter(|(name, _)| needing(name))
-        .find_map(|(name, dependencies)| {
-            dependencies
-                .iter()
-                .find(|dependency| needed(dependency))
-                .map(|dependency| (name.as_str(), dependency.as_str()))
-        })
+    needs.iter().filter(|(name, _)| needing(name)).find_map(|(name, dependencies)| {
+        dependencies.iter().find(|dependency| needed(dependency)).map(|dependency| (name.as_str(), dependency.as_str()))
+    })
 }
 
 #[cfg(test)]
@@ -104,10 +98,7 @@ mod tests {
     #[test]
     fn who_needs_what_is_named() {
         let chain = needs(&[("a", &["b"]), ("b", &[])]);
-        assert_eq!(
-            first_need(&chain, |name| name == "a", |name| name == "b"),
-            Some(("a", "b"))
-        );
+        assert_eq!(first_need(&chain, |name| name == "a", |name| name == "b"), Some(("a", "b")));
         assert_eq!(first_need(&chain, |name| name == "b", |name| name == "a"), None);
     }
 }

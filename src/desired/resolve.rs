@@ -39,11 +39,7 @@ pub fn group_name(specs: Option<&Specs>, surroundings: Surroundings<'_>) -> Stri
 
 /// Name of a group's network: its own, unless the engine means something else by that.
 pub fn network_name(group: &str) -> String {
-    if RESERVED_NETWORKS.contains(&group) {
-        format!("{group}-net")
-    } else {
-        group.to_owned()
-    }
+    if RESERVED_NETWORKS.contains(&group) { format!("{group}-net") } else { group.to_owned() }
 }
 
 /// Makes a name of any text: lower case; what a name may not hold becomes `-`; `drillmaster` where nothing is left.
@@ -51,21 +47,11 @@ pub fn slug(text: &str) -> String {
     let text: String = text
         .to_lowercase()
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || c == '_' || c == '-' {
-                c
-            } else {
-                '-'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '-' })
         .take(63)
         .collect();
     let text = text.trim_matches(['-', '_']);
-    if text.is_empty() {
-        "drillmaster".into()
-    } else {
-        text.into()
-    }
+    if text.is_empty() { "drillmaster".into() } else { text.into() }
 }
 
 /// Resolves all of it, for `up` of everything.
@@ -98,11 +84,7 @@ impl Desired {
         self.services
             .values()
             .map(|service| {
-                let names = service
-                    .dependencies
-                    .iter()
-                    .map(|dependency| dependency.name.clone())
-                    .collect();
+                let names = service.dependencies.iter().map(|dependency| dependency.name.clone()).collect();
                 (service.name.clone(), names)
             })
             .collect()
@@ -148,27 +130,14 @@ fn config(spec: &model::Service, group: &str, network: &str, surroundings: Surro
         user: spec.user.as_ref().map(ToString::to_string),
         working_dir: spec.working_dir.clone(),
         ports: sorted(spec.ports.clone()),
-        volumes: sorted(
-            spec.volumes
-                .iter()
-                .map(|mount| volume(mount, group, surroundings))
-                .collect(),
-        ),
-        tmpfs: spec
-            .tmpfs
-            .iter()
-            .map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone()))
-            .collect(),
+        volumes: sorted(spec.volumes.iter().map(|mount| volume(mount, group, surroundings)).collect()),
+        tmpfs: spec.tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone())).collect(),
         healthcheck: spec.healthcheck.clone(),
         stop_signal: spec.stop_signal.as_ref().map(ToString::to_string),
         stop_timeout: spec.stop_timeout.map(|period| Seconds::from(Duration::from(period))),
         restart: spec.restart,
         resources: spec.resources,
-        labels: spec
-            .labels
-            .iter()
-            .map(|(key, value)| (key.clone(), value.to_string()))
-            .collect(),
+        labels: spec.labels.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
         hostname: spec.hostname.clone(),
         aliases: sorted(spec.aliases.clone()),
         extra_hosts: sorted(spec.extra_hosts.clone()),
@@ -189,11 +158,7 @@ fn volume(mount: &model::Mount, group: &str, surroundings: Surroundings<'_>) -> 
         MountSource::Volume(name) => VolumeSource::Named(identity::volume_name(group, name.as_str())),
         MountSource::Bind(path) => VolumeSource::Bind(absolute(path, surroundings)),
     };
-    Volume {
-        source,
-        target: mount.target.clone(),
-        read_only: mount.read_only,
-    }
+    Volume { source, target: mount.target.clone(), read_only: mount.read_only }
 }
 
 /// Makes a path absolute: `~/` from the home directory, everything else that is relative from the spec directory, so
@@ -228,11 +193,7 @@ mod tests {
     use super::*;
 
     fn at(directory: &str) -> Surroundings<'_> {
-        Surroundings {
-            group: None,
-            directory,
-            home: Some("/home/ann"),
-        }
+        Surroundings { group: None, directory, home: Some("/home/ann") }
     }
 
     #[test]
@@ -240,16 +201,7 @@ mod tests {
         assert_eq!(group_name(None, at("/home/ann/My Shop/specs")), "my-shop");
         assert_eq!(group_name(None, at("/specs")), "specs");
         assert_eq!(group_name(None, at("/日本/specs")), "drillmaster");
-        assert_eq!(
-            group_name(
-                None,
-                Surroundings {
-                    group: Some("given"),
-                    ..at("/a/b")
-                }
-            ),
-            "given"
-        );
+        assert_eq!(group_name(None, Surroundings { group: Some("given"), ..at("/a/b") }), "given");
     }
 
     #[test]

@@ -36,13 +36,7 @@ pub fn create_body(blueprint: &Blueprint) -> ContainerCreateBody {
         entrypoint: config.entrypoint.clone(),
         user: config.user.clone(),
         working_dir: config.working_dir.clone(),
-        env: some(
-            blueprint
-                .env
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect(),
-        ),
+        env: some(blueprint.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
         labels: Some(blueprint.labels.clone().into_iter().collect()),
         hostname: Some(blueprint.hostname.clone()),
         exposed_ports: some(exposed(&config.ports)),
@@ -73,13 +67,7 @@ fn host_config(blueprint: &Blueprint) -> HostConfig {
         memory: config.resources.memory.map(|memory| signed(memory.bytes())),
         nano_cpus: config.resources.cpus.map(|cpus| cpus.nanos()),
         pids_limit: config.resources.pids.map(i64::from),
-        extra_hosts: some(
-            config
-                .extra_hosts
-                .iter()
-                .map(|host| format!("{}:{}", host.name, host.address))
-                .collect(),
-        ),
+        extra_hosts: some(config.extra_hosts.iter().map(|host| format!("{}:{}", host.name, host.address)).collect()),
         cap_add: some(config.cap_add.clone()),
         cap_drop: some(config.cap_drop.clone()),
         privileged: config.privileged.then_some(true),
@@ -94,11 +82,7 @@ fn host_config(blueprint: &Blueprint) -> HostConfig {
 /// How a container joins a network. The id stands in it because the engine otherwise looks the network up by its name
 /// at each start, and fails where two have the same.
 pub fn endpoint(network: &str, aliases: &[String]) -> EndpointSettings {
-    EndpointSettings {
-        network_id: Some(network.to_owned()),
-        aliases: Some(aliases.to_vec()),
-        ..Default::default()
-    }
+    EndpointSettings { network_id: Some(network.to_owned()), aliases: Some(aliases.to_vec()), ..Default::default() }
 }
 
 fn exposed(ports: &[Port]) -> Vec<String> {
@@ -125,11 +109,7 @@ fn port_bindings(ports: &[Port]) -> PortMap {
             // The engine picks a free port where none is written.
             host_port: Some(port.host.map(|host| host.to_string()).unwrap_or_default()),
         };
-        bindings
-            .entry(port_key(port))
-            .or_default()
-            .get_or_insert_default()
-            .push(binding);
+        bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
     }
     bindings
 }
@@ -138,18 +118,9 @@ fn port_bindings(ports: &[Port]) -> PortMap {
 fn mounts(blueprint: &Blueprint) -> Vec<Mount> {
     let written = blueprint.config.volumes.iter().map(|volume| mount(volume, blueprint));
     let targets = |target: &str| blueprint.config.volumes.iter().any(|volume| volume.target == target);
-    let of_image = blueprint
-        .inherited
-        .iter()
-        .filter(|inherited| !targets(&inherited.target))
-        .map(|inherited| {
-            volume_mount(
-                Some(inherited.volume.clone()),
-                &inherited.target,
-                false,
-                &blueprint.volume_labels,
-            )
-        });
+    let of_image = blueprint.inherited.iter().filter(|inherited| !targets(&inherited.target)).map(|inherited| {
+        volume_mount(Some(inherited.volume.clone()), &inherited.target, false, &blueprint.volume_labels)
+    });
     written.chain(of_image).collect()
 }
 
@@ -159,11 +130,7 @@ fn mount(volume: &DesiredVolume, blueprint: &Blueprint) -> Mount {
         VolumeSource::Named(name) => volume_mount(Some(name.clone()), &volume.target, volume.read_only, labels),
         VolumeSource::Anonymous => {
             let same_target = |inherited: &&Inherited| inherited.target == volume.target;
-            let inherited = blueprint
-                .inherited
-                .iter()
-                .find(same_target)
-                .map(|inherited| inherited.volume.clone());
+            let inherited = blueprint.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
             volume_mount(inherited, &volume.target, volume.read_only, labels)
         }
         // Not a bind in the old notation, which would create a missing directory.
@@ -206,10 +173,7 @@ fn ulimits(config: &Config) -> Vec<ResourcesUlimits> {
 
 fn health_config(check: &Healthcheck) -> HealthConfig {
     if check.disable {
-        return HealthConfig {
-            test: Some(vec!["NONE".into()]),
-            ..Default::default()
-        };
+        return HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() };
     }
     HealthConfig {
         test: check.test.as_ref().map(health_test),
@@ -243,10 +207,7 @@ fn restart_policy(policy: RestartPolicy) -> EngineRestartPolicy {
         RestartPolicy::UnlessStopped => (RestartPolicyNameEnum::UNLESS_STOPPED, 0),
         RestartPolicy::OnFailure(retries) => (RestartPolicyNameEnum::ON_FAILURE, i64::from(retries)),
     };
-    EngineRestartPolicy {
-        name: Some(name),
-        maximum_retry_count: Some(retries),
-    }
+    EngineRestartPolicy { name: Some(name), maximum_retry_count: Some(retries) }
 }
 
 /// The request that changes limits and restart policy.
@@ -312,9 +273,7 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
 /// Its own name is the one without a second slash; the others are links. A container that is being removed has none.
 fn name(names: &[String]) -> String {
     let bare = names.iter().map(|name| name.trim_start_matches('/'));
-    bare.min_by_key(|name| name.contains('/'))
-        .unwrap_or_default()
-        .to_owned()
+    bare.min_by_key(|name| name.contains('/')).unwrap_or_default().to_owned()
 }
 
 fn state_of_list(state: Option<ContainerSummaryStateEnum>, status: &str) -> State {
@@ -325,9 +284,7 @@ fn state_of_list(state: Option<ContainerSummaryStateEnum>, status: &str) -> Stat
         Some(S::RUNNING | S::STOPPING) => State::Running,
         Some(S::PAUSED) => State::Paused,
         Some(S::RESTARTING) => State::Restarting,
-        Some(S::EXITED) => State::Exited {
-            code: exit_code(status),
-        },
+        Some(S::EXITED) => State::Exited { code: exit_code(status) },
         Some(S::DEAD) => State::Dead,
         // No state at all is what a container shows whose record is half gone.
         Some(S::REMOVING | S::EMPTY) | None => State::Removing,
@@ -341,10 +298,7 @@ fn exit_code(status: &str) -> Option<i64> {
 
 /// The verdict at the end of `Up 2 minutes (healthy)`.
 fn health_of_status(status: &str) -> Health {
-    match status
-        .rsplit_once('(')
-        .map(|(_, verdict)| verdict.trim_end_matches(')'))
-    {
+    match status.rsplit_once('(').map(|(_, verdict)| verdict.trim_end_matches(')')) {
         Some("healthy") => Health::Healthy,
         Some("unhealthy") => Health::Unhealthy,
         Some("health: starting" | "starting") => Health::Starting,
@@ -398,8 +352,7 @@ fn published(ports: Vec<PortSummary>) -> Vec<PublishedPort> {
 }
 
 fn address(text: Option<&str>) -> IpAddr {
-    text.and_then(|text| text.parse().ok())
-        .unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    text.and_then(|text| text.parse().ok()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 fn mount_points(mounts: Vec<EngineMount>) -> Vec<MountPoint> {
@@ -431,10 +384,7 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         restart: restart(host.restart_policy.as_ref()),
         started_at: moment(state.started_at.as_deref()),
         finished_at: moment(state.finished_at.as_deref()),
-        restarts: response
-            .restart_count
-            .and_then(|count| u64::try_from(count).ok())
-            .unwrap_or_default(),
+        restarts: response.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
         oom_killed: state.oom_killed.unwrap_or_default(),
         error: state.error.clone().unwrap_or_default(),
     };
@@ -444,18 +394,11 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         identity: Identity::from_labels(&config.labels.unwrap_or_default()),
         image: config.image.unwrap_or_default(),
         state: state_of_inspection(&state),
-        health: state
-            .health
-            .and_then(|health| health.status)
-            .map_or(Health::None, health_of_inspection),
+        health: state.health.and_then(|health| health.status).map_or(Health::None, health_of_inspection),
         networks: attachments(network.networks),
         ports: bound(network.ports.unwrap_or_default()),
         mounts: mount_points(response.mounts.unwrap_or_default()),
-        created: response
-            .created
-            .as_deref()
-            .and_then(since_epoch)
-            .map_or(0, |(seconds, _)| seconds),
+        created: response.created.as_deref().and_then(since_epoch).map_or(0, |(seconds, _)| seconds),
         details: Some(details),
     })
 }
@@ -494,11 +437,7 @@ fn env(lines: Vec<String>) -> BTreeMap<String, String> {
 
 /// 0 and below mean no limit.
 fn resources(host: &HostConfig) -> Resources {
-    let limit = |number: Option<i64>| {
-        number
-            .and_then(|number| u64::try_from(number).ok())
-            .filter(|number| *number > 0)
-    };
+    let limit = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
     Resources {
         memory: limit(host.memory).map(ByteSize::new),
         cpus: limit(host.nano_cpus).and_then(cpus),
@@ -507,9 +446,7 @@ fn resources(host: &HostConfig) -> Resources {
 }
 
 fn cpus(nanos: u64) -> Option<CpuCount> {
-    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
-        .parse()
-        .ok()
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000).parse().ok()
 }
 
 fn restart(policy: Option<&EngineRestartPolicy>) -> RestartPolicy {
@@ -525,19 +462,14 @@ fn restart(policy: Option<&EngineRestartPolicy>) -> RestartPolicy {
 
 /// The engine writes the year 1 for "never".
 fn moment(text: Option<&str>) -> String {
-    text.filter(|text| !text.starts_with("0001-"))
-        .unwrap_or_default()
-        .to_owned()
+    text.filter(|text| !text.starts_with("0001-")).unwrap_or_default().to_owned()
 }
 
 fn bound(ports: PortMap) -> Vec<PublishedPort> {
     let mut published: Vec<PublishedPort> = ports
         .into_iter()
         .flat_map(|(key, bindings)| {
-            bindings
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(move |binding| bound_port(&key, &binding))
+            bindings.unwrap_or_default().into_iter().filter_map(move |binding| bound_port(&key, &binding))
         })
         .collect();
     published.sort();
@@ -598,10 +530,7 @@ pub fn facts(image: ImageInspect) -> ImageFacts {
     let test = config.healthcheck.and_then(|check| check.test).unwrap_or_default();
     let mut volumes = config.volumes.unwrap_or_default();
     volumes.sort();
-    ImageFacts {
-        healthcheck: test.first().is_some_and(|word| word != "NONE"),
-        volumes,
-    }
+    ImageFacts { healthcheck: test.first().is_some_and(|word| word != "NONE"), volumes }
 }
 
 /// What an event says; `None` where it says nothing about a container of the group or a network.
@@ -612,10 +541,9 @@ pub fn hint(event: EventMessage, group: &str) -> Option<Hint> {
     let attributes = actor.attributes.unwrap_or_default();
     let id = actor.id?;
     match event.typ? {
-        EventMessageTypeEnum::NETWORK => Some(Hint::Network {
-            id,
-            container: attributes.get("container").filter(|id| !id.is_empty()).cloned(),
-        }),
+        EventMessageTypeEnum::NETWORK => {
+            Some(Hint::Network { id, container: attributes.get("container").filter(|id| !id.is_empty()).cloned() })
+        }
         EventMessageTypeEnum::CONTAINER if attributes.get(identity::GROUP).is_some_and(|owner| owner == group) => {
             let what = happened(event.action.as_deref()?, &attributes)?;
             Some(Hint::Container { id, what })
@@ -630,9 +558,7 @@ fn happened(action: &str, attributes: &HashMap<String, String>) -> Option<Happen
     match verb {
         "create" => Some(Happened::Created),
         "start" => Some(Happened::Started),
-        "die" => Some(Happened::Died {
-            code: attributes.get("exitCode").and_then(|code| code.parse().ok()),
-        }),
+        "die" => Some(Happened::Died { code: attributes.get("exitCode").and_then(|code| code.parse().ok()) }),
         "destroy" => Some(Happened::Destroyed),
         "health_status" => Some(match rest {
             "healthy" => Happened::Health(Health::Healthy),
@@ -701,60 +627,21 @@ mod tests {
         let table = [
             (Some(S::CREATED), "Created", State::Created, Health::None),
             (Some(S::RUNNING), "Up 2 minutes", State::Running, Health::None),
-            (
-                Some(S::RUNNING),
-                "Up 2 minutes (healthy)",
-                State::Running,
-                Health::Healthy,
-            ),
-            (
-                Some(S::RUNNING),
-                "Up Less than a second (health: starting)",
-                State::Running,
-                Health::Starting,
-            ),
-            (
-                Some(S::RUNNING),
-                "Up 3 days (unhealthy)",
-                State::Running,
-                Health::Unhealthy,
-            ),
+            (Some(S::RUNNING), "Up 2 minutes (healthy)", State::Running, Health::Healthy),
+            (Some(S::RUNNING), "Up Less than a second (health: starting)", State::Running, Health::Starting),
+            (Some(S::RUNNING), "Up 3 days (unhealthy)", State::Running, Health::Unhealthy),
             (Some(S::PAUSED), "Up 2 minutes (Paused)", State::Paused, Health::None),
-            (
-                Some(S::RESTARTING),
-                "Restarting (1) 3 seconds ago",
-                State::Restarting,
-                Health::None,
-            ),
-            (
-                Some(S::EXITED),
-                "Exited (0) 3 minutes ago",
-                exited(Some(0)),
-                Health::None,
-            ),
-            (
-                Some(S::EXITED),
-                "Exited (137) About an hour ago",
-                exited(Some(137)),
-                Health::None,
-            ),
-            (
-                Some(S::EXITED),
-                "Exited (-1) 1 second ago",
-                exited(Some(-1)),
-                Health::None,
-            ),
+            (Some(S::RESTARTING), "Restarting (1) 3 seconds ago", State::Restarting, Health::None),
+            (Some(S::EXITED), "Exited (0) 3 minutes ago", exited(Some(0)), Health::None),
+            (Some(S::EXITED), "Exited (137) About an hour ago", exited(Some(137)), Health::None),
+            (Some(S::EXITED), "Exited (-1) 1 second ago", exited(Some(-1)), Health::None),
             (Some(S::EXITED), "", exited(None), Health::None),
             (Some(S::REMOVING), "Removal In Progress", State::Removing, Health::None),
             (Some(S::DEAD), "Dead", State::Dead, Health::None),
             (None, "", State::Removing, Health::None),
         ];
         for (state, status, expected, health) in table {
-            assert_eq!(
-                (state_of_list(state, status), health_of_status(status)),
-                (expected, health),
-                "{status}"
-            );
+            assert_eq!((state_of_list(state, status), health_of_status(status)), (expected, health), "{status}");
         }
     }
 
@@ -787,35 +674,14 @@ mod tests {
         assert_eq!(container.name, "shop-db");
         assert_eq!(container.service_of("shop"), Some("db"));
         assert_eq!(container.health, Health::Healthy);
-        let address = |network: &Attachment| {
-            (
-                network.network.clone(),
-                network.address.map(|address| address.to_string()),
-            )
-        };
+        let address =
+            |network: &Attachment| (network.network.clone(), network.address.map(|address| address.to_string()));
         let networks: Vec<_> = container.networks.iter().map(address).collect();
-        assert_eq!(
-            networks,
-            [("other".into(), None), ("shop".into(), Some("10.0.0.2".into()))]
-        );
+        assert_eq!(networks, [("other".into(), None), ("shop".into(), Some("10.0.0.2".into()))]);
         let (address, protocol) = (IpAddr::from([127, 0, 0, 1]), Protocol::Tcp);
-        assert_eq!(
-            container.ports,
-            [PublishedPort {
-                address,
-                host: 8080,
-                container: 80,
-                protocol
-            }]
-        );
-        assert_eq!(
-            (container.mounts[0].bind.as_deref(), container.mounts[0].writable),
-            (Some("/conf"), false)
-        );
-        assert_eq!(
-            (container.mounts[1].volume.as_deref(), container.mounts[1].writable),
-            (Some("v"), true)
-        );
+        assert_eq!(container.ports, [PublishedPort { address, host: 8080, container: 80, protocol }]);
+        assert_eq!((container.mounts[0].bind.as_deref(), container.mounts[0].writable), (Some("/conf"), false));
+        assert_eq!((container.mounts[1].volume.as_deref(), container.mounts[1].writable), (Some("v"), true));
     }
 
     #[test]
@@ -826,9 +692,7 @@ mod tests {
             image(&format!(
                 r#"{{"Id": "sha256:a", "RepoTags": ["debian:12"], "RepoDigests": ["debian@sha256:f"], {rest}}}"#
             )),
-            image(&format!(
-                r#"{{"Id": "sha256:b", "RepoTags": ["<none>:<none>"], "RepoDigests": null, {rest}}}"#
-            )),
+            image(&format!(r#"{{"Id": "sha256:b", "RepoTags": ["<none>:<none>"], "RepoDigests": null, {rest}}}"#)),
         ]);
         let found: Vec<(&str, &str)> = found.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect();
         assert_eq!(
@@ -856,27 +720,14 @@ mod tests {
             _ => None,
         };
         assert_eq!(what("die"), Some(Happened::Died { code: Some(137) }));
-        assert_eq!(
-            what("health_status: unhealthy"),
-            Some(Happened::Health(Health::Unhealthy))
-        );
+        assert_eq!(what("health_status: unhealthy"), Some(Happened::Health(Health::Unhealthy)));
         assert_eq!(what("rename"), Some(Happened::Changed));
-        for noise in [
-            "exec_create: sh -c true",
-            "exec_start: true",
-            "exec_die",
-            "attach",
-            "kill",
-            "top",
-        ] {
+        for noise in ["exec_create: sh -c true", "exec_start: true", "exec_die", "attach", "kill", "top"] {
             assert_eq!(what(noise), None, "{noise}");
         }
         assert_eq!(hint(event("container", "die"), "other"), None);
         assert_eq!(hint(event("image", "pull"), "shop"), None);
-        let network = Hint::Network {
-            id: "ab".into(),
-            container: Some("cd".into()),
-        };
+        let network = Hint::Network { id: "ab".into(), container: Some("cd".into()) };
         assert_eq!(hint(event("network", "disconnect"), "other"), Some(network));
     }
 
@@ -885,10 +736,7 @@ mod tests {
         let table = [
             ("1970-01-01T00:00:00Z", Some((0, 0))),
             ("2024-02-29T12:34:56.5Z", Some((1_709_210_096, 500_000_000))),
-            (
-                "2024-03-01T00:00:00.123456789+02:00",
-                Some((1_709_244_000, 123_456_789)),
-            ),
+            ("2024-03-01T00:00:00.123456789+02:00", Some((1_709_244_000, 123_456_789))),
             ("1999-12-31T23:59:59-00:30", Some((946_686_599, 0))),
             ("0001-01-01T00:00:00Z", Some((-62_135_596_800, 0))),
             ("yesterday", None),
@@ -904,10 +752,7 @@ mod tests {
     #[test]
     fn a_limit_on_processes_can_be_taken_away_and_memory_brings_its_swap() {
         let none = Resources::default();
-        let memory = Resources {
-            memory: Some(ByteSize::new(1 << 30)),
-            ..none
-        };
+        let memory = Resources { memory: Some(ByteSize::new(1 << 30)), ..none };
         let json = serde_json::to_value(update_body(&memory, RestartPolicy::OnFailure(3))).unwrap();
         assert_eq!(
             json,
@@ -919,17 +764,8 @@ mod tests {
     }
 
     fn full() -> Blueprint {
-        let volume = |source, target: &str, read_only| DesiredVolume {
-            source,
-            target: target.into(),
-            read_only,
-        };
-        let port = |host, protocol| Port {
-            address: [127, 0, 0, 1].into(),
-            host,
-            container: 80,
-            protocol,
-        };
+        let volume = |source, target: &str, read_only| DesiredVolume { source, target: target.into(), read_only };
+        let port = |host, protocol| Port { address: [127, 0, 0, 1].into(), host, container: 80, protocol };
         Blueprint {
             name: "shop-api.new".into(),
             labels: BTreeMap::from([("drillmaster.group".into(), "shop".into())]),
@@ -940,11 +776,7 @@ mod tests {
                 entrypoint: Some(vec!["/api".into()]),
                 user: Some("1000".into()),
                 working_dir: Some("/srv".into()),
-                ports: vec![
-                    port(Some(8080), Protocol::Tcp),
-                    port(None, Protocol::Tcp),
-                    port(Some(53), Protocol::Udp),
-                ],
+                ports: vec![port(Some(8080), Protocol::Tcp), port(None, Protocol::Tcp), port(Some(53), Protocol::Udp)],
                 volumes: vec![
                     volume(VolumeSource::Named("shop-data".into()), "/data", false),
                     volume(VolumeSource::Bind("/conf".into()), "/conf", true),
@@ -963,15 +795,8 @@ mod tests {
                 stop_signal: Some("SIGINT".into()),
                 stop_timeout: Some(Seconds(30)),
                 restart: RestartPolicy::UnlessStopped,
-                resources: Resources {
-                    memory: Some(ByteSize::new(1 << 20)),
-                    cpus: cpus(500_000_000),
-                    pids: Some(10),
-                },
-                extra_hosts: vec![ExtraHost {
-                    name: "gate".into(),
-                    address: "host-gateway".into(),
-                }],
+                resources: Resources { memory: Some(ByteSize::new(1 << 20)), cpus: cpus(500_000_000), pids: Some(10) },
+                extra_hosts: vec![ExtraHost { name: "gate".into(), address: "host-gateway".into() }],
                 cap_add: vec!["NET_ADMIN".into()],
                 cap_drop: vec!["NET_RAW".into()],
                 privileged: true,
@@ -987,14 +812,8 @@ mod tests {
             aliases: vec!["api".into(), "backend".into()],
             hostname: "api".into(),
             inherited: vec![
-                Inherited {
-                    volume: "v1".into(),
-                    target: "/cache".into(),
-                },
-                Inherited {
-                    volume: "v2".into(),
-                    target: "/of-the-image".into(),
-                },
+                Inherited { volume: "v1".into(), target: "/cache".into() },
+                Inherited { volume: "v2".into(), target: "/of-the-image".into() },
             ],
         }
     }
@@ -1038,10 +857,7 @@ mod tests {
             },
             "NetworkingConfig": {"EndpointsConfig": {"shop-net": {"NetworkID": "n1", "Aliases": ["api", "backend"]}}},
         });
-        assert_eq!(
-            without_nulls(serde_json::to_value(create_body(&full())).unwrap()),
-            expected
-        );
+        assert_eq!(without_nulls(serde_json::to_value(create_body(&full())).unwrap()), expected);
     }
 
     /// What is null is not set.
@@ -1070,14 +886,8 @@ mod tests {
         let table = [
             (check(None, true), Some(words(&["NONE"]))),
             (check(None, false), None),
-            (
-                check(Some(HealthcheckTest::Exec(words(&["true"]))), false),
-                Some(words(&["CMD", "true"])),
-            ),
-            (
-                check(Some(HealthcheckTest::Exec(words(&["CMD", "true"]))), false),
-                Some(words(&["CMD", "true"])),
-            ),
+            (check(Some(HealthcheckTest::Exec(words(&["true"]))), false), Some(words(&["CMD", "true"]))),
+            (check(Some(HealthcheckTest::Exec(words(&["CMD", "true"]))), false), Some(words(&["CMD", "true"]))),
         ];
         for (check, test) in table {
             assert_eq!(health_config(&check).test, test);

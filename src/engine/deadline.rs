@@ -78,10 +78,7 @@ pub async fn within<T>(
 ) -> Result<T> {
     match timeout(limit, call).await {
         Ok(result) => result,
-        Err(_) => Err(EngineError::TimedOut {
-            attempted: attempted(),
-            limit,
-        }),
+        Err(_) => Err(EngineError::TimedOut { attempted: attempted(), limit }),
     }
 }
 
@@ -129,19 +126,11 @@ impl<E: Engine> Bounded<E> {
 
 impl<E: Engine> Engine for Bounded<E> {
     fn about(&self) -> BoxFuture<'_, Result<About>> {
-        Box::pin(within(
-            self.limits.read,
-            || "say what it is".into(),
-            self.engine.about(),
-        ))
+        Box::pin(within(self.limits.read, || "say what it is".into(), self.engine.about()))
     }
 
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
-        Box::pin(within(
-            self.limits.read,
-            || "list what it has".into(),
-            self.engine.list(group, volumes),
-        ))
+        Box::pin(within(self.limits.read, || "list what it has".into(), self.engine.list(group, volumes)))
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
@@ -150,19 +139,11 @@ impl<E: Engine> Engine for Bounded<E> {
     }
 
     fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
-        Box::pin(within(
-            self.limits.read,
-            move || format!("inspect image {reference}"),
-            self.engine.image(reference),
-        ))
+        Box::pin(within(self.limits.read, move || format!("inspect image {reference}"), self.engine.image(reference)))
     }
 
     fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
-        Box::pin(within(
-            self.limits.of(deed),
-            || deed.describe(),
-            self.engine.perform(deed),
-        ))
+        Box::pin(within(self.limits.of(deed), || deed.describe(), self.engine.perform(deed)))
     }
 
     fn pull<'a>(
@@ -257,11 +238,7 @@ mod tests {
             Box::pin(async move {
                 for done in 0..self.0 {
                     tokio::time::sleep(Duration::from_secs(100)).await;
-                    progress(PullProgress {
-                        done,
-                        total: 9,
-                        bytes: 0,
-                    });
+                    progress(PullProgress { done, total: 9, bytes: 0 });
                 }
                 future::pending().await
             })
@@ -272,17 +249,12 @@ mod tests {
         }
 
         fn logs<'a>(&'a self, _: &'a str, _: LogOptions) -> BoxStream<'a, Result<LogLine>> {
-            let line = LogLine {
-                stderr: false,
-                text: "line".into(),
-            };
+            let line = LogLine { stderr: false, text: "line".into() };
             stream::iter(vec![Ok(line); self.0]).chain(stream::pending()).boxed()
         }
 
         fn events<'a>(&'a self, _: &'a str) -> BoxStream<'a, Result<Hint>> {
-            stream::iter(vec![Ok(Hint::Subscribed); self.0])
-                .chain(stream::pending())
-                .boxed()
+            stream::iter(vec![Ok(Hint::Subscribed); self.0]).chain(stream::pending()).boxed()
         }
     }
 
@@ -307,17 +279,11 @@ mod tests {
         assert_eq!(limit(engine.exec("a", &[]).await), 600);
         assert_eq!(limit(engine.perform(&Deed::Start("a".into())).await), 60);
         assert_eq!(limit(engine.perform(&Deed::RemoveNetwork("a".into())).await), 30);
-        let stop = |timeout: Option<u64>| Deed::Stop {
-            id: "a".into(),
-            timeout: timeout.map(Duration::from_secs),
-        };
+        let stop = |timeout: Option<u64>| Deed::Stop { id: "a".into(), timeout: timeout.map(Duration::from_secs) };
         assert_eq!(limit(engine.perform(&stop(Some(100))).await), 130);
         assert_eq!(limit(engine.perform(&stop(None)).await), 40);
         let said = engine.perform(&Deed::Start("a".into())).await.unwrap_err().to_string();
-        assert_eq!(
-            said,
-            "the engine did not answer within 60 s while asked to start container a"
-        );
+        assert_eq!(said, "the engine did not answer within 60 s while asked to start container a");
     }
 
     #[tokio::test(start_paused = true)]
@@ -342,16 +308,9 @@ mod tests {
         assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
         assert!(silent(events).await.is_err(), "events may stay away for ever");
 
-        let lines: Vec<_> = hung(2)
-            .logs("a", LogOptions::default())
-            .map(|line| line.is_ok())
-            .collect()
-            .await;
+        let lines: Vec<_> = hung(2).logs("a", LogOptions::default()).map(|line| line.is_ok()).collect().await;
         assert_eq!(lines, [true, true, false], "and then it ends");
-        let follow = LogOptions {
-            follow: true,
-            ..Default::default()
-        };
+        let follow = LogOptions { follow: true, ..Default::default() };
         let quiet = hung(0);
         let mut followed = quiet.logs("a", follow);
         assert!(timeout(Duration::from_secs(3_600), followed.next()).await.is_err());

@@ -73,10 +73,7 @@ impl Docker {
         let wire = Wire::new(target.endpoint.clone());
         let client = client(&wire, None).map_err(|error| fault(&target.endpoint, "connect", error))?;
         let attempted = format!("talk to the engine at {}", target.endpoint);
-        let version = client
-            .version()
-            .await
-            .map_err(|error| fault(&target.endpoint, &attempted, error))?;
+        let version = client.version().await.map_err(|error| fault(&target.endpoint, &attempted, error))?;
         let api = agree(&version).map_err(|message| EngineError::Refused { attempted, message })?;
         wire.speak(api.clone());
         Ok(Docker {
@@ -95,11 +92,7 @@ impl Docker {
     }
 
     async fn ask_about(&self) -> Result<About> {
-        let info = self
-            .client
-            .info()
-            .await
-            .map_err(|error| self.fault("ask what it is", error))?;
+        let info = self.client.info().await.map_err(|error| self.fault("ask what it is", error))?;
         if let Some(ahead) = info.system_time.as_deref().and_then(clock_difference) {
             self.clock.store(ahead, Ordering::Relaxed);
         }
@@ -113,38 +106,22 @@ impl Docker {
 
     /// Rootless engines and those of Docker Desktop have their networks where we are not.
     fn reaches_containers(&self, info: &SystemInfo) -> bool {
-        let rootless = info
-            .security_options
-            .iter()
-            .flatten()
-            .any(|option| option.contains("name=rootless"));
-        let virtual_machine = info
-            .operating_system
-            .as_deref()
-            .is_some_and(|name| name.contains("Docker Desktop"));
+        let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
+        let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
         cfg!(target_os = "linux") && matches!(self.endpoint, Endpoint::Unix(_)) && !rootless && !virtual_machine
     }
 
     async fn list_all(&self, group: &str, volumes: bool) -> Result<Observed> {
         let (containers, networks, images, volumes) = tokio::try_join!(
-            self.client.list_containers(Some(query::ListContainersOptions {
-                all: true,
-                ..Default::default()
-            })),
+            self.client.list_containers(Some(query::ListContainersOptions { all: true, ..Default::default() })),
             self.client.list_networks(None),
             self.client.list_images(None::<query::ListImagesOptions>),
             async {
                 if !volumes {
                     return Ok(Vec::new());
                 }
-                let filters = Some(HashMap::from([(
-                    "label".into(),
-                    vec![format!("{}={group}", identity::GROUP)],
-                )]));
-                let found = self
-                    .client
-                    .list_volumes(Some(query::ListVolumesOptions { filters }))
-                    .await?;
+                let filters = Some(HashMap::from([("label".into(), vec![format!("{}={group}", identity::GROUP)])]));
+                let found = self.client.list_volumes(Some(query::ListVolumesOptions { filters })).await?;
                 Ok(found.volumes.unwrap_or_default())
             },
         )
@@ -162,11 +139,7 @@ impl Docker {
     }
 
     async fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
-        match self
-            .client
-            .inspect_container(id, None::<query::InspectContainerOptions>)
-            .await
-        {
+        match self.client.inspect_container(id, None::<query::InspectContainerOptions>).await {
             Ok(response) => Ok(convert::inspected(response)),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.fault(&format!("inspect container {}", short(id)), error)),
@@ -198,53 +171,27 @@ impl Docker {
             Deed::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
             Deed::Stop { id, timeout } => {
                 let t = timeout.map(whole_seconds);
-                client
-                    .stop_container(
-                        id,
-                        Some(query::StopContainerOptions {
-                            t,
-                            ..Default::default()
-                        }),
-                    )
-                    .await?;
+                client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() })).await?;
             }
             Deed::Unpause(id) => client.unpause_container(id).await?,
             Deed::Rename { id, name } => {
-                client
-                    .rename_container(id, query::RenameContainerOptions { name: name.clone() })
-                    .await?;
+                client.rename_container(id, query::RenameContainerOptions { name: name.clone() }).await?;
             }
             Deed::Update { id, resources, restart } => {
-                client
-                    .update_container(id, convert::update_body(resources, *restart))
-                    .await?;
+                client.update_container(id, convert::update_body(resources, *restart)).await?;
             }
             Deed::Remove { id, volumes } => {
-                let options = query::RemoveContainerOptions {
-                    force: true,
-                    v: *volumes,
-                    link: false,
-                };
+                let options = query::RemoveContainerOptions { force: true, v: *volumes, link: false };
                 client.remove_container(id, Some(options)).await?;
             }
             Deed::RemoveNetwork(id) => client.remove_network(id).await?,
-            Deed::Connect {
-                network,
-                container,
-                aliases,
-            } => {
+            Deed::Connect { network, container, aliases } => {
                 let endpoint_config = Some(convert::endpoint(network, aliases));
-                let request = NetworkConnectRequest {
-                    container: container.clone(),
-                    endpoint_config,
-                };
+                let request = NetworkConnectRequest { container: container.clone(), endpoint_config };
                 client.connect_network(network, request).await?;
             }
             Deed::Disconnect { network, container } => {
-                let request = NetworkDisconnectRequest {
-                    container: container.clone(),
-                    force: Some(true),
-                };
+                let request = NetworkDisconnectRequest { container: container.clone(), force: Some(true) };
                 client.disconnect_network(network, request).await?;
             }
             Deed::RemoveVolume(name) => client.remove_volume(name, None::<query::RemoveVolumeOptions>).await?,
@@ -253,15 +200,8 @@ impl Docker {
     }
 
     async fn create(&self, blueprint: &Blueprint) -> std::result::Result<String, BollardError> {
-        let options = query::CreateContainerOptions {
-            name: Some(blueprint.name.clone()),
-            ..Default::default()
-        };
-        Ok(self
-            .client
-            .create_container(Some(options), convert::create_body(blueprint))
-            .await?
-            .id)
+        let options = query::CreateContainerOptions { name: Some(blueprint.name.clone()), ..Default::default() };
+        Ok(self.client.create_container(Some(options), convert::create_body(blueprint)).await?.id)
     }
 
     async fn create_network(
@@ -318,11 +258,9 @@ impl Docker {
         let found = looked_up.map_err(|error| error.to_string())??;
         let serveraddress = Some(key.to_owned());
         Ok(found.map(|credential| match credential {
-            DockerCredential::IdentityToken(token) => DockerCredentials {
-                identitytoken: Some(token),
-                serveraddress,
-                ..Default::default()
-            },
+            DockerCredential::IdentityToken(token) => {
+                DockerCredentials { identitytoken: Some(token), serveraddress, ..Default::default() }
+            }
             DockerCredential::UsernamePassword(username, password) => DockerCredentials {
                 username: Some(username),
                 password: Some(password),
@@ -334,9 +272,7 @@ impl Docker {
 
     async fn run(&self, id: &str, command: &[String]) -> Result<ExecOutcome> {
         let attempted = format!("run a command in container {}", short(id));
-        self.run_to_the_end(id, command)
-            .await
-            .map_err(|error| self.fault(&attempted, error))
+        self.run_to_the_end(id, command).await.map_err(|error| self.fault(&attempted, error))
     }
 
     async fn run_to_the_end(&self, id: &str, command: &[String]) -> std::result::Result<ExecOutcome, BollardError> {
@@ -354,10 +290,7 @@ impl Docker {
                 kept.drain(..kept.len().saturating_sub(EXEC_OUTPUT));
             }
         }
-        Ok(ExecOutcome {
-            code: self.exit_code(&exec).await?,
-            output: String::from_utf8_lossy(&kept).into_owned(),
-        })
+        Ok(ExecOutcome { code: self.exit_code(&exec).await?, output: String::from_utf8_lossy(&kept).into_owned() })
     }
 
     /// The exit code of a command whose output has ended. The engine learns of the end a little later than of the end
@@ -398,16 +331,9 @@ impl Docker {
             ..Default::default()
         };
         let events = client.events(Some(options)).boxed();
-        let subscription = Subscription {
-            events,
-            head: Some(head),
-            first: None,
-        };
+        let subscription = Subscription { events, head: Some(head), first: None };
         stream::unfold(Some(subscription), move |subscription| async move {
-            subscription?
-                .next(self, group)
-                .await
-                .map(|(item, rest)| (item, Some(rest)))
+            subscription?.next(self, group).await.map(|(item, rest)| (item, Some(rest)))
         })
         .boxed()
     }
@@ -528,11 +454,8 @@ fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::
                 WireError::Http(error) => BollardError::from(error),
             })?;
             // Only success is a beginning; bollard makes an error of the rest.
-            let heard = heard
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take()
-                .filter(|_| response.status().is_success());
+            let heard =
+                heard.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| response.status().is_success());
             if let Some(heard) = heard {
                 // Whoever asked may have gone.
                 let _ = heard.send(());
@@ -551,9 +474,7 @@ fn agree(version: &SystemVersion) -> std::result::Result<String, String> {
     let newest = api(spoken)
         .ok_or_else(|| format!("it does not say which API it speaks ({spoken:?}); is it a Docker engine?"))?;
     if newest < OLDEST_API {
-        return Err(format!(
-            "Docker {engine} speaks API {spoken}; Docker 20.10 (API 1.41) or later is needed"
-        ));
+        return Err(format!("Docker {engine} speaks API {spoken}; Docker 20.10 (API 1.41) or later is needed"));
     }
     let oldest = version.min_api_version.as_deref().and_then(api).unwrap_or(OLDEST_API);
     if oldest > NEWEST_API {
@@ -576,10 +497,7 @@ fn clock_difference(engine: &str) -> Option<i64> {
     let (seconds, nanoseconds) = convert::since_epoch(engine)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let now = i64::try_from(now.as_nanos()).ok()?;
-    seconds
-        .checked_mul(1_000_000_000)?
-        .checked_add(i64::from(nanoseconds))?
-        .checked_sub(now)
+    seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(nanoseconds))?.checked_sub(now)
 }
 
 fn whole_seconds(duration: Duration) -> i32 {
@@ -627,29 +545,20 @@ impl Lines {
 
     /// What had no end of line.
     fn rest(self) -> Vec<Result<LogLine>> {
-        let rest = [(false, self.out), (true, self.err)]
-            .into_iter()
-            .filter(|(_, bytes)| !bytes.is_empty());
+        let rest = [(false, self.out), (true, self.err)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
         rest.map(|(stderr, bytes)| Ok(line(stderr, &bytes))).collect()
     }
 }
 
 fn line(stderr: bool, bytes: &[u8]) -> LogLine {
     let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    LogLine {
-        stderr,
-        text: String::from_utf8_lossy(bytes).into_owned(),
-    }
+    LogLine { stderr, text: String::from_utf8_lossy(bytes).into_owned() }
 }
 
 fn note(tally: &mut Tally, message: &CreateImageInfo) {
     let current = message.progress_detail.as_ref().and_then(|detail| detail.current);
     let current = current.and_then(|bytes| u64::try_from(bytes).ok());
-    tally.note(
-        message.id.as_deref(),
-        message.status.as_deref().unwrap_or_default(),
-        current,
-    );
+    tally.note(message.id.as_deref(), message.status.as_deref().unwrap_or_default(), current);
 }
 
 /// Whether an error says that there was nothing left to do.
@@ -688,22 +597,12 @@ fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -> EngineErr
             403 | 409 => EngineError::Conflict { attempted, message },
             _ => EngineError::Refused { attempted, message },
         },
-        BollardError::DockerStreamError { error } => EngineError::Refused {
-            attempted,
-            message: error,
-        },
-        BollardError::RequestTimeoutError => EngineError::TimedOut {
-            attempted,
-            limit: Duration::from_secs(NEVER),
-        },
-        BollardError::IOError { .. } | BollardError::HyperResponseError { .. } => EngineError::Unreachable {
-            endpoint: endpoint.to_string(),
-            reason: reason(endpoint, &error),
-        },
-        error => EngineError::Refused {
-            attempted,
-            message: error.to_string(),
-        },
+        BollardError::DockerStreamError { error } => EngineError::Refused { attempted, message: error },
+        BollardError::RequestTimeoutError => EngineError::TimedOut { attempted, limit: Duration::from_secs(NEVER) },
+        BollardError::IOError { .. } | BollardError::HyperResponseError { .. } => {
+            EngineError::Unreachable { endpoint: endpoint.to_string(), reason: reason(endpoint, &error) }
+        }
+        error => EngineError::Refused { attempted, message: error.to_string() },
     }
 }
 
@@ -762,18 +661,9 @@ fn amended(error: EngineError, addition: &str) -> EngineError {
 
 fn changed(error: EngineError, change: impl FnOnce(String) -> String) -> EngineError {
     match error {
-        EngineError::NotFound { attempted, message } => EngineError::NotFound {
-            attempted,
-            message: change(message),
-        },
-        EngineError::Conflict { attempted, message } => EngineError::Conflict {
-            attempted,
-            message: change(message),
-        },
-        EngineError::Refused { attempted, message } => EngineError::Refused {
-            attempted,
-            message: change(message),
-        },
+        EngineError::NotFound { attempted, message } => EngineError::NotFound { attempted, message: change(message) },
+        EngineError::Conflict { attempted, message } => EngineError::Conflict { attempted, message: change(message) },
+        EngineError::Refused { attempted, message } => EngineError::Refused { attempted, message: change(message) },
         error => error,
     }
 }
@@ -797,17 +687,10 @@ mod tests {
         assert_eq!(agree(&version("29.0.0", "1.52", "1.44")).as_deref(), Ok("1.52"));
         assert_eq!(agree(&version("40.0.0", "1.99", "1.50")).as_deref(), Ok("1.53"));
         let old = agree(&version("19.03.15", "1.40", "1.12")).unwrap_err();
-        assert_eq!(
-            old,
-            "Docker 19.03.15 speaks API 1.40; Docker 20.10 (API 1.41) or later is needed"
-        );
+        assert_eq!(old, "Docker 19.03.15 speaks API 1.40; Docker 20.10 (API 1.41) or later is needed");
         let new = agree(&version("50.0.0", "1.99", "1.60")).unwrap_err();
         assert!(new.contains("up to 1.53"), "{new}");
-        assert!(
-            agree(&SystemVersion::default())
-                .unwrap_err()
-                .contains("is it a Docker engine?")
-        );
+        assert!(agree(&SystemVersion::default()).unwrap_err().contains("is it a Docker engine?"));
     }
 
     #[test]
@@ -820,11 +703,7 @@ mod tests {
             texts.extend(lines.take(piece));
         }
         texts.extend(lines.rest());
-        let texts: Vec<_> = texts
-            .into_iter()
-            .map(|line| line.unwrap())
-            .map(|line| (line.stderr, line.text))
-            .collect();
+        let texts: Vec<_> = texts.into_iter().map(|line| line.unwrap()).map(|line| (line.stderr, line.text)).collect();
         let expected = [(true, "x"), (false, "ab"), (false, "c"), (false, ""), (false, "de")];
         assert_eq!(texts, expected.map(|(stderr, text)| (stderr, text.to_owned())));
     }
@@ -837,35 +716,17 @@ mod tests {
         };
         let id = "3f2a91bc77d0".repeat(5) + "3f2a";
         let network = "0123456789ab".repeat(5) + "0123";
-        let remove = Deed::Remove {
-            id: id.clone(),
-            volumes: false,
-        };
+        let remove = Deed::Remove { id: id.clone(), volumes: false };
         assert!(reached(&remove, &error(404, "No such container: x")));
-        assert!(reached(
-            &remove,
-            &error(409, "removal of container x is already in progress")
-        ));
+        assert!(reached(&remove, &error(409, "removal of container x is already in progress")));
         assert!(!reached(&remove, &error(500, "device busy")));
         assert!(!reached(&Deed::Start(id.clone()), &error(404, "No such container: x")));
-        let by_id = Deed::Disconnect {
-            network: network.clone(),
-            container: id.clone(),
-        };
-        assert!(reached(
-            &by_id,
-            &error(500, "container x is not connected to network shop")
-        ));
+        let by_id = Deed::Disconnect { network: network.clone(), container: id.clone() };
+        assert!(reached(&by_id, &error(500, "container x is not connected to network shop")));
         let gone = format!("container x is not connected to the network {network}");
         assert!(!reached(&by_id, &error(500, &gone)), "it may be attached by name");
-        let by_name = Deed::Disconnect {
-            network: "shop".into(),
-            container: id,
-        };
-        assert!(reached(
-            &by_name,
-            &error(500, "container x is not connected to the network shop")
-        ));
+        let by_name = Deed::Disconnect { network: "shop".into(), container: id };
+        assert!(reached(&by_name, &error(500, "container x is not connected to the network shop")));
     }
 
     #[test]
@@ -878,10 +739,7 @@ mod tests {
             }
             error => panic!("{error:?}"),
         };
-        assert_eq!(
-            said(io::ErrorKind::PermissionDenied),
-            "permission denied (is your user in the group docker?)"
-        );
+        assert_eq!(said(io::ErrorKind::PermissionDenied), "permission denied (is your user in the group docker?)");
         assert_eq!(said(io::ErrorKind::NotFound), "no such socket");
         assert_eq!(said(io::ErrorKind::BrokenPipe), "the engine closed the connection");
     }
@@ -911,10 +769,7 @@ mod tests {
 
     fn target_in(directory: &tempfile::TempDir) -> Target {
         let socket = directory.path().join("docker.sock");
-        Target {
-            endpoint: Endpoint::Unix(socket),
-            config_dir: Some(directory.path().to_owned()),
-        }
+        Target { endpoint: Endpoint::Unix(socket), config_dir: Some(directory.path().to_owned()) }
     }
 
     const VERSION: &str = r#"{"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#;
@@ -937,27 +792,11 @@ mod tests {
         std::fs::write(directory.path().join("config.json"), config).unwrap();
         let engine = Docker::connect(&target_in(&directory)).await.unwrap();
         let seen = Mutex::new(Vec::new());
-        engine
-            .pull("reg:5000/shop/api", &|progress| seen.lock().unwrap().push(progress))
-            .await
-            .unwrap();
-        assert_eq!(
-            seen.into_inner().unwrap().last(),
-            Some(&PullProgress {
-                done: 1,
-                total: 1,
-                bytes: 10
-            })
-        );
+        engine.pull("reg:5000/shop/api", &|progress| seen.lock().unwrap().push(progress)).await.unwrap();
+        assert_eq!(seen.into_inner().unwrap().last(), Some(&PullProgress { done: 1, total: 1, bytes: 10 }));
         let head = served.await.unwrap().remove(1);
-        assert!(
-            head.starts_with("POST /v1.41/images/create?fromImage=reg%3A5000%2Fshop%2Fapi&tag=latest"),
-            "{head}"
-        );
-        let auth = head
-            .lines()
-            .find_map(|line| line.strip_prefix("x-registry-auth: "))
-            .unwrap();
+        assert!(head.starts_with("POST /v1.41/images/create?fromImage=reg%3A5000%2Fshop%2Fapi&tag=latest"), "{head}");
+        let auth = head.lines().find_map(|line| line.strip_prefix("x-registry-auth: ")).unwrap();
         assert!(!auth.contains(['+', '/']) && auth.contains(['-', '_']), "{auth}");
     }
 

@@ -5,7 +5,9 @@
 pub mod convert;
 pub mod deadline;
 pub mod docker;
+pub mod faulty;
 mod registry;
+pub mod sim;
 pub mod target;
 mod wire;
 
@@ -75,11 +77,7 @@ pub struct About {
 impl About {
     /// The major version of the engine; 0 where it is not a number.
     pub fn major(&self) -> u32 {
-        self.version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok())
-            .unwrap_or(0)
+        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
     }
 }
 
@@ -168,11 +166,7 @@ impl Deed {
                 format!("connect container {} to network {}", short(container), short(network))
             }
             Deed::Disconnect { network, container } => {
-                format!(
-                    "disconnect container {} from network {}",
-                    short(container),
-                    short(network)
-                )
+                format!("disconnect container {} from network {}", short(container), short(network))
             }
             Deed::RemoveVolume(name) => format!("remove volume {}", short(name)),
         }

@@ -26,9 +26,7 @@ impl<'a> Reference<'a> {
     /// Takes a reference apart, with the docker command's rules: the first part is a host when it looks like one, and
     /// a digest beats a tag.
     pub fn parse(text: &'a str) -> Self {
-        let (name, digest) = text
-            .split_once('@')
-            .map_or((text, None), |(name, digest)| (name, Some(digest)));
+        let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
         // A colon before the last slash belongs to the port of the registry.
         let (repository, tag) = match name.rsplit_once(':') {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
@@ -38,11 +36,7 @@ impl<'a> Reference<'a> {
             Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
             _ => "docker.io",
         };
-        Reference {
-            registry,
-            repository,
-            version: digest.or(tag).unwrap_or("latest"),
-        }
+        Reference { registry, repository, version: digest.or(tag).unwrap_or("latest") }
     }
 
     /// The key under which Docker's configuration keeps the credentials of its registry.
@@ -95,10 +89,7 @@ impl Tally {
     pub fn note(&mut self, id: Option<&str>, status: &str, current: Option<u64>) {
         let Some(id) = id else { return };
         let known = self.layers.contains_key(id);
-        let starts = matches!(
-            status,
-            "Pulling fs layer" | "Already exists" | "Waiting" | "Downloading"
-        );
+        let starts = matches!(status, "Pulling fs layer" | "Already exists" | "Waiting" | "Downloading");
         // Other messages carry an id as well: the tag that is pulled.
         if !known && !starts {
             return;
@@ -151,12 +142,7 @@ mod tests {
 
     fn parts(text: &str) -> (&str, &str, &str, &str) {
         let reference = Reference::parse(text);
-        (
-            reference.registry,
-            reference.repository,
-            reference.version,
-            reference.credentials_key(),
-        )
+        (reference.registry, reference.repository, reference.version, reference.credentials_key())
     }
 
     #[test]
@@ -165,23 +151,11 @@ mod tests {
         assert_eq!(parts("debian"), ("docker.io", "debian", "latest", hub));
         assert_eq!(parts("debian:12"), ("docker.io", "debian", "12", hub));
         assert_eq!(parts("shop/api:1"), ("docker.io", "shop/api", "1", hub));
-        assert_eq!(
-            parts("docker.io/library/debian"),
-            ("docker.io", "docker.io/library/debian", "latest", hub)
-        );
-        assert_eq!(
-            parts("localhost/api"),
-            ("localhost", "localhost/api", "latest", "localhost")
-        );
-        assert_eq!(
-            parts("localhost:5000/api"),
-            ("localhost:5000", "localhost:5000/api", "latest", "localhost:5000")
-        );
+        assert_eq!(parts("docker.io/library/debian"), ("docker.io", "docker.io/library/debian", "latest", hub));
+        assert_eq!(parts("localhost/api"), ("localhost", "localhost/api", "latest", "localhost"));
+        assert_eq!(parts("localhost:5000/api"), ("localhost:5000", "localhost:5000/api", "latest", "localhost:5000"));
         assert_eq!(parts("reg:5000/a/b:2"), ("reg:5000", "reg:5000/a/b", "2", "reg:5000"));
-        assert_eq!(
-            parts("ghcr.io/a/b:2@sha256:ff"),
-            ("ghcr.io", "ghcr.io/a/b", "sha256:ff", "ghcr.io")
-        );
+        assert_eq!(parts("ghcr.io/a/b:2@sha256:ff"), ("ghcr.io", "ghcr.io/a/b", "sha256:ff", "ghcr.io"));
     }
 
     #[test]
@@ -193,23 +167,9 @@ mod tests {
         tally.note(Some("a"), "Downloading", Some(700));
         tally.note(Some("a"), "Extracting", Some(30));
         tally.note(None, "Digest: sha256:ff", None);
-        assert_eq!(
-            tally.progress(),
-            PullProgress {
-                done: 1,
-                total: 2,
-                bytes: 700
-            }
-        );
+        assert_eq!(tally.progress(), PullProgress { done: 1, total: 2, bytes: 700 });
         tally.note(Some("a"), "Pull complete", None);
-        assert_eq!(
-            tally.progress(),
-            PullProgress {
-                done: 2,
-                total: 2,
-                bytes: 700
-            }
-        );
+        assert_eq!(tally.progress(), PullProgress { done: 2, total: 2, bytes: 700 });
     }
 
     #[test]

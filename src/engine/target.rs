@@ -84,9 +84,8 @@ pub enum TargetError {
 /// command beats the default socket. An empty variable counts as none.
 pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Result<Target, TargetError> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
-    let config_dir = set("DOCKER_CONFIG")
-        .map(PathBuf::from)
-        .or_else(|| set("HOME").map(|home| Path::new(home).join(".docker")));
+    let config_dir =
+        set("DOCKER_CONFIG").map(PathBuf::from).or_else(|| set("HOME").map(|home| Path::new(home).join(".docker")));
     let tls = set("DOCKER_TLS_VERIFY").is_some();
     let endpoint = if let Some(host) = host {
         endpoint("--host", host, tls)?
@@ -109,18 +108,9 @@ fn default_endpoint() -> Endpoint {
 }
 
 fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError> {
-    let malformed = || TargetError::Malformed {
-        origin: origin.into(),
-        host: host.into(),
-    };
-    let unsupported = |kind, remedy| {
-        Err(TargetError::Unsupported {
-            origin: origin.into(),
-            host: host.into(),
-            kind,
-            remedy,
-        })
-    };
+    let malformed = || TargetError::Malformed { origin: origin.into(), host: host.into() };
+    let unsupported =
+        |kind, remedy| Err(TargetError::Unsupported { origin: origin.into(), host: host.into(), kind, remedy });
     let (scheme, rest) = host.split_once("://").ok_or_else(malformed)?;
     match scheme {
         "unix" if !rest.is_empty() => Ok(Endpoint::Unix(rest.into())),
@@ -128,10 +118,7 @@ fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError
         "tcp" | "http" => address(rest).map(Endpoint::Tcp).ok_or_else(malformed),
         "https" => unsupported("TLS", TUNNEL),
         "ssh" => unsupported("ssh", TUNNEL),
-        "npipe" => unsupported(
-            "a Windows pipe",
-            "run drillmaster where the engine has a unix socket, e.g. in WSL",
-        ),
+        "npipe" => unsupported("a Windows pipe", "run drillmaster where the engine has a unix socket, e.g. in WSL"),
         _ => Err(malformed()),
     }
 }
@@ -158,9 +145,7 @@ struct DockerConfig {
 
 /// Name of the context that the docker command uses; empty: the default one.
 fn current_context(path: &Path) -> Result<String, TargetError> {
-    Ok(read::<DockerConfig>(path)?
-        .map(|config| config.current_context)
-        .unwrap_or_default())
+    Ok(read::<DockerConfig>(path)?.map(|config| config.current_context).unwrap_or_default())
 }
 
 #[derive(Deserialize)]
@@ -179,40 +164,21 @@ fn of_context(origin: &str, name: &str, config_dir: Option<&Path>) -> Result<End
     if name.is_empty() || name == "default" {
         return Ok(default_endpoint());
     }
-    let missing = || TargetError::NoContext {
-        origin: origin.into(),
-        name: name.into(),
-    };
+    let missing = || TargetError::NoContext { origin: origin.into(), name: name.into() };
     let contexts = config_dir.ok_or_else(missing)?.join("contexts");
     // Docker names the directory of a context after the hash of its name.
-    let hash: String = Sha256::digest(name.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let context: Context = read(&contexts.join("meta").join(&hash).join("meta.json"))?.ok_or_else(missing)?;
-    let host = context
-        .endpoints
-        .get("docker")
-        .map(|endpoint| endpoint.host.as_str())
-        .unwrap_or_default();
+    let host = context.endpoints.get("docker").map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
     let tls = contexts.join("tls").join(&hash).join("docker").exists();
-    if host.is_empty() {
-        Ok(default_endpoint())
-    } else {
-        endpoint(&format!("the Docker context {name:?}"), host, tls)
-    }
+    if host.is_empty() { Ok(default_endpoint()) } else { endpoint(&format!("the Docker context {name:?}"), host, tls) }
 }
 
 /// Reads a JSON file; `None`: there is none.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, TargetError> {
-    let unreadable = |reason: String| TargetError::Unreadable {
-        path: path.to_owned(),
-        reason,
-    };
+    let unreadable = |reason: String| TargetError::Unreadable { path: path.to_owned(), reason };
     match std::fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| unreadable(error.to_string())),
+        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(error.to_string())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(unreadable(error.to_string())),
     }
@@ -223,10 +189,7 @@ mod tests {
     use super::*;
 
     fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
-        variables
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+        variables.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
     fn found(host: Option<&str>, variables: &[(&str, &str)]) -> String {
@@ -244,10 +207,7 @@ mod tests {
         let config = format!(r#"{{"currentContext": "{}", "auths": {{}}}}"#, contexts[0].0);
         std::fs::write(directory.path().join("config.json"), config).unwrap();
         for (name, host) in contexts {
-            let hash: String = Sha256::digest(name.as_bytes())
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
             let meta = directory.path().join("contexts/meta").join(hash);
             std::fs::create_dir_all(&meta).unwrap();
             let json = format!(r#"{{"Name": "{name}", "Endpoints": {{"docker": {{"Host": "{host}"}}}}}}"#);
@@ -261,10 +221,7 @@ mod tests {
         let contexts = configured(&[("desk", "unix:///desk.sock"), ("lab", "tcp://lab:2375")]);
         let config = ("DOCKER_CONFIG", contexts.path().to_str().unwrap());
         let (host, context) = (("DOCKER_HOST", "tcp://there:1"), ("DOCKER_CONTEXT", "lab"));
-        assert_eq!(
-            found(Some("unix:///here.sock"), &[config, host, context]),
-            "unix:///here.sock"
-        );
+        assert_eq!(found(Some("unix:///here.sock"), &[config, host, context]), "unix:///here.sock");
         assert_eq!(found(None, &[config, host, context]), "tcp://there:1");
         assert_eq!(found(None, &[config, ("DOCKER_HOST", ""), context]), "tcp://lab:2375");
         assert_eq!(found(None, &[config]), "unix:///desk.sock");
@@ -296,14 +253,7 @@ mod tests {
         assert!(found(Some("https://lab"), &[]).contains("TLS is not supported"));
         assert!(found(Some("tcp://lab:2376"), &[("DOCKER_TLS_VERIFY", "1")]).contains("TLS is not supported"));
         assert!(found(Some("npipe:////./pipe/docker_engine"), &[]).contains("a Windows pipe is not supported"));
-        for malformed in [
-            "docker.sock",
-            "unix://",
-            "tcp://",
-            "tcp://lab:port",
-            "tcp://lab/path",
-            "ftp://lab",
-        ] {
+        for malformed in ["docker.sock", "unix://", "tcp://", "tcp://lab:port", "tcp://lab/path", "ftp://lab"] {
             assert!(found(Some(malformed), &[]).contains("names no engine"), "{malformed}");
         }
     }
@@ -320,9 +270,6 @@ mod tests {
         std::fs::write(directory.path().join("config.json"), "{").unwrap();
         let broken = found(None, &[("DOCKER_CONFIG", path)]);
         assert!(broken.contains("config.json: EOF"), "{broken}");
-        assert_eq!(
-            found(Some("unix:///here.sock"), &[("DOCKER_CONFIG", path)]),
-            "unix:///here.sock"
-        );
+        assert_eq!(found(Some("unix:///here.sock"), &[("DOCKER_CONFIG", path)]), "unix:///here.sock");
     }
 }

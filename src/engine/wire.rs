@@ -46,11 +46,7 @@ pub struct Wire {
 impl Wire {
     /// No connection yet: the first request opens one.
     pub fn new(endpoint: Endpoint) -> Arc<Self> {
-        Arc::new(Wire {
-            endpoint,
-            idle: Mutex::default(),
-            api: OnceLock::new(),
-        })
+        Arc::new(Wire { endpoint, idle: Mutex::default(), api: OnceLock::new() })
     }
 
     /// From now on requests say that they speak this version of the API. bollard leaves it out, so that an engine of

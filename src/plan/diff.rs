@@ -61,12 +61,7 @@ fn compare_spec(
             .collect()
     };
     let before = found.replace.len();
-    differences(
-        "",
-        &Value::Object(replaced(applied)),
-        &Value::Object(replaced(wanted)),
-        &mut found.replace,
-    );
+    differences("", &Value::Object(replaced(applied)), &Value::Object(replaced(wanted)), &mut found.replace);
     if identity.spec_hash.starts_with(VERSION) && found.replace.len() == before {
         found.replace.push(Cause::of(
             crate::identity::SPEC_HASH,
@@ -85,9 +80,7 @@ fn compare_image(service: &Service, identity: &Identity, observed: &Observed, fo
         && identity.image_id != *now
         && found.replace.iter().all(|cause| cause.field != "image")
     {
-        found
-            .replace
-            .push(Cause::of("image", Some(&identity.image_id), Some(now)));
+        found.replace.push(Cause::of("image", Some(&identity.image_id), Some(now)));
     }
 }
 
@@ -106,13 +99,8 @@ fn compare_env(
         found.unclear = true;
         return;
     };
-    let names: Vec<&str> = applied
-        .get("env")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let names: Vec<&str> =
+        applied.get("env").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let before = found.replace.len();
     let mut cause = |name: &str, old: Option<&String>, new: Option<&String>| {
         found.replace.push(Cause {
@@ -179,11 +167,7 @@ fn compare_updatable(
     let takes_away =
         |field: &str| present["resources"].get(field).is_some() && wanted_values["resources"].get(field).is_none();
     // The request that updates a container has no word for taking these limits away.
-    let causes = if takes_away("memory") || takes_away("cpus") {
-        &mut found.replace
-    } else {
-        &mut found.update
-    };
+    let causes = if takes_away("memory") || takes_away("cpus") { &mut found.replace } else { &mut found.update };
     differences("", &present, &wanted_values, causes);
 }
 
@@ -194,46 +178,22 @@ fn differences(path: &str, old: &Value, new: &Value, causes: &mut Vec<Cause>) {
         keys.sort();
         keys.dedup();
         for key in keys {
-            let path = if path.is_empty() {
-                key.clone()
-            } else {
-                format!("{path}.{key}")
-            };
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             match (old.get(key), new.get(key)) {
                 (Some(old), Some(new)) => differences(&path, old, new, causes),
                 // A whole object that came or went is told field by field, so that the paths stay the same.
                 (Some(Value::Object(fields)), None) => {
-                    differences(
-                        &path,
-                        &Value::Object(fields.clone()),
-                        &Value::Object(Map::new()),
-                        causes,
-                    );
+                    differences(&path, &Value::Object(fields.clone()), &Value::Object(Map::new()), causes);
                 }
                 (None, Some(Value::Object(fields))) => {
-                    differences(
-                        &path,
-                        &Value::Object(Map::new()),
-                        &Value::Object(fields.clone()),
-                        causes,
-                    );
+                    differences(&path, &Value::Object(Map::new()), &Value::Object(fields.clone()), causes);
                 }
                 (old, new) => {
-                    causes.push(Cause {
-                        field: path,
-                        old: old.cloned(),
-                        new: new.cloned(),
-                        secret: false,
-                    });
+                    causes.push(Cause { field: path, old: old.cloned(), new: new.cloned(), secret: false });
                 }
             }
         }
     } else if old != new {
-        causes.push(Cause {
-            field: path.to_owned(),
-            old: Some(old.clone()),
-            new: Some(new.clone()),
-            secret: false,
-        });
+        causes.push(Cause { field: path.to_owned(), old: Some(old.clone()), new: Some(new.clone()), secret: false });
     }
 }

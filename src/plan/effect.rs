@@ -19,10 +19,7 @@ pub fn apply(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Ob
     match &step.verb {
         Verb::Pull => {
             memory.pulled.insert(name.to_owned());
-            observed
-                .images
-                .entry(name.to_owned())
-                .or_insert_with(|| format!("new:{name}"));
+            observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
         }
         Verb::CreateNetwork => {
             let network = Network {
@@ -39,21 +36,13 @@ pub fn apply(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Ob
         Verb::RemoveVolume => {
             observed.volumes.remove(name);
         }
-        Verb::Create {
-            name: container,
-            network,
-            image_id,
-            inherited,
-        } => {
+        Verb::Create { name: container, network, image_id, inherited } => {
             let Some(service) = desired.services.get(name) else {
                 return;
             };
             let id = id.map_or_else(|| format!("new:{container}"), str::to_owned);
-            let attachment = Attachment {
-                network_id: network.clone(),
-                network: desired.network.clone(),
-                address: None,
-            };
+            let attachment =
+                Attachment { network_id: network.clone(), network: desired.network.clone(), address: None };
             let created = Container {
                 id: id.clone(),
                 name: container.clone(),
@@ -96,11 +85,7 @@ pub fn apply(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Ob
         Verb::Rename { container, to } => {
             with(observed, &container.id, |container| container.name.clone_from(to));
         }
-        Verb::Update {
-            container,
-            resources,
-            restart,
-        } => {
+        Verb::Update { container, resources, restart } => {
             memory.updated.insert(container.id.clone());
             with(observed, &container.id, |container| {
                 let details = container.details.get_or_insert_with(Details::default);
@@ -109,24 +94,14 @@ pub fn apply(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Ob
             });
         }
         Verb::Connect { container, network } => {
-            let name = observed
-                .networks
-                .get(network)
-                .map(|network| network.name.clone())
-                .unwrap_or_default();
+            let name = observed.networks.get(network).map(|network| network.name.clone()).unwrap_or_default();
             with(observed, &container.id, |container| {
-                container.networks.push(Attachment {
-                    network_id: network.clone(),
-                    network: name,
-                    address: None,
-                });
+                container.networks.push(Attachment { network_id: network.clone(), network: name, address: None });
             });
         }
         Verb::Disconnect { container, network } => {
             with(observed, &container.id, |container| {
-                container
-                    .networks
-                    .retain(|a| a.network_id != *network && a.network != *network);
+                container.networks.retain(|a| a.network_id != *network && a.network != *network);
             });
         }
         Verb::Remove { container, .. } => {
@@ -150,11 +125,7 @@ pub(super) fn assume(look: &Look, observed: &mut Observed) {
 
 /// In a forecast, health checks succeed.
 pub(super) fn settle_health(observed: &mut Observed) {
-    for container in observed
-        .containers
-        .values_mut()
-        .filter(|container| container.health != Health::None)
-    {
+    for container in observed.containers.values_mut().filter(|container| container.health != Health::None) {
         container.health = Health::Healthy;
     }
 }
@@ -188,12 +159,7 @@ fn expects_health(service: &Service, observed: &Observed) -> bool {
 fn published(service: &Service) -> Vec<PublishedPort> {
     let port = |port: &crate::spec::model::Port| {
         let address: IpAddr = port.address;
-        Some(PublishedPort {
-            address,
-            host: port.host?,
-            container: port.container,
-            protocol: port.protocol,
-        })
+        Some(PublishedPort { address, host: port.host?, container: port.container, protocol: port.protocol })
     };
     service.config.ports.iter().filter_map(port).collect()
 }
@@ -206,12 +172,7 @@ fn mounts(service: &Service, inherited: &[Inherited]) -> Vec<MountPoint> {
             VolumeSource::Named(name) => (Some(name.clone()), None),
             VolumeSource::Bind(path) => (None, Some(path.clone())),
         };
-        let mount = MountPoint {
-            volume: name,
-            bind,
-            target: volume.target.clone(),
-            writable: !volume.read_only,
-        };
+        let mount = MountPoint { volume: name, bind, target: volume.target.clone(), writable: !volume.read_only };
         mounts.insert(&volume.target, mount);
     }
     for volume in inherited {

@@ -14,7 +14,7 @@ mod teardown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::{Aim, Desired};
+use crate::desired::Desired;
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
@@ -55,7 +55,8 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Durati
     }
     planner.services();
     planner.doomed();
-    planner.networks_and_volumes();
+    planner.surplus_networks();
+    planner.purged_volumes();
     planner.plan
 }
 
@@ -77,21 +78,19 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
     let mut observed = observed.clone();
     let mut memory = memory.clone();
     let first = plan(desired, &observed, &memory, Duration::ZERO);
-    let mut forecast = Forecast {
-        changes: first.changes,
-        looks: first.looks,
-        failures: first.failures.clone(),
-        steps: Vec::new(),
-    };
+    let mut forecast =
+        Forecast { changes: first.changes, looks: first.looks, failures: first.failures.clone(), steps: Vec::new() };
     // Each round carries out at least one step, and no service takes more than a dozen.
     let bound = 32 * (2 + desired.services.len() + observed.containers.len());
     for _ in 0..bound {
         let next = plan(desired, &observed, &memory, Duration::ZERO);
-        memory
-            .answered
-            .extend(next.probes.into_iter().map(|probe| probe.container.id));
+        memory.answered.extend(next.probes.into_iter().map(|probe| probe.container.id));
         for failure in next.failures {
-            memory.failed.insert(failure.service.clone(), failure);
+            if memory.failed.insert(failure.service.clone(), failure.clone()).is_none()
+                && !forecast.failures.contains(&failure)
+            {
+                forecast.failures.push(failure);
+            }
         }
         for look in &next.looks {
             effect::assume(look, &mut observed);
@@ -124,10 +123,7 @@ struct Slots<'a> {
 
 impl<'a> Slots<'a> {
     fn all(&self) -> impl Iterator<Item = &'a Container> {
-        self.current
-            .into_iter()
-            .chain(self.candidate)
-            .chain(self.strays.iter().copied())
+        self.current.into_iter().chain(self.candidate).chain(self.strays.iter().copied())
     }
 }
 
@@ -228,74 +224,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The network of the group comes with the first container and goes with the last.
-    fn networks_and_volumes(&mut self) {
-        let Aim::Agree { purge_volumes } = self.desired.aim else {
-            return;
-        };
-        let empty = self.desired.services.is_empty();
-        let any_left = self.observed.of_group(&self.desired.group).next().is_some();
-        let surplus: Vec<&Network> = self
-            .observed
-            .networks
-            .values()
-            .filter(|network| network.group.as_deref() == Some(self.desired.group.as_str()))
-            .filter(|network| network.source.as_deref() == Some(self.desired.source.as_str()))
-            .filter(|network| empty || self.network.is_none_or(|chosen| chosen.id != network.id))
-            .collect();
-        for network in surplus {
-            let subject = Subject::Network(network.name.clone());
-            if self.memory.stuck.contains(&subject)
-                || (empty && self.desired.scope != crate::desired::Scope::All && any_left)
-            {
-                continue;
-            }
-            self.change(subject.clone(), Action::Remove, Vec::new());
-            let attached = self
-                .observed
-                .of_group(&self.desired.group)
-                .any(|c| c.networks.iter().any(|a| a.network_id == network.id));
-            if !attached && !(empty && any_left) {
-                self.step(
-                    subject,
-                    Verb::RemoveNetwork { id: network.id.clone() },
-                    "nothing uses it any longer",
-                );
-            }
-        }
-        if purge_volumes {
-            for volume in self.observed.volumes.values() {
-                let subject = Subject::Volume(volume.name.clone());
-                let ours = volume.group == self.desired.group
-                    && volume
-                        .source
-                        .as_deref()
-                        .is_none_or(|source| source == self.desired.source);
-                if !ours || self.memory.stuck.contains(&subject) {
-                    continue;
-                }
-                let used = self.observed.containers.values().any(|c| {
-                    c.mounts
-                        .iter()
-                        .any(|mount| mount.volume.as_deref() == Some(volume.name.as_str()))
-                });
-                let kept = used && self.desired.scope != crate::desired::Scope::All;
-                if !kept {
-                    self.change(subject.clone(), Action::Remove, Vec::new());
-                }
-                if !used {
-                    self.step(subject, Verb::RemoveVolume, "--volumes");
-                }
-            }
-        }
+    /// Whether a network was made for this group by this spec directory.
+    fn is_ours(&self, network: &Network) -> bool {
+        network.group.as_deref() == Some(self.desired.group.as_str())
+            && network.source.as_deref() == Some(self.desired.source.as_str())
     }
 
     fn step(&mut self, subject: Subject, verb: Verb, cause: impl Into<String>) {
-        self.plan.steps.push(Step {
-            subject,
-            verb,
-            cause: cause.into(),
-        });
+        self.plan.steps.push(Step { subject, verb, cause: cause.into() });
     }
 
     fn change(&mut self, subject: Subject, action: Action, causes: Vec<step::Cause>) {
@@ -304,12 +240,7 @@ impl<'a> Planner<'a> {
             _ => None,
         };
         let source = source.unwrap_or_else(|| self.desired.source.clone());
-        self.plan.changes.push(Change {
-            subject,
-            action,
-            causes,
-            source,
-        });
+        self.plan.changes.push(Change { subject, action, causes, source });
     }
 
     /// Remembers a failure, unless it is remembered already.
@@ -317,19 +248,8 @@ impl<'a> Planner<'a> {
         if self.memory.failed.contains_key(service) {
             return;
         }
-        let fingerprint = self
-            .desired
-            .services
-            .get(service)
-            .map(|s| s.fingerprint.clone())
-            .unwrap_or_default();
-        self.plan.failures.push(Failure {
-            service: service.to_owned(),
-            reason,
-            message,
-            container,
-            fingerprint,
-        });
+        let fingerprint = self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
+        self.plan.failures.push(Failure { service: service.to_owned(), reason, message, container, fingerprint });
     }
 }
 
@@ -340,20 +260,13 @@ use step::Action;
 /// that name which is not ours: it is used, and never removed.
 fn chosen_network<'a>(desired: &Desired, observed: &'a Observed) -> Option<&'a Network> {
     let attached = |network: &Network| {
-        observed
-            .of_group(&desired.group)
-            .filter(|c| c.networks.iter().any(|a| a.network_id == network.id))
-            .count()
+        observed.of_group(&desired.group).filter(|c| c.networks.iter().any(|a| a.network_id == network.id)).count()
     };
-    observed
-        .networks
-        .values()
-        .filter(|network| network.name == desired.network)
-        .max_by_key(|network| {
-            (
-                network.group.as_deref() == Some(desired.group.as_str()),
-                attached(network),
-                std::cmp::Reverse(network.id.clone()),
-            )
-        })
+    observed.networks.values().filter(|network| network.name == desired.network).max_by_key(|network| {
+        (
+            network.group.as_deref() == Some(desired.group.as_str()),
+            attached(network),
+            std::cmp::Reverse(network.id.clone()),
+        )
+    })
 }

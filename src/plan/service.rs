@@ -8,7 +8,7 @@ use super::step::{Action, Awaited, Cause, Look, Probe, Reason, Subject, Target, 
 use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
 use crate::desired::{Aim, Dependency, Inherited, Service, VolumeSource};
 use crate::identity::{candidate_name, container_name};
-use crate::observed::{Container, Health, State};
+use crate::observed::{Container, Health, Network, State};
 use crate::spec::model::{Condition, Protocol, Pull};
 
 /// How far a service has come, as its dependents see it.
@@ -48,40 +48,20 @@ impl<'a> Planner<'a> {
 
     fn conflict_of_name(&mut self, service: &Service) -> Option<Standing> {
         let group = &self.desired.group;
-        let names = [
-            container_name(group, &service.name),
-            candidate_name(group, &service.name),
-        ];
+        let names = [container_name(group, &service.name), candidate_name(group, &service.name)];
         let foreign =
             self.observed.containers.values().find(|container| {
                 container.service_of(group) != Some(&service.name) && names.contains(&container.name)
             })?;
         if let Some(owner) = foreign.service_of(group) {
-            // Somebody gave one of our containers another's name; it gets its own back, or goes. Where ours has the
-            // other's name in turn, it steps aside, or both would wait for ever.
-            let aside = self.slots.get(service.name.as_str()).and_then(|slots| {
-                let taken = |name: &str| name == container_name(group, owner) || name == candidate_name(group, owner);
-                slots.strays.iter().find(|stray| taken(&stray.name)).copied()
-            });
-            match aside {
-                Some(stray) => {
-                    let to = format!("{}.aside", container_name(group, &service.name));
-                    let cause = format!("it has the name of {owner}");
-                    self.step(
-                        subject(service),
-                        Verb::Rename {
-                            container: target(stray),
-                            to,
-                        },
-                        cause,
-                    );
-                }
-                None => self.wait(
-                    service,
-                    format!("waits until the container of {owner} gives its name back"),
-                    None,
-                ),
+            // Somebody gave one of our containers another's name; it gets its own back, or goes.
+            if self.desired.aim == Aim::Run {
+                let message = format!("a container of {owner} has its name; `drillmaster up` puts that right");
+                self.fail(&service.name, Reason::NoContainer, message, None);
+                return Some(Standing::Failed);
             }
+            self.make_way(service);
+            self.wait(service, format!("waits until the container of {owner} gives its name back"), None);
             return Some(Standing::Pending("has its name taken by another service's container"));
         }
         let message = format!(
@@ -91,6 +71,29 @@ impl<'a> Planner<'a> {
         );
         self.fail(&service.name, Reason::Conflict, message, None);
         Some(Standing::Failed)
+    }
+
+    /// The service cannot have its name yet. Its own container may have the name that the other one needs back (they
+    /// were swapped), so it steps aside to the name that every container has before it serves.
+    fn make_way(&mut self, service: &Service) {
+        let subject = subject(service);
+        let name = container_name(&self.desired.group, &service.name);
+        let slots = self.slots.get(service.name.as_str()).cloned().unwrap_or_default();
+        let here = slots.all().next();
+        let action = if here.is_some() { Action::Update } else { Action::Create };
+        let old = here.map(|container| container.name.as_str());
+        self.change(subject.clone(), action, vec![Cause::of("name", old, Some(&name))]);
+        if slots.current.is_some() || slots.candidate.is_some() {
+            return;
+        }
+        let in_the_way = |stray: &&&Container| {
+            self.desired.services.keys().any(|other| stray.name == container_name(&self.desired.group, other))
+        };
+        if let Some(stray) = slots.strays.iter().find(in_the_way).copied() {
+            let to = candidate_name(&self.desired.group, &service.name);
+            let cause = format!("it was renamed to {}", stray.name);
+            self.step(subject, Verb::Rename { container: target(stray), to }, cause);
+        }
     }
 
     /// `start`: what exists runs.
@@ -111,32 +114,21 @@ impl<'a> Planner<'a> {
         let mut renamed = false;
         if let Some(stray) = self.stray(service, &mut slots) {
             if slots.current.is_some() {
-                self.change(
-                    subject,
-                    Action::Remove,
-                    vec![Cause::of("name", Some(&stray.name), None)],
-                );
+                self.change(subject, Action::Remove, vec![Cause::of("name", Some(&stray.name), None)]);
                 self.discard(service, stray, "superfluous: another container serves under the name");
                 return Standing::Pending("has a superfluous container");
             }
             let name = container_name(&self.desired.group, &service.name);
-            let verb = Verb::Rename {
-                container: target(stray),
-                to: name,
-            };
+            let verb = Verb::Rename { container: target(stray), to: name };
             self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
             slots.current = Some(stray);
             renamed = true;
         }
         let comparison = slots.current.map(|current| self.compare(service, current));
-        let candidate = slots
-            .candidate
-            .map(|candidate| (candidate, self.compare(service, candidate)));
+        let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
         let unclear: Vec<&Container> = [
             slots.current.filter(|_| comparison.as_ref().is_some_and(|c| c.unclear)),
-            slots
-                .candidate
-                .filter(|_| candidate.as_ref().is_some_and(|(_, c)| c.unclear)),
+            slots.candidate.filter(|_| candidate.as_ref().is_some_and(|(_, c)| c.unclear)),
         ]
         .into_iter()
         .flatten()
@@ -157,24 +149,12 @@ impl<'a> Planner<'a> {
                 if let Some((candidate, _)) = candidate {
                     let cause = vec![Cause::of("name", Some(&candidate.name), None)];
                     self.change(subject, Action::Remove, cause);
-                    self.discard(
-                        service,
-                        candidate,
-                        "not needed: the container that serves is the right one",
-                    );
-                    return if failed {
-                        Standing::Failed
-                    } else {
-                        Standing::Pending("has an unneeded replacement")
-                    };
+                    self.discard(service, candidate, "not needed: the container that serves is the right one");
+                    return if failed { Standing::Failed } else { Standing::Pending("has an unneeded replacement") };
                 }
                 if renamed {
                     let name = container_name(&self.desired.group, &service.name);
-                    self.change(
-                        subject,
-                        Action::Update,
-                        vec![Cause::of("name", Some(&current.name), Some(&name))],
-                    );
+                    self.change(subject, Action::Update, vec![Cause::of("name", Some(&current.name), Some(&name))]);
                 }
                 self.keep_running(service, current, &comparison, failed)
             }
@@ -188,18 +168,16 @@ impl<'a> Planner<'a> {
     /// A container of ours whose name somebody changed.
     fn stray(&self, service: &Service, slots: &mut Slots<'a>) -> Option<&'a Container> {
         // Where several are astray, the one that matches serves; else the youngest.
-        let strays = std::mem::take(&mut slots.strays);
+        let mut strays = std::mem::take(&mut slots.strays);
+        // What is on its way out serves nobody, and is not in the way.
+        strays.retain(|stray| stray.state != State::Removing);
         let best = |container: &&&Container| {
             let same = container.identity.as_ref().is_some_and(|identity| {
                 identity.spec_hash == service.fingerprint.spec_hash && identity.env_hash == service.fingerprint.env_hash
             });
             (same, container.created)
         };
-        if slots.current.is_some() {
-            strays.first().copied()
-        } else {
-            strays.iter().max_by_key(best).copied()
-        }
+        if slots.current.is_some() { strays.first().copied() } else { strays.iter().max_by_key(best).copied() }
     }
 
     fn compare(&self, service: &Service, container: &Container) -> Comparison {
@@ -231,11 +209,7 @@ impl<'a> Planner<'a> {
                     return Standing::Failed;
                 }
                 let state = state_word(current.state);
-                self.change(
-                    subject.clone(),
-                    Action::Start,
-                    vec![Cause::of("state", Some(&state), Some("running"))],
-                );
+                self.change(subject.clone(), Action::Start, vec![Cause::of("state", Some(&state), Some("running"))]);
                 if self.mend_network(service, current) {
                     return Standing::Pending("is being attached to its network");
                 }
@@ -257,12 +231,13 @@ impl<'a> Planner<'a> {
             }
             State::Restarting => self.await_engine(service, current, "is being restarted"),
             State::Removing => self.await_engine(service, current, "is being removed"),
+            State::Dead if self.desired.aim == Aim::Run => {
+                let message = "its container is dead; `drillmaster up` makes another".to_owned();
+                self.fail(&service.name, Reason::NoContainer, message, None);
+                Standing::Failed
+            }
             State::Dead => {
-                self.change(
-                    subject.clone(),
-                    Action::Create,
-                    vec![Cause::of("state", Some("dead"), Some("running"))],
-                );
+                self.change(subject.clone(), Action::Create, vec![Cause::of("state", Some("dead"), Some("running"))]);
                 self.remove(subject, current, "it is dead and cannot be started");
                 Standing::Pending("is dead")
             }
@@ -309,11 +284,7 @@ impl<'a> Planner<'a> {
             None => {
                 let name = container_name(&self.desired.group, &service.name);
                 let old = candidate.as_ref().map(|(candidate, _)| candidate.name.as_str());
-                self.change(
-                    subject(service),
-                    Action::Create,
-                    vec![Cause::of("container", old, Some(&name))],
-                );
+                self.change(subject(service), Action::Create, vec![Cause::of("container", old, Some(&name))]);
             }
             Some(_) => self.change(subject(service), Action::Replace, causes),
         }
@@ -350,12 +321,9 @@ impl<'a> Planner<'a> {
             self.discard(service, candidate, "the replacement failed");
         } else if matches!(current.state, State::Created | State::Exited { .. })
             && !self.memory.started.contains(&current.id)
+            && !self.mend_network(service, current)
         {
-            self.step(
-                subject(service),
-                Verb::Start(target(current)),
-                "its replacement failed, so it serves again",
-            );
+            self.step(subject(service), Verb::Start(target(current)), "its replacement failed, so it serves again");
         }
     }
 
@@ -367,10 +335,7 @@ impl<'a> Planner<'a> {
         if replaces {
             self.about_to_replace.insert(&service.name);
             let resting = self.desired.services.values().find(|dependent| {
-                dependent
-                    .dependencies
-                    .iter()
-                    .any(|d| d.name == service.name && d.restart)
+                dependent.dependencies.iter().any(|d| d.name == service.name && d.restart)
                     && self.desired.scope.contains(&dependent.name)
                     && self
                         .slots
@@ -427,11 +392,7 @@ impl<'a> Planner<'a> {
         if wanted {
             let subject = Subject::Image(image.clone());
             if self.plan.steps.iter().all(|step| step.subject != subject) {
-                let cause = if present.is_none() {
-                    "it is not there"
-                } else {
-                    "pull: always"
-                };
+                let cause = if present.is_none() { "it is not there" } else { "pull: always" };
                 self.step(subject, Verb::Pull, cause);
             }
             self.wait_quietly(service, format!("waits for the image {image}"));
@@ -509,19 +470,12 @@ impl<'a> Planner<'a> {
                 }
                 match current {
                     Some(current) if current.is_up() => {
-                        self.step(
-                            subject(service),
-                            Verb::Stop(target(current)),
-                            "its replacement is ready",
-                        );
+                        self.step(subject(service), Verb::Stop(target(current)), "its replacement is ready");
                     }
                     Some(current) => self.remove(subject(service), current, "its replacement is ready"),
                     None => {
                         let to = container_name(&self.desired.group, &service.name);
-                        let verb = Verb::Rename {
-                            container: target(candidate),
-                            to,
-                        };
+                        let verb = Verb::Rename { container: target(candidate), to };
                         self.step(subject(service), verb, "it is ready");
                     }
                 }
@@ -550,17 +504,10 @@ impl<'a> Planner<'a> {
             return Standing::Failed;
         }
         if let (Some(ping), false) = (&service.ping, answered) {
-            let probe = Probe {
-                service: service.name.clone(),
-                container: target(container),
-                ping: ping.clone(),
-            };
+            let probe = Probe { service: service.name.clone(), container: target(container), ping: ping.clone() };
             self.plan.probes.push(probe);
         }
-        let awaited = Awaited {
-            container: container.id.clone(),
-            limit,
-        };
+        let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("waits for {what}"), Some(awaited));
         Standing::Started
     }
@@ -575,21 +522,14 @@ impl<'a> Planner<'a> {
             self.fail(&service.name, Reason::NotReady, message, Some(target(container)));
             return Standing::Failed;
         }
-        let awaited = Awaited {
-            container: container.id.clone(),
-            limit,
-        };
+        let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("{doing} by the engine"), Some(awaited));
         Standing::Pending(doing)
     }
 
     fn fail_exited(&mut self, service: &Service, container: &Container) {
         let serves = container.name == container_name(&self.desired.group, &service.name);
-        let when = if serves {
-            "soon after it was started"
-        } else {
-            "before it was ready"
-        };
+        let when = if serves { "soon after it was started" } else { "before it was ready" };
         let how = match container.state {
             State::Exited { code: Some(code) } => format!("it exited with {code} {when}"),
             _ => format!("it ended {when}"),
@@ -645,52 +585,42 @@ impl<'a> Planner<'a> {
             self.wait_quietly(service, format!("waits for the network {}", self.desired.network));
             return true;
         };
-        if container
-            .networks
-            .iter()
-            .any(|attachment| attachment.network_id == network.id)
-        {
-            return false;
+        if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
+            return self.leave_surplus_network(service, container, network);
         }
-        let stale = container
-            .networks
-            .iter()
-            .find(|attachment| attachment.network == network.name);
-        self.network_change(
-            service,
-            container,
-            stale.map(|attachment| attachment.network_id.as_str()),
-        );
+        let stale = container.networks.iter().find(|attachment| attachment.network == network.name);
+        self.network_change(service, container, stale.map(|attachment| attachment.network_id.as_str()));
         let verb = match stale {
             // An id that is gone cannot be named; its name can, and of a stopped container that suffices.
             Some(stale) => {
                 let known = self.observed.networks.contains_key(&stale.network_id);
                 let network = if known { &stale.network_id } else { &stale.network };
-                Verb::Disconnect {
-                    container: target(container),
-                    network: network.clone(),
-                }
+                Verb::Disconnect { container: target(container), network: network.clone() }
             }
-            None => Verb::Connect {
-                container: target(container),
-                network: network.id.clone(),
-            },
+            None => Verb::Connect { container: target(container), network: network.id.clone() },
         };
-        self.step(
-            subject(service),
-            verb,
-            format!("it is not on the network {}", network.name),
-        );
+        self.step(subject(service), verb, format!("it is not on the network {}", network.name));
+        true
+    }
+
+    /// Detaches a container from a network of ours that is not the group's any longer, so that it can go; true while
+    /// that is being done.
+    fn leave_surplus_network(&mut self, service: &Service, container: &Container, chosen: &Network) -> bool {
+        let surplus = container
+            .networks
+            .iter()
+            .filter(|attachment| attachment.network_id != chosen.id)
+            .find_map(|a| self.observed.networks.get(&a.network_id).filter(|network| self.is_ours(network)));
+        let Some(surplus) = surplus else { return false };
+        self.network_change(service, container, Some(&surplus.id));
+        let verb = Verb::Disconnect { container: target(container), network: surplus.id.clone() };
+        self.step(subject(service), verb, format!("it is on the network {}, which is not needed", surplus.name));
         true
     }
 
     /// Told once, and only of a container that serves: what is being created is told as that.
     fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
-        let told = self
-            .plan
-            .changes
-            .iter()
-            .any(|change| change.subject == subject(service));
+        let told = self.plan.changes.iter().any(|change| change.subject == subject(service));
         if !told && container.state == State::Running {
             let cause = Cause::of("network", old, Some(&self.desired.network));
             self.change(subject(service), Action::Update, vec![cause]);
@@ -710,21 +640,21 @@ impl<'a> Planner<'a> {
         });
         let Some((port, holder)) = holder else { return true };
         let Some(owner) = holder.service_of(&self.desired.group) else {
-            let message = format!(
-                "the host port {port} is held by the container {}, which is not of this group",
-                holder.name
-            );
+            let message =
+                format!("the host port {port} is held by the container {}, which is not of this group", holder.name);
             self.fail(&service.name, Reason::Conflict, message, None);
             return false;
         };
+        // It may be another container than the one that serves: a candidate that an earlier run left behind.
+        let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
         let goes = self.desired.scope.contains(owner)
             && !self.memory.failed.contains_key(owner)
-            && self.desired.services.get(owner).is_none_or(|owner| self.differs(owner));
+            && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
         if !goes {
             // Let the engine say no: it knows best.
             return true;
         }
-        if self.desired.services.contains_key(owner) {
+        if comparison.is_some_and(|found| !found.replace.is_empty()) {
             let cause = format!("{} needs its port {port}", service.name);
             self.step(Subject::Service(owner.to_owned()), Verb::Stop(target(holder)), cause);
         }
@@ -734,7 +664,9 @@ impl<'a> Planner<'a> {
 
     /// Takes a container away: stopped first, so that it can close its files.
     pub(super) fn discard(&mut self, service: &Service, container: &Container, cause: &str) {
-        if container.is_up() {
+        if container.state == State::Removing {
+            self.await_engine(service, container, "is being removed");
+        } else if container.is_up() {
             self.step(subject(service), Verb::Stop(target(container)), cause);
         } else {
             self.remove(subject(service), container, cause);
@@ -746,33 +678,16 @@ impl<'a> Planner<'a> {
         if container.state == State::Removing {
             return;
         }
-        self.step(
-            subject,
-            Verb::Remove {
-                container: target(container),
-                volumes: false,
-            },
-            cause,
-        );
+        self.step(subject, Verb::Remove { container: target(container), volumes: false }, cause);
     }
 
     pub(super) fn wait(&mut self, service: &Service, reason: String, awaited: Option<Awaited>) {
-        self.plan.waits.push(Wait {
-            service: service.name.clone(),
-            reason,
-            awaited,
-            quiet: false,
-        });
+        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: false });
     }
 
     /// Waits for something whose own progress is told.
     fn wait_quietly(&mut self, service: &Service, reason: String) {
-        self.plan.waits.push(Wait {
-            service: service.name.clone(),
-            reason,
-            awaited: None,
-            quiet: true,
-        });
+        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited: None, quiet: true });
     }
 }
 
@@ -781,10 +696,7 @@ fn subject(service: &Service) -> Subject {
 }
 
 pub(super) fn target(container: &Container) -> Target {
-    Target {
-        id: container.id.clone(),
-        name: container.name.clone(),
-    }
+    Target { id: container.id.clone(), name: container.name.clone() }
 }
 
 /// `exited (137)`, `created`.
@@ -827,10 +739,11 @@ fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) 
 /// Whether the old container has to stop before the new one starts: both want a host port, or both would write to the
 /// same place.
 fn clashes(service: &Service, old: &Container) -> bool {
-    let ports = service.config.ports.iter().any(|port| {
-        port.host
-            .is_some_and(|host| holds(old, port.protocol, host, port.address))
-    });
+    let ports = service
+        .config
+        .ports
+        .iter()
+        .any(|port| port.host.is_some_and(|host| holds(old, port.protocol, host, port.address)));
     let places = old.mounts.iter().filter(|mount| mount.writable).any(|mount| {
         service.config.volumes.iter().any(|volume| match &volume.source {
             VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
@@ -857,10 +770,7 @@ fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
         .iter()
         .filter_map(|mount| Some((mount.volume.as_ref()?, &mount.target)))
         .filter(|(volume, target)| is_anonymous(volume) && !filled(target))
-        .map(|(volume, target)| Inherited {
-            volume: volume.clone(),
-            target: target.clone(),
-        })
+        .map(|(volume, target)| Inherited { volume: volume.clone(), target: target.clone() })
         .collect();
     volumes.sort();
     volumes

@@ -261,12 +261,7 @@ pub struct Cause {
 impl Cause {
     /// A field whose values may be shown.
     pub fn of(field: &str, old: Option<&str>, new: Option<&str>) -> Cause {
-        Cause {
-            field: field.to_owned(),
-            old: old.map(Value::from),
-            new: new.map(Value::from),
-            secret: false,
-        }
+        Cause { field: field.to_owned(), old: old.map(Value::from), new: new.map(Value::from), secret: false }
     }
 }
 

@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::step::{Action, Awaited, Cause, Subject, Verb, Wait};
 use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
-use crate::desired::Aim;
 use crate::desired::order::{Needs, dependencies_first};
+use crate::desired::{Aim, Scope};
 use crate::identity::Identity;
-use crate::observed::{Container, State};
+use crate::observed::{Container, Network, State};
 
 use super::service::{state_word, target};
 
@@ -36,12 +36,69 @@ impl<'a> Planner<'a> {
             let Some((name, slots)) = doomed.iter().find(|(doomed, _)| doomed == name) else {
                 continue;
             };
-            let dependent = alive
-                .iter()
-                .find(|other| needs.get(*other).is_some_and(|needed| needed.contains(*name)));
+            let dependent = alive.iter().find(|other| needs.get(*other).is_some_and(|needed| needed.contains(*name)));
             let still_there = self.doom(name, slots, dependent.map(String::as_str));
             if still_there {
                 alive.insert((*name).to_owned());
+            }
+        }
+    }
+
+    /// A network of the group goes with its last container, and any other but the one in use as soon as it is empty.
+    pub(super) fn surplus_networks(&mut self) {
+        if !matches!(self.desired.aim, Aim::Agree { .. }) {
+            return;
+        }
+        // With nothing desired the last container takes the network along; what was left out may still need it.
+        let ends = self.desired.services.is_empty();
+        let occupied = ends && self.observed.of_group(&self.desired.group).next().is_some();
+        let surplus: Vec<&Network> = self
+            .observed
+            .networks
+            .values()
+            .filter(|network| self.is_ours(network))
+            .filter(|network| ends || self.network.is_none_or(|chosen| chosen.id != network.id))
+            .collect();
+        for network in surplus {
+            let subject = Subject::Network(network.name.clone());
+            let stays = occupied && self.desired.scope != Scope::All;
+            if stays || self.memory.stuck.contains(&subject) {
+                continue;
+            }
+            self.change(subject.clone(), Action::Remove, Vec::new());
+            let attached = self
+                .observed
+                .of_group(&self.desired.group)
+                .any(|container| container.networks.iter().any(|a| a.network_id == network.id));
+            if !attached && !occupied {
+                let verb = Verb::RemoveNetwork { id: network.id.clone() };
+                self.step(subject, verb, "nothing uses it any longer");
+            }
+        }
+    }
+
+    /// `down --volumes`: volumes of the group that nothing uses any longer.
+    pub(super) fn purged_volumes(&mut self) {
+        if self.desired.aim != (Aim::Agree { purge_volumes: true }) {
+            return;
+        }
+        for volume in self.observed.volumes.values() {
+            let subject = Subject::Volume(volume.name.clone());
+            let ours = volume.group == self.desired.group
+                && volume.source.as_deref().is_none_or(|source| source == self.desired.source);
+            if !ours || self.memory.stuck.contains(&subject) {
+                continue;
+            }
+            let mounted = |container: &Container| {
+                container.mounts.iter().any(|mount| mount.volume.as_deref() == Some(volume.name.as_str()))
+            };
+            let used = self.observed.containers.values().any(mounted);
+            let stays = used && self.desired.scope != Scope::All;
+            if !stays {
+                self.change(subject.clone(), Action::Remove, Vec::new());
+            }
+            if !used {
+                self.step(subject, Verb::RemoveVolume, "--volumes");
             }
         }
     }
@@ -60,50 +117,26 @@ impl<'a> Planner<'a> {
             self.change(subject.clone(), Action::Remove, Vec::new());
         } else {
             let state = state_word(open[0].state);
-            self.change(
-                subject.clone(),
-                Action::Stop,
-                vec![Cause::of("state", Some(&state), Some("stopped"))],
-            );
+            self.change(subject.clone(), Action::Stop, vec![Cause::of("state", Some(&state), Some("stopped"))]);
         }
         if self.memory.failed.contains_key(name) {
             return true;
         }
         if let Some(dependent) = dependent {
             let reason = format!("waits until {dependent} is gone, which needs it");
-            self.plan.waits.push(Wait {
-                service: name.to_owned(),
-                reason,
-                awaited: None,
-                quiet: false,
-            });
+            self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: None, quiet: false });
             return true;
         }
-        let cause = if removes && !self.desired.services.is_empty() {
-            "no spec names it"
-        } else {
-            "asked for"
-        };
+        let cause = if removes && !self.desired.services.is_empty() { "no spec names it" } else { "asked for" };
         for container in open {
             if container.is_up() {
                 self.step(subject.clone(), Verb::Stop(target(container)), cause);
             } else if container.state == State::Removing {
                 let reason = "is being removed by the engine".to_owned();
-                let awaited = Awaited {
-                    container: container.id.clone(),
-                    limit: DEFAULT_READY_TIMEOUT,
-                };
-                self.plan.waits.push(Wait {
-                    service: name.to_owned(),
-                    reason,
-                    awaited: Some(awaited),
-                    quiet: false,
-                });
+                let awaited = Awaited { container: container.id.clone(), limit: DEFAULT_READY_TIMEOUT };
+                self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: Some(awaited), quiet: false });
             } else {
-                let verb = Verb::Remove {
-                    container: target(container),
-                    volumes: purge,
-                };
+                let verb = Verb::Remove { container: target(container), volumes: purge };
                 self.step(subject.clone(), verb, cause);
             }
         }
@@ -120,12 +153,7 @@ fn remembered_needs(container: &Container) -> Vec<String> {
         .and_then(spec)
         .and_then(|spec| {
             let names = spec.get("dependencies")?.as_array()?;
-            Some(
-                names
-                    .iter()
-                    .filter_map(|d| Some(d.get("name")?.as_str()?.to_owned()))
-                    .collect(),
-            )
+            Some(names.iter().filter_map(|d| Some(d.get("name")?.as_str()?.to_owned())).collect())
         })
         .unwrap_or_default()
 }

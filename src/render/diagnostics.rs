@@ -64,28 +64,14 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 }
 
 fn one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
-    let mut group = Level::ERROR
-        .primary_title(clean(&diagnostic.message))
-        .elements(Vec::<Element<'_>>::new());
-    let primary = diagnostic.place.iter().map(|place| Mark {
-        place,
-        label: &diagnostic.label,
-        primary: true,
-    });
-    let related = diagnostic.related.iter().map(|(place, label)| Mark {
-        place,
-        label,
-        primary: false,
-    });
+    let mut group = Level::ERROR.primary_title(clean(&diagnostic.message)).elements(Vec::<Element<'_>>::new());
+    let primary = diagnostic.place.iter().map(|place| Mark { place, label: &diagnostic.label, primary: true });
+    let related = diagnostic.related.iter().map(|(place, label)| Mark { place, label, primary: false });
     for piece in pieces(primary.chain(related)) {
         group = group.elements(piece.elements());
     }
     if let Some(hint) = &diagnostic.hint {
-        if diagnostic
-            .place
-            .as_ref()
-            .is_some_and(|place| !place.file.text().is_empty())
-        {
+        if diagnostic.place.as_ref().is_some_and(|place| !place.file.text().is_empty()) {
             group = group.element(Padding);
         }
         group = group.element(Level::HELP.message(clean(hint)));
@@ -116,10 +102,7 @@ fn pieces<'d>(marks: impl Iterator<Item = Mark<'d>>) -> Vec<Piece<'d>> {
     for mark in marks {
         let fits = |piece: &&mut Piece<'d>| {
             let near = |other: &Mark<'_>| other.line().abs_diff(mark.line()) <= ONE_PIECE;
-            piece
-                .marks
-                .iter()
-                .all(|other| Arc::ptr_eq(&other.place.file, &mark.place.file) && near(other))
+            piece.marks.iter().all(|other| Arc::ptr_eq(&other.place.file, &mark.place.file) && near(other))
         };
         match pieces.iter_mut().find(fits) {
             Some(piece) => piece.marks.push(mark),
@@ -144,13 +127,7 @@ impl Piece<'_> {
             return vec![snippet.path(path).into()];
         }
         // The snippet would count the column in what is shown of the line; say the real one above it.
-        vec![
-            Origin::path(path)
-                .line(first.line())
-                .char_column(first.place.column())
-                .into(),
-            snippet.into(),
-        ]
+        vec![Origin::path(path).line(first.line()).char_column(first.place.column()).into(), snippet.into()]
     }
 
     /// The lines from the first mark to the last, cleaned and cut, with the marks moved to where their text went.
@@ -165,10 +142,7 @@ impl Piece<'_> {
             let range = file.line_range(line);
             let text = file.text().get(range.clone()).unwrap_or_default();
             let marked = self.marks.iter().find(|mark| mark.line() == line);
-            let shown = Shown::new(
-                text,
-                marked.map(|mark| mark.place.span.start.saturating_sub(range.start)),
-            );
+            let shown = Shown::new(text, marked.map(|mark| mark.place.span.start.saturating_sub(range.start)));
             let start = source.len();
             source.push_str(&shown.text);
             source.push('\n');
@@ -179,11 +153,7 @@ impl Piece<'_> {
             let (start, shown) = starts.get(&mark.line())?;
             let span = mark.place.span.start.saturating_sub(line.start)..mark.place.span.end.saturating_sub(line.start);
             let span = shown.span(span);
-            let kind = if mark.primary {
-                AnnotationKind::Primary
-            } else {
-                AnnotationKind::Context
-            };
+            let kind = if mark.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
             let label = (!mark.label.is_empty()).then(|| clean(mark.label));
             Some(kind.span(start + span.start..start + span.end).label(label))
         });
@@ -209,18 +179,12 @@ struct Shown {
 impl Shown {
     fn new(line: &str, mark: Option<usize>) -> Self {
         let count = line.chars().count();
-        let marked = line
-            .char_indices()
-            .take_while(|(at, _)| *at < mark.unwrap_or(0))
-            .count();
+        let marked = line.char_indices().take_while(|(at, _)| *at < mark.unwrap_or(0)).count();
         let window = match count > LONGEST_LINE {
             true => marked.saturating_sub(BEFORE_MARK)..marked.saturating_add(AFTER_MARK).min(count),
             false => 0..count,
         };
-        let mut shown = Self {
-            text: String::new(),
-            map: Vec::new(),
-        };
+        let mut shown = Self { text: String::new(), map: Vec::new() };
         if window.start > 0 {
             shown.text.push('…');
         }
@@ -228,10 +192,7 @@ impl Shown {
             shown.map.push((at, shown.text.len()));
             shown.push(c);
         }
-        shown.map.push((
-            line.char_indices().nth(window.end).map_or(line.len(), |(at, _)| at),
-            shown.text.len(),
-        ));
+        shown.map.push((line.char_indices().nth(window.end).map_or(line.len(), |(at, _)| at), shown.text.len()));
         if window.end < count {
             shown.text.push('…');
         }

@@ -42,11 +42,8 @@ pub fn outcome(group: &str, outcome: &Outcome, services: &[ServiceStatus]) -> Va
             value
         })
         .collect();
-    let waits: Vec<Value> = outcome
-        .waits
-        .iter()
-        .map(|wait| json!({ "service": wait.service, "message": wait.reason }))
-        .collect();
+    let waits: Vec<Value> =
+        outcome.waits.iter().map(|wait| json!({ "service": wait.service, "message": wait.reason })).collect();
     let stuck: Vec<Value> = outcome
         .stuck
         .iter()

@@ -52,11 +52,7 @@ fn change(change: &Change, show_values: bool, color: bool) -> String {
             (None, Some(_)) if hide => "added".to_owned(),
             (Some(_), None) if hide => "removed".to_owned(),
             (None, None) => "replaced".to_owned(),
-            (old, new) => format!(
-                "{} -> {}",
-                plain(&shown(old.as_ref(), false)),
-                plain(&shown(new.as_ref(), false))
-            ),
+            (old, new) => format!("{} -> {}", plain(&shown(old.as_ref(), false)), plain(&shown(new.as_ref(), false))),
         };
         text += &format!("    {}: {line}\n", cause.field);
     }

@@ -20,11 +20,7 @@ pub struct Progress {
 impl Progress {
     /// Shows nothing yet.
     pub fn new(style: Style) -> Progress {
-        Progress {
-            style,
-            lines: MultiProgress::new(),
-            bars: BTreeMap::new(),
-        }
+        Progress { style, lines: MultiProgress::new(), bars: BTreeMap::new() }
     }
 
     /// Shows one report.
@@ -39,12 +35,7 @@ impl Progress {
             }
             Report::Pulling(image, progress) => {
                 if self.style.live {
-                    let text = format!(
-                        "{}/{} layers, {}",
-                        progress.done,
-                        progress.total,
-                        megabytes(progress.bytes)
-                    );
+                    let text = format!("{}/{} layers, {}", progress.done, progress.total, megabytes(progress.bytes));
                     self.bar(&format!("image {image}"), &format!("pulling: {text}"));
                 }
             }
@@ -78,9 +69,7 @@ impl Progress {
         for (kind, word) in [("Service", "service"), ("Network", "network"), ("Volume", "volume")] {
             let names = named(Action::Remove, kind);
             if !names.is_empty() {
-                let word = self
-                    .style
-                    .paint(Paint::Yellow, &format!("removes {}", count(names.len(), word)));
+                let word = self.style.paint(Paint::Yellow, &format!("removes {}", count(names.len(), word)));
                 self.line(&format!("{word}: {}", names.join(", ")));
             }
         }
@@ -122,9 +111,7 @@ impl Progress {
 
     fn failed(&mut self, failed: &Failed) {
         let failure = &failed.failure;
-        let word = self
-            .style
-            .paint(Paint::Red, &format!("failed ({})", failure.reason.word()));
+        let word = self.style.paint(Paint::Red, &format!("failed ({})", failure.reason.word()));
         let mut text = format!("{}: {word}: {}", failure.service, failure.message);
         if !failed.output.is_empty() {
             text += "\n  the last lines of its container:";
@@ -136,11 +123,7 @@ impl Progress {
             bar.finish_and_clear();
         }
         // A failure is an error: it is shown also when quiet.
-        if self.style.live {
-            self.suspended(&text)
-        } else {
-            self.style.complain(&text)
-        }
+        if self.style.live { self.suspended(&text) } else { self.style.complain(&text) }
     }
 
     /// Something is going on with a subject.
@@ -161,11 +144,7 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
-        if self.style.live {
-            self.suspended(text)
-        } else {
-            self.style.note(text)
-        }
+        if self.style.live { self.suspended(text) } else { self.style.note(text) }
     }
 
     fn suspended(&self, text: &str) {
@@ -200,7 +179,5 @@ fn megabytes(bytes: u64) -> String {
 
 /// What a container printed must not steer the terminal.
 pub fn printable(line: &str) -> String {
-    line.chars()
-        .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
-        .collect()
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

@@ -11,9 +11,8 @@ const HEAD: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
 pub fn table(services: &[ServiceStatus], now: SystemTime, color: bool) -> String {
     let mut rows: Vec<[String; 5]> = vec![HEAD.map(str::to_owned)];
     rows.extend(services.iter().map(|service| row(service, now)));
-    let widths: Vec<usize> = (0..HEAD.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
+    let widths: Vec<usize> =
+        (0..HEAD.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let phases = std::iter::once(None).chain(services.iter().map(|service| Some(service.phase)));
     let mut text = String::new();
     for (row, phase) in rows.iter().zip(phases) {
@@ -46,26 +45,13 @@ fn row(service: &ServiceStatus, now: SystemTime) -> [String; 5] {
         (Some(text), None) | (None, Some(text)) => text.clone(),
         (None, None) => String::new(),
     };
-    let since = service
-        .since
-        .as_deref()
-        .map(|since| ago(since, now))
-        .unwrap_or_default();
-    [
-        service.name.clone(),
-        service.phase.word().to_owned(),
-        since,
-        service.ports.join(", "),
-        message,
-    ]
+    let since = service.since.as_deref().map(|since| ago(since, now)).unwrap_or_default();
+    [service.name.clone(), service.phase.word().to_owned(), since, service.ports.join(", "), message]
 }
 
 /// `3m`, `2h`: the largest unit is enough.
 fn ago(since: &str, now: SystemTime) -> String {
-    let Some(elapsed) = humantime::parse_rfc3339_weak(since)
-        .ok()
-        .and_then(|at| now.duration_since(at).ok())
-    else {
+    let Some(elapsed) = humantime::parse_rfc3339_weak(since).ok().and_then(|at| now.duration_since(at).ok()) else {
         return String::new();
     };
     match elapsed.as_secs() {

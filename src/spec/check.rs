@@ -61,12 +61,9 @@ fn unique_names(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnosti
     for service in services {
         if let Some(earlier) = first.get(name(service)) {
             diagnostics.push(
-                Diagnostic::at(
-                    service.place_of("name"),
-                    format!("there are two services `{}`", name(service)),
-                )
-                .label("again here")
-                .related(earlier.place_of("name"), "first here"),
+                Diagnostic::at(service.place_of("name"), format!("there are two services `{}`", name(service)))
+                    .label("again here")
+                    .related(earlier.place_of("name"), "first here"),
             );
         } else {
             first.insert(name(service), service);
@@ -89,12 +86,7 @@ fn one_group(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
 
 fn reserved_networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     for group in &documents.groups {
-        if let Some(network) = group
-            .spec
-            .network
-            .as_ref()
-            .filter(|name| RESERVED_NETWORKS.contains(&name.as_str()))
-        {
+        if let Some(network) = group.spec.network.as_ref().filter(|name| RESERVED_NETWORKS.contains(&name.as_str())) {
             diagnostics.push(
                 Diagnostic::at(
                     group.place_of("network"),
@@ -140,11 +132,7 @@ fn dependencies<'d>(
                 edges.entry(name(service)).or_default().push(Edge { to, place });
             } else if !documents.incomplete && !documents.other_names.contains(to) {
                 unknown += 1;
-                let hint = if unknown <= MAX_ERRORS {
-                    dependency_hint(service, to, services)
-                } else {
-                    None
-                };
+                let hint = if unknown <= MAX_ERRORS { dependency_hint(service, to, services) } else { None };
                 let message = format!("`{}` depends on `{to}`, but there is no such service", name(service));
                 diagnostics.push(Diagnostic::at(place, message).label("no such service").hint(hint));
             }
@@ -201,10 +189,7 @@ fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
             match seen.get(edge.to) {
                 Some(Seen::Done) => {}
                 Some(Seen::OnTheWay) => {
-                    let from = way
-                        .iter()
-                        .position(|(on_the_way, _)| *on_the_way == edge.to)
-                        .unwrap_or(0);
+                    let from = way.iter().position(|(on_the_way, _)| *on_the_way == edge.to).unwrap_or(0);
                     let members: Vec<(&str, &Edge<'_>)> = way[from..]
                         .iter()
                         .filter_map(|(service, next)| Some((*service, of(service).get(next.checked_sub(1)?)?)))
@@ -230,11 +215,7 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
     let names: Vec<&str> = members.iter().map(|(name, _)| *name).chain([*first]).collect();
     let message = match names.len() {
         3.. if names.len() > 50 => {
-            format!(
-                "dependency cycle of {} services: {} -> … -> {first}",
-                names.len() - 1,
-                names[..10].join(" -> ")
-            )
+            format!("dependency cycle of {} services: {} -> … -> {first}", names.len() - 1, names[..10].join(" -> "))
         }
         _ => format!("dependency cycle: {}", names.join(" -> ")),
     };
@@ -259,11 +240,7 @@ fn ports(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
     for service in services {
         for (port, node) in with_nodes(service, "ports", &service.spec.ports) {
             let Some(host) = port.host else { continue };
-            let this = Published {
-                service: name(service),
-                port,
-                place: service.place(&node.span),
-            };
+            let this = Published { service: name(service), port, place: service.place(&node.span) };
             let known = taken.entry(host).or_default();
             if let Some(other) = known.iter().find(|other| port.clashes_with(other.port)) {
                 diagnostics.push(clash(&this, other));
@@ -274,11 +251,7 @@ fn ports(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
 }
 
 fn clash(this: &Published<'_>, other: &Published<'_>) -> Diagnostic {
-    let port = format!(
-        "host port {}/{}",
-        this.port.host.unwrap_or_default(),
-        this.port.protocol
-    );
+    let port = format!("host port {}/{}", this.port.host.unwrap_or_default(), this.port.protocol);
     let message = match this.service == other.service {
         true => format!("`{}` publishes {port} twice", this.service),
         false => format!("`{}` and `{}` both publish {port}", other.service, this.service),
@@ -318,29 +291,17 @@ fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.push(Diagnostic::at(at(path), message).hint(hint));
     };
     if let Some(memory) = spec.resources.memory.filter(|memory| memory.bytes() < LEAST_MEMORY) {
-        wrong(
-            &["resources", "memory"],
-            format!("{memory} of memory is less than the engine's least, 6m"),
-            "",
-        );
+        wrong(&["resources", "memory"], format!("{memory} of memory is less than the engine's least, 6m"), "");
     }
     if spec.resources.pids == Some(0) {
-        wrong(
-            &["resources", "pids"],
-            "a limit of 0 processes".into(),
-            "leave `pids` out for no limit",
-        );
+        wrong(&["resources", "pids"], "a limit of 0 processes".into(), "leave `pids` out for no limit");
     }
     if let Some(check) = &spec.healthcheck
         && check.test.is_none()
         && !check.disable
     {
         let message = "the `healthcheck` has neither a `test` nor `disable: true`";
-        wrong(
-            &["healthcheck"],
-            message.into(),
-            "the image's own health check holds where there is no `healthcheck`",
-        );
+        wrong(&["healthcheck"], message.into(), "the image's own health check holds where there is no `healthcheck`");
     }
     if let Some(health) = &spec.health {
         if health.failures == Some(0) {

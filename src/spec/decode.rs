@@ -65,15 +65,9 @@ pub fn decode<T: DeserializeOwned>(root: &mut Node) -> Decoded<T> {
     let mut faults = Vec::new();
     // Each round cuts something out or stops.
     loop {
-        let error = match T::deserialize(Reader {
-            node: root,
-            field: None,
-        }) {
+        let error = match T::deserialize(Reader { node: root, field: None }) {
             Ok(value) => {
-                return Decoded {
-                    value: Some(value),
-                    faults,
-                };
+                return Decoded { value: Some(value), faults };
             }
             Err(error) => *error.0,
         };
@@ -91,12 +85,7 @@ fn mend(root: &mut Node, error: &Details, faults: &mut Vec<Fault>) -> bool {
     let span = error.span.clone().unwrap_or_else(|| root.span.clone());
     let mut keys = error.keys.clone();
     keys.reverse();
-    let fault = Fault {
-        what: error.what.clone(),
-        span,
-        keys,
-        hint: error.hint.clone(),
-    };
+    let fault = Fault { what: error.what.clone(), span, keys, hint: error.hint.clone() };
     let Some(node) = root.at_mut(&path) else {
         faults.push(fault);
         return false;
@@ -107,10 +96,7 @@ fn mend(root: &mut Node, error: &Details, faults: &mut Vec<Fault>) -> bool {
         return !path.is_empty() && root.at_mut(&path).map(|map| map.value = Value::Pruned).is_some();
     }
     if let (What::MissingField(field), Value::Map(entries)) = (&error.what, &mut node.value) {
-        let poison = |span: &Range<usize>| Node {
-            span: span.clone(),
-            value: Value::Poison,
-        };
+        let poison = |span: &Range<usize>| Node { span: span.clone(), value: Value::Poison };
         match entries.iter_mut().find(|entry| entry.key.text == *field) {
             // It is there, but was cut out.
             Some(entry) => entry.value = poison(&entry.key.span),
@@ -121,14 +107,8 @@ fn mend(root: &mut Node, error: &Details, faults: &mut Vec<Fault>) -> bool {
                 if !entries.iter().any(misspelt) {
                     faults.push(fault);
                 }
-                let key = Key {
-                    span: node.span.clone(),
-                    text: (*field).to_owned(),
-                };
-                entries.push(Entry {
-                    value: poison(&key.span),
-                    key,
-                });
+                let key = Key { span: node.span.clone(), text: (*field).to_owned() };
+                entries.push(Entry { value: poison(&key.span), key });
             }
         }
         return true;
@@ -159,13 +139,7 @@ struct Details {
 
 impl Failure {
     fn new(what: What) -> Self {
-        Self(Box::new(Details {
-            what,
-            hint: None,
-            span: None,
-            path: Vec::new(),
-            keys: Vec::new(),
-        }))
+        Self(Box::new(Details { what, hint: None, span: None, path: Vec::new(), keys: Vec::new() }))
     }
 
     fn message(message: impl Into<String>) -> Self {
@@ -338,9 +312,7 @@ impl<'n> Reader<'n> {
             Some(scalar) => match scalar.resolve() {
                 Resolved::Text(text) => Ok(text),
                 Resolved::Null => Err(self.mismatch("text").hint(Some("write \"\" for an empty text".into()))),
-                _ => Err(self
-                    .mismatch("text")
-                    .hint(Some(format!("write it in quotes: \"{}\"", scalar.text)))),
+                _ => Err(self.mismatch("text").hint(Some(format!("write it in quotes: \"{}\"", scalar.text)))),
             },
             None => Err(self.mismatch("text")),
         }
@@ -372,9 +344,9 @@ impl<'n> Reader<'n> {
         match self.resolved() {
             Some(Resolved::Int(number)) if (least..=most).contains(&number) => Ok(number),
             Some(Resolved::Int(_)) => Err(self.mismatch(&format!("a number from {least} to {most}"))),
-            Some(Resolved::Text(text)) if matches!(super::node::resolve_plain(text), Resolved::Int(_)) => Err(self
-                .mismatch("a whole number")
-                .hint(Some("write it without quotes".into()))),
+            Some(Resolved::Text(text)) if matches!(super::node::resolve_plain(text), Resolved::Int(_)) => {
+                Err(self.mismatch("a whole number").hint(Some("write it without quotes".into())))
+            }
             _ => Err(self.mismatch("a whole number")),
         }
     }
@@ -386,9 +358,7 @@ impl<'n> Reader<'n> {
             _ if self.node.is_null() => &[],
             _ => return Err(self.mismatch(&self.collection("a list")).hint(self.list_hint())),
         };
-        visitor
-            .visit_seq(Items { items, next: 0 })
-            .map_err(|e| e.at(&self.node.span))
+        visitor.visit_seq(Items { items, next: 0 }).map_err(|e| e.at(&self.node.span))
     }
 
     fn list_hint(&self) -> Option<String> {
@@ -408,9 +378,7 @@ impl<'n> Reader<'n> {
             }
             _ => return Err(self.mismatch(&self.map_name())),
         };
-        visitor
-            .visit_map(Entries { entries, next: 0 })
-            .map_err(|e| e.at(&self.node.span))
+        visitor.visit_map(Entries { entries, next: 0 }).map_err(|e| e.at(&self.node.span))
     }
 
     fn map_name(&self) -> String {
@@ -590,10 +558,7 @@ impl<'n> de::SeqAccess<'n> for Items<'n> {
             }
             // Without the field's name: an element of `ports` is not itself "a list of ports".
             let reader = Reader { node, field: None };
-            return seed
-                .deserialize(reader)
-                .map(Some)
-                .map_err(|e| e.at(&node.span).within(index));
+            return seed.deserialize(reader).map(Some).map_err(|e| e.at(&node.span).within(index));
         }
         Ok(None)
     }
@@ -629,11 +594,8 @@ impl<'n> de::MapAccess<'n> for Entries<'n> {
         let Some(Entry { key, value }) = self.entries.get(index) else {
             return Err(Failure::message("a value without a key"));
         };
-        seed.deserialize(Reader {
-            node: value,
-            field: Some(&key.text),
-        })
-        .map_err(|e| e.at(&value.span).within_entry(index, key))
+        seed.deserialize(Reader { node: value, field: Some(&key.text) })
+            .map_err(|e| e.at(&value.span).within_entry(index, key))
     }
 }
 
@@ -645,8 +607,7 @@ impl<'n> EnumAccess<'n> for Word<'n> {
     type Variant = Self;
 
     fn variant_seed<S: DeserializeSeed<'n>>(self, seed: S) -> Result<(S::Value, Self)> {
-        seed.deserialize(self.0.into_deserializer())
-            .map(|variant| (variant, self))
+        seed.deserialize(self.0.into_deserializer()).map(|variant| (variant, self))
     }
 }
 

@@ -36,12 +36,7 @@ impl<T> Document<T> {
 
     /// The place of a field's value, else of the document's name, else of its beginning.
     pub fn place_of(&self, field: &str) -> Place {
-        self.place(
-            &self
-                .root
-                .get(field)
-                .map_or_else(|| home(&self.root), |node| node.span.clone()),
-        )
+        self.place(&self.root.get(field).map_or_else(|| home(&self.root), |node| node.span.clone()))
     }
 }
 
@@ -63,16 +58,8 @@ pub struct Documents {
 }
 
 /// Fields that the design has but this version does not.
-const LATER_SERVICE: [&str; 8] = [
-    "build",
-    "pre_start",
-    "post_start",
-    "pre_stop",
-    "post_stop",
-    "on",
-    "update",
-    "replicas",
-];
+const LATER_SERVICE: [&str; 8] =
+    ["build", "pre_start", "post_start", "pre_stop", "post_stop", "on", "update", "replicas"];
 const LATER_GROUP: [&str; 1] = ["on"];
 
 /// Kinds, as they are written.
@@ -88,22 +75,13 @@ const FOREIGN: [(&str, &str); 22] = [
     ("depends_on", "the field is called `dependencies`"),
     ("deploy", "limits are written `resources: {memory: 256m, cpus: 0.5}`"),
     ("environment", "the field is called `env`"),
-    (
-        "expose",
-        "every port can be reached from the group's network; `ports` publishes on the host",
-    ),
+    ("expose", "every port can be reached from the group's network; `ports` publishes on the host"),
     ("host_ip", "the field is called `address`"),
-    (
-        "links",
-        "services reach each other by name; further names are `aliases`",
-    ),
+    ("links", "services reach each other by name; further names are `aliases`"),
     ("mem_limit", "write `resources: {memory: 256m}`"),
     ("memory", "write `resources: {memory: 256m}`"),
     ("network_mode", "every service is on the network of the group"),
-    (
-        "networks",
-        "every service is on the network of the group; a `kind: Group` document names it",
-    ),
+    ("networks", "every service is on the network of the group; a `kind: Group` document names it"),
     ("pids_limit", "write `resources: {pids: 100}`"),
     ("published", "the field is called `host`"),
     ("pull_policy", "the field is called `pull`"),
@@ -116,12 +94,8 @@ const FOREIGN: [(&str, &str); 22] = [
 
 /// Where to point for an error about the whole document: its name, else its first key.
 fn home(root: &Node) -> Range<usize> {
-    let name = root
-        .get("name")
-        .filter(|name| name.value != Value::Poison)
-        .map(|name| name.span.clone());
-    name.or_else(|| root.entries().next().map(|entry| entry.key.span.clone()))
-        .unwrap_or_else(|| root.span.clone())
+    let name = root.get("name").filter(|name| name.value != Value::Poison).map(|name| name.span.clone());
+    name.or_else(|| root.entries().next().map(|entry| entry.key.span.clone())).unwrap_or_else(|| root.span.clone())
 }
 
 /// Reads one document into `documents`; what is wrong with it into `diagnostics`.
@@ -137,10 +111,7 @@ pub fn read(
     let at = |span: Range<usize>, message: String| Diagnostic::at(Place::new(file, span), message);
     let Value::Map(entries) = &mut root.value else {
         documents.incomplete = true;
-        let error = at(
-            root.span.clone(),
-            "a document is a map of fields, such as `name: web`".into(),
-        );
+        let error = at(root.span.clone(), "a document is a map of fields, such as `name: web`".into());
         diagnostics.push(error.hint("write `key: value` lines; documents are separated by `---`".to_owned()));
         return;
     };
@@ -149,10 +120,7 @@ pub fn read(
     for error in interpolate(&mut root, file.text(), variables, &mut documents.variables) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
-    let source = Source {
-        file: path.to_owned(),
-        line: file.line(line_of(&root)),
-    };
+    let source = Source { file: path.to_owned(), line: file.line(line_of(&root)) };
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
             if let Some(document) = typed(root, file, source, &LATER_SERVICE, "service", documents, diagnostics) {
@@ -208,22 +176,14 @@ fn take_kind(root: &mut Node) -> Result<Kind, KindError> {
         }
         // A reference in it could not be replaced; that has been reported.
         None if kind.value == Value::Pruned => Ok(Kind::Service),
-        _ => Err((
-            span,
-            "expected a kind".into(),
-            Some("write `Service` (or leave `kind` out) or `Group`".into()),
-        )),
+        _ => Err((span, "expected a kind".into(), Some("write `Service` (or leave `kind` out) or `Group`".into()))),
     }
 }
 
 impl Documents {
     /// The name of a document that is not a service we could read: others may depend on it all the same.
     fn remember_name(&mut self, root: &Node) {
-        match root
-            .get("name")
-            .and_then(Node::text)
-            .filter(|name| name.parse::<Name>().is_ok())
-        {
+        match root.get("name").and_then(Node::text).filter(|name| name.parse::<Name>().is_ok()) {
             Some(name) => {
                 self.other_names.insert(name.to_owned());
             }
@@ -242,23 +202,12 @@ fn typed<T: DeserializeOwned>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Document<T>> {
     let decoded = decode::<T>(&mut root);
-    diagnostics.extend(
-        decoded
-            .faults
-            .into_iter()
-            .map(|fault| explain(fault, &root, file, later, noun)),
-    );
+    diagnostics.extend(decoded.faults.into_iter().map(|fault| explain(fault, &root, file, later, noun)));
     let named = root.get("name").is_none_or(|name| name.value != Value::Poison);
     if decoded.value.is_none() || !named {
         documents.remember_name(&root);
     }
-    decoded.value.map(|spec| Document {
-        file: Arc::clone(file),
-        source,
-        root,
-        spec,
-        named,
-    })
+    decoded.value.map(|spec| Document { file: Arc::clone(file), source, root, spec, named })
 }
 
 /// A fault in words that know the fields of the kind.
@@ -272,20 +221,13 @@ fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, later: &[&str], no
             at(span, format!("the field `{field}` is not supported by this version")).label("not supported yet")
         }
         What::UnknownField(field, known) => {
-            let foreign = FOREIGN
-                .iter()
-                .find(|(word, _)| *word == field)
-                .map(|(_, hint)| (*hint).to_owned());
+            let foreign = FOREIGN.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned());
             // What is written elsewhere fits the top of a document and a port.
             let fits = keys.len() == 1 || known.contains(&"container");
             let hint = foreign.filter(|_| fits).or(hint);
             let hint = hint.or_else(|| (keys.len() > 1).then(|| format!("the fields here are {}", list(known))));
             at(span, message)
-                .label(if keys.len() == 1 {
-                    format!("not a field of a {noun}")
-                } else {
-                    String::new()
-                })
+                .label(if keys.len() == 1 { format!("not a field of a {noun}") } else { String::new() })
                 .hint(hint)
         }
         What::MissingField(field) if keys.is_empty() => {
@@ -300,9 +242,5 @@ fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, later: &[&str], no
 }
 
 fn list(words: &[&str]) -> String {
-    words
-        .iter()
-        .map(|word| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }

@@ -44,11 +44,7 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
     let error = |part: &str, message: String, hint: &str| {
         let start = at + offset(line, part);
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        Err(LineError {
-            span: start..start + part.len(),
-            message,
-            hint,
-        })
+        Err(LineError { span: start..start + part.len(), message, hint })
     };
     let trimmed = line.trim_start_matches('\u{feff}').trim();
     if trimmed.is_empty() || trimmed.starts_with('#') {
@@ -62,18 +58,10 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
         _ => trimmed,
     };
     let Some((key, value)) = assignment.split_once('=') else {
-        return error(
-            assignment,
-            format!("expected `KEY=value`, found {}", quoted(assignment)),
-            "",
-        );
+        return error(assignment, format!("expected `KEY=value`, found {}", quoted(assignment)), "");
     };
     if let Err(invalid) = key.parse::<EnvName>() {
-        let hint = if key.trim() != key {
-            "there is no space around the `=`"
-        } else {
-            ""
-        };
+        let hint = if key.trim() != key { "there is no space around the `=`" } else { "" };
         return error(if key.is_empty() { assignment } else { key }, invalid.message, hint);
     }
     let value = value.trim_start();
@@ -90,20 +78,14 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
     };
     let rest = rest.trim();
     if !rest.is_empty() && !rest.starts_with('#') {
-        return error(
-            rest,
-            "unexpected text after the closing quote".into(),
-            "put all of the value in quotes",
-        );
+        return error(rest, "unexpected text after the closing quote".into(), "put all of the value in quotes");
     }
     Ok(Some((key.to_owned(), value)))
 }
 
 /// Where a part of a text begins in it.
 fn offset(whole: &str, part: &str) -> usize {
-    (part.as_ptr() as usize)
-        .saturating_sub(whole.as_ptr() as usize)
-        .min(whole.len())
+    (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize).min(whole.len())
 }
 
 /// Up to the closing quote, and what follows it.
@@ -130,10 +112,7 @@ fn without_comment(value: &str) -> &str {
     if value.starts_with('#') {
         return "";
     }
-    let end = value
-        .match_indices('#')
-        .map(|(at, _)| at)
-        .find(|at| value[..*at].ends_with([' ', '\t']));
+    let end = value.match_indices('#').map(|(at, _)| at).find(|at| value[..*at].ends_with([' ', '\t']));
     value[..end.unwrap_or(value.len())].trim_end()
 }
 
@@ -144,10 +123,7 @@ mod tests {
     #[test]
     fn lines_are_read() {
         let text = "\u{feff}# comment\r\nA=1\r\n\n  export B = \n";
-        assert_eq!(
-            parse(text).unwrap_err()[0].hint.as_deref(),
-            Some("there is no space around the `=`")
-        );
+        assert_eq!(parse(text).unwrap_err()[0].hint.as_deref(), Some("there is no space around the `=`"));
         let text = concat!(
             "# comment\r\n",
             "A=1\r\n",
@@ -170,20 +146,14 @@ mod tests {
             ("G", ""),
             ("H", "x=y"),
         ];
-        assert_eq!(
-            parse(text).unwrap(),
-            expected.map(|(k, v)| (k.to_string(), v.to_string())).into()
-        );
+        assert_eq!(parse(text).unwrap(), expected.map(|(k, v)| (k.to_string(), v.to_string())).into());
     }
 
     #[test]
     fn all_wrong_lines_are_told_with_their_places() {
         let text = "A=1\nnonsense\nB=\"open\nC='x' y\n=z\n";
         let errors = parse(text).unwrap_err();
-        let told: Vec<_> = errors
-            .iter()
-            .map(|e| (&text[e.span.clone()], e.message.as_str()))
-            .collect();
+        let told: Vec<_> = errors.iter().map(|e| (&text[e.span.clone()], e.message.as_str())).collect();
         assert_eq!(
             told,
             [

@@ -37,17 +37,11 @@ pub struct Variables<'a> {
 
 impl<'a> Variables<'a> {
     fn get(&self, name: &str) -> Option<&'a str> {
-        self.environment
-            .get(name)
-            .or_else(|| self.dotenv.get(name))
-            .map(String::as_str)
+        self.environment.get(name).or_else(|| self.dotenv.get(name)).map(String::as_str)
     }
 
     fn closest(&self, name: &str) -> Option<&'a str> {
-        closest(
-            name,
-            self.dotenv.keys().chain(self.environment.keys()).map(String::as_str),
-        )
+        closest(name, self.dotenv.keys().chain(self.environment.keys()).map(String::as_str))
     }
 }
 
@@ -125,10 +119,7 @@ fn in_source(reference: &Range<usize>, text: &str, scalar: &Range<usize>, source
     let written = source.get(scalar.clone()).unwrap_or_default();
     match written.match_indices("${").nth(nth) {
         Some((at, _)) => {
-            let exact = written
-                .get(at..)
-                .zip(text.get(reference.clone()))
-                .is_some_and(|(w, t)| w.starts_with(t));
+            let exact = written.get(at..).zip(text.get(reference.clone())).is_some_and(|(w, t)| w.starts_with(t));
             let start = scalar.start + at;
             start..start + if exact { reference.len() } else { 2 }
         }
@@ -147,18 +138,9 @@ pub struct Expanded {
 
 /// Replaces the references of one text.
 pub fn expand(text: &str, variables: Variables<'_>, used: &mut BTreeSet<String>) -> Result<Expanded, ReferenceError> {
-    let mut expander = Expander {
-        text,
-        at: 0,
-        variables,
-        used,
-        replaced: false,
-    };
+    let mut expander = Expander { text, at: 0, variables, used, replaced: false };
     let text = expander.run(0, true)?;
-    Ok(Expanded {
-        text,
-        replaced: expander.replaced,
-    })
+    Ok(Expanded { text, replaced: expander.replaced })
 }
 
 struct Expander<'a> {
@@ -175,11 +157,7 @@ impl<'a> Expander<'a> {
     }
 
     fn error(&self, from: usize, message: String) -> ReferenceError {
-        ReferenceError {
-            span: from..self.at.max(from),
-            message,
-            hint: None,
-        }
+        ReferenceError { span: from..self.at.max(from), message, hint: None }
     }
 
     /// Up to the end of the text, or at a `nesting` above 0 to the `}` that closes it, which is left. What is not
@@ -188,9 +166,7 @@ impl<'a> Expander<'a> {
         let mut out = String::new();
         loop {
             let rest = self.rest();
-            let stop = rest
-                .find(|c| c == '$' || (c == '}' && nesting > 0))
-                .unwrap_or(rest.len());
+            let stop = rest.find(|c| c == '$' || (c == '}' && nesting > 0)).unwrap_or(rest.len());
             out.push_str(&rest[..stop]);
             self.at += stop;
             let rest = &rest[stop..];
@@ -215,9 +191,7 @@ impl<'a> Expander<'a> {
             return Err(self.error(from, format!("defaults are nested more than {MAX_NESTING} deep")));
         }
         let rest = self.rest();
-        let end = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
         let name = &rest[..end];
         self.at += end;
         let rest = &rest[end..];
@@ -226,9 +200,7 @@ impl<'a> Expander<'a> {
         }
         if name == "context" && rest.starts_with('.') {
             let message = "outputs (`${context.…}`) are not supported by this version".to_owned();
-            self.at = self.text[from..]
-                .find('}')
-                .map_or(self.text.len(), |end| from + end + 1);
+            self.at = self.text[from..].find('}').map_or(self.text.len(), |end| from + end + 1);
             return Err(self.error(from, message));
         }
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
@@ -269,31 +241,20 @@ impl<'a> Expander<'a> {
             Some(close) => format!("did you mean `{close}`?"),
             None => format!("set it in the environment or in `.env`, or write a default: `${{{name}:-…}}`"),
         };
-        ReferenceError {
-            hint: Some(hint),
-            ..self.error(from, message)
-        }
+        ReferenceError { hint: Some(hint), ..self.error(from, message) }
     }
 
     fn unterminated(&mut self, from: usize) -> ReferenceError {
         self.at = self.text.len();
         let error = self.error(from, "`${` without `}`".into());
-        ReferenceError {
-            hint: Some("write `$${` for a literal `${`".into()),
-            ..error
-        }
+        ReferenceError { hint: Some("write `$${` for a literal `${`".into()), ..error }
     }
 
     fn malformed(&mut self, from: usize) -> ReferenceError {
-        self.at = self.text[from..]
-            .find('}')
-            .map_or(self.text.len(), |end| from + end + 1);
+        self.at = self.text[from..].find('}').map_or(self.text.len(), |end| from + end + 1);
         let error = self.error(from, format!("invalid reference {}", quoted(&self.text[from..self.at])));
         let hint = "write `${VAR}`, `${VAR:-default}` or `${VAR:?message}`; `$${` for a literal `${`";
-        ReferenceError {
-            hint: Some(hint.into()),
-            ..error
-        }
+        ReferenceError { hint: Some(hint.into()), ..error }
     }
 }
 
@@ -303,28 +264,18 @@ mod tests {
 
     fn run(text: &str) -> Result<String, String> {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        let environment = map(&[
-            ("A", "a"),
-            ("EMPTY", ""),
-            ("BOTH", "environment"),
-            ("LOG_LEVEL", "info"),
-        ]);
+        let environment = map(&[("A", "a"), ("EMPTY", ""), ("BOTH", "environment"), ("LOG_LEVEL", "info")]);
         let dotenv = map(&[("B", "b"), ("BOTH", "dotenv")]);
-        let variables = Variables {
-            environment: &environment,
-            dotenv: &dotenv,
-        };
-        expand(text, variables, &mut BTreeSet::new())
-            .map(|expanded| expanded.text)
-            .map_err(|e| {
-                format!(
-                    "{}..{} {}{}",
-                    e.span.start,
-                    e.span.end,
-                    e.message,
-                    e.hint.map_or(String::new(), |h| format!(" ({h})"))
-                )
-            })
+        let variables = Variables { environment: &environment, dotenv: &dotenv };
+        expand(text, variables, &mut BTreeSet::new()).map(|expanded| expanded.text).map_err(|e| {
+            format!(
+                "{}..{} {}{}",
+                e.span.start,
+                e.span.end,
+                e.message,
+                e.hint.map_or(String::new(), |h| format!(" ({h})"))
+            )
+        })
     }
 
     #[test]
@@ -361,24 +312,12 @@ mod tests {
         let set = "set it in the environment or in `.env`, or write a default: `${NO:-…}`";
         for (text, expected) in [
             ("ab${NO}c", format!("2..7 the variable `NO` is not set ({set})")),
-            (
-                "${NO:?give it}",
-                format!("0..14 the variable `NO` is not set: give it ({set})"),
-            ),
+            ("${NO:?give it}", format!("0..14 the variable `NO` is not set: give it ({set})")),
             ("${EMPTY?x}", String::new()),
-            (
-                "${LOG_LEVL}",
-                "0..11 the variable `LOG_LEVL` is not set (did you mean `LOG_LEVEL`?)".into(),
-            ),
+            ("${LOG_LEVL}", "0..11 the variable `LOG_LEVL` is not set (did you mean `LOG_LEVEL`?)".into()),
             ("${A", "0..3 `${` without `}` (write `$${` for a literal `${`)".into()),
-            (
-                "${NO:-x",
-                "0..7 `${` without `}` (write `$${` for a literal `${`)".into(),
-            ),
-            (
-                "${context.user}",
-                "0..15 outputs (`${context.…}`) are not supported by this version".into(),
-            ),
+            ("${NO:-x", "0..7 `${` without `}` (write `$${` for a literal `${`)".into()),
+            ("${context.user}", "0..15 outputs (`${context.…}`) are not supported by this version".into()),
         ] {
             assert_eq!(run(text).err().unwrap_or_default(), expected, "{text}");
         }

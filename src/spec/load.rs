@@ -23,14 +23,8 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     if input.files.is_empty() {
         return Err(vec![no_specs(input.dir, "no `*.yaml` or `*.yml` file")]);
     }
-    let dotenv = input
-        .dotenv
-        .map(|file| dotenv(input, file, &mut diagnostics))
-        .unwrap_or_default();
-    let variables = Variables {
-        environment: input.environment,
-        dotenv: &dotenv,
-    };
+    let dotenv = input.dotenv.map(|file| dotenv(input, file, &mut diagnostics)).unwrap_or_default();
+    let variables = Variables { environment: input.environment, dotenv: &dotenv };
 
     let mut files: Vec<&SourceFile> = input.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -43,15 +37,8 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     }
     check::check(&documents, &mut diagnostics);
 
-    let mut env_files = EnvFiles {
-        input,
-        known: HashMap::new(),
-    };
-    let contents: Vec<_> = documents
-        .services
-        .iter()
-        .map(|service| env_files.read(service, &mut diagnostics))
-        .collect();
+    let mut env_files = EnvFiles { input, known: HashMap::new() };
+    let contents: Vec<_> = documents.services.iter().map(|service| env_files.read(service, &mut diagnostics)).collect();
     if !diagnostics.is_empty() {
         return Err(ordered(diagnostics));
     }
@@ -61,26 +48,12 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
 
 fn assemble(documents: Documents, contents: Vec<Vec<BTreeMap<String, String>>>, reads: BTreeSet<String>) -> Specs {
     let group = documents.groups.into_iter().next();
-    let group = group.map(|Document { spec, source, .. }| Loaded {
-        spec,
-        source,
-        env_files: Vec::new(),
-    });
+    let group = group.map(|Document { spec, source, .. }| Loaded { spec, source, env_files: Vec::new() });
     let services = documents.services.into_iter().zip(contents);
-    let mut services: Vec<Loaded<Service>> = services
-        .map(|(Document { spec, source, .. }, env_files)| Loaded {
-            spec,
-            source,
-            env_files,
-        })
-        .collect();
+    let mut services: Vec<Loaded<Service>> =
+        services.map(|(Document { spec, source, .. }, env_files)| Loaded { spec, source, env_files }).collect();
     services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-    Specs {
-        group,
-        services,
-        reads,
-        variables: documents.variables,
-    }
+    Specs { group, services, reads, variables: documents.variables }
 }
 
 /// The error for a spec directory that is not there.
@@ -109,11 +82,7 @@ fn text_of(input: &Input<'_>, path: &str, content: &Content) -> Result<Arc<Sourc
     let path = shown(input.dir, path);
     let nowhere = |message: String| Diagnostic::at(Place::new(&SourceText::new(&path, ""), 0..0), message);
     let too_large = |size: u64| {
-        nowhere(format!(
-            "the file is too large: {}, at most {} are read",
-            mebibytes(size),
-            mebibytes(MAX_FILE_SIZE)
-        ))
+        nowhere(format!("the file is too large: {}, at most {} are read", mebibytes(size), mebibytes(MAX_FILE_SIZE)))
     };
     match content {
         Content::TooLarge(size) => Err(too_large(*size)),
@@ -139,11 +108,7 @@ fn decode_utf8(path: &str, bytes: &[u8]) -> Result<Arc<SourceText>, Diagnostic> 
     let file = SourceText::new(path, String::from_utf8_lossy(bytes));
     let byte = bytes.get(at).copied().unwrap_or_default();
     let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
-    let hint = if utf16 {
-        "it looks like UTF-16; save it as UTF-8"
-    } else {
-        "save the file as UTF-8"
-    };
+    let hint = if utf16 { "it looks like UTF-16; save it as UTF-8" } else { "save the file as UTF-8" };
     let place = Place::new(&file, at..at + '\u{fffd}'.len_utf8());
     Err(Diagnostic::at(place, format!("not UTF-8: byte 0x{byte:02x}")).hint(hint.to_owned()))
 }
@@ -179,9 +144,7 @@ fn read_file(
 }
 
 fn dotenv(input: &Input<'_>, file: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String, String> {
-    let values = text_of(input, &file.path, &file.content)
-        .map_err(|error| vec![error])
-        .and_then(|t| key_values(&t));
+    let values = text_of(input, &file.path, &file.content).map_err(|error| vec![error]).and_then(|t| key_values(&t));
     values.unwrap_or_else(|errors| {
         diagnostics.extend(errors);
         BTreeMap::new()
@@ -249,11 +212,7 @@ impl EnvFiles<'_> {
         let bytes = (self.input.read)(path).map_err(Broken::Unreadable)?;
         let text = text_of(self.input, path, &Content::Bytes(bytes)).map_err(|error| vec![error]);
         text.and_then(|text| key_values(&text)).map_err(|errors| {
-            diagnostics.extend(
-                errors
-                    .into_iter()
-                    .map(|error| error.related(place.clone(), "the file is named here")),
-            );
+            diagnostics.extend(errors.into_iter().map(|error| error.related(place.clone(), "the file is named here")));
             Broken::Told
         })
     }
@@ -277,11 +236,7 @@ fn ordered(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
         *count <= MAX_ERRORS
     });
     for (file, count) in per_file.into_iter().filter(|(_, count)| *count > MAX_ERRORS) {
-        diagnostics.push(Diagnostic::new(format!(
-            "{} more errors in {}",
-            count - MAX_ERRORS,
-            quoted(&file)
-        )));
+        diagnostics.push(Diagnostic::new(format!("{} more errors in {}", count - MAX_ERRORS, quoted(&file))));
     }
     diagnostics
 }

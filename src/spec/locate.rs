@@ -20,14 +20,8 @@ impl SourceText {
     /// A text under this path.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         let text = text.into();
-        let lines = std::iter::once(0)
-            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
-            .collect();
-        Arc::new(Self {
-            path: path.into(),
-            text,
-            lines,
-        })
+        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Arc::new(Self { path: path.into(), text, lines })
     }
 
     /// Path as shown to people.
@@ -54,17 +48,9 @@ impl SourceText {
 
     /// Bytes of a line (from 1), without its line break.
     pub fn line_range(&self, line: usize) -> Range<usize> {
-        let start = self
-            .lines
-            .get(line.saturating_sub(1))
-            .copied()
-            .unwrap_or(self.text.len());
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
         let end = self.lines.get(line).copied().unwrap_or(self.text.len());
-        let bare = self
-            .text
-            .get(start..end)
-            .unwrap_or_default()
-            .trim_end_matches(['\n', '\r']);
+        let bare = self.text.get(start..end).unwrap_or_default().trim_end_matches(['\n', '\r']);
         start..start + bare.len()
     }
 }
@@ -90,10 +76,7 @@ impl Place {
             at
         };
         let start = floor(span.start);
-        Self {
-            file: Arc::clone(file),
-            span: start..floor(span.end).max(start),
-        }
+        Self { file: Arc::clone(file), span: start..floor(span.end).max(start) }
     }
 
     /// Line of the first character, from 1.
@@ -125,21 +108,12 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Something wrong at no place in particular.
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            place: None,
-            label: String::new(),
-            related: Vec::new(),
-            hint: None,
-        }
+        Self { message: message.into(), place: None, label: String::new(), related: Vec::new(), hint: None }
     }
 
     /// Something wrong at a place.
     pub fn at(place: Place, message: impl Into<String>) -> Self {
-        Self {
-            place: Some(place),
-            ..Self::new(message)
-        }
+        Self { place: Some(place), ..Self::new(message) }
     }
 
     /// With a few words for the mark.
@@ -175,12 +149,7 @@ pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .filter(|candidate| candidate.len() <= LONGEST && candidate.len().abs_diff(lower.len()) <= 4 * allowed)
-        .map(|candidate| {
-            (
-                strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()),
-                candidate,
-            )
-        })
+        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)

@@ -248,11 +248,7 @@ pub struct HttpCheck {
     #[schemars(regex(pattern = "^/"))]
     pub path: String,
     /// The only status that counts as an answer; any 2xx or 3xx unless set.
-    #[serde(
-        default,
-        deserialize_with = "short::http_status",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "short::http_status", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 599))]
     pub status: Option<u16>,
 }

@@ -103,19 +103,12 @@ pub fn resolve_plain(text: &str) -> Resolved<'_> {
         "false" | "False" | "FALSE" => return Resolved::Bool(false),
         _ => {}
     }
-    integer(text)
-        .map(Resolved::Int)
-        .or_else(|| float(text).map(Resolved::Float))
-        .unwrap_or(Resolved::Text(text))
+    integer(text).map(Resolved::Int).or_else(|| float(text).map(Resolved::Float)).unwrap_or(Resolved::Text(text))
 }
 
 fn integer(text: &str) -> Option<i128> {
     let radix = |digits: &str, radix| {
-        digits
-            .chars()
-            .all(|c| c.is_digit(radix))
-            .then(|| i128::from_str_radix(digits, radix).ok())
-            .flatten()
+        digits.chars().all(|c| c.is_digit(radix)).then(|| i128::from_str_radix(digits, radix).ok()).flatten()
     };
     if let Some(digits) = text.strip_prefix("0x") {
         return radix(digits, 16);
@@ -124,45 +117,27 @@ fn integer(text: &str) -> Option<i128> {
         return radix(digits, 8);
     }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
-        .then(|| text.parse().ok())
-        .flatten()
+    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
 fn float(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
     match unsigned {
         ".inf" | ".Inf" | ".INF" => {
-            return Some(if text.starts_with('-') {
-                f64::NEG_INFINITY
-            } else {
-                f64::INFINITY
-            });
+            return Some(if text.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY });
         }
         ".nan" | ".NaN" | ".NAN" if unsigned.len() == text.len() => return Some(f64::NAN),
         _ => {}
     }
-    let numeric = unsigned
-        .bytes()
-        .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
-    let starts = unsigned
-        .trim_start_matches('.')
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_digit());
+    let numeric = unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+    let starts = unsigned.trim_start_matches('.').bytes().next().is_some_and(|b| b.is_ascii_digit());
     (numeric && starts).then(|| text.parse().ok()).flatten()
 }
 
 impl Node {
     /// A scalar.
     pub fn scalar(span: Range<usize>, text: impl Into<String>, style: Style) -> Self {
-        Self {
-            span,
-            value: Value::Scalar(Scalar {
-                text: text.into(),
-                style,
-            }),
-        }
+        Self { span, value: Value::Scalar(Scalar { text: text.into(), style }) }
     }
 
     /// Whether this says nothing.

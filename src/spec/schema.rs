@@ -48,17 +48,10 @@ fn object(value: Value) -> Map<String, Value> {
 fn kind<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, required: bool) -> Value {
     let mut schema = T::json_schema(generator);
     schema.insert("title".into(), name.into());
-    schema.insert(
-        "patternProperties".into(),
-        json!({"^x-": {"description": "A place for anchors; not read."}}),
-    );
+    schema.insert("patternProperties".into(), json!({"^x-": {"description": "A place for anchors; not read."}}));
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(allow_empty);
-        let description = if required {
-            "Kind of this document."
-        } else {
-            "Kind of this document; may be left out."
-        };
+        let description = if required { "Kind of this document." } else { "Kind of this document; may be left out." };
         properties.insert("kind".into(), json!({"const": name, "description": description}));
     }
     if required && let Value::Array(fields) = schema.ensure_object().entry("required").or_insert(json!([])) {
@@ -102,12 +95,8 @@ fn allow_references(schema: &mut Schema) {
     }
     // What describes the whole stays outside; what constrains it becomes the first alternative.
     let outside = ["title", "description", "default", "examples"];
-    let (keep, constraint): (Map<_, _>, Map<_, _>) = std::mem::take(map)
-        .into_iter()
-        .partition(|(key, _)| outside.contains(&key.as_str()));
+    let (keep, constraint): (Map<_, _>, Map<_, _>) =
+        std::mem::take(map).into_iter().partition(|(key, _)| outside.contains(&key.as_str()));
     *map = keep;
-    map.insert(
-        "anyOf".into(),
-        json!([constraint, {"type": "string", "pattern": REFERENCE}]),
-    );
+    map.insert("anyOf".into(), json!([constraint, {"type": "string", "pattern": REFERENCE}]));
 }

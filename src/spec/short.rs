@@ -65,10 +65,8 @@ macro_rules! both_forms {
 
 fn absolute(path: &str, what: &str) -> Result<(), Invalid> {
     if !path.starts_with('/') {
-        return Err(
-            Invalid::new(format!("the {what} {} is not an absolute path", quoted(path)))
-                .hint("a path in the container begins with `/`"),
-        );
+        return Err(Invalid::new(format!("the {what} {} is not an absolute path", quoted(path)))
+            .hint("a path in the container begins with `/`"));
     }
     without_colon(path, what)
 }
@@ -93,10 +91,7 @@ impl FromStr for PortNumber {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         match text.parse() {
             Ok(number @ 1..) if digits => Ok(Self(number)),
-            _ if digits => Err(Invalid::new(format!(
-                "{} is not a port: ports go from 1 to 65535",
-                quoted(text)
-            ))),
+            _ if digits => Err(Invalid::new(format!("{} is not a port: ports go from 1 to 65535", quoted(text)))),
             _ => Err(Invalid::new(format!("{} is not a port number", quoted(text)))),
         }
     }
@@ -128,10 +123,7 @@ impl FromStr for Address {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let bare = text
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(text);
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
         bare.parse().map(Self).map_err(|_| {
             let invalid = Invalid::new(format!("{} is not an IP address", quoted(text)));
             match bare {
@@ -220,27 +212,18 @@ impl FromStr for Port {
             host => host.map(number).transpose()?,
         };
         let address = address.map_or(Ok(LOOPBACK), |text| {
-            text.parse::<Address>()
-                .map(|Address(address)| address)
-                .map_err(|e| match e.hint {
-                    Some(hint) => wrong(&e.message).hint(hint),
-                    None => wrong(&e.message),
-                })
+            text.parse::<Address>().map(|Address(address)| address).map_err(|e| match e.hint {
+                Some(hint) => wrong(&e.message).hint(hint),
+                None => wrong(&e.message),
+            })
         })?;
-        Ok(Self {
-            address,
-            host,
-            container: number(container)?,
-            protocol,
-        })
+        Ok(Self { address, host, container: number(container)?, protocol })
     }
 }
 
 fn is_range(part: &str) -> bool {
     part.split_once('-').is_some_and(|(from, to)| {
-        [from, to]
-            .iter()
-            .all(|side| !side.is_empty() && side.bytes().all(|b| b.is_ascii_digit()))
+        [from, to].iter().all(|side| !side.is_empty() && side.bytes().all(|b| b.is_ascii_digit()))
     })
 }
 
@@ -260,18 +243,12 @@ fn split_address(text: &str) -> Result<(Option<&str>, &str), Invalid> {
     }
     match text.matches(':').count() {
         0 => Ok((None, text)),
-        1 if text
-            .split(':')
-            .next()
-            .is_some_and(|first| first.parse::<IpAddr>().is_ok()) =>
-        {
+        1 if text.split(':').next().is_some_and(|first| first.parse::<IpAddr>().is_ok()) => {
             let hint = "write \"127.0.0.1:8080:80\", or \"127.0.0.1::80\" for a free one";
             Err(Invalid::new("the host port is missing").hint(hint))
         }
         1 => Ok((None, text)),
-        2 => Ok(text
-            .split_once(':')
-            .map_or((None, text), |(address, rest)| (Some(address), rest))),
+        2 => Ok(text.split_once(':').map_or((None, text), |(address, rest)| (Some(address), rest))),
         _ => Err(Invalid::new("too many parts").hint("write an IPv6 address in brackets: \"[::1]:8080:80\"")),
     }
 }
@@ -393,9 +370,9 @@ impl MountSource {
         source.parse().map(Self::Volume).map_err(|e: Invalid| {
             let invalid = Invalid::new(format!("{} is neither the name of a volume nor a path", quoted(source)));
             match source.contains(['/', '.']) && !source.starts_with(['~', '.']) {
-                true => invalid.hint(format!(
-                    "a path begins with `./`, `../`, `~/` or `/`: did you mean `./{source}`?"
-                )),
+                true => {
+                    invalid.hint(format!("a path begins with `./`, `../`, `~/` or `/`: did you mean `./{source}`?"))
+                }
                 false => invalid.hint(e.message),
             }
         })
@@ -405,11 +382,7 @@ impl MountSource {
 impl Mount {
     fn new(source: MountSource, target: &str, read_only: bool) -> Result<Self, Invalid> {
         absolute(target, "target")?;
-        Ok(Self {
-            source,
-            target: target.into(),
-            read_only,
-        })
+        Ok(Self { source, target: target.into(), read_only })
     }
 }
 
@@ -441,9 +414,8 @@ impl FromStr for Mount {
             source => MountSource::named_or_path(source)?,
         };
         if anonymous && !target.starts_with('/') {
-            return Err(wrong("the path in the container is missing").hint(format!(
-                "write \"{target}:/path\", or an absolute path for an anonymous volume"
-            )));
+            return Err(wrong("the path in the container is missing")
+                .hint(format!("write \"{target}:/path\", or an absolute path for an anonymous volume")));
         }
         Self::new(source, target, read_only)
     }
@@ -481,16 +453,13 @@ impl<'de> Shape<'de> for Mount {
             (Some(MountType::Bind), Some(path)) if !is_path(path) => {
                 without_colon(path, "source").map(|()| MountSource::Bind(format!("./{path}")))
             }
-            (Some(MountType::Volume), Some(path)) if is_path(path) => Err(Invalid::new(format!(
-                "the source of a volume is a name, {} is a path",
-                quoted(path)
-            ))
-            .hint("write `type: bind`")),
+            (Some(MountType::Volume), Some(path)) if is_path(path) => {
+                Err(Invalid::new(format!("the source of a volume is a name, {} is a path", quoted(path)))
+                    .hint("write `type: bind`"))
+            }
             (_, Some(source)) => MountSource::named_or_path(source),
         };
-        source
-            .and_then(|source| Self::new(source, &long.target, long.read_only))
-            .map_err(de::Error::custom)
+        source.and_then(|source| Self::new(source, &long.target, long.read_only)).map_err(de::Error::custom)
     }
 }
 
@@ -517,14 +486,8 @@ impl Tmpfs {
     fn new(target: &str, options: &str) -> Result<Self, Invalid> {
         absolute(target, "path")?;
         match options.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            true => Err(Invalid::new(format!(
-                "the options {} hold white space",
-                quoted(options)
-            ))),
-            false => Ok(Self {
-                target: target.into(),
-                options: options.into(),
-            }),
+            true => Err(Invalid::new(format!("the options {} hold white space", quoted(options)))),
+            false => Ok(Self { target: target.into(), options: options.into() }),
         }
     }
 }
@@ -588,24 +551,12 @@ impl<'de> Shape<'de> for Dependency {
     const EXPECTED: &'static str = "the name of a service";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
-        Ok(Self {
-            name: text.parse()?,
-            condition: None,
-            restart: false,
-        })
+        Ok(Self { name: text.parse()?, condition: None, restart: false })
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        let LongDependency {
-            name,
-            condition,
-            restart,
-        } = LongDependency::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Self {
-            name,
-            condition,
-            restart,
-        })
+        let LongDependency { name, condition, restart } = LongDependency::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Self { name, condition, restart })
     }
 }
 
@@ -716,10 +667,7 @@ impl TryFrom<LongPing> for Ping {
                     .hint("write one of `tcp`, `http`, `exec`, `run` and `log`"));
             }
             _ => {
-                return Err(Invalid::new(format!(
-                    "a ping tries one thing, found {}",
-                    names.join(" and ")
-                )));
+                return Err(Invalid::new(format!("a ping tries one thing, found {}", names.join(" and "))));
             }
         };
         let interval = long.interval.map_or(PING_INTERVAL, Period::get);
@@ -727,11 +675,7 @@ impl TryFrom<LongPing> for Ping {
         match (interval, timeout) {
             (Duration::ZERO, _) => Err(Invalid::new("the interval of a ping must be more than 0")),
             (_, Duration::ZERO) => Err(Invalid::new("the timeout of a ping must be more than 0")),
-            _ => Ok(Self {
-                check,
-                interval,
-                timeout,
-            }),
+            _ => Ok(Self { check, interval, timeout }),
         }
     }
 }
@@ -740,16 +684,12 @@ impl<'de> Shape<'de> for Ping {
     const EXPECTED: &'static str = "a ping such as `{tcp: 80}`";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
-        Err(
-            Invalid::new(format!("expected a ping such as `{{tcp: 80}}`, found {}", quoted(text)))
-                .hint("write one of `tcp`, `http`, `exec`, `run` and `log`"),
-        )
+        Err(Invalid::new(format!("expected a ping such as `{{tcp: 80}}`, found {}", quoted(text)))
+            .hint("write one of `tcp`, `http`, `exec`, `run` and `log`"))
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        LongPing::deserialize(MapAccessDeserializer::new(map))?
-            .try_into()
-            .map_err(de::Error::custom)
+        LongPing::deserialize(MapAccessDeserializer::new(map))?.try_into().map_err(de::Error::custom)
     }
 }
 
@@ -815,9 +755,9 @@ pub(super) fn http_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<St
 /// For the status of an HTTP check.
 pub(super) fn http_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     match Option::<u16>::deserialize(deserializer)? {
-        Some(status) if !(100..=599).contains(&status) => Err(de::Error::custom(format!(
-            "{status} is not an HTTP status: they go from 100 to 599"
-        ))),
+        Some(status) if !(100..=599).contains(&status) => {
+            Err(de::Error::custom(format!("{status} is not an HTTP status: they go from 100 to 599")))
+        }
         status => Ok(status),
     }
 }
@@ -838,9 +778,7 @@ impl<'de> Shape<'de> for HealthcheckTest {
     fn from_list<A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
         let words: Vec<Text> = Vec::deserialize(SeqAccessDeserializer::new(list))?;
         let words: Vec<String> = words.into_iter().map(String::from).collect();
-        let (first, rest) = words
-            .split_first()
-            .ok_or_else(|| de::Error::custom(nothing_to_run("test")))?;
+        let (first, rest) = words.split_first().ok_or_else(|| de::Error::custom(nothing_to_run("test")))?;
         match (first.as_str(), rest) {
             ("NONE", []) => Err(de::Error::custom(
                 Invalid::new("`NONE` is written in another way here").hint("write `disable: true`"),
@@ -859,11 +797,7 @@ impl Serialize for HealthcheckTest {
         match self {
             Self::Shell(line) => serializer.serialize_str(line),
             // A program called CMD must not be read back as Docker's word.
-            Self::Exec(words)
-                if words
-                    .first()
-                    .is_some_and(|word| word.starts_with("CMD") || word == "NONE") =>
-            {
+            Self::Exec(words) if words.first().is_some_and(|word| word.starts_with("CMD") || word == "NONE") => {
                 serializer.collect_seq(std::iter::once("CMD").chain(words.iter().map(String::as_str)))
             }
             Self::Exec(words) => words.serialize(serializer),
@@ -965,17 +899,11 @@ impl ExtraHost {
         }
         let address = match address {
             HOST_GATEWAY => address.into(),
-            address => address
-                .parse::<Address>()
-                .map(|Address(address)| address.to_string())
-                .map_err(|e| {
-                    Invalid::new(e.message).hint("write an IP address, or `host-gateway` for the host itself")
-                })?,
+            address => address.parse::<Address>().map(|Address(address)| address.to_string()).map_err(|e| {
+                Invalid::new(e.message).hint("write an IP address, or `host-gateway` for the host itself")
+            })?,
         };
-        Ok(Self {
-            name: name.into(),
-            address,
-        })
+        Ok(Self { name: name.into(), address })
     }
 }
 
@@ -1034,9 +962,7 @@ impl Ulimit {
             return Err(Invalid::new("a limit must not be negative").hint("write -1 for unlimited"));
         }
         match order(soft) > order(hard) {
-            true => Err(Invalid::new(format!(
-                "the soft limit {soft} is above the hard limit {hard}"
-            ))),
+            true => Err(Invalid::new(format!("the soft limit {soft} is above the hard limit {hard}"))),
             false => Ok(Self { soft, hard }),
         }
     }
@@ -1090,11 +1016,7 @@ mod tests {
     fn canonical<T: DeserializeOwned + Serialize + PartialEq + fmt::Debug>(json: &str) -> String {
         let value: T = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
         let written = serde_json::to_string(&value).unwrap();
-        assert_eq!(
-            serde_json::from_str::<T>(&written).unwrap(),
-            value,
-            "{json}, read again"
-        );
+        assert_eq!(serde_json::from_str::<T>(&written).unwrap(), value, "{json}, read again");
         written.trim_matches('"').to_owned()
     }
 
@@ -1109,10 +1031,7 @@ mod tests {
             ("\"[::1]:8080:80/sctp\"", "[::1]:8080:80/sctp"),
             ("\"[::]::80\"", "[::]::80/tcp"),
             ("{\"container\": 80}", "127.0.0.1::80/tcp"),
-            (
-                "{\"container\": \"80\", \"host\": 81, \"address\": \"[::1]\", \"protocol\": \"udp\"}",
-                "[::1]:81:80/udp",
-            ),
+            ("{\"container\": \"80\", \"host\": 81, \"address\": \"[::1]\", \"protocol\": \"udp\"}", "[::1]:81:80/udp"),
         ] {
             assert_eq!(canonical::<Port>(json), expected);
         }
@@ -1165,17 +1084,12 @@ mod tests {
             ("\"/data:ro\"", "/data:ro"),
             ("\"/a:/b\"", "/a:/b"),
             ("{\"target\": \"/x\"}", "/x"),
-            (
-                "{\"type\": \"bind\", \"source\": \"conf\", \"target\": \"/x\", \"read_only\": true}",
-                "./conf:/x:ro",
-            ),
+            ("{\"type\": \"bind\", \"source\": \"conf\", \"target\": \"/x\", \"read_only\": true}", "./conf:/x:ro"),
             ("{\"type\": \"volume\", \"source\": \"a\", \"target\": \"/x\"}", "a:/x"),
         ] {
             assert_eq!(canonical::<Mount>(json), expected);
         }
-        for text in [
-            "", ":", "a", "a:", ":/b", "a:b", "a:/b:", "A:/b", "a.new:/b", "~x:/b", ".x:/b",
-        ] {
+        for text in ["", ":", "a", "a:", ":/b", "a:b", "a:/b:", "A:/b", "a.new:/b", "~x:/b", ".x:/b"] {
             assert!(text.parse::<Mount>().is_err(), "{text}");
         }
     }
@@ -1183,10 +1097,7 @@ mod tests {
     #[test]
     fn the_other_forms() {
         assert_eq!(canonical::<Tmpfs>("\"/run\""), "/run");
-        assert_eq!(
-            canonical::<Tmpfs>("{\"target\": \"/run\", \"options\": \"size=1m\"}"),
-            "/run:size=1m"
-        );
+        assert_eq!(canonical::<Tmpfs>("{\"target\": \"/run\", \"options\": \"size=1m\"}"), "/run:size=1m");
         assert_eq!(canonical::<Dependency>("\"db\""), "db");
         assert_eq!(canonical::<Dependency>("{\"name\": \"db\"}"), "db");
         assert_eq!(
@@ -1198,15 +1109,9 @@ mod tests {
         assert_eq!(canonical::<RestartPolicy>("\"unless-stopped\""), "unless-stopped");
         assert_eq!(canonical::<ExtraHost>("\"a=10.0.0.1\""), "a:10.0.0.1");
         assert_eq!(canonical::<ExtraHost>("\"a:[::1]\""), "a:::1");
-        assert_eq!(
-            canonical::<ExtraHost>("{\"name\": \"a\", \"address\": \"host-gateway\"}"),
-            "a:host-gateway"
-        );
+        assert_eq!(canonical::<ExtraHost>("{\"name\": \"a\", \"address\": \"host-gateway\"}"), "a:host-gateway");
         assert_eq!(canonical::<Ulimit>("{\"soft\": 5, \"hard\": 5}"), "5");
-        assert_eq!(
-            canonical::<Ulimit>("{\"soft\": 5, \"hard\": -1}"),
-            "{\"soft\":5,\"hard\":-1}"
-        );
+        assert_eq!(canonical::<Ulimit>("{\"soft\": 5, \"hard\": -1}"), "{\"soft\":5,\"hard\":-1}");
         assert_eq!(canonical::<HealthcheckTest>("\"curl x\""), "curl x");
         assert_eq!(canonical::<HealthcheckTest>("[\"CMD-SHELL\", \"curl x\"]"), "curl x");
         assert_eq!(canonical::<HealthcheckTest>("[\"CMD\", \"curl\"]"), "[\"curl\"]");
@@ -1216,26 +1121,14 @@ mod tests {
     #[test]
     fn pings() {
         for (json, expected) in [
-            (
-                "{\"tcp\": 80}",
-                "{\"tcp\":80,\"interval\":\"100ms\",\"timeout\":\"5m\"}",
-            ),
+            ("{\"tcp\": 80}", "{\"tcp\":80,\"interval\":\"100ms\",\"timeout\":\"5m\"}"),
             (
                 "{\"http\": {}, \"timeout\": \"60s\"}",
                 "{\"http\":{\"port\":80,\"path\":\"/\"},\"interval\":\"100ms\",\"timeout\":\"1m\"}",
             ),
-            (
-                "{\"exec\": \"a b\"}",
-                "{\"exec\":[\"a\",\"b\"],\"interval\":\"100ms\",\"timeout\":\"5m\"}",
-            ),
-            (
-                "{\"run\": [\"a b\"]}",
-                "{\"run\":[\"a b\"],\"interval\":\"100ms\",\"timeout\":\"5m\"}",
-            ),
-            (
-                "{\"log\": \"x\"}",
-                "{\"log\":\"x\",\"interval\":\"100ms\",\"timeout\":\"5m\"}",
-            ),
+            ("{\"exec\": \"a b\"}", "{\"exec\":[\"a\",\"b\"],\"interval\":\"100ms\",\"timeout\":\"5m\"}"),
+            ("{\"run\": [\"a b\"]}", "{\"run\":[\"a b\"],\"interval\":\"100ms\",\"timeout\":\"5m\"}"),
+            ("{\"log\": \"x\"}", "{\"log\":\"x\",\"interval\":\"100ms\",\"timeout\":\"5m\"}"),
         ] {
             assert_eq!(canonical::<Ping>(json), expected);
         }

@@ -27,10 +27,7 @@ pub struct Invalid {
 impl Invalid {
     /// An error without a hint.
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-        }
+        Self { message: message.into(), hint: None }
     }
 
     /// The same error with a hint.
@@ -263,20 +260,14 @@ impl FromStr for Name {
             return Err(Invalid::new("a name must not be empty"));
         }
         if text.len() > NAME_LENGTH {
-            return wrong(format!(
-                "{} characters, at most {NAME_LENGTH} are allowed",
-                text.chars().count()
-            ));
+            return wrong(format!("{} characters, at most {NAME_LENGTH} are allowed", text.chars().count()));
         }
         if text.chars().any(|c| c.is_ascii_uppercase()) && text.to_ascii_lowercase().parse::<Self>().is_ok() {
             let lower = text.to_ascii_lowercase();
             return wrong("names are lower-case".into()).map_err(|e| e.hint(format!("did you mean `{lower}`?")));
         }
         if let Some(c) = text.chars().find(|&c| !alphanumeric(c) && c != '-' && c != '_') {
-            return wrong(format!(
-                "{} is not allowed; use a-z, 0-9, `-` and `_`",
-                quoted(&c.to_string())
-            ));
+            return wrong(format!("{} is not allowed; use a-z, 0-9, `-` and `_`", quoted(&c.to_string())));
         }
         if !text.starts_with(alphanumeric) || !text.ends_with(alphanumeric) {
             return wrong("it must begin and end with a letter or digit".into());
@@ -319,16 +310,8 @@ impl<'a> ImageParts<'a> {
         // A colon before the last slash belongs to the registry's port.
         let path = rest.rfind('/').map_or(0, |slash| slash + 1);
         match rest[path..].find(':') {
-            Some(colon) => Self {
-                name: &rest[..path + colon],
-                tag: Some(&rest[path + colon + 1..]),
-                digest,
-            },
-            None => Self {
-                name: rest,
-                tag: None,
-                digest,
-            },
+            Some(colon) => Self { name: &rest[..path + colon], tag: Some(&rest[path + colon + 1..]), digest },
+            None => Self { name: rest, tag: None, digest },
         }
     }
 
@@ -355,18 +338,9 @@ fn valid_host(host: &str) -> bool {
             if address.parse::<std::net::Ipv6Addr>().is_err() {
                 return false;
             }
-            (
-                "localhost",
-                if rest.is_empty() {
-                    None
-                } else {
-                    Some(rest.strip_prefix(':').unwrap_or(""))
-                },
-            )
+            ("localhost", if rest.is_empty() { None } else { Some(rest.strip_prefix(':').unwrap_or("")) })
         }
-        None => host
-            .split_once(':')
-            .map_or((host, None), |(host, port)| (host, Some(port))),
+        None => host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port))),
     };
     let label = |part: &str| {
         !part.is_empty()
@@ -407,11 +381,7 @@ impl FromStr for ImageRef {
         }
         if let Some(c) = text.chars().find(|c| c.is_whitespace() || c.is_control()) {
             let shown = c.escape_default().to_string();
-            return wrong(if c == ' ' {
-                "it holds a space".into()
-            } else {
-                format!("it holds `{shown}`")
-            });
+            return wrong(if c == ' ' { "it holds a space".into() } else { format!("it holds `{shown}`") });
         }
         let parts = ImageParts::split(text);
         if let Some(digest) = parts.digest
@@ -448,10 +418,7 @@ impl FromStr for ImageRef {
             } else if component.chars().any(|c| c.is_ascii_uppercase()) {
                 wrong(format!("{} must be lower-case", quoted(component)))
             } else {
-                wrong(format!(
-                    "invalid part {}; use a-z, 0-9, and `.`, `_`, `-` between them",
-                    quoted(component)
-                ))
+                wrong(format!("invalid part {}; use a-z, 0-9, and `.`, `_`, `-` between them", quoted(component)))
             };
         }
         Ok(Self(text.into()))
@@ -537,10 +504,8 @@ impl FromStr for Words {
         }
         match shlex::split(text) {
             Some(words) => Ok(Self(words)),
-            None => Err(
-                Invalid::new(format!("{}: a quote or backslash is left open", quoted(text)))
-                    .hint("write a list: [program, argument, ...]"),
-            ),
+            None => Err(Invalid::new(format!("{}: a quote or backslash is left open", quoted(text)))
+                .hint("write a list: [program, argument, ...]")),
         }
     }
 }
@@ -700,9 +665,7 @@ const TIME_UNITS: [(&str, u64); 6] = [
 
 /// Splits off a decimal number: digits, at most one point among them. `None` when there is none.
 fn take_number(text: &str) -> Option<(&str, &str)> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
     (digits > 0 && number.len() - digits <= 1).then_some((number, rest))
@@ -734,9 +697,7 @@ impl FromStr for Period {
         while !rest.is_empty() {
             let (number, after) = take_number(rest)
                 .ok_or_else(|| wrong("not a number with a unit").hint("write for example `100ms`, `10s` or `1m30s`"))?;
-            let end = after
-                .find(|c: char| c.is_ascii_digit() || c == '.')
-                .unwrap_or(after.len());
+            let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
             let (unit, after) = after.split_at(end);
             let unit = unit.trim();
             if unit.is_empty() {
@@ -826,10 +787,7 @@ impl FromStr for ByteSize {
         let wrong = |why: &str| Invalid::new(format!("invalid size {}: {why}", quoted(text)));
         let (number, unit) = take_number(text.trim()).ok_or_else(|| wrong("not a number with a unit").hint(hint))?;
         let factor = size_factor(unit).ok_or_else(|| wrong(&format!("unknown unit {}", quoted(unit))).hint(hint))?;
-        scaled(number, factor)
-            .filter(|bytes| i64::try_from(*bytes).is_ok())
-            .map(Self)
-            .ok_or_else(|| wrong("too large"))
+        scaled(number, factor).filter(|bytes| i64::try_from(*bytes).is_ok()).map(Self).ok_or_else(|| wrong("too large"))
     }
 }
 
@@ -1003,10 +961,7 @@ fn signal_by_number(number: usize) -> Option<String> {
         34 => Some("SIGRTMIN".into()),
         64 => Some("SIGRTMAX".into()),
         _ if REAL_TIME.contains(&number) => Some(format!("SIGRTMIN+{}", number - REAL_TIME.start())),
-        _ => number
-            .checked_sub(1)
-            .and_then(|index| SIGNALS.get(index))
-            .map(|name| format!("SIG{name}")),
+        _ => number.checked_sub(1).and_then(|index| SIGNALS.get(index)).map(|name| format!("SIG{name}")),
     }
 }
 
@@ -1021,8 +976,7 @@ fn signal_by_name(name: &str) -> Option<String> {
             if let Some(offset) = name.strip_prefix("RTMIN+") {
                 first.checked_add(offset.parse().ok()?)?
             } else if let Some(offset) = name.strip_prefix("RTMAX-") {
-                last.checked_sub(offset.parse().ok()?)
-                    .filter(|number| REAL_TIME.contains(number))?
+                last.checked_sub(offset.parse().ok()?).filter(|number| REAL_TIME.contains(number))?
             } else {
                 SIGNALS.iter().position(|signal| *signal == name)? + 1
             }
@@ -1135,9 +1089,7 @@ mod tests {
         let long = "a".repeat(63);
         let longer = "a".repeat(64);
         let good = ["a", "a1", "my-app_2", "0", &long];
-        let bad = [
-            "", "-a", "a-", "_a", "A", "a.b", "a.new", "a b", "\u{e9}", "a/b", &longer,
-        ];
+        let bad = ["", "-a", "a-", "_a", "A", "a.b", "a.new", "a b", "\u{e9}", "a/b", &longer];
         canonical::<Name>(&good.map(|name| (name, name)));
         canonical::<Name>(&bad.map(|name| (name, "")));
     }
@@ -1300,23 +1252,13 @@ mod tests {
             ("", ""),
             ("A1", ""),
         ]);
-        canonical::<EnvName>(&[
-            ("A", "A"),
-            ("a.b-c", "a.b-c"),
-            ("", ""),
-            ("A=B", ""),
-            ("A B", ""),
-            ("A\0", ""),
-        ]);
+        canonical::<EnvName>(&[("A", "A"), ("a.b-c", "a.b-c"), ("", ""), ("A=B", ""), ("A B", ""), ("A\0", "")]);
     }
 
     #[test]
     fn words_are_split_like_a_shell_does() {
         let words = |text: &str| text.parse::<Words>().map(|words| words.0);
-        assert_eq!(
-            words("a 'b c' d\\ e \"f g\""),
-            Ok(vec!["a".into(), "b c".into(), "d e".into(), "f g".into()])
-        );
+        assert_eq!(words("a 'b c' d\\ e \"f g\""), Ok(vec!["a".into(), "b c".into(), "d e".into(), "f g".into()]));
         assert_eq!(words(""), Ok(vec![]));
         assert!(words("a 'b").is_err());
         assert_eq!(Words(vec!["a b".into(), "c".into()]).to_string(), "'a b' c");

@@ -40,20 +40,11 @@ pub struct YamlError {
 
 impl YamlError {
     fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self {
-            span,
-            message: message.into(),
-            label: "",
-            related: None,
-            hint: None,
-        }
+        Self { span, message: message.into(), label: "", related: None, hint: None }
     }
 
     fn hint(self, hint: &str) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 }
 
@@ -61,18 +52,12 @@ impl YamlError {
 ///
 /// After a syntax error reading goes on at the next line that begins a document (`---`).
 pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
-    let bom = if text.starts_with('\u{feff}') {
-        '\u{feff}'.len_utf8()
-    } else {
-        0
-    };
+    let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut builder = Builder::new(text);
     let mut from = bom;
     // Each round ends the file or moves on to a later document.
     for _ in 0..=MAX_RESTARTS {
-        let next = builder
-            .run(from)
-            .and_then(|failed_at| next_document(text, failed_at.max(from)));
+        let next = builder.run(from).and_then(|failed_at| next_document(text, failed_at.max(from)));
         match next.filter(|_| !builder.exhausted) {
             Some(next) => from = next,
             None => break,
@@ -85,8 +70,7 @@ pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
 fn next_document(text: &str, after: usize) -> Option<usize> {
     let rest = text.get(after..)?;
     rest.match_indices("\n---").map(|(at, _)| after + at + 1).find(|start| {
-        text.get(start + 3..)
-            .is_none_or(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        text.get(start + 3..).is_none_or(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
     })
 }
 
@@ -154,16 +138,8 @@ struct Positions {
 impl Positions {
     fn new(text: &str, from: usize) -> Self {
         let rest = text.get(from..).unwrap_or_default();
-        let bytes = if rest.is_ascii() {
-            Vec::new()
-        } else {
-            rest.char_indices().map(|(at, _)| at).collect()
-        };
-        Self {
-            from,
-            bytes,
-            length: rest.len(),
-        }
+        let bytes = if rest.is_ascii() { Vec::new() } else { rest.char_indices().map(|(at, _)| at).collect() };
+        Self { from, bytes, length: rest.len() }
     }
 
     fn byte(&self, marker: &Marker) -> usize {
@@ -205,11 +181,7 @@ impl<'t> Builder<'t> {
         for event in Parser::new_from_str(rest) {
             let result = match event {
                 Ok((event, span)) => self.event(event, positions.range(&span)),
-                Err(error) => Err(Box::new(syntax_error(
-                    self.text,
-                    &error,
-                    positions.byte(error.marker()),
-                ))),
+                Err(error) => Err(Box::new(syntax_error(self.text, &error, positions.byte(error.marker())))),
             };
             if let Err(error) = result {
                 let at = error.span.start;
@@ -244,12 +216,7 @@ impl<'t> Builder<'t> {
             }
             Event::MappingStart(anchor, tag) => {
                 check_tag(tag.as_deref(), "map", &span)?;
-                let map = OpenValue::Map {
-                    entries: Vec::new(),
-                    merged: Vec::new(),
-                    keys: HashMap::new(),
-                    key: None,
-                };
+                let map = OpenValue::Map { entries: Vec::new(), merged: Vec::new(), keys: HashMap::new(), key: None };
                 self.push(map, anchor, span)
             }
             Event::SequenceEnd | Event::MappingEnd => self.pop(span),
@@ -279,20 +246,14 @@ impl<'t> Builder<'t> {
         };
         self.exhausted = true;
         Err(Box::new(
-            YamlError::new(
-                span.clone(),
-                format!("the file holds more than {limit}, aliases expanded"),
-            )
-            .hint("split the file, or use fewer aliases of aliases"),
+            YamlError::new(span.clone(), format!("the file holds more than {limit}, aliases expanded"))
+                .hint("split the file, or use fewer aliases of aliases"),
         ))
     }
 
     fn too_deep(&mut self, span: Range<usize>) -> Box<YamlError> {
         self.exhausted = true;
-        Box::new(YamlError::new(
-            span,
-            format!("nested more than {MAX_DEPTH} levels deep"),
-        ))
+        Box::new(YamlError::new(span, format!("nested more than {MAX_DEPTH} levels deep")))
     }
 
     fn push(&mut self, value: OpenValue, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
@@ -301,15 +262,7 @@ impl<'t> Builder<'t> {
         }
         let (nodes_before, bytes_before) = (self.nodes, self.bytes);
         self.count(1, 0, &span)?;
-        self.open.push(Open {
-            value,
-            start: span.start,
-            end: span.end,
-            anchor,
-            height: 0,
-            nodes_before,
-            bytes_before,
-        });
+        self.open.push(Open { value, start: span.start, end: span.end, anchor, height: 0, nodes_before, bytes_before });
         Ok(())
     }
 
@@ -317,37 +270,21 @@ impl<'t> Builder<'t> {
         let Some(open) = self.open.pop() else { return Ok(()) };
         // Of a block the end event lies where the next thing begins; of `[..]` and `{..}` it is the bracket.
         // (White space behind the bracket may be counted to it.)
-        let bracket = self
-            .text
-            .get(span.clone())
-            .is_some_and(|end| end.starts_with([']', '}']));
+        let bracket = self.text.get(span.clone()).is_some_and(|end| end.starts_with([']', '}']));
         let end = if bracket { span.start + 1 } else { open.end };
         let value = match open.value {
             OpenValue::Seq(items) => Value::Seq(items),
-            OpenValue::Map {
-                mut entries, merged, ..
-            } => {
+            OpenValue::Map { mut entries, merged, .. } => {
                 add_missing(&mut entries, merged);
                 Value::Map(entries)
             }
         };
         let cost = (self.nodes - open.nodes_before, self.bytes - open.bytes_before);
-        self.value(
-            Node {
-                span: open.start..end,
-                value,
-            },
-            open.anchor,
-            open.height + 1,
-            cost,
-        )
+        self.value(Node { span: open.start..end, value }, open.anchor, open.height + 1, cost)
     }
 
     fn alias(&mut self, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
-        let Some(Anchored {
-            nodes, bytes, height, ..
-        }) = self.anchors.get(&anchor)
-        else {
+        let Some(Anchored { nodes, bytes, height, .. }) = self.anchors.get(&anchor) else {
             // Either an anchor of an earlier document, or one that holds this alias.
             let message = format!("{} names nothing that was anchored before it", self.source(&span));
             return Err(Box::new(
@@ -378,15 +315,7 @@ impl<'t> Builder<'t> {
         (nodes, bytes): (usize, usize),
     ) -> Result<(), Box<YamlError>> {
         if anchor != 0 {
-            self.anchors.insert(
-                anchor,
-                Anchored {
-                    node: node.clone(),
-                    nodes,
-                    bytes,
-                    height,
-                },
-            );
+            self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, bytes, height });
         }
         let Some(open) = self.open.last_mut() else {
             if !node.is_null() {
@@ -401,12 +330,7 @@ impl<'t> Builder<'t> {
                 items.push(node);
                 None
             }
-            OpenValue::Map {
-                entries,
-                merged,
-                keys,
-                key,
-            } => match key.take() {
+            OpenValue::Map { entries, merged, keys, key } => match key.take() {
                 None => {
                     let (slot, error) = key_slot(node, keys);
                     *key = Some(slot);
@@ -430,13 +354,7 @@ fn entry(key: &mut Key, mut value: Node) -> Entry {
     if value.text() == Some("") && value.span.is_empty() {
         value.span = key.span.clone();
     }
-    Entry {
-        key: Key {
-            span: key.span.clone(),
-            text: std::mem::take(&mut key.text),
-        },
-        value,
-    }
+    Entry { key: Key { span: key.span.clone(), text: std::mem::take(&mut key.text) }, value }
 }
 
 fn key_slot(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (Slot, Option<YamlError>) {
@@ -450,10 +368,7 @@ fn key_slot(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (Slot, Opti
     }
     // Anything else is text: `NULL` may well be the name of a variable.
     if style == Style::Plain && text.is_empty() {
-        return (
-            Slot::Ignored,
-            Some(YamlError::new(node.span, "a key is missing before the `:`")),
-        );
+        return (Slot::Ignored, Some(YamlError::new(node.span, "a key is missing before the `:`")));
     }
     if let Some(first) = keys.get(&text) {
         let error = YamlError {
@@ -491,11 +406,7 @@ fn add_missing(entries: &mut Vec<Entry>, more: Vec<Entry>) {
 
 /// Plain scalars can be numbers, all others are text, unless a tag of YAML itself says otherwise.
 fn scalar_style(style: ScalarStyle, tag: Option<&Tag>, span: &Range<usize>) -> Result<Style, Box<YamlError>> {
-    let written = if style == ScalarStyle::Plain {
-        Style::Plain
-    } else {
-        Style::Text
-    };
+    let written = if style == ScalarStyle::Plain { Style::Plain } else { Style::Text };
     match tag {
         None => Ok(written),
         Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
@@ -531,95 +442,31 @@ fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
             "text that holds `: ` needs quotes; or is this line indented too far?",
         ),
         ("tab", "a tab is used as indentation", "indent with spaces"),
-        (
-            "simple key expect",
-            "a `:` is missing after this key",
-            "write `key: value`",
-        ),
-        (
-            "simple key expected",
-            "a `:` is missing after this key",
-            "write `key: value`",
-        ),
-        (
-            "could not find expected ':'",
-            "a `:` is missing after this key",
-            "write `key: value`",
-        ),
-        (
-            "unknown anchor",
-            "the alias names nothing that was anchored before it",
-            "anchors are written `&name`",
-        ),
-        (
-            "unexpected end of stream",
-            "a quote is not closed",
-            "close it with the same quote",
-        ),
-        (
-            "unexpected document indicator",
-            "a quote is not closed",
-            "close it with the same quote",
-        ),
-        (
-            "unknown escape character",
-            "unknown escape after `\\`",
-            "in single quotes `\\` means itself",
-        ),
+        ("simple key expect", "a `:` is missing after this key", "write `key: value`"),
+        ("simple key expected", "a `:` is missing after this key", "write `key: value`"),
+        ("could not find expected ':'", "a `:` is missing after this key", "write `key: value`"),
+        ("unknown anchor", "the alias names nothing that was anchored before it", "anchors are written `&name`"),
+        ("unexpected end of stream", "a quote is not closed", "close it with the same quote"),
+        ("unexpected document indicator", "a quote is not closed", "close it with the same quote"),
+        ("unknown escape character", "unknown escape after `\\`", "in single quotes `\\` means itself"),
         ("recursion limit", "nested too deep", ""),
         ("unprintable character", "a NUL character", ""),
         ("did not find expected ',' or '}'", "`,` or `}` is missing", ""),
         ("expected ',' or ']'", "`,` or `]` is missing", ""),
-        (
-            "placement of ':'",
-            "unexpected `:`",
-            "a bracket or quote before it may not be closed",
-        ),
-        (
-            "trailing content after",
-            "unexpected text after the closing quote",
-            "put all of the value in quotes",
-        ),
-        (
-            "did not find expected key",
-            "expected a key here",
-            "look at the indentation of this line",
-        ),
-        (
-            "did not find expected '-'",
-            "expected `- ` here",
-            "look at the indentation of this line",
-        ),
+        ("placement of ':'", "unexpected `:`", "a bracket or quote before it may not be closed"),
+        ("trailing content after", "unexpected text after the closing quote", "put all of the value in quotes"),
+        ("did not find expected key", "expected a key here", "look at the indentation of this line"),
+        ("did not find expected '-'", "expected `- ` here", "look at the indentation of this line"),
         (
             "indentation in quoted",
             "a quote is not closed",
             "close it with the same quote, or indent the lines that go on",
         ),
-        (
-            "invalid indentation",
-            "wrong indentation",
-            "look at the indentation of this line",
-        ),
-        (
-            "sequence entries are not allowed",
-            "unexpected `- `",
-            "begin the list on a line of its own",
-        ),
-        (
-            "unexpected character: `%'",
-            "a value cannot begin with `%`",
-            "put it in quotes",
-        ),
-        (
-            "unexpected character: `@'",
-            "a value cannot begin with `@`",
-            "put it in quotes",
-        ),
-        (
-            "unexpected character: ``'",
-            "a value cannot begin with a backquote",
-            "put it in quotes",
-        ),
+        ("invalid indentation", "wrong indentation", "look at the indentation of this line"),
+        ("sequence entries are not allowed", "unexpected `- `", "begin the list on a line of its own"),
+        ("unexpected character: `%'", "a value cannot begin with `%`", "put it in quotes"),
+        ("unexpected character: `@'", "a value cannot begin with `@`", "put it in quotes"),
+        ("unexpected character: ``'", "a value cannot begin with a backquote", "put it in quotes"),
         ("did not find expected node content", "expected a value here", ""),
         (
             "expected <document start>",
@@ -639,21 +486,14 @@ fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
 
 /// The tab that the parser complains about: it names the beginning of what the tab interrupts.
 fn tab_near(text: &str, at: usize) -> usize {
-    let line = text
-        .get(..at)
-        .and_then(|before| before.rfind('\n'))
-        .map_or(0, |newline| newline + 1);
+    let line = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
     let lines = text.get(line..).unwrap_or_default().split_inclusive('\n').take(3);
     lines
         .scan(line, |start, line| {
             let from = *start;
             *start += line.len();
             let indent = line.len() - line.trim_start().len();
-            Some(
-                line.get(..indent)
-                    .and_then(|indent| indent.find('\t'))
-                    .map(|tab| from + tab),
-            )
+            Some(line.get(..indent).and_then(|indent| indent.find('\t')).map(|tab| from + tab))
         })
         .flatten()
         .next()
@@ -664,10 +504,7 @@ fn tab_near(text: &str, at: usize) -> usize {
 fn mark(text: &str, at: usize) -> Range<usize> {
     let end = text.trim_end().len();
     let at = at.min(end);
-    let length = text
-        .get(at..)
-        .and_then(|rest| rest.chars().next())
-        .map_or(0, char::len_utf8);
+    let length = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
     at..at + length
 }
 
@@ -700,21 +537,7 @@ mod tests {
     fn places_are_exact_with_any_line_break_and_any_character() {
         let text = "\u{feff}# ü\nname: wéb # c\n'i': \"é\\n\" \nlist:\n- a b  # x\n- 'ö'\n-\n\nflow: {k: v, l: [1, 2 ]}\nnull:\n\
                     block: |\n  é\n  ü\n\nfold: >-\n  a\n  b\nend: x\n---\n\"é\": é\n";
-        let expected = [
-            "wéb",
-            "\"é\\n\"",
-            "a b",
-            "'ö'",
-            "",
-            "v",
-            "1",
-            "2",
-            "null",
-            "é\n  ü",
-            "a\n  b",
-            "x",
-            "é",
-        ];
+        let expected = ["wéb", "\"é\\n\"", "a b", "'ö'", "", "v", "1", "2", "null", "é\n  ü", "a\n  b", "x", "é"];
         assert_eq!(places(text), expected);
         let windows = text.replace('\n', "\r\n");
         assert_eq!(places(&windows), expected.map(|place| place.replace('\n', "\r\n")));
@@ -726,9 +549,7 @@ mod tests {
             let (documents, errors) = parse(text);
             assert_eq!(errors, []);
             let root = &documents[0];
-            let Value::Map(entries) = &root.value else {
-                panic!("{root:?}")
-            };
+            let Value::Map(entries) = &root.value else { panic!("{root:?}") };
             &text[entries[0].value.span.clone()]
         };
         assert_eq!(span("a: [1, [2]] # c\nb: c\n"), "[1, [2]]");
@@ -753,15 +574,9 @@ mod tests {
         let (documents, errors) = parse(text);
         assert_eq!(errors, []);
         let merged = documents[0].get("z").unwrap();
-        let pairs: Vec<_> = merged
-            .entries()
-            .map(|e| (e.key.text.as_str(), e.value.text().unwrap()))
-            .collect();
+        let pairs: Vec<_> = merged.entries().map(|e| (e.key.text.as_str(), e.value.text().unwrap())).collect();
         assert_eq!(pairs, [("a", "3"), ("b", "1"), ("c", "2")]);
-        assert_eq!(
-            parse("a: &a b\nc:\n  <<: *a\n").1[0].message,
-            "`<<` takes a map or a list of maps"
-        );
+        assert_eq!(parse("a: &a b\nc:\n  <<: *a\n").1[0].message, "`<<` takes a map or a list of maps");
     }
 
     #[test]

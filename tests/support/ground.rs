@@ -21,11 +21,7 @@ impl Ground {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let group = format!("test-{purpose}-{:x}-{time:x}-{number}", std::process::id());
-        assert!(
-            docker(&["version"]).is_ok(),
-            "no engine answers at {}",
-            socket().display()
-        );
+        assert!(docker(&["version"]).is_ok(), "no engine answers at {}", socket().display());
         Ground { group }
     }
 
@@ -37,11 +33,7 @@ impl Ground {
     fn owned(&self, list: &[&str]) -> Vec<String> {
         let filter = format!("label={GROUP}={}", self.group);
         let arguments: Vec<&str> = list.iter().copied().chain(["--filter", &filter]).collect();
-        docker(&arguments)
-            .unwrap_or_default()
-            .lines()
-            .map(str::to_owned)
-            .collect()
+        docker(&arguments).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
     fn remove(&self, list: &[&str], remove: &[&str]) {
@@ -64,17 +56,10 @@ impl Drop for Ground {
 /// Runs the docker command on the engine under test; an error is what it said.
 pub fn docker(arguments: &[&str]) -> Result<String, String> {
     let host = format!("unix://{}", socket().display());
-    let run = Command::new("docker")
-        .args(arguments)
-        .env("DOCKER_HOST", host)
-        .output()
-        .map_err(|error| error.to_string())?;
+    let run =
+        Command::new("docker").args(arguments).env("DOCKER_HOST", host).output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if run.status.success() {
-        Ok(text(&run.stdout))
-    } else {
-        Err(text(&run.stderr))
-    }
+    if run.status.success() { Ok(text(&run.stdout)) } else { Err(text(&run.stderr)) }
 }
 
 /// The socket of the engine under test: `DOCKER_HOST`, or the default.

@@ -107,11 +107,7 @@ impl Drop for Proxy {
 }
 
 fn serve(client: UnixStream, engine: UnixStream, record: Arc<Record>) -> io::Result<()> {
-    record
-        .open
-        .lock()
-        .unwrap()
-        .extend([client.try_clone()?, engine.try_clone()?]);
+    record.open.lock().unwrap().extend([client.try_clone()?, engine.try_clone()?]);
     let (mut answers, mut back) = (engine.try_clone()?, client.try_clone()?);
     thread::spawn(move || {
         let _ = io::copy(&mut answers, &mut back);
@@ -178,11 +174,7 @@ impl Head {
         let mut lines = head.lines();
         let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
         let (method, path) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
-        let mut request = Head {
-            asked: Asked { method, path },
-            body: Length::Known(0),
-            upgrade: false,
-        };
+        let mut request = Head { asked: Asked { method, path }, body: Length::Known(0), upgrade: false };
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             let value = value.trim();
             match name.to_ascii_lowercase().as_str() {
