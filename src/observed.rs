@@ -143,6 +143,8 @@ pub struct Details {
     pub oom_killed: bool,
     /// What the engine says went wrong at the last start; empty: nothing.
     pub error: String,
+    /// What the last health check said where it failed: `exited with 1: no tooth`; empty: nothing.
+    pub health_failure: String,
 }
 
 /// A network.

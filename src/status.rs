@@ -164,8 +164,12 @@ fn judge(
         return Verdict::new(Phase::Conflict, Some("OtherSource"), Some(message));
     }
     match (container.state, container.health) {
-        (State::Running, Health::Unhealthy) => Verdict::new(Phase::Unhealthy, Some("Unhealthy"), None),
-        (State::Running, Health::Starting) => Verdict::new(Phase::Starting, Some("HealthStarting"), None),
+        (State::Running, Health::Unhealthy) => {
+            Verdict::new(Phase::Unhealthy, Some("Unhealthy"), health_failure(container))
+        }
+        (State::Running, Health::Starting) => {
+            Verdict::new(Phase::Starting, Some("HealthStarting"), health_failure(container))
+        }
         (State::Running, _) if was_ready => {
             let (reason, message) = outdated(service, container, observed);
             Verdict::new(Phase::Ready, reason, message)
@@ -192,6 +196,11 @@ fn exited(container: &Container, code: Option<i64>, was_ready: bool) -> Verdict 
     };
     let message = start_error(container).or_else(|| Some(format!("exited with {}", code?)));
     Verdict::new(if was_ready { Phase::Exited } else { Phase::Failed }, Some(reason), message)
+}
+
+fn health_failure(container: &Container) -> Option<String> {
+    let said = container.details.as_ref().map(|details| details.health_failure.as_str()).unwrap_or_default();
+    (!said.is_empty()).then(|| format!("its last health check {said}"))
 }
 
 fn start_error(container: &Container) -> Option<String> {

@@ -8,12 +8,10 @@ use std::time::Duration;
 
 use crate::desired::Desired;
 use crate::engine::{EngineError, Happened, Hint, PullProgress, Result};
-use crate::observed::{Container, ImageFacts, Observed};
+use crate::observed::{Container, ImageFacts, Observed, State};
 use crate::plan::step::{Change, Failure, Look, Probe, Reason, Step, Subject, Verb, Wait};
 use crate::plan::{self, Memory, check, effect};
 
-/// How long a service without a ping must have run before a run ends well: one that dies at once has not started.
-const GRACE: Duration = Duration::from_millis(500);
 /// Pause before a step that was refused is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How often a step may be begun before the run gives its subject up.
@@ -164,9 +162,9 @@ pub struct Core {
     /// Steps under way, by subject.
     busy: BTreeMap<Subject, Step>,
     /// Steps that ended since the list under way was asked for: it may not show them yet.
-    since_list: Vec<(Step, Option<String>)>,
-    /// Containers that an event says are gone or changed: to be inspected.
-    suspects: BTreeSet<String>,
+    since_list: Vec<(Step, Option<String>, Duration)>,
+    /// Containers that an event says something else of than the snapshot: to be inspected.
+    suspects: BTreeMap<String, Suspicion>,
     inspecting: BTreeSet<String>,
     images: BTreeSet<String>,
     probing: BTreeMap<String, Probe>,
@@ -183,7 +181,6 @@ pub struct Core {
     subscription: Subscription,
     /// A step ended after the last list.
     unverified: bool,
-    last_start: Option<Duration>,
     closing: bool,
     over: bool,
     told: Told,
@@ -195,6 +192,28 @@ struct Told {
     planned: bool,
     waits: BTreeMap<String, String>,
     ready: BTreeSet<String>,
+}
+
+/// What an event says of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Suspicion {
+    /// It no longer runs.
+    Gone,
+    /// It runs again.
+    Back,
+    /// Its health changed.
+    Other,
+}
+
+impl Suspicion {
+    /// Whether the snapshot says so already.
+    fn is_known(self, container: &Container) -> bool {
+        match self {
+            Suspicion::Gone => !container.is_up(),
+            Suspicion::Back => container.state == State::Running,
+            Suspicion::Other => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,7 +247,7 @@ impl Core {
             outcome: Outcome::default(),
             busy: BTreeMap::new(),
             since_list: Vec::new(),
-            suspects: BTreeSet::new(),
+            suspects: BTreeMap::new(),
             inspecting: BTreeSet::new(),
             images: BTreeSet::new(),
             probing: BTreeMap::new(),
@@ -242,7 +261,6 @@ impl Core {
             dirty: true,
             subscription: Subscription::None,
             unverified: false,
-            last_start: None,
             closing: false,
             over: false,
             told: Told::default(),
@@ -320,8 +338,8 @@ impl Core {
         self.listing = false;
         self.list_failures = 0;
         self.unverified = !self.since_list.is_empty();
-        for (step, id) in std::mem::take(&mut self.since_list) {
-            effect::apply(&step, id.as_deref(), &self.desired, &mut observed, &mut self.memory);
+        for (step, id, at) in std::mem::take(&mut self.since_list) {
+            effect::apply(&step, id.as_deref(), at, &self.desired, &mut observed, &mut self.memory);
         }
         if let Some(before) = self.observed.take() {
             observed.image_facts = before.image_facts;
@@ -331,7 +349,7 @@ impl Core {
                 };
                 // For a moment after a container has ended, a list still calls it running. An inspection does not.
                 if listed.is_up() && !container.is_up() {
-                    self.suspects.insert(id);
+                    self.suspects.insert(id, Suspicion::Other);
                 }
                 // Details do not go stale by themselves: what changes them is a step of ours, or an event.
                 if let Some(details) = container.details {
@@ -361,7 +379,7 @@ impl Core {
         // A step on it is under way or has just ended: what was seen may be older than what was done.
         let owner = observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)).map(str::to_owned);
         if owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner))) {
-            self.suspects.insert(id.to_owned());
+            self.suspects.insert(id.to_owned(), Suspicion::Other);
             return;
         }
         match result {
@@ -380,16 +398,13 @@ impl Core {
         match result {
             Ok(id) => {
                 if let Some(observed) = &mut self.observed {
-                    effect::apply(&step, id.as_deref(), &self.desired, observed, &mut self.memory);
-                }
-                if matches!(step.verb, Verb::Start(_)) {
-                    self.last_start = Some(now);
+                    effect::apply(&step, id.as_deref(), now, &self.desired, observed, &mut self.memory);
                 }
                 if step.verb == Verb::Pull {
                     self.dirty = true;
                 }
                 self.unverified = true;
-                self.since_list.push((step.clone(), id));
+                self.since_list.push((step.clone(), id, now));
                 answer.reports.push(Report::Done(step.clone()));
                 self.outcome.steps.push(step);
             }
@@ -466,14 +481,20 @@ impl Core {
                 };
                 let owner = container.service_of(&self.desired.group).unwrap_or_default();
                 let busy = self.busy.contains_key(&Subject::Service(owner.to_owned()));
-                match what {
-                    Happened::Health(health) if !busy => container.health = health,
-                    Happened::Died { .. } | Happened::Destroyed if !busy && !container.is_up() => {}
-                    Happened::Died { .. } | Happened::Destroyed | Happened::Health(_) => {
-                        self.suspects.insert(id);
+                let suspicion = match what {
+                    Happened::Health(health) if !busy => {
+                        container.health = health;
+                        return;
                     }
+                    Happened::Health(_) => Suspicion::Other,
+                    Happened::Died { .. } | Happened::Destroyed => Suspicion::Gone,
+                    Happened::Started => Suspicion::Back,
                     // A run meets everything else in its next list.
-                    Happened::Created | Happened::Started | Happened::Changed => {}
+                    Happened::Created | Happened::Changed => return,
+                };
+                // While a step on it is under way the event may be that step's own.
+                if busy || !suspicion.is_known(container) {
+                    self.suspects.insert(id, suspicion);
                 }
             }
             Hint::Network { .. } => {}
@@ -530,10 +551,6 @@ impl Core {
         self.carry(std::mem::take(&mut plan.steps), now, answer);
         self.probe(&plan.probes, answer);
         if self.is_idle(&plan, now) {
-            if self.settled_at().is_some_and(|at| now < at) {
-                self.wake(now, answer, self.settled_at());
-                return;
-            }
             if self.unverified {
                 self.dirty = true;
                 self.list(now, answer);
@@ -567,19 +584,17 @@ impl Core {
 
     fn inspect_suspects(&mut self, answer: &mut Answer) {
         let Some(observed) = &self.observed else { return };
-        let ready: Vec<String> = self
-            .suspects
-            .iter()
-            .filter(|id| {
-                let owner = observed.containers.get(*id).and_then(|c| c.service_of(&self.desired.group));
-                !owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.to_owned())))
-            })
-            .cloned()
-            .collect();
-        for id in ready {
-            self.suspects.remove(&id);
-            let is_up = observed.containers.get(&id).is_some_and(Container::is_up);
-            if is_up && self.inspecting.insert(id.clone()) {
+        let busy = |container: &Container| {
+            let owner = container.service_of(&self.desired.group).unwrap_or_default();
+            self.busy.contains_key(&Subject::Service(owner.to_owned()))
+        };
+        let (ready, later): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.suspects)
+            .into_iter()
+            .partition(|(id, _)| !observed.containers.get(id).is_some_and(busy));
+        self.suspects = later;
+        for (id, suspicion) in ready {
+            let open = observed.containers.get(&id).is_some_and(|container| !suspicion.is_known(container));
+            if open && self.inspecting.insert(id.clone()) {
                 answer.commands.push(Command::Inspect(id));
             }
         }
@@ -705,11 +720,6 @@ impl Core {
             && self.suspects.is_empty()
             && plan.waits.iter().all(|wait| wait.awaited.is_none())
             && self.not_before.iter().all(|(subject, at)| *subject == LIST || now >= *at)
-    }
-
-    /// When the services that were started last have run long enough.
-    fn settled_at(&self) -> Option<Duration> {
-        self.last_start.map(|start| start + GRACE)
     }
 
     fn next_deadline(&self, plan: &plan::step::Plan) -> Option<Duration> {

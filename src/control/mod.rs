@@ -25,7 +25,7 @@ use self::notes::Notes;
 use crate::desired::Desired;
 use crate::engine::{Engine, EngineError, LogOptions};
 use crate::observed::Observed;
-use crate::plan::step::{Failure, Look, Verb};
+use crate::plan::step::{Failure, Look, Reason, Verb};
 use crate::plan::{self, Memory};
 
 /// How many lines of a failed container's output are kept.
@@ -225,8 +225,11 @@ impl Tasks {
                     cancelled.cancel();
                 }
             }
-            Command::Diagnose(failure) => {
+            Command::Diagnose(mut failure) => {
                 self.set.spawn(async move {
+                    if let Some(said) = health_failure(engine.as_ref(), &failure).await {
+                        failure.message = format!("{}; its last health check {said}", failure.message);
+                    }
                     let output = tail(engine.as_ref(), &failure).await;
                     let _ = events.send(Event::Diagnosed(failure, output));
                 });
@@ -244,6 +247,13 @@ async fn subscribe(engine: Arc<dyn Engine>, group: String, events: mpsc::Unbound
         }
     }
     let _ = events.send(Event::HintsEnded);
+}
+
+/// What the engine's health check said, where it is what a container was waited for.
+async fn health_failure(engine: &dyn Engine, failure: &Failure) -> Option<String> {
+    let container = failure.container.as_ref().filter(|_| failure.reason == Reason::NotReady)?;
+    let said = engine.inspect(&container.id).await.ok()??.details?.health_failure;
+    (!said.is_empty()).then_some(said)
 }
 
 /// The last lines that a container wrote; what cannot be had is left out.

@@ -10,10 +10,10 @@ use std::time::Duration;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
     ContainerSummaryHealthStatusEnum, ContainerSummaryStateEnum, ContainerUpdateBody, EndpointSettings, EventMessage,
-    EventMessageTypeEnum, HealthConfig, HealthStatusEnum, HostConfig, ImageInspect, ImageSummary, Mount,
-    MountPoint as EngineMount, MountType, MountVolumeOptions, Network as EngineNetwork, NetworkingConfig, PortBinding,
-    PortMap, PortSummary, PortSummaryTypeEnum, ResourcesUlimits, RestartPolicy as EngineRestartPolicy,
-    RestartPolicyNameEnum, Volume as EngineVolume,
+    EventMessageTypeEnum, Health as EngineHealth, HealthConfig, HealthStatusEnum, HostConfig, ImageInspect,
+    ImageSummary, Mount, MountPoint as EngineMount, MountType, MountVolumeOptions, Network as EngineNetwork,
+    NetworkingConfig, PortBinding, PortMap, PortSummary, PortSummaryTypeEnum, ResourcesUlimits,
+    RestartPolicy as EngineRestartPolicy, RestartPolicyNameEnum, Volume as EngineVolume,
 };
 
 use super::{Blueprint, Happened, Hint, Inherited};
@@ -372,6 +372,18 @@ fn mount_points(mounts: Vec<EngineMount>) -> Vec<MountPoint> {
     mounts
 }
 
+/// What the last health check said where it failed: its exit code and the last line of its output.
+fn health_failure(health: &EngineHealth) -> String {
+    let last = health.log.as_ref().and_then(|log| log.last());
+    match last.and_then(|last| Some((last, last.exit_code.filter(|code| *code != 0)?))) {
+        Some((last, code)) => {
+            let line = last.output.as_deref().unwrap_or_default().lines().rev().find(|line| !line.trim().is_empty());
+            line.map_or_else(|| format!("exited with {code}"), |line| format!("exited with {code}: {}", line.trim()))
+        }
+        None => String::new(),
+    }
+}
+
 /// An inspected container, with its details; `None` where it has no id.
 pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
     let config = response.config.unwrap_or_default();
@@ -387,6 +399,7 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         restarts: response.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
         oom_killed: state.oom_killed.unwrap_or_default(),
         error: state.error.clone().unwrap_or_default(),
+        health_failure: state.health.as_ref().map(health_failure).unwrap_or_default(),
     };
     Some(Container {
         id: response.id?,

@@ -1100,6 +1100,7 @@ impl World {
                 restarts: container.restarts,
                 oom_killed: false,
                 error: container.error.clone(),
+                health_failure: String::new(),
             }),
         }
     }

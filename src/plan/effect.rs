@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::Memory;
 use super::step::{Look, Step, Subject, Verb};
@@ -13,8 +14,15 @@ use crate::observed::{
 };
 
 /// Applies a step that succeeded. `id` is what the engine called the thing that was created; in a forecast there is
-/// none, and its name serves.
-pub fn apply(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {
+/// none, and its name serves. `now` is when it ended, in time since the start of the run.
+pub fn apply(
+    step: &Step,
+    id: Option<&str>,
+    now: Duration,
+    desired: &Desired,
+    observed: &mut Observed,
+    memory: &mut Memory,
+) {
     let name = step.subject.name();
     match &step.verb {
         Verb::Pull => {
@@ -59,7 +67,7 @@ pub fn apply(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Ob
             observed.containers.insert(id, created);
         }
         Verb::Start(target) => {
-            memory.started.insert(target.id.clone());
+            memory.started.insert(target.id.clone(), now);
             memory.answered.remove(&target.id);
             memory.awaited.remove(&target.id);
             let service = desired.services.get(name);

@@ -24,11 +24,15 @@ use step::{Change, Failure, Plan, Reason, Step, Subject, Verb};
 /// Time that a service without a ping has to become healthy, and a ping's own unless it says otherwise.
 pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// How long a service that nothing tells to be ready must have run since this run started it: one that ends at once was
+/// never ready, and must not take the place of one that was.
+pub const PROBATION: Duration = Duration::from_millis(500);
+
 /// What a run remembers beside what the engine shows.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Memory {
-    /// Containers that this run has started, by id.
-    pub started: BTreeSet<String>,
+    /// Containers that this run has started, by id, and when; time since the start of the run.
+    pub started: BTreeMap<String, Duration>,
     /// Containers whose ping has answered since they were last started, by id.
     pub answered: BTreeSet<String>,
     /// Since when a container is awaited, by id; time since the start of the run.
@@ -83,7 +87,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
     // Each round carries out at least one step, and no service takes more than a dozen.
     let bound = 32 * (2 + desired.services.len() + observed.containers.len());
     for _ in 0..bound {
-        let next = plan(desired, &observed, &memory, Duration::ZERO);
+        let next = plan(desired, &observed, &memory, PROBATION);
         memory.answered.extend(next.probes.into_iter().map(|probe| probe.container.id));
         for failure in next.failures {
             if memory.failed.insert(failure.service.clone(), failure.clone()).is_none()
@@ -98,7 +102,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
         let mut busy = BTreeSet::new();
         for step in next.steps {
             if busy.insert(step.subject.clone()) {
-                effect::apply(&step, None, desired, &mut observed, &mut memory);
+                effect::apply(&step, None, Duration::ZERO, desired, &mut observed, &mut memory);
                 forecast.steps.push(step);
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::diff::{Comparison, compare};
 use super::step::{Action, Awaited, Cause, Look, Probe, Reason, Subject, Target, Verb, Wait};
-use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
+use super::{DEFAULT_READY_TIMEOUT, PROBATION, Planner, Slots};
 use crate::desired::{Aim, Dependency, Inherited, Service, VolumeSource};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, Health, Network, State};
@@ -204,7 +204,7 @@ impl<'a> Planner<'a> {
         }
         match current.state {
             State::Created | State::Exited { .. } => {
-                if self.memory.started.contains(&current.id) {
+                if self.memory.started.contains_key(&current.id) {
                     self.fail_exited(service, current);
                     return Standing::Failed;
                 }
@@ -320,7 +320,7 @@ impl<'a> Planner<'a> {
         if let Some(candidate) = candidate {
             self.discard(service, candidate, "the replacement failed");
         } else if matches!(current.state, State::Created | State::Exited { .. })
-            && !self.memory.started.contains(&current.id)
+            && !self.memory.started.contains_key(&current.id)
             && !self.mend_network(service, current)
         {
             self.step(subject(service), Verb::Start(target(current)), "its replacement failed, so it serves again");
@@ -455,7 +455,7 @@ impl<'a> Planner<'a> {
             }
             State::Restarting => self.await_engine(service, candidate, "is being restarted"),
             State::Removing => self.await_engine(service, candidate, "is being removed"),
-            State::Exited { .. } if self.memory.started.contains(&candidate.id) => {
+            State::Exited { .. } if self.memory.started.contains_key(&candidate.id) => {
                 self.fail_exited(service, candidate);
                 Standing::Failed
             }
@@ -491,7 +491,7 @@ impl<'a> Planner<'a> {
         let answered = service.ping.is_none() || self.memory.answered.contains(&container.id);
         let healthy = matches!(container.health, Health::None | Health::Healthy);
         if answered && healthy {
-            return Standing::Ready;
+            return self.probation(service, container);
         }
         let what = match (&service.ping, answered) {
             (Some(ping), false) => format!("its ping ({}) to answer", ping.check),
@@ -510,6 +510,26 @@ impl<'a> Planner<'a> {
         let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("waits for {what}"), Some(awaited));
         Standing::Started
+    }
+
+    /// Nothing tells that it is ready but that it runs: then it has to run for a moment.
+    fn probation(&mut self, service: &Service, container: &Container) -> Standing {
+        let told = service.ping.is_some() || container.health != Health::None;
+        let since = self.memory.started.get(&container.id);
+        match since.filter(|since| !told && self.now < **since + PROBATION) {
+            None => Standing::Ready,
+            Some(_) => {
+                let awaited = Awaited { container: container.id.clone(), limit: PROBATION };
+                let reason = "has just been started".to_owned();
+                self.plan.waits.push(Wait {
+                    service: service.name.clone(),
+                    reason,
+                    awaited: Some(awaited),
+                    quiet: true,
+                });
+                Standing::Started
+            }
+        }
     }
 
     /// The engine is at work on the container (it restarts or removes it): it is left to it, for as long as a service

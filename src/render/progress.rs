@@ -15,12 +15,13 @@ pub struct Progress {
     style: Style,
     lines: MultiProgress,
     bars: BTreeMap<String, ProgressBar>,
+    last_failure: String,
 }
 
 impl Progress {
     /// Shows nothing yet.
     pub fn new(style: Style) -> Progress {
-        Progress { style, lines: MultiProgress::new(), bars: BTreeMap::new() }
+        Progress { style, lines: MultiProgress::new(), bars: BTreeMap::new(), last_failure: String::new() }
     }
 
     /// Shows one report.
@@ -113,6 +114,10 @@ impl Progress {
         let failure = &failed.failure;
         let word = self.style.paint(Paint::Red, &format!("failed ({})", failure.reason.word()));
         let mut text = format!("{}: {word}: {}", failure.service, failure.message);
+        // One reason for many (the group is another directory's) is told once.
+        if std::mem::replace(&mut self.last_failure, failure.message.clone()) == failure.message {
+            text = format!("{}: {word}: likewise", failure.service);
+        }
         if !failed.output.is_empty() {
             text += "\n  the last lines of its container:";
             for line in &failed.output {
