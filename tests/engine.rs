@@ -120,7 +120,7 @@ async fn connecting_and_asking_who_it_is_takes_two_requests() {
     let asked = proxy.take();
     assert_eq!(asked.iter().map(|asked| asked.brief()).collect::<Vec<_>>(), ["GET /version", "GET /info"]);
     assert_eq!(asked[1].path, format!("/v{}/info", about.api), "the agreed version stands in every request");
-    assert!(about.major() >= 20, "{about:?}");
+    assert!(about.version.starts_with(|c: char| c.is_ascii_digit()), "{about:?}");
     assert!(!about.id.is_empty());
     assert!(about.reaches_containers);
 }

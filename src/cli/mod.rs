@@ -42,6 +42,14 @@ pub(crate) enum Failure {
     /// There is no engine, or it does not answer.
     #[error("{0}")]
     Engine(EngineError),
+    /// Another controller holds the group.
+    #[error("{holder} holds the group {group}, and the time given with --timeout is over")]
+    Held {
+        /// The group.
+        group: String,
+        /// Who holds it.
+        holder: String,
+    },
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -123,6 +131,10 @@ fn explain(failure: &Failure, style: Style) -> u8 {
             };
             style.complain(&format!("  {remedy}"));
             3
+        }
+        Failure::Held { .. } => {
+            style.error(&failure.to_string());
+            4
         }
         Failure::Other(error) => {
             style.error(&format!("{error:#}"));

@@ -1,6 +1,6 @@
 //! `up`, `down`, `start`, `stop`: one run of the controller each, with another desired state.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::args::{Down, Global, Selection, Up};
 use super::project::Project;
@@ -59,11 +59,12 @@ async fn carry_out(
     timeout: Option<Duration>,
     style: Style,
 ) -> Result<Ended, Failure> {
+    let start = Instant::now();
     let mut interrupts = session::interrupts(style)?;
     let prepare = async {
         let engine = session::connect(global).await?;
         let about = engine.about().await?;
-        let lock = session::acquire(&about, &desired.group, command, style).await?;
+        let lock = session::acquire(&about, &desired.group, command, timeout, style).await?;
         Ok((engine, about, lock))
     };
     let (engine, about, _lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
@@ -72,7 +73,7 @@ async fn carry_out(
     };
     let mut progress = Progress::new(style);
     let setting = Setting {
-        limits: limits(&about, timeout),
+        limits: limits(&about, timeout.map(|timeout| timeout.saturating_sub(start.elapsed()))),
         surroundings: session::surroundings(&about, &desired.group, &project.directory),
         notes: Notes::new(&session::state_directory(&about, &desired.group)),
     };
@@ -85,9 +86,7 @@ async fn carry_out(
 /// How much may go on at once. Creating and starting saturates two cores from four on; teardown gains until eight.
 fn limits(about: &About, timeout: Option<Duration>) -> Limits {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    // Before 23, containers that stop at the same moment can deadlock the engine's networks for good
-    // (moby/moby#46661).
-    let teardowns = if about.major() < 23 { 1 } else { 8 };
+    let teardowns = if about.stops_one_at_a_time() { 1 } else { 8 };
     Limits { setups: (2 * cores).max(4), teardowns, deadline: timeout }
 }
 

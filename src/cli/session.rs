@@ -1,8 +1,10 @@
 //! A call that talks to an engine: connected, locked, interruptible.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,11 +37,29 @@ pub(super) fn state_directory(about: &About, group: &str) -> PathBuf {
     lock::state_directory(state.as_deref(), home.as_deref(), &about.id, group)
 }
 
-/// Takes the right to change the group; waits where another one-shot command has it.
-pub(super) async fn acquire(about: &About, group: &str, command: &str, style: Style) -> Result<Lock, Failure> {
+/// Takes the right to change the group; waits where another one-shot command has it, at most for this long.
+pub(super) async fn acquire(
+    about: &About,
+    group: &str,
+    command: &str,
+    timeout: Option<Duration>,
+    style: Style,
+) -> Result<Lock, Failure> {
     let directory = state_directory(about, group);
-    let waiting = |holder: &str| style.note(&format!("waiting for {holder}, which holds the group {group}"));
-    lock::acquire(&directory, command, waiting).await.map_err(|error| {
+    let holder = RefCell::new(String::new());
+    let waiting = |who: &str| {
+        style.note(&format!("waiting for {who}, which holds the group {group}"));
+        who.clone_into(&mut holder.borrow_mut());
+    };
+    let lock = lock::acquire(&directory, command, waiting);
+    let lock = match timeout {
+        Some(timeout) => match tokio::time::timeout(timeout, lock).await {
+            Ok(lock) => lock,
+            Err(_) => return Err(Failure::Held { group: group.to_owned(), holder: holder.take() }),
+        },
+        None => lock.await,
+    };
+    lock.map_err(|error| {
         let message = format!("cannot take the lock in {}", directory.display());
         Failure::Other(anyhow::Error::new(error).context(message))
     })

