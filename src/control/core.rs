@@ -85,7 +85,12 @@ pub enum Report {
     /// An image gets on, by reference.
     Pulling(String, PullProgress),
     /// A service waits.
-    Waits(Wait),
+    Waits {
+        /// Which.
+        service: String,
+        /// For what.
+        reason: String,
+    },
     /// A service is ready.
     Ready(String),
     /// A service has failed.
@@ -750,10 +755,10 @@ impl Core {
         self.told.ready.clone_from(&plan.ready);
         for wait in plan.waits.iter().filter(|wait| !wait.quiet) {
             // `waits for appdb, which is starting`: for whom is worth a line, how far that one is has lines of its own.
-            let whom = wait.reason.split(',').next().unwrap_or_default();
+            let whom = wait.reason.split(", which").next().unwrap_or_default();
             let before = self.told.waits.insert(wait.service.clone(), whom.to_owned());
             if before.as_deref() != Some(whom) {
-                answer.reports.push(Report::Waits(wait.clone()));
+                answer.reports.push(Report::Waits { service: wait.service.clone(), reason: whom.to_owned() });
             }
         }
     }

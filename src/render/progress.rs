@@ -40,7 +40,7 @@ impl Progress {
                     self.bar(&format!("image {image}"), &format!("pulling: {text}"));
                 }
             }
-            Report::Waits(wait) => self.tell(&wait.service, &wait.reason),
+            Report::Waits { service, reason } => self.tell(&service, &reason),
             Report::Ready(service) => {
                 let word = self.style.paint(Paint::Green, "ready");
                 self.end(&service, &word);
