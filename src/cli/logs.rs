@@ -29,13 +29,19 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
     let streams = containers.into_iter().map(|(service, id)| engine.logs(id, options).map(move |line| (service, line)));
     let mut lines = select_all(streams);
     while let Some((service, line)) = lines.next().await {
-        match line {
+        let read = match line {
             Ok(line) if style.json => {
                 let value = serde_json::json!({ "service": service, "stderr": line.stderr, "line": line.text });
-                style.result(&format!("{value}\n"));
+                style.result(&format!("{value}\n"))
             }
             Ok(line) => style.result(&format!("{service:width$} | {}\n", printable(&line.text))),
-            Err(error) => style.complain(&format!("{service}: {error}")),
+            Err(error) => {
+                style.complain(&format!("{service}: {error}"));
+                true
+            }
+        };
+        if !read {
+            break;
         }
     }
     Ok(Ended::Well)

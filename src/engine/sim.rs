@@ -1106,7 +1106,7 @@ impl World {
     }
 
     fn rfc3339(&self, at: Option<Instant>) -> String {
-        at.map(|at| SystemTime::from(UNIX_EPOCH) + Duration::from_secs(EPOCH) + at.duration_since(self.began))
+        at.map(|at| UNIX_EPOCH + Duration::from_secs(EPOCH) + at.duration_since(self.began))
             .map(|at| humantime::format_rfc3339_nanos(at).to_string())
             .unwrap_or_default()
     }

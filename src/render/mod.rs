@@ -37,10 +37,10 @@ impl Style {
         }
     }
 
-    /// Prints a result to stdout. A reader that has gone away does not want it.
-    pub fn result(&self, text: &str) {
+    /// Prints a result to stdout. False: nobody reads it any longer, so there is no need for more.
+    pub fn result(&self, text: &str) -> bool {
         let mut out = std::io::stdout().lock();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
     }
 
     /// Prints a result for programs: one JSON document, indented, with a newline.
