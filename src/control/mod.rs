@@ -79,10 +79,12 @@ pub async fn run(
         let wake = answer.wake.map(|at| start + at);
         event = loop {
             tokio::select! {
+                // In this order, so that a run can be repeated: what it does depends on what happens alone.
+                biased;
                 // cancel-safe because a message that was not received stays in the channel
-                Some(event) = inbox.recv() => break event,
-                // cancel-safe for the same reason
                 Some(()) = interrupts.recv() => break Event::Interrupt,
+                // cancel-safe for the same reason
+                Some(event) = inbox.recv() => break event,
                 // cancel-safe because the time is computed anew for the next turn
                 () = sleep_until(wake) => break Event::Tick,
                 // cancel-safe because a task that was not joined stays in the set

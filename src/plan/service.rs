@@ -87,7 +87,8 @@ impl<'a> Planner<'a> {
             return;
         }
         let in_the_way = |stray: &&&Container| {
-            self.desired.services.keys().any(|other| stray.name == container_name(&self.desired.group, other))
+            stray.state != State::Removing
+                && self.desired.services.keys().any(|other| stray.name == container_name(&self.desired.group, other))
         };
         if let Some(stray) = slots.strays.iter().find(in_the_way).copied() {
             let to = candidate_name(&self.desired.group, &service.name);
@@ -667,7 +668,8 @@ impl<'a> Planner<'a> {
         };
         // It may be another container than the one that serves: a candidate that an earlier run left behind.
         let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
-        let goes = self.desired.scope.contains(owner)
+        let goes = matches!(self.desired.aim, Aim::Agree { .. })
+            && self.desired.scope.contains(owner)
             && !self.memory.failed.contains_key(owner)
             && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
         if !goes {
