@@ -207,7 +207,9 @@ struct Told {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Suspicion {
     /// It no longer runs.
-    Gone,
+    Ended,
+    /// It no longer exists.
+    Removed,
     /// It runs again.
     Back,
     /// Its health changed.
@@ -218,9 +220,9 @@ impl Suspicion {
     /// Whether the snapshot says so already.
     fn is_known(self, container: &Container) -> bool {
         match self {
-            Suspicion::Gone => !container.is_up(),
+            Suspicion::Ended => !container.is_up(),
             Suspicion::Back => container.state == State::Running,
-            Suspicion::Other => false,
+            Suspicion::Removed | Suspicion::Other => false,
         }
     }
 }
@@ -416,6 +418,13 @@ impl Core {
         match result {
             Ok(Some(container)) => {
                 self.look_failures = 0;
+                let before = observed.containers.get(id).map(|before| before.state);
+                // The engine brought back what this run had started: it has to prove itself anew.
+                let back = container.state == State::Running && before.is_some_and(|before| before != State::Running);
+                if let Some(started) = self.memory.started.get_mut(id).filter(|_| back) {
+                    *started = now;
+                    self.memory.answered.remove(id);
+                }
                 observed.containers.insert(id.to_owned(), *container);
             }
             Ok(None) => {
@@ -532,7 +541,8 @@ impl Core {
                         Suspicion::Other
                     }
                     Happened::Health(_) => Suspicion::Other,
-                    Happened::Died { .. } | Happened::Destroyed => Suspicion::Gone,
+                    Happened::Died { .. } => Suspicion::Ended,
+                    Happened::Destroyed => Suspicion::Removed,
                     Happened::Started => Suspicion::Back,
                     // A run meets everything else in its next list.
                     Happened::Created | Happened::Changed => return,

@@ -11,6 +11,9 @@ use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, Health, Network, State};
 use crate::spec::model::{Condition, Protocol, Pull};
 
+/// How often the engine may restart a service that nothing tells to be ready before it has run for a moment.
+const RESTARTS: u64 = 3;
+
 /// How far a service has come, as its dependents see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -496,6 +499,7 @@ impl<'a> Planner<'a> {
         }
         let what = match (&service.ping, answered) {
             (Some(ping), false) => format!("its ping ({}) to answer", ping.check),
+            _ if container.health == Health::Unhealthy => "the engine to call it healthy (now: unhealthy)".to_owned(),
             _ => "the engine to call it healthy".to_owned(),
         };
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
@@ -536,6 +540,13 @@ impl<'a> Planner<'a> {
     /// The engine is at work on the container (it restarts or removes it): it is left to it, for as long as a service
     /// may take to get ready.
     fn await_engine(&mut self, service: &Service, container: &Container, doing: &'static str) -> Standing {
+        let restarts = container.details.as_ref().map_or(0, |details| details.restarts);
+        let told = service.ping.is_some() || container.health != Health::None;
+        if !told && restarts >= RESTARTS && self.memory.started.contains_key(&container.id) {
+            let message = format!("the engine has restarted it {restarts} times, and it never ran for {PROBATION:?}");
+            self.fail(&service.name, Reason::Exited, message, Some(target(container)));
+            return Standing::Failed;
+        }
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
         if self.now >= since + limit {
