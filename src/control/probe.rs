@@ -233,9 +233,13 @@ async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<()
     let mut lines = engine.logs(&probe.container.id, options);
     while let Some(line) = lines.next().await {
         let line = line.map_err(|error| error.to_string())?;
-        let (time, text) = line.text.split_once(' ').unwrap_or((&line.text, ""));
+        let (time, text) = match line.text.split_once(' ') {
+            Some((time, text)) => (humantime::parse_rfc3339(time).ok(), text),
+            None => (None, line.text.as_str()),
+        };
+        let text = if time.is_some() { text } else { &line.text };
         // The engine takes whole seconds: a line of the run before may be among them.
-        let old = started.is_some_and(|started| humantime::parse_rfc3339(time).is_ok_and(|time| time < started));
+        let old = time.zip(started).is_some_and(|(time, started)| time < started);
         if !old && pattern.is_match(text) {
             return Ok(());
         }

@@ -171,7 +171,8 @@ impl<'a> Planner<'a> {
 
     /// A container of ours whose name somebody changed.
     fn stray(&self, service: &Service, slots: &mut Slots<'a>) -> Option<&'a Container> {
-        // Where several are astray, the one that matches serves; else the youngest.
+        // Where several are astray, the one that matches serves; else the youngest. The name decides between equals, so
+        // that the order of a list does not.
         let mut strays = std::mem::take(&mut slots.strays);
         // What is on its way out serves nobody, and is not in the way.
         strays.retain(|stray| stray.state != State::Removing);
@@ -179,7 +180,7 @@ impl<'a> Planner<'a> {
             let same = container.identity.as_ref().is_some_and(|identity| {
                 identity.spec_hash == service.fingerprint.spec_hash && identity.env_hash == service.fingerprint.env_hash
             });
-            (same, container.created)
+            (same, container.created, container.name.clone())
         };
         if slots.current.is_some() { strays.first().copied() } else { strays.iter().max_by_key(best).copied() }
     }
