@@ -185,6 +185,16 @@ fn one_that_the_engine_restarts_is_given_its_time() {
 }
 
 #[test]
+fn one_that_the_engine_restarts_again_and_again_is_not_ready() {
+    let project = Project::new("loop");
+    let api = script("api", "echo I crash; sleep 0.2; exit 1", "restart: always");
+    project.write("all.yaml", &(api + &sleeper("web", "dependencies: [api]")));
+    let run = project.run(&["up", "--timeout", "8s"]).exits(1).says("web: not done: waits for api");
+    assert!(!run.stderr.contains("api: ready"), "{run}");
+    assert_eq!(project.names(), ["api.new"]);
+}
+
+#[test]
 fn what_a_container_prints_does_not_steer_the_terminal() {
     let project = Project::new("escape");
     project.write("all.yaml", &script("api", "printf 'red \\033[31malert\\n'; printf 'bin \\001\\377\\n'; exit 1", ""));

@@ -191,6 +191,35 @@ fn a_port_moves_from_a_service_that_goes_to_one_that_comes() {
 }
 
 #[test]
+fn two_services_swap_their_ports_and_two_their_dependency() {
+    let project = Project::new("swap");
+    let (one, two) = (crate::support::project::port(), crate::support::project::port());
+    let write = |a: String, b: String| project.write("all.yaml", &(sleeper("a", &a) + &sleeper("b", &b)));
+    write(format!("ports: ['{one}:80']\ndependencies: [b]"), format!("ports: ['{two}:80']"));
+    project.up();
+    write(format!("ports: ['{two}:80']"), format!("ports: ['{one}:80']\ndependencies: [a]"));
+    project.up().prints("(2 replaced)");
+    project.is_settled(&["a", "b"]);
+    project.run(&["down"]).exits(0);
+    assert!(project.containers().is_empty());
+}
+
+#[test]
+fn the_group_moves_to_another_network() {
+    let project = Project::new("network");
+    project.write("all.yaml", &(sleeper("a", "") + &sleeper("b", "dependencies: [a]")));
+    project.up();
+    let network = project.name("net");
+    project.write("group.yaml", &format!("kind: Group\nname: {}\nnetwork: {network}\n", project.group));
+    let run = project.run(&["diff"]).exits(1).prints(&format!("network: {} -> {network}", project.group));
+    assert!(run.stdout.contains(&format!("network {}: remove", project.group)), "{run}");
+    assert!(!run.stdout.lines().any(|line| line.starts_with(&format!("{}: remove", project.group))), "a network: {run}");
+    project.up().prints("(2 replaced)");
+    project.is_settled(&["a", "b"]);
+    project.exec("a", &["nslookup", "b"]);
+}
+
+#[test]
 fn without_a_single_spec_nothing_goes_unless_asked_for() {
     let project = shop("empty");
     project.up();
