@@ -37,7 +37,7 @@ pub struct Global {
     /// When to use colours.
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
-    /// Tell more; twice: also every request to the engine.
+    /// Tell what the engine is asked for; twice: every question too.
     #[arg(long, short, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     /// Tell nothing but results and errors.

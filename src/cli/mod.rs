@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use args::{Cli, Color, Command, Output};
 
 use crate::engine::EngineError;
-use crate::render::{Style, diagnostics};
+use crate::render::{LogWriter, Style, diagnostics};
 use crate::spec::Diagnostic;
 
 /// How a command ended well.
@@ -149,9 +149,6 @@ fn log_to_stderr(verbose: u8, style: Style) {
         1 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(style.color_err)
-        .try_init();
+    let _ =
+        tracing_subscriber::fmt().with_max_level(level).with_writer(|| LogWriter).with_ansi(style.color_err).try_init();
 }

@@ -449,6 +449,7 @@ impl Core {
                 self.fail(failure, Vec::new(), answer);
             }
             Subject::Image(image) => {
+                answer.reports.push(Report::Refused(step.clone(), said));
                 self.memory.unavailable.insert(image.clone(), message_of(error));
             }
             Subject::Network(_) if step.verb == Verb::CreateNetwork => {

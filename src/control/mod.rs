@@ -77,16 +77,24 @@ pub async fn run(
             tasks.begin(command, &core);
         }
         let wake = answer.wake.map(|at| start + at);
-        event = tokio::select! {
-            // cancel-safe because a message that was not received stays in the channel
-            Some(event) = inbox.recv() => event,
-            // cancel-safe for the same reason
-            Some(()) = interrupts.recv() => Event::Interrupt,
-            // cancel-safe because the time is computed anew for the next turn
-            () = sleep_until(wake) => Event::Tick,
+        event = loop {
+            tokio::select! {
+                // cancel-safe because a message that was not received stays in the channel
+                Some(event) = inbox.recv() => break event,
+                // cancel-safe for the same reason
+                Some(()) = interrupts.recv() => break Event::Interrupt,
+                // cancel-safe because the time is computed anew for the next turn
+                () = sleep_until(wake) => break Event::Tick,
+                // cancel-safe because a task that was not joined stays in the set
+                Some(ended) = tasks.set.join_next() => {
+                    // A task that ended has sent its event. One that panicked never will, and to wait for it would be
+                    // to hang: the bug is passed on.
+                    if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            }
         };
-        // Tasks that ended have sent their event; their handles are not needed any longer.
-        while tasks.set.try_join_next().is_some() {}
     }
     core.into_outcome()
 }

@@ -130,10 +130,12 @@ impl<E: Engine> Engine for Bounded<E> {
     }
 
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
+        tracing::debug!("asking the engine what it has");
         Box::pin(within(self.limits.read, || "list what it has".into(), self.engine.list(group, volumes)))
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+        tracing::trace!("asking the engine about container {}", super::short(id));
         let attempted = || format!("inspect container {}", super::short(id));
         Box::pin(within(self.limits.read, attempted, self.engine.inspect(id)))
     }
@@ -143,6 +145,7 @@ impl<E: Engine> Engine for Bounded<E> {
     }
 
     fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
+        tracing::debug!("asking the engine to {}", deed.describe());
         Box::pin(within(self.limits.of(deed), || deed.describe(), self.engine.perform(deed)))
     }
 

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Paint, Style, count};
 use crate::control::core::{Failed, Report};
-use crate::plan::step::{Action, Change, Step, Subject, Verb};
+use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
 
 /// Shows reports as they come.
 #[derive(Debug)]
@@ -31,8 +31,14 @@ impl Progress {
             Report::Begun(step) => self.begun(&step),
             Report::Done(step) => self.done(&step),
             Report::Refused(step, why) => {
-                let word = self.style.paint(Paint::Yellow, "left");
-                self.line(&format!("{}: {word}: {why}", step.subject.name()));
+                if let Some(bar) = self.bars.remove(&title(&step.subject)) {
+                    bar.finish_and_clear();
+                }
+                // An image that cannot be had is told by the services that want it.
+                if !matches!(step.subject, Subject::Image(_)) {
+                    let word = self.style.paint(Paint::Yellow, "left");
+                    self.line(&format!("{}: {word}: {why}", title(&step.subject)));
+                }
             }
             Report::Pulling(image, progress) => {
                 if self.style.live {
@@ -114,9 +120,10 @@ impl Progress {
         let failure = &failed.failure;
         let word = self.style.paint(Paint::Red, &format!("failed ({})", failure.reason.word()));
         let mut text = format!("{}: {word}: {}", failure.service, failure.message);
-        // One reason for many (the group is another directory's) is told once.
-        if std::mem::replace(&mut self.last_failure, failure.message.clone()) == failure.message {
-            text = format!("{}: {word}: likewise", failure.service);
+        // That the group is another directory's is one reason for all of its services, and told once.
+        let last = std::mem::replace(&mut self.last_failure, failure.message.clone());
+        if failure.reason == Reason::Conflict && last == failure.message {
+            text = format!("{}: {word}: for the same reason", failure.service);
         }
         if !failed.output.is_empty() {
             text += "\n  the last lines of its container:";
