@@ -68,6 +68,35 @@ fn invalid_specs_touch_nothing_and_are_told_all_at_once() {
 }
 
 #[test]
+fn files_that_are_no_specs_are_refused_in_good_time() {
+    let project = Project::new("monsters");
+    project.write("all.yaml", &sleeper("api", ""));
+    let monster = |content: &[u8], says: &str| {
+        std::fs::write(project.specs().join("monster.yaml"), content).unwrap();
+        for command in ["validate", "up"] {
+            let run = project.run(&[command]).exits(2).says("monster.yaml").says(says);
+            assert!(run.took < Duration::from_secs(10), "{run}");
+            assert!(run.stderr.len() < 4000, "a screen at most: {} bytes", run.stderr.len());
+        }
+        assert!(project.containers().is_empty());
+    };
+    monster(b"name: \xff\xfe\n", "UTF-8");
+    monster(b"name: web\nimage: a:1\nname: again\n", "name");
+    monster(b"\0\0\0", "");
+    let bomb: String = ('b'..='j').fold("a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, name| {
+        let before = char::from(name as u8 - 1);
+        let aliases = vec![format!("*{before}"); 9].join(", ");
+        text + &format!("{name}: &{name} [{aliases}]\n")
+    });
+    monster(bomb.as_bytes(), "");
+    monster(&vec![b'['; 100_000], "");
+    let file = std::fs::File::create(project.specs().join("monster.yaml")).unwrap();
+    file.set_len(50 * 1024 * 1024).unwrap();
+    let run = project.run(&["validate"]).exits(2).says("monster.yaml").says("too large");
+    assert!(run.took < Duration::from_secs(10), "{run}");
+}
+
+#[test]
 fn usage() {
     let project = Project::new("usage");
     project.write("all.yaml", &sleeper("api", ""));

@@ -119,6 +119,26 @@ fn network_removed() {
 }
 
 #[test]
+fn two_networks_of_one_name() {
+    let project = Project::new("twonets");
+    project.write("all.yaml", &(sleeper("api", "") + &sleeper("other", "")));
+    project.run(&["up", "api"]).exits(0);
+    let network = engine::must("GET", &format!("/networks/{}", project.group), None);
+    // As two clients at the same moment can do it; engines from 25 on refuse.
+    let body = json!({ "Name": project.group, "Labels": network["Labels"], "CheckDuplicate": false });
+    if let Err(refused) = engine::ask("POST", "/networks/create", Some(&body)) {
+        assert!(refused.contains("already exists"), "{refused}");
+        return;
+    }
+    assert_eq!(engine::networks(&project.group).len(), 2);
+    let id = project.id("api");
+    project.up();
+    project.is_settled(&["api", "other"]);
+    assert_eq!(project.id("api"), id);
+    project.exec("api", &["nslookup", "other"]);
+}
+
+#[test]
 fn everything_at_once_and_twice() {
     let project = Project::new("havoc");
     let names = ["a", "b", "c", "d"];

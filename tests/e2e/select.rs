@@ -213,7 +213,10 @@ fn the_group_moves_to_another_network() {
     project.write("group.yaml", &format!("kind: Group\nname: {}\nnetwork: {network}\n", project.group));
     let run = project.run(&["diff"]).exits(1).prints(&format!("network: {} -> {network}", project.group));
     assert!(run.stdout.contains(&format!("network {}: remove", project.group)), "{run}");
-    assert!(!run.stdout.lines().any(|line| line.starts_with(&format!("{}: remove", project.group))), "a network: {run}");
+    assert!(
+        !run.stdout.lines().any(|line| line.starts_with(&format!("{}: remove", project.group))),
+        "a network: {run}"
+    );
     project.up().prints("(2 replaced)");
     project.is_settled(&["a", "b"]);
     project.exec("a", &["nslookup", "b"]);
