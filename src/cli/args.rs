@@ -19,29 +19,32 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// Keeps a command's own options apart from those that every command has.
+const HEADING: &str = "Global options";
+
 /// What holds for every command.
 #[derive(Debug, Args)]
 pub struct Global {
     /// Directory of the specs.
-    #[arg(long, global = true, default_value = "specs", value_name = "DIR")]
+    #[arg(long, global = true, help_heading = HEADING, default_value = "specs", value_name = "DIR")]
     pub specs: PathBuf,
     /// Name of the group, in place of the Group document's or the directory's.
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "NAME")]
     pub group: Option<String>,
     /// Engine to use: unix:///path or tcp://host:port [default: DOCKER_HOST, else the docker context]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "URL")]
     pub host: Option<String>,
     /// Form of the results on stdout.
-    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORM")]
+    #[arg(long, short, global = true, help_heading = HEADING, value_enum, default_value_t, value_name = "FORM")]
     pub output: Output,
     /// When to use colours.
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    #[arg(long, global = true, help_heading = HEADING, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
     /// Tell what the engine is asked for; twice: every question too.
-    #[arg(long, short, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(long, short, global = true, help_heading = HEADING, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     /// Tell nothing but results and errors.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = HEADING)]
     pub quiet: bool,
 }
 
@@ -99,7 +102,7 @@ pub struct Selection {
     /// Leave this service out; may be given several times.
     #[arg(long, value_name = "SERVICE", value_delimiter = ',')]
     pub exclude: Vec<String>,
-    /// End with what is done after this time, e.g. 90s or 5m.
+    /// Give up after this time, e.g. 90s or 5m; what is done stays.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
@@ -124,7 +127,7 @@ pub struct Down {
     /// Remove the group's volumes as well, with all that is in them.
     #[arg(long)]
     pub volumes: bool,
-    /// End with what is done after this time, e.g. 90s or 5m.
+    /// Give up after this time, e.g. 90s or 5m; what is done stays.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
 }

@@ -24,6 +24,9 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
     for service in wanted.iter().filter(|service| containers.iter().all(|(name, _)| name != service)) {
         style.complain(&format!("{service}: it has no container"));
     }
+    if containers.is_empty() && wanted.is_empty() {
+        style.note(&format!("{group}: no service has a container"));
+    }
     let width = containers.iter().map(|(service, _)| service.len()).max().unwrap_or_default();
     let options = LogOptions { tail: logs.tail, follow: logs.follow, ..LogOptions::default() };
     let streams = containers.into_iter().map(|(service, id)| engine.logs(id, options).map(move |line| (service, line)));

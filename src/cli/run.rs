@@ -157,22 +157,22 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
     })
     .collect();
     let done = match done.is_empty() {
-        true if outcome.is_good() => "nothing to do".to_owned(),
-        true => "nothing done".to_owned(),
-        false => done.join(", "),
+        true if outcome.is_good() => " (nothing to do)".to_owned(),
+        true => String::new(),
+        false => format!(" ({})", done.join(", ")),
     };
     let group = &desired.group;
+    let named = |names: Vec<&str>, word: &str| match names.len() {
+        0 => String::new(),
+        number => format!(", {number} {word}: {}", names.join(", ")),
+    };
+    let failed = named(outcome.failed.keys().map(String::as_str).collect(), "failed");
+    let failed = painted(style.color_out && !failed.is_empty(), Paint::Red, &failed);
+    let waiting = named(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
     if desired.services.is_empty() {
-        return format!("{group}: {done}\n");
+        let done = done.trim_start_matches(" (").trim_end_matches(')');
+        return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing done" } else { done });
     }
     let ready = painted(style.color_out, Paint::Green, &format!("{} ready", count(outcome.ready.len(), "service")));
-    let failed = match outcome.failed.len() {
-        0 => String::new(),
-        number => painted(style.color_out, Paint::Red, &format!(", {number} failed")),
-    };
-    let waiting = match outcome.waits.len() {
-        0 => String::new(),
-        number => format!(", {number} waiting"),
-    };
-    format!("{group}: {ready}{failed}{waiting} ({done})\n")
+    format!("{group}: {ready}{failed}{waiting}{done}\n")
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::desired::Desired;
 use crate::engine::{EngineError, Happened, Hint, PullProgress, Result};
-use crate::observed::{Container, ImageFacts, Observed, State};
+use crate::observed::{Container, Health, ImageFacts, Observed, State};
 use crate::plan::step::{Change, Failure, Look, Probe, Reason, Step, Subject, Verb, Wait};
 use crate::plan::{self, Memory, check, effect};
 
@@ -16,6 +16,8 @@ use crate::plan::{self, Memory, check, effect};
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How often a step may be begun before the run gives its subject up.
 const TRIES: u32 = 3;
+/// When everything is listed again while something is awaited: an event may have been lost.
+const RESYNC: Duration = Duration::from_secs(30);
 /// How often a list may fail in a row before the engine counts as gone.
 const LIST_TRIES: u32 = 3;
 
@@ -179,7 +181,9 @@ pub struct Core {
     begun: BTreeMap<(Subject, String), u32>,
     not_before: BTreeMap<Subject, Duration>,
     listing: bool,
+    last_list: Duration,
     list_failures: u32,
+    look_failures: u32,
     hint_failures: u32,
     /// The snapshot is not to be trusted until the next list.
     dirty: bool,
@@ -203,7 +207,9 @@ struct Told {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Suspicion {
     /// It no longer runs.
-    Gone,
+    Ended,
+    /// It no longer exists.
+    Removed,
     /// It runs again.
     Back,
     /// Its health changed.
@@ -214,9 +220,9 @@ impl Suspicion {
     /// Whether the snapshot says so already.
     fn is_known(self, container: &Container) -> bool {
         match self {
-            Suspicion::Gone => !container.is_up(),
+            Suspicion::Ended => !container.is_up(),
             Suspicion::Back => container.state == State::Running,
-            Suspicion::Other => false,
+            Suspicion::Removed | Suspicion::Other => false,
         }
     }
 }
@@ -261,7 +267,9 @@ impl Core {
             begun: BTreeMap::new(),
             not_before: BTreeMap::new(),
             listing: false,
+            last_list: Duration::ZERO,
             list_failures: 0,
+            look_failures: 0,
             hint_failures: 0,
             dirty: true,
             subscription: Subscription::None,
@@ -299,17 +307,19 @@ impl Core {
             Event::Begin | Event::Tick => {}
             Event::Listed(Ok(observed)) => self.listed(observed),
             Event::Listed(Err(error)) => self.list_failed(error, now, answer),
-            Event::Inspected(id, result) => self.inspected(&id, result),
+            Event::Inspected(id, result) => self.inspected(&id, result, now),
             Event::Image(id, facts) => {
                 self.images.remove(&id);
                 match facts {
                     Ok(Some(facts)) => {
+                        self.look_failures = 0;
                         if let Some(observed) = &mut self.observed {
                             observed.image_facts.insert(id, facts);
                         }
                     }
-                    // It went away, or the engine did: the list will tell.
-                    Ok(None) | Err(_) => self.dirty = true,
+                    // It went away: the list will tell.
+                    Ok(None) => self.dirty = true,
+                    Err(error) => self.look_failed(error, now),
                 }
             }
             Event::Done(step, result) => self.done(step, result, now, answer),
@@ -325,6 +335,12 @@ impl Core {
                 self.memory.answered.insert(id);
             }
             Event::Unanswered(id, why) => {
+                // The first list may have been stale and an event may get lost: a container that this run did not start
+                // itself, or of which there are news, is looked at.
+                let known = self.memory.started.contains_key(&id) && !self.unanswered.contains_key(&id);
+                if !known {
+                    self.suspects.insert(id.clone(), Suspicion::Other);
+                }
                 self.unanswered.insert(id, why);
             }
             Event::Pulling(image, progress) => answer.reports.push(Report::Pulling(image, progress)),
@@ -378,7 +394,19 @@ impl Core {
         }
     }
 
-    fn inspected(&mut self, id: &str, result: Result<Option<Box<Container>>>) {
+    /// The list will tell whether it is still needed; but what is asked for again and again without an answer means
+    /// that the engine is gone.
+    fn look_failed(&mut self, error: EngineError, now: Duration) {
+        self.dirty = true;
+        self.not_before.insert(LIST, now + RETRY_PAUSE);
+        self.look_failures += 1;
+        if self.look_failures >= LIST_TRIES {
+            self.outcome.engine = Some(error);
+            self.over = true;
+        }
+    }
+
+    fn inspected(&mut self, id: &str, result: Result<Option<Box<Container>>>, now: Duration) {
         self.inspecting.remove(id);
         let Some(observed) = &mut self.observed else { return };
         // A step on it is under way or has just ended: what was seen may be older than what was done.
@@ -389,12 +417,24 @@ impl Core {
         }
         match result {
             Ok(Some(container)) => {
+                self.look_failures = 0;
+                let before = observed.containers.get(id).map(|before| before.state);
+                // The engine brought back what this run had started: it has to prove itself anew.
+                let back = container.state == State::Running && before.is_some_and(|before| before != State::Running);
+                if let Some(started) = self.memory.started.get_mut(id).filter(|_| back) {
+                    *started = now;
+                    self.memory.answered.remove(id);
+                }
                 observed.containers.insert(id.to_owned(), *container);
             }
             Ok(None) => {
                 observed.containers.remove(id);
             }
-            Err(_) => self.dirty = true,
+            Err(error) => {
+                // It was suspected for a reason.
+                self.suspects.insert(id.to_owned(), Suspicion::Other);
+                self.look_failed(error, now);
+            }
         }
     }
 
@@ -475,6 +515,10 @@ impl Core {
     }
 
     fn hint(&mut self, hint: Hint) {
+        // A stream that brings events works, however often it has to be opened again.
+        if hint != Hint::Subscribed {
+            self.hint_failures = 0;
+        }
         match hint {
             Hint::Subscribed => {
                 self.subscription = Subscription::Stands;
@@ -490,10 +534,15 @@ impl Core {
                 let suspicion = match what {
                     Happened::Health(health) if !busy => {
                         container.health = health;
-                        return;
+                        // What is being asked for may be older than this, and would take its place.
+                        if !self.listing && !self.inspecting.contains(&id) {
+                            return;
+                        }
+                        Suspicion::Other
                     }
                     Happened::Health(_) => Suspicion::Other,
-                    Happened::Died { .. } | Happened::Destroyed => Suspicion::Gone,
+                    Happened::Died { .. } => Suspicion::Ended,
+                    Happened::Destroyed => Suspicion::Removed,
                     Happened::Started => Suspicion::Back,
                     // A run meets everything else in its next list.
                     Happened::Created | Happened::Changed => return,
@@ -525,8 +574,11 @@ impl Core {
             self.closing = true;
         }
         if self.closing && self.busy.is_empty() {
-            self.finish();
+            self.finish(now);
             return;
+        }
+        if now >= self.last_list + RESYNC {
+            self.dirty = true;
         }
         if self.listing || (self.dirty && self.list(now, answer)) {
             self.wake(now, answer, None);
@@ -534,8 +586,16 @@ impl Core {
         }
         let Some(mut plan) = self.plan(now, answer) else { return };
         for wait in &plan.waits {
-            if let Some(awaited) = &wait.awaited {
-                self.memory.awaited.entry(awaited.container.clone()).or_insert(now);
+            let Some(awaited) = &wait.awaited else { continue };
+            let id = &awaited.container;
+            if !self.memory.awaited.contains_key(id) {
+                self.memory.awaited.insert(id.clone(), now);
+                // The first list may have been stale, and of what ended before it no event comes.
+                let checked = |container: &Container| container.health != Health::None;
+                let observed = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
+                if !self.memory.started.contains_key(id) && observed.is_some_and(checked) {
+                    self.suspects.insert(id.clone(), Suspicion::Other);
+                }
             }
         }
         self.tell(&plan, answer);
@@ -613,6 +673,7 @@ impl Core {
         }
         self.dirty = false;
         self.listing = true;
+        self.last_list = now;
         self.since_list.clear();
         answer.commands.push(Command::List);
         true
@@ -738,7 +799,8 @@ impl Core {
 
     fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
         let pauses = self.not_before.values().copied();
-        answer.wake = pauses.chain(at).chain(self.limits.deadline).filter(|at| *at > now).min();
+        let resync = (!self.listing).then_some(self.last_list + RESYNC);
+        answer.wake = pauses.chain(at).chain(self.limits.deadline).chain(resync).filter(|at| *at > now).min();
     }
 
     fn tell(&mut self, plan: &plan::step::Plan, answer: &mut Answer) {
@@ -771,9 +833,9 @@ impl Core {
     }
 
     /// Ends a run that was interrupted or whose time is over: what is not done is told.
-    fn finish(&mut self) {
+    fn finish(&mut self, now: Duration) {
         if let Some(observed) = &self.observed {
-            let mut plan = plan::plan(&self.desired, observed, &self.memory, Duration::ZERO);
+            let mut plan = plan::plan(&self.desired, observed, &self.memory, now);
             self.conclude(&mut plan);
         }
         self.over = true;

@@ -79,10 +79,12 @@ pub async fn run(
         let wake = answer.wake.map(|at| start + at);
         event = loop {
             tokio::select! {
+                // In this order, so that a run can be repeated: what it does depends on what happens alone.
+                biased;
                 // cancel-safe because a message that was not received stays in the channel
-                Some(event) = inbox.recv() => break event,
-                // cancel-safe for the same reason
                 Some(()) = interrupts.recv() => break Event::Interrupt,
+                // cancel-safe for the same reason
+                Some(event) = inbox.recv() => break event,
                 // cancel-safe because the time is computed anew for the next turn
                 () = sleep_until(wake) => break Event::Tick,
                 // cancel-safe because a task that was not joined stays in the set
@@ -235,8 +237,8 @@ impl Tasks {
             }
             Command::Diagnose(mut failure) => {
                 self.set.spawn(async move {
-                    if let Some(said) = health_failure(engine.as_ref(), &failure).await {
-                        failure.message = format!("{}; its last health check {said}", failure.message);
+                    if let Some(said) = explanation(engine.as_ref(), &failure).await {
+                        failure.message = format!("{}; {said}", failure.message);
                     }
                     let output = tail(engine.as_ref(), &failure).await;
                     let _ = events.send(Event::Diagnosed(failure, output));
@@ -257,11 +259,20 @@ async fn subscribe(engine: Arc<dyn Engine>, group: String, events: mpsc::Unbound
     let _ = events.send(Event::HintsEnded);
 }
 
-/// What the engine's health check said, where it is what a container was waited for.
-async fn health_failure(engine: &dyn Engine, failure: &Failure) -> Option<String> {
-    let container = failure.container.as_ref().filter(|_| failure.reason == Reason::NotReady)?;
-    let said = engine.inspect(&container.id).await.ok()??.details?.health_failure;
-    (!said.is_empty()).then_some(said)
+/// What the engine knows of a failed container beyond its exit code.
+async fn explanation(engine: &dyn Engine, failure: &Failure) -> Option<String> {
+    let container = failure.container.as_ref()?;
+    let details = engine.inspect(&container.id).await.ok()??.details?;
+    match failure.reason {
+        _ if details.oom_killed => {
+            let limit = details.resources.memory.map(|memory| format!(" ({memory})")).unwrap_or_default();
+            Some(format!("it was killed for using more memory than it may{limit}"))
+        }
+        Reason::NotReady if !details.health_failure.is_empty() => {
+            Some(format!("its last health check {}", details.health_failure))
+        }
+        _ => None,
+    }
 }
 
 /// The last lines that a container wrote; what cannot be had is left out.

@@ -226,15 +226,17 @@ impl Drop for ProcessGroup {
 /// Waits for a matching line of the output since the container's start. A stream that ends is looked at again.
 async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<(), String> {
     let container = inspect(engine, probe).await?;
-    let since = container
-        .details
-        .and_then(|details| humantime::parse_rfc3339(&details.started_at).ok())
-        .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or_default());
-    let options = LogOptions { since, follow: true, ..LogOptions::default() };
+    let started = container.details.and_then(|details| humantime::parse_rfc3339(&details.started_at).ok());
+    let since = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    let since = since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or_default());
+    let options = LogOptions { since, follow: true, timestamps: true, ..LogOptions::default() };
     let mut lines = engine.logs(&probe.container.id, options);
     while let Some(line) = lines.next().await {
-        if pattern.is_match(&line.map_err(|error| error.to_string())?.text) {
+        let line = line.map_err(|error| error.to_string())?;
+        let (time, text) = line.text.split_once(' ').unwrap_or((&line.text, ""));
+        // The engine takes whole seconds: a line of the run before may be among them.
+        let old = started.is_some_and(|started| humantime::parse_rfc3339(time).is_ok_and(|time| time < started));
+        if !old && pattern.is_match(text) {
             return Ok(());
         }
     }

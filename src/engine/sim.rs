@@ -183,6 +183,8 @@ struct World {
     subscribers: Vec<Subscriber>,
     calls: Vec<String>,
     history: Vec<String>,
+    under_way: usize,
+    most_under_way: usize,
     next: u64,
 }
 
@@ -256,6 +258,8 @@ impl Sim {
             subscribers: Vec::new(),
             calls: Vec::new(),
             history: Vec::new(),
+            under_way: 0,
+            most_under_way: 0,
             next: 0,
         };
         let mut bridge = Network { id: String::new(), name: "bridge".into(), group: None, source: None };
@@ -438,17 +442,23 @@ impl Sim {
         self.lock().calls.iter().filter(|call| call.split(' ').next() == Some(verb)).count()
     }
 
-    /// Forgets the calls and the history so far.
+    /// Forgets the calls and the history so far, and how many were under way at once.
     pub fn forget_calls(&self) {
         let mut world = self.lock();
         world.calls.clear();
         world.history.clear();
+        world.most_under_way = 0;
     }
 
     /// What has happened so far to containers, networks and volumes, a line each, as it happened: `created
     /// shop-api.new`, `renamed shop-api.new to shop-api`, `died shop-api (1)`.
     pub fn history(&self) -> Vec<String> {
         self.lock().history.clone()
+    }
+
+    /// How many mutations were under way at once, at most.
+    pub fn most_at_once(&self) -> usize {
+        self.lock().most_under_way
     }
 
     /// Waits until what there is satisfies a condition.
@@ -501,6 +511,17 @@ impl Sim {
     }
 
     async fn carry_out(&self, deed: Deed) -> Result<Option<String>> {
+        {
+            let mut world = self.lock();
+            world.under_way += 1;
+            world.most_under_way = world.most_under_way.max(world.under_way);
+        }
+        let result = self.mutate(deed).await;
+        self.lock().under_way -= 1;
+        result
+    }
+
+    async fn mutate(&self, deed: Deed) -> Result<Option<String>> {
         match deed {
             Deed::Create(blueprint) => {
                 let half = self.call(format!("create {}", blueprint.name), |latency| latency.create);
@@ -1053,7 +1074,10 @@ impl World {
         let now = Instant::now();
         for container in self.containers.values() {
             let mut view = self.view_of(container);
-            view.details = None;
+            // Only an inspection tells these; and whoever knows everything.
+            if group.is_some() {
+                view.details = None;
+            }
             if stale && container.stale_until.is_some_and(|until| now < until) {
                 view.state = State::Running;
                 view.ports = container.ports();

@@ -107,7 +107,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
             }
         }
         effect::settle_health(&mut observed);
-        if busy.is_empty() && plan(desired, &observed, &memory, Duration::ZERO).steps.is_empty() {
+        if busy.is_empty() && plan(desired, &observed, &memory, PROBATION).steps.is_empty() {
             break;
         }
     }

@@ -11,6 +11,9 @@ use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, Health, Network, State};
 use crate::spec::model::{Condition, Protocol, Pull};
 
+/// How often the engine may restart a service that nothing tells to be ready before it has run for a moment.
+const RESTARTS: u64 = 3;
+
 /// How far a service has come, as its dependents see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -87,7 +90,8 @@ impl<'a> Planner<'a> {
             return;
         }
         let in_the_way = |stray: &&&Container| {
-            self.desired.services.keys().any(|other| stray.name == container_name(&self.desired.group, other))
+            stray.state != State::Removing
+                && self.desired.services.keys().any(|other| stray.name == container_name(&self.desired.group, other))
         };
         if let Some(stray) = slots.strays.iter().find(in_the_way).copied() {
             let to = candidate_name(&self.desired.group, &service.name);
@@ -495,6 +499,7 @@ impl<'a> Planner<'a> {
         }
         let what = match (&service.ping, answered) {
             (Some(ping), false) => format!("its ping ({}) to answer", ping.check),
+            _ if container.health == Health::Unhealthy => "the engine to call it healthy (now: unhealthy)".to_owned(),
             _ => "the engine to call it healthy".to_owned(),
         };
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
@@ -535,6 +540,13 @@ impl<'a> Planner<'a> {
     /// The engine is at work on the container (it restarts or removes it): it is left to it, for as long as a service
     /// may take to get ready.
     fn await_engine(&mut self, service: &Service, container: &Container, doing: &'static str) -> Standing {
+        let restarts = container.details.as_ref().map_or(0, |details| details.restarts);
+        let told = service.ping.is_some() || container.health != Health::None;
+        if !told && restarts >= RESTARTS && self.memory.started.contains_key(&container.id) {
+            let message = format!("the engine has restarted it {restarts} times, and it never ran for {PROBATION:?}");
+            self.fail(&service.name, Reason::Exited, message, Some(target(container)));
+            return Standing::Failed;
+        }
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
         if self.now >= since + limit {
@@ -667,7 +679,8 @@ impl<'a> Planner<'a> {
         };
         // It may be another container than the one that serves: a candidate that an earlier run left behind.
         let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
-        let goes = self.desired.scope.contains(owner)
+        let goes = matches!(self.desired.aim, Aim::Agree { .. })
+            && self.desired.scope.contains(owner)
             && !self.memory.failed.contains_key(owner)
             && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
         if !goes {

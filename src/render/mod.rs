@@ -8,6 +8,8 @@ pub mod status;
 
 use std::io::{IsTerminal, Write};
 
+use crate::plan::step::Subject;
+
 /// How to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
@@ -120,4 +122,12 @@ pub fn painted(color: bool, paint: Paint, text: &str) -> String {
 /// `1 service`, `2 services`.
 pub fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A subject for people: a service by its name alone, anything else with its kind in front.
+pub fn title(subject: &Subject) -> String {
+    match subject {
+        Subject::Service(name) => name.clone(),
+        subject => format!("{} {}", subject.kind().to_lowercase(), subject.name()),
+    }
 }

@@ -1,7 +1,7 @@
 //! A plan for people: what differs, then one step a line with its cause.
 
 use super::json::shown;
-use super::{Paint, painted};
+use super::{Paint, painted, title};
 use crate::plan::Forecast;
 use crate::plan::step::{Action, Change, Step};
 
@@ -44,7 +44,7 @@ fn change(change: &Change, show_values: bool, color: bool) -> String {
         Action::Stop | Action::Remove => Paint::Red,
     };
     let action = painted(color, paint, change.action.word());
-    let mut text = format!("{}: {action} ({})\n", change.subject.name(), change.source);
+    let mut text = format!("{}: {action} ({})\n", title(&change.subject), change.source);
     for cause in &change.causes {
         let hide = cause.secret && !show_values;
         let line = match (&cause.old, &cause.new) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Paint, Style, count};
+use super::{Paint, Style, count, title};
 use crate::control::core::{Failed, Report};
 use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
 
@@ -175,13 +175,6 @@ impl Progress {
             bar
         });
         bar.set_message(text.to_owned());
-    }
-}
-
-fn title(subject: &Subject) -> String {
-    match subject {
-        Subject::Service(name) => name.clone(),
-        subject => format!("{} {}", subject.kind().to_lowercase(), subject.name()),
     }
 }
 

@@ -1,0 +1,331 @@
+//! What the tests of the planner and the controller share: services built without specs, snapshots built without an
+//! engine, plans and worlds as text.
+#![allow(dead_code, reason = "each test program uses its part")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use drillmaster::desired::fingerprint::Fingerprint;
+use drillmaster::desired::{
+    Aim, Config, Dependency, Desired, Inherited, Scope, Seconds, Service, Volume, VolumeSource,
+};
+use drillmaster::identity::{container_name, volume_name};
+use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
+use drillmaster::plan::step::{Step, Subject, Verb};
+use drillmaster::plan::{Memory, effect, forecast};
+use drillmaster::spec::model::{Check, Condition, Ping, Pull, RestartPolicy};
+use drillmaster::spec::value::Words;
+
+/// The group of every test.
+pub const GROUP: &str = "shop";
+/// Its spec directory.
+pub const SOURCE: &str = "/home/ann/shop/specs";
+
+/// A service that is being written.
+#[derive(Debug, Clone)]
+pub struct Build(Service);
+
+/// A service with the image `<name>:1` and nothing else.
+pub fn service(name: &str) -> Build {
+    let config = Config { image: format!("{name}:1"), network: GROUP.into(), ..Config::default() };
+    Build(Service {
+        name: name.into(),
+        config,
+        env: BTreeMap::new(),
+        dependencies: Vec::new(),
+        ping: None,
+        health: None,
+        pull: Pull::Missing,
+        place: format!("{name}.yaml:1"),
+        fingerprint: Fingerprint::default(),
+    })
+}
+
+impl Build {
+    pub fn image(mut self, image: &str) -> Build {
+        self.0.config.image = image.into();
+        self
+    }
+
+    pub fn env(mut self, key: &str, value: &str) -> Build {
+        self.0.env.insert(key.into(), value.into());
+        self
+    }
+
+    pub fn needs(self, name: &str) -> Build {
+        self.needs_that(name, Condition::Ready, false)
+    }
+
+    pub fn needs_that(mut self, name: &str, condition: Condition, restart: bool) -> Build {
+        self.0.dependencies.push(Dependency { name: name.into(), condition, restart });
+        self
+    }
+
+    /// A ping that is executed in the container; the simulated engine's images say when it answers.
+    pub fn ping(self, timeout: Duration) -> Build {
+        self.ping_by(Check::Exec(Words(vec!["ping".into()])), timeout)
+    }
+
+    /// A ping that waits for a line of output.
+    pub fn ping_log(self, pattern: &str, timeout: Duration) -> Build {
+        self.ping_by(Check::Log(pattern.parse().unwrap()), timeout)
+    }
+
+    fn ping_by(mut self, check: Check, timeout: Duration) -> Build {
+        self.0.ping = Some(Ping { check, interval: Duration::from_millis(100), timeout });
+        self
+    }
+
+    /// A port as one writes it: `8080:80`.
+    pub fn port(mut self, port: &str) -> Build {
+        self.0.config.ports.push(port.parse().unwrap());
+        self.0.config.ports.sort();
+        self
+    }
+
+    /// A volume of the group.
+    pub fn volume(mut self, name: &str, target: &str) -> Build {
+        let source = VolumeSource::Named(volume_name(GROUP, name));
+        self.0.config.volumes.push(Volume { source, target: target.into(), read_only: false });
+        self.0.config.volumes.sort();
+        self
+    }
+
+    pub fn anonymous_volume(mut self, target: &str) -> Build {
+        let volume = Volume { source: VolumeSource::Anonymous, target: target.into(), read_only: false };
+        self.0.config.volumes.push(volume);
+        self
+    }
+
+    pub fn command(mut self, words: &[&str]) -> Build {
+        self.0.config.command = Some(words.iter().map(|word| (*word).into()).collect());
+        self
+    }
+
+    pub fn memory(mut self, size: &str) -> Build {
+        self.0.config.resources.memory = Some(size.parse().unwrap());
+        self
+    }
+
+    pub fn restart(mut self, policy: RestartPolicy) -> Build {
+        self.0.config.restart = policy;
+        self
+    }
+
+    pub fn stop_timeout(mut self, seconds: u64) -> Build {
+        self.0.config.stop_timeout = Some(Seconds(seconds));
+        self
+    }
+
+    pub fn pull(mut self, pull: Pull) -> Build {
+        self.0.pull = pull;
+        self
+    }
+
+    pub fn done(mut self) -> Service {
+        self.0.fingerprint = Fingerprint::of(&self.0.config, &self.0.env, &self.0.dependencies);
+        self.0
+    }
+}
+
+/// The desired state of these services.
+pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
+    let services = services.into_iter().map(Build::done).map(|service| (service.name.clone(), service)).collect();
+    Desired {
+        group: GROUP.into(),
+        source: SOURCE.into(),
+        network: GROUP.into(),
+        services,
+        scope: Scope::All,
+        aim: Aim::Agree { purge_volumes: false },
+    }
+}
+
+/// What `down` desires.
+pub fn nothing() -> Desired {
+    desired([])
+}
+
+/// An engine that has the images of these services and nothing else.
+pub fn empty(wanted: &Desired) -> Observed {
+    let mut observed = Observed::default();
+    for service in wanted.services.values() {
+        add_image(&mut observed, &service.config.image, ImageFacts::default());
+    }
+    observed
+}
+
+pub fn add_image(observed: &mut Observed, reference: &str, facts: ImageFacts) {
+    let id = format!("sha256:{reference}");
+    observed.images.insert(reference.into(), id.clone());
+    observed.image_facts.insert(id, facts);
+}
+
+/// An engine that agrees with a desired state: what its forecast leaves behind. Ids of containers are `id-<service>`.
+pub fn agreeing(wanted: &Desired) -> Observed {
+    let mut observed = empty(wanted);
+    let mut memory = Memory::default();
+    for step in forecast(wanted, &observed, &Memory::default()).steps {
+        let step = with_ids(step);
+        let id = match &step.verb {
+            Verb::Create { .. } => Some(format!("id-{}", step.subject.name())),
+            Verb::CreateNetwork => Some("net-1".to_owned()),
+            _ => None,
+        };
+        effect::apply(&step, id.as_deref(), Duration::ZERO, wanted, &mut observed, &mut memory);
+        look_closer(wanted, &mut observed);
+    }
+    observed
+}
+
+/// A forecast names what it creates by `new:<name>`; here it gets ids that do not change with its names.
+fn with_ids(mut step: Step) -> Step {
+    let id = format!("id-{}", step.subject.name());
+    match &mut step.verb {
+        Verb::Create { network, .. } => "net-1".clone_into(network),
+        Verb::Start(target) | Verb::Unpause(target) | Verb::Stop(target) => target.id = id,
+        Verb::Rename { container, .. } | Verb::Remove { container, .. } => container.id = id,
+        _ => {}
+    }
+    step
+}
+
+/// What the engine would say of containers that run: health checks succeed, and details are as they were asked for.
+pub fn look_closer(wanted: &Desired, observed: &mut Observed) {
+    for container in observed.containers.values_mut() {
+        if container.state == State::Running && container.health == Health::Starting {
+            container.health = Health::Healthy;
+        }
+        let Some(service) = container.service_of(GROUP).and_then(|name| wanted.services.get(name)) else { continue };
+        // A mount without a volume is an anonymous one, which the engine names.
+        for (n, mount) in container.mounts.iter_mut().enumerate() {
+            if mount.volume.is_none() && mount.bind.is_none() {
+                mount.volume = Some(format!("{:063x}{n}", service.name.len()));
+            }
+        }
+    }
+}
+
+/// What an inspection of a container of this service finds.
+pub fn inspect(observed: &mut Observed, service: &Service) {
+    let container = by_name(observed, &container_name(GROUP, &service.name));
+    container.details = Some(drillmaster::observed::Details {
+        env: service.env.clone(),
+        resources: service.config.resources,
+        restart: service.config.restart,
+        ..Default::default()
+    });
+}
+
+/// The container of this name.
+pub fn by_name<'a>(observed: &'a mut Observed, name: &str) -> &'a mut Container {
+    let names: Vec<String> = observed.containers.values().map(|container| container.name.clone()).collect();
+    match observed.containers.values_mut().find(|container| container.name == name) {
+        Some(container) => container,
+        None => panic!("there is no container {name}: {names:?}"),
+    }
+}
+
+/// A container of somebody else, running.
+pub fn foreign(name: &str) -> Container {
+    Container {
+        id: format!("foreign-{name}"),
+        name: name.into(),
+        identity: None,
+        image: "somebody/else:1".into(),
+        state: State::Running,
+        health: Health::None,
+        networks: Vec::new(),
+        ports: Vec::new(),
+        mounts: Vec::new(),
+        created: 0,
+        details: None,
+    }
+}
+
+/// A copy of a container under another name and id.
+pub fn copy(container: &Container, id: &str, name: &str) -> Container {
+    Container { id: id.into(), name: name.into(), ..container.clone() }
+}
+
+pub fn add(observed: &mut Observed, container: Container) {
+    observed.containers.insert(container.id.clone(), container);
+}
+
+pub fn network(id: &str, name: &str, ours: bool) -> Network {
+    let (group, source) = if ours { (Some(GROUP.into()), Some(SOURCE.into())) } else { (None, None) };
+    Network { id: id.into(), name: name.into(), group, source }
+}
+
+pub fn inherited(volume: &str, target: &str) -> Inherited {
+    Inherited { volume: volume.into(), target: target.into() }
+}
+
+/// A whole plan as text: what differs, what fails, and each step with its cause.
+pub fn plan_text(wanted: &Desired, observed: &Observed) -> String {
+    let forecast = forecast(wanted, observed, &Memory::default());
+    let mut lines = Vec::new();
+    for change in &forecast.changes {
+        let fields: Vec<&str> = change.causes.iter().map(|cause| cause.field.as_str()).collect();
+        lines.push(format!("{} {} [{}]", change.action.word(), change.subject.name(), fields.join(" ")));
+    }
+    for look in &forecast.looks {
+        lines.push(format!("look at {look:?}"));
+    }
+    for failure in &forecast.failures {
+        lines.push(format!("FAILS {}: {}: {}", failure.service, failure.reason.word(), failure.message));
+    }
+    lines.push("--".into());
+    for step in &forecast.steps {
+        lines.push(step_line(step));
+    }
+    lines.join("\n")
+}
+
+pub fn step_line(step: &Step) -> String {
+    let extra = match &step.verb {
+        Verb::Create { inherited, .. } if !inherited.is_empty() => format!(" taking {} volumes", inherited.len()),
+        Verb::Remove { volumes: true, .. } => " with volumes".to_owned(),
+        Verb::Connect { network, .. } => format!(" to {network}"),
+        Verb::Disconnect { network, .. } => format!(" from {network}"),
+        Verb::RemoveNetwork { id } => format!(" {id}"),
+        _ => String::new(),
+    };
+    format!("{step}{extra}   # {}", step.cause)
+}
+
+/// What there is of the group, a line each, ids left out: what two runs must agree on.
+pub fn picture(observed: &Observed) -> String {
+    let mut lines: Vec<String> = observed
+        .containers
+        .values()
+        .map(|container| {
+            let identity = container.identity.clone().unwrap_or_default();
+            let networks: Vec<&str> = container.networks.iter().map(|a| a.network.as_str()).collect();
+            let known = container.networks.iter().all(|a| observed.networks.contains_key(&a.network_id));
+            format!(
+                "{} {:?} {:?} image={} env={} spec={} networks={networks:?}{} service={}",
+                container.name,
+                container.state,
+                container.health,
+                identity.image_id,
+                identity.env_hash,
+                identity.spec_hash,
+                if known { "" } else { " (gone)" },
+                identity.service,
+            )
+        })
+        .collect();
+    lines.extend(observed.networks.values().map(|network| format!("network {} {:?}", network.name, network.group)));
+    lines.extend(observed.volumes.keys().filter(|name| name.len() != 64).map(|name| format!("volume {name}")));
+    lines.sort();
+    lines.join("\n")
+}
+
+/// The service that a step is about, where it is about one.
+pub fn service_of(step: &Step) -> Option<&str> {
+    match &step.subject {
+        Subject::Service(name) => Some(name),
+        _ => None,
+    }
+}

@@ -1,0 +1,996 @@
+//! The planner, by example: whole plans as text, one step a line with its cause.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod builders;
+
+use builders::*;
+use drillmaster::desired::{Aim, Scope};
+use drillmaster::identity::Identity;
+use drillmaster::observed::{ImageFacts, State};
+use drillmaster::spec::model::{Condition, Pull, RestartPolicy};
+use std::time::Duration;
+
+#[track_caller]
+fn check(wanted: &drillmaster::desired::Desired, observed: &drillmaster::observed::Observed, expected: &str) {
+    let found = plan_text(wanted, observed);
+    let lines = |text: &str| text.trim().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n");
+    let line = std::panic::Location::caller().line();
+    assert_eq!(lines(&found), lines(expected), "\n<<<{line}\n{found}\n>>>");
+}
+
+fn identity_of<'a>(observed: &'a mut drillmaster::observed::Observed, name: &str) -> &'a mut Identity {
+    by_name(observed, name).identity.as_mut().unwrap()
+}
+
+#[test]
+fn first_up_of_a_chain() {
+    let wanted = desired([service("c").needs("b"), service("b").needs("a"), service("a")]);
+    check(
+        &wanted,
+        &empty(&wanted),
+        "
+        create a [container]
+        create b [container]
+        create c [container]
+        --
+        network shop: create   # the group has none
+        a: create shop-a.new   # it has no container
+        a: start shop-a.new   # it has no container
+        a: rename shop-a.new to shop-a   # it is ready
+        b: create shop-b.new   # it has no container
+        b: start shop-b.new   # it has no container
+        b: rename shop-b.new to shop-b   # it is ready
+        c: create shop-c.new   # it has no container
+        c: start shop-c.new   # it has no container
+        c: rename shop-c.new to shop-c   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn first_up_of_a_diamond() {
+    let wanted = desired([
+        service("top").needs("left").needs("right"),
+        service("left").needs("base"),
+        service("right").needs("base"),
+        service("base").ping(Duration::from_secs(10)),
+    ]);
+    check(
+        &wanted,
+        &empty(&wanted),
+        "
+        create base [container]
+        create left [container]
+        create right [container]
+        create top [container]
+        --
+        network shop: create   # the group has none
+        base: create shop-base.new   # it has no container
+        base: start shop-base.new   # it has no container
+        base: rename shop-base.new to shop-base   # it is ready
+        left: create shop-left.new   # it has no container
+        right: create shop-right.new   # it has no container
+        left: start shop-left.new   # it has no container
+        right: start shop-right.new   # it has no container
+        left: rename shop-left.new to shop-left   # it is ready
+        right: rename shop-right.new to shop-right   # it is ready
+        top: create shop-top.new   # it has no container
+        top: start shop-top.new   # it has no container
+        top: rename shop-top.new to shop-top   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn agreement_needs_nothing() {
+    let wanted = desired([
+        service("api").needs("db").port("8080:80").env("A", "1").memory("64m"),
+        service("db").volume("data", "/data").anonymous_volume("/tmp/x").ping(Duration::from_secs(9)),
+    ]);
+    check(
+        &wanted,
+        &agreeing(&wanted),
+        "
+        --
+    ",
+    );
+}
+
+#[test]
+fn a_changed_env_value_replaces_that_container() {
+    let old = desired([service("api").env("LOG", "info").env("SAME", "x"), service("db")]);
+    let new = desired([service("api").env("LOG", "debug").env("SAME", "x"), service("db")]);
+    let mut observed = agreeing(&old);
+    inspect(&mut observed, &old.services["api"]);
+    check(
+        &new,
+        &observed,
+        "
+        replace api [env.LOG]
+        --
+        api: create shop-api.new   # env.LOG changed
+        api: start shop-api.new   # env.LOG changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_changed_env_value_is_looked_up_first() {
+    let old = desired([service("api").env("LOG", "info")]);
+    let new = desired([service("api").env("LOG", "debug")]);
+    check(
+        &new,
+        &agreeing(&old),
+        r#"
+        look at Container("id-api")
+        --
+        api: create shop-api.new   # env.LOG changed
+        api: start shop-api.new   # env.LOG changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    "#,
+    );
+}
+
+#[test]
+fn a_port_that_stays_is_handed_over_old_container_stopped_first() {
+    let old = desired([service("api").port("8080:80").command(&["one"])]);
+    let new = desired([service("api").port("8080:80").command(&["two"])]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [command]
+        --
+        api: create shop-api.new   # command changed
+        api: stop shop-api   # its replacement needs its ports or volumes
+        api: start shop-api.new   # command changed
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_port_that_changes_lets_the_old_container_serve_until_the_new_one_is_ready() {
+    let old = desired([service("api").port("8080:80")]);
+    let new = desired([service("api").port("8081:80")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [ports]
+        --
+        api: create shop-api.new   # ports changed
+        api: start shop-api.new   # ports changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_shared_volume_stops_the_old_container_first() {
+    let old = desired([service("db").volume("data", "/data").env("A", "1")]);
+    let new = desired([service("db").volume("data", "/data").env("A", "2")]);
+    let mut observed = agreeing(&old);
+    inspect(&mut observed, &old.services["db"]);
+    check(
+        &new,
+        &observed,
+        "
+        replace db [env.A]
+        --
+        db: create shop-db.new   # env.A changed
+        db: stop shop-db   # its replacement needs its ports or volumes
+        db: start shop-db.new   # env.A changed
+        db: remove shop-db   # its replacement is ready
+        db: rename shop-db.new to shop-db   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn anonymous_volumes_move_to_the_replacement() {
+    let old = desired([service("db").anonymous_volume("/data").command(&["one"])]);
+    let new = desired([service("db").anonymous_volume("/data").command(&["two"])]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace db [command]
+        --
+        db: create shop-db.new taking 1 volumes   # command changed
+        db: stop shop-db   # its replacement needs its ports or volumes
+        db: start shop-db.new   # command changed
+        db: remove shop-db   # its replacement is ready
+        db: rename shop-db.new to shop-db   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn an_image_tag_that_moved_replaces() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    observed.images.insert("api:1".into(), "sha256:newer".into());
+    observed.image_facts.insert("sha256:newer".into(), ImageFacts::default());
+    check(
+        &wanted,
+        &observed,
+        "
+        replace api [image]
+        --
+        api: create shop-api.new   # image changed
+        api: start shop-api.new   # image changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_missing_image_is_pulled_once_for_all_who_use_it() {
+    let wanted = desired([service("a").image("app:1"), service("b").image("app:1")]);
+    let mut observed = empty(&wanted);
+    observed.images.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        create a [container]
+        create b [container]
+        --
+        network shop: create   # the group has none
+        image app:1: pull   # it is not there
+        a: create shop-a.new   # it has no container
+        b: create shop-b.new   # it has no container
+        a: start shop-a.new   # it has no container
+        b: start shop-b.new   # it has no container
+        a: rename shop-a.new to shop-a   # it is ready
+        b: rename shop-b.new to shop-b   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_missing_image_that_may_not_be_pulled_fails() {
+    let wanted = desired([service("a").pull(Pull::Never), service("b")]);
+    let mut observed = empty(&wanted);
+    observed.images.remove("a:1");
+    check(
+        &wanted,
+        &observed,
+        "
+        create a [container]
+        create b [container]
+        FAILS a: ImageMissing: the image a:1 is not there, and `pull: never` forbids to fetch it
+        --
+        network shop: create   # the group has none
+        b: create shop-b.new   # it has no container
+        b: start shop-b.new   # it has no container
+        b: rename shop-b.new to shop-b   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn limits_and_restart_policy_are_updated_in_place() {
+    let old = desired([service("api").memory("64m")]);
+    let new = desired([service("api").memory("128m").restart(RestartPolicy::Always)]);
+    let mut observed = agreeing(&old);
+    inspect(&mut observed, &old.services["api"]);
+    check(
+        &new,
+        &observed,
+        "
+        update api [resources.memory restart]
+        --
+        api: update shop-api   # resources.memory, restart changed
+    ",
+    );
+}
+
+#[test]
+fn a_paused_container_is_thawed() {
+    let wanted = desired([service("api").needs("db"), service("db")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-db").state = State::Paused;
+    check(
+        &wanted,
+        &observed,
+        "
+        start db [state]
+        --
+        db: unpause shop-db   # it is paused
+    ",
+    );
+}
+
+#[test]
+fn a_stopped_container_is_started() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    let api = by_name(&mut observed, "shop-api");
+    api.state = State::Exited { code: Some(137) };
+    api.ports.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        start api [state]
+        --
+        api: start shop-api   # it has exited with 137
+    ",
+    );
+}
+
+#[test]
+fn a_dead_container_is_made_anew() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").state = State::Dead;
+    check(
+        &wanted,
+        &observed,
+        "
+        create api [state]
+        --
+        api: remove shop-api   # it is dead and cannot be started
+        api: create shop-api.new   # it has no container
+        api: start shop-api.new   # it has no container
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_container_that_was_renamed_by_hand_gets_its_name_back() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").name = "precious".into();
+    check(
+        &wanted,
+        &observed,
+        "
+        update api [name]
+        --
+        api: rename precious to shop-api   # it was renamed to precious
+    ",
+    );
+}
+
+#[test]
+fn a_renamed_container_that_differs_is_renamed_and_replaced() {
+    let old = desired([service("api").command(&["one"])]);
+    let new = desired([service("api").command(&["two"])]);
+    let mut observed = agreeing(&old);
+    by_name(&mut observed, "shop-api").name = "precious".into();
+    check(
+        &new,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: rename precious to shop-api   # it was renamed to precious
+        api: create shop-api.new   # command changed
+        api: start shop-api.new   # command changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_superfluous_copy_goes() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    let twin = copy(by_name(&mut observed, "shop-api"), "twin", "twin");
+    add(&mut observed, twin);
+    check(
+        &wanted,
+        &observed,
+        "
+        remove api [name]
+        --
+        api: stop twin   # superfluous: another container serves under the name
+        api: remove twin   # superfluous: another container serves under the name
+    ",
+    );
+}
+
+#[test]
+fn two_containers_that_swapped_names_by_hand_get_them_back() {
+    let wanted = desired([service("a"), service("b")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-a").name = "x".into();
+    by_name(&mut observed, "shop-b").name = "shop-a".into();
+    by_name(&mut observed, "x").name = "shop-b".into();
+    check(
+        &wanted,
+        &observed,
+        "
+        update a [name]
+        update b [name]
+        --
+        a: rename shop-b to shop-a.new   # it was renamed to shop-b
+        b: rename shop-a to shop-b.new   # it was renamed to shop-a
+        a: rename shop-a.new to shop-a   # it is ready
+        b: rename shop-b.new to shop-b   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_disconnected_container_is_attached_again() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").networks.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        update api [network]
+        --
+        api: connect shop-api to net-1   # it is not on the network shop
+    ",
+    );
+}
+
+#[test]
+fn a_network_that_was_made_anew_gets_its_stopped_containers_back() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").state = State::Exited { code: Some(0) };
+    observed.networks.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        start api [state]
+        --
+        network shop: create   # the group has none
+        api: disconnect shop-api from shop   # it is not on the network shop
+        api: connect shop-api to new:shop   # it is not on the network shop
+        api: start shop-api   # it has exited with 0
+    ",
+    );
+}
+
+#[test]
+fn a_candidate_of_an_earlier_spec_goes() {
+    let old = desired([service("api").command(&["one"])]);
+    let middle = desired([service("api").command(&["two"])]);
+    let new = desired([service("api").command(&["three"])]);
+    let mut observed = agreeing(&old);
+    let mut candidate = copy(by_name(&mut agreeing(&middle), "shop-api"), "candidate", "shop-api.new");
+    candidate.state = State::Created;
+    add(&mut observed, candidate);
+    check(
+        &new,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: remove shop-api.new   # it was made from an earlier version of the spec
+        api: create shop-api.new   # command changed
+        api: start shop-api.new   # command changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_candidate_that_is_not_needed_goes() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    let candidate = copy(by_name(&mut observed, "shop-api"), "candidate", "shop-api.new");
+    add(&mut observed, candidate);
+    check(
+        &wanted,
+        &observed,
+        "
+        remove api [name]
+        --
+        api: stop shop-api.new   # not needed: the container that serves is the right one
+        api: remove shop-api.new   # not needed: the container that serves is the right one
+    ",
+    );
+}
+
+#[test]
+fn a_candidate_half_way_is_brought_on() {
+    let old = desired([service("api").command(&["one"])]);
+    let new = desired([service("api").command(&["two"])]);
+    let mut observed = agreeing(&old);
+    let candidate = copy(by_name(&mut agreeing(&new), "shop-api"), "candidate", "shop-api.new");
+    add(&mut observed, candidate);
+    check(
+        &new,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_candidate_whose_forerunner_was_already_removed_takes_the_name() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").name = "shop-api.new".into();
+    check(
+        &wanted,
+        &observed,
+        "
+        create api [container]
+        --
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn what_no_spec_names_any_longer_goes_dependents_first() {
+    let old = desired([service("keep"), service("db"), service("api").needs("db")]);
+    let new = desired([service("keep")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        remove api []
+        remove db []
+        --
+        api: stop shop-api   # no spec names it
+        api: remove shop-api   # no spec names it
+        db: stop shop-db   # no spec names it
+        db: remove shop-db   # no spec names it
+    ",
+    );
+}
+
+#[test]
+fn down_goes_in_reverse() {
+    let old = desired([service("c").needs("b"), service("b").needs("a"), service("a").volume("data", "/data")]);
+    check(
+        &nothing(),
+        &agreeing(&old),
+        "
+        remove c []
+        remove b []
+        remove a []
+        remove shop []
+        --
+        c: stop shop-c   # asked for
+        c: remove shop-c   # asked for
+        b: stop shop-b   # asked for
+        b: remove shop-b   # asked for
+        a: stop shop-a   # asked for
+        a: remove shop-a   # asked for
+        network shop: remove net-1   # nothing uses it any longer
+    ",
+    );
+}
+
+#[test]
+fn down_with_volumes() {
+    let old = desired([service("a").volume("data", "/data")]);
+    let mut observed = agreeing(&old);
+    let volume = |name: &str, group: &str| drillmaster::observed::Volume {
+        name: name.into(),
+        group: group.into(),
+        source: Some(SOURCE.into()),
+    };
+    observed.volumes.insert("shop-data".into(), volume("shop-data", GROUP));
+    observed.volumes.insert("other-data".into(), volume("other-data", "other"));
+    let mut wanted = nothing();
+    wanted.aim = Aim::Agree { purge_volumes: true };
+    check(
+        &wanted,
+        &observed,
+        "
+        remove a []
+        remove shop []
+        remove shop-data []
+        --
+        a: stop shop-a   # asked for
+        a: remove shop-a with volumes   # asked for
+        network shop: remove net-1   # nothing uses it any longer
+        volume shop-data: remove   # --volumes
+    ",
+    );
+}
+
+#[test]
+fn down_of_containers_that_need_each_other_in_a_circle() {
+    let old = desired([service("a").needs("b"), service("b")]);
+    let mut observed = agreeing(&old);
+    let spec = identity_of(&mut observed, "shop-a").spec.replace("\"name\":\"b\"", "\"name\":\"a\"");
+    identity_of(&mut observed, "shop-b").spec = spec;
+    check(
+        &nothing(),
+        &observed,
+        "
+        remove a []
+        remove b []
+        remove shop []
+        --
+        a: stop shop-a   # asked for
+        a: remove shop-a   # asked for
+        b: stop shop-b   # asked for
+        b: remove shop-b   # asked for
+        network shop: remove net-1   # nothing uses it any longer
+    ",
+    );
+}
+
+#[test]
+fn stop_stops_dependents_first_and_keeps_everything() {
+    let mut wanted = nothing();
+    wanted.aim = Aim::Rest;
+    let old = desired([service("api").needs("db"), service("db").volume("data", "/data")]);
+    check(
+        &wanted,
+        &agreeing(&old),
+        "
+        stop api [state]
+        stop db [state]
+        --
+        api: stop shop-api   # asked for
+        db: stop shop-db   # asked for
+    ",
+    );
+}
+
+#[test]
+fn start_starts_what_exists_and_misses_what_does_not() {
+    let mut wanted = desired([service("api").needs("db"), service("db"), service("new").needs("db")]);
+    let mut observed = agreeing(&desired([service("api").needs("db"), service("db")]));
+    for container in observed.containers.values_mut() {
+        container.state = State::Exited { code: Some(0) };
+    }
+    wanted.aim = Aim::Run;
+    check(
+        &wanted,
+        &observed,
+        "
+        start db [state]
+        start api [state]
+        FAILS new: NoContainer: it has no container; `drillmaster up` creates one
+        --
+        db: start shop-db   # it has exited with 0
+        api: start shop-api   # it has exited with 0
+    ",
+    );
+}
+
+#[test]
+fn a_foreign_container_with_our_name_is_a_conflict() {
+    let wanted = desired([service("api").needs("db"), service("db"), service("other")]);
+    let mut observed = empty(&wanted);
+    add(&mut observed, foreign("shop-db"));
+    check(&wanted, &observed, "
+        create api [container]
+        create other [container]
+        FAILS db: Conflict: a container named shop-db exists and is not drillmaster's; it was left alone (rename or remove it: docker rename shop-db …)
+        --
+        network shop: create   # the group has none
+        other: create shop-other.new   # it has no container
+        other: start shop-other.new   # it has no container
+        other: rename shop-other.new to shop-other   # it is ready
+    ");
+}
+
+#[test]
+fn the_same_group_from_another_directory_is_a_conflict() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    identity_of(&mut observed, "shop-api").source = "/home/bob/shop/specs".into();
+    check(&wanted, &observed, "
+        FAILS api: Conflict: the group shop belongs to /home/bob/shop/specs, which has containers on this engine; use another --group, or take them down from there
+        --
+    ");
+}
+
+#[test]
+fn a_port_of_a_foreign_container_is_a_conflict() {
+    let wanted = desired([service("api").port("8080:80")]);
+    let mut observed = empty(&wanted);
+    let mut other = foreign("other");
+    other.ports = by_name(&mut agreeing(&wanted), "shop-api").ports.clone();
+    add(&mut observed, other);
+    let memory = drillmaster::plan::Memory::default();
+    let mut at_start = agreeing(&wanted);
+    let api = by_name(&mut at_start, "shop-api");
+    api.state = State::Created;
+    api.ports.clear();
+    add(&mut at_start, observed.containers["foreign-other"].clone());
+    let plan = drillmaster::plan::plan(&wanted, &at_start, &memory, Duration::ZERO);
+    assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+    assert!(plan.failures[0].message.contains("the host port 8080 is held by the container other"));
+}
+
+#[test]
+fn two_services_swap_their_ports() {
+    let old = desired([service("a").port("8001:80"), service("b").port("8002:80")]);
+    let new = desired([service("a").port("8002:80"), service("b").port("8001:80")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace a [ports]
+        replace b [ports]
+        --
+        a: create shop-a.new   # ports changed
+        b: create shop-b.new   # ports changed
+        b: stop shop-b   # a needs its port 8002
+        a: stop shop-a   # b needs its port 8001
+        a: start shop-a.new   # ports changed
+        b: start shop-b.new   # ports changed
+        a: remove shop-a   # its replacement is ready
+        b: remove shop-b   # its replacement is ready
+        a: rename shop-a.new to shop-a   # it is ready
+        b: rename shop-b.new to shop-b   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_port_moves_to_a_service_that_the_other_needs() {
+    let old = desired([service("a").port("8001:80").needs("b"), service("b")]);
+    let new = desired([service("a").needs("b"), service("b").port("8001:80")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace b [ports]
+        replace a [ports]
+        --
+        b: create shop-b.new   # ports changed
+        a: stop shop-a   # b needs its port 8001
+        b: start shop-b.new   # ports changed
+        b: stop shop-b   # its replacement is ready
+        b: remove shop-b   # its replacement is ready
+        b: rename shop-b.new to shop-b   # it is ready
+        a: create shop-a.new   # ports changed
+        a: start shop-a.new   # ports changed
+        a: remove shop-a   # its replacement is ready
+        a: rename shop-a.new to shop-a   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn a_port_of_a_service_that_no_spec_names_is_taken_over() {
+    let old = desired([service("old").port("8001:80")]);
+    let new = desired([service("new").port("8001:80")]);
+    let mut observed = agreeing(&old);
+    add_image(&mut observed, "new:1", ImageFacts::default());
+    check(
+        &new,
+        &observed,
+        "
+        create new [container]
+        remove old []
+        --
+        new: create shop-new.new   # it has no container
+        old: stop shop-old   # no spec names it
+        new: start shop-new.new   # it has no container
+        old: remove shop-old   # no spec names it
+        new: rename shop-new.new to shop-new   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn who_asked_for_it_is_restarted_when_a_dependency_is_replaced() {
+    let build = |word| {
+        desired([
+            service("db").command(&[word]),
+            service("api").needs_that("db", Condition::Ready, true),
+            service("web").needs("db"),
+        ])
+    };
+    check(
+        &build("two"),
+        &agreeing(&build("one")),
+        "
+        replace db [command]
+        restart api [dependencies.db]
+        --
+        api: stop shop-api   # db is replaced, and it asked to be restarted then
+        db: create shop-db.new   # command changed
+        db: start shop-db.new   # command changed
+        db: stop shop-db   # its replacement is ready
+        db: remove shop-db   # its replacement is ready
+        db: rename shop-db.new to shop-db   # it is ready
+        api: start shop-api   # it has exited
+    ",
+    );
+}
+
+#[test]
+fn a_network_that_is_not_the_groups_any_longer_goes() {
+    let old = desired([service("api")]);
+    let mut new = desired([]);
+    new.network = "other".into();
+    let mut api = service("api").done();
+    api.config.network = "other".into();
+    api.fingerprint = drillmaster::desired::fingerprint::Fingerprint::of(&api.config, &api.env, &api.dependencies);
+    new.services.insert("api".into(), api);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [network]
+        remove shop []
+        --
+        network other: create   # the group has none
+        api: create shop-api.new   # network changed
+        api: start shop-api.new   # network changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+        network shop: remove net-1   # nothing uses it any longer
+    ",
+    );
+}
+
+#[test]
+fn of_two_networks_of_our_name_the_one_in_use_stays() {
+    let wanted = desired([service("a"), service("b")]);
+    let mut observed = agreeing(&wanted);
+    observed.networks.insert("net-0".into(), network("net-0", GROUP, true));
+    by_name(&mut observed, "shop-b").networks.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        update b [network]
+        remove shop []
+        --
+        b: connect shop-b to net-1   # it is not on the network shop
+        network shop: remove net-0   # nothing uses it any longer
+    ",
+    );
+}
+
+#[test]
+fn containers_on_two_networks_of_our_name_come_together() {
+    let wanted = desired([service("a"), service("b"), service("c")]);
+    let mut observed = agreeing(&wanted);
+    observed.networks.insert("net-0".into(), network("net-0", GROUP, true));
+    by_name(&mut observed, "shop-b").networks[0].network_id = "net-0".into();
+    check(
+        &wanted,
+        &observed,
+        "
+        update b [network]
+        remove shop []
+        --
+        b: disconnect shop-b from net-0   # it is not on the network shop
+        b: connect shop-b to net-1   # it is not on the network shop
+        network shop: remove net-0   # nothing uses it any longer
+    ",
+    );
+}
+
+#[test]
+fn a_network_that_is_not_ours_is_used_and_never_removed() {
+    let wanted = desired([service("api")]);
+    let mut observed = empty(&wanted);
+    observed.networks.insert("theirs".into(), network("theirs", GROUP, false));
+    check(
+        &wanted,
+        &observed,
+        "
+        create api [container]
+        --
+        api: create shop-api.new   # it has no container
+        api: start shop-api.new   # it has no container
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+    let mut observed = agreeing(&wanted);
+    observed.networks.clear();
+    observed.networks.insert("net-1".into(), network("net-1", GROUP, false));
+    check(
+        &nothing(),
+        &observed,
+        "
+        remove api []
+        --
+        api: stop shop-api   # asked for
+        api: remove shop-api   # asked for
+    ",
+    );
+}
+
+#[test]
+fn a_hash_of_another_version_is_compared_by_what_was_applied() {
+    let wanted = desired([service("api").command(&["serve"]).env("A", "1").port("8080:80")]);
+    let mut observed = agreeing(&wanted);
+    identity_of(&mut observed, "shop-api").spec_hash = "v0:abc".into();
+    identity_of(&mut observed, "shop-api").env_hash = "v0:abc".into();
+    inspect(&mut observed, &wanted.services["api"]);
+    check(
+        &wanted,
+        &observed,
+        "
+        --
+    ",
+    );
+    let changed = desired([service("api").command(&["serve", "more"]).env("A", "1").port("8080:80")]);
+    check(
+        &changed,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: create shop-api.new   # command changed
+        api: stop shop-api   # its replacement needs its ports or volumes
+        api: start shop-api.new   # command changed
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn what_was_left_out_is_not_touched() {
+    let old = desired([service("api").needs("db").command(&["one"]), service("db"), service("gone")]);
+    let mut new = desired([service("api").needs("db").command(&["two"]), service("db").command(&["two"])]);
+    new.scope = Scope::Only(["api".to_owned()].into());
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [command]
+        --
+        api: create shop-api.new   # command changed
+        api: start shop-api.new   # command changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+    new.scope = Scope::AllBut(["api".to_owned(), "db".to_owned()].into());
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        remove gone []
+        --
+        gone: stop shop-gone   # no spec names it
+        gone: remove shop-gone   # no spec names it
+    ",
+    );
+}
+
+#[test]
+fn a_dependency_that_was_left_out_and_does_not_run_is_waited_for() {
+    let mut wanted = desired([service("api").needs("db"), service("db")]);
+    wanted.scope = Scope::Only(["api".to_owned()].into());
+    check(
+        &wanted,
+        &empty(&wanted),
+        "
+        create api [container]
+        --
+    ",
+    );
+}

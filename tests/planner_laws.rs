@@ -1,0 +1,668 @@
+//! The planner, by law: whatever there is and whatever is wanted, plans agree with the engine's rules, touch only what
+//! is ours, keep the order of dependencies, and lead to agreement from wherever a run was broken off.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod builders;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use builders::*;
+use drillmaster::desired::{Aim, Desired, Scope, Service};
+use drillmaster::identity::{candidate_name, container_name};
+use drillmaster::observed::{Attachment, Container, Details, Health, ImageFacts, Observed, PublishedPort, State};
+use drillmaster::plan::step::{Look, Step, Subject, Verb};
+use drillmaster::plan::{Memory, check, effect, forecast, plan};
+use drillmaster::spec::model::{Condition, Protocol};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// A service, in a form that shrinks well.
+#[derive(Debug, Clone)]
+struct Draft {
+    version: u8,
+    /// Bits of the services before this one that it needs.
+    needs: u8,
+    restart: bool,
+    started: bool,
+    ping: bool,
+    port: Option<u16>,
+    volume: bool,
+}
+
+/// A container of the group, in a form that shrinks well.
+#[derive(Debug, Clone)]
+struct Remnant {
+    service: usize,
+    /// 0: its name, 1: its `.new` name, 2, 3: astray, 4: the name of the next service.
+    slot: u8,
+    version: u8,
+    /// Bits of any services: labels may remember what no spec would be allowed to say.
+    needs: u8,
+    state: u8,
+    network: u8,
+    port: Option<u16>,
+    strange_hash: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Case {
+    wanted: Vec<Option<Draft>>,
+    remnants: Vec<Remnant>,
+    /// Bits: a foreign container takes the name of this service, one that holds a port, an unrelated one.
+    foreign: u8,
+    /// Bits: the group's network exists, another of its name, a foreign one of its name, an old one of the group.
+    networks: u8,
+    scope: Option<u8>,
+    aim: u8,
+    order: u64,
+}
+
+fn draft() -> impl Strategy<Value = Draft> {
+    (
+        0..3_u8,
+        any::<u8>(),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+        option::of(0..4_u16),
+        any::<bool>(),
+    )
+        .prop_map(|(version, needs, restart, started, ping, port, volume)| Draft {
+            version,
+            needs,
+            restart,
+            started,
+            ping,
+            port,
+            volume,
+        })
+}
+
+fn remnant() -> impl Strategy<Value = Remnant> {
+    let slot = prop_oneof![6 => Just(0_u8), 3 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8), 1 => Just(4_u8)];
+    let state = prop_oneof![6 => Just(0_u8), 10 => 1..8_u8];
+    let network = prop_oneof![6 => Just(0_u8), 4 => 1..5_u8];
+    (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), prop::bool::weighted(0.1))
+        .prop_map(|(service, slot, version, needs, state, network, port, strange_hash)| Remnant {
+            service,
+            slot,
+            version,
+            needs,
+            state,
+            network,
+            port,
+            strange_hash,
+        })
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    let foreign = prop_oneof![6 => Just(0_u8), 1 => 0..8_u8];
+    let networks = prop_oneof![4 => Just(1_u8), 4 => 0..16_u8];
+    let aim = prop_oneof![8 => Just(0_u8), 2 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8)];
+    let scope = prop_oneof![5 => Just(None), 2 => any::<u8>().prop_map(Some)];
+    (
+        vec(option::weighted(0.7, draft()), NAMES.len()),
+        vec(remnant(), 0..8),
+        foreign,
+        networks,
+        scope,
+        aim,
+        any::<u64>(),
+    )
+        .prop_map(|(wanted, remnants, foreign, networks, scope, aim, order)| Case {
+            wanted,
+            remnants,
+            foreign,
+            networks,
+            scope,
+            aim,
+            order,
+        })
+}
+
+fn written(name: &str, version: u8, port: Option<u16>) -> Build {
+    let mut build = service(name).image("app:1").command(&[["one", "two", "two"][usize::from(version)]]);
+    if version > 0 {
+        build = build.env("VERSION", &version.to_string());
+    }
+    match port {
+        Some(port) => build.port(&format!("{}:80", 8000 + port)),
+        None => build,
+    }
+}
+
+impl Case {
+    fn desired(&self) -> Desired {
+        let mut ports = BTreeSet::new();
+        let mut services = Vec::new();
+        let exists = |n: usize| self.wanted[n].is_some();
+        for (n, draft) in self.wanted.iter().enumerate() {
+            let Some(draft) = draft else { continue };
+            let port = draft.port.filter(|port| ports.insert(*port));
+            let mut build = written(NAMES[n], draft.version, port);
+            for needed in (0..n).filter(|needed| draft.needs & (1 << needed) != 0 && exists(*needed)) {
+                let condition = if draft.started { Condition::Started } else { Condition::Ready };
+                build = build.needs_that(NAMES[needed], condition, draft.restart);
+            }
+            if draft.ping {
+                build = build.ping(Duration::from_secs(30));
+            }
+            if draft.volume {
+                build = build.volume(NAMES[n], "/data");
+            }
+            services.push(build);
+        }
+        let mut desired = desired(if self.aim == 1 || self.aim == 2 { Vec::new() } else { services });
+        desired.aim = match self.aim {
+            2 => Aim::Rest,
+            3 => Aim::Run,
+            _ => Aim::Agree { purge_volumes: false },
+        };
+        if let Some(bits) = self.scope {
+            let names = (0..NAMES.len()).filter(|n| bits & (1 << n) != 0).map(|n| NAMES[n].to_owned()).collect();
+            desired.scope = if bits & 128 == 0 { Scope::Only(names) } else { Scope::AllBut(names) };
+        }
+        desired
+    }
+
+    fn observed(&self) -> Observed {
+        let mut observed = Observed::default();
+        add_image(&mut observed, "app:1", ImageFacts::default());
+        let networks =
+            [("net-1", GROUP, true), ("net-2", GROUP, true), ("net-3", GROUP, false), ("net-4", "old", true)];
+        for (n, (id, name, ours)) in networks.into_iter().enumerate() {
+            if self.networks & (1 << n) != 0 {
+                observed.networks.insert(id.into(), network(id, name, ours));
+            }
+        }
+        let mut ports = BTreeSet::new();
+        if self.foreign & 1 != 0 {
+            add(&mut observed, foreign("shop-a"));
+        }
+        if self.foreign & 2 != 0 {
+            let mut holder = foreign("holder");
+            holder.ports.push(published(0));
+            ports.insert(0);
+            add(&mut observed, holder);
+        }
+        if self.foreign & 4 != 0 {
+            add(&mut observed, foreign("shop-zzz.new"));
+        }
+        for (n, remnant) in self.remnants.iter().enumerate() {
+            let container = remnant.container(n, &observed, &mut ports);
+            if observed.containers.values().all(|other| other.name != container.name) {
+                add(&mut observed, container);
+            }
+        }
+        observed
+    }
+}
+
+fn published(port: u16) -> PublishedPort {
+    let address = std::net::Ipv4Addr::LOCALHOST.into();
+    PublishedPort { address, host: 8000 + port, container: 80, protocol: Protocol::Tcp }
+}
+
+impl Remnant {
+    fn service(&self) -> Service {
+        let mut build = written(NAMES[self.service], self.version, self.port);
+        for needed in (0..NAMES.len()).filter(|needed| self.needs & (1 << needed) != 0) {
+            build = build.needs(NAMES[needed]);
+        }
+        build.done()
+    }
+
+    fn container(&self, n: usize, observed: &Observed, ports: &mut BTreeSet<u16>) -> Container {
+        let name = NAMES[self.service];
+        let service = self.service();
+        let mut identity = effect::identity(&nothing(), &service, "sha256:app:1");
+        if self.strange_hash {
+            identity.spec_hash = "v0:strange".into();
+        }
+        let state = match self.state {
+            0 => State::Running,
+            1 => State::Created,
+            2 => State::Exited { code: Some(0) },
+            3 => State::Exited { code: Some(137) },
+            4 => State::Paused,
+            5 => State::Restarting,
+            6 => State::Removing,
+            _ => State::Dead,
+        };
+        let mut container = Container {
+            id: format!("id-{n}"),
+            name: match self.slot {
+                0 => container_name(GROUP, name),
+                1 => candidate_name(GROUP, name),
+                2 | 3 => format!("astray-{n}"),
+                _ => container_name(GROUP, NAMES[(self.service + 1) % NAMES.len()]),
+            },
+            identity: Some(identity),
+            image: "app:1".into(),
+            state,
+            health: Health::None,
+            networks: Vec::new(),
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            created: i64::try_from(n).unwrap(),
+            details: None,
+        };
+        let at = |id: &str, name: &str| Attachment { network_id: id.into(), network: name.into(), address: None };
+        let running = matches!(state, State::Running | State::Paused);
+        container.networks = match self.network {
+            1 => Vec::new(),
+            // A network that is gone can only be one of a stopped container.
+            2 if !container.is_up() => vec![at("net-gone", GROUP)],
+            n @ (0 | 3 | 4) => {
+                let id = ["net-1", "", "", "net-2", "net-4"][usize::from(n)];
+                let known = observed.networks.get(id);
+                known.map(|network| at(id, &network.name)).into_iter().collect()
+            }
+            _ => Vec::new(),
+        };
+        if let Some(port) = self.port.filter(|port| running && ports.insert(*port)) {
+            container.ports.push(published(port));
+        }
+        container
+    }
+}
+
+/// An engine of which only the rules are simulated, and a planner that is asked until it has nothing more to do.
+struct Run<'a> {
+    desired: &'a Desired,
+    observed: Observed,
+    memory: Memory,
+    /// What inspections find, by container.
+    details: BTreeMap<String, Details>,
+    needs_at_start: BTreeMap<String, BTreeSet<String>>,
+    order: u64,
+    random: u64,
+    steps: usize,
+    created: usize,
+    now: Duration,
+    trace: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    fn new(case: &Case, desired: &'a Desired, observed: Observed, order: u64) -> Run<'a> {
+        let details = case.remnants.iter().enumerate().map(|(n, remnant)| {
+            let env = remnant.service().env;
+            (format!("id-{n}"), Details { env, ..Details::default() })
+        });
+        let needs_at_start = remembered(&observed);
+        Run {
+            desired,
+            observed,
+            memory: Memory::default(),
+            details: details.collect(),
+            needs_at_start,
+            order,
+            random: order,
+            steps: 0,
+            created: 0,
+            now: Duration::ZERO,
+            trace: Vec::new(),
+        }
+    }
+
+    fn draw(&mut self, below: usize) -> usize {
+        self.random = drillmaster::engine::faulty::random(self.random, 1);
+        usize::try_from(self.random % (below as u64)).unwrap()
+    }
+
+    /// Goes on until nothing happens any more, or for so many steps.
+    fn go(&mut self, most: Option<usize>) -> Result<(), TestCaseError> {
+        let mut quiet = 0;
+        for _ in 0..2000 {
+            if most.is_some_and(|most| self.steps >= most) {
+                return Ok(());
+            }
+            let happened = self.round(quiet > 0)?;
+            quiet = if happened { 0 } else { quiet + 1 };
+            if quiet > 3 {
+                return Ok(());
+            }
+        }
+        Err(TestCaseError::fail(format!("there is no end to it: {:?}", self.plan().steps)))
+    }
+
+    fn plan(&self) -> drillmaster::plan::step::Plan {
+        plan(self.desired, &self.observed, &self.memory, self.now)
+    }
+
+    /// Some of what may be done now is done, in any order; `eager`: everything that can happen by itself does.
+    fn round(&mut self, eager: bool) -> Result<bool, TestCaseError> {
+        let plan = self.plan();
+        let mut happened = false;
+        if eager {
+            self.now += Duration::from_millis(300);
+        }
+        for failure in plan.failures {
+            happened |= self.memory.failed.insert(failure.service.clone(), failure).is_none();
+        }
+        for look in plan.looks {
+            happened = true;
+            match look {
+                Look::Container(id) => {
+                    let details = self.details.get(&id).cloned().unwrap_or_default();
+                    self.observed.containers.get_mut(&id).unwrap().details = Some(details);
+                }
+                Look::Image(id) => {
+                    self.observed.image_facts.insert(id, ImageFacts::default());
+                }
+            }
+        }
+        for probe in plan.probes {
+            if eager || self.draw(2) == 0 {
+                happened |= self.memory.answered.insert(probe.container.id);
+            }
+        }
+        for id in self.observed.containers.keys().cloned().collect::<Vec<_>>() {
+            let moves = eager || self.draw(3) == 0;
+            let container = self.observed.containers.get_mut(&id).unwrap();
+            match container.state {
+                State::Removing if moves => {
+                    self.observed.containers.remove(&id);
+                    happened = true;
+                }
+                State::Restarting if moves => {
+                    container.state = State::Running;
+                    happened = true;
+                }
+                _ => {}
+            }
+        }
+        let mut first: BTreeMap<Subject, Step> = BTreeMap::new();
+        for step in plan.steps {
+            first.entry(step.subject.clone()).or_insert(step);
+        }
+        let mut steps: Vec<Step> = first.into_values().collect();
+        let keep = if steps.is_empty() { 0 } else { 1 + self.draw(steps.len()) };
+        while steps.len() > keep {
+            let n = self.draw(steps.len());
+            steps.swap_remove(n);
+        }
+        while !steps.is_empty() {
+            let n = self.draw(steps.len());
+            let step = steps.swap_remove(n);
+            self.trace.push(step_line(&step));
+            self.judge(&step).map_err(|error| TestCaseError::fail(format!("{error}\nafter {:#?}", self.trace)))?;
+            self.created += 1;
+            let id = matches!(step.verb, Verb::Create { .. } | Verb::CreateNetwork)
+                .then(|| format!("made-{:x}-{}", self.order, self.created));
+            effect::apply(&step, id.as_deref(), self.now, self.desired, &mut self.observed, &mut self.memory);
+            if let (Verb::Create { .. }, Some(id), Some(name)) = (&step.verb, id, service_of(&step)) {
+                let env = self.desired.services[name].env.clone();
+                self.details.insert(id, Details { env, ..Details::default() });
+            }
+            self.steps += 1;
+            happened = true;
+        }
+        Ok(happened)
+    }
+
+    /// What a real engine would refuse, and what nobody may do.
+    fn judge(&self, step: &Step) -> Result<(), TestCaseError> {
+        prop_assert_eq!(check::violation(step, self.desired, &self.observed), None);
+        let taken = |name: &str| self.observed.containers.values().any(|container| container.name == name);
+        match &step.verb {
+            Verb::Create { name, network, .. } => {
+                prop_assert!(!taken(name), "`{}`: the name is taken", step);
+                prop_assert!(self.observed.networks.contains_key(network), "`{}`: no network", step);
+                self.needs_are_met(step)?;
+            }
+            Verb::Rename { to, .. } => prop_assert!(!taken(to), "`{}`: the name is taken", step),
+            Verb::Start(target) => {
+                let container = &self.observed.containers[&target.id];
+                prop_assert!(
+                    matches!(container.state, State::Created | State::Exited { .. }),
+                    "`{}`: it is {:?}",
+                    step,
+                    container.state
+                );
+                for attachment in &container.networks {
+                    let known = self.observed.networks.contains_key(&attachment.network_id);
+                    prop_assert!(known, "`{}`: its network is gone", step);
+                }
+                self.ports_are_free(step, container)?;
+                self.needs_are_met(step)?;
+            }
+            Verb::Unpause(target) => prop_assert_eq!(self.observed.containers[&target.id].state, State::Paused),
+            Verb::Remove { container, .. } => {
+                let container = &self.observed.containers[&container.id];
+                prop_assert!(!container.is_up(), "`{}`: it still runs", step);
+                self.dependents_are_gone(step, container)?;
+            }
+            Verb::Stop(target) => self.dependents_are_gone(step, &self.observed.containers[&target.id])?,
+            Verb::Connect { network, .. } => prop_assert!(self.observed.networks.contains_key(network)),
+            Verb::RemoveNetwork { id } => {
+                let attached = |c: &&Container| c.networks.iter().any(|a| a.network_id == *id);
+                let user = self.observed.containers.values().find(attached);
+                prop_assert!(user.is_none(), "`{}`: {} is attached", step, user.map_or("", |c| &c.name));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// No container of the group stands in the way that the planner could have moved out of it.
+    fn ports_are_free(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
+        let spec = &self.desired.services[service_of(step).unwrap()];
+        let wanted = |port: &PublishedPort| spec.config.ports.iter().any(|p| p.host == Some(port.host));
+        let holder = self.observed.containers.values().find(|other| {
+            let movable = other
+                .service_of(GROUP)
+                .is_some_and(|name| self.desired.scope.contains(name) && !self.memory.failed.contains_key(name));
+            movable && other.id != container.id && other.is_up() && other.ports.iter().any(wanted)
+        });
+        let agree = matches!(self.desired.aim, Aim::Agree { .. });
+        prop_assert!(!agree || holder.is_none(), "`{}`: {} holds its port", step, holder.map_or("", |c| &c.name));
+        Ok(())
+    }
+
+    /// Whatever a service needs serves already, unless it is put back after a failure.
+    fn needs_are_met(&self, step: &Step) -> Result<(), TestCaseError> {
+        let name = service_of(step).unwrap();
+        if self.memory.failed.contains_key(name) {
+            return Ok(());
+        }
+        for dependency in &self.desired.services[name].dependencies {
+            let needed = &self.desired.services[&dependency.name];
+            let right = self.observed.containers.values().find(|container| {
+                let identity = container.identity.clone().unwrap_or_default();
+                let same = identity.spec_hash == needed.fingerprint.spec_hash
+                    && identity.env_hash == needed.fingerprint.env_hash
+                    || identity.spec_hash.starts_with("v0:")
+                    || !self.desired.scope.contains(&dependency.name)
+                    || self.desired.aim == Aim::Run;
+                // One that somebody renamed was ready before that.
+                let named = dependency.condition == Condition::Started
+                    || container.name != candidate_name(GROUP, &dependency.name);
+                identity.service == dependency.name && same && named && container.state == State::Running
+            });
+            let Some(right) = right else {
+                prop_assert!(false, "`{}`, but {} does not run", step, dependency.name);
+                continue;
+            };
+            if dependency.condition == Condition::Ready && self.desired.scope.contains(&dependency.name) {
+                let answered = needed.ping.is_none() || self.memory.answered.contains(&right.id);
+                prop_assert!(answered, "`{}`, but {} is not ready", step, dependency.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is taken down for good is needed by nothing that is still to be taken down, unless in a circle.
+    fn dependents_are_gone(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
+        let name = service_of(step).unwrap();
+        if self.desired.services.contains_key(name) || self.in_circle() {
+            return Ok(());
+        }
+        let rest = self.desired.aim == Aim::Rest;
+        for other in self.observed.of_group(GROUP).filter(|other| other.id != container.id) {
+            let owner = other.service_of(GROUP).unwrap();
+            let doomed = !self.desired.services.contains_key(owner) && self.desired.scope.contains(owner);
+            let needs = remembered_by(other).contains(name);
+            let there = !rest || other.is_up();
+            prop_assert!(!(doomed && needs && there && owner != name), "`{}`, but {} needs it", step, other.name);
+        }
+        Ok(())
+    }
+
+    fn in_circle(&self) -> bool {
+        self.needs_at_start.keys().any(|start| {
+            let mut open: Vec<&String> = self.needs_at_start[start].iter().collect();
+            let mut seen = BTreeSet::new();
+            while let Some(next) = open.pop() {
+                if next == start {
+                    return true;
+                }
+                if seen.insert(next) {
+                    open.extend(self.needs_at_start.get(next).into_iter().flatten());
+                }
+            }
+            false
+        })
+    }
+
+    /// Everything is as it should be, where nothing failed and nothing was left out.
+    fn agrees(&self) -> Result<(), TestCaseError> {
+        let left = self.plan();
+        prop_assert!(left.steps.is_empty(), "still to do: {:?}", left.steps);
+        if !self.memory.failed.is_empty() || self.desired.scope != Scope::All {
+            return Ok(());
+        }
+        prop_assert!(left.waits.is_empty(), "still waits: {:?}", left.waits);
+        prop_assert!(left.changes.is_empty(), "still differs: {:?}", left.changes);
+        let names: BTreeSet<String> = self.desired.services.keys().cloned().collect();
+        prop_assert_eq!(&left.ready, &names);
+        if matches!(self.desired.aim, Aim::Agree { .. }) {
+            let there: Vec<&str> = self.observed.of_group(GROUP).map(|container| container.name.as_str()).collect();
+            let there_sorted: BTreeSet<String> = there.iter().map(|name| (*name).to_owned()).collect();
+            let expected: BTreeSet<String> = names.iter().map(|name| container_name(GROUP, name)).collect();
+            prop_assert_eq!(there.len(), expected.len());
+            prop_assert_eq!(there_sorted, expected);
+        }
+        let again = forecast(self.desired, &self.observed, &Memory::default());
+        prop_assert!(again.steps.is_empty() && again.changes.is_empty(), "converged, and yet: {:?}", again.steps);
+        Ok(())
+    }
+}
+
+fn remembered(observed: &Observed) -> BTreeMap<String, BTreeSet<String>> {
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for container in observed.of_group(GROUP) {
+        needs.entry(container.service_of(GROUP).unwrap().to_owned()).or_default().extend(remembered_by(container));
+    }
+    needs
+}
+
+fn remembered_by(container: &Container) -> BTreeSet<String> {
+    let spec: serde_json::Value = serde_json::from_str(&container.identity.as_ref().unwrap().spec).unwrap();
+    let names = spec.get("dependencies").and_then(|d| d.as_array()).into_iter().flatten();
+    names.filter_map(|d| Some(d.get("name")?.as_str()?.to_owned())).collect()
+}
+
+/// What may not change: what is not ours, and what was left out.
+fn untouchable(desired: &Desired, observed: &Observed) -> Vec<Container> {
+    observed
+        .containers
+        .values()
+        .filter(|container| container.service_of(GROUP).is_none_or(|name| !desired.scope.contains(name)))
+        // The engine itself goes on with these.
+        .filter(|container| !matches!(container.state, State::Removing | State::Restarting))
+        .cloned()
+        .collect()
+}
+
+/// Ids in reverse order, which is the order of a list.
+fn turned_around(observed: &Observed) -> Observed {
+    let mut turned = observed.clone();
+    turned.containers.clear();
+    for (n, container) in observed.containers.values().enumerate() {
+        let id = format!("{:03}-{}", 999 - n, container.id);
+        turned.containers.insert(id.clone(), Container { id, ..container.clone() });
+    }
+    turned
+}
+
+fn config() -> ProptestConfig {
+    // PROPTEST_CASES asks for more.
+    ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn carrying_out_plans_in_any_order_leads_to_agreement(case in case()) {
+        let (desired, observed) = (case.desired(), case.observed());
+        let before = untouchable(&desired, &observed);
+        let mut run = Run::new(&case, &desired, observed, case.order);
+        run.go(None)?;
+        run.agrees()?;
+        for container in before {
+            prop_assert_eq!(Some(&container), run.observed.containers.get(&container.id));
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_broken_off_anywhere_is_completed_by_the_next(case in case(), after in 0..30_usize) {
+        let (desired, observed) = (case.desired(), case.observed());
+        let mut whole = Run::new(&case, &desired, observed.clone(), case.order);
+        whole.go(None)?;
+        let mut first = Run::new(&case, &desired, observed, case.order);
+        first.go(Some(after))?;
+        let details = std::mem::take(&mut first.details);
+        let mut second = Run::new(&case, &desired, first.observed, !case.order);
+        second.details = details;
+        second.go(None)?;
+        second.agrees()?;
+        if whole.memory.failed.is_empty() && matches!(desired.aim, Aim::Agree { .. }) && desired.scope == Scope::All {
+            let text = |observed: &Observed| picture(observed).replace("Exited { code: None }", "Exited");
+            prop_assert_eq!(text(&whole.observed), text(&second.observed));
+        }
+    }
+
+    #[test]
+    fn the_order_of_lists_does_not_matter(case in case()) {
+        let (desired, mut observed) = (case.desired(), case.observed());
+        // A forecast does not foresee what the engine is about to do by itself.
+        observed.containers.retain(|_, container| !matches!(container.state, State::Removing | State::Restarting));
+        let lines = |observed: &Observed| {
+            let mut lines: Vec<String> = forecast(&desired, observed, &Memory::default()).steps.iter().map(ToString::to_string).collect();
+            lines.sort();
+            lines
+        };
+        prop_assert_eq!(lines(&observed), lines(&turned_around(&observed)));
+    }
+
+    #[test]
+    fn a_forecast_ends_in_agreement(case in case()) {
+        let (desired, mut observed) = (case.desired(), case.observed());
+        observed.containers.retain(|_, container| !matches!(container.state, State::Removing | State::Restarting));
+        let details = Run::new(&case, &desired, observed.clone(), 0).details;
+        for container in observed.containers.values_mut() {
+            container.details = details.get(&container.id).cloned();
+        }
+        let mut memory = Memory::default();
+        let whole = forecast(&desired, &observed, &Memory::default());
+        for step in &whole.steps {
+            prop_assert_eq!(check::violation(step, &desired, &observed), None);
+            effect::apply(step, None, Duration::ZERO, &desired, &mut observed, &mut memory);
+        }
+        if whole.failures.is_empty() {
+            prop_assert_eq!(forecast(&desired, &observed, &Memory::default()).steps, Vec::new());
+        }
+        // A change is told if and only if there is something to do or something that cannot be done.
+        if whole.steps.is_empty() && whole.failures.is_empty() && desired.scope == Scope::All {
+            prop_assert_eq!(&whole.changes, &Vec::new());
+        }
+        prop_assert!(whole.steps.is_empty() || !whole.changes.is_empty(), "{:?}", whole.steps);
+    }
+}
