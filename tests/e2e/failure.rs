@@ -20,12 +20,14 @@ fn a_missing_image_fails_alone() {
         .says("never: failed (ImageMissing)")
         .says("pull: never");
     let run = run.says("needs: not done: waits for missing, which has failed");
-    let run = run.says("further: not done: waits for needs").prints("2 services ready, 2 failed, 2 waiting");
+    let run = run
+        .says("further: not done: waits for needs")
+        .prints("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
     run.never_says("panicked");
     assert_eq!(project.names(), ["api", "web"]);
     // Nobody is the worse for it when it is tried again.
     let ids = (project.id("api"), project.id("web"));
-    project.run(&["up"]).exits(1).prints("2 services ready, 2 failed, 2 waiting");
+    project.run(&["up"]).exits(1).prints("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
     assert_eq!((project.id("api"), project.id("web")), ids);
 }
 

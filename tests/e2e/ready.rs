@@ -31,7 +31,7 @@ fn times_out(purpose: &str, command: &str, ping: &str, why: &str) {
     let api = script("api", &format!("echo here I am; {command}"), ping);
     project.write("all.yaml", &(api + &sleeper("web", "dependencies: [api]")));
     let run = project.run(&["up"]).exits(1).says("api: failed (NotReady)").says(why).says("| here I am");
-    let run = run.says("web: not done: waits for api, which has failed").prints("1 failed, 1 waiting");
+    let run = run.says("web: not done: waits for api, which has failed").prints("1 failed: api, 1 waiting: web");
     assert!(run.took >= Duration::from_secs(1) && run.took < Duration::from_secs(15), "{run}");
     assert_eq!(project.names(), ["api.new"], "it can be looked at; its dependent was not created");
 }
@@ -113,9 +113,15 @@ fn by_a_line_of_its_log_in_vain() {
 #[test]
 fn an_old_line_of_the_log_does_not_count_after_a_restart() {
     let project = Project::new("oldlog");
-    let text = "test -e /tmp/again && sleep 1.5; touch /tmp/again; echo ready; sleep infinity";
+    let text = "test -e /tmp/again && { sleep 1.5; echo ready; sleep infinity; }; touch /tmp/again; \
+                while true; do echo ready; sleep 0.05; done";
     project.write("all.yaml", &script("api", text, "ping: {log: ready}"));
     project.up();
+    // Early in a second that has seen a few lines, so that old and new ones are of the same.
+    crate::support::wait_for("a new second", crate::support::SOON, || {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        (200..300).contains(&now.subsec_millis()).then_some(())
+    });
     crate::support::engine::act(&project.name("api"), "kill");
     let run = project.up();
     assert!(run.took > Duration::from_secs(1), "the line is of the last time: {run}");
