@@ -1,0 +1,254 @@
+//! Exit codes, what goes to which stream, and what needs no engine.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::engine;
+use crate::support::process;
+use crate::support::project::{Project, repository, script, sleeper};
+
+const NOWHERE: &str = "unix:///nowhere/docker.sock";
+
+fn keys(value: &Value) -> Vec<String> {
+    value.as_object().map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[test]
+fn without_an_engine_it_says_how_to_get_one() {
+    let mut project = Project::new("noengine");
+    project.write("all.yaml", &sleeper("api", ""));
+    let cases = [(NOWHERE, "/nowhere/docker.sock"), ("tcp://127.0.0.1:1", "127.0.0.1:1")];
+    for (host, named) in cases {
+        project.through(host);
+        for command in ["up", "down", "diff", "status", "start", "stop", "logs"] {
+            let run = project.run(&[command]).exits(3).says(named).says("--host").says("systemctl start docker");
+            assert_eq!(run.stdout, "", "{run}");
+            run.never_says("os error").never_says("panicked");
+        }
+    }
+    // These need none.
+    project.run(&["validate"]).exits(0).prints("1 service, no errors");
+    project.run(&["schema"]).exits(0);
+    project.run(&["--help"]).exits(0);
+}
+
+#[test]
+fn an_engine_that_nobody_can_mean_is_a_mistake_of_usage() {
+    let mut project = Project::new("badhost");
+    project.write("all.yaml", &sleeper("api", ""));
+    for host in ["nonsense", "tcp://", "ssh://somewhere", "https://somewhere:2376"] {
+        project.through(host);
+        project.run(&["status"]).exits(2).says("DOCKER_HOST").says(host);
+        project.run(&["status", "--host", host]).exits(2).says("--host").says(host);
+    }
+}
+
+#[test]
+fn invalid_specs_touch_nothing_and_are_told_all_at_once() {
+    let project = Project::new("invalid");
+    project.write("all.yaml", &sleeper("api", ""));
+    project.up();
+    let before = project.containers();
+    project.write("all.yaml", "name: api\nimage: drillmaster/busybox:1\nprots: ['80:80']\ndependencies: [wbe]\n");
+    project.write("web.yaml", "name: web\nimage: [1]\nports: ['99999:80']\n");
+    for command in ["up", "down", "diff", "status", "start", "stop", "logs", "validate"] {
+        let run = project.run(&[command]).exits(2);
+        let run =
+            run.says("all.yaml:3").says("prots").says("`ports`").says("`web`").says("web.yaml:2").says("web.yaml:3");
+        assert_eq!(run.stdout, "", "{run}");
+        assert_eq!(project.containers(), before);
+    }
+    let run = project.run(&["validate", "--output", "json"]).exits(2);
+    let errors = run.json();
+    let errors = errors["diagnostics"].as_array().unwrap_or_else(|| panic!("{run}")).clone();
+    assert!(errors.len() >= 4, "{run}");
+}
+
+#[test]
+fn files_that_are_no_specs_are_refused_in_good_time() {
+    let project = Project::new("monsters");
+    project.write("all.yaml", &sleeper("api", ""));
+    let monster = |content: &[u8], says: &str| {
+        std::fs::write(project.specs().join("monster.yaml"), content).unwrap();
+        for command in ["validate", "up"] {
+            let run = project.run(&[command]).exits(2).says("monster.yaml").says(says);
+            assert!(run.took < Duration::from_secs(10), "{run}");
+            assert!(run.stderr.len() < 4000, "a screen at most: {} bytes", run.stderr.len());
+        }
+        assert!(project.containers().is_empty());
+    };
+    monster(b"name: \xff\xfe\n", "UTF-8");
+    monster(b"name: web\nimage: a:1\nname: again\n", "name");
+    monster(b"\0\0\0", "");
+    let bomb: String = ('b'..='j').fold("a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, name| {
+        let before = char::from(name as u8 - 1);
+        let aliases = vec![format!("*{before}"); 9].join(", ");
+        text + &format!("{name}: &{name} [{aliases}]\n")
+    });
+    monster(bomb.as_bytes(), "");
+    monster(&vec![b'['; 100_000], "");
+    let file = std::fs::File::create(project.specs().join("monster.yaml")).unwrap();
+    file.set_len(50 * 1024 * 1024).unwrap();
+    let run = project.run(&["validate"]).exits(2).says("monster.yaml").says("too large");
+    assert!(run.took < Duration::from_secs(10), "{run}");
+}
+
+#[test]
+fn usage() {
+    let project = Project::new("usage");
+    project.write("all.yaml", &sleeper("api", ""));
+    for wrong in [
+        &["upp"][..],
+        &["up", "--no-such-option"],
+        &["status", "--output", "xml"],
+        &["up", "-q", "-v"],
+        &["up", "--group", "No Good"],
+        &["up", "--specs", "no/such/directory"],
+        &[],
+    ] {
+        let run = project.run(wrong).exits(2);
+        assert!(!run.stderr.is_empty() && run.stdout.is_empty(), "{run}");
+    }
+    project.run(&["upp"]).says("'up'");
+    project.run(&["up", "--specs", "no/such/directory"]).exits(2).says("no/such/directory");
+    project.run(&["--version"]).exits(0).prints(env!("CARGO_PKG_VERSION"));
+    project.run(&["--help"]).exits(0).prints("Exit codes").prints("--specs").prints("validate");
+    for command in ["up", "down", "start", "stop", "diff", "status", "logs", "validate", "schema"] {
+        project.run(&[command, "--help"]).exits(0).prints("Usage: drillmaster");
+    }
+}
+
+#[test]
+fn the_schema_is_the_one_in_the_repository() {
+    let project = Project::new("schema");
+    let printed = project.run(&["schema"]).exits(0).json();
+    let text = std::fs::read_to_string(repository("schema/drillmaster.schema.json")).unwrap();
+    assert_eq!(printed, serde_json::from_str::<Value>(&text).unwrap(), "run: drillmaster schema > schema/…");
+}
+
+#[test]
+fn results_go_to_stdout_and_progress_to_stderr() {
+    let project = Project::new("streams");
+    project.write("all.yaml", &(sleeper("api", "") + &sleeper("web", "dependencies: [api]")));
+    let run = project.up();
+    assert_eq!(run.stdout, format!("{}: 2 services ready (2 created)\n", project.group));
+    for said in ["api: creating", "api: starting", "api: ready", "web: ready"] {
+        assert!(run.stderr.contains(said), "{said}: {run}");
+    }
+    assert!(!run.stderr.contains('\u{1b}') && !run.stderr.contains('\r'), "no terminal, no colours: {run}");
+    let run = project.run(&["status"]).exits(0);
+    assert_eq!(run.stderr, "", "{run}");
+    let lines: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"], "{run}");
+    assert_eq!(lines[1][..2], ["api", "Ready"], "{run}");
+    assert_eq!(lines[2][..2], ["web", "Ready"], "{run}");
+    project.run(&["status", "--color", "always"]).exits(0).prints("\u{1b}[32m");
+    // Nothing but results and errors.
+    project.write("all.yaml", &(sleeper("api", "env: {A: b}") + &script("web", "echo oh; exit 3", "ping: {tcp: 1}")));
+    let run = project.run(&["up", "-q"]).exits(1).says("web: failed (Exited)").says("| oh");
+    assert!(!run.stderr.contains("creating") && !run.stderr.contains("api"), "{run}");
+    let run = project.run(&["down", "-q"]).exits(0);
+    assert_eq!(run.stderr, "", "{run}");
+}
+
+#[test]
+fn the_json_of_up_and_down() {
+    let project = Project::new("upjson");
+    let bad = script("bad", "echo oh no; exit 3", "ping: {tcp: 80}");
+    project.write("all.yaml", &(sleeper("api", "") + &bad + &sleeper("web", "dependencies: [bad]")));
+    let run = project.run(&["up", "--output", "json"]).exits(1);
+    let result = run.json();
+    assert_eq!(keys(&result), ["changes", "failures", "group", "outcome", "services", "stuck", "waiting"]);
+    assert_eq!((&result["group"], &result["outcome"]), (&json!(project.group), &json!("failed")));
+    assert!(result["changes"].as_array().unwrap().len() >= 3, "{run}");
+    let failure = &result["failures"][0];
+    assert_eq!(keys(failure), ["message", "output", "reason", "service"]);
+    assert_eq!((&failure["service"], &failure["reason"]), (&json!("bad"), &json!("Exited")));
+    assert_eq!(failure["output"], json!(["oh no"]));
+    assert_eq!(result["waiting"][0]["service"], "web");
+    assert!(engine::text(&result["waiting"][0]["message"]).contains("bad"), "{run}");
+    let phases: Vec<&Value> = result["services"].as_array().unwrap().iter().map(|service| &service["phase"]).collect();
+    assert_eq!(phases, ["Ready", "Failed", "Pending"]);
+
+    let run = project.run(&["down", "--output", "json"]).exits(0);
+    let result = run.json();
+    assert_eq!(result["outcome"], "done", "{run}");
+    let actions: Vec<&Value> = result["changes"].as_array().unwrap().iter().map(|change| &change["action"]).collect();
+    assert!(actions.iter().all(|action| **action == "remove"), "{run}");
+    assert!(result["services"].as_array().unwrap().iter().all(|service| service["container"].is_null()), "{run}");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_reason_to_panic() {
+    let project = Project::new("pipe");
+    let text =
+        "i=0; while [ $i -lt 20000 ]; do echo a line that fills the pipe number $i; i=$((i+1)); done; sleep infinity";
+    project.write("all.yaml", &script("api", text, "ping: {log: 'number 19999'}"));
+    // stdout is closed before anything is written.
+    let mut command = project.command(&["up"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+    // More than a pipe holds, and a reader that leaves in the middle.
+    for arguments in [&["logs"][..], &["logs", "--follow"], &["logs", "--output", "json"], &["schema"], &["status"]] {
+        let mut command = project.command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut first = [0; 10];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let end = crate::support::wait_for(&format!("the end of {arguments:?}"), crate::support::SOON, || {
+            child.try_wait().unwrap()
+        });
+        let mut said = String::new();
+        stderr.read_to_string(&mut said).unwrap();
+        assert!(!said.contains("panicked") && end.code() != Some(101), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn logs_are_shown_with_their_service_in_front() {
+    let project = Project::new("logs");
+    let api =
+        script("api", "echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three; sleep infinity", "ping: {log: three}");
+    project.write("all.yaml", &(api + &script("worker", "echo four; sleep infinity", "ping: {log: four}")));
+    project.up();
+    let run = project.run(&["logs"]).exits(0);
+    for line in ["api    | one\n", "api    | two\n", "api    | three\n", "worker | four\n"] {
+        assert!(run.stdout.contains(line), "{line:?}: {run}");
+    }
+    let run = project.run(&["logs", "api", "--tail", "1"]).exits(0);
+    assert_eq!(run.stdout, "api | three\n", "{run}");
+    let run = project.run(&["logs", "worker", "--output", "json"]).exits(0);
+    assert_eq!(run.json(), json!({ "service": "worker", "stderr": false, "line": "four" }));
+    project.run(&["logs", "wroker"]).exits(2).says("did you mean `worker`?");
+    // Following ends when the container does.
+    let following = project.spawn(&["logs", "-f", "worker"]);
+    engine::act(&project.name("worker"), "kill");
+    following.ends(Duration::from_secs(30)).exits(0).prints("four");
+    // Or with an interrupt.
+    let following = project.spawn(&["logs", "-f", "api"]);
+    crate::support::wait_for("its lines", crate::support::SOON, || following.stdout().contains("three").then_some(()));
+    following.signal(rustix::process::Signal::INT);
+    let run = following.ends(Duration::from_secs(30));
+    assert!(run.code != Some(101), "{run}");
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_written_is_named() {
+    let project = Project::new("state");
+    project.write("all.yaml", &sleeper("api", ""));
+    let file = project.home.path().join("a-file");
+    std::fs::write(&file, "").unwrap();
+    let mut command = project.command(&["up"]);
+    command.env("XDG_STATE_HOME", &file);
+    let run = process::run(command, Duration::from_secs(30)).exits(1).says("a-file");
+    assert!(project.containers().is_empty(), "{run}");
+}

@@ -1,0 +1,24 @@
+//! Every command, end to end, on a real engine. Fails where none answers.
+//!
+//! Each test has a group of its own and removes it; see `support/project.rs`.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod budget;
+mod change;
+mod cli;
+mod crash;
+mod demo;
+mod drift;
+mod failure;
+mod host;
+mod order;
+mod owner;
+mod ready;
+mod replace;
+mod select;
+mod time;
+mod together;
