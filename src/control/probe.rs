@@ -43,7 +43,7 @@ pub async fn until_answered(
     mut unanswered: impl FnMut(String),
 ) {
     let mut last = String::new();
-    let mut known = Known::default();
+    let mut known = Known { address: probe.address, tries: 0 };
     loop {
         match attempt(engine, probe, surroundings, &mut known).await {
             Ok(()) => return,
@@ -59,9 +59,9 @@ pub async fn until_answered(
 }
 
 /// Where the container was found, so that it is not inspected for every try.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
-    address: Option<SocketAddr>,
+    address: Option<IpAddr>,
     tries: u32,
 }
 
@@ -101,11 +101,12 @@ async fn connect(
     port: u16,
 ) -> Result<TcpStream, String> {
     known.tries += 1;
-    let address = match known.address.filter(|_| !known.tries.is_multiple_of(TRIES_OF_AN_ADDRESS)) {
-        Some(address) => address,
+    let fresh = known.address.filter(|_| !known.tries.is_multiple_of(TRIES_OF_AN_ADDRESS));
+    let address = match fresh.filter(|_| surroundings.reaches_containers) {
+        Some(address) => SocketAddr::new(address, port),
         None => address(&inspect(engine, probe).await?, surroundings, port)?,
     };
-    known.address = Some(address);
+    known.address = Some(address.ip());
     let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(format!("{address}: {}", words_of(&error))),

@@ -25,6 +25,8 @@ pub(super) enum Standing {
     Pending(&'static str),
     /// It has failed.
     Failed,
+    /// Its replacement has failed, and the container that it had serves again.
+    Serves,
 }
 
 impl<'a> Planner<'a> {
@@ -118,7 +120,7 @@ impl<'a> Planner<'a> {
         let mut renamed = false;
         if let Some(stray) = self.stray(service, &mut slots) {
             if slots.current.is_some() {
-                self.change(subject, Action::Remove, vec![Cause::of("name", Some(&stray.name), None)]);
+                self.change(subject, Action::Update, vec![Cause::of("name", Some(&stray.name), None)]);
                 self.discard(service, stray, "superfluous: another container serves under the name");
                 return Standing::Pending("has a superfluous container");
             }
@@ -152,7 +154,7 @@ impl<'a> Planner<'a> {
             (Some(current), Some(comparison)) if comparison.replace.is_empty() => {
                 if let Some((candidate, _)) = candidate {
                     let cause = vec![Cause::of("name", Some(&candidate.name), None)];
-                    self.change(subject, Action::Remove, cause);
+                    self.change(subject, Action::Update, cause);
                     self.discard(service, candidate, "not needed: the container that serves is the right one");
                     return if failed { Standing::Failed } else { Standing::Pending("has an unneeded replacement") };
                 }
@@ -294,8 +296,9 @@ impl<'a> Planner<'a> {
             Some(_) => self.change(subject(service), Action::Replace, causes),
         }
         if failed {
+            let serves = candidate.is_none() && current.is_some_and(|current| current.state == State::Running);
             self.undo(service, current, candidate.map(|(candidate, _)| candidate));
-            return Standing::Failed;
+            return if serves { Standing::Serves } else { Standing::Failed };
         }
         match candidate {
             Some((candidate, comparison)) if comparison.replace.is_empty() => {
@@ -334,7 +337,7 @@ impl<'a> Planner<'a> {
 
     /// Whether a container may be created now; says what is waited for, or pulls, where not.
     fn may_create(&mut self, service: &'a Service, replaces: bool) -> Option<Standing> {
-        if let Err(standing) = self.dependencies(service) {
+        if let Err(standing) = self.dependencies(service, false) {
             return Some(standing);
         }
         if replaces {
@@ -440,7 +443,7 @@ impl<'a> Planner<'a> {
     ) -> Standing {
         match candidate.state {
             State::Created => {
-                if let Err(standing) = self.dependencies(service) {
+                if let Err(standing) = self.dependencies(service, false) {
                     return standing;
                 }
                 if self.mend_network(service, candidate) {
@@ -510,7 +513,12 @@ impl<'a> Planner<'a> {
             return Standing::Failed;
         }
         if let (Some(ping), false) = (&service.ping, answered) {
-            let probe = Probe { service: service.name.clone(), container: target(container), ping: ping.clone() };
+            let probe = Probe {
+                service: service.name.clone(),
+                container: target(container),
+                address: container.networks.iter().find_map(|attachment| attachment.address),
+                ping: ping.clone(),
+            };
             self.plan.probes.push(probe);
         }
         let awaited = Awaited { container: container.id.clone(), limit };
@@ -572,14 +580,16 @@ impl<'a> Planner<'a> {
 
     /// Whether an existing container may be started now; says what is waited for where not.
     fn ready_to_start(&mut self, service: &'a Service, container: &'a Container) -> bool {
-        self.dependencies(service).is_ok() && self.ports_are_free(service, container)
+        self.dependencies(service, true).is_ok() && self.ports_are_free(service, container)
     }
 
-    /// Whether everything that the service needs is as far as it must be; else waits, naming for whom.
-    fn dependencies(&mut self, service: &'a Service) -> Result<(), Standing> {
+    /// Whether everything that the service needs is as far as it must be; else waits, naming for whom. A container that
+    /// exists was made for what serves now, also where its replacement has failed; a new one was not.
+    fn dependencies(&mut self, service: &'a Service, exists: bool) -> Result<(), Standing> {
         let missing = service.dependencies.iter().find_map(|dependency| {
             let standing = self.standings.get(dependency.name.as_str());
-            self.unmet(dependency, standing).map(|why| (dependency, why))
+            let serves = exists && standing == Some(&Standing::Serves);
+            self.unmet(dependency, standing).filter(|_| !serves).map(|why| (dependency, why))
         });
         let Some((dependency, why)) = missing else {
             return Ok(());
@@ -594,6 +604,7 @@ impl<'a> Planner<'a> {
             (Some(Standing::Started), Condition::Ready) => Some("is not ready yet"),
             (Some(Standing::Pending(what)), _) => Some(what),
             (Some(Standing::Failed), _) => Some("has failed"),
+            (Some(Standing::Serves), _) => Some("could not be replaced"),
             (None, _) => Some("is not known"),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -272,6 +273,8 @@ pub struct Probe {
     pub service: String,
     /// Its container.
     pub container: Target,
+    /// Where it is, as far as a list has told: so a container that has long been running need not be inspected.
+    pub address: Option<IpAddr>,
     /// What to try, and how often.
     pub ping: Ping,
 }

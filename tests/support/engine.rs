@@ -206,7 +206,10 @@ pub fn text(value: &Value) -> String {
 pub fn purge(group: &str) {
     let remove = |path: String| {
         if let Err(error) = ask("DELETE", &path, None) {
-            eprintln!("left behind: {error}");
+            #[allow(clippy::print_stderr)] // in a drop there is nowhere else to say it
+            {
+                eprintln!("left behind: {error}");
+            }
         }
     };
     let list = |path: &str| ask("GET", &format!("{path}{}", of_group(group)), None).unwrap_or_default();
