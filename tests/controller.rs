@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use builders::*;
-use drillmaster::control::core::{Limits, Outcome, Report};
+use drillmaster::control::event::{Limits, Outcome, Report};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
 use drillmaster::control::{self, Setting};

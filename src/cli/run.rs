@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::args::{Down, Global, Selection, Up};
 use super::project::Project;
 use super::{Ended, Failure, session};
-use crate::control::core::{Limits, Outcome};
+use crate::control::event::{Limits, Outcome};
 use crate::control::notes::Notes;
 use crate::control::{self, Setting};
 use crate::desired::{Aim, Desired};

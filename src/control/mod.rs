@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod core;
+pub mod event;
 pub mod lock;
 pub mod notes;
 pub mod probe;
@@ -20,7 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::core::{Command, Core, Event, Limits, Outcome, Report};
+use self::core::Core;
+use self::event::{Command, Event, Limits, Outcome, Report};
 use self::notes::Notes;
 use crate::desired::Desired;
 use crate::engine::{Engine, EngineError, LogOptions};

@@ -227,8 +227,10 @@ impl Drop for ProcessGroup {
 /// Waits for a matching line of the output since the container's start. A stream that ends is looked at again.
 async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<(), String> {
     let container = inspect(engine, probe).await?;
-    let started = container.details.and_then(|details| humantime::parse_rfc3339(&details.started_at).ok());
-    let since = started.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    // What the run before wrote lies before its end. The start is no such mark: the engine notes it when the program
+    // may already have written its first lines.
+    let ended = container.details.and_then(|details| humantime::parse_rfc3339(&details.finished_at).ok());
+    let since = ended.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     let since = since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or_default());
     let options = LogOptions { since, follow: true, timestamps: true, ..LogOptions::default() };
     let mut lines = engine.logs(&probe.container.id, options);
@@ -240,7 +242,7 @@ async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<()
         };
         let text = if time.is_some() { text } else { &line.text };
         // The engine takes whole seconds: a line of the run before may be among them.
-        let old = time.zip(started).is_some_and(|(time, started)| time < started);
+        let old = time.zip(ended).is_some_and(|(time, ended)| time < ended);
         if !old && pattern.is_match(text) {
             return Ok(());
         }

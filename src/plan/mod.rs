@@ -7,6 +7,8 @@
 pub mod check;
 pub mod diff;
 pub mod effect;
+mod place;
+mod readiness;
 mod service;
 pub mod step;
 mod teardown;

@@ -1,18 +1,15 @@
 //! What one service needs next: its container created, started, replaced, mended, awaited. Part of the planner.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use super::diff::{Comparison, compare};
-use super::step::{Action, Awaited, Cause, Look, Probe, Reason, Subject, Target, Verb, Wait};
-use super::{DEFAULT_READY_TIMEOUT, PROBATION, Planner, Slots};
-use crate::desired::{Aim, Dependency, Inherited, Service, VolumeSource};
+use super::place::{clashes, inherited};
+use super::step::{Action, Awaited, Cause, Look, Reason, Subject, Target, Verb, Wait};
+use super::{Planner, Slots};
+use crate::desired::{Aim, Service};
 use crate::identity::{candidate_name, container_name};
-use crate::observed::{Container, Health, Network, State};
-use crate::spec::model::{Condition, Protocol, Pull};
-
-/// How often the engine may restart a service that nothing tells to be ready before it has run for a moment.
-const RESTARTS: u64 = 3;
+use crate::observed::{Container, State};
+use crate::spec::model::Pull;
 
 /// How far a service has come, as its dependents see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +20,8 @@ pub(super) enum Standing {
     Started,
     /// Not running, or not the container that it should be; with what is going on.
     Pending(&'static str),
+    /// Not running, because it waits for this service.
+    WaitsFor(String),
     /// It has failed.
     Failed,
     /// Its replacement has failed, and the container that it had serves again.
@@ -187,7 +186,7 @@ impl<'a> Planner<'a> {
         if slots.current.is_some() { strays.first().copied() } else { strays.iter().max_by_key(best).copied() }
     }
 
-    fn compare(&self, service: &Service, container: &Container) -> Comparison {
+    pub(super) fn compare(&self, service: &Service, container: &Container) -> Comparison {
         match &container.identity {
             Some(identity) => {
                 let updated = self.memory.updated.contains(&container.id);
@@ -493,120 +492,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether a running container is ready; asks for its ping and waits where it is not.
-    fn readiness(&mut self, service: &Service, container: &Container) -> Standing {
-        let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
-        let answered = service.ping.is_none() || self.memory.answered.contains(&container.id);
-        let healthy = matches!(container.health, Health::None | Health::Healthy);
-        if answered && healthy {
-            return self.probation(service, container);
-        }
-        let what = match (&service.ping, answered) {
-            (Some(ping), false) => format!("its ping ({}) to answer", ping.check),
-            _ if container.health == Health::Unhealthy => "the engine to call it healthy (now: unhealthy)".to_owned(),
-            _ => "the engine to call it healthy".to_owned(),
-        };
-        let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
-        if self.now >= since + limit {
-            let message = format!("it waited {} for {what}", seconds(limit));
-            self.fail(&service.name, Reason::NotReady, message, Some(target(container)));
-            return Standing::Failed;
-        }
-        if let (Some(ping), false) = (&service.ping, answered) {
-            let probe = Probe {
-                service: service.name.clone(),
-                container: target(container),
-                address: container.networks.iter().find_map(|attachment| attachment.address),
-                ping: ping.clone(),
-            };
-            self.plan.probes.push(probe);
-        }
-        let awaited = Awaited { container: container.id.clone(), limit };
-        self.wait(service, format!("waits for {what}"), Some(awaited));
-        Standing::Started
-    }
-
-    /// Nothing tells that it is ready but that it runs: then it has to run for a moment.
-    fn probation(&mut self, service: &Service, container: &Container) -> Standing {
-        let told = service.ping.is_some() || container.health != Health::None;
-        let since = self.memory.started.get(&container.id);
-        match since.filter(|since| !told && self.now < **since + PROBATION) {
-            None => Standing::Ready,
-            Some(_) => {
-                let awaited = Awaited { container: container.id.clone(), limit: PROBATION };
-                let reason = "has just been started".to_owned();
-                self.plan.waits.push(Wait {
-                    service: service.name.clone(),
-                    reason,
-                    awaited: Some(awaited),
-                    quiet: true,
-                });
-                Standing::Started
-            }
-        }
-    }
-
-    /// The engine is at work on the container (it restarts or removes it): it is left to it, for as long as a service
-    /// may take to get ready.
-    fn await_engine(&mut self, service: &Service, container: &Container, doing: &'static str) -> Standing {
-        let restarts = container.details.as_ref().map_or(0, |details| details.restarts);
-        let told = service.ping.is_some() || container.health != Health::None;
-        if !told && restarts >= RESTARTS && self.memory.started.contains_key(&container.id) {
-            let message = format!("the engine has restarted it {restarts} times, and it never ran for {PROBATION:?}");
-            self.fail(&service.name, Reason::Exited, message, Some(target(container)));
-            return Standing::Failed;
-        }
-        let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
-        let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
-        if self.now >= since + limit {
-            let message = format!("for {} its container {doing} by the engine", seconds(limit));
-            self.fail(&service.name, Reason::NotReady, message, Some(target(container)));
-            return Standing::Failed;
-        }
-        let awaited = Awaited { container: container.id.clone(), limit };
-        self.wait(service, format!("{doing} by the engine"), Some(awaited));
-        Standing::Pending(doing)
-    }
-
-    fn fail_exited(&mut self, service: &Service, container: &Container) {
-        let serves = container.name == container_name(&self.desired.group, &service.name);
-        let when = if serves { "soon after it was started" } else { "before it was ready" };
-        let how = match container.state {
-            State::Exited { code: Some(code) } => format!("it exited with {code} {when}"),
-            _ => format!("it ended {when}"),
-        };
-        self.fail(&service.name, Reason::Exited, how, Some(target(container)));
-    }
-
     /// Whether an existing container may be started now; says what is waited for where not.
     fn ready_to_start(&mut self, service: &'a Service, container: &'a Container) -> bool {
         self.dependencies(service, true).is_ok() && self.ports_are_free(service, container)
-    }
-
-    /// Whether everything that the service needs is as far as it must be; else waits, naming for whom. A container that
-    /// exists was made for what serves now, also where its replacement has failed; a new one was not.
-    fn dependencies(&mut self, service: &'a Service, exists: bool) -> Result<(), Standing> {
-        let missing = service.dependencies.iter().find_map(|dependency| {
-            let standing = self.standings.get(dependency.name.as_str());
-            let serves = exists && standing == Some(&Standing::Serves);
-            self.unmet(dependency, standing).filter(|_| !serves).map(|why| (dependency, why))
-        });
-        let Some((dependency, why)) = missing else {
-            return Ok(());
-        };
-        self.wait(service, format!("waits for {}, which {why}", dependency.name), None);
-        Err(Standing::Pending("waits for what it needs"))
-    }
-
-    fn unmet(&self, dependency: &Dependency, standing: Option<&Standing>) -> Option<&'static str> {
-        match (standing, dependency.condition) {
-            (Some(Standing::Ready), _) | (Some(Standing::Started), Condition::Started) => None,
-            (Some(Standing::Started), Condition::Ready) => Some("is not ready yet"),
-            (Some(Standing::Pending(what)), _) => Some(what),
-            (Some(Standing::Failed), _) => Some("has failed"),
-            (Some(Standing::Serves), _) => Some("could not be replaced"),
-            (None, _) => Some("is not known"),
-        }
     }
 
     /// A dependency that is about to be replaced and whose replacement this service wants to be restarted for.
@@ -616,95 +504,6 @@ impl<'a> Planner<'a> {
             .iter()
             .find(|d| d.restart && self.about_to_replace.contains(d.name.as_str()))
             .map(|d| d.name.as_str())
-    }
-
-    /// Attaches a container to the group's network where it is not; true while that is being done.
-    fn mend_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
-        let Some(network) = self.network else {
-            let subject = Subject::Network(self.desired.network.clone());
-            if self.plan.steps.iter().all(|step| step.subject != subject) {
-                self.step(subject, Verb::CreateNetwork, "the group has none");
-            }
-            self.network_change(service, container, None);
-            self.wait_quietly(service, format!("waits for the network {}", self.desired.network));
-            return true;
-        };
-        if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
-            return self.leave_surplus_network(service, container, network);
-        }
-        let stale = container.networks.iter().find(|attachment| attachment.network == network.name);
-        self.network_change(service, container, stale.map(|attachment| attachment.network_id.as_str()));
-        let verb = match stale {
-            // An id that is gone cannot be named; its name can, and of a stopped container that suffices.
-            Some(stale) => {
-                let known = self.observed.networks.contains_key(&stale.network_id);
-                let network = if known { &stale.network_id } else { &stale.network };
-                Verb::Disconnect { container: target(container), network: network.clone() }
-            }
-            None => Verb::Connect { container: target(container), network: network.id.clone() },
-        };
-        self.step(subject(service), verb, format!("it is not on the network {}", network.name));
-        true
-    }
-
-    /// Detaches a container from a network of ours that is not the group's any longer, so that it can go; true while
-    /// that is being done.
-    fn leave_surplus_network(&mut self, service: &Service, container: &Container, chosen: &Network) -> bool {
-        let surplus = container
-            .networks
-            .iter()
-            .filter(|attachment| attachment.network_id != chosen.id)
-            .find_map(|a| self.observed.networks.get(&a.network_id).filter(|network| self.is_ours(network)));
-        let Some(surplus) = surplus else { return false };
-        self.network_change(service, container, Some(&surplus.id));
-        let verb = Verb::Disconnect { container: target(container), network: surplus.id.clone() };
-        self.step(subject(service), verb, format!("it is on the network {}, which is not needed", surplus.name));
-        true
-    }
-
-    /// Told once, and only of a container that serves: what is being created is told as that.
-    fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
-        let told = self.plan.changes.iter().any(|change| change.subject == subject(service));
-        if !told && container.state == State::Running {
-            let cause = Cause::of("network", old, Some(&self.desired.network));
-            self.change(subject(service), Action::Update, vec![cause]);
-        }
-    }
-
-    /// Whether the host ports of a service are free for this container of it. A container of the group that is about
-    /// to go anyway makes room; anybody else's is a failure.
-    fn ports_are_free(&mut self, service: &'a Service, container: &Container) -> bool {
-        let holder = service.config.ports.iter().find_map(|port| {
-            let host = port.host?;
-            let holders = self.ports.get(&(port.protocol, host))?;
-            let holder = holders.iter().find(|holder| {
-                holder.id != container.id && holder.is_up() && holds(holder, port.protocol, host, port.address)
-            })?;
-            Some((host, *holder))
-        });
-        let Some((port, holder)) = holder else { return true };
-        let Some(owner) = holder.service_of(&self.desired.group) else {
-            let message =
-                format!("the host port {port} is held by the container {}, which is not of this group", holder.name);
-            self.fail(&service.name, Reason::Conflict, message, None);
-            return false;
-        };
-        // It may be another container than the one that serves: a candidate that an earlier run left behind.
-        let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
-        let goes = matches!(self.desired.aim, Aim::Agree { .. })
-            && self.desired.scope.contains(owner)
-            && !self.memory.failed.contains_key(owner)
-            && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
-        if !goes {
-            // Let the engine say no: it knows best.
-            return true;
-        }
-        if comparison.is_some_and(|found| !found.replace.is_empty()) {
-            let cause = format!("{} needs its port {port}", service.name);
-            self.step(Subject::Service(owner.to_owned()), Verb::Stop(target(holder)), cause);
-        }
-        self.wait(service, format!("waits until {owner} has let go of port {port}"), None);
-        false
     }
 
     /// Takes a container away: stopped first, so that it can close its files.
@@ -731,12 +530,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Waits for something whose own progress is told.
-    fn wait_quietly(&mut self, service: &Service, reason: String) {
+    pub(super) fn wait_quietly(&mut self, service: &Service, reason: String) {
         self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited: None, quiet: true });
     }
 }
 
-fn subject(service: &Service) -> Subject {
+pub(super) fn subject(service: &Service) -> Subject {
     Subject::Service(service.name.clone())
 }
 
@@ -767,61 +566,6 @@ fn fields(causes: &[Cause]) -> String {
     }
 }
 
-fn seconds(duration: Duration) -> String {
+pub(super) fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs_f64())
-}
-
-/// Whether a container holds a host port on an address that overlaps this one.
-fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) -> bool {
-    container.ports.iter().any(|port| {
-        port.protocol == protocol
-            && port.host == host
-            && port.address.is_ipv4() == address.is_ipv4()
-            && (port.address == address || port.address.is_unspecified() || address.is_unspecified())
-    })
-}
-
-/// Whether the old container has to stop before the new one starts: both want a host port, or both would write to the
-/// same place.
-fn clashes(service: &Service, old: &Container) -> bool {
-    let ports = service
-        .config
-        .ports
-        .iter()
-        .any(|port| port.host.is_some_and(|host| holds(old, port.protocol, host, port.address)));
-    let places = old.mounts.iter().filter(|mount| mount.writable).any(|mount| {
-        service.config.volumes.iter().any(|volume| match &volume.source {
-            VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
-            VolumeSource::Bind(path) => mount.bind.as_ref() == Some(path),
-            VolumeSource::Anonymous => false,
-        })
-    });
-    ports || places || !inherited(service, old).is_empty()
-}
-
-/// The anonymous volumes of the old container that the new one takes over: those whose path the spec does not fill
-/// otherwise.
-fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
-    let filled = |target: &str| {
-        service.config.tmpfs.contains_key(target)
-            || service
-                .config
-                .volumes
-                .iter()
-                .any(|volume| volume.target == target && volume.source != VolumeSource::Anonymous)
-    };
-    let mut volumes: Vec<Inherited> = old
-        .mounts
-        .iter()
-        .filter_map(|mount| Some((mount.volume.as_ref()?, &mount.target)))
-        .filter(|(volume, target)| is_anonymous(volume) && !filled(target))
-        .map(|(volume, target)| Inherited { volume: volume.clone(), target: target.clone() })
-        .collect();
-    volumes.sort();
-    volumes
-}
-
-/// The engine names a volume that nobody named with 64 hexadecimal digits.
-fn is_anonymous(volume: &str) -> bool {
-    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

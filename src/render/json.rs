@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::control::core::Outcome;
+use crate::control::event::Outcome;
 use crate::plan::Forecast;
 use crate::plan::step::{Cause, Change, Failure};
 use crate::status::ServiceStatus;

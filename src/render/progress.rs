@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Paint, Style, count, title};
-use crate::control::core::{Failed, Report};
+use crate::control::event::{Failed, Report};
 use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
 
 /// Shows reports as they come.

@@ -1,0 +1,157 @@
+//! What a container needs of its surroundings: its network, free host ports, volumes that nobody else writes to. Part of
+//! the planner.
+
+use std::net::IpAddr;
+
+use super::Planner;
+use super::service::{subject, target};
+use super::step::{Action, Cause, Reason, Subject, Verb};
+use crate::desired::{Aim, Inherited, Service, VolumeSource};
+use crate::observed::{Container, Network, State};
+use crate::spec::model::Protocol;
+
+impl<'a> Planner<'a> {
+    /// Attaches a container to the group's network where it is not; true while that is being done.
+    pub(super) fn mend_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
+        let Some(network) = self.network else {
+            let subject = Subject::Network(self.desired.network.clone());
+            if self.plan.steps.iter().all(|step| step.subject != subject) {
+                self.step(subject, Verb::CreateNetwork, "the group has none");
+            }
+            self.network_change(service, container, None);
+            self.wait_quietly(service, format!("waits for the network {}", self.desired.network));
+            return true;
+        };
+        if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
+            return self.leave_surplus_network(service, container, network);
+        }
+        let stale = container.networks.iter().find(|attachment| attachment.network == network.name);
+        self.network_change(service, container, stale.map(|attachment| attachment.network_id.as_str()));
+        let verb = match stale {
+            // An id that is gone cannot be named; its name can, and of a stopped container that suffices.
+            Some(stale) => {
+                let known = self.observed.networks.contains_key(&stale.network_id);
+                let network = if known { &stale.network_id } else { &stale.network };
+                Verb::Disconnect { container: target(container), network: network.clone() }
+            }
+            None => Verb::Connect { container: target(container), network: network.id.clone() },
+        };
+        self.step(subject(service), verb, format!("it is not on the network {}", network.name));
+        true
+    }
+
+    /// Detaches a container from a network of ours that is not the group's any longer, so that it can go; true while
+    /// that is being done.
+    fn leave_surplus_network(&mut self, service: &Service, container: &Container, chosen: &Network) -> bool {
+        let surplus = container
+            .networks
+            .iter()
+            .filter(|attachment| attachment.network_id != chosen.id)
+            .find_map(|a| self.observed.networks.get(&a.network_id).filter(|network| self.is_ours(network)));
+        let Some(surplus) = surplus else { return false };
+        self.network_change(service, container, Some(&surplus.id));
+        let verb = Verb::Disconnect { container: target(container), network: surplus.id.clone() };
+        self.step(subject(service), verb, format!("it is on the network {}, which is not needed", surplus.name));
+        true
+    }
+
+    /// Told once, and only of a container that serves: what is being created is told as that.
+    fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
+        let told = self.plan.changes.iter().any(|change| change.subject == subject(service));
+        if !told && container.state == State::Running {
+            let cause = Cause::of("network", old, Some(&self.desired.network));
+            self.change(subject(service), Action::Update, vec![cause]);
+        }
+    }
+
+    /// Whether the host ports of a service are free for this container of it. A container of the group that is about
+    /// to go anyway makes room; anybody else's is a failure.
+    pub(super) fn ports_are_free(&mut self, service: &'a Service, container: &Container) -> bool {
+        let holder = service.config.ports.iter().find_map(|port| {
+            let host = port.host?;
+            let holders = self.ports.get(&(port.protocol, host))?;
+            let holder = holders.iter().find(|holder| {
+                holder.id != container.id && holder.is_up() && holds(holder, port.protocol, host, port.address)
+            })?;
+            Some((host, *holder))
+        });
+        let Some((port, holder)) = holder else { return true };
+        let Some(owner) = holder.service_of(&self.desired.group) else {
+            let message =
+                format!("the host port {port} is held by the container {}, which is not of this group", holder.name);
+            self.fail(&service.name, Reason::Conflict, message, None);
+            return false;
+        };
+        // It may be another container than the one that serves: a candidate that an earlier run left behind.
+        let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
+        let goes = matches!(self.desired.aim, Aim::Agree { .. })
+            && self.desired.scope.contains(owner)
+            && !self.memory.failed.contains_key(owner)
+            && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
+        if !goes {
+            // Let the engine say no: it knows best.
+            return true;
+        }
+        if comparison.is_some_and(|found| !found.replace.is_empty()) {
+            let cause = format!("{} needs its port {port}", service.name);
+            self.step(Subject::Service(owner.to_owned()), Verb::Stop(target(holder)), cause);
+        }
+        self.wait(service, format!("waits until {owner} has let go of port {port}"), None);
+        false
+    }
+}
+
+/// Whether a container holds a host port on an address that overlaps this one.
+fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) -> bool {
+    container.ports.iter().any(|port| {
+        port.protocol == protocol
+            && port.host == host
+            && port.address.is_ipv4() == address.is_ipv4()
+            && (port.address == address || port.address.is_unspecified() || address.is_unspecified())
+    })
+}
+
+/// Whether the old container has to stop before the new one starts: both want a host port, or both would write to the
+/// same place.
+pub(super) fn clashes(service: &Service, old: &Container) -> bool {
+    let ports = service
+        .config
+        .ports
+        .iter()
+        .any(|port| port.host.is_some_and(|host| holds(old, port.protocol, host, port.address)));
+    let places = old.mounts.iter().filter(|mount| mount.writable).any(|mount| {
+        service.config.volumes.iter().any(|volume| match &volume.source {
+            VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
+            VolumeSource::Bind(path) => mount.bind.as_ref() == Some(path),
+            VolumeSource::Anonymous => false,
+        })
+    });
+    ports || places || !inherited(service, old).is_empty()
+}
+
+/// The anonymous volumes of the old container that the new one takes over: those whose path the spec does not fill
+/// otherwise.
+pub(super) fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
+    let filled = |target: &str| {
+        service.config.tmpfs.contains_key(target)
+            || service
+                .config
+                .volumes
+                .iter()
+                .any(|volume| volume.target == target && volume.source != VolumeSource::Anonymous)
+    };
+    let mut volumes: Vec<Inherited> = old
+        .mounts
+        .iter()
+        .filter_map(|mount| Some((mount.volume.as_ref()?, &mount.target)))
+        .filter(|(volume, target)| is_anonymous(volume) && !filled(target))
+        .map(|(volume, target)| Inherited { volume: volume.clone(), target: target.clone() })
+        .collect();
+    volumes.sort();
+    volumes
+}
+
+/// The engine names a volume that nobody named with 64 hexadecimal digits.
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
