@@ -399,7 +399,7 @@ fn a_superfluous_copy_goes() {
         &wanted,
         &observed,
         "
-        remove api [name]
+        update api [name]
         --
         api: stop twin   # superfluous: another container serves under the name
         api: remove twin   # superfluous: another container serves under the name
@@ -500,7 +500,7 @@ fn a_candidate_that_is_not_needed_goes() {
         &wanted,
         &observed,
         "
-        remove api [name]
+        update api [name]
         --
         api: stop shop-api.new   # not needed: the container that serves is the right one
         api: remove shop-api.new   # not needed: the container that serves is the right one
