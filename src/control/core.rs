@@ -269,9 +269,14 @@ impl Core {
         match result {
             Ok(Some(container)) => {
                 self.look_failures = 0;
-                let before = observed.containers.get(id).map(|before| before.state);
-                // The engine brought back what this run had started: it has to prove itself anew.
-                let back = container.state == State::Running && before.is_some_and(|before| before != State::Running);
+                let restarts = |container: &Container| container.details.as_ref().map_or(0, |details| details.restarts);
+                let before = observed.containers.get(id);
+                // The engine brought back what this run had started: it has to prove itself anew. It may have done so
+                // between the event and this look.
+                let back = container.state == State::Running
+                    && before.is_some_and(|before| {
+                        before.state != State::Running || restarts(&container) > restarts(before)
+                    });
                 if let Some(started) = self.memory.started.get_mut(id).filter(|_| back) {
                     *started = now;
                     self.memory.answered.remove(id);
@@ -507,7 +512,7 @@ impl Core {
         };
         let (ready, later): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.suspects)
             .into_iter()
-            .partition(|(id, _)| !observed.containers.get(id).is_some_and(busy));
+            .partition(|(id, _)| !self.inspecting.contains(id) && !observed.containers.get(id).is_some_and(busy));
         self.suspects = later;
         for (id, suspicion) in ready {
             let open = observed.containers.get(&id).is_some_and(|container| !suspicion.is_known(container));

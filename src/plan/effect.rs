@@ -74,6 +74,10 @@ pub fn apply(
             let expects_health = service.is_some_and(|service| expects_health(service, observed));
             if let Some(container) = observed.containers.get_mut(&target.id) {
                 container.state = State::Running;
+                // A start by hand begins the count of the engine's restarts anew.
+                if let Some(details) = &mut container.details {
+                    details.restarts = 0;
+                }
                 container.health = if expects_health { Health::Starting } else { Health::None };
                 container.ports = service.map(published).unwrap_or_default();
             }
