@@ -216,9 +216,16 @@ pub fn purge(group: &str) {
     let field = |list: &Value, name: &str| -> Vec<String> {
         list.as_array().into_iter().flatten().map(|found| text(&found[name])).collect()
     };
+    let containers = list("/containers/json?all=true&");
+    // Those of images carry no label; those that moved to a replacement do not go with it.
+    let mounts = containers.as_array().into_iter().flatten().flat_map(|found| field(&found["Mounts"], "Name"));
+    let nameless: Vec<String> = mounts.filter(|name| name.len() == 64).collect();
     // One after another: engines before 23 may hang when containers stop at the same moment.
-    for id in field(&list("/containers/json?all=true&"), "Id") {
+    for id in field(&containers, "Id") {
         remove(format!("/containers/{id}?force=true&v=true"));
+    }
+    for name in nameless {
+        let _ = ask("DELETE", &format!("/volumes/{name}"), None);
     }
     for id in field(&list("/networks?"), "Id") {
         remove(format!("/networks/{id}"));
