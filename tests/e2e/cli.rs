@@ -233,10 +233,10 @@ fn logs_are_shown_with_their_service_in_front() {
     let following = project.spawn(&["logs", "-f", "worker"]);
     engine::act(&project.name("worker"), "kill");
     following.ends(Duration::from_secs(30)).exits(0).prints("four");
-    // Or with an interrupt.
+    // Or with a signal; not INT, which is ignored by what runs in the background of a script.
     let following = project.spawn(&["logs", "-f", "api"]);
     crate::support::wait_for("its lines", crate::support::SOON, || following.stdout().contains("three").then_some(()));
-    following.signal(rustix::process::Signal::INT);
+    following.signal(rustix::process::Signal::TERM);
     let run = following.ends(Duration::from_secs(30));
     assert!(run.code != Some(101), "{run}");
 }
