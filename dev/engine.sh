@@ -64,6 +64,7 @@ start_here() {
 }
 
 launch() {
+    forget_dead_containerd "$exec_root"
     start_dockerd "$dir" "$default_host" --mtu="$(uplink_mtu)"
     say "engine: started, its log is $dir/dockerd.log"
 }

@@ -210,6 +210,17 @@ end_leftovers() {
     rm -f "$1/containerd/containerd.pid"
 }
 
+# A dockerd that finds the pid of its last containerd takes a process of that number for it, also one that is dead
+# and waits for its parent to notice, and gives up when it does not answer.
+# Usage: forget_dead_containerd EXEC_ROOT
+forget_dead_containerd() {
+    local file=$1/containerd/containerd.pid pid
+    pid=$(cat "$file" 2>/dev/null) || return 0
+    if gone "$pid" || [[ $(cat "/proc/$pid/comm" 2>/dev/null) != containerd ]]; then
+        rm -f "$file"
+    fi
+}
+
 # The engine's default network must not send larger packets than the machine's
 # own way out takes.
 uplink_mtu() {
