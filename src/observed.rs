@@ -3,6 +3,7 @@
 //! Filled by `engine`, read by `plan` and `status`. Holds facts only; what they mean is decided elsewhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::identity::Identity;
@@ -71,6 +72,22 @@ pub enum State {
     Removing,
     /// Could not be removed, or was left by an engine that crashed; it cannot be started.
     Dead,
+}
+
+impl fmt::Display for State {
+    /// For people: `exited (137)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Created => f.write_str("created"),
+            State::Running => f.write_str("running"),
+            State::Paused => f.write_str("paused"),
+            State::Restarting => f.write_str("restarting"),
+            State::Exited { code: Some(code) } => write!(f, "exited ({code})"),
+            State::Exited { code: None } => f.write_str("exited"),
+            State::Removing => f.write_str("being removed"),
+            State::Dead => f.write_str("dead"),
+        }
+    }
 }
 
 /// What the engine's health check says.

@@ -20,7 +20,7 @@ use crate::desired::Desired;
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
-use service::Standing;
+use readiness::Standing;
 use step::{Change, Failure, Plan, Reason, Step, Subject, Verb};
 
 /// Time that a service without a ping has to become healthy, and a ping's own unless it says otherwise.

@@ -4,8 +4,7 @@
 use std::net::IpAddr;
 
 use super::Planner;
-use super::service::{subject, target};
-use super::step::{Action, Cause, Reason, Subject, Verb};
+use super::step::{Action, Cause, Reason, Subject, Target, Verb};
 use crate::desired::{Aim, Inherited, Service, VolumeSource};
 use crate::observed::{Container, Network, State};
 use crate::spec::model::Protocol;
@@ -32,11 +31,11 @@ impl<'a> Planner<'a> {
             Some(stale) => {
                 let known = self.observed.networks.contains_key(&stale.network_id);
                 let network = if known { &stale.network_id } else { &stale.network };
-                Verb::Disconnect { container: target(container), network: network.clone() }
+                Verb::Disconnect { container: Target::of(container), network: network.clone() }
             }
-            None => Verb::Connect { container: target(container), network: network.id.clone() },
+            None => Verb::Connect { container: Target::of(container), network: network.id.clone() },
         };
-        self.step(subject(service), verb, format!("it is not on the network {}", network.name));
+        self.step(Subject::of(service), verb, format!("it is not on the network {}", network.name));
         true
     }
 
@@ -50,17 +49,17 @@ impl<'a> Planner<'a> {
             .find_map(|a| self.observed.networks.get(&a.network_id).filter(|network| self.is_ours(network)));
         let Some(surplus) = surplus else { return false };
         self.network_change(service, container, Some(&surplus.id));
-        let verb = Verb::Disconnect { container: target(container), network: surplus.id.clone() };
-        self.step(subject(service), verb, format!("it is on the network {}, which is not needed", surplus.name));
+        let verb = Verb::Disconnect { container: Target::of(container), network: surplus.id.clone() };
+        self.step(Subject::of(service), verb, format!("it is on the network {}, which is not needed", surplus.name));
         true
     }
 
     /// Told once, and only of a container that serves: what is being created is told as that.
     fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
-        let told = self.plan.changes.iter().any(|change| change.subject == subject(service));
+        let told = self.plan.changes.iter().any(|change| change.subject == Subject::of(service));
         if !told && container.state == State::Running {
             let cause = Cause::of("network", old, Some(&self.desired.network));
-            self.change(subject(service), Action::Update, vec![cause]);
+            self.change(Subject::of(service), Action::Update, vec![cause]);
         }
     }
 
@@ -94,7 +93,7 @@ impl<'a> Planner<'a> {
         }
         if comparison.is_some_and(|found| !found.replace.is_empty()) {
             let cause = format!("{} needs its port {port}", service.name);
-            self.step(Subject::Service(owner.to_owned()), Verb::Stop(target(holder)), cause);
+            self.step(Subject::Service(owner.to_owned()), Verb::Stop(Target::of(holder)), cause);
         }
         self.wait(service, format!("waits until {owner} has let go of port {port}"), None);
         false

@@ -1,7 +1,8 @@
 //! How far a service is, what it waits for, and when that is too long. Part of the planner.
 
-use super::service::{Standing, seconds, target};
-use super::step::{Awaited, Probe, Reason, Wait};
+use std::time::Duration;
+
+use super::step::{Awaited, Probe, Reason, Target, Wait};
 use super::{DEFAULT_READY_TIMEOUT, PROBATION, Planner};
 use crate::desired::{Dependency, Service};
 use crate::identity::container_name;
@@ -10,6 +11,23 @@ use crate::spec::model::Condition;
 
 /// How often the engine may restart a service that nothing tells to be ready before it has run for a moment.
 const RESTARTS: u64 = 3;
+
+/// How far a service has come, as its dependents see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its container runs and is ready.
+    Ready,
+    /// Its container runs.
+    Started,
+    /// Not running, or not the container that it should be; with what is going on.
+    Pending(&'static str),
+    /// Not running, because it waits for this service.
+    WaitsFor(String),
+    /// It has failed.
+    Failed,
+    /// Its replacement has failed, and the container that it had serves again.
+    Serves,
+}
 
 impl<'a> Planner<'a> {
     /// Whether a running container is ready; asks for its ping and waits where it is not.
@@ -28,13 +46,13 @@ impl<'a> Planner<'a> {
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
         if self.now >= since + limit {
             let message = format!("it waited {} for {what}", seconds(limit));
-            self.fail(&service.name, Reason::NotReady, message, Some(target(container)));
+            self.fail(&service.name, Reason::NotReady, message, Some(Target::of(container)));
             return Standing::Failed;
         }
         if let (Some(ping), false) = (&service.ping, answered) {
             let probe = Probe {
                 service: service.name.clone(),
-                container: target(container),
+                container: Target::of(container),
                 address: container.networks.iter().find_map(|attachment| attachment.address),
                 ping: ping.clone(),
             };
@@ -72,14 +90,14 @@ impl<'a> Planner<'a> {
         let told = service.ping.is_some() || container.health != Health::None;
         if !told && restarts >= RESTARTS && self.memory.started.contains_key(&container.id) {
             let message = format!("the engine has restarted it {restarts} times, and it never ran for {PROBATION:?}");
-            self.fail(&service.name, Reason::Exited, message, Some(target(container)));
+            self.fail(&service.name, Reason::Exited, message, Some(Target::of(container)));
             return Standing::Failed;
         }
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
         if self.now >= since + limit {
             let message = format!("for {} its container {doing} by the engine", seconds(limit));
-            self.fail(&service.name, Reason::NotReady, message, Some(target(container)));
+            self.fail(&service.name, Reason::NotReady, message, Some(Target::of(container)));
             return Standing::Failed;
         }
         let awaited = Awaited { container: container.id.clone(), limit };
@@ -94,7 +112,7 @@ impl<'a> Planner<'a> {
             State::Exited { code: Some(code) } => format!("it exited with {code} {when}"),
             _ => format!("it ended {when}"),
         };
-        self.fail(&service.name, Reason::Exited, how, Some(target(container)));
+        self.fail(&service.name, Reason::Exited, how, Some(Target::of(container)));
     }
 
     /// Whether everything that the service needs is as far as it must be; else waits, naming for whom. A container that
@@ -124,4 +142,8 @@ impl<'a> Planner<'a> {
         };
         Some(why.to_owned())
     }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
 }

@@ -1,32 +1,14 @@
 //! What one service needs next: its container created, started, replaced, mended, awaited. Part of the planner.
 
-use std::time::Duration;
-
 use super::diff::{Comparison, compare};
 use super::place::{clashes, inherited};
+use super::readiness::Standing;
 use super::step::{Action, Awaited, Cause, Look, Reason, Subject, Target, Verb, Wait};
 use super::{Planner, Slots};
 use crate::desired::{Aim, Service};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, State};
 use crate::spec::model::Pull;
-
-/// How far a service has come, as its dependents see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Its container runs and is ready.
-    Ready,
-    /// Its container runs.
-    Started,
-    /// Not running, or not the container that it should be; with what is going on.
-    Pending(&'static str),
-    /// Not running, because it waits for this service.
-    WaitsFor(String),
-    /// It has failed.
-    Failed,
-    /// Its replacement has failed, and the container that it had serves again.
-    Serves,
-}
 
 impl<'a> Planner<'a> {
     /// Plans for one service in scope.
@@ -80,7 +62,7 @@ impl<'a> Planner<'a> {
     /// The service cannot have its name yet. Its own container may have the name that the other one needs back (they
     /// were swapped), so it steps aside to the name that every container has before it serves.
     fn make_way(&mut self, service: &Service) {
-        let subject = subject(service);
+        let subject = Subject::of(service);
         let name = container_name(&self.desired.group, &service.name);
         let slots = self.slots.get(service.name.as_str()).cloned().unwrap_or_default();
         let here = slots.all().next();
@@ -97,7 +79,7 @@ impl<'a> Planner<'a> {
         if let Some(stray) = slots.strays.iter().find(in_the_way).copied() {
             let to = candidate_name(&self.desired.group, &service.name);
             let cause = format!("it was renamed to {}", stray.name);
-            self.step(subject, Verb::Rename { container: target(stray), to }, cause);
+            self.step(subject, Verb::Rename { container: Target::of(stray), to }, cause);
         }
     }
 
@@ -115,7 +97,7 @@ impl<'a> Planner<'a> {
 
     /// `up`: it exists, matches and runs.
     fn agree(&mut self, service: &'a Service, mut slots: Slots<'a>) -> Standing {
-        let subject = subject(service);
+        let subject = Subject::of(service);
         let mut renamed = false;
         if let Some(stray) = self.stray(service, &mut slots) {
             if slots.current.is_some() {
@@ -124,7 +106,7 @@ impl<'a> Planner<'a> {
                 return Standing::Pending("has a superfluous container");
             }
             let name = container_name(&self.desired.group, &service.name);
-            let verb = Verb::Rename { container: target(stray), to: name };
+            let verb = Verb::Rename { container: Target::of(stray), to: name };
             self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
             slots.current = Some(stray);
             renamed = true;
@@ -204,7 +186,7 @@ impl<'a> Planner<'a> {
         comparison: &Comparison,
         failed: bool,
     ) -> Standing {
-        let subject = subject(service);
+        let subject = Subject::of(service);
         if failed {
             return Standing::Failed;
         }
@@ -214,7 +196,7 @@ impl<'a> Planner<'a> {
                     self.fail_exited(service, current);
                     return Standing::Failed;
                 }
-                let state = state_word(current.state);
+                let state = current.state.to_string();
                 self.change(subject.clone(), Action::Start, vec![Cause::of("state", Some(&state), Some("running"))]);
                 if self.mend_network(service, current) {
                     return Standing::Pending("is being attached to its network");
@@ -225,14 +207,14 @@ impl<'a> Planner<'a> {
                         State::Exited { code: None } => "it has exited".to_owned(),
                         _ => "it was never started".to_owned(),
                     };
-                    self.step(subject, Verb::Start(target(current)), cause);
+                    self.step(subject, Verb::Start(Target::of(current)), cause);
                 }
                 Standing::Pending("is not running")
             }
             State::Paused => {
                 let cause = Cause::of("state", Some("paused"), Some("running"));
                 self.change(subject.clone(), Action::Start, vec![cause]);
-                self.step(subject, Verb::Unpause(target(current)), "it is paused");
+                self.step(subject, Verb::Unpause(Target::of(current)), "it is paused");
                 Standing::Pending("is paused")
             }
             State::Restarting => self.await_engine(service, current, "is being restarted"),
@@ -252,7 +234,7 @@ impl<'a> Planner<'a> {
                     let field = format!("dependencies.{replaced}");
                     self.change(subject.clone(), Action::Restart, vec![Cause::of(&field, None, None)]);
                     let cause = format!("{replaced} is replaced, and it asked to be restarted then");
-                    self.step(subject, Verb::Stop(target(current)), cause);
+                    self.step(subject, Verb::Stop(Target::of(current)), cause);
                     return Standing::Pending("is being restarted");
                 }
                 if self.mend_network(service, current) {
@@ -261,7 +243,7 @@ impl<'a> Planner<'a> {
                 if !comparison.update.is_empty() {
                     self.change(subject.clone(), Action::Update, comparison.update.clone());
                     let verb = Verb::Update {
-                        container: target(current),
+                        container: Target::of(current),
                         resources: service.config.resources,
                         restart: service.config.restart,
                     };
@@ -290,9 +272,9 @@ impl<'a> Planner<'a> {
             None => {
                 let name = container_name(&self.desired.group, &service.name);
                 let old = candidate.as_ref().map(|(candidate, _)| candidate.name.as_str());
-                self.change(subject(service), Action::Create, vec![Cause::of("container", old, Some(&name))]);
+                self.change(Subject::of(service), Action::Create, vec![Cause::of("container", old, Some(&name))]);
             }
-            Some(_) => self.change(subject(service), Action::Replace, causes),
+            Some(_) => self.change(Subject::of(service), Action::Replace, causes),
         }
         if failed {
             let serves = candidate.is_none() && current.is_some_and(|current| current.state == State::Running);
@@ -330,7 +312,11 @@ impl<'a> Planner<'a> {
             && !self.memory.started.contains_key(&current.id)
             && !self.mend_network(service, current)
         {
-            self.step(subject(service), Verb::Start(target(current)), "its replacement failed, so it serves again");
+            self.step(
+                Subject::of(service),
+                Verb::Start(Target::of(current)),
+                "its replacement failed, so it serves again",
+            );
         }
     }
 
@@ -429,7 +415,7 @@ impl<'a> Planner<'a> {
             image_id: image_id.clone(),
             inherited: current.map(|current| inherited(service, current)).unwrap_or_default(),
         };
-        self.step(subject(service), verb, cause);
+        self.step(Subject::of(service), verb, cause);
     }
 
     /// The replacement (or first container) exists under its `.new` name: bring it on by one step.
@@ -450,14 +436,14 @@ impl<'a> Planner<'a> {
                 }
                 if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
                     let cause = "its replacement needs its ports or volumes";
-                    self.step(subject(service), Verb::Stop(target(current)), cause);
+                    self.step(Subject::of(service), Verb::Stop(Target::of(current)), cause);
                 } else if self.ports_are_free(service, candidate) {
-                    self.step(subject(service), Verb::Start(target(candidate)), cause);
+                    self.step(Subject::of(service), Verb::Start(Target::of(candidate)), cause);
                 }
                 Standing::Pending("is being started")
             }
             State::Paused => {
-                self.step(subject(service), Verb::Unpause(target(candidate)), "it is paused");
+                self.step(Subject::of(service), Verb::Unpause(Target::of(candidate)), "it is paused");
                 Standing::Pending("is paused")
             }
             State::Restarting => self.await_engine(service, candidate, "is being restarted"),
@@ -467,7 +453,7 @@ impl<'a> Planner<'a> {
                 Standing::Failed
             }
             State::Exited { .. } | State::Dead => {
-                self.remove(subject(service), candidate, "it ended before it was ready");
+                self.remove(Subject::of(service), candidate, "it ended before it was ready");
                 Standing::Pending("is being created anew")
             }
             State::Running => {
@@ -477,13 +463,13 @@ impl<'a> Planner<'a> {
                 }
                 match current {
                     Some(current) if current.is_up() => {
-                        self.step(subject(service), Verb::Stop(target(current)), "its replacement is ready");
+                        self.step(Subject::of(service), Verb::Stop(Target::of(current)), "its replacement is ready");
                     }
-                    Some(current) => self.remove(subject(service), current, "its replacement is ready"),
+                    Some(current) => self.remove(Subject::of(service), current, "its replacement is ready"),
                     None => {
                         let to = container_name(&self.desired.group, &service.name);
-                        let verb = Verb::Rename { container: target(candidate), to };
-                        self.step(subject(service), verb, "it is ready");
+                        let verb = Verb::Rename { container: Target::of(candidate), to };
+                        self.step(Subject::of(service), verb, "it is ready");
                     }
                 }
                 // Dependents may go on with it, but what they mean by ready is the name.
@@ -511,9 +497,9 @@ impl<'a> Planner<'a> {
         if container.state == State::Removing {
             self.await_engine(service, container, "is being removed");
         } else if container.is_up() {
-            self.step(subject(service), Verb::Stop(target(container)), cause);
+            self.step(Subject::of(service), Verb::Stop(Target::of(container)), cause);
         } else {
-            self.remove(subject(service), container, cause);
+            self.remove(Subject::of(service), container, cause);
         }
     }
 
@@ -522,7 +508,7 @@ impl<'a> Planner<'a> {
         if container.state == State::Removing {
             return;
         }
-        self.step(subject, Verb::Remove { container: target(container), volumes: false }, cause);
+        self.step(subject, Verb::Remove { container: Target::of(container), volumes: false }, cause);
     }
 
     pub(super) fn wait(&mut self, service: &Service, reason: String, awaited: Option<Awaited>) {
@@ -535,28 +521,6 @@ impl<'a> Planner<'a> {
     }
 }
 
-pub(super) fn subject(service: &Service) -> Subject {
-    Subject::Service(service.name.clone())
-}
-
-pub(super) fn target(container: &Container) -> Target {
-    Target { id: container.id.clone(), name: container.name.clone() }
-}
-
-/// `exited (137)`, `created`.
-pub(super) fn state_word(state: State) -> String {
-    match state {
-        State::Created => "created".into(),
-        State::Running => "running".into(),
-        State::Paused => "paused".into(),
-        State::Restarting => "restarting".into(),
-        State::Exited { code: Some(code) } => format!("exited ({code})"),
-        State::Exited { code: None } => "exited".into(),
-        State::Removing => "being removed".into(),
-        State::Dead => "dead".into(),
-    }
-}
-
 /// `env.LOG_LEVEL changed`; more than three are counted.
 fn fields(causes: &[Cause]) -> String {
     let names: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
@@ -564,8 +528,4 @@ fn fields(causes: &[Cause]) -> String {
         [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more changed", names.len() - 3),
         names => format!("{} changed", names.join(", ")),
     }
-}
-
-pub(super) fn seconds(duration: Duration) -> String {
-    format!("{} s", duration.as_secs_f64())
 }

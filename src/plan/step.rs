@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::desired::Inherited;
 use crate::desired::fingerprint::Fingerprint;
+use crate::desired::{Inherited, Service};
+use crate::observed::Container;
 use crate::spec::model::{Ping, Resources, RestartPolicy};
 
 /// What the planner found.
@@ -55,6 +56,11 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// The subject of everything that is done for a service.
+    pub fn of(service: &Service) -> Subject {
+        Subject::Service(service.name.clone())
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         match self {
@@ -161,6 +167,13 @@ pub struct Target {
     pub id: String,
     /// Name at the time of planning.
     pub name: String,
+}
+
+impl Target {
+    /// A container as it is seen now.
+    pub fn of(container: &Container) -> Target {
+        Target { id: container.id.clone(), name: container.name.clone() }
+    }
 }
 
 impl Verb {

@@ -4,14 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::step::{Action, Awaited, Cause, Subject, Verb, Wait};
+use super::step::{Action, Awaited, Cause, Subject, Target, Verb, Wait};
 use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
 use crate::desired::order::{Needs, dependencies_first};
 use crate::desired::{Aim, Scope};
 use crate::identity::Identity;
 use crate::observed::{Container, Network, State};
-
-use super::service::{state_word, target};
 
 impl<'a> Planner<'a> {
     /// Containers of services that are not desired.
@@ -116,7 +114,7 @@ impl<'a> Planner<'a> {
         if removes {
             self.change(subject.clone(), Action::Remove, Vec::new());
         } else {
-            let state = state_word(open[0].state);
+            let state = open[0].state.to_string();
             self.change(subject.clone(), Action::Stop, vec![Cause::of("state", Some(&state), Some("stopped"))]);
         }
         if self.memory.failed.contains_key(name) {
@@ -130,13 +128,13 @@ impl<'a> Planner<'a> {
         let cause = if removes && !self.desired.services.is_empty() { "no spec names it" } else { "asked for" };
         for container in open {
             if container.is_up() {
-                self.step(subject.clone(), Verb::Stop(target(container)), cause);
+                self.step(subject.clone(), Verb::Stop(Target::of(container)), cause);
             } else if container.state == State::Removing {
                 let reason = "is being removed by the engine".to_owned();
                 let awaited = Awaited { container: container.id.clone(), limit: DEFAULT_READY_TIMEOUT };
                 self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: Some(awaited), quiet: false });
             } else {
-                let verb = Verb::Remove { container: target(container), volumes: purge };
+                let verb = Verb::Remove { container: Target::of(container), volumes: purge };
                 self.step(subject.clone(), verb, cause);
             }
         }
