@@ -1,6 +1,8 @@
 //! What there is to say about each service: phase, reason, message. Derived from a snapshot; pure, decides nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 use crate::desired::{Desired, Service};
 use crate::identity::{candidate_name, container_name};
@@ -46,6 +48,34 @@ impl Phase {
             Phase::Conflict => "Conflict",
         }
     }
+}
+
+/// What a watching controller knows beside the engine.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Live {
+    /// What it knows of services, by name; of those of which there is nothing to say, nothing.
+    pub services: BTreeMap<String, LiveService>,
+    /// Why the specs could not be taken up, as it was shown; `None`: they hold.
+    pub specs: Option<String>,
+    /// Why the engine does not answer; `None`: it does.
+    pub engine: Option<String>,
+}
+
+/// What a watching controller knows of a service.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LiveService {
+    /// How often the controller has brought it back after it crashed or became unhealthy, in a row.
+    pub restarts: u32,
+    /// Exit code of the last end, where known.
+    pub last_exit: Option<i64>,
+    /// Why it has failed or waits, in one word.
+    pub reason: Option<String>,
+    /// Why, in a sentence.
+    pub message: Option<String>,
+    /// In how long it is tried again, in milliseconds.
+    pub next_try_ms: Option<u64>,
+    /// Its pings are not answered.
+    pub unhealthy: bool,
 }
 
 /// A service as people and programs are told of it.

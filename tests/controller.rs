@@ -46,7 +46,12 @@ fn new_engine() -> Sim {
 
 fn setting(limits: Limits) -> Setting {
     let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
-    STATE.with_borrow(|state| Setting { limits, surroundings, notes: Notes::new(state.path()) })
+    STATE.with_borrow(|state| Setting {
+        limits,
+        surroundings,
+        notes: Notes::new(state.path()),
+        reload: BTreeSet::new(),
+    })
 }
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired, limits: Limits) -> (Outcome, Vec<Report>) {

@@ -83,8 +83,10 @@ pub enum Command {
     Stop(Selection),
     /// Say what `up` would do, and why.
     Diff(Diff),
+    /// Replace services although they match their specs, and restart the dependents that asked for it.
+    Reload(Reload),
     /// Say how each service is.
-    Status,
+    Status(Status),
     /// Show what services print.
     Logs(Logs),
     /// Check the specs; needs no engine.
@@ -116,6 +118,28 @@ pub struct Up {
     /// When the specs name no service at all, remove every container of the group.
     #[arg(long)]
     pub prune_all: bool,
+    /// Stay, and keep the engine in agreement: when specs change, containers end, things are removed by hand.
+    #[arg(long, conflicts_with = "timeout")]
+    pub watch: bool,
+}
+
+/// `reload`.
+#[derive(Debug, Args)]
+pub struct Reload {
+    /// Services, by name.
+    #[arg(value_name = "SERVICE", required = true)]
+    pub services: Vec<String>,
+    /// Give up after this time, e.g. 90s or 5m; what is done stays.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Stay, and show every change.
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// `down`.

@@ -1,5 +1,6 @@
 //! `up`, `down`, `start`, `stop`: one run of the controller each, with another desired state.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::args::{Down, Global, Selection, Up};
@@ -76,6 +77,7 @@ async fn carry_out(
         limits: limits(&about, timeout.map(|timeout| timeout.saturating_sub(start.elapsed()))),
         surroundings: session::surroundings(&about, &desired.group, &project.directory),
         notes: Notes::new(&session::state_directory(&about, &desired.group)),
+        reload: BTreeSet::new(),
     };
     let outcome =
         control::run(engine.clone(), desired.clone(), setting, interrupts, |report| progress.show(report)).await;

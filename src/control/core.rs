@@ -59,6 +59,18 @@ pub struct Core {
     told: Told,
 }
 
+/// How long a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Until everything that can be done is done.
+    Once,
+    /// Until somebody ends it.
+    Watch {
+        /// The specs may come to name no service, and then everything is removed.
+        may_empty: bool,
+    },
+}
+
 /// What was reported already.
 #[derive(Debug, Default)]
 struct Told {
@@ -99,8 +111,10 @@ enum Subscription {
 }
 
 impl Core {
-    /// A run for this desired state, with what earlier runs remembered.
-    pub fn new(desired: Desired, limits: Limits, memory: Memory) -> Core {
+    /// A run for this desired state, with what earlier runs remembered. Services of `reload` are replaced although they
+    /// match.
+    pub fn new(desired: Desired, limits: Limits, course: Course, memory: Memory, reload: BTreeSet<String>) -> Core {
+        let _ = (course, reload);
         Core {
             desired,
             limits,
@@ -199,6 +213,7 @@ impl Core {
                 self.diagnosing.remove(&failure.service);
                 self.fail(failure, output, answer);
             }
+            Event::Checked(..) | Event::Past(_) | Event::SpecsChanged | Event::Specs(_) | Event::Asked(..) => {}
             Event::Interrupt => {
                 self.outcome.interrupted = true;
                 self.closing = true;
@@ -364,7 +379,7 @@ impl Core {
         if let (Some(why), Reason::NotReady) = (why, failure.reason) {
             failure.message = format!("{} ({why})", failure.message);
         }
-        let failed = Failed { failure: failure.clone(), output };
+        let failed = Failed { failure: failure.clone(), output, count: 1, retry: None };
         answer.reports.push(Report::Failed(failed.clone()));
         self.outcome.failed.insert(failure.service.clone(), failed);
         self.memory.failed.insert(failure.service.clone(), failure);
@@ -401,7 +416,7 @@ impl Core {
                     Happened::Destroyed => Suspicion::Removed,
                     Happened::Started => Suspicion::Back,
                     // A run meets everything else in its next list.
-                    Happened::Created | Happened::Changed => return,
+                    Happened::Created | Happened::Changed | Happened::Killed => return,
                 };
                 // While a step on it is under way the event may be that step's own.
                 if busy || !suspicion.is_known(container) {

@@ -3,9 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::engine::{EngineError, Hint, PullProgress, Result};
+use tokio::sync::mpsc;
+
+use crate::desired::Desired;
+use crate::engine::{End, EngineError, Hint, PullProgress, Result};
 use crate::observed::{Container, ImageFacts, Observed};
 use crate::plan::step::{Change, Failure, Probe, Step, Subject, Wait};
+use crate::spec::Diagnostic;
+use crate::status::Live;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -32,6 +37,16 @@ pub enum Event {
     Pulling(String, PullProgress),
     /// The last output of a failed container.
     Diagnosed(Failure, Vec<String>),
+    /// One try of the ping of a container that is ready: why it was not answered.
+    Checked(String, std::result::Result<(), String>),
+    /// What the engine remembers of containers that ended before the run began.
+    Past(Result<Vec<End>>),
+    /// Something in the specs may have changed.
+    SpecsChanged,
+    /// The specs were read.
+    Specs(Reading),
+    /// Another process asks for something.
+    Asked(Ticket, Ask),
     /// It is time that the handler asked for.
     Tick,
     /// A person wants the run to end.
@@ -57,6 +72,52 @@ pub enum Command {
     EndProbe(String),
     /// Fetch the last output of a failed container.
     Diagnose(Failure),
+    /// Try the ping of a container that is ready, once.
+    Check(Probe),
+    /// Ask the engine which containers ended lately.
+    Past,
+    /// Read the specs.
+    Read,
+    /// Answer whoever holds this ticket, and let it go.
+    Answer(Ticket, Box<Report>),
+}
+
+/// What reading the specs gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// They are valid, and this is what they ask for.
+    Valid(Box<Desired>),
+    /// They are not, or the directory is gone.
+    Invalid(Vec<Diagnostic>),
+}
+
+/// Which of the processes that asked for something is meant; numbered as they come.
+pub type Ticket = u64;
+
+/// What another process may ask a watching controller for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// What it knows beside the engine: answered with [`Report::Live`].
+    Status,
+    /// To read the specs and to try everything again now, also what has failed: every report until all of it is
+    /// settled, then [`Report::Settled`].
+    Reconcile,
+    /// To replace these services although they match: answered as [`Ask::Reconcile`].
+    Reload(BTreeSet<String>),
+    /// To end: answered with [`Report::Ending`], once the steps under way have ended. Containers stay.
+    End {
+        /// Who wants it: `drillmaster down (pid 123)`.
+        by: String,
+    },
+}
+
+/// What another process asks for, and where the answer goes. The sender is dropped after the last report.
+#[derive(Debug)]
+pub struct Request {
+    /// What for.
+    pub ask: Ask,
+    /// Where to.
+    pub reply: mpsc::UnboundedSender<Report>,
 }
 
 /// What people may want to know while it happens.
@@ -85,6 +146,40 @@ pub enum Report {
     Failed(Failed),
     /// Anything else that a person should know.
     Note(String),
+    /// While watching: a difference that was not there before, and is going to be mended.
+    Differs {
+        /// What differs, and what is done about it.
+        change: Change,
+        /// The spec of the service was changed; else the engine's side was.
+        spec: bool,
+    },
+    /// A service that no spec names any longer is gone.
+    Gone(String),
+    /// A running service does not answer its pings, or the engine does not call it healthy any longer.
+    Unhealthy {
+        /// Which.
+        service: String,
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// It does again.
+    Healthy(String),
+    /// The specs are invalid; the last good ones hold.
+    SpecsInvalid(Vec<Diagnostic>),
+    /// They are valid again, and ask for nothing new.
+    SpecsValid,
+    /// The specs suddenly name no service; what runs is kept.
+    SpecsEmpty,
+    /// The engine does not answer; it is asked again until it does.
+    EngineGone(EngineError),
+    /// It answers again.
+    EngineBack,
+    /// Everything that can be done is done. While watching: for the first time, and for whoever asked.
+    Settled(Box<Outcome>),
+    /// What the controller knows beside the engine; for whoever asked.
+    Live(Box<Live>),
+    /// The watch ends, because of this.
+    Ending(String),
 }
 
 /// A failure, with what its container said last.
@@ -94,6 +189,10 @@ pub struct Failed {
     pub failure: Failure,
     /// The last lines of output of its container.
     pub output: Vec<String>,
+    /// How often it has failed so in a row.
+    pub count: u32,
+    /// In how long it is tried again; `None`: not until its spec changes.
+    pub retry: Option<Duration>,
 }
 
 /// How a run may go.
@@ -124,6 +223,8 @@ pub struct Outcome {
     pub stuck: BTreeMap<Subject, String>,
     /// A person ended it.
     pub interrupted: bool,
+    /// A watch was ended by another process: which, as it named itself.
+    pub ended_by: Option<String>,
     /// The run's own time was over.
     pub timed_out: bool,
     /// The engine went away.

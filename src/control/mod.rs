@@ -11,7 +11,7 @@ pub mod notes;
 pub mod probe;
 pub mod sources;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::core::Core;
-use self::event::{Command, Event, Limits, Outcome, Report};
+use self::core::{Core, Course};
+use self::event::{Ask, Command, Event, Limits, Outcome, Reading, Report, Request, Ticket};
 use self::notes::Notes;
 use crate::desired::Desired;
 use crate::engine::{Engine, EngineError, LogOptions};
@@ -44,6 +44,20 @@ pub struct Setting {
     pub surroundings: probe::Surroundings,
     /// What earlier runs noted.
     pub notes: Notes,
+    /// Services to replace although they match.
+    pub reload: BTreeSet<String>,
+}
+
+/// What a run is given that goes on until somebody ends it.
+pub struct Watch {
+    /// Reads the specs. Called on a thread of its own.
+    pub read: Arc<dyn Fn() -> Reading + Send + Sync>,
+    /// Each message says that something in the specs may have changed.
+    pub changes: mpsc::Receiver<()>,
+    /// What other processes ask for.
+    pub requests: mpsc::Receiver<Request>,
+    /// The specs may come to name no service, and then everything is removed.
+    pub may_empty: bool,
 }
 
 /// Runs until the engine agrees, or cannot be made to. `interrupts` ends it at the next step; containers stay as they
@@ -52,31 +66,72 @@ pub async fn run(
     engine: Arc<dyn Engine>,
     desired: Desired,
     setting: Setting,
+    interrupts: mpsc::Receiver<()>,
+    report: impl FnMut(Report),
+) -> Outcome {
+    drive(engine, desired, setting, None, interrupts, report).await
+}
+
+/// Runs until somebody ends it, and keeps the engine in agreement with the specs. Containers stay as they are.
+pub async fn watch(
+    engine: Arc<dyn Engine>,
+    desired: Desired,
+    setting: Setting,
+    watch: Watch,
+    interrupts: mpsc::Receiver<()>,
+    report: impl FnMut(Report),
+) -> Outcome {
+    drive(engine, desired, setting, Some(watch), interrupts, report).await
+}
+
+async fn drive(
+    engine: Arc<dyn Engine>,
+    desired: Desired,
+    setting: Setting,
+    watch: Option<Watch>,
     mut interrupts: mpsc::Receiver<()>,
     mut report: impl FnMut(Report),
 ) -> Outcome {
     let start = Instant::now();
     let (events, mut inbox) = mpsc::unbounded_channel();
+    let course = match &watch {
+        None => Course::Once,
+        Some(watch) => Course::Watch { may_empty: watch.may_empty },
+    };
+    let (read, mut changes, mut requests) = match watch {
+        None => (None, None, None),
+        Some(watch) => (Some(watch.read), Some(watch.changes), Some(watch.requests)),
+    };
     let mut tasks = Tasks {
         engine,
         events,
         surroundings: setting.surroundings,
         notes: setting.notes,
+        read,
         set: JoinSet::new(),
         probes: HashMap::new(),
         subscription: CancellationToken::new(),
     };
     let memory = Memory { updated: tasks.notes.updated(), ..Memory::default() };
-    let mut core = Core::new(desired, setting.limits, memory);
+    let mut core = Core::new(desired, setting.limits, course, memory, setting.reload);
+    let mut clients = Clients::default();
     let mut event = Event::Begin;
     loop {
         let answer = core.handle(event, start.elapsed());
-        answer.reports.into_iter().for_each(&mut report);
-        if answer.over {
-            break;
+        for news in answer.reports {
+            clients.tell(&news);
+            report(news);
         }
         for command in answer.commands {
-            tasks.begin(command, &core);
+            match command {
+                Command::Answer(ticket, last) => clients.answer(ticket, *last),
+                // What is begun after the end would be cut off.
+                _ if answer.over => {}
+                command => tasks.begin(command, &core),
+            }
+        }
+        if answer.over {
+            break;
         }
         let wake = answer.wake.map(|at| start + at);
         event = loop {
@@ -87,6 +142,13 @@ pub async fn run(
                 Some(()) = interrupts.recv() => break Event::Interrupt,
                 // cancel-safe for the same reason
                 Some(event) = inbox.recv() => break event,
+                // cancel-safe for the same reason
+                Some(()) = received(&mut changes) => break Event::SpecsChanged,
+                // cancel-safe for the same reason
+                Some(request) = received(&mut requests) => {
+                    let Request { ask, reply } = request;
+                    break Event::Asked(clients.enter(&ask, reply), ask);
+                }
                 // cancel-safe because the time is computed anew for the next turn
                 () = sleep_until(wake) => break Event::Tick,
                 // cancel-safe because a task that was not joined stays in the set
@@ -101,6 +163,53 @@ pub async fn run(
         };
     }
     core.into_outcome()
+}
+
+/// The next message; never one where there is no channel, or no longer one.
+async fn received<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    let message = match channel {
+        Some(open) => open.recv().await,
+        None => std::future::pending().await,
+    };
+    if message.is_none() {
+        *channel = None;
+    }
+    message
+}
+
+/// Processes that asked for something and wait for the answer.
+#[derive(Debug, Default)]
+struct Clients {
+    last: Ticket,
+    waiting: BTreeMap<Ticket, Client>,
+}
+
+#[derive(Debug)]
+struct Client {
+    reply: mpsc::UnboundedSender<Report>,
+    /// Told everything that happens until then.
+    follows: bool,
+}
+
+impl Clients {
+    fn enter(&mut self, ask: &Ask, reply: mpsc::UnboundedSender<Report>) -> Ticket {
+        self.last += 1;
+        let follows = matches!(ask, Ask::Reconcile | Ask::Reload(_));
+        self.waiting.insert(self.last, Client { reply, follows });
+        self.last
+    }
+
+    /// One that has gone is not told anything any longer.
+    fn tell(&mut self, news: &Report) {
+        self.waiting.retain(|_, client| !client.follows || client.reply.send(news.clone()).is_ok());
+    }
+
+    fn answer(&mut self, ticket: Ticket, last: Report) {
+        if let Some(client) = self.waiting.remove(&ticket) {
+            // It may have gone meanwhile.
+            let _ = client.reply.send(last);
+        }
+    }
 }
 
 /// Looks until a forecast needs nothing more: a list, then what it leaves open.
@@ -146,6 +255,8 @@ struct Tasks {
     events: mpsc::UnboundedSender<Event>,
     surroundings: probe::Surroundings,
     notes: Notes,
+    /// How the specs are read, where that happens more than once.
+    read: Option<Arc<dyn Fn() -> Reading + Send + Sync>>,
     set: JoinSet<()>,
     probes: HashMap<String, CancellationToken>,
     subscription: CancellationToken,
@@ -237,6 +348,26 @@ impl Tasks {
                     cancelled.cancel();
                 }
             }
+            Command::Check(probe) => {
+                let surroundings = self.surroundings.clone();
+                self.set.spawn(async move {
+                    let said = probe::once(engine.as_ref(), &probe, &surroundings).await;
+                    let _ = events.send(Event::Checked(probe.container.id, said));
+                });
+            }
+            Command::Past => {
+                self.set.spawn(async move {
+                    let _ = events.send(Event::Past(engine.ended(&group, plan::restart::FORGOTTEN).await));
+                });
+            }
+            Command::Read => {
+                let Some(read) = self.read.clone() else { return };
+                self.set.spawn_blocking(move || {
+                    let _ = events.send(Event::Specs(read()));
+                });
+            }
+            // Answered by the loop itself.
+            Command::Answer(..) => {}
             Command::Diagnose(mut failure) => {
                 self.set.spawn(async move {
                     if let Some(said) = explanation(engine.as_ref(), &failure).await {

@@ -58,6 +58,15 @@ pub async fn until_answered(
     }
 }
 
+/// Tries the ping of a running container once; the error says why it was not answered.
+///
+/// # Errors
+///
+/// Why, for people.
+pub async fn once(engine: &dyn Engine, probe: &Probe, surroundings: &Surroundings) -> Result<(), String> {
+    attempt(engine, probe, surroundings, &mut Known { address: probe.address, tries: 0 }).await
+}
+
 /// Where the container was found, so that it is not inspected for every try.
 #[derive(Debug)]
 struct Known {

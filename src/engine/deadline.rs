@@ -11,7 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{About, Deed, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result};
+use super::{About, Deed, End, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result};
 use crate::observed::{Container, ImageFacts, Observed};
 
 /// How long the engine may take. The defaults are far beyond what a busy engine needs: they are there for one that
@@ -171,6 +171,10 @@ impl<E: Engine> Engine for Bounded<E> {
         bounded(lines, self.limits.log_silence, attempted, usize::MAX)
     }
 
+    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+        Box::pin(within(self.limits.read, || "say what ended lately".into(), self.engine.ended(group, span)))
+    }
+
     fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
         bounded(self.engine.events(group), self.limits.read, "report events".into(), 1)
     }
@@ -256,6 +260,10 @@ mod tests {
             stream::iter(vec![Ok(line); self.0]).chain(stream::pending()).boxed()
         }
 
+        fn ended<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+            Box::pin(future::pending())
+        }
+
         fn events<'a>(&'a self, _: &'a str) -> BoxStream<'a, Result<Hint>> {
             stream::iter(vec![Ok(Hint::Subscribed); self.0]).chain(stream::pending()).boxed()
         }
@@ -279,6 +287,7 @@ mod tests {
         assert_eq!(limit(engine.list("shop", true).await), 30);
         assert_eq!(limit(engine.inspect("a").await), 30);
         assert_eq!(limit(engine.image("a").await), 30);
+        assert_eq!(limit(engine.ended("shop", Duration::from_secs(600)).await), 30);
         assert_eq!(limit(engine.exec("a", &[]).await), 600);
         assert_eq!(limit(engine.perform(&Deed::Start("a".into())).await), 60);
         assert_eq!(limit(engine.perform(&Deed::RemoveNetwork("a".into())).await), 30);

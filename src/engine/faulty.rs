@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::{About, Deed, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result};
+use super::{About, Deed, End, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result};
 use crate::observed::{Container, ImageFacts, Observed};
 
 /// What goes wrong, and how often: each rate is a number of calls out of a thousand.
@@ -268,6 +268,10 @@ impl Engine for Faulty {
             }
         };
         Box::pin(stream::once(opened).flatten())
+    }
+
+    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+        Box::pin(self.call("ended", self.engine.ended(group, span)))
     }
 
     fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {

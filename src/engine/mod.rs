@@ -55,6 +55,10 @@ pub trait Engine: Send + Sync {
     /// and what follows where `follow`.
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>>;
 
+    /// Containers of the group that ended within the last `span`, oldest first, as far as the engine remembers: the last
+    /// few hundred events of everything.
+    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>>;
+
     /// Events of containers and networks of the group from now on. The stream is subscribed when its first item is
     /// [`Hint::Subscribed`]; it ends or fails when the engine goes away.
     fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>>;
@@ -273,6 +277,19 @@ pub enum Hint {
     },
 }
 
+/// A container that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its service, as its label says.
+    pub service: String,
+    /// How long ago.
+    pub ago: Duration,
+    /// Exit code, where known.
+    pub code: Option<i64>,
+    /// Somebody asked the engine to end it: it did not crash.
+    pub asked: bool,
+}
+
 /// What happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happened {
@@ -280,6 +297,8 @@ pub enum Happened {
     Created,
     /// It was started.
     Started,
+    /// Somebody asked the engine to send it a signal, as `docker stop` and `docker kill` do.
+    Killed,
     /// Its main process ended.
     Died {
         /// Exit code, where the event says it.

@@ -9,6 +9,7 @@ pub mod diff;
 pub mod effect;
 mod place;
 mod readiness;
+pub mod restart;
 mod service;
 pub mod step;
 mod teardown;
@@ -21,6 +22,7 @@ use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
 use readiness::Standing;
+use restart::Setback;
 use step::{Change, Failure, Plan, Reason, Step, Subject, Verb};
 
 /// Time that a service without a ping has to become healthy, and a ping's own unless it says otherwise.
@@ -51,6 +53,25 @@ pub struct Memory {
     pub no_network: Option<String>,
     /// Networks and volumes that the engine refused to remove, by name; not tried again.
     pub stuck: BTreeSet<Subject>,
+    /// The run goes on: what ends is brought back, what failed is tried again.
+    pub watching: bool,
+    /// Services that have failed and are tried again, by name; while watching.
+    pub setbacks: BTreeMap<String, Setback>,
+    /// Pings of containers that are ready, by id; while watching.
+    pub pings: BTreeMap<String, Pings>,
+    /// Containers that are to be replaced although they match, by id, and why.
+    pub condemned: BTreeMap<String, String>,
+}
+
+/// How a container that was ready has answered since.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pings {
+    /// When the last one ended; time since the start of the run.
+    pub last: Duration,
+    /// How many were not answered in a row.
+    pub failures: u32,
+    /// Why the last one was not; empty: it was.
+    pub why: String,
 }
 
 /// Says what may be done now.

@@ -360,6 +360,8 @@ pub enum Reason {
     NoContainer,
     /// The engine does not answer.
     EngineHangs,
+    /// It was ready, and does not answer its pings any longer.
+    Unhealthy,
 }
 
 impl Reason {
@@ -375,6 +377,7 @@ impl Reason {
             Reason::NonConvergent => "NonConvergent",
             Reason::NoContainer => "NoContainer",
             Reason::EngineHangs => "EngineHangs",
+            Reason::Unhealthy => "Unhealthy",
         }
     }
 }

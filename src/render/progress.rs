@@ -53,6 +53,18 @@ impl Progress {
             }
             Report::Failed(failed) => self.failed(&failed),
             Report::Note(text) => self.line(&text),
+            Report::Differs { .. }
+            | Report::Gone(_)
+            | Report::Unhealthy { .. }
+            | Report::Healthy(_)
+            | Report::SpecsInvalid(_)
+            | Report::SpecsValid
+            | Report::SpecsEmpty
+            | Report::EngineGone(_)
+            | Report::EngineBack
+            | Report::Settled(_)
+            | Report::Live(_)
+            | Report::Ending(_) => {}
         }
     }
 
