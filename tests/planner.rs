@@ -812,7 +812,7 @@ fn who_asked_for_it_is_restarted_when_a_dependency_is_replaced() {
         replace db [command]
         restart api [dependencies.db]
         --
-        api: stop shop-api   # db is replaced, and it asked to be restarted then
+        api: stop shop-api   # db is started anew, and it asked to be restarted then
         db: create shop-db.new   # command changed
         db: start shop-db.new   # command changed
         db: stop shop-db   # its replacement is ready

@@ -6,6 +6,7 @@
 pub mod act;
 pub mod core;
 pub mod event;
+pub mod intake;
 pub mod lock;
 pub mod notes;
 pub mod probe;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -48,10 +50,13 @@ pub struct Setting {
     pub reload: BTreeSet<String>,
 }
 
+/// A way to read the specs, again and again.
+pub type Read = Arc<dyn Fn() -> BoxFuture<'static, Reading> + Send + Sync>;
+
 /// What a run is given that goes on until somebody ends it.
 pub struct Watch {
-    /// Reads the specs. Called on a thread of its own.
-    pub read: Arc<dyn Fn() -> Reading + Send + Sync>,
+    /// Reads the specs. Must not hold up the loop for long: what takes time runs on another thread.
+    pub read: Read,
     /// Each message says that something in the specs may have changed.
     pub changes: mpsc::Receiver<()>,
     /// What other processes ask for.
@@ -256,7 +261,7 @@ struct Tasks {
     surroundings: probe::Surroundings,
     notes: Notes,
     /// How the specs are read, where that happens more than once.
-    read: Option<Arc<dyn Fn() -> Reading + Send + Sync>>,
+    read: Option<Read>,
     set: JoinSet<()>,
     probes: HashMap<String, CancellationToken>,
     subscription: CancellationToken,
@@ -362,8 +367,8 @@ impl Tasks {
             }
             Command::Read => {
                 let Some(read) = self.read.clone() else { return };
-                self.set.spawn_blocking(move || {
-                    let _ = events.send(Event::Specs(read()));
+                self.set.spawn(async move {
+                    let _ = events.send(Event::Specs(read().await));
                 });
             }
             // Answered by the loop itself.

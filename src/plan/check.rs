@@ -7,8 +7,8 @@ use crate::observed::Observed;
 
 /// The rule that a step breaks, in a sentence; `None`: none.
 pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<String> {
-    if let Some(id) = container_of(&step.verb) {
-        match observed.containers.get(id).map(|container| container.identity.as_ref()) {
+    if let Some(container) = step.verb.container() {
+        match observed.containers.get(&container.id).map(|container| container.identity.as_ref()) {
             Some(Some(identity)) if identity.group == desired.group && identity.source == desired.source => {
                 if !desired.scope.contains(&identity.service) {
                     return Some(format!("`{step}` would touch {}, which was left out", identity.service));
@@ -38,19 +38,5 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             _ => Some(format!("`{step}` would remove a volume that is not of this group")),
         },
         _ => None,
-    }
-}
-
-fn container_of(verb: &Verb) -> Option<&str> {
-    match verb {
-        Verb::Start(target) | Verb::Unpause(target) | Verb::Stop(target) => Some(&target.id),
-        Verb::Rename { container, .. }
-        | Verb::Update { container, .. }
-        | Verb::Connect { container, .. }
-        | Verb::Disconnect { container, .. }
-        | Verb::Remove { container, .. } => Some(&container.id),
-        Verb::Pull | Verb::CreateNetwork | Verb::Create { .. } | Verb::RemoveNetwork { .. } | Verb::RemoveVolume => {
-            None
-        }
     }
 }

@@ -67,9 +67,8 @@ pub fn apply(
             observed.containers.insert(id, created);
         }
         Verb::Start(target) => {
+            memory.forget(&target.id);
             memory.started.insert(target.id.clone(), now);
-            memory.answered.remove(&target.id);
-            memory.awaited.remove(&target.id);
             let service = desired.services.get(name);
             let expects_health = service.is_some_and(|service| expects_health(service, observed));
             if let Some(container) = observed.containers.get_mut(&target.id) {
@@ -86,8 +85,7 @@ pub fn apply(
             with(observed, &target.id, |container| container.state = State::Running);
         }
         Verb::Stop(target) => {
-            memory.started.remove(&target.id);
-            memory.answered.remove(&target.id);
+            memory.forget(&target.id);
             with(observed, &target.id, |container| {
                 container.state = State::Exited { code: None };
                 container.health = Health::None;
@@ -118,9 +116,8 @@ pub fn apply(
         }
         Verb::Remove { container, .. } => {
             observed.containers.remove(&container.id);
-            memory.started.remove(&container.id);
-            memory.answered.remove(&container.id);
-            memory.awaited.remove(&container.id);
+            memory.forget(&container.id);
+            memory.condemned.remove(&container.id);
         }
     }
 }

@@ -59,8 +59,20 @@ pub struct Memory {
     pub setbacks: BTreeMap<String, Setback>,
     /// Pings of containers that are ready, by id; while watching.
     pub pings: BTreeMap<String, Pings>,
-    /// Containers that are to be replaced although they match, by id, and why.
-    pub condemned: BTreeMap<String, String>,
+    /// Containers that are to be replaced although they match, by id: somebody asked for it.
+    pub condemned: BTreeSet<String>,
+    /// Fields of services that somebody changes back whenever they are put right: left alone until the spec changes.
+    pub contested: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Memory {
+    /// Forgets what was seen of a container in the life that has ended.
+    pub fn forget(&mut self, id: &str) {
+        self.started.remove(id);
+        self.answered.remove(id);
+        self.awaited.remove(id);
+        self.pings.remove(id);
+    }
 }
 
 /// How a container that was ready has answered since.
@@ -165,8 +177,8 @@ struct Planner<'a> {
     /// The network that the group uses: its own of that name, else anybody's.
     network: Option<&'a Network>,
     standings: BTreeMap<&'a str, Standing>,
-    /// Services whose container is about to be replaced, and whose replacement has not begun.
-    about_to_replace: BTreeSet<&'a str>,
+    /// Services that are about to be started or replaced: who asked to be restarted then rests first.
+    about_to_start: BTreeSet<&'a str>,
     plan: Plan,
 }
 
@@ -201,7 +213,7 @@ impl<'a> Planner<'a> {
             ports,
             network: chosen_network(desired, observed),
             standings: BTreeMap::new(),
-            about_to_replace: BTreeSet::new(),
+            about_to_start: BTreeSet::new(),
             plan: Plan::default(),
         }
     }
@@ -270,14 +282,57 @@ impl<'a> Planner<'a> {
         self.plan.changes.push(Change { subject, action, causes, source });
     }
 
-    /// Remembers a failure, unless it is remembered already.
+    /// Remembers a failure. A run that ends remembers the first.
     fn fail(&mut self, service: &str, reason: Reason, message: String, container: Option<step::Target>) {
-        if self.memory.failed.contains_key(service) {
+        if self.memory.failed.contains_key(service) && !self.memory.watching {
             return;
         }
-        let fingerprint = self.desired.services.get(service).map(|s| s.fingerprint.clone()).unwrap_or_default();
-        self.plan.failures.push(Failure { service: service.to_owned(), reason, message, container, fingerprint });
+        self.plan.failures.push(failure(self.desired, self.observed, service, reason, message, container));
     }
+
+    /// The plan may be another one at this time, by time alone.
+    fn wake(&mut self, at: Duration) {
+        self.plan.wake = Some(self.plan.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    /// Whether a service waits for its next try.
+    fn rests(&mut self, service: &str) -> bool {
+        let retry = self.memory.setbacks.get(service).filter(|setback| setback.rests(self.now)).map(|s| s.retry);
+        if let Some(retry) = retry {
+            self.wake(retry);
+        }
+        retry.is_some()
+    }
+
+    /// Whether somebody works against this field of a service.
+    fn is_contested(&self, service: &str, field: &str) -> bool {
+        self.memory.contested.get(service).is_some_and(|fields| fields.contains(field))
+    }
+}
+
+/// A failure as it is remembered: with what was tried, and whether something that served before is still there.
+pub fn failure(
+    desired: &Desired,
+    observed: &Observed,
+    service: &str,
+    reason: Reason,
+    message: String,
+    container: Option<step::Target>,
+) -> Failure {
+    let wanted = desired.services.get(service);
+    let fingerprint = wanted.map(|wanted| wanted.fingerprint.clone()).unwrap_or_default();
+    let image = wanted.and_then(|wanted| observed.images.get(&wanted.config.image)).cloned();
+    let name = container_name(&desired.group, service);
+    let replaces = observed
+        .of_group(&desired.group)
+        .filter(|current| current.name == name && current.service_of(&desired.group) == Some(service))
+        .filter(|current| container.as_ref().is_none_or(|failed| failed.id != current.id))
+        .filter_map(|current| current.identity.as_ref())
+        .any(|identity| {
+            let same_image = image.as_ref().is_none_or(|image| *image == identity.image_id);
+            !same_image || identity.env_hash != fingerprint.env_hash || identity.spec_hash != fingerprint.spec_hash
+        });
+    Failure { service: service.to_owned(), reason, message, container, fingerprint, image, replaces }
 }
 
 use step::Action;

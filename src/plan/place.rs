@@ -12,6 +12,9 @@ use crate::spec::model::Protocol;
 impl<'a> Planner<'a> {
     /// Attaches a container to the group's network where it is not; true while that is being done.
     pub(super) fn mend_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
+        if self.is_contested(&service.name, "network") {
+            return false;
+        }
         let Some(network) = self.network else {
             let subject = Subject::Network(self.desired.network.clone());
             if self.plan.steps.iter().all(|step| step.subject != subject) {

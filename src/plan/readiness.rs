@@ -7,10 +7,15 @@ use super::{DEFAULT_READY_TIMEOUT, PROBATION, Planner};
 use crate::desired::{Dependency, Service};
 use crate::identity::container_name;
 use crate::observed::{Container, Health, State};
-use crate::spec::model::Condition;
+use crate::spec::model::{Condition, HealthAction, Ping};
 
 /// How often the engine may restart a service that nothing tells to be ready before it has run for a moment.
 const RESTARTS: u64 = 3;
+
+/// Time from one ping of a running service to the next, where its `health` does not say.
+const EVERY: Duration = Duration::from_secs(10);
+/// How many of them must fail in a row, where its `health` does not say.
+const FAILURES: u32 = 3;
 
 /// How far a service has come, as its dependents see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,23 +49,30 @@ impl<'a> Planner<'a> {
             _ => "the engine to call it healthy".to_owned(),
         };
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
-        if self.now >= since + limit {
+        let late = self.now >= since + limit;
+        if late && !self.is_known_to_be_late(service, container, since) {
             let message = format!("it waited {} for {what}", seconds(limit));
             self.fail(&service.name, Reason::NotReady, message, Some(Target::of(container)));
             return Standing::Failed;
         }
+        if !late {
+            self.wake(since + limit);
+        }
         if let (Some(ping), false) = (&service.ping, answered) {
-            let probe = Probe {
-                service: service.name.clone(),
-                container: Target::of(container),
-                address: container.networks.iter().find_map(|attachment| attachment.address),
-                ping: ping.clone(),
-            };
-            self.plan.probes.push(probe);
+            self.plan.probes.push(probe(service, container, ping));
         }
         let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("waits for {what}"), Some(awaited));
-        Standing::Started
+        if late { Standing::Failed } else { Standing::Started }
+    }
+
+    /// While watching, a container that is late and replaces nothing is waited for on; that it is late is told once.
+    fn is_known_to_be_late(&self, service: &Service, container: &Container, since: Duration) -> bool {
+        self.memory.setbacks.get(&service.name).is_some_and(|setback| {
+            setback.failure.reason == Reason::NotReady
+                && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
+                && setback.at >= since
+        })
     }
 
     /// Nothing tells that it is ready but that it runs: then it has to run for a moment.
@@ -69,7 +81,9 @@ impl<'a> Planner<'a> {
         let since = self.memory.started.get(&container.id);
         match since.filter(|since| !told && self.now < **since + PROBATION) {
             None => Standing::Ready,
-            Some(_) => {
+            Some(since) => {
+                let until = *since + PROBATION;
+                self.wake(until);
                 let awaited = Awaited { container: container.id.clone(), limit: PROBATION };
                 let reason = "has just been started".to_owned();
                 self.plan.waits.push(Wait {
@@ -81,6 +95,53 @@ impl<'a> Planner<'a> {
                 Standing::Started
             }
         }
+    }
+
+    /// Looks after the health of a container that serves, while watching: asks for the ping that is due, and says what
+    /// is wrong; `None`: it is healthy, or nobody wants to know.
+    pub(super) fn ails(&mut self, service: &Service, container: &Container) -> Option<String> {
+        if !self.memory.watching || container.state != State::Running {
+            return None;
+        }
+        let said = container.details.as_ref().map(|details| details.health_failure.as_str()).unwrap_or_default();
+        let engine = (container.health == Health::Unhealthy).then(|| match said {
+            "" => "the engine calls it unhealthy".to_owned(),
+            said => format!("the engine calls it unhealthy: its last health check {said}"),
+        });
+        let Some(health) = &service.health else {
+            self.plan.unhealthy.extend(engine.map(|why| (service.name.clone(), why)));
+            return None;
+        };
+        let pings = self.memory.pings.get(&container.id).cloned().unwrap_or_default();
+        if let Some(ping) = service.ping.as_ref().filter(|_| self.memory.answered.contains(&container.id)) {
+            let due = match self.memory.pings.get(&container.id) {
+                Some(pings) => pings.last + health.every.map_or(EVERY, Duration::from),
+                None => self.now,
+            };
+            if self.now >= due {
+                self.plan.checks.push(probe(service, container, ping));
+            } else {
+                self.wake(due);
+            }
+        }
+        let failing = (pings.failures >= health.failures.unwrap_or(FAILURES).max(1))
+            .then(|| format!("its ping was not answered {} times in a row: {}", pings.failures, pings.why));
+        let why = failing.or(engine)?;
+        if health.then == HealthAction::Ignore {
+            self.plan.unhealthy.insert(service.name.clone(), why);
+            return None;
+        }
+        Some(why)
+    }
+
+    /// Whether it was told already, and is being mended, that this container ails: in the life that it has now.
+    pub(super) fn is_known_to_ail(&self, service: &Service, container: &Container) -> bool {
+        let started = self.memory.started.get(&container.id).copied().unwrap_or_default();
+        self.memory.setbacks.get(&service.name).is_some_and(|setback| {
+            setback.failure.reason == Reason::Unhealthy
+                && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
+                && setback.at >= started
+        })
     }
 
     /// The engine is at work on the container (it restarts or removes it): it is left to it, for as long as a service
@@ -100,6 +161,7 @@ impl<'a> Planner<'a> {
             self.fail(&service.name, Reason::NotReady, message, Some(Target::of(container)));
             return Standing::Failed;
         }
+        self.wake(since + limit);
         let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("{doing} by the engine"), Some(awaited));
         Standing::Pending(doing)
@@ -107,10 +169,14 @@ impl<'a> Planner<'a> {
 
     pub(super) fn fail_exited(&mut self, service: &Service, container: &Container) {
         let serves = container.name == container_name(&self.desired.group, &service.name);
-        let when = if serves { "soon after it was started" } else { "before it was ready" };
+        let when = match (serves, self.memory.watching) {
+            (false, _) => " before it was ready",
+            (true, false) => " soon after it was started",
+            (true, true) => "",
+        };
         let how = match container.state {
-            State::Exited { code: Some(code) } => format!("it exited with {code} {when}"),
-            _ => format!("it ended {when}"),
+            State::Exited { code: Some(code) } => format!("it exited with {code}{when}"),
+            _ => format!("it ended{when}"),
         };
         self.fail(&service.name, Reason::Exited, how, Some(Target::of(container)));
     }
@@ -141,6 +207,16 @@ impl<'a> Planner<'a> {
             (None, _) => "is not known",
         };
         Some(why.to_owned())
+    }
+}
+
+/// A ping of this container.
+fn probe(service: &Service, container: &Container, ping: &Ping) -> Probe {
+    Probe {
+        service: service.name.clone(),
+        container: Target::of(container),
+        address: container.networks.iter().find_map(|attachment| attachment.address),
+        ping: ping.clone(),
     }
 }
 

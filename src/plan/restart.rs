@@ -61,14 +61,12 @@ pub enum Holds {
     WhileSeen,
 }
 
-/// How long a failure holds while watching. `replaces`: it is about a replacement, and there is a container that served
-/// before it.
-pub fn holds(reason: Reason, replaces: bool) -> Holds {
-    match reason {
+/// How long a failure holds while watching.
+pub fn holds(failure: &Failure) -> Holds {
+    match failure.reason {
         Reason::Conflict | Reason::NoContainer | Reason::ImageMissing => Holds::WhileSeen,
-        Reason::NonConvergent => Holds::UntilChanged,
-        Reason::EngineHangs | Reason::Unhealthy => Holds::UntilRetry,
-        Reason::CreateFailed | Reason::StartFailed | Reason::Exited | Reason::NotReady => match replaces {
+        Reason::EngineHangs | Reason::Unhealthy | Reason::NonConvergent => Holds::UntilRetry,
+        Reason::CreateFailed | Reason::StartFailed | Reason::Exited | Reason::NotReady => match failure.replaces {
             true => Holds::UntilChanged,
             false => Holds::UntilRetry,
         },
@@ -87,6 +85,8 @@ mod tests {
             message: String::new(),
             container: None,
             fingerprint: Fingerprint::default(),
+            image: None,
+            replaces: false,
         };
         let mut last: Option<Setback> = None;
         times

@@ -8,7 +8,7 @@ use super::{Planner, Slots};
 use crate::desired::{Aim, Service};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, State};
-use crate::spec::model::Pull;
+use crate::spec::model::{HealthAction, Pull};
 
 impl<'a> Planner<'a> {
     /// Plans for one service in scope.
@@ -105,13 +105,15 @@ impl<'a> Planner<'a> {
                 self.discard(service, stray, "superfluous: another container serves under the name");
                 return Standing::Pending("has a superfluous container");
             }
-            let name = container_name(&self.desired.group, &service.name);
-            let verb = Verb::Rename { container: Target::of(stray), to: name };
-            self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
+            if !self.is_contested(&service.name, "name") {
+                let name = container_name(&self.desired.group, &service.name);
+                let verb = Verb::Rename { container: Target::of(stray), to: name };
+                self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
+                renamed = true;
+            }
             slots.current = Some(stray);
-            renamed = true;
         }
-        let comparison = slots.current.map(|current| self.compare(service, current));
+        let mut comparison = slots.current.map(|current| self.compare(service, current));
         let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
         let unclear: Vec<&Container> = [
             slots.current.filter(|_| comparison.as_ref().is_some_and(|c| c.unclear)),
@@ -126,11 +128,16 @@ impl<'a> Planner<'a> {
             }
             return Standing::Pending("is being inspected");
         }
-        let failed = self
-            .memory
-            .failed
-            .get(&service.name)
-            .is_some_and(|failure| failure.fingerprint.same_container(&service.fingerprint));
+        self.unknown(&slots);
+        let image = self.observed.images.get(&service.config.image);
+        let failed =
+            self.memory.failed.get(&service.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image));
+        if let (Some(current), Some(comparison)) = (slots.current, &mut comparison) {
+            match self.condemned(service, current) {
+                Ok(cause) => comparison.replace.extend(cause),
+                Err(standing) => return standing,
+            }
+        }
         match (slots.current, comparison) {
             (Some(current), Some(comparison)) if comparison.replace.is_empty() => {
                 if let Some((candidate, _)) = candidate {
@@ -143,13 +150,43 @@ impl<'a> Planner<'a> {
                     let name = container_name(&self.desired.group, &service.name);
                     self.change(subject, Action::Update, vec![Cause::of("name", Some(&current.name), Some(&name))]);
                 }
-                self.keep_running(service, current, &comparison, failed)
+                self.keep_running(service, current, &comparison, failed && !self.memory.watching)
             }
             (current, comparison) => {
                 let causes = comparison.map(|c| c.replace).unwrap_or_default();
                 self.create_or_replace(service, current, causes, candidate, failed)
             }
         }
+    }
+
+    /// While watching, every container is looked at once: what somebody changed on it is not in its labels.
+    fn unknown(&mut self, slots: &Slots<'a>) {
+        if self.memory.watching {
+            let unknown = slots.all().filter(|container| container.is_up() && container.details.is_none());
+            self.plan.looks.extend(unknown.map(|container| Look::Container(container.id.clone())));
+        }
+    }
+
+    /// Why a container is to be replaced although it matches: somebody asked for it, or it ails and its spec says so.
+    /// What ails is restarted, or told first, in its own plan.
+    fn condemned(&mut self, service: &'a Service, current: &'a Container) -> Result<Option<Cause>, Standing> {
+        if self.memory.condemned.contains(&current.id) {
+            return Ok(Some(Cause::of("reload", None, None)));
+        }
+        let Some(why) = self.ails(service, current) else { return Ok(None) };
+        if !self.is_known_to_ail(service, current) {
+            self.fail(&service.name, Reason::Unhealthy, why, Some(Target::of(current)));
+            return Err(Standing::Pending("is unhealthy"));
+        }
+        let cause = Cause::of("health", Some("unhealthy"), Some("healthy"));
+        if service.health.as_ref().is_some_and(|health| health.then == HealthAction::Replace) {
+            return Ok(Some(cause));
+        }
+        self.change(Subject::of(service), Action::Restart, vec![cause]);
+        if self.dependents_rest(service) {
+            self.step(Subject::of(service), Verb::Stop(Target::of(current)), "it is unhealthy");
+        }
+        Err(Standing::Pending("is being restarted"))
     }
 
     /// A container of ours whose name somebody changed.
@@ -169,13 +206,14 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn compare(&self, service: &Service, container: &Container) -> Comparison {
-        match &container.identity {
-            Some(identity) => {
-                let updated = self.memory.updated.contains(&container.id);
-                compare(service, container, identity, self.observed, updated)
-            }
-            None => Comparison::default(),
-        }
+        let Some(identity) = &container.identity else {
+            return Comparison::default();
+        };
+        let updated = self.memory.updated.contains(&container.id);
+        let mut found = compare(service, container, identity, self.observed, updated);
+        found.replace.retain(|cause| !self.is_contested(&service.name, &cause.field));
+        found.update.retain(|cause| !self.is_contested(&service.name, &cause.field));
+        found
     }
 
     /// The right container exists under its name: it should be attached, unpaused, running, within its limits, ready.
@@ -196,12 +234,15 @@ impl<'a> Planner<'a> {
                     self.fail_exited(service, current);
                     return Standing::Failed;
                 }
+                if self.rests(&service.name) {
+                    return Standing::Failed;
+                }
                 let state = current.state.to_string();
                 self.change(subject.clone(), Action::Start, vec![Cause::of("state", Some(&state), Some("running"))]);
                 if self.mend_network(service, current) {
                     return Standing::Pending("is being attached to its network");
                 }
-                if self.ready_to_start(service, current) {
+                if self.ready_to_start(service, current) && self.dependents_rest(service) {
                     let cause = match current.state {
                         State::Exited { code: Some(code) } => format!("it has exited with {code}"),
                         State::Exited { code: None } => "it has exited".to_owned(),
@@ -230,10 +271,10 @@ impl<'a> Planner<'a> {
                 Standing::Pending("is dead")
             }
             State::Running => {
-                if let Some(replaced) = self.replaced_dependency(service) {
-                    let field = format!("dependencies.{replaced}");
+                if let Some(other) = self.restarted_dependency(service) {
+                    let field = format!("dependencies.{other}");
                     self.change(subject.clone(), Action::Restart, vec![Cause::of(&field, None, None)]);
-                    let cause = format!("{replaced} is replaced, and it asked to be restarted then");
+                    let cause = format!("{other} is started anew, and it asked to be restarted then");
                     self.step(subject, Verb::Stop(Target::of(current)), cause);
                     return Standing::Pending("is being restarted");
                 }
@@ -277,9 +318,7 @@ impl<'a> Planner<'a> {
             Some(_) => self.change(Subject::of(service), Action::Replace, causes),
         }
         if failed {
-            let serves = candidate.is_none() && current.is_some_and(|current| current.state == State::Running);
-            self.undo(service, current, candidate.map(|(candidate, _)| candidate));
-            return if serves { Standing::Serves } else { Standing::Failed };
+            return self.undo(service, current, candidate.map(|(candidate, _)| candidate));
         }
         match candidate {
             Some((candidate, comparison)) if comparison.replace.is_empty() => {
@@ -290,7 +329,10 @@ impl<'a> Planner<'a> {
                 Standing::Pending("is being replaced")
             }
             None => {
-                if let Some(failed) = self.may_create(service, current.is_some()) {
+                if self.rests(&service.name) {
+                    return Standing::Failed;
+                }
+                if let Some(failed) = self.may_create(service) {
                     return failed;
                 }
                 if let Some(current) = current.filter(|current| current.state == State::Removing) {
@@ -304,11 +346,24 @@ impl<'a> Planner<'a> {
 
     /// A replacement has failed: it goes, and the container that served before serves again. Without one, what failed
     /// stays where it is, to be looked at.
-    fn undo(&mut self, service: &'a Service, current: Option<&'a Container>, candidate: Option<&'a Container>) {
-        let Some(current) = current else { return };
+    fn undo(
+        &mut self,
+        service: &'a Service,
+        current: Option<&'a Container>,
+        candidate: Option<&'a Container>,
+    ) -> Standing {
+        let Some(current) = current else { return Standing::Failed };
         if let Some(candidate) = candidate {
             self.discard(service, candidate, "the replacement failed");
-        } else if matches!(current.state, State::Created | State::Exited { .. })
+            return Standing::Failed;
+        }
+        if self.memory.watching {
+            return match self.keep_running(service, current, &Comparison::default(), false) {
+                Standing::Ready => Standing::Serves,
+                standing => standing,
+            };
+        }
+        if matches!(current.state, State::Created | State::Exited { .. })
             && !self.memory.started.contains_key(&current.id)
             && !self.mend_network(service, current)
         {
@@ -318,31 +373,38 @@ impl<'a> Planner<'a> {
                 "its replacement failed, so it serves again",
             );
         }
+        if current.state == State::Running { Standing::Serves } else { Standing::Failed }
+    }
+
+    /// Whether the dependents that want to be restarted with this service rest; it is about to be started, so those that
+    /// run are stopped. Says what is waited for where not.
+    fn dependents_rest(&mut self, service: &'a Service) -> bool {
+        self.about_to_start.insert(&service.name);
+        let running = self.desired.services.values().find(|dependent| {
+            dependent.dependencies.iter().any(|d| d.name == service.name && d.restart)
+                && self.desired.scope.contains(&dependent.name)
+                && self
+                    .slots
+                    .get(dependent.name.as_str())
+                    .and_then(|slots| slots.current)
+                    .is_some_and(|current| current.state == State::Running)
+                && !self.memory.failed.contains_key(&dependent.name)
+                && !self.differs(dependent)
+        });
+        if let Some(dependent) = running {
+            let reason = format!("waits until {} is stopped, which asked to be restarted", dependent.name);
+            self.wait(service, reason, None);
+        }
+        running.is_none()
     }
 
     /// Whether a container may be created now; says what is waited for, or pulls, where not.
-    fn may_create(&mut self, service: &'a Service, replaces: bool) -> Option<Standing> {
+    fn may_create(&mut self, service: &'a Service) -> Option<Standing> {
         if let Err(standing) = self.dependencies(service, false) {
             return Some(standing);
         }
-        if replaces {
-            self.about_to_replace.insert(&service.name);
-            let resting = self.desired.services.values().find(|dependent| {
-                dependent.dependencies.iter().any(|d| d.name == service.name && d.restart)
-                    && self.desired.scope.contains(&dependent.name)
-                    && self
-                        .slots
-                        .get(dependent.name.as_str())
-                        .and_then(|slots| slots.current)
-                        .is_some_and(|current| current.state == State::Running)
-                    && !self.memory.failed.contains_key(&dependent.name)
-                    && !self.differs(dependent)
-            });
-            if let Some(dependent) = resting {
-                let reason = format!("waits until {} is stopped, which asked to be restarted", dependent.name);
-                self.wait(service, reason, None);
-                return Some(Standing::Pending("is being replaced"));
-            }
+        if !self.dependents_rest(service) {
+            return Some(Standing::Pending("is being replaced"));
         }
         if self.network.is_none() {
             if let Some(reason) = &self.memory.no_network {
@@ -427,7 +489,16 @@ impl<'a> Planner<'a> {
         cause: &str,
     ) -> Standing {
         match candidate.state {
-            State::Created => {
+            State::Exited { .. } if self.memory.started.contains_key(&candidate.id) => {
+                self.fail_exited(service, candidate);
+                Standing::Failed
+            }
+            State::Created | State::Exited { .. } if self.rests(&service.name) => Standing::Failed,
+            State::Exited { .. } if !self.memory.setbacks.contains_key(&service.name) => {
+                self.remove(Subject::of(service), candidate, "it ended before it was ready");
+                Standing::Pending("is being created anew")
+            }
+            State::Created | State::Exited { .. } => {
                 if let Err(standing) = self.dependencies(service, false) {
                     return standing;
                 }
@@ -448,11 +519,7 @@ impl<'a> Planner<'a> {
             }
             State::Restarting => self.await_engine(service, candidate, "is being restarted"),
             State::Removing => self.await_engine(service, candidate, "is being removed"),
-            State::Exited { .. } if self.memory.started.contains_key(&candidate.id) => {
-                self.fail_exited(service, candidate);
-                Standing::Failed
-            }
-            State::Exited { .. } | State::Dead => {
+            State::Dead => {
                 self.remove(Subject::of(service), candidate, "it ended before it was ready");
                 Standing::Pending("is being created anew")
             }
@@ -483,12 +550,12 @@ impl<'a> Planner<'a> {
         self.dependencies(service, true).is_ok() && self.ports_are_free(service, container)
     }
 
-    /// A dependency that is about to be replaced and whose replacement this service wants to be restarted for.
-    fn replaced_dependency(&self, service: &'a Service) -> Option<&'a str> {
+    /// A dependency that is about to be started or replaced, and with which this service wants to be restarted.
+    fn restarted_dependency(&self, service: &'a Service) -> Option<&'a str> {
         service
             .dependencies
             .iter()
-            .find(|d| d.restart && self.about_to_replace.contains(d.name.as_str()))
+            .find(|d| d.restart && self.about_to_start.contains(d.name.as_str()))
             .map(|d| d.name.as_str())
     }
 

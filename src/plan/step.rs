@@ -1,6 +1,6 @@
 //! The words of a plan: steps with causes, waits with reasons, changes as people and programs read them. Data only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,6 +21,12 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Containers whose ping should be tried now.
     pub probes: Vec<Probe>,
+    /// Containers that are ready and whose ping should be tried once now.
+    pub checks: Vec<Probe>,
+    /// Services that are not healthy, and for which nothing is done about it; with the reason.
+    pub unhealthy: BTreeMap<String, String>,
+    /// When the plan may be another one by time alone; time since the start of the run.
+    pub wake: Option<Duration>,
     /// What cannot begin yet, and why.
     pub waits: Vec<Wait>,
     /// What has to be looked up before more can be said.
@@ -177,6 +183,23 @@ impl Target {
 }
 
 impl Verb {
+    /// The container that it is done to; `None`: it is done to something else, or makes one.
+    pub fn container(&self) -> Option<&Target> {
+        match self {
+            Verb::Start(container) | Verb::Unpause(container) | Verb::Stop(container) => Some(container),
+            Verb::Rename { container, .. }
+            | Verb::Update { container, .. }
+            | Verb::Connect { container, .. }
+            | Verb::Disconnect { container, .. }
+            | Verb::Remove { container, .. } => Some(container),
+            Verb::Pull
+            | Verb::CreateNetwork
+            | Verb::Create { .. }
+            | Verb::RemoveNetwork { .. }
+            | Verb::RemoveVolume => None,
+        }
+    }
+
     /// Whether it takes something away, so that it is limited where the engine's teardown is fragile.
     pub fn is_teardown(&self) -> bool {
         matches!(
@@ -335,8 +358,19 @@ pub struct Failure {
     pub message: String,
     /// Container whose last output explains it.
     pub container: Option<Target>,
-    /// What was tried; it is not tried again until this changes.
+    /// What was tried.
     pub fingerprint: Fingerprint,
+    /// Id that the image had then, where there was one.
+    pub image: Option<String>,
+    /// It is about a replacement: a container with another spec, which served before, is still there.
+    pub replaces: bool,
+}
+
+impl Failure {
+    /// Whether the same would be tried again.
+    pub fn is_about(&self, fingerprint: &Fingerprint, image: Option<&String>) -> bool {
+        self.fingerprint.same_container(fingerprint) && (self.image.is_none() || self.image.as_ref() == image)
+    }
 }
 
 /// Why a service failed, in one word, as Kubernetes writes its reasons.

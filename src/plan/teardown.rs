@@ -117,7 +117,7 @@ impl<'a> Planner<'a> {
             let state = open[0].state.to_string();
             self.change(subject.clone(), Action::Stop, vec![Cause::of("state", Some(&state), Some("stopped"))]);
         }
-        if self.memory.failed.contains_key(name) {
+        if self.memory.failed.contains_key(name) || self.rests(name) {
             return true;
         }
         if let Some(dependent) = dependent {

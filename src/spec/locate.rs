@@ -2,6 +2,7 @@
 //!
 //! Only values; how they look on a terminal is the business of `render`.
 
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -135,6 +136,16 @@ impl Diagnostic {
     pub fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into().or(self.hint);
         self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    /// One line: `specs/app.yaml:3:5: message`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{}:{}:{}: ", place.file.path(), place.line(), place.column())?;
+        }
+        f.write_str(&self.message)
     }
 }
 

@@ -1,0 +1,268 @@
+//! What becomes of what did not succeed: looked at again, tried again, given up, left alone. Part of the controller's mind;
+//! for how long a failure holds is said by `plan::restart`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Core, RETRY_PAUSE, TRIES, key};
+use crate::control::event::{Answer, Failed, Report};
+use crate::engine::EngineError;
+use crate::observed::State;
+use crate::plan;
+use crate::plan::restart::{FIRST, Holds, LONGEST, Setback, holds, pause};
+use crate::plan::step::{Action, Failure, Plan, Reason, Step, Subject, Verb};
+
+/// How often a difference may be put right before it counts as a fight, rule 8 of the loop.
+const PUT_RIGHT: u32 = 3;
+/// A difference that stayed away for so long was no fight.
+const PEACE: Duration = Duration::from_secs(60);
+
+/// A difference that was put right, while watching.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fight {
+    times: u32,
+    last: Duration,
+}
+
+/// A step on something else than a service that was refused, while watching.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refusal {
+    times: u32,
+    /// When it is tried again; `None`: it is being tried.
+    retry: Option<Duration>,
+}
+
+impl Core {
+    /// A step did not succeed, as far as is known: its reply may be lost. So look, and try again if it is still needed;
+    /// but not without end.
+    pub(super) fn refused(&mut self, step: &Step, error: &EngineError, now: Duration, answer: &mut Answer) {
+        self.dirty = true;
+        self.not_before.insert(step.subject.clone(), now + RETRY_PAUSE);
+        if self.watching.is_some() && matches!(error, EngineError::Unreachable { .. }) {
+            // The engine went away, which the list will tell. That is nobody's failure.
+            self.begun.remove(&key(step));
+            return;
+        }
+        let tries = self.begun.get(&key(step)).copied().unwrap_or_default();
+        let again = match error {
+            EngineError::Refused { .. } => matches!(step.verb, Verb::Stop(_) | Verb::Remove { .. }) && tries < TRIES,
+            // It has taken a minute, and will be tried again in any case.
+            EngineError::TimedOut { .. } if self.watching.is_some() => false,
+            _ => tries < TRIES,
+        };
+        if again {
+            tracing::debug!(%error, %step, "refused, looking again");
+            return;
+        }
+        let said = error.to_string();
+        match &step.subject {
+            Subject::Service(service) => {
+                let reason = match (&step.verb, error) {
+                    (_, EngineError::TimedOut { .. } | EngineError::Unreachable { .. }) => Reason::EngineHangs,
+                    (Verb::Create { .. }, _) => Reason::CreateFailed,
+                    _ => Reason::StartFailed,
+                };
+                // For people a container's name says more than its id.
+                let message = match (error, step.to_string().split_once(": ")) {
+                    (EngineError::TimedOut { .. } | EngineError::Unreachable { .. }, _) | (_, None) => said,
+                    (_, Some((_, attempted))) => format!("cannot {attempted}: {}", message_of(error)),
+                };
+                self.fail_step(service, reason, message, step, now, answer);
+            }
+            Subject::Image(image) => {
+                answer.reports.push(Report::Refused(step.clone(), said));
+                self.memory.unavailable.insert(image.clone(), message_of(error));
+                self.try_later(&step.subject, now);
+            }
+            Subject::Network(_) if step.verb == Verb::CreateNetwork => {
+                self.memory.no_network = Some(message_of(error));
+                self.try_later(&step.subject, now);
+            }
+            Subject::Network(_) | Subject::Volume(_) => {
+                self.memory.stuck.insert(step.subject.clone());
+                answer.reports.push(Report::Refused(step.clone(), said.clone()));
+                self.outcome.stuck.insert(step.subject.clone(), said);
+                self.try_later(&step.subject, now);
+            }
+        }
+    }
+
+    pub(super) fn give_up(&mut self, step: &Step, message: String, now: Duration, answer: &mut Answer) {
+        match &step.subject {
+            Subject::Service(service) => {
+                self.fail_step(service, Reason::NonConvergent, message, step, now, answer);
+            }
+            Subject::Image(image) => {
+                self.memory.unavailable.insert(image.clone(), message);
+                self.try_later(&step.subject, now);
+            }
+            subject => {
+                self.memory.stuck.insert(subject.clone());
+                self.memory.no_network = Some(message.clone());
+                self.outcome.stuck.insert(subject.clone(), message);
+                self.try_later(subject, now);
+            }
+        }
+    }
+
+    fn fail_step(
+        &mut self,
+        service: &str,
+        reason: Reason,
+        message: String,
+        step: &Step,
+        now: Duration,
+        answer: &mut Answer,
+    ) {
+        let Some(observed) = &self.observed else { return };
+        let container = step.verb.container().cloned();
+        let failure = plan::failure(&self.desired, observed, service, reason, message, container);
+        self.fail(failure, Vec::new(), now, answer);
+    }
+
+    /// Remembers a failure for as long as it holds, and tells it.
+    pub(super) fn fail(&mut self, mut failure: Failure, output: Vec<String>, now: Duration, answer: &mut Answer) {
+        let why = failure.container.as_ref().and_then(|container| self.unanswered.get(&container.id));
+        if let (Some(why), Reason::NotReady) = (why, failure.reason) {
+            failure.message = format!("{} ({why})", failure.message);
+        }
+        let mut failed = Failed { failure: failure.clone(), output, count: 1, retry: None };
+        let service = failure.service.clone();
+        let holds = if self.watching.is_some() { holds(&failure) } else { Holds::UntilChanged };
+        match holds {
+            Holds::UntilChanged => {
+                self.memory.failed.insert(service.clone(), failure);
+            }
+            Holds::UntilRetry => {
+                if let (Reason::Exited, Some(container)) = (failure.reason, &failure.container) {
+                    // That it ended is taken in; what ends next is another time.
+                    self.memory.started.remove(&container.id);
+                }
+                let setback = Setback::after(self.memory.setbacks.get(&service), failure, now);
+                (failed.count, failed.retry) = (setback.count, Some(setback.retry - now));
+                self.memory.setbacks.insert(service.clone(), setback);
+            }
+            Holds::WhileSeen => {}
+        }
+        if self.watching.is_some() {
+            self.note_exit(&failed.failure);
+            // What was begun for it counts from here again; and what was asked for once was tried.
+            self.begun.retain(|(subject, _), _| subject.name() != service);
+            self.forgive(&service);
+        }
+        self.told.news(&Subject::Service(service.clone()));
+        self.outcome.failed.insert(service, failed.clone());
+        answer.reports.push(Report::Failed(failed));
+    }
+
+    /// Nothing is condemned any longer because somebody asked for it.
+    fn forgive(&mut self, service: &str) {
+        let Some(observed) = &self.observed else { return };
+        self.memory.condemned.retain(|id| {
+            observed.containers.get(id).and_then(|container| container.service_of(&self.desired.group)) != Some(service)
+        });
+    }
+
+    /// Failures that hold as long as they are seen: new ones are told, old ones forgotten.
+    pub(super) fn saw(&mut self, seen: BTreeMap<String, Failure>, now: Duration, answer: &mut Answer) {
+        let gone: Vec<String> = self.told.seen.keys().filter(|service| !seen.contains_key(*service)).cloned().collect();
+        for service in gone {
+            self.told.seen.remove(&service);
+            self.outcome.failed.remove(&service);
+        }
+        for (service, failure) in seen {
+            let text = (failure.reason, failure.message.clone());
+            if self.told.seen.insert(service, text.clone()) != Some(text) {
+                self.fail(failure, Vec::new(), now, answer);
+            }
+        }
+    }
+
+    /// While watching, what was refused to something else than a service is tried again later.
+    fn try_later(&mut self, subject: &Subject, now: Duration) {
+        let Some(watching) = &mut self.watching else { return };
+        let times = watching.refused.get(subject).map_or(0, |refusal| refusal.times) + 1;
+        let retry = Some(now + pause(FIRST, LONGEST, times));
+        watching.refused.insert(subject.clone(), Refusal { times, retry });
+        self.begun.retain(|(other, _), _| other != subject);
+    }
+
+    pub(super) fn try_refused_again(&mut self, now: Duration) {
+        let Some(watching) = &mut self.watching else { return };
+        for (subject, refusal) in &mut watching.refused {
+            if refusal.retry.is_some_and(|retry| now >= retry) {
+                refusal.retry = None;
+                self.memory.unavailable.remove(subject.name());
+                self.memory.stuck.remove(subject);
+                self.outcome.stuck.remove(subject);
+                self.memory.no_network = None;
+            }
+        }
+    }
+
+    pub(super) fn next_refused(&self) -> Option<Duration> {
+        self.watching.as_ref()?.refused.values().filter_map(|refusal| refusal.retry).min()
+    }
+
+    /// A step succeeded: what it is about is not refused, and the difference that it was for is put right.
+    pub(super) fn put_right(&mut self, step: &Step, now: Duration) {
+        let Some(watching) = &mut self.watching else { return };
+        watching.refused.remove(&step.subject);
+        if !matches!(step.verb, Verb::Update { .. } | Verb::Rename { .. } | Verb::Connect { .. }) {
+            return;
+        }
+        for field in self.told.differing(&step.subject) {
+            let fight = watching.fights.entry((step.subject.clone(), field)).or_insert(Fight { times: 0, last: now });
+            fight.times = if now > fight.last + PEACE { 1 } else { fight.times + 1 };
+            fight.last = now;
+        }
+    }
+
+    /// Whether a difference is there again that was put right too often: it is left alone from now on.
+    pub(super) fn is_fought(&mut self, plan: &Plan, now: Duration, answer: &mut Answer) -> bool {
+        let Some(watching) = &mut self.watching else { return false };
+        watching.fights.retain(|_, fight| now <= fight.last + PEACE);
+        let fought = |subject: &Subject, field: &str| {
+            let fight = watching.fights.get(&(subject.clone(), field.to_owned()));
+            fight.is_some_and(|fight| fight.times >= PUT_RIGHT)
+        };
+        let found = plan.changes.iter().find_map(|change| {
+            let Subject::Service(service) = &change.subject else { return None };
+            let is_new = self.told.differing(&change.subject).is_empty();
+            let cause = change.causes.iter().find(|cause| fought(&change.subject, &cause.field))?;
+            let fights = matches!(change.action, Action::Update | Action::Replace);
+            (fights && is_new).then(|| (service.clone(), cause.field.clone()))
+        });
+        let (Some((service, field)), Some(observed)) = (found, &self.observed) else { return false };
+        let message = format!(
+            "`{field}` was put right {PUT_RIGHT} times, and each time somebody changed it back; it is left alone until the \
+             spec changes"
+        );
+        let failure = plan::failure(&self.desired, observed, &service, Reason::NonConvergent, message, None);
+        let failed = Failed { failure, output: Vec::new(), count: PUT_RIGHT, retry: None };
+        self.memory.contested.entry(service.clone()).or_default().insert(field);
+        self.outcome.failed.insert(service, failed.clone());
+        answer.reports.push(Report::Failed(failed));
+        true
+    }
+
+    /// What a container exited with, for whoever asks later.
+    fn note_exit(&mut self, failure: &Failure) {
+        let state = failure.container.as_ref().and_then(|container| {
+            self.observed.as_ref()?.containers.get(&container.id).map(|container| container.state)
+        });
+        if let (Some(watching), Some(State::Exited { code: Some(code) })) = (&mut self.watching, state) {
+            watching.exits.insert(failure.service.clone(), code);
+        }
+    }
+}
+
+/// What the engine said, without what was attempted: that is in the sentence around it.
+fn message_of(error: &EngineError) -> String {
+    match error {
+        EngineError::NotFound { message, .. }
+        | EngineError::Conflict { message, .. }
+        | EngineError::Refused { message, .. } => message.clone(),
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,528 @@
+//! The controller's mind: every event goes through one synchronous handler, which says what to do next.
+//!
+//! It keeps the snapshot true (lists, inspections, effects of its own steps), asks the planner, and hands out what the
+//! planner allows as far as the limits permit. It waits for nothing and touches nothing; time comes in with the event.
+//!
+//! A run that ends and a watch are the same loop: a run is over when nothing is left to do, a watch when somebody ends
+//! it. What they do about failures differs, and is said by `plan` (`restart.rs`).
+
+mod failures;
+mod snapshot;
+mod tell;
+mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::{Answer, Command, Event, Limits, Outcome, Report};
+use super::intake::Intake;
+use crate::desired::Desired;
+use crate::engine::{EngineError, Result};
+use crate::observed::{Container, Health, Observed};
+use crate::plan::restart::{Holds, holds};
+use crate::plan::step::{Failure, Look, Plan, Probe, Step, Subject, Verb};
+use crate::plan::{self, Memory, check, effect};
+use snapshot::Suspicion;
+use tell::Told;
+use watch::Watching;
+
+/// Pause before a step that was refused is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How often a step may be begun before the run gives its subject up.
+const TRIES: u32 = 3;
+/// When everything is listed again while something is awaited: an event may have been lost.
+const RESYNC: Duration = Duration::from_secs(30);
+/// How often a list may fail in a row before the engine counts as gone.
+const LIST_TRIES: u32 = 3;
+
+/// How long a run goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Course {
+    /// Until everything that can be done is done.
+    Once,
+    /// Until somebody ends it.
+    Watch {
+        /// The specs may come to name no service, and then everything is removed.
+        may_empty: bool,
+    },
+}
+
+/// The state of a run.
+#[derive(Debug)]
+pub struct Core {
+    desired: Arc<Desired>,
+    limits: Limits,
+    observed: Option<Observed>,
+    memory: Memory,
+    outcome: Outcome,
+    /// What only a watch has.
+    watching: Option<Watching>,
+    /// Services whose containers are to be replaced although they match, once they are known.
+    reload: BTreeSet<String>,
+    /// Steps under way, by subject.
+    busy: BTreeMap<Subject, Begun>,
+    /// Steps that ended since the list under way was asked for: it may not show them yet.
+    since_list: Vec<Ended>,
+    /// Containers that an event says something else of than the snapshot: to be inspected.
+    suspects: BTreeMap<String, Suspicion>,
+    inspecting: BTreeSet<String>,
+    images: BTreeSet<String>,
+    probing: BTreeMap<String, Probe>,
+    /// Why pings do not answer, by container.
+    unanswered: BTreeMap<String, String>,
+    diagnosing: BTreeSet<String>,
+    begun: BTreeMap<(Subject, String), u32>,
+    not_before: BTreeMap<Subject, Duration>,
+    listing: bool,
+    last_list: Duration,
+    list_failures: u32,
+    look_failures: u32,
+    hint_failures: u32,
+    /// The snapshot is not to be trusted until the next list.
+    dirty: bool,
+    subscription: Subscription,
+    /// A step ended after the last list.
+    unverified: bool,
+    closing: bool,
+    over: bool,
+    told: Told,
+}
+
+/// A step under way, and what was desired when it began: what it makes is made from that.
+#[derive(Debug, Clone)]
+struct Begun {
+    step: Step,
+    desired: Arc<Desired>,
+}
+
+/// A step that succeeded, what it made, and when.
+#[derive(Debug)]
+struct Ended {
+    begun: Begun,
+    id: Option<String>,
+    at: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subscription {
+    None,
+    Asked,
+    Stands,
+}
+
+impl Core {
+    /// A run for this desired state, with what earlier runs remembered. Services of `reload` are replaced although they
+    /// match.
+    pub fn new(desired: Desired, limits: Limits, course: Course, memory: Memory, reload: BTreeSet<String>) -> Core {
+        let watching = match course {
+            Course::Once => None,
+            Course::Watch { may_empty } => Some(Watching::new(Intake::new(may_empty))),
+        };
+        Core {
+            desired: Arc::new(desired),
+            limits,
+            observed: None,
+            memory: Memory { watching: watching.is_some(), ..memory },
+            outcome: Outcome::default(),
+            watching,
+            reload,
+            busy: BTreeMap::new(),
+            since_list: Vec::new(),
+            suspects: BTreeMap::new(),
+            inspecting: BTreeSet::new(),
+            images: BTreeSet::new(),
+            probing: BTreeMap::new(),
+            unanswered: BTreeMap::new(),
+            diagnosing: BTreeSet::new(),
+            begun: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+            listing: false,
+            last_list: Duration::ZERO,
+            list_failures: 0,
+            look_failures: 0,
+            hint_failures: 0,
+            dirty: true,
+            subscription: Subscription::None,
+            unverified: false,
+            closing: false,
+            over: false,
+            told: Told::default(),
+        }
+    }
+
+    /// How it ended.
+    pub fn into_outcome(mut self) -> Outcome {
+        self.outcome.observed = self.observed.unwrap_or_default();
+        self.outcome
+    }
+
+    /// What should exist, and what does as far as is known: what a step is translated with.
+    pub fn view(&self) -> (&Desired, Option<&Observed>) {
+        (&self.desired, self.observed.as_ref())
+    }
+
+    /// The handler.
+    pub fn handle(&mut self, event: Event, now: Duration) -> Answer {
+        let mut answer = Answer::default();
+        self.take_in(event, now, &mut answer);
+        if !self.over {
+            self.decide(now, &mut answer);
+        }
+        if self.over {
+            self.dismiss(&mut answer);
+        }
+        answer.over = self.over;
+        answer
+    }
+
+    fn take_in(&mut self, event: Event, now: Duration, answer: &mut Answer) {
+        match event {
+            Event::Begin | Event::Tick => {}
+            Event::Listed(Ok(observed)) => self.listed(observed, answer),
+            Event::Listed(Err(error)) => self.list_failed(error, now, answer),
+            Event::Inspected(id, result) => self.inspected(&id, result, now),
+            Event::Image(id, facts) => {
+                self.images.remove(&id);
+                match facts {
+                    Ok(Some(facts)) => {
+                        self.look_failures = 0;
+                        if let Some(observed) = &mut self.observed {
+                            observed.image_facts.insert(id, facts);
+                        }
+                    }
+                    // It went away: the list will tell.
+                    Ok(None) => self.dirty = true,
+                    Err(error) => self.look_failed(error, now),
+                }
+            }
+            Event::Done(step, result) => self.done(step, result, now, answer),
+            Event::Hint(Ok(hint)) => self.hint(hint, now),
+            Event::Hint(Err(error)) => self.hints_ended(error, now, answer),
+            Event::HintsEnded => {
+                let reason = "its event stream ended".to_owned();
+                self.hints_ended(EngineError::Unreachable { endpoint: "the same place".into(), reason }, now, answer);
+            }
+            Event::Answered(id) => {
+                self.probing.remove(&id);
+                self.unanswered.remove(&id);
+                self.memory.answered.insert(id);
+            }
+            Event::Unanswered(id, why) => {
+                // The first list may have been stale and an event may get lost: a container that this run did not start
+                // itself, or of which there are news, is looked at.
+                let known = self.memory.started.contains_key(&id) && !self.unanswered.contains_key(&id);
+                if !known {
+                    self.suspects.insert(id.clone(), Suspicion::Other);
+                }
+                self.unanswered.insert(id, why);
+            }
+            Event::Pulling(image, progress) => answer.reports.push(Report::Pulling(image, progress)),
+            Event::Diagnosed(failure, output) => {
+                self.diagnosing.remove(&failure.service);
+                self.fail(failure, output, now, answer);
+            }
+            Event::Checked(id, said) => self.checked(&id, said, now),
+            Event::Past(ends) => self.past(ends, now),
+            Event::SpecsChanged => self.specs_changed(answer),
+            Event::Specs(reading) => self.specs(reading, now, answer),
+            Event::Asked(ticket, ask) => self.asked(ticket, ask, now, answer),
+            Event::Interrupt => {
+                self.outcome.interrupted = true;
+                self.closing = true;
+            }
+        }
+    }
+
+    fn done(&mut self, step: Step, result: Result<Option<String>>, now: Duration, answer: &mut Answer) {
+        let begun = self.busy.remove(&step.subject);
+        match result {
+            Ok(id) => {
+                let desired = begun.map_or_else(|| self.desired.clone(), |begun| begun.desired);
+                if let Some(observed) = &mut self.observed {
+                    effect::apply(&step, id.as_deref(), now, &desired, observed, &mut self.memory);
+                }
+                if step.verb == Verb::Pull {
+                    self.dirty = true;
+                }
+                self.unverified = true;
+                self.put_right(&step, now);
+                self.since_list.push(Ended { begun: Begun { step: step.clone(), desired }, id, at: now });
+                answer.reports.push(Report::Done(step.clone()));
+                if self.is_kept() {
+                    self.outcome.steps.push(step);
+                }
+            }
+            Err(error) => self.refused(&step, &error, now, answer),
+        }
+    }
+
+    fn decide(&mut self, now: Duration, answer: &mut Answer) {
+        if self.limits.deadline.is_some_and(|deadline| now >= deadline) && !self.closing {
+            self.outcome.timed_out = true;
+            self.closing = true;
+        }
+        if self.closing && self.busy.is_empty() {
+            self.finish(now);
+            return;
+        }
+        if now >= self.last_list + RESYNC {
+            self.dirty = true;
+        }
+        self.look_up_specs(now, answer);
+        self.try_refused_again(now);
+        // A watch will wait for events in any case, so they come first, then the list. Without them nothing is done.
+        if self.watching.is_some() && self.subscription != Subscription::Stands {
+            self.probe(&[], answer);
+            self.subscribe(now, answer);
+            self.wake(now, answer, None);
+            return;
+        }
+        if self.listing || (self.dirty && self.list(now, answer)) {
+            self.wake(now, answer, None);
+            return;
+        }
+        if self.awaits_past(answer) {
+            return;
+        }
+        self.condemn();
+        let Some(mut plan) = self.plan(now, answer) else { return };
+        self.await_containers(&plan, now);
+        self.tell(&plan, now, answer);
+        if self.watching.is_none() {
+            if plan.is_settled() && self.outcome.steps.is_empty() && self.busy.is_empty() {
+                self.conclude(&mut plan);
+                return;
+            }
+            if self.subscription != Subscription::Stands {
+                // Everything from here on may wait for events, so they come first; then the list again.
+                self.subscribe(now, answer);
+                self.wake(now, answer, None);
+                return;
+            }
+        }
+        self.look(&plan.looks, answer);
+        self.diagnose(std::mem::take(&mut plan.failures), answer);
+        self.carry(std::mem::take(&mut plan.steps), now, answer);
+        self.probe(&plan.probes, answer);
+        self.check(std::mem::take(&mut plan.checks), answer);
+        if self.is_idle(&plan, now) {
+            if self.unverified {
+                self.dirty = true;
+                self.list(now, answer);
+                self.wake(now, answer, None);
+                return;
+            }
+            if self.watching.is_none() {
+                self.conclude(&mut plan);
+                return;
+            }
+            self.settle(&plan, answer);
+        }
+        self.wake(now, answer, plan.wake);
+    }
+
+    fn subscribe(&mut self, now: Duration, answer: &mut Answer) {
+        let may = self.not_before.get(&SUBSCRIBE).is_none_or(|at| now >= *at);
+        if self.subscription == Subscription::None && may {
+            self.subscription = Subscription::Asked;
+            answer.commands.push(Command::Subscribe);
+        }
+    }
+
+    /// Notes since when containers are awaited.
+    fn await_containers(&mut self, plan: &Plan, now: Duration) {
+        let awaited: BTreeSet<&str> =
+            plan.waits.iter().filter_map(|wait| Some(wait.awaited.as_ref()?.container.as_str())).collect();
+        if self.watching.is_some() {
+            // What was awaited once may be awaited again, in another life.
+            self.memory.awaited.retain(|id, _| awaited.contains(id.as_str()));
+        }
+        for id in awaited {
+            if !self.memory.awaited.contains_key(id) {
+                self.memory.awaited.insert(id.to_owned(), now);
+                // The first list may have been stale, and of what ended before it no event comes.
+                let checked = |container: &Container| container.health != Health::None;
+                let observed = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
+                if !self.memory.started.contains_key(id) && observed.is_some_and(checked) {
+                    self.suspects.insert(id.to_owned(), Suspicion::Other);
+                }
+            }
+        }
+    }
+
+    /// Asks the planner, after looking after containers that are under suspicion.
+    fn plan(&mut self, now: Duration, answer: &mut Answer) -> Option<Plan> {
+        self.inspect_suspects(answer);
+        loop {
+            let observed = self.observed.as_ref()?;
+            let mut plan = plan::plan(&self.desired, observed, &self.memory, now);
+            // A failure without a container has nothing to say beside itself; it may change the plan at once.
+            let (silent, loud) = plan.failures.drain(..).partition(|failure| failure.container.is_none());
+            plan.failures = loud;
+            let silent: Vec<Failure> = silent;
+            // While watching, some hold as long as they are seen: the plan is made with them already.
+            let seen = |failure: &Failure| self.memory.watching && holds(failure) == Holds::WhileSeen;
+            let (seen, new): (Vec<Failure>, Vec<Failure>) = silent.into_iter().partition(seen);
+            let mut again = !new.is_empty();
+            for failure in new {
+                self.fail(failure, Vec::new(), now, answer);
+            }
+            again |= self.is_fought(&plan, now, answer);
+            if !again {
+                self.saw(seen.into_iter().map(|failure| (failure.service.clone(), failure)).collect(), now, answer);
+                return Some(plan);
+            }
+        }
+    }
+
+    /// Asks for a list, unless it has to wait; whether the handler is done for now.
+    fn list(&mut self, now: Duration, answer: &mut Answer) -> bool {
+        if self.not_before.get(&LIST).is_some_and(|at| now < *at) {
+            return true;
+        }
+        self.dirty = false;
+        self.listing = true;
+        self.last_list = now;
+        self.since_list.clear();
+        answer.commands.push(Command::List);
+        true
+    }
+
+    fn look(&mut self, looks: &BTreeSet<Look>, answer: &mut Answer) {
+        for look in looks {
+            match look {
+                Look::Container(id) if self.inspecting.insert(id.clone()) => {
+                    answer.commands.push(Command::Inspect(id.clone()));
+                }
+                Look::Image(id) if self.images.insert(id.clone()) => answer.commands.push(Command::Image(id.clone())),
+                _ => {}
+            }
+        }
+    }
+
+    fn diagnose(&mut self, failures: Vec<Failure>, answer: &mut Answer) {
+        for failure in failures {
+            if self.diagnosing.insert(failure.service.clone()) {
+                answer.commands.push(Command::Diagnose(failure));
+            }
+        }
+    }
+
+    fn carry(&mut self, steps: Vec<Step>, now: Duration, answer: &mut Answer) {
+        if self.closing {
+            return;
+        }
+        for step in steps {
+            let free = !self.busy.contains_key(&step.subject)
+                && !self.diagnosing.contains(step.subject.name())
+                && self.not_before.get(&step.subject).is_none_or(|at| now >= *at)
+                && !self.is_under_inspection(&step);
+            let under_way = self.busy.values().filter(|other| other.step.verb.is_teardown() == step.verb.is_teardown());
+            let limit = if step.verb.is_teardown() { self.limits.teardowns } else { self.limits.setups };
+            if !free || under_way.count() >= limit {
+                continue;
+            }
+            let Some(observed) = &self.observed else { return };
+            if let Some(rule) = check::violation(&step, &self.desired, observed) {
+                let message =
+                    format!("refused to carry out a step that breaks a rule: {rule}. This is a bug in drillmaster");
+                self.give_up(&step, message, now, answer);
+                continue;
+            }
+            let tries = self.begun.entry(key(&step)).or_default();
+            *tries += 1;
+            if *tries > TRIES {
+                let message =
+                    format!("`{step}` was carried out {TRIES} times and is still needed: something works against it");
+                self.give_up(&step, message, now, answer);
+                continue;
+            }
+            let begun = Begun { step: step.clone(), desired: self.desired.clone() };
+            self.busy.insert(step.subject.clone(), begun);
+            self.told.news(&step.subject);
+            answer.reports.push(Report::Begun(step.clone()));
+            answer.commands.push(Command::Carry(step));
+        }
+    }
+
+    fn is_under_inspection(&self, step: &Step) -> bool {
+        let Some(observed) = &self.observed else { return false };
+        self.inspecting.iter().any(|id| {
+            observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)) == Some(step.subject.name())
+        })
+    }
+
+    fn probe(&mut self, probes: &[Probe], answer: &mut Answer) {
+        let wanted: BTreeMap<&str, &Probe> = probes.iter().map(|probe| (probe.container.id.as_str(), probe)).collect();
+        self.probing.retain(|id, before| {
+            let keep = wanted.get(id.as_str()).is_some_and(|probe| probe.ping == before.ping) && !self.closing;
+            if !keep {
+                answer.commands.push(Command::EndProbe(id.clone()));
+            }
+            keep
+        });
+        for (id, probe) in wanted {
+            if !self.closing && !self.probing.contains_key(id) {
+                self.probing.insert(id.to_owned(), probe.clone());
+                answer.commands.push(Command::Probe(probe.clone()));
+            }
+        }
+    }
+
+    /// Nothing is under way, and nothing that is awaited can come by itself.
+    fn is_idle(&self, plan: &Plan, now: Duration) -> bool {
+        // While watching, what is late is asked for without end.
+        let late = |service: &str| self.memory.setbacks.contains_key(service) && !plan.ready.contains(service);
+        self.busy.is_empty()
+            && self.probing.values().all(|probe| late(&probe.service))
+            && self.inspecting.is_empty()
+            && self.images.is_empty()
+            && self.diagnosing.is_empty()
+            && self.suspects.is_empty()
+            && plan.waits.iter().all(|wait| wait.awaited.is_none() || late(&wait.service))
+            && self.not_before.iter().all(|(subject, at)| *subject == LIST || *subject == SUBSCRIBE || now >= *at)
+    }
+
+    fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
+        let pauses = self.not_before.values().copied();
+        let resync = (!self.listing && self.is_listening()).then_some(self.last_list + RESYNC);
+        let specs = self.watching.as_ref().and_then(|watching| watching.intake.wake());
+        let all = pauses.chain(at).chain(self.limits.deadline).chain(resync).chain(specs).chain(self.next_refused());
+        answer.wake = all.filter(|at| *at > now).min();
+    }
+
+    /// Whether a list would be asked for now: without a subscription, a watch asks for none.
+    fn is_listening(&self) -> bool {
+        self.watching.is_none() || self.subscription == Subscription::Stands
+    }
+
+    fn conclude(&mut self, plan: &mut Plan) {
+        self.outcome.waits = std::mem::take(&mut plan.waits);
+        self.outcome.ready = std::mem::take(&mut plan.ready);
+        self.over = true;
+    }
+
+    /// Ends a run that was interrupted or whose time is over: what is not done is told.
+    fn finish(&mut self, now: Duration) {
+        if let Some(observed) = &self.observed {
+            let mut plan = plan::plan(&self.desired, observed, &self.memory, now);
+            self.conclude(&mut plan);
+        }
+        self.over = true;
+    }
+
+    /// Whether what is done is kept for whoever wants to know in the end: a watch would keep it without end.
+    fn is_kept(&self) -> bool {
+        self.watching.as_ref().is_none_or(Watching::is_awaited)
+    }
+}
+
+/// The pause between lists that fail is kept under a subject that no step has.
+const LIST: Subject = Subject::Image(String::new());
+/// As is that between subscriptions.
+const SUBSCRIBE: Subject = Subject::Volume(String::new());
+
+fn key(step: &Step) -> (Subject, String) {
+    (step.subject.clone(), step.to_string())
+}

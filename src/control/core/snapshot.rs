@@ -1,0 +1,249 @@
+//! Keeping the snapshot true: lists, inspections, events that say that it is not. Part of the controller's mind.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Core, LIST, LIST_TRIES, RETRY_PAUSE, SUBSCRIBE, Subscription};
+use crate::control::event::{Answer, Command, Report};
+use crate::engine::{EngineError, Happened, Hint, Result};
+use crate::observed::{Container, Observed, State};
+use crate::plan::effect;
+use crate::plan::restart::pause;
+use crate::plan::step::{Subject, Verb};
+
+/// The first pause after the engine has not answered while watching, and the longest.
+const GONE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+
+/// What an event says of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// It no longer runs.
+    Ended,
+    /// It no longer exists.
+    Removed,
+    /// It runs again.
+    Back,
+    /// Its health changed, or anything else.
+    Other,
+}
+
+impl Suspicion {
+    /// Whether the snapshot says so already.
+    fn is_known(self, container: &Container) -> bool {
+        match self {
+            Suspicion::Ended => !container.is_up(),
+            Suspicion::Back => container.state == State::Running,
+            Suspicion::Removed | Suspicion::Other => false,
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn listed(&mut self, mut observed: Observed, answer: &mut Answer) {
+        self.listing = false;
+        self.list_failures = 0;
+        self.unverified = !self.since_list.is_empty();
+        for ended in std::mem::take(&mut self.since_list) {
+            let (begun, id) = (&ended.begun, ended.id.as_deref());
+            effect::apply(&begun.step, id, ended.at, &begun.desired, &mut observed, &mut self.memory);
+        }
+        if let Some(before) = self.observed.take() {
+            observed.image_facts = before.image_facts;
+            for (id, container) in before.containers {
+                let Some(listed) = observed.containers.get_mut(&id) else {
+                    continue;
+                };
+                // For a moment after a container has ended, a list still calls it running. An inspection does not.
+                if listed.is_up() && !container.is_up() {
+                    self.suspects.insert(id, Suspicion::Other);
+                }
+                // Details do not go stale by themselves: what changes them is a step of ours, or an event.
+                if let Some(details) = container.details {
+                    listed.details = Some(details);
+                }
+            }
+        }
+        self.observed = Some(observed);
+        self.engine_is_back(answer);
+        self.prune();
+    }
+
+    pub(super) fn list_failed(&mut self, error: EngineError, now: Duration, answer: &mut Answer) {
+        self.listing = false;
+        self.list_failures += 1;
+        self.dirty = true;
+        if self.watching.is_some() {
+            self.not_before.insert(LIST, now + pause(GONE.0, GONE.1, self.list_failures));
+            self.engine_is_gone(error, answer);
+        } else if self.list_failures >= LIST_TRIES || self.observed.is_none() {
+            self.outcome.engine = Some(error);
+            self.over = true;
+        } else {
+            answer.reports.push(Report::Note(format!("{error}; asking again")));
+            self.not_before.insert(LIST, now + RETRY_PAUSE);
+        }
+    }
+
+    /// The list will tell whether it is still needed; but what is asked for again and again without an answer means
+    /// that the engine is gone.
+    pub(super) fn look_failed(&mut self, error: EngineError, now: Duration) {
+        self.dirty = true;
+        self.look_failures += 1;
+        self.not_before.insert(LIST, now + pause(RETRY_PAUSE, GONE.1, self.look_failures));
+        if self.look_failures >= LIST_TRIES && self.watching.is_none() {
+            self.outcome.engine = Some(error);
+            self.over = true;
+        }
+    }
+
+    pub(super) fn inspected(&mut self, id: &str, result: Result<Option<Box<Container>>>, now: Duration) {
+        self.inspecting.remove(id);
+        let Some(observed) = &mut self.observed else { return };
+        // A step on it is under way or has just ended: what was seen may be older than what was done.
+        let owner = observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)).map(str::to_owned);
+        if owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner))) {
+            self.suspects.insert(id.to_owned(), Suspicion::Other);
+            return;
+        }
+        match result {
+            Ok(Some(container)) => {
+                self.look_failures = 0;
+                let restarts = |container: &Container| container.details.as_ref().map_or(0, |details| details.restarts);
+                let before = observed.containers.get(id);
+                // The engine brought back what this run had started: it has to prove itself anew. It may have done so
+                // between the event and this look.
+                let back = container.state == State::Running
+                    && before.is_some_and(|before| {
+                        before.state != State::Running
+                            || before.details.is_some() && restarts(&container) > restarts(before)
+                    });
+                if back && self.memory.started.contains_key(id) {
+                    self.memory.forget(id);
+                    self.memory.started.insert(id.to_owned(), now);
+                } else if back && self.memory.watching {
+                    self.memory.forget(id);
+                }
+                observed.containers.insert(id.to_owned(), *container);
+            }
+            Ok(None) => {
+                observed.containers.remove(id);
+            }
+            Err(error) => {
+                // It was suspected for a reason.
+                self.suspects.insert(id.to_owned(), Suspicion::Other);
+                self.look_failed(error, now);
+            }
+        }
+    }
+
+    pub(super) fn hint(&mut self, hint: Hint, now: Duration) {
+        // A stream that brings events works, however often it has to be opened again.
+        if hint != Hint::Subscribed {
+            self.hint_failures = 0;
+        }
+        let watching = self.watching.is_some();
+        match hint {
+            Hint::Subscribed => {
+                self.subscription = Subscription::Stands;
+                self.dirty = true;
+                self.look_anew();
+            }
+            Hint::Container { id, what } => {
+                if matches!(what, Happened::Died { .. }) {
+                    self.died(&id, now);
+                }
+                let Some(observed) = &mut self.observed else { return };
+                let Some(container) = observed.containers.get_mut(&id) else {
+                    // Somebody made it; a step of ours that is under way tells by itself.
+                    let creating = self.busy.values().any(|begun| matches!(begun.step.verb, Verb::Create { .. }));
+                    self.dirty |= watching && what == Happened::Created && !creating;
+                    return;
+                };
+                let owner = container.service_of(&self.desired.group).unwrap_or_default();
+                let busy = self.busy.contains_key(&Subject::Service(owner.to_owned()));
+                let suspicion = match what {
+                    Happened::Health(health) if !busy => {
+                        container.health = health;
+                        // What is being asked for may be older than this, and would take its place.
+                        if !self.listing && !self.inspecting.contains(&id) {
+                            return;
+                        }
+                        Suspicion::Other
+                    }
+                    Happened::Health(_) => Suspicion::Other,
+                    Happened::Killed => return self.killed(&id, now),
+                    Happened::Died { .. } => Suspicion::Ended,
+                    Happened::Destroyed => Suspicion::Removed,
+                    Happened::Started => Suspicion::Back,
+                    Happened::Changed if watching => Suspicion::Other,
+                    // A run meets everything else in its next list.
+                    Happened::Created | Happened::Changed => return,
+                };
+                // While a step on it is under way the event may be that step's own.
+                if busy || !suspicion.is_known(container) {
+                    self.suspects.insert(id, suspicion);
+                }
+            }
+            Hint::Network { id, container } if watching => self.network_changed(&id, container),
+            Hint::Network { .. } => {}
+        }
+    }
+
+    /// Somebody attached or detached a container, or made or removed a network.
+    fn network_changed(&mut self, id: &str, container: Option<String>) {
+        let Some(observed) = &self.observed else { return };
+        match container {
+            Some(container) => {
+                let ours = observed.containers.get(&container).and_then(|c| c.service_of(&self.desired.group));
+                if ours.is_some_and(|owner| !self.busy.contains_key(&Subject::Service(owner.to_owned()))) {
+                    self.suspects.insert(container, Suspicion::Other);
+                }
+            }
+            None => {
+                let known = observed.networks.get(id);
+                let concerns = known.is_none_or(|network| {
+                    network.name == self.desired.network || network.group.as_ref() == Some(&self.desired.group)
+                });
+                self.dirty |= concerns && !self.busy.contains_key(&Subject::Network(self.desired.network.clone()));
+            }
+        }
+    }
+
+    /// Without events nothing can be awaited: ask again, but not without end. What happened meanwhile, a list tells.
+    pub(super) fn hints_ended(&mut self, error: EngineError, now: Duration, answer: &mut Answer) {
+        let stood = std::mem::replace(&mut self.subscription, Subscription::None) == Subscription::Stands;
+        self.dirty = true;
+        self.hint_failures += 1;
+        if self.watching.is_some() {
+            self.not_before.insert(SUBSCRIBE, now + pause(GONE.0 / 5, GONE.1, self.hint_failures));
+            // A stream that breaks may be all that broke: the next try tells.
+            if !stood {
+                self.engine_is_gone(error, answer);
+            }
+            return;
+        }
+        self.not_before.insert(LIST, now + RETRY_PAUSE);
+        if self.hint_failures > LIST_TRIES {
+            self.outcome.engine = Some(error);
+            self.over = true;
+        }
+    }
+
+    pub(super) fn inspect_suspects(&mut self, answer: &mut Answer) {
+        let Some(observed) = &self.observed else { return };
+        let busy = |container: &Container| {
+            let owner = container.service_of(&self.desired.group).unwrap_or_default();
+            self.busy.contains_key(&Subject::Service(owner.to_owned()))
+        };
+        let (ready, later): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.suspects)
+            .into_iter()
+            .partition(|(id, _)| !self.inspecting.contains(id) && !observed.containers.get(id).is_some_and(busy));
+        self.suspects = later;
+        for (id, suspicion) in ready {
+            let open = observed.containers.get(&id).is_some_and(|container| !suspicion.is_known(container));
+            if open && self.inspecting.insert(id.clone()) {
+                answer.commands.push(Command::Inspect(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,422 @@
+//! What only a watch has: specs that change, an engine that goes away and comes back, containers that crash, other
+//! processes that ask. Part of the controller's mind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::failures::{Fight, Refusal};
+use super::{Core, Subscription};
+use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
+use crate::control::intake::Intake;
+use crate::desired::{Desired, Service};
+use crate::engine::{End, EngineError, Result};
+use crate::identity::container_name;
+use crate::observed::State;
+use crate::plan;
+use crate::plan::restart::{FORGOTTEN, Setback};
+use crate::plan::step::{Plan, Probe, Reason, Subject};
+use crate::status::{Live, LiveService};
+
+/// A container that somebody asked the engine to end ends within this time, or for another reason.
+const ENDING: Duration = Duration::from_secs(60);
+/// Who is ended by somebody before it has run for so long is brought back with a pause, like one that crashes:
+/// something else is at work.
+const SETTLED_DOWN: Duration = Duration::from_secs(10);
+
+/// The state of a watch beside that of any run.
+#[derive(Debug)]
+pub(super) struct Watching {
+    pub(super) intake: Intake,
+    past: Past,
+    /// Why the engine does not answer.
+    gone: Option<EngineError>,
+    /// Containers that somebody asked the engine to end, and when.
+    killed: BTreeMap<String, Duration>,
+    /// What was refused to images, networks and volumes.
+    pub(super) refused: BTreeMap<Subject, Refusal>,
+    /// Differences that were put right.
+    pub(super) fights: BTreeMap<(Subject, String), Fight>,
+    /// Exit codes of the last crashes, by service.
+    pub(super) exits: BTreeMap<String, i64>,
+    /// Services whose specs were changed and that were not ready since.
+    pub(super) edited: BTreeSet<String>,
+    /// Pings of running services that are under way, by container.
+    checking: BTreeSet<String>,
+    /// Who waits until everything is settled.
+    tickets: BTreeSet<Ticket>,
+    /// Everything was settled once.
+    settled: bool,
+}
+
+/// What the engine remembers of the time before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Past {
+    Unknown,
+    Asked,
+    Known,
+}
+
+impl Watching {
+    pub(super) fn new(intake: Intake) -> Watching {
+        Watching {
+            intake,
+            past: Past::Unknown,
+            gone: None,
+            killed: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            fights: BTreeMap::new(),
+            exits: BTreeMap::new(),
+            edited: BTreeSet::new(),
+            checking: BTreeSet::new(),
+            tickets: BTreeSet::new(),
+            settled: false,
+        }
+    }
+
+    /// Whether somebody will want to know what was done until now.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.settled || !self.tickets.is_empty()
+    }
+}
+
+impl Core {
+    // The specs.
+
+    pub(super) fn specs_changed(&mut self, answer: &mut Answer) {
+        if let Some(watching) = &mut self.watching
+            && watching.intake.changed()
+        {
+            answer.commands.push(Command::Read);
+        }
+    }
+
+    /// Reads once more what was doubted.
+    pub(super) fn look_up_specs(&mut self, now: Duration, answer: &mut Answer) {
+        if let Some(watching) = &mut self.watching
+            && watching.intake.is_due(now)
+        {
+            answer.commands.push(Command::Read);
+        }
+    }
+
+    pub(super) fn specs(&mut self, reading: Reading, now: Duration, answer: &mut Answer) {
+        let Some(watching) = &mut self.watching else { return };
+        let (desired, report) = watching.intake.take(reading, &self.desired, now);
+        if watching.intake.is_stale() {
+            answer.commands.push(Command::Read);
+        }
+        answer.reports.extend(report);
+        if let Some(desired) = desired {
+            self.adopt(desired);
+        }
+    }
+
+    /// Takes up a new desired state. What was remembered of a service holds as long as its spec does.
+    fn adopt(&mut self, desired: Desired) {
+        let Some(watching) = &mut self.watching else { return };
+        let names: BTreeSet<&String> = desired.services.keys().chain(self.desired.services.keys()).collect();
+        let changed = |name: &&&String| match (self.desired.services.get(**name), desired.services.get(**name)) {
+            (Some(old), Some(new)) => !same(old, new),
+            _ => true,
+        };
+        for name in names.iter().filter(changed) {
+            self.memory.failed.remove(*name);
+            self.memory.setbacks.remove(*name);
+            self.memory.contested.remove(*name);
+            self.outcome.failed.remove(*name);
+            self.told.seen.remove(*name);
+            self.begun.retain(|(subject, _), _| subject.name() != *name);
+            watching.fights.retain(|(subject, _), _| subject.name() != *name);
+            watching.exits.remove(*name);
+            watching.edited.insert((*name).clone());
+        }
+        watching.edited.retain(|name| desired.services.contains_key(name));
+        self.desired = Arc::new(desired);
+    }
+
+    // The engine.
+
+    /// It does not answer; told once.
+    pub(super) fn engine_is_gone(&mut self, error: EngineError, answer: &mut Answer) {
+        let Some(watching) = &mut self.watching else { return };
+        if watching.gone.replace(error.clone()).is_none() {
+            answer.reports.push(Report::EngineGone(error));
+        }
+    }
+
+    pub(super) fn engine_is_back(&mut self, answer: &mut Answer) {
+        if self.subscription == Subscription::Stands
+            && let Some(watching) = &mut self.watching
+            && watching.gone.take().is_some()
+        {
+            answer.reports.push(Report::EngineBack);
+        }
+    }
+
+    /// Whatever happened while nobody listened: every container is looked at again and has to prove itself. What ended
+    /// meanwhile is no crash of its own.
+    pub(super) fn look_anew(&mut self) {
+        if self.watching.is_none() {
+            return;
+        }
+        self.memory.started.clear();
+        self.memory.answered.clear();
+        self.memory.awaited.clear();
+        self.memory.pings.clear();
+        self.unanswered.clear();
+        for container in self.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
+            container.details = None;
+        }
+    }
+
+    /// Forgets what is about containers that are gone, so that a watch does not grow.
+    pub(super) fn prune(&mut self) {
+        let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
+        let exists = |id: &String| observed.containers.contains_key(id);
+        self.memory.started.retain(|id, _| exists(id));
+        self.memory.answered.retain(exists);
+        self.memory.pings.retain(|id, _| exists(id));
+        self.memory.condemned.retain(exists);
+        self.memory.updated.retain(exists);
+        self.unanswered.retain(|id, _| exists(id));
+        watching.killed.retain(|id, _| exists(id));
+        self.not_before.retain(|subject, _| match subject {
+            Subject::Service(name) => self.desired.services.contains_key(name),
+            _ => true,
+        });
+        let known = |name: &String| self.desired.services.contains_key(name);
+        self.memory.setbacks.retain(|name, _| {
+            known(name)
+                || observed.of_group(&self.desired.group).any(|c| c.service_of(&self.desired.group) == Some(name))
+        });
+        watching.exits.retain(|name, _| known(name));
+    }
+
+    // Containers that end.
+
+    /// Somebody asked the engine to end a container.
+    pub(super) fn killed(&mut self, id: &str, now: Duration) {
+        if let Some(watching) = &mut self.watching {
+            watching.killed.insert(id.to_owned(), now);
+        }
+    }
+
+    /// A container ended, and not by a step of ours: it crashed, unless somebody asked for it.
+    pub(super) fn died(&mut self, id: &str, now: Duration) {
+        let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
+        let Some(container) = observed.containers.get(id) else { return };
+        let owner = container.service_of(&self.desired.group).unwrap_or_default();
+        let asked = watching.killed.remove(id).is_some_and(|at| now < at + ENDING);
+        if self.busy.contains_key(&Subject::Service(owner.to_owned())) {
+            return;
+        }
+        let young = self.memory.started.get(id).is_some_and(|at| now < *at + SETTLED_DOWN);
+        match asked && !young {
+            true => self.memory.forget(id),
+            // Also one that ran before the watch began.
+            false => {
+                self.memory.started.entry(id.to_owned()).or_insert(now);
+            }
+        }
+    }
+
+    /// Whether the engine has yet to say what ended before the watch began.
+    pub(super) fn awaits_past(&mut self, answer: &mut Answer) -> bool {
+        let Some(watching) = &mut self.watching else { return false };
+        if watching.past == Past::Unknown {
+            watching.past = Past::Asked;
+            answer.commands.push(Command::Past);
+        }
+        watching.past == Past::Asked
+    }
+
+    /// Crashes before the watch began count: a controller that is started again does not begin a loop anew.
+    pub(super) fn past(&mut self, ends: Result<Vec<End>>, now: Duration) {
+        let Some(watching) = &mut self.watching else { return };
+        watching.past = Past::Known;
+        let Some(observed) = &self.observed else { return };
+        // The times lie before the run began, so they are counted from `FORGOTTEN` before now.
+        let mut setbacks: BTreeMap<String, Setback> = BTreeMap::new();
+        for end in ends.unwrap_or_default().into_iter().filter(|end| !end.asked) {
+            if !self.desired.services.contains_key(&end.service) {
+                continue;
+            }
+            let how = end.code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"));
+            watching.exits.extend(end.code.map(|code| (end.service.clone(), code)));
+            let failure = plan::failure(&self.desired, observed, &end.service, Reason::Exited, how, None);
+            let at = FORGOTTEN.saturating_sub(end.ago);
+            let setback = Setback::after(setbacks.get(&end.service), failure, at);
+            setbacks.insert(end.service, setback);
+        }
+        for (service, mut setback) in setbacks {
+            let shift = |at: Duration| (now + at).saturating_sub(FORGOTTEN);
+            (setback.at, setback.retry) = (shift(setback.at), shift(setback.retry));
+            self.memory.setbacks.entry(service).or_insert(setback);
+        }
+    }
+
+    // Pings of running services.
+
+    pub(super) fn check(&mut self, checks: Vec<Probe>, answer: &mut Answer) {
+        let Some(watching) = &mut self.watching else { return };
+        for probe in checks {
+            if !self.closing && watching.checking.insert(probe.container.id.clone()) {
+                answer.commands.push(Command::Check(probe));
+            }
+        }
+    }
+
+    pub(super) fn checked(&mut self, id: &str, said: std::result::Result<(), String>, now: Duration) {
+        let Some(watching) = &mut self.watching else { return };
+        watching.checking.remove(id);
+        // What was asked in a life that is over says nothing of the next.
+        if !self.memory.answered.contains(id) {
+            return;
+        }
+        let pings = self.memory.pings.entry(id.to_owned()).or_default();
+        pings.last = now;
+        match said {
+            Ok(()) => (pings.failures, pings.why) = (0, String::new()),
+            Err(why) => (pings.failures, pings.why) = (pings.failures + 1, why),
+        }
+    }
+
+    // Other processes.
+
+    pub(super) fn asked(&mut self, ticket: Ticket, ask: Ask, now: Duration, answer: &mut Answer) {
+        if self.watching.is_none() {
+            return;
+        }
+        match ask {
+            Ask::Status => {
+                answer.commands.push(Command::Answer(ticket, Box::new(Report::Live(Box::new(self.live(now))))));
+                return;
+            }
+            Ask::End { by } => {
+                self.outcome.ended_by = Some(by);
+                self.closing = true;
+            }
+            Ask::Reconcile => self.reconcile(answer),
+            Ask::Reload(services) => {
+                self.reload.extend(services);
+                self.reconcile(answer);
+            }
+        }
+        if let Some(watching) = &mut self.watching {
+            watching.tickets.insert(ticket);
+        }
+    }
+
+    /// Somebody wants everything to be tried again now.
+    fn reconcile(&mut self, answer: &mut Answer) {
+        let memory = &mut self.memory;
+        memory.failed.clear();
+        memory.setbacks.clear();
+        memory.contested.clear();
+        memory.unavailable.clear();
+        memory.pulled.clear();
+        memory.stuck.clear();
+        memory.no_network = None;
+        self.begun.clear();
+        self.outcome.failed.clear();
+        self.outcome.stuck.clear();
+        self.told.seen.clear();
+        if let Some(watching) = &mut self.watching {
+            watching.refused.clear();
+            watching.fights.clear();
+        }
+        self.dirty = true;
+        self.look_anew();
+        self.specs_changed(answer);
+    }
+
+    /// Containers of the services to reload, as soon as they are known.
+    pub(super) fn condemn(&mut self) {
+        let Some(observed) = &self.observed else { return };
+        for service in std::mem::take(&mut self.reload) {
+            let name = container_name(&self.desired.group, &service);
+            let current = observed.of_group(&self.desired.group).find(|container| container.name == name);
+            self.memory.condemned.extend(current.map(|container| container.id.clone()));
+        }
+    }
+
+    /// Everything that can be done is done: told the first time, and to whoever waits for it.
+    pub(super) fn settle(&mut self, plan: &Plan, answer: &mut Answer) {
+        let Some(watching) = &mut self.watching else { return };
+        if watching.intake.is_open() || !watching.is_awaited() {
+            return;
+        }
+        let mut outcome = self.outcome.clone();
+        outcome.waits.clone_from(&plan.waits);
+        outcome.ready.clone_from(&plan.ready);
+        outcome.observed = self.observed.clone().unwrap_or_default();
+        let report = Report::Settled(Box::new(outcome));
+        if !std::mem::replace(&mut watching.settled, true) {
+            answer.reports.push(report.clone());
+        }
+        for ticket in std::mem::take(&mut watching.tickets) {
+            answer.commands.push(Command::Answer(ticket, Box::new(report.clone())));
+        }
+        self.outcome.changes.clear();
+        self.outcome.steps.clear();
+    }
+
+    /// The watch is over, and whoever waits is told so.
+    pub(super) fn dismiss(&mut self, answer: &mut Answer) {
+        let Some(watching) = &mut self.watching else { return };
+        let report = Report::Ending(match &self.outcome.ended_by {
+            Some(by) => format!("{by} asked for it"),
+            None => "interrupted".into(),
+        });
+        for ticket in std::mem::take(&mut watching.tickets) {
+            answer.commands.push(Command::Answer(ticket, Box::new(report.clone())));
+        }
+        answer.reports.push(report);
+    }
+
+    /// What is known beside the engine.
+    fn live(&self, now: Duration) -> Live {
+        let Some(watching) = &self.watching else { return Live::default() };
+        let services = self.desired.services.keys().map(|name| (name.clone(), self.live_service(watching, name, now)));
+        Live {
+            services: services.filter(|(_, live)| *live != LiveService::default()).collect(),
+            specs: watching.intake.trouble(),
+            engine: watching.gone.as_ref().map(ToString::to_string),
+        }
+    }
+
+    fn live_service(&self, watching: &Watching, name: &str, now: Duration) -> LiveService {
+        let failed = self.outcome.failed.get(name).map(|failed| &failed.failure);
+        // After ten quiet minutes it is as if it had never failed.
+        let setback = self.memory.setbacks.get(name).filter(|setback| now < setback.retry + FORGOTTEN);
+        let waits = self.waits_for(name).map(|whom| ("Waiting".to_owned(), whom.clone()));
+        let said = failed.map(|failure| (failure.reason.word().to_owned(), failure.message.clone())).or(waits);
+        let (reason, message) = said.unzip();
+        let next_try = setback.filter(|setback| setback.rests(now)).map(|setback| setback.retry - now);
+        LiveService {
+            restarts: setback.map_or(0, |setback| setback.count),
+            last_exit: watching.exits.get(name).copied(),
+            reason,
+            message,
+            next_try_ms: next_try.map(|next| u64::try_from(next.as_millis()).unwrap_or(u64::MAX)),
+            unhealthy: self.is_unhealthy(name) || self.ails(name),
+        }
+    }
+
+    /// Whether it became unhealthy and is about to be restarted for it.
+    fn ails(&self, service: &str) -> bool {
+        let setback = self.memory.setbacks.get(service);
+        let running = setback.and_then(|setback| setback.failure.container.as_ref()).and_then(|container| {
+            self.observed.as_ref()?.containers.get(&container.id).map(|container| container.state == State::Running)
+        });
+        setback.is_some_and(|setback| setback.failure.reason == Reason::Unhealthy)
+            && running == Some(true)
+            && self.outcome.failed.contains_key(service)
+    }
+}
+
+/// Whether two specs of a service ask for the same; where they are written does not matter.
+fn same(old: &Service, new: &Service) -> bool {
+    Service { place: String::new(), ..old.clone() } == Service { place: String::new(), ..new.clone() }
+}
