@@ -13,7 +13,7 @@ use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::docker::Docker;
 use drillmaster::engine::target::{Endpoint, Target};
 use drillmaster::engine::{Blueprint, Deed, Engine, EngineError, Happened, Hint, LogLine, LogOptions};
-use drillmaster::identity::GROUP;
+use drillmaster::identity::{GROUP, SERVICE};
 use drillmaster::observed::{Health, State};
 use drillmaster::spec::model::{ExtraHost, Port, Protocol, Resources, RestartPolicy, Ulimit};
 use drillmaster::spec::value::ByteSize;
@@ -383,6 +383,63 @@ async fn events_are_hints_about_the_group() {
     let happened = of_container(&mut events, &id).await;
     let died = Happened::Died { code: Some(7) };
     assert_eq!(happened, [Happened::Created, Happened::Started, died, Happened::Destroyed]);
+}
+
+#[tokio::test]
+async fn what_is_done_by_hand_is_an_event_and_what_ended_is_remembered() {
+    let field = Field::new("hands").await;
+    let mut events = field.engine.events(&field.ground.group);
+    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    let mut blueprint = field.blueprint("a", "trap '' HUP; trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done");
+    blueprint.labels.insert(SERVICE.into(), "a".into());
+    let mut crashing = field.blueprint("b", "sleep 1; exit 7");
+    crashing.labels.insert(SERVICE.into(), "b".into());
+    let id = field.run(blueprint).await;
+    let crashed = field.run(crashing).await;
+    let nameless = field.run(field.blueprint("c", "exit 3")).await;
+    let renamed = field.name("other");
+    for hand in [
+        &["kill", "--signal", "HUP", &id][..],
+        &["pause", &id],
+        &["unpause", &id],
+        &["rename", &id, &renamed],
+        &["update", "--pids-limit", "50", &id],
+        &["stop", &id],
+        &["start", &id],
+        &["kill", &id],
+    ] {
+        docker(hand).unwrap();
+    }
+    field.ended(&id).await;
+    assert_eq!(field.ended(&crashed).await, State::Exited { code: Some(7) });
+    assert_eq!(field.ended(&nameless).await, State::Exited { code: Some(3) });
+    field.done(Deed::Remove { id: id.clone(), volumes: false }).await;
+
+    let mut seen = Vec::new();
+    while seen.last() != Some(&Happened::Destroyed) {
+        let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
+        if let Hint::Container { id: of, what } = event.unwrap().unwrap() {
+            seen.extend((of == id).then_some(what));
+        }
+    }
+    // Pause, unpause, rename, update: each is a change. So is the word that it was stopped, after it died of it.
+    let (killed, changed) = (Happened::Killed, Happened::Changed);
+    let died = |code| Happened::Died { code: Some(code) };
+    let expected = [
+        [Happened::Created, Happened::Started].as_slice(),
+        &[changed.clone(), changed.clone(), changed.clone(), changed.clone()],
+        &[killed.clone(), died(0), changed, Happened::Started, killed, died(137), Happened::Destroyed],
+    ];
+    assert_eq!(seen, expected.concat());
+
+    let ended = field.engine.ended(&field.ground.group, Duration::from_secs(600)).await.unwrap();
+    assert!(ended.iter().all(|end| end.ago < Duration::from_secs(120)), "{ended:?}");
+    assert!(ended.is_sorted_by_key(|end| std::cmp::Reverse(end.ago)), "{ended:?}");
+    let mut told: Vec<_> = ended.iter().map(|end| (end.service.as_str(), end.code, end.asked)).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("a", Some(0), true), ("a", Some(137), true), ("b", Some(7), false)]);
+    assert_eq!(field.engine.ended(&field.ground.group, Duration::ZERO).await.unwrap(), []);
+    assert_eq!(field.engine.ended("nobody", Duration::from_secs(600)).await.unwrap(), []);
 }
 
 /// What happened to a container until it was removed.

@@ -22,9 +22,9 @@ use bollard::models::{
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
 use docker_credential::DockerCredential;
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
 
 use super::deadline::{Limits, within};
@@ -32,8 +32,8 @@ use super::registry::{self, Reference, Tally};
 use super::target::{Endpoint, Target};
 use super::wire::{Wire, WireError};
 use super::{
-    About, Blueprint, Deed, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result, convert,
-    short,
+    About, Blueprint, Deed, End, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result,
+    convert, short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -307,14 +307,37 @@ impl Docker {
         }
     }
 
-    /// Where to begin with events so that none is missed. An engine sends the head of its response just before it
-    /// subscribes, so the head alone leaves a gap; what happened in it is repeated from this moment on. Too early does
-    /// no harm, for an event is but a hint.
-    fn moment_before_now(&self) -> String {
+    async fn ended_within(&self, group: &str, span: Duration) -> Result<Vec<End>> {
+        // The engine waits for a moment that lies in its future, so its clock has to be known.
+        self.ask_about().await?;
+        let now = self.moment_before_now();
+        let since = now.saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)).max(0);
+        let filter = |key: &str, values: &[&str]| (key.to_owned(), values.iter().map(|&v| v.to_owned()).collect());
+        let options = query::EventsOptions {
+            since: Some(timestamp(since)),
+            until: Some(timestamp(now)),
+            filters: Some(HashMap::from([
+                filter("type", &["container"]),
+                filter("event", &["kill", "die"]),
+                filter("label", &[&format!("{}={group}", identity::GROUP)]),
+            ])),
+        };
+        let events: Vec<EventMessage> = self
+            .client
+            .events(Some(options))
+            .try_collect()
+            .await
+            .map_err(|error| self.fault("say what ended lately", error))?;
+        Ok(convert::ends(events, group, now))
+    }
+
+    /// Where to begin with events so that none is missed, in nanoseconds since 1970 by the engine's clock. An engine
+    /// sends the head of its response just before it subscribes, so the head alone leaves a gap; what happened in it is
+    /// repeated from this moment on. Too early does no harm, for an event is but a hint.
+    fn moment_before_now(&self) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-        let then = now.saturating_add(self.clock.load(Ordering::Relaxed)).max(0);
-        format!("{}.{:09}", then / 1_000_000_000, then % 1_000_000_000)
+        now.saturating_add(self.clock.load(Ordering::Relaxed)).max(0)
     }
 
     fn subscribe<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
@@ -325,7 +348,7 @@ impl Docker {
         };
         let kinds = ["container", "network"].map(str::to_owned).to_vec();
         let options = query::EventsOptions {
-            since: Some(self.moment_before_now()),
+            since: Some(timestamp(self.moment_before_now())),
             // A label filter would hold for both kinds, and events of networks carry no labels.
             filters: Some(HashMap::from([("type".into(), kinds)])),
             ..Default::default()
@@ -437,8 +460,8 @@ impl Engine for Docker {
         pieces.flat_map(stream::iter).boxed()
     }
 
-    fn ended<'a>(&'a self, _group: &'a str, _span: Duration) -> BoxFuture<'a, Result<Vec<super::End>>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+        Box::pin(self.ended_within(group, span))
     }
 
     fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
@@ -502,6 +525,11 @@ fn clock_difference(engine: &str) -> Option<i64> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     let now = i64::try_from(now.as_nanos()).ok()?;
     seconds.checked_mul(1_000_000_000)?.checked_add(i64::from(nanoseconds))?.checked_sub(now)
+}
+
+/// A moment as requests for events take it.
+fn timestamp(nanoseconds: i64) -> String {
+    format!("{}.{:09}", nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000)
 }
 
 fn whole_seconds(duration: Duration) -> i32 {
