@@ -1,0 +1,89 @@
+//! Images, and what their programs do when they run.
+
+use std::time::Duration;
+
+use crate::observed::ImageFacts;
+
+/// How the program of an image behaves, from the moment its container is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behaviour {
+    /// When it ends by itself, and with what exit code.
+    pub exits: Option<(Duration, i64)>,
+    /// Lines that it writes, and when.
+    pub output: Vec<(Duration, String)>,
+    /// What a command executed in the container finds.
+    pub exec: Script,
+    /// When the health check, where there is one, first succeeds; `None`: never.
+    pub healthy: Option<Duration>,
+    /// When the health check, where there is one, has failed as often as it may.
+    pub unhealthy: Option<Duration>,
+    /// How much longer than usual the engine takes to start it.
+    pub slow_start: Duration,
+    /// How long it takes to end after the stop signal; then its exit code is 0.
+    pub stops: Duration,
+    /// Why the engine cannot start it, e.g. because its program does not exist.
+    pub unstartable: Option<String>,
+}
+
+impl Default for Behaviour {
+    fn default() -> Behaviour {
+        Behaviour {
+            exits: None,
+            output: Vec::new(),
+            exec: Script::Answers(Duration::ZERO),
+            healthy: Some(Duration::from_secs(1)),
+            unhealthy: None,
+            slow_start: Duration::ZERO,
+            stops: Duration::ZERO,
+            unstartable: None,
+        }
+    }
+}
+
+/// What a command executed in a container does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Script {
+    /// Exits with 1 until the container has run so long, then with 0.
+    Answers(Duration),
+    /// Exits with this code and output.
+    Ends(i64, String),
+    /// Never ends.
+    Hangs,
+}
+
+/// An image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Id.
+    pub id: String,
+    /// What it declares.
+    pub facts: ImageFacts,
+    /// What its program does.
+    pub behaviour: Behaviour,
+}
+
+impl Image {
+    /// An image whose program runs until it is stopped, and which declares nothing.
+    pub fn new(id: &str) -> Image {
+        Image { id: format!("sha256:{id}"), facts: ImageFacts::default(), behaviour: Behaviour::default() }
+    }
+
+    /// With a health check that succeeds so long after the start; `None`: never.
+    pub fn healthcheck(mut self, healthy: Option<Duration>) -> Image {
+        self.facts.healthcheck = true;
+        self.behaviour.healthy = healthy;
+        self
+    }
+
+    /// With a path that it declares as a volume.
+    pub fn volume(mut self, target: &str) -> Image {
+        self.facts.volumes.push(target.to_owned());
+        self
+    }
+
+    /// With a program that behaves otherwise.
+    pub fn behaving(mut self, change: impl FnOnce(&mut Behaviour)) -> Image {
+        change(&mut self.behaviour);
+        self
+    }
+}

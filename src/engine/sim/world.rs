@@ -1,0 +1,541 @@
+//! What there is on the engine, and the rules by which it changes. Knows no waiting: time passes elsewhere.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::super::{Blueprint, EngineError, Happened, Hint, LogLine, Result};
+use super::{Image, Latency};
+use crate::desired::{Config, VolumeSource};
+use crate::identity::{GROUP, Identity, SOURCE};
+use crate::observed::{
+    Attachment, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
+};
+use crate::spec::model::{Resources, RestartPolicy};
+
+/// The moment at which every simulation begins, in seconds since 1970.
+const EPOCH: u64 = 1_700_000_000;
+/// Pause before the engine restarts a container by its policy; it doubles each time.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) began: Instant,
+    pub(super) latency: Latency,
+    pub(super) stale: Duration,
+    pub(super) containers: BTreeMap<String, Made>,
+    pub(super) networks: BTreeMap<String, Network>,
+    pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) images: BTreeMap<String, Image>,
+    pub(super) registry: BTreeMap<String, Image>,
+    pub(super) subscribers: Vec<Subscriber>,
+    pub(super) calls: Vec<String>,
+    pub(super) history: Vec<String>,
+    pub(super) under_way: usize,
+    pub(super) most_under_way: usize,
+    pub(super) next: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) group: String,
+    pub(super) hints: mpsc::UnboundedSender<Result<Hint>>,
+}
+
+/// A container as the engine keeps it.
+#[derive(Debug, Clone)]
+pub(super) struct Made {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) labels: HashMap<String, String>,
+    pub(super) config: Config,
+    pub(super) env: BTreeMap<String, String>,
+    pub(super) image: Image,
+    pub(super) state: State,
+    pub(super) health: Health,
+    /// Ids of networks by name: a real engine keys them by name too.
+    pub(super) networks: BTreeMap<String, String>,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) resources: Resources,
+    pub(super) restart: RestartPolicy,
+    pub(super) created: u64,
+    pub(super) started: Option<Instant>,
+    pub(super) finished: Option<Instant>,
+    pub(super) restarts: u64,
+    pub(super) error: String,
+    pub(super) output: Vec<(u64, LogLine)>,
+    /// How often it was started: what a program was going to do ends with its life.
+    pub(super) lives: u64,
+    /// Until when lists call it running although it is not.
+    pub(super) stale_until: Option<Instant>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Mount {
+    pub(super) point: MountPoint,
+    /// Not named by whoever created it, so that it goes with `docker rm --volumes`.
+    pub(super) anonymous: bool,
+}
+impl World {
+    /// 64 hexadecimal digits, each time others.
+    pub(super) fn fresh_id(&mut self) -> String {
+        self.next += 1;
+        // Any mixing will do that spreads neighbours, so that the order of ids says nothing.
+        let mut x = self.next.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        x ^= x >> 29;
+        x = x.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x ^= x >> 32;
+        format!("{x:016x}{:048x}", self.next)
+    }
+
+    pub(super) fn seconds(&self) -> u64 {
+        EPOCH + self.began.elapsed().as_secs()
+    }
+
+    pub(super) fn name_of(&self, id: &str) -> String {
+        self.containers.get(id).map_or_else(|| id.to_owned(), |container| container.name.clone())
+    }
+
+    pub(super) fn network_name(&self, id: &str) -> String {
+        self.networks.get(id).map_or_else(|| id.to_owned(), |network| network.name.clone())
+    }
+
+    /// Tells subscribers of the container's group.
+    pub(super) fn tell(&mut self, id: &str, what: Happened) {
+        let Some(group) = self.containers.get(id).and_then(|container| container.labels.get(GROUP)).cloned() else {
+            return;
+        };
+        self.hint(&group, &Hint::Container { id: id.to_owned(), what });
+    }
+
+    pub(super) fn hint(&mut self, group: &str, hint: &Hint) {
+        self.subscribers
+            .retain(|subscriber| subscriber.group != group || subscriber.hints.send(Ok(hint.clone())).is_ok());
+    }
+
+    fn container(&mut self, id: &str, attempted: &str) -> Result<&mut Made> {
+        self.containers.get_mut(id).ok_or_else(|| no_container(attempted, id))
+    }
+
+    pub(super) fn create(&mut self, blueprint: &Blueprint) -> Result<String> {
+        let attempted = format!("create the container {}", blueprint.name);
+        if let Some(holder) = self.containers.values().find(|container| container.name == blueprint.name) {
+            let message = format!(
+                "Conflict. The container name \"/{}\" is already in use by container \"{}\"",
+                blueprint.name, holder.id
+            );
+            return Err(EngineError::Conflict { attempted, message });
+        }
+        let Some(image) = self.images.get(&blueprint.config.image).cloned() else {
+            let message = format!("No such image: {}", blueprint.config.image);
+            return Err(EngineError::NotFound { attempted, message });
+        };
+        let id = self.fresh_id();
+        let mounts = self.mounts(blueprint, &image);
+        // A network that is not there is only missed at the start.
+        let network = self.networks.get(&blueprint.network);
+        let network = network.map_or_else(|| blueprint.network.clone(), |network| network.name.clone());
+        let container = Made {
+            id: id.clone(),
+            name: blueprint.name.clone(),
+            labels: blueprint.labels.clone().into_iter().collect(),
+            config: blueprint.config.clone(),
+            env: blueprint.env.clone(),
+            image,
+            state: State::Created,
+            health: Health::None,
+            networks: BTreeMap::from([(network, blueprint.network.clone())]),
+            mounts,
+            resources: blueprint.config.resources,
+            restart: blueprint.config.restart,
+            created: self.seconds(),
+            started: None,
+            finished: None,
+            restarts: 0,
+            error: String::new(),
+            output: Vec::new(),
+            lives: 0,
+            stale_until: None,
+        };
+        self.containers.insert(id.clone(), container);
+        self.history.push(format!("created {}", blueprint.name));
+        self.tell(&id, Happened::Created);
+        Ok(id)
+    }
+
+    /// Mounts of a new container; volumes that do not exist yet are created.
+    fn mounts(&mut self, blueprint: &Blueprint, image: &Image) -> Vec<Mount> {
+        let mut mounts: BTreeMap<String, Mount> = BTreeMap::new();
+        for inherited in &blueprint.inherited {
+            let volume = inherited.volume.clone();
+            self.volumes.entry(volume.clone()).or_default();
+            mounts.insert(inherited.target.clone(), mount(Some(volume), None, &inherited.target, true));
+        }
+        for volume in &blueprint.config.volumes {
+            if mounts.contains_key(&volume.target) {
+                continue;
+            }
+            let mut made = match &volume.source {
+                VolumeSource::Bind(path) => mount(None, Some(path.clone()), &volume.target, !volume.read_only),
+                VolumeSource::Named(name) => mount(Some(name.clone()), None, &volume.target, !volume.read_only),
+                VolumeSource::Anonymous => {
+                    let name = self.fresh_id();
+                    Mount { anonymous: true, ..mount(Some(name), None, &volume.target, !volume.read_only) }
+                }
+            };
+            if let Some(name) = &made.point.volume {
+                self.volumes.entry(name.clone()).or_insert_with(|| blueprint.volume_labels.clone());
+            }
+            made.point.target.clone_from(&volume.target);
+            mounts.insert(volume.target.clone(), made);
+        }
+        for target in &image.facts.volumes {
+            if !mounts.contains_key(target) && !blueprint.config.tmpfs.contains_key(target) {
+                let name = self.fresh_id();
+                self.volumes.insert(name.clone(), BTreeMap::new());
+                mounts.insert(target.clone(), Mount { anonymous: true, ..mount(Some(name), None, target, true) });
+            }
+        }
+        mounts.into_values().collect()
+    }
+
+    /// Starts a container; false where it runs already.
+    pub(super) fn start(&mut self, id: &str) -> Result<bool> {
+        let attempted = format!("start the container {}", self.name_of(id));
+        let container = self.containers.get(id).ok_or_else(|| no_container(&attempted, id))?;
+        match container.state {
+            State::Running => return Ok(false),
+            State::Paused => {
+                let message = "cannot start a paused container, try unpause instead".to_owned();
+                return Err(EngineError::Conflict { attempted, message });
+            }
+            State::Dead | State::Removing => {
+                let message = "container is marked for removal and cannot be started".to_owned();
+                return Err(EngineError::Conflict { attempted, message });
+            }
+            State::Created | State::Restarting | State::Exited { .. } => {}
+        }
+        let refusal = self.refusal(container, &attempted);
+        let Some(container) = self.containers.get_mut(id) else { return Err(no_container(&attempted, id)) };
+        if let Some(refusal) = refusal {
+            container.error = refusal.to_string();
+            if container.state == State::Restarting {
+                container.state = State::Exited { code: Some(128) };
+            }
+            return Err(refusal);
+        }
+        container.state = State::Running;
+        container.health = if container.checks_health() { Health::Starting } else { Health::None };
+        container.started = Some(Instant::now());
+        container.stale_until = None;
+        container.lives += 1;
+        container.error.clear();
+        let name = container.name.clone();
+        self.history.push(format!("started {name}"));
+        self.tell(id, Happened::Started);
+        Ok(true)
+    }
+
+    /// Why a container cannot be started.
+    fn refusal(&self, container: &Made, attempted: &str) -> Option<EngineError> {
+        let attempted = attempted.to_owned();
+        if let Some(gone) = container.networks.values().find(|id| !self.networks.contains_key(*id)) {
+            return Some(EngineError::NotFound { attempted, message: format!("network {gone} not found") });
+        }
+        let taken = container.config.ports.iter().find_map(|port| {
+            let host = port.host?;
+            let holds = |other: &crate::spec::model::Port| {
+                other.host == Some(host)
+                    && other.protocol == port.protocol
+                    && other.address.is_ipv4() == port.address.is_ipv4()
+                    && (other.address == port.address
+                        || other.address.is_unspecified()
+                        || port.address.is_unspecified())
+            };
+            let mut others = self.containers.values().filter(|other| other.id != container.id && other.is_running());
+            others.any(|other| other.config.ports.iter().any(holds)).then_some((port.address, host))
+        });
+        if let Some((address, host)) = taken {
+            let message = format!(
+                "driver failed programming external connectivity on endpoint {}: Bind for {address}:{host} failed: port \
+                 is already allocated",
+                container.name
+            );
+            return Some(EngineError::Refused { attempted, message });
+        }
+        let why = container.image.behaviour.unstartable.clone()?;
+        Some(EngineError::Refused { attempted, message: why })
+    }
+
+    /// Ends a process; where the engine will start it again: of which life this was, and the pause before.
+    pub(super) fn end(&mut self, id: &str, code: i64, asked_for: bool) -> Option<(u64, Duration)> {
+        let (now, stale) = (Instant::now(), self.stale);
+        let container = self.containers.get_mut(id)?;
+        if !container.is_up() {
+            return None;
+        }
+        let again = !asked_for
+            && match container.restart {
+                RestartPolicy::No => false,
+                RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+                RestartPolicy::OnFailure(times) => code != 0 && (times == 0 || container.restarts < u64::from(times)),
+            };
+        container.state = if again { State::Restarting } else { State::Exited { code: Some(code) } };
+        container.health = Health::None;
+        container.finished = Some(now);
+        container.stale_until = (!stale.is_zero() && !again).then(|| now + stale);
+        let pause = RESTART_PAUSE * 2_u32.saturating_pow(u32::try_from(container.restarts.min(9)).unwrap_or(9));
+        container.restarts += u64::from(again);
+        let (life, name) = (container.lives, container.name.clone());
+        self.history.push(format!("died {name} ({code})"));
+        self.tell(id, Happened::Died { code: Some(code) });
+        again.then_some((life, pause))
+    }
+
+    pub(super) fn unpause(&mut self, id: &str) -> Result<()> {
+        let attempted = format!("unpause the container {}", self.name_of(id));
+        let container = self.container(id, &attempted)?;
+        if container.state != State::Paused {
+            let message = "it is not paused".to_owned();
+            return Err(EngineError::Refused { attempted, message });
+        }
+        container.state = State::Running;
+        self.tell(id, Happened::Changed);
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, id: &str, to: &str) -> Result<()> {
+        let attempted = format!("rename the container {}", self.name_of(id));
+        if self.containers.values().any(|other| other.name == to) {
+            let message = format!("Conflict. The container name \"/{to}\" is already in use");
+            return Err(EngineError::Conflict { attempted, message });
+        }
+        let container = self.container(id, &attempted)?;
+        let before = std::mem::replace(&mut container.name, to.to_owned());
+        self.history.push(format!("renamed {before} to {to}"));
+        self.tell(id, Happened::Changed);
+        Ok(())
+    }
+
+    pub(super) fn update(&mut self, id: &str, resources: Resources, restart: RestartPolicy) -> Result<()> {
+        let container = self.container(id, "update the container")?;
+        // A limit of memory or processors cannot be taken away by an update: leaving it out leaves it as it is.
+        container.resources = Resources {
+            memory: resources.memory.or(container.resources.memory),
+            cpus: resources.cpus.or(container.resources.cpus),
+            pids: resources.pids,
+        };
+        container.restart = restart;
+        let name = container.name.clone();
+        self.history.push(format!("updated {name}"));
+        self.tell(id, Happened::Changed);
+        Ok(())
+    }
+
+    pub(super) fn create_network(&mut self, name: &str, labels: &BTreeMap<String, String>) -> String {
+        // No check for another one of that name: two clients can do this at once, and so it is on a real engine.
+        let network = Network {
+            id: self.fresh_id(),
+            name: name.to_owned(),
+            group: labels.get(GROUP).cloned(),
+            source: labels.get(SOURCE).cloned(),
+        };
+        let id = network.id.clone();
+        let group = network.group.clone();
+        self.networks.insert(id.clone(), network);
+        self.history.push(format!("created network {name}"));
+        if let Some(group) = group {
+            self.hint(&group, &Hint::Network { id: id.clone(), container: None });
+        }
+        id
+    }
+
+    pub(super) fn remove_network(&mut self, id: &str, attempted: &str) -> Result<()> {
+        let Some(network) = self.networks.get(id).cloned() else {
+            let message = format!("network {id} not found");
+            return Err(EngineError::NotFound { attempted: attempted.to_owned(), message });
+        };
+        // Containers that do not run have no endpoints.
+        if self.containers.values().any(|c| c.is_up() && c.networks.values().any(|attached| attached == id)) {
+            let message = format!("error while removing network: network {} has active endpoints", network.name);
+            return Err(EngineError::Conflict { attempted: attempted.to_owned(), message });
+        }
+        self.networks.remove(id);
+        self.history.push(format!("removed network {}", network.name));
+        if let Some(group) = &network.group {
+            self.hint(group, &Hint::Network { id: id.to_owned(), container: None });
+        }
+        Ok(())
+    }
+
+    pub(super) fn connect(&mut self, network: &str, id: &str) -> Result<()> {
+        let attempted = format!("connect the container {}", self.name_of(id));
+        let Some(found) = self.networks.get(network).cloned() else {
+            let message = format!("network {network} not found");
+            return Err(EngineError::NotFound { attempted, message });
+        };
+        let container = self.container(id, &attempted)?;
+        if container.networks.contains_key(&found.name) {
+            let message = format!("endpoint with name {} already exists in network {}", container.name, found.name);
+            return Err(EngineError::Conflict { attempted, message });
+        }
+        container.networks.insert(found.name.clone(), found.id.clone());
+        let name = container.name.clone();
+        self.history.push(format!("connected {name} to {}", found.name));
+        if let Some(group) = &found.group {
+            self.hint(group, &Hint::Network { id: found.id.clone(), container: Some(id.to_owned()) });
+        }
+        Ok(())
+    }
+
+    /// By id or name. Of a container that does not run, the name of a network that is gone will do.
+    pub(super) fn disconnect(&mut self, network: &str, id: &str) -> Result<()> {
+        let attempted = format!("disconnect the container {}", self.name_of(id));
+        let named: Vec<&Network> =
+            self.networks.values().filter(|known| known.id == network || known.name == network).collect();
+        if named.len() > 1 {
+            let message = format!("network {network} is ambiguous ({} matches found on name)", named.len());
+            return Err(EngineError::Refused { attempted, message });
+        }
+        let found = named.first().map(|known| known.name.clone());
+        let container = self.container(id, &attempted)?;
+        let key = match found {
+            Some(name) => name,
+            None if container.is_up() => {
+                return Err(EngineError::NotFound { attempted, message: format!("network {network} not found") });
+            }
+            None => network.to_owned(),
+        };
+        if container.networks.remove(&key).is_none() {
+            let message = format!("container {id} is not connected to the network {key}");
+            return Err(EngineError::Refused { attempted, message });
+        }
+        let name = container.name.clone();
+        self.history.push(format!("disconnected {name} from {key}"));
+        Ok(())
+    }
+
+    pub(super) fn remove_volume(&mut self, name: &str) -> Result<()> {
+        let attempted = format!("remove the volume {name}");
+        if !self.volumes.contains_key(name) {
+            return Err(EngineError::NotFound { attempted, message: format!("get {name}: no such volume") });
+        }
+        let uses = |container: &&Made| container.mounts.iter().any(|m| m.point.volume.as_deref() == Some(name));
+        if let Some(user) = self.containers.values().find(uses) {
+            let message = format!("remove {name}: volume is in use - [{}]", user.id);
+            return Err(EngineError::Conflict { attempted, message });
+        }
+        self.volumes.remove(name);
+        self.history.push(format!("removed volume {name}"));
+        Ok(())
+    }
+
+    /// What a list shows.
+    pub(super) fn view(&self, group: Option<&str>, volumes: bool, stale: bool) -> Observed {
+        let mut observed = Observed::default();
+        let now = Instant::now();
+        for container in self.containers.values() {
+            let mut view = self.view_of(container);
+            // Only an inspection tells these; and whoever knows everything.
+            if group.is_some() {
+                view.details = None;
+            }
+            if stale && container.stale_until.is_some_and(|until| now < until) {
+                view.state = State::Running;
+                view.ports = container.ports();
+            }
+            observed.containers.insert(view.id.clone(), view);
+        }
+        observed.networks.clone_from(&self.networks);
+        observed.images = self.images.iter().map(|(name, image)| (name.clone(), image.id.clone())).collect();
+        for (name, labels) in self.volumes.iter().filter(|_| volumes) {
+            let Some(owner) = labels.get(GROUP).filter(|owner| group.is_none_or(|group| group == *owner)) else {
+                continue;
+            };
+            let source = labels.get(SOURCE).cloned();
+            observed.volumes.insert(name.clone(), Volume { name: name.clone(), group: owner.clone(), source });
+        }
+        observed
+    }
+
+    pub(super) fn view_of(&self, container: &Made) -> Container {
+        let address = |n: usize| IpAddr::from(Ipv4Addr::new(10, 0, 0, u8::try_from(n % 250).unwrap_or(0) + 2));
+        let number = self.containers.keys().position(|id| *id == container.id).unwrap_or(0);
+        let networks = container.networks.iter().map(|(name, id)| Attachment {
+            network_id: id.clone(),
+            network: name.clone(),
+            address: container.is_running().then(|| address(number)),
+        });
+        Container {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            identity: Identity::from_labels(&container.labels),
+            image: container.config.image.clone(),
+            state: container.state,
+            health: container.health,
+            networks: networks.collect(),
+            ports: if container.is_running() { container.ports() } else { Vec::new() },
+            mounts: container.mounts.iter().map(|mount| mount.point.clone()).collect(),
+            created: i64::try_from(container.created).unwrap_or(i64::MAX),
+            details: Some(Details {
+                env: container.env.clone(),
+                resources: container.resources,
+                restart: container.restart,
+                started_at: self.rfc3339(container.started),
+                finished_at: self.rfc3339(container.finished),
+                restarts: container.restarts,
+                oom_killed: false,
+                error: container.error.clone(),
+                health_failure: String::new(),
+            }),
+        }
+    }
+
+    fn rfc3339(&self, at: Option<Instant>) -> String {
+        at.map(|at| UNIX_EPOCH + Duration::from_secs(EPOCH) + at.duration_since(self.began))
+            .map(|at| humantime::format_rfc3339_nanos(at).to_string())
+            .unwrap_or_default()
+    }
+}
+
+impl Made {
+    /// Whether its processes exist or are about to again.
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Running | State::Paused | State::Restarting)
+    }
+
+    /// Whether its processes exist, so that it holds ports and addresses.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.state, State::Running | State::Paused)
+    }
+
+    pub(super) fn checks_health(&self) -> bool {
+        match &self.config.healthcheck {
+            Some(healthcheck) => !healthcheck.disable,
+            None => self.image.facts.healthcheck,
+        }
+    }
+
+    pub(super) fn ports(&self) -> Vec<PublishedPort> {
+        let published = |port: &crate::spec::model::Port| {
+            Some(PublishedPort {
+                address: port.address,
+                host: port.host?,
+                container: port.container,
+                protocol: port.protocol,
+            })
+        };
+        self.config.ports.iter().filter_map(published).collect()
+    }
+}
+
+fn mount(volume: Option<String>, bind: Option<String>, target: &str, writable: bool) -> Mount {
+    Mount { point: MountPoint { volume, bind, target: target.to_owned(), writable }, anonymous: false }
+}
+
+pub(super) fn no_container(attempted: &str, id: &str) -> EngineError {
+    EngineError::NotFound { attempted: attempted.to_owned(), message: format!("No such container: {id}") }
+}
