@@ -117,6 +117,11 @@ impl Faulty {
         self.healed.store(true, Ordering::Relaxed);
     }
 
+    /// From now on things go wrong again, as far as the faults say.
+    pub fn relapse(&self) {
+        self.healed.store(false, Ordering::Relaxed);
+    }
+
     /// Waits until the call has come at which the client is to be killed: the moment to drop it.
     pub async fn stopped(&self) {
         self.stopped.notified().await;

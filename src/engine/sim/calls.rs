@@ -11,19 +11,67 @@ use tokio::time::{sleep, sleep_until};
 use super::super::{
     About, Deed, End, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result,
 };
-use super::world::{Made, Subscriber, World, no_container};
+use super::world::{Ended, Made, Presence, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
 use crate::observed::{Container, ImageFacts, Observed, State};
 
 /// What a stopped process has unless the caller says otherwise.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long it takes to learn that no engine listens.
+const REFUSED: Duration = Duration::from_millis(1);
+
+/// A call under way.
+struct Visit {
+    /// How long it takes to get there, and as long again to get back.
+    half: Duration,
+    epoch: u64,
+}
 
 impl Sim {
-    /// Notes a call, and says how long it takes to get there and as long again to get back.
-    fn call(&self, line: String, latency: impl FnOnce(&Latency) -> Duration) -> Duration {
-        let mut world = self.lock();
-        world.calls.push(line);
-        latency(&world.latency) / 2
+    /// Makes a call, up to the moment at which the engine takes it up.
+    async fn arrive(&self, line: String, latency: impl FnOnce(&Latency) -> Duration) -> Result<Visit> {
+        let visit = {
+            let mut world = self.lock();
+            world.calls.push(line);
+            Visit { half: latency(&world.latency) / 2, epoch: world.epoch }
+        };
+        self.pass(&visit, visit.half).await?;
+        Ok(visit)
+    }
+
+    /// The way back.
+    async fn leave(&self, visit: &Visit) -> Result<()> {
+        self.pass(visit, visit.half).await
+    }
+
+    /// Time passes for a call; where the engine went away meanwhile it is lost, where it hangs it takes longer.
+    async fn pass(&self, visit: &Visit, time: Duration) -> Result<()> {
+        let gone = || self.lock().presence == Presence::Away || self.lock().epoch != visit.epoch;
+        // A connection that is refused is refused soon.
+        sleep(if gone() { REFUSED } else { time }).await;
+        let mut changes = self.changes.subscribe();
+        loop {
+            if gone() {
+                let reason = "no engine listens".to_owned();
+                return Err(EngineError::Unreachable { endpoint: "the simulation".into(), reason });
+            }
+            // The sender lives as long as this handle.
+            if self.lock().presence == Presence::Answers || changes.changed().await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until the engine is neither away nor hangs.
+    pub(super) async fn present(&self) {
+        let mut changes = self.changes.subscribe();
+        while self.lock().presence != Presence::Answers && changes.changed().await.is_ok() {}
+    }
+
+    /// Waits until the engine has gone away.
+    async fn lost(&self, visit: &Visit) {
+        let mut changes = self.changes.subscribe();
+        while self.lock().epoch == visit.epoch && changes.changed().await.is_ok() {}
     }
 
     fn name_of(&self, id: &str) -> String {
@@ -44,94 +92,101 @@ impl Sim {
     async fn mutate(&self, deed: Deed) -> Result<Option<String>> {
         match deed {
             Deed::Create(blueprint) => {
-                let half = self.call(format!("create {}", blueprint.name), |latency| latency.create);
-                self.timed(half, |world| world.create(&blueprint)).await.map(Some)
+                let line = format!("create {}", blueprint.name);
+                let create = |world: &mut World| world.create(&blueprint);
+                self.timed(line, |latency| latency.create, create).await.map(Some)
             }
             Deed::Start(id) => self.start(&id).await.map(|()| None),
             Deed::Stop { id, timeout } => self.stop(&id, timeout).await.map(|()| None),
             Deed::Unpause(id) => {
-                let half = self.call(format!("unpause {}", self.name_of(&id)), |latency| latency.other);
-                self.timed(half, |world| world.unpause(&id)).await.map(|()| None)
+                let line = format!("unpause {}", self.name_of(&id));
+                self.timed(line, |latency| latency.other, |world| world.unpause(&id)).await.map(|()| None)
             }
             Deed::Rename { id, name } => {
-                let half = self.call(format!("rename {} to {name}", self.name_of(&id)), |latency| latency.other);
-                self.timed(half, |world| world.rename(&id, &name)).await.map(|()| None)
+                let line = format!("rename {} to {name}", self.name_of(&id));
+                self.timed(line, |latency| latency.other, |world| world.rename(&id, &name)).await.map(|()| None)
             }
             Deed::Update { id, resources, restart } => {
-                let half = self.call(format!("update {}", self.name_of(&id)), |latency| latency.other);
-                self.timed(half, |world| world.update(&id, resources, restart)).await.map(|()| None)
+                let line = format!("update {}", self.name_of(&id));
+                let update = |world: &mut World| world.update(&id, resources, restart);
+                self.timed(line, |latency| latency.other, update).await.map(|()| None)
             }
             Deed::Remove { id, volumes } => {
                 let name = self.name_of(&id);
                 let force = self.lock().containers.get(&id).is_some_and(Made::is_up);
                 let how = if force { " by force" } else { "" };
-                let half = self.call(format!("remove {name}{how}"), |latency| latency.remove);
-                sleep(half).await;
+                let visit = self.arrive(format!("remove {name}{how}"), |latency| latency.remove).await?;
                 if !self.lock().containers.contains_key(&id) {
                     return Err(no_container("remove the container", &id));
                 }
+                self.signal(&id);
                 self.end(&id, 137, true);
                 self.take_away(&id, volumes);
-                sleep(half).await;
+                self.leave(&visit).await?;
                 Ok(None)
             }
             Deed::CreateNetwork { name, labels } => {
-                let half = self.call(format!("create network {name}"), |latency| latency.network);
-                self.timed(half, |world| Ok(world.create_network(&name, &labels))).await.map(Some)
+                let line = format!("create network {name}");
+                let create = |world: &mut World| Ok(world.create_network(&name, &labels));
+                self.timed(line, |latency| latency.network, create).await.map(Some)
             }
             Deed::RemoveNetwork(id) => {
-                let name = self.lock().network_name(&id);
-                let half = self.call(format!("remove network {name}"), |latency| latency.network);
-                self.timed(half, |world| world.remove_network(&id, "remove the network")).await.map(|()| None)
+                let line = format!("remove network {}", self.lock().network_name(&id));
+                let remove = |world: &mut World| world.remove_network(&id, "remove the network");
+                self.timed(line, |latency| latency.network, remove).await.map(|()| None)
             }
             Deed::Connect { network, container, .. } => {
                 let line = format!("connect {} to {}", self.name_of(&container), self.lock().network_name(&network));
-                let half = self.call(line, |latency| latency.network);
-                self.timed(half, |world| world.connect(&network, &container)).await.map(|()| None)
+                let connect = |world: &mut World| world.connect(&network, &container);
+                self.timed(line, |latency| latency.network, connect).await.map(|()| None)
             }
             Deed::Disconnect { network, container } => {
                 let from = self.lock().network_name(&network);
                 let line = format!("disconnect {} from {from}", self.name_of(&container));
-                let half = self.call(line, |latency| latency.network);
-                self.timed(half, |world| world.disconnect(&network, &container)).await.map(|()| None)
+                let disconnect = |world: &mut World| world.disconnect(&network, &container);
+                self.timed(line, |latency| latency.network, disconnect).await.map(|()| None)
             }
             Deed::RemoveVolume(name) => {
-                let half = self.call(format!("remove volume {name}"), |latency| latency.other);
-                self.timed(half, |world| world.remove_volume(&name)).await.map(|()| None)
+                let line = format!("remove volume {name}");
+                self.timed(line, |latency| latency.other, |world| world.remove_volume(&name)).await.map(|()| None)
             }
         }
     }
 
-    async fn timed<T>(&self, half: Duration, change: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
-        sleep(half).await;
+    async fn timed<T>(
+        &self,
+        line: String,
+        latency: impl FnOnce(&Latency) -> Duration,
+        change: impl FnOnce(&mut World) -> Result<T>,
+    ) -> Result<T> {
+        let visit = self.arrive(line, latency).await?;
         let result = self.change(change);
-        sleep(half).await;
+        self.leave(&visit).await?;
         result
     }
 
     async fn start(&self, id: &str) -> Result<()> {
-        let half = self.call(format!("start {}", self.name_of(id)), |latency| latency.start);
         let slow = self.lock().containers.get(id).map_or(Duration::ZERO, |c| c.image.behaviour.slow_start);
-        sleep(half + slow).await;
+        let visit = self.arrive(format!("start {}", self.name_of(id)), |latency| latency.start).await?;
+        self.pass(&visit, slow).await?;
         let begun = self.change(|world| world.start(id))?;
         if begun {
             self.live(id);
         }
-        sleep(half).await;
-        Ok(())
+        self.leave(&visit).await
     }
 
     async fn stop(&self, id: &str, timeout: Option<Duration>) -> Result<()> {
-        let half = self.call(format!("stop {}", self.name_of(id)), |latency| latency.stop);
-        sleep(half).await;
+        let visit = self.arrive(format!("stop {}", self.name_of(id)), |latency| latency.stop).await?;
         let takes = match self.lock().containers.get(id) {
             None => return Err(no_container("stop the container", id)),
             Some(container) => container.image.behaviour.stops,
         };
         let limit = timeout.unwrap_or(STOP_TIMEOUT);
-        sleep(takes.min(limit)).await;
+        self.signal(id);
+        self.pass(&visit, takes.min(limit)).await?;
         self.end(id, if takes > limit { 137 } else { 0 }, true);
-        sleep(half).await;
+        self.leave(&visit).await?;
         // The reply comes when the engine has written down that it ended, and from then on lists are right.
         let stale_until = self.lock().containers.get(id).and_then(|container| container.stale_until);
         if let Some(until) = stale_until {
@@ -144,8 +199,8 @@ impl Sim {
 impl Engine for Sim {
     fn about(&self) -> BoxFuture<'_, Result<About>> {
         Box::pin(async move {
-            let half = self.call("about".into(), |latency| latency.other);
-            sleep(half * 2).await;
+            let visit = self.arrive("about".into(), |latency| latency.other).await?;
+            self.leave(&visit).await?;
             Ok(About {
                 id: "simulated".into(),
                 version: "20.10.24".into(),
@@ -157,18 +212,16 @@ impl Engine for Sim {
 
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
         Box::pin(async move {
-            let half = self.call("list".into(), |latency| latency.list);
-            sleep(half).await;
+            let visit = self.arrive("list".into(), |latency| latency.list).await?;
             let observed = self.lock().view(Some(group), volumes, true);
-            sleep(half).await;
+            self.leave(&visit).await?;
             Ok(observed)
         })
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
         Box::pin(async move {
-            let half = self.call(format!("inspect {}", self.name_of(id)), |latency| latency.inspect);
-            sleep(half).await;
+            let visit = self.arrive(format!("inspect {}", self.name_of(id)), |latency| latency.inspect).await?;
             // An inspection waits for what a list would not show yet.
             let stale_until = self.lock().containers.get(id).and_then(|container| container.stale_until);
             if let Some(until) = stale_until {
@@ -178,21 +231,20 @@ impl Engine for Sim {
                 let world = self.lock();
                 world.containers.get(id).map(|container| world.view_of(container))
             };
-            sleep(half).await;
+            self.leave(&visit).await?;
             Ok(found)
         })
     }
 
     fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
         Box::pin(async move {
-            let half = self.call(format!("image {reference}"), |latency| latency.inspect);
-            sleep(half).await;
+            let visit = self.arrive(format!("image {reference}"), |latency| latency.inspect).await?;
             let found = {
                 let world = self.lock();
                 let by_id = || world.images.values().find(|image| image.id == reference);
                 world.images.get(reference).or_else(by_id).map(|image| image.facts.clone())
             };
-            sleep(half).await;
+            self.leave(&visit).await?;
             Ok(found)
         })
     }
@@ -214,14 +266,13 @@ impl Engine for Sim {
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let half = self.call(format!("pull {image}"), |latency| latency.pull);
+            let visit = self.arrive(format!("pull {image}"), |latency| latency.pull).await?;
             progress(PullProgress { done: 0, total: 1, bytes: 0 });
-            sleep(half).await;
             let pulled = self.change(|world| {
                 let found = world.registry.get(image).cloned();
                 found.map(|found| world.images.insert(image.to_owned(), found)).is_some()
             });
-            sleep(half).await;
+            self.leave(&visit).await?;
             if !pulled {
                 let message = format!("pull access denied for {image}, repository does not exist");
                 return Err(EngineError::NotFound { attempted: format!("pull the image {image}"), message });
@@ -233,8 +284,8 @@ impl Engine for Sim {
 
     fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
         Box::pin(async move {
-            let half = self.call(format!("exec {} {}", self.name_of(id), command.join(" ")), |latency| latency.other);
-            sleep(half).await;
+            let line = format!("exec {} {}", self.name_of(id), command.join(" "));
+            let visit = self.arrive(line, |latency| latency.other).await?;
             let attempted = format!("execute {} in the container", command.join(" "));
             let (script, ran) = {
                 let world = self.lock();
@@ -246,8 +297,12 @@ impl Engine for Sim {
                 let ran = container.started.map_or(Duration::ZERO, |started| started.elapsed());
                 (container.image.behaviour.exec.clone(), ran)
             };
-            sleep(half).await;
+            if script == Script::Hangs {
+                self.lost(&visit).await;
+            }
+            self.leave(&visit).await?;
             match script {
+                // Its end is the engine's.
                 Script::Hangs => std::future::pending().await,
                 Script::Ends(code, output) => Ok(ExecOutcome { code, output }),
                 Script::Answers(after) if ran >= after => Ok(ExecOutcome { code: 0, output: String::new() }),
@@ -257,31 +312,65 @@ impl Engine for Sim {
     }
 
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
-        let half = self.call(format!("logs {}", self.name_of(id)), |latency| latency.other);
-        let state =
-            Reading { sim: self.clone(), id: id.to_owned(), options, next: None, changes: self.changes.subscribe() };
-        let lines =
-            stream::unfold(state, |mut reading| async move { reading.line().await.map(|line| (line, reading)) });
-        Box::pin(stream::once(sleep(half * 2)).flat_map(move |()| stream::empty()).chain(lines))
+        let opened =
+            async move {
+                match self.open_log(id, options).await {
+                    Ok(reading) => stream::unfold(reading, |mut reading| async move {
+                        reading.line().await.map(|line| (line, reading))
+                    })
+                    .boxed(),
+                    Err(error) => stream::iter([Err(error)]).boxed(),
+                }
+            };
+        stream::once(opened).flatten().boxed()
     }
 
-    fn ended<'a>(&'a self, _group: &'a str, _span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+        Box::pin(async move {
+            let visit = self.arrive("ended".into(), |latency| latency.other).await?;
+            let lately = |ended: &&Ended| ended.group == group && ended.at.elapsed() <= span;
+            let end = |ended: &Ended| End {
+                service: ended.service.clone(),
+                ago: ended.at.elapsed(),
+                code: Some(ended.code),
+                asked: ended.asked,
+            };
+            let ended = self.lock().ended.iter().filter(lately).map(end).collect();
+            self.leave(&visit).await?;
+            Ok(ended)
+        })
     }
 
     fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
-        let half = self.call("events".into(), |latency| latency.other);
-        let (sim, group) = (self.clone(), group.to_owned());
-        let subscribed = async move {
-            sleep(half).await;
-            let (hints, inbox) = mpsc::unbounded_channel();
-            // The other end is in hand.
-            let _ = hints.send(Ok(Hint::Subscribed));
-            sim.lock().subscribers.push(Subscriber { group, hints });
-            sleep(half).await;
-            stream::unfold(inbox, |mut inbox| async move { inbox.recv().await.map(|hint| (hint, inbox)) })
+        let opened = async move {
+            match self.subscribe(group).await {
+                Ok(inbox) => {
+                    stream::unfold(inbox, |mut inbox| async move { inbox.recv().await.map(|hint| (hint, inbox)) })
+                        .boxed()
+                }
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            }
         };
-        Box::pin(stream::once(subscribed).flatten())
+        stream::once(opened).flatten().boxed()
+    }
+}
+
+impl Sim {
+    async fn subscribe(&self, group: &str) -> Result<mpsc::UnboundedReceiver<Result<Hint>>> {
+        let visit = self.arrive("events".into(), |latency| latency.other).await?;
+        let (hints, inbox) = mpsc::unbounded_channel();
+        // The other end is in hand.
+        let _ = hints.send(Ok(Hint::Subscribed));
+        self.lock().subscribers.push(Subscriber { group: group.to_owned(), hints });
+        self.leave(&visit).await?;
+        Ok(inbox)
+    }
+
+    async fn open_log(&self, id: &str, options: LogOptions) -> Result<Reading> {
+        let visit = self.arrive(format!("logs {}", self.name_of(id)), |latency| latency.other).await?;
+        self.leave(&visit).await?;
+        let (sim, id, changes) = (self.clone(), id.to_owned(), self.changes.subscribe());
+        Ok(Reading { sim, id, options, next: None, changes, epoch: visit.epoch })
     }
 }
 
@@ -293,6 +382,7 @@ struct Reading {
     /// Index of the next line; `None`: not begun.
     next: Option<usize>,
     changes: watch::Receiver<u64>,
+    epoch: u64,
 }
 
 impl Reading {
@@ -301,6 +391,9 @@ impl Reading {
             self.changes.mark_unchanged();
             {
                 let world = self.sim.lock();
+                if world.epoch != self.epoch {
+                    return None;
+                }
                 let Some(container) = world.containers.get(&self.id) else {
                     // Told once; who reads on is at the end.
                     let begun = self.next.replace(usize::MAX).is_some();

@@ -7,46 +7,84 @@ use tokio::time::Instant;
 
 use super::super::Happened;
 use super::life::Doing;
-use super::world::Made;
+use super::world::{Made, Presence};
 use super::{Image, Sim};
 use crate::desired::Config;
 use crate::observed::{Health, State};
 use crate::spec::model::{Resources, RestartPolicy};
 
 impl Sim {
-    /// Ends the process of a container, as an out-of-memory kill or a crash would.
+    /// Ends the process of a container without anybody asking for it, as an out-of-memory kill or a crash would.
     pub fn kill(&self, name: &str, code: i64) {
         if let Some(id) = self.id_of(name) {
             self.end(&id, code, false);
         }
     }
 
+    /// `docker stop` of a container whose program obeys at once.
+    pub fn stop_by_hand(&self, name: &str) {
+        self.end_by_hand(name, 0);
+    }
+
+    /// `docker kill`.
+    pub fn kill_by_hand(&self, name: &str) {
+        self.end_by_hand(name, 137);
+    }
+
+    fn end_by_hand(&self, name: &str, code: i64) {
+        if let Some(id) = self.id_of(name) {
+            self.signal(&id);
+            self.end(&id, code, true);
+        }
+    }
+
+    /// `docker update`.
+    pub fn update_by_hand(&self, name: &str, resources: Resources, restart: RestartPolicy) {
+        if let Some(id) = self.id_of(name) {
+            // The container is there.
+            let _ = self.change(|world| world.update(&id, resources, restart));
+        }
+    }
+
     /// `docker pause`.
     pub fn pause(&self, name: &str) {
-        self.alter(name, |container| {
-            if container.state == State::Running {
-                container.state = State::Paused;
+        self.freeze(name, State::Running, State::Paused);
+    }
+
+    /// `docker unpause`.
+    pub fn unpause(&self, name: &str) {
+        self.freeze(name, State::Paused, State::Running);
+    }
+
+    fn freeze(&self, name: &str, from: State, to: State) {
+        self.alter(name, &format!("{name} is now {to}"), |container| {
+            if container.state == from {
+                container.state = to;
             }
         });
     }
 
     /// `docker rename`; false where the name is taken.
     pub fn rename(&self, name: &str, to: &str) -> bool {
-        if self.id_of(to).is_some() {
-            return false;
-        }
-        self.alter(name, |container| to.clone_into(&mut container.name));
-        true
+        self.id_of(name).is_some_and(|id| self.change(|world| world.rename(&id, to)).is_ok())
     }
 
     /// `docker network disconnect`, from every network.
     pub fn disconnect(&self, name: &str) {
-        self.alter(name, |container| container.networks.clear());
+        let Some(id) = self.id_of(name) else { return };
+        self.change(|world| {
+            let networks = world.containers.get(&id).map(|container| container.networks.clone()).unwrap_or_default();
+            for network in networks.keys() {
+                // One that is gone cannot be left by a container that runs.
+                let _ = world.disconnect(network, &id);
+            }
+        });
     }
 
     /// `docker rm --force`.
     pub fn remove(&self, name: &str) {
         if let Some(id) = self.id_of(name) {
+            self.signal(&id);
             self.end(&id, 137, true);
             self.take_away(&id, false);
         }
@@ -56,7 +94,7 @@ impl Sim {
     pub fn mark_dead(&self, name: &str) {
         if let Some(id) = self.id_of(name) {
             self.end(&id, 137, true);
-            self.alter(name, |container| container.state = State::Dead);
+            self.alter(name, &format!("{name} is now dead"), |container| container.state = State::Dead);
         }
     }
 
@@ -92,12 +130,13 @@ impl Sim {
                 output: Vec::new(),
                 lives: 1,
                 stale_until: None,
+                revives: false,
                 config,
             };
             world.containers.insert(id.clone(), container);
             id
         });
-        self.alter(name, |_| {});
+        self.alter(name, &format!("somebody created {name}"), |_| {});
         id
     }
 
@@ -110,6 +149,19 @@ impl Sim {
     pub fn remove_network(&self, name: &str) -> bool {
         let id = self.lock().networks.values().find(|network| network.name == name).map(|network| network.id.clone());
         id.is_some_and(|id| self.change(|world| world.remove_network(&id, "remove the network")).is_ok())
+    }
+
+    /// Somebody takes every container off a network, and removes it.
+    pub fn remove_network_by_force(&self, name: &str) {
+        self.change(|world| {
+            let Some(network) = world.networks.values().find(|network| network.name == name).cloned() else { return };
+            let attached = world.containers.values().filter(|c| c.networks.values().any(|id| *id == network.id));
+            for id in attached.map(|container| container.id.clone()).collect::<Vec<_>>() {
+                // It was seen there.
+                let _ = world.disconnect(&network.id, &id);
+            }
+            let _ = world.remove_network(&network.id, "remove the network");
+        });
     }
 
     /// `docker volume create` by somebody, without labels.
@@ -129,22 +181,88 @@ impl Sim {
         self.lock().subscribers.clear();
     }
 
-    /// The engine restarts: containers without a restart policy end, networks stay, every stream of events ends.
+    /// The engine restarts: what was asked of it is lost, every stream of events ends, containers end, and those whose
+    /// restart policy wants it are started again. Networks stay.
     pub fn restart(&self) {
-        self.cut_events();
-        let ids: Vec<String> =
-            self.lock().containers.values().filter(|c| c.is_up()).map(|container| container.id.clone()).collect();
-        for id in ids {
-            self.end(&id, 255, false);
+        self.go_away(true);
+        self.come_back();
+    }
+
+    /// The engine is stopped: every call fails from now on, what is under way too. It forgets what ended before. Its
+    /// containers end with it, or live on without it.
+    pub fn go_away(&self, containers_end: bool) {
+        self.change(|world| {
+            world.presence = Presence::Away;
+            world.epoch += 1;
+            world.subscribers.clear();
+            world.held.clear();
+            world.history.push("the engine is away".into());
+        });
+        let up: Vec<String> = self.lock().containers.values().filter(|c| c.is_up()).map(|c| c.id.clone()).collect();
+        for id in up.iter().filter(|_| containers_end) {
+            self.change(|world| {
+                world.end(id, 255, true);
+                if let Some(container) = world.containers.get_mut(id) {
+                    container.revives = container.restart != RestartPolicy::No;
+                }
+            });
+        }
+        self.lock().ended.clear();
+    }
+
+    /// The engine is started again, and starts the containers whose restart policy wants it.
+    pub fn come_back(&self) {
+        let revived = self.change(|world| {
+            world.presence = Presence::Answers;
+            world.history.push("the engine is back".into());
+            let wants = |container: &&Made| {
+                !container.is_up()
+                    && (container.revives || container.restart == RestartPolicy::Always && container.lives > 0)
+            };
+            world.containers.values().filter(wants).map(|container| container.id.clone()).collect::<Vec<_>>()
+        });
+        for id in revived {
+            if self.change(|world| world.start(&id).is_ok()) {
+                self.live(&id);
+            }
         }
     }
 
-    fn alter(&self, name: &str, change: impl FnOnce(&mut Made)) {
+    /// The engine gets SIGSTOP: calls hang, and so do events.
+    pub fn hang(&self) {
+        self.change(|world| {
+            world.presence = Presence::Hangs;
+            world.history.push("the engine hangs".into());
+        });
+    }
+
+    /// The engine gets SIGCONT, and goes on with whatever it was asked meanwhile.
+    pub fn resume(&self) {
+        self.change(|world| {
+            world.presence = Presence::Answers;
+            world.history.push("the engine goes on".into());
+            for (group, hint) in std::mem::take(&mut world.held) {
+                world.hint(group, hint);
+            }
+        });
+    }
+
+    /// A container is sent the signal that is to end it.
+    pub(super) fn signal(&self, id: &str) {
+        self.change(|world| {
+            if world.containers.get(id).is_some_and(Made::is_up) {
+                world.tell(id, Happened::Killed);
+            }
+        });
+    }
+
+    fn alter(&self, name: &str, happened: &str, change: impl FnOnce(&mut Made)) {
         let Some(id) = self.id_of(name) else { return };
         self.change(|world| {
             if let Some(container) = world.containers.get_mut(&id) {
                 change(container);
             }
+            world.history.push(happened.to_owned());
             world.tell(&id, Happened::Changed);
         });
     }

@@ -9,6 +9,8 @@ use crate::observed::ImageFacts;
 pub struct Behaviour {
     /// When it ends by itself, and with what exit code.
     pub exits: Option<(Duration, i64)>,
+    /// In how many lives of a container it does so; in the later ones it runs until it is stopped.
+    pub exits_in: u64,
     /// Lines that it writes, and when.
     pub output: Vec<(Duration, String)>,
     /// What a command executed in the container finds.
@@ -29,6 +31,7 @@ impl Default for Behaviour {
     fn default() -> Behaviour {
         Behaviour {
             exits: None,
+            exits_in: u64::MAX,
             output: Vec::new(),
             exec: Script::Answers(Duration::ZERO),
             healthy: Some(Duration::from_secs(1)),

@@ -15,6 +15,7 @@ pub(super) enum Doing {
     Turns(Health),
     Exits(i64),
 }
+
 impl Sim {
     /// Lets the program of a container that was just started do what it does, each thing in its time.
     pub(super) fn live(&self, id: &str) {
@@ -28,7 +29,8 @@ impl Sim {
                 plan.extend(behaviour.healthy.map(|at| (at, Doing::Turns(Health::Healthy))));
                 plan.extend(behaviour.unhealthy.map(|at| (at, Doing::Turns(Health::Unhealthy))));
             }
-            plan.extend(behaviour.exits.map(|(at, code)| (at, Doing::Exits(code))));
+            let exits = behaviour.exits.filter(|_| container.lives <= behaviour.exits_in);
+            plan.extend(exits.map(|(at, code)| (at, Doing::Exits(code))));
             plan.sort_by_key(|(at, _)| *at);
             (container.lives, Instant::now(), plan)
         };
@@ -79,6 +81,7 @@ impl Sim {
         let (sim, id) = (self.clone(), id.to_owned());
         tokio::spawn(async move {
             sleep(pause).await;
+            sim.present().await;
             let started = sim.change(|world| {
                 let waits = world
                     .containers

@@ -15,7 +15,8 @@ mod image;
 mod life;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::image::{Behaviour, Image, Script};
-use self::world::World;
+use self::world::{Presence, World};
 use crate::observed::{Network, Observed};
 
 /// How long calls take. Half of it passes before the engine does what it is asked, half before the reply arrives.
@@ -72,6 +73,18 @@ impl Default for Latency {
 pub struct Sim {
     world: Arc<Mutex<World>>,
     changes: Arc<watch::Sender<u64>>,
+    witness: Arc<Mutex<Option<Witness>>>,
+}
+
+/// Told each thing that happens, as [`Sim::history`] tells it, and what there is since.
+type See = dyn FnMut(&str, &Observed) + Send;
+
+struct Witness(Box<See>);
+
+impl fmt::Debug for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Witness")
+    }
 }
 impl Default for Sim {
     fn default() -> Sim {
@@ -91,7 +104,11 @@ impl Sim {
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),
             registry: BTreeMap::new(),
+            presence: Presence::Answers,
+            epoch: 0,
             subscribers: Vec::new(),
+            held: Vec::new(),
+            ended: VecDeque::new(),
             calls: Vec::new(),
             history: Vec::new(),
             under_way: 0,
@@ -99,7 +116,8 @@ impl Sim {
             next: 0,
         };
         let mut bridge = Network { id: String::new(), name: "bridge".into(), group: None, source: None };
-        let sim = Sim { world: Arc::new(Mutex::new(world)), changes: Arc::new(watch::channel(0).0) };
+        let sim =
+            Sim { world: Arc::new(Mutex::new(world)), changes: Arc::new(watch::channel(0).0), witness: Arc::default() };
         sim.change(|world| {
             bridge.id = world.fresh_id();
             world.networks.insert(bridge.id.clone(), bridge);
@@ -166,6 +184,11 @@ impl Sim {
         self.lock().history.clone()
     }
 
+    /// Somebody sees everything that happens from now on, at the moment at which it happens.
+    pub fn witness(&self, see: impl FnMut(&str, &Observed) + Send + 'static) {
+        *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = Some(Witness(Box::new(see)));
+    }
+
     /// How many mutations were under way at once, at most.
     pub fn most_at_once(&self) -> usize {
         self.lock().most_under_way
@@ -194,7 +217,20 @@ impl Sim {
 
     /// Changes the world, and wakes whoever waits for a change.
     fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
-        let result = change(&mut self.lock());
+        let (result, news) = {
+            let mut world = self.lock();
+            let before = world.history.len();
+            let result = change(&mut world);
+            (result, world.history.get(before..).unwrap_or_default().to_vec())
+        };
+        if !news.is_empty()
+            && let Some(Witness(see)) = self.witness.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+        {
+            let seen = self.snapshot();
+            for line in news {
+                see(&line, &seen);
+            }
+        }
         self.changes.send_modify(|version| *version += 1);
         result
     }

@@ -1,6 +1,6 @@
 //! What there is on the engine, and the rules by which it changes. Knows no waiting: time passes elsewhere.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::{Blueprint, EngineError, Happened, Hint, LogLine, Result};
 use super::{Image, Latency};
 use crate::desired::{Config, VolumeSource};
-use crate::identity::{GROUP, Identity, SOURCE};
+use crate::identity::{GROUP, Identity, SERVICE, SOURCE};
 use crate::observed::{
     Attachment, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
 };
@@ -20,6 +20,8 @@ use crate::spec::model::{Resources, RestartPolicy};
 const EPOCH: u64 = 1_700_000_000;
 /// Pause before the engine restarts a container by its policy; it doubles each time.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// How many ends are remembered.
+const REMEMBERED: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct World {
@@ -31,12 +33,38 @@ pub(super) struct World {
     pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) images: BTreeMap<String, Image>,
     pub(super) registry: BTreeMap<String, Image>,
+    pub(super) presence: Presence,
+    /// How often it went away: what was under way then is lost.
+    pub(super) epoch: u64,
     pub(super) subscribers: Vec<Subscriber>,
+    /// Events that it could not tell while it hung.
+    pub(super) held: Vec<(Option<String>, Hint)>,
+    pub(super) ended: VecDeque<Ended>,
     pub(super) calls: Vec<String>,
     pub(super) history: Vec<String>,
     pub(super) under_way: usize,
     pub(super) most_under_way: usize,
     pub(super) next: u64,
+}
+
+/// Whether the engine is there for its callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    Answers,
+    /// It takes calls and does not answer them.
+    Hangs,
+    /// It does not even take calls.
+    Away,
+}
+
+/// A container of a group that ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) group: String,
+    pub(super) service: String,
+    pub(super) at: Instant,
+    pub(super) code: i64,
+    pub(super) asked: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +99,8 @@ pub(super) struct Made {
     pub(super) lives: u64,
     /// Until when lists call it running although it is not.
     pub(super) stale_until: Option<Instant>,
+    /// Ended with the engine, which will start it again.
+    pub(super) revives: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -108,12 +138,21 @@ impl World {
         let Some(group) = self.containers.get(id).and_then(|container| container.labels.get(GROUP)).cloned() else {
             return;
         };
-        self.hint(&group, &Hint::Container { id: id.to_owned(), what });
+        self.hint(Some(group), Hint::Container { id: id.to_owned(), what });
     }
 
-    pub(super) fn hint(&mut self, group: &str, hint: &Hint) {
-        self.subscribers
-            .retain(|subscriber| subscriber.group != group || subscriber.hints.send(Ok(hint.clone())).is_ok());
+    /// Tells everybody: events of networks do not say whose they are.
+    pub(super) fn tell_of_network(&mut self, id: &str, container: Option<&str>) {
+        self.hint(None, Hint::Network { id: id.to_owned(), container: container.map(str::to_owned) });
+    }
+
+    pub(super) fn hint(&mut self, group: Option<String>, hint: Hint) {
+        if self.presence == Presence::Hangs {
+            self.held.push((group, hint));
+            return;
+        }
+        let concerns = |subscriber: &Subscriber| group.as_ref().is_none_or(|group| subscriber.group == *group);
+        self.subscribers.retain(|subscriber| !concerns(subscriber) || subscriber.hints.send(Ok(hint.clone())).is_ok());
     }
 
     fn container(&mut self, id: &str, attempted: &str) -> Result<&mut Made> {
@@ -159,6 +198,7 @@ impl World {
             output: Vec::new(),
             lives: 0,
             stale_until: None,
+            revives: false,
         };
         self.containers.insert(id.clone(), container);
         self.history.push(format!("created {}", blueprint.name));
@@ -231,12 +271,23 @@ impl World {
         container.health = if container.checks_health() { Health::Starting } else { Health::None };
         container.started = Some(Instant::now());
         container.stale_until = None;
+        container.revives = false;
         container.lives += 1;
         container.error.clear();
         let name = container.name.clone();
+        self.tell_of_attachments(id);
         self.history.push(format!("started {name}"));
         self.tell(id, Happened::Started);
         Ok(true)
+    }
+
+    /// A container that begins or ends to run joins or leaves its networks.
+    fn tell_of_attachments(&mut self, id: &str) {
+        let networks: Vec<String> =
+            self.containers.get(id).map(|container| container.networks.values().cloned().collect()).unwrap_or_default();
+        for network in networks {
+            self.tell_of_network(&network, Some(id));
+        }
     }
 
     /// Why a container cannot be started.
@@ -290,8 +341,14 @@ impl World {
         let pause = RESTART_PAUSE * 2_u32.saturating_pow(u32::try_from(container.restarts.min(9)).unwrap_or(9));
         container.restarts += u64::from(again);
         let (life, name) = (container.lives, container.name.clone());
+        if let (Some(group), Some(service)) = (container.labels.get(GROUP), container.labels.get(SERVICE)) {
+            let (group, service) = (group.clone(), service.clone());
+            self.ended.push_back(Ended { group, service, at: now, code, asked: asked_for });
+            self.ended.drain(..self.ended.len().saturating_sub(REMEMBERED));
+        }
         self.history.push(format!("died {name} ({code})"));
         self.tell(id, Happened::Died { code: Some(code) });
+        self.tell_of_attachments(id);
         again.then_some((life, pause))
     }
 
@@ -344,12 +401,9 @@ impl World {
             source: labels.get(SOURCE).cloned(),
         };
         let id = network.id.clone();
-        let group = network.group.clone();
         self.networks.insert(id.clone(), network);
         self.history.push(format!("created network {name}"));
-        if let Some(group) = group {
-            self.hint(&group, &Hint::Network { id: id.clone(), container: None });
-        }
+        self.tell_of_network(&id, None);
         id
     }
 
@@ -365,9 +419,7 @@ impl World {
         }
         self.networks.remove(id);
         self.history.push(format!("removed network {}", network.name));
-        if let Some(group) = &network.group {
-            self.hint(group, &Hint::Network { id: id.to_owned(), container: None });
-        }
+        self.tell_of_network(id, None);
         Ok(())
     }
 
@@ -385,9 +437,7 @@ impl World {
         container.networks.insert(found.name.clone(), found.id.clone());
         let name = container.name.clone();
         self.history.push(format!("connected {name} to {}", found.name));
-        if let Some(group) = &found.group {
-            self.hint(group, &Hint::Network { id: found.id.clone(), container: Some(id.to_owned()) });
-        }
+        self.tell_of_network(&found.id, Some(id));
         Ok(())
     }
 
@@ -409,12 +459,13 @@ impl World {
             }
             None => network.to_owned(),
         };
-        if container.networks.remove(&key).is_none() {
+        let Some(left) = container.networks.remove(&key) else {
             let message = format!("container {id} is not connected to the network {key}");
             return Err(EngineError::Refused { attempted, message });
-        }
+        };
         let name = container.name.clone();
         self.history.push(format!("disconnected {name} from {key}"));
+        self.tell_of_network(&left, Some(id));
         Ok(())
     }
 
