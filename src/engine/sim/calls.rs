@@ -306,6 +306,8 @@ impl Engine for Sim {
                 Script::Hangs => std::future::pending().await,
                 Script::Ends(code, output) => Ok(ExecOutcome { code, output }),
                 Script::Answers(after) if ran >= after => Ok(ExecOutcome { code: 0, output: String::new() }),
+                Script::AnswersUntil(end) if ran < end => Ok(ExecOutcome { code: 0, output: String::new() }),
+                Script::AnswersUntil(_) => Ok(ExecOutcome { code: 1, output: "not any longer".into() }),
                 Script::Answers(_) => Ok(ExecOutcome { code: 1, output: "not yet".into() }),
             }
         })

@@ -48,6 +48,8 @@ impl Default for Behaviour {
 pub enum Script {
     /// Exits with 1 until the container has run so long, then with 0.
     Answers(Duration),
+    /// Exits with 0 until the container has run so long, then with 1.
+    AnswersUntil(Duration),
     /// Exits with this code and output.
     Ends(i64, String),
     /// Never ends.
