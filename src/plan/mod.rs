@@ -59,8 +59,8 @@ pub struct Memory {
     pub setbacks: BTreeMap<String, Setback>,
     /// Pings of containers that are ready, by id; while watching.
     pub pings: BTreeMap<String, Pings>,
-    /// Containers that are to be replaced although they match, by id: somebody asked for it.
-    pub condemned: BTreeSet<String>,
+    /// Containers that are to be replaced although they match, by id, and why: `reload` or `health`.
+    pub condemned: BTreeMap<String, &'static str>,
     /// Fields of services that somebody changes back whenever they are put right: left alone until the spec changes.
     pub contested: BTreeMap<String, BTreeSet<String>>,
 }

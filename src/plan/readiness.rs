@@ -50,6 +50,8 @@ impl<'a> Planner<'a> {
         };
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
         let late = self.now >= since + limit;
+        let awaited = Awaited { container: container.id.clone(), limit };
+        self.wait(service, format!("waits for {what}"), Some(awaited));
         if late && !self.is_known_to_be_late(service, container, since) {
             let message = format!("it waited {} for {what}", seconds(limit));
             self.fail(&service.name, Reason::NotReady, message, Some(Target::of(container)));
@@ -61,8 +63,6 @@ impl<'a> Planner<'a> {
         if let (Some(ping), false) = (&service.ping, answered) {
             self.plan.probes.push(probe(service, container, ping));
         }
-        let awaited = Awaited { container: container.id.clone(), limit };
-        self.wait(service, format!("waits for {what}"), Some(awaited));
         if late { Standing::Failed } else { Standing::Started }
     }
 

@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 use super::step::{Failure, Reason};
+use crate::desired::Service;
+use crate::spec::model::HealthAction;
 
 /// The pause after the first failure.
 pub const FIRST: Duration = Duration::from_secs(1);
@@ -59,6 +61,12 @@ pub enum Holds {
     UntilRetry,
     /// As long as what it is about is seen: nothing needs to be remembered.
     WhileSeen,
+}
+
+/// Whether the container that failed is to be replaced, and not started again.
+pub fn condemns(failure: &Failure, service: &Service) -> bool {
+    let replace = service.health.as_ref().is_some_and(|health| health.then == HealthAction::Replace);
+    failure.reason == Reason::Unhealthy && replace
 }
 
 /// How long a failure holds while watching.

@@ -8,7 +8,7 @@ use super::{Planner, Slots};
 use crate::desired::{Aim, Service};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, State};
-use crate::spec::model::{HealthAction, Pull};
+use crate::spec::model::Pull;
 
 impl<'a> Planner<'a> {
     /// Plans for one service in scope.
@@ -167,11 +167,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Why a container is to be replaced although it matches: somebody asked for it, or it ails and its spec says so.
-    /// What ails is restarted, or told first, in its own plan.
+    /// Why a container is to be replaced although it matches. What ails is told first, then restarted in its own plan.
     fn condemned(&mut self, service: &'a Service, current: &'a Container) -> Result<Option<Cause>, Standing> {
-        if self.memory.condemned.contains(&current.id) {
-            return Ok(Some(Cause::of("reload", None, None)));
+        if let Some(why) = self.memory.condemned.get(&current.id) {
+            return Ok(Some(Cause::of(why, None, None)));
         }
         let Some(why) = self.ails(service, current) else { return Ok(None) };
         if !self.is_known_to_ail(service, current) {
@@ -179,9 +178,6 @@ impl<'a> Planner<'a> {
             return Err(Standing::Pending("is unhealthy"));
         }
         let cause = Cause::of("health", Some("unhealthy"), Some("healthy"));
-        if service.health.as_ref().is_some_and(|health| health.then == HealthAction::Replace) {
-            return Ok(Some(cause));
-        }
         self.change(Subject::of(service), Action::Restart, vec![cause]);
         if self.dependents_rest(service) {
             self.step(Subject::of(service), Verb::Stop(Target::of(current)), "it is unhealthy");

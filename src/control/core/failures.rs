@@ -9,7 +9,7 @@ use crate::control::event::{Answer, Failed, Report};
 use crate::engine::EngineError;
 use crate::observed::State;
 use crate::plan;
-use crate::plan::restart::{FIRST, Holds, LONGEST, Setback, holds, pause};
+use crate::plan::restart::{FIRST, Holds, LONGEST, Setback, condemns, holds, pause};
 use crate::plan::step::{Action, Failure, Plan, Reason, Step, Subject, Verb};
 
 /// How often a difference may be put right before it counts as a fight, rule 8 of the loop.
@@ -149,16 +149,21 @@ impl Core {
             // What was begun for it counts from here again; and what was asked for once was tried.
             self.begun.retain(|(subject, _), _| subject.name() != service);
             self.forgive(&service);
+            let condemns = self.desired.services.get(&service).is_some_and(|it| condemns(&failed.failure, it));
+            if let Some(container) = failed.failure.container.as_ref().filter(|_| condemns) {
+                self.memory.condemned.insert(container.id.clone(), "health");
+            }
         }
         self.told.news(&Subject::Service(service.clone()));
+        self.told.failed.insert(service.clone());
         self.outcome.failed.insert(service, failed.clone());
         answer.reports.push(Report::Failed(failed));
     }
 
-    /// Nothing is condemned any longer because somebody asked for it.
+    /// Nothing of it is condemned any longer: to replace it was tried.
     fn forgive(&mut self, service: &str) {
         let Some(observed) = &self.observed else { return };
-        self.memory.condemned.retain(|id| {
+        self.memory.condemned.retain(|id, _| {
             observed.containers.get(id).and_then(|container| container.service_of(&self.desired.group)) != Some(service)
         });
     }

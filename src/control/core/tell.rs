@@ -15,6 +15,8 @@ pub(super) struct Told {
     ready: BTreeSet<String>,
     /// Services of which something was told since they were ready last.
     news: BTreeSet<String>,
+    /// Services of which the last that was told is that they failed.
+    pub(super) failed: BTreeSet<String>,
     /// Differences that are there now.
     differs: BTreeMap<Subject, Change>,
     /// Services that are not healthy.
@@ -65,9 +67,14 @@ impl Core {
     }
 
     fn tell_ready(&mut self, plan: &Plan, now: Duration, answer: &mut Answer) {
-        for name in plan.ready.difference(&self.told.ready) {
-            // What was ready all along is no news.
-            if self.told.news.remove(name) {
+        for name in &plan.ready {
+            // What was ready all along is no news, unless something was to be put right meanwhile.
+            let anew = match self.watching {
+                None => !self.told.ready.contains(name),
+                Some(_) => !self.told.differs.contains_key(&Subject::Service(name.clone())),
+            };
+            if anew && self.told.news.remove(name) {
+                self.told.failed.remove(name);
                 answer.reports.push(Report::Ready(name.clone()));
             }
         }
@@ -131,12 +138,13 @@ impl Core {
             let known = before.is_some_and(|before| before.action == change.action && before.causes == change.causes);
             let follows = matches!(change.action, Action::Start | Action::Create)
                 && matches!(subject, Subject::Service(service) if self.told.news.contains(service))
-                && !self.outcome.failed.contains_key(subject.name());
+                && !self.told.failed.contains(subject.name());
             if known || follows {
                 continue;
             }
             let spec = self.watching.as_ref().is_some_and(|watching| watching.edited.contains(subject.name()));
             self.told.news(subject);
+            self.told.failed.remove(subject.name());
             if self.is_kept() {
                 self.outcome.changes.push(change.clone());
             }

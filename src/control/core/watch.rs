@@ -177,7 +177,7 @@ impl Core {
         self.memory.started.retain(|id, _| exists(id));
         self.memory.answered.retain(exists);
         self.memory.pings.retain(|id, _| exists(id));
-        self.memory.condemned.retain(exists);
+        self.memory.condemned.retain(|id, _| exists(id));
         self.memory.updated.retain(exists);
         self.unanswered.retain(|id, _| exists(id));
         watching.killed.retain(|id, _| exists(id));
@@ -337,7 +337,7 @@ impl Core {
         for service in std::mem::take(&mut self.reload) {
             let name = container_name(&self.desired.group, &service);
             let current = observed.of_group(&self.desired.group).find(|container| container.name == name);
-            self.memory.condemned.extend(current.map(|container| container.id.clone()));
+            self.memory.condemned.extend(current.map(|container| (container.id.clone(), "reload")));
         }
     }
 
