@@ -1,12 +1,17 @@
-//! The spec directory of this call, read and resolved.
+//! The spec directory of this call, read and resolved; once, or again and again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
 
 use super::Failure;
-use super::args::Global;
-use crate::control::sources;
+use super::args::{Global, Up};
+use crate::control::event::Reading;
+use crate::control::sources::{self, Found, Reader, Sources};
+use crate::control::watch::Watcher;
 use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
 use crate::render::{Style, diagnostics};
@@ -22,12 +27,52 @@ pub(super) struct Project {
     pub readable: bool,
 }
 
+/// The specs of a watching controller after the first reading, as [`crate::control::Watch`] takes them.
+pub(super) struct Follow {
+    /// Reads them again. Blocks.
+    pub read: Arc<dyn Fn() -> Reading + Send + Sync>,
+    /// Each message says that they may have changed; the first one comes at once.
+    pub changes: mpsc::Receiver<()>,
+}
+
 impl Project {
+    /// Reads the specs, and prepares to read them again whenever they may have changed. Here every error is an end;
+    /// later readings give it as what is wrong with the specs. Needs a tokio runtime.
+    ///
+    /// `desired` touches what is selected. Later readings keep to the selection: a service that is new is touched only
+    /// if the selection takes it in; one that was touched and is no longer in the specs still is, so that it can go.
+    ///
+    /// `tell` is given a sentence for people where changes can only be found by polling; on whatever thread.
+    pub fn follow(
+        global: &Global,
+        up: &Up,
+        tell: impl Fn(String) + Send + Sync + 'static,
+    ) -> Result<(Project, Follow), Failure> {
+        let mut project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
+        let (names, exclude) = (up.selection.services.clone(), up.selection.exclude.clone());
+        project.desired.scope = project.with_dependencies(&names, &exclude)?;
+
+        let (watcher, changes) = Watcher::start(tell);
+        let again = Again {
+            group: global.group.clone(),
+            shown: global.specs.display().to_string(),
+            may_empty: up.prune_all,
+            names: names.into_iter().collect(),
+            exclude: exclude.into_iter().collect(),
+            source: project.desired.source.clone(),
+            scope: Mutex::new(project.desired.scope.clone()),
+        };
+        // Not the directory that it leads to today: where it is a link, another one may be linked tomorrow.
+        let path = named(&global.specs)?;
+        let reader = Reader::new(path, watcher, Box::new(move |found| again.reading(found)));
+        Ok((project, Follow { read: Arc::new(move || reader.read()), changes }))
+    }
+
     /// Reads the specs; every error is an end.
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let specs = load(global, &directory).map_err(Failure::Specs)?;
-        Ok(Project { desired: desired(global, &directory, &specs)?, directory, readable: true })
+        Ok(Project { desired: desired(group(global)?, &directory, &specs), directory, readable: true })
     }
 
     /// Reads the specs where that is possible. A group that is named with `--group` can be looked at and taken down
@@ -35,11 +80,13 @@ impl Project {
     pub fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         match load(global, &directory) {
-            Ok(specs) => Ok(Project { desired: desired(global, &directory, &specs)?, directory, readable: true }),
+            Ok(specs) => {
+                Ok(Project { desired: desired(group(global)?, &directory, &specs), directory, readable: true })
+            }
             Err(errors) if global.group.is_some() => {
                 style.complain(&diagnostics::render(&errors, style.color_err));
                 style.complain("going on with what the engine says of the group, since --group names it");
-                Ok(Project { desired: nothing(global, &directory)?, directory, readable: false })
+                Ok(Project { desired: nothing(group(global)?, &directory), directory, readable: false })
             }
             Err(errors) => Err(Failure::Specs(errors)),
         }
@@ -48,12 +95,8 @@ impl Project {
     /// Reads the specs; a directory that is gone, or has no spec file, desires nothing. For `up --prune-all` only.
     pub fn load_or_empty(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
-        let empty = match sources::read(&directory) {
-            Ok(sources) => sources.files.is_empty(),
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
-        };
-        if empty {
-            return Ok(Project { desired: nothing(global, &directory)?, directory, readable: true });
+        if is_empty(&sources::read(&directory)) {
+            return Ok(Project { desired: nothing(group(global)?, &directory), directory, readable: true });
         }
         Project::load(global)
     }
@@ -80,26 +123,7 @@ impl Project {
     /// which nobody else may need.
     pub fn with_dependencies(&self, names: &[String], exclude: &[String]) -> Result<Scope, Failure> {
         let (names, exclude) = (self.known(names)?, self.known(exclude)?);
-        let needs = self.desired.needs();
-        let scope = match (names.is_empty(), exclude.is_empty()) {
-            (true, true) => return Ok(Scope::All),
-            (true, false) => Scope::AllBut(exclude.clone()),
-            (false, _) => {
-                let all = order::with_dependencies(&names, &needs);
-                Scope::Only(
-                    all.iter().filter(|name| !exclude.contains(*name) || names.contains(*name)).cloned().collect(),
-                )
-            }
-        };
-        if let Some(name) = names.intersection(&exclude).next() {
-            return Err(Failure::Usage(format!("`{name}` is both asked for and excluded")));
-        }
-        match order::first_need(&needs, |name| scope.contains(name), |name| exclude.contains(name)) {
-            Some((who, what)) => {
-                Err(Failure::Usage(format!("`{what}` cannot be excluded: `{who}` needs it; exclude `{who}` too")))
-            }
-            None => Ok(scope),
-        }
+        scope(&self.desired, &names, &exclude).map_err(Failure::Usage)
     }
 
     /// The services of `down` and `stop`: those that are named, or all; without the excluded ones, which may not need
@@ -126,12 +150,86 @@ impl Project {
     }
 }
 
+/// What `up` takes in of the services that there are, or why it cannot.
+fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>) -> Result<Scope, String> {
+    let needs = desired.needs();
+    let scope = match (names.is_empty(), exclude.is_empty()) {
+        (true, true) => return Ok(Scope::All),
+        (true, false) => Scope::AllBut(exclude.clone()),
+        (false, _) => {
+            let all = order::with_dependencies(names, &needs);
+            Scope::Only(all.iter().filter(|name| !exclude.contains(*name) || names.contains(*name)).cloned().collect())
+        }
+    };
+    if let Some(name) = names.intersection(exclude).next() {
+        return Err(format!("`{name}` is both asked for and excluded"));
+    }
+    match order::first_need(&needs, |name| scope.contains(name), |name| exclude.contains(name)) {
+        Some((who, what)) => Err(format!("`{what}` cannot be excluded: `{who}` needs it; exclude `{who}` too")),
+        None => Ok(scope),
+    }
+}
+
+/// What a reading after the first needs to know.
+struct Again {
+    group: Option<String>,
+    /// The spec directory, as people see it.
+    shown: String,
+    may_empty: bool,
+    names: BTreeSet<String>,
+    exclude: BTreeSet<String>,
+    /// What the first reading said who owns the group. It stays so, even where a link leads elsewhere by now.
+    source: String,
+    /// Of the last valid reading.
+    scope: Mutex<Scope>,
+}
+
+impl Again {
+    fn reading(&self, found: Found<'_>) -> Reading {
+        self.valid(found).map_or_else(Reading::Invalid, |desired| Reading::Valid(Box::new(desired)))
+    }
+
+    fn valid(&self, found: Found<'_>) -> Result<Desired, Vec<Diagnostic>> {
+        let group = self.group.as_deref();
+        let desired = if self.may_empty && is_empty(found.sources) {
+            nothing(group, found.directory)
+        } else {
+            let specs = parse(&self.shown, found.sources, found.read)?;
+            desired(group, found.directory, &specs)
+        };
+        let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
+        let scope = scope(&desired, &self.names, &self.exclude).map_err(|error| vec![Diagnostic::new(error)])?;
+        *last = with_vanished(scope, &last, &desired);
+        Ok(Desired { scope: last.clone(), source: self.source.clone(), ..desired })
+    }
+}
+
+/// A scope together with what the last one had that is no longer in the specs: its containers are to go.
+fn with_vanished(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
+    match (scope, last) {
+        (Scope::Only(mut names), Scope::Only(last)) => {
+            names.extend(last.iter().filter(|name| !desired.services.contains_key(*name)).cloned());
+            Scope::Only(names)
+        }
+        (scope, _) => scope,
+    }
+}
+
 /// Reads and checks the specs.
-pub(super) fn load(global: &Global, directory: &Path) -> Result<Specs, Vec<Diagnostic>> {
+fn load(global: &Global, directory: &Path) -> Result<Specs, Vec<Diagnostic>> {
     let shown = global.specs.display().to_string();
-    let sources = match sources::read(directory) {
+    parse(&shown, &sources::read(directory), &|path| sources::read_further(directory, path))
+}
+
+/// Checks what was read of a directory that people see under this name.
+fn parse(
+    shown: &str,
+    sources: &io::Result<Sources>,
+    read: &dyn Fn(&str) -> Result<Vec<u8>, String>,
+) -> Result<Specs, Vec<Diagnostic>> {
+    let sources = match sources {
         Ok(sources) => sources,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(&shown)]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(shown)]),
         Err(error) => {
             let message = format!("the directory `{shown}` cannot be read: {error}");
             return Err(vec![Diagnostic::new(message)]);
@@ -140,34 +238,34 @@ pub(super) fn load(global: &Global, directory: &Path) -> Result<Specs, Vec<Diagn
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    spec::load(&spec::Input {
-        dir: &shown,
-        files: &sources.files,
-        dotenv: sources.dotenv.as_ref(),
-        environment: &environment,
-        read: &|path| sources::read_further(directory, path),
-    })
+    let dotenv = sources.dotenv.as_ref();
+    spec::load(&spec::Input { dir: shown, files: &sources.files, dotenv, environment: &environment, read })
 }
 
-fn desired(global: &Global, directory: &Path, specs: &Specs) -> Result<Desired, Failure> {
+/// Whether there is no spec file at all, or not even the directory.
+fn is_empty(sources: &io::Result<Sources>) -> bool {
+    match sources {
+        Ok(sources) => sources.files.is_empty(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+fn desired(group: Option<&str>, directory: &Path, specs: &Specs) -> Desired {
     let home = std::env::var("HOME").ok();
-    let path = directory.to_string_lossy();
-    let surroundings = Surroundings { group: group(global)?, directory: &path, home: home.as_deref() };
-    Ok(resolve(specs, surroundings))
+    resolve(specs, Surroundings { group, directory: &directory.to_string_lossy(), home: home.as_deref() })
 }
 
-fn nothing(global: &Global, directory: &Path) -> Result<Desired, Failure> {
+fn nothing(group: Option<&str>, directory: &Path) -> Desired {
     let path = directory.to_string_lossy();
-    let surroundings = Surroundings { group: group(global)?, directory: &path, home: None };
-    let group = group_name(None, surroundings);
-    Ok(Desired {
+    let group = group_name(None, Surroundings { group, directory: &path, home: None });
+    Desired {
         network: network_name(&group),
         group,
         source: path.into_owned(),
         services: BTreeMap::new(),
         scope: Scope::All,
         aim: Aim::Agree { purge_volumes: false },
-    })
+    }
 }
 
 fn group(global: &Global) -> Result<Option<&str>, Failure> {
@@ -182,7 +280,10 @@ fn group(global: &Global) -> Result<Option<&str>, Failure> {
 
 /// The absolute path; links are followed where the directory exists, so that one directory has one name.
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    path.canonicalize()
-        .or_else(|_| std::path::absolute(path))
-        .map_err(|error| Failure::Usage(format!("--specs {}: {error}", path.display())))
+    path.canonicalize().or_else(|_| named(path))
+}
+
+/// The absolute path, links and all.
+fn named(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::Usage(format!("--specs {}: {error}", path.display())))
 }

@@ -11,6 +11,7 @@ pub mod lock;
 pub mod notes;
 pub mod probe;
 pub mod sources;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

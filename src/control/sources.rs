@@ -1,14 +1,21 @@
-//! Reads what people wrote: the spec directory, `.env`, and files that specs name. Parses nothing.
+//! Reads what people wrote: the spec directory, `.env`, and files that specs name; once, or again and again. Parses
+//! nothing.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use super::event::Reading;
+use super::watch::{self, Places, Watcher};
 use crate::spec::{Content, MAX_FILE_SIZE, SourceFile};
 
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 32;
+/// How often a reading is made again, at most, because something may have changed under it.
+const MAX_ATTEMPTS: usize = 10;
 
 /// What lies in a spec directory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -17,6 +24,28 @@ pub struct Sources {
     pub files: Vec<SourceFile>,
     /// The file `.env`, where there is one.
     pub dotenv: Option<SourceFile>,
+    /// The directories that were searched, the spec directory among them.
+    pub directories: BTreeSet<PathBuf>,
+    /// What in them is a symbolic link.
+    pub links: BTreeSet<PathBuf>,
+}
+
+/// Whether the name of a file makes it a spec; also of a kind that this version cannot read.
+pub(super) fn is_spec(name: &str) -> bool {
+    is_yaml(name) || is_starlark(name)
+}
+
+/// Whether the name of a file or directory keeps it from being looked at.
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
+}
+
+fn is_yaml(name: &str) -> bool {
+    name.ends_with(".yaml") || name.ends_with(".yml")
+}
+
+fn is_starlark(name: &str) -> bool {
+    name.ends_with(".star")
 }
 
 /// Reads a spec directory, recursively. Hidden files and directories are left out: editors and git keep theirs so.
@@ -27,11 +56,11 @@ pub struct Sources {
 pub fn read(directory: &Path) -> io::Result<Sources> {
     let mut sources = Sources::default();
     let mut seen = BTreeSet::new();
-    walk(directory, "", 0, &mut seen, &mut sources.files)?;
+    walk(directory, "", 0, &mut seen, &mut sources)?;
     sources.files.sort_by(|a, b| a.path.cmp(&b.path));
     let dotenv = directory.join(".env");
     if dotenv.exists() {
-        sources.dotenv = Some(SourceFile { path: ".env".into(), content: content(&dotenv) });
+        sources.dotenv = present(&dotenv, content(&dotenv)).map(|content| SourceFile { path: ".env".into(), content });
     }
     Ok(sources)
 }
@@ -54,37 +83,44 @@ fn walk(
     prefix: &str,
     depth: usize,
     seen: &mut BTreeSet<PathBuf>,
-    files: &mut Vec<SourceFile>,
+    sources: &mut Sources,
 ) -> io::Result<()> {
     // Links may lead back up.
     if depth > MAX_DEPTH || !seen.insert(directory.canonicalize()?) {
         return Ok(());
     }
+    sources.directories.insert(directory.to_owned());
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        if name.starts_with('.') {
+        if is_hidden(name) {
             continue;
         }
         let path = format!("{prefix}{name}");
-        let is_spec = name.ends_with(".yaml") || name.ends_with(".yml");
-        match fs::metadata(entry.path()) {
-            Ok(found) if found.is_dir() => {
-                if let Err(error) = walk(&entry.path(), &format!("{path}/"), depth + 1, seen, files) {
-                    files.push(SourceFile { path, content: Content::Unreadable(words(&error)) })
-                }
-            }
-            _ if is_spec => files.push(SourceFile { path, content: content(&entry.path()) }),
-            // Left out in silence, its services would be taken for deleted.
-            _ if name.ends_with(".star") => {
-                let why = "specs in Starlark are not supported by this version".to_owned();
-                files.push(SourceFile { path, content: Content::Unreadable(why) });
-            }
-            _ => {}
+        let at = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+            sources.links.insert(at.clone());
         }
+        let content = match fs::metadata(&at) {
+            Ok(found) if found.is_dir() => match walk(&at, &format!("{path}/"), depth + 1, seen, sources) {
+                Ok(()) => continue,
+                Err(error) => Content::Unreadable(words(&error)),
+            },
+            _ if is_yaml(name) => content(&at),
+            // Left out in silence, its services would be taken for deleted.
+            _ if is_starlark(name) => Content::Unreadable("specs in Starlark are not supported by this version".into()),
+            _ => continue,
+        };
+        sources.files.extend(present(&at, content).map(|content| SourceFile { path, content }));
     }
     Ok(())
+}
+
+/// What could be read, unless it has gone since its name was: editors move files away for a moment.
+fn present(path: &Path, content: Content) -> Option<Content> {
+    let gone = matches!(content, Content::Unreadable(_)) && fs::symlink_metadata(path).is_err();
+    (!gone).then_some(content)
 }
 
 fn content(path: &Path) -> Content {
@@ -104,5 +140,110 @@ fn words(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "there is no such file".into(),
         io::ErrorKind::PermissionDenied => "you may not read it".into(),
         _ => error.to_string(),
+    }
+}
+
+/// What a reading found, to be parsed.
+pub struct Found<'a> {
+    /// The spec directory, without links where it is there.
+    pub directory: &'a Path,
+    /// What lies in it, or why it cannot be read.
+    pub sources: &'a io::Result<Sources>,
+    /// Reads a further file, as [`read_further`]; what was asked for is followed from then on.
+    pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+}
+
+/// Parses what was found. Must give the same for the same.
+pub type Parse = Box<dyn Fn(Found<'_>) -> Reading + Send + Sync>;
+
+/// Reads a spec directory again and again. What is byte for byte as it was is not parsed again.
+pub struct Reader {
+    directory: PathBuf,
+    parse: Parse,
+    watcher: Watcher,
+    last: Mutex<Option<Taken>>,
+}
+
+impl Reader {
+    /// For this directory, an absolute path; links are followed anew each time.
+    pub fn new(directory: PathBuf, watcher: Watcher, parse: Parse) -> Reader {
+        Reader { directory, parse, watcher, last: Mutex::new(None) }
+    }
+
+    /// Reads, and tells the watcher what to follow from then on. Blocks; where events cannot be had, also until what
+    /// was found stays the same for a while.
+    pub fn read(&self) -> Reading {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Taken::again(&self.directory, &self.parse, last.take());
+        for _ in 1..MAX_ATTEMPTS {
+            let grew = self.watcher.follow(&taken.places(&self.directory));
+            let unsettled = taken.new && self.watcher.polls();
+            if unsettled {
+                // No event tells when whoever writes it is done.
+                std::thread::sleep(watch::QUIET);
+            } else if !grew {
+                break;
+            }
+            taken = Taken::again(&self.directory, &self.parse, Some(taken));
+        }
+        last.insert(taken).reading.clone()
+    }
+}
+
+/// What was read, byte for byte, and what it said.
+struct Taken {
+    directory: PathBuf,
+    sources: io::Result<Sources>,
+    /// Further files that were asked for, whatever came of it.
+    further: BTreeMap<String, Result<Vec<u8>, String>>,
+    reading: Reading,
+    /// It was not so the time before.
+    new: bool,
+}
+
+impl Taken {
+    fn again(directory: &Path, parse: &Parse, last: Option<Taken>) -> Taken {
+        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+        let sources = read(&directory);
+        match last {
+            Some(last) if last.is(&directory, &sources) => Taken { new: false, ..last },
+            _ => Taken::parse(directory, sources, parse),
+        }
+    }
+
+    fn parse(directory: PathBuf, sources: io::Result<Sources>, parse: &Parse) -> Taken {
+        // Kept here and not by whoever parses, since specs with errors name files too.
+        let further = RefCell::new(BTreeMap::new());
+        let read = |path: &str| {
+            let content = read_further(&directory, path);
+            further.borrow_mut().insert(path.to_owned(), content.clone());
+            content
+        };
+        let reading = parse(Found { directory: &directory, sources: &sources, read: &read });
+        let further = further.into_inner();
+        Taken { directory, sources, further, reading, new: true }
+    }
+
+    /// Whether everything is as it was.
+    fn is(&self, directory: &Path, sources: &io::Result<Sources>) -> bool {
+        let same = match (&self.sources, sources) {
+            (Ok(then), Ok(now)) => then == now,
+            (Err(then), Err(now)) => then.kind() == now.kind() && then.to_string() == now.to_string(),
+            _ => false,
+        };
+        same && self.directory == directory
+            && self.further.iter().all(|(path, then)| read_further(directory, path) == *then)
+    }
+
+    /// What decides what the next reading gives.
+    fn places(&self, root: &Path) -> Places {
+        let (directories, links) = match &self.sources {
+            Ok(sources) => (sources.directories.clone(), sources.links.clone()),
+            Err(_) => Default::default(),
+        };
+        let further = self.further.keys().map(|path| self.directory.join(path));
+        let mut entries: BTreeSet<PathBuf> = further.chain(links).collect();
+        entries.extend([root.to_owned(), self.directory.join(".env")]);
+        Places { directories, entries }
     }
 }
