@@ -355,3 +355,87 @@ async fn quiet(touched: &Notify) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says when each message came, in milliseconds from the start, while things happen at these times.
+    async fn told(touches: &[u64], polling: bool, until: u64) -> Vec<u64> {
+        let start = Instant::now();
+        let shared = Arc::new(Shared { polling: polling.into(), ..Shared::default() });
+        let (sender, mut changes) = mpsc::channel(1);
+        let _task = AbortOnDropHandle::new(tokio::spawn(messages(Arc::clone(&shared), sender)));
+        let touches: Vec<u64> = touches.to_owned();
+        let _other = AbortOnDropHandle::new(tokio::spawn(async move {
+            for at in touches {
+                tokio::time::sleep_until(start + Duration::from_millis(at)).await;
+                shared.touched.notify_one();
+            }
+        }));
+        let mut told = Vec::new();
+        while let Ok(Some(())) = timeout_at(start + Duration::from_millis(until), changes.recv()).await {
+            told.push(start.elapsed().as_millis() as u64);
+        }
+        told
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_is_told_once_it_is_quiet() {
+        assert_eq!(told(&[100], false, 20_000).await, [600]);
+        assert_eq!(told(&[100, 400, 700], false, 20_000).await, [1200], "written in steps");
+        assert_eq!(told(&[100, 700], false, 20_000).await, [600, 1200], "two changes");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_ends_is_told_all_the_same() {
+        let always: Vec<u64> = (0..120).map(|n| n * 100).collect();
+        let told = told(&always, false, 20_000).await;
+        assert!(told.len() == 3 && told[0] <= 5_100 && told[1] <= 10_200 && told[2] == 12_400, "{told:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_told_every_now_and_then() {
+        assert_eq!(told(&[], false, 70_000).await, [30_000, 60_000]);
+        assert_eq!(told(&[10_000], false, 50_000).await, [10_500, 40_500], "not in the middle of a change");
+        assert_eq!(told(&[], true, 3_500).await, [1_000, 2_000, 3_000]);
+    }
+
+    #[tokio::test]
+    async fn the_thread_ends_with_the_watcher() {
+        let home = tempfile::tempdir().unwrap();
+        let (watcher, changes) = Watcher::start(|_| {});
+        assert!(watcher.follow(&Places { directories: [home.path().to_owned()].into(), ..Places::default() }));
+        // The thread holds it through the handler.
+        let shared = Arc::downgrade(&watcher.shared);
+        drop((watcher, changes));
+        let ended = async {
+            while shared.strong_count() > 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the thread ends");
+    }
+
+    #[test]
+    fn every_link_on_the_way_counts() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        fs::create_dir_all(home.join("real/deep")).unwrap();
+        for (link, target) in [("a", "real"), ("b", "./a/../b2"), ("b2", "real/deep"), ("loop", "loop")] {
+            std::os::unix::fs::symlink(target, home.join(link)).unwrap();
+        }
+        let trail = |path: &str| {
+            let mut steps = Vec::new();
+            trail(&home.join(path), |directory, name| {
+                steps.push(directory.join(name).strip_prefix(&home).unwrap().to_str().unwrap().to_owned());
+            });
+            steps
+        };
+        assert_eq!(trail("real/deep/x"), ["real/deep/x"]);
+        assert_eq!(trail("real/none/x"), ["real/none"]);
+        assert_eq!(trail("a/deep"), ["a", "real/deep"]);
+        assert_eq!(trail("b/x"), ["b", "a", "b2", "real/deep/x"]);
+        assert_eq!(trail("loop/x").len(), MAX_LINKS + 1);
+    }
+}
