@@ -287,3 +287,153 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 fn named(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::Usage(format!("--specs {}: {error}", path.display())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use clap::Parser;
+
+    use super::super::args::{Cli, Command};
+    use super::*;
+    use crate::desired::VolumeSource;
+
+    /// What `up --watch` begins with.
+    fn follow(home: &Path, arguments: &[&str]) -> Result<(Project, Follow), Failure> {
+        let specs = home.join("specs");
+        let line = ["drillmaster", "up", "--watch", "--specs", specs.to_str().unwrap()];
+        let cli = Cli::try_parse_from(line.iter().chain(arguments)).unwrap();
+        let Command::Up(up) = &cli.command else { unreachable!() };
+        Project::follow(&cli.global, up, |_| {})
+    }
+
+    /// Writes services, each with what it needs: `a: b c`.
+    fn write(home: &Path, services: &[&str]) {
+        let document = |service: &&str| {
+            let (name, needs) = service.split_once(':').unwrap_or((service, ""));
+            let needs = needs.split_whitespace().collect::<Vec<_>>().join(", ");
+            format!("---\nname: {name}\nimage: busybox\ndependencies: [{needs}]\nvolumes: [\"./conf:/conf\"]\n")
+        };
+        fs::create_dir_all(home.join("specs")).unwrap();
+        fs::write(home.join("specs/app.yaml"), services.iter().map(document).collect::<String>()).unwrap();
+    }
+
+    fn valid(follow: &Follow) -> Desired {
+        match (follow.read)() {
+            Reading::Valid(desired) => *desired,
+            Reading::Invalid(errors) => panic!("{errors:#?}"),
+        }
+    }
+
+    fn errors(follow: &Follow) -> Vec<String> {
+        match (follow.read)() {
+            Reading::Valid(desired) => panic!("{desired:#?}"),
+            Reading::Invalid(errors) => errors.into_iter().map(|error| error.message).collect(),
+        }
+    }
+
+    fn only(names: &[&str]) -> Scope {
+        Scope::Only(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[tokio::test]
+    async fn a_reading_gives_what_the_first_gave() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), &["a: b", "b"]);
+        let (project, mut follow) = follow(home.path(), &[]).unwrap();
+        assert_eq!(follow.changes.recv().await, Some(()), "the first message comes at once");
+        assert_eq!(valid(&follow), project.desired);
+        assert_eq!(valid(&follow), project.desired);
+    }
+
+    #[tokio::test]
+    async fn a_selection_holds_while_specs_change() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        write(home, &["a: b", "b", "c"]);
+        let (project, follow) = follow(home, &["a"]).unwrap();
+        assert_eq!(project.desired.scope, only(&["a", "b"]));
+        write(home, &["a: b", "b", "c", "d"]);
+        assert_eq!(valid(&follow).scope, only(&["a", "b"]), "a new service is not asked for");
+        write(home, &["a: b c", "b", "c", "d"]);
+        assert_eq!(valid(&follow).scope, only(&["a", "b", "c"]), "one that is needed comes along");
+        write(home, &["a: b", "b", "d"]);
+        assert_eq!(valid(&follow).scope, only(&["a", "b", "c"]), "one that is no longer there is to go");
+        write(home, &["a", "b", "c", "d"]);
+        assert_eq!(valid(&follow).scope, only(&["a"]), "one that is there and not needed is left alone");
+        write(home, &["d"]);
+        let desired = valid(&follow);
+        assert_eq!((desired.scope, desired.services.len()), (only(&["a"]), 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_excluded_stays_so() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        write(home, &["a", "b"]);
+        let (_, follow) = follow(home, &["--exclude", "b"]).unwrap();
+        write(home, &["a", "c"]);
+        assert_eq!(valid(&follow).scope, Scope::AllBut(["b".to_owned()].into()));
+        write(home, &["a: b", "b"]);
+        assert_eq!(errors(&follow), ["`b` cannot be excluded: `a` needs it; exclude `a` too"]);
+    }
+
+    #[tokio::test]
+    async fn at_first_every_error_is_an_end() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(matches!(follow(home.path(), &[]), Err(Failure::Specs(_))));
+        write(home.path(), &["a"]);
+        assert!(matches!(follow(home.path(), &["b"]), Err(Failure::Usage(_))));
+        assert!(matches!(follow(home.path(), &["--group", "no group"]), Err(Failure::Usage(_))));
+    }
+
+    #[tokio::test]
+    async fn specs_that_are_gone_are_an_error_unless_that_may_be() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), &["a"]);
+        let (project, careful) = follow(home.path(), &[]).unwrap();
+        let (_, careless) = follow(home.path(), &["--prune-all"]).unwrap();
+        fs::remove_file(home.path().join("specs/app.yaml")).unwrap();
+        assert!(errors(&careful)[0].starts_with("there is no `*.yaml` or `*.yml` file"));
+        assert_eq!(valid(&careless).services.len(), 0);
+        fs::remove_dir(home.path().join("specs")).unwrap();
+        assert!(errors(&careful)[0].starts_with("there is no directory"));
+        assert_eq!(valid(&careless).services.len(), 0);
+        assert_eq!(valid(&careless).group, project.desired.group);
+        write(home.path(), &["a"]);
+        assert_eq!(valid(&careful), project.desired);
+        assert_eq!(valid(&careless), project.desired);
+    }
+
+    #[tokio::test]
+    async fn an_env_file_that_was_wrong_is_read_again() {
+        let home = tempfile::tempdir().unwrap();
+        write(home.path(), &["a"]);
+        let (_, follow) = follow(home.path(), &[]).unwrap();
+        fs::write(home.path().join("specs/b.yaml"), "name: b\nimage: busybox\nenv_file: ../b.env\n").unwrap();
+        assert_eq!(errors(&follow).len(), 1);
+        fs::write(home.path().join("b.env"), "A").unwrap();
+        assert!(errors(&follow)[0].starts_with("expected `KEY=value`"));
+        fs::write(home.path().join("b.env"), "A=1").unwrap();
+        assert_eq!(valid(&follow).services["b"].env["A"], "1");
+    }
+
+    #[tokio::test]
+    async fn the_owner_stays_where_a_link_is_swapped() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path().canonicalize().unwrap();
+        write(&home, &["a"]);
+        fs::rename(home.join("specs"), home.join("one")).unwrap();
+        symlink("one", home.join("specs")).unwrap();
+        let (project, follow) = follow(&home, &[]).unwrap();
+        fs::create_dir(home.join("two")).unwrap();
+        fs::copy(home.join("one/app.yaml"), home.join("two/app.yaml")).unwrap();
+        fs::remove_file(home.join("specs")).unwrap();
+        symlink("two", home.join("specs")).unwrap();
+        let desired = valid(&follow);
+        assert_eq!(desired.source, project.desired.source);
+        let conf = home.join("two/conf").to_str().unwrap().to_owned();
+        assert_eq!(desired.services["a"].config.volumes[0].source, VolumeSource::Bind(conf));
+    }
+}
