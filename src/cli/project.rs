@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinError;
 
 use super::Failure;
 use super::args::{Global, Up};
+use crate::control::Read;
 use crate::control::event::Reading;
 use crate::control::sources::{self, Found, Reader, Sources};
 use crate::control::watch::Watcher;
@@ -29,8 +31,8 @@ pub(super) struct Project {
 
 /// The specs of a watching controller after the first reading, as [`crate::control::Watch`] takes them.
 pub(super) struct Follow {
-    /// Reads them again. Blocks.
-    pub read: Arc<dyn Fn() -> Reading + Send + Sync>,
+    /// Reads them again, on a thread of its own.
+    pub read: Read,
     /// Each message says that they may have changed; the first one comes at once.
     pub changes: mpsc::Receiver<()>,
 }
@@ -64,8 +66,19 @@ impl Project {
         };
         // Not the directory that it leads to today: where it is a link, another one may be linked tomorrow.
         let path = named(&global.specs)?;
-        let reader = Reader::new(path, watcher, Box::new(move |found| again.reading(found)));
-        Ok((project, Follow { read: Arc::new(move || reader.read()), changes }))
+        let reader = Arc::new(Reader::new(path, watcher, Box::new(move |found| again.reading(found))));
+        let read: Read = Arc::new(move || {
+            let reader = reader.clone();
+            Box::pin(async move {
+                match tokio::task::spawn_blocking(move || reader.read()).await.map_err(JoinError::try_into_panic) {
+                    Ok(reading) => reading,
+                    Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                    // The process ends, and nobody waits for it.
+                    Err(Err(_)) => std::future::pending().await,
+                }
+            })
+        });
+        Ok((project, Follow { read, changes }))
     }
 
     /// Reads the specs; every error is an end.
