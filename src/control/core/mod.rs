@@ -317,6 +317,8 @@ impl Core {
                 self.conclude(&mut plan);
                 return;
             }
+            // What was begun has come to an end; what begins now is another story.
+            self.begun.clear();
             self.settle(&plan, answer);
         }
         self.wake(now, answer, plan.wake);

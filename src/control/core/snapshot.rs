@@ -194,8 +194,7 @@ impl Core {
         let Some(observed) = &self.observed else { return };
         match container {
             Some(container) => {
-                let ours = observed.containers.get(&container).and_then(|c| c.service_of(&self.desired.group));
-                if ours.is_some_and(|owner| !self.busy.contains_key(&Subject::Service(owner.to_owned()))) {
+                if observed.containers.get(&container).is_some_and(|c| c.service_of(&self.desired.group).is_some()) {
                     self.suspects.insert(container, Suspicion::Other);
                 }
             }

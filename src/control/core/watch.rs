@@ -150,6 +150,9 @@ impl Core {
             && let Some(watching) = &mut self.watching
             && watching.gone.take().is_some()
         {
+            // What was late or silent meanwhile had a reason.
+            self.memory.awaited.clear();
+            self.memory.pings.clear();
             answer.reports.push(Report::EngineBack);
         }
     }
@@ -270,8 +273,8 @@ impl Core {
     pub(super) fn checked(&mut self, id: &str, said: std::result::Result<(), String>, now: Duration) {
         let Some(watching) = &mut self.watching else { return };
         watching.checking.remove(id);
-        // What was asked in a life that is over says nothing of the next.
-        if !self.memory.answered.contains(id) {
+        // What was asked in a life that is over says nothing of the next, and without an engine nobody can answer.
+        if !self.memory.answered.contains(id) || (said.is_err() && watching.gone.is_some()) {
             return;
         }
         let pings = self.memory.pings.entry(id.to_owned()).or_default();
