@@ -10,8 +10,10 @@ pub mod intake;
 pub mod lock;
 pub mod notes;
 pub mod probe;
+pub mod socket;
 pub mod sources;
 pub mod watch;
+pub mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

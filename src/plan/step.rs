@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::desired::fingerprint::Fingerprint;
@@ -49,7 +50,7 @@ impl Plan {
 }
 
 /// What a step is about. Steps of one subject are carried out one after another.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Subject {
     /// A service, by name.
     Service(String),
@@ -236,7 +237,7 @@ impl fmt::Display for Step {
 }
 
 /// A difference between desired and observed, of one thing.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     /// What differs.
     pub subject: Subject,
@@ -249,7 +250,7 @@ pub struct Change {
 }
 
 /// What is to be done about a difference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Action {
     /// There is no container yet.
     Create,
@@ -283,7 +284,7 @@ impl Action {
 }
 
 /// A field that differs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cause {
     /// Path of the field: `env.LOG_LEVEL`, `image`, `resources.memory`, `state`.
     pub field: String,
@@ -374,7 +375,7 @@ impl Failure {
 }
 
 /// Why a service failed, in one word, as Kubernetes writes its reasons.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// A container or directory that is not ours has what we would need.
     Conflict,

@@ -1,0 +1,211 @@
+//! What goes over the socket of a watching controller: one JSON line asks, JSON lines answer.
+//!
+//! The two ends may be of different versions: fields that are not known are ignored, and what cannot be understood is
+//! answered with a sentence that says so. Data only.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::event::{Ask, Failed, Outcome};
+use crate::desired::fingerprint::Fingerprint;
+use crate::plan::step::{Change, Failure, Reason, Subject, Wait};
+use crate::status::Live;
+
+/// What is asked for; see [`Ask`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase")]
+pub enum Question {
+    /// [`Ask::Status`].
+    Status,
+    /// [`Ask::Reconcile`].
+    Reconcile,
+    /// [`Ask::Reload`].
+    Reload {
+        /// Which.
+        services: BTreeSet<String>,
+    },
+    /// [`Ask::End`].
+    End {
+        /// Who wants it.
+        by: String,
+    },
+}
+
+impl From<Question> for Ask {
+    fn from(question: Question) -> Ask {
+        match question {
+            Question::Status => Ask::Status,
+            Question::Reconcile => Ask::Reconcile,
+            Question::Reload { services } => Ask::Reload(services),
+            Question::End { by } => Ask::End { by },
+        }
+    }
+}
+
+/// A line of the answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "lowercase")]
+pub enum Answer {
+    /// The first line, before anything was asked: who listens.
+    Hello(Hello),
+    /// Something happened meanwhile, as `up --watch --output json` prints it.
+    Event {
+        /// What.
+        event: Value,
+    },
+    /// What the controller knows beside the engine.
+    Live(Live),
+    /// Everything that can be done is done.
+    Settled(Box<Settled>),
+    /// The watch ends.
+    Ending {
+        /// Why.
+        why: String,
+    },
+    /// The question is not one that can be answered.
+    Sorry {
+        /// Why.
+        why: String,
+    },
+    /// An answer of a later version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Who listens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its process id.
+    pub pid: u32,
+    /// The spec directory that it watches, absolute.
+    pub source: String,
+}
+
+/// An [`Outcome`], as far as others need it. Values that may be secret are left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settled {
+    changes: Vec<Change>,
+    failed: Vec<Broken>,
+    waits: Vec<(String, String)>,
+    ready: BTreeSet<String>,
+    stuck: Vec<(Subject, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Broken {
+    service: String,
+    reason: Reason,
+    message: String,
+    output: Vec<String>,
+    count: u32,
+    retry_ms: Option<u64>,
+}
+
+impl From<Outcome> for Settled {
+    fn from(outcome: Outcome) -> Settled {
+        let mut changes = outcome.changes;
+        for cause in changes.iter_mut().flat_map(|change| &mut change.causes).filter(|cause| cause.secret) {
+            // Whether there is a value is no secret.
+            cause.old = cause.old.take().map(|_| Value::from(""));
+            cause.new = cause.new.take().map(|_| Value::from(""));
+        }
+        let broken = |failed: Failed| Broken {
+            service: failed.failure.service,
+            reason: failed.failure.reason,
+            message: failed.failure.message,
+            output: failed.output,
+            count: failed.count,
+            retry_ms: failed.retry.map(|retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX)),
+        };
+        Settled {
+            changes,
+            failed: outcome.failed.into_values().map(broken).collect(),
+            waits: outcome.waits.into_iter().map(|wait| (wait.service, wait.reason)).collect(),
+            ready: outcome.ready,
+            stuck: outcome.stuck.into_iter().collect(),
+        }
+    }
+}
+
+impl From<Settled> for Outcome {
+    fn from(settled: Settled) -> Outcome {
+        let whole = |broken: Broken| {
+            let failure = Failure {
+                service: broken.service.clone(),
+                reason: broken.reason,
+                message: broken.message,
+                container: None,
+                fingerprint: Fingerprint::default(),
+            };
+            let retry = broken.retry_ms.map(Duration::from_millis);
+            (broken.service, Failed { failure, output: broken.output, count: broken.count, retry })
+        };
+        let wait = |(service, reason)| Wait { service, reason, awaited: None, quiet: false };
+        Outcome {
+            changes: settled.changes,
+            failed: settled.failed.into_iter().map(whole).collect::<BTreeMap<_, _>>(),
+            waits: settled.waits.into_iter().map(wait).collect(),
+            ready: settled.ready,
+            stuck: settled.stuck.into_iter().collect(),
+            ..Outcome::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::step::{Action, Cause};
+
+    #[test]
+    fn a_question_is_what_a_person_would_type() {
+        let table = [
+            (r#"{"ask":"status"}"#, Question::Status),
+            (r#"{"ask":"reconcile","later":1}"#, Question::Reconcile),
+            (r#"{"ask":"reload","services":["api"]}"#, Question::Reload { services: ["api".to_owned()].into() }),
+            (r#"{"ask":"end","by":"me"}"#, Question::End { by: "me".into() }),
+        ];
+        for (text, question) in table {
+            assert_eq!(serde_json::from_str::<Question>(text).unwrap(), question, "{text}");
+        }
+        assert!(serde_json::from_str::<Question>(r#"{"ask":"dance"}"#).is_err());
+        assert_eq!(serde_json::from_str::<Answer>(r#"{"answer":"dance","to":1}"#).unwrap(), Answer::Unknown);
+    }
+
+    #[test]
+    fn a_result_comes_through_without_its_secrets() {
+        let cause = |field: &str, secret| Cause { field: field.into(), old: Some("old".into()), new: None, secret };
+        let change = Change {
+            subject: Subject::Service("api".into()),
+            action: Action::Replace,
+            causes: vec![cause("env.A", true), cause("image", false)],
+            source: "app.yaml:1".into(),
+        };
+        let failure = Failure {
+            service: "web".into(),
+            reason: Reason::Exited,
+            message: "it exited".into(),
+            container: None,
+            fingerprint: Fingerprint::default(),
+        };
+        let failed = Failed { failure, output: vec!["oh".into()], count: 2, retry: Some(Duration::from_secs(2)) };
+        let outcome = Outcome {
+            changes: vec![change],
+            failed: [("web".to_owned(), failed)].into(),
+            waits: vec![Wait { service: "x".into(), reason: "waits".into(), awaited: None, quiet: false }],
+            ready: ["api".to_owned()].into(),
+            stuck: [(Subject::Network("shop".into()), "busy".to_owned())].into(),
+            ..Outcome::default()
+        };
+        let text = serde_json::to_string(&Answer::Settled(Box::new(outcome.clone().into()))).unwrap();
+        let Answer::Settled(settled) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+        let come = Outcome::from(*settled);
+        assert_eq!(come.changes[0].causes[0].old, Some("".into()));
+        assert_eq!(come.changes[0].causes[1], outcome.changes[0].causes[1]);
+        assert_eq!(Outcome { changes: Vec::new(), ..come }, Outcome { changes: Vec::new(), ..outcome });
+    }
+}
