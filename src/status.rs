@@ -1,6 +1,7 @@
 //! What there is to say about each service: phase, reason, message. Derived from a snapshot; pure, decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +92,7 @@ pub struct ServiceStatus {
     pub ready: bool,
     /// Its container.
     pub container: Option<ContainerStatus>,
-    /// How often the engine restarted it.
+    /// How often the engine restarted it, and a watching controller in a row.
     pub restarts: u64,
     /// Why it is in this phase, in one word.
     pub reason: Option<String>,
@@ -101,6 +102,21 @@ pub struct ServiceStatus {
     pub ports: Vec<String>,
     /// Since when, RFC 3339; `None`: there is no container.
     pub since: Option<String>,
+    /// How its container last ended, as far as is known.
+    pub last_exit: Option<LastExit>,
+    /// When it is tried again, RFC 3339; `None`: nothing waits for that.
+    pub next_try: Option<String>,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastExit {
+    /// Exit code.
+    pub code: i64,
+    /// `Completed`, `Error` or `OOMKilled`.
+    pub reason: &'static str,
+    /// When, RFC 3339, where the engine tells.
+    pub at: Option<String>,
 }
 
 /// A container as people and programs are told of it.
@@ -115,18 +131,77 @@ pub struct ContainerStatus {
 }
 
 /// The status of every service that is desired or has a container, by name. `observed` should hold details of the
-/// group's containers; without them there is less to say.
-pub fn status(desired: &Desired, observed: &Observed) -> Vec<ServiceStatus> {
+/// group's containers; without them there is less to say. `live`: what a watching controller said at this moment.
+pub fn status(desired: &Desired, observed: &Observed, live: Option<&Live>, now: SystemTime) -> Vec<ServiceStatus> {
     let names: BTreeSet<&str> = desired
         .services
         .keys()
         .map(String::as_str)
         .chain(observed.of_group(&desired.group).filter_map(|c| c.service_of(&desired.group)))
         .collect();
-    names.into_iter().map(|name| service_status(name, desired, observed)).collect()
+    names
+        .into_iter()
+        .map(|name| {
+            let status = service_status(name, desired, observed, live.is_some());
+            match live.and_then(|live| live.services.get(name)) {
+                Some(known) => with_live(status, known, now),
+                None => status,
+            }
+        })
+        .collect()
 }
 
-fn service_status(name: &str, desired: &Desired, observed: &Observed) -> ServiceStatus {
+/// Adds what a watching controller knows of a service: that it waits for its next try, that its pings are not answered,
+/// why it has failed.
+fn with_live(mut status: ServiceStatus, known: &LiveService, now: SystemTime) -> ServiceStatus {
+    status.restarts += u64::from(known.restarts);
+    if let Some(code) = known.last_exit
+        && status.last_exit.as_ref().is_none_or(|last| last.code != code)
+    {
+        status.last_exit = Some(LastExit { code, reason: exit_reason(Some(code), false), at: None });
+    }
+    if let Some(pause) = known.next_try_ms.map(Duration::from_millis) {
+        let why = known.message.clone().or(status.message);
+        let next = next_try(pause, known.restarts);
+        status.phase = Phase::Restarting;
+        status.reason = Some("CrashLoopBackOff".into());
+        status.message = Some(why.map_or_else(|| next.clone(), |why| format!("{why}; {next}")));
+        status.next_try = now.checked_add(pause).map(|at| humantime::format_rfc3339_seconds(at).to_string());
+    } else if known.unhealthy && status.phase == Phase::Ready {
+        status.phase = Phase::Unhealthy;
+        status.reason = Some("Unhealthy".into());
+        status.message.clone_from(&known.message);
+    } else if known.reason.is_some() {
+        status.reason.clone_from(&known.reason);
+        status.message.clone_from(&known.message);
+        // A service that serves although something was refused is no failure of its own.
+        if matches!(status.phase, Phase::Pending | Phase::Exited | Phase::Starting) {
+            status.phase = Phase::Failed;
+        }
+    }
+    status.ready = status.phase == Phase::Ready;
+    status
+}
+
+/// `next try in 4 s (3rd in a row)`.
+pub fn next_try(pause: Duration, count: u32) -> String {
+    // Rounded up: nobody who waits so long waits in vain.
+    let seconds = pause.as_millis().div_ceil(1000);
+    let pause = if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds.div_ceil(60)) };
+    let end = match (count % 10, count % 100) {
+        (_, 11..=13) => "th",
+        (1, _) => "st",
+        (2, _) => "nd",
+        (3, _) => "rd",
+        _ => "th",
+    };
+    match count {
+        0 | 1 => format!("next try in {pause}"),
+        count => format!("next try in {pause} ({count}{end} in a row)"),
+    }
+}
+
+fn service_status(name: &str, desired: &Desired, observed: &Observed, watched: bool) -> ServiceStatus {
     let service = desired.services.get(name);
     let final_name = container_name(&desired.group, name);
     let new_name = candidate_name(&desired.group, name);
@@ -145,7 +220,7 @@ fn service_status(name: &str, desired: &Desired, observed: &Observed) -> Service
             Verdict::new(Phase::Conflict, Some("NameTaken"), Some(message))
         }
         (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
-        (Some(container), _) => judge(service, container, current.is_some(), desired, observed),
+        (Some(container), _) => judge(service, container, current.is_some(), desired, observed, watched),
     };
     ServiceStatus {
         name: name.to_owned(),
@@ -161,6 +236,8 @@ fn service_status(name: &str, desired: &Desired, observed: &Observed) -> Service
         message: verdict.message,
         ports: container.map(ports).unwrap_or_default(),
         since: container.map(since),
+        last_exit: container.and_then(last_exit),
+        next_try: None,
         container: container.map(|c| ContainerStatus {
             id: c.id.clone(),
             name: c.name.clone(),
@@ -187,6 +264,7 @@ fn judge(
     was_ready: bool,
     desired: &Desired,
     observed: &Observed,
+    watched: bool,
 ) -> Verdict {
     let source = container.identity.as_ref().map(|identity| identity.source.as_str()).unwrap_or_default();
     if source != desired.source {
@@ -201,7 +279,7 @@ fn judge(
             Verdict::new(Phase::Starting, Some("HealthStarting"), health_failure(container))
         }
         (State::Running, _) if was_ready => {
-            let (reason, message) = outdated(service, container, observed);
+            let (reason, message) = outdated(service, container, observed, watched);
             Verdict::new(Phase::Ready, reason, message)
         }
         (State::Running, _) if !container.name.ends_with(crate::identity::CANDIDATE_SUFFIX) => {
@@ -219,13 +297,28 @@ fn judge(
 
 fn exited(container: &Container, code: Option<i64>, was_ready: bool) -> Verdict {
     let oom = container.details.as_ref().is_some_and(|details| details.oom_killed);
-    let reason = match code {
-        _ if oom => "OOMKilled",
-        Some(0) => "Completed",
-        _ => "Error",
-    };
+    let reason = exit_reason(code, oom);
     let message = start_error(container).or_else(|| Some(format!("exited with {}", code?)));
     Verdict::new(if was_ready { Phase::Exited } else { Phase::Failed }, Some(reason), message)
+}
+
+fn exit_reason(code: Option<i64>, oom_killed: bool) -> &'static str {
+    match code {
+        _ if oom_killed => "OOMKilled",
+        Some(0) => "Completed",
+        _ => "Error",
+    }
+}
+
+/// Of a container that runs the engine does not say with what it ended before.
+fn last_exit(container: &Container) -> Option<LastExit> {
+    let State::Exited { code: Some(code) } = container.state else {
+        return None;
+    };
+    let details = container.details.as_ref();
+    let at = details.map(|details| details.finished_at.clone()).filter(|at| !at.is_empty());
+    let oom_killed = details.is_some_and(|details| details.oom_killed);
+    Some(LastExit { code, reason: exit_reason(Some(code), oom_killed), at })
 }
 
 fn health_failure(container: &Container) -> Option<String> {
@@ -242,9 +335,11 @@ fn outdated(
     service: Option<&Service>,
     container: &Container,
     observed: &Observed,
+    watched: bool,
 ) -> (Option<&'static str>, Option<String>) {
     let Some(service) = service else {
-        return (Some("NotInSpecs"), Some("no spec names it; `drillmaster up` removes it".into()));
+        let next = if watched { "" } else { "; `drillmaster up` removes it" };
+        return (Some("NotInSpecs"), Some(format!("no spec names it{next}")));
     };
     let Some(identity) = &container.identity else {
         return (None, None);
@@ -255,7 +350,8 @@ fn outdated(
     if fields.is_empty() {
         return (None, None);
     }
-    (Some("Outdated"), Some(format!("{} changed since; `drillmaster up` applies it", fields.join(", "))))
+    let next = if watched { "" } else { "; `drillmaster up` applies it" };
+    (Some("Outdated"), Some(format!("{} changed since{next}", fields.join(", "))))
 }
 
 fn ports(container: &Container) -> Vec<String> {
@@ -279,7 +375,7 @@ fn ports(container: &Container) -> Vec<String> {
 fn since(container: &Container) -> String {
     let created = || {
         let seconds = u64::try_from(container.created).unwrap_or_default();
-        humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).to_string()
+        humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
     };
     let told = container.details.as_ref().map(|details| match container.state {
         State::Exited { .. } | State::Dead | State::Removing => details.finished_at.clone(),

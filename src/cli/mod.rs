@@ -1,6 +1,7 @@
 //! The commands: from arguments to settings, from results to exit codes. Decides nothing about containers.
 
 pub mod args;
+mod ask;
 mod diff;
 mod logs;
 mod project;
@@ -8,6 +9,7 @@ mod run;
 mod session;
 mod spec;
 mod status;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -43,12 +45,12 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Engine(EngineError),
     /// Another controller holds the group.
-    #[error("{holder} holds the group {group}, and the time given with --timeout is over")]
+    #[error("{message}")]
     Held {
-        /// The group.
-        group: String,
-        /// Who holds it.
-        holder: String,
+        /// Who, and why it is not waited for.
+        message: String,
+        /// What to do.
+        remedy: Option<String>,
     },
     /// Anything else.
     #[error("{0:#}")]
@@ -92,13 +94,14 @@ pub fn run(cli: Cli) -> ExitCode {
 
 async fn command(cli: &Cli, style: Style) -> Result<Ended, Failure> {
     match &cli.command {
+        Command::Up(up) if up.watch => watch::up(&cli.global, up, style).await,
         Command::Up(up) => run::up(&cli.global, up, style).await,
         Command::Down(down) => run::down(&cli.global, down, style).await,
         Command::Start(selection) => run::start(&cli.global, selection, style).await,
         Command::Stop(selection) => run::stop(&cli.global, selection, style).await,
         Command::Diff(diff) => diff::diff(&cli.global, diff, style).await,
-        Command::Reload(_) => Err(Failure::Usage("not yet".into())),
-        Command::Status(_) => status::status(&cli.global, style).await,
+        Command::Reload(reload) => run::reload(&cli.global, reload, style).await,
+        Command::Status(status) => status::status(&cli.global, status, style).await,
         Command::Logs(logs) => logs::logs(&cli.global, logs, style).await,
         Command::Validate => spec::validate(&cli.global, style),
         Command::Schema => spec::schema(style),
@@ -133,8 +136,11 @@ fn explain(failure: &Failure, style: Style) -> u8 {
             style.complain(&format!("  {remedy}"));
             3
         }
-        Failure::Held { .. } => {
-            style.error(&failure.to_string());
+        Failure::Held { message, remedy } => {
+            style.error(message);
+            if let Some(remedy) = remedy {
+                style.complain(&format!("  {remedy}"));
+            }
             4
         }
         Failure::Other(error) => {

@@ -1,88 +1,169 @@
-//! `up`, `down`, `start`, `stop`: one run of the controller each, with another desired state.
+//! `up`, `down`, `start`, `stop`, `reload`: one run of the controller each, with another desired state. Beside a watching
+//! controller, which does the work then, a question.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use super::args::{Down, Global, Selection, Up};
+use super::args::{Down, Global, Reload, Selection, Up};
 use super::project::Project;
-use super::{Ended, Failure, session};
+use super::session::{self, Right};
+use super::{Ended, Failure, ask};
 use crate::control::event::{Limits, Outcome};
 use crate::control::notes::Notes;
+use crate::control::wire::Question;
 use crate::control::{self, Setting};
-use crate::desired::{Aim, Desired};
+use crate::desired::{Aim, Desired, Scope, order};
 use crate::engine::{About, Engine};
 use crate::plan::step::{Action, Subject};
 use crate::render::progress::Progress;
 use crate::render::{Paint, Style, count, json, painted};
 use crate::status;
 
+/// A run to do.
+struct Job {
+    /// What the lock says of it.
+    command: &'static str,
+    desired: Desired,
+    reload: BTreeSet<String>,
+    timeout: Option<Duration>,
+    beside: Beside,
+}
+
+/// What is done where a watching controller has the group.
+enum Beside {
+    /// It is asked to do the work.
+    Ask(Question),
+    /// It is asked to end.
+    End,
+    /// Nothing: it would undo the work at once. What to do instead.
+    Refuse(&'static str),
+}
+
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, Failure> {
     let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
-    if project.desired.services.is_empty() && !up.prune_all {
-        return Err(Failure::Usage(format!(
-            "the specs in {} name no service; to remove every container of the group {}, say `drillmaster down` or \
-             `drillmaster up --prune-all`",
-            global.specs.display(),
-            project.desired.group
-        )));
-    }
+    refuse_empty(global, &project, up)?;
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
     let desired = Desired { scope, ..project.desired.clone() };
-    carry_out(global, "up", &project, desired, up.selection.timeout, style).await
+    let beside = match desired.services.is_empty() {
+        true => Beside::Refuse("it keeps what runs; end it with Ctrl-C there, and run this again"),
+        false => Beside::Ask(Question::Reconcile),
+    };
+    let job = Job { command: "up", desired, reload: BTreeSet::new(), timeout: up.selection.timeout, beside };
+    carry_out(global, &project, job, style).await
+}
+
+/// Specs without any service would remove everything.
+pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Result<(), Failure> {
+    if !project.desired.services.is_empty() || up.prune_all {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "the specs in {} name no service; to remove every container of the group {}, say `drillmaster down` or \
+         `drillmaster up --prune-all`",
+        global.specs.display(),
+        project.desired.group
+    )))
 }
 
 pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
     let desired = project.without_services(scope, Aim::Agree { purge_volumes: down.volumes });
-    carry_out(global, "down", &project, desired, down.timeout, style).await
+    let (reload, timeout) = (BTreeSet::new(), down.timeout);
+    carry_out(global, &project, Job { command: "down", desired, reload, timeout, beside: Beside::End }, style).await
 }
 
 pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Ended, Failure> {
     let project = Project::load(global)?;
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
     let desired = Desired { scope, aim: Aim::Run, ..project.desired.clone() };
-    carry_out(global, "start", &project, desired, selection.timeout, style).await
+    let beside = Beside::Refuse("it starts what should run by itself; `drillmaster up` makes it try again now");
+    let job = Job { command: "start", desired, reload: BTreeSet::new(), timeout: selection.timeout, beside };
+    carry_out(global, &project, job, style).await
 }
 
 pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("stopped", &selection.services, &selection.exclude)?;
     let desired = project.without_services(scope, Aim::Rest);
-    carry_out(global, "stop", &project, desired, selection.timeout, style).await
+    let beside = Beside::Refuse(
+        "it would bring back what is stopped; end it first (Ctrl-C there), or take the service out of the specs",
+    );
+    let job = Job { command: "stop", desired, reload: BTreeSet::new(), timeout: selection.timeout, beside };
+    carry_out(global, &project, job, style).await
 }
 
-async fn carry_out(
-    global: &Global,
-    command: &str,
-    project: &Project,
-    desired: Desired,
-    timeout: Option<Duration>,
-    style: Style,
-) -> Result<Ended, Failure> {
+pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Result<Ended, Failure> {
+    let project = Project::load(global)?;
+    let services = project.known(&reload.services)?;
+    let with_dependents = order::with_restarted(&services, &project.desired);
+    let scope = Scope::Only(order::with_dependencies(&with_dependents, &project.desired.needs()));
+    let desired = Desired { scope, ..project.desired.clone() };
+    let beside = Beside::Ask(Question::Reload { services: services.clone() });
+    let job = Job { command: "reload", desired, reload: services, timeout: reload.timeout, beside };
+    carry_out(global, &project, job, style).await
+}
+
+async fn carry_out(global: &Global, project: &Project, job: Job, style: Style) -> Result<Ended, Failure> {
     let start = Instant::now();
-    let mut interrupts = session::interrupts(style)?;
+    let mut interrupts = session::interrupts("ending with the step under way", style)?;
+    let Job { command, desired, reload, timeout, beside } = job;
+    let left = || timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
     let prepare = async {
         let engine = session::connect(global).await?;
         let about = engine.about().await?;
-        let lock = session::acquire(&about, &desired.group, command, timeout, style).await?;
-        Ok((engine, about, lock))
+        loop {
+            let right = session::acquire(&about, &desired.group, command, left(), style).await?;
+            let Right::Watched(client) = right else { return Ok((engine, about, right)) };
+            ask::is_of(&client, &desired)?;
+            match &beside {
+                Beside::Ask(_) => return Ok((engine, about, Right::Watched(client))),
+                Beside::Refuse(instead) => return Err(ask::refused(&client, &desired.group, command, instead)),
+                Beside::End => ask::end(client, command, left(), style).await?,
+            }
+        }
     };
-    let (engine, about, _lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
+    let (engine, about, right) = match session::unless_interrupted(&mut interrupts, prepare).await? {
         Ok(prepared) => prepared,
         Err(ended) => return Ok(ended),
     };
-    let mut progress = Progress::new(style);
-    let setting = Setting {
-        limits: limits(&about, timeout.map(|timeout| timeout.saturating_sub(start.elapsed()))),
-        surroundings: session::surroundings(&about, &desired.group, &project.directory),
-        notes: Notes::new(&session::state_directory(&about, &desired.group)),
-        reload: BTreeSet::new(),
+    let outcome = match (right, beside) {
+        (Right::Watched(client), Beside::Ask(question)) => {
+            let work = async {
+                let mut outcome = ask::work(client, &question, &desired.scope, left(), style).await?;
+                outcome.observed = engine.list(&desired.group, false).await?;
+                Ok(outcome)
+            };
+            match session::unless_interrupted(&mut interrupts, work).await? {
+                Ok(outcome) => outcome,
+                Err(ended) => {
+                    style.note("the watching controller goes on");
+                    return Ok(ended);
+                }
+            }
+        }
+        // Held until the run is over.
+        (_right, _) => {
+            let mut progress = Progress::new(style);
+            let setting = Setting { reload, ..setting(&about, project, left()) };
+            let report = |report| progress.show(report);
+            let outcome = control::run(engine.clone(), desired.clone(), setting, interrupts, report).await;
+            progress.finish();
+            outcome
+        }
     };
-    let outcome =
-        control::run(engine.clone(), desired.clone(), setting, interrupts, |report| progress.show(report)).await;
-    progress.finish();
     conclude(engine.as_ref(), project, &desired, outcome, style).await
+}
+
+/// How a run of this project may go.
+pub(super) fn setting(about: &About, project: &Project, timeout: Option<Duration>) -> Setting {
+    let group = &project.desired.group;
+    Setting {
+        limits: limits(about, timeout),
+        surroundings: session::surroundings(about, group, &project.directory),
+        notes: Notes::new(&session::state_directory(about, group)),
+        reload: BTreeSet::new(),
+    }
 }
 
 /// How much may go on at once. Creating and starting saturates two cores from four on; teardown gains until eight.
@@ -105,7 +186,7 @@ async fn conclude(
     if style.json {
         let mut observed = outcome.observed.clone();
         super::status::inspect(engine, &project.desired.group, &mut observed).await?;
-        let services = status::status(&project.desired, &observed);
+        let services = status::status(&project.desired, &observed, None, SystemTime::now());
         style.result_json(&json::outcome(&desired.group, &outcome, &services));
     } else {
         style.result(&summary(desired, &outcome, style));

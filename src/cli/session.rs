@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use super::args::Global;
 use super::{Ended, Failure};
-use crate::control::lock::{self, Lock};
+use crate::control::lock::{self, Attempt, Holder, Lock};
+use crate::control::socket::{Client, Unheard};
 use crate::engine::deadline::{Bounded, Limits};
 use crate::engine::docker::Docker;
 use crate::engine::target::target;
@@ -37,36 +38,88 @@ pub(super) fn state_directory(about: &About, group: &str) -> PathBuf {
     lock::state_directory(state.as_deref(), home.as_deref(), &about.id, group)
 }
 
-/// Takes the right to change the group; waits where another one-shot command has it, at most for this long.
+/// Who may change the group.
+pub(super) enum Right {
+    /// This process, for as long as it keeps this.
+    Ours(Lock),
+    /// A watching controller, which can be asked.
+    Watched(Client),
+}
+
+/// How long a watching controller may take to say its first word.
+const HELLO: Duration = Duration::from_secs(5);
+/// Pause before somebody who holds the lock and does not listen is spoken to again: it is just beginning or ending.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Finds out who may change the group: takes the right where nobody has it, waits where another one-shot command has
+/// it, at most for this long.
 pub(super) async fn acquire(
     about: &About,
     group: &str,
     command: &str,
     timeout: Option<Duration>,
     style: Style,
-) -> Result<Lock, Failure> {
+) -> Result<Right, Failure> {
     let directory = state_directory(about, group);
-    let holder = RefCell::new(String::new());
-    let waiting = |who: &str| {
-        style.note(&format!("waiting for {who}, which holds the group {group}"));
-        who.clone_into(&mut holder.borrow_mut());
+    let last = RefCell::new(None);
+    let right = async {
+        let mut deaf = None;
+        loop {
+            let waits_for = |holder: Option<&Holder>| {
+                if holder.is_some_and(Holder::watches) {
+                    return false;
+                }
+                let who = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
+                style.note(&format!("waiting for {who}, which holds the group {group}"));
+                *last.borrow_mut() = Some(who);
+                true
+            };
+            let attempt = lock::acquire(&directory, command, waits_for).await.map_err(|error| {
+                let message = format!("cannot take the lock in {}", directory.display());
+                Failure::Other(anyhow::Error::new(error).context(message))
+            })?;
+            let holder = match attempt {
+                Attempt::Taken(lock) => return Ok(Right::Ours(lock)),
+                Attempt::Held(holder) => holder,
+            };
+            match Client::connect(&directory, HELLO).await {
+                Ok(client) => return Ok(Right::Watched(client)),
+                Err(Unheard::Nobody) if deaf.get_or_insert_with(Instant::now).elapsed() < HELLO => {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => return Err(unheard(group, &holder, &error)),
+            }
+        }
     };
-    let lock = lock::acquire(&directory, command, waiting);
-    let lock = match timeout {
-        Some(timeout) => match tokio::time::timeout(timeout, lock).await {
-            Ok(lock) => lock,
-            Err(_) => return Err(Failure::Held { group: group.to_owned(), holder: holder.take() }),
+    match timeout {
+        Some(timeout) => match tokio::time::timeout(timeout, right).await {
+            Ok(right) => right,
+            Err(_) => {
+                let holder = last.take().unwrap_or_else(|| "another drillmaster".into());
+                Err(Failure::Held {
+                    message: format!("{holder} holds the group {group}, and the time given with --timeout is over"),
+                    remedy: None,
+                })
+            }
         },
-        None => lock.await,
-    };
-    lock.map_err(|error| {
-        let message = format!("cannot take the lock in {}", directory.display());
-        Failure::Other(anyhow::Error::new(error).context(message))
-    })
+        None => right.await,
+    }
+}
+
+fn unheard(group: &str, holder: &Holder, error: &Unheard) -> Failure {
+    let pid = holder.pid;
+    Failure::Held {
+        message: format!("{holder} watches the group {group}, and cannot be asked: {error}"),
+        remedy: Some(format!(
+            "it is stopped or hangs; let it go on (`kill -CONT {pid}`) or end it (`kill -KILL {pid}`; containers \
+             stay), and run this again"
+        )),
+    }
 }
 
 /// Interrupts by Ctrl-C, or by SIGTERM: the first is passed on, the second ends the process at once.
-pub(super) fn interrupts(style: Style) -> Result<mpsc::Receiver<()>, Failure> {
+/// `what` says what the first one does.
+pub(super) fn interrupts(what: &'static str, style: Style) -> Result<mpsc::Receiver<()>, Failure> {
     let mut ctrl_c = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let (sender, receiver) = mpsc::channel(1);
@@ -83,7 +136,7 @@ pub(super) fn interrupts(style: Style) -> Result<mpsc::Receiver<()>, Failure> {
                 std::process::exit(130);
             }
             before = true;
-            style.note("\ninterrupted: ending with the step under way (again: leave at once)");
+            style.note(&format!("\ninterrupted: {what} (again: leave at once)"));
             // The run may be over, or its one message may be waiting already.
             let _ = sender.try_send(());
         }

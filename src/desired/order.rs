@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{Desired, Service};
+
 /// Who needs whom: each name with the names that it depends on.
 pub type Needs = BTreeMap<String, BTreeSet<String>>;
 
@@ -36,6 +38,21 @@ pub fn with_dependencies(names: &BTreeSet<String>, needs: &Needs) -> BTreeSet<St
         for needed in needs.get(name).into_iter().flatten() {
             if all.insert(needed.clone()) {
                 open.push(needed);
+            }
+        }
+    }
+    all
+}
+
+/// These services and those that asked to be restarted with one of them, directly or not.
+pub fn with_restarted(names: &BTreeSet<String>, desired: &Desired) -> BTreeSet<String> {
+    let mut all = names.clone();
+    let mut open: Vec<String> = names.iter().cloned().collect();
+    while let Some(name) = open.pop() {
+        let asked = |service: &&Service| service.dependencies.iter().any(|need| need.restart && need.name == name);
+        for dependent in desired.services.values().filter(asked) {
+            if all.insert(dependent.name.clone()) {
+                open.push(dependent.name.clone());
             }
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::event::Outcome;
 use crate::plan::Forecast;
 use crate::plan::step::{Cause, Change, Failure};
-use crate::status::ServiceStatus;
+use crate::status::{Live, ServiceStatus};
 
 /// What stands for a value that may be secret.
 const HIDDEN: &str = "(hidden)";
@@ -19,9 +19,19 @@ pub fn diff(group: &str, forecast: &Forecast, show_values: bool) -> Value {
     value
 }
 
-/// `status --output json`.
-pub fn status(group: &str, services: &[ServiceStatus]) -> Value {
-    json!({ "group": group, "services": services.iter().map(service).collect::<Vec<_>>() })
+/// `status --output json`. What is wrong beside the services is added only where there is something.
+pub fn status(group: &str, services: &[ServiceStatus], live: Option<&Live>) -> Value {
+    let mut value = json!({
+        "group": group,
+        "watched": live.is_some(),
+        "services": services.iter().map(service).collect::<Vec<_>>(),
+    });
+    for (field, wrong) in live.into_iter().flat_map(|live| [("specs", &live.specs), ("engine", &live.engine)]) {
+        if let Some(wrong) = wrong {
+            value[field] = wrong[..].into();
+        }
+    }
+    value
 }
 
 /// The result of `up`, `down`, `start` and `stop`.
@@ -75,7 +85,8 @@ fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
         .collect()
 }
 
-fn cause(cause: &Cause, show_values: bool) -> Value {
+/// A cause; values that may be secret are hidden unless asked for.
+pub fn cause(cause: &Cause, show_values: bool) -> Value {
     json!({
         "field": cause.field,
         "old": shown(cause.old.as_ref(), cause.secret && !show_values),
@@ -110,5 +121,9 @@ fn service(status: &ServiceStatus) -> Value {
         "message": status.message,
         "ports": status.ports,
         "since": status.since,
+        "last_exit": status.last_exit.as_ref().map(|exit| {
+            json!({ "code": exit.code, "reason": exit.reason, "at": exit.at })
+        }),
+        "next_try": status.next_try,
     })
 }

@@ -2,9 +2,11 @@
 
 pub mod diagnostics;
 pub mod json;
+pub mod news;
 pub mod plan;
 pub mod progress;
 pub mod status;
+pub mod watch;
 
 use std::io::{IsTerminal, Write};
 
@@ -48,6 +50,11 @@ impl Style {
     /// Prints a result for programs: one JSON document, indented, with a newline.
     pub fn result_json(&self, value: &serde_json::Value) {
         self.result(&format!("{value:#}\n"));
+    }
+
+    /// Prints one of many results for programs: a JSON document on one line.
+    pub fn result_line(&self, value: &serde_json::Value) -> bool {
+        self.result(&format!("{value}\n"))
     }
 
     /// Prints a line of progress to stderr, unless it should be quiet.
@@ -106,7 +113,7 @@ pub enum Paint {
 
 /// Colours a text, or not.
 pub fn painted(color: bool, paint: Paint, text: &str) -> String {
-    if !color {
+    if !color || text.is_empty() {
         return text.to_owned();
     }
     let code = match paint {

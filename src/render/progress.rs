@@ -7,6 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::{Paint, Style, count, title};
 use crate::control::event::{Failed, Report};
+use crate::engine::PullProgress;
 use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
 
 /// Shows reports as they come.
@@ -31,9 +32,7 @@ impl Progress {
             Report::Begun(step) => self.begun(&step),
             Report::Done(step) => self.done(&step),
             Report::Refused(step, why) => {
-                if let Some(bar) = self.bars.remove(&title(&step.subject)) {
-                    bar.finish_and_clear();
-                }
+                self.clear(&title(&step.subject));
                 // An image that cannot be had is told by the services that want it.
                 if !matches!(step.subject, Subject::Image(_)) {
                     let word = self.style.paint(Paint::Yellow, "left");
@@ -42,8 +41,7 @@ impl Progress {
             }
             Report::Pulling(image, progress) => {
                 if self.style.live {
-                    let text = format!("{}/{} layers, {}", progress.done, progress.total, megabytes(progress.bytes));
-                    self.bar(&format!("image {image}"), &format!("pulling: {text}"));
+                    self.pulling(&image, &progress);
                 }
             }
             Report::Waits { service, reason } => self.tell(&service, &reason),
@@ -53,18 +51,39 @@ impl Progress {
             }
             Report::Failed(failed) => self.failed(&failed),
             Report::Note(text) => self.line(&text),
-            Report::Differs { .. }
-            | Report::Gone(_)
-            | Report::Unhealthy { .. }
-            | Report::Healthy(_)
-            | Report::SpecsInvalid(_)
-            | Report::SpecsValid
-            | Report::SpecsEmpty
-            | Report::EngineGone(_)
-            | Report::EngineBack
-            | Report::Settled(_)
-            | Report::Live(_)
-            | Report::Ending(_) => {}
+            // Only a run that stays says more: `watch`.
+            _ => {}
+        }
+    }
+
+    /// Shows on live lines what is under way, and nothing else.
+    pub fn draw(&mut self, report: &Report) {
+        if !self.style.live {
+            return;
+        }
+        match report {
+            Report::Begun(step) => self.begun(step),
+            Report::Waits { service, reason } => self.tell(service, reason),
+            Report::Pulling(image, progress) => self.pulling(image, progress),
+            // Something follows these: another step, or that it is ready.
+            Report::Done(Step {
+                verb: Verb::Create { .. } | Verb::Start(_) | Verb::Unpause(_) | Verb::Stop(_),
+                ..
+            }) => {}
+            Report::Done(step) | Report::Refused(step, _) => self.clear(&title(&step.subject)),
+            Report::Ready(service) | Report::Gone(service) => self.clear(service),
+            Report::Failed(failed) => self.clear(&failed.failure.service),
+            Report::EngineGone(_) => self.finish(),
+            _ => {}
+        }
+    }
+
+    /// Prints a line above the live ones. `always`: also when quiet.
+    pub fn print(&self, text: &str, always: bool) {
+        match (self.style.live, always) {
+            (true, _) => self.suspended(text),
+            (false, true) => self.style.complain(text),
+            (false, false) => self.style.note(text),
         }
     }
 
@@ -116,11 +135,7 @@ impl Progress {
     fn done(&mut self, step: &Step) {
         match (&step.verb, &step.subject) {
             // Its bar may be the last that is seen of a service; as a plain line it says nothing new.
-            (Verb::Remove { .. }, Subject::Service(service)) => {
-                if let Some(bar) = self.bars.remove(service) {
-                    bar.finish_and_clear();
-                }
-            }
+            (Verb::Remove { .. }, Subject::Service(service)) => self.clear(service),
             (Verb::RemoveNetwork { .. } | Verb::RemoveVolume, subject) => self.end(&title(subject), "removed"),
             (Verb::CreateNetwork, subject) => self.end(&title(subject), "created"),
             (Verb::Pull, subject) => self.end(&title(subject), "pulled"),
@@ -143,11 +158,9 @@ impl Progress {
                 text += &format!("\n  | {}", printable(line));
             }
         }
-        if let Some(bar) = self.bars.remove(&failure.service) {
-            bar.finish_and_clear();
-        }
+        self.clear(&failure.service);
         // A failure is an error: it is shown also when quiet.
-        if self.style.live { self.suspended(&text) } else { self.style.complain(&text) }
+        self.print(&text, true);
     }
 
     /// Something is going on with a subject.
@@ -161,14 +174,23 @@ impl Progress {
 
     /// Something has come to its end for a subject.
     fn end(&mut self, name: &str, text: &str) {
-        if let Some(bar) = self.bars.remove(name) {
-            bar.finish_and_clear();
-        }
+        self.clear(name);
         self.line(&format!("{name}: {text}"));
     }
 
     fn line(&self, text: &str) {
-        if self.style.live { self.suspended(text) } else { self.style.note(text) }
+        self.print(text, false);
+    }
+
+    fn clear(&mut self, name: &str) {
+        if let Some(bar) = self.bars.remove(name) {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn pulling(&mut self, image: &str, progress: &PullProgress) {
+        let text = format!("{}/{} layers, {}", progress.done, progress.total, megabytes(progress.bytes));
+        self.bar(&format!("image {image}"), &format!("pulling: {text}"));
     }
 
     fn suspended(&self, text: &str) {

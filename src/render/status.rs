@@ -3,12 +3,12 @@
 use std::time::SystemTime;
 
 use super::{Paint, painted};
-use crate::status::{Phase, ServiceStatus};
+use crate::status::{Live, Phase, ServiceStatus};
 
 const HEAD: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
 
-/// One line for each service.
-pub fn table(services: &[ServiceStatus], now: SystemTime, color: bool) -> String {
+/// One line for each service, and below what a watching controller cannot do at the moment.
+pub fn table(services: &[ServiceStatus], live: Option<&Live>, now: SystemTime, color: bool) -> String {
     let mut rows: Vec<[String; 5]> = vec![HEAD.map(str::to_owned)];
     rows.extend(services.iter().map(|service| row(service, now)));
     let widths: Vec<usize> =
@@ -27,6 +27,11 @@ pub fn table(services: &[ServiceStatus], now: SystemTime, color: bool) -> String
         }
         text += line.trim_end();
         text.push('\n');
+    }
+    for (what, wrong) in live.into_iter().flat_map(|live| [("specs", &live.specs), ("engine", &live.engine)]) {
+        if let Some(wrong) = wrong {
+            text += &format!("{}: {}\n", painted(color, Paint::Red, what), wrong.trim_end());
+        }
     }
     text
 }

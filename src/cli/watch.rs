@@ -1,0 +1,64 @@
+//! `up --watch`: a run of the controller that stays.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::mpsc;
+
+use super::args::{Global, Up};
+use super::project::{Follow, Project};
+use super::session::{self, Right};
+use super::{Ended, Failure, run};
+use crate::control::lock::WATCH;
+use crate::control::socket::Server;
+use crate::control::wire::Hello;
+use crate::control::{self, Watch};
+use crate::render::Style;
+use crate::render::watch::{self, Watching};
+
+/// How many requests of other processes may wait until the controller looks at them.
+const REQUESTS: usize = 16;
+
+pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, Failure> {
+    let mut interrupts = session::interrupts("the watch ends with the step under way, containers stay", style)?;
+    let (project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
+    run::refuse_empty(global, &project, up)?;
+    let group = &project.desired.group;
+    let prepare = async {
+        let engine = session::connect(global).await?;
+        let about = engine.about().await?;
+        match session::acquire(&about, group, WATCH, None, style).await? {
+            Right::Ours(lock) => Ok((engine, about, lock)),
+            Right::Watched(client) => Err(Failure::Held {
+                message: format!(
+                    "pid {} (drillmaster {WATCH}) watches the group {group} already, with the specs in {}",
+                    client.hello.pid, client.hello.source
+                ),
+                remedy: Some("`drillmaster up` asks it to look again now, `drillmaster down` ends it".into()),
+            }),
+        }
+    };
+    let (engine, about, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
+        Ok(prepared) => prepared,
+        Err(ended) => return Ok(ended),
+    };
+    let (requests, inbox) = mpsc::channel(REQUESTS);
+    let directory = session::state_directory(&about, group);
+    let hello = Hello { pid: std::process::id(), source: project.desired.source.clone() };
+    let server = Server::start(&directory, hello, requests, Arc::new(watch::event))
+        .with_context(|| format!("cannot listen to other commands in {}", directory.display()))?;
+    let setting = run::setting(&about, &project, None);
+    let Follow { read, changes } = follow;
+    let watch = Watch { read, changes, requests: inbox, may_empty: up.prune_all };
+    let mut watching = Watching::new(style, global.specs.display().to_string());
+    let report = |report| watching.show(report);
+    let outcome = control::watch(engine, project.desired.clone(), setting, watch, interrupts, report).await;
+    watching.ended(&outcome);
+    server.close().await;
+    drop(lock);
+    match outcome.engine {
+        Some(error) => Err(Failure::Engine(error)),
+        None if outcome.ended_by.is_some() => Ok(Ended::Well),
+        None => Ok(Ended::Interrupted),
+    }
+}

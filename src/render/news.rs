@@ -1,0 +1,268 @@
+//! What a watching controller says of a report: one sentence for people with its cause, the same for programs.
+//!
+//! Says nothing of what is no news: steps that begin and end, waits. Makes texts and values; prints nothing.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+
+use super::{Paint, count, diagnostics, json, title};
+use crate::control::event::{Failed, Outcome, Report};
+use crate::plan::restart::{Holds, holds};
+use crate::plan::step::{Action, Cause, Change, Step, Verb};
+use crate::spec::Diagnostic;
+use crate::status::next_try;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct News {
+    /// What kind of thing, in one word of the JSON contract.
+    pub event: &'static str,
+    /// Whom it is about: a service by its name, anything else with its kind in front.
+    pub whom: Option<String>,
+    /// What is to be noticed first.
+    pub word: String,
+    /// How much it matters.
+    pub paint: Paint,
+    /// The rest of the sentence.
+    pub rest: String,
+    /// What programs are told beside the sentence.
+    pub fields: Map<String, Value>,
+}
+
+impl News {
+    fn new(event: &'static str, paint: Paint, word: impl Into<String>, rest: impl Into<String>) -> News {
+        News { event, whom: None, word: word.into(), paint, rest: rest.into(), fields: Map::new() }
+    }
+
+    fn of(mut self, service: &str) -> News {
+        self.whom = Some(service.to_owned());
+        self.with("service", service.into())
+    }
+
+    fn with(mut self, field: &str, value: Value) -> News {
+        self.fields.insert(field.to_owned(), value);
+        self
+    }
+
+    /// The whole sentence, on one line.
+    pub fn message(&self) -> String {
+        let whom = self.whom.as_ref().map(|whom| format!("{whom}: ")).unwrap_or_default();
+        format!("{whom}{}{}", self.word, self.rest)
+    }
+
+    /// For programs: `{"time", "event", "message", …}`.
+    pub fn to_json(&self, now: SystemTime) -> Value {
+        let mut value = self.fields.clone();
+        value.insert("time".into(), humantime::format_rfc3339_millis(now).to_string().into());
+        value.insert("event".into(), self.event.into());
+        value.insert("message".into(), self.message().into());
+        value.into()
+    }
+}
+
+/// What is said of a report; `None`: nothing.
+pub fn news(report: &Report) -> Option<News> {
+    Some(match report {
+        Report::Differs { change, spec } => differs(change, *spec),
+        Report::Ready(service) => News::new("ready", Paint::Green, "ready", "").of(service),
+        Report::Failed(failed) => self::failed(failed),
+        Report::Gone(service) => News::new("removed", Paint::Yellow, "removed", "").of(service),
+        Report::Unhealthy { service, why } => {
+            News::new("unhealthy", Paint::Red, "unhealthy", format!(": {why}")).of(service).with("why", why[..].into())
+        }
+        Report::Healthy(service) => News::new("healthy", Paint::Green, "healthy", " again").of(service),
+        Report::Note(text) => News::new("note", Paint::Bold, "", text),
+        Report::Refused(step, why) => {
+            let news = News::new("refused", Paint::Yellow, "left", format!(": {why}"));
+            about(step, news).with("why", why[..].into())
+        }
+        Report::Begun(step @ Step { verb: Verb::Pull, .. }) => {
+            about(step, News::new("pulling", Paint::Bold, "pulling", format!(": {}", step.cause)))
+        }
+        Report::Done(step @ Step { verb: Verb::Pull, .. }) => {
+            about(step, News::new("pulled", Paint::Bold, "pulled", ""))
+        }
+        Report::SpecsInvalid(errors) => specs_invalid(errors),
+        Report::SpecsValid => News::new("specs-valid", Paint::Green, "the specs are valid again", ""),
+        Report::SpecsEmpty => News::new(
+            "specs-empty",
+            Paint::Yellow,
+            "the specs name no service any longer",
+            ": what runs is kept; `drillmaster down` removes it",
+        ),
+        Report::EngineGone(error) => {
+            let rest = format!(": {error}; it is asked again until it answers");
+            News::new("engine-gone", Paint::Red, "the engine does not answer", rest)
+                .with("error", error.to_string().into())
+        }
+        Report::EngineBack => News::new("engine-back", Paint::Green, "the engine answers again", ""),
+        Report::Settled(outcome) => settled(outcome),
+        Report::Planned(_)
+        | Report::Begun(_)
+        | Report::Done(_)
+        | Report::Pulling(..)
+        | Report::Waits { .. }
+        | Report::Live(_)
+        // Told by whoever runs the watch, when it is over.
+        | Report::Ending(_) => return None,
+    })
+}
+
+/// How the watch ended.
+pub fn ended(outcome: &Outcome) -> News {
+    let rest = match (&outcome.ended_by, &outcome.engine) {
+        (Some(by), _) => format!(": {by} asked for it"),
+        (None, Some(error)) => format!(": {error}"),
+        (None, None) => "; containers stay".to_owned(),
+    };
+    let by = outcome.ended_by.clone().map_or(Value::Null, Value::from);
+    News::new("ended", Paint::Bold, "the watch has ended", rest).with("by", by)
+}
+
+fn about(step: &Step, news: News) -> News {
+    let (name, kind) = (step.subject.name(), step.subject.kind());
+    News { whom: Some(title(&step.subject)), ..news }.with("name", name.into()).with("kind", kind.into())
+}
+
+fn differs(change: &Change, spec: bool) -> News {
+    let (word, paint) = match change.action {
+        Action::Create => ("creating", Paint::Green),
+        Action::Replace => ("replacing", Paint::Yellow),
+        Action::Update => ("updating", Paint::Yellow),
+        Action::Restart => ("restarting", Paint::Yellow),
+        Action::Start => ("starting", Paint::Yellow),
+        Action::Stop => ("stopping", Paint::Yellow),
+        Action::Remove => ("removing", Paint::Yellow),
+    };
+    let why = why(change, spec);
+    let rest = if why.is_empty() { String::new() } else { format!(": {why}") };
+    let news = News::new("differs", paint, word, rest)
+        .of(change.subject.name())
+        .with("kind", change.subject.kind().into())
+        .with("action", change.action.word().into())
+        .with("causes", change.causes.iter().map(|cause| json::cause(cause, false)).collect())
+        .with("source", change.source[..].into())
+        .with("spec", spec.into());
+    News { whom: Some(title(&change.subject)), ..news }
+}
+
+/// The cause of a difference in a few words; values of the environment are never among them.
+fn why(change: &Change, spec: bool) -> String {
+    if change.action == Action::Remove && change.causes.is_empty() {
+        return "no spec names it any longer".into();
+    }
+    let mut parts: Vec<String> = Vec::new();
+    let fields: Vec<&str> =
+        change.causes.iter().filter(|cause| is_field(cause)).map(|cause| cause.field.as_str()).collect();
+    if !fields.is_empty() {
+        parts.push(match change.action {
+            _ if spec => format!("spec changed: {}", fields.join(", ")),
+            // The reference is the same; what it names is not.
+            _ if fields == ["image"] => "image changed".into(),
+            Action::Update => by_hand(change),
+            _ => format!("{} differs", fields.join(", ")),
+        });
+    }
+    parts.extend(change.causes.iter().filter(|cause| !is_field(cause)).map(|cause| event(change.action, cause)));
+    parts.join("; ")
+}
+
+/// Whether it is a field of the spec, and not of the world.
+fn is_field(cause: &Cause) -> bool {
+    !matches!(cause.field.as_str(), "state" | "name" | "network" | "container" | "reload")
+        && !cause.field.starts_with("dependencies.")
+        && !cause.field.starts_with("health")
+}
+
+/// `resources.memory was changed to 64m by hand`.
+fn by_hand(change: &Change) -> String {
+    let one = |cause: &Cause| match &cause.old {
+        Some(Value::String(old)) => format!("{} was changed to {old} by hand", cause.field),
+        Some(old) => format!("{} was changed to {old} by hand", cause.field),
+        None => format!("{} was taken away by hand", cause.field),
+    };
+    change.causes.iter().filter(|cause| is_field(cause)).map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// What happened in the world.
+fn event(action: Action, cause: &Cause) -> String {
+    let old = cause.old.as_ref().and_then(Value::as_str).unwrap_or_default();
+    if let Some(dependency) = cause.field.strip_prefix("dependencies.") {
+        return format!("{dependency} is replaced");
+    }
+    match (cause.field.as_str(), old) {
+        ("container", "") => "it has no container".into(),
+        ("container", old) => format!("{old} is not ready yet"),
+        ("state", "paused") => "container was paused".into(),
+        ("state", "created") => "container was never started".into(),
+        ("state", "dead") => "container is dead".into(),
+        ("state", "") if action == Action::Create => "container was removed".into(),
+        ("state", "exited") => "container exited".into(),
+        ("state", old) => match old.strip_prefix("exited (").and_then(|rest| rest.strip_suffix(')')) {
+            Some(code) => format!("container exited with {code}"),
+            None => format!("container is {old}"),
+        },
+        ("name", old) if !old.is_empty() => format!("container was renamed to {old}"),
+        ("name", _) => "its name is taken by another container".into(),
+        ("network", "") => "not on its network".into(),
+        ("network", _) => "on another network".into(),
+        ("reload", _) => "asked for".into(),
+        (field, _) => field.to_owned(),
+    }
+}
+
+/// `failed (Exited): it exited with 1; next try in 4 s (3rd in a row)`.
+fn failed(failed: &Failed) -> News {
+    let failure = &failed.failure;
+    let next = match failed.retry {
+        Some(retry) => format!("; {}", next_try(retry, failed.count)),
+        None => match holds(failure.reason, false) {
+            // It heals by itself when what is in the way goes.
+            Holds::WhileSeen => String::new(),
+            Holds::UntilChanged | Holds::UntilRetry => "; not tried again until its spec changes".into(),
+        },
+    };
+    let word = format!("failed ({})", failure.reason.word());
+    News::new("failed", Paint::Red, word, format!(": {}{next}", failure.message))
+        .of(&failure.service)
+        .with("reason", failure.reason.word().into())
+        .with("output", failed.output.clone().into())
+        .with("count", failed.count.into())
+        .with("retry_seconds", failed.retry.map_or(Value::Null, |retry| retry.as_secs_f64().into()))
+}
+
+fn specs_invalid(errors: &[Diagnostic]) -> News {
+    let first = errors.first().map(first_words).unwrap_or_default();
+    let more = match errors.len() {
+        0 | 1 => String::new(),
+        all => format!(" (and {} more)", count(all - 1, "error")),
+    };
+    News::new("specs-invalid", Paint::Red, "the specs are invalid", format!(", the last good ones hold: {first}{more}"))
+        .with("diagnostics", diagnostics::to_json(errors)["diagnostics"].take())
+}
+
+/// `app.yaml:3:16: …`.
+fn first_words(error: &Diagnostic) -> String {
+    match &error.place {
+        Some(place) => format!("{}:{}:{}: {}", place.file.path(), place.line(), place.column(), error.message),
+        None => error.message.clone(),
+    }
+}
+
+fn settled(outcome: &Outcome) -> News {
+    let waiting = outcome.waits.iter().filter(|wait| !outcome.failed.contains_key(&wait.service)).count();
+    let all = outcome.ready.len() + outcome.failed.len() + waiting;
+    let mut bad = Vec::new();
+    if !outcome.failed.is_empty() {
+        bad.push(format!("{} failed", outcome.failed.len()));
+    }
+    if waiting > 0 {
+        bad.push(format!("{waiting} waiting"));
+    }
+    let bad = if bad.is_empty() { String::new() } else { format!(" ({})", bad.join(", ")) };
+    News::new("watching", Paint::Bold, "watching", format!(" {}{bad}", count(all, "service")))
+        .with("services", all.into())
+        .with("failed", outcome.failed.len().into())
+        .with("waiting", waiting.into())
+}

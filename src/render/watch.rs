@@ -1,0 +1,81 @@
+//! What a watching controller prints: one line for each thing that happened; what is under way only as live lines.
+
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::news::{self, News, news};
+use super::progress::{Progress, printable};
+use super::{Paint, Style, diagnostics};
+use crate::control::event::{Outcome, Report};
+
+/// What programs are told of a report, also those that ask the controller from another process.
+pub fn event(report: &Report) -> Option<Value> {
+    news(report).map(|news| news.to_json(SystemTime::now()))
+}
+
+/// Prints reports as they come.
+#[derive(Debug)]
+pub struct Watching {
+    style: Style,
+    specs: String,
+    progress: Progress,
+}
+
+impl Watching {
+    /// Prints nothing yet. `specs`: the spec directory, as shown to people.
+    pub fn new(style: Style, specs: String) -> Watching {
+        Watching { style, specs, progress: Progress::new(style) }
+    }
+
+    /// Prints one report.
+    pub fn show(&mut self, report: Report) {
+        if let Report::Begun(step) | Report::Done(step) = &report {
+            tracing::debug!(%step, cause = step.cause, begun = matches!(report, Report::Begun(_)), "step");
+        }
+        if let Some(news) = news(&report) {
+            self.tell(&news, &report);
+        }
+        self.progress.draw(&report);
+    }
+
+    /// Says how it ended.
+    pub fn ended(&mut self, outcome: &Outcome) {
+        self.progress.finish();
+        let news = news::ended(outcome);
+        match self.style.json {
+            // Whether anybody still reads it changes nothing.
+            true => _ = self.style.result_line(&news.to_json(SystemTime::now())),
+            false => self.style.note(&self.text(&news)),
+        }
+    }
+
+    fn tell(&self, news: &News, report: &Report) {
+        if self.style.json {
+            self.style.result_line(&news.to_json(SystemTime::now()));
+            return;
+        }
+        let mut text = self.text(news);
+        match report {
+            Report::Settled(_) => text += &format!(" in {} (Ctrl-C ends the watch; containers stay)", self.specs),
+            Report::SpecsInvalid(errors) => {
+                let word = self.style.paint(Paint::Red, &news.word);
+                text = format!("{}{word}; the last good ones hold", diagnostics::render(errors, self.style.color_err));
+            }
+            Report::Failed(failed) if !failed.output.is_empty() => {
+                text += "\n  the last lines of its container:";
+                for line in &failed.output {
+                    text += &format!("\n  | {}", printable(line));
+                }
+            }
+            _ => {}
+        }
+        // What went wrong is shown also when quiet.
+        self.progress.print(&text, news.paint == Paint::Red);
+    }
+
+    fn text(&self, news: &News) -> String {
+        let whom = news.whom.as_ref().map(|whom| format!("{whom}: ")).unwrap_or_default();
+        format!("{whom}{}{}", self.style.paint(news.paint, &news.word), printable(&news.rest))
+    }
+}
