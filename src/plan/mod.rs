@@ -66,12 +66,17 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Forgets what was seen of a container in the life that has ended.
-    pub fn forget(&mut self, id: &str) {
-        self.started.remove(id);
+    /// A container has ended: it will have to answer again.
+    pub fn ended(&mut self, id: &str) {
         self.answered.remove(id);
         self.awaited.remove(id);
         self.pings.remove(id);
+    }
+
+    /// Forgets what was seen of a container in the life that has ended.
+    pub fn forget(&mut self, id: &str) {
+        self.started.remove(id);
+        self.ended(id);
     }
 }
 

@@ -4,12 +4,24 @@
 use std::net::IpAddr;
 
 use super::Planner;
-use super::step::{Action, Cause, Reason, Subject, Target, Verb};
+use super::step::{Action, Cause, Look, Reason, Subject, Target, Verb};
 use crate::desired::{Aim, Inherited, Service, VolumeSource};
 use crate::observed::{Container, Network, State};
 use crate::spec::model::Protocol;
 
 impl<'a> Planner<'a> {
+    /// Whether it is known what the image of a service brings, which decides how to tell that a container of it is
+    /// ready; looks it up where it is not.
+    pub(super) fn knows_image(&mut self, service: &Service) -> bool {
+        let unknown = self
+            .observed
+            .images
+            .get(&service.config.image)
+            .filter(|id| service.config.healthcheck.is_none() && !self.observed.image_facts.contains_key(*id));
+        self.plan.looks.extend(unknown.map(|id| Look::Image(id.clone())));
+        unknown.is_none()
+    }
+
     /// Attaches a container to the group's network where it is not; true while that is being done.
     pub(super) fn mend_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
         if self.is_contested(&service.name, "network") {

@@ -238,7 +238,7 @@ impl<'a> Planner<'a> {
                 if self.mend_network(service, current) {
                     return Standing::Pending("is being attached to its network");
                 }
-                if self.ready_to_start(service, current) && self.dependents_rest(service) {
+                if self.ready_to_start(service, current) && self.dependents_rest(service) && self.knows_image(service) {
                     let cause = match current.state {
                         State::Exited { code: Some(code) } => format!("it has exited with {code}"),
                         State::Exited { code: None } => "it has exited".to_owned(),
@@ -504,7 +504,7 @@ impl<'a> Planner<'a> {
                 if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
                     let cause = "its replacement needs its ports or volumes";
                     self.step(Subject::of(service), Verb::Stop(Target::of(current)), cause);
-                } else if self.ports_are_free(service, candidate) {
+                } else if self.ports_are_free(service, candidate) && self.knows_image(service) {
                     self.step(Subject::of(service), Verb::Start(Target::of(candidate)), cause);
                 }
                 Standing::Pending("is being started")

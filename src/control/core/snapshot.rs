@@ -53,6 +53,14 @@ impl Core {
                 let Some(listed) = observed.containers.get_mut(&id) else {
                     continue;
                 };
+                // Its start is under way: it runs when that has been answered.
+                let starting = self.busy.values().any(|begun| {
+                    matches!(&begun.step.verb, Verb::Start(target) if target.id == id) && !container.is_up()
+                });
+                if starting {
+                    *listed = container;
+                    continue;
+                }
                 // For a moment after a container has ended, a list still calls it running. An inspection does not.
                 if listed.is_up() && !container.is_up() {
                     self.suspects.insert(id, Suspicion::Other);
@@ -62,6 +70,9 @@ impl Core {
                     listed.details = Some(details);
                 }
             }
+        }
+        for container in observed.containers.values().filter(|container| !container.is_up()) {
+            self.memory.ended(&container.id);
         }
         self.observed = Some(observed);
         self.engine_is_back(answer);
@@ -122,6 +133,9 @@ impl Core {
                     self.memory.started.insert(id.to_owned(), now);
                 } else if back && self.memory.watching {
                     self.memory.forget(id);
+                }
+                if !container.is_up() {
+                    self.memory.ended(id);
                 }
                 observed.containers.insert(id.to_owned(), *container);
             }
