@@ -11,6 +11,9 @@ use crate::observed::{Container, Health, Observed, State};
 use crate::plan::diff::compare;
 use crate::spec::model::Protocol;
 
+/// The reason of a service that waits for another.
+pub const WAITING: &str = "Waiting";
+
 /// What a service is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -171,10 +174,13 @@ fn with_live(mut status: ServiceStatus, known: &LiveService, now: SystemTime) ->
         status.phase = Phase::Unhealthy;
         status.reason = Some("Unhealthy".into());
         status.message.clone_from(&known.message);
+    } else if known.reason.as_deref() == Some(WAITING) {
+        if status.phase != Phase::Ready {
+            (status.reason, status.message) = (known.reason.clone(), known.message.clone());
+        }
     } else if known.reason.is_some() {
-        status.reason.clone_from(&known.reason);
-        status.message.clone_from(&known.message);
-        // A service that serves although something was refused is no failure of its own.
+        (status.reason, status.message) = (known.reason.clone(), known.message.clone());
+        // Where another container serves meanwhile, what failed is its replacement.
         if matches!(status.phase, Phase::Pending | Phase::Exited | Phase::Starting) {
             status.phase = Phase::Failed;
         }

@@ -100,6 +100,8 @@ struct Broken {
     service: String,
     reason: Reason,
     message: String,
+    /// There is a container that serves meanwhile.
+    replaces: bool,
     output: Vec<String>,
     count: u32,
     retry_ms: Option<u64>,
@@ -117,6 +119,7 @@ impl From<Outcome> for Settled {
             service: failed.failure.service,
             reason: failed.failure.reason,
             message: failed.failure.message,
+            replaces: failed.failure.replaces,
             output: failed.output,
             count: failed.count,
             retry_ms: failed.retry.map(|retry| u64::try_from(retry.as_millis()).unwrap_or(u64::MAX)),
@@ -140,6 +143,8 @@ impl From<Settled> for Outcome {
                 message: broken.message,
                 container: None,
                 fingerprint: Fingerprint::default(),
+                image: None,
+                replaces: broken.replaces,
             };
             let retry = broken.retry_ms.map(Duration::from_millis);
             (broken.service, Failed { failure, output: broken.output, count: broken.count, retry })
@@ -191,6 +196,8 @@ mod tests {
             message: "it exited".into(),
             container: None,
             fingerprint: Fingerprint::default(),
+            image: None,
+            replaces: true,
         };
         let failed = Failed { failure, output: vec!["oh".into()], count: 2, retry: Some(Duration::from_secs(2)) };
         let outcome = Outcome {

@@ -217,7 +217,7 @@ fn failed(failed: &Failed) -> News {
     let failure = &failed.failure;
     let next = match failed.retry {
         Some(retry) => format!("; {}", next_try(retry, failed.count)),
-        None => match holds(failure.reason, false) {
+        None => match holds(failure) {
             // It heals by itself when what is in the way goes.
             Holds::WhileSeen => String::new(),
             Holds::UntilChanged | Holds::UntilRetry => "; not tried again until its spec changes".into(),
@@ -233,21 +233,13 @@ fn failed(failed: &Failed) -> News {
 }
 
 fn specs_invalid(errors: &[Diagnostic]) -> News {
-    let first = errors.first().map(first_words).unwrap_or_default();
+    let first = errors.first().map(Diagnostic::to_string).unwrap_or_default();
     let more = match errors.len() {
         0 | 1 => String::new(),
         all => format!(" (and {} more)", count(all - 1, "error")),
     };
     News::new("specs-invalid", Paint::Red, "the specs are invalid", format!(", the last good ones hold: {first}{more}"))
         .with("diagnostics", diagnostics::to_json(errors)["diagnostics"].take())
-}
-
-/// `app.yaml:3:16: …`.
-fn first_words(error: &Diagnostic) -> String {
-    match &error.place {
-        Some(place) => format!("{}:{}:{}: {}", place.file.path(), place.line(), place.column(), error.message),
-        None => error.message.clone(),
-    }
 }
 
 fn settled(outcome: &Outcome) -> News {
