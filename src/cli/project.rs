@@ -332,15 +332,15 @@ mod tests {
         fs::write(home.join("specs/app.yaml"), services.iter().map(document).collect::<String>()).unwrap();
     }
 
-    fn valid(follow: &Follow) -> Desired {
-        match (follow.read)() {
+    async fn valid(follow: &Follow) -> Desired {
+        match (follow.read)().await {
             Reading::Valid(desired) => *desired,
             Reading::Invalid(errors) => panic!("{errors:#?}"),
         }
     }
 
-    fn errors(follow: &Follow) -> Vec<String> {
-        match (follow.read)() {
+    async fn errors(follow: &Follow) -> Vec<String> {
+        match (follow.read)().await {
             Reading::Valid(desired) => panic!("{desired:#?}"),
             Reading::Invalid(errors) => errors.into_iter().map(|error| error.message).collect(),
         }
@@ -356,8 +356,8 @@ mod tests {
         write(home.path(), &["a: b", "b"]);
         let (project, mut follow) = follow(home.path(), &[]).unwrap();
         assert_eq!(follow.changes.recv().await, Some(()), "the first message comes at once");
-        assert_eq!(valid(&follow), project.desired);
-        assert_eq!(valid(&follow), project.desired);
+        assert_eq!(valid(&follow).await, project.desired);
+        assert_eq!(valid(&follow).await, project.desired);
     }
 
     #[tokio::test]
@@ -368,15 +368,15 @@ mod tests {
         let (project, follow) = follow(home, &["a"]).unwrap();
         assert_eq!(project.desired.scope, only(&["a", "b"]));
         write(home, &["a: b", "b", "c", "d"]);
-        assert_eq!(valid(&follow).scope, only(&["a", "b"]), "a new service is not asked for");
+        assert_eq!(valid(&follow).await.scope, only(&["a", "b"]), "a new service is not asked for");
         write(home, &["a: b c", "b", "c", "d"]);
-        assert_eq!(valid(&follow).scope, only(&["a", "b", "c"]), "one that is needed comes along");
+        assert_eq!(valid(&follow).await.scope, only(&["a", "b", "c"]), "one that is needed comes along");
         write(home, &["a: b", "b", "d"]);
-        assert_eq!(valid(&follow).scope, only(&["a", "b", "c"]), "one that is no longer there is to go");
+        assert_eq!(valid(&follow).await.scope, only(&["a", "b", "c"]), "one that is no longer there is to go");
         write(home, &["a", "b", "c", "d"]);
-        assert_eq!(valid(&follow).scope, only(&["a"]), "one that is there and not needed is left alone");
+        assert_eq!(valid(&follow).await.scope, only(&["a"]), "one that is there and not needed is left alone");
         write(home, &["d"]);
-        let desired = valid(&follow);
+        let desired = valid(&follow).await;
         assert_eq!((desired.scope, desired.services.len()), (only(&["a"]), 1));
     }
 
@@ -387,9 +387,9 @@ mod tests {
         write(home, &["a", "b"]);
         let (_, follow) = follow(home, &["--exclude", "b"]).unwrap();
         write(home, &["a", "c"]);
-        assert_eq!(valid(&follow).scope, Scope::AllBut(["b".to_owned()].into()));
+        assert_eq!(valid(&follow).await.scope, Scope::AllBut(["b".to_owned()].into()));
         write(home, &["a: b", "b"]);
-        assert_eq!(errors(&follow), ["`b` cannot be excluded: `a` needs it; exclude `a` too"]);
+        assert_eq!(errors(&follow).await, ["`b` cannot be excluded: `a` needs it; exclude `a` too"]);
     }
 
     #[tokio::test]
@@ -408,15 +408,15 @@ mod tests {
         let (project, careful) = follow(home.path(), &[]).unwrap();
         let (_, careless) = follow(home.path(), &["--prune-all"]).unwrap();
         fs::remove_file(home.path().join("specs/app.yaml")).unwrap();
-        assert!(errors(&careful)[0].starts_with("there is no `*.yaml` or `*.yml` file"));
-        assert_eq!(valid(&careless).services.len(), 0);
+        assert!(errors(&careful).await[0].starts_with("there is no `*.yaml` or `*.yml` file"));
+        assert_eq!(valid(&careless).await.services.len(), 0);
         fs::remove_dir(home.path().join("specs")).unwrap();
-        assert!(errors(&careful)[0].starts_with("there is no directory"));
-        assert_eq!(valid(&careless).services.len(), 0);
-        assert_eq!(valid(&careless).group, project.desired.group);
+        assert!(errors(&careful).await[0].starts_with("there is no directory"));
+        assert_eq!(valid(&careless).await.services.len(), 0);
+        assert_eq!(valid(&careless).await.group, project.desired.group);
         write(home.path(), &["a"]);
-        assert_eq!(valid(&careful), project.desired);
-        assert_eq!(valid(&careless), project.desired);
+        assert_eq!(valid(&careful).await, project.desired);
+        assert_eq!(valid(&careless).await, project.desired);
     }
 
     #[tokio::test]
@@ -425,11 +425,11 @@ mod tests {
         write(home.path(), &["a"]);
         let (_, follow) = follow(home.path(), &[]).unwrap();
         fs::write(home.path().join("specs/b.yaml"), "name: b\nimage: busybox\nenv_file: ../b.env\n").unwrap();
-        assert_eq!(errors(&follow).len(), 1);
+        assert_eq!(errors(&follow).await.len(), 1);
         fs::write(home.path().join("b.env"), "A").unwrap();
-        assert!(errors(&follow)[0].starts_with("expected `KEY=value`"));
+        assert!(errors(&follow).await[0].starts_with("expected `KEY=value`"));
         fs::write(home.path().join("b.env"), "A=1").unwrap();
-        assert_eq!(valid(&follow).services["b"].env["A"], "1");
+        assert_eq!(valid(&follow).await.services["b"].env["A"], "1");
     }
 
     #[tokio::test]
@@ -444,7 +444,7 @@ mod tests {
         fs::copy(home.join("one/app.yaml"), home.join("two/app.yaml")).unwrap();
         fs::remove_file(home.join("specs")).unwrap();
         symlink("two", home.join("specs")).unwrap();
-        let desired = valid(&follow);
+        let desired = valid(&follow).await;
         assert_eq!(desired.source, project.desired.source);
         let conf = home.join("two/conf").to_str().unwrap().to_owned();
         assert_eq!(desired.services["a"].config.volumes[0].source, VolumeSource::Bind(conf));
