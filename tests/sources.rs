@@ -360,6 +360,24 @@ async fn the_spec_directory_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_directory_far_above_is_replaced() {
+    let home = tempfile::tempdir().unwrap();
+    let specs = home.path().join("project/sub/specs");
+    fs::create_dir_all(&specs).unwrap();
+    let (watcher, mut changes) = Watcher::start(|_| {});
+    let places = Places { directories: [specs.clone()].into(), ..Places::default() };
+    assert!(watcher.follow(&places));
+    assert!(!watcher.follow(&places), "the watch stands");
+    fs::rename(home.path().join("project"), home.path().join("old")).unwrap();
+    fs::create_dir_all(&specs).unwrap();
+    // No event tells that; the next reading, for whatever reason, finds it.
+    assert!(watcher.follow(&places), "another directory");
+    changes.recv().await.unwrap();
+    write(&specs, "web.yaml", "one");
+    assert_eq!(timeout(DEADLINE, changes.recv()).await, Ok(Some(())));
+}
+
+#[tokio::test]
 async fn the_spec_directory_is_a_link_and_swapped() {
     let mut ground = Ground::new(|home| {
         write(home, "1/web.yaml", "one");
@@ -509,6 +527,37 @@ impl notify::Watcher for Full {
     fn kind() -> notify::WatcherKind {
         notify::WatcherKind::NullWatcher
     }
+}
+
+/// Gives events, but each watch comes late: something is written before it stands.
+struct Late(notify::RecommendedWatcher);
+
+impl notify::Watcher for Late {
+    fn new<F: EventHandler>(handler: F, config: notify::Config) -> notify::Result<Self> {
+        Ok(Late(notify::Watcher::new(handler, config)?))
+    }
+
+    fn watch(&mut self, path: &Path, mode: RecursiveMode) -> notify::Result<()> {
+        if path.ends_with("specs") {
+            fs::write(path.join("web.yaml"), "late").unwrap();
+        }
+        self.0.watch(path, mode)
+    }
+
+    fn unwatch(&mut self, path: &Path) -> notify::Result<()> {
+        self.0.unwatch(path)
+    }
+
+    fn kind() -> notify::WatcherKind {
+        notify::RecommendedWatcher::kind()
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_before_a_watch_stands_is_read() {
+    let late: Backend = |handler| Ok(Box::new(<Late as notify::Watcher>::new(handler, notify::Config::default())?));
+    let ground = Ground::unread(Some(late), one);
+    assert_eq!(ground.read(), "web.yaml: late\n");
 }
 
 #[tokio::test]
