@@ -88,12 +88,13 @@ impl Watcher {
     /// Watches these places from now on, and no others. True where a watch is new: something may have been written
     /// before it stood, so what was read before is to be read again.
     pub fn follow(&self, places: &Places) -> bool {
+        let interests = places.interests();
+        let wanted: BTreeSet<PathBuf> = interests.keys().cloned().collect();
         // Not held while the backend is called: the thread that answers the call hands out events as well.
-        let (wanted, lost) = {
+        let lost = {
             let mut known = lock(&self.shared.known);
-            known.interests = places.interests();
-            let wanted: BTreeSet<PathBuf> = known.interests.keys().cloned().collect();
-            (wanted, std::mem::take(&mut known.lost))
+            known.interests = interests;
+            std::mem::take(&mut known.lost)
         };
         let followed = lock(&self.standing).follow(&wanted, &lost, || self.handler(), self.backend);
         let (grew, trouble) = match followed {
@@ -162,9 +163,10 @@ impl Standing {
         });
         let mut grew = false;
         let mut trouble = None;
-        for path in wanted {
+        let new: Vec<&PathBuf> = wanted.iter().filter(|path| !self.watches.contains_key(*path)).collect();
+        for path in new {
             // One that is gone by now is seen in its parent.
-            let Some(identity) = identity(path).filter(|_| !self.watches.contains_key(path)) else {
+            let Some(identity) = identity(path) else {
                 continue;
             };
             match events.watch(path, RecursiveMode::NonRecursive) {
