@@ -133,9 +133,50 @@ pub struct ContainerStatus {
     pub image: String,
 }
 
-/// The status of every service that is desired or has a container, by name. `observed` should hold details of the
-/// group's containers; without them there is less to say. `live`: what a watching controller said at this moment.
-pub fn status(desired: &Desired, observed: &Observed, live: Option<&Live>, now: SystemTime) -> Vec<ServiceStatus> {
+/// What there is to judge by.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// What should exist.
+    pub desired: &'a Desired,
+    /// Whether the specs could be read; where not, that a service is not desired says nothing.
+    pub readable: bool,
+    /// What exists. Should hold details of the group's containers; without them there is less to say.
+    pub observed: &'a Observed,
+    /// What a watching controller said at this moment.
+    pub live: Option<&'a Live>,
+    /// When that was.
+    pub now: SystemTime,
+}
+
+/// The whole answer to how things are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// Name of the group.
+    pub group: String,
+    /// Every service that is desired or has a container, by name.
+    pub services: Vec<ServiceStatus>,
+    /// Whether a controller watches the group.
+    pub watched: bool,
+    /// Why it could not take up the specs, as it was shown.
+    pub specs: Option<String>,
+    /// Why the engine does not answer.
+    pub engine: Option<String>,
+}
+
+/// Judges all of it.
+pub fn overview(view: &View<'_>) -> Overview {
+    Overview {
+        group: view.desired.group.clone(),
+        services: status(view),
+        watched: view.live.is_some(),
+        specs: view.live.and_then(|live| live.specs.clone()),
+        engine: view.live.and_then(|live| live.engine.clone()),
+    }
+}
+
+/// The status of every service that is desired or has a container, by name.
+pub fn status(view: &View<'_>) -> Vec<ServiceStatus> {
+    let View { desired, observed, .. } = view;
     let names: BTreeSet<&str> = desired
         .services
         .keys()
@@ -145,9 +186,9 @@ pub fn status(desired: &Desired, observed: &Observed, live: Option<&Live>, now: 
     names
         .into_iter()
         .map(|name| {
-            let status = service_status(name, desired, observed, live.is_some());
-            match live.and_then(|live| live.services.get(name)) {
-                Some(known) => with_live(status, known, now),
+            let status = service_status(name, view);
+            match view.live.and_then(|live| live.services.get(name)) {
+                Some(known) => with_live(status, known, view.now),
                 None => status,
             }
         })
@@ -207,7 +248,8 @@ pub fn next_try(pause: Duration, count: u32) -> String {
     }
 }
 
-fn service_status(name: &str, desired: &Desired, observed: &Observed, watched: bool) -> ServiceStatus {
+fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
+    let View { desired, observed, .. } = view;
     let service = desired.services.get(name);
     let final_name = container_name(&desired.group, name);
     let new_name = candidate_name(&desired.group, name);
@@ -226,7 +268,7 @@ fn service_status(name: &str, desired: &Desired, observed: &Observed, watched: b
             Verdict::new(Phase::Conflict, Some("NameTaken"), Some(message))
         }
         (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
-        (Some(container), _) => judge(service, container, current.is_some(), desired, observed, watched),
+        (Some(container), _) => judge(service, container, current.is_some(), view),
     };
     ServiceStatus {
         name: name.to_owned(),
@@ -264,16 +306,9 @@ impl Verdict {
     }
 }
 
-fn judge(
-    service: Option<&Service>,
-    container: &Container,
-    was_ready: bool,
-    desired: &Desired,
-    observed: &Observed,
-    watched: bool,
-) -> Verdict {
+fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view: &View<'_>) -> Verdict {
     let source = container.identity.as_ref().map(|identity| identity.source.as_str()).unwrap_or_default();
-    if source != desired.source {
+    if source != view.desired.source {
         let message = format!("the container belongs to {source}");
         return Verdict::new(Phase::Conflict, Some("OtherSource"), Some(message));
     }
@@ -285,7 +320,7 @@ fn judge(
             Verdict::new(Phase::Starting, Some("HealthStarting"), health_failure(container))
         }
         (State::Running, _) if was_ready => {
-            let (reason, message) = outdated(service, container, observed, watched);
+            let (reason, message) = outdated(service, container, view);
             Verdict::new(Phase::Ready, reason, message)
         }
         (State::Running, _) if !container.name.ends_with(crate::identity::CANDIDATE_SUFFIX) => {
@@ -340,17 +375,20 @@ fn start_error(container: &Container) -> Option<String> {
 fn outdated(
     service: Option<&Service>,
     container: &Container,
-    observed: &Observed,
-    watched: bool,
+    view: &View<'_>,
 ) -> (Option<&'static str>, Option<String>) {
+    let watched = view.live.is_some();
     let Some(service) = service else {
+        if !view.readable {
+            return (None, None);
+        }
         let next = if watched { "" } else { "; `drillmaster up` removes it" };
         return (Some("NotInSpecs"), Some(format!("no spec names it{next}")));
     };
     let Some(identity) = &container.identity else {
         return (None, None);
     };
-    let comparison = compare(service, container, identity, observed, false);
+    let comparison = compare(service, container, identity, view.observed, false);
     let fields: Vec<&str> =
         comparison.replace.iter().chain(&comparison.update).map(|cause| cause.field.as_str()).collect();
     if fields.is_empty() {

@@ -11,7 +11,7 @@ use builders::{agreeing, by_name, desired, service};
 use drillmaster::observed::{Details, State};
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::render;
-use drillmaster::status::status;
+use drillmaster::status::{View, overview};
 
 use insta::assert_snapshot;
 
@@ -64,9 +64,9 @@ fn a_plan_for_programs() {
 fn how_services_are() {
     let (wanted, observed) = example();
     let now = UNIX_EPOCH + Duration::from_secs(1_795_412_700); // 2026-11-23T05:45:00Z
-    let services = status(&wanted, &observed, None, now);
-    assert_snapshot!("status", render::status::table(&services, None, now, false));
-    assert_snapshot!("status.json", format!("{:#}", render::json::status("shop", &services, None)));
+    let overview = overview(&View { desired: &wanted, readable: true, observed: &observed, live: None, now });
+    assert_snapshot!("status", render::status::table(&overview, now, false));
+    assert_snapshot!("status.json", format!("{:#}", render::json::status(&overview)));
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub struct Cli {
 const HEADING: &str = "Global options";
 
 /// What holds for every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Directory of the specs.
     #[arg(long, global = true, help_heading = HEADING, default_value = "specs", value_name = "DIR")]

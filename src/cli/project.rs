@@ -98,7 +98,7 @@ impl Project {
             }
             Err(errors) if global.group.is_some() => {
                 style.complain(&diagnostics::render(&errors, style.color_err));
-                style.complain("going on with what the engine says of the group, since --group names it");
+                style.complain("going on with what the engine says of the group");
                 Ok(Project { desired: nothing(group(global)?, &directory), directory, readable: false })
             }
             Err(errors) => Err(Failure::Specs(errors)),

@@ -17,7 +17,7 @@ use crate::engine::{About, Engine};
 use crate::plan::step::{Action, Subject};
 use crate::render::progress::Progress;
 use crate::render::{Paint, Style, count, json, painted};
-use crate::status;
+use crate::status::{self, View};
 
 /// A run to do.
 struct Job {
@@ -186,7 +186,9 @@ async fn conclude(
     if style.json {
         let mut observed = outcome.observed.clone();
         super::status::inspect(engine, &project.desired.group, &mut observed).await?;
-        let services = status::status(&project.desired, &observed, None, SystemTime::now());
+        let now = SystemTime::now();
+        let view = View { desired: &project.desired, readable: project.readable, observed: &observed, live: None, now };
+        let services = status::status(&view);
         style.result_json(&json::outcome(&desired.group, &outcome, &services));
     } else {
         style.result(&summary(desired, &outcome, style));

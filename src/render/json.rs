@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::control::event::Outcome;
 use crate::plan::Forecast;
 use crate::plan::step::{Cause, Change, Failure};
-use crate::status::{Live, ServiceStatus};
+use crate::status::{Overview, ServiceStatus};
 
 /// What stands for a value that may be secret.
 const HIDDEN: &str = "(hidden)";
@@ -20,13 +20,13 @@ pub fn diff(group: &str, forecast: &Forecast, show_values: bool) -> Value {
 }
 
 /// `status --output json`. What is wrong beside the services is added only where there is something.
-pub fn status(group: &str, services: &[ServiceStatus], live: Option<&Live>) -> Value {
+pub fn status(overview: &Overview) -> Value {
     let mut value = json!({
-        "group": group,
-        "watched": live.is_some(),
-        "services": services.iter().map(service).collect::<Vec<_>>(),
+        "group": overview.group,
+        "watched": overview.watched,
+        "services": overview.services.iter().map(service).collect::<Vec<_>>(),
     });
-    for (field, wrong) in live.into_iter().flat_map(|live| [("specs", &live.specs), ("engine", &live.engine)]) {
+    for (field, wrong) in [("specs", &overview.specs), ("engine", &overview.engine)] {
         if let Some(wrong) = wrong {
             value[field] = wrong[..].into();
         }

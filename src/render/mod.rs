@@ -52,6 +52,22 @@ impl Style {
         self.result(&format!("{value:#}\n"));
     }
 
+    /// Whether a result can be drawn over the one before.
+    pub fn redraws(&self) -> bool {
+        std::io::stdout().is_terminal()
+    }
+
+    /// Prints a result that takes the place of the one before: over it on a terminal, else below it.
+    pub fn result_again(&self, text: &str, first: bool) -> bool {
+        match (self.redraws(), first) {
+            (true, true) => self.result(&format!("\u{1b}[2J\u{1b}[H{text}")),
+            // Each line to its end, and what was below, so that nothing flickers.
+            (true, false) => self.result(&format!("\u{1b}[H{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n"))),
+            (false, true) => self.result(text),
+            (false, false) => self.result(&format!("\n{text}")),
+        }
+    }
+
     /// Prints one of many results for programs: a JSON document on one line.
     pub fn result_line(&self, value: &serde_json::Value) -> bool {
         self.result(&format!("{value}\n"))

@@ -3,12 +3,13 @@
 use std::time::SystemTime;
 
 use super::{Paint, painted};
-use crate::status::{Live, Phase, ServiceStatus};
+use crate::status::{Overview, Phase, ServiceStatus};
 
 const HEAD: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
 
-/// One line for each service, and below what a watching controller cannot do at the moment.
-pub fn table(services: &[ServiceStatus], live: Option<&Live>, now: SystemTime, color: bool) -> String {
+/// One line for each service, and below what hinders the controller at the moment.
+pub fn table(overview: &Overview, now: SystemTime, color: bool) -> String {
+    let services = &overview.services;
     let mut rows: Vec<[String; 5]> = vec![HEAD.map(str::to_owned)];
     rows.extend(services.iter().map(|service| row(service, now)));
     let widths: Vec<usize> =
@@ -28,7 +29,7 @@ pub fn table(services: &[ServiceStatus], live: Option<&Live>, now: SystemTime, c
         text += line.trim_end();
         text.push('\n');
     }
-    for (what, wrong) in live.into_iter().flat_map(|live| [("specs", &live.specs), ("engine", &live.engine)]) {
+    for (what, wrong) in [("specs", &overview.specs), ("engine", &overview.engine)] {
         if let Some(wrong) = wrong {
             text += &format!("{}: {}\n", painted(color, Paint::Red, what), wrong.trim_end());
         }
