@@ -8,10 +8,16 @@ mod builders;
 use std::time::{Duration, UNIX_EPOCH};
 
 use builders::{agreeing, by_name, desired, service};
+use drillmaster::control::event::{Failed, Outcome, Report};
+use drillmaster::desired::fingerprint::Fingerprint;
+use drillmaster::engine::EngineError;
 use drillmaster::observed::{Details, State};
+use drillmaster::plan::step::{Action, Cause, Change, Failure, Reason, Step, Subject, Verb, Wait};
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::render;
-use drillmaster::status::{View, overview};
+use drillmaster::render::news::{self, news};
+use drillmaster::spec::Diagnostic;
+use drillmaster::status::{Live, LiveService, View, overview};
 
 use insta::assert_snapshot;
 
@@ -72,4 +78,144 @@ fn how_services_are() {
 #[test]
 fn what_a_container_prints_does_not_steer_the_terminal() {
     assert_eq!(render::progress::printable("a\u{1b}[2Jb\tc\u{7}"), "a\u{fffd}[2Jb\tc\u{fffd}");
+}
+
+fn differs(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
+    let change = Change { subject: Subject::Service("api".into()), action, causes, source: "app.yaml:12".into() };
+    Report::Differs { change, spec }
+}
+
+fn secret(field: &str) -> Cause {
+    Cause { secret: true, ..Cause::of(field, Some("old secret"), Some("new secret")) }
+}
+
+fn failed(reason: Reason, message: &str, count: u32, retry: Option<u64>) -> Report {
+    let failure = Failure {
+        service: "api".into(),
+        reason,
+        message: message.into(),
+        container: None,
+        fingerprint: Fingerprint::default(),
+        image: None,
+        replaces: retry.is_none(),
+    };
+    Report::Failed(Failed { failure, output: vec!["oh".into()], count, retry: retry.map(Duration::from_millis) })
+}
+
+/// Everything that can happen while watching.
+fn reports() -> Vec<Report> {
+    let gone = EngineError::Unreachable { endpoint: "/var/run/docker.sock".into(), reason: "nobody listens".into() };
+    let state = |old: &str| vec![Cause::of("state", Some(old), Some("running"))];
+    let pull = Step { subject: Subject::Image("api:2".into()), verb: Verb::Pull, cause: "it is missing".into() };
+    let settled = Outcome {
+        ready: ["web".to_owned()].into(),
+        waits: vec![Wait { service: "x".into(), reason: "waits for api".into(), awaited: None, quiet: false }],
+        ..Outcome::default()
+    };
+    vec![
+        differs(Action::Create, true, vec![Cause::of("container", None, Some("shop-api"))]),
+        differs(Action::Replace, true, vec![secret("env.LOG_LEVEL"), Cause::of("image", Some("a:1"), Some("a:2"))]),
+        differs(Action::Replace, false, vec![Cause::of("image", Some("sha256:1"), Some("sha256:2"))]),
+        differs(Action::Replace, false, vec![Cause::of("reload", None, None)]),
+        differs(Action::Update, true, vec![Cause::of("resources.memory", Some("64m"), Some("128m"))]),
+        differs(Action::Update, false, vec![Cause::of("resources.memory", Some("64m"), Some("128m"))]),
+        differs(Action::Update, false, vec![Cause::of("resources.pids", None, Some("10"))]),
+        differs(Action::Update, false, vec![Cause::of("name", Some("shop-other"), Some("shop-api"))]),
+        differs(Action::Update, false, vec![Cause::of("network", None, Some("shop"))]),
+        differs(Action::Update, false, vec![Cause::of("network", Some("id"), Some("shop"))]),
+        differs(Action::Start, false, state("exited (137)")),
+        differs(Action::Start, false, state("exited")),
+        differs(Action::Start, false, state("created")),
+        differs(Action::Start, false, state("paused")),
+        differs(Action::Create, false, state("dead")),
+        differs(Action::Restart, false, vec![Cause::of("dependencies.appdb", None, None)]),
+        differs(Action::Restart, false, vec![Cause::of("health", None, None)]),
+        differs(Action::Remove, true, Vec::new()),
+        Report::Gone("api".into()),
+        Report::Ready("api".into()),
+        failed(Reason::Exited, "it exited with 1", 1, Some(1000)),
+        failed(Reason::Exited, "it exited with 1", 12, Some(299_100)),
+        failed(Reason::NotReady, "its ping did not answer", 1, None),
+        failed(Reason::Conflict, "a container named shop-api exists", 1, None),
+        Report::Unhealthy { service: "api".into(), why: "connection refused".into() },
+        Report::Healthy("api".into()),
+        Report::Begun(pull.clone()),
+        Report::Done(pull.clone()),
+        Report::Refused(Step { verb: Verb::CreateNetwork, ..pull }, "no".into()),
+        Report::SpecsInvalid(vec![Diagnostic::new("the directory `specs` is gone"), Diagnostic::new("two")]),
+        Report::SpecsValid,
+        Report::SpecsEmpty,
+        Report::EngineGone(gone),
+        Report::EngineBack,
+        Report::Note("by the way".into()),
+        Report::Settled(Box::new(settled)),
+    ]
+}
+
+#[test]
+fn what_a_watching_controller_says() {
+    let said: Vec<_> = reports().iter().map(|report| news(report).expect("worth telling")).collect();
+    let text: String = said.iter().map(|news| news.message() + "\n").collect();
+    assert!(!text.contains("secret"), "values of the environment are hidden");
+    assert_snapshot!("watch", text);
+    let json: String = said.iter().map(|news| format!("{}\n", news.to_json(UNIX_EPOCH))).collect();
+    assert!(!json.contains("secret"), "values of the environment are hidden");
+    assert_snapshot!("watch.json", json);
+}
+
+#[test]
+fn how_a_watch_ends() {
+    let by = Outcome { ended_by: Some("drillmaster down (pid 7)".into()), ..Outcome::default() };
+    assert_eq!(news::ended(&by).message(), "the watch has ended: drillmaster down (pid 7) asked for it");
+    assert_eq!(news::ended(&Outcome::default()).message(), "the watch has ended; containers stay");
+}
+
+#[test]
+fn what_is_under_way_is_no_news() {
+    let step = Step { subject: Subject::Service("api".into()), verb: Verb::CreateNetwork, cause: String::new() };
+    let waits = Report::Waits { service: "api".into(), reason: "waits for appdb".into() };
+    for report in [Report::Begun(step.clone()), Report::Done(step), waits, Report::Planned(Vec::new())] {
+        assert_eq!(news(&report), None, "{report:?}");
+    }
+}
+
+#[test]
+fn what_only_a_watching_controller_knows_is_in_the_status() {
+    let wanted = desired([service("broken"), service("resting"), service("sick"), service("waits"), service("well")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-resting").state = State::Exited { code: Some(137) };
+    by_name(&mut observed, "shop-resting").details =
+        Some(Details { oom_killed: true, finished_at: "2026-11-23T05:10:00Z".into(), ..Details::default() });
+    observed.containers.retain(|_, container| container.name != "shop-broken" && container.name != "shop-waits");
+    let known = |reason: &str, message: &str| LiveService {
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        ..LiveService::default()
+    };
+    let resting = LiveService {
+        restarts: 4,
+        last_exit: Some(137),
+        next_try_ms: Some(7_900),
+        ..known("Exited", "it exited with 137")
+    };
+    let sick = LiveService { unhealthy: true, ..known("Unhealthy", "connection refused") };
+    let services = [
+        ("broken", known("ImageMissing", "there is no such image")),
+        ("resting", resting),
+        ("sick", sick),
+        ("waits", known("Waiting", "waits for broken")),
+    ];
+    let live = Live {
+        services: services.map(|(name, live)| (name.to_owned(), live)).into(),
+        specs: Some("specs/app.yaml:3:1: unknown field `prots`".into()),
+        engine: None,
+    };
+    let now = UNIX_EPOCH + Duration::from_secs(1_795_412_700); // 2026-11-23T05:45:00Z
+    let view = View { desired: &wanted, readable: true, observed: &observed, live: Some(&live), now };
+    assert_snapshot!("watched", render::status::table(&overview(&view), now, false));
+    assert_snapshot!("watched.json", format!("{:#}", render::json::status(&overview(&view))));
+    // Specs that cannot be read say nothing of who should exist.
+    let none = desired([]);
+    let overview = overview(&View { desired: &none, readable: false, live: None, ..view });
+    assert!(overview.services.iter().all(|service| service.reason.as_deref() != Some("NotInSpecs")), "{overview:#?}");
 }

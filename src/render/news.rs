@@ -93,7 +93,7 @@ pub fn news(report: &Report) -> Option<News> {
         ),
         Report::EngineGone(error) => {
             let rest = format!(": {error}; it is asked again until it answers");
-            News::new("engine-gone", Paint::Red, "the engine does not answer", rest)
+            News::new("engine-gone", Paint::Red, "engine", rest)
                 .with("error", error.to_string().into())
         }
         Report::EngineBack => News::new("engine-back", Paint::Green, "the engine answers again", ""),
@@ -170,9 +170,8 @@ fn why(change: &Change, spec: bool) -> String {
 
 /// Whether it is a field of the spec, and not of the world.
 fn is_field(cause: &Cause) -> bool {
-    !matches!(cause.field.as_str(), "state" | "name" | "network" | "container" | "reload")
+    !matches!(cause.field.as_str(), "state" | "name" | "network" | "container" | "reload" | "health")
         && !cause.field.starts_with("dependencies.")
-        && !cause.field.starts_with("health")
 }
 
 /// `resources.memory was changed to 64m by hand`.
@@ -208,6 +207,7 @@ fn event(action: Action, cause: &Cause) -> String {
         ("network", "") => "not on its network".into(),
         ("network", _) => "on another network".into(),
         ("reload", _) => "asked for".into(),
+        ("health", _) => "it is unhealthy".into(),
         (field, _) => field.to_owned(),
     }
 }

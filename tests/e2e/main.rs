@@ -20,5 +20,6 @@ mod owner;
 mod ready;
 mod replace;
 mod select;
+mod talk;
 mod time;
 mod together;
