@@ -78,24 +78,38 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// Whether a container that is not of this group holds a host port of the service; then it has failed, for now.
+    pub(super) fn is_shut_out(&mut self, service: &'a Service) -> bool {
+        let foreign = |holder: &Container| holder.service_of(&self.desired.group).is_none();
+        let Some((port, holder)) = self.holder(service, foreign) else { return false };
+        let message =
+            format!("the host port {port} is held by the container {}, which is not of this group", holder.name);
+        self.fail(&service.name, Reason::Conflict, message, None);
+        true
+    }
+
+    /// A container that runs and holds a host port of the service, among those that are meant.
+    fn holder(&self, service: &'a Service, meant: impl Fn(&Container) -> bool) -> Option<(u16, &'a Container)> {
+        service.config.ports.iter().find_map(|port| {
+            let host = port.host?;
+            let holders = self.ports.get(&(port.protocol, host))?;
+            let holds = |holder: &&&Container| {
+                meant(holder) && holder.is_up() && holds(holder, port.protocol, host, port.address)
+            };
+            Some((host, *holders.iter().find(holds)?))
+        })
+    }
+
     /// Whether the host ports of a service are free for this container of it. A container of the group that is about
     /// to go anyway makes room; anybody else's is a failure.
     pub(super) fn ports_are_free(&mut self, service: &'a Service, container: &Container) -> bool {
-        let holder = service.config.ports.iter().find_map(|port| {
-            let host = port.host?;
-            let holders = self.ports.get(&(port.protocol, host))?;
-            let holder = holders.iter().find(|holder| {
-                holder.id != container.id && holder.is_up() && holds(holder, port.protocol, host, port.address)
-            })?;
-            Some((host, *holder))
-        });
-        let Some((port, holder)) = holder else { return true };
-        let Some(owner) = holder.service_of(&self.desired.group) else {
-            let message =
-                format!("the host port {port} is held by the container {}, which is not of this group", holder.name);
-            self.fail(&service.name, Reason::Conflict, message, None);
+        if self.is_shut_out(service) {
             return false;
-        };
+        }
+        let holder = self.holder(service, |holder| holder.id != container.id);
+        let Some((port, holder)) = holder else { return true };
+        // A foreign one would have shut it out.
+        let Some(owner) = holder.service_of(&self.desired.group) else { return true };
         // It may be another container than the one that serves: a candidate that an earlier run left behind.
         let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
         let goes = matches!(self.desired.aim, Aim::Agree { .. })

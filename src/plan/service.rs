@@ -399,6 +399,9 @@ impl<'a> Planner<'a> {
         if let Err(standing) = self.dependencies(service, false) {
             return Some(standing);
         }
+        if self.is_shut_out(service) {
+            return Some(Standing::Failed);
+        }
         if !self.dependents_rest(service) {
             return Some(Standing::Pending("is being replaced"));
         }
@@ -498,6 +501,9 @@ impl<'a> Planner<'a> {
                 if let Err(standing) = self.dependencies(service, false) {
                     return standing;
                 }
+                if self.is_shut_out(service) {
+                    return Standing::Failed;
+                }
                 if self.mend_network(service, candidate) {
                     return Standing::Pending("is being attached to its network");
                 }
@@ -588,6 +594,8 @@ impl<'a> Planner<'a> {
 fn fields(causes: &[Cause]) -> String {
     let names: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
     match names.as_slice() {
+        ["reload"] => "asked for".to_owned(),
+        ["health"] => "it is unhealthy".to_owned(),
         [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more changed", names.len() - 3),
         names => format!("{} changed", names.join(", ")),
     }

@@ -21,7 +21,7 @@ use crate::desired::Desired;
 use crate::engine::{EngineError, Result};
 use crate::observed::{Container, Health, Observed};
 use crate::plan::restart::{Holds, holds};
-use crate::plan::step::{Failure, Look, Plan, Probe, Step, Subject, Verb};
+use crate::plan::step::{Failure, Look, Plan, Probe, Reason, Step, Subject, Verb};
 use crate::plan::{self, Memory, check, effect};
 use snapshot::Suspicion;
 use tell::Told;
@@ -475,14 +475,22 @@ impl Core {
     /// Nothing is under way, and nothing that is awaited can come by itself.
     fn is_idle(&self, plan: &Plan, now: Duration) -> bool {
         // While watching, what is late is asked for without end.
-        let late = |service: &str| self.memory.setbacks.contains_key(service) && !plan.ready.contains(service);
+        let late = |service: &str, container: &str| {
+            self.memory.setbacks.get(service).is_some_and(|setback| {
+                setback.failure.reason == Reason::NotReady
+                    && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container)
+            })
+        };
         self.busy.is_empty()
-            && self.probing.values().all(|probe| late(&probe.service))
+            && self.probing.values().all(|probe| late(&probe.service, &probe.container.id))
             && self.inspecting.is_empty()
             && self.images.is_empty()
             && self.diagnosing.is_empty()
             && self.suspects.is_empty()
-            && plan.waits.iter().all(|wait| wait.awaited.is_none() || late(&wait.service))
+            && plan
+                .waits
+                .iter()
+                .all(|wait| wait.awaited.as_ref().is_none_or(|awaited| late(&wait.service, &awaited.container)))
             && self.not_before.iter().all(|(subject, at)| *subject == LIST || *subject == SUBSCRIBE || now >= *at)
     }
 
