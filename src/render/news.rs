@@ -188,7 +188,7 @@ fn by_hand(change: &Change) -> String {
 fn event(action: Action, cause: &Cause) -> String {
     let old = cause.old.as_ref().and_then(Value::as_str).unwrap_or_default();
     if let Some(dependency) = cause.field.strip_prefix("dependencies.") {
-        return format!("{dependency} is replaced");
+        return format!("{dependency} is started anew");
     }
     match (cause.field.as_str(), old) {
         ("container", "") => "it has no container".into(),
