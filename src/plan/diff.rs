@@ -28,6 +28,9 @@ pub fn compare(
     observed: &Observed,
     updated: bool,
 ) -> Comparison {
+    if agrees(service, container, identity, observed, updated) {
+        return Comparison::default();
+    }
     let applied = match serde_json::from_str(&identity.spec) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
@@ -40,6 +43,21 @@ pub fn compare(
     compare_updatable(container, updated, &applied, &wanted, &mut found);
     found.replace.sort_by(|a, b| a.field.cmp(&b.field));
     found
+}
+
+/// Whether nothing differs, as far as that is seen at a glance: it is so almost always, and asked for at every event.
+fn agrees(service: &Service, container: &Container, identity: &Identity, observed: &Observed, updated: bool) -> bool {
+    let fingerprint = &service.fingerprint;
+    let labels = identity.spec == fingerprint.applied
+        && identity.spec_hash == fingerprint.spec_hash
+        && identity.env_hash == fingerprint.env_hash;
+    let image = identity.image_id.is_empty()
+        || observed.images.get(&service.config.image).is_none_or(|now| identity.image_id == *now);
+    let limits = match &container.details {
+        Some(details) => details.resources == service.config.resources && details.restart == service.config.restart,
+        None => !updated,
+    };
+    labels && image && limits
 }
 
 /// A hash of our version decides alone; of another version, the canonical JSON does.
