@@ -164,6 +164,7 @@ fn word(report: &Report) -> Option<String> {
             format!("{} {} [{}]{spec}", change.subject.name(), change.action.word(), fields.join(" "))
         }
         Report::Ready(service) => format!("{service} ready"),
+        Report::Serves(service) => format!("{service} serves"),
         Report::Failed(failed) => {
             let retry = failed.retry.map_or("never".into(), |retry| format!("{} s", retry.as_secs()));
             format!("{} {:?} {} next {retry}", failed.failure.service, failed.failure.reason, failed.count)
@@ -619,10 +620,12 @@ async fn a_failed_replacement_is_undone_and_not_tried_again_until_the_spec_chang
         sleep(s(3600)).await;
         assert_eq!(sim.count("create"), 1, "{:?}", mutations(&sim));
         // The old one is kept alive meanwhile.
+        watcher.forget();
         sim.kill("shop-api", 1);
         watcher.agrees(&build("api:1")).await;
+        assert_eq!(watcher.told(), ["api Exited 1 next 1 s", "api start [state]", "api serves"]);
         assert_eq!(ids(&sim), before);
-        assert_eq!(sim.count("create"), 1);
+        assert_eq!(sim.count("create"), 0);
         watcher.edit(&build("api:3"));
         watcher.agrees(&build("api:3")).await;
     }

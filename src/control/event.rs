@@ -142,6 +142,8 @@ pub enum Report {
     },
     /// A service is ready.
     Ready(String),
+    /// While watching: a service whose replacement has failed is served by the container that it had before.
+    Serves(String),
     /// A service has failed.
     Failed(Failed),
     /// Anything else that a person should know.

@@ -261,9 +261,11 @@ impl<'a> Planner<'a> {
                 continue;
             }
             let standing = self.service(service);
-            if standing == Standing::Ready {
-                self.plan.ready.insert(name.clone());
-            }
+            match standing {
+                Standing::Ready => self.plan.ready.insert(name.clone()),
+                Standing::Serves => self.plan.serves.insert(name.clone()),
+                _ => false,
+            };
             self.standings.insert(name, standing);
         }
     }

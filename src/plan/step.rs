@@ -34,6 +34,8 @@ pub struct Plan {
     pub looks: BTreeSet<Look>,
     /// Services that are ready.
     pub ready: BTreeSet<String>,
+    /// Services whose replacement has failed, and whose earlier container is ready instead.
+    pub serves: BTreeSet<String>,
     /// Services that have failed, seen now for the first time.
     pub failures: Vec<Failure>,
 }

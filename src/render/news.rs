@@ -66,6 +66,7 @@ pub fn news(report: &Report) -> Option<News> {
     Some(match report {
         Report::Differs { change, spec } => differs(change, *spec),
         Report::Ready(service) => News::new("ready", Paint::Green, "ready", "").of(service),
+        Report::Serves(service) => News::new("serves", Paint::Yellow, "the container it had serves on", "").of(service),
         Report::Failed(failed) => self::failed(failed),
         Report::Gone(service) => News::new("removed", Paint::Yellow, "removed", "").of(service),
         Report::Unhealthy { service, why } => {

@@ -71,7 +71,7 @@ impl Progress {
                 ..
             }) => {}
             Report::Done(step) | Report::Refused(step, _) => self.clear(&title(&step.subject)),
-            Report::Ready(service) | Report::Gone(service) => self.clear(service),
+            Report::Ready(service) | Report::Serves(service) | Report::Gone(service) => self.clear(service),
             Report::Failed(failed) => self.clear(&failed.failure.service),
             Report::EngineGone(_) => self.finish(),
             _ => {}

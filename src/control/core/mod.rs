@@ -394,13 +394,21 @@ impl Core {
     fn look(&mut self, looks: &BTreeSet<Look>, answer: &mut Answer) {
         for look in looks {
             match look {
-                Look::Container(id) if self.inspecting.insert(id.clone()) => {
+                // What is seen of a container on which a step is under way is thrown away.
+                Look::Container(id) if !self.is_busy(id) && self.inspecting.insert(id.clone()) => {
                     answer.commands.push(Command::Inspect(id.clone()));
                 }
                 Look::Image(id) if self.images.insert(id.clone()) => answer.commands.push(Command::Image(id.clone())),
                 _ => {}
             }
         }
+    }
+
+    /// Whether a step on a container's service is under way.
+    fn is_busy(&self, id: &str) -> bool {
+        let container = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
+        let owner = container.and_then(|container| container.service_of(&self.desired.group));
+        owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.to_owned())))
     }
 
     fn diagnose(&mut self, failures: Vec<Failure>, answer: &mut Answer) {

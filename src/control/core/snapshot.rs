@@ -109,13 +109,12 @@ impl Core {
 
     pub(super) fn inspected(&mut self, id: &str, result: Result<Option<Box<Container>>>, now: Duration) {
         self.inspecting.remove(id);
-        let Some(observed) = &mut self.observed else { return };
         // A step on it is under way or has just ended: what was seen may be older than what was done.
-        let owner = observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)).map(str::to_owned);
-        if owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner))) {
+        if self.is_busy(id) {
             self.suspects.insert(id.to_owned(), Suspicion::Other);
             return;
         }
+        let Some(observed) = &mut self.observed else { return };
         match result {
             Ok(Some(container)) => {
                 self.look_failures = 0;
@@ -243,15 +242,11 @@ impl Core {
     }
 
     pub(super) fn inspect_suspects(&mut self, answer: &mut Answer) {
-        let Some(observed) = &self.observed else { return };
-        let busy = |container: &Container| {
-            let owner = container.service_of(&self.desired.group).unwrap_or_default();
-            self.busy.contains_key(&Subject::Service(owner.to_owned()))
-        };
         let (ready, later): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.suspects)
             .into_iter()
-            .partition(|(id, _)| !self.inspecting.contains(id) && !observed.containers.get(id).is_some_and(busy));
+            .partition(|(id, _)| !self.inspecting.contains(id) && !self.is_busy(id));
         self.suspects = later;
+        let Some(observed) = &self.observed else { return };
         for (id, suspicion) in ready {
             let open = observed.containers.get(&id).is_some_and(|container| !suspicion.is_known(container));
             if open && self.inspecting.insert(id.clone()) {

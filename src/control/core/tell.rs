@@ -79,15 +79,18 @@ impl Core {
             }
         }
         self.told.ready.clone_from(&plan.ready);
-        if self.watching.is_none() {
-            return;
+        for name in &plan.serves {
+            let settled = !self.told.differs.contains_key(&Subject::Service(name.clone()));
+            if self.watching.is_some() && settled && self.told.news.remove(name) {
+                self.told.failed.remove(name);
+                answer.reports.push(Report::Serves(name.clone()));
+            }
         }
+        let Some(watching) = &mut self.watching else { return };
+        watching.edited.retain(|name| !plan.ready.contains(name) && !plan.serves.contains(name));
         for name in &plan.ready {
             // It has come through: what was begun for it, and what it failed with, is past.
             self.begun.retain(|(subject, _), _| subject.name() != name);
-            if let Some(watching) = &mut self.watching {
-                watching.edited.remove(name);
-            }
             let holds = self.memory.failed.contains_key(name)
                 || self.memory.contested.contains_key(name)
                 || self.told.seen.contains_key(name);
@@ -116,7 +119,12 @@ impl Core {
     fn tell_differences(&mut self, plan: &Plan, answer: &mut Answer) {
         // What is not known yet may still differ.
         let complete = plan.looks.is_empty();
-        let now: BTreeMap<&Subject, &Change> = plan.changes.iter().map(|change| (&change.subject, change)).collect();
+        // A replacement that has failed is not going to be tried: it was told when it was.
+        let given_up = |change: &&Change| {
+            change.action == Action::Replace && self.memory.failed.contains_key(change.subject.name())
+        };
+        let open = plan.changes.iter().filter(|change| !given_up(change));
+        let now: BTreeMap<&Subject, &Change> = open.map(|change| (&change.subject, change)).collect();
         let gone: Vec<Subject> =
             self.told.differs.keys().filter(|subject| complete && !now.contains_key(subject)).cloned().collect();
         for subject in gone {
