@@ -128,6 +128,7 @@ fn reports() -> Vec<Report> {
         differs(Action::Start, false, state("created")),
         differs(Action::Start, false, state("paused")),
         differs(Action::Create, false, state("dead")),
+        differs(Action::Create, false, state("removed")),
         differs(Action::Restart, false, vec![Cause::of("dependencies.appdb", None, None)]),
         differs(Action::Restart, false, vec![Cause::of("health", None, None)]),
         differs(Action::Remove, true, Vec::new()),

@@ -73,7 +73,7 @@ pub enum Color {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make the engine agree with the specs: create, replace, start and remove what differs.
+    /// Make the engine agree with the specs: create, replace, start and remove what differs; with --watch, keep it so.
     Up(Up),
     /// Remove the containers and the network of the group; volumes stay.
     Down(Down),
@@ -118,7 +118,8 @@ pub struct Up {
     /// When the specs name no service at all, remove every container of the group.
     #[arg(long)]
     pub prune_all: bool,
-    /// Stay, and keep the engine in agreement: when specs change, containers end, things are removed by hand.
+    /// Stay, and keep the engine in agreement: when specs change, containers end, things are removed by hand. Ctrl-C
+    /// ends it, containers stay.
     #[arg(long, conflicts_with = "timeout")]
     pub watch: bool,
 }
@@ -137,7 +138,7 @@ pub struct Reload {
 /// `status`.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Stay, and show every change.
+    /// Stay, and show every change, until Ctrl-C.
     #[arg(long)]
     pub watch: bool,
 }

@@ -334,7 +334,7 @@ mod tests {
         for report in [Report::Note("one".into()), Report::SpecsValid, Report::Note("two".into())] {
             request.reply.send(report).unwrap();
         }
-        request.reply.send(Report::Live(Box::new(Live::default()))).unwrap();
+        request.reply.send(Report::Live(Box::default())).unwrap();
         drop(request);
         let told = |event: &str| Answer::Event { event: event.into() };
         for expected in [told("one"), told("two"), Answer::Live(Live::default())] {
@@ -419,7 +419,7 @@ mod tests {
         let (_server, mut requests) = start(state.path());
         let answers = async {
             while let Some(request) = requests.recv().await {
-                let _ = request.reply.send(Report::Live(Box::new(Live::default())));
+                let _ = request.reply.send(Report::Live(Box::default()));
             }
         };
         let clients = futures_util::future::join_all((0..200).map(|_| async {

@@ -165,7 +165,7 @@ fn why(change: &Change, spec: bool) -> String {
             _ => format!("{} differs", fields.join(", ")),
         });
     }
-    parts.extend(change.causes.iter().filter(|cause| !is_field(cause)).map(|cause| event(change.action, cause)));
+    parts.extend(change.causes.iter().filter(|cause| !is_field(cause)).map(event));
     parts.join("; ")
 }
 
@@ -186,7 +186,7 @@ fn by_hand(change: &Change) -> String {
 }
 
 /// What happened in the world.
-fn event(action: Action, cause: &Cause) -> String {
+fn event(cause: &Cause) -> String {
     let old = cause.old.as_ref().and_then(Value::as_str).unwrap_or_default();
     if let Some(dependency) = cause.field.strip_prefix("dependencies.") {
         return format!("{dependency} is started anew");
@@ -194,10 +194,10 @@ fn event(action: Action, cause: &Cause) -> String {
     match (cause.field.as_str(), old) {
         ("container", "") => "it has no container".into(),
         ("container", old) => format!("{old} is not ready yet"),
+        ("state", "removed") => "container was removed".into(),
         ("state", "paused") => "container was paused".into(),
         ("state", "created") => "container was never started".into(),
         ("state", "dead") => "container is dead".into(),
-        ("state", "") if action == Action::Create => "container was removed".into(),
         ("state", "exited") => "container exited".into(),
         ("state", old) => match old.strip_prefix("exited (").and_then(|rest| rest.strip_suffix(')')) {
             Some(code) => format!("container exited with {code}"),

@@ -39,11 +39,7 @@ impl Progress {
                     self.line(&format!("{}: {word}: {why}", title(&step.subject)));
                 }
             }
-            Report::Pulling(image, progress) => {
-                if self.style.live {
-                    self.pulling(&image, &progress);
-                }
-            }
+            Report::Pulling(image, progress) if self.style.live => self.pulling(&image, &progress),
             Report::Waits { service, reason } => self.tell(&service, &reason),
             Report::Ready(service) => {
                 let word = self.style.paint(Paint::Green, "ready");

@@ -128,7 +128,7 @@ fn reload_replaces_what_matches_with_and_without_a_watch() {
     assert!(before[0] != after[0] && before[1..] == after[1..], "only what was named is replaced");
     assert_ne!(started, starts(), "what asked for it is restarted");
     watch.signal(Signal::INT);
-    watch.ends(LIMIT).exits(130).says("api: replacing: asked for").says("web: restarting: api is replaced");
+    watch.ends(LIMIT).exits(130).says("api: replacing: asked for").says("web: restarting: api is started anew");
     let (before, started) = (ids(), starts());
     project.run(&["reload", "api"]).exits(0).prints("1 replaced").prints("1 restarted");
     let after = ids();
