@@ -61,11 +61,7 @@ impl Progress {
             Report::Begun(step) => self.begun(step),
             Report::Waits { service, reason } => self.tell(service, reason),
             Report::Pulling(image, progress) => self.pulling(image, progress),
-            // Something follows these: another step, or that it is ready.
-            Report::Done(Step {
-                verb: Verb::Create { .. } | Verb::Start(_) | Verb::Unpause(_) | Verb::Stop(_),
-                ..
-            }) => {}
+            // What follows, another step or a wait, has a line of its own.
             Report::Done(step) | Report::Refused(step, _) => self.clear(&title(&step.subject)),
             Report::Ready(service) | Report::Serves(service) | Report::Gone(service) => self.clear(service),
             Report::Failed(failed) => self.clear(&failed.failure.service),
