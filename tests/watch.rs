@@ -331,6 +331,8 @@ async fn what_somebody_ended_or_removed_is_back_at_once() {
             sleep(s(15)).await;
         }
         let after = ids(&sim);
+        let told = if what == "removed" { "api create [state]" } else { "api start [state]" };
+        assert_eq!(watcher.told()[..2], [told, "api ready"], "{what}");
         for name in ["shop-db", "shop-web", "shop-other"] {
             assert_eq!(before[name], after[name], "{what}: {name} is none of its business");
         }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::Memory;
 use super::step::{Look, Step, Subject, Verb};
 use crate::desired::{Desired, Inherited, Service, VolumeSource};
@@ -70,7 +72,7 @@ pub fn apply(
             memory.forget(&target.id);
             memory.started.insert(target.id.clone(), now);
             let service = desired.services.get(name);
-            let expects_health = service.is_some_and(|service| expects_health(service, observed));
+            let expects_health = observed.containers.get(&target.id).is_some_and(|it| expects_health(it, observed));
             if let Some(container) = observed.containers.get_mut(&target.id) {
                 container.state = State::Running;
                 // A start by hand begins the count of the engine's restarts anew.
@@ -153,16 +155,28 @@ pub fn identity(desired: &Desired, service: &Service, image_id: &str) -> Identit
     }
 }
 
-/// Whether the engine will check the health of a service's container.
-fn expects_health(service: &Service, observed: &Observed) -> bool {
-    match &service.config.healthcheck {
-        Some(healthcheck) => !healthcheck.disable,
-        None => observed
-            .images
-            .get(&service.config.image)
-            .and_then(|id| observed.image_facts.get(id))
-            .is_some_and(|facts| facts.healthcheck),
+/// Whether the engine will check the health of a container: as its own spec said, else as its image says.
+fn expects_health(container: &Container, observed: &Observed) -> bool {
+    match own_healthcheck(container) {
+        Some(expected) => expected,
+        None => {
+            let facts = image_of(container, observed).and_then(|id| observed.image_facts.get(id));
+            facts.is_some_and(|facts| facts.healthcheck)
+        }
     }
+}
+
+/// What a container's own spec said about health checks; `None`: nothing, so its image decides.
+pub(super) fn own_healthcheck(container: &Container) -> Option<bool> {
+    let spec: Value = serde_json::from_str(&container.identity.as_ref()?.spec).ok()?;
+    let disabled = spec.get("healthcheck")?.get("disable").and_then(Value::as_bool);
+    Some(!disabled.unwrap_or_default())
+}
+
+/// Id of the image that a container was made from, as far as that can be looked up.
+pub(super) fn image_of<'a>(container: &'a Container, observed: &'a Observed) -> Option<&'a String> {
+    let noted = container.identity.as_ref().map(|identity| &identity.image_id).filter(|id| !id.is_empty());
+    noted.or_else(|| observed.images.get(&container.image))
 }
 
 fn published(service: &Service) -> Vec<PublishedPort> {

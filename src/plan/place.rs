@@ -4,20 +4,18 @@
 use std::net::IpAddr;
 
 use super::Planner;
+use super::effect::{image_of, own_healthcheck};
 use super::step::{Action, Cause, Look, Reason, Subject, Target, Verb};
 use crate::desired::{Aim, Inherited, Service, VolumeSource};
 use crate::observed::{Container, Network, State};
 use crate::spec::model::Protocol;
 
 impl<'a> Planner<'a> {
-    /// Whether it is known what the image of a service brings, which decides how to tell that a container of it is
-    /// ready; looks it up where it is not.
-    pub(super) fn knows_image(&mut self, service: &Service) -> bool {
-        let unknown = self
-            .observed
-            .images
-            .get(&service.config.image)
-            .filter(|id| service.config.healthcheck.is_none() && !self.observed.image_facts.contains_key(*id));
+    /// Whether it is known what the image of a container brings, which decides how to tell that it is ready; looks it
+    /// up where it is not.
+    pub(super) fn knows_image(&mut self, container: &Container) -> bool {
+        let unknown = image_of(container, self.observed)
+            .filter(|id| own_healthcheck(container).is_none() && !self.observed.image_facts.contains_key(*id));
         self.plan.looks.extend(unknown.map(|id| Look::Image(id.clone())));
         unknown.is_none()
     }

@@ -238,7 +238,7 @@ impl<'a> Planner<'a> {
                 if self.mend_network(service, current) {
                     return Standing::Pending("is being attached to its network");
                 }
-                if self.ready_to_start(service, current) && self.dependents_rest(service) && self.knows_image(service) {
+                if self.ready_to_start(service, current) && self.dependents_rest(service) && self.knows_image(current) {
                     let cause = match current.state {
                         State::Exited { code: Some(code) } => format!("it has exited with {code}"),
                         State::Exited { code: None } => "it has exited".to_owned(),
@@ -426,7 +426,7 @@ impl<'a> Planner<'a> {
         let current = self.slots.get(service.name.as_str()).and_then(|slots| slots.current);
         current.is_some_and(|current| {
             let comparison = self.compare(service, current);
-            comparison.unclear || !comparison.replace.is_empty()
+            comparison.unclear || !comparison.replace.is_empty() || self.memory.condemned.contains_key(&current.id)
         })
     }
 
@@ -510,7 +510,7 @@ impl<'a> Planner<'a> {
                 if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
                     let cause = "its replacement needs its ports or volumes";
                     self.step(Subject::of(service), Verb::Stop(Target::of(current)), cause);
-                } else if self.ports_are_free(service, candidate) && self.knows_image(service) {
+                } else if self.ports_are_free(service, candidate) && self.knows_image(candidate) {
                     self.step(Subject::of(service), Verb::Start(Target::of(candidate)), cause);
                 }
                 Standing::Pending("is being started")

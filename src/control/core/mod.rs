@@ -19,7 +19,7 @@ use super::event::{Answer, Command, Event, Limits, Outcome, Report};
 use super::intake::Intake;
 use crate::desired::Desired;
 use crate::engine::{EngineError, Result};
-use crate::observed::{Container, Health, Observed};
+use crate::observed::{Container, Health, ImageFacts, Observed};
 use crate::plan::restart::{Holds, holds};
 use crate::plan::step::{Failure, Look, Plan, Probe, Reason, Step, Subject, Verb};
 use crate::plan::{self, Memory, check, effect};
@@ -191,8 +191,13 @@ impl Core {
                             observed.image_facts.insert(id, facts);
                         }
                     }
-                    // It went away: the list will tell.
-                    Ok(None) => self.dirty = true,
+                    // It went away: the list will tell. A container of it may live on, about which nobody can be asked.
+                    Ok(None) => {
+                        self.dirty = true;
+                        if let Some(observed) = &mut self.observed {
+                            observed.image_facts.insert(id, ImageFacts::default());
+                        }
+                    }
                     Err(error) => self.look_failed(error, now),
                 }
             }
@@ -262,7 +267,8 @@ impl Core {
             self.outcome.timed_out = true;
             self.closing = true;
         }
-        if self.closing && self.busy.is_empty() {
+        // A pull is begun anew by the next run, and nothing is lost; anything else is waited for.
+        if self.closing && self.busy.values().all(|begun| begun.step.verb == Verb::Pull) {
             self.finish(now);
             return;
         }

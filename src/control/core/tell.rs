@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Core;
 use crate::control::event::{Answer, Report};
-use crate::plan::step::{Action, Change, Plan, Reason, Subject, Wait};
+use crate::plan::step::{Action, Cause, Change, Plan, Reason, Subject, Wait};
 
 /// What was reported already.
 #[derive(Debug, Default)]
@@ -88,6 +88,7 @@ impl Core {
         }
         let Some(watching) = &mut self.watching else { return };
         watching.edited.retain(|name| !plan.ready.contains(name) && !plan.serves.contains(name));
+        watching.removed.retain(|name| !plan.ready.contains(name));
         for name in &plan.ready {
             // It has come through: what was begun for it, and what it failed with, is past.
             self.begun.retain(|(subject, _), _| subject.name() != name);
@@ -142,6 +143,7 @@ impl Core {
             }
         }
         for (subject, change) in now {
+            let change = &self.as_it_came(change);
             let before = self.told.differs.insert(subject.clone(), change.clone());
             let known = before.is_some_and(|before| before.action == change.action && before.causes == change.causes);
             let follows = matches!(change.action, Action::Start | Action::Create)
@@ -158,6 +160,17 @@ impl Core {
             }
             answer.reports.push(Report::Differs { change: change.clone(), spec });
         }
+    }
+
+    /// That there is no container says less than that somebody removed it.
+    fn as_it_came(&self, change: &Change) -> Change {
+        let mut change = change.clone();
+        let service = change.subject.name();
+        let removed = self.watching.as_ref().is_some_and(|watching| watching.removed.contains(service));
+        if removed && change.action == Action::Create && change.causes.iter().all(|cause| cause.field == "container") {
+            change.causes = vec![Cause::of("state", Some("removed"), Some("running"))];
+        }
+        change
     }
 
     fn tell_health(&mut self, plan: &Plan, answer: &mut Answer) {

@@ -37,6 +37,8 @@ pub(super) struct Watching {
     pub(super) refused: BTreeMap<Subject, Refusal>,
     /// Differences that were put right.
     pub(super) fights: BTreeMap<(Subject, String), Fight>,
+    /// Services whose containers somebody removed.
+    pub(super) removed: BTreeSet<String>,
     /// Exit codes of the last crashes, by service.
     pub(super) exits: BTreeMap<String, i64>,
     /// Services whose specs were changed and that were not ready since.
@@ -66,6 +68,7 @@ impl Watching {
             killed: BTreeMap::new(),
             refused: BTreeMap::new(),
             fights: BTreeMap::new(),
+            removed: BTreeSet::new(),
             exits: BTreeMap::new(),
             edited: BTreeSet::new(),
             checking: BTreeSet::new(),
@@ -138,9 +141,13 @@ impl Core {
     // The engine.
 
     /// It does not answer; told once.
-    pub(super) fn engine_is_gone(&mut self, error: EngineError, answer: &mut Answer) {
+    pub(super) fn engine_is_gone(&mut self, error: EngineError, now: Duration, answer: &mut Answer) {
         let Some(watching) = &mut self.watching else { return };
         if watching.gone.replace(error.clone()).is_none() {
+            // An engine that is stopped ends its containers before it goes.
+            let just_now =
+                |setback: &Setback| now < setback.at + SETTLED_DOWN && setback.failure.reason == Reason::Exited;
+            self.memory.setbacks.retain(|_, setback| setback.count > 1 || !just_now(setback));
             answer.reports.push(Report::EngineGone(error));
         }
     }
