@@ -67,6 +67,8 @@ impl Sim {
             Doing::Turns(health) => self.change(|world| {
                 if let Some(container) = world.containers.get_mut(id) {
                     container.health = health;
+                    let happened = format!("{} is now {health:?}", container.name);
+                    world.history.push(happened.to_lowercase());
                 }
                 world.tell(id, Happened::Health(health));
             }),

@@ -176,7 +176,7 @@ impl World {
         let mounts = self.mounts(blueprint, &image);
         // A network that is not there is only missed at the start.
         let network = self.networks.get(&blueprint.network);
-        let network = network.map_or_else(|| blueprint.network.clone(), |network| network.name.clone());
+        let network = network.map_or_else(|| blueprint.config.network.clone(), |network| network.name.clone());
         let container = Made {
             id: id.clone(),
             name: blueprint.name.clone(),
@@ -356,16 +356,20 @@ impl World {
         let attempted = format!("unpause the container {}", self.name_of(id));
         let container = self.container(id, &attempted)?;
         if container.state != State::Paused {
-            let message = "it is not paused".to_owned();
-            return Err(EngineError::Refused { attempted, message });
+            return Ok(());
         }
         container.state = State::Running;
+        let name = container.name.clone();
+        self.history.push(format!("{name} is now running"));
         self.tell(id, Happened::Changed);
         Ok(())
     }
 
     pub(super) fn rename(&mut self, id: &str, to: &str) -> Result<()> {
         let attempted = format!("rename the container {}", self.name_of(id));
+        if self.containers.get(id).is_some_and(|container| container.name == to) {
+            return Ok(());
+        }
         if self.containers.values().any(|other| other.name == to) {
             let message = format!("Conflict. The container name \"/{to}\" is already in use");
             return Err(EngineError::Conflict { attempted, message });
@@ -408,10 +412,7 @@ impl World {
     }
 
     pub(super) fn remove_network(&mut self, id: &str, attempted: &str) -> Result<()> {
-        let Some(network) = self.networks.get(id).cloned() else {
-            let message = format!("network {id} not found");
-            return Err(EngineError::NotFound { attempted: attempted.to_owned(), message });
-        };
+        let Some(network) = self.networks.get(id).cloned() else { return Ok(()) };
         // Containers that do not run have no endpoints.
         if self.containers.values().any(|c| c.is_up() && c.networks.values().any(|attached| attached == id)) {
             let message = format!("error while removing network: network {} has active endpoints", network.name);
@@ -460,6 +461,11 @@ impl World {
             None => network.to_owned(),
         };
         let Some(left) = container.networks.remove(&key) else {
+            // An id that names nothing may be that of a network which the container knows by its name.
+            let unknown = key == network && network.len() == 64;
+            if !unknown {
+                return Ok(());
+            }
             let message = format!("container {id} is not connected to the network {key}");
             return Err(EngineError::Refused { attempted, message });
         };
@@ -472,7 +478,7 @@ impl World {
     pub(super) fn remove_volume(&mut self, name: &str) -> Result<()> {
         let attempted = format!("remove the volume {name}");
         if !self.volumes.contains_key(name) {
-            return Err(EngineError::NotFound { attempted, message: format!("get {name}: no such volume") });
+            return Ok(());
         }
         let uses = |container: &&Made| container.mounts.iter().any(|m| m.point.volume.as_deref() == Some(name));
         if let Some(user) = self.containers.values().find(uses) {
