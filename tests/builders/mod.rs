@@ -13,7 +13,7 @@ use drillmaster::identity::{container_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
 use drillmaster::plan::step::{Step, Subject, Verb};
 use drillmaster::plan::{Memory, effect, forecast};
-use drillmaster::spec::model::{Check, Condition, Ping, Pull, RestartPolicy};
+use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
 
 /// The group of every test.
@@ -76,6 +76,12 @@ impl Build {
         self
     }
 
+    /// What happens when its pings are no longer answered.
+    pub fn health(mut self, every: &str, failures: u32, then: HealthAction) -> Build {
+        self.0.health = Some(spec::Health { every: Some(every.parse().unwrap()), failures: Some(failures), then });
+        self
+    }
+
     /// A port as one writes it: `8080:80`.
     pub fn port(mut self, port: &str) -> Build {
         self.0.config.ports.push(port.parse().unwrap());
@@ -126,6 +132,23 @@ impl Build {
         self.0.fingerprint = Fingerprint::of(&self.0.config, &self.0.env, &self.0.dependencies);
         self.0
     }
+}
+
+/// The seeds of a test that draws its cases: the one of `DRILLMASTER_SEED`, else as many as `DRILLMASTER_SEEDS` says.
+pub fn seeds(usual: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")))
+    };
+    match number("DRILLMASTER_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DRILLMASTER_SEEDS").unwrap_or(usual),
+    }
+}
+
+/// Runs to the end on a clock that jumps to whatever is waited for.
+pub fn on_paused_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(future)
 }
 
 /// The desired state of these services.

@@ -1,0 +1,111 @@
+//! The simulated engine itself, where it does what no test of the controller shows by itself.
+
+use std::time::Duration;
+
+use drillmaster::engine::deadline::{Bounded, Limits};
+use drillmaster::engine::sim::{Image, Sim};
+use drillmaster::engine::{Deed, Engine, EngineError, Happened, Hint};
+use drillmaster::observed::State;
+use drillmaster::plan::effect;
+use drillmaster::spec::model::RestartPolicy;
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use crate::builders::{GROUP, desired, service};
+
+/// Creates and starts a container of the service `name`, as the controller would.
+async fn run(sim: &Sim, name: &str, restart: RestartPolicy) -> String {
+    let wanted = desired([service(name).restart(restart)]);
+    let reference = format!("{name}:1");
+    sim.add_image(&reference, Image::new(name));
+    let wish = &wanted.services[name];
+    let labels = effect::identity(&wanted, wish, "").to_labels();
+    let network = sim.create_network(&format!("net-{name}"), &drillmaster::identity::group_labels(GROUP, ""));
+    let blueprint = drillmaster::engine::Blueprint {
+        name: format!("shop-{name}"),
+        labels,
+        volume_labels: Default::default(),
+        config: wish.config.clone(),
+        env: Default::default(),
+        network,
+        aliases: Vec::new(),
+        hostname: name.into(),
+        inherited: Vec::new(),
+    };
+    let id = sim.perform(&Deed::Create(Box::new(blueprint))).await.unwrap().unwrap();
+    sim.perform(&Deed::Start(id.clone())).await.unwrap();
+    id
+}
+
+fn state(sim: &Sim, id: &str) -> State {
+    sim.snapshot().containers[id].state
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_goes_away_takes_what_is_under_way_with_it() {
+    let sim = Sim::new();
+    let plain = run(&sim, "plain", RestartPolicy::No).await;
+    let policy = run(&sim, "policy", RestartPolicy::UnlessStopped).await;
+    let mut events = sim.events(GROUP);
+    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    let hand = sim.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        hand.go_away(true);
+    });
+    let lost = sim.list(GROUP, false).await;
+    assert!(matches!(lost, Err(EngineError::Unreachable { .. })), "{lost:?}");
+    assert_eq!(events.next().await, None, "its events end");
+    assert!(sim.about().await.is_err() && sim.events(GROUP).next().await.unwrap().is_err());
+    sim.come_back();
+    assert!(sim.about().await.is_ok());
+    assert_eq!(state(&sim, &plain), State::Exited { code: Some(255) });
+    assert_eq!(state(&sim, &policy), State::Running, "its policy brings it back");
+    assert_eq!(sim.ended(GROUP, Duration::from_secs(600)).await, Ok(Vec::new()), "it has forgotten what was before");
+    sim.go_away(false);
+    sim.come_back();
+    assert_eq!(state(&sim, &policy), State::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_hangs_does_later_what_it_was_asked() {
+    let sim = Sim::new();
+    let id = run(&sim, "db", RestartPolicy::No).await;
+    let mut events = sim.events(GROUP);
+    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    sim.hang();
+    let bounded = Bounded::new(sim.clone(), Limits::default());
+    let stop = Deed::Stop { id: id.clone(), timeout: None };
+    assert!(matches!(bounded.perform(&stop).await, Err(EngineError::TimedOut { .. })));
+    assert!(timeout(Duration::from_secs(600), events.next()).await.is_err(), "nor does it tell anything");
+    assert_eq!(state(&sim, &id), State::Running);
+    sim.resume();
+    sim.until_happened("died shop-db (0)").await;
+    let mut told = Vec::new();
+    while told.last() != Some(&Happened::Died { code: Some(0) }) {
+        if let Some(Ok(Hint::Container { what, .. })) = events.next().await {
+            told.push(what);
+        }
+    }
+    assert_eq!(told, [Happened::Killed, Happened::Died { code: Some(0) }]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ended_is_remembered_with_who_wanted_it() {
+    let sim = Sim::new();
+    let id = run(&sim, "db", RestartPolicy::No).await;
+    let start = Deed::Start(id.clone());
+    sim.kill("shop-db", 3);
+    sim.perform(&start).await.unwrap();
+    sim.kill_by_hand("shop-db");
+    sim.perform(&start).await.unwrap();
+    sim.stop_by_hand("shop-db");
+    let told = |ended: Vec<drillmaster::engine::End>| -> Vec<(Option<i64>, bool)> {
+        ended.into_iter().map(|end| (end.code, end.asked)).collect()
+    };
+    let ended = sim.ended(GROUP, Duration::from_secs(600)).await.unwrap();
+    assert_eq!(told(ended), [(Some(3), false), (Some(137), true), (Some(0), true)]);
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    assert_eq!(sim.ended(GROUP, Duration::from_secs(600)).await, Ok(Vec::new()));
+    assert_eq!(sim.ended("other", Duration::from_secs(6000)).await, Ok(Vec::new()));
+}

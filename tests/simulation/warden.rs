@@ -1,0 +1,489 @@
+//! The laws that hold at every moment of a run, whatever happens. The warden sits between the controller and the engine,
+//! lets every call pass, and notes each that no controller should have made, given what it could know.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use drillmaster::desired::{Desired, Service, VolumeSource};
+use drillmaster::engine::sim::Sim;
+use drillmaster::engine::{
+    About, Blueprint, Deed, End, Engine, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result,
+};
+use drillmaster::observed::{Container, Health, ImageFacts, Observed, State};
+use drillmaster::plan::diff::compare;
+use drillmaster::spec::model::Condition;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use tokio::time::Instant;
+
+use crate::builders::{GROUP, SOURCE};
+
+/// Within this time a controller that is told everything knows of it, and has read the specs.
+const SOON: Duration = Duration::from_secs(4);
+/// Within this time one that is told nothing does: after a hung call has been given up, by its next list.
+const AT_LAST: Duration = Duration::from_secs(100);
+/// How many calls there may be in a minute, pings in containers left out.
+const CALLS: usize = 400;
+/// How often a service may be started in a minute without anything happening to it: pauses double from one second.
+const STARTS: usize = 8;
+
+/// An engine under supervision.
+pub struct Warden {
+    pub sim: Sim,
+    pub laws: Arc<Mutex<Laws>>,
+}
+
+/// What has happened so far, and what was wrong with it.
+pub struct Laws {
+    began: Instant,
+    /// Every line of the story, in its time.
+    pub story: Vec<String>,
+    /// What no controller should have done.
+    pub broken: Vec<String>,
+    /// What the specs asked for, since when; the last is what they ask for now, `None`: nothing that can be used.
+    readings: Vec<(Instant, Option<Desired>)>,
+    /// Until when a controller may not know what has happened.
+    blind: Option<Instant>,
+    /// Since when the engine is away, or hangs.
+    away: Option<Instant>,
+    hangs: Option<Instant>,
+    /// Since when services are no longer there for their dependents.
+    unmet: BTreeMap<(String, bool), Instant>,
+    /// Since when containers run.
+    up: BTreeMap<String, Instant>,
+    /// When the controller last asked to start containers.
+    started: BTreeMap<String, Instant>,
+    /// How long containers of an image have to run until their pings are answered.
+    answers: BTreeMap<String, Duration>,
+    /// Services that were asked to be replaced.
+    reloads: BTreeMap<String, Instant>,
+    calls: VecDeque<Instant>,
+    starts: BTreeMap<String, VecDeque<Instant>>,
+    /// How often something happened to services that explains that they are started.
+    meddled: VecDeque<Instant>,
+    pub most_calls: usize,
+    /// Services that a controller has said not to try again before their specs change.
+    pub given_up: BTreeSet<String>,
+    /// How often somebody had to ask.
+    pub asked: usize,
+}
+
+impl Laws {
+    pub fn new(first: &Desired, answers: BTreeMap<String, Duration>) -> Laws {
+        Laws {
+            began: Instant::now(),
+            story: Vec::new(),
+            broken: Vec::new(),
+            readings: vec![(Instant::now(), Some(first.clone()))],
+            blind: None,
+            away: None,
+            hangs: None,
+            unmet: BTreeMap::new(),
+            up: BTreeMap::new(),
+            started: BTreeMap::new(),
+            answers,
+            reloads: BTreeMap::new(),
+            calls: VecDeque::new(),
+            starts: BTreeMap::new(),
+            meddled: VecDeque::new(),
+            most_calls: 0,
+            given_up: BTreeSet::new(),
+            asked: 0,
+        }
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        self.story.push(format!("{:10.3}  {line}", self.began.elapsed().as_secs_f64()));
+    }
+
+    /// The specs ask for this from now on.
+    pub fn reads(&mut self, reading: Option<Desired>) {
+        self.readings.push((Instant::now(), reading));
+    }
+
+    /// Pings of containers of this image are answered at once.
+    pub fn answers_at_once(&mut self, image: &str) {
+        self.answers.remove(image);
+    }
+
+    /// From now on for so long, a controller may not know what happens.
+    pub fn blinded(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        self.blind = Some(self.blind.map_or(until, |before| before.max(until)));
+    }
+
+    /// Nothing goes wrong any longer: soon it knows everything again.
+    pub fn sees_again(&mut self) {
+        self.blind = Some(Instant::now() + AT_LAST);
+    }
+
+    pub fn engine_goes(&mut self) {
+        self.away = Some(Instant::now());
+        self.blinded(AT_LAST);
+    }
+
+    pub fn engine_hangs(&mut self) {
+        self.hangs = Some(Instant::now());
+        self.blinded(AT_LAST);
+    }
+
+    pub fn engine_answers(&mut self) {
+        self.away = None;
+        self.hangs = None;
+        self.blinded(AT_LAST);
+    }
+
+    pub fn reload(&mut self, service: &str) {
+        self.reloads.insert(service.to_owned(), Instant::now());
+    }
+
+    /// Something happens for which services may have to be started.
+    pub fn meddles(&mut self) {
+        self.meddled.push_back(Instant::now());
+    }
+
+    /// How long after something has happened the controller has to know it.
+    fn grace(&self) -> Duration {
+        if self.blind.is_some_and(|until| Instant::now() < until) { AT_LAST } else { SOON }
+    }
+
+    fn breaks(&mut self, law: String) {
+        self.tell(&format!("BROKEN: {law}"));
+        self.broken.push(law);
+    }
+
+    /// What a controller may believe the specs to ask for now: what they asked for lately, and what held before.
+    fn beliefs(&self) -> Vec<&Desired> {
+        let since = Instant::now().checked_sub(self.grace());
+        let mut beliefs = Vec::new();
+        for (at, reading) in self.readings.iter().rev() {
+            beliefs.extend(reading);
+            if reading.is_some() && since.is_none_or(|since| *at < since) {
+                break;
+            }
+        }
+        beliefs
+    }
+
+    /// What every one of these beliefs says of a service; empty where one does not know it.
+    fn definitions(&self, name: &str) -> Vec<Service> {
+        let beliefs = self.beliefs();
+        let found: Vec<Service> = beliefs.iter().filter_map(|belief| belief.services.get(name)).cloned().collect();
+        if found.len() == beliefs.len() { found } else { Vec::new() }
+    }
+
+    /// Whether a service surely has a ping.
+    fn pings(&self, name: &str) -> bool {
+        let definitions = self.definitions(name);
+        !definitions.is_empty() && definitions.iter().all(|definition| definition.ping.is_some())
+    }
+
+    /// Something has happened on the engine.
+    pub fn sees(&mut self, line: &str, observed: &Observed) {
+        self.tell(&format!("   {line}"));
+        let now = Instant::now();
+        self.up.retain(|id, _| observed.containers.get(id).is_some_and(Container::is_up));
+        for container in observed.containers.values().filter(|container| container.is_up()) {
+            self.up.entry(container.id.clone()).or_insert(now);
+        }
+        let services: BTreeSet<String> = self
+            .readings
+            .iter()
+            .filter_map(|(_, reading)| reading.as_ref())
+            .flat_map(|desired| desired.services.keys().cloned())
+            .collect();
+        for service in services {
+            for ready in [false, true] {
+                let met = observed.of_group(GROUP).any(|container| {
+                    container.service_of(GROUP) == Some(&service)
+                        && container.state == State::Running
+                        && (!ready || container.name == format!("shop-{service}"))
+                        && (!ready || matches!(container.health, Health::None | Health::Healthy))
+                });
+                let key = (service.clone(), ready);
+                if met {
+                    self.unmet.remove(&key);
+                } else {
+                    self.unmet.entry(key).or_insert(now);
+                }
+            }
+        }
+    }
+
+    fn counted(&mut self, line: &str) {
+        let now = Instant::now();
+        self.calls.push_back(now);
+        while self.calls.front().is_some_and(|at| now - *at > Duration::from_secs(60)) {
+            self.calls.pop_front();
+        }
+        self.most_calls = self.most_calls.max(self.calls.len());
+        if self.calls.len() == CALLS {
+            self.breaks(format!("{CALLS} calls within a minute, the last: {line}"));
+        }
+    }
+
+    /// A controller asks for this.
+    fn judge(&mut self, deed: &Deed, observed: &Observed) {
+        self.tell(&format!("-> {}", said(deed, observed)));
+        let now = Instant::now();
+        if self.away.is_some_and(|since| now - since > Duration::from_secs(3)) {
+            self.breaks(format!("the engine is away, and is asked to {}", said(deed, observed)));
+        }
+        if self.hangs.is_some_and(|since| now - since > Duration::from_secs(100)) {
+            self.breaks(format!("the engine hangs, and is asked to {}", said(deed, observed)));
+        }
+        if let Some(id) = target(deed)
+            && let Some(container) = observed.containers.get(id)
+            && container.identity.as_ref().is_none_or(|identity| identity.group != GROUP || identity.source != SOURCE)
+        {
+            self.breaks(format!("{} is not ours, and is touched: {}", container.name, said(deed, observed)));
+        }
+        let found = |id: &String| observed.containers.get(id);
+        match deed {
+            Deed::Create(blueprint) => self.judge_create(blueprint, observed),
+            Deed::Start(id) => {
+                if let Some(container) = found(id) {
+                    self.judge_start(container, observed);
+                }
+            }
+            Deed::Stop { id, .. } => {
+                if let Some(container) = found(id) {
+                    self.judge_stop(container, observed);
+                }
+            }
+            Deed::Remove { id, volumes } => {
+                if *volumes {
+                    self.breaks("volumes are removed with a container".into());
+                }
+                if let Some(container) = found(id) {
+                    self.judge_remove(container);
+                }
+            }
+            Deed::RemoveVolume(name) => self.breaks(format!("the volume {name} is removed")),
+            Deed::RemoveNetwork(id) => {
+                let ours = observed.networks.get(id).is_none_or(|network| network.group.as_deref() == Some(GROUP));
+                if !ours {
+                    self.breaks("a network is removed that is not ours".into());
+                }
+                if self.beliefs().iter().all(|belief| !belief.services.is_empty()) {
+                    let named = observed.networks.values().filter(|network| network.name == GROUP).count();
+                    if named == 1 {
+                        self.breaks("the only network of the group is removed".into());
+                    }
+                }
+            }
+            Deed::Unpause(_)
+            | Deed::Rename { .. }
+            | Deed::Update { .. }
+            | Deed::CreateNetwork { .. }
+            | Deed::Connect { .. }
+            | Deed::Disconnect { .. } => {}
+        }
+    }
+
+    fn judge_create(&mut self, blueprint: &Blueprint, observed: &Observed) {
+        let service = blueprint.labels.get("drillmaster.service").cloned().unwrap_or_default();
+        if blueprint.name != format!("shop-{service}.new") {
+            self.breaks(format!("{} is created for {service}", blueprint.name));
+        }
+        if self.beliefs().iter().all(|belief| !belief.services.contains_key(&service)) {
+            self.breaks(format!("{} is created, and no spec names {service}", blueprint.name));
+        }
+        self.judge_dependencies(&service, observed, &format!("{} is created", blueprint.name));
+        // Anonymous volumes move on.
+        let current = observed.containers.values().find(|container| container.name == format!("shop-{service}"));
+        for mount in current.iter().flat_map(|container| &container.mounts) {
+            let wanted = blueprint
+                .config
+                .volumes
+                .iter()
+                .any(|volume| volume.target == mount.target && volume.source == VolumeSource::Anonymous);
+            let Some(volume) = mount.volume.as_ref().filter(|name| name.len() == 64 && wanted) else { continue };
+            if blueprint.inherited.iter().all(|inherited| inherited.volume != *volume) {
+                self.breaks(format!("{} does not take over the volume at {}", blueprint.name, mount.target));
+            }
+        }
+    }
+
+    fn judge_start(&mut self, container: &Container, observed: &Observed) {
+        let Some(service) = container.service_of(GROUP).map(str::to_owned) else { return };
+        let now = Instant::now();
+        self.judge_dependencies(&service, observed, &format!("{} is started", container.name));
+        for other in observed.of_group(GROUP) {
+            let known = self.up.get(&other.id).is_some_and(|since| now - *since > self.grace());
+            if other.id == container.id || other.service_of(GROUP) != Some(&service) || !known {
+                continue;
+            }
+            let replaces = container.name.ends_with(".new") && !other.name.ends_with(".new");
+            let shared = |volume: &Option<String>| {
+                volume.is_some() && other.mounts.iter().any(|mount| mount.volume == *volume && mount.writable)
+            };
+            let clash = container.mounts.iter().any(|mount| shared(&mount.volume) && mount.writable);
+            if !replaces || clash {
+                self.breaks(format!("{} is started beside {}, of the same service", container.name, other.name));
+            }
+        }
+        self.started.insert(container.id.clone(), now);
+        let window = Duration::from_secs(60);
+        let lately = |times: &VecDeque<Instant>| times.iter().filter(|at| now - **at < window).count();
+        let starts = self.starts.entry(service.clone()).or_default();
+        starts.push_back(now);
+        let (starts, meddled) = (lately(starts), lately(&self.meddled));
+        // A lost reply makes another try of it.
+        let lost = if self.grace() == AT_LAST { 4 } else { 1 };
+        if starts > STARTS * lost + 3 * meddled {
+            self.breaks(format!("{service} is started {starts} times within a minute"));
+        }
+    }
+
+    /// Whether what a service needs is there, as far as the controller has to know.
+    fn judge_dependencies(&mut self, service: &str, observed: &Observed, what: &str) {
+        let definitions = self.definitions(service);
+        let Some(last) = definitions.first() else { return };
+        let now = Instant::now();
+        let grace = self.grace();
+        let always = |name: &str, condition: Condition| {
+            definitions.iter().all(|d| d.dependencies.iter().any(|d| d.name == name && d.condition == condition))
+        };
+        let mut wrong = Vec::new();
+        for needed in last.dependencies.iter().filter(|needed| always(&needed.name, needed.condition)) {
+            let ready = needed.condition == Condition::Ready;
+            if let Some(since) = self.unmet.get(&(needed.name.clone(), ready))
+                && now - *since > grace
+            {
+                wrong.push(format!("{what} although {} is not there", needed.name));
+            }
+            let current = observed.containers.values().find(|c| c.name == format!("shop-{}", needed.name));
+            if let Some(current) = current.filter(|_| ready)
+                && self.pings(&needed.name)
+                && let Some(up) = self.up.get(&current.id)
+                && self.started.get(&current.id).is_some_and(|asked| asked <= up)
+                && self.answers.get(&current.image).is_some_and(|time| now - *up < *time)
+            {
+                wrong.push(format!("{what} although {} has not answered yet", needed.name));
+            }
+        }
+        for wrong in wrong {
+            self.breaks(wrong);
+        }
+    }
+
+    /// What serves, and is what it should be, goes on.
+    fn judge_stop(&mut self, container: &Container, observed: &Observed) {
+        let Some(service) = container.service_of(GROUP).map(str::to_owned) else { return };
+        if container.name != format!("shop-{service}") || container.state != State::Running {
+            return;
+        }
+        let Some(identity) = &container.identity else { return };
+        let definitions = self.definitions(&service);
+        let now = Instant::now();
+        let agrees = !definitions.is_empty()
+            && definitions.iter().all(|definition| {
+                let found = compare(definition, container, identity, observed, true);
+                let keeps = found.replace.is_empty() && found.update.is_empty();
+                // It may be stopped for another's sake, or its own health.
+                keeps && definition.health.is_none() && definition.dependencies.iter().all(|needed| !needed.restart)
+            });
+        let reloaded = self.reloads.get(&service).is_some_and(|at| now - *at < Duration::from_secs(300));
+        let known = self.up.get(&container.id).is_some_and(|since| now - *since > self.grace());
+        if agrees && !reloaded && known && container.health == Health::None {
+            self.breaks(format!("{} is stopped, although it is as its spec wants it", container.name));
+        }
+    }
+
+    fn judge_remove(&mut self, container: &Container) {
+        if container.is_up() && self.up.get(&container.id).is_some_and(|since| Instant::now() - *since > self.grace()) {
+            self.breaks(format!("{} is removed while it runs", container.name));
+        }
+    }
+}
+
+fn target(deed: &Deed) -> Option<&String> {
+    match deed {
+        Deed::Start(id)
+        | Deed::Unpause(id)
+        | Deed::Stop { id, .. }
+        | Deed::Rename { id, .. }
+        | Deed::Update { id, .. }
+        | Deed::Remove { id, .. } => Some(id),
+        Deed::Connect { container, .. } | Deed::Disconnect { container, .. } => Some(container),
+        Deed::Create(_) | Deed::CreateNetwork { .. } | Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) => None,
+    }
+}
+
+/// What a deed does, by names.
+fn said(deed: &Deed, observed: &Observed) -> String {
+    let text = deed.describe();
+    match target(deed).and_then(|id| Some((id, observed.containers.get(id)?))) {
+        Some((id, container)) => text.replace(drillmaster::engine::short(id), &container.name),
+        None => text,
+    }
+}
+
+impl Warden {
+    pub fn laws(&self) -> MutexGuard<'_, Laws> {
+        self.laws.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine for Warden {
+    fn about(&self) -> BoxFuture<'_, Result<About>> {
+        self.sim.about()
+    }
+
+    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
+        self.laws().tell("-> list");
+        self.laws().counted("list");
+        self.sim.list(group, volumes)
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+        let name = self.sim.snapshot().containers.get(id).map_or_else(|| id.to_owned(), |found| found.name.clone());
+        self.laws().tell(&format!("-> inspect {name}"));
+        self.laws().counted("inspect");
+        self.sim.inspect(id)
+    }
+
+    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
+        self.laws().counted("image");
+        self.sim.image(reference)
+    }
+
+    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
+        let observed = self.sim.snapshot();
+        self.laws().judge(deed, &observed);
+        self.laws().counted(&deed.describe());
+        self.sim.perform(deed)
+    }
+
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        self.laws().tell(&format!("-> pull {image}"));
+        self.laws().counted("pull");
+        self.sim.pull(image, progress)
+    }
+
+    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
+        self.sim.exec(id, command)
+    }
+
+    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
+        self.laws().counted("logs");
+        self.sim.logs(id, options)
+    }
+
+    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+        self.laws().counted("ended");
+        self.sim.ended(group, span)
+    }
+
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+        self.laws().tell("-> events");
+        self.laws().counted("events");
+        self.sim.events(group)
+    }
+}
