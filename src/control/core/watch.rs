@@ -221,7 +221,9 @@ impl Core {
         if self.busy.contains_key(&Subject::Service(owner.to_owned())) {
             return;
         }
-        let young = self.memory.started.get(id).is_some_and(|at| now < *at + SETTLED_DOWN);
+        // One that has yet to serve is young by nature.
+        let served = container.name == container_name(&self.desired.group, owner);
+        let young = served && self.memory.started.get(id).is_some_and(|at| now < *at + SETTLED_DOWN);
         match asked && !young {
             true => self.memory.forget(id),
             // Also one that ran before the watch began.
