@@ -145,7 +145,8 @@ impl Laws {
 
     /// How long after something has happened the controller has to know it.
     fn grace(&self) -> Duration {
-        if self.blind.is_some_and(|until| Instant::now() < until) { AT_LAST } else { SOON }
+        let engine = self.away.is_some() || self.hangs.is_some();
+        if engine || self.blind.is_some_and(|until| Instant::now() < until) { AT_LAST } else { SOON }
     }
 
     fn breaks(&mut self, law: String) {
