@@ -78,6 +78,8 @@ pub enum Happening {
     Saved(Found, String),
     /// Somebody touches them.
     Touched,
+    /// For a moment half of them are missing.
+    HalfSaved(Specs),
     /// Somebody does this to the container of this name.
     Hand(Hand, String),
     /// Somebody takes the group's network away.
@@ -125,6 +127,7 @@ impl fmt::Display for Happening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Happening::Saved(_, what) => write!(f, "specs: {what}"),
+            Happening::HalfSaved(specs) => write!(f, "for a moment only {:?}", specs.keys()),
             other => write!(f, "{other:?}"),
         }
     }
@@ -379,7 +382,16 @@ impl Drawing<'_> {
                 return Happening::Saved(Found::Broken(broken), format!("broken {broken}"));
             }
             14 => return Happening::Saved(Found::Empty, "empty".into()),
-            15 => return Happening::Touched,
+            15 if self.dice.once_in(2) => return Happening::Touched,
+            15 => {
+                let mut half = self.specs.clone();
+                half.retain(|_, _| self.dice.once_in(2));
+                let names: BTreeSet<String> = half.keys().cloned().collect();
+                for wish in half.values_mut() {
+                    wish.needs.retain(|other, _| names.contains(other));
+                }
+                return Happening::HalfSaved(half);
+            }
             _ => {
                 self.change(&name, |wish| wish.anonymous_volume = !wish.anonymous_volume);
                 what += &format!("{name}: volume {number}");

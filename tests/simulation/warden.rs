@@ -10,9 +10,10 @@ use drillmaster::engine::sim::Sim;
 use drillmaster::engine::{
     About, Blueprint, Deed, End, Engine, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result,
 };
+use drillmaster::identity::SERVICE;
 use drillmaster::observed::{Container, Health, ImageFacts, Observed, State};
 use drillmaster::plan::diff::compare;
-use drillmaster::spec::model::Condition;
+use drillmaster::spec::model::{Condition, RestartPolicy};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ use crate::builders::{GROUP, SOURCE};
 const SOON: Duration = Duration::from_secs(4);
 /// Within this time one that is told nothing does: after a hung call has been given up, by its next list.
 const AT_LAST: Duration = Duration::from_secs(100);
+/// Within this time something is done about what somebody did by hand: a crash has a pause of a second.
+const PROMPT: Duration = Duration::from_millis(2500);
 /// How many calls there may be in a minute, pings in containers left out.
 const CALLS: usize = 400;
 /// How often a service may be started in a minute without anything happening to it: pauses double from one second.
@@ -56,8 +59,12 @@ pub struct Laws {
     started: BTreeMap<String, Instant>,
     /// How long containers of an image have to run until their pings are answered.
     answers: BTreeMap<String, Duration>,
-    /// Services that were asked to be replaced.
-    reloads: BTreeMap<String, Instant>,
+    /// Services that were asked to be replaced, and the container that was meant.
+    reloads: BTreeMap<String, (Instant, Option<String>)>,
+    /// Services about which something has to be done by then.
+    pub due: BTreeMap<String, Instant>,
+    /// When something was last done about a service, or happened to it.
+    touched: BTreeMap<String, Instant>,
     calls: VecDeque<Instant>,
     starts: BTreeMap<String, VecDeque<Instant>>,
     /// How often something happened to services that explains that they are started.
@@ -84,6 +91,8 @@ impl Laws {
             started: BTreeMap::new(),
             answers,
             reloads: BTreeMap::new(),
+            due: BTreeMap::new(),
+            touched: BTreeMap::new(),
             calls: VecDeque::new(),
             starts: BTreeMap::new(),
             meddled: VecDeque::new(),
@@ -134,8 +143,69 @@ impl Laws {
         self.blinded(AT_LAST);
     }
 
-    pub fn reload(&mut self, service: &str) {
-        self.reloads.insert(service.to_owned(), Instant::now());
+    pub fn reload(&mut self, service: &str, current: Option<String>) {
+        self.reloads.insert(service.to_owned(), (Instant::now(), current));
+    }
+
+    /// What the controller was asked to do is forgotten with it.
+    pub fn forgets(&mut self) {
+        for (_, meant) in self.reloads.values_mut() {
+            *meant = None;
+        }
+    }
+
+    /// To replace it was tried.
+    pub fn fails(&mut self, service: &str) {
+        if let Some((_, meant)) = self.reloads.get_mut(service) {
+            *meant = None;
+        }
+    }
+
+    /// A container that was asked to be replaced and is still there.
+    pub fn not_reloaded(&self, observed: &Observed) -> Option<String> {
+        let kept = self.reloads.iter().filter(|(service, _)| !self.given_up.contains(*service));
+        let mut kept = kept.filter_map(|(_, (_, meant))| meant.as_ref().and_then(|id| observed.containers.get(id)));
+        kept.next().map(|container| container.name.clone())
+    }
+
+    /// Somebody is about to do something to a container that has to be put right: at once where everything is at peace.
+    pub fn drifts(&mut self, name: &str, crash: bool, observed: &Observed) {
+        let now = Instant::now();
+        let Some(container) = observed.containers.values().find(|container| container.name == name) else { return };
+        let (Some(service), Some(identity)) = (container.service_of(GROUP), &container.identity) else { return };
+        let (service, definitions) = (service.to_owned(), self.definitions(service));
+        let quiet = |at: Option<&Instant>, time: u64| at.is_none_or(|at| now - *at > Duration::from_secs(time));
+        let [definition] = definitions.as_slice() else { return };
+        let candidate = format!("shop-{service}.new");
+        let free = observed.containers.values().all(|other| other.name != candidate);
+        let found = compare(definition, container, identity, observed, true);
+        let at_peace = self.grace() == SOON
+            && name == format!("shop-{service}")
+            && container.state == State::Running
+            && matches!(container.health, Health::None | Health::Healthy)
+            && free
+            && found == Default::default()
+            && definition.dependencies.is_empty()
+            && definition.config.restart == RestartPolicy::No
+            && !self.given_up.contains(&service)
+            && quiet(self.up.get(&container.id), 15)
+            && quiet(self.touched.get(&service), if crash { 1000 } else { 70 })
+            && quiet(self.readings.last().map(|(at, _)| at), 10);
+        self.touched.insert(service.clone(), now);
+        if at_peace {
+            self.due.insert(service, now + PROMPT);
+        }
+    }
+
+    /// What was due was done, or everything else has to wait too.
+    pub fn judge_due(&mut self) {
+        let now = Instant::now();
+        let late: Vec<String> =
+            self.due.iter().filter(|(_, until)| now > **until).map(|(service, _)| service.clone()).collect();
+        for service in late {
+            self.due.remove(&service);
+            self.breaks(format!("nothing is done about {service} within {PROMPT:?}"));
+        }
     }
 
     /// Something happens for which services may have to be started.
@@ -227,6 +297,11 @@ impl Laws {
     /// A controller asks for this.
     fn judge(&mut self, deed: &Deed, observed: &Observed) {
         self.tell(&format!("-> {}", said(deed, observed)));
+        self.judge_due();
+        if let Some(service) = service_of(deed, observed) {
+            self.due.remove(&service);
+            self.touched.insert(service, Instant::now());
+        }
         let now = Instant::now();
         if self.away.is_some_and(|since| now - since > Duration::from_secs(3)) {
             self.breaks(format!("the engine is away, and is asked to {}", said(deed, observed)));
@@ -284,7 +359,7 @@ impl Laws {
     }
 
     fn judge_create(&mut self, blueprint: &Blueprint, observed: &Observed) {
-        let service = blueprint.labels.get("drillmaster.service").cloned().unwrap_or_default();
+        let service = blueprint.labels.get(SERVICE).cloned().unwrap_or_default();
         if blueprint.name != format!("shop-{service}.new") {
             self.breaks(format!("{} is created for {service}", blueprint.name));
         }
@@ -386,7 +461,7 @@ impl Laws {
                 // It may be stopped for another's sake, or its own health.
                 keeps && definition.health.is_none() && definition.dependencies.iter().all(|needed| !needed.restart)
             });
-        let reloaded = self.reloads.get(&service).is_some_and(|at| now - *at < Duration::from_secs(300));
+        let reloaded = self.reloads.get(&service).is_some_and(|(at, _)| now - *at < Duration::from_secs(300));
         let known = self.up.get(&container.id).is_some_and(|since| now - *since > self.grace());
         if agrees && !reloaded && known && container.health == Health::None {
             self.breaks(format!("{} is stopped, although it is as its spec wants it", container.name));
@@ -410,6 +485,14 @@ fn target(deed: &Deed) -> Option<&String> {
         | Deed::Remove { id, .. } => Some(id),
         Deed::Connect { container, .. } | Deed::Disconnect { container, .. } => Some(container),
         Deed::Create(_) | Deed::CreateNetwork { .. } | Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) => None,
+    }
+}
+
+/// The service that a deed is about.
+fn service_of(deed: &Deed, observed: &Observed) -> Option<String> {
+    match deed {
+        Deed::Create(blueprint) => blueprint.labels.get(SERVICE).cloned(),
+        deed => observed.containers.get(target(deed)?)?.service_of(GROUP).map(str::to_owned),
     }
 }
 

@@ -35,6 +35,8 @@ const AT_ONCE: Duration = Duration::from_secs(3 * 60);
 /// How long nothing may happen afterwards.
 const QUIET: Duration = Duration::from_secs(120);
 
+/// For how long specs are half saved.
+const HALF_SAVED: Duration = Duration::from_millis(300);
 /// After how long without an event the controller looks anyway, and a bit more.
 const RESYNC: Duration = Duration::from_secs(45);
 
@@ -159,7 +161,9 @@ impl World {
         self.start();
         for (pause, happening) in std::mem::take(&mut self.schedule.happenings) {
             tokio::time::sleep(pause).await;
+            self.laws().judge_due();
             self.laws().tell(&format!("** {happening}"));
+            self.laws().due.clear();
             self.happen(happening).await?;
             self.check().await?;
         }
@@ -170,6 +174,7 @@ impl World {
 
     /// Whether everything was right so far.
     async fn check(&mut self) -> Result<(), String> {
+        self.laws().judge_due();
         if let Some(broken) = self.laws().broken.first() {
             return Err(broken.clone());
         }
@@ -238,6 +243,9 @@ impl World {
             let report = |report: Report| {
                 let mut laws = told.lock().unwrap_or_else(PoisonError::into_inner);
                 laws.tell(&format!("      {}", brief(&report)));
+                if let Report::Failed(failed) = &report {
+                    laws.fails(&failed.failure.service);
+                }
                 if let Report::Failed(failed) = &report
                     && failed.retry.is_none()
                     && restart::holds(&failed.failure) != Holds::WhileSeen
@@ -265,6 +273,11 @@ impl World {
             Found::Broken(_) | Found::Empty => None,
         };
         self.laws().reads(believed);
+        self.reads(reading);
+    }
+
+    /// This is what is found in the specs from now on.
+    fn reads(&mut self, reading: Reading) {
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
         self.touched();
     }
@@ -294,6 +307,7 @@ impl World {
     }
 
     async fn kill_controller(&mut self) {
+        self.laws().forgets();
         if let Some(controller) = self.controller.take() {
             controller.task.abort();
             let _ = controller.task.await;
@@ -308,6 +322,14 @@ impl World {
                 self.saved(&found);
             }
             Happening::Touched => self.touched(),
+            Happening::HalfSaved(half) => {
+                let whole = self.read();
+                if matches!(whole, Reading::Valid(_)) && self.controller.is_some() {
+                    self.reads(Reading::Valid(Box::new(wanted(&half))));
+                    tokio::time::sleep(HALF_SAVED).await;
+                    self.reads(whole);
+                }
+            }
             Happening::Hand(hand, name) => {
                 self.laws().meddles();
                 self.hand(hand, &name);
@@ -369,6 +391,7 @@ impl World {
             }
             Happening::ControllerKilled => self.kill_controller().await,
             Happening::ControllerInterrupted => {
+                self.laws().forgets();
                 if let Some(controller) = self.controller.take() {
                     let _ = controller.interrupt.try_send(());
                     // A step that hangs is waited for, at most a pull.
@@ -393,7 +416,8 @@ impl World {
             }
             Happening::AsksToReload(service) => {
                 self.laws().meddles();
-                self.laws().reload(&service);
+                let current = self.sim.id_of(&format!("{GROUP}-{service}"));
+                self.laws().reload(&service, current.filter(|_| self.controller.is_some()));
                 self.ask(Ask::Reload(BTreeSet::from([service])));
             }
             Happening::AsksForStatus => self.ask(Ask::Status),
@@ -403,6 +427,10 @@ impl World {
 
     fn hand(&mut self, hand: Hand, name: &str) {
         let sim = &self.sim;
+        let drifts = !matches!(hand, Hand::Unpause | Hand::MakeIll);
+        if drifts && self.controller.is_some() {
+            self.laws().drifts(name, hand == Hand::Crash, &sim.snapshot());
+        }
         match hand {
             Hand::Crash => sim.kill(name, 1),
             Hand::Stop => sim.stop_by_hand(name),
@@ -548,6 +576,9 @@ impl World {
         let expected: BTreeSet<String> = self.good.services.keys().map(|name| format!("shop-{name}")).collect();
         if names != expected {
             return Some(format!("there are {names:?} instead of {expected:?}"));
+        }
+        if let Some(kept) = self.laws().not_reloaded(&observed) {
+            return Some(format!("{kept} was to be replaced"));
         }
         let networks: Vec<&String> =
             observed.networks.values().filter(|network| network.name == GROUP).map(|network| &network.id).collect();
