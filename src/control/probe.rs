@@ -178,16 +178,20 @@ async fn exchange(
         let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
             .await
             .map_err(|error| error.to_string())?;
+        let response = sender.send_request(request);
+        tokio::pin!(response);
         // The connection is driven only as long as it takes to see the status.
-        tokio::select! {
+        let response = tokio::select! {
             // cancel-safe because the exchange is given up as a whole
-            response = sender.send_request(request) => response.map_err(|error| error.to_string()),
+            response = &mut response => response,
             // cancel-safe for the same reason
-            ended = connection => Err(match ended {
-                Ok(()) => "the connection was closed without an answer".to_owned(),
-                Err(error) => error.to_string(),
-            }),
-        }
+            // Whoever closes right after the answer ends the connection before the answer is taken.
+            _ = connection => response.await,
+        };
+        response.map_err(|error| match error.is_canceled() {
+            true => "the connection was closed without an answer".to_owned(),
+            false => error.to_string(),
+        })
     };
     let response =
         timeout(EXCHANGE, exchange).await.map_err(|_| format!("no answer within {} s", EXCHANGE.as_secs()))??;
