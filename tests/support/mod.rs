@@ -9,6 +9,7 @@ pub mod ground;
 pub mod process;
 pub mod project;
 pub mod proxy;
+pub mod watcher;
 
 use std::time::{Duration, Instant};
 

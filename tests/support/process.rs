@@ -170,14 +170,20 @@ impl Running {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end; fails when that takes longer.
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end; fails when that takes longer from now.
     #[track_caller]
     pub fn ends(mut self, limit: Duration) -> Run {
+        let asked = Instant::now();
         let end = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break Some(status);
             }
-            if self.start.elapsed() > limit {
+            if asked.elapsed() > limit {
                 break None;
             }
             std::thread::sleep(Duration::from_millis(5));

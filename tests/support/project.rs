@@ -130,6 +130,13 @@ impl Project {
             .clone()
     }
 
+    /// Whether `status` calls every service ready.
+    pub fn is_ready(&self) -> bool {
+        let run = self.run(&["status", "--output", "json"]);
+        // It cannot report while the engine is away.
+        run.code == Some(0) && run.json()["services"].as_array().unwrap().iter().all(|found| found["ready"] == true)
+    }
+
     /// `<group>-<service>`.
     pub fn name(&self, service: &str) -> String {
         format!("{}-{service}", self.group)
