@@ -68,7 +68,7 @@ impl Default for Latency {
     }
 }
 /// A simulated engine. Clones are handles on the same engine. Its methods are what somebody does beside drillmaster, and
-/// what a test wants to know; calls go through [`Engine`], inside of a tokio runtime.
+/// what a test wants to know; calls go through [`Engine`](super::Engine), inside of a tokio runtime.
 #[derive(Debug, Clone)]
 pub struct Sim {
     world: Arc<Mutex<World>>,
