@@ -85,7 +85,7 @@ impl Core {
         self.dirty = true;
         if self.watching.is_some() {
             self.not_before.insert(LIST, now + pause(GONE.0, GONE.1, self.list_failures));
-            self.engine_is_gone(error, now, answer);
+            self.engine_is_gone(error, answer);
         } else if self.list_failures >= LIST_TRIES || self.observed.is_none() {
             self.outcome.engine = Some(error);
             self.over = true;
@@ -234,7 +234,7 @@ impl Core {
             self.not_before.insert(SUBSCRIBE, now + pause(GONE.0 / 5, GONE.1, self.hint_failures));
             // A stream that breaks may be all that broke: the next try tells.
             if !stood {
-                self.engine_is_gone(error, now, answer);
+                self.engine_is_gone(error, answer);
             }
             return;
         }

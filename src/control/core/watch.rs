@@ -20,10 +20,6 @@ use crate::status::{Live, LiveService};
 
 /// A container that somebody asked the engine to end ends within this time, or for another reason.
 const ENDING: Duration = Duration::from_secs(60);
-/// Who is ended by somebody before it has run for so long is brought back with a pause, like one that crashes:
-/// something else is at work.
-const SETTLED_DOWN: Duration = Duration::from_secs(10);
-
 /// The state of a watch beside that of any run.
 #[derive(Debug)]
 pub(super) struct Watching {
@@ -141,13 +137,9 @@ impl Core {
     // The engine.
 
     /// It does not answer; told once.
-    pub(super) fn engine_is_gone(&mut self, error: EngineError, now: Duration, answer: &mut Answer) {
+    pub(super) fn engine_is_gone(&mut self, error: EngineError, answer: &mut Answer) {
         let Some(watching) = &mut self.watching else { return };
         if watching.gone.replace(error.clone()).is_none() {
-            // An engine that is stopped ends its containers before it goes.
-            let just_now =
-                |setback: &Setback| now < setback.at + SETTLED_DOWN && setback.failure.reason == Reason::Exited;
-            self.memory.setbacks.retain(|_, setback| setback.count > 1 || !just_now(setback));
             answer.reports.push(Report::EngineGone(error));
         }
     }
@@ -221,15 +213,11 @@ impl Core {
         if self.busy.contains_key(&Subject::Service(owner.to_owned())) {
             return;
         }
-        // One that has yet to serve is young by nature.
-        let served = container.name == container_name(&self.desired.group, owner);
-        let young = served && self.memory.started.get(id).is_some_and(|at| now < *at + SETTLED_DOWN);
-        match asked && !young {
-            true => self.memory.forget(id),
+        if asked {
+            self.memory.forget(id);
+        } else {
             // Also one that ran before the watch began.
-            false => {
-                self.memory.started.entry(id.to_owned()).or_insert(now);
-            }
+            self.memory.started.entry(id.to_owned()).or_insert(now);
         }
     }
 
