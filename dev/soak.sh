@@ -5,13 +5,16 @@
 # happens to one of them every few seconds: killed, stopped, paused, removed, renamed,
 # disconnected, its limits changed, crashed from inside, its spec edited. Each minute
 # one line: memory, descriptors and processor time of the watcher, how much it told,
-# and how long it took to be back in agreement. Fails where it is not, within a minute
-# (a crash loop's pause is added), or where memory or descriptors grow.
+# and how long it took to be back in agreement. Fails where it is not, within the
+# longest pause of a crash loop, or where memory or descriptors grow.
 #
-# SEED=n does the same things again, as far as time allows; DRILLMASTER=path watches with another program.
+# SEED=n does the same things again, as far as time allows; DRILLMASTER=path watches
+# with another program.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source=dev/watched.sh
+source "$(dirname "${BASH_SOURCE[0]}")/watched.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 minutes=${1:-60}
@@ -19,36 +22,8 @@ seed=${SEED:-$RANDOM}
 RANDOM=$seed
 services=20
 
-need_rust
-use_engine
-dev/images.sh test
-if [[ -z ${DRILLMASTER:-} ]]; then
-    cargo build --locked --release
-    DRILLMASTER=${CARGO_TARGET_DIR:-target}/release/drillmaster
-fi
-# A build that comes along does not change what is watched with.
-home=$(mktemp -d "${TMPDIR:-/tmp}/drillmaster-soak.XXXXXX")
-cp "$DRILLMASTER" "$home/drillmaster"
-group=soak-$$
-export XDG_STATE_HOME=$home/state
-mkdir -p "$home/specs"
-
-watcher=''
-clean_up() {
-    local status=$?
-    trap - EXIT
-    [[ -z $watcher ]] || { kill "$watcher" 2>/dev/null && wait_for 30 gone "$watcher" || kill -KILL "$watcher" 2>/dev/null; } || true
-    (cd "$home" && timeout 300 ./drillmaster down --volumes -q >/dev/null 2>&1) || say "left behind: the group $group"
-    if ((status == 0)); then rm -rf "$home"; else say "what it told is in $home"; fi
-    exit "$status"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-
-# --- Services ------------------------------------------------------------------------
-
-# Chains of five; the first of each is pinged, the second has limits, the third asks to
-# be restarted with the second, the fourth looks after its health, the fifth is plain.
+# Fives: the first is pinged, the second has limits, the third asks to be restarted with
+# the second, the fourth looks after its health, the fifth has a volume.
 spec() {
     local number=$1 value=$2 name more=''
     name=$(service "$number")
@@ -59,7 +34,7 @@ spec() {
     3) more="dependencies: [$(service $((number - 1)))]"$'\nping: {exec: [test, -e, /tmp/here]}\nhealth: {every: 2s, failures: 3}' ;;
     4) more='volumes: ["/data"]' ;;
     esac
-    cat <<END >"$home/specs/.$name.new"
+    write "$name" <<END
 name: $name
 image: drillmaster/busybox:1
 command: [sh, -c, 'touch /tmp/here; httpd -p 80; while [ ! -e /tmp/crash ]; do sleep 0.5; done; rm /tmp/crash; exit 3']
@@ -67,16 +42,12 @@ stop_signal: KILL
 env: {VALUE: "$value"}
 $more
 END
-    mv "$home/specs/.$name.new" "$home/specs/$name.yaml"
 }
 
-service() { printf 's%02d' "$1"; }
-
-# --- Hands ---------------------------------------------------------------------------
-
+# The last two are what happens most in life.
 hands=(kill stop pause remove rename disconnect update crash edit crash edit)
 
-# hand KIND NUMBER: what cannot be done just now (it is being replaced, say) is left out.
+# hand KIND NUMBER: fails where it cannot be done just now, because the container is being replaced, say.
 hand() {
     local container
     container=$group-$(service "$2")
@@ -93,23 +64,11 @@ hand() {
     esac >/dev/null 2>&1
 }
 
-agrees() { (cd "$home" && timeout 60 ./drillmaster diff >"$home/diff" 2>&1); }
+agrees() { drillmaster diff >"$home/diff" 2>&1; }
 
-# --- Measures ------------------------------------------------------------------------
-
-rss() { awk '/^VmRSS/ { print $2 }' "/proc/$watcher/status"; }
-descriptors() { find "/proc/$watcher/fd" -mindepth 1 | wc -l; }
-cpu() { awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "%.1f", ($12 + $13) / hz }' "/proc/$watcher/stat"; }
-lines() { wc -l <"$home/told"; }
-now() { date +%s%3N; }
-
-# --- Run -------------------------------------------------------------------------------
-
-printf 'kind: Group\nname: %s\n' "$group" >"$home/specs/group.yaml"
+prepare soak
 for ((number = 0; number < services; number++)); do spec "$number" 0; done
-(cd "$home" && exec ./drillmaster up --watch --output json >"$home/told" 2>"$home/said") &
-watcher=$!
-wait_for 180 grep -q '"event":"watching"' "$home/told" || die "the watch does not come up" "see $home/said"
+watch
 say "soak: group $group, process $watcher, seed $seed, $minutes minutes, in $home"
 printf '%6s %6s %9s %4s %7s %6s %8s\n' minute hands rss/kB fds cpu/s lines agree/s
 
@@ -121,16 +80,15 @@ for ((minute = 1; minute <= minutes; minute++)); do
     while ((SECONDS < end)); do
         if hand "${hands[RANDOM % ${#hands[@]}]}" $((RANDOM % services)); then done_hands=$((done_hands + 1)); fi
         sleep $((1 + RANDOM % 4))
-        gone "$watcher" && die "the watcher has ended" "see $home/said"
+        ! gone "$watcher" || die "the watcher has ended" "see $home/said"
     done
     start=$(now)
-    # What crashed again and again is brought back after a pause of at most five minutes.
     wait_for 360 agrees || die "minute $minute: no agreement: $(head -n 20 "$home/diff")" "see $home/told"
     took=$(($(now) - start))
     memory+=("$(rss)")
     files+=("$(descriptors)")
-    printf '%6d %6d %9d %4d %7s %6d %8s\n' "$minute" "$done_hands" "${memory[-1]}" "${files[-1]}" "$(cpu)" "$(lines)" \
-        "$((took / 1000)).$(printf '%03d' $((took % 1000)))"
+    printf '%6d %6d %9d %4d %7s %6d %8s\n' "$minute" "$done_hands" "${memory[-1]}" "${files[-1]}" "$(cpu)" \
+        "$(wc -l <"$home/told")" "$((took / 1000)).$(printf '%03d' $((took % 1000)))"
     while ((SECONDS < end + 10)); do sleep 0.2; done
 done
 
