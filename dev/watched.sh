@@ -55,8 +55,10 @@ write() {
     mv "$home/specs/.$1.new" "$home/specs/$1.yaml"
 }
 
-# Of the watcher: resident memory in kB, open descriptors, seconds of processor time.
+# Of the watcher: resident memory in kB, and the part of it that is not its program, which
+# the system brings in and takes out as it likes; open descriptors; seconds of processor time.
 rss() { awk '/^VmRSS/ { print $2 }' "/proc/$watcher/status"; }
+own_memory() { awk '/^RssAnon/ { print $2 }' "/proc/$watcher/status"; }
 descriptors() { find "/proc/$watcher/fd" -mindepth 1 | wc -l; }
 cpu() { awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "%.2f", ($12 + $13) / hz }' "/proc/$watcher/stat"; }
 
