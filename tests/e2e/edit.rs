@@ -75,7 +75,7 @@ fn vi(project: &Project, old: &str, new: &str, _: &str, backup: &str) {
     run(project, "vim", &["-u", "NONE", "-es", "-c", &set, "-c", &change, "-c", "x", "all.yaml"]);
 }
 
-const SAVES: [(&str, Save); 10] = [
+const SAVES: [(&str, Save); 11] = [
     ("the way of vi", as_vi),
     ("vi with a backup that is renamed", |project, old, new, text| vi(project, old, new, text, "no")),
     ("vi with a backup that is a copy", |project, old, new, text| vi(project, old, new, text, "yes")),
@@ -90,6 +90,12 @@ const SAVES: [(&str, Save); 10] = [
         project.write("all.yaml", &first);
         std::thread::sleep(Duration::from_millis(300));
         project.write("all.yaml", &(first + &rest));
+    }),
+    ("written in two steps, without a part of one service at first", |project, _, new, _| {
+        let first = sleeper("other", "") + &sleeper("web", "dependencies: [api]") + &sleeper("api", "");
+        project.write("all.yaml", &first);
+        std::thread::sleep(Duration::from_millis(300));
+        project.write("all.yaml", &format!("{}env: {{A: {new}}}\n", first.trim_end().to_owned() + "\n"));
     }),
     ("emptied first", |project, _, _, text| {
         project.write("all.yaml", "");
