@@ -234,7 +234,7 @@ fn with_live(mut status: ServiceStatus, known: &LiveService, now: SystemTime) ->
 pub fn next_try(pause: Duration, count: u32) -> String {
     // Rounded up: nobody who waits so long waits in vain.
     let seconds = pause.as_millis().div_ceil(1000);
-    let pause = if seconds < 120 { format!("{seconds} s") } else { format!("{} min", seconds.div_ceil(60)) };
+    let pause = format!("{seconds} s");
     let end = match (count % 10, count % 100) {
         (_, 11..=13) => "th",
         (1, _) => "st",
