@@ -131,8 +131,8 @@ fn the_json_of_status_is_as_promised() {
     assert_eq!(services.len(), 2, "{status:#}");
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     for service in services {
-        let mut wanted =
-            ["name", "kind", "phase", "ready", "container", "restarts", "reason", "message", "ports", "since"];
+        let mut wanted = vec!["name", "kind", "phase", "ready", "container", "restarts", "reason", "message", "ports"];
+        wanted.extend(["since", "last_exit", "next_try"]);
         wanted.sort_unstable();
         assert_eq!(keys(service), wanted);
     }

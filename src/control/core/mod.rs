@@ -179,7 +179,7 @@ impl Core {
     fn take_in(&mut self, event: Event, now: Duration, answer: &mut Answer) {
         match event {
             Event::Begin | Event::Tick => {}
-            Event::Listed(Ok(observed)) => self.listed(observed, answer),
+            Event::Listed(Ok(observed)) => self.listed(observed, now, answer),
             Event::Listed(Err(error)) => self.list_failed(error, now, answer),
             Event::Inspected(id, result) => self.inspected(&id, result, now),
             Event::Image(id, facts) => {

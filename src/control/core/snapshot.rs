@@ -39,7 +39,7 @@ impl Suspicion {
 }
 
 impl Core {
-    pub(super) fn listed(&mut self, mut observed: Observed, answer: &mut Answer) {
+    pub(super) fn listed(&mut self, mut observed: Observed, now: Duration, answer: &mut Answer) {
         self.listing = false;
         self.list_failures = 0;
         self.unverified = !self.since_list.is_empty();
@@ -75,7 +75,7 @@ impl Core {
             self.memory.ended(&container.id);
         }
         self.observed = Some(observed);
-        self.engine_is_back(answer);
+        self.engine_is_back(now, answer);
         self.prune();
     }
 

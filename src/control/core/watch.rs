@@ -20,6 +20,9 @@ use crate::status::{Live, LiveService};
 
 /// A container that somebody asked the engine to end ends within this time, or for another reason.
 const ENDING: Duration = Duration::from_secs(60);
+/// For so long an engine that has come back may still be ending what ran when it went.
+const COMING_BACK: Duration = Duration::from_secs(15);
+
 /// The state of a watch beside that of any run.
 #[derive(Debug)]
 pub(super) struct Watching {
@@ -27,6 +30,8 @@ pub(super) struct Watching {
     past: Past,
     /// Why the engine does not answer.
     gone: Option<EngineError>,
+    /// When it came back.
+    back: Option<Duration>,
     /// Containers that somebody asked the engine to end, and when.
     killed: BTreeMap<String, Duration>,
     /// What was refused to images, networks and volumes.
@@ -61,6 +66,7 @@ impl Watching {
             intake,
             past: Past::Unknown,
             gone: None,
+            back: None,
             killed: BTreeMap::new(),
             refused: BTreeMap::new(),
             fights: BTreeMap::new(),
@@ -144,11 +150,12 @@ impl Core {
         }
     }
 
-    pub(super) fn engine_is_back(&mut self, answer: &mut Answer) {
+    pub(super) fn engine_is_back(&mut self, now: Duration, answer: &mut Answer) {
         if self.subscription == Subscription::Stands
             && let Some(watching) = &mut self.watching
             && watching.gone.take().is_some()
         {
+            watching.back = Some(now);
             // What was late or silent meanwhile had a reason.
             self.memory.awaited.clear();
             self.memory.pings.clear();
@@ -204,7 +211,8 @@ impl Core {
         }
     }
 
-    /// A container ended, and not by a step of ours: it crashed, unless somebody asked for it.
+    /// A container ended, and not by a step of ours: it crashed, unless somebody asked for it, or the engine went away
+    /// and took it along.
     pub(super) fn died(&mut self, id: &str, now: Duration) {
         let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
         let Some(container) = observed.containers.get(id) else { return };
@@ -213,7 +221,8 @@ impl Core {
         if self.busy.contains_key(&Subject::Service(owner.to_owned())) {
             return;
         }
-        if asked {
+        let coming_back = watching.back.is_some_and(|back| now < back + COMING_BACK);
+        if asked || coming_back {
             self.memory.forget(id);
         } else {
             // Also one that ran before the watch began.
