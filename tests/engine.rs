@@ -8,20 +8,23 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use drillmaster::control::command::{self, Command, Place};
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::docker::Docker;
 use drillmaster::engine::target::{Endpoint, Target};
-use drillmaster::engine::{Blueprint, Deed, Engine, EngineError, Happened, Hint, LogLine, LogOptions};
+use drillmaster::engine::{Blueprint, Deed, Engine, EngineError, Exec, Happened, Hint, LogLine, LogOptions};
 use drillmaster::identity::{GROUP, SERVICE};
 use drillmaster::observed::{Health, State};
 use drillmaster::spec::model::{ExtraHost, Port, Protocol, Resources, RestartPolicy, Ulimit};
 use drillmaster::spec::value::ByteSize;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 
 use support::ground::{Ground, docker, socket};
 use support::proxy::Proxy;
+use support::{SOON, wait_for};
 
 const IMAGE: &str = "drillmaster/busybox:1";
 
@@ -106,6 +109,15 @@ impl Field {
     async fn lines(&self, id: &str, options: LogOptions) -> Vec<LogLine> {
         self.engine.logs(id, options).map(Result::unwrap).collect().await
     }
+}
+
+/// Runs a command in a container: its exit code and its output.
+async fn exec(engine: &dyn Engine, id: &str, words: &[&str]) -> Result<(i64, Vec<LogLine>), EngineError> {
+    let command = words.iter().map(|&word| word.to_owned()).collect();
+    let exec = Exec { command, env: BTreeMap::new(), limit: Duration::from_secs(30) };
+    let mut lines = Vec::new();
+    let code = engine.exec(id, &exec, &mut |line| lines.push(line)).await?;
+    Ok((code, lines))
 }
 
 fn sleeper() -> &'static str {
@@ -312,8 +324,9 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
     assert_eq!(owned, BTreeSet::from([&field.name("data"), &anonymous]), "both were created with our labels");
 
     let script = "id -u; pwd; ulimit -n; ulimit -Hn; hostname; grep -c gateway /etc/hosts; df -k /memory /dev/shm | tail -n 2 | awk '{print $2}'";
-    let outcome = field.engine.exec(&id, &["sh", "-c", script].map(str::to_owned)).await.unwrap();
-    assert_eq!(outcome.output, "1000\n/tmp\n100\n200\na\n1\n1024\n8192\n");
+    let (_, lines) = exec(&field.engine, &id, &["sh", "-c", script]).await.unwrap();
+    let lines: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(lines, ["1000", "/tmp", "100", "200", "a", "1", "1024", "8192"]);
 
     // The replacement takes the anonymous volume over, and what it does not name as well.
     let mut heir = field.blueprint("b", sleeper());
@@ -376,7 +389,7 @@ async fn events_are_hints_about_the_group() {
     let mut events = field.engine.events(&field.ground.group);
     assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
     let id = field.run(field.blueprint("a", "sleep 1; exit 7")).await;
-    field.engine.exec(&id, &["true".to_owned()]).await.unwrap();
+    exec(&field.engine, &id, &["true"]).await.unwrap();
     field.ended(&id).await;
     field.done(Deed::Remove { id: id.clone(), volumes: false }).await;
 
@@ -470,8 +483,8 @@ async fn a_network_that_loses_a_container_is_an_event() {
     assert_eq!(field.engine.inspect(&id).await.unwrap().unwrap().networks, []);
     let aliases = vec!["other".to_owned()];
     field.done(Deed::Connect { network: field.network.clone(), container: id.clone(), aliases }).await;
-    let found = field.engine.exec(&id, &["nslookup", "other"].map(str::to_owned)).await.unwrap();
-    assert_eq!(found.code, 0, "{}", found.output);
+    let (code, lines) = exec(&field.engine, &id, &["nslookup", "other"]).await.unwrap();
+    assert_eq!(code, 0, "{lines:?}");
 }
 
 #[tokio::test]
@@ -495,10 +508,10 @@ async fn the_engines_health_check_is_seen() {
         inspected.health
     };
     assert_eq!(health().await, Health::Starting);
-    field.engine.exec(&id, &["touch", "/tmp/ready"].map(str::to_owned)).await.unwrap();
+    exec(&field.engine, &id, &["touch", "/tmp/ready"]).await.unwrap();
     next_health(&mut events, Health::Healthy).await;
     assert_eq!(health().await, Health::Healthy);
-    field.engine.exec(&id, &["rm", "/tmp/ready"].map(str::to_owned)).await.unwrap();
+    exec(&field.engine, &id, &["rm", "/tmp/ready"]).await.unwrap();
     next_health(&mut events, Health::Unhealthy).await;
     assert_eq!(health().await, Health::Unhealthy);
 }
@@ -526,29 +539,119 @@ async fn next_health(events: &mut BoxStream<'_, drillmaster::engine::Result<Hint
 }
 
 #[tokio::test]
-async fn a_command_tells_its_code_and_the_end_of_its_output() {
+async fn a_command_tells_its_output_and_its_code() {
     let field = Field::new("exec").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
     let proxy = Proxy::start(&socket());
     let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
     proxy.take();
-    let run = async |script: &str| engine.exec(&id, &["sh", "-c", script].map(str::to_owned)).await.unwrap();
-    let outcome = run("echo out; echo err >&2; exit 3").await;
-    assert_eq!(outcome.code, 3);
-    assert!(outcome.output.contains("out\n") && outcome.output.contains("err\n"), "{:?}", outcome.output);
+    let run = async |script: &str| exec(&engine, &id, &["sh", "-c", script]).await.unwrap();
+    let (code, lines) = run("echo out; echo err >&2; printf 'no newline'; exit 3").await;
+    assert_eq!(code, 3);
+    let of = |wanted: bool| -> Vec<&str> {
+        lines.iter().filter(|line| line.stderr == wanted).map(|line| line.text.as_str()).collect()
+    };
+    assert_eq!((of(false), of(true)), (vec!["out", "no newline"], vec!["err"]));
     let asked = proxy.take();
     assert!((3..=6).contains(&asked.len()), "{asked:?}");
 
-    let long = run("seq 1 20000").await;
-    assert_eq!(long.output.len(), 8 * 1024);
-    assert!(long.output.ends_with("\n19999\n20000\n"));
-    assert_eq!(run("exec >&- 2>&-; sleep 1; exit 4").await.code, 4, "its output ended before it did");
-    let none = engine.exec(&id, &["no-such-program".to_owned()]).await;
-    assert!(none.as_ref().map_or(true, |outcome| outcome.code != 0), "{none:?}");
+    let (_, long) = run("seq 1 200000").await;
+    assert_eq!((long.len(), long[199_999].text.as_str()), (200_000, "200000"));
+    let (_, binary) = run("head -c 100000 /dev/urandom").await;
+    assert!(!binary.is_empty());
+    assert_eq!(run("exec >&- 2>&-; sleep 1; exit 4").await.0, 4, "its output ended before it did");
+    let (code, lines) = run("sleep 1000 & echo done").await;
+    assert_eq!((code, lines[0].text.as_str()), (0, "done"), "a child that was left behind is not waited for");
+    let none = exec(&engine, &id, &["no-such-program"]).await;
+    assert!(none.as_ref().map_or(true, |(code, _)| *code != 0), "{none:?}");
+
+    let env = [("GREETING", "a b=c\nd"), ("HOSTNAME", "other")].map(|(name, value)| (name.into(), value.into()));
+    let command = ["sh", "-c", "echo \"$GREETING\" $HOSTNAME"].map(str::to_owned).to_vec();
+    let with_env = Exec { command, env: env.into(), limit: Duration::from_secs(30) };
+    let mut heard = String::new();
+    engine.exec(&id, &with_env, &mut |line| heard += &format!("{}|", line.text)).await.unwrap();
+    assert_eq!(heard, "a b=c|d other|");
 
     field.done(Deed::Stop { id: id.clone(), timeout: Some(Duration::from_secs(5)) }).await;
-    let stopped = engine.exec(&id, &["true".to_owned()]).await.unwrap_err();
+    let stopped = exec(&engine, &id, &["true"]).await.unwrap_err();
     assert!(matches!(stopped, EngineError::Conflict { .. }), "{stopped:?}");
+}
+
+#[tokio::test]
+async fn the_output_of_a_command_is_told_while_it_runs() {
+    let field = Field::new("execflow").await;
+    let id = field.run(field.blueprint("a", sleeper())).await;
+    // It ends when somebody has reacted to its first line.
+    let command = ["sh", "-c", "echo ready; until test -e /tmp/go; do sleep 0.05; done; echo gone"];
+    let (first, told) = tokio::sync::oneshot::channel();
+    let mut first = Some(first);
+    let mut lines = Vec::new();
+    let mut heard = |line: LogLine| {
+        lines.push(line.text);
+        first.take().map(|first| first.send(()));
+    };
+    let command =
+        Exec { command: command.map(str::to_owned).to_vec(), env: BTreeMap::new(), limit: Duration::from_secs(30) };
+    let react = async {
+        told.await.unwrap();
+        exec(&field.engine, &id, &["touch", "/tmp/go"]).await.unwrap();
+    };
+    let (code, ()) = tokio::join!(field.engine.exec(&id, &command, &mut heard), react);
+    assert_eq!((code, lines), (Ok(0), vec!["ready".to_owned(), "gone".to_owned()]));
+}
+
+/// What `docker top` shows of a container.
+fn processes(id: &str) -> String {
+    docker(&["top", id, "-o", "pid,stat,args"]).unwrap()
+}
+
+fn running(id: &str, what: &str) -> usize {
+    processes(id).lines().filter(|line| line.contains(what) && !line.contains("defunct")).count()
+}
+
+#[tokio::test]
+async fn a_command_whose_time_is_over_is_killed_in_its_container_with_its_children() {
+    let field = Field::new("execkill").await;
+    for (name, interrupt) in [("late", false), ("interrupted", true)] {
+        let mut blueprint = field.blueprint(name, sleeper());
+        blueprint.config.init = true;
+        let id = field.run(blueprint).await;
+        let words = ["sh", "-c", "sleep 4321 & (sleep 4322; true) & trap '' TERM; echo up; sleep 4323; true"];
+        let words = words.map(str::to_owned);
+        let interrupted = CancellationToken::new();
+        let limit = Duration::from_secs(if interrupt { 60 } else { 2 });
+        let command = Command { words: &words, place: Place::Container(&id), variables: BTreeMap::new(), limit };
+        let mut heard = |line: LogLine| {
+            assert_eq!(line.text, "up");
+            if interrupt {
+                interrupted.cancel();
+            }
+        };
+        // Another of the same name, which is nobody's business.
+        exec(&field.engine, &id, &["sh", "-c", "sleep 4324 >/dev/null 2>&1 &"]).await.unwrap();
+        let said = command::run(&field.engine, &command, &interrupted, &mut heard).await.unwrap_err();
+        let wanted =
+            if interrupt { "sh was interrupted and was killed" } else { "sh did not end within 2 s and was killed" };
+        assert_eq!(said, wanted);
+        for child in ["4321", "4322", "4323"] {
+            wait_for("its end", SOON, || (running(&id, child) == 0).then_some(()));
+        }
+        assert_eq!(running(&id, "4324"), 1, "{}", processes(&id));
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_no_shell_a_command_is_left_to_its_container() {
+    let field = Field::new("noshell").await;
+    let id = field.run(field.blueprint("a", sleeper())).await;
+    // Whoever needs no shell can go on without one.
+    exec(&field.engine, &id, &["rm", "/bin/sh"]).await.unwrap();
+    let words = ["sleep", "4321"].map(str::to_owned);
+    let limit = Duration::from_secs(1);
+    let command = Command { words: &words, place: Place::Container(&id), variables: BTreeMap::new(), limit };
+    let said = command::run(&field.engine, &command, &CancellationToken::new(), &mut drop).await.unwrap_err();
+    assert_eq!(said, "sleep did not end within 1 s and could not be killed: it may go on in its container");
+    assert_eq!(running(&id, "sleep 4321"), 1);
 }
 
 #[tokio::test]

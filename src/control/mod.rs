@@ -4,8 +4,10 @@
 //! Nothing in here knows what a spec is or prints anything.
 
 pub mod act;
+pub mod command;
 pub mod core;
 pub mod event;
+pub mod http;
 pub mod intake;
 pub mod lock;
 pub mod notes;

@@ -1,17 +1,19 @@
 //! Pings: tries one until it answers. Says what it found; what that means is decided in `plan`.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use http_body_util::Empty;
-use hyper::body::Bytes;
+use http_body_util::Full;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, LogOptions};
+use super::command::{self, Command, Place, words_of};
+use super::http;
+use crate::engine::{Engine, LogLine, LogOptions};
 use crate::observed::Container;
 use crate::plan::step::Probe;
 use crate::spec::model::{Check, HttpCheck, Ping, Protocol};
@@ -88,14 +90,16 @@ async fn attempt(
     match check {
         Check::Tcp(port) => connect(engine, probe, surroundings, known, *port).await.map(drop),
         Check::Http(http) => exchange(engine, probe, surroundings, known, http).await,
-        Check::Exec(words) => {
-            let outcome = timeout(COMMAND, engine.exec(&probe.container.id, words))
-                .await
-                .map_err(|_| format!("{} did not end within {} s", words[0], COMMAND.as_secs()))?
-                .map_err(|error| error.to_string())?;
-            verdict(&words[0], Some(outcome.code), &outcome.output)
+        Check::Exec(words) => run(engine, words, Place::Container(&probe.container.id), BTreeMap::new()).await,
+        Check::Run(words) => {
+            let variables = [
+                (command::GROUP, &surroundings.group),
+                (command::SERVICE, &probe.service),
+                (command::CONTAINER, &probe.container.id),
+            ];
+            let variables = variables.map(|(name, value)| (name.to_owned(), value.clone())).into();
+            run(engine, words, Place::Host(&surroundings.directory), variables).await
         }
-        Check::Run(words) => run(probe, surroundings, words).await,
         Check::Log(pattern) => log(engine, probe, pattern).await,
     }
 }
@@ -171,31 +175,11 @@ async fn exchange(
     let stream = connect(engine, probe, surroundings, known, http.port).await?;
     let request = hyper::Request::get(&http.path)
         .header(hyper::header::HOST, format!("{}:{}", probe.service, http.port))
-        .header(hyper::header::USER_AGENT, "drillmaster")
-        .body(Empty::<Bytes>::new())
+        .body(Full::default())
         .map_err(|error| error.to_string())?;
-    let exchange = async {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        let response = sender.send_request(request);
-        tokio::pin!(response);
-        // The connection is driven only as long as it takes to see the status.
-        let response = tokio::select! {
-            // cancel-safe because the exchange is given up as a whole
-            response = &mut response => response,
-            // cancel-safe for the same reason
-            // Whoever closes right after the answer ends the connection before the answer is taken.
-            _ = connection => response.await,
-        };
-        response.map_err(|error| match error.is_canceled() {
-            true => "the connection was closed without an answer".to_owned(),
-            false => error.to_string(),
-        })
-    };
-    let response =
-        timeout(EXCHANGE, exchange).await.map_err(|_| format!("no answer within {} s", EXCHANGE.as_secs()))??;
-    let status = response.status();
+    let status = timeout(EXCHANGE, http::exchange(stream, request))
+        .await
+        .map_err(|_| format!("no answer within {} s", EXCHANGE.as_secs()))??;
     let good = match http.status {
         Some(wanted) => status.as_u16() == wanted,
         None => status.is_success() || status.is_redirection(),
@@ -203,38 +187,23 @@ async fn exchange(
     if good { Ok(()) } else { Err(format!("GET {} was answered with {status}", http.path)) }
 }
 
-async fn run(probe: &Probe, surroundings: &Surroundings, words: &Words) -> Result<(), String> {
-    let mut command = tokio::process::Command::new(&words[0]);
-    command
-        .args(&words[1..])
-        .current_dir(&surroundings.directory)
-        .env("DRILLMASTER_GROUP", &surroundings.group)
-        .env("DRILLMASTER_SERVICE", &probe.service)
-        .env("DRILLMASTER_CONTAINER", &probe.container.id)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
-    let child = command.spawn().map_err(|error| format!("{}: {}", words[0], words_of(&error)))?;
-    // Its children are in its process group: whatever is left of it goes with it.
-    let _group = child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())).map(ProcessGroup);
-    let output = timeout(COMMAND, child.wait_with_output())
-        .await
-        .map_err(|_| format!("{} did not end within {} s", words[0], COMMAND.as_secs()))?
-        .map_err(|error| format!("{}: {}", words[0], words_of(&error)))?;
-    let text = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
-    verdict(&words[0], output.status.code().map(i64::from), &String::from_utf8_lossy(text))
-}
-
-/// Kills a process group when it is dropped.
-struct ProcessGroup(rustix::process::Pid);
-
-impl Drop for ProcessGroup {
-    fn drop(&mut self) {
-        // It may be gone already, which is what is wanted.
-        let _ = rustix::process::kill_process_group(self.0, rustix::process::Signal::KILL);
-    }
+/// Runs a command; its last line explains a failure, from the error stream where there is one.
+async fn run(
+    engine: &dyn Engine,
+    words: &Words,
+    place: Place<'_>,
+    variables: BTreeMap<String, String>,
+) -> Result<(), String> {
+    let command = Command { words, place, variables, limit: COMMAND };
+    let mut last = LogLine { stderr: false, text: String::new() };
+    let mut heard = |line: LogLine| {
+        if !line.text.trim().is_empty() && line.stderr >= last.stderr {
+            last = line;
+        }
+    };
+    let ended = command::run(engine, &command, &CancellationToken::new(), &mut heard).await;
+    let said = last.text.trim();
+    ended.map_err(|why| if said.is_empty() { why } else { format!("{why}: {said}") })
 }
 
 /// Waits for a matching line of the output since the container's start. A stream that ends is looked at again.
@@ -261,23 +230,4 @@ async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<()
         }
     }
     Err(format!("no line of its output matches {:?}", pattern.as_str()))
-}
-
-/// What an exit code says about a ping; its last line of output explains a failure.
-fn verdict(program: &str, code: Option<i64>, output: &str) -> Result<(), String> {
-    let last = output.lines().rev().find(|line| !line.trim().is_empty()).map(str::trim);
-    let said = last.map(|line| format!(": {line}")).unwrap_or_default();
-    match code {
-        Some(0) => Ok(()),
-        Some(code) => Err(format!("{program} exited with {code}{said}")),
-        None => Err(format!("{program} was killed{said}")),
-    }
-}
-
-/// `connection refused`, not `Connection refused (os error 111)`.
-fn words_of(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut characters = text.chars();
-    characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or_default()
 }

@@ -11,7 +11,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{About, Deed, End, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result};
+use super::{About, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
 use crate::observed::{Container, ImageFacts, Observed};
 
 /// How long the engine may take. The defaults are far beyond what a busy engine needs: they are there for one that
@@ -28,8 +28,8 @@ pub struct Limits {
     pub stop_margin: Duration,
     /// What a container has to stop where the caller does not say: 10 s, the engine's default.
     pub stop: Duration,
-    /// For a command in a container, whose caller has a better limit: 10 min.
-    pub exec: Duration,
+    /// Beyond the time that the caller gives a command in a container: 30 s.
+    pub exec_margin: Duration,
     /// Between two signs of life of a pull: 120 s.
     pub pull_silence: Duration,
     /// Between two lines of output that is already there: 30 s. Output that is followed may be silent for ever.
@@ -44,7 +44,7 @@ impl Default for Limits {
             network: Duration::from_secs(30),
             stop_margin: Duration::from_secs(30),
             stop: Duration::from_secs(10),
-            exec: Duration::from_secs(600),
+            exec_margin: Duration::from_secs(30),
             pull_silence: Duration::from_secs(120),
             log_silence: Duration::from_secs(30),
         }
@@ -157,9 +157,15 @@ impl<E: Engine> Engine for Bounded<E> {
         Box::pin(self.pull_while_it_lives(image, progress))
     }
 
-    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
+    fn exec<'a>(
+        &'a self,
+        id: &'a str,
+        exec: &'a Exec,
+        heard: &'a mut (dyn FnMut(LogLine) + Send),
+    ) -> BoxFuture<'a, Result<i64>> {
         let attempted = || format!("run a command in container {}", super::short(id));
-        Box::pin(within(self.limits.exec, attempted, self.engine.exec(id, command)))
+        let limit = exec.limit.saturating_add(self.limits.exec_margin);
+        Box::pin(within(limit, attempted, self.engine.exec(id, exec, heard)))
     }
 
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
@@ -207,6 +213,7 @@ fn bounded<'a, T: Send + 'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures_util::future;
@@ -251,7 +258,12 @@ mod tests {
             })
         }
 
-        fn exec<'a>(&'a self, _: &'a str, _: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
+        fn exec<'a>(
+            &'a self,
+            _: &'a str,
+            _: &'a Exec,
+            _: &'a mut (dyn FnMut(LogLine) + Send),
+        ) -> BoxFuture<'a, Result<i64>> {
             Box::pin(future::pending())
         }
 
@@ -288,7 +300,8 @@ mod tests {
         assert_eq!(limit(engine.inspect("a").await), 30);
         assert_eq!(limit(engine.image("a").await), 30);
         assert_eq!(limit(engine.ended("shop", Duration::from_secs(600)).await), 30);
-        assert_eq!(limit(engine.exec("a", &[]).await), 600);
+        let exec = Exec { command: Vec::new(), env: BTreeMap::new(), limit: Duration::from_secs(600) };
+        assert_eq!(limit(engine.exec("a", &exec, &mut drop).await), 630);
         assert_eq!(limit(engine.perform(&Deed::Start("a".into())).await), 60);
         assert_eq!(limit(engine.perform(&Deed::RemoveNetwork("a".into())).await), 30);
         let stop = |timeout: Option<u64>| Deed::Stop { id: "a".into(), timeout: timeout.map(Duration::from_secs) };

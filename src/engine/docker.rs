@@ -28,12 +28,13 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
 
 use super::deadline::{Limits, within};
+use super::lines::Lines;
 use super::registry::{self, Reference, Tally};
 use super::target::{Endpoint, Target};
 use super::wire::{Wire, WireError};
 use super::{
-    About, Blueprint, Deed, End, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result,
-    convert, short,
+    About, Blueprint, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result, convert,
+    short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -44,10 +45,6 @@ const OLDEST_API: (u32, u32) = (1, 41);
 const NEWEST_API: (u32, u32) = (1, 53);
 /// bollard has one deadline for all calls, which would cut the long ones; ours are in `deadline.rs`.
 const NEVER: u64 = 365 * 24 * 3600;
-/// How much of a command's output is kept.
-const EXEC_OUTPUT: usize = 8 * 1024;
-/// Output that has no end of line is given in pieces of this size.
-const LONGEST_LINE: usize = 1024 * 1024;
 
 /// A Docker engine.
 pub struct Docker {
@@ -270,27 +267,34 @@ impl Docker {
         }))
     }
 
-    async fn run(&self, id: &str, command: &[String]) -> Result<ExecOutcome> {
+    async fn run(&self, id: &str, exec: &Exec, heard: &mut (dyn FnMut(LogLine) + Send)) -> Result<i64> {
         let attempted = format!("run a command in container {}", short(id));
-        self.run_to_the_end(id, command).await.map_err(|error| self.fault(&attempted, error))
+        self.run_to_the_end(id, exec, heard).await.map_err(|error| self.fault(&attempted, error))
     }
 
-    async fn run_to_the_end(&self, id: &str, command: &[String]) -> std::result::Result<ExecOutcome, BollardError> {
+    async fn run_to_the_end(
+        &self,
+        id: &str,
+        exec: &Exec,
+        heard: &mut (dyn FnMut(LogLine) + Send),
+    ) -> std::result::Result<i64, BollardError> {
         let options = CreateExecOptions {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            cmd: Some(command.to_vec()),
+            cmd: Some(exec.command.clone()),
+            env: Some(exec.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
             ..Default::default()
         };
         let exec = self.client.create_exec(id, options).await?.id;
-        let mut kept = Vec::new();
+        // What a child keeps open that was left behind, the engine closes 2 s after the end of the command itself.
         if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec, None).await? {
+            let mut lines = Lines::default();
             while let Some(piece) = output.next().await {
-                kept.extend_from_slice(piece?.as_ref());
-                kept.drain(..kept.len().saturating_sub(EXEC_OUTPUT));
+                pieces(&mut lines, &piece?).into_iter().for_each(&mut *heard);
             }
+            lines.rest().into_iter().for_each(&mut *heard);
         }
-        Ok(ExecOutcome { code: self.exit_code(&exec).await?, output: String::from_utf8_lossy(&kept).into_owned() })
+        self.exit_code(&exec).await
     }
 
     /// The exit code of a command whose output has ended. The engine learns of the end a little later than of the end
@@ -438,8 +442,13 @@ impl Engine for Docker {
         Box::pin(self.pull_image(image, progress))
     }
 
-    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
-        Box::pin(self.run(id, command))
+    fn exec<'a>(
+        &'a self,
+        id: &'a str,
+        exec: &'a Exec,
+        heard: &'a mut (dyn FnMut(LogLine) + Send),
+    ) -> BoxFuture<'a, Result<i64>> {
+        Box::pin(self.run(id, exec, heard))
     }
 
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
@@ -451,9 +460,12 @@ impl Engine for Docker {
             async move {
                 let (mut output, mut lines) = state?;
                 match output.next().await {
-                    Some(Ok(piece)) => Some((lines.take(piece), Some((output, lines)))),
+                    Some(Ok(piece)) => {
+                        let complete = pieces(&mut lines, &piece).into_iter().map(Ok).collect();
+                        Some((complete, Some((output, lines))))
+                    }
                     Some(Err(error)) => Some((vec![Err(self.fault(&attempted, error))], None)),
-                    None => Some((lines.rest(), None)),
+                    None => Some((lines.rest().into_iter().map(Ok).collect(), None)),
                 }
             }
         });
@@ -549,42 +561,8 @@ fn log_options(options: LogOptions) -> query::LogsOptions {
     }
 }
 
-/// Pieces of output, joined to lines; the two streams have their own.
-#[derive(Default)]
-struct Lines {
-    out: Vec<u8>,
-    err: Vec<u8>,
-}
-
-impl Lines {
-    /// The lines that this piece completes.
-    fn take(&mut self, piece: LogOutput) -> Vec<Result<LogLine>> {
-        let stderr = matches!(piece, LogOutput::StdErr { .. });
-        let unfinished = if stderr { &mut self.err } else { &mut self.out };
-        unfinished.extend_from_slice(piece.as_ref());
-        let mut lines = Vec::new();
-        while let Some(end) = unfinished.iter().position(|byte| *byte == b'\n') {
-            let rest = unfinished.split_off(end + 1);
-            lines.push(Ok(line(stderr, &unfinished[..end])));
-            *unfinished = rest;
-        }
-        if unfinished.len() > LONGEST_LINE {
-            lines.push(Ok(line(stderr, unfinished)));
-            unfinished.clear();
-        }
-        lines
-    }
-
-    /// What had no end of line.
-    fn rest(self) -> Vec<Result<LogLine>> {
-        let rest = [(false, self.out), (true, self.err)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
-        rest.map(|(stderr, bytes)| Ok(line(stderr, &bytes))).collect()
-    }
-}
-
-fn line(stderr: bool, bytes: &[u8]) -> LogLine {
-    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-    LogLine { stderr, text: String::from_utf8_lossy(bytes).into_owned() }
+fn pieces(lines: &mut Lines, piece: &LogOutput) -> Vec<LogLine> {
+    lines.take(matches!(piece, LogOutput::StdErr { .. }), piece.as_ref())
 }
 
 fn note(tally: &mut Tally, message: &CreateImageInfo) {
@@ -723,21 +701,6 @@ mod tests {
         let new = agree(&version("50.0.0", "1.99", "1.60")).unwrap_err();
         assert!(new.contains("up to 1.53"), "{new}");
         assert!(agree(&SystemVersion::default()).unwrap_err().contains("is it a Docker engine?"));
-    }
-
-    #[test]
-    fn pieces_become_lines() {
-        let out = |text: &'static str| LogOutput::StdOut { message: text.into() };
-        let err = |text: &'static str| LogOutput::StdErr { message: text.into() };
-        let mut lines = Lines::default();
-        let mut texts = Vec::new();
-        for piece in [out("a"), err("x\n"), out("b\nc\r\n\nd"), out("e")] {
-            texts.extend(lines.take(piece));
-        }
-        texts.extend(lines.rest());
-        let texts: Vec<_> = texts.into_iter().map(|line| line.unwrap()).map(|line| (line.stderr, line.text)).collect();
-        let expected = [(true, "x"), (false, "ab"), (false, "c"), (false, ""), (false, "de")];
-        assert_eq!(texts, expected.map(|(stderr, text)| (stderr, text.to_owned())));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::{About, Deed, End, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result};
+use super::{About, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
 use crate::observed::{Container, ImageFacts, Observed};
 
 /// What goes wrong, and how often: each rate is a number of calls out of a thousand.
@@ -261,8 +261,13 @@ impl Engine for Faulty {
         Box::pin(self.call("pull", self.engine.pull(image, progress)))
     }
 
-    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
-        Box::pin(self.call("exec", self.engine.exec(id, command)))
+    fn exec<'a>(
+        &'a self,
+        id: &'a str,
+        exec: &'a Exec,
+        heard: &'a mut (dyn FnMut(LogLine) + Send),
+    ) -> BoxFuture<'a, Result<i64>> {
+        Box::pin(self.call("exec", self.engine.exec(id, exec, heard)))
     }
 
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {

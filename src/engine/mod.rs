@@ -6,6 +6,7 @@ pub mod convert;
 pub mod deadline;
 pub mod docker;
 pub mod faulty;
+pub mod lines;
 mod registry;
 pub mod sim;
 pub mod target;
@@ -48,8 +49,14 @@ pub trait Engine: Send + Sync {
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> BoxFuture<'a, Result<()>>;
 
-    /// Runs a command in a container to its end.
-    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>>;
+    /// Runs a command in a container to its end and gives its exit code. Each line of its output is told as it comes. A
+    /// command whose caller goes away goes on: no engine has a call that ends one.
+    fn exec<'a>(
+        &'a self,
+        id: &'a str,
+        exec: &'a Exec,
+        heard: &'a mut (dyn FnMut(LogLine) + Send),
+    ) -> BoxFuture<'a, Result<i64>>;
 
     /// Output of a container: the last `tail` lines (all: `None`) since `since` (seconds since 1970, 0: the start),
     /// and what follows where `follow`.
@@ -214,13 +221,15 @@ pub struct Blueprint {
     pub inherited: Vec<Inherited>,
 }
 
-/// How a command in a container ended.
+/// A command to run in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExecOutcome {
-    /// Exit code.
-    pub code: i64,
-    /// The last of its output (at most 8 KiB), both streams.
-    pub output: String,
+pub struct Exec {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Variables, beside those of the container.
+    pub env: BTreeMap<String, String>,
+    /// How long its caller waits for its end. It knows nothing of that itself.
+    pub limit: Duration,
 }
 
 /// Which output to give.

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use drillmaster::desired::{Desired, Service, VolumeSource};
 use drillmaster::engine::sim::Sim;
-use drillmaster::engine::{
-    About, Blueprint, Deed, End, Engine, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result,
-};
+use drillmaster::engine::{About, Blueprint, Deed, End, Engine, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
 use drillmaster::identity::SERVICE;
 use drillmaster::observed::{Container, Health, ImageFacts, Observed, State};
 use drillmaster::plan::diff::compare;
@@ -551,8 +549,13 @@ impl Engine for Warden {
         self.sim.pull(image, progress)
     }
 
-    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
-        self.sim.exec(id, command)
+    fn exec<'a>(
+        &'a self,
+        id: &'a str,
+        exec: &'a Exec,
+        heard: &'a mut (dyn FnMut(LogLine) + Send),
+    ) -> BoxFuture<'a, Result<i64>> {
+        self.sim.exec(id, exec, heard)
     }
 
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {

@@ -8,9 +8,7 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
-use super::super::{
-    About, Deed, End, Engine, EngineError, ExecOutcome, Hint, LogLine, LogOptions, PullProgress, Result,
-};
+use super::super::{About, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
 use super::world::{Ended, Made, Presence, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
 use crate::observed::{Container, ImageFacts, Observed, State};
@@ -280,11 +278,16 @@ impl Engine for Sim {
         })
     }
 
-    fn exec<'a>(&'a self, id: &'a str, command: &'a [String]) -> BoxFuture<'a, Result<ExecOutcome>> {
+    fn exec<'a>(
+        &'a self,
+        id: &'a str,
+        exec: &'a Exec,
+        heard: &'a mut (dyn FnMut(LogLine) + Send),
+    ) -> BoxFuture<'a, Result<i64>> {
         Box::pin(async move {
-            let line = format!("exec {} {}", self.name_of(id), command.join(" "));
-            let visit = self.arrive(line, |latency| latency.other).await?;
-            let attempted = format!("execute {} in the container", command.join(" "));
+            let command = exec.command.join(" ");
+            let visit = self.arrive(format!("exec {} {command}", self.name_of(id)), |latency| latency.other).await?;
+            let attempted = format!("execute {command} in the container");
             let (script, ran) = {
                 let world = self.lock();
                 let Some(container) = world.containers.get(id) else { return Err(no_container(&attempted, id)) };
@@ -293,21 +296,23 @@ impl Engine for Sim {
                     return Err(EngineError::Conflict { attempted, message });
                 }
                 let ran = container.started.map_or(Duration::ZERO, |started| started.elapsed());
-                (container.image.behaviour.exec.clone(), ran)
+                (container.image.behaviour.script(exec.command.first()).clone(), ran)
             };
             if script == Script::Hangs {
                 self.lost(&visit).await;
             }
             self.leave(&visit).await?;
-            match script {
+            let (code, output) = match &script {
                 // Its end is the engine's.
                 Script::Hangs => std::future::pending().await,
-                Script::Ends(code, output) => Ok(ExecOutcome { code, output }),
-                Script::Answers(after) if ran >= after => Ok(ExecOutcome { code: 0, output: String::new() }),
-                Script::AnswersUntil(end) if ran < end => Ok(ExecOutcome { code: 0, output: String::new() }),
-                Script::AnswersUntil(_) => Ok(ExecOutcome { code: 1, output: "not any longer".into() }),
-                Script::Answers(_) => Ok(ExecOutcome { code: 1, output: "not yet".into() }),
-            }
+                Script::Ends(code, output) => (*code, output.as_str()),
+                Script::Answers(after) if ran >= *after => (0, ""),
+                Script::AnswersUntil(end) if ran < *end => (0, ""),
+                Script::AnswersUntil(_) => (1, "not any longer"),
+                Script::Answers(_) => (1, "not yet"),
+            };
+            output.lines().for_each(|line| heard(LogLine { stderr: false, text: line.to_owned() }));
+            Ok(code)
         })
     }
 

@@ -1,5 +1,6 @@
 //! Images, and what their programs do when they run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::observed::ImageFacts;
@@ -15,6 +16,8 @@ pub struct Behaviour {
     pub output: Vec<(Duration, String)>,
     /// What a command executed in the container finds.
     pub exec: Script,
+    /// What the commands of these programs find instead.
+    pub programs: BTreeMap<String, Script>,
     /// When the health check, where there is one, first succeeds; `None`: never.
     pub healthy: Option<Duration>,
     /// When the health check, where there is one, has failed as often as it may.
@@ -34,12 +37,20 @@ impl Default for Behaviour {
             exits_in: u64::MAX,
             output: Vec::new(),
             exec: Script::Answers(Duration::ZERO),
+            programs: BTreeMap::new(),
             healthy: Some(Duration::from_secs(1)),
             unhealthy: None,
             slow_start: Duration::ZERO,
             stops: Duration::ZERO,
             unstartable: None,
         }
+    }
+}
+
+impl Behaviour {
+    /// What a command of this program does.
+    pub(super) fn script(&self, program: Option<&String>) -> &Script {
+        program.and_then(|program| self.programs.get(program)).unwrap_or(&self.exec)
     }
 }
 

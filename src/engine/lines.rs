@@ -1,0 +1,78 @@
+//! Output in lines: joins the pieces in which it comes. What is done with them is for others to say.
+
+use super::LogLine;
+
+/// Output that has no end of line is given in pieces of this size.
+const LONGEST: usize = 1024 * 1024;
+
+/// Pieces of output, joined to lines; the two streams have their own.
+#[derive(Debug, Default)]
+pub struct Lines {
+    out: Vec<u8>,
+    err: Vec<u8>,
+}
+
+impl Lines {
+    /// The lines that this piece completes.
+    pub fn take(&mut self, stderr: bool, piece: &[u8]) -> Vec<LogLine> {
+        let unfinished = if stderr { &mut self.err } else { &mut self.out };
+        let mut lines = Vec::new();
+        let mut rest = piece;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            unfinished.extend_from_slice(&rest[..end]);
+            lines.push(line(stderr, unfinished));
+            unfinished.clear();
+            rest = &rest[end + 1..];
+        }
+        unfinished.extend_from_slice(rest);
+        if unfinished.len() > LONGEST {
+            lines.push(line(stderr, unfinished));
+            unfinished.clear();
+        }
+        lines
+    }
+
+    /// What had no end of line.
+    pub fn rest(self) -> Vec<LogLine> {
+        let rest = [(false, self.out), (true, self.err)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
+        rest.map(|(stderr, bytes)| line(stderr, &bytes)).collect()
+    }
+}
+
+fn line(stderr: bool, bytes: &[u8]) -> LogLine {
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    LogLine { stderr, text: String::from_utf8_lossy(bytes).into_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_lines() {
+        let mut lines = Lines::default();
+        let mut heard = Vec::new();
+        for (stderr, piece) in [(false, "a"), (true, "x\n"), (false, "b\nc\r\n\nd"), (false, "e")] {
+            heard.extend(lines.take(stderr, piece.as_bytes()));
+        }
+        heard.extend(lines.rest());
+        let expected = [(true, "x"), (false, "ab"), (false, "c"), (false, ""), (false, "de")];
+        assert_eq!(heard, expected.map(|(stderr, text)| LogLine { stderr, text: text.to_owned() }));
+    }
+
+    #[test]
+    fn output_without_an_end_of_line_is_given_before_it_fills_the_memory() {
+        let mut lines = Lines::default();
+        let piece = [b'x'; 32 * 1024];
+        let given: Vec<LogLine> = (0..100).flat_map(|_| lines.take(false, &piece)).collect();
+        assert!(given.len() >= 2 && given.iter().all(|line| line.text.len() <= LONGEST + piece.len()));
+        let rest: usize = given.into_iter().chain(lines.rest()).map(|line| line.text.len()).sum();
+        assert_eq!(rest, 100 * piece.len(), "nothing is lost");
+    }
+
+    #[test]
+    fn what_is_no_text_is_replaced() {
+        let lines = Lines::default().take(false, b"\xff\x00\n");
+        assert_eq!(lines[0].text, "\u{fffd}\0");
+    }
+}
