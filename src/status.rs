@@ -14,6 +14,9 @@ use crate::spec::model::Protocol;
 /// The reason of a service that waits for another.
 pub const WAITING: &str = "Waiting";
 
+/// What the label of a job's container calls its kind.
+const JOB: &str = "Job";
+
 /// What a service is doing, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -23,6 +26,10 @@ pub enum Phase {
     Starting,
     /// Its container runs, was ready, and the engine does not call it unhealthy.
     Ready,
+    /// Its job is under way.
+    Running,
+    /// Its job has succeeded.
+    Succeeded,
     /// The engine's health check says so.
     Unhealthy,
     /// Its container is frozen.
@@ -38,12 +45,19 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether dependents may count on it.
+    fn is_ready(self) -> bool {
+        matches!(self, Phase::Ready | Phase::Succeeded)
+    }
+
     /// The word of the JSON contract.
     pub fn word(self) -> &'static str {
         match self {
             Phase::Pending => "Pending",
             Phase::Starting => "Starting",
             Phase::Ready => "Ready",
+            Phase::Running => "Running",
+            Phase::Succeeded => "Succeeded",
             Phase::Unhealthy => "Unhealthy",
             Phase::Paused => "Paused",
             Phase::Restarting => "Restarting",
@@ -226,7 +240,7 @@ fn with_live(mut status: ServiceStatus, known: &LiveService, now: SystemTime) ->
             status.phase = Phase::Failed;
         }
     }
-    status.ready = status.phase == Phase::Ready;
+    status.ready = status.phase.is_ready();
     status
 }
 
@@ -277,7 +291,7 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
             .map(|identity| identity.kind.clone())
             .filter(|kind| !kind.is_empty())
             .unwrap_or_else(|| "Service".into()),
-        ready: verdict.phase == Phase::Ready,
+        ready: verdict.phase.is_ready(),
         phase: verdict.phase,
         restarts: container.and_then(|c| c.details.as_ref()).map_or(0, |details| details.restarts),
         reason: verdict.reason.map(str::to_owned),
@@ -312,6 +326,9 @@ fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view
         let message = format!("the container belongs to {source}");
         return Verdict::new(Phase::Conflict, Some("OtherSource"), Some(message));
     }
+    if container.identity.as_ref().is_some_and(|identity| identity.kind == JOB) {
+        return judge_job(service, container, was_ready, view);
+    }
     match (container.state, container.health) {
         (State::Running, Health::Unhealthy) => {
             Verdict::new(Phase::Unhealthy, Some("Unhealthy"), health_failure(container))
@@ -333,6 +350,22 @@ fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view
         (State::Created, _) => Verdict::new(Phase::Pending, Some("NeverStarted"), start_error(container)),
         (State::Removing | State::Dead, _) => Verdict::new(Phase::Failed, Some("Dead"), None),
         (State::Exited { code }, _) => exited(container, code, was_ready),
+    }
+}
+
+fn judge_job(service: Option<&Service>, container: &Container, has_name: bool, view: &View<'_>) -> Verdict {
+    match container.state {
+        State::Running => Verdict::new(Phase::Running, None, None),
+        State::Exited { code: Some(0) } if has_name => {
+            let (reason, message) = outdated(service, container, view);
+            Verdict::new(Phase::Succeeded, reason, message)
+        }
+        State::Exited { code: Some(0) } => Verdict::new(Phase::Running, Some("Completed"), None),
+        State::Exited { code } => Verdict { phase: Phase::Failed, ..exited(container, code, has_name) },
+        State::Created => Verdict::new(Phase::Pending, Some("NeverStarted"), start_error(container)),
+        State::Paused => Verdict::new(Phase::Paused, None, None),
+        State::Restarting => Verdict::new(Phase::Restarting, None, None),
+        State::Removing | State::Dead => Verdict::new(Phase::Failed, Some("Dead"), None),
     }
 }
 

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use drillmaster::control::command::{self, Command, Place};
+use drillmaster::control::hooks::{self, Call};
+use drillmaster::control::probe::Surroundings;
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::docker::Docker;
@@ -16,6 +18,7 @@ use drillmaster::engine::target::{Endpoint, Target};
 use drillmaster::engine::{Blueprint, Deed, Engine, EngineError, Exec, Happened, Hint, LogLine, LogOptions};
 use drillmaster::identity::{GROUP, SERVICE};
 use drillmaster::observed::{Health, State};
+use drillmaster::plan::step::Target as Container;
 use drillmaster::spec::model::{ExtraHost, Port, Protocol, Resources, RestartPolicy, Ulimit};
 use drillmaster::spec::value::ByteSize;
 use futures_util::StreamExt;
@@ -598,6 +601,41 @@ async fn the_output_of_a_command_is_told_while_it_runs() {
     };
     let (code, ()) = tokio::join!(field.engine.exec(&id, &command, &mut heard), react);
     assert_eq!((code, lines), (Ok(0), vec!["ready".to_owned(), "gone".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_hook_in_a_container_knows_what_it_is_about() {
+    let field = Field::new("hook").await;
+    let id = field.run(field.blueprint("a", sleeper())).await;
+    let surroundings = Surroundings { group: "shop".into(), directory: "/".into(), reaches_containers: true };
+    let run = async |script: &str, heard: &mut (dyn FnMut(LogLine) + Send)| {
+        let call = Call {
+            service: Some("a".into()),
+            container: Some(Container { id: id.clone(), name: "shop-a.new".into() }),
+            event: "post_start".into(),
+            hook: serde_json::from_value(serde_json::json!({"exec": ["sh", "-c", script]})).unwrap(),
+            variables: BTreeMap::from([("MORE".into(), "1 2".into())]),
+        };
+        hooks::run(&field.engine, &call, &surroundings, &CancellationToken::new(), heard).await
+    };
+    let mut lines = Vec::new();
+    let script = "env | grep -e ^DRILLMASTER_ -e ^MORE | grep -v _CALL= | sort; exit 3";
+    let failed = run(script, &mut |line| lines.push(line.text)).await.unwrap_err();
+    let container = format!("DRILLMASTER_CONTAINER={id}");
+    let expected = [
+        &container,
+        "DRILLMASTER_CONTAINER_NAME=shop-a.new",
+        "DRILLMASTER_EVENT=post_start",
+        "DRILLMASTER_GROUP=shop",
+        "DRILLMASTER_SERVICE=a",
+        "MORE=1 2",
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!((failed.why.as_str(), failed.output), ("sh exited with 3", lines));
+
+    let mut bytes = 0;
+    let ended = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;
+    assert_eq!((ended, bytes), (Ok(()), 10_000_001));
 }
 
 /// What `docker top` shows of a container.

@@ -830,7 +830,8 @@ fn a_network_that_is_not_the_groups_any_longer_goes() {
     new.network = "other".into();
     let mut api = service("api").done();
     api.config.network = "other".into();
-    api.fingerprint = drillmaster::desired::fingerprint::Fingerprint::of(&api.config, &api.env, &api.dependencies);
+    api.fingerprint =
+        drillmaster::desired::fingerprint::Fingerprint::of(api.kind, &api.config, &api.env, &api.dependencies);
     new.services.insert("api".into(), api);
     check(
         &new,

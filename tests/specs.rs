@@ -70,6 +70,13 @@ dependencies: [appdb, {name: cache, condition: started, restart: true}]
 ping: {http: {port: 80, path: /healthz, status: 204}, interval: 100ms, timeout: 60s}
 health: {every: 10s, failures: 3, then: replace}
 healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}
+pre_start: {run: [./make-certs.sh], timeout: 30s}
+post_start:
+- exec: create-user ann
+- http: {url: "http://localhost:8080/warm?up=1", method: POST, headers: {X-Who: ann, n: 1}, body: 5, status: 204}
+pre_stop: {exec: [drain]}
+post_stop: [{http: "http://localhost:9/gone"}]
+on: {exited: {run: ./tell-me.sh}, unhealthy: [{exec: [dump]}, {run: [./tell-me.sh]}], ready: [], failed: }
 stop_signal: int
 stop_timeout: 1m30s
 restart: on-failure:5
@@ -88,8 +95,46 @@ ulimits: {nofile: 1024, nproc: {soft: 10, hard: -1}}
 pull: always
 "#;
 
-const OTHERS: &str =
-    "name: appdb\nimage: postgres\n---\nname: cache\nimage: redis\n---\nkind: Group\nname: shop\nnetwork: shop-net\n";
+const ALL_FIELDS_OF_A_JOB: &str = r#"kind: Job
+name: migrate
+image: shop/api:1
+command: [migrate]
+entrypoint: /entry
+user: 1000
+working_dir: /srv
+env: {LOG: info}
+env_file: common.env
+ports: ["8090:80"]
+volumes: ["data:/data"]
+tmpfs: /run
+dependencies: [appdb, {name: seed, condition: succeeded}]
+retries: 3
+rerun: with-dependencies
+pre_start: {run: [./backup.sh]}
+on: {succeeded: {run: [./tell-me.sh]}, failed: [{http: "http://localhost:9"}]}
+stop_signal: int
+stop_timeout: 5s
+resources: {cpus: 0.5}
+labels: {tier: job}
+hostname: migrate.local
+aliases: [m]
+extra_hosts: ["host.docker.internal:host-gateway"]
+cap_add: [CHOWN]
+cap_drop: [ALL]
+privileged: true
+read_only: true
+init: true
+shm_size: 1m
+ulimits: {nofile: 1024}
+pull: never
+---
+kind: Job
+name: seed
+image: shop/api:1
+"#;
+
+const OTHERS: &str = "name: appdb\nimage: postgres\n---\nname: cache\nimage: redis\n---\nkind: Group\nname: shop\n\
+                      network: shop-net\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
 
 #[test]
 fn every_field_is_read() {
@@ -102,6 +147,17 @@ fn every_field_is_read() {
     assert_eq!(specs.reads, BTreeSet::from(["common.env".to_owned()]));
     assert_eq!(specs.variables, BTreeSet::from(["LEVEL".to_owned()]));
     insta::assert_debug_snapshot!("every_field", (&specs.services[0].spec, &specs.group));
+}
+
+#[test]
+fn every_field_of_a_job_is_read() {
+    let files = [("a.yaml", ALL_FIELDS_OF_A_JOB), ("b.yaml", OTHERS), ("common.env", "A=1\n")];
+    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let names: Vec<&str> = specs.services.iter().map(|s| s.spec.name.as_str()).collect();
+    assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
+    assert_eq!(specs.services[2].source.to_string(), "a.yaml:2");
+    insta::assert_debug_snapshot!("every_field_of_a_job", &specs.services[2]);
+    assert_eq!(specs.services[3].spec.kind, model::Kind::Job(model::Job::default()));
 }
 
 #[test]
@@ -175,8 +231,61 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("duplicate key", &[("a.yaml", "name: a\nimage: b\nenv:\n  A: 1\n  B: 2\n  A: 3\n")]),
     ("unknown field", &[("a.yaml", "name: a\nimgae: b\nports: [{container: 80, hst: 1}]\nping: {tpc: 80}\n")]),
     ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")]),
-    ("field of a later version", &[("a.yaml", "name: a\nimage: b\nbuild: .\nreplicas: 2\n---\nkind: Group\non: {}\n")]),
-    ("kind of a later version", &[("a.yaml", "kind: Job\nname: a\n---\nname: b\nimage: c\ndependencies: [a]\n")]),
+    (
+        "field of a later version",
+        &[(
+            "a.yaml",
+            "name: a\nimage: b\nbuild: .\nreplicas: 2\nupdate: {}\n---\nkind: Job\nname: c\nimage: b\nbuild: .\n",
+        )],
+    ),
+    (
+        "field of another kind",
+        &[(
+            "a.yaml",
+            concat!(
+                "kind: Job\nname: a\nimage: b\nping: {tcp: 80}\nrestart: always\npost_start: {run: [x]}\n",
+                "on: {ready: {run: [x]}, suceeded: {run: [x]}}\nupdate: {}\nhealthcheck: {disable: true}\n",
+                "---\nname: c\nimage: b\nretries: 3\non: {succeeded: {run: [x]}}\n---\nkind: Group\nimage: b\non: {ready: {run: [x]}}\n",
+            ),
+        )],
+    ),
+    (
+        "jobs and dependencies",
+        &[(
+            "a.yaml",
+            concat!(
+                "kind: Job\nname: a\nimage: x\ndependencies: [{name: c, condition: succeeded}, {name: j, condition: done}]\n",
+                "---\nkind: job\nname: b\nimage: x\n---\nname: c\nimage: x\ndependencies: [b, f]\n",
+                "---\nkind: Job\nname: d\nimage: x\n---\nname: d\nimage: x\n---\nkind: Job\nname: e\nimage: x\n",
+                "---\nkind: Job\nname: e\nimage: x\n---\nkind: Job\nname: f\nimage: x\ndependencies: [c]\n",
+                "---\nkind: Job\nname: g\nimage: x\nretries: -1\nrerun: sometimes\n---\nkind: Job\nname: j\nimage: x\nrerun: alway\n",
+            ),
+        )],
+    ),
+    (
+        "hooks",
+        &[(
+            "a.yaml",
+            concat!(
+                "name: a\nimage: b\npre_start: {exec: [x]}\npost_start: [{run: [x], exec: [y]}, {timeout: 5s}, {run: []}, {rnu: [x]}]\n",
+                "pre_stop: ./drain.sh\npost_stop: [[x]]\non: {redy: {run: [x]}, exited: {exec: [x]}, unhealthy: {run: [x], timeout: 0s}}\n",
+                "---\nname: c\nimage: b\npost_start: {run: [x], capture: id}\non: [{run: [x]}]\n",
+                "---\nkind: Group\non: {up: {exec: [x]}, start: {run: [x]}}\n",
+            ),
+        )],
+    ),
+    (
+        "hooks over http",
+        &[(
+            "a.yaml",
+            concat!(
+                "name: a\nimage: b\non:\n  ready:\n  - http: https://example.com/\n  - http: localhost:80\n  - http: {url: 'http://a b/'}\n",
+                "  - http: {method: POST}\n  - http: {url: 'http://a', method: post, status: 42}\n",
+                "  - http: {url: 'http://a', headers: {'a b': c}}\n  - http: {url: 'http://a', headers: {a: \"b\\nc\"}}\n",
+                "  - http: {url: 'http://ann:secret@a', methd: GET}\n  - http: http://a:0\n  - http: 80\n",
+            ),
+        )],
+    ),
     (
         "unknown kind",
         &[("a.yaml", "kind: Servise\nname: a\nimage: b\n---\nkind: Pod\nname: b\n---\nkind: [x]\nname: c\n")],
@@ -514,6 +623,10 @@ fn yaml_soup() -> impl Strategy<Value = String> {
         "ping",
         "volumes",
         "Group",
+        "Job",
+        "on",
+        "run",
+        "http",
         ": ",
         ":",
         " ",
@@ -577,7 +690,7 @@ fn yaml_soup() -> impl Strategy<Value = String> {
 fn mutated() -> impl Strategy<Value = String> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..4usize, yaml_soup()), 1..6);
     edits.prop_map(|edits| {
-        let mut text: Vec<char> = format!("{ALL_FIELDS}---\n{OTHERS}").chars().collect();
+        let mut text: Vec<char> = format!("{ALL_FIELDS}---\n{ALL_FIELDS_OF_A_JOB}---\n{OTHERS}").chars().collect();
         for (index, kind, soup) in edits {
             let at = index.index(text.len());
             let end = (at + kind * 3).min(text.len());
@@ -618,7 +731,7 @@ proptest! {
 }
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 32] = [
+const SERVICE_FIELDS: [&str; 37] = [
     "name",
     "image",
     "command",
@@ -634,6 +747,11 @@ const SERVICE_FIELDS: [&str; 32] = [
     "ping",
     "health",
     "healthcheck",
+    "pre_start",
+    "post_start",
+    "pre_stop",
+    "post_stop",
+    "on",
     "stop_signal",
     "stop_timeout",
     "restart",
@@ -653,23 +771,45 @@ const SERVICE_FIELDS: [&str; 32] = [
     "kind",
 ];
 
+/// Fields of the Job kind that a Service has not, and the other way round.
+const ONLY_OF_A_JOB: [&str; 2] = ["retries", "rerun"];
+const NOT_OF_A_JOB: [&str; 7] = ["ping", "health", "healthcheck", "post_start", "pre_stop", "post_stop", "restart"];
+
 #[test]
 fn the_schema_has_every_field_described() {
     let schema = schema();
-    let service = &schema["$defs"]["Service"];
-    let mut fields: Vec<&str> = service["properties"].as_object().unwrap().keys().map(String::as_str).collect();
-    let mut expected = SERVICE_FIELDS.to_vec();
-    fields.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(fields, expected);
-    for (field, property) in service["properties"].as_object().unwrap() {
-        assert!(property["description"].is_string(), "{field}");
-        assert!(ALL_FIELDS.contains(&format!("\n{field}:")), "{field} is not in the test of all fields");
+    let properties = |kind: &str| schema["$defs"][kind]["properties"].as_object().unwrap().clone();
+    let of_a_job = SERVICE_FIELDS.into_iter().filter(|field| !NOT_OF_A_JOB.contains(field)).chain(ONLY_OF_A_JOB);
+    for (kind, expected, example) in
+        [("Service", BTreeSet::from(SERVICE_FIELDS), ALL_FIELDS), ("Job", of_a_job.collect(), ALL_FIELDS_OF_A_JOB)]
+    {
+        let properties = properties(kind);
+        assert_eq!(properties.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected);
+        for (field, property) in properties {
+            assert!(property["description"].is_string(), "{field}");
+            assert!(
+                format!("\n{example}").contains(&format!("\n{field}:")),
+                "{field} is not in the test of all fields"
+            );
+        }
     }
-    for kind in ["Service", "Group"] {
+    // What both kinds have is the same in both, but for the words of a few descriptions.
+    let (service, job) = (properties("Service"), properties("Job"));
+    for (field, of_service) in service.iter().filter(|(field, _)| !["kind", "on"].contains(&field.as_str())) {
+        let without_words = |property: &Value| {
+            let mut property = property.clone();
+            property["description"].take();
+            property
+        };
+        if let Some(of_job) = job.get(field) {
+            assert_eq!(without_words(of_service), without_words(of_job), "{field}");
+        }
+    }
+    for kind in ["Service", "Job", "Group"] {
         assert_eq!(schema["$defs"][kind]["additionalProperties"], Value::Bool(false), "{kind}");
     }
-    assert_eq!(service["required"], serde_json::json!(["name", "image"]));
+    assert_eq!(schema["$defs"]["Service"]["required"], serde_json::json!(["name", "image"]));
+    assert_eq!(schema["$defs"]["Job"]["required"], serde_json::json!(["name", "image", "kind"]));
     assert_eq!(schema["$defs"]["Group"]["required"], serde_json::json!(["kind"]));
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert!(!schema.to_string().contains("\"$id\""));

@@ -165,6 +165,8 @@ fn word(report: &Report) -> Option<String> {
         }
         Report::Ready(service) => format!("{service} ready"),
         Report::Serves(service) => format!("{service} serves"),
+        Report::Succeeded(job) => format!("{job} succeeded"),
+        Report::Said { event, line, .. } => format!("{event} | {line}"),
         Report::Failed(failed) => {
             let retry = failed.retry.map_or("never".into(), |retry| format!("{} s", retry.as_secs()));
             format!("{} {:?} {} next {retry}", failed.failure.service, failed.failure.reason, failed.count)

@@ -85,6 +85,8 @@ pub enum Command {
     Diff(Diff),
     /// Replace services although they match their specs, and restart the dependents that asked for it.
     Reload(Reload),
+    /// Run a job although it has succeeded, and what it needs before; show what it prints.
+    Run(Run),
     /// Say how each service is.
     Status(Status),
     /// Show what services print.
@@ -130,6 +132,17 @@ pub struct Reload {
     /// Services, by name.
     #[arg(value_name = "SERVICE", required = true)]
     pub services: Vec<String>,
+    /// Give up after this time, e.g. 90s or 5m; what is done stays.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The job, by name.
+    #[arg(value_name = "JOB")]
+    pub job: String,
     /// Give up after this time, e.g. 90s or 5m; what is done stays.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,

@@ -100,6 +100,7 @@ async fn command(cli: &Cli, style: Style) -> Result<Ended, Failure> {
         Command::Start(selection) => run::start(&cli.global, selection, style).await,
         Command::Stop(selection) => run::stop(&cli.global, selection, style).await,
         Command::Diff(diff) => diff::diff(&cli.global, diff, style).await,
+        Command::Run(run) => run::run(&cli.global, run, style).await,
         Command::Reload(reload) => run::reload(&cli.global, reload, style).await,
         Command::Status(status) => status::status(&cli.global, status, style).await,
         Command::Logs(logs) => logs::logs(&cli.global, logs, style).await,

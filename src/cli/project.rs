@@ -156,11 +156,6 @@ impl Project {
             None => Ok(scope),
         }
     }
-
-    /// What `down` and `stop` desire: the group, and none of its services.
-    pub fn without_services(&self, scope: Scope, aim: Aim) -> Desired {
-        Desired { services: BTreeMap::new(), scope, aim, ..self.desired.clone() }
-    }
 }
 
 /// What `up` takes in of the services that there are, or why it cannot.
@@ -276,6 +271,8 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         group,
         source: path.into_owned(),
         services: BTreeMap::new(),
+        on: BTreeMap::new(),
+        parting: BTreeMap::new(),
         scope: Scope::All,
         aim: Aim::Agree { purge_volumes: false },
     }

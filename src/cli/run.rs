@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::args::{Down, Global, Reload, Selection, Up};
+use super::args::{Down, Global, Logs, Reload, Run, Selection, Up};
 use super::project::Project;
 use super::session::{self, Right};
 use super::{Ended, Failure, ask};
@@ -12,7 +12,7 @@ use crate::control::event::{Limits, Outcome};
 use crate::control::notes::Notes;
 use crate::control::wire::Question;
 use crate::control::{self, Setting};
-use crate::desired::{Aim, Desired, Scope, order};
+use crate::desired::{Aim, Desired, Scope, Service, order};
 use crate::engine::{About, Engine};
 use crate::plan::step::{Action, Subject};
 use crate::render::progress::Progress;
@@ -68,7 +68,7 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
 pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
-    let desired = project.without_services(scope, Aim::Agree { purge_volumes: down.volumes });
+    let desired = project.desired.without_services(scope, Aim::Agree { purge_volumes: down.volumes });
     let (reload, timeout) = (BTreeSet::new(), down.timeout);
     carry_out(global, &project, Job { command: "down", desired, reload, timeout, beside: Beside::End }, style).await
 }
@@ -85,7 +85,7 @@ pub(super) async fn start(global: &Global, selection: &Selection, style: Style) 
 pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("stopped", &selection.services, &selection.exclude)?;
-    let desired = project.without_services(scope, Aim::Rest);
+    let desired = project.desired.without_services(scope, Aim::Rest);
     let beside = Beside::Refuse(
         "it would bring back what is stopped; end it first (Ctrl-C there), or take the service out of the specs",
     );
@@ -102,6 +102,25 @@ pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Re
     let beside = Beside::Ask(Question::Reload { services: services.clone() });
     let job = Job { command: "reload", desired, reload: services, timeout: reload.timeout, beside };
     carry_out(global, &project, job, style).await
+}
+
+pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Ended, Failure> {
+    let project = Project::load(global)?;
+    let services = project.known(std::slice::from_ref(&run.job))?;
+    if !project.desired.services.get(&run.job).is_some_and(Service::is_job) {
+        let name = &run.job;
+        return Err(Failure::Usage(format!("`{name}` is not a Job; `drillmaster reload {name}` replaces a service")));
+    }
+    let scope = Scope::Only(order::with_dependencies(&services, &project.desired.needs()));
+    let desired = Desired { scope, ..project.desired.clone() };
+    let beside = Beside::Ask(Question::Reload { services: services.clone() });
+    let job = Job { command: "run", desired, reload: services, timeout: run.timeout, beside };
+    let ended = carry_out(global, &project, job, style).await?;
+    if !style.json {
+        let logs = Logs { services: vec![run.job.clone()], follow: false, tail: None };
+        super::logs::logs(global, &logs, style).await?;
+    }
+    Ok(ended)
 }
 
 async fn carry_out(global: &Global, project: &Project, job: Job, style: Style) -> Result<Ended, Failure> {

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::event::Occurrence;
+use super::hooks::Call;
 use crate::desired::{Config, Desired, Volume, VolumeSource};
 use crate::engine::{Blueprint, Deed, Engine, PullProgress, Result};
 use crate::identity;
@@ -73,7 +75,33 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         },
         Verb::RemoveNetwork { id } => Deed::RemoveNetwork(id.clone()),
         Verb::RemoveVolume => Deed::RemoveVolume(name.to_owned()),
+        // Not the engine's: see `call`.
+        Verb::Hook { .. } => return None,
     }))
+}
+
+/// The hook of a step; `None` where the step is none, or the specs no longer have it.
+pub fn call(step: &Step, desired: &Desired) -> Option<Call> {
+    let Verb::Hook { moment, index, container, .. } = &step.verb else { return None };
+    let service = desired.spec_of(step.subject.name())?;
+    Some(Call {
+        service: Some(service.name.clone()),
+        container: container.clone(),
+        event: moment.to_string(),
+        hook: service.hooks_at(*moment).get(*index)?.clone(),
+        variables: BTreeMap::new(),
+    })
+}
+
+/// The hooks that are told of something.
+pub fn calls(occurrence: &Occurrence) -> impl Iterator<Item = Call> {
+    occurrence.hooks.iter().map(|hook| Call {
+        service: occurrence.service.clone(),
+        container: occurrence.container.clone(),
+        event: occurrence.event.clone(),
+        hook: hook.clone(),
+        variables: occurrence.variables.clone(),
+    })
 }
 
 /// The engine makes an anonymous volume for each path that the image declares, without labels. Asked for by us it

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::desired::Desired;
+use crate::desired::{Desired, Hook};
 use crate::engine::{End, EngineError, Hint, PullProgress, Result};
 use crate::observed::{Container, ImageFacts, Observed};
-use crate::plan::step::{Change, Failure, Probe, Step, Subject, Wait};
+use crate::plan::step::{Change, Failure, Probe, Step, Subject, Target, Wait};
 use crate::spec::Diagnostic;
 use crate::status::Live;
 
@@ -37,6 +37,10 @@ pub enum Event {
     Pulling(String, PullProgress),
     /// The last output of a failed container.
     Diagnosed(Failure, Vec<String>),
+    /// A hook wrote a line: of which service (the group: `None`), at which event.
+    Said(Option<String>, String, String),
+    /// The hooks of something that happened have ended; why one of them failed.
+    Occurred(Occurrence, std::result::Result<(), String>),
     /// One try of the ping of a container that is ready: why it was not answered.
     Checked(String, std::result::Result<(), String>),
     /// What the engine remembers of containers that ended before the run began.
@@ -74,12 +78,31 @@ pub enum Command {
     Diagnose(Failure),
     /// Try the ping of a container that is ready, once.
     Check(Probe),
+    /// End every hook that is under way: the run is to end.
+    EndHooks,
+    /// Run the hooks of something that has happened, one after another.
+    Occur(Occurrence),
     /// Ask the engine which containers ended lately.
     Past,
     /// Read the specs.
     Read,
     /// Answer whoever holds this ticket, and let it go.
     Answer(Ticket, Box<Report>),
+}
+
+/// Something that has happened, and that hooks are to be told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Occurrence {
+    /// To which service; `None`: to the group.
+    pub service: Option<String>,
+    /// What, as it is written below `on`.
+    pub event: String,
+    /// Who is told.
+    pub hooks: Vec<Hook>,
+    /// Its container, where there is one.
+    pub container: Option<Target>,
+    /// Further variables for them.
+    pub variables: BTreeMap<String, String>,
 }
 
 /// What reading the specs gave.
@@ -142,6 +165,17 @@ pub enum Report {
     },
     /// A service is ready.
     Ready(String),
+    /// A job has succeeded.
+    Succeeded(String),
+    /// A hook wrote a line.
+    Said {
+        /// Of which service; `None`: the group's.
+        service: Option<String>,
+        /// At which event.
+        event: String,
+        /// What.
+        line: String,
+    },
     /// While watching: a service whose replacement has failed is served by the container that it had before.
     Serves(String),
     /// A service has failed.

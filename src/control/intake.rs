@@ -102,7 +102,8 @@ impl Intake {
         }
         self.doubtful = None;
         let mended = self.trouble.take().map(|_| Report::SpecsValid);
-        ((desired != *held).then_some(desired), mended)
+        let same = Desired { parting: held.parting.clone(), ..desired.clone() } == *held;
+        ((!same).then_some(desired), mended)
     }
 
     /// Whether something changed while the reading was under way that was just taken in.

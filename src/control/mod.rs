@@ -7,6 +7,7 @@ pub mod act;
 pub mod command;
 pub mod core;
 pub mod event;
+pub mod hooks;
 pub mod http;
 pub mod intake;
 pub mod lock;
@@ -32,7 +33,7 @@ use self::core::{Core, Course};
 use self::event::{Ask, Command, Event, Limits, Outcome, Reading, Report, Request, Ticket};
 use self::notes::Notes;
 use crate::desired::Desired;
-use crate::engine::{Engine, EngineError, LogOptions};
+use crate::engine::{Engine, EngineError, LogLine, LogOptions};
 use crate::observed::Observed;
 use crate::plan::step::{Failure, Look, Reason, Verb};
 use crate::plan::{self, Memory};
@@ -120,6 +121,7 @@ async fn drive(
         read,
         set: JoinSet::new(),
         probes: HashMap::new(),
+        hooks: CancellationToken::new(),
         subscription: CancellationToken::new(),
     };
     let memory = Memory { updated: tasks.notes.updated(), ..Memory::default() };
@@ -269,6 +271,8 @@ struct Tasks {
     read: Option<Read>,
     set: JoinSet<()>,
     probes: HashMap<String, CancellationToken>,
+    /// Ends every hook.
+    hooks: CancellationToken,
     subscription: CancellationToken,
 }
 
@@ -309,6 +313,32 @@ impl Tasks {
                 self.set.spawn(async move {
                     let found = engine.image(&id).await;
                     let _ = events.send(Event::Image(id, found));
+                });
+            }
+            Command::Carry(step) if matches!(step.verb, Verb::Hook { .. }) => {
+                let call = act::call(&step, desired);
+                let (surroundings, interrupted) = (self.surroundings.clone(), self.hooks.clone());
+                self.set.spawn(async move {
+                    let result = match call {
+                        Some(call) => call_hook(engine.as_ref(), &call, &surroundings, &interrupted, &events).await,
+                        None => Err("the specs no longer say what is to be done".to_owned()),
+                    };
+                    let attempted = step.to_string();
+                    let result = result.map(|()| None).map_err(|message| EngineError::Refused { attempted, message });
+                    let _ = events.send(Event::Done(step, result));
+                });
+            }
+            Command::EndHooks => self.hooks.cancel(),
+            Command::Occur(occurrence) => {
+                let (surroundings, interrupted) = (self.surroundings.clone(), self.hooks.clone());
+                self.set.spawn(async move {
+                    let mut result = Ok(());
+                    for call in act::calls(&occurrence) {
+                        // One that fails does not keep the others from being told.
+                        let called = call_hook(engine.as_ref(), &call, &surroundings, &interrupted, &events).await;
+                        result = result.and(called);
+                    }
+                    let _ = events.send(Event::Occurred(occurrence, result));
                 });
             }
             Command::Carry(step) => {
@@ -389,6 +419,21 @@ impl Tasks {
             }
         }
     }
+}
+
+/// Runs a hook, and passes on what it writes.
+async fn call_hook(
+    engine: &dyn Engine,
+    call: &hooks::Call,
+    surroundings: &probe::Surroundings,
+    interrupted: &CancellationToken,
+    events: &mpsc::UnboundedSender<Event>,
+) -> Result<(), String> {
+    let mut said = |line: LogLine| {
+        let _ = events.send(Event::Said(call.service.clone(), call.event.clone(), line.text));
+    };
+    // What it wrote has been told already.
+    hooks::run(engine, call, surroundings, interrupted, &mut said).await.map_err(|failed| failed.why)
 }
 
 async fn subscribe(engine: Arc<dyn Engine>, group: String, events: mpsc::UnboundedSender<Event>) {

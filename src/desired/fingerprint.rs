@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Config, Dependency};
+use super::{Config, Dependency, Kind};
 
 /// Version of the hashes made here.
 pub const VERSION: &str = "v1:";
@@ -28,9 +28,10 @@ pub enum Change {
     Environment,
 }
 
-/// The list: every field of a Service, and what its change means. The last group belongs to later versions and has
-/// its place here so that nobody has to guess.
+/// The list: every field of a Service and a Job, and what its change means. The last group belongs to later versions
+/// and has its place here so that nobody has to guess.
 pub const FIELDS: &[(&str, Change)] = &[
+    ("kind", Change::Replace),
     ("name", Change::Identity),
     ("image", Change::Replace),
     ("command", Change::Replace),
@@ -62,15 +63,17 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("shm_size", Change::Replace),
     ("ulimits", Change::Replace),
     ("pull", Change::Nothing),
-    // Of the group, yet part of every container.
-    ("network", Change::Replace),
-    // Later versions.
-    ("build", Change::Replace),
     ("pre_start", Change::Nothing),
     ("post_start", Change::Nothing),
     ("pre_stop", Change::Nothing),
     ("post_stop", Change::Nothing),
     ("on", Change::Nothing),
+    ("retries", Change::Nothing),
+    ("rerun", Change::Nothing),
+    // Of the group, yet part of every container.
+    ("network", Change::Replace),
+    // Later versions.
+    ("build", Change::Replace),
     ("update", Change::Nothing),
     ("replicas", Change::Nothing),
 ];
@@ -93,8 +96,8 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// Takes it.
-    pub fn of(config: &Config, env: &BTreeMap<String, String>, dependencies: &[Dependency]) -> Fingerprint {
-        let mut applied = canonical(config);
+    pub fn of(kind: Kind, config: &Config, env: &BTreeMap<String, String>, dependencies: &[Dependency]) -> Fingerprint {
+        let mut applied = canonical(kind, config);
         let hashed: Map<String, Value> = applied
             .iter()
             .filter(|(field, _)| change_of(field) == Change::Replace)
@@ -119,12 +122,16 @@ impl Fingerprint {
     }
 }
 
-/// The container's fields as a JSON object with sorted keys, defaults left out.
-pub fn canonical(config: &Config) -> Map<String, Value> {
-    match to_value(config) {
+/// The container's fields as a JSON object with sorted keys, defaults left out. A Service is what there is by default.
+pub fn canonical(kind: Kind, config: &Config) -> Map<String, Value> {
+    let mut fields = match to_value(config) {
         Value::Object(fields) => fields,
         _ => Map::new(),
+    };
+    if kind != Kind::Service {
+        fields.insert("kind".into(), kind.word().into());
     }
+    fields
 }
 
 /// Our own types have string keys and finite numbers, so they always have a JSON form.
@@ -170,7 +177,8 @@ mod tests {
     #[test]
     fn hashes_of_version_1_stay_what_they_are() {
         let dependency = Dependency { name: "appdb".into(), condition: Condition::Ready, restart: false };
-        let fingerprint = Fingerprint::of(&config(), &env(&[("LOG", "info"), ("A", "1")]), &[dependency]);
+        let fingerprint =
+            Fingerprint::of(Kind::Service, &config(), &env(&[("LOG", "info"), ("A", "1")]), &[dependency]);
         assert_eq!(
             fingerprint.applied,
             r#"{"command":["serve","--port","80"],"dependencies":[{"condition":"ready","name":"appdb","restart":false}],"env":["A","LOG"],"image":"shop/api:1","network":"shop","ports":["127.0.0.1:8080:80/tcp"]}"#
@@ -181,19 +189,31 @@ mod tests {
 
     #[test]
     fn what_is_updated_or_means_nothing_is_in_no_hash() {
-        let before = Fingerprint::of(&config(), &env(&[]), &[]);
+        let before = Fingerprint::of(Kind::Service, &config(), &env(&[]), &[]);
         let resources = Resources { pids: Some(100), ..Resources::default() };
         let after = Config { restart: RestartPolicy::Always, resources, ..config() };
         let dependency = Dependency { name: "appdb".into(), condition: Condition::Started, restart: true };
-        let after = Fingerprint::of(&after, &env(&[]), &[dependency]);
+        let after = Fingerprint::of(Kind::Service, &after, &env(&[]), &[dependency]);
         assert!(before.same_container(&after));
         assert_ne!(before.applied, after.applied);
     }
 
     #[test]
+    fn a_service_that_becomes_a_job_is_another_container_and_what_a_job_does_after_is_not() {
+        use crate::spec::model::{Job, Rerun};
+        let of = |kind| Fingerprint::of(kind, &config(), &env(&[]), &[]);
+        let job = of(Kind::Job(Job::default()));
+        assert_ne!(of(Kind::Service).spec_hash, job.spec_hash);
+        assert!(job.applied.contains(r#""kind":"Job""#));
+        assert_eq!(job, of(Kind::Job(Job { retries: 3, rerun: Rerun::Always })));
+        // Containers of jobs carry this, as those of services carry the hashes above.
+        assert_eq!(job.spec_hash, "v1:bf6e7aafa83b6a4451224d0762348dde134eb2858aef0d928c9165c266f24642");
+    }
+
+    #[test]
     fn values_of_the_environment_are_hashed_and_not_told() {
-        let before = Fingerprint::of(&config(), &env(&[("PASSWORD", "hunter2")]), &[]);
-        let after = Fingerprint::of(&config(), &env(&[("PASSWORD", "hunter3")]), &[]);
+        let before = Fingerprint::of(Kind::Service, &config(), &env(&[("PASSWORD", "hunter2")]), &[]);
+        let after = Fingerprint::of(Kind::Service, &config(), &env(&[("PASSWORD", "hunter3")]), &[]);
         assert_ne!(before.env_hash, after.env_hash);
         assert_eq!(before.spec_hash, after.spec_hash);
         assert!(!before.applied.contains("hunter2"));
@@ -204,10 +224,13 @@ mod tests {
     fn the_list_names_every_field_of_a_service_and_of_a_container() {
         let listed: BTreeSet<&str> = FIELDS.iter().map(|(field, _)| *field).collect();
         assert_eq!(listed.len(), FIELDS.len(), "a field is listed twice");
-        let schema = schemars::schema_for!(crate::spec::model::Service);
-        let properties = schema.get("properties").and_then(Value::as_object).unwrap();
-        for field in properties.keys() {
-            assert!(listed.contains(field.as_str()), "`{field}` of the spec is not in the list");
+        let service = schemars::schema_for!(crate::spec::model::Service);
+        let job = schemars::schema_for!(crate::spec::model::JobDocument);
+        for schema in [service, job] {
+            let properties = schema.get("properties").and_then(Value::as_object).unwrap();
+            for field in properties.keys() {
+                assert!(listed.contains(field.as_str()), "`{field}` of the spec is not in the list");
+            }
         }
         // A container whose every field is set, so that none is left out of its JSON.
         let Value::Object(fields) = to_value(&full()) else { panic!("a container is an object") };

@@ -7,6 +7,7 @@ pub mod order;
 pub mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::spec::model::{
     Condition, ExtraHost, Health, Healthcheck, Ping, Port, Pull, Resources, RestartPolicy, Ulimit,
 };
+pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, Rerun};
 use fingerprint::Fingerprint;
 
 /// The whole of it.
@@ -25,12 +27,29 @@ pub struct Desired {
     pub source: String,
     /// Name of the network.
     pub network: String,
-    /// Services that should exist, by name.
+    /// Services and jobs that should exist, by name.
     pub services: BTreeMap<String, Service>,
+    /// What is known of services that are no longer desired, by name: how they want to be parted from.
+    pub parting: BTreeMap<String, Service>,
+    /// Hooks of the group; none where a list would be empty.
+    pub on: BTreeMap<GroupOccasion, Vec<Hook>>,
     /// Which services may be touched.
     pub scope: Scope,
     /// What is wanted of them.
     pub aim: Aim,
+}
+
+impl Desired {
+    /// The spec of a service, also of one that is to go.
+    pub fn spec_of(&self, name: &str) -> Option<&Service> {
+        self.services.get(name).or_else(|| self.parting.get(name))
+    }
+
+    /// This with no services: they are to go, or to rest.
+    #[must_use]
+    pub fn without_services(&self, scope: Scope, aim: Aim) -> Desired {
+        Desired { services: BTreeMap::new(), parting: self.services.clone(), scope, aim, ..self.clone() }
+    }
 }
 
 /// Which services may be touched; the others stay as they are.
@@ -69,11 +88,13 @@ pub enum Aim {
     Rest,
 }
 
-/// A service, resolved.
+/// A service or a job, resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
     /// Name.
     pub name: String,
+    /// Whether it should be running or should have run.
+    pub kind: Kind,
     /// What its container is made of.
     pub config: Config,
     /// Resolved environment: `env` over `env_file`.
@@ -84,12 +105,113 @@ pub struct Service {
     pub ping: Option<Ping>,
     /// What to do when it no longer answers.
     pub health: Option<Health>,
+    /// What to do when something happens to it; none where a list would be empty.
+    pub hooks: BTreeMap<Moment, Vec<Hook>>,
     /// When to pull its image.
     pub pull: Pull,
     /// Where it is written, e.g. `app.yaml:12`.
     pub place: String,
     /// Hashes, and the form in which it is remembered on the engine.
     pub fingerprint: Fingerprint,
+}
+
+impl Service {
+    /// What to do at this moment, one after the other.
+    pub fn hooks_at(&self, moment: Moment) -> &[Hook] {
+        self.hooks.get(&moment).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it should have run, rather than be running.
+    pub fn is_job(&self) -> bool {
+        matches!(self.kind, Kind::Job(_))
+    }
+}
+
+/// When a hook of a service or job runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// Before a container is created; a failure is one of the service.
+    PreStart,
+    /// Once for each created container, after its first ping that answered; a failure is one of the service.
+    PostStart,
+    /// Before the container is stopped.
+    PreStop,
+    /// After the container was stopped.
+    PostStop,
+    /// When its state has changed.
+    On(Occasion),
+}
+
+/// A change of a service's or job's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Occasion {
+    /// It has become ready.
+    Ready,
+    /// Its container has ended without being asked to.
+    Exited,
+    /// Its ping has stopped answering.
+    Unhealthy,
+    /// Its container was restarted.
+    Restarted,
+    /// Its container was replaced by a new one.
+    Replaced,
+    /// Its container was stopped.
+    Stopped,
+    /// It has failed.
+    Failed,
+    /// It has succeeded; jobs only.
+    Succeeded,
+}
+
+/// A command that has finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GroupOccasion {
+    /// `up`.
+    Up,
+    /// `down`.
+    Down,
+    /// `reload`.
+    Reload,
+}
+
+impl fmt::Display for Moment {
+    /// As it is written in a spec.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Moment::PreStart => "pre_start",
+            Moment::PostStart => "post_start",
+            Moment::PreStop => "pre_stop",
+            Moment::PostStop => "post_stop",
+            Moment::On(occasion) => return occasion.fmt(f),
+        })
+    }
+}
+
+impl fmt::Display for Occasion {
+    /// As it is written in a spec.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Occasion::Ready => "ready",
+            Occasion::Exited => "exited",
+            Occasion::Unhealthy => "unhealthy",
+            Occasion::Restarted => "restarted",
+            Occasion::Replaced => "replaced",
+            Occasion::Stopped => "stopped",
+            Occasion::Failed => "failed",
+            Occasion::Succeeded => "succeeded",
+        })
+    }
+}
+
+impl fmt::Display for GroupOccasion {
+    /// As it is written in a spec.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            GroupOccasion::Up => "up",
+            GroupOccasion::Down => "down",
+            GroupOccasion::Reload => "reload",
+        })
+    }
 }
 
 /// A dependency, resolved.

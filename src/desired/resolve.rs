@@ -2,13 +2,17 @@
 //!
 //! Pure: where things lie comes in as an argument. Specs that were checked always resolve.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::fingerprint::Fingerprint;
 use super::order::Needs;
-use super::{Aim, Config, Dependency, Desired, Scope, Seconds, Service, Volume, VolumeSource};
+use super::{
+    Aim, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service, Volume,
+    VolumeSource,
+};
 use crate::identity;
+use crate::spec::hook::{GroupOn, HostHook};
 use crate::spec::model::{self, Condition, MountSource};
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 
@@ -62,10 +66,12 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
         .as_ref()
         .and_then(|group| group.spec.network.as_ref())
         .map_or_else(|| network_name(&group), ToString::to_string);
+    let is_job = |loaded: &&Loaded<model::Service>| loaded.spec.kind != Kind::Service;
+    let jobs: BTreeSet<&str> = specs.services.iter().filter(is_job).map(|loaded| loaded.spec.name.as_str()).collect();
     let services = specs
         .services
         .iter()
-        .map(|loaded| service(loaded, &group, &network, surroundings))
+        .map(|loaded| service(loaded, &jobs, &group, &network, surroundings))
         .map(|service| (service.name.clone(), service))
         .collect();
     Desired {
@@ -73,6 +79,8 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
         source: surroundings.directory.to_owned(),
         network,
         services,
+        on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on)).unwrap_or_default(),
+        parting: BTreeMap::new(),
         scope: Scope::All,
         aim: Aim::Agree { purge_volumes: false },
     }
@@ -91,7 +99,13 @@ impl Desired {
     }
 }
 
-fn service(loaded: &Loaded<model::Service>, group: &str, network: &str, surroundings: Surroundings<'_>) -> Service {
+fn service(
+    loaded: &Loaded<model::Service>,
+    jobs: &BTreeSet<&str>,
+    group: &str,
+    network: &str,
+    surroundings: Surroundings<'_>,
+) -> Service {
     let spec = &loaded.spec;
     let config = config(spec, group, network, surroundings);
     let mut env: BTreeMap<String, String> = BTreeMap::new();
@@ -104,22 +118,66 @@ fn service(loaded: &Loaded<model::Service>, group: &str, network: &str, surround
         .iter()
         .map(|dependency| Dependency {
             name: dependency.name.to_string(),
-            condition: dependency.condition.unwrap_or(Condition::Ready),
+            condition: condition(dependency.condition, jobs.contains(dependency.name.as_str())),
             restart: dependency.restart,
         })
         .collect();
-    let fingerprint = Fingerprint::of(&config, &env, &dependencies);
+    let fingerprint = Fingerprint::of(spec.kind, &config, &env, &dependencies);
     Service {
         name: spec.name.to_string(),
+        kind: spec.kind,
         config,
         env,
         dependencies,
         ping: spec.ping.clone(),
         health: spec.health.clone(),
+        hooks: hooks(spec),
         pull: spec.pull,
         place: loaded.source.to_string(),
         fingerprint,
     }
+}
+
+/// A job that is ready is one that has succeeded.
+fn condition(written: Option<Condition>, job: bool) -> Condition {
+    match written.unwrap_or(Condition::Ready) {
+        Condition::Ready if job => Condition::Succeeded,
+        condition => condition,
+    }
+}
+
+fn hooks(spec: &model::Service) -> BTreeMap<Moment, Vec<Hook>> {
+    let on = &spec.on;
+    not_empty([
+        (Moment::PreStart, on_host(&spec.pre_start)),
+        (Moment::PostStart, spec.post_start.to_vec()),
+        (Moment::PreStop, spec.pre_stop.to_vec()),
+        (Moment::PostStop, on_host(&spec.post_stop)),
+        (Moment::On(Occasion::Ready), on.ready.to_vec()),
+        (Moment::On(Occasion::Exited), on_host(&on.exited)),
+        (Moment::On(Occasion::Unhealthy), on.unhealthy.to_vec()),
+        (Moment::On(Occasion::Restarted), on.restarted.to_vec()),
+        (Moment::On(Occasion::Replaced), on.replaced.to_vec()),
+        (Moment::On(Occasion::Stopped), on_host(&on.stopped)),
+        (Moment::On(Occasion::Failed), on_host(&on.failed)),
+        (Moment::On(Occasion::Succeeded), on_host(&on.succeeded)),
+    ])
+}
+
+fn group_hooks(on: &GroupOn) -> BTreeMap<GroupOccasion, Vec<Hook>> {
+    not_empty([
+        (GroupOccasion::Up, on_host(&on.up)),
+        (GroupOccasion::Down, on_host(&on.down)),
+        (GroupOccasion::Reload, on_host(&on.reload)),
+    ])
+}
+
+fn on_host(hooks: &[HostHook]) -> Vec<Hook> {
+    hooks.iter().map(|hook| hook.get().clone()).collect()
+}
+
+fn not_empty<K: Ord, const N: usize>(hooks: [(K, Vec<Hook>); N]) -> BTreeMap<K, Vec<Hook>> {
+    hooks.into_iter().filter(|(_, hooks)| !hooks.is_empty()).collect()
 }
 
 fn config(spec: &model::Service, group: &str, network: &str, surroundings: Surroundings<'_>) -> Config {
@@ -202,6 +260,68 @@ mod tests {
         assert_eq!(group_name(None, at("/specs")), "specs");
         assert_eq!(group_name(None, at("/日本/specs")), "drillmaster");
         assert_eq!(group_name(None, Surroundings { group: Some("given"), ..at("/a/b") }), "given");
+    }
+
+    fn resolved(text: &str) -> Desired {
+        let content = crate::spec::Content::Bytes(text.into());
+        let files = [crate::spec::SourceFile { path: "app.yaml".into(), content }];
+        let environment = BTreeMap::new();
+        let read = |_: &str| Err(String::new());
+        let input =
+            crate::spec::Input { dir: "specs", files: &files, dotenv: None, environment: &environment, read: &read };
+        resolve(&crate::spec::load(&input).unwrap(), at("/srv/shop/specs"))
+    }
+
+    #[test]
+    fn what_a_dependency_must_be_depends_on_its_kind() {
+        let desired = resolved(
+            "name: a\nimage: x\ndependencies: [s, {name: t, condition: started}, j, {name: k, condition: ready}, \
+             {name: l, condition: started}, {name: m, condition: succeeded}]\n---\nname: s\nimage: x\n---\nname: t\n\
+             image: x\n---\nkind: Job\nname: j\nimage: x\n---\nkind: Job\nname: k\nimage: x\n---\nkind: Job\nname: l\n\
+             image: x\n---\nkind: Job\nname: m\nimage: x\nretries: 2\n",
+        );
+        let conditions: Vec<Condition> = desired.services["a"].dependencies.iter().map(|d| d.condition).collect();
+        use Condition::{Ready, Started, Succeeded};
+        assert_eq!(conditions, [Ready, Started, Succeeded, Succeeded, Started, Succeeded]);
+        assert_eq!(desired.services["s"].kind, Kind::Service);
+        assert_eq!(desired.services["m"].kind, Kind::Job(model::Job { retries: 2, rerun: model::Rerun::Never }));
+        assert!(desired.services["m"].is_job() && !desired.services["a"].is_job());
+    }
+
+    #[test]
+    fn hooks_are_kept_by_their_moment() {
+        let desired = resolved(
+            "name: a\nimage: x\npre_start: {run: [a]}\npost_start: [{exec: [b]}, {run: [c]}]\npre_stop: []\n\
+             post_stop: {run: [d]}\non: {exited: {run: [e]}, replaced: {http: 'http://f'}, failed: }\n---\nkind: Job\n\
+             name: j\nimage: x\non: {succeeded: {run: [g]}, failed: {run: [h]}}\n---\nkind: Group\n\
+             on: {up: {run: [i], timeout: 5s}, down: }\n",
+        );
+        let told = |name: &str| -> Vec<String> {
+            let hooks = desired.services[name].hooks.iter();
+            hooks
+                .flat_map(|(moment, hooks)| hooks.iter().map(move |hook| format!("{moment}: {}", hook.action)))
+                .collect()
+        };
+        assert_eq!(
+            told("a"),
+            [
+                "pre_start: run a",
+                "post_start: exec b",
+                "post_start: run c",
+                "post_stop: run d",
+                "exited: run e",
+                "replaced: http GET http://f"
+            ]
+        );
+        assert_eq!(told("j"), ["failed: run h", "succeeded: run g"]);
+        assert_eq!(desired.services["a"].hooks_at(Moment::PostStart).len(), 2);
+        assert_eq!(desired.services["a"].hooks_at(Moment::PreStop), []);
+        assert_eq!(desired.on.keys().collect::<Vec<_>>(), [&GroupOccasion::Up]);
+        let Some([Hook { timeout, .. }]) = desired.on.get(&GroupOccasion::Up).map(Vec::as_slice) else { panic!() };
+        assert_eq!(*timeout, Duration::from_secs(5));
+        // Nothing of this is in a container.
+        let plain = resolved("name: a\nimage: x\n").services["a"].fingerprint.clone();
+        assert_eq!(desired.services["a"].fingerprint, plain);
     }
 
     #[test]

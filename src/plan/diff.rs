@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::step::Cause;
-use crate::desired::Service;
 use crate::desired::fingerprint::{self, Change, VERSION, change_of};
+use crate::desired::{Kind, Service};
 use crate::identity::Identity;
 use crate::observed::{Container, Observed};
 
@@ -35,7 +35,7 @@ pub fn compare(
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
     };
-    let wanted = fingerprint::canonical(&service.config);
+    let wanted = fingerprint::canonical(service.kind, &service.config);
     let mut found = Comparison::default();
     compare_spec(service, identity, &applied, &wanted, &mut found);
     compare_image(service, identity, observed, &mut found);
@@ -179,7 +179,7 @@ fn compare_updatable(
                 restart: details.restart,
                 ..crate::desired::Config::default()
             };
-            updatable(&fingerprint::canonical(&config))
+            updatable(&fingerprint::canonical(Kind::Service, &config))
         }
     };
     let takes_away =

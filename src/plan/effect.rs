@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Memory;
-use super::step::{Look, Step, Subject, Verb};
-use crate::desired::{Desired, Inherited, Service, VolumeSource};
-use crate::identity::Identity;
+use super::hook::Hooked;
+use super::step::{Look, Step, Verb};
+use crate::desired::{Desired, Inherited, Moment, Service, VolumeSource};
+use crate::identity::{Identity, container_name};
 use crate::observed::{
     Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
 };
@@ -67,10 +68,20 @@ pub fn apply(
                 details: None,
             };
             observed.containers.insert(id, created);
+            // The next one will be created another time.
+            memory.hooked.remove(&(name.to_owned(), Moment::PreStart));
+        }
+        Verb::Hook { moment, index, container, .. } => {
+            let container = container.as_ref().map(|container| container.id.clone()).unwrap_or_default();
+            memory.hooked.insert((name.to_owned(), *moment), Hooked { container, done: index + 1 });
         }
         Verb::Start(target) => {
             memory.forget(&target.id);
             memory.started.insert(target.id.clone(), now);
+            // It will be stopped another time.
+            memory.stopped.remove(&target.id);
+            let over = |moment: &Moment| matches!(moment, Moment::PreStop | Moment::PostStop);
+            memory.hooked.retain(|(_, moment), hooked| hooked.container != target.id || !over(moment));
             let service = desired.services.get(name);
             let expects_health = observed.containers.get(&target.id).is_some_and(|it| expects_health(it, observed));
             if let Some(container) = observed.containers.get_mut(&target.id) {
@@ -88,6 +99,10 @@ pub fn apply(
         }
         Verb::Stop(target) => {
             memory.forget(&target.id);
+            let served = container_name(&desired.group, name);
+            if observed.containers.get(&target.id).is_some_and(|container| container.name == served) {
+                memory.stopped.insert(target.id.clone());
+            }
             with(observed, &target.id, |container| {
                 container.state = State::Exited { code: None };
                 container.health = Health::None;
@@ -95,6 +110,9 @@ pub fn apply(
             });
         }
         Verb::Rename { container, to } => {
+            if desired.services.get(name).is_some_and(Service::is_job) {
+                memory.ran.insert(name.to_owned());
+            }
             with(observed, &container.id, |container| container.name.clone_from(to));
         }
         Verb::Update { container, resources, restart } => {
@@ -120,6 +138,8 @@ pub fn apply(
             observed.containers.remove(&container.id);
             memory.forget(&container.id);
             memory.condemned.remove(&container.id);
+            memory.stopped.remove(&container.id);
+            memory.hooked.retain(|_, hooked| hooked.container != container.id);
         }
     }
 }
@@ -134,10 +154,19 @@ pub(super) fn assume(look: &Look, observed: &mut Observed) {
     }
 }
 
-/// In a forecast, health checks succeed.
-pub(super) fn settle_health(observed: &mut Observed) {
+/// In a forecast, health checks and jobs succeed.
+pub(super) fn settle(desired: &Desired, observed: &mut Observed) {
     for container in observed.containers.values_mut().filter(|container| container.health != Health::None) {
         container.health = Health::Healthy;
+    }
+    let is_job = |container: &Container| {
+        let service = container.service_of(&desired.group).and_then(|name| desired.services.get(name));
+        service.is_some_and(Service::is_job)
+    };
+    for container in observed.containers.values_mut().filter(|container| is_job(container)) {
+        if container.state == State::Running {
+            container.state = State::Exited { code: Some(0) };
+        }
     }
 }
 
@@ -146,7 +175,7 @@ pub fn identity(desired: &Desired, service: &Service, image_id: &str) -> Identit
     Identity {
         group: desired.group.clone(),
         service: service.name.clone(),
-        kind: Subject::Service(String::new()).kind().to_owned(),
+        kind: service.kind.word().to_owned(),
         source: desired.source.clone(),
         env_hash: service.fingerprint.env_hash.clone(),
         spec_hash: service.fingerprint.spec_hash.clone(),

@@ -7,6 +7,8 @@
 pub mod check;
 pub mod diff;
 pub mod effect;
+pub mod hook;
+mod job;
 mod place;
 mod readiness;
 pub mod restart;
@@ -17,10 +19,11 @@ mod teardown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::Desired;
+use crate::desired::{Desired, Moment};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
+use hook::Hooked;
 use readiness::Standing;
 use restart::Setback;
 use step::{Change, Failure, Plan, Reason, Step, Subject, Verb};
@@ -53,6 +56,12 @@ pub struct Memory {
     pub no_network: Option<String>,
     /// Networks and volumes that the engine refused to remove, by name; not tried again.
     pub stuck: BTreeSet<Subject>,
+    /// Hooks that this run has been through, by service and moment.
+    pub hooked: BTreeMap<(String, Moment), Hooked>,
+    /// Containers that this run has stopped after they had served, by id.
+    pub stopped: BTreeSet<String>,
+    /// Jobs that this run has brought to success.
+    pub ran: BTreeSet<String>,
     /// The run goes on: what ends is brought back, what failed is tried again.
     pub watching: bool,
     /// Services that have failed and are tried again, by name; while watching.
@@ -146,7 +155,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
                 forecast.steps.push(step);
             }
         }
-        effect::settle_health(&mut observed);
+        effect::settle(desired, &mut observed);
         if busy.is_empty() && plan(desired, &observed, &memory, PROBATION).steps.is_empty() {
             break;
         }
@@ -262,7 +271,7 @@ impl<'a> Planner<'a> {
             }
             let standing = self.service(service);
             match standing {
-                Standing::Ready => self.plan.ready.insert(name.clone()),
+                Standing::Ready | Standing::Succeeded => self.plan.ready.insert(name.clone()),
                 Standing::Serves => self.plan.serves.insert(name.clone()),
                 _ => false,
             };

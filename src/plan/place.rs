@@ -120,7 +120,7 @@ impl<'a> Planner<'a> {
         }
         if comparison.is_some_and(|found| !found.replace.is_empty()) {
             let cause = format!("{} needs its port {port}", service.name);
-            self.step(Subject::Service(owner.to_owned()), Verb::Stop(Target::of(holder)), cause);
+            self.stop(owner, holder, &cause);
         }
         self.wait(service, format!("waits until {owner} has let go of port {port}"), None);
         false

@@ -28,6 +28,8 @@ pub(super) enum Standing {
     Pending(&'static str),
     /// Not running, because it waits for this service.
     WaitsFor(String),
+    /// It is a job, and has succeeded.
+    Succeeded,
     /// It has failed.
     Failed,
     /// Its replacement has failed, and the container that it had serves again.
@@ -170,6 +172,7 @@ impl<'a> Planner<'a> {
     pub(super) fn fail_exited(&mut self, service: &Service, container: &Container) {
         let serves = container.name == container_name(&self.desired.group, &service.name);
         let when = match (serves, self.memory.watching) {
+            _ if service.is_job() => "",
             (false, _) => " before it was ready",
             (true, false) => " soon after it was started",
             (true, true) => "",
@@ -198,8 +201,11 @@ impl<'a> Planner<'a> {
 
     fn unmet(&self, dependency: &Dependency, standing: Option<&Standing>) -> Option<String> {
         let why = match (standing, dependency.condition) {
-            (Some(Standing::Ready), _) | (Some(Standing::Started), Condition::Started) => return None,
+            (Some(Standing::Ready | Standing::Succeeded), _) | (Some(Standing::Started), Condition::Started) => {
+                return None;
+            }
             (Some(Standing::Started), Condition::Ready) => "is not ready yet",
+            (Some(Standing::Started), Condition::Succeeded) => "has not succeeded yet",
             (Some(Standing::Pending(what)), _) => what,
             (Some(Standing::WaitsFor(other)), _) => return Some(format!("waits for {other}")),
             (Some(Standing::Failed), _) => "has failed",

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::step::{Failure, Reason};
-use crate::desired::Service;
+use crate::desired::{Kind, Service};
 use crate::spec::model::HealthAction;
 
 /// The pause after the first failure.
@@ -69,16 +69,29 @@ pub fn condemns(failure: &Failure, service: &Service) -> bool {
     failure.reason == Reason::Unhealthy && replace
 }
 
-/// How long a failure holds while watching.
-pub fn holds(failure: &Failure) -> Holds {
-    match failure.reason {
-        Reason::Conflict | Reason::NoContainer | Reason::ImageMissing => Holds::WhileSeen,
-        Reason::EngineHangs | Reason::Unhealthy | Reason::NonConvergent => Holds::UntilRetry,
-        Reason::CreateFailed | Reason::StartFailed | Reason::Exited | Reason::NotReady => match failure.replaces {
-            true => Holds::UntilChanged,
-            false => Holds::UntilRetry,
-        },
+/// How long a failure holds. `before`: what failed of the service before it; a run that ends, `watching` not, tries
+/// again only what its spec says.
+pub fn holds(failure: &Failure, service: Option<&Service>, before: Option<&Setback>, watching: bool) -> Holds {
+    if let (Some(Kind::Job(job)), Reason::Exited) = (service.map(|service| service.kind), failure.reason) {
+        let tried = before.map_or(0, |before| before.count);
+        return if tried < job.retries { Holds::UntilRetry } else { Holds::UntilChanged };
     }
+    if !watching {
+        return Holds::UntilChanged;
+    }
+    if heals(failure.reason) {
+        return Holds::WhileSeen;
+    }
+    match failure.reason {
+        Reason::EngineHangs | Reason::Unhealthy | Reason::NonConvergent => Holds::UntilRetry,
+        _ if failure.replaces => Holds::UntilChanged,
+        _ => Holds::UntilRetry,
+    }
+}
+
+/// Whether a failure is over as soon as what it is about is no longer seen.
+pub fn heals(reason: Reason) -> bool {
+    matches!(reason, Reason::Conflict | Reason::NoContainer | Reason::ImageMissing)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::place::{clashes, inherited};
 use super::readiness::Standing;
 use super::step::{Action, Awaited, Cause, Look, Reason, Subject, Target, Verb, Wait};
 use super::{Planner, Slots};
-use crate::desired::{Aim, Service};
+use crate::desired::{Aim, Kind, Moment, Service};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, State};
 use crate::spec::model::Pull;
@@ -17,6 +17,9 @@ impl<'a> Planner<'a> {
             return standing;
         }
         let slots = self.slots.get(service.name.as_str()).cloned().unwrap_or_default();
+        if !self.has_parted(&service.name, slots.all()) {
+            return Standing::Pending("is being stopped");
+        }
         match self.desired.aim {
             // `stop` and `down` desire no services; a service that is desired should run.
             Aim::Rest | Aim::Agree { .. } => self.agree(service, slots),
@@ -27,6 +30,7 @@ impl<'a> Planner<'a> {
     /// A service outside of the scope stands where it stands.
     pub(super) fn standing_untouched(&mut self, service: &'a Service) -> Standing {
         match self.slots.get(service.name.as_str()).and_then(|slots| slots.current) {
+            Some(current) if service.is_job() && current.has_succeeded() => Standing::Succeeded,
             Some(current) if current.state == State::Running => Standing::Ready,
             _ => Standing::Pending("is not running and was left out"),
         }
@@ -86,7 +90,13 @@ impl<'a> Planner<'a> {
     /// `start`: what exists runs.
     fn run(&mut self, service: &'a Service, slots: &Slots<'a>) -> Standing {
         match slots.current {
-            Some(current) => self.keep_running(service, current, &Comparison::default(), false),
+            Some(current) if service.is_job() && current.has_succeeded() => Standing::Succeeded,
+            Some(current) if !service.is_job() => self.keep_running(service, current, &Comparison::default(), false),
+            Some(_) => {
+                let message = "it has not succeeded; `drillmaster up` runs it".to_owned();
+                self.fail(&service.name, Reason::NoContainer, message, None);
+                Standing::Failed
+            }
             None => {
                 let message = "it has no container; `drillmaster up` creates one".to_owned();
                 self.fail(&service.name, Reason::NoContainer, message, None);
@@ -138,6 +148,9 @@ impl<'a> Planner<'a> {
                 Err(standing) => return standing,
             }
         }
+        if let Kind::Job(job) = service.kind {
+            return self.job(service, job, slots.current.zip(comparison), candidate, failed);
+        }
         match (slots.current, comparison) {
             (Some(current), Some(comparison)) if comparison.replace.is_empty() => {
                 if let Some((candidate, _)) = candidate {
@@ -180,7 +193,7 @@ impl<'a> Planner<'a> {
         let cause = Cause::of("health", Some("unhealthy"), Some("healthy"));
         self.change(Subject::of(service), Action::Restart, vec![cause]);
         if self.dependents_rest(service) {
-            self.step(Subject::of(service), Verb::Stop(Target::of(current)), "it is unhealthy");
+            self.stop(&service.name, current, "it is unhealthy");
         }
         Err(Standing::Pending("is being restarted"))
     }
@@ -271,7 +284,7 @@ impl<'a> Planner<'a> {
                     let field = format!("dependencies.{other}");
                     self.change(subject.clone(), Action::Restart, vec![Cause::of(&field, None, None)]);
                     let cause = format!("{other} is started anew, and it asked to be restarted then");
-                    self.step(subject, Verb::Stop(Target::of(current)), cause);
+                    self.stop(&service.name, current, &cause);
                     return Standing::Pending("is being restarted");
                 }
                 if self.mend_network(service, current) {
@@ -316,9 +329,20 @@ impl<'a> Planner<'a> {
         if failed {
             return self.undo(service, current, candidate.map(|(candidate, _)| candidate));
         }
+        self.bring_on(service, current, candidate, &cause)
+    }
+
+    /// A container with this spec is created, and brought on until it has the name.
+    pub(super) fn bring_on(
+        &mut self,
+        service: &'a Service,
+        current: Option<&'a Container>,
+        candidate: Option<(&'a Container, Comparison)>,
+        cause: &str,
+    ) -> Standing {
         match candidate {
             Some((candidate, comparison)) if comparison.replace.is_empty() => {
-                self.advance(service, current, candidate, &cause)
+                self.advance(service, current, candidate, cause)
             }
             Some((candidate, _)) => {
                 self.discard(service, candidate, "it was made from an earlier version of the spec");
@@ -334,7 +358,9 @@ impl<'a> Planner<'a> {
                 if let Some(current) = current.filter(|current| current.state == State::Removing) {
                     return self.await_engine(service, current, "is being removed");
                 }
-                self.create(service, current, &cause);
+                if self.hooks_are_done(service, Moment::PreStart, None, cause) {
+                    self.create(service, current, cause);
+                }
                 Standing::Pending("is being created")
             }
         }
@@ -488,6 +514,10 @@ impl<'a> Planner<'a> {
         cause: &str,
     ) -> Standing {
         match candidate.state {
+            State::Exited { code: Some(0) } if service.is_job() => {
+                self.take_over(service, current, candidate, "has succeeded");
+                Standing::Started
+            }
             State::Exited { .. } if self.memory.started.contains_key(&candidate.id) => {
                 self.fail_exited(service, candidate);
                 Standing::Failed
@@ -509,7 +539,7 @@ impl<'a> Planner<'a> {
                 }
                 if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
                     let cause = "its replacement needs its ports or volumes";
-                    self.step(Subject::of(service), Verb::Stop(Target::of(current)), cause);
+                    self.stop(&service.name, current, cause);
                 } else if self.ports_are_free(service, candidate) && self.knows_image(candidate) {
                     self.step(Subject::of(service), Verb::Start(Target::of(candidate)), cause);
                 }
@@ -525,24 +555,36 @@ impl<'a> Planner<'a> {
                 self.remove(Subject::of(service), candidate, "it ended before it was ready");
                 Standing::Pending("is being created anew")
             }
+            State::Running if service.is_job() => self.await_end(service, candidate),
             State::Running => {
                 let standing = self.readiness(service, candidate);
                 if standing != Standing::Ready {
                     return standing;
                 }
-                match current {
-                    Some(current) if current.is_up() => {
-                        self.step(Subject::of(service), Verb::Stop(Target::of(current)), "its replacement is ready");
-                    }
-                    Some(current) => self.remove(Subject::of(service), current, "its replacement is ready"),
-                    None => {
-                        let to = container_name(&self.desired.group, &service.name);
-                        let verb = Verb::Rename { container: Target::of(candidate), to };
-                        self.step(Subject::of(service), verb, "it is ready");
-                    }
+                if self.rests(&service.name) {
+                    return Standing::Failed;
+                }
+                if self.hooks_are_done(service, Moment::PostStart, Some(candidate), "it answers") {
+                    self.take_over(service, current, candidate, "is ready");
                 }
                 // Dependents may go on with it, but what they mean by ready is the name.
                 Standing::Started
+            }
+        }
+    }
+
+    /// The new container has come so far that it takes the place and the name of the old one.
+    fn take_over(&mut self, service: &Service, current: Option<&Container>, candidate: &Container, how_far: &str) {
+        let subject = Subject::of(service);
+        match current {
+            Some(current) if current.is_up() => {
+                self.stop(&service.name, current, &format!("its replacement {how_far}"));
+            }
+            Some(current) => self.remove(subject, current, &format!("its replacement {how_far}")),
+            None => {
+                let to = container_name(&self.desired.group, &service.name);
+                let verb = Verb::Rename { container: Target::of(candidate), to };
+                self.step(subject, verb, format!("it {how_far}"));
             }
         }
     }
@@ -566,7 +608,7 @@ impl<'a> Planner<'a> {
         if container.state == State::Removing {
             self.await_engine(service, container, "is being removed");
         } else if container.is_up() {
-            self.step(Subject::of(service), Verb::Stop(Target::of(container)), cause);
+            self.stop(&service.name, container, cause);
         } else {
             self.remove(Subject::of(service), container, cause);
         }
@@ -591,7 +633,7 @@ impl<'a> Planner<'a> {
 }
 
 /// `env.LOG_LEVEL changed`; more than three are counted.
-fn fields(causes: &[Cause]) -> String {
+pub(super) fn fields(causes: &[Cause]) -> String {
     let names: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
     match names.as_slice() {
         ["reload"] => "asked for".to_owned(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::desired::fingerprint::Fingerprint;
-use crate::desired::{Inherited, Service};
+use crate::desired::{Inherited, Moment, Service};
 use crate::observed::Container;
 use crate::spec::model::{Ping, Resources, RestartPolicy};
 
@@ -167,6 +167,17 @@ pub enum Verb {
     },
     /// Remove a volume.
     RemoveVolume,
+    /// Run a hook.
+    Hook {
+        /// Of which moment.
+        moment: Moment,
+        /// Which of its hooks, from 0.
+        index: usize,
+        /// What it does, for people.
+        action: String,
+        /// The container that it is about, where there is one.
+        container: Option<Target>,
+    },
 }
 
 /// A container that exists: the id for the engine, the name for people.
@@ -195,6 +206,7 @@ impl Verb {
             | Verb::Connect { container, .. }
             | Verb::Disconnect { container, .. }
             | Verb::Remove { container, .. } => Some(container),
+            Verb::Hook { container, .. } => container.as_ref(),
             Verb::Pull
             | Verb::CreateNetwork
             | Verb::Create { .. }
@@ -234,6 +246,7 @@ impl fmt::Display for Step {
             Verb::Connect { container, .. } => write!(f, "{subject}: connect {}", container.name),
             Verb::Disconnect { container, .. } => write!(f, "{subject}: disconnect {}", container.name),
             Verb::Remove { container, .. } => write!(f, "{subject}: remove {}", container.name),
+            Verb::Hook { moment, action, .. } => write!(f, "{subject}: {moment}: {action}"),
         }
     }
 }
@@ -399,6 +412,8 @@ pub enum Reason {
     EngineHangs,
     /// It was ready, and does not answer its pings any longer.
     Unhealthy,
+    /// A hook of it did not succeed.
+    HookFailed,
 }
 
 impl Reason {
@@ -415,6 +430,7 @@ impl Reason {
             Reason::NoContainer => "NoContainer",
             Reason::EngineHangs => "EngineHangs",
             Reason::Unhealthy => "Unhealthy",
+            Reason::HookFailed => "HookFailed",
         }
     }
 }

@@ -108,8 +108,9 @@ impl<'a> Planner<'a> {
         let purge = self.desired.aim == Aim::Agree { purge_volumes: true };
         let up = slots.all().filter(|container| container.is_up());
         let open: Vec<&Container> = if removes { slots.all().collect() } else { up.collect() };
-        if open.is_empty() {
-            return false;
+        let parted = self.has_parted(name, slots.all());
+        if open.is_empty() || !parted {
+            return !parted;
         }
         if removes {
             self.change(subject.clone(), Action::Remove, Vec::new());
@@ -128,7 +129,7 @@ impl<'a> Planner<'a> {
         let cause = if removes && !self.desired.services.is_empty() { "no spec names it" } else { "asked for" };
         for container in open {
             if container.is_up() {
-                self.step(subject.clone(), Verb::Stop(Target::of(container)), cause);
+                self.stop(name, container, cause);
             } else if container.state == State::Removing {
                 let reason = "is being removed by the engine".to_owned();
                 let awaited = Awaited { container: container.id.clone(), limit: DEFAULT_READY_TIMEOUT };

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
+use super::progress::printable;
 use super::{Paint, count, diagnostics, json, title};
 use crate::control::event::{Failed, Outcome, Report};
-use crate::plan::restart::{Holds, holds};
+use crate::plan::restart::heals;
 use crate::plan::step::{Action, Cause, Change, Step, Verb};
 use crate::spec::Diagnostic;
 use crate::status::next_try;
@@ -66,6 +67,7 @@ pub fn news(report: &Report) -> Option<News> {
     Some(match report {
         Report::Differs { change, spec } => differs(change, *spec),
         Report::Ready(service) => News::new("ready", Paint::Green, "ready", "").of(service),
+        Report::Succeeded(job) => News::new("succeeded", Paint::Green, "succeeded", "").of(job),
         Report::Serves(service) => News::new("serves", Paint::Yellow, "the container it had serves on", "").of(service),
         Report::Failed(failed) => self::failed(failed),
         Report::Gone(service) => News::new("removed", Paint::Yellow, "removed", "").of(service),
@@ -98,6 +100,14 @@ pub fn news(report: &Report) -> Option<News> {
                 .with("error", error.to_string().into())
         }
         Report::EngineBack => News::new("engine-back", Paint::Green, "the engine answers again", ""),
+        Report::Said { service, event, line } => {
+            let news = News::new("said", Paint::Dim, event, format!(" | {}", printable(line)));
+            let news = news.with("line", line[..].into()).with("hook", event[..].into());
+            match service {
+                Some(service) => news.of(service),
+                None => news,
+            }
+        }
         Report::Settled(outcome) => settled(outcome),
         Report::Planned(_)
         | Report::Begun(_)
@@ -218,11 +228,9 @@ fn failed(failed: &Failed) -> News {
     let failure = &failed.failure;
     let next = match failed.retry {
         Some(retry) => format!("; {}", next_try(retry, failed.count)),
-        None => match holds(failure) {
-            // It heals by itself when what is in the way goes.
-            Holds::WhileSeen => String::new(),
-            Holds::UntilChanged | Holds::UntilRetry => "; not tried again until its spec changes".into(),
-        },
+        // When what is in the way goes, it heals by itself.
+        None if heals(failure.reason) => String::new(),
+        None => "; not tried again until its spec changes".into(),
     };
     let word = format!("failed ({})", failure.reason.word());
     News::new("failed", Paint::Red, word, format!(": {}{next}", failure.message))

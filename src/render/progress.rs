@@ -45,6 +45,14 @@ impl Progress {
                 let word = self.style.paint(Paint::Green, "ready");
                 self.end(&service, &word);
             }
+            Report::Succeeded(job) => {
+                let word = self.style.paint(Paint::Green, "succeeded");
+                self.end(&job, &word);
+            }
+            Report::Said { service, event, line } => {
+                let whom = service.map(|service| format!("{service} ")).unwrap_or_default();
+                self.line(&format!("{whom}{event} | {}", printable(&line)));
+            }
             Report::Failed(failed) => self.failed(&failed),
             Report::Note(text) => self.line(&text),
             // Only a run that stays says more: `watch`.
@@ -63,7 +71,9 @@ impl Progress {
             Report::Pulling(image, progress) => self.pulling(image, progress),
             // What follows, another step or a wait, has a line of its own.
             Report::Done(step) | Report::Refused(step, _) => self.clear(&title(&step.subject)),
-            Report::Ready(service) | Report::Serves(service) | Report::Gone(service) => self.clear(service),
+            Report::Ready(service) | Report::Succeeded(service) | Report::Serves(service) | Report::Gone(service) => {
+                self.clear(service);
+            }
             Report::Failed(failed) => self.clear(&failed.failure.service),
             Report::EngineGone(_) => self.finish(),
             _ => {}
@@ -119,6 +129,7 @@ impl Progress {
             Verb::Pull => "pulling".into(),
             Verb::CreateNetwork => "creating".into(),
             Verb::RemoveNetwork { .. } | Verb::RemoveVolume => "removing".into(),
+            Verb::Hook { moment, action, .. } => format!("{moment}: {action}"),
         };
         let cause = self.style.paint(Paint::Dim, &format!("({})", step.cause));
         self.tell(&title(&step.subject), &format!("{text} {cause}"));

@@ -39,8 +39,8 @@ pub fn table(overview: &Overview, now: SystemTime, color: bool) -> String {
 
 fn paint(phase: Phase) -> Paint {
     match phase {
-        Phase::Ready => Paint::Green,
-        Phase::Pending | Phase::Starting | Phase::Paused | Phase::Restarting => Paint::Yellow,
+        Phase::Ready | Phase::Succeeded => Paint::Green,
+        Phase::Running | Phase::Pending | Phase::Starting | Phase::Paused | Phase::Restarting => Paint::Yellow,
         Phase::Unhealthy | Phase::Exited | Phase::Failed | Phase::Conflict => Paint::Red,
     }
 }

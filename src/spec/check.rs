@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::RESERVED_NETWORKS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Place, closest};
-use super::model::{Port, Service};
+use super::model::{Condition, Dependency, Kind, Port, Service};
 use super::node::{Node, Value};
 use super::value::quoted;
 
@@ -61,13 +61,21 @@ fn unique_names(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnosti
     for service in services {
         if let Some(earlier) = first.get(name(service)) {
             diagnostics.push(
-                Diagnostic::at(service.place_of("name"), format!("there are two services `{}`", name(service)))
+                Diagnostic::at(service.place_of("name"), twice(service, earlier))
                     .label("again here")
                     .related(earlier.place_of("name"), "first here"),
             );
         } else {
             first.insert(name(service), service);
         }
+    }
+}
+
+fn twice(one: &Document<Service>, other: &Document<Service>) -> String {
+    match (one.spec.kind, other.spec.kind) {
+        (Kind::Service, Kind::Service) => format!("there are two services `{}`", name(one)),
+        (Kind::Job(_), Kind::Job(_)) => format!("there are two jobs `{}`", name(one)),
+        _ => format!("there are a service and a job `{}`", name(one)),
     }
 }
 
@@ -128,8 +136,9 @@ fn dependencies<'d>(
                 );
             } else if to == name(service) {
                 diagnostics.push(Diagnostic::at(place, format!("`{to}` depends on itself")));
-            } else if services.contains_key(to) {
+            } else if let Some(needed) = services.get(to) {
                 edges.entry(name(service)).or_default().push(Edge { to, place });
+                diagnostics.extend(never_succeeds(service, dependency, node, needed));
             } else if !documents.incomplete && !documents.other_names.contains(to) {
                 unknown += 1;
                 let hint = if unknown <= MAX_ERRORS { dependency_hint(service, to, services) } else { None };
@@ -139,6 +148,22 @@ fn dependencies<'d>(
         }
     }
     edges
+}
+
+/// A service cannot succeed.
+fn never_succeeds(
+    service: &Document<Service>,
+    dependency: &Dependency,
+    node: &Node,
+    needed: &Document<Service>,
+) -> Option<Diagnostic> {
+    if dependency.condition != Some(Condition::Succeeded) || needed.spec.kind != Kind::Service {
+        return None;
+    }
+    let place = service.place(node.get("condition").map_or(&node.span, |condition| &condition.span));
+    let message = format!("`{}` waits until `{}` has succeeded, but a service never does", name(service), name(needed));
+    let diagnostic = Diagnostic::at(place, message).related(needed.place_of("name"), "this is no job");
+    Some(diagnostic.hint(format!("write `condition: ready`, or make `{}` a `kind: Job`", name(needed))))
 }
 
 /// The name in the long form, else the whole.

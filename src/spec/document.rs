@@ -10,7 +10,7 @@ use super::Source;
 use super::decode::{Fault, What, decode};
 use super::interpolate::{Variables, interpolate};
 use super::locate::{Diagnostic, Place, SourceText, closest};
-use super::model::{Group, Service};
+use super::model::{Group, JobDocument, Service};
 use super::node::{Node, Value};
 use super::value::{Name, quoted};
 
@@ -34,6 +34,12 @@ impl<T> Document<T> {
         Place::new(&self.file, span.clone())
     }
 
+    /// The same document with its content seen in another way.
+    fn map<U>(self, see: impl FnOnce(T) -> U) -> Document<U> {
+        let Self { file, source, root, spec, named } = self;
+        Document { file, source, root, spec: see(spec), named }
+    }
+
     /// The place of a field's value, else of the document's name, else of its beginning.
     pub fn place_of(&self, field: &str) -> Place {
         self.place(&self.root.get(field).map_or_else(|| home(&self.root), |node| node.span.clone()))
@@ -43,7 +49,7 @@ impl<T> Document<T> {
 /// All documents of a spec directory, and what is known beside them.
 #[derive(Default)]
 pub struct Documents {
-    /// `kind: Service`.
+    /// `kind: Service` and `kind: Job`.
     pub services: Vec<Document<Service>>,
     /// `kind: Group`.
     pub groups: Vec<Document<Group>>,
@@ -57,14 +63,12 @@ pub struct Documents {
     pub count: usize,
 }
 
-/// Fields that the design has but this version does not.
-const LATER_SERVICE: [&str; 8] =
-    ["build", "pre_start", "post_start", "pre_stop", "post_stop", "on", "update", "replicas"];
-const LATER_GROUP: [&str; 1] = ["on"];
+/// Fields of services and jobs that the design has but this version does not.
+const LATER: [&str; 3] = ["build", "update", "replicas"];
 
 /// Kinds, as they are written.
-const KINDS: [&str; 2] = ["Service", "Group"];
-const LATER_KINDS: [&str; 1] = ["Job"];
+const KINDS: [&str; 3] = ["Service", "Job", "Group"];
+const KINDS_HINT: &str = "write `Service` (or leave `kind` out), `Job` or `Group`";
 
 /// Fields as compose files and `docker run` call them, with what to write here.
 const FOREIGN: [(&str, &str); 22] = [
@@ -91,6 +95,29 @@ const FOREIGN: [(&str, &str); 22] = [
     ("version", "specs have no version"),
     ("workdir", "the field is called `working_dir`"),
 ];
+
+/// Fields of a service that a job has not, with what to write there.
+const NOT_OF_A_JOB: [(&str, &str); 11] = [
+    ("exited", ENDS),
+    ("health", "a job is not watched: it runs to its end"),
+    ("healthcheck", "a job is not watched: it runs to its end"),
+    ("ping", "a job is done when it has exited with 0"),
+    ("post_start", ENDS),
+    ("post_stop", ENDS),
+    ("pre_stop", ENDS),
+    ("ready", ENDS),
+    ("replicas", "a job runs once"),
+    ("restart", "write `retries: 3` to try again after a failure"),
+    ("update", "a job serves nobody: its container is replaced at once"),
+];
+
+/// Fields of a job that a service has not.
+const NOT_OF_A_SERVICE: [(&str, &str); 3] = [("rerun", JOBS), ("retries", JOBS), ("succeeded", JOBS)];
+
+const JOBS: &str = "jobs have it: a service that ends by itself is a `kind: Job`";
+const ENDS: &str = "a job ends by itself; write `on: {succeeded: ..., failed: ...}`";
+
+const NO_CONTAINER: &str = "no container may be running at that moment; write `run` or `http`";
 
 /// Where to point for an error about the whole document: its name, else its first key.
 fn home(root: &Node) -> Range<usize> {
@@ -123,14 +150,16 @@ pub fn read(
     let source = Source { file: path.to_owned(), line: file.line(line_of(&root)) };
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
-            if let Some(document) = typed(root, file, source, &LATER_SERVICE, "service", documents, diagnostics) {
-                documents.services.push(document);
-            }
+            let document = typed(root, file, source, "service", documents, diagnostics);
+            documents.services.extend(document);
+        }
+        Ok(Kind::Job) => {
+            let document = typed::<JobDocument>(root, file, source, "job", documents, diagnostics);
+            documents.services.extend(document.map(|document| document.map(Service::from)));
         }
         Ok(Kind::Group) => {
-            if let Some(document) = typed(root, file, source, &LATER_GROUP, "group", documents, diagnostics) {
-                documents.groups.push(document);
-            }
+            let document = typed(root, file, source, "group", documents, diagnostics);
+            documents.groups.extend(document);
         }
         Err((span, message, hint)) => {
             documents.remember_name(&root);
@@ -146,6 +175,7 @@ fn line_of(root: &Node) -> usize {
 
 enum Kind {
     Service,
+    Job,
     Group,
 }
 
@@ -163,20 +193,18 @@ fn take_kind(root: &mut Node) -> Result<Kind, KindError> {
     let span = kind.span.clone();
     match kind.text() {
         Some("Service") => Ok(Kind::Service),
+        Some("Job") => Ok(Kind::Job),
         Some("Group") => Ok(Kind::Group),
-        Some(text) if LATER_KINDS.contains(&text) => {
-            Err((span, format!("`kind: {text}` is not supported by this version"), None))
-        }
         Some(text) if !kind.is_null() => {
-            let hint = match closest(text, KINDS.into_iter().chain(LATER_KINDS)) {
+            let hint = match closest(text, KINDS) {
                 Some(close) => format!("did you mean `{close}`?"),
-                None => "write `Service` (or leave `kind` out) or `Group`".into(),
+                None => KINDS_HINT.into(),
             };
             Err((span, format!("unknown kind {}", quoted(text)), Some(hint)))
         }
         // A reference in it could not be replaced; that has been reported.
         None if kind.value == Value::Pruned => Ok(Kind::Service),
-        _ => Err((span, "expected a kind".into(), Some("write `Service` (or leave `kind` out) or `Group`".into()))),
+        _ => Err((span, "expected a kind".into(), Some(KINDS_HINT.into()))),
     }
 }
 
@@ -196,13 +224,12 @@ fn typed<T: DeserializeOwned>(
     mut root: Node,
     file: &Arc<SourceText>,
     source: Source,
-    later: &[&str],
-    noun: &str,
+    noun: &'static str,
     documents: &mut Documents,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Document<T>> {
     let decoded = decode::<T>(&mut root);
-    diagnostics.extend(decoded.faults.into_iter().map(|fault| explain(fault, &root, file, later, noun)));
+    diagnostics.extend(decoded.faults.into_iter().map(|fault| explain(fault, &root, file, noun)));
     let named = root.get("name").is_none_or(|name| name.value != Value::Poison);
     if decoded.value.is_none() || !named {
         documents.remember_name(&root);
@@ -211,20 +238,30 @@ fn typed<T: DeserializeOwned>(
 }
 
 /// A fault in words that know the fields of the kind.
-fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, later: &[&str], noun: &str) -> Diagnostic {
+fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, noun: &str) -> Diagnostic {
     let Fault { what, span, keys, hint } = fault;
     let message = what.to_string();
     let at = |span: Range<usize>, message: String| Diagnostic::at(Place::new(file, span), message);
     match what {
         What::Message(_) => at(span, message).hint(hint),
-        What::UnknownField(field, _) if keys.len() == 1 && later.contains(&field.as_str()) => {
+        What::UnknownField(field, _) if keys.len() == 1 && noun != "group" && LATER.contains(&field.as_str()) => {
             at(span, format!("the field `{field}` is not supported by this version")).label("not supported yet")
         }
         What::UnknownField(field, known) => {
-            let foreign = FOREIGN.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned());
+            let among = |list: &[(&str, &str)]| {
+                list.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned())
+            };
             // What is written elsewhere fits the top of a document and a port.
             let fits = keys.len() == 1 || known.contains(&"container");
-            let hint = foreign.filter(|_| fits).or(hint);
+            let foreign = among(&FOREIGN).filter(|_| fits);
+            let other_kind = match noun {
+                "service" if keys.len() <= 2 => among(&NOT_OF_A_SERVICE),
+                "job" if keys.len() <= 2 => among(&NOT_OF_A_JOB),
+                _ => None,
+            };
+            // A hook where no container runs.
+            let nowhere = (field == "exec" && known.contains(&"run")).then(|| NO_CONTAINER.to_owned());
+            let hint = foreign.or(other_kind).or(nowhere).or(hint);
             let hint = hint.or_else(|| (keys.len() > 1).then(|| format!("the fields here are {}", list(known))));
             at(span, message)
                 .label(if keys.len() == 1 { format!("not a field of a {noun}") } else { String::new() })

@@ -3,13 +3,14 @@
 //! Pure: the texts of the files, the environment and a way to read further files come in as arguments.
 //!
 //! The way of a file: `yaml` makes located trees (`node`) of it, one for each document; `interpolate` replaces the
-//! variables in them; `document` reads each into its kind (`model`, `value`, `short`) through `decode`, which finds
-//! all that is wrong and not only the first; `check` looks at what holds between them; `load` does all of that.
+//! variables in them; `document` reads each into its kind (`model`, `hook`, `value`, `short`) through `decode`, which
+//! finds all that is wrong and not only the first; `check` looks at what holds between them; `load` does all of that.
 
 mod check;
 pub mod decode;
 mod document;
 pub mod env_file;
+pub mod hook;
 pub mod interpolate;
 mod load;
 pub mod locate;
@@ -74,7 +75,7 @@ pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
 pub struct Specs {
     /// The Group document, if there is one.
     pub group: Option<Loaded<Group>>,
-    /// The services, sorted by name.
+    /// The services and jobs, sorted by name.
     pub services: Vec<Loaded<Service>>,
     /// Further files that were read, relative to the spec directory: what to watch beside the specs.
     pub reads: BTreeSet<String>,

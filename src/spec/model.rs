@@ -11,6 +11,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::hook::{GroupOn, HostHook, JobOn, On};
+pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::short;
 use super::value::{
     ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, Pattern, Period, Signal, Text, Words,
@@ -51,7 +53,7 @@ pub struct Service {
     /// Paths inside the container that live in memory: `/path` or `/path:options`.
     #[serde(default)]
     pub tmpfs: OneOrMany<Tmpfs>,
-    /// Services that must be ready before the container is created.
+    /// Services that must be ready, and jobs that must have succeeded, before the container is created.
     #[serde(default)]
     pub dependencies: Vec<Dependency>,
     /// How to tell that the service is ready.
@@ -63,6 +65,22 @@ pub struct Service {
     /// The engine's own health check, in place of the image's HEALTHCHECK.
     #[serde(default)]
     pub healthcheck: Option<Healthcheck>,
+    /// What to do before a container is created. When it fails, the service has failed.
+    #[serde(default)]
+    pub pre_start: OneOrMany<HostHook>,
+    /// What to do once for each created container, after its first ping that answered and before its dependents start.
+    /// When it fails, the service has failed.
+    #[serde(default)]
+    pub post_start: OneOrMany<Hook>,
+    /// What to do before the container is stopped.
+    #[serde(default)]
+    pub pre_stop: OneOrMany<Hook>,
+    /// What to do after the container was stopped.
+    #[serde(default)]
+    pub post_stop: OneOrMany<HostHook>,
+    /// What to do when the state of the service changes.
+    #[serde(default)]
+    pub on: On,
     /// Signal that asks the container to stop, in place of the image's STOPSIGNAL.
     #[serde(default)]
     pub stop_signal: Option<Signal>,
@@ -111,6 +129,225 @@ pub struct Service {
     /// When to pull the image.
     #[serde(default)]
     pub pull: Pull,
+    /// The kind of the document.
+    #[serde(skip)]
+    pub kind: Kind,
+}
+
+/// The kind of a document that makes a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// It should be running.
+    #[default]
+    Service,
+    /// It should have run.
+    Job(Job),
+}
+
+impl Kind {
+    /// As it is written in a spec.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Job(_) => "Job",
+        }
+    }
+}
+
+/// What a Job has and a Service has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Job {
+    /// How often it is tried again after it failed.
+    pub retries: u32,
+    /// When one that has succeeded is run again.
+    pub rerun: Rerun,
+}
+
+/// When a Job that has succeeded is run again. A Job of which something changed that makes a new container always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rerun {
+    /// Never.
+    #[default]
+    Never,
+    /// Whenever `up` is called.
+    Always,
+    /// When something that it depends on was replaced or has run again.
+    WithDependencies,
+}
+
+/// `kind: Job` as it is written: a container that runs to its end once. It is read into a [`Service`].
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobDocument {
+    /// Name of the job within its group; also its host name on the group's network.
+    pub name: Name,
+    /// Image to run, as in `docker run`.
+    pub image: ImageRef,
+    /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
+    #[serde(default)]
+    pub command: Option<Words>,
+    /// Program, in place of the image's ENTRYPOINT.
+    #[serde(default)]
+    pub entrypoint: Option<Words>,
+    /// User (and group) inside the container: `name`, `uid`, `uid:gid`.
+    #[serde(default)]
+    pub user: Option<Text>,
+    /// Working directory inside the container.
+    #[serde(default)]
+    pub working_dir: Option<String>,
+    /// Environment of the container. Wins over `env_file`.
+    #[serde(default)]
+    pub env: BTreeMap<EnvName, Text>,
+    /// Files of `KEY=value` lines, relative to the spec directory; a later file wins over an earlier one.
+    #[serde(default)]
+    pub env_file: OneOrMany<String>,
+    /// Published ports: `"host:container"`, on 127.0.0.1 unless another address is written in front.
+    #[serde(default)]
+    pub ports: Vec<Port>,
+    /// Mounts: `name:/path` (a volume of the group), `./dir:/path` (relative to the spec directory), `/path`.
+    #[serde(default)]
+    pub volumes: Vec<Mount>,
+    /// Paths inside the container that live in memory: `/path` or `/path:options`.
+    #[serde(default)]
+    pub tmpfs: OneOrMany<Tmpfs>,
+    /// Services that must be ready, and jobs that must have succeeded, before the container is created.
+    #[serde(default)]
+    pub dependencies: Vec<Dependency>,
+    /// How often to try again after a failure; 0 unless set.
+    #[serde(default)]
+    pub retries: u32,
+    /// When to run again after a success; `never` unless set. After a change that makes a new container it always is.
+    #[serde(default)]
+    pub rerun: Rerun,
+    /// What to do before a container is created. When it fails, the job has failed.
+    #[serde(default)]
+    pub pre_start: OneOrMany<HostHook>,
+    /// What to do when the job has ended.
+    #[serde(default)]
+    pub on: JobOn,
+    /// Signal that asks the container to stop, in place of the image's STOPSIGNAL.
+    #[serde(default)]
+    pub stop_signal: Option<Signal>,
+    /// Time between the stop signal and SIGKILL; 10 s unless set.
+    #[serde(default)]
+    pub stop_timeout: Option<Period>,
+    /// Limits. They are changed on the running container.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Labels of the container, beside drillmaster's own.
+    #[serde(default)]
+    pub labels: BTreeMap<String, Text>,
+    /// Host name inside the container; the job's name unless set.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Further names on the group's network.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Lines for /etc/hosts: `name:address`; the address may be `host-gateway`.
+    #[serde(default)]
+    pub extra_hosts: Vec<ExtraHost>,
+    /// Linux capabilities to add.
+    #[serde(default)]
+    pub cap_add: Vec<Capability>,
+    /// Linux capabilities to drop.
+    #[serde(default)]
+    pub cap_drop: Vec<Capability>,
+    /// All capabilities and devices of the host.
+    #[serde(default)]
+    pub privileged: bool,
+    /// Root file system read-only.
+    #[serde(default)]
+    pub read_only: bool,
+    /// Run an init process that reaps zombies and forwards signals.
+    #[serde(default)]
+    pub init: bool,
+    /// Size of /dev/shm: `64m`, `1g`.
+    #[serde(default)]
+    pub shm_size: Option<ByteSize>,
+    /// Limits of processes, by name: `nofile: 1024` or `nofile: {soft: 1024, hard: 2048}`.
+    #[serde(default)]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// When to pull the image.
+    #[serde(default)]
+    pub pull: Pull,
+}
+
+impl From<JobDocument> for Service {
+    fn from(document: JobDocument) -> Self {
+        let JobDocument {
+            name,
+            image,
+            command,
+            entrypoint,
+            user,
+            working_dir,
+            env,
+            env_file,
+            ports,
+            volumes,
+            tmpfs,
+            dependencies,
+            retries,
+            rerun,
+            pre_start,
+            on,
+            stop_signal,
+            stop_timeout,
+            resources,
+            labels,
+            hostname,
+            aliases,
+            extra_hosts,
+            cap_add,
+            cap_drop,
+            privileged,
+            read_only,
+            init,
+            shm_size,
+            ulimits,
+            pull,
+        } = document;
+        Self {
+            kind: Kind::Job(Job { retries, rerun }),
+            ping: None,
+            health: None,
+            healthcheck: None,
+            post_start: OneOrMany::default(),
+            pre_stop: OneOrMany::default(),
+            post_stop: OneOrMany::default(),
+            on: On { succeeded: on.succeeded, failed: on.failed, ..On::default() },
+            restart: RestartPolicy::No,
+            name,
+            image,
+            command,
+            entrypoint,
+            user,
+            working_dir,
+            env,
+            env_file,
+            ports,
+            volumes,
+            tmpfs,
+            dependencies,
+            pre_start,
+            stop_signal,
+            stop_timeout,
+            resources,
+            labels,
+            hostname,
+            aliases,
+            extra_hosts,
+            cap_add,
+            cap_drop,
+            privileged,
+            read_only,
+            init,
+            shm_size,
+            ulimits,
+            pull,
+        }
+    }
 }
 
 /// `kind: Group`: what holds for the whole directory. At most one document.
@@ -123,6 +360,9 @@ pub struct Group {
     /// Name of the network of the group; the group's name unless set.
     #[serde(default)]
     pub network: Option<Name>,
+    /// What to do when a command has finished.
+    #[serde(default)]
+    pub on: GroupOn,
 }
 
 /// A published port.
@@ -191,9 +431,10 @@ pub struct Tmpfs {
 /// A dependency: `appdb`, or `{name: appdb, condition: ready, restart: true}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
-    /// The service that is needed.
+    /// The service or job that is needed.
     pub name: Name,
-    /// What must be true of it before the dependent is created; `None`: what its kind calls done (a Service: ready).
+    /// What must be true of it before the dependent is created; `None`: what its kind calls done (a Service: ready, a
+    /// Job: succeeded).
     pub condition: Option<Condition>,
     /// Restart the dependent when the dependency was replaced.
     pub restart: bool,
@@ -205,8 +446,10 @@ pub struct Dependency {
 pub enum Condition {
     /// Its container runs.
     Started,
-    /// Its ping has answered, and the engine calls it healthy where it has a health check.
+    /// Its ping has answered, and the engine calls it healthy where it has a health check. A job: it has succeeded.
     Ready,
+    /// It has ended, with 0. Only a job can.
+    Succeeded,
 }
 
 /// How to tell that a service is ready: one check, repeated every `interval` until it answers.

@@ -10,7 +10,7 @@ use schemars::transform::transform_subschemas;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::model::{Group, Service};
+use super::model::{Group, JobDocument, Service};
 
 /// What a reference to a variable looks like.
 const REFERENCE: &str = "\\$\\{";
@@ -19,22 +19,33 @@ const REFERENCE: &str = "\\$\\{";
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let service = kind::<Service>(&mut generator, "Service", false);
+    let job = kind::<JobDocument>(&mut generator, "Job", true);
     let group = kind::<Group>(&mut generator, "Group", true);
     let mut definitions = generator.take_definitions(true);
     definitions.insert("Service".into(), service);
+    definitions.insert("Job".into(), job);
     definitions.insert("Group".into(), group);
     let mut root = Schema::from(object(json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "drillmaster spec",
-        "description": "One document of a spec file: a service (the default kind) or the group.",
+        "description": "One document of a spec file: a service (the default kind), a job or the group.",
         "type": "object",
-        "if": {"properties": {"kind": {"const": "Group"}}, "required": ["kind"]},
-        "then": {"$ref": "#/$defs/Group"},
-        "else": {"$ref": "#/$defs/Service"},
+        "if": is("Job"),
+        "then": {"$ref": "#/$defs/Job"},
+        "else": {
+            "if": is("Group"),
+            "then": {"$ref": "#/$defs/Group"},
+            "else": {"$ref": "#/$defs/Service"}
+        },
         "$defs": definitions
     })));
     allow_references(&mut root);
     root.to_value()
+}
+
+/// What a document of this kind looks like.
+fn is(kind: &str) -> Value {
+    json!({"properties": {"kind": {"const": kind}}, "required": ["kind"]})
 }
 
 fn object(value: Value) -> Map<String, Value> {

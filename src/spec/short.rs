@@ -537,9 +537,9 @@ both_forms!(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongDependency {
-    /// The service that is needed.
+    /// The service or job that is needed.
     name: Name,
-    /// What must be true of it; `ready` unless set.
+    /// What must be true of it; unless set, a service must be ready and a job must have succeeded.
     #[serde(default)]
     condition: Option<Condition>,
     /// Restart the dependent when the dependency was replaced.
@@ -548,7 +548,7 @@ struct LongDependency {
 }
 
 impl<'de> Shape<'de> for Dependency {
-    const EXPECTED: &'static str = "the name of a service";
+    const EXPECTED: &'static str = "the name of a service or job";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
         Ok(Self { name: text.parse()?, condition: None, restart: false })
@@ -571,6 +571,7 @@ impl fmt::Display for Condition {
         f.write_str(match self {
             Self::Started => "started",
             Self::Ready => "ready",
+            Self::Succeeded => "succeeded",
         })
     }
 }
@@ -596,7 +597,7 @@ impl Serialize for Dependency {
 both_forms!(
     Dependency,
     LongDependency,
-    "A service that is needed: its name, or its name with a condition.",
+    "A service or job that is needed: its name, or its name with a condition.",
     ["appdb", {"name": "appdb", "condition": "started", "restart": true}],
     [{"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"}]
 );
@@ -633,7 +634,8 @@ struct LongPing {
     timeout: Option<Period>,
 }
 
-fn nothing_to_run(name: &str) -> Invalid {
+/// The error for a command without a word.
+pub(super) fn nothing_to_run(name: &str) -> Invalid {
     Invalid::new(format!("the command of `{name}` is empty"))
 }
 
@@ -1005,6 +1007,8 @@ both_forms!(
     [1024, {"soft": 1024, "hard": 2048}],
     [{"type": "integer", "minimum": -1}]
 );
+
+pub(super) use {both_forms, read_shaped};
 
 #[cfg(test)]
 mod tests {

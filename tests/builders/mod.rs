@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::desired::{
-    Aim, Config, Dependency, Desired, Inherited, Scope, Seconds, Service, Volume, VolumeSource,
+    Aim, Config, Dependency, Desired, Hook, HookAction, Inherited, Job, Kind, Moment, Rerun, Scope, Seconds, Service,
+    Volume, VolumeSource,
 };
 use drillmaster::identity::{container_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
@@ -30,11 +31,13 @@ pub fn service(name: &str) -> Build {
     let config = Config { image: format!("{name}:1"), network: GROUP.into(), ..Config::default() };
     Build(Service {
         name: name.into(),
+        kind: Kind::Service,
         config,
         env: BTreeMap::new(),
         dependencies: Vec::new(),
         ping: None,
         health: None,
+        hooks: BTreeMap::new(),
         pull: Pull::Missing,
         place: format!("{name}.yaml:1"),
         fingerprint: Fingerprint::default(),
@@ -128,8 +131,22 @@ impl Build {
         self
     }
 
+    /// A job in place of a service.
+    pub fn job(mut self, retries: u32, rerun: Rerun) -> Build {
+        self.0.kind = Kind::Job(Job { retries, rerun });
+        self
+    }
+
+    /// A hook that is executed in the container.
+    pub fn hook(mut self, moment: Moment, words: &[&str]) -> Build {
+        let action = HookAction::Exec(Words(words.iter().map(|word| (*word).into()).collect()));
+        let hook = Hook { action, timeout: Duration::from_secs(60) };
+        self.0.hooks.entry(moment).or_default().push(hook);
+        self
+    }
+
     pub fn done(mut self) -> Service {
-        self.0.fingerprint = Fingerprint::of(&self.0.config, &self.0.env, &self.0.dependencies);
+        self.0.fingerprint = Fingerprint::of(self.0.kind, &self.0.config, &self.0.env, &self.0.dependencies);
         self.0
     }
 }
@@ -159,6 +176,8 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         source: SOURCE.into(),
         network: GROUP.into(),
         services,
+        on: BTreeMap::new(),
+        parting: BTreeMap::new(),
         scope: Scope::All,
         aim: Aim::Agree { purge_volumes: false },
     }

@@ -13,7 +13,7 @@ use drillmaster::engine::deadline::{self, Bounded};
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
 use drillmaster::engine::sim::{Image, Latency, Script, Sim};
 use drillmaster::observed::{Health, Observed, State};
-use drillmaster::plan::restart::{self, Holds};
+use drillmaster::plan::restart;
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::Diagnostic;
 use drillmaster::spec::model::{Resources, RestartPolicy};
@@ -248,7 +248,7 @@ impl World {
                 }
                 if let Report::Failed(failed) = &report
                     && failed.retry.is_none()
-                    && restart::holds(&failed.failure) != Holds::WhileSeen
+                    && !restart::heals(failed.failure.reason)
                 {
                     laws.given_up.insert(failed.failure.service.clone());
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{Core, RETRY_PAUSE, TRIES, key};
 use crate::control::event::{Answer, Failed, Report};
+use crate::desired::Occasion;
 use crate::engine::EngineError;
 use crate::observed::State;
 use crate::plan;
@@ -36,6 +37,10 @@ impl Core {
     /// A step did not succeed, as far as is known: its reply may be lost. So look, and try again if it is still needed;
     /// but not without end.
     pub(super) fn refused(&mut self, step: &Step, error: &EngineError, now: Duration, answer: &mut Answer) {
+        if let Verb::Hook { moment, .. } = step.verb {
+            self.hook_failed(step, moment, error, now, answer);
+            return;
+        }
         self.dirty = true;
         self.not_before.insert(step.subject.clone(), now + RETRY_PAUSE);
         if self.watching.is_some() && matches!(error, EngineError::Unreachable { .. }) {
@@ -105,7 +110,7 @@ impl Core {
         }
     }
 
-    fn fail_step(
+    pub(super) fn fail_step(
         &mut self,
         service: &str,
         reason: Reason,
@@ -128,7 +133,8 @@ impl Core {
         }
         let mut failed = Failed { failure: failure.clone(), output, count: 1, retry: None };
         let service = failure.service.clone();
-        let holds = if self.watching.is_some() { holds(&failure) } else { Holds::UntilChanged };
+        let before = self.memory.setbacks.get(&service);
+        let holds = holds(&failure, self.desired.services.get(&service), before, self.watching.is_some());
         match holds {
             Holds::UntilChanged => {
                 self.memory.failed.insert(service.clone(), failure);
@@ -138,6 +144,8 @@ impl Core {
                     // That it ended is taken in; what ends next is another time.
                     self.memory.started.remove(&container.id);
                 }
+                // What was begun for it counts from here again.
+                self.begun.retain(|(subject, _), _| subject.name() != service);
                 let setback = Setback::after(self.memory.setbacks.get(&service), failure, now);
                 (failed.count, failed.retry) = (setback.count, Some(setback.retry - now));
                 self.memory.setbacks.insert(service.clone(), setback);
@@ -146,7 +154,6 @@ impl Core {
         }
         if self.watching.is_some() {
             self.note_exit(&failed.failure);
-            // What was begun for it counts from here again; and what was asked for once was tried.
             self.begun.retain(|(subject, _), _| subject.name() != service);
             self.forgive(&service);
             let condemns = self.desired.services.get(&service).is_some_and(|it| condemns(&failed.failure, it));
@@ -156,6 +163,8 @@ impl Core {
         }
         self.told.news(&Subject::Service(service.clone()));
         self.told.failed.insert(service.clone());
+        let occasion = if failed.failure.reason == Reason::Unhealthy { Occasion::Unhealthy } else { Occasion::Failed };
+        self.occurred(&service, occasion, None, answer);
         self.outcome.failed.insert(service, failed.clone());
         answer.reports.push(Report::Failed(failed));
     }
@@ -263,7 +272,7 @@ impl Core {
 }
 
 /// What the engine said, without what was attempted: that is in the sentence around it.
-fn message_of(error: &EngineError) -> String {
+pub(super) fn message_of(error: &EngineError) -> String {
     match error {
         EngineError::NotFound { message, .. }
         | EngineError::Conflict { message, .. }

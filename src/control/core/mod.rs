@@ -7,6 +7,7 @@
 //! it. What they do about failures differs, and is said by `plan` (`restart.rs`).
 
 mod failures;
+mod hooks;
 mod snapshot;
 mod tell;
 mod watch;
@@ -20,7 +21,7 @@ use super::intake::Intake;
 use crate::desired::Desired;
 use crate::engine::{EngineError, Result};
 use crate::observed::{Container, Health, ImageFacts, Observed};
-use crate::plan::restart::{Holds, holds};
+use crate::plan::restart::heals;
 use crate::plan::step::{Failure, Look, Plan, Probe, Reason, Step, Subject, Verb};
 use crate::plan::{self, Memory, check, effect};
 use snapshot::Suspicion;
@@ -58,6 +59,14 @@ pub struct Core {
     outcome: Outcome,
     /// What only a watch has.
     watching: Option<Watching>,
+    /// The run began with services to reload.
+    reloads: bool,
+    /// The hooks of the group are told of its end.
+    group_told: bool,
+    /// How many hooks that nothing waits for are under way.
+    occurring: usize,
+    /// Services whose old container has gone for a new one.
+    replaced: BTreeSet<String>,
     /// Services whose containers are to be replaced although they match, once they are known.
     reload: BTreeSet<String>,
     /// Steps under way, by subject.
@@ -126,6 +135,10 @@ impl Core {
             memory: Memory { watching: watching.is_some(), ..memory },
             outcome: Outcome::default(),
             watching,
+            reloads: !reload.is_empty(),
+            group_told: false,
+            occurring: 0,
+            replaced: BTreeSet::new(),
             reload,
             busy: BTreeMap::new(),
             since_list: Vec::new(),
@@ -202,7 +215,7 @@ impl Core {
                 }
             }
             Event::Done(step, result) => self.done(step, result, now, answer),
-            Event::Hint(Ok(hint)) => self.hint(hint, now),
+            Event::Hint(Ok(hint)) => self.hint(hint, now, answer),
             Event::Hint(Err(error)) => self.hints_ended(error, now, answer),
             Event::HintsEnded => {
                 let reason = "its event stream ended".to_owned();
@@ -227,6 +240,14 @@ impl Core {
                 self.diagnosing.remove(&failure.service);
                 self.fail(failure, output, now, answer);
             }
+            Event::Said(service, event, line) => answer.reports.push(Report::Said { service, event, line }),
+            Event::Occurred(occurrence, result) => {
+                self.occurring -= 1;
+                if let Err(why) = result {
+                    let whom = occurrence.service.as_deref().unwrap_or(&self.desired.group);
+                    answer.reports.push(Report::Note(format!("{whom}: on {}: {why}", occurrence.event)));
+                }
+            }
             Event::Checked(id, said) => self.checked(&id, said, now),
             Event::Past(ends) => self.past(ends, now),
             Event::SpecsChanged => self.specs_changed(answer),
@@ -244,6 +265,7 @@ impl Core {
         match result {
             Ok(id) => {
                 let desired = begun.map_or_else(|| self.desired.clone(), |begun| begun.desired);
+                let restarted = self.is_restart(&step);
                 if let Some(observed) = &mut self.observed {
                     effect::apply(&step, id.as_deref(), now, &desired, observed, &mut self.memory);
                 }
@@ -251,6 +273,7 @@ impl Core {
                     self.dirty = true;
                 }
                 self.unverified = true;
+                self.stepped(&step, restarted, answer);
                 self.put_right(&step, now);
                 self.since_list.push(Ended { begun: Begun { step: step.clone(), desired }, id, at: now });
                 answer.reports.push(Report::Done(step.clone()));
@@ -266,6 +289,9 @@ impl Core {
         if self.limits.deadline.is_some_and(|deadline| now >= deadline) && !self.closing {
             self.outcome.timed_out = true;
             self.closing = true;
+        }
+        if self.closing {
+            answer.commands.push(Command::EndHooks);
         }
         // A pull is begun anew by the next run, and nothing is lost; anything else is waited for.
         if self.closing && self.busy.values().all(|begun| begun.step.verb == Verb::Pull) {
@@ -297,7 +323,9 @@ impl Core {
         self.tell(&plan, now, answer);
         if self.watching.is_none() {
             if plan.is_settled() && self.outcome.steps.is_empty() && self.busy.is_empty() {
-                self.conclude(&mut plan);
+                if !self.has_group_to_tell(&plan, answer) {
+                    self.conclude(&mut plan);
+                }
                 return;
             }
             if self.subscription != Subscription::Stands {
@@ -320,7 +348,9 @@ impl Core {
                 return;
             }
             if self.watching.is_none() {
-                self.conclude(&mut plan);
+                if !self.has_group_to_tell(&plan, answer) {
+                    self.conclude(&mut plan);
+                }
                 return;
             }
             // What was begun has come to an end; what begins now is another story.
@@ -370,7 +400,7 @@ impl Core {
             plan.failures = loud;
             let silent: Vec<Failure> = silent;
             // While watching, some hold as long as they are seen: the plan is made with them already.
-            let seen = |failure: &Failure| self.memory.watching && holds(failure) == Holds::WhileSeen;
+            let seen = |failure: &Failure| self.memory.watching && heals(failure.reason);
             let (seen, new): (Vec<Failure>, Vec<Failure>) = silent.into_iter().partition(seen);
             let mut again = !new.is_empty();
             for failure in new {
@@ -501,6 +531,8 @@ impl Core {
             && self.images.is_empty()
             && self.diagnosing.is_empty()
             && self.suspects.is_empty()
+            && self.occurring == 0
+            && (self.watching.is_some() || self.memory.setbacks.values().all(|setback| !setback.rests(now)))
             && plan
                 .waits
                 .iter()

@@ -153,7 +153,7 @@ impl Core {
         }
     }
 
-    pub(super) fn hint(&mut self, hint: Hint, now: Duration) {
+    pub(super) fn hint(&mut self, hint: Hint, now: Duration, answer: &mut Answer) {
         // A stream that brings events works, however often it has to be opened again.
         if hint != Hint::Subscribed {
             self.hint_failures = 0;
@@ -166,8 +166,9 @@ impl Core {
                 self.look_anew();
             }
             Hint::Container { id, what } => {
-                if matches!(what, Happened::Died { .. }) {
+                if let Happened::Died { code } = what {
                     self.died(&id, now);
+                    self.exited(&id, code, answer);
                 }
                 let Some(observed) = &mut self.observed else { return };
                 let Some(container) = observed.containers.get_mut(&id) else {

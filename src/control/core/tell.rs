@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Core;
 use crate::control::event::{Answer, Report};
+use crate::desired::{Occasion, Service};
 use crate::plan::step::{Action, Cause, Change, Plan, Reason, Subject, Wait};
 
 /// What was reported already.
@@ -75,7 +76,11 @@ impl Core {
             };
             if anew && self.told.news.remove(name) {
                 self.told.failed.remove(name);
-                answer.reports.push(Report::Ready(name.clone()));
+                let is_job = self.desired.services.get(name).is_some_and(Service::is_job);
+                let (done, occasion): (fn(String) -> Report, _) =
+                    if is_job { (Report::Succeeded, Occasion::Succeeded) } else { (Report::Ready, Occasion::Ready) };
+                answer.reports.push(done(name.clone()));
+                self.occurred(name, occasion, None, answer);
             }
         }
         self.told.ready.clone_from(&plan.ready);
@@ -86,7 +91,11 @@ impl Core {
                 answer.reports.push(Report::Serves(name.clone()));
             }
         }
-        let Some(watching) = &mut self.watching else { return };
+        let Some(watching) = &mut self.watching else {
+            // A job that was tried again.
+            self.outcome.failed.retain(|name, _| self.memory.failed.contains_key(name) || !plan.ready.contains(name));
+            return;
+        };
         watching.edited.retain(|name| !plan.ready.contains(name) && !plan.serves.contains(name));
         watching.removed.retain(|name| !plan.ready.contains(name));
         for name in &plan.ready {
@@ -177,6 +186,7 @@ impl Core {
         for (service, why) in &plan.unhealthy {
             if self.told.unhealthy.insert(service.clone(), why.clone()).is_none() {
                 answer.reports.push(Report::Unhealthy { service: service.clone(), why: why.clone() });
+                self.occurred(service, Occasion::Unhealthy, None, answer);
             }
         }
         let well: Vec<String> = plan

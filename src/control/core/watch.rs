@@ -9,7 +9,7 @@ use super::failures::{Fight, Refusal};
 use super::{Core, Subscription};
 use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
 use crate::control::intake::Intake;
-use crate::desired::{Desired, Service};
+use crate::desired::{Desired, GroupOccasion, Service};
 use crate::engine::{End, EngineError, Result};
 use crate::identity::container_name;
 use crate::observed::State;
@@ -126,9 +126,11 @@ impl Core {
             _ => true,
         };
         for name in names.iter().filter(changed) {
+            self.memory.hooked.retain(|(service, _), _| service != *name);
             self.memory.failed.remove(*name);
             self.memory.setbacks.remove(*name);
             self.memory.contested.remove(*name);
+            self.memory.ran.remove(*name);
             self.outcome.failed.remove(*name);
             self.told.seen.remove(*name);
             self.begun.retain(|(subject, _), _| subject.name() != *name);
@@ -137,7 +139,11 @@ impl Core {
             watching.edited.insert((*name).clone());
         }
         watching.edited.retain(|name| desired.services.contains_key(name));
-        self.desired = Arc::new(desired);
+        // What is no longer desired wants to be parted from as it was specified.
+        let parting = self.desired.services.iter().chain(&self.desired.parting);
+        let parting = parting.filter(|(name, _)| !desired.services.contains_key(*name));
+        let parting = parting.map(|(name, service)| (name.clone(), service.clone())).collect();
+        self.desired = Arc::new(Desired { parting, ..desired });
     }
 
     // The engine.
@@ -309,6 +315,7 @@ impl Core {
             Ask::Reconcile => self.reconcile(answer),
             Ask::Reload(services) => {
                 self.reload.extend(services);
+                self.reloads = true;
                 self.reconcile(answer);
             }
         }
@@ -325,6 +332,7 @@ impl Core {
         memory.contested.clear();
         memory.unavailable.clear();
         memory.pulled.clear();
+        memory.ran.clear();
         memory.stuck.clear();
         memory.no_network = None;
         self.begun.clear();
@@ -364,11 +372,13 @@ impl Core {
         if !std::mem::replace(&mut watching.settled, true) {
             answer.reports.push(report.clone());
         }
+        let purpose = if std::mem::take(&mut self.reloads) { GroupOccasion::Reload } else { GroupOccasion::Up };
         for ticket in std::mem::take(&mut watching.tickets) {
             answer.commands.push(Command::Answer(ticket, Box::new(report.clone())));
         }
         self.outcome.changes.clear();
         self.outcome.steps.clear();
+        self.group_occurs(Some(purpose), plan, answer);
     }
 
     /// The watch is over, and whoever waits is told so.

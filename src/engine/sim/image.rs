@@ -12,6 +12,8 @@ pub struct Behaviour {
     pub exits: Option<(Duration, i64)>,
     /// In how many lives of a container it does so; in the later ones it runs until it is stopped.
     pub exits_in: u64,
+    /// In so many lives it ends with 1, whatever it ends with otherwise.
+    pub fails_in: u64,
     /// Lines that it writes, and when.
     pub output: Vec<(Duration, String)>,
     /// What a command executed in the container finds.
@@ -35,6 +37,7 @@ impl Default for Behaviour {
         Behaviour {
             exits: None,
             exits_in: u64::MAX,
+            fails_in: 0,
             output: Vec::new(),
             exec: Script::Answers(Duration::ZERO),
             programs: BTreeMap::new(),

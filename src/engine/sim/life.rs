@@ -30,6 +30,8 @@ impl Sim {
                 plan.extend(behaviour.unhealthy.map(|at| (at, Doing::Turns(Health::Unhealthy))));
             }
             let exits = behaviour.exits.filter(|_| container.lives <= behaviour.exits_in);
+            let exits =
+                exits.map(|(after, code)| (after, if container.lives <= behaviour.fails_in { 1 } else { code }));
             plan.extend(exits.map(|(at, code)| (at, Doing::Exits(code))));
             plan.sort_by_key(|(at, _)| *at);
             (container.lives, Instant::now(), plan)

@@ -1,0 +1,150 @@
+//! Hooks: runs one and says how it ended. When one runs, and what its end means, is decided in `plan`.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use hyper::header::HOST;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::command::{self, Command, Cut, Place, unless_cut, words_of};
+use super::http;
+use super::probe::Surroundings;
+use crate::desired::{Hook, HookAction, HttpRequest};
+use crate::engine::{Engine, LogLine};
+use crate::plan::step::Target;
+
+/// How much of a line is told.
+const LONGEST_LINE: usize = 8 * 1024;
+/// How many of the last lines explain a failure.
+const LAST_LINES: usize = 10;
+
+/// One run of a hook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    /// Service that it belongs to; `None`: a hook of the group.
+    pub service: Option<String>,
+    /// Its container, where there is one.
+    pub container: Option<Target>,
+    /// What has happened or is about to: `post_start`, `exited`, `up`.
+    pub event: String,
+    /// What to do.
+    pub hook: Hook,
+    /// Further variables for a command.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// Why a hook failed. Displayed, the reason stands in front of the last lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The reason, in a sentence: `./greet.sh exited with 3`.
+    pub why: String,
+    /// The last lines that it wrote, at most ten.
+    pub output: Vec<String>,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.output.as_slice() {
+            [] => f.write_str(&self.why),
+            [line] => write!(f, "{}: {line}", self.why),
+            lines => write!(f, "{}:\n{}", self.why, lines.join("\n")),
+        }
+    }
+}
+
+/// Runs a hook to its end, within its time. Each line of its output is told as it comes, cut where it is very long.
+/// Once `interrupted`, the hook is ended as at the end of its time. A call that is dropped instead ends at once, but for
+/// a command in a container, which goes on.
+///
+/// # Errors
+///
+/// Why it did not succeed.
+pub async fn run(
+    engine: &dyn Engine,
+    call: &Call,
+    surroundings: &Surroundings,
+    interrupted: &CancellationToken,
+    heard: &mut (dyn FnMut(LogLine) + Send),
+) -> Result<(), Failed> {
+    let mut last = VecDeque::new();
+    let mut note = |mut line: LogLine| {
+        cut(&mut line.text);
+        if !line.text.trim().is_empty() {
+            if last.len() == LAST_LINES {
+                last.pop_front();
+            }
+            last.push_back(line.text.clone());
+        }
+        heard(line);
+    };
+    let limit = call.hook.timeout;
+    let (words, place) = match (&call.hook.action, &call.container) {
+        (HookAction::Http(request), _) => {
+            return ask(request, limit, interrupted).await.map_err(|why| Failed { why, output: Vec::new() });
+        }
+        (HookAction::Run(words), _) => (words, Place::Host(&surroundings.directory)),
+        (HookAction::Exec(words), Some(container)) => (words, Place::Container(&container.id)),
+        (HookAction::Exec(words), None) => {
+            let why = format!("cannot run {} in the container: there is none", words[0]);
+            return Err(Failed { why, output: Vec::new() });
+        }
+    };
+    let command = Command { words, place, variables: variables(call, surroundings), limit };
+    let ended = command::run(engine, &command, interrupted, &mut note).await;
+    ended.map_err(|why| Failed { why, output: last.into() })
+}
+
+fn variables(call: &Call, surroundings: &Surroundings) -> BTreeMap<String, String> {
+    let container = call.container.as_ref();
+    let own = [
+        (command::GROUP, Some(&surroundings.group)),
+        (command::SERVICE, call.service.as_ref()),
+        (command::CONTAINER, container.map(|container| &container.id)),
+        (command::CONTAINER_NAME, container.map(|container| &container.name)),
+        (command::EVENT, Some(&call.event)),
+    ];
+    let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
+    call.variables.clone().into_iter().chain(own).collect()
+}
+
+/// Cuts a line that nobody would read to its end.
+fn cut(line: &mut String) {
+    if line.len() > LONGEST_LINE {
+        let end = (0..=LONGEST_LINE).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+}
+
+async fn ask(request: &HttpRequest, limit: Duration, interrupted: &CancellationToken) -> Result<(), String> {
+    let what = format!("{} {}", request.method, request.url);
+    let status = match unless_cut(limit, interrupted, answer(request)).await {
+        Ok(Ok(status)) => status,
+        Ok(Err(why)) => return Err(format!("{what}: {why}")),
+        Err(Cut::TimedOut) => return Err(format!("{what} was not answered within {} s", limit.as_secs_f64())),
+        Err(Cut::Interrupted) => return Err(format!("{what} was interrupted")),
+    };
+    match request.status {
+        Some(wanted) if status.as_u16() == wanted => Ok(()),
+        Some(wanted) => Err(format!("{what} answered {status} and not {wanted}")),
+        None if status.is_success() => Ok(()),
+        None => Err(format!("{what} answered {status}")),
+    }
+}
+
+async fn answer(request: &HttpRequest) -> Result<hyper::StatusCode, String> {
+    let url = &request.url;
+    let mut sent = hyper::Request::builder().method(request.method.as_str()).uri(&*url.target());
+    for (name, value) in &request.headers {
+        sent = sent.header(name.as_str(), value.as_str().as_bytes());
+    }
+    if sent.headers_ref().is_none_or(|headers| !headers.contains_key(HOST)) {
+        sent = sent.header(HOST, url.authority());
+    }
+    let body = request.body.as_ref().map(|body| body.as_str().to_owned()).unwrap_or_default();
+    let sent = sent.body(body.into()).map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect((url.host(), url.port())).await.map_err(|error| words_of(&error))?;
+    http::exchange(stream, sent).await
+}

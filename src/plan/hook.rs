@@ -1,0 +1,60 @@
+//! Hooks around a container's life: what has to be run before it is created, once it answers, before and after it is
+//! stopped. Part of the planner. What is run on other occasions is told, not planned: nothing waits for it.
+
+use super::Planner;
+use super::step::{Subject, Target, Verb};
+use crate::desired::{Moment, Service};
+use crate::identity::container_name;
+use crate::observed::{Container, State};
+
+/// Hooks of one moment that this run has been through.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Hooked {
+    /// Id of the container that they were about; empty: there was none yet.
+    pub container: String,
+    /// How many of them.
+    pub done: usize,
+}
+
+impl<'a> Planner<'a> {
+    /// Whether all hooks of this moment have been run; if not, the next one is to be run now.
+    pub(super) fn hooks_are_done(
+        &mut self,
+        service: &Service,
+        moment: Moment,
+        container: Option<&Container>,
+        cause: &str,
+    ) -> bool {
+        let about = container.map(|container| container.id.as_str()).unwrap_or_default();
+        let hooked = self.memory.hooked.get(&(service.name.clone(), moment));
+        let done = hooked.filter(|hooked| hooked.container == about).map_or(0, |hooked| hooked.done);
+        let Some(hook) = service.hooks_at(moment).get(done) else { return true };
+        let verb =
+            Verb::Hook { moment, index: done, action: hook.action.to_string(), container: container.map(Target::of) };
+        self.step(Subject::of(service), verb, cause);
+        false
+    }
+
+    /// Stops a container: one that serves only after its `pre_stop`.
+    pub(super) fn stop(&mut self, name: &str, container: &Container, cause: &str) {
+        let served = container.name == container_name(&self.desired.group, name) && container.state == State::Running;
+        let known = self.desired.spec_of(name);
+        if let Some(service) = known.filter(|_| served)
+            && !self.hooks_are_done(service, Moment::PreStop, Some(container), cause)
+        {
+            return;
+        }
+        self.step(Subject::Service(name.to_owned()), Verb::Stop(Target::of(container)), cause);
+    }
+
+    /// Whether the `post_stop` of what this run has stopped is done.
+    pub(super) fn has_parted<'c>(&mut self, name: &str, mut containers: impl Iterator<Item = &'c Container>) -> bool {
+        let stopped = containers.find(|container| !container.is_up() && self.memory.stopped.contains(&container.id));
+        match (stopped, self.desired.spec_of(name)) {
+            (Some(container), Some(service)) => {
+                self.hooks_are_done(service, Moment::PostStop, Some(container), "it has been stopped")
+            }
+            _ => true,
+        }
+    }
+}

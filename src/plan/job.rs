@@ -1,0 +1,96 @@
+//! What a job needs next: it runs to its end once, and its success is its container that exited with 0 under its name.
+//! Part of the planner.
+
+use super::Planner;
+use super::diff::Comparison;
+use super::readiness::Standing;
+use super::step::Awaited;
+use super::step::{Action, Cause, Subject, Wait};
+use crate::desired::{Job, Rerun, Service};
+use crate::identity::container_name;
+use crate::observed::{Container, State};
+
+/// A job may run for as long as it likes; that it is awaited keeps the run going.
+const FOR_EVER: std::time::Duration = std::time::Duration::MAX;
+
+impl<'a> Planner<'a> {
+    /// `up`: it has succeeded once with this spec.
+    pub(super) fn job(
+        &mut self,
+        service: &'a Service,
+        job: Job,
+        current: Option<(&'a Container, Comparison)>,
+        candidate: Option<(&'a Container, Comparison)>,
+        failed: bool,
+    ) -> Standing {
+        let subject = Subject::of(service);
+        let causes = match &current {
+            None => {
+                let name = container_name(&self.desired.group, &service.name);
+                let old = candidate.as_ref().map(|(candidate, _)| candidate.name.as_str());
+                vec![Cause::of("container", old, Some(&name))]
+            }
+            Some((_, comparison)) if !comparison.replace.is_empty() => comparison.replace.clone(),
+            Some((container, _)) if !container.has_succeeded() => {
+                vec![Cause::of("state", Some(&container.state.to_string()), Some("succeeded"))]
+            }
+            Some((container, _)) => match self.reruns(service, job, container) {
+                Some(cause) => vec![cause],
+                None => return self.rest_job(service, candidate.map(|(candidate, _)| candidate)),
+            },
+        };
+        let cause = super::service::fields(&causes);
+        let cause = if current.is_none() { "it has not run yet".to_owned() } else { cause };
+        let action = if current.is_none() { Action::Create } else { Action::Replace };
+        self.change(subject, action, causes);
+        if failed {
+            // What it left is there to be looked at.
+            return Standing::Failed;
+        }
+        self.bring_on(service, current.map(|(current, _)| current), candidate, &cause)
+    }
+
+    /// It has succeeded, and nothing is to be done.
+    fn rest_job(&mut self, service: &'a Service, candidate: Option<&'a Container>) -> Standing {
+        if let Some(candidate) = candidate {
+            let cause = vec![Cause::of("name", Some(&candidate.name), None)];
+            self.change(Subject::of(service), Action::Update, cause);
+            self.discard(service, candidate, "not needed: the job has succeeded");
+        }
+        Standing::Succeeded
+    }
+
+    /// Why a job that has succeeded runs again.
+    fn reruns(&self, service: &'a Service, job: Job, done: &Container) -> Option<Cause> {
+        match job.rerun {
+            Rerun::Never => None,
+            Rerun::Always => {
+                let ran = self.memory.ran.contains(&service.name);
+                (!ran).then(|| Cause::of("rerun", None, Some("always")))
+            }
+            Rerun::WithDependencies => service.dependencies.iter().find_map(|dependency| {
+                let current = self.slots.get(dependency.name.as_str())?.current?;
+                (current.created > done.created)
+                    .then(|| Cause::of(&format!("dependencies.{}", dependency.name), None, None))
+            }),
+        }
+    }
+
+    /// A job's container runs: nothing to do but to wait for its end.
+    pub(super) fn await_end(&mut self, service: &Service, container: &Container) -> Standing {
+        self.plan.waits.push(Wait {
+            service: service.name.clone(),
+            reason: "runs".into(),
+            awaited: Some(Awaited { container: container.id.clone(), limit: FOR_EVER }),
+            quiet: true,
+        });
+        Standing::Started
+    }
+}
+
+impl Container {
+    /// Whether it ended well: what a job is to do.
+    pub fn has_succeeded(&self) -> bool {
+        self.state == State::Exited { code: Some(0) }
+    }
+}

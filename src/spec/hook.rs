@@ -1,0 +1,338 @@
+//! Hooks: what people write to be done when something happens to a service, a job or the group.
+//!
+//! Only types and how they are read; nothing here says when a hook runs, or runs one.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess};
+
+use super::short::{both_forms, http_status, nothing_to_run, read_shaped};
+use super::value::{HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, Period, Shape, Text, Words, quoted, shaped};
+
+/// What to do when the state of a service changes.
+///
+/// Where no container runs for certain, nothing can be executed in one: there a hook is a [`HostHook`].
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct On {
+    /// It has become ready.
+    #[serde(default)]
+    pub ready: OneOrMany<Hook>,
+    /// Its container has ended without being asked to.
+    #[serde(default)]
+    pub exited: OneOrMany<HostHook>,
+    /// Its ping has stopped answering.
+    #[serde(default)]
+    pub unhealthy: OneOrMany<Hook>,
+    /// Its container was restarted.
+    #[serde(default)]
+    pub restarted: OneOrMany<Hook>,
+    /// Its container was replaced by a new one.
+    #[serde(default)]
+    pub replaced: OneOrMany<Hook>,
+    /// Its container was stopped.
+    #[serde(default)]
+    pub stopped: OneOrMany<HostHook>,
+    /// It has failed.
+    #[serde(default)]
+    pub failed: OneOrMany<HostHook>,
+    /// It has succeeded, which only a Job can.
+    #[serde(skip)]
+    pub succeeded: OneOrMany<HostHook>,
+}
+
+/// What to do when a job has ended.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JobOn {
+    /// It has exited with 0.
+    #[serde(default)]
+    pub succeeded: OneOrMany<HostHook>,
+    /// It has failed, and is not tried again.
+    #[serde(default)]
+    pub failed: OneOrMany<HostHook>,
+}
+
+/// What to do when a command has finished.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupOn {
+    /// `up`: everything is ready or has failed.
+    #[serde(default)]
+    pub up: OneOrMany<HostHook>,
+    /// `down`: everything is gone.
+    #[serde(default)]
+    pub down: OneOrMany<HostHook>,
+    /// `reload`: the services are ready again.
+    #[serde(default)]
+    pub reload: OneOrMany<HostHook>,
+}
+
+/// What is done when something happens: one action, and how long it may take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hook {
+    /// What is done.
+    pub action: HookAction,
+    /// When it is given up; 60 s unless set.
+    pub timeout: Duration,
+}
+
+/// A hook that needs no container: its action is never `exec`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostHook(Hook);
+
+impl HostHook {
+    /// The hook.
+    pub fn get(&self) -> &Hook {
+        &self.0
+    }
+}
+
+/// What a hook does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HookAction {
+    /// `exec: [create-user, ann]`: a command in the container.
+    Exec(Words),
+    /// `run: [./greet.sh]`: a command on the host, started in the spec directory.
+    Run(Words),
+    /// `http: {url: "http://localhost:9/alert", method: POST}`: a request from the host.
+    Http(HttpRequest),
+}
+
+/// An HTTP request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpRequest {
+    /// Where to.
+    pub url: HttpUrl,
+    /// The method; GET unless set.
+    pub method: Method,
+    /// Headers, beside those that every request has.
+    pub headers: BTreeMap<HeaderName, HeaderValue>,
+    /// The body, if there is one.
+    pub body: Option<Text>,
+    /// The only status that counts as a success; any 2xx unless set.
+    pub status: Option<u16>,
+}
+
+/// Method of an HTTP request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "they are what they are called")]
+pub enum Method {
+    #[default]
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+    Options,
+}
+
+const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+
+const ACTIONS_HINT: &str = "write one of `exec`, `run` and `http`";
+const HOST_ACTIONS_HINT: &str = "write one of `run` and `http`";
+
+/// What is done when something happens: exactly one of `exec`, `run` and `http`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongHook {
+    /// A command in the container.
+    #[serde(default)]
+    exec: Option<Words>,
+    /// A command on the host, started in the spec directory.
+    #[serde(default)]
+    run: Option<Words>,
+    /// A request from the host; a URL alone is a GET.
+    #[serde(default)]
+    http: Option<HttpRequest>,
+    /// When it is given up; 60 s unless set.
+    #[serde(default)]
+    timeout: Option<Period>,
+}
+
+/// What is done when something happens and no container runs: exactly one of `run` and `http`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongHostHook {
+    /// A command on the host, started in the spec directory.
+    #[serde(default)]
+    run: Option<Words>,
+    /// A request from the host; a URL alone is a GET.
+    #[serde(default)]
+    http: Option<HttpRequest>,
+    /// When it is given up; 60 s unless set.
+    #[serde(default)]
+    timeout: Option<Period>,
+}
+
+impl LongHook {
+    fn hook(self, actions_hint: &str) -> Result<Hook, Invalid> {
+        let command = |name, words: Option<Words>| match words {
+            Some(words) if words.is_empty() => Err(nothing_to_run(name)),
+            words => Ok(words),
+        };
+        let actions = [
+            command("exec", self.exec)?.map(|words| ("exec", HookAction::Exec(words))),
+            command("run", self.run)?.map(|words| ("run", HookAction::Run(words))),
+            self.http.map(|request| ("http", HookAction::Http(request))),
+        ];
+        let mut actions: Vec<_> = actions.into_iter().flatten().collect();
+        let names: Vec<String> = actions.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let action = match (actions.pop(), actions.is_empty()) {
+            (Some((_, action)), true) => action,
+            (None, _) => return Err(Invalid::new("the hook says nothing to do").hint(actions_hint)),
+            _ => {
+                let invalid = Invalid::new(format!("a hook does one thing, found {}", names.join(" and ")));
+                return Err(invalid.hint("write a list of hooks; they run one after the other"));
+            }
+        };
+        match self.timeout.map_or(HOOK_TIMEOUT, Period::get) {
+            Duration::ZERO => Err(Invalid::new("the timeout of a hook must be more than 0")),
+            timeout => Ok(Hook { action, timeout }),
+        }
+    }
+}
+
+fn not_a_hook(text: &str, hint: &str) -> Invalid {
+    Invalid::new(format!("expected a hook such as `{{run: [./greet.sh]}}`, found {}", quoted(text))).hint(hint)
+}
+
+impl<'de> Shape<'de> for Hook {
+    const EXPECTED: &'static str = "a hook such as `{run: [./greet.sh]}`";
+
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        Err(not_a_hook(text, ACTIONS_HINT))
+    }
+
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        let long = LongHook::deserialize(MapAccessDeserializer::new(map))?;
+        long.hook(ACTIONS_HINT).map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Shape<'de> for HostHook {
+    const EXPECTED: &'static str = "a hook such as `{run: [./greet.sh]}`";
+
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        Err(not_a_hook(text, HOST_ACTIONS_HINT))
+    }
+
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        let LongHostHook { run, http, timeout } = LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
+        let long = LongHook { exec: None, run, http, timeout };
+        long.hook(HOST_ACTIONS_HINT).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// A request in full.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongHttpRequest {
+    /// Where to.
+    url: HttpUrl,
+    /// The method; GET unless set.
+    #[serde(default)]
+    method: Method,
+    /// Headers, beside those that every request has.
+    #[serde(default)]
+    headers: BTreeMap<HeaderName, HeaderValue>,
+    /// The body, if there is one.
+    #[serde(default)]
+    body: Option<Text>,
+    /// The only status that counts as a success; any 2xx unless set.
+    #[serde(default, deserialize_with = "http_status")]
+    #[schemars(range(min = 100, max = 599))]
+    status: Option<u16>,
+}
+
+impl<'de> Shape<'de> for HttpRequest {
+    const EXPECTED: &'static str = "a request such as `{url: \"http://localhost:9/alert\", method: POST}`";
+
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        let url = text.parse()?;
+        Ok(Self { url, method: Method::Get, headers: BTreeMap::new(), body: None, status: None })
+    }
+
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        let LongHttpRequest { url, method, headers, body, status } =
+            LongHttpRequest::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Self { url, method, headers, body, status })
+    }
+}
+
+read_shaped! { Hook HostHook HttpRequest }
+
+both_forms!(
+    HttpRequest,
+    LongHttpRequest,
+    "An HTTP request: its URL alone for a GET, or with method, headers, body and expected status.",
+    ["http://localhost:8080/warm-up", {"url": "http://localhost:9/alert", "method": "POST"}],
+    [{"type": "string", "pattern": "^http://[^/\\s]"}]
+);
+
+/// The schema of a hook: exactly one of its actions.
+fn one_action(mut schema: Schema, actions: &[&str]) -> Schema {
+    let one: Vec<_> = actions.iter().map(|action| serde_json::json!({"required": [action]})).collect();
+    schema.insert("oneOf".into(), one.into());
+    schema.insert("examples".into(), serde_json::json!([{"run": ["./greet.sh"], "timeout": "30s"}]));
+    schema
+}
+
+impl JsonSchema for Hook {
+    fn schema_name() -> Cow<'static, str> {
+        "Hook".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        one_action(LongHook::json_schema(generator), &["exec", "run", "http"])
+    }
+}
+
+impl JsonSchema for HostHook {
+    fn schema_name() -> Cow<'static, str> {
+        "HostHook".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        one_action(LongHostHook::json_schema(generator), &["run", "http"])
+    }
+}
+
+impl fmt::Display for HookAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exec(words) => write!(f, "exec {words}"),
+            Self::Run(words) => write!(f, "run {words}"),
+            Self::Http(request) => write!(f, "http {} {}", request.method, request.url),
+        }
+    }
+}
+
+impl Method {
+    /// As it is sent.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+            Self::Options => "OPTIONS",
+        }
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,166 @@
+//! When hooks are run, on the simulated engine, in paused time. How one is run is `hooks.rs`' business.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod builders;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use builders::*;
+use drillmaster::control::event::{Limits, Outcome};
+use drillmaster::control::notes::Notes;
+use drillmaster::control::probe::Surroundings;
+use drillmaster::control::{self, Setting};
+use drillmaster::desired::{Aim, Desired, Moment, Scope};
+use drillmaster::engine::Engine;
+use drillmaster::engine::faulty::{Faulty, Stop};
+use drillmaster::engine::sim::{Image, Script, Sim};
+use drillmaster::plan::step::Reason;
+use drillmaster::spec::model::Condition;
+use tokio::sync::mpsc;
+
+const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
+const PING: Duration = Duration::from_secs(20);
+
+/// `db` is initialised once it answers, and says goodbye before it is stopped; `api` needs it.
+fn hooked(image: &str) -> Desired {
+    desired([
+        service("db")
+            .image(image)
+            .ping(PING)
+            .hook(Moment::PostStart, &["init"])
+            .hook(Moment::PostStart, &["fill"])
+            .hook(Moment::PreStop, &["bye"]),
+        service("api").needs_that("db", Condition::Ready, false),
+    ])
+}
+
+fn engine() -> Sim {
+    let sim = Sim::new();
+    for image in ["db:1", "db:2", "api:1"] {
+        sim.add_image(image, Image::new(image));
+    }
+    sim
+}
+
+async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
+    let state = tempfile::tempdir().unwrap();
+    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let notes = Notes::new(state.path());
+    let setting = Setting { limits: LIMITS, surroundings, notes, reload: BTreeSet::new() };
+    let (_interrupt, interrupts) = mpsc::channel(1);
+    let run = control::run(engine, wanted.clone(), setting, interrupts, drop);
+    tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")
+}
+
+async fn up(sim: &Sim, wanted: &Desired) -> Outcome {
+    run_on(Arc::new(sim.clone()), wanted).await
+}
+
+fn position(sim: &Sim, call: &str) -> usize {
+    let calls = sim.calls();
+    calls.iter().position(|it| it == call).unwrap_or_else(|| panic!("no `{call}` in {calls:#?}"))
+}
+
+/// How often a hook of `db` was run.
+fn count(sim: &Sim, hook: &str) -> usize {
+    sim.calls().iter().filter(|call| call.starts_with("exec shop-db") && call.ends_with(hook)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_stand_between_what_they_are_named_after() {
+    let wanted = hooked("db:1");
+    let sim = engine();
+    assert!(up(&sim, &wanted).await.is_good());
+    assert!(position(&sim, "exec shop-db.new ping") < position(&sim, "exec shop-db.new init"));
+    assert!(position(&sim, "exec shop-db.new init") < position(&sim, "exec shop-db.new fill"));
+    assert!(position(&sim, "exec shop-db.new fill") < position(&sim, "rename shop-db.new to shop-db"));
+    assert!(position(&sim, "rename shop-db.new to shop-db") < position(&sim, "create shop-api.new"));
+    assert_eq!((count(&sim, "init"), count(&sim, "fill"), count(&sim, "bye")), (1, 1, 0));
+    assert!(up(&sim, &wanted).await.is_good());
+    assert_eq!(count(&sim, "init"), 1, "what is as it should be is left alone");
+    sim.stop_by_hand("shop-db");
+    assert!(up(&sim, &wanted).await.is_good());
+    assert_eq!(count(&sim, "init"), 1, "a restart is no creation");
+    sim.forget_calls();
+    let down = wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false });
+    assert!(up(&sim, &down).await.is_good());
+    assert!(position(&sim, "exec shop-db bye") < position(&sim, "stop shop-db"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_is_initialised_before_the_old_one_is_parted_from() {
+    let sim = engine();
+    assert!(up(&sim, &hooked("db:1")).await.is_good());
+    sim.forget_calls();
+    assert!(up(&sim, &hooked("db:2")).await.is_good());
+    assert!(position(&sim, "exec shop-db.new fill") < position(&sim, "exec shop-db bye"));
+    assert!(position(&sim, "exec shop-db bye") < position(&sim, "stop shop-db"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_undone() {
+    let fails = |image: &str| {
+        Image::new(image).behaving(|it| {
+            it.programs.insert("fill".into(), Script::Ends(3, "no room".into()));
+        })
+    };
+    let sim = engine();
+    sim.add_image("db:1", fails("db:1"));
+    let outcome = up(&sim, &hooked("db:1")).await;
+    let failure = &outcome.failed["db"].failure;
+    assert_eq!(failure.reason, Reason::HookFailed);
+    assert_eq!(failure.message, "its post_start failed: fill exited with 3");
+    assert!(outcome.waits.iter().any(|wait| wait.service == "api"), "{:?}", outcome.waits);
+    assert_eq!((count(&sim, "init"), count(&sim, "fill")), (1, 1));
+
+    let sim = engine();
+    sim.add_image("db:2", fails("db:2"));
+    assert!(up(&sim, &hooked("db:1")).await.is_good());
+    let before = sim.id_of("shop-db");
+    let outcome = up(&sim, &hooked("db:2")).await;
+    assert_eq!(outcome.failed["db"].failure.reason, Reason::HookFailed);
+    assert_eq!(sim.id_of("shop-db"), before, "the old one serves on");
+    assert_eq!(sim.id_of("shop-db.new"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_goodbye_that_fails_holds_nothing_up() {
+    let sim = engine();
+    sim.add_image(
+        "db:1",
+        Image::new("db:1").behaving(|it| {
+            it.programs.insert("bye".into(), Script::Ends(1, String::new()));
+        }),
+    );
+    let wanted = hooked("db:1");
+    assert!(up(&sim, &wanted).await.is_good());
+    assert!(up(&sim, &wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false })).await.is_good());
+    assert_eq!((count(&sim, "bye"), sim.snapshot().of_group(GROUP).count()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whenever_the_run_is_killed_each_hook_has_run_in_the_end() {
+    let wanted = hooked("db:1");
+    let calls = {
+        let sim = engine();
+        up(&sim, &wanted).await;
+        sim.calls().len() as u64
+    };
+    for at in 1..=calls {
+        for carried_out in [false, true] {
+            let sim = engine();
+            let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
+            tokio::select! {
+                _ = run_on(faulty.clone(), &wanted) => {}
+                () = faulty.stopped() => {}
+            }
+            let outcome = up(&sim, &wanted).await;
+            assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}");
+            assert!(count(&sim, "init") >= 1 && count(&sim, "fill") >= 1, "killed at call {at}: {:#?}", sim.calls());
+            assert_eq!(sim.snapshot().of_group(GROUP).count(), 2);
+        }
+    }
+}
