@@ -199,7 +199,11 @@ impl Core {
                 };
                 // While a step on it is under way the event may be that step's own.
                 if busy || !suspicion.is_known(container) {
-                    self.suspects.insert(id, suspicion);
+                    // What only an inspection tells is not settled by what the snapshot comes to say.
+                    let kept = self.suspects.entry(id).or_insert(suspicion);
+                    if *kept != Suspicion::Other {
+                        *kept = suspicion;
+                    }
                 }
             }
             Hint::Network { id, container } if watching => self.network_changed(&id, container),
