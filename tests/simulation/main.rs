@@ -16,9 +16,10 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use builders::{on_paused_time, seeds};
-use drillmaster::engine::faulty::Stop;
+use drillmaster::engine::faulty::{Faults, Stop};
 use schedule::{Schedule, diamond};
 use world::World;
 
@@ -106,6 +107,32 @@ fn a_controller_that_is_killed_at_any_call_is_followed_by_one_that_comes_through
                 Err(broken) => panic!("killed at call {at}, carried out: {carried_out}: {broken}\n{story}"),
             }
         }
+    }
+}
+
+#[test]
+fn an_engine_that_is_started_again_and_again_is_nobodys_crash() {
+    for away in [0, 2, 20] {
+        let (done, story) = on_paused_time(async {
+            let mut world = World::new(0, diamond().0);
+            let done = world.restarts(7, Duration::from_secs(away)).await;
+            (done, world.laws().story.join("\n"))
+        });
+        assert_eq!(done, Ok(()), "away for {away} s\n{story}");
+    }
+}
+
+#[test]
+fn a_lost_reply_costs_no_time() {
+    for verb in ["create-network", "create", "start", "rename", "stop", "remove"] {
+        let (done, story) = on_paused_time(async {
+            let (schedule, versions) = diamond();
+            let faults = Faults { lost: 1000, verbs: vec![verb], at_most: 1, ..Faults::default() };
+            let mut world = World::failing(schedule, faults);
+            let done = world.saves(&versions).await;
+            (done, world.laws().story.join("\n"))
+        });
+        assert_eq!(done, Ok(()), "the first reply to {verb} is lost\n{story}");
     }
 }
 

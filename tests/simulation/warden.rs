@@ -8,7 +8,7 @@ use std::time::Duration;
 use drillmaster::desired::{Desired, Service, VolumeSource};
 use drillmaster::engine::sim::Sim;
 use drillmaster::engine::{About, Blueprint, Deed, End, Engine, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
-use drillmaster::identity::SERVICE;
+use drillmaster::identity::{ENV_HASH, IMAGE_ID, SERVICE, SPEC_HASH};
 use drillmaster::observed::{Container, Health, ImageFacts, Observed, State};
 use drillmaster::plan::diff::compare;
 use drillmaster::spec::model::{Condition, RestartPolicy};
@@ -26,6 +26,8 @@ const AT_LAST: Duration = Duration::from_secs(100);
 const PROMPT: Duration = Duration::from_millis(2500);
 /// How many calls there may be in a minute, pings in containers left out.
 const CALLS: usize = 400;
+/// How often the same replacement may be created without anything happening.
+const REPLACEMENTS: usize = 2;
 /// How often a service may be started in a minute without anything happening to it: pauses double from one second.
 const STARTS: usize = 8;
 
@@ -65,6 +67,8 @@ pub struct Laws {
     touched: BTreeMap<String, Instant>,
     calls: VecDeque<Instant>,
     starts: BTreeMap<String, VecDeque<Instant>>,
+    /// Replacements that were created since anything last happened, by service and what they are made of.
+    replacements: BTreeMap<[String; 4], usize>,
     /// How often something happened to services that explains that they are started.
     meddled: VecDeque<Instant>,
     pub most_calls: usize,
@@ -93,6 +97,7 @@ impl Laws {
             touched: BTreeMap::new(),
             calls: VecDeque::new(),
             starts: BTreeMap::new(),
+            replacements: BTreeMap::new(),
             meddled: VecDeque::new(),
             most_calls: 0,
             given_up: BTreeSet::new(),
@@ -209,6 +214,7 @@ impl Laws {
     /// Something happens for which services may have to be started.
     pub fn meddles(&mut self) {
         self.meddled.push_back(Instant::now());
+        self.replacements.clear();
     }
 
     /// How long after something has happened the controller has to know it.
@@ -365,6 +371,21 @@ impl Laws {
             self.breaks(format!("{} is created, and no spec names {service}", blueprint.name));
         }
         self.judge_dependencies(&service, observed, &format!("{} is created", blueprint.name));
+        let taken = observed.containers.values().any(|c| c.name == blueprint.name && c.identity.is_some());
+        if taken && self.grace() == SOON {
+            self.breaks(format!("{} is created although it is there", blueprint.name));
+        }
+        // What has failed to replace something that serves is not tried again.
+        let label = |name: &str| blueprint.labels.get(name).cloned().unwrap_or_default();
+        let made_of = [service.clone(), label(SPEC_HASH), label(ENV_HASH), label(IMAGE_ID)];
+        let tries = self.replacements.entry(made_of).or_default();
+        *tries += 1;
+        let (tries, serves) = (*tries, observed.containers.values().any(|c| c.name == format!("shop-{service}")));
+        // An unhealthy one may be replaced by its like again and again.
+        let same = self.definitions(&service).iter().all(|definition| definition.health.is_none());
+        if serves && same && tries > REPLACEMENTS && self.grace() == SOON {
+            self.breaks(format!("{} is created for the {tries}th time", blueprint.name));
+        }
         // Anonymous volumes move on.
         let current = observed.containers.values().find(|container| container.name == format!("shop-{service}"));
         for mount in current.iter().flat_map(|container| &container.mounts) {

@@ -32,6 +32,8 @@ const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 const AGREES_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// How long it may take once somebody has asked to try everything again.
 const AT_ONCE: Duration = Duration::from_secs(3 * 60);
+/// How long it may take where nobody may wait for the next look.
+const PROMPTLY: Duration = Duration::from_secs(12);
 /// How long nothing may happen afterwards.
 const QUIET: Duration = Duration::from_secs(120);
 
@@ -55,6 +57,8 @@ pub struct World {
     controllers: u64,
     /// At which call the first one is killed.
     stop: Option<Stop>,
+    /// What goes wrong in place of what the seed would draw.
+    faults: Option<Faults>,
     /// It is to be started as soon as the specs allow it.
     awaits_specs: bool,
 }
@@ -107,6 +111,7 @@ impl World {
             controller: None,
             controllers: 0,
             stop: None,
+            faults: None,
             awaits_specs: false,
         }
     }
@@ -116,25 +121,59 @@ impl World {
         World { stop: Some(stop), ..World::new(0, schedule) }
     }
 
+    /// A run in which nothing happens but what is done to it by hand, and this goes wrong.
+    pub fn failing(schedule: Schedule, faults: Faults) -> World {
+        World { faults: Some(faults), faulty: true, ..World::new(0, schedule) }
+    }
+
+    /// The engine is started again so many times, with this pause; each time everything has to be back soon: that is no
+    /// crash of anybody.
+    pub async fn restarts(&mut self, times: u32, away: Duration) -> Result<(), String> {
+        self.start();
+        self.come_through(AT_ONCE).await?;
+        for _ in 0..times {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            self.laws().tell("** the engine is started again");
+            self.laws().blinded(AT_ONCE);
+            self.sim.go_away(true);
+            tokio::time::sleep(away).await;
+            self.sim.come_back();
+            self.come_through(away / 2 + Duration::from_secs(14)).await?;
+        }
+        self.rest().await
+    }
+
+    /// Specs are saved; each time the controller has to come to agree before it would have looked again anyway.
+    pub async fn saves(&mut self, versions: &[Specs]) -> Result<(), String> {
+        self.start();
+        self.come_through(PROMPTLY).await?;
+        for specs in versions {
+            self.laws().tell("** specs");
+            self.saved(&Found::Specs(specs.clone()));
+            self.come_through(PROMPTLY).await?;
+        }
+        self.rest().await
+    }
+
     /// Specs are saved, a service crashes; after each the controller, or the next one, comes to agree. Whether the first
     /// one was killed on the way.
     pub async fn sweep(&mut self, versions: &[Specs], crashes: &str) -> Result<bool, String> {
         self.start();
-        self.come_through().await?;
+        self.come_through(AT_ONCE).await?;
         for specs in versions {
             self.laws().tell("** specs");
             self.saved(&Found::Specs(specs.clone()));
-            self.come_through().await?;
+            self.come_through(AT_ONCE).await?;
             self.laws().tell("** crash");
             self.sim.kill(crashes, 1);
-            self.come_through().await?;
+            self.come_through(AT_ONCE).await?;
         }
         self.rest().await?;
         Ok(self.controllers > 1)
     }
 
     /// Waits for agreement; a controller that is killed meanwhile is followed by another.
-    async fn come_through(&mut self) -> Result<(), String> {
+    async fn come_through(&mut self, bound: Duration) -> Result<(), String> {
         let began = tokio::time::Instant::now();
         while self.difference().is_some() {
             let killed = |controller: &Controller| self.stop.is_some_and(|stop| controller.faulty.calls() >= stop.at);
@@ -145,7 +184,7 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
             self.check().await?;
-            if began.elapsed() > AT_ONCE {
+            if began.elapsed() > bound {
                 return Err(format!("it does not come to agree: {}", self.difference().unwrap_or_default()));
             }
         }
@@ -220,7 +259,7 @@ impl World {
         let bounded = Arc::new(Bounded::new(warden, deadline::Limits::default()));
         let faulty = Arc::new(match self.stop.filter(|_| self.controllers == 1) {
             Some(stop) => Faulty::stopping(bounded, stop),
-            None => Faulty::new(bounded, faults),
+            None => Faulty::new(bounded, self.faults.clone().unwrap_or(faults)),
         });
         if !self.faulty {
             faulty.heal();
