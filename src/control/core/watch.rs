@@ -227,7 +227,7 @@ impl Core {
         if self.busy.contains_key(&Subject::Service(owner.to_owned())) {
             return;
         }
-        let coming_back = watching.back.is_some_and(|back| now < back + COMING_BACK);
+        let coming_back = watching.gone.is_some() || watching.back.is_some_and(|back| now < back + COMING_BACK);
         if asked || coming_back {
             self.memory.forget(id);
         } else {
