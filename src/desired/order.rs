@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Desired, Service};
+use super::{Desired, Job, Kind, Rerun, Service};
 
 /// Who needs whom: each name with the names that it depends on.
 pub type Needs = BTreeMap<String, BTreeSet<String>>;
@@ -44,12 +44,16 @@ pub fn with_dependencies(names: &BTreeSet<String>, needs: &Needs) -> BTreeSet<St
     all
 }
 
-/// These services and those that asked to be restarted with one of them, directly or not.
+/// These services, those that asked to be restarted with one of them, and the jobs that run again with them; directly
+/// or not.
 pub fn with_restarted(names: &BTreeSet<String>, desired: &Desired) -> BTreeSet<String> {
     let mut all = names.clone();
     let mut open: Vec<String> = names.iter().cloned().collect();
     while let Some(name) = open.pop() {
-        let asked = |service: &&Service| service.dependencies.iter().any(|need| need.restart && need.name == name);
+        let asked = |service: &&Service| {
+            let reruns = matches!(service.kind, Kind::Job(Job { rerun: Rerun::WithDependencies, .. }));
+            service.dependencies.iter().any(|need| need.name == name && (need.restart || reruns))
+        };
         for dependent in desired.services.values().filter(asked) {
             if all.insert(dependent.name.clone()) {
                 open.push(dependent.name.clone());

@@ -1,0 +1,63 @@
+//! The examples do what they say.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::support::process::Run;
+use crate::support::project::{Project, repository};
+use crate::support::{SOON, engine, wait_for};
+
+/// Runs the program on an example, in a group of the test's own.
+#[track_caller]
+fn on(example: &str, project: &Project, arguments: &[&str]) -> Run {
+    let specs = repository("examples").join(example);
+    let specs = specs.to_str().unwrap();
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--specs", specs, "--group", &project.group]).collect();
+    project.run(&arguments)
+}
+
+#[test]
+fn jobs_run_before_who_needs_them_and_again_when_they_ask_for_it() {
+    let project = Project::new("exjobs");
+    let run = on("jobs", &project, &["up"]).exits(0).says("schema: succeeded").says("check: succeeded");
+    run.says("report: succeeded").says("api: ready");
+    let schema = project.id("schema");
+    let again = on("jobs", &project, &["up"]).exits(0).says("check: succeeded");
+    again.never_says("schema: succeeded").never_says("report: succeeded");
+    on("jobs", &project, &["run", "report"]).exits(0).prints("the store holds: version 1");
+    assert_eq!(project.id("schema"), schema);
+    // The engine tells when a container was created in whole seconds; what is made in the next one is younger.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let ran = second();
+    wait_for("the next second", SOON, || (second() > ran).then_some(()));
+    on("jobs", &project, &["reload", "store"]).exits(0).says("report: succeeded");
+    on("jobs", &project, &["down", "--volumes"]).exits(0);
+    assert!(project.containers().is_empty() && engine::volumes(&project.group).is_empty());
+}
+
+#[test]
+fn hooks_say_what_happens() {
+    let project = Project::new("exhooks");
+    let group = &project.group;
+    let run = on("hooks", &project, &["up"]).exits(0);
+    let run = run.says(&format!("store pre_start | pre_start of store in {group}"));
+    let run = run.says(&format!("store post_start | post_start of store in {group}"));
+    let run = run.says(&format!("api ready | ready of api in {group}"));
+    run.says(&format!("up | up of {group} has finished: api store"));
+    assert_eq!(project.exec("store", &["cat", "/tmp/users"]), "ann\n");
+    let run = on("hooks", &project, &["down"]).exits(0).says("store pre_stop | ").says("store post_stop | ");
+    run.says(&format!("down | down of {group} has finished: api store"));
+}
+
+#[test]
+fn the_others_come_up() {
+    let projects = ["diamond", "pings"].map(|example| (example, Project::new(&format!("ex{example}"))));
+    std::thread::scope(|scope| {
+        for (example, project) in &projects {
+            scope.spawn(|| {
+                on(example, project, &["up"]).exits(0).prints("4 services ready");
+                on(example, project, &["diff"]).exits(0);
+                on(example, project, &["down"]).exits(0);
+            });
+        }
+    });
+}
