@@ -52,6 +52,8 @@ pub fn apply(
                 return;
             };
             let id = id.map_or_else(|| format!("new:{container}"), str::to_owned);
+            // When it was, the next list tells: after everything else.
+            let youngest = observed.containers.values().map(|container| container.created).max().unwrap_or_default();
             let attachment =
                 Attachment { network_id: network.clone(), network: desired.network.clone(), address: None };
             let created = Container {
@@ -64,7 +66,7 @@ pub fn apply(
                 networks: vec![attachment],
                 ports: Vec::new(),
                 mounts: mounts(service, inherited),
-                created: 0,
+                created: youngest + 1,
                 details: None,
             };
             observed.containers.insert(id, created);
