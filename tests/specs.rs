@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model::{self, Service};
 use drillmaster::spec::{
-    Content, Diagnostic, Input, MAX_FILE_SIZE, SourceFile, Specs, env_file, load, no_directory, schema,
+    Content, Diagnostic, Input, MAX_FILE_SIZE, Nowhere, SourceFile, Specs, env_file, load, no_directory, schema,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -30,7 +30,8 @@ fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         let found = files.iter().find(|(path, _)| *path == wanted);
         found.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| "no such file".to_owned())
     };
-    load(&Input { dir: "specs", files: &specs, dotenv: dotenv.as_ref(), environment: &environment, read: &read })
+    let (dotenv, environment) = (dotenv.as_ref(), &environment);
+    load(&Input { dir: "specs", files: &specs, dotenv, environment, read: &read, reach: &Nowhere })
 }
 
 fn load_dir(files: &[(&str, &str)]) -> Result<Specs, Vec<Diagnostic>> {
@@ -456,6 +457,7 @@ fn what_is_no_text_is_told() {
         dotenv: None,
         environment: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
+        reach: &Nowhere,
     };
     let more = load(&input).unwrap_err();
     let none = no_directory("specs");

@@ -10,14 +10,14 @@ use tokio::task::JoinError;
 
 use super::Failure;
 use super::args::{Global, Up};
-use crate::control::Read;
 use crate::control::event::Reading;
-use crate::control::sources::{self, Found, Reader, Sources};
+use crate::control::sources::{self, Found, Reader, Sources, Within};
 use crate::control::watch::Watcher;
+use crate::control::{Read, depth};
 use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
 use crate::render::{Style, diagnostics};
-use crate::spec::{self, Diagnostic, Specs};
+use crate::spec::{self, Diagnostic, Reach, Specs};
 
 /// A spec directory and what it says.
 pub(super) struct Project {
@@ -202,7 +202,7 @@ impl Again {
         let desired = if self.may_empty && is_empty(found.sources) {
             nothing(group, found.directory)
         } else {
-            let specs = parse(&self.shown, found.sources, found.read)?;
+            let specs = parse(&self.shown, found.sources, found.read, found.reach)?;
             desired(group, found.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,14 +226,16 @@ fn with_vanished(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
 /// Reads and checks the specs.
 fn load(global: &Global, directory: &Path) -> Result<Specs, Vec<Diagnostic>> {
     let shown = global.specs.display().to_string();
-    parse(&shown, &sources::read(directory), &|path| sources::read_further(directory, path))
+    let read = |path: &str| sources::read_further(directory, path);
+    parse(&shown, &sources::read(directory), &read, &Within::new(directory))
 }
 
 /// Checks what was read of a directory that people see under this name.
 fn parse(
     shown: &str,
     sources: &io::Result<Sources>,
-    read: &dyn Fn(&str) -> Result<Vec<u8>, String>,
+    read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
+    reach: &dyn Reach,
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
         Ok(sources) => sources,
@@ -247,7 +249,10 @@ fn parse(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let dotenv = sources.dotenv.as_ref();
-    spec::load(&spec::Input { dir: shown, files: &sources.files, dotenv, environment: &environment, read })
+    let input = spec::Input { dir: shown, files: &sources.files, dotenv, environment: &environment, read, reach };
+    let specs = depth::deep(|| spec::load(&input));
+    specs
+        .unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("there is no thread to read the specs on: {error}"))]))
 }
 
 /// Whether there is no spec file at all, or not even the directory.
@@ -405,7 +410,7 @@ mod tests {
         let (project, careful) = follow(home.path(), &[]).unwrap();
         let (_, careless) = follow(home.path(), &["--prune-all"]).unwrap();
         fs::remove_file(home.path().join("specs/app.yaml")).unwrap();
-        assert!(errors(&careful).await[0].starts_with("there is no `*.yaml` or `*.yml` file"));
+        assert!(errors(&careful).await[0].starts_with("there is no `*.yaml`, `*.yml` or `*.star` file"));
         assert_eq!(valid(&careless).await.services.len(), 0);
         fs::remove_dir(home.path().join("specs")).unwrap();
         assert!(errors(&careful).await[0].starts_with("there is no directory"));

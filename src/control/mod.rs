@@ -6,7 +6,9 @@
 pub mod act;
 pub mod command;
 pub mod core;
+pub mod depth;
 pub mod event;
+pub mod functions;
 pub mod hooks;
 pub mod http;
 pub mod intake;

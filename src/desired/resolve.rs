@@ -267,8 +267,9 @@ mod tests {
         let files = [crate::spec::SourceFile { path: "app.yaml".into(), content }];
         let environment = BTreeMap::new();
         let read = |_: &str| Err(String::new());
-        let input =
-            crate::spec::Input { dir: "specs", files: &files, dotenv: None, environment: &environment, read: &read };
+        let reach = &crate::spec::Nowhere;
+        let environment = &environment;
+        let input = crate::spec::Input { dir: "specs", files: &files, dotenv: None, environment, read: &read, reach };
         resolve(&crate::spec::load(&input).unwrap(), at("/srv/shop/specs"))
     }
 

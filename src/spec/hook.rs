@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess};
 
+use super::model::{Check, Service};
 use super::short::{both_forms, http_status, nothing_to_run, read_shaped};
+use super::starlark::Function;
 use super::value::{HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, Period, Shape, Text, Words, quoted, shaped};
 
 /// What to do when the state of a service changes.
@@ -74,6 +76,41 @@ pub struct GroupOn {
     pub reload: OneOrMany<HostHook>,
 }
 
+impl Service {
+    /// The functions that are its ping and its hooks.
+    pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
+        let On { ready, exited, unhealthy, restarted, replaced, stopped, failed, succeeded } = &mut self.on;
+        let hooks = [&mut self.post_start, &mut self.pre_stop, ready, unhealthy, restarted, replaced];
+        let host = [&mut self.pre_start, &mut self.post_stop, exited, stopped, failed, succeeded];
+        let hooks = hooks.into_iter().flat_map(|hooks| &mut hooks.0);
+        let ping = self.ping.as_mut().and_then(|ping| match &mut ping.check {
+            Check::Function(function) => Some(function),
+            _ => None,
+        });
+        hooks.filter_map(Hook::function_mut).chain(host.into_iter().flat_map(host_functions_mut)).chain(ping)
+    }
+}
+
+impl GroupOn {
+    /// The functions among them.
+    pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
+        [&mut self.up, &mut self.down, &mut self.reload].into_iter().flat_map(host_functions_mut)
+    }
+}
+
+fn host_functions_mut(hooks: &mut OneOrMany<HostHook>) -> impl Iterator<Item = &mut Function> {
+    hooks.0.iter_mut().filter_map(|hook| hook.0.function_mut())
+}
+
+impl Hook {
+    fn function_mut(&mut self) -> Option<&mut Function> {
+        match &mut self.action {
+            HookAction::Function(function) => Some(function),
+            _ => None,
+        }
+    }
+}
+
 /// What is done when something happens: one action, and how long it may take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
@@ -103,6 +140,8 @@ pub enum HookAction {
     Run(Words),
     /// `http: {url: "http://localhost:9/alert", method: POST}`: a request from the host.
     Http(HttpRequest),
+    /// A function of a program.
+    Function(Function),
 }
 
 /// An HTTP request.
@@ -153,6 +192,10 @@ struct LongHook {
     /// A request from the host; a URL alone is a GET.
     #[serde(default)]
     http: Option<HttpRequest>,
+    /// A function of a program.
+    #[serde(default)]
+    #[schemars(skip)]
+    function: Option<Function>,
     /// When it is given up; 60 s unless set.
     #[serde(default)]
     timeout: Option<Period>,
@@ -168,6 +211,10 @@ struct LongHostHook {
     /// A request from the host; a URL alone is a GET.
     #[serde(default)]
     http: Option<HttpRequest>,
+    /// A function of a program.
+    #[serde(default)]
+    #[schemars(skip)]
+    function: Option<Function>,
     /// When it is given up; 60 s unless set.
     #[serde(default)]
     timeout: Option<Period>,
@@ -183,6 +230,7 @@ impl LongHook {
             command("exec", self.exec)?.map(|words| ("exec", HookAction::Exec(words))),
             command("run", self.run)?.map(|words| ("run", HookAction::Run(words))),
             self.http.map(|request| ("http", HookAction::Http(request))),
+            self.function.map(|function| ("function", HookAction::Function(function))),
         ];
         let mut actions: Vec<_> = actions.into_iter().flatten().collect();
         let names: Vec<String> = actions.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -226,8 +274,8 @@ impl<'de> Shape<'de> for HostHook {
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        let LongHostHook { run, http, timeout } = LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
-        let long = LongHook { exec: None, run, http, timeout };
+        let LongHostHook { run, http, function, timeout } = LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
+        let long = LongHook { exec: None, run, http, function, timeout };
         long.hook(HOST_ACTIONS_HINT).map(Self).map_err(de::Error::custom)
     }
 }
@@ -312,6 +360,7 @@ impl fmt::Display for HookAction {
             Self::Exec(words) => write!(f, "exec {words}"),
             Self::Run(words) => write!(f, "run {words}"),
             Self::Http(request) => write!(f, "http {} {}", request.method, request.url),
+            Self::Function(function) => write!(f, "function {function}"),
         }
     }
 }

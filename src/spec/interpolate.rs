@@ -36,11 +36,11 @@ pub struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    fn get(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         self.environment.get(name).or_else(|| self.dotenv.get(name)).map(String::as_str)
     }
 
-    fn closest(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn closest(&self, name: &str) -> Option<&'a str> {
         closest(name, self.dotenv.keys().chain(self.environment.keys()).map(String::as_str))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Pure: the texts of the files, the environment and a way to read further files come in as arguments.
 //!
-//! The way of a file: `yaml` makes located trees (`node`) of it, one for each document; `interpolate` replaces the
+//! The way of a file: `yaml`, or `starlark` for a program, makes located trees (`node`) of it, one for each document;
+//! `interpolate` replaces the
 //! variables in them; `document` reads each into its kind (`model`, `hook`, `value`, `short`) through `decode`, which
 //! finds all that is wrong and not only the first; `check` looks at what holds between them; `load` does all of that.
 
@@ -18,6 +19,8 @@ pub mod model;
 pub mod node;
 mod schema;
 mod short;
+#[allow(unsafe_code, reason = "the derives of the language's library implement a trait that is marked unsafe")]
+pub mod starlark;
 pub mod value;
 pub mod yaml;
 
@@ -41,7 +44,38 @@ pub struct Input<'a> {
     /// The environment of the process; it wins over `.env`.
     pub environment: &'a BTreeMap<String, String>,
     /// Reads a further file, its path relative to the spec directory; the error is a text for people.
-    pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
+    /// What programs can reach.
+    pub reach: &'a dyn Reach,
+}
+
+/// What programs can reach while they are evaluated: files within the spec directory, wherever a path or a link in it
+/// leads. The errors are texts for people.
+pub trait Reach: Sync {
+    /// Reads a file.
+    fn read(&self, path: &str) -> Result<Vec<u8>, String>;
+    /// The names in a directory, and which of them are directories; the spec directory itself is `""`.
+    fn list(&self, path: &str) -> Result<Vec<(String, bool)>, String>;
+    /// Whether they have taken too long.
+    fn expired(&self) -> bool;
+}
+
+/// Nothing: for specs that are not programs.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl Reach for Nowhere {
+    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
+        Err("there is no such file".into())
+    }
+
+    fn list(&self, _: &str) -> Result<Vec<(String, bool)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn expired(&self) -> bool {
+        false
+    }
 }
 
 /// One file of the spec directory.
@@ -81,6 +115,8 @@ pub struct Specs {
     pub reads: BTreeSet<String>,
     /// Variables that the specs name, set or not.
     pub variables: BTreeSet<String>,
+    /// What programs printed, each line with its file in front.
+    pub printed: Vec<String>,
 }
 
 /// A document as it was read.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::short;
+use super::starlark::Function;
 use super::value::{
     ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, Pattern, Period, Signal, Text, Words,
 };
@@ -476,6 +477,8 @@ pub enum Check {
     Run(Words),
     /// `log: "ready to accept"`: a line of the container's output since its start matches this regular expression.
     Log(Pattern),
+    /// A function of a program, which returns `True`.
+    Function(Function),
 }
 
 /// An HTTP check.
