@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use builders::*;
+use drillmaster::control::context::Context;
 use drillmaster::control::event::{Limits, Outcome, Report};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
@@ -50,6 +51,8 @@ fn setting(limits: Limits) -> Setting {
         limits,
         surroundings,
         notes: Notes::new(state.path()),
+        context: Context::default(),
+        read: None,
         reload: BTreeSet::new(),
     })
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use builders::*;
+use drillmaster::control::context::Context;
 use drillmaster::control::event::{Limits, Outcome};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
@@ -49,7 +50,8 @@ async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
     let state = tempfile::tempdir().unwrap();
     let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
     let notes = Notes::new(state.path());
-    let setting = Setting { limits: LIMITS, surroundings, notes, reload: BTreeSet::new() };
+    let (context, reload) = (Context::default(), BTreeSet::new());
+    let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
     let run = control::run(engine, wanted.clone(), setting, interrupts, drop);
     tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use drillmaster::control::context::Context;
 use drillmaster::control::event::Reading;
 use drillmaster::control::sources::{Found, Reader};
 use drillmaster::control::watch::{self, Backend, Events, Handler, Places, Watcher};
@@ -58,7 +59,7 @@ impl Ground {
             count.fetch_add(1, Ordering::Relaxed);
             Reading::Invalid(vec![Diagnostic::new(say(&found))])
         };
-        let reader = Reader::new(home.path().join("specs"), watcher, Box::new(parse));
+        let reader = Reader::new(home.path().join("specs"), watcher, Context::default(), Box::new(parse));
         Ground { home, reader, changes, parsed, told }
     }
 

@@ -14,7 +14,7 @@ use drillmaster::spec::{
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, all others can be read as env files.
+/// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, `output:KEY` an output, all others can be read as env files.
 fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
     let file = |path: &str, bytes: &[u8]| SourceFile { path: path.into(), content: Content::Bytes(bytes.into()) };
     let specs: Vec<SourceFile> =
@@ -30,7 +30,12 @@ fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         let found = files.iter().find(|(path, _)| *path == wanted);
         found.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| "no such file".to_owned())
     };
-    load(&Input { dir: "specs", files: &specs, dotenv: dotenv.as_ref(), environment: &environment, read: &read })
+    let outputs = files.iter().filter_map(|(path, bytes)| {
+        Some((path.strip_prefix("output:")?.to_owned(), String::from_utf8_lossy(bytes).into_owned()))
+    });
+    let context = outputs.collect();
+    let dotenv = dotenv.as_ref();
+    load(&Input { dir: "specs", files: &specs, dotenv, environment: &environment, context: &context, read: &read })
 }
 
 fn load_dir(files: &[(&str, &str)]) -> Result<Specs, Vec<Diagnostic>> {
@@ -73,6 +78,7 @@ healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}
 pre_start: {run: [./make-certs.sh], timeout: 30s}
 post_start:
 - exec: create-user ann
+  capture: user_id
 - http: {url: "http://localhost:8080/warm?up=1", method: POST, headers: {X-Who: ann, n: 1}, body: 5, status: 204}
 pre_stop: {exec: [drain]}
 post_stop: [{http: "http://localhost:9/gone"}]
@@ -110,6 +116,7 @@ tmpfs: /run
 dependencies: [appdb, {name: seed, condition: succeeded}]
 retries: 3
 rerun: with-dependencies
+capture: version
 pre_start: {run: [./backup.sh]}
 on: {succeeded: {run: [./tell-me.sh]}, failed: [{http: "http://localhost:9"}]}
 stop_signal: int
@@ -135,6 +142,24 @@ image: shop/api:1
 
 const OTHERS: &str = "name: appdb\nimage: postgres\n---\nname: cache\nimage: redis\n---\nkind: Group\nname: shop\n\
                       network: shop-net\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
+
+#[test]
+fn outputs_are_text_or_numbers_once_they_are_known() {
+    let text = "name: a\nimage: 'x:${context.tag}'\nports: ['${context.port}:80']\nenv: {A: 'u${context.port}'}\n\
+                resources: {pids: '${context.pids}'}\n---\nkind: Job\nname: b\nimage: x\n";
+    let known = [("a.yaml", text), ("output:tag", "2"), ("output:port", "8080"), ("output:pids", "17")];
+    let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let spec = &specs.services[0].spec;
+    assert_eq!((spec.image.as_str(), spec.env["A"].as_str()), ("x:2", "u8080"));
+    assert_eq!((spec.ports[0].host, spec.resources.pids), (Some(8080), Some(17)));
+    assert!(specs.services[0].uses.iter().all(|found| found.known));
+    // Before, nothing of it is wrong, and what it is made of is told.
+    let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let uses = &specs.services[0].uses;
+    let fields: Vec<(&str, &str)> = uses.iter().map(|found| (found.field.as_str(), found.key.as_str())).collect();
+    assert_eq!(fields, [("image", "tag"), ("ports.0", "port"), ("env.A", "port"), ("resources.pids", "pids")]);
+    assert!(uses.iter().all(|found| !found.known));
+}
 
 #[test]
 fn every_field_is_read() {
@@ -269,7 +294,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             concat!(
                 "name: a\nimage: b\npre_start: {exec: [x]}\npost_start: [{run: [x], exec: [y]}, {timeout: 5s}, {run: []}, {rnu: [x]}]\n",
                 "pre_stop: ./drain.sh\npost_stop: [[x]]\non: {redy: {run: [x]}, exited: {exec: [x]}, unhealthy: {run: [x], timeout: 0s}}\n",
-                "---\nname: c\nimage: b\npost_start: {run: [x], capture: id}\non: [{run: [x]}]\n",
+                "---\nname: c\nimage: b\npost_start: {run: [x], capture: an-id}\non: [{run: [x]}]\n",
                 "---\nkind: Group\non: {up: {exec: [x]}, start: {run: [x]}}\n",
             ),
         )],
@@ -425,6 +450,32 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             ("env:HOSTNAME", "h"),
         ],
     ),
+    (
+        "outputs that cannot come",
+        &[
+            (
+                "a.yaml",
+                concat!(
+                    "name: 'a${context.user_id}'\nimage: x\ndependencies: ['${context.user_id}']\n---\n",
+                    "name: b\nimage: x\nenv: {A: '${context.user}', B: '${context.token}', C: '${context.known}'}\n",
+                    "post_start: {http: 'http://localhost/${context.token}', capture: token}\n---\n",
+                    "name: c\nimage: x\ncommand: ['${context.token}']\non: {ready: {http: 'http://c', capture: user_id}}\n",
+                    "capture: x\n---\nname: d\nimage: x\npre_start: {http: 'http://d', capture: token}\n---\n",
+                    "name: e\nimage: x\nenv: {A: '${context.round}'}\npost_start: {http: 'http://e', capture: trip}\n---\n",
+                    "name: f\nimage: x\nenv: {A: '${context.trip}'}\npost_start: {http: 'http://f', capture: round}\n",
+                ),
+            ),
+            ("output:known", "1"),
+        ],
+    ),
+    (
+        "outputs that are no good",
+        &[
+            ("a.yaml", "name: a\nimage: x\nports: ['${context.port}:80']\nresources: {pids: '${context.pids}'}\n"),
+            ("output:port", "high"),
+            ("output:pids", "17"),
+        ],
+    ),
     ("no document", &[("a.yaml", "# nothing\n---\n---\n"), ("b.yaml", "")]),
     ("no file", &[]),
 ];
@@ -455,6 +506,7 @@ fn what_is_no_text_is_told() {
         files: &files,
         dotenv: None,
         environment: &BTreeMap::new(),
+        context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
     };
     let more = load(&input).unwrap_err();
@@ -772,7 +824,7 @@ const SERVICE_FIELDS: [&str; 37] = [
 ];
 
 /// Fields of the Job kind that a Service has not, and the other way round.
-const ONLY_OF_A_JOB: [&str; 2] = ["retries", "rerun"];
+const ONLY_OF_A_JOB: [&str; 3] = ["retries", "rerun", "capture"];
 const NOT_OF_A_JOB: [&str; 7] = ["ping", "health", "healthcheck", "post_start", "pre_stop", "post_stop", "restart"];
 
 #[test]

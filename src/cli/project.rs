@@ -11,9 +11,11 @@ use tokio::task::JoinError;
 use super::Failure;
 use super::args::{Global, Up};
 use crate::control::Read;
+use crate::control::context::{Context, Given};
 use crate::control::event::Reading;
 use crate::control::sources::{self, Found, Reader, Sources};
 use crate::control::watch::Watcher;
+use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
 use crate::render::{Style, diagnostics};
@@ -27,7 +29,13 @@ pub(super) struct Project {
     pub desired: Desired,
     /// Whether the specs could be read; where not, nothing is desired, and only the group is known.
     pub readable: bool,
+    /// Outputs of hooks and jobs; none until [`Project::know`].
+    pub context: Context,
+    resolve: Resolve,
 }
+
+/// The specs as they were read, resolved with outputs.
+type Resolve = Arc<dyn Fn(&Given) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
 
 /// The specs of a watching controller after the first reading, as [`crate::control::Watch`] takes them.
 pub(super) struct Follow {
@@ -55,7 +63,9 @@ impl Project {
         project.desired.scope = project.with_dependencies(&names, &exclude)?;
 
         let (watcher, changes) = Watcher::start(tell);
+        let context = project.context.clone();
         let again = Again {
+            context: context.clone(),
             group: global.group.clone(),
             shown: global.specs.display().to_string(),
             may_empty: up.prune_all,
@@ -66,7 +76,7 @@ impl Project {
         };
         // Not the directory that it leads to today: where it is a link, another one may be linked tomorrow.
         let path = named(&global.specs)?;
-        let reader = Arc::new(Reader::new(path, watcher, Box::new(move |found| again.reading(found))));
+        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |found| again.reading(found))));
         let read: Read = Arc::new(move || {
             let reader = reader.clone();
             Box::pin(async move {
@@ -84,22 +94,68 @@ impl Project {
     /// Reads the specs; every error is an end.
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
-        let specs = load(global, &directory).map_err(Failure::Specs)?;
-        Ok(Project { desired: desired(group(global)?, &directory, &specs), directory, readable: true })
+        Project::read(global, group(global)?, directory).map_err(Failure::Specs)
+    }
+
+    fn read(global: &Global, group: Option<&str>, directory: PathBuf) -> Result<Project, Vec<Diagnostic>> {
+        let (shown, group) = (global.specs.display().to_string(), group.map(str::to_owned));
+        let (sources, root) = (sources::read(&directory), directory.clone());
+        let resolve = move |context: &Given| {
+            let specs = parse(&shown, &sources, context, &|path| sources::read_further(&root, path))?;
+            Ok(desired(group.as_deref(), &root, &specs))
+        };
+        let desired = resolve(&Given::new())?;
+        Ok(Project { desired, directory, readable: true, context: Context::default(), resolve: Arc::new(resolve) })
+    }
+
+    /// Nothing is desired.
+    fn nothing(group: Option<&str>, directory: PathBuf, readable: bool) -> Project {
+        let desired = nothing(group, &directory);
+        let resolve = desired.clone();
+        let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
+        Project { desired, directory, readable, context: Context::default(), resolve }
+    }
+
+    /// Learns which outputs are known, and what is desired with them. Where the specs are invalid with them, what is
+    /// desired stays as it was.
+    pub fn know(&mut self, state_directory: &Path, style: Style) -> Result<(), Vec<Diagnostic>> {
+        if let Err(error) = self.context.open(state_directory) {
+            style.complain(&format!("the outputs of earlier runs cannot be read: {error}"));
+        }
+        self.desired = (self.resolve)(&self.context.values())?;
+        Ok(())
+    }
+
+    /// As [`Project::know`], for commands that go on with what they have.
+    pub fn know_leniently(&mut self, state_directory: &Path, style: Style) {
+        if let Err(errors) = self.know(state_directory, style) {
+            style.complain(&diagnostics::render(&errors, style.color_err));
+        }
+    }
+
+    /// Resolves the specs, as they were read, again whenever outputs have changed; `shape` makes of them what a command
+    /// wants.
+    pub fn read_again(&self, shape: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> Read {
+        let (context, resolve) = (self.context.clone(), self.resolve.clone());
+        Arc::new(move || {
+            let reading = match resolve(&context.values()) {
+                Ok(desired) => Reading::Valid(Box::new(shape(desired))),
+                Err(errors) => Reading::Invalid(errors),
+            };
+            Box::pin(std::future::ready(reading))
+        })
     }
 
     /// Reads the specs where that is possible. A group that is named with `--group` can be looked at and taken down
     /// without them.
     pub fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
-        match load(global, &directory) {
-            Ok(specs) => {
-                Ok(Project { desired: desired(group(global)?, &directory, &specs), directory, readable: true })
-            }
+        match Project::read(global, group(global)?, directory.clone()) {
+            Ok(project) => Ok(project),
             Err(errors) if global.group.is_some() => {
                 style.complain(&diagnostics::render(&errors, style.color_err));
                 style.complain("going on with what the engine says of the group");
-                Ok(Project { desired: nothing(group(global)?, &directory), directory, readable: false })
+                Ok(Project::nothing(group(global)?, directory, false))
             }
             Err(errors) => Err(Failure::Specs(errors)),
         }
@@ -109,7 +165,7 @@ impl Project {
     pub fn load_or_empty(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         if is_empty(&sources::read(&directory)) {
-            return Ok(Project { desired: nothing(group(global)?, &directory), directory, readable: true });
+            return Ok(Project::nothing(group(global)?, directory, true));
         }
         Project::load(global)
     }
@@ -180,6 +236,7 @@ fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>
 
 /// What a reading after the first needs to know.
 struct Again {
+    context: Context,
     group: Option<String>,
     /// The spec directory, as people see it.
     shown: String,
@@ -202,7 +259,7 @@ impl Again {
         let desired = if self.may_empty && is_empty(found.sources) {
             nothing(group, found.directory)
         } else {
-            let specs = parse(&self.shown, found.sources, found.read)?;
+            let specs = parse(&self.shown, found.sources, &self.context.values(), found.read)?;
             desired(group, found.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,16 +280,11 @@ fn with_vanished(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
     }
 }
 
-/// Reads and checks the specs.
-fn load(global: &Global, directory: &Path) -> Result<Specs, Vec<Diagnostic>> {
-    let shown = global.specs.display().to_string();
-    parse(&shown, &sources::read(directory), &|path| sources::read_further(directory, path))
-}
-
 /// Checks what was read of a directory that people see under this name.
 fn parse(
     shown: &str,
     sources: &io::Result<Sources>,
+    context: &Given,
     read: &dyn Fn(&str) -> Result<Vec<u8>, String>,
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
@@ -247,7 +299,8 @@ fn parse(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let dotenv = sources.dotenv.as_ref();
-    spec::load(&spec::Input { dir: shown, files: &sources.files, dotenv, environment: &environment, read })
+    let files = &sources.files;
+    spec::load(&spec::Input { dir: shown, files, dotenv, environment: &environment, context, read })
 }
 
 /// Whether there is no spec file at all, or not even the directory.
@@ -272,6 +325,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         source: path.into_owned(),
         services: BTreeMap::new(),
         on: BTreeMap::new(),
+        outputs: Outputs::default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
         aim: Aim::Agree { purge_volumes: false },

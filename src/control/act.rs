@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::context::{OUTPUT, OUTPUT_OF_JOB};
 use super::event::Occurrence;
 use super::hooks::Call;
-use crate::desired::{Config, Desired, Volume, VolumeSource};
+use crate::desired::outputs::Outputs;
+use crate::desired::{Config, Desired, Hook, Service, Volume, VolumeSource};
 use crate::engine::{Blueprint, Deed, Engine, PullProgress, Result};
 use crate::identity;
 use crate::observed::{Container, Observed};
@@ -42,7 +44,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
                 labels,
                 volume_labels: identity::group_labels(&desired.group, &desired.source),
                 config: with_declared_volumes(&service.config, image_id, observed),
-                env: service.env.clone(),
+                env: env(service),
                 network: network.clone(),
                 aliases,
                 hostname: service.config.hostname.clone().unwrap_or_else(|| service.name.clone()),
@@ -75,33 +77,64 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         },
         Verb::RemoveNetwork { id } => Deed::RemoveNetwork(id.clone()),
         Verb::RemoveVolume => Deed::RemoveVolume(name.to_owned()),
-        // Not the engine's: see `call`.
-        Verb::Hook { .. } => return None,
+        // More than a verb of the engine: see `call` and `control::context`.
+        Verb::Hook { .. } | Verb::Collect(_) => return None,
     }))
 }
 
-/// The hook of a step; `None` where the step is none, or the specs no longer have it.
-pub fn call(step: &Step, desired: &Desired) -> Option<Call> {
-    let Verb::Hook { moment, index, container, .. } = &step.verb else { return None };
-    let service = desired.spec_of(step.subject.name())?;
-    Some(Call {
+/// The environment of a container. A job is told where to write its outputs, which is no part of its spec.
+fn env(service: &Service) -> BTreeMap<String, String> {
+    let mut env = service.env.clone();
+    if service.is_job() {
+        env.entry(OUTPUT.to_owned()).or_insert_with(|| OUTPUT_OF_JOB.to_owned());
+    }
+    env
+}
+
+/// The hook of a step.
+///
+/// # Errors
+///
+/// Why there is none to run: the specs no longer have it, or an output that it is told is not known.
+pub fn call(step: &Step, desired: &Desired) -> std::result::Result<Call, String> {
+    let gone = || "the specs no longer say what is to be done".to_owned();
+    let Verb::Hook { moment, index, container, .. } = &step.verb else { return Err(gone()) };
+    let service = desired.spec_of(step.subject.name()).ok_or_else(gone)?;
+    known(&service.outputs, &moment.field(), *index)?;
+    Ok(Call {
         service: Some(service.name.clone()),
         container: container.clone(),
         event: moment.to_string(),
-        hook: service.hooks_at(*moment).get(*index)?.clone(),
+        hook: service.hooks_at(*moment).get(*index).ok_or_else(gone)?.clone(),
         variables: BTreeMap::new(),
     })
 }
 
-/// The hooks that are told of something.
-pub fn calls(occurrence: &Occurrence) -> impl Iterator<Item = Call> {
-    occurrence.hooks.iter().map(|hook| Call {
-        service: occurrence.service.clone(),
-        container: occurrence.container.clone(),
-        event: occurrence.event.clone(),
-        hook: hook.clone(),
-        variables: occurrence.variables.clone(),
-    })
+/// Whether all outputs are known that a hook is told.
+fn known(outputs: &Outputs, field: &str, index: usize) -> std::result::Result<(), String> {
+    match outputs.unknown_of_hook(field, index) {
+        Some(key) => Err(format!("the output `{key}` is not known")),
+        None => Ok(()),
+    }
+}
+
+/// The hooks that are told of something; an error where one cannot be: an output that it is told is not known.
+pub fn calls(occurrence: &Occurrence, desired: &Desired) -> Vec<std::result::Result<Call, String>> {
+    let outputs = match &occurrence.service {
+        Some(service) => desired.spec_of(service).map(|service| &service.outputs),
+        None => Some(&desired.outputs),
+    };
+    let call = |(index, hook): (usize, &Hook)| {
+        outputs.map_or(Ok(()), |outputs| known(outputs, &format!("on.{}", occurrence.event), index))?;
+        Ok(Call {
+            service: occurrence.service.clone(),
+            container: occurrence.container.clone(),
+            event: occurrence.event.clone(),
+            hook: hook.clone(),
+            variables: occurrence.variables.clone(),
+        })
+    };
+    occurrence.hooks.iter().enumerate().map(call).collect()
 }
 
 /// The engine makes an anonymous volume for each path that the image declares, without labels. Asked for by us it

@@ -47,6 +47,8 @@ pub enum Event {
     Past(Result<Vec<End>>),
     /// Something in the specs may have changed.
     SpecsChanged,
+    /// Outputs have changed, of which the specs may be made.
+    Outputs,
     /// The specs were read.
     Specs(Reading),
     /// Another process asks for something.

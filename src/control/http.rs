@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Bytes;
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
@@ -10,27 +10,44 @@ use tokio::net::TcpStream;
 
 use super::command::words_of;
 
-/// Sends a request, whose host is given, and waits for the status.
+/// Sends a request, whose host is given, and waits for the status, and for the body where up to `most` bytes of it are
+/// wanted: with 0, none is read.
 ///
 /// # Errors
 ///
-/// Why there is none, for people.
-pub async fn exchange(stream: TcpStream, mut request: Request<Full<Bytes>>) -> Result<StatusCode, String> {
+/// Why there is none, for people; also where the body is larger.
+pub async fn exchange(
+    stream: TcpStream,
+    mut request: Request<Full<Bytes>>,
+    most: usize,
+) -> Result<(StatusCode, Bytes), String> {
     request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static("drillmaster"));
     let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
         .await
         .map_err(|error| reason(&error))?;
-    let response = sender.send_request(request);
-    tokio::pin!(response);
-    // The connection is driven only as long as it takes to see the status.
-    let response = tokio::select! {
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|error| reason(&error))?;
+        let status = response.status();
+        if most == 0 {
+            return Ok((status, Bytes::new()));
+        }
+        match Limited::new(response.into_body(), most).collect().await {
+            Ok(body) => Ok((status, body.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(format!("the answer is larger than {} KiB", most / 1024))
+            }
+            Err(error) => Err(error.downcast_ref().map_or_else(|| error.to_string(), reason)),
+        }
+    };
+    tokio::pin!(answer);
+    // The connection is driven only as long as it takes to see what is wanted.
+    tokio::select! {
         // cancel-safe because the exchange is given up as a whole
-        response = &mut response => response,
+        answer = &mut answer => answer,
         // cancel-safe for the same reason
         // Whoever closes right after the answer ends the connection before the answer is taken.
-        _ = connection => response.await,
-    };
-    response.map(|response| response.status()).map_err(|error| reason(&error))
+        _ = connection => answer.await,
+    }
 }
 
 fn reason(error: &hyper::Error) -> String {

@@ -177,7 +177,7 @@ async fn exchange(
         .header(hyper::header::HOST, format!("{}:{}", probe.service, http.port))
         .body(Full::default())
         .map_err(|error| error.to_string())?;
-    let status = timeout(EXCHANGE, http::exchange(stream, request))
+    let (status, _) = timeout(EXCHANGE, http::exchange(stream, request, 0))
         .await
         .map_err(|_| format!("no answer within {} s", EXCHANGE.as_secs()))??;
     let good = match http.status {

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::context::{Context, Given};
 use super::event::Reading;
 use super::watch::{self, Places, Watcher};
 use crate::spec::{Content, MAX_FILE_SIZE, SourceFile};
@@ -161,20 +162,22 @@ pub struct Reader {
     directory: PathBuf,
     parse: Parse,
     watcher: Watcher,
+    context: Context,
     last: Mutex<Option<Taken>>,
 }
 
 impl Reader {
-    /// For this directory, an absolute path; links are followed anew each time.
-    pub fn new(directory: PathBuf, watcher: Watcher, parse: Parse) -> Reader {
-        Reader { directory, parse, watcher, last: Mutex::new(None) }
+    /// For this directory, an absolute path; links are followed anew each time. What `parse` gives may be made of the
+    /// outputs of `context`.
+    pub fn new(directory: PathBuf, watcher: Watcher, context: Context, parse: Parse) -> Reader {
+        Reader { directory, parse, watcher, context, last: Mutex::new(None) }
     }
 
     /// Reads, and tells the watcher what to follow from then on. Blocks; where events cannot be had, also until what
     /// was found stays the same for a while.
     pub fn read(&self) -> Reading {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = Taken::again(&self.directory, &self.parse, last.take());
+        let mut taken = self.again(last.take());
         for _ in 1..MAX_ATTEMPTS {
             let grew = self.watcher.follow(&taken.places(&self.directory));
             let unsettled = taken.new && self.watcher.polls();
@@ -184,9 +187,18 @@ impl Reader {
             } else if !grew {
                 break;
             }
-            taken = Taken::again(&self.directory, &self.parse, Some(taken));
+            taken = self.again(Some(taken));
         }
         last.insert(taken).reading.clone()
+    }
+
+    fn again(&self, last: Option<Taken>) -> Taken {
+        let directory = self.directory.canonicalize().unwrap_or_else(|_| self.directory.clone());
+        let (sources, outputs) = (read(&directory), self.context.values());
+        match last {
+            Some(last) if last.is(&directory, &sources, &outputs) => Taken { new: false, ..last },
+            _ => Taken::parse(directory, sources, outputs, &self.parse),
+        }
     }
 }
 
@@ -196,22 +208,15 @@ struct Taken {
     sources: io::Result<Sources>,
     /// Further files that were asked for, whatever came of it.
     further: BTreeMap<String, Result<Vec<u8>, String>>,
+    /// Outputs of which it may be made.
+    outputs: Given,
     reading: Reading,
     /// It was not so the time before.
     new: bool,
 }
 
 impl Taken {
-    fn again(directory: &Path, parse: &Parse, last: Option<Taken>) -> Taken {
-        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-        let sources = read(&directory);
-        match last {
-            Some(last) if last.is(&directory, &sources) => Taken { new: false, ..last },
-            _ => Taken::parse(directory, sources, parse),
-        }
-    }
-
-    fn parse(directory: PathBuf, sources: io::Result<Sources>, parse: &Parse) -> Taken {
+    fn parse(directory: PathBuf, sources: io::Result<Sources>, outputs: Given, parse: &Parse) -> Taken {
         // Kept here and not by whoever parses, since specs with errors name files too.
         let further = RefCell::new(BTreeMap::new());
         let read = |path: &str| {
@@ -221,17 +226,18 @@ impl Taken {
         };
         let reading = parse(Found { directory: &directory, sources: &sources, read: &read });
         let further = further.into_inner();
-        Taken { directory, sources, further, reading, new: true }
+        Taken { directory, sources, further, outputs, reading, new: true }
     }
 
     /// Whether everything is as it was.
-    fn is(&self, directory: &Path, sources: &io::Result<Sources>) -> bool {
+    fn is(&self, directory: &Path, sources: &io::Result<Sources>, outputs: &Given) -> bool {
         let same = match (&self.sources, sources) {
             (Ok(then), Ok(now)) => then == now,
             (Err(then), Err(now)) => then.kind() == now.kind() && then.to_string() == now.to_string(),
             _ => false,
         };
         same && self.directory == directory
+            && self.outputs == *outputs
             && self.further.iter().all(|(path, then)| read_further(directory, path) == *then)
     }
 

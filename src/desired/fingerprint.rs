@@ -70,6 +70,7 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("on", Change::Nothing),
     ("retries", Change::Nothing),
     ("rerun", Change::Nothing),
+    ("capture", Change::Nothing),
     // Of the group, yet part of every container.
     ("network", Change::Replace),
     // Later versions.

@@ -4,6 +4,7 @@
 
 pub mod fingerprint;
 pub mod order;
+pub mod outputs;
 pub mod resolve;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,7 @@ use crate::spec::model::{
 };
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, Rerun};
 use fingerprint::Fingerprint;
+use outputs::Outputs;
 
 /// The whole of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +35,8 @@ pub struct Desired {
     pub parting: BTreeMap<String, Service>,
     /// Hooks of the group; none where a list would be empty.
     pub on: BTreeMap<GroupOccasion, Vec<Hook>>,
+    /// Outputs that the hooks of the group give and need.
+    pub outputs: Outputs,
     /// Which services may be touched.
     pub scope: Scope,
     /// What is wanted of them.
@@ -40,6 +44,16 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Whether anybody refers to an output.
+    pub fn uses_outputs(&self) -> bool {
+        !self.outputs.uses.is_empty() || self.services.values().any(|service| !service.outputs.uses.is_empty())
+    }
+
+    /// Who gives an output for certain.
+    pub fn giver_of(&self, key: &str) -> Option<&Service> {
+        self.services.values().find(|service| service.outputs.gives.contains(key))
+    }
+
     /// The spec of a service, also of one that is to go.
     pub fn spec_of(&self, name: &str) -> Option<&Service> {
         self.services.get(name).or_else(|| self.parting.get(name))
@@ -107,6 +121,8 @@ pub struct Service {
     pub health: Option<Health>,
     /// What to do when something happens to it; none where a list would be empty.
     pub hooks: BTreeMap<Moment, Vec<Hook>>,
+    /// Outputs that it gives and needs.
+    pub outputs: Outputs,
     /// When to pull its image.
     pub pull: Pull,
     /// Where it is written, e.g. `app.yaml:12`.
@@ -172,6 +188,16 @@ pub enum GroupOccasion {
     Down,
     /// `reload`.
     Reload,
+}
+
+impl Moment {
+    /// Where its hooks are written: `post_start`, `on.exited`.
+    pub fn field(self) -> String {
+        match self {
+            Moment::On(occasion) => format!("on.{occasion}"),
+            moment => moment.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Moment {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::fingerprint::Fingerprint;
 use super::order::Needs;
+use super::outputs::Outputs;
 use super::{
     Aim, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service, Volume,
     VolumeSource,
@@ -66,12 +67,11 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
         .as_ref()
         .and_then(|group| group.spec.network.as_ref())
         .map_or_else(|| network_name(&group), ToString::to_string);
-    let is_job = |loaded: &&Loaded<model::Service>| loaded.spec.kind != Kind::Service;
-    let jobs: BTreeSet<&str> = specs.services.iter().filter(is_job).map(|loaded| loaded.spec.name.as_str()).collect();
+    let others = Others::of(specs);
     let services = specs
         .services
         .iter()
-        .map(|loaded| service(loaded, &jobs, &group, &network, surroundings))
+        .map(|loaded| service(loaded, &others, &group, &network, surroundings))
         .map(|service| (service.name.clone(), service))
         .collect();
     Desired {
@@ -80,6 +80,7 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
         network,
         services,
         on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on)).unwrap_or_default(),
+        outputs: specs.group.as_ref().map(|group| Outputs::of(&group.uses)).unwrap_or_default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
         aim: Aim::Agree { purge_volumes: false },
@@ -99,9 +100,44 @@ impl Desired {
     }
 }
 
+/// What has to be known of the other services to resolve one.
+struct Others<'a> {
+    jobs: BTreeSet<&'a str>,
+    /// Who gives an output, by key.
+    givers: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Others<'a> {
+    fn of(specs: &'a Specs) -> Others<'a> {
+        let all = || specs.services.iter().map(|loaded| &loaded.spec);
+        let jobs = all().filter(|spec| spec.kind != Kind::Service).map(|spec| spec.name.as_str()).collect();
+        let gives = |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.name.as_str()));
+        Others { jobs, givers: all().flat_map(gives).collect() }
+    }
+
+    /// What it depends on: also who gives an output from which it is made.
+    fn dependencies(&self, loaded: &Loaded<model::Service>) -> Vec<Dependency> {
+        let spec = &loaded.spec;
+        let written = spec.dependencies.iter().map(|dependency| Dependency {
+            name: dependency.name.to_string(),
+            condition: condition(dependency.condition, self.jobs.contains(dependency.name.as_str())),
+            restart: dependency.restart,
+        });
+        let mut dependencies: Vec<Dependency> = written.collect();
+        let made_from = loaded.uses.iter().filter(|found| model::is_made_from(&found.field));
+        for giver in made_from.filter_map(|found| self.givers.get(found.key.as_str()).copied()) {
+            if dependencies.iter().all(|dependency| dependency.name != giver) {
+                let condition = condition(None, self.jobs.contains(giver));
+                dependencies.push(Dependency { name: giver.to_owned(), condition, restart: false });
+            }
+        }
+        dependencies
+    }
+}
+
 fn service(
     loaded: &Loaded<model::Service>,
-    jobs: &BTreeSet<&str>,
+    others: &Others<'_>,
     group: &str,
     network: &str,
     surroundings: Surroundings<'_>,
@@ -113,15 +149,12 @@ fn service(
         env.extend(file.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
     env.extend(spec.env.iter().map(|(key, value)| (key.to_string(), value.to_string())));
-    let dependencies: Vec<Dependency> = spec
-        .dependencies
-        .iter()
-        .map(|dependency| Dependency {
-            name: dependency.name.to_string(),
-            condition: condition(dependency.condition, jobs.contains(dependency.name.as_str())),
-            restart: dependency.restart,
-        })
-        .collect();
+    let dependencies = others.dependencies(loaded);
+    let outputs = Outputs {
+        gives: spec.captures().map(ToString::to_string).collect(),
+        capture: spec.capture.as_ref().map(ToString::to_string),
+        ..Outputs::of(&loaded.uses)
+    };
     let fingerprint = Fingerprint::of(spec.kind, &config, &env, &dependencies);
     Service {
         name: spec.name.to_string(),
@@ -132,6 +165,7 @@ fn service(
         ping: spec.ping.clone(),
         health: spec.health.clone(),
         hooks: hooks(spec),
+        outputs,
         pull: spec.pull,
         place: loaded.source.to_string(),
         fingerprint,
@@ -265,10 +299,16 @@ mod tests {
     fn resolved(text: &str) -> Desired {
         let content = crate::spec::Content::Bytes(text.into());
         let files = [crate::spec::SourceFile { path: "app.yaml".into(), content }];
-        let environment = BTreeMap::new();
+        let (environment, context) = (BTreeMap::new(), BTreeMap::from([("known".into(), "1".into())]));
         let read = |_: &str| Err(String::new());
-        let input =
-            crate::spec::Input { dir: "specs", files: &files, dotenv: None, environment: &environment, read: &read };
+        let input = crate::spec::Input {
+            dir: "specs",
+            files: &files,
+            dotenv: None,
+            environment: &environment,
+            context: &context,
+            read: &read,
+        };
         resolve(&crate::spec::load(&input).unwrap(), at("/srv/shop/specs"))
     }
 
@@ -286,6 +326,31 @@ mod tests {
         assert_eq!(desired.services["s"].kind, Kind::Service);
         assert_eq!(desired.services["m"].kind, Kind::Job(model::Job { retries: 2, rerun: model::Rerun::Never }));
         assert!(desired.services["m"].is_job() && !desired.services["a"].is_job());
+    }
+
+    #[test]
+    fn who_is_made_from_an_output_depends_on_who_gives_it() {
+        let desired = resolved(
+            "name: db\nimage: x\npost_start: {exec: [a], capture: user}\npost_stop: {run: [b, '${context.user}']}\n---\n\
+             kind: Job\nname: migrate\nimage: x\ncapture: schema\n---\nname: api\nimage: x\ndependencies: [migrate]\n\
+             env: {USER: 'u${context.user}', SCHEMA: '${context.schema}', KNOWN: '${context.known}'}\n\
+             on: {ready: [{exec: [a]}, {exec: [b, '${context.other}']}]}\n",
+        );
+        let api = &desired.services["api"];
+        let needs: Vec<_> = api.dependencies.iter().map(|need| (need.name.as_str(), need.condition)).collect();
+        assert_eq!(needs, [("migrate", Condition::Succeeded), ("db", Condition::Ready)]);
+        assert_eq!(api.env["KNOWN"], "1");
+        let awaited: Vec<String> = api.outputs.awaited().map(|(field, _)| field).collect();
+        assert_eq!(awaited, ["env.SCHEMA", "env.USER"]);
+        let unknown = |service: &str, field, index| desired.services[service].outputs.unknown_of_hook(field, index);
+        assert_eq!(unknown("api", "on.ready", 1), Some("other"));
+        assert_eq!((unknown("api", "on.ready", 0), unknown("api", "on.rea", 1)), (None, None));
+        let db = &desired.services["db"];
+        assert_eq!(db.outputs.awaited().count(), 0, "a container is not made of what it is told in the end");
+        assert_eq!(unknown("db", "post_stop", 0), Some("user"), "one alone need not be in a list");
+        assert!(db.dependencies.is_empty());
+        assert_eq!(desired.giver_of("schema").map(|giver| giver.name.as_str()), Some("migrate"));
+        assert!(desired.uses_outputs());
     }
 
     #[test]

@@ -157,6 +157,11 @@ impl<E: Engine> Engine for Bounded<E> {
         Box::pin(self.pull_while_it_lives(image, progress))
     }
 
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        let attempted = move || format!("read {path} in container {}", super::short(id));
+        Box::pin(within(self.limits.change, attempted, self.engine.read(id, path, most)))
+    }
+
     fn exec<'a>(
         &'a self,
         id: &'a str,
@@ -256,6 +261,10 @@ mod tests {
                 }
                 future::pending().await
             })
+        }
+
+        fn read<'a>(&'a self, _: &'a str, _: &'a str, _: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+            Box::pin(future::pending())
         }
 
         fn exec<'a>(

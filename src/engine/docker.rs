@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -267,6 +267,28 @@ impl Docker {
         }))
     }
 
+    /// The engine gives files as an archive.
+    async fn read_file(&self, id: &str, path: &str, most: usize) -> Result<Option<Vec<u8>>> {
+        // Headers and padding of an archive with one file.
+        const FRAME: usize = 64 * 1024;
+        let attempted = || format!("read {path} in container {}", short(id));
+        let options = query::DownloadFromContainerOptions { path: path.to_owned() };
+        let mut pieces = self.client.download_from_container(id, Some(options)).boxed();
+        let mut archive = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(piece) => archive.extend_from_slice(&piece),
+                Err(error) if status(&error) == Some(404) && !is_no_container(&error) => return Ok(None),
+                Err(error) => return Err(self.fault(&attempted(), error)),
+            }
+            if archive.len() > most + FRAME {
+                break;
+            }
+        }
+        first_file(&archive, most)
+            .map_err(|error| EngineError::Refused { attempted: attempted(), message: format!("not a file: {error}") })
+    }
+
     async fn run(&self, id: &str, exec: &Exec, heard: &mut (dyn FnMut(LogLine) + Send)) -> Result<i64> {
         let attempted = format!("run a command in container {}", short(id));
         self.run_to_the_end(id, exec, heard).await.map_err(|error| self.fault(&attempted, error))
@@ -442,6 +464,10 @@ impl Engine for Docker {
         Box::pin(self.pull_image(image, progress))
     }
 
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        Box::pin(self.read_file(id, path, most))
+    }
+
     fn exec<'a>(
         &'a self,
         id: &'a str,
@@ -590,6 +616,24 @@ fn reached(deed: &Deed, error: &BollardError) -> bool {
         Deed::Start(_) | Deed::Stop { .. } => false,
         Deed::Create(_) | Deed::Update { .. } | Deed::CreateNetwork { .. } | Deed::Connect { .. } => false,
     }
+}
+
+/// Whether it is the container that does not exist, and not something in it.
+fn is_no_container(error: &BollardError) -> bool {
+    error.to_string().contains("No such container:")
+}
+
+/// The content of the first file in an archive, as far as `most` bytes.
+fn first_file(archive: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
+    for entry in tar::Archive::new(archive).entries()? {
+        let entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let mut content = Vec::new();
+            entry.take(most as u64).read_to_end(&mut content)?;
+            return Ok(Some(content));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "there is something else under its name"))
 }
 
 fn status(error: &BollardError) -> Option<u16> {

@@ -261,6 +261,10 @@ impl Engine for Faulty {
         Box::pin(self.call("pull", self.engine.pull(image, progress)))
     }
 
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        Box::pin(self.call("read", self.engine.read(id, path, most)))
+    }
+
     fn exec<'a>(
         &'a self,
         id: &'a str,

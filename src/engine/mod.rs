@@ -49,6 +49,10 @@ pub trait Engine: Send + Sync {
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> BoxFuture<'a, Result<()>>;
 
+    /// The content of a file in a container, running or not, cut off after `most` bytes; `None`: there is no such file. A
+    /// file in memory (below a `tmpfs`) is not seen.
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>>;
+
     /// Runs a command in a container to its end and gives its exit code. Each line of its output is told as it comes. A
     /// command whose caller goes away goes on: no engine has a call that ends one.
     fn exec<'a>(

@@ -77,6 +77,9 @@ pub fn apply(
             let container = container.as_ref().map(|container| container.id.clone()).unwrap_or_default();
             memory.hooked.insert((name.to_owned(), *moment), Hooked { container, done: index + 1 });
         }
+        Verb::Collect(target) => {
+            memory.collected.insert(target.id.clone());
+        }
         Verb::Start(target) => {
             memory.forget(&target.id);
             memory.started.insert(target.id.clone(), now);

@@ -9,6 +9,7 @@ pub mod diff;
 pub mod effect;
 pub mod hook;
 mod job;
+mod outputs;
 mod place;
 mod readiness;
 pub mod restart;
@@ -60,6 +61,10 @@ pub struct Memory {
     pub hooked: BTreeMap<(String, Moment), Hooked>,
     /// Containers that this run has stopped after they had served, by id.
     pub stopped: BTreeSet<String>,
+    /// Containers of jobs whose outputs this run has collected, by id.
+    pub collected: BTreeSet<String>,
+    /// Outputs that are taken to be known: in a forecast only.
+    pub assumed: BTreeSet<String>,
     /// Jobs that this run has brought to success.
     pub ran: BTreeSet<String>,
     /// The run goes on: what ends is brought back, what failed is tried again.
@@ -157,7 +162,12 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
         }
         effect::settle(desired, &mut observed);
         if busy.is_empty() && plan(desired, &observed, &memory, PROBATION).steps.is_empty() {
-            break;
+            // What is left may wait for outputs; whoever gives them is through by now.
+            let awaited = outputs::awaited(desired);
+            if awaited.is_subset(&memory.assumed) {
+                break;
+            }
+            memory.assumed.extend(awaited);
         }
     }
     forecast

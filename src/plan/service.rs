@@ -123,6 +123,9 @@ impl<'a> Planner<'a> {
             }
             slots.current = Some(stray);
         }
+        if let Some(standing) = self.await_outputs(service, &slots) {
+            return standing;
+        }
         let mut comparison = slots.current.map(|current| self.compare(service, current));
         let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
         let unclear: Vec<&Container> = [
@@ -226,7 +229,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The right container exists under its name: it should be attached, unpaused, running, within its limits, ready.
-    fn keep_running(
+    pub(super) fn keep_running(
         &mut self,
         service: &'a Service,
         current: &'a Container,
@@ -515,7 +518,9 @@ impl<'a> Planner<'a> {
     ) -> Standing {
         match candidate.state {
             State::Exited { code: Some(0) } if service.is_job() => {
-                self.take_over(service, current, candidate, "has succeeded");
+                if self.is_collected(service, candidate) {
+                    self.take_over(service, current, candidate, "has succeeded");
+                }
                 Standing::Started
             }
             State::Exited { .. } if self.memory.started.contains_key(&candidate.id) => {

@@ -167,6 +167,8 @@ pub enum Verb {
     },
     /// Remove a volume.
     RemoveVolume,
+    /// Collect the outputs of a job that has succeeded.
+    Collect(Target),
     /// Run a hook.
     Hook {
         /// Of which moment.
@@ -200,7 +202,9 @@ impl Verb {
     /// The container that it is done to; `None`: it is done to something else, or makes one.
     pub fn container(&self) -> Option<&Target> {
         match self {
-            Verb::Start(container) | Verb::Unpause(container) | Verb::Stop(container) => Some(container),
+            Verb::Start(container) | Verb::Unpause(container) | Verb::Stop(container) | Verb::Collect(container) => {
+                Some(container)
+            }
             Verb::Rename { container, .. }
             | Verb::Update { container, .. }
             | Verb::Connect { container, .. }
@@ -246,6 +250,7 @@ impl fmt::Display for Step {
             Verb::Connect { container, .. } => write!(f, "{subject}: connect {}", container.name),
             Verb::Disconnect { container, .. } => write!(f, "{subject}: disconnect {}", container.name),
             Verb::Remove { container, .. } => write!(f, "{subject}: remove {}", container.name),
+            Verb::Collect(container) => write!(f, "{subject}: collect outputs of {}", container.name),
             Verb::Hook { moment, action, .. } => write!(f, "{subject}: {moment}: {action}"),
         }
     }
@@ -297,6 +302,9 @@ impl Action {
         }
     }
 }
+
+/// What stands for a value that is made from an output which is not known yet.
+pub const KNOWN_AFTER_APPLY: &str = "known after apply";
 
 /// A field that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -414,6 +422,8 @@ pub enum Reason {
     Unhealthy,
     /// A hook of it did not succeed.
     HookFailed,
+    /// It has succeeded, and what it gives cannot be used.
+    OutputInvalid,
 }
 
 impl Reason {
@@ -431,6 +441,7 @@ impl Reason {
             Reason::EngineHangs => "EngineHangs",
             Reason::Unhealthy => "Unhealthy",
             Reason::HookFailed => "HookFailed",
+            Reason::OutputInvalid => "OutputInvalid",
         }
     }
 }

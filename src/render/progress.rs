@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Paint, Style, count, title};
+use super::{Paint, Style, count, diagnostics, title};
 use crate::control::event::{Failed, Report};
 use crate::engine::PullProgress;
 use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
@@ -55,6 +55,8 @@ impl Progress {
             }
             Report::Failed(failed) => self.failed(&failed),
             Report::Note(text) => self.line(&text),
+            // With the outputs that were given; they were valid before.
+            Report::SpecsInvalid(errors) => self.print(&diagnostics::render(&errors, self.style.color_err), true),
             // Only a run that stays says more: `watch`.
             _ => {}
         }
@@ -129,6 +131,7 @@ impl Progress {
             Verb::Pull => "pulling".into(),
             Verb::CreateNetwork => "creating".into(),
             Verb::RemoveNetwork { .. } | Verb::RemoveVolume => "removing".into(),
+            Verb::Collect(_) => "collecting outputs".into(),
             Verb::Hook { moment, action, .. } => format!("{moment}: {action}"),
         };
         let cause = self.style.paint(Paint::Dim, &format!("({})", step.cause));

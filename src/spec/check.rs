@@ -3,6 +3,8 @@
 //! Works on the documents alone; what needs further files is checked where they are read. Parts that were already
 //! reported are not in the documents any more.
 
+mod outputs;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
@@ -26,7 +28,8 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     one_group(documents, diagnostics);
     reserved_networks(documents, diagnostics);
     let services = by_name(&named);
-    let edges = dependencies(documents, &named, &services, diagnostics);
+    let mut edges = dependencies(documents, &named, &services, diagnostics);
+    outputs::check(documents, &named, &mut edges, diagnostics);
     cycles(&edges, diagnostics);
     ports(&named, diagnostics);
     for service in &documents.services {
@@ -106,10 +109,11 @@ fn reserved_networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A dependency that names a service there is.
+/// A dependency that names a service there is, or an output that is used and given by one.
 struct Edge<'d> {
     to: &'d str,
     place: Place,
+    output: Option<&'d str>,
 }
 
 type Edges<'d> = BTreeMap<&'d str, Vec<Edge<'d>>>;
@@ -137,7 +141,7 @@ fn dependencies<'d>(
             } else if to == name(service) {
                 diagnostics.push(Diagnostic::at(place, format!("`{to}` depends on itself")));
             } else if let Some(needed) = services.get(to) {
-                edges.entry(name(service)).or_default().push(Edge { to, place });
+                edges.entry(name(service)).or_default().push(Edge { to, place, output: None });
                 diagnostics.extend(never_succeeds(service, dependency, node, needed));
             } else if !documents.incomplete && !documents.other_names.contains(to) {
                 unknown += 1;
@@ -244,7 +248,10 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
         }
         _ => format!("dependency cycle: {}", names.join(" -> ")),
     };
-    let label = |name: &str, edge: &Edge<'_>| format!("`{name}` depends on `{}`", edge.to);
+    let label = |name: &str, edge: &Edge<'_>| match edge.output {
+        Some(key) => format!("`{name}` needs the output `{key}` of `{}`", edge.to),
+        None => format!("`{name}` depends on `{}`", edge.to),
+    };
     let mut diagnostic = Diagnostic::at(edge.place.clone(), message).label(label(first, edge));
     for (name, edge) in rest.iter().take(MOST_PLACES) {
         diagnostic = diagnostic.related(edge.place.clone(), label(name, edge));

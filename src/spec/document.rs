@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::Source;
 use super::decode::{Fault, What, decode};
-use super::interpolate::{Variables, interpolate};
+use super::interpolate::{OutputUse, Variables, interpolate};
 use super::locate::{Diagnostic, Place, SourceText, closest};
 use super::model::{Group, JobDocument, Service};
 use super::node::{Node, Value};
@@ -26,6 +26,8 @@ pub struct Document<T> {
     pub spec: T,
     /// Whether its name is known; where not, `spec` holds some other.
     pub named: bool,
+    /// Outputs that it refers to.
+    pub uses: Vec<OutputUse>,
 }
 
 impl<T> Document<T> {
@@ -36,8 +38,8 @@ impl<T> Document<T> {
 
     /// The same document with its content seen in another way.
     fn map<U>(self, see: impl FnOnce(T) -> U) -> Document<U> {
-        let Self { file, source, root, spec, named } = self;
-        Document { file, source, root, spec: see(spec), named }
+        let Self { file, source, root, spec, named, uses } = self;
+        Document { file, source, root, spec: see(spec), named, uses }
     }
 
     /// The place of a field's value, else of the document's name, else of its beginning.
@@ -112,9 +114,11 @@ const NOT_OF_A_JOB: [(&str, &str); 11] = [
 ];
 
 /// Fields of a job that a service has not.
-const NOT_OF_A_SERVICE: [(&str, &str); 3] = [("rerun", JOBS), ("retries", JOBS), ("succeeded", JOBS)];
+const NOT_OF_A_SERVICE: [(&str, &str); 4] =
+    [("capture", HOOKS), ("rerun", JOBS), ("retries", JOBS), ("succeeded", JOBS)];
 
 const JOBS: &str = "jobs have it: a service that ends by itself is a `kind: Job`";
+const HOOKS: &str = "hooks and jobs have it: `post_start: {exec: [...], capture: key}`";
 const ENDS: &str = "a job ends by itself; write `on: {succeeded: ..., failed: ...}`";
 
 const NO_CONTAINER: &str = "no container may be running at that moment; write `run` or `http`";
@@ -144,22 +148,24 @@ pub fn read(
     };
     // A home for anchors, as in compose files.
     entries.retain(|entry| !entry.key.text.starts_with("x-"));
-    for error in interpolate(&mut root, file.text(), variables, &mut documents.variables) {
+    let mut uses = Vec::new();
+    for error in interpolate(&mut root, file.text(), variables, &mut documents.variables, &mut uses) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
     let source = Source { file: path.to_owned(), line: file.line(line_of(&root)) };
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
             let document = typed(root, file, source, "service", documents, diagnostics);
-            documents.services.extend(document);
+            documents.services.extend(document.map(|document| Document { uses, ..document }));
         }
         Ok(Kind::Job) => {
             let document = typed::<JobDocument>(root, file, source, "job", documents, diagnostics);
-            documents.services.extend(document.map(|document| document.map(Service::from)));
+            let document = document.map(|document| document.map(Service::from));
+            documents.services.extend(document.map(|document| Document { uses, ..document }));
         }
         Ok(Kind::Group) => {
             let document = typed(root, file, source, "group", documents, diagnostics);
-            documents.groups.extend(document);
+            documents.groups.extend(document.map(|document| Document { uses, ..document }));
         }
         Err((span, message, hint)) => {
             documents.remember_name(&root);
@@ -234,7 +240,7 @@ fn typed<T: DeserializeOwned>(
     if decoded.value.is_none() || !named {
         documents.remember_name(&root);
     }
-    decoded.value.map(|spec| Document { file: Arc::clone(file), source, root, spec, named })
+    decoded.value.map(|spec| Document { file: Arc::clone(file), source, root, spec, named, uses: Vec::new() })
 }
 
 /// A fault in words that know the fields of the kind.

@@ -13,7 +13,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess};
 
 use super::short::{both_forms, http_status, nothing_to_run, read_shaped};
-use super::value::{HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, Period, Shape, Text, Words, quoted, shaped};
+use super::value::{
+    HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, OutputKey, Period, Shape, Text, Words, quoted, shaped,
+};
 
 /// What to do when the state of a service changes.
 ///
@@ -74,6 +76,13 @@ pub struct GroupOn {
     pub reload: OneOrMany<HostHook>,
 }
 
+impl GroupOn {
+    /// All hooks of the group.
+    pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
+        self.up.iter().chain(self.down.iter()).chain(self.reload.iter()).map(HostHook::get)
+    }
+}
+
 /// What is done when something happens: one action, and how long it may take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
@@ -81,6 +90,8 @@ pub struct Hook {
     pub action: HookAction,
     /// When it is given up; 60 s unless set.
     pub timeout: Duration,
+    /// Key of the output that is what it writes to its standard output, or the body of the answer.
+    pub capture: Option<OutputKey>,
 }
 
 /// A hook that needs no container: its action is never `exec`.
@@ -156,6 +167,10 @@ struct LongHook {
     /// When it is given up; 60 s unless set.
     #[serde(default)]
     timeout: Option<Period>,
+    /// Makes an output of what the command writes to its standard output, or of the body of the answer: others refer
+    /// to it as `${context.key}`.
+    #[serde(default)]
+    capture: Option<OutputKey>,
 }
 
 /// What is done when something happens and no container runs: exactly one of `run` and `http`.
@@ -171,6 +186,10 @@ struct LongHostHook {
     /// When it is given up; 60 s unless set.
     #[serde(default)]
     timeout: Option<Period>,
+    /// Makes an output of what the command writes to its standard output, or of the body of the answer: others refer
+    /// to it as `${context.key}`.
+    #[serde(default)]
+    capture: Option<OutputKey>,
 }
 
 impl LongHook {
@@ -196,7 +215,7 @@ impl LongHook {
         };
         match self.timeout.map_or(HOOK_TIMEOUT, Period::get) {
             Duration::ZERO => Err(Invalid::new("the timeout of a hook must be more than 0")),
-            timeout => Ok(Hook { action, timeout }),
+            timeout => Ok(Hook { action, timeout, capture: self.capture }),
         }
     }
 }
@@ -226,8 +245,8 @@ impl<'de> Shape<'de> for HostHook {
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        let LongHostHook { run, http, timeout } = LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
-        let long = LongHook { exec: None, run, http, timeout };
+        let LongHostHook { run, http, timeout, capture } = LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
+        let long = LongHook { exec: None, run, http, timeout, capture };
         long.hook(HOST_ACTIONS_HINT).map(Self).map_err(de::Error::custom)
     }
 }

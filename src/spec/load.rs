@@ -24,7 +24,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
         return Err(vec![no_specs(input.dir, "no `*.yaml` or `*.yml` file")]);
     }
     let dotenv = input.dotenv.map(|file| dotenv(input, file, &mut diagnostics)).unwrap_or_default();
-    let variables = Variables { environment: input.environment, dotenv: &dotenv };
+    let variables = Variables { environment: input.environment, dotenv: &dotenv, context: input.context };
 
     let mut files: Vec<&SourceFile> = input.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -48,10 +48,11 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
 
 fn assemble(documents: Documents, contents: Vec<Vec<BTreeMap<String, String>>>, reads: BTreeSet<String>) -> Specs {
     let group = documents.groups.into_iter().next();
-    let group = group.map(|Document { spec, source, .. }| Loaded { spec, source, env_files: Vec::new() });
+    let group = group.map(|Document { spec, source, uses, .. }| Loaded { spec, source, env_files: Vec::new(), uses });
     let services = documents.services.into_iter().zip(contents);
-    let mut services: Vec<Loaded<Service>> =
-        services.map(|(Document { spec, source, .. }, env_files)| Loaded { spec, source, env_files }).collect();
+    let mut services: Vec<Loaded<Service>> = services
+        .map(|(Document { spec, source, uses, .. }, env_files)| Loaded { spec, source, env_files, uses })
+        .collect();
     services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     Specs { group, services, reads, variables: documents.variables }
 }

@@ -24,6 +24,7 @@ pub mod yaml;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub use interpolate::OutputUse;
 pub use load::{load, no_directory};
 pub use locate::{Diagnostic, Place, SourceText};
 use model::{Group, Service};
@@ -40,6 +41,8 @@ pub struct Input<'a> {
     pub dotenv: Option<&'a SourceFile>,
     /// The environment of the process; it wins over `.env`.
     pub environment: &'a BTreeMap<String, String>,
+    /// Outputs of hooks and jobs that are known, by key.
+    pub context: &'a BTreeMap<String, String>,
     /// Reads a further file, its path relative to the spec directory; the error is a text for people.
     pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
 }
@@ -92,6 +95,8 @@ pub struct Loaded<T> {
     pub source: Source,
     /// Contents of its `env_file`s, in their order.
     pub env_files: Vec<BTreeMap<String, String>>,
+    /// Outputs that it refers to.
+    pub uses: Vec<OutputUse>,
 }
 
 /// Where a document stands: the line of its `name`, else of its first key. Shown as `app.yaml:12`.

@@ -15,7 +15,7 @@ use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::short;
 use super::value::{
-    ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, Pattern, Period, Signal, Text, Words,
+    ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, OutputKey, Pattern, Period, Signal, Text, Words,
 };
 
 /// `kind: Service`, the default kind: a container that should be running.
@@ -132,6 +132,56 @@ pub struct Service {
     /// The kind of the document.
     #[serde(skip)]
     pub kind: Kind,
+    /// Key of the output that is what it writes to its standard output, which only a Job has.
+    #[serde(skip)]
+    pub capture: Option<OutputKey>,
+}
+
+impl Service {
+    /// All of its hooks, each with the field that holds it.
+    pub fn hooks(&self) -> impl Iterator<Item = (&'static str, &Hook)> {
+        fn named<'a>(field: &'static str, hooks: &'a [Hook]) -> impl Iterator<Item = (&'static str, &'a Hook)> {
+            hooks.iter().map(move |hook| (field, hook))
+        }
+        fn on_host<'a>(field: &'static str, hooks: &'a [HostHook]) -> impl Iterator<Item = (&'static str, &'a Hook)> {
+            hooks.iter().map(move |hook| (field, hook.get()))
+        }
+        on_host("pre_start", &self.pre_start)
+            .chain(named("post_start", &self.post_start))
+            .chain(named("pre_stop", &self.pre_stop))
+            .chain(on_host("post_stop", &self.post_stop))
+            .chain(named("on.ready", &self.on.ready))
+            .chain(on_host("on.exited", &self.on.exited))
+            .chain(named("on.unhealthy", &self.on.unhealthy))
+            .chain(named("on.restarted", &self.on.restarted))
+            .chain(named("on.replaced", &self.on.replaced))
+            .chain(on_host("on.stopped", &self.on.stopped))
+            .chain(on_host("on.failed", &self.on.failed))
+            .chain(on_host("on.succeeded", &self.on.succeeded))
+    }
+
+    /// Keys of the outputs that it is known to give: those that are captured.
+    pub fn captures(&self) -> impl Iterator<Item = &OutputKey> {
+        self.capture.iter().chain(self.hooks().filter_map(|(_, hook)| hook.capture.as_ref()))
+    }
+
+    /// Whether it may give outputs beside those that are captured.
+    pub fn may_write_outputs(&self) -> bool {
+        self.kind != Kind::Service || self.hooks().any(|(_, hook)| hook.may_write_outputs())
+    }
+}
+
+/// Whether a container cannot be created before what this field says is known: everything but what is done later.
+pub fn is_made_from(field: &str) -> bool {
+    const LATER: [&str; 5] = ["post_start", "pre_stop", "post_stop", "on", "health"];
+    !LATER.contains(&field.split('.').next().unwrap_or_default())
+}
+
+impl Hook {
+    /// Whether it is told of a file to which it can write outputs.
+    pub fn may_write_outputs(&self) -> bool {
+        !matches!(self.action, HookAction::Http(_))
+    }
 }
 
 /// The kind of a document that makes a container.
@@ -220,6 +270,9 @@ pub struct JobDocument {
     /// When to run again after a success; `never` unless set. After a change that makes a new container it always is.
     #[serde(default)]
     pub rerun: Rerun,
+    /// Makes an output of what the job writes to its standard output: others refer to it as `${context.key}`.
+    #[serde(default)]
+    pub capture: Option<OutputKey>,
     /// What to do before a container is created. When it fails, the job has failed.
     #[serde(default)]
     pub pre_start: OneOrMany<HostHook>,
@@ -290,6 +343,7 @@ impl From<JobDocument> for Service {
             dependencies,
             retries,
             rerun,
+            capture,
             pre_start,
             on,
             stop_signal,
@@ -318,6 +372,7 @@ impl From<JobDocument> for Service {
             post_stop: OneOrMany::default(),
             on: On { succeeded: on.succeeded, failed: on.failed, ..On::default() },
             restart: RestartPolicy::No,
+            capture,
             name,
             image,
             command,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drillmaster::desired::fingerprint::Fingerprint;
+use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
     Aim, Config, Dependency, Desired, Hook, HookAction, Inherited, Job, Kind, Moment, Rerun, Scope, Seconds, Service,
     Volume, VolumeSource,
@@ -38,6 +39,7 @@ pub fn service(name: &str) -> Build {
         ping: None,
         health: None,
         hooks: BTreeMap::new(),
+        outputs: Outputs::default(),
         pull: Pull::Missing,
         place: format!("{name}.yaml:1"),
         fingerprint: Fingerprint::default(),
@@ -137,10 +139,30 @@ impl Build {
         self
     }
 
+    /// The last hook of this moment gives an output.
+    pub fn captured(mut self, moment: Moment, key: &str) -> Build {
+        self.0.hooks.get_mut(&moment).unwrap().last_mut().unwrap().capture = Some(key.parse().unwrap());
+        self.0.outputs.gives.insert(key.into());
+        self
+    }
+
+    /// A variable that is made of an output, and the dependency that comes with it.
+    pub fn env_of(mut self, variable: &str, giver: Option<(&str, Condition)>, key: &str, value: Option<&str>) -> Build {
+        self.0.outputs.uses.insert(key.into());
+        if value.is_none() {
+            self.0.outputs.unknown.entry(format!("env.{variable}")).or_default().insert(key.into());
+        }
+        let this = self.env(variable, value.unwrap_or("x"));
+        match giver {
+            Some((name, condition)) => this.needs_that(name, condition, false),
+            None => this,
+        }
+    }
+
     /// A hook that is executed in the container.
     pub fn hook(mut self, moment: Moment, words: &[&str]) -> Build {
         let action = HookAction::Exec(Words(words.iter().map(|word| (*word).into()).collect()));
-        let hook = Hook { action, timeout: Duration::from_secs(60) };
+        let hook = Hook { action, timeout: Duration::from_secs(60), capture: None };
         self.0.hooks.entry(moment).or_default().push(hook);
         self
     }
@@ -177,6 +199,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         network: GROUP.into(),
         services,
         on: BTreeMap::new(),
+        outputs: Outputs::default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
         aim: Aim::Agree { purge_volumes: false },

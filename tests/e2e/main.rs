@@ -21,6 +21,7 @@ mod host;
 mod jobs;
 mod order;
 mod outage;
+mod outputs;
 mod owner;
 mod ready;
 mod replace;

@@ -570,6 +570,11 @@ impl Engine for Warden {
         self.sim.pull(image, progress)
     }
 
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        self.laws().counted("read");
+        self.sim.read(id, path, most)
+    }
+
     fn exec<'a>(
         &'a self,
         id: &'a str,

@@ -41,6 +41,11 @@ impl Core {
             self.hook_failed(step, moment, error, now, answer);
             return;
         }
+        if matches!(step.verb, Verb::Collect(_)) && matches!(error, EngineError::Refused { .. }) {
+            let message = format!("it has succeeded, but {}", message_of(error));
+            self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, answer);
+            return;
+        }
         self.dirty = true;
         self.not_before.insert(step.subject.clone(), now + RETRY_PAUSE);
         if self.watching.is_some() && matches!(error, EngineError::Unreachable { .. }) {

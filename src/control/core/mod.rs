@@ -57,6 +57,10 @@ pub struct Core {
     observed: Option<Observed>,
     memory: Memory,
     outcome: Outcome,
+    /// What becomes of specs that are read again.
+    intake: Intake,
+    /// Outputs have changed: nothing new is begun until the specs are read that are made of them.
+    rereading: bool,
     /// What only a watch has.
     watching: Option<Watching>,
     /// The run began with services to reload.
@@ -124,9 +128,10 @@ impl Core {
     /// A run for this desired state, with what earlier runs remembered. Services of `reload` are replaced although they
     /// match.
     pub fn new(desired: Desired, limits: Limits, course: Course, memory: Memory, reload: BTreeSet<String>) -> Core {
-        let watching = match course {
-            Course::Once => None,
-            Course::Watch { may_empty } => Some(Watching::new(Intake::new(may_empty))),
+        let (watching, intake) = match course {
+            // The same specs, with other outputs: they lose nothing.
+            Course::Once => (None, Intake::new(true)),
+            Course::Watch { may_empty } => (Some(Watching::new()), Intake::new(may_empty)),
         };
         Core {
             desired: Arc::new(desired),
@@ -134,6 +139,8 @@ impl Core {
             observed: None,
             memory: Memory { watching: watching.is_some(), ..memory },
             outcome: Outcome::default(),
+            intake,
+            rereading: false,
             watching,
             reloads: !reload.is_empty(),
             group_told: false,
@@ -251,6 +258,10 @@ impl Core {
             Event::Checked(id, said) => self.checked(&id, said, now),
             Event::Past(ends) => self.past(ends, now),
             Event::SpecsChanged => self.specs_changed(answer),
+            Event::Outputs => {
+                self.rereading = true;
+                self.specs_changed(answer);
+            }
             Event::Specs(reading) => self.specs(reading, now, answer),
             Event::Asked(ticket, ask) => self.asked(ticket, ask, now, answer),
             Event::Interrupt => {
@@ -315,6 +326,10 @@ impl Core {
             return;
         }
         if self.awaits_past(answer) {
+            return;
+        }
+        if self.rereading {
+            self.wake(now, answer, None);
             return;
         }
         self.condemn();
@@ -543,7 +558,7 @@ impl Core {
     fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
         let pauses = self.not_before.values().copied();
         let resync = (!self.listing && self.is_listening()).then_some(self.last_list + RESYNC);
-        let specs = self.watching.as_ref().and_then(|watching| watching.intake.wake());
+        let specs = self.intake.wake();
         let all = pauses.chain(at).chain(self.limits.deadline).chain(resync).chain(specs).chain(self.next_refused());
         answer.wake = all.filter(|at| *at > now).min();
     }

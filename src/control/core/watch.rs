@@ -8,8 +8,7 @@ use std::time::Duration;
 use super::failures::{Fight, Refusal};
 use super::{Core, Subscription};
 use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
-use crate::control::intake::Intake;
-use crate::desired::{Desired, GroupOccasion, Service};
+use crate::desired::{Desired, GroupOccasion, Moment, Service};
 use crate::engine::{End, EngineError, Result};
 use crate::identity::container_name;
 use crate::observed::State;
@@ -26,7 +25,6 @@ const COMING_BACK: Duration = Duration::from_secs(15);
 /// The state of a watch beside that of any run.
 #[derive(Debug)]
 pub(super) struct Watching {
-    pub(super) intake: Intake,
     past: Past,
     /// Why the engine does not answer.
     gone: Option<EngineError>,
@@ -61,9 +59,8 @@ enum Past {
 }
 
 impl Watching {
-    pub(super) fn new(intake: Intake) -> Watching {
+    pub(super) fn new() -> Watching {
         Watching {
-            intake,
             past: Past::Unknown,
             gone: None,
             back: None,
@@ -89,27 +86,23 @@ impl Core {
     // The specs.
 
     pub(super) fn specs_changed(&mut self, answer: &mut Answer) {
-        if let Some(watching) = &mut self.watching
-            && watching.intake.changed()
-        {
+        if self.intake.changed() {
             answer.commands.push(Command::Read);
         }
     }
 
     /// Reads once more what was doubted.
     pub(super) fn look_up_specs(&mut self, now: Duration, answer: &mut Answer) {
-        if let Some(watching) = &mut self.watching
-            && watching.intake.is_due(now)
-        {
+        if self.intake.is_due(now) {
             answer.commands.push(Command::Read);
         }
     }
 
     pub(super) fn specs(&mut self, reading: Reading, now: Duration, answer: &mut Answer) {
-        let Some(watching) = &mut self.watching else { return };
-        let (desired, report) = watching.intake.take(reading, &self.desired, now);
-        if watching.intake.is_stale() {
-            answer.commands.push(Command::Read);
+        let (desired, report) = self.intake.take(reading, &self.desired, now);
+        match self.intake.is_stale() {
+            true => answer.commands.push(Command::Read),
+            false => self.rereading = false,
         }
         answer.reports.extend(report);
         if let Some(desired) = desired {
@@ -119,14 +112,19 @@ impl Core {
 
     /// Takes up a new desired state. What was remembered of a service holds as long as its spec does.
     fn adopt(&mut self, desired: Desired) {
-        let Some(watching) = &mut self.watching else { return };
         let names: BTreeSet<&String> = desired.services.keys().chain(self.desired.services.keys()).collect();
         let changed = |name: &&&String| match (self.desired.services.get(**name), desired.services.get(**name)) {
             (Some(old), Some(new)) => !same(old, new),
             _ => true,
         };
         for name in names.iter().filter(changed) {
-            self.memory.hooked.retain(|(service, _), _| service != *name);
+            let (old, new) = (self.desired.services.get(*name), desired.services.get(*name));
+            self.memory.hooked.retain(|(service, moment), hooked| {
+                if service == *name {
+                    hooked.done = hooked.done.min(still_done(*moment, old, new));
+                }
+                hooked.done > 0
+            });
             self.memory.failed.remove(*name);
             self.memory.setbacks.remove(*name);
             self.memory.contested.remove(*name);
@@ -134,11 +132,15 @@ impl Core {
             self.outcome.failed.remove(*name);
             self.told.seen.remove(*name);
             self.begun.retain(|(subject, _), _| subject.name() != *name);
-            watching.fights.retain(|(subject, _), _| subject.name() != *name);
-            watching.exits.remove(*name);
-            watching.edited.insert((*name).clone());
+            if let Some(watching) = &mut self.watching {
+                watching.fights.retain(|(subject, _), _| subject.name() != *name);
+                watching.exits.remove(*name);
+                watching.edited.insert((*name).clone());
+            }
         }
-        watching.edited.retain(|name| desired.services.contains_key(name));
+        if let Some(watching) = &mut self.watching {
+            watching.edited.retain(|name| desired.services.contains_key(name));
+        }
         // What is no longer desired wants to be parted from as it was specified.
         let parting = self.desired.services.iter().chain(&self.desired.parting);
         let parting = parting.filter(|(name, _)| !desired.services.contains_key(*name));
@@ -194,6 +196,7 @@ impl Core {
         self.memory.pings.retain(|id, _| exists(id));
         self.memory.condemned.retain(|id, _| exists(id));
         self.memory.updated.retain(exists);
+        self.memory.collected.retain(exists);
         self.unanswered.retain(|id, _| exists(id));
         watching.killed.retain(|id, _| exists(id));
         self.not_before.retain(|subject, _| match subject {
@@ -361,7 +364,7 @@ impl Core {
     /// Everything that can be done is done: told the first time, and to whoever waits for it.
     pub(super) fn settle(&mut self, plan: &Plan, answer: &mut Answer) {
         let Some(watching) = &mut self.watching else { return };
-        if watching.intake.is_open() || !watching.is_awaited() {
+        if self.intake.is_open() || !watching.is_awaited() {
             return;
         }
         let mut outcome = self.outcome.clone();
@@ -400,7 +403,7 @@ impl Core {
         let services = self.desired.services.keys().map(|name| (name.clone(), self.live_service(watching, name, now)));
         Live {
             services: services.filter(|(_, live)| *live != LiveService::default()).collect(),
-            specs: watching.intake.trouble(),
+            specs: self.intake.trouble(),
             engine: watching.gone.as_ref().map(ToString::to_string),
         }
     }
@@ -433,6 +436,16 @@ impl Core {
             && running == Some(true)
             && self.outcome.failed.contains_key(service)
     }
+}
+
+/// How many of the hooks that have been run need not be run again for another spec: those of a container that exists, as
+/// far as they are the same; those before one is created, while that is the same.
+fn still_done(moment: Moment, old: Option<&Service>, new: Option<&Service>) -> usize {
+    let (Some(old), Some(new)) = (old, new) else { return 0 };
+    if moment == Moment::PreStart && !old.fingerprint.same_container(&new.fingerprint) {
+        return 0;
+    }
+    old.hooks_at(moment).iter().zip(new.hooks_at(moment)).take_while(|(old, new)| old == new).count()
 }
 
 /// Whether two specs of a service ask for the same; where they are written does not matter.
