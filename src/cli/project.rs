@@ -17,7 +17,8 @@ use crate::control::watch::Watcher;
 use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
 use crate::render::{Style, diagnostics};
-use crate::spec::{self, Diagnostic, Specs};
+use crate::spec::model::Build;
+use crate::spec::{self, Diagnostic, Specs, Tree, TreeError};
 
 /// A spec directory and what it says.
 pub(super) struct Project {
@@ -202,7 +203,7 @@ impl Again {
         let desired = if self.may_empty && is_empty(found.sources) {
             nothing(group, found.directory)
         } else {
-            let specs = parse(&self.shown, found.sources, found.read)?;
+            let specs = parse(&self.shown, found.sources, found.read, found.tree)?;
             desired(group, found.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -226,7 +227,8 @@ fn with_vanished(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
 /// Reads and checks the specs.
 fn load(global: &Global, directory: &Path) -> Result<Specs, Vec<Diagnostic>> {
     let shown = global.specs.display().to_string();
-    parse(&shown, &sources::read(directory), &|path| sources::read_further(directory, path))
+    let read = |path: &str| sources::read_further(directory, path);
+    parse(&shown, &sources::read(directory), &read, &|build| sources::look_at_tree(directory, build))
 }
 
 /// Checks what was read of a directory that people see under this name.
@@ -234,6 +236,7 @@ fn parse(
     shown: &str,
     sources: &io::Result<Sources>,
     read: &dyn Fn(&str) -> Result<Vec<u8>, String>,
+    tree: &dyn Fn(&Build) -> Result<Tree, TreeError>,
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
         Ok(sources) => sources,
@@ -247,7 +250,7 @@ fn parse(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let dotenv = sources.dotenv.as_ref();
-    spec::load(&spec::Input { dir: shown, files: &sources.files, dotenv, environment: &environment, read })
+    spec::load(&spec::Input { dir: shown, files: &sources.files, dotenv, environment: &environment, read, tree })
 }
 
 /// Whether there is no spec file at all, or not even the directory.
@@ -274,7 +277,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         on: BTreeMap::new(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false },
+        aim: Aim::Agree { purge_volumes: false, purge_images: false },
     }
 }
 

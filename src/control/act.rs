@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::event::Occurrence;
 use super::hooks::Call;
-use crate::desired::{Config, Desired, Volume, VolumeSource};
-use crate::engine::{Blueprint, Deed, Engine, PullProgress, Result};
+use crate::desired::{Config, Desired, Service, Volume, VolumeSource};
+use crate::engine::{Blueprint, BuildRequest, Deed, Engine, PullProgress, Result};
 use crate::identity;
 use crate::observed::{Container, Observed};
 use crate::plan::effect;
@@ -75,9 +75,24 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         },
         Verb::RemoveNetwork { id } => Deed::RemoveNetwork(id.clone()),
         Verb::RemoveVolume => Deed::RemoveVolume(name.to_owned()),
+        Verb::RemoveImage => Deed::RemoveImage(name.to_owned()),
+        // It has progress of its own: see `build`.
+        Verb::Build => return None,
         // Not the engine's: see `call`.
         Verb::Hook { .. } => return None,
     }))
+}
+
+/// The build of a step, and the service for which it is told; `None` where the step is none, or the specs no longer
+/// want that image.
+pub fn build(step: &Step, desired: &Desired) -> Option<(String, BuildRequest)> {
+    let image = step.subject.name();
+    let wants = |service: &&Service| service.build.is_some() && service.config.image == image;
+    let service = desired.services.values().find(wants).filter(|_| step.verb == Verb::Build)?;
+    let build = service.build.clone()?;
+    let mut labels = build.labels.clone();
+    labels.extend(identity::build_labels(&desired.group, &desired.source, image));
+    Some((service.name.clone(), BuildRequest { image: image.to_owned(), build, labels }))
 }
 
 /// The hook of a step; `None` where the step is none, or the specs no longer have it.

@@ -10,7 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 use super::event::Reading;
 use super::watch::{self, Places, Watcher};
-use crate::spec::{Content, MAX_FILE_SIZE, SourceFile};
+use crate::engine::build::tree::{self, Place, Sums, Watched};
+use crate::spec::model::Build;
+use crate::spec::{Content, MAX_FILE_SIZE, SourceFile, Tree, TreeError};
 
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 32;
@@ -76,6 +78,19 @@ pub fn read_further(directory: &Path, path: &str) -> Result<Vec<u8>, String> {
         Content::TooLarge(size) => Err(format!("it has {size} bytes; at most {MAX_FILE_SIZE} are read")),
         Content::Unreadable(why) => Err(why),
     }
+}
+
+/// Looks at what an image is built from; a relative path is relative to the spec directory.
+///
+/// # Errors
+///
+/// When nothing can be built from there.
+pub fn look_at_tree(directory: &Path, build: &Build) -> Result<Tree, TreeError> {
+    tree::look(&place(directory, build), &Sums::default()).0
+}
+
+fn place(directory: &Path, build: &Build) -> Place {
+    Place::new(directory, &build.context, build.dockerfile.as_deref())
 }
 
 fn walk(
@@ -151,6 +166,8 @@ pub struct Found<'a> {
     pub sources: &'a io::Result<Sources>,
     /// Reads a further file, as [`read_further`]; what was asked for is followed from then on.
     pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    /// Looks at what an image is built from, as [`look_at_tree`]; followed as well.
+    pub tree: &'a dyn Fn(&Build) -> Result<Tree, TreeError>,
 }
 
 /// Parses what was found. Must give the same for the same.
@@ -161,20 +178,21 @@ pub struct Reader {
     directory: PathBuf,
     parse: Parse,
     watcher: Watcher,
+    sums: Sums,
     last: Mutex<Option<Taken>>,
 }
 
 impl Reader {
     /// For this directory, an absolute path; links are followed anew each time.
     pub fn new(directory: PathBuf, watcher: Watcher, parse: Parse) -> Reader {
-        Reader { directory, parse, watcher, last: Mutex::new(None) }
+        Reader { directory, parse, watcher, sums: Sums::default(), last: Mutex::new(None) }
     }
 
     /// Reads, and tells the watcher what to follow from then on. Blocks; where events cannot be had, also until what
     /// was found stays the same for a while.
     pub fn read(&self) -> Reading {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = Taken::again(&self.directory, &self.parse, last.take());
+        let mut taken = Taken::again(&self.directory, &self.parse, &self.sums, last.take());
         for _ in 1..MAX_ATTEMPTS {
             let grew = self.watcher.follow(&taken.places(&self.directory));
             let unsettled = taken.new && self.watcher.polls();
@@ -184,8 +202,9 @@ impl Reader {
             } else if !grew {
                 break;
             }
-            taken = Taken::again(&self.directory, &self.parse, Some(taken));
+            taken = Taken::again(&self.directory, &self.parse, &self.sums, Some(taken));
         }
+        self.sums.only(|place| taken.trees.contains_key(place));
         last.insert(taken).reading.clone()
     }
 }
@@ -196,22 +215,24 @@ struct Taken {
     sources: io::Result<Sources>,
     /// Further files that were asked for, whatever came of it.
     further: BTreeMap<String, Result<Vec<u8>, String>>,
+    /// What was looked at to be built from, what came of it, and what to watch for another answer.
+    trees: BTreeMap<Place, (Result<Tree, TreeError>, Watched)>,
     reading: Reading,
     /// It was not so the time before.
     new: bool,
 }
 
 impl Taken {
-    fn again(directory: &Path, parse: &Parse, last: Option<Taken>) -> Taken {
+    fn again(directory: &Path, parse: &Parse, sums: &Sums, last: Option<Taken>) -> Taken {
         let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
         let sources = read(&directory);
-        match last {
-            Some(last) if last.is(&directory, &sources) => Taken { new: false, ..last },
-            _ => Taken::parse(directory, sources, parse),
+        match last.filter(|last| last.is(&directory, &sources)).and_then(|last| last.with_the_same_trees(sums)) {
+            Some(last) => Taken { new: false, ..last },
+            None => Taken::parse(directory, sources, parse, sums),
         }
     }
 
-    fn parse(directory: PathBuf, sources: io::Result<Sources>, parse: &Parse) -> Taken {
+    fn parse(directory: PathBuf, sources: io::Result<Sources>, parse: &Parse, sums: &Sums) -> Taken {
         // Kept here and not by whoever parses, since specs with errors name files too.
         let further = RefCell::new(BTreeMap::new());
         let read = |path: &str| {
@@ -219,9 +240,16 @@ impl Taken {
             further.borrow_mut().insert(path.to_owned(), content.clone());
             content
         };
-        let reading = parse(Found { directory: &directory, sources: &sources, read: &read });
-        let further = further.into_inner();
-        Taken { directory, sources, further, reading, new: true }
+        let trees = RefCell::new(BTreeMap::new());
+        let tree = |build: &Build| {
+            let place = place(&directory, build);
+            let (result, watched) = tree::look(&place, sums);
+            trees.borrow_mut().insert(place, (result.clone(), watched));
+            result
+        };
+        let reading = parse(Found { directory: &directory, sources: &sources, read: &read, tree: &tree });
+        let (further, trees) = (further.into_inner(), trees.into_inner());
+        Taken { directory, sources, further, trees, reading, new: true }
     }
 
     /// Whether everything is as it was.
@@ -235,6 +263,19 @@ impl Taken {
             && self.further.iter().all(|(path, then)| read_further(directory, path) == *then)
     }
 
+    /// This, where what is built from is as it was. What to watch of it may be another: a directory that is new and
+    /// left out by nothing may hold only what is.
+    fn with_the_same_trees(mut self, sums: &Sums) -> Option<Taken> {
+        for (place, (then, watched)) in &mut self.trees {
+            let (now, other) = tree::look(place, sums);
+            if *then != now {
+                return None;
+            }
+            *watched = other;
+        }
+        Some(self)
+    }
+
     /// What decides what the next reading gives.
     fn places(&self, root: &Path) -> Places {
         let (directories, links) = match &self.sources {
@@ -244,6 +285,9 @@ impl Taken {
         let further = self.further.keys().map(|path| self.directory.join(path));
         let mut entries: BTreeSet<PathBuf> = further.chain(links).collect();
         entries.extend([root.to_owned(), self.directory.join(".env")]);
-        Places { directories, entries }
+        let watched = self.trees.values().map(|(_, watched)| watched);
+        entries.extend(watched.clone().flat_map(|watched| watched.entries.iter().cloned()));
+        let trees = watched.flat_map(|watched| watched.directories.iter().cloned()).collect();
+        Places { directories, entries, trees }
     }
 }

@@ -104,6 +104,8 @@ pub struct Step {
 pub enum Verb {
     /// Pull the image.
     Pull,
+    /// Build the image.
+    Build,
     /// Create the network.
     CreateNetwork,
     /// Create the service's container, under its `.new` name.
@@ -167,6 +169,8 @@ pub enum Verb {
     },
     /// Remove a volume.
     RemoveVolume,
+    /// Take an image's name away, and with its last one the image.
+    RemoveImage,
     /// Run a hook.
     Hook {
         /// Of which moment.
@@ -208,10 +212,12 @@ impl Verb {
             | Verb::Remove { container, .. } => Some(container),
             Verb::Hook { container, .. } => container.as_ref(),
             Verb::Pull
+            | Verb::Build
             | Verb::CreateNetwork
             | Verb::Create { .. }
             | Verb::RemoveNetwork { .. }
-            | Verb::RemoveVolume => None,
+            | Verb::RemoveVolume
+            | Verb::RemoveImage => None,
         }
     }
 
@@ -224,6 +230,7 @@ impl Verb {
                 | Verb::Disconnect { .. }
                 | Verb::RemoveNetwork { .. }
                 | Verb::RemoveVolume
+                | Verb::RemoveImage
         )
     }
 }
@@ -234,6 +241,8 @@ impl fmt::Display for Step {
         let subject = self.subject.name();
         match &self.verb {
             Verb::Pull => write!(f, "image {subject}: pull"),
+            Verb::Build => write!(f, "image {subject}: build"),
+            Verb::RemoveImage => write!(f, "image {subject}: remove"),
             Verb::CreateNetwork => write!(f, "network {subject}: create"),
             Verb::RemoveNetwork { .. } => write!(f, "network {subject}: remove"),
             Verb::RemoveVolume => write!(f, "volume {subject}: remove"),
@@ -396,6 +405,8 @@ pub enum Reason {
     Conflict,
     /// The image is not there and could not be had.
     ImageMissing,
+    /// The image could not be built.
+    BuildFailed,
     /// The engine refused to create the container.
     CreateFailed,
     /// The engine refused to start it, or another step on it.
@@ -422,6 +433,7 @@ impl Reason {
         match self {
             Reason::Conflict => "Conflict",
             Reason::ImageMissing => "ImageMissing",
+            Reason::BuildFailed => "BuildFailed",
             Reason::CreateFailed => "CreateFailed",
             Reason::StartFailed => "StartFailed",
             Reason::Exited => "Exited",

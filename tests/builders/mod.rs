@@ -179,7 +179,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         on: BTreeMap::new(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false },
+        aim: Aim::Agree { purge_volumes: false, purge_images: false },
     }
 }
 
