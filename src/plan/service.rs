@@ -220,10 +220,6 @@ impl<'a> Planner<'a> {
         };
         let updated = self.memory.updated.contains(&container.id);
         let mut found = compare(service, container, identity, self.observed, updated);
-        if service.build.is_some() {
-            // Its image has another name because it is built from something else.
-            found.replace.iter_mut().filter(|cause| cause.field == "image").for_each(|cause| cause.field = "build".into());
-        }
         found.replace.retain(|cause| !self.is_contested(&service.name, &cause.field));
         found.update.retain(|cause| !self.is_contested(&service.name, &cause.field));
         found

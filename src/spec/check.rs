@@ -309,13 +309,14 @@ fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
 /// Where the image comes from: it is named or built, and what is built has a tag of its own and is not pulled.
 fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
-    let cut_out = |entry: &Entry| {
-        matches!(entry.value.value, Value::Poison | Value::Pruned)
-            && closest(&entry.key.text, ["image", "build"]).is_some()
+    // What is wrong with it, also that it is misspelt, has been told.
+    let told = |entry: &Entry| {
+        entry.value.value == Value::Pruned && closest(&entry.key.text, ["image", "build"]).is_some()
     };
+    let told = matches!(&service.root.value, Value::Map(entries) if entries.iter().any(told));
     let noun = if spec.kind == Kind::Service { "service" } else { "job" };
     match (&spec.image, &spec.build) {
-        (None, None) if !service.root.entries().any(cut_out) => diagnostics.push(
+        (None, None) if !told => diagnostics.push(
             Diagnostic::at(service.place_of("image"), "missing field `image`")
                 .label(format!("this {noun} has neither `image` nor `build`")),
         ),

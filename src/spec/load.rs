@@ -228,7 +228,9 @@ impl EnvFiles<'_> {
 /// Looks at what the image of a service is built from.
 fn tree(input: &Input<'_>, service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) -> Option<Tree> {
     let build = service.spec.build.as_ref()?;
-    let node = service.root.get("build").filter(|node| node.value != Value::Poison)?;
+    // Where the context is missing, which has been told, there is another in its place.
+    let made_up = |node: &&Node| node.entries().any(|entry| entry.value.value == Value::Poison);
+    let node = service.root.get("build").filter(|node| !made_up(node))?;
     let place = |field: &str| service.place(node.get(field).map_or(&node.span, |node| &node.span));
     let (field, message, hint) = match (input.tree)(build) {
         Ok(tree) => return Some(tree),

@@ -15,6 +15,7 @@ use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, St
 use drillmaster::plan::step::{Step, Subject, Verb};
 use drillmaster::plan::{Memory, effect, forecast};
 use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
+use drillmaster::spec::Tree;
 use drillmaster::spec::value::Words;
 
 /// The group of every test.
@@ -39,6 +40,7 @@ pub fn service(name: &str) -> Build {
         health: None,
         hooks: BTreeMap::new(),
         pull: Pull::Missing,
+        build: None,
         place: format!("{name}.yaml:1"),
         fingerprint: Fingerprint::default(),
     })
@@ -128,6 +130,16 @@ impl Build {
 
     pub fn pull(mut self, pull: Pull) -> Build {
         self.0.pull = pull;
+        self
+    }
+
+    /// An image that is built, from files with this digest.
+    pub fn built(mut self, digest: &str) -> Build {
+        let context = format!("/home/ann/shop/{}", self.0.name);
+        let tree = Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: digest.into() };
+        self.0.config.image = format!("{GROUP}-{}:{digest}", self.0.name);
+        let (args, labels) = (BTreeMap::new(), BTreeMap::new());
+        self.0.build = Some(drillmaster::desired::Build { tree, target: None, args, labels });
         self
     }
 

@@ -13,6 +13,8 @@ use crate::engine::lines::Lines;
 
 /// How many of its last lines explain why a step failed.
 const LAST_LINES: usize = 10;
+/// Lines of the classic builder that say nothing.
+const NOISE: [&str; 2] = [" ---> Running in ", "Removing intermediate container "];
 /// How much of a line is told.
 const LONGEST_LINE: usize = 8 * 1024;
 
@@ -101,11 +103,15 @@ impl Output {
     /// A line of the classic builder.
     fn printed(&mut self, line: &str, tell: &mut impl FnMut(String)) {
         let line = plain(line);
+        // Of the containers and images in between nobody knows.
+        let noise = NOISE.iter().any(|noise| line.starts_with(noise)) || is_image_id(&line);
+        let told = !noise && !line.trim().is_empty();
         match line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : ")) {
             Some((number, what)) => self.step = Step { title: title(number, what), ..Step::default() },
-            None => self.step.note(&line),
+            None if told => self.step.note(&line),
+            None => {}
         }
-        if !line.trim().is_empty() {
+        if told {
             tell(line);
         }
     }
@@ -129,7 +135,8 @@ impl Output {
             }
             if cached && !step.cached && !internal {
                 step.cached = true;
-                tell(format!("{name}: cached"));
+                let number = name.split_once("] ").map_or(name.as_str(), |(number, _)| number);
+                tell(format!("{number}] is cached"));
             }
             if !error.is_empty() && !error.contains("context canceled") {
                 // Whatever it printed last belongs to the explanation.
@@ -174,6 +181,12 @@ impl Output {
             _ => format!("{why}:\n{}", last.into_iter().collect::<Vec<_>>().join("\n")),
         })
     }
+}
+
+/// ` ---> 9e071445f168`: what a step of the classic builder has come to.
+fn is_image_id(line: &str) -> bool {
+    let id = line.strip_prefix(" ---> ");
+    id.is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// `step 2/3 RUN make`, of a step that is shown as one line.
@@ -222,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_the_classic_builder_prints_is_told_line_by_line() {
-        let mut messages = classic(&["Step 1/2 : FROM debian", "\n", " ---> 9e07\n", "Step 2/2 : RUN make", "\n"]);
+        let mut messages = classic(&["Step 1/2 : FROM debian", "\n", " ---> 9e071445f168\n", "Step 2/2 : RUN make", "\n", " ---> Running in c550d8a047e7\n"]);
         messages.push(r#"{"status":"Pulling from library/debian","id":"12"}"#.into());
         messages.push(r#"{"status":"Downloading","progressDetail":{"current":1},"id":"aa"}"#.into());
         messages.extend(classic(&["\u{1b}[91mwarn", "ing\n\u{1b}[0m", "10%\r50%\r100%\n", "the end"]));
@@ -230,7 +243,6 @@ mod tests {
         let (told, end) = said(&messages);
         let lines = [
             "Step 1/2 : FROM debian",
-            " ---> 9e07",
             "Step 2/2 : RUN make",
             "12: Pulling from library/debian",
             "warning",
@@ -242,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_failing_step_is_quoted_with_what_it_said_last() {
-        let mut messages = classic(&["Step 1/2 : FROM debian\n", " ---> 9e07\n", "Step 2/2 : RUN make   all\n"]);
+        let mut messages = classic(&["Step 1/2 : FROM debian\n", " ---> 9e071445f168\n", "Step 2/2 : RUN make   all\n"]);
         messages.extend((0..20).map(|n| serde_json::json!({"stream": format!("line {n}\n")}).to_string()));
         messages.push(r#"{"errorDetail":{"code":2},"error":"The command returned a non-zero code: 2"}"#.into());
         let why = said(&messages).1.unwrap_err();
@@ -283,7 +295,7 @@ mod tests {
             r#"{"id":"moby.image.id","aux":{"ID":"sha256:043c"}}"#.into(),
         ];
         let (told, end) = said(&messages);
-        assert_eq!((told, end), (["[1/2] FROM debian: cached", "[2/2] RUN make", "one", "two"].map(str::to_owned).to_vec(), Ok(())));
+        assert_eq!((told, end), (["[1/2] is cached", "[2/2] RUN make", "one", "two"].map(str::to_owned).to_vec(), Ok(())));
     }
 
     #[test]

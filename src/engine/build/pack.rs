@@ -143,15 +143,19 @@ fn hidden(before: &str) -> String {
 
 fn append(archive: &mut Builder<impl Write>, path: PathBuf, bytes: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mode(0o644);
     header.set_size(bytes.len() as u64);
     archive.append_data(&mut header, path, bytes)
 }
 
-/// Owners are not sent; permissions only as far as they are in the digest.
+/// Everything is root's; permissions are sent only as far as they are in the digest.
 fn header(kind: EntryType, mode: u32, found: &fs::Metadata) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
+    header.set_uid(0);
+    header.set_gid(0);
     header.set_mode(mode);
     header.set_size(0);
     let modified = found.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -182,5 +186,110 @@ impl Read for Summed {
         self.left = self.left.saturating_sub(length as u64);
         self.sum.update(&buffer[..length]);
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::super::tree::{Sums, look};
+    use super::*;
+
+    fn ground(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = home.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        home
+    }
+
+    /// What is sent of a context, by path: mode, owner, and content or target.
+    fn sent(place: &Place, hides: bool) -> BTreeMap<String, (u32, u64, String)> {
+        let digest = look(place, &Sums::default()).0.unwrap().digest;
+        let mut archive = Vec::new();
+        pack_all(place, &files(place).unwrap(), &digest, hides, &mut archive).unwrap();
+        let mut archive = tar::Archive::new(archive.as_slice());
+        let mut sent = BTreeMap::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut content = String::new();
+            entry.read_to_string(&mut content).unwrap();
+            if let Some(target) = entry.link_name().unwrap() {
+                content = target.to_str().unwrap().to_owned();
+            }
+            let header = entry.header();
+            let (mode, owner) = (header.mode().unwrap(), header.uid().unwrap() + header.gid().unwrap());
+            let path = entry.path().unwrap().to_str().unwrap().to_owned();
+            assert!(sent.insert(path.clone(), (mode, owner, content)).is_none(), "{path} is sent twice");
+        }
+        sent
+    }
+
+    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> Place {
+        Place::new(home.path(), "api", dockerfile)
+    }
+
+    #[test]
+    fn files_are_sent_as_they_are_and_belong_to_root() {
+        let long = format!("api/{}/{}", "d".repeat(90), "f".repeat(90));
+        let home = ground(&[("api/Dockerfile", "FROM x\n"), ("api/run.sh", "hi"), (&long, "deep")]);
+        fs::set_permissions(home.path().join("api/run.sh"), fs::Permissions::from_mode(0o700)).unwrap();
+        symlink("x".repeat(150), home.path().join("api/link")).unwrap();
+        let file = |text: &str| (0o644, 0, text.to_owned());
+        let expected = [
+            ("Dockerfile".to_owned(), file("FROM x\n")),
+            ("d".repeat(90), (0o755, 0, String::new())),
+            (long.trim_start_matches("api/").to_owned(), file("deep")),
+            ("link".to_owned(), (0o777, 0, "x".repeat(150))),
+            ("run.sh".to_owned(), (0o755, 0, "hi".to_owned())),
+        ];
+        let mut seen = sent(&place(&home, None), true);
+        // A directory is written with a slash at its end, or without.
+        seen = seen.into_iter().map(|(path, entry)| (path.trim_end_matches('/').to_owned(), entry)).collect();
+        assert_eq!(seen, expected.into());
+    }
+
+    #[test]
+    fn a_dockerfile_from_elsewhere_is_sent_and_taken_out_again_where_that_can_be() {
+        let home = ground(&[("api/a", "1"), ("docker/api", "FROM x\n")]);
+        let outside = place(&home, Some("../docker/api"));
+        assert_eq!(dockerfile_name(&files(&outside).unwrap()), FOREIGN);
+        let seen = sent(&outside, true);
+        assert_eq!(seen.keys().collect::<Vec<_>>(), [FOREIGN, IGNORE, "a"]);
+        assert_eq!(seen[FOREIGN].2, "FROM x\n");
+        assert_eq!(seen[IGNORE].2, ".dockerignore\n.dockerfile.drillmaster\n");
+        assert_eq!(sent(&outside, false).keys().collect::<Vec<_>>(), [FOREIGN, "a"]);
+        fs::write(home.path().join("api/.dockerignore"), "b").unwrap();
+        assert_eq!(sent(&outside, true)[IGNORE].2, "b\n.dockerfile.drillmaster\n");
+        assert_eq!(sent(&outside, false)[IGNORE].2, "b");
+    }
+
+    #[test]
+    fn what_is_not_what_was_read_before_is_not_sent_to_its_end() {
+        let home = ground(&[("api/Dockerfile", "FROM x\n"), ("api/a", "1")]);
+        let place = place(&home, None);
+        let digest = look(&place, &Sums::default()).0.unwrap().digest;
+        let files = files(&place).unwrap();
+        fs::write(home.path().join("api/a"), "2").unwrap();
+        let mut archive = Vec::new();
+        let error = pack_all(&place, &files, &digest, true, &mut archive).unwrap_err().to_string();
+        assert_eq!(error, "its sources have changed since they were read; run it again");
+        fs::remove_file(home.path().join("api/a")).unwrap();
+        let error = pack_all(&place, &files, &digest, true, io::sink()).unwrap_err().to_string();
+        assert_eq!(error, "a: No such file or directory (os error 2)");
+    }
+
+    #[tokio::test]
+    async fn a_context_that_nobody_takes_is_packed_no_further() {
+        let home = ground(&[("api/Dockerfile", "FROM x\n"), ("api/large", &"x".repeat(8 << 20))]);
+        let place = place(&home, None);
+        let files = files(&place).unwrap();
+        let Packing { body, task } = pack(place, files, String::new(), true, || {});
+        drop(body);
+        assert!(matches!(task.await.unwrap(), Err(Why::Refused)));
     }
 }

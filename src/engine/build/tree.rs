@@ -347,3 +347,175 @@ impl Digesting {
         self.0.update(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    /// A directory with a Dockerfile and these files.
+    fn ground(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for (path, text) in [("api/Dockerfile", "FROM scratch\n")].iter().chain(files) {
+            write(&home, path, text);
+        }
+        home
+    }
+
+    fn write(home: &tempfile::TempDir, path: &str, text: &str) {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> Place {
+        Place::new(&home.path().join("specs"), "../api", dockerfile)
+    }
+
+    fn digest_of(home: &tempfile::TempDir, dockerfile: Option<&str>) -> String {
+        look(&place(home, dockerfile), &Sums::default()).0.unwrap().digest
+    }
+
+    fn digest(home: &tempfile::TempDir) -> String {
+        digest_of(home, None)
+    }
+
+    /// Paths of what is not left out.
+    fn paths(home: &tempfile::TempDir) -> Vec<String> {
+        let files = find(&place(home, None), &mut Watched::default()).unwrap();
+        files.entries.keys().map(|path| path.to_str().unwrap().to_owned()).collect()
+    }
+
+    fn error(home: &tempfile::TempDir, dockerfile: Option<&str>) -> TreeError {
+        look(&place(home, dockerfile), &Sums::default()).0.unwrap_err()
+    }
+
+    #[test]
+    fn every_path_content_and_executable_bit_counts() {
+        let home = ground(&[("api/a", "1"), ("api/b/c", "1")]);
+        let mut seen = BTreeSet::from([digest(&home)]);
+        let mut another = |home: &tempfile::TempDir, what: &str| {
+            assert!(seen.insert(digest(home)), "{what} does not count");
+        };
+        write(&home, "api/a", "2");
+        another(&home, "content");
+        fs::rename(home.path().join("api/a"), home.path().join("api/d")).unwrap();
+        another(&home, "a name");
+        fs::set_permissions(home.path().join("api/d"), fs::Permissions::from_mode(0o755)).unwrap();
+        another(&home, "the executable bit");
+        symlink("d", home.path().join("api/l")).unwrap();
+        another(&home, "a link");
+        fs::remove_file(home.path().join("api/l")).unwrap();
+        symlink("b", home.path().join("api/l")).unwrap();
+        another(&home, "where a link leads");
+        fs::create_dir(home.path().join("api/e")).unwrap();
+        another(&home, "an empty directory");
+        write(&home, "api/Dockerfile", "FROM debian\n");
+        another(&home, "the Dockerfile");
+        write(&home, "api/b/c", "");
+        write(&home, "api/b/c2", "1");
+        another(&home, "what is in which file");
+    }
+
+    #[test]
+    fn times_other_permissions_and_where_it_lies_do_not_count() {
+        let home = ground(&[("api/a", "1")]);
+        let before = digest(&home);
+        let path = home.path().join("api/a");
+        File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(digest(&home), before);
+        let elsewhere = ground(&[("api/a", "1")]);
+        assert_eq!(digest(&elsewhere), before);
+    }
+
+    #[test]
+    fn what_is_left_out_does_not_count() {
+        let home = ground(&[("api/a", "1"), ("api/.dockerignore", "log\n*.tmp\n!keep.tmp\n"), ("api/keep.tmp", "1")]);
+        let before = digest(&home);
+        for path in ["api/log/x", "api/x.tmp", "api/.a.swp", "api/a~"] {
+            write(&home, path, "x");
+            assert_eq!(digest(&home), before, "{path}");
+        }
+        assert_eq!(paths(&home), [".dockerignore", "Dockerfile", "a", "keep.tmp"]);
+        write(&home, "api/keep.tmp", "2");
+        assert_ne!(digest(&home), before);
+    }
+
+    #[test]
+    fn a_dockerfile_counts_also_where_it_is_left_out_or_lies_elsewhere() {
+        let home = ground(&[("api/.dockerignore", "Dockerfile\n.dockerignore"), ("docker/api", "FROM a\n")]);
+        assert_eq!(paths(&home), Vec::<String>::new());
+        let before = digest(&home);
+        write(&home, "api/Dockerfile", "FROM debian\n");
+        assert_ne!(digest(&home), before);
+        let before = digest_of(&home, Some("../docker/api"));
+        write(&home, "docker/api", "FROM b\n");
+        assert_ne!(digest_of(&home, Some("../docker/api")), before);
+        // One that is named after the Dockerfile says what is left out.
+        write(&home, "docker/api.dockerignore", "");
+        let files = find(&place(&home, Some("../docker/api")), &mut Watched::default()).unwrap();
+        assert_eq!((files.entries.len(), files.inside), (2, None));
+    }
+
+    #[test]
+    fn what_is_watched_is_what_counts() {
+        let home = ground(&[("api/a/b", "1"), ("api/big/x", "1"), ("api/.dockerignore", "big")]);
+        let (_, watched) = look(&place(&home, None), &Sums::default());
+        let root = home.path().join("api").canonicalize().unwrap();
+        assert_eq!(watched.directories, [root.clone(), root.join("a")].into());
+        let names = ["api", "api/.dockerignore", "api/Dockerfile", "api/Dockerfile.dockerignore"];
+        assert_eq!(watched.entries, names.map(|name| home.path().join(name)).into());
+        fs::remove_dir_all(home.path().join("api")).unwrap();
+        let (result, watched) = look(&place(&home, None), &Sums::default());
+        assert_eq!(result, Err(TreeError::Context("there is no such directory".into())));
+        assert!(watched.entries.contains(&home.path().join("api")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let home = ground(&[("file", "")]);
+        let no_file = TreeError::Dockerfile("there is no such file".into());
+        assert_eq!(error(&home, Some("Dockerfile.dev")), no_file);
+        assert_eq!(error(&home, Some(".")), TreeError::Dockerfile("it is not a regular file".into()));
+        let file = Place::new(home.path(), "file", None);
+        let (result, _) = look(&file, &Sums::default());
+        assert_eq!(result, Err(TreeError::Context("it is not a directory".into())));
+        write(&home, "api/.dockerignore", "a\n!\n");
+        let ignore = "`!` takes nothing back (line 2)";
+        assert_eq!(error(&home, None), TreeError::Context(format!(".dockerignore: {ignore}")));
+    }
+
+    #[test]
+    fn a_file_that_is_as_it_was_is_not_read_again() {
+        let home = ground(&[("api/a", "1"), ("api/b", "1")]);
+        let (place, sums) = (place(&home, None), Sums::default());
+        let digest = || look(&place, &sums).0.unwrap().digest;
+        let before = digest();
+        let known = || sums.0.lock().unwrap().get(&place).unwrap().len();
+        assert_eq!(known(), 0, "what has just been written may be written again within the same moment");
+        // That time goes by cannot be pretended, since nobody can set the time of a change.
+        std::thread::sleep(SETTLED + Duration::from_millis(1100));
+        assert_eq!((digest(), known()), (before.clone(), 3));
+        let wrong = [0; 32];
+        sums.0.lock().unwrap().get_mut(&place).unwrap().get_mut(Path::new("a")).unwrap().1 = wrong;
+        let mistaken = digest();
+        assert_ne!(mistaken, before, "it was read again");
+        write(&home, "api/b", "1");
+        assert_eq!(digest(), mistaken, "its content is the same");
+        write(&home, "api/a", "1");
+        assert_eq!(digest(), before);
+        sums.only(|_| false);
+        assert!(sums.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn paths_are_taken_from_the_spec_directory_and_the_context() {
+        let place = |context, dockerfile| Place::new(Path::new("/srv/specs"), context, dockerfile);
+        let text = |place: Place| (place.context.display().to_string(), place.dockerfile.display().to_string());
+        assert_eq!(text(place("../api/./x", None)), ("/srv/api/x".into(), "/srv/api/x/Dockerfile".into()));
+        assert_eq!(text(place("/api", Some("../df/api"))), ("/api".into(), "/df/api".into()));
+        assert_eq!(text(place(".", Some("/Dockerfile"))), ("/srv/specs".into(), "/Dockerfile".into()));
+    }
+}
