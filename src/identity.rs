@@ -21,6 +21,14 @@ pub const SPEC: &str = "drillmaster.spec";
 /// Id that the image had when the container was created: the same reference may name another image later.
 pub const IMAGE_ID: &str = "drillmaster.image-id";
 
+/// On an image: the group that it was built for. Containers have the labels of their image, so these must not be among
+/// those that make a container ours.
+pub const BUILD_GROUP: &str = "dev.drillmaster.build.group";
+/// On an image: the spec directory that says how it is built, absolute.
+pub const BUILD_SOURCE: &str = "dev.drillmaster.build.source";
+/// On an image: the reference that it was given. An image that is built on it inherits the label, and not the name.
+pub const BUILD_IMAGE: &str = "dev.drillmaster.build.image";
+
 /// Ending of a container's name until it is ready. Service names have no dots, so no service can claim it.
 pub const CANDIDATE_SUFFIX: &str = ".new";
 
@@ -82,6 +90,13 @@ impl Identity {
 /// Labels of networks and volumes: group and source.
 pub fn group_labels(group: &str, source: &str) -> BTreeMap<String, String> {
     [(GROUP, group), (SOURCE, source)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
+/// Labels of an image that is built for a group.
+pub fn build_labels(group: &str, source: &str, image: &str) -> BTreeMap<String, String> {
+    [(BUILD_GROUP, group), (BUILD_SOURCE, source), (BUILD_IMAGE, image)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
 }
 
 /// Name of a service's container once it is ready: `<group>-<service>`.

@@ -19,6 +19,8 @@ pub struct Observed {
     /// Ids of the images by each reference that names them, in the engine's familiar form (`debian:12`,
     /// `name@sha256:…`).
     pub images: BTreeMap<String, String>,
+    /// Images that drillmaster built for the group, by the reference that they were given then.
+    pub built: BTreeMap<String, BuiltImage>,
     /// What was looked up about an image, by image id. Kept from one snapshot to the next.
     pub image_facts: BTreeMap<String, ImageFacts>,
     /// Volumes that carry our group label, by name; filled only where it was asked for.
@@ -185,6 +187,17 @@ pub struct Volume {
     /// Our group label.
     pub group: String,
     /// Our source label.
+    pub source: Option<String>,
+}
+
+/// An image that drillmaster has built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// Its id.
+    pub id: String,
+    /// The group that it was built for.
+    pub group: String,
+    /// The spec directory that said how.
     pub source: Option<String>,
 }
 

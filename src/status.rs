@@ -9,6 +9,7 @@ use crate::desired::{Desired, Service};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, Health, Observed, State};
 use crate::plan::diff::compare;
+use crate::plan::step::Cause;
 use crate::spec::model::Protocol;
 
 /// The reason of a service that waits for another.
@@ -422,8 +423,11 @@ fn outdated(
         return (None, None);
     };
     let comparison = compare(service, container, identity, view.observed, false);
-    let fields: Vec<&str> =
-        comparison.replace.iter().chain(&comparison.update).map(|cause| cause.field.as_str()).collect();
+    let word = |cause: &Cause| match cause.field.as_str() {
+        "build" => "its sources".to_owned(),
+        field => field.to_owned(),
+    };
+    let fields: Vec<String> = comparison.replace.iter().chain(&comparison.update).map(word).collect();
     if fields.is_empty() {
         return (None, None);
     }

@@ -229,7 +229,7 @@ async fn down_goes_in_reverse_and_leaves_volumes() {
     assert_before(&sim.calls(), "remove shop-db", "remove network shop");
     assert_eq!(sim.volumes(), volumes);
     let mut purge = nothing();
-    purge.aim = Aim::Agree { purge_volumes: true };
+    purge.aim = Aim::Agree { purge_volumes: true, purge_images: false };
     let outcome = up(&sim, &purge).await;
     assert!(outcome.is_good(), "{}", describe(&outcome));
     assert_eq!(sim.volumes(), Vec::<String>::new());
@@ -246,7 +246,7 @@ async fn down_with_volumes_leaves_none_also_after_a_replacement() {
     assert_eq!(sim.volumes(), volumes, "the anonymous volume moves to the replacement");
     sim.create_volume("somebody-elses");
     let mut purge = nothing();
-    purge.aim = Aim::Agree { purge_volumes: true };
+    purge.aim = Aim::Agree { purge_volumes: true, purge_images: false };
     let outcome = up(&sim, &purge).await;
     assert!(outcome.is_good(), "{}", describe(&outcome));
     assert!(sim.volumes().contains(&"somebody-elses".to_owned()));

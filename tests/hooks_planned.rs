@@ -87,7 +87,7 @@ async fn hooks_stand_between_what_they_are_named_after() {
     assert!(up(&sim, &wanted).await.is_good());
     assert_eq!(count(&sim, "init"), 1, "a restart is no creation");
     sim.forget_calls();
-    let down = wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false });
+    let down = wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false, purge_images: false });
     assert!(up(&sim, &down).await.is_good());
     assert!(position(&sim, "exec shop-db bye") < position(&sim, "stop shop-db"));
 }
@@ -139,7 +139,11 @@ async fn a_goodbye_that_fails_holds_nothing_up() {
     );
     let wanted = hooked("db:1");
     assert!(up(&sim, &wanted).await.is_good());
-    assert!(up(&sim, &wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false })).await.is_good());
+    assert!(
+        up(&sim, &wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false, purge_images: false }))
+            .await
+            .is_good()
+    );
     assert_eq!((count(&sim, "bye"), sim.snapshot().of_group(GROUP).count()), (1, 0));
 }
 

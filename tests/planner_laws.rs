@@ -162,7 +162,7 @@ impl Case {
         desired.aim = match self.aim {
             2 => Aim::Rest,
             3 => Aim::Run,
-            _ => Aim::Agree { purge_volumes: false },
+            _ => Aim::Agree { purge_volumes: false, purge_images: false },
         };
         if let Some(bits) = self.scope {
             let names = (0..NAMES.len()).filter(|n| bits & (1 << n) != 0).map(|n| NAMES[n].to_owned()).collect();

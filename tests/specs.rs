@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model::{self, Service};
 use drillmaster::spec::{
-    Content, Diagnostic, Input, MAX_FILE_SIZE, SourceFile, Specs, env_file, load, no_directory, schema,
+    Content, Diagnostic, Input, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, env_file, load, no_directory, schema,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -34,8 +34,25 @@ fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         Some((path.strip_prefix("output:")?.to_owned(), String::from_utf8_lossy(bytes).into_owned()))
     });
     let context = outputs.collect();
-    let dotenv = dotenv.as_ref();
-    load(&Input { dir: "specs", files: &specs, dotenv, environment: &environment, context: &context, read: &read })
+    // Directories to build from are those that hold a file.
+    let tree = |build: &model::Build| {
+        let holds = |path: &str| files.iter().any(|(file, _)| file.starts_with(path));
+        let dockerfile = format!("{}/{}", build.context, build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+        match (holds(&format!("{}/", build.context)), holds(&dockerfile)) {
+            (true, true) => Ok(Tree { context: build.context.clone(), dockerfile, digest: "00ff".into() }),
+            (true, false) => Err(TreeError::Dockerfile("there is no such file".into())),
+            (false, _) => Err(TreeError::Context("there is no such directory".into())),
+        }
+    };
+    load(&Input {
+        dir: "specs",
+        files: &specs,
+        dotenv: dotenv.as_ref(),
+        environment: &environment,
+        context: &context,
+        read: &read,
+        tree: &tree,
+    })
 }
 
 fn load_dir(files: &[(&str, &str)]) -> Result<Specs, Vec<Diagnostic>> {
@@ -61,7 +78,8 @@ fn messages(text: &str) -> Vec<String> {
 const ALL_FIELDS: &str = r#"# yaml-language-server: $schema=../schema/spec.json
 kind: Service
 name: api
-image: shop/api:1
+image: shop/api
+build: {context: ./api, dockerfile: Dockerfile.dev, target: release, args: {VERSION: 1.10}, labels: {tier: web}}
 command: [serve, --port, 80, --version, 1.10]
 entrypoint: "/entry 'two words'"
 user: 1000
@@ -98,12 +116,13 @@ read_only: true
 init: true
 shm_size: 64m
 ulimits: {nofile: 1024, nproc: {soft: 10, hard: -1}}
-pull: always
+pull: missing
 "#;
 
 const ALL_FIELDS_OF_A_JOB: &str = r#"kind: Job
 name: migrate
-image: shop/api:1
+image: shop/api
+build: ./api
 command: [migrate]
 entrypoint: /entry
 user: 1000
@@ -133,7 +152,7 @@ read_only: true
 init: true
 shm_size: 1m
 ulimits: {nofile: 1024}
-pull: never
+pull: missing
 ---
 kind: Job
 name: seed
@@ -150,7 +169,7 @@ fn outputs_are_text_or_numbers_once_they_are_known() {
     let known = [("a.yaml", text), ("output:tag", "2"), ("output:port", "8080"), ("output:pids", "17")];
     let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     let spec = &specs.services[0].spec;
-    assert_eq!((spec.image.as_str(), spec.env["A"].as_str()), ("x:2", "u8080"));
+    assert_eq!((spec.image.as_ref().unwrap().as_str(), spec.env["A"].as_str()), ("x:2", "u8080"));
     assert_eq!((spec.ports[0].host, spec.resources.pids), (Some(8080), Some(17)));
     assert!(specs.services[0].uses.iter().all(|found| found.known));
     // Before, nothing of it is wrong, and what it is made of is told.
@@ -163,7 +182,8 @@ fn outputs_are_text_or_numbers_once_they_are_known() {
 
 #[test]
 fn every_field_is_read() {
-    let files = [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n")];
+    let files =
+        [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile.dev", "FROM x")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     assert_eq!(specs.services.iter().map(|s| s.spec.name.as_str()).collect::<Vec<_>>(), ["api", "appdb", "cache"]);
     assert_eq!(specs.services[0].source.to_string(), "a/all.yaml:3");
@@ -176,7 +196,8 @@ fn every_field_is_read() {
 
 #[test]
 fn every_field_of_a_job_is_read() {
-    let files = [("a.yaml", ALL_FIELDS_OF_A_JOB), ("b.yaml", OTHERS), ("common.env", "A=1\n")];
+    let files =
+        [("a.yaml", ALL_FIELDS_OF_A_JOB), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile", "FROM x")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     let names: Vec<&str> = specs.services.iter().map(|s| s.spec.name.as_str()).collect();
     assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
@@ -230,7 +251,7 @@ resources: {pids: "${PORT}", memory: "${PORT}k"}
         [("app.yaml", text.as_str()), (".env", "IMAGE=nginx\nPORT=1\nYES=true\nSECONDS=5\n"), ("env:PORT", "8080")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     let service = &specs.services[0].spec;
-    assert_eq!(service.image, "nginx");
+    assert_eq!(service.image.as_ref().map(AsRef::as_ref), Some("nginx"));
     assert!(service.privileged && service.read_only);
     assert_eq!(service.ports[0].to_string(), "127.0.0.1:8080:80/tcp");
     assert_eq!(service.ping.as_ref().unwrap().timeout, Duration::from_secs(5));
@@ -256,12 +277,27 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("duplicate key", &[("a.yaml", "name: a\nimage: b\nenv:\n  A: 1\n  B: 2\n  A: 3\n")]),
     ("unknown field", &[("a.yaml", "name: a\nimgae: b\nports: [{container: 80, hst: 1}]\nping: {tpc: 80}\n")]),
     ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")]),
+    ("field of a later version", &[("a.yaml", "name: a\nimage: b\nreplicas: 2\nupdate: {}\n")]),
     (
-        "field of a later version",
-        &[(
-            "a.yaml",
-            "name: a\nimage: b\nbuild: .\nreplicas: 2\nupdate: {}\n---\nkind: Job\nname: c\nimage: b\nbuild: .\n",
-        )],
+        "builds",
+        &[
+            (
+                "a.yaml",
+                concat!(
+                    "name: a\nimage: shop/a:1\nbuild: ./there\npull: always\n---\n",
+                    "name: b\nbuild: ./nowhere\n---\n",
+                    "name: c\nbuild: {context: ./there, dockerfile: Dockerfile.dev}\n---\n",
+                    "name: d\nbuild: {context: ./there, labels: {drillmaster.group: x, dev.drillmaster.y: z}}\n---\n",
+                    "name: e\nbuild: https://example.com/e.git\n---\n",
+                    "name: f\nbuild: ''\n---\n",
+                    "name: g\nbuild: {dockerfile: x, arg: {A: b}}\n---\n",
+                    "name: h\nbuild: {context: ./there, target: '', args: [A]}\n---\n",
+                    "name: i\nbuild: [./there]\n---\nkind: Job\nname: j\n---\nname: k\nbuld: ./there\n---\n",
+                    "name: l\nbuild: ./nothing\nimage: B\n",
+                ),
+            ),
+            ("./there/Dockerfile", "FROM x"),
+        ],
     ),
     (
         "field of another kind",
@@ -508,6 +544,7 @@ fn what_is_no_text_is_told() {
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
+        tree: &|_| Err(TreeError::Context("not reached".into())),
     };
     let more = load(&input).unwrap_err();
     let none = no_directory("specs");
@@ -783,9 +820,10 @@ proptest! {
 }
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 37] = [
+const SERVICE_FIELDS: [&str; 38] = [
     "name",
     "image",
+    "build",
     "command",
     "entrypoint",
     "user",
@@ -860,8 +898,8 @@ fn the_schema_has_every_field_described() {
     for kind in ["Service", "Job", "Group"] {
         assert_eq!(schema["$defs"][kind]["additionalProperties"], Value::Bool(false), "{kind}");
     }
-    assert_eq!(schema["$defs"]["Service"]["required"], serde_json::json!(["name", "image"]));
-    assert_eq!(schema["$defs"]["Job"]["required"], serde_json::json!(["name", "image", "kind"]));
+    assert_eq!(schema["$defs"]["Service"]["required"], serde_json::json!(["name"]));
+    assert_eq!(schema["$defs"]["Job"]["required"], serde_json::json!(["name", "kind"]));
     assert_eq!(schema["$defs"]["Group"]["required"], serde_json::json!(["kind"]));
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert!(!schema.to_string().contains("\"$id\""));

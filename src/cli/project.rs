@@ -19,7 +19,8 @@ use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
 use crate::render::{Style, diagnostics};
-use crate::spec::{self, Diagnostic, Specs};
+use crate::spec::model::Build;
+use crate::spec::{self, Diagnostic, Specs, Tree, TreeError};
 
 /// A spec directory and what it says.
 pub(super) struct Project {
@@ -101,7 +102,8 @@ impl Project {
         let (shown, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources::read(&directory), directory.clone());
         let resolve = move |context: &Given| {
-            let specs = parse(&shown, &sources, context, &|path| sources::read_further(&root, path))?;
+            let read = |path: &str| sources::read_further(&root, path);
+            let specs = parse(&shown, &sources, context, &read, &|build| sources::look_at_tree(&root, build))?;
             Ok(desired(group.as_deref(), &root, &specs))
         };
         let desired = resolve(&Given::new())?;
@@ -259,7 +261,7 @@ impl Again {
         let desired = if self.may_empty && is_empty(found.sources) {
             nothing(group, found.directory)
         } else {
-            let specs = parse(&self.shown, found.sources, &self.context.values(), found.read)?;
+            let specs = parse(&self.shown, found.sources, &self.context.values(), found.read, found.tree)?;
             desired(group, found.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -286,6 +288,7 @@ fn parse(
     sources: &io::Result<Sources>,
     context: &Given,
     read: &dyn Fn(&str) -> Result<Vec<u8>, String>,
+    tree: &dyn Fn(&Build) -> Result<Tree, TreeError>,
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
         Ok(sources) => sources,
@@ -300,7 +303,7 @@ fn parse(
         .collect();
     let dotenv = sources.dotenv.as_ref();
     let files = &sources.files;
-    spec::load(&spec::Input { dir: shown, files, dotenv, environment: &environment, context, read })
+    spec::load(&spec::Input { dir: shown, files, dotenv, environment: &environment, context, read, tree })
 }
 
 /// Whether there is no spec file at all, or not even the directory.
@@ -328,7 +331,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         outputs: Outputs::default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false },
+        aim: Aim::Agree { purge_volumes: false, purge_images: false },
     }
 }
 

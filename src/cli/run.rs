@@ -42,7 +42,7 @@ struct Shape {
 impl Shape {
     /// Services are to exist and to run.
     fn agree(scope: Scope) -> Shape {
-        Shape { scope, aim: Aim::Agree { purge_volumes: false }, parts: false }
+        Shape { scope, aim: Aim::Agree { purge_volumes: false, purge_images: false }, parts: false }
     }
 
     fn of(&self, desired: Desired) -> Desired {
@@ -93,7 +93,8 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
 pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
-    let shape = Shape { scope, aim: Aim::Agree { purge_volumes: down.volumes }, parts: true };
+    let aim = Aim::Agree { purge_volumes: down.volumes, purge_images: down.images };
+    let shape = Shape { scope, aim, parts: true };
     let (reload, timeout) = (BTreeSet::new(), down.timeout);
     carry_out(global, project, Job { command: "down", shape, reload, timeout, beside: Beside::End }, style).await
 }

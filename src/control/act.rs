@@ -10,7 +10,7 @@ use super::event::Occurrence;
 use super::hooks::Call;
 use crate::desired::outputs::Outputs;
 use crate::desired::{Config, Desired, Hook, Service, Volume, VolumeSource};
-use crate::engine::{Blueprint, Deed, Engine, PullProgress, Result};
+use crate::engine::{Blueprint, BuildRequest, Deed, Engine, PullProgress, Result};
 use crate::identity;
 use crate::observed::{Container, Observed};
 use crate::plan::effect;
@@ -77,6 +77,9 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         },
         Verb::RemoveNetwork { id } => Deed::RemoveNetwork(id.clone()),
         Verb::RemoveVolume => Deed::RemoveVolume(name.to_owned()),
+        Verb::RemoveImage => Deed::RemoveImage(name.to_owned()),
+        // It has progress of its own: see `build`.
+        Verb::Build => return None,
         // More than a verb of the engine: see `call` and `control::context`.
         Verb::Hook { .. } | Verb::Collect(_) => return None,
     }))
@@ -89,6 +92,18 @@ fn env(service: &Service) -> BTreeMap<String, String> {
         env.entry(OUTPUT.to_owned()).or_insert_with(|| OUTPUT_OF_JOB.to_owned());
     }
     env
+}
+
+/// The build of a step, and the service for which it is told; `None` where the step is none, or the specs no longer
+/// want that image.
+pub fn build(step: &Step, desired: &Desired) -> Option<(String, BuildRequest)> {
+    let image = step.subject.name();
+    let wants = |service: &&Service| service.build.is_some() && service.config.image == image;
+    let service = desired.services.values().find(wants).filter(|_| step.verb == Verb::Build)?;
+    let build = service.build.clone()?;
+    let mut labels = build.labels.clone();
+    labels.extend(identity::build_labels(&desired.group, &desired.source, image));
+    Some((service.name.clone(), BuildRequest { image: image.to_owned(), build, labels }))
 }
 
 /// The hook of a step.

@@ -82,6 +82,8 @@ pub enum Command {
     Check(Probe),
     /// End every hook that is under way: the run is to end.
     EndHooks,
+    /// End the build of this image: nobody wants it any longer.
+    EndBuild(String),
     /// Run the hooks of something that has happened, one after another.
     Occur(Occurrence),
     /// Ask the engine which containers ended lately.
@@ -257,7 +259,7 @@ pub struct Outcome {
     pub waits: Vec<Wait>,
     /// Services that are ready.
     pub ready: BTreeSet<String>,
-    /// Networks and volumes that the engine refused to remove, and what it said.
+    /// Networks, volumes and images that the engine refused to remove, and what it said.
     pub stuck: BTreeMap<Subject, String>,
     /// A person ended it.
     pub interrupted: bool,

@@ -35,11 +35,13 @@ use self::core::{Core, Course};
 use self::event::{Ask, Command, Event, Limits, Outcome, Reading, Report, Request, Ticket};
 use self::notes::Notes;
 use crate::desired::Desired;
-use crate::engine::{Engine, EngineError, LogLine, LogOptions};
+use crate::engine::{BuildProgress, Engine, EngineError, LogLine, LogOptions};
 use crate::observed::Observed;
 use crate::plan::step::{Failure, Look, Reason, Verb};
 use crate::plan::{self, Memory};
 
+/// What the output of a build is told as, where that of a hook is told by the hook's name.
+const BUILD: &str = "build";
 /// How many lines of a failed container's output are kept.
 const TAIL: u32 = 10;
 /// How long they may take to come.
@@ -130,6 +132,7 @@ async fn drive(
         set: JoinSet::new(),
         probes: HashMap::new(),
         hooks: CancellationToken::new(),
+        builds: HashMap::new(),
         subscription: CancellationToken::new(),
     };
     let memory = Memory { updated: tasks.notes.updated(), ..Memory::default() };
@@ -238,7 +241,7 @@ impl Clients {
 ///
 /// Whatever the engine says.
 pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) -> Result<Observed, EngineError> {
-    let purge = matches!(desired.aim, crate::desired::Aim::Agree { purge_volumes: true });
+    let purge = desired.aim.purges_volumes();
     let mut observed = engine.list(&desired.group, purge).await?;
     loop {
         let looks = plan::plan(desired, &observed, memory, Duration::ZERO).looks;
@@ -282,6 +285,8 @@ struct Tasks {
     probes: HashMap<String, CancellationToken>,
     /// Ends every hook.
     hooks: CancellationToken,
+    /// Ends a build, by image.
+    builds: HashMap<String, CancellationToken>,
     subscription: CancellationToken,
 }
 
@@ -334,7 +339,7 @@ impl Tasks {
                 });
             }
             Command::List => {
-                let purge = matches!(desired.aim, crate::desired::Aim::Agree { purge_volumes: true });
+                let purge = desired.aim.purges_volumes();
                 self.set.spawn(async move {
                     let _ = events.send(Event::Listed(engine.list(&group, purge).await));
                 });
@@ -379,6 +384,34 @@ impl Tasks {
                 });
             }
             Command::EndHooks => self.hooks.cancel(),
+            Command::Carry(step) if step.verb == Verb::Build => {
+                let request = act::build(&step, desired);
+                let cancelled = CancellationToken::new();
+                self.builds.insert(step.subject.name().to_owned(), cancelled.clone());
+                self.set.spawn(async move {
+                    let built = match &request {
+                        Some((service, request)) => {
+                            let progress = |progress| {
+                                if let BuildProgress::Line(line) = progress {
+                                    let _ = events.send(Event::Said(Some(service.clone()), BUILD.to_owned(), line));
+                                }
+                            };
+                            cancelled.run_until_cancelled(engine.build(request, &progress)).await
+                        }
+                        None => None,
+                    };
+                    let result = built.unwrap_or_else(|| {
+                        let message = "the specs no longer want it".to_owned();
+                        Err(EngineError::Refused { attempted: step.to_string(), message })
+                    });
+                    let _ = events.send(Event::Done(step, result.map(|()| None)));
+                });
+            }
+            Command::EndBuild(image) => {
+                if let Some(build) = self.builds.remove(&image) {
+                    build.cancel();
+                }
+            }
             Command::Occur(occurrence) => {
                 let (surroundings, interrupted) = (self.surroundings.clone(), self.hooks.clone());
                 let outputs = self.outputs();

@@ -11,7 +11,9 @@ use std::sync::{Mutex, PoisonError};
 use super::context::{Context, Given};
 use super::event::Reading;
 use super::watch::{self, Places, Watcher};
-use crate::spec::{Content, MAX_FILE_SIZE, SourceFile};
+use crate::engine::build::tree::{self, Place, Sums, Watched};
+use crate::spec::model::Build;
+use crate::spec::{Content, MAX_FILE_SIZE, SourceFile, Tree, TreeError};
 
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 32;
@@ -77,6 +79,19 @@ pub fn read_further(directory: &Path, path: &str) -> Result<Vec<u8>, String> {
         Content::TooLarge(size) => Err(format!("it has {size} bytes; at most {MAX_FILE_SIZE} are read")),
         Content::Unreadable(why) => Err(why),
     }
+}
+
+/// Looks at what an image is built from; a relative path is relative to the spec directory.
+///
+/// # Errors
+///
+/// When nothing can be built from there.
+pub fn look_at_tree(directory: &Path, build: &Build) -> Result<Tree, TreeError> {
+    tree::look(&place(directory, build), &Sums::default()).0
+}
+
+fn place(directory: &Path, build: &Build) -> Place {
+    Place::new(directory, &build.context, build.dockerfile.as_deref())
 }
 
 fn walk(
@@ -152,6 +167,8 @@ pub struct Found<'a> {
     pub sources: &'a io::Result<Sources>,
     /// Reads a further file, as [`read_further`]; what was asked for is followed from then on.
     pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    /// Looks at what an image is built from, as [`look_at_tree`]; followed as well.
+    pub tree: &'a dyn Fn(&Build) -> Result<Tree, TreeError>,
 }
 
 /// Parses what was found. Must give the same for the same.
@@ -163,6 +180,7 @@ pub struct Reader {
     parse: Parse,
     watcher: Watcher,
     context: Context,
+    sums: Sums,
     last: Mutex<Option<Taken>>,
 }
 
@@ -170,7 +188,7 @@ impl Reader {
     /// For this directory, an absolute path; links are followed anew each time. What `parse` gives may be made of the
     /// outputs of `context`.
     pub fn new(directory: PathBuf, watcher: Watcher, context: Context, parse: Parse) -> Reader {
-        Reader { directory, parse, watcher, context, last: Mutex::new(None) }
+        Reader { directory, parse, watcher, context, sums: Sums::default(), last: Mutex::new(None) }
     }
 
     /// Reads, and tells the watcher what to follow from then on. Blocks; where events cannot be had, also until what
@@ -189,15 +207,17 @@ impl Reader {
             }
             taken = self.again(Some(taken));
         }
+        self.sums.only(|place| taken.trees.contains_key(place));
         last.insert(taken).reading.clone()
     }
 
     fn again(&self, last: Option<Taken>) -> Taken {
         let directory = self.directory.canonicalize().unwrap_or_else(|_| self.directory.clone());
         let (sources, outputs) = (read(&directory), self.context.values());
-        match last {
-            Some(last) if last.is(&directory, &sources, &outputs) => Taken { new: false, ..last },
-            _ => Taken::parse(directory, sources, outputs, &self.parse),
+        let same = last.filter(|last| last.is(&directory, &sources, &outputs));
+        match same.and_then(|last| last.with_the_same_trees(&self.sums)) {
+            Some(last) => Taken { new: false, ..last },
+            None => Taken::parse(directory, sources, outputs, &self.parse, &self.sums),
         }
     }
 }
@@ -210,13 +230,15 @@ struct Taken {
     further: BTreeMap<String, Result<Vec<u8>, String>>,
     /// Outputs of which it may be made.
     outputs: Given,
+    /// What was looked at to be built from, what came of it, and what to watch for another answer.
+    trees: BTreeMap<Place, (Result<Tree, TreeError>, Watched)>,
     reading: Reading,
     /// It was not so the time before.
     new: bool,
 }
 
 impl Taken {
-    fn parse(directory: PathBuf, sources: io::Result<Sources>, outputs: Given, parse: &Parse) -> Taken {
+    fn parse(directory: PathBuf, sources: io::Result<Sources>, outputs: Given, parse: &Parse, sums: &Sums) -> Taken {
         // Kept here and not by whoever parses, since specs with errors name files too.
         let further = RefCell::new(BTreeMap::new());
         let read = |path: &str| {
@@ -224,9 +246,16 @@ impl Taken {
             further.borrow_mut().insert(path.to_owned(), content.clone());
             content
         };
-        let reading = parse(Found { directory: &directory, sources: &sources, read: &read });
-        let further = further.into_inner();
-        Taken { directory, sources, further, outputs, reading, new: true }
+        let trees = RefCell::new(BTreeMap::new());
+        let tree = |build: &Build| {
+            let place = place(&directory, build);
+            let (result, watched) = tree::look(&place, sums);
+            trees.borrow_mut().insert(place, (result.clone(), watched));
+            result
+        };
+        let reading = parse(Found { directory: &directory, sources: &sources, read: &read, tree: &tree });
+        let (further, trees) = (further.into_inner(), trees.into_inner());
+        Taken { directory, sources, further, outputs, trees, reading, new: true }
     }
 
     /// Whether everything is as it was.
@@ -241,6 +270,19 @@ impl Taken {
             && self.further.iter().all(|(path, then)| read_further(directory, path) == *then)
     }
 
+    /// This, where what is built from is as it was. What to watch of it may be another: a directory that is new and
+    /// left out by nothing may hold only what is.
+    fn with_the_same_trees(mut self, sums: &Sums) -> Option<Taken> {
+        for (place, (then, watched)) in &mut self.trees {
+            let (now, other) = tree::look(place, sums);
+            if *then != now {
+                return None;
+            }
+            *watched = other;
+        }
+        Some(self)
+    }
+
     /// What decides what the next reading gives.
     fn places(&self, root: &Path) -> Places {
         let (directories, links) = match &self.sources {
@@ -250,6 +292,9 @@ impl Taken {
         let further = self.further.keys().map(|path| self.directory.join(path));
         let mut entries: BTreeSet<PathBuf> = further.chain(links).collect();
         entries.extend([root.to_owned(), self.directory.join(".env")]);
-        Places { directories, entries }
+        let watched = self.trees.values().map(|(_, watched)| watched);
+        entries.extend(watched.clone().flat_map(|watched| watched.entries.iter().cloned()));
+        let trees = watched.flat_map(|watched| watched.directories.iter().cloned()).collect();
+        Places { directories, entries, trees }
     }
 }

@@ -40,6 +40,8 @@ pub struct Places {
     pub directories: BTreeSet<PathBuf>,
     /// Single files and directories, there or not; links are followed, and each on the way counts.
     pub entries: BTreeSet<PathBuf>,
+    /// Directories of which every entry counts.
+    pub trees: BTreeSet<PathBuf>,
 }
 
 /// Takes the events of a backend.
@@ -237,6 +239,8 @@ struct Known {
 struct Interest {
     /// Specs, and directories that may hold some.
     specs: bool,
+    /// Everything.
+    all: bool,
     /// These entries.
     names: BTreeSet<OsString>,
 }
@@ -270,7 +274,8 @@ impl Known {
             return true;
         };
         self.interests.get(directory).is_some_and(|interest| {
-            interest.names.contains(name)
+            interest.all
+                || interest.names.contains(name)
                 || interest.specs
                     && name
                         .to_str()
@@ -284,6 +289,9 @@ impl Places {
         let mut interests: HashMap<PathBuf, Interest> = HashMap::new();
         for directory in self.directories.iter().filter_map(|directory| directory.canonicalize().ok()) {
             interests.entry(directory).or_default().specs = true;
+        }
+        for directory in self.trees.iter().filter_map(|directory| directory.canonicalize().ok()) {
+            interests.entry(directory).or_default().all = true;
         }
         for entry in &self.entries {
             trail(entry, |directory, name| {

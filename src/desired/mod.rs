@@ -2,6 +2,7 @@
 //!
 //! Pure. Says nothing about what exists, nor how to get there.
 
+pub mod build;
 pub mod fingerprint;
 pub mod order;
 pub mod outputs;
@@ -17,6 +18,7 @@ use crate::spec::model::{
     Condition, ExtraHost, Health, Healthcheck, Ping, Port, Pull, Resources, RestartPolicy, Ulimit,
 };
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, Rerun};
+pub use build::Build;
 use fingerprint::Fingerprint;
 use outputs::Outputs;
 
@@ -95,11 +97,25 @@ pub enum Aim {
     Agree {
         /// `down --volumes`: volumes of the group go too.
         purge_volumes: bool,
+        /// `down --images`: images that were built for the group go too.
+        purge_images: bool,
     },
     /// `start`: containers that exist run; none is created, replaced or removed.
     Run,
     /// `stop`: none runs; none is removed.
     Rest,
+}
+
+impl Aim {
+    /// Whether volumes of the group are to go.
+    pub fn purges_volumes(self) -> bool {
+        matches!(self, Aim::Agree { purge_volumes: true, .. })
+    }
+
+    /// Whether images that were built for the group are to go.
+    pub fn purges_images(self) -> bool {
+        matches!(self, Aim::Agree { purge_images: true, .. })
+    }
 }
 
 /// A service or a job, resolved.
@@ -125,6 +141,8 @@ pub struct Service {
     pub outputs: Outputs,
     /// When to pull its image.
     pub pull: Pull,
+    /// How its image is built, where it is; the image of `config` is then named after what it is built from.
+    pub build: Option<Build>,
     /// Where it is written, e.g. `app.yaml:12`.
     pub place: String,
     /// Hashes, and the form in which it is remembered on the engine.

@@ -9,12 +9,13 @@ use super::fingerprint::Fingerprint;
 use super::order::Needs;
 use super::outputs::Outputs;
 use super::{
-    Aim, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service, Volume,
-    VolumeSource,
+    Aim, Build, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service,
+    Volume, VolumeSource,
 };
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
 use crate::spec::model::{self, Condition, MountSource};
+use crate::spec::value::ImageRef;
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 
 /// Where the specs lie and who is asking.
@@ -83,7 +84,7 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
         outputs: specs.group.as_ref().map(|group| Outputs::of(&group.uses)).unwrap_or_default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false },
+        aim: Aim::Agree { purge_volumes: false, purge_images: false },
     }
 }
 
@@ -143,7 +144,9 @@ fn service(
     surroundings: Surroundings<'_>,
 ) -> Service {
     let spec = &loaded.spec;
-    let config = config(spec, group, network, surroundings);
+    let build = spec.build.as_ref().zip(loaded.tree.as_ref()).map(|(build, tree)| Build::new(build, tree));
+    let image = image(spec, build.as_ref(), group);
+    let config = config(spec, image, group, network, surroundings);
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     for file in &loaded.env_files {
         env.extend(file.iter().map(|(key, value)| (key.clone(), value.clone())));
@@ -167,6 +170,7 @@ fn service(
         hooks: hooks(spec),
         outputs,
         pull: spec.pull,
+        build,
         place: loaded.source.to_string(),
         fingerprint,
     }
@@ -214,9 +218,29 @@ fn not_empty<K: Ord, const N: usize>(hooks: [(K, Vec<Hook>); N]) -> BTreeMap<K, 
     hooks.into_iter().filter(|(_, hooks)| !hooks.is_empty()).collect()
 }
 
-fn config(spec: &model::Service, group: &str, network: &str, surroundings: Surroundings<'_>) -> Config {
+/// The image as the engine names it. What is built has a repository of its own unless one is written, and is tagged by
+/// what it is built from.
+fn image(spec: &model::Service, build: Option<&Build>, group: &str) -> String {
+    match build {
+        None => spec.image.as_ref().map(ImageRef::familiar).unwrap_or_default(),
+        Some(build) => {
+            let written = spec.image.as_ref().and_then(ImageRef::repository);
+            let repository = written.unwrap_or_else(|| repository(group, spec.name.as_str()));
+            format!("{repository}:{}", build.tag())
+        }
+    }
+}
+
+/// The name of a container, made to be one of a repository: those have single separators inside and none at the ends.
+fn repository(group: &str, service: &str) -> String {
+    let name = identity::container_name(group, service);
+    let parts: Vec<&str> = name.split(['-', '_']).filter(|part| !part.is_empty()).collect();
+    parts.join("-")
+}
+
+fn config(spec: &model::Service, image: String, group: &str, network: &str, surroundings: Surroundings<'_>) -> Config {
     Config {
-        image: spec.image.familiar(),
+        image,
         command: spec.command.as_ref().map(|words| words.to_vec()),
         entrypoint: spec.entrypoint.as_ref().map(|words| words.to_vec()),
         user: spec.user.as_ref().map(ToString::to_string),
@@ -301,6 +325,10 @@ mod tests {
         let files = [crate::spec::SourceFile { path: "app.yaml".into(), content }];
         let (environment, context) = (BTreeMap::new(), BTreeMap::from([("known".into(), "1".into())]));
         let read = |_: &str| Err(String::new());
+        let tree = |build: &model::Build| {
+            let context = format!("/srv/shop/{}", build.context);
+            Ok(crate::spec::Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
+        };
         let input = crate::spec::Input {
             dir: "specs",
             files: &files,
@@ -308,8 +336,25 @@ mod tests {
             environment: &environment,
             context: &context,
             read: &read,
+            tree: &tree,
         };
         resolve(&crate::spec::load(&input).unwrap(), at("/srv/shop/specs"))
+    }
+
+    #[test]
+    fn what_is_built_is_named_after_its_repository_and_its_sources() {
+        let desired = resolved(
+            "name: a\nbuild: api\n---\nname: b_-c\nbuild: {context: api, target: x}\n---\nname: d\n\
+             image: docker.io/library/shop\nbuild: api\n---\nname: e\nimage: reg:5000/shop/api\nbuild: api\n---\n\
+             name: f\nimage: shop\n",
+        );
+        let image = |name: &str| desired.services[name].config.image.clone();
+        let tag = desired.services["a"].build.as_ref().unwrap().tag();
+        assert_eq!(image("a"), format!("shop-a:{tag}"));
+        assert_eq!(image("d"), format!("shop:{tag}"));
+        assert_eq!(image("e"), format!("reg:5000/shop/api:{tag}"));
+        assert!(image("b_-c").starts_with("shop-b-c:") && !image("b_-c").ends_with(&tag), "{}", image("b_-c"));
+        assert_eq!((image("f"), &desired.services["f"].build), ("shop:latest".into(), &None));
     }
 
     #[test]

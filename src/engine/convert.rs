@@ -20,7 +20,7 @@ use super::{Blueprint, End, Happened, Hint, Inherited};
 use crate::desired::{Config, Volume as DesiredVolume, VolumeSource};
 use crate::identity::{self, Identity};
 use crate::observed::{
-    Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
+    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
 };
 use crate::spec::model::{Healthcheck, HealthcheckTest, Port, Protocol, Resources, RestartPolicy};
 use crate::spec::value::{ByteSize, CpuCount};
@@ -535,6 +535,20 @@ pub fn images(summaries: Vec<ImageSummary>) -> BTreeMap<String, String> {
         images.insert(summary.id.clone(), summary.id);
     }
     images
+}
+
+/// Images that were built for a group, as their labels say, by the reference that they were given.
+pub fn built(summaries: &[ImageSummary], group: &str) -> BTreeMap<String, BuiltImage> {
+    let built = |summary: &ImageSummary| {
+        let reference = summary.labels.get(identity::BUILD_IMAGE)?;
+        let owner = summary.labels.get(identity::BUILD_GROUP).filter(|owner| *owner == group)?;
+        // What is built on it inherits its labels, and has another name.
+        summary.repo_tags.contains(reference).then(|| {
+            let source = summary.labels.get(identity::BUILD_SOURCE).cloned();
+            (reference.clone(), BuiltImage { id: summary.id.clone(), group: owner.clone(), source })
+        })
+    };
+    summaries.iter().filter_map(built).collect()
 }
 
 /// What is to be known about an image.

@@ -27,14 +27,15 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
 
+use super::build::{self, Builder, Trouble};
 use super::deadline::{Limits, within};
 use super::lines::Lines;
 use super::registry::{self, Reference, Tally};
 use super::target::{Endpoint, Target};
 use super::wire::{Wire, WireError};
 use super::{
-    About, Blueprint, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result, convert,
-    short,
+    About, Blueprint, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions,
+    PullProgress, Result, convert, short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -52,6 +53,7 @@ pub struct Docker {
     wire: Arc<Wire>,
     endpoint: Endpoint,
     config_dir: Option<PathBuf>,
+    buildkit: Option<bool>,
     version: String,
     api: String,
     /// How far the engine's clock is ahead of ours at least, in nanoseconds.
@@ -78,6 +80,7 @@ impl Docker {
             wire,
             endpoint: target.endpoint.clone(),
             config_dir: target.config_dir.clone(),
+            buildkit: target.buildkit,
             version: version.version.unwrap_or_default(),
             api,
             clock: AtomicI64::new(0),
@@ -129,6 +132,7 @@ impl Docker {
         Ok(Observed {
             containers: containers.map(|container| (container.id.clone(), container)).collect(),
             networks: networks.map(|network| (network.id.clone(), network)).collect(),
+            built: convert::built(&images, group),
             images: convert::images(images),
             volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
             ..Default::default()
@@ -192,6 +196,9 @@ impl Docker {
                 client.disconnect_network(network, request).await?;
             }
             Deed::RemoveVolume(name) => client.remove_volume(name, None::<query::RemoveVolumeOptions>).await?,
+            Deed::RemoveImage(reference) => {
+                client.remove_image(reference, None::<query::RemoveImageOptions>, None).await?;
+            }
         }
         Ok(None)
     }
@@ -243,6 +250,37 @@ impl Docker {
             progress(tally.progress());
         }
         Ok(())
+    }
+
+    async fn build_image(
+        &self,
+        request: &BuildRequest,
+        progress: &(dyn Fn(BuildProgress) + Send + Sync),
+    ) -> Result<()> {
+        let trouble = |trouble| self.build_trouble(&request.image, trouble);
+        let builder = match self.buildkit {
+            Some(true) => Builder::BuildKit,
+            Some(false) => Builder::Classic,
+            None => build::preferred(&self.wire).await.map_err(trouble)?,
+        };
+        let mut credentials = BTreeMap::new();
+        let dockerfile = build::dockerfile(request.build.tree.dockerfile.as_ref()).await;
+        for registry in build::registries(&dockerfile) {
+            // Public images need none, so the build decides whether it matters that they cannot be had.
+            if let Ok(Some(found)) = self.credentials(&registry).await {
+                credentials.extend(serde_json::to_value(found).ok().map(|found| (registry, found)));
+            }
+        }
+        build::build(&self.wire, builder, request, &credentials, progress).await.map_err(trouble)
+    }
+
+    fn build_trouble(&self, image: &str, trouble: Trouble) -> EngineError {
+        let reason = match trouble {
+            Trouble::Failed(message) => return EngineError::Refused { attempted: format!("build {image}"), message },
+            Trouble::Wire(WireError::Io(error)) => reason(&self.endpoint, &error),
+            Trouble::Wire(WireError::Http(error)) => reason(&self.endpoint, &error),
+        };
+        EngineError::Unreachable { endpoint: self.endpoint.to_string(), reason }
     }
 
     /// Credentials for a registry; a helper may have to be run for them, which blocks.
@@ -468,6 +506,14 @@ impl Engine for Docker {
         Box::pin(self.read_file(id, path, most))
     }
 
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.build_image(request, progress))
+    }
+
     fn exec<'a>(
         &'a self,
         id: &'a str,
@@ -604,7 +650,7 @@ fn reached(deed: &Deed, error: &BollardError) -> bool {
     };
     match deed {
         Deed::Remove { .. } => *status_code == 404 || (*status_code == 409 && message.contains("already in progress")),
-        Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) => *status_code == 404,
+        Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) | Deed::RemoveImage(_) => *status_code == 404,
         Deed::Rename { .. } => message.contains("same name as its current name"),
         Deed::Unpause(_) => message.contains("is not paused"),
         // An id in the message is of a network that is gone: the container may still be attached by its name.
@@ -808,7 +854,7 @@ mod tests {
 
     fn target_in(directory: &tempfile::TempDir) -> Target {
         let socket = directory.path().join("docker.sock");
-        Target { endpoint: Endpoint::Unix(socket), config_dir: Some(directory.path().to_owned()) }
+        Target { endpoint: Endpoint::Unix(socket), config_dir: Some(directory.path().to_owned()), buildkit: None }
     }
 
     const VERSION: &str = r#"{"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#;

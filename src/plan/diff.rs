@@ -43,6 +43,10 @@ pub fn compare(
     compare_image(service, identity, observed, &mut found);
     compare_env(service, container, identity, &applied, &mut found);
     compare_updatable(container, updated, &applied, &wanted, &mut found);
+    if service.build.is_some() {
+        // Its image has another name because it is built from something else.
+        found.replace.iter_mut().filter(|cause| cause.field == "image").for_each(|cause| cause.field = "build".into());
+    }
     found.replace.sort_by(|a, b| a.field.cmp(&b.field));
     found
 }

@@ -32,6 +32,13 @@ pub fn apply(
             memory.pulled.insert(name.to_owned());
             observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
         }
+        Verb::Build => {
+            observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
+        }
+        Verb::RemoveImage => {
+            observed.images.remove(name);
+            observed.built.remove(name);
+        }
         Verb::CreateNetwork => {
             let network = Network {
                 id: id.map_or_else(|| format!("new:{name}"), str::to_owned),

@@ -51,11 +51,11 @@ pub struct Memory {
     pub updated: BTreeSet<String>,
     /// Images that this run has pulled, by reference.
     pub pulled: BTreeSet<String>,
-    /// Images that could not be pulled, by reference, and why.
+    /// Images that could not be pulled or built, by reference, and why.
     pub unavailable: BTreeMap<String, String>,
     /// Why the network of the group could not be created.
     pub no_network: Option<String>,
-    /// Networks and volumes that the engine refused to remove, by name; not tried again.
+    /// Networks, volumes and images that the engine refused to remove, by name; not tried again.
     pub stuck: BTreeSet<Subject>,
     /// Hooks that this run has been through, by service and moment.
     pub hooked: BTreeMap<(String, Moment), Hooked>,
@@ -115,6 +115,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Durati
     planner.doomed();
     planner.surplus_networks();
     planner.purged_volumes();
+    planner.purged_images();
     planner.plan
 }
 

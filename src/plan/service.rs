@@ -329,7 +329,7 @@ impl<'a> Planner<'a> {
             }
             Some(_) => self.change(Subject::of(service), Action::Replace, causes),
         }
-        if failed {
+        if failed || self.build_has_failed(service) {
             return self.undo(service, current, candidate.map(|(candidate, _)| candidate));
         }
         self.bring_on(service, current, candidate, &cause)
@@ -425,6 +425,10 @@ impl<'a> Planner<'a> {
 
     /// Whether a container may be created now; says what is waited for, or pulls, where not.
     fn may_create(&mut self, service: &'a Service) -> Option<Standing> {
+        // A build needs nobody else, and nobody is to rest for as long as it takes.
+        if let Some(standing) = self.build(service) {
+            return Some(standing);
+        }
         if let Err(standing) = self.dependencies(service, false) {
             return Some(standing);
         }
@@ -457,6 +461,33 @@ impl<'a> Planner<'a> {
             let comparison = self.compare(service, current);
             comparison.unclear || !comparison.replace.is_empty() || self.memory.condemned.contains_key(&current.id)
         })
+    }
+
+    /// Builds the image of a service that has one to build; `None`: it is there, or needs none.
+    fn build(&mut self, service: &'a Service) -> Option<Standing> {
+        let image = &service.config.image;
+        if service.build.is_none() || self.observed.images.contains_key(image) {
+            return None;
+        }
+        if self.build_has_failed(service) {
+            return Some(Standing::Failed);
+        }
+        let subject = Subject::Image(image.clone());
+        if self.plan.steps.iter().all(|step| step.subject != subject) {
+            self.step(subject, Verb::Build, "it is not there");
+        }
+        self.wait_quietly(service, format!("waits for the image {image}"));
+        Some(Standing::Pending("waits for its image"))
+    }
+
+    /// Whether the image of a service could not be built. The same sources would fail again.
+    fn build_has_failed(&mut self, service: &Service) -> bool {
+        let why = self.memory.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
+        if let Some(why) = why {
+            let message = format!("its image could not be built: {why}");
+            self.fail(&service.name, Reason::BuildFailed, message, None);
+        }
+        why.is_some()
     }
 
     fn image(&mut self, service: &'a Service) -> Option<Standing> {
@@ -642,6 +673,7 @@ pub(super) fn fields(causes: &[Cause]) -> String {
     let names: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
     match names.as_slice() {
         ["reload"] => "asked for".to_owned(),
+        ["build"] => "its sources changed".to_owned(),
         ["health"] => "it is unhealthy".to_owned(),
         [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more changed", names.len() - 3),
         names => format!("{} changed", names.join(", ")),

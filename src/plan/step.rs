@@ -104,6 +104,8 @@ pub struct Step {
 pub enum Verb {
     /// Pull the image.
     Pull,
+    /// Build the image.
+    Build,
     /// Create the network.
     CreateNetwork,
     /// Create the service's container, under its `.new` name.
@@ -169,6 +171,8 @@ pub enum Verb {
     RemoveVolume,
     /// Collect the outputs of a job that has succeeded.
     Collect(Target),
+    /// Take an image's name away, and with its last one the image.
+    RemoveImage,
     /// Run a hook.
     Hook {
         /// Of which moment.
@@ -212,10 +216,12 @@ impl Verb {
             | Verb::Remove { container, .. } => Some(container),
             Verb::Hook { container, .. } => container.as_ref(),
             Verb::Pull
+            | Verb::Build
             | Verb::CreateNetwork
             | Verb::Create { .. }
             | Verb::RemoveNetwork { .. }
-            | Verb::RemoveVolume => None,
+            | Verb::RemoveVolume
+            | Verb::RemoveImage => None,
         }
     }
 
@@ -228,6 +234,7 @@ impl Verb {
                 | Verb::Disconnect { .. }
                 | Verb::RemoveNetwork { .. }
                 | Verb::RemoveVolume
+                | Verb::RemoveImage
         )
     }
 }
@@ -238,6 +245,8 @@ impl fmt::Display for Step {
         let subject = self.subject.name();
         match &self.verb {
             Verb::Pull => write!(f, "image {subject}: pull"),
+            Verb::Build => write!(f, "image {subject}: build"),
+            Verb::RemoveImage => write!(f, "image {subject}: remove"),
             Verb::CreateNetwork => write!(f, "network {subject}: create"),
             Verb::RemoveNetwork { .. } => write!(f, "network {subject}: remove"),
             Verb::RemoveVolume => write!(f, "volume {subject}: remove"),
@@ -404,6 +413,8 @@ pub enum Reason {
     Conflict,
     /// The image is not there and could not be had.
     ImageMissing,
+    /// The image could not be built.
+    BuildFailed,
     /// The engine refused to create the container.
     CreateFailed,
     /// The engine refused to start it, or another step on it.
@@ -432,6 +443,7 @@ impl Reason {
         match self {
             Reason::Conflict => "Conflict",
             Reason::ImageMissing => "ImageMissing",
+            Reason::BuildFailed => "BuildFailed",
             Reason::CreateFailed => "CreateFailed",
             Reason::StartFailed => "StartFailed",
             Reason::Exited => "Exited",

@@ -77,7 +77,7 @@ impl<'a> Planner<'a> {
 
     /// `down --volumes`: volumes of the group that nothing uses any longer.
     pub(super) fn purged_volumes(&mut self) {
-        if self.desired.aim != (Aim::Agree { purge_volumes: true }) {
+        if !self.desired.aim.purges_volumes() {
             return;
         }
         for volume in self.observed.volumes.values() {
@@ -101,11 +101,42 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// `down --images`: images that were built for the group and that nothing uses any longer.
+    pub(super) fn purged_images(&mut self) {
+        if !self.desired.aim.purges_images() {
+            return;
+        }
+        for (reference, built) in &self.observed.built {
+            let subject = Subject::Image(reference.clone());
+            let ours = built.group == self.desired.group
+                && built.source.as_deref().is_none_or(|source| source == self.desired.source);
+            if !ours || self.memory.stuck.contains(&subject) {
+                continue;
+            }
+            let of = |container: &Container| {
+                let made_from = container.identity.as_ref().map(|identity| identity.image_id.as_str());
+                container.image == *reference || container.image == built.id || made_from == Some(built.id.as_str())
+            };
+            let mut users = self.observed.containers.values().filter(|container| of(container)).peekable();
+            let used = users.peek().is_some();
+            // What only containers use that are to go, is used no longer when they are gone.
+            let goes = |container: &Container| {
+                container.service_of(&self.desired.group).is_some_and(|name| self.desired.scope.contains(name))
+            };
+            if users.all(goes) {
+                self.change(subject.clone(), Action::Remove, Vec::new());
+            }
+            if !used {
+                self.step(subject, Verb::RemoveImage, "--images");
+            }
+        }
+    }
+
     /// Plans the end of one service; whether there still is something that its dependencies have to wait for.
     fn doom(&mut self, name: &str, slots: &Slots<'a>, dependent: Option<&str>) -> bool {
         let subject = Subject::Service(name.to_owned());
         let removes = matches!(self.desired.aim, Aim::Agree { .. });
-        let purge = self.desired.aim == Aim::Agree { purge_volumes: true };
+        let purge = self.desired.aim.purges_volumes();
         let up = slots.all().filter(|container| container.is_up());
         let open: Vec<&Container> = if removes { slots.all().collect() } else { up.collect() };
         let parted = self.has_parted(name, slots.all());

@@ -34,7 +34,7 @@ impl Progress {
             Report::Refused(step, why) => {
                 self.clear(&title(&step.subject));
                 // An image that cannot be had is told by the services that want it.
-                if !matches!(step.subject, Subject::Image(_)) {
+                if !matches!(step.verb, Verb::Pull | Verb::Build) {
                     let word = self.style.paint(Paint::Yellow, "left");
                     self.line(&format!("{}: {word}: {why}", title(&step.subject)));
                 }
@@ -108,7 +108,7 @@ impl Progress {
                 .map(|change| change.subject.name())
                 .collect()
         };
-        for (kind, word) in [("Service", "service"), ("Network", "network"), ("Volume", "volume")] {
+        for (kind, word) in [("Service", "service"), ("Network", "network"), ("Volume", "volume"), ("Image", "image")] {
             let names = named(Action::Remove, kind);
             if !names.is_empty() {
                 let word = self.style.paint(Paint::Yellow, &format!("removes {}", count(names.len(), word)));
@@ -129,8 +129,9 @@ impl Progress {
             Verb::Disconnect { container, .. } => format!("disconnecting {}", container.name),
             Verb::Remove { container, .. } => format!("removing {}", container.name),
             Verb::Pull => "pulling".into(),
+            Verb::Build => "building".into(),
             Verb::CreateNetwork => "creating".into(),
-            Verb::RemoveNetwork { .. } | Verb::RemoveVolume => "removing".into(),
+            Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => "removing".into(),
             Verb::Collect(_) => "collecting outputs".into(),
             Verb::Hook { moment, action, .. } => format!("{moment}: {action}"),
         };
@@ -142,9 +143,12 @@ impl Progress {
         match (&step.verb, &step.subject) {
             // Its bar may be the last that is seen of a service; as a plain line it says nothing new.
             (Verb::Remove { .. }, Subject::Service(service)) => self.clear(service),
-            (Verb::RemoveNetwork { .. } | Verb::RemoveVolume, subject) => self.end(&title(subject), "removed"),
+            (Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage, subject) => {
+                self.end(&title(subject), "removed")
+            }
             (Verb::CreateNetwork, subject) => self.end(&title(subject), "created"),
             (Verb::Pull, subject) => self.end(&title(subject), "pulled"),
+            (Verb::Build, subject) => self.end(&title(subject), "built"),
             _ => {}
         }
     }

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::RESERVED_NETWORKS;
+use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Place, closest};
-use super::model::{Condition, Dependency, Kind, Port, Service};
-use super::node::{Node, Value};
+use super::model::{Condition, Dependency, Kind, Port, Pull, Service};
+use super::node::{Entry, Node, Value};
 use super::value::quoted;
 
 /// The least memory that the engine accepts for a container.
@@ -35,6 +36,7 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     for service in &documents.services {
         targets(service, diagnostics);
         limits(service, diagnostics);
+        image(service, diagnostics);
     }
 }
 
@@ -307,6 +309,42 @@ fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
                     .label("again here")
                     .related(service.place(&earlier.span), "first here"),
             );
+        }
+    }
+}
+
+/// Where the image comes from: it is named or built, and what is built has a tag of its own and is not pulled.
+fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+    let spec = &service.spec;
+    // What is wrong with it, also that it is misspelt, has been told.
+    let told =
+        |entry: &Entry| entry.value.value == Value::Pruned && closest(&entry.key.text, ["image", "build"]).is_some();
+    let told = matches!(&service.root.value, Value::Map(entries) if entries.iter().any(told));
+    let noun = if spec.kind == Kind::Service { "service" } else { "job" };
+    match (&spec.image, &spec.build) {
+        (None, None) if !told => diagnostics.push(
+            Diagnostic::at(service.place_of("image"), "missing field `image`")
+                .label(format!("this {noun} has neither `image` nor `build`")),
+        ),
+        (Some(image), Some(_)) if image.repository().is_none() => diagnostics.push(
+            Diagnostic::at(service.place_of("image"), "the image that is built is tagged by a hash of its sources")
+                .label("only the repository can be chosen")
+                .hint("leave tag and digest out, as in `image: shop/api`".to_owned()),
+        ),
+        _ => {}
+    }
+    if spec.build.is_some() && spec.pull != Pull::default() {
+        diagnostics.push(
+            Diagnostic::at(service.place_of("pull"), format!("the image of `{}` is built, not pulled", name(service)))
+                .hint("leave `pull` out".to_owned()),
+        );
+    }
+    let labels = service.root.get("build").and_then(|build| build.get("labels"));
+    for label in labels.into_iter().flat_map(Node::entries) {
+        if OWN_LABELS.iter().any(|own| label.key.text.starts_with(own)) {
+            let message = format!("the label {} is one of drillmaster's own", quoted(&label.key.text));
+            let hint = "containers have the labels of their image, and these say whose something is".to_owned();
+            diagnostics.push(Diagnostic::at(service.place(&label.key.span), message).hint(hint));
         }
     }
 }

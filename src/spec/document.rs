@@ -66,7 +66,7 @@ pub struct Documents {
 }
 
 /// Fields of services and jobs that the design has but this version does not.
-const LATER: [&str; 3] = ["build", "update", "replicas"];
+const LATER: [&str; 2] = ["update", "replicas"];
 
 /// Kinds, as they are written.
 const KINDS: [&str; 3] = ["Service", "Job", "Group"];

@@ -11,6 +11,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::short;
@@ -21,11 +22,16 @@ use super::value::{
 /// `kind: Service`, the default kind: a container that should be running.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
 pub struct Service {
     /// Name of the service within its group; also its host name on the group's network.
     pub name: Name,
-    /// Image to run, as in `docker run`.
-    pub image: ImageRef,
+    /// Image to run, as in `docker run`; with `build`, the repository of what is built.
+    #[serde(default)]
+    pub image: Option<ImageRef>,
+    /// How the image is built, where it is: a directory that holds a Dockerfile, or more in detail.
+    #[serde(default)]
+    pub build: Option<Build>,
     /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
     #[serde(default)]
     pub command: Option<Words>,
@@ -229,11 +235,16 @@ pub enum Rerun {
 /// `kind: Job` as it is written: a container that runs to its end once. It is read into a [`Service`].
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
 pub struct JobDocument {
     /// Name of the job within its group; also its host name on the group's network.
     pub name: Name,
-    /// Image to run, as in `docker run`.
-    pub image: ImageRef,
+    /// Image to run, as in `docker run`; with `build`, the repository of what is built.
+    #[serde(default)]
+    pub image: Option<ImageRef>,
+    /// How the image is built, where it is: a directory that holds a Dockerfile, or more in detail.
+    #[serde(default)]
+    pub build: Option<Build>,
     /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
     #[serde(default)]
     pub command: Option<Words>,
@@ -331,6 +342,7 @@ impl From<JobDocument> for Service {
         let JobDocument {
             name,
             image,
+            build,
             command,
             entrypoint,
             user,
@@ -375,6 +387,7 @@ impl From<JobDocument> for Service {
             capture,
             name,
             image,
+            build,
             command,
             entrypoint,
             user,

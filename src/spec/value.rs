@@ -455,6 +455,15 @@ impl ImageRef {
         familiar
     }
 
+    /// The repository alone, in the same form; `None` where a tag, a digest or an id is written.
+    pub fn repository(&self) -> Option<String> {
+        let parts = ImageParts::split(&self.0);
+        if self.is_id() || parts.tag.is_some() || parts.digest.is_some() {
+            return None;
+        }
+        self.familiar().strip_suffix(":latest").map(str::to_owned)
+    }
+
     /// Whether this is the id of an image, which cannot be pulled.
     pub fn is_id(&self) -> bool {
         self.0.strip_prefix("sha256:").is_some_and(is_digest_hex)

@@ -15,6 +15,7 @@ use drillmaster::identity::{container_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
 use drillmaster::plan::step::{Step, Subject, Verb};
 use drillmaster::plan::{Memory, effect, forecast};
+use drillmaster::spec::Tree;
 use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
 
@@ -41,6 +42,7 @@ pub fn service(name: &str) -> Build {
         hooks: BTreeMap::new(),
         outputs: Outputs::default(),
         pull: Pull::Missing,
+        build: None,
         place: format!("{name}.yaml:1"),
         fingerprint: Fingerprint::default(),
     })
@@ -133,6 +135,16 @@ impl Build {
         self
     }
 
+    /// An image that is built, from files with this digest.
+    pub fn built(mut self, digest: &str) -> Build {
+        let context = format!("/home/ann/shop/{}", self.0.name);
+        let tree = Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: digest.into() };
+        self.0.config.image = format!("{GROUP}-{}:{digest}", self.0.name);
+        let (args, labels) = (BTreeMap::new(), BTreeMap::new());
+        self.0.build = Some(drillmaster::desired::Build { tree, target: None, args, labels });
+        self
+    }
+
     /// A job in place of a service.
     pub fn job(mut self, retries: u32, rerun: Rerun) -> Build {
         self.0.kind = Kind::Job(Job { retries, rerun });
@@ -202,7 +214,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         outputs: Outputs::default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false },
+        aim: Aim::Agree { purge_volumes: false, purge_images: false },
     }
 }
 

@@ -47,6 +47,11 @@ impl Core {
             return;
         }
         self.dirty = true;
+        if step.verb == Verb::Build && !self.wants_built(step.subject.name()) {
+            // It was ended because its sources have changed, or ended by itself too late.
+            self.begun.remove(&key(step));
+            return;
+        }
         self.not_before.insert(step.subject.clone(), now + RETRY_PAUSE);
         if self.watching.is_some() && matches!(error, EngineError::Unreachable { .. }) {
             // The engine went away, which the list will tell. That is nobody's failure.
@@ -79,22 +84,34 @@ impl Core {
                 };
                 self.fail_step(service, reason, message, step, now, answer);
             }
+            Subject::Image(_) if step.verb == Verb::RemoveImage => self.is_stuck(step, said, now, answer),
             Subject::Image(image) => {
                 answer.reports.push(Report::Refused(step.clone(), said));
                 self.memory.unavailable.insert(image.clone(), message_of(error));
-                self.try_later(&step.subject, now);
+                // The same sources would fail again.
+                if step.verb != Verb::Build {
+                    self.try_later(&step.subject, now);
+                }
             }
             Subject::Network(_) if step.verb == Verb::CreateNetwork => {
                 self.memory.no_network = Some(message_of(error));
                 self.try_later(&step.subject, now);
             }
-            Subject::Network(_) | Subject::Volume(_) => {
-                self.memory.stuck.insert(step.subject.clone());
-                answer.reports.push(Report::Refused(step.clone(), said.clone()));
-                self.outcome.stuck.insert(step.subject.clone(), said);
-                self.try_later(&step.subject, now);
-            }
+            Subject::Network(_) | Subject::Volume(_) => self.is_stuck(step, said, now, answer),
         }
+    }
+
+    /// The engine keeps something that was to go.
+    fn is_stuck(&mut self, step: &Step, said: String, now: Duration, answer: &mut Answer) {
+        self.memory.stuck.insert(step.subject.clone());
+        answer.reports.push(Report::Refused(step.clone(), said.clone()));
+        self.outcome.stuck.insert(step.subject.clone(), said);
+        self.try_later(&step.subject, now);
+    }
+
+    /// Whether a service wants an image that is built.
+    pub(super) fn wants_built(&self, image: &str) -> bool {
+        self.desired.services.values().any(|service| service.build.is_some() && service.config.image == image)
     }
 
     pub(super) fn give_up(&mut self, step: &Step, message: String, now: Duration, answer: &mut Answer) {
@@ -102,7 +119,7 @@ impl Core {
             Subject::Service(service) => {
                 self.fail_step(service, Reason::NonConvergent, message, step, now, answer);
             }
-            Subject::Image(image) => {
+            Subject::Image(image) if step.verb != Verb::RemoveImage => {
                 self.memory.unavailable.insert(image.clone(), message);
                 self.try_later(&step.subject, now);
             }

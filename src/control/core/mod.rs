@@ -280,7 +280,7 @@ impl Core {
                 if let Some(observed) = &mut self.observed {
                     effect::apply(&step, id.as_deref(), now, &desired, observed, &mut self.memory);
                 }
-                if step.verb == Verb::Pull {
+                if matches!(step.verb, Verb::Pull | Verb::Build) {
                     self.dirty = true;
                 }
                 self.unverified = true;
@@ -304,8 +304,9 @@ impl Core {
         if self.closing {
             answer.commands.push(Command::EndHooks);
         }
-        // A pull is begun anew by the next run, and nothing is lost; anything else is waited for.
-        if self.closing && self.busy.values().all(|begun| begun.step.verb == Verb::Pull) {
+        // A pull or a build is begun anew by the next run, and nothing is lost; anything else is waited for.
+        let can_be_dropped = |begun: &Begun| matches!(begun.step.verb, Verb::Pull | Verb::Build);
+        if self.closing && self.busy.values().all(can_be_dropped) {
             self.finish(now);
             return;
         }

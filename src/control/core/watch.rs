@@ -14,7 +14,7 @@ use crate::identity::container_name;
 use crate::observed::State;
 use crate::plan;
 use crate::plan::restart::{FORGOTTEN, Setback};
-use crate::plan::step::{Plan, Probe, Reason, Subject};
+use crate::plan::step::{Plan, Probe, Reason, Subject, Verb};
 use crate::status::{Live, LiveService};
 
 /// A container that somebody asked the engine to end ends within this time, or for another reason.
@@ -107,6 +107,7 @@ impl Core {
         answer.reports.extend(report);
         if let Some(desired) = desired {
             self.adopt(desired);
+            self.end_builds(answer);
         }
     }
 
@@ -146,6 +147,15 @@ impl Core {
         let parting = parting.filter(|(name, _)| !desired.services.contains_key(*name));
         let parting = parting.map(|(name, service)| (name.clone(), service.clone())).collect();
         self.desired = Arc::new(Desired { parting, ..desired });
+    }
+
+    /// Ends builds of what nobody wants any longer, and forgets what became of others.
+    fn end_builds(&mut self, answer: &mut Answer) {
+        let wanted: BTreeSet<&String> = self.desired.services.values().map(|service| &service.config.image).collect();
+        self.memory.unavailable.retain(|image, _| wanted.contains(image));
+        let builds = self.busy.values().filter(|begun| begun.step.verb == Verb::Build);
+        let images = builds.map(|begun| begun.step.subject.name()).filter(|image| !self.wants_built(image));
+        answer.commands.extend(images.map(|image| Command::EndBuild(image.to_owned())));
     }
 
     // The engine.
@@ -353,6 +363,10 @@ impl Core {
 
     /// Containers of the services to reload, as soon as they are known.
     pub(super) fn condemn(&mut self) {
+        // What is being read may ask for another container anyway, and is to be replaced once.
+        if self.watching.is_some() && self.intake.is_open() {
+            return;
+        }
         let Some(observed) = &self.observed else { return };
         for service in std::mem::take(&mut self.reload) {
             let name = container_name(&self.desired.group, &service);

@@ -8,7 +8,10 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
-use super::super::{About, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
+use super::super::{
+    About, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress,
+    Result,
+};
 use super::world::{Ended, Made, Presence, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
 use crate::observed::{Container, ImageFacts, Observed, State};
@@ -141,6 +144,10 @@ impl Sim {
                 let line = format!("disconnect {} from {from}", self.name_of(&container));
                 let disconnect = |world: &mut World| world.disconnect(&network, &container);
                 self.timed(line, |latency| latency.network, disconnect).await.map(|()| None)
+            }
+            Deed::RemoveImage(reference) => {
+                let line = format!("remove image {reference}");
+                self.timed(line, |latency| latency.other, |world| world.remove_image(&reference)).await.map(|()| None)
             }
             Deed::RemoveVolume(name) => {
                 let line = format!("remove volume {name}");
@@ -292,6 +299,21 @@ impl Engine for Sim {
             };
             self.leave(&visit).await?;
             Ok(found)
+        })
+    }
+
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let image = &request.image;
+            let visit = self.arrive(format!("build {image}"), |latency| latency.build).await?;
+            progress(BuildProgress::Line("Step 1/1 : FROM scratch".into()));
+            let built = self.change(|world| world.build(request));
+            self.leave(&visit).await?;
+            built.map_err(|message| EngineError::Refused { attempted: format!("build {image}"), message })
         })
     }
 

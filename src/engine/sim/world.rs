@@ -7,12 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::super::{Blueprint, EngineError, Happened, Hint, LogLine, Result};
+use super::super::{Blueprint, BuildRequest, EngineError, Happened, Hint, LogLine, Result};
 use super::{Image, Latency};
 use crate::desired::{Config, VolumeSource};
-use crate::identity::{GROUP, Identity, SERVICE, SOURCE};
+use crate::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, SERVICE, SOURCE};
 use crate::observed::{
-    Attachment, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
+    Attachment, BuiltImage, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
 };
 use crate::spec::model::{Resources, RestartPolicy};
 
@@ -33,6 +33,10 @@ pub(super) struct World {
     pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) images: BTreeMap<String, Image>,
     pub(super) registry: BTreeMap<String, Image>,
+    /// What was built, by reference.
+    pub(super) built: BTreeMap<String, BuiltImage>,
+    /// Builds that fail, and what they say.
+    pub(super) unbuildable: BTreeMap<String, String>,
     pub(super) presence: Presence,
     /// How often it went away: what was under way then is lost.
     pub(super) epoch: u64,
@@ -157,6 +161,30 @@ impl World {
 
     fn container(&mut self, id: &str, attempted: &str) -> Result<&mut Made> {
         self.containers.get_mut(id).ok_or_else(|| no_container(attempted, id))
+    }
+
+    pub(super) fn build(&mut self, request: &BuildRequest) -> std::result::Result<(), String> {
+        if let Some(why) = self.unbuildable.get(&request.image) {
+            return Err(why.clone());
+        }
+        let label = |key: &str| request.labels.get(key).cloned();
+        // One that is there may behave as a test wants.
+        let image = self.images.entry(request.image.clone()).or_insert_with(|| Image::new(&request.image));
+        let group = label(BUILD_GROUP).unwrap_or_default();
+        let built = BuiltImage { id: image.id.clone(), group, source: label(BUILD_SOURCE) };
+        self.built.insert(request.image.clone(), built);
+        Ok(())
+    }
+
+    pub(super) fn remove_image(&mut self, reference: &str) -> Result<()> {
+        let attempted = format!("remove image {reference}");
+        if self.containers.values().any(|container| container.config.image == reference) {
+            let message = format!("conflict: unable to remove repository reference \"{reference}\" (must force)");
+            return Err(EngineError::Conflict { attempted, message });
+        }
+        self.built.remove(reference);
+        self.images.remove(reference);
+        Ok(())
     }
 
     pub(super) fn create(&mut self, blueprint: &Blueprint) -> Result<String> {
@@ -508,6 +536,8 @@ impl World {
         }
         observed.networks.clone_from(&self.networks);
         observed.images = self.images.iter().map(|(name, image)| (name.clone(), image.id.clone())).collect();
+        let of_group = self.built.iter().filter(|(_, built)| group.is_none_or(|group| group == built.group));
+        observed.built = of_group.map(|(name, built)| (name.clone(), built.clone())).collect();
         for (name, labels) in self.volumes.iter().filter(|_| volumes) {
             let Some(owner) = labels.get(GROUP).filter(|owner| group.is_none_or(|group| group == *owner)) else {
                 continue;
