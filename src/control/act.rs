@@ -31,12 +31,10 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
     let name = step.subject.name();
     Some(Act::Perform(match &step.verb {
         Verb::Pull => return Some(Act::Pull(name.to_owned())),
-        Verb::Create { name: container, network, image_id, inherited } => {
+        Verb::Create { name: container, network, names, image_id, inherited } => {
             let service = desired.services.get(name)?;
             let mut labels: BTreeMap<String, String> = service.config.labels.clone();
             labels.extend(effect::identity(desired, service, image_id).to_labels());
-            let mut aliases = vec![service.name.clone()];
-            aliases.extend(service.config.aliases.iter().cloned());
             Deed::Create(Box::new(Blueprint {
                 name: container.clone(),
                 labels,
@@ -44,8 +42,8 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
                 config: with_declared_volumes(&service.config, image_id, observed),
                 env: service.env.clone(),
                 network: network.clone(),
-                aliases,
-                hostname: service.config.hostname.clone().unwrap_or_else(|| service.name.clone()),
+                aliases: names.clone(),
+                hostname: service.hostname().to_owned(),
                 inherited: inherited.clone(),
             }))
         }
@@ -59,11 +57,8 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         Verb::Update { container, resources, restart } => {
             Deed::Update { id: container.id.clone(), resources: *resources, restart: *restart }
         }
-        Verb::Connect { container, network } => {
-            let service = desired.services.get(name)?;
-            let mut aliases = vec![service.name.clone()];
-            aliases.extend(service.config.aliases.iter().cloned());
-            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases }
+        Verb::Connect { container, network, names } => {
+            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases: names.clone() }
         }
         Verb::Disconnect { container, network } => {
             Deed::Disconnect { network: network.clone(), container: container.id.clone() }
@@ -85,7 +80,8 @@ pub fn call(step: &Step, desired: &Desired) -> Option<Call> {
     let Verb::Hook { moment, index, container, .. } = &step.verb else { return None };
     let service = desired.spec_of(step.subject.name())?;
     Some(Call {
-        service: Some(service.name.clone()),
+        service: Some(service.service.clone()),
+        replica: service.replica,
         container: container.clone(),
         event: moment.to_string(),
         hook: service.hooks_at(*moment).get(*index)?.clone(),
@@ -97,6 +93,7 @@ pub fn call(step: &Step, desired: &Desired) -> Option<Call> {
 pub fn calls(occurrence: &Occurrence) -> impl Iterator<Item = Call> {
     occurrence.hooks.iter().map(|hook| Call {
         service: occurrence.service.clone(),
+        replica: occurrence.replica,
         container: occurrence.container.clone(),
         event: occurrence.event.clone(),
         hook: hook.clone(),

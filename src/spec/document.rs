@@ -64,7 +64,7 @@ pub struct Documents {
 }
 
 /// Fields of services and jobs that the design has but this version does not.
-const LATER: [&str; 3] = ["build", "update", "replicas"];
+const LATER: [&str; 1] = ["build"];
 
 /// Kinds, as they are written.
 const KINDS: [&str; 3] = ["Service", "Job", "Group"];

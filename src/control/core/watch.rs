@@ -11,9 +11,9 @@ use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
 use crate::control::intake::Intake;
 use crate::desired::{Desired, GroupOccasion, Service};
 use crate::engine::{End, EngineError, Result};
-use crate::identity::container_name;
+use crate::identity::{Identity, container_name};
 use crate::observed::State;
-use crate::plan;
+use crate::plan::{self, instance_of};
 use crate::plan::restart::{FORGOTTEN, Setback};
 use crate::plan::step::{Plan, Probe, Reason, Subject};
 use crate::status::{Live, LiveService};
@@ -44,8 +44,6 @@ pub(super) struct Watching {
     pub(super) exits: BTreeMap<String, i64>,
     /// Services whose specs were changed and that were not ready since.
     pub(super) edited: BTreeSet<String>,
-    /// Pings of running services that are under way, by container.
-    checking: BTreeSet<String>,
     /// Who waits until everything is settled.
     tickets: BTreeSet<Ticket>,
     /// Everything was settled once.
@@ -73,7 +71,6 @@ impl Watching {
             removed: BTreeSet::new(),
             exits: BTreeMap::new(),
             edited: BTreeSet::new(),
-            checking: BTreeSet::new(),
             tickets: BTreeSet::new(),
             settled: false,
         }
@@ -164,6 +161,7 @@ impl Core {
             watching.back = Some(now);
             // What was late or silent meanwhile had a reason.
             self.memory.awaited.clear();
+            self.memory.proved.clear();
             self.memory.pings.clear();
             answer.reports.push(Report::EngineBack);
         }
@@ -178,6 +176,7 @@ impl Core {
         self.memory.started.clear();
         self.memory.answered.clear();
         self.memory.awaited.clear();
+        self.memory.proved.clear();
         self.memory.pings.clear();
         self.unanswered.clear();
         for container in self.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
@@ -203,7 +202,7 @@ impl Core {
         let known = |name: &String| self.desired.services.contains_key(name);
         self.memory.setbacks.retain(|name, _| {
             known(name)
-                || observed.of_group(&self.desired.group).any(|c| c.service_of(&self.desired.group) == Some(name))
+                || observed.of_group(&self.desired.group).any(|c| instance_of(&self.desired, c).as_deref() == Some(name))
         });
         watching.exits.retain(|name, _| known(name));
     }
@@ -222,9 +221,9 @@ impl Core {
     pub(super) fn died(&mut self, id: &str, now: Duration) {
         let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
         let Some(container) = observed.containers.get(id) else { return };
-        let owner = container.service_of(&self.desired.group).unwrap_or_default();
+        let owner = instance_of(&self.desired, container).unwrap_or_default();
         let asked = watching.killed.remove(id).is_some_and(|at| now < at + ENDING);
-        if self.busy.contains_key(&Subject::Service(owner.to_owned())) {
+        if self.busy.contains_key(&Subject::Service(owner.into_owned())) {
             return;
         }
         let coming_back = watching.gone.is_some() || watching.back.is_some_and(|back| now < back + COMING_BACK);
@@ -254,15 +253,19 @@ impl Core {
         // The times lie before the run began, so they are counted from `FORGOTTEN` before now.
         let mut setbacks: BTreeMap<String, Setback> = BTreeMap::new();
         for end in ends.unwrap_or_default().into_iter().filter(|end| !end.asked) {
-            if !self.desired.services.contains_key(&end.service) {
+            let (group, replica) = (self.desired.group.clone(), end.replica);
+            let identity = Identity { group, service: end.service, replica, ..Identity::default() };
+            let Some(name) = self.desired.instance_of(&identity).filter(|name| self.desired.services.contains_key(&**name))
+            else {
                 continue;
-            }
+            };
+            let name = name.into_owned();
             let how = end.code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"));
-            watching.exits.extend(end.code.map(|code| (end.service.clone(), code)));
-            let failure = plan::failure(&self.desired, observed, &end.service, Reason::Exited, how, None);
+            watching.exits.extend(end.code.map(|code| (name.clone(), code)));
+            let failure = plan::failure(&self.desired, observed, &name, Reason::Exited, how, None);
             let at = FORGOTTEN.saturating_sub(end.ago);
-            let setback = Setback::after(setbacks.get(&end.service), failure, at);
-            setbacks.insert(end.service, setback);
+            let setback = Setback::after(setbacks.get(&name), failure, at);
+            setbacks.insert(name, setback);
         }
         for (service, mut setback) in setbacks {
             let shift = |at: Duration| (now + at).saturating_sub(FORGOTTEN);
@@ -274,19 +277,18 @@ impl Core {
     // Pings of running services.
 
     pub(super) fn check(&mut self, checks: Vec<Probe>, answer: &mut Answer) {
-        let Some(watching) = &mut self.watching else { return };
         for probe in checks {
-            if !self.closing && watching.checking.insert(probe.container.id.clone()) {
+            if !self.closing && self.checking.insert(probe.container.id.clone()) {
                 answer.commands.push(Command::Check(probe));
             }
         }
     }
 
     pub(super) fn checked(&mut self, id: &str, said: std::result::Result<(), String>, now: Duration) {
-        let Some(watching) = &mut self.watching else { return };
-        watching.checking.remove(id);
+        self.checking.remove(id);
+        let gone = self.watching.as_ref().is_some_and(|watching| watching.gone.is_some());
         // What was asked in a life that is over says nothing of the next, and without an engine nobody can answer.
-        if !self.memory.answered.contains(id) || (said.is_err() && watching.gone.is_some()) {
+        if !self.memory.answered.contains(id) || (said.is_err() && gone) {
             return;
         }
         let pings = self.memory.pings.entry(id.to_owned()).or_default();
@@ -351,8 +353,9 @@ impl Core {
     /// Containers of the services to reload, as soon as they are known.
     pub(super) fn condemn(&mut self) {
         let Some(observed) = &self.observed else { return };
-        for service in std::mem::take(&mut self.reload) {
-            let name = container_name(&self.desired.group, &service);
+        let reload = std::mem::take(&mut self.reload);
+        for service in self.desired.services.values().filter(|service| reload.contains(&service.service)) {
+            let name = container_name(&self.desired.group, &service.name);
             let current = observed.of_group(&self.desired.group).find(|container| container.name == name);
             self.memory.condemned.extend(current.map(|container| (container.id.clone(), "reload")));
         }
