@@ -141,8 +141,13 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
     let bound = 32 * (2 + desired.services.len() + observed.containers.len());
     for _ in 0..bound {
         let next = plan(desired, &observed, &memory, PROBATION);
-        memory.answered.extend(next.probes.into_iter().map(|probe| probe.container.id));
-        memory.proved.extend(next.proving.into_keys().map(|id| (id, Duration::ZERO)));
+        let mut learned = !next.looks.is_empty();
+        for probe in next.probes {
+            learned |= memory.answered.insert(probe.container.id);
+        }
+        for id in next.proving.into_keys() {
+            learned |= memory.proved.insert(id, Duration::ZERO).is_none();
+        }
         for failure in next.failures {
             if memory.failed.insert(failure.service.clone(), failure.clone()).is_none()
                 && !forecast.failures.contains(&failure)
@@ -161,7 +166,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
             }
         }
         effect::settle(desired, &mut observed);
-        if busy.is_empty() && plan(desired, &observed, &memory, PROBATION).steps.is_empty() {
+        if busy.is_empty() && !learned && plan(desired, &observed, &memory, PROBATION).steps.is_empty() {
             break;
         }
     }

@@ -47,6 +47,7 @@ impl<'a> Planner<'a> {
                     None => return true,
                     Some(true) => {}
                     Some(false) => {
+                        self.network_change(service, container, Some(&network.id));
                         let verb = Verb::Disconnect { container: Target::of(container), network: network.id.clone() };
                         self.step(Subject::of(service), verb, format!("it is not known as {} yet", service.service));
                         return true;

@@ -642,7 +642,7 @@ impl<'a> Planner<'a> {
                 {
                     return standing;
                 }
-                if !is_late || !self.mend_network(service, candidate) {
+                if !self.mend_network(service, candidate) {
                     self.take_over(service, current, candidate, "is ready");
                 }
                 Standing::Started

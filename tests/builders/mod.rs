@@ -392,7 +392,7 @@ pub fn picture(observed: &Observed) -> String {
             let networks: Vec<&str> = container.networks.iter().map(|a| a.network.as_str()).collect();
             let known = container.networks.iter().all(|a| observed.networks.contains_key(&a.network_id));
             format!(
-                "{} {:?} {:?} image={} env={} spec={} networks={networks:?}{} service={}{}",
+                "{} {:?} {:?} image={} env={} spec={} networks={networks:?}{} service={}",
                 container.name,
                 container.state,
                 container.health,
@@ -401,7 +401,6 @@ pub fn picture(observed: &Observed) -> String {
                 identity.spec_hash,
                 if known { "" } else { " (gone)" },
                 identity.service,
-                if identity.named_when_ready { format!(" names={:?}", names_of(container)) } else { String::new() },
             )
         })
         .collect();
@@ -409,13 +408,6 @@ pub fn picture(observed: &Observed) -> String {
     lines.extend(observed.volumes.keys().filter(|name| name.len() != 64).map(|name| format!("volume {name}")));
     lines.sort();
     lines.join("\n")
-}
-
-/// The names of a container on its networks, as far as they are known.
-pub fn names_of(container: &Container) -> Option<Vec<String>> {
-    let names = &container.details.as_ref()?.names;
-    let on = |attachment: &drillmaster::observed::Attachment| names.get(&attachment.network_id).cloned();
-    Some(container.networks.iter().filter_map(on).flatten().collect())
 }
 
 /// The service that a step is about, where it is about one.
