@@ -162,6 +162,8 @@ pub struct Details {
     pub oom_killed: bool,
     /// What the engine says went wrong at the last start; empty: nothing.
     pub error: String,
+    /// Its names on each network, by the network's id.
+    pub names: BTreeMap<String, Vec<String>>,
     /// What the last health check said where it failed: `exited with 1: no tooth`; empty: nothing.
     pub health_failure: String,
 }
@@ -216,7 +218,7 @@ impl Container {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
     }
 
-    /// The service it belongs to in this group; `None`: not of the group.
+    /// The service it belongs to in this group, whichever replica it is; `None`: not of the group.
     pub fn service_of(&self, group: &str) -> Option<&str> {
         self.identity.as_ref().filter(|identity| identity.group == group).map(|identity| identity.service.as_str())
     }

@@ -33,7 +33,7 @@ use support::{SOON, wait_for};
 const IMAGE: &str = "drillmaster/busybox:1";
 
 fn target(socket: impl Into<std::path::PathBuf>) -> Target {
-    Target { endpoint: Endpoint::Unix(socket.into()), config_dir: None }
+    Target { endpoint: Endpoint::Unix(socket.into()), config_dir: None, buildkit: None }
 }
 
 /// A group with an engine and a network.
@@ -612,6 +612,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
     let run = async |script: &str, heard: &mut (dyn FnMut(LogLine) + Send)| {
         let call = Call {
             service: Some("a".into()),
+            replica: None,
             container: Some(Container { id: id.clone(), name: "shop-a.new".into() }),
             event: "post_start".into(),
             hook: serde_json::from_value(serde_json::json!({"exec": ["sh", "-c", script]})).unwrap(),

@@ -95,6 +95,7 @@ fn runs(pid: Pid) -> bool {
 fn call(hook: Value) -> Call {
     Call {
         service: Some("api".into()),
+        replica: None,
         container: Some(Target { id: "0123".into(), name: "shop-api.new".into() }),
         event: "post_start".into(),
         hook: serde_json::from_value(hook).unwrap(),

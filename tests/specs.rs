@@ -117,6 +117,8 @@ init: true
 shm_size: 64m
 ulimits: {nofile: 1024, nproc: {soft: 10, hard: -1}}
 pull: missing
+update: {order: recreate, min_ready: 2s, on_failure: keep}
+replicas: 1
 "#;
 
 const ALL_FIELDS_OF_A_JOB: &str = r#"kind: Job
@@ -277,7 +279,6 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("duplicate key", &[("a.yaml", "name: a\nimage: b\nenv:\n  A: 1\n  B: 2\n  A: 3\n")]),
     ("unknown field", &[("a.yaml", "name: a\nimgae: b\nports: [{container: 80, hst: 1}]\nping: {tpc: 80}\n")]),
     ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")]),
-    ("field of a later version", &[("a.yaml", "name: a\nimage: b\nreplicas: 2\nupdate: {}\n")]),
     (
         "builds",
         &[
@@ -298,6 +299,20 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             ),
             ("./there/Dockerfile", "FROM x"),
         ],
+    ),
+    (
+        "containers that run at once",
+        &[(
+            "a.yaml",
+            concat!(
+                "name: api\nimage: b\nreplicas: 2\nports: [\"8080:80\", \"90\"]\nvolumes: [\"data:/data\"]\n",
+                "---\nname: api-1\nimage: b\n---\nname: api-3\nimage: b\n---\nname: api-01\nimage: b\n",
+                "---\nname: web\nimage: b\nupdate: {order: start-first}\nports: [\"80:80\"]\n",
+                "volumes: [\"data:/data\", \"./conf:/conf:ro\", \"./src:/src\", /tmp]\nhostname: www\naliases: [www]\n",
+                "---\nname: many\nimage: b\nreplicas: 1001\n---\nname: none\nimage: b\nreplicas: -1\n",
+                "---\nname: odd\nimage: b\nupdate: {order: rolling, min_ready: 2, on_failure: stop, delay: 1s}\n",
+            ),
+        )],
     ),
     (
         "field of another kind",
@@ -820,7 +835,7 @@ proptest! {
 }
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 38] = [
+const SERVICE_FIELDS: [&str; 40] = [
     "name",
     "image",
     "build",
@@ -858,12 +873,15 @@ const SERVICE_FIELDS: [&str; 38] = [
     "shm_size",
     "ulimits",
     "pull",
+    "update",
+    "replicas",
     "kind",
 ];
 
 /// Fields of the Job kind that a Service has not, and the other way round.
 const ONLY_OF_A_JOB: [&str; 3] = ["retries", "rerun", "capture"];
-const NOT_OF_A_JOB: [&str; 7] = ["ping", "health", "healthcheck", "post_start", "pre_stop", "post_stop", "restart"];
+const NOT_OF_A_JOB: [&str; 9] =
+    ["ping", "health", "healthcheck", "post_start", "pre_stop", "post_stop", "restart", "update", "replicas"];
 
 #[test]
 fn the_schema_has_every_field_described() {

@@ -22,7 +22,7 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
     let forecast = plan::forecast(&desired, &observed, &memory);
     if style.json {
-        style.result_json(&json::diff(&desired.group, &forecast, diff.show_values));
+        style.result_json(&json::diff(&desired, &forecast, diff.show_values));
     } else {
         style.result(&render::plan::forecast(&forecast, diff.show_values, style.color_out));
         if forecast.changes.is_empty() && forecast.failures.is_empty() {

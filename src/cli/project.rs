@@ -175,11 +175,10 @@ impl Project {
     /// Checks that these services are in the specs.
     pub fn known(&self, names: &[String]) -> Result<BTreeSet<String>, Failure> {
         for name in names.iter().filter(|_| self.readable) {
-            if !self.desired.services.contains_key(name) {
-                let nearest = self
-                    .desired
-                    .services
-                    .keys()
+            let known = self.desired.names();
+            if !known.contains(&name[..]) {
+                let nearest = known
+                    .into_iter()
                     .map(|known| (strsim::damerau_levenshtein(name, known), known))
                     .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
                     .min();
@@ -275,7 +274,8 @@ impl Again {
 fn with_vanished(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
     match (scope, last) {
         (Scope::Only(mut names), Scope::Only(last)) => {
-            names.extend(last.iter().filter(|name| !desired.services.contains_key(*name)).cloned());
+            let known = desired.names();
+            names.extend(last.iter().filter(|name| !known.contains(&name[..])).cloned());
             Scope::Only(names)
         }
         (scope, _) => scope,
@@ -327,6 +327,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         group,
         source: path.into_owned(),
         services: BTreeMap::new(),
+        idle: BTreeSet::new(),
         on: BTreeMap::new(),
         outputs: Outputs::default(),
         parting: BTreeMap::new(),

@@ -68,7 +68,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, 
     let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
     refuse_empty(global, &project, up)?;
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
-    let beside = match project.desired.services.is_empty() {
+    let beside = match project.desired.is_empty() {
         true => Beside::Refuse("it keeps what runs; end it with Ctrl-C there, and run this again"),
         false => Beside::Ask(Question::Reconcile),
     };
@@ -79,7 +79,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, 
 
 /// Specs without any service would remove everything.
 pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Result<(), Failure> {
-    if !project.desired.services.is_empty() || up.prune_all {
+    if !project.desired.is_empty() || up.prune_all {
         return Ok(());
     }
     Err(Failure::Usage(format!(
@@ -181,7 +181,7 @@ async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style
     let outcome = match (right, beside) {
         (Right::Watched(client), Beside::Ask(question)) => {
             let work = async {
-                let mut outcome = ask::work(client, &question, &desired.scope, left(), style).await?;
+                let mut outcome = ask::work(client, &question, &desired, left(), style).await?;
                 outcome.observed = engine.list(&desired.group, false).await?;
                 Ok(outcome)
             };
@@ -249,7 +249,7 @@ async fn conclude(
         let now = SystemTime::now();
         let view = View { desired: &project.desired, readable: project.readable, observed: &observed, live: None, now };
         let services = status::status(&view);
-        style.result_json(&json::outcome(&desired.group, &outcome, &services));
+        style.result_json(&json::outcome(desired, &outcome, &services));
     } else {
         style.result(&summary(desired, &outcome, style));
     }
@@ -314,10 +314,14 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
     let failed = named(outcome.failed.keys().map(String::as_str).collect(), "failed");
     let failed = painted(style.color_out && !failed.is_empty(), Paint::Red, &failed);
     let waiting = named(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
-    if desired.services.is_empty() {
+    if desired.is_empty() {
         let done = done.trim_start_matches(" (").trim_end_matches(')');
         return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing done" } else { done });
     }
-    let ready = painted(style.color_out, Paint::Green, &format!("{} ready", count(outcome.ready.len(), "service")));
+    let ready = painted(
+        style.color_out,
+        Paint::Green,
+        &format!("{} ready", count(desired.ready(&outcome.ready).len(), "service")),
+    );
     format!("{group}: {ready}{failed}{waiting}{done}\n")
 }

@@ -33,12 +33,10 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
     let name = step.subject.name();
     Some(Act::Perform(match &step.verb {
         Verb::Pull => return Some(Act::Pull(name.to_owned())),
-        Verb::Create { name: container, network, image_id, inherited } => {
+        Verb::Create { name: container, network, names, image_id, inherited } => {
             let service = desired.services.get(name)?;
             let mut labels: BTreeMap<String, String> = service.config.labels.clone();
             labels.extend(effect::identity(desired, service, image_id).to_labels());
-            let mut aliases = vec![service.name.clone()];
-            aliases.extend(service.config.aliases.iter().cloned());
             Deed::Create(Box::new(Blueprint {
                 name: container.clone(),
                 labels,
@@ -46,8 +44,8 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
                 config: with_declared_volumes(&service.config, image_id, observed),
                 env: env(service),
                 network: network.clone(),
-                aliases,
-                hostname: service.config.hostname.clone().unwrap_or_else(|| service.name.clone()),
+                aliases: names.clone(),
+                hostname: service.hostname().to_owned(),
                 inherited: inherited.clone(),
             }))
         }
@@ -61,11 +59,8 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         Verb::Update { container, resources, restart } => {
             Deed::Update { id: container.id.clone(), resources: *resources, restart: *restart }
         }
-        Verb::Connect { container, network } => {
-            let service = desired.services.get(name)?;
-            let mut aliases = vec![service.name.clone()];
-            aliases.extend(service.config.aliases.iter().cloned());
-            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases }
+        Verb::Connect { container, network, names } => {
+            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases: names.clone() }
         }
         Verb::Disconnect { container, network } => {
             Deed::Disconnect { network: network.clone(), container: container.id.clone() }
@@ -117,7 +112,8 @@ pub fn call(step: &Step, desired: &Desired) -> std::result::Result<Call, String>
     let service = desired.spec_of(step.subject.name()).ok_or_else(gone)?;
     known(&service.outputs, &moment.field(), *index)?;
     Ok(Call {
-        service: Some(service.name.clone()),
+        service: Some(service.service.clone()),
+        replica: service.replica,
         container: container.clone(),
         event: moment.to_string(),
         hook: service.hooks_at(*moment).get(*index).ok_or_else(gone)?.clone(),
@@ -136,13 +132,17 @@ fn known(outputs: &Outputs, field: &str, index: usize) -> std::result::Result<()
 /// The hooks that are told of something; an error where one cannot be: an output that it is told is not known.
 pub fn calls(occurrence: &Occurrence, desired: &Desired) -> Vec<std::result::Result<Call, String>> {
     let outputs = match &occurrence.service {
-        Some(service) => desired.spec_of(service).map(|service| &service.outputs),
+        Some(service) => {
+            let name = identity::instance_name(service, occurrence.replica);
+            desired.spec_of(&name).map(|service| &service.outputs)
+        }
         None => Some(&desired.outputs),
     };
     let call = |(index, hook): (usize, &Hook)| {
         outputs.map_or(Ok(()), |outputs| known(outputs, &format!("on.{}", occurrence.event), index))?;
         Ok(Call {
             service: occurrence.service.clone(),
+            replica: occurrence.replica,
             container: occurrence.container.clone(),
             event: occurrence.event.clone(),
             hook: hook.clone(),

@@ -25,10 +25,11 @@ use crate::engine::{Engine, Exec, LogLine};
 /// What commands are told about where they belong.
 pub(super) const GROUP: &str = "DRILLMASTER_GROUP";
 pub(super) const SERVICE: &str = "DRILLMASTER_SERVICE";
+pub(super) const REPLICA: &str = "DRILLMASTER_REPLICA";
 pub(super) const CONTAINER: &str = "DRILLMASTER_CONTAINER";
 pub(super) const CONTAINER_NAME: &str = "DRILLMASTER_CONTAINER_NAME";
 pub(super) const EVENT: &str = "DRILLMASTER_EVENT";
-const OWN: [&str; 6] = [GROUP, SERVICE, CONTAINER, CONTAINER_NAME, EVENT, OUTPUT];
+const OWN: [&str; 7] = [GROUP, SERVICE, REPLICA, CONTAINER, CONTAINER_NAME, EVENT, OUTPUT];
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);

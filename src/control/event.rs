@@ -99,6 +99,8 @@ pub enum Command {
 pub struct Occurrence {
     /// To which service; `None`: to the group.
     pub service: Option<String>,
+    /// To which replica of it; `None`: it has no replicas.
+    pub replica: Option<u32>,
     /// What, as it is written below `on`.
     pub event: String,
     /// Who is told.

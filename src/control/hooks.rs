@@ -17,6 +17,7 @@ use super::http;
 use super::probe::Surroundings;
 use crate::desired::{Hook, HookAction, HttpRequest};
 use crate::engine::{Engine, LogLine};
+use crate::identity::instance_name;
 use crate::plan::step::Target;
 
 /// How much of a line is told.
@@ -29,6 +30,8 @@ const LAST_LINES: usize = 10;
 pub struct Call {
     /// Service that it belongs to; `None`: a hook of the group.
     pub service: Option<String>,
+    /// Which replica of it; `None`: it has no replicas.
+    pub replica: Option<u32>,
     /// Its container, where there is one.
     pub container: Option<Target>,
     /// What has happened or is about to: `post_start`, `exited`, `up`.
@@ -165,11 +168,20 @@ impl<'a> OutputFile<'a> {
     }
 }
 
+impl Call {
+    /// The service as people call it: with the number of the replica.
+    pub fn whose(&self) -> Option<String> {
+        self.service.as_ref().map(|service| instance_name(service, self.replica))
+    }
+}
+
 fn variables(call: &Call, surroundings: &Surroundings) -> BTreeMap<String, String> {
     let container = call.container.as_ref();
+    let replica = call.replica.map(|number| number.to_string());
     let own = [
         (command::GROUP, Some(&surroundings.group)),
         (command::SERVICE, call.service.as_ref()),
+        (command::REPLICA, replica.as_ref()),
         (command::CONTAINER, container.map(|container| &container.id)),
         (command::CONTAINER_NAME, container.map(|container| &container.name)),
         (command::EVENT, Some(&call.event)),

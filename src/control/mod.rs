@@ -518,7 +518,7 @@ async fn call_hook(
     events: &mpsc::UnboundedSender<Event>,
 ) -> Result<Given, String> {
     let mut said = |line: LogLine| {
-        let _ = events.send(Event::Said(call.service.clone(), call.event.clone(), line.text));
+        let _ = events.send(Event::Said(call.whose(), call.event.clone(), line.text));
     };
     // What it wrote has been told already.
     hooks::run(engine, call, surroundings, interrupted, &mut said).await.map_err(|failed| failed.why)

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{self, Command, Place, words_of};
 use super::http;
 use crate::engine::{Engine, LogLine, LogOptions};
+use crate::identity::service_of_instance;
 use crate::observed::Container;
 use crate::plan::step::Probe;
 use crate::spec::model::{Check, HttpCheck, Ping, Protocol};
@@ -92,12 +93,16 @@ async fn attempt(
         Check::Http(http) => exchange(engine, probe, surroundings, known, http).await,
         Check::Exec(words) => run(engine, words, Place::Container(&probe.container.id), BTreeMap::new()).await,
         Check::Run(words) => {
+            let replica = probe.replica.map(|number| number.to_string());
             let variables = [
-                (command::GROUP, &surroundings.group),
-                (command::SERVICE, &probe.service),
-                (command::CONTAINER, &probe.container.id),
+                (command::GROUP, Some(surroundings.group.as_str())),
+                (command::SERVICE, Some(service_of_instance(&probe.service, probe.replica))),
+                (command::REPLICA, replica.as_deref()),
+                (command::CONTAINER, Some(probe.container.id.as_str())),
             ];
-            let variables = variables.map(|(name, value)| (name.to_owned(), value.clone())).into();
+            let variables =
+                variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+            let variables = variables.collect();
             run(engine, words, Place::Host(&surroundings.directory), variables).await
         }
         Check::Log(pattern) => log(engine, probe, pattern).await,

@@ -72,14 +72,18 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
     let services = specs
         .services
         .iter()
-        .map(|loaded| service(loaded, &others, &group, &network, surroundings))
+        .map(|loaded| (loaded.spec.replicas, service(loaded, &others, &group, &network, surroundings)))
+        .flat_map(|(number, service)| replicas(number, service))
         .map(|service| (service.name.clone(), service))
         .collect();
+    let is_idle = |loaded: &&Loaded<model::Service>| loaded.spec.replicas == Some(0);
+    let idle = specs.services.iter().filter(is_idle).map(|loaded| loaded.spec.name.to_string()).collect();
     Desired {
         group,
         source: surroundings.directory.to_owned(),
         network,
         services,
+        idle,
         on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on)).unwrap_or_default(),
         outputs: specs.group.as_ref().map(|group| Outputs::of(&group.uses)).unwrap_or_default(),
         parting: BTreeMap::new(),
@@ -89,15 +93,14 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
 }
 
 impl Desired {
-    /// Who needs whom.
+    /// Who needs whom, by the names of services.
     pub fn needs(&self) -> Needs {
-        self.services
-            .values()
-            .map(|service| {
-                let names = service.dependencies.iter().map(|dependency| dependency.name.clone()).collect();
-                (service.name.clone(), names)
-            })
-            .collect()
+        let mut needs: Needs = self.idle.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
+        for service in self.services.values() {
+            let names = service.dependencies.iter().map(|dependency| dependency.name.clone());
+            needs.entry(service.service.clone()).or_default().extend(names);
+        }
+        needs
     }
 }
 
@@ -136,6 +139,14 @@ impl<'a> Others<'a> {
     }
 }
 
+/// A service as often as it should exist. What a container is made of does not depend on how many there are.
+fn replicas(number: Option<u32>, service: Service) -> Vec<Service> {
+    let Some(number) = number else { return vec![service] };
+    let replica =
+        |n| Service { name: identity::instance_name(&service.service, Some(n)), replica: Some(n), ..service.clone() };
+    (1..=number).map(replica).collect()
+}
+
 fn service(
     loaded: &Loaded<model::Service>,
     others: &Others<'_>,
@@ -161,6 +172,8 @@ fn service(
     let fingerprint = Fingerprint::of(spec.kind, &config, &env, &dependencies);
     Service {
         name: spec.name.to_string(),
+        service: spec.name.to_string(),
+        replica: None,
         kind: spec.kind,
         config,
         env,
@@ -171,6 +184,7 @@ fn service(
         outputs,
         pull: spec.pull,
         build,
+        update: spec.update,
         place: loaded.source.to_string(),
         fingerprint,
     }

@@ -231,7 +231,7 @@ pub struct Blueprint {
     pub network: String,
     /// Names on the network.
     pub aliases: Vec<String>,
-    /// Host name inside it.
+    /// Host name inside it; empty: the engine's own.
     pub hostname: String,
     /// Anonymous volumes taken over from the container that it replaces.
     pub inherited: Vec<Inherited>,
@@ -327,6 +327,8 @@ pub enum Hint {
 pub struct End {
     /// Its service, as its label says.
     pub service: String,
+    /// Number of the replica, as its label says.
+    pub replica: Option<u32>,
     /// How long ago.
     pub ago: Duration,
     /// Exit code, where known.

@@ -71,9 +71,11 @@ impl<'a> Planner<'a> {
                 (!ran).then(|| Cause::of("rerun", None, Some("always")))
             }
             Rerun::WithDependencies => service.dependencies.iter().find_map(|dependency| {
-                let current = self.slots.get(dependency.name.as_str())?.current?;
-                (current.created > done.created)
-                    .then(|| Cause::of(&format!("dependencies.{}", dependency.name), None, None))
+                let replicas = self.replicas.get(dependency.name.as_str())?;
+                let current = |replica: &&Service| self.slots.get(replica.name.as_str())?.current;
+                // One more replica is no other dependency.
+                let oldest = replicas.iter().filter_map(current).map(|container| container.created).min()?;
+                (oldest > done.created).then(|| Cause::of(&format!("dependencies.{}", dependency.name), None, None))
             }),
         }
     }

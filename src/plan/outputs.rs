@@ -39,12 +39,12 @@ impl<'a> Planner<'a> {
 
     /// Waits for an output, and says who should give it.
     fn wait_for_output(&mut self, service: &Service, key: &str) -> Standing {
-        let giver = self.desired.giver_of(key).map(|giver| giver.name.as_str());
-        let ready = giver.and_then(|giver| self.standings.get(giver)).is_some_and(|standing| {
+        let giver = self.desired.giver_of(key);
+        let ready = giver.and_then(|giver| self.standings.get(giver.name.as_str())).is_some_and(|standing| {
             // It is through with everything that could give it.
             matches!(standing, Standing::Ready | Standing::Succeeded)
         });
-        let reason = match giver {
+        let reason = match giver.map(|giver| &giver.service) {
             Some(giver) if ready => format!(
                 "waits for the output `{key}` of {giver}, which it has not given; `drillmaster reload {giver}` makes it \
                  try again"
@@ -76,7 +76,7 @@ impl<'a> Planner<'a> {
     /// Whether somebody waits for outputs that a job which succeeded long ago may have given: what was known of them may
     /// be lost.
     pub(super) fn somebody_waits_for_outputs(&self) -> bool {
-        let open = |service: &&Service| self.desired.scope.contains(&service.name);
+        let open = |service: &&Service| self.desired.scope.contains(&service.service);
         self.desired.services.values().filter(open).any(|service| {
             service.outputs.awaited().flat_map(|(_, keys)| keys).any(|key| !self.memory.assumed.contains(key))
         })
@@ -85,7 +85,7 @@ impl<'a> Planner<'a> {
 
 /// The outputs that somebody in scope waits for, as a forecast takes them to come.
 pub(super) fn awaited(desired: &crate::desired::Desired) -> BTreeSet<String> {
-    let scope = |service: &&Service| desired.scope.contains(&service.name);
+    let scope = |service: &&Service| desired.scope.contains(&service.service);
     let unknown = desired.services.values().filter(scope).flat_map(|service| service.outputs.unknown.values());
     unknown.flatten().cloned().collect()
 }

@@ -26,6 +26,8 @@ pub struct Plan {
     pub checks: Vec<Probe>,
     /// Services that are not healthy, and for which nothing is done about it; with the reason.
     pub unhealthy: BTreeMap<String, String>,
+    /// Replacements that are ready, by container id, and for how long they have to stay so before they take over.
+    pub proving: BTreeMap<String, Duration>,
     /// When the plan may be another one by time alone; time since the start of the run.
     pub wake: Option<Duration>,
     /// What cannot begin yet, and why.
@@ -114,6 +116,8 @@ pub enum Verb {
         name: String,
         /// Id of the network.
         network: String,
+        /// Its names on the network; none where it gets them once it is ready.
+        names: Vec<String>,
         /// Id of the image now.
         image_id: String,
         /// Anonymous volumes that it takes over.
@@ -147,8 +151,10 @@ pub enum Verb {
         container: Target,
         /// Id of the network.
         network: String,
+        /// Its names there; none where it is not, or no longer, to be found by them.
+        names: Vec<String>,
     },
-    /// Detach a container from a network that is not the group's any longer.
+    /// Detach a container from a network: that is not the group's any longer, or on which it is to have other names.
     Disconnect {
         /// The container.
         container: Target,
@@ -256,6 +262,9 @@ impl fmt::Display for Step {
             Verb::Stop(container) => write!(f, "{subject}: stop {}", container.name),
             Verb::Rename { container, to } => write!(f, "{subject}: rename {} to {to}", container.name),
             Verb::Update { container, .. } => write!(f, "{subject}: update {}", container.name),
+            Verb::Connect { container, names, .. } if names.is_empty() => {
+                write!(f, "{subject}: connect {} without names", container.name)
+            }
             Verb::Connect { container, .. } => write!(f, "{subject}: connect {}", container.name),
             Verb::Disconnect { container, .. } => write!(f, "{subject}: disconnect {}", container.name),
             Verb::Remove { container, .. } => write!(f, "{subject}: remove {}", container.name),
@@ -272,6 +281,9 @@ pub struct Change {
     pub subject: Subject,
     /// What is to be done about it.
     pub action: Action,
+    /// Of a service with replicas, which one of them the subject is.
+    #[serde(default)]
+    pub replica: Option<u32>,
     /// The fields that differ.
     pub causes: Vec<Cause>,
     /// Where it is written (`app.yaml:12`), or the spec directory where it is no longer written.
@@ -340,6 +352,8 @@ impl Cause {
 pub struct Probe {
     /// Service that is awaited.
     pub service: String,
+    /// Which replica it is; `None`: the service has none.
+    pub replica: Option<u32>,
     /// Its container.
     pub container: Target,
     /// Where it is, as far as a list has told: so a container that has long been running need not be inspected.

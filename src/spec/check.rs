@@ -12,12 +12,15 @@ use super::RESERVED_NETWORKS;
 use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Place, closest};
-use super::model::{Condition, Dependency, Kind, Port, Pull, Service};
+use super::model::{Condition, Dependency, Kind, Order, Port, Pull, Service};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
 
 /// The least memory that the engine accepts for a container.
 const LEAST_MEMORY: u64 = 6 * 1024 * 1024;
+
+/// The most replicas of a service.
+const MOST_REPLICAS: u32 = 1000;
 
 /// How many errors of one sort are looked into more closely: no file tells more, and looking takes time.
 const MAX_ERRORS: usize = 100;
@@ -33,7 +36,9 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     outputs::check(documents, &named, &mut edges, diagnostics);
     cycles(&edges, diagnostics);
     ports(&named, diagnostics);
+    numbered_names(&named, &services, diagnostics);
     for service in &documents.services {
+        at_once(service, diagnostics);
         targets(service, diagnostics);
         limits(service, diagnostics);
         image(service, diagnostics);
@@ -293,6 +298,80 @@ fn clash(this: &Published<'_>, other: &Published<'_>) -> Diagnostic {
     Diagnostic::at(this.place.clone(), message)
         .label(format!("published by `{}`", this.service))
         .related(other.place.clone(), format!("published by `{}`", other.service))
+}
+
+/// The number of replicas that a service's own containers have in their names: none where it has no `replicas`.
+fn numbers(service: &Document<Service>) -> std::ops::RangeInclusive<u32> {
+    1..=service.spec.replicas.unwrap_or_default()
+}
+
+/// The containers of a service with replicas are called `api-1`, `api-2`, as another service may be.
+fn numbered_names(named: &[&Document<Service>], services: &Services<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    for service in named {
+        let Some((of, number)) = name(service).rsplit_once('-') else { continue };
+        let Some(other) = services.get(of) else { continue };
+        if number.parse().is_ok_and(|n| numbers(other).contains(&n) && n.to_string() == number) {
+            let message = format!("`{}` is also what a replica of `{of}` is called", name(service));
+            diagnostics.push(
+                Diagnostic::at(service.place_of("name"), message)
+                    .related(other.place_of("replicas"), format!("there is a `{}`", name(service)))
+                    .hint(Some("rename one of the services".to_owned())),
+            );
+        }
+    }
+}
+
+/// What several containers of a service that run at once cannot share.
+fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+    let spec = &service.spec;
+    let replicas = spec.replicas.unwrap_or(1);
+    if replicas > MOST_REPLICAS {
+        let message = format!("{replicas} replicas are more than {MOST_REPLICAS}, which is the most");
+        diagnostics.push(Diagnostic::at(service.place_of("replicas"), message));
+        return;
+    }
+    let start_first = spec.update.order == Order::StartFirst;
+    let why = match (replicas, start_first) {
+        (2.., _) => format!("{replicas} replicas run"),
+        (_, true) => "with `order: start-first` the old and the new container run".to_owned(),
+        _ => return,
+    };
+    let cause = || service.place_of(if replicas > 1 { "replicas" } else { "update" });
+    for (port, node) in with_nodes(service, "ports", &spec.ports) {
+        if let Some(host) = port.host {
+            let message = format!("{why} at the same time, and only one can have the host port {host}");
+            let hint = format!("write `\"{}\"` for a free host port each; `status` shows it", port.container);
+            diagnostics.push(
+                Diagnostic::at(service.place(&node.span), message).related(cause(), "asked for here").hint(Some(hint)),
+            );
+        }
+    }
+    if !start_first {
+        return;
+    }
+    for (mount, node) in with_nodes(service, "volumes", &spec.volumes).into_iter().filter(|(mount, _)| !mount.read_only)
+    {
+        let both =
+            "with `order: start-first` the old and the new container run at the same time, and both would write to";
+        diagnostics.push(
+            Diagnostic::at(service.place(&node.span), format!("{both} {}", quoted(&mount.target)))
+                .related(service.place_of("update"), "asked for here")
+                .hint(Some("mount it read-only (`:ro`), or write `order: recreate`".to_owned())),
+        );
+    }
+    let names = || std::iter::once(name(service)).chain(spec.aliases.iter().map(String::as_str));
+    if let Some(hostname) = spec.hostname.as_deref().filter(|hostname| names().any(|name| name == *hostname)) {
+        let message = format!(
+            "the engine gives a host name to the network as soon as the container runs, and with \
+                               `order: start-first` {} is only for one that is ready",
+            quoted(hostname)
+        );
+        diagnostics.push(
+            Diagnostic::at(service.place_of("hostname"), message)
+                .related(service.place_of("update"), "asked for here")
+                .hint(Some("leave `hostname` out, or write another".to_owned())),
+        );
+    }
 }
 
 /// Two mounts at one path of a container.

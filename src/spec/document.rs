@@ -65,9 +65,6 @@ pub struct Documents {
     pub count: usize,
 }
 
-/// Fields of services and jobs that the design has but this version does not.
-const LATER: [&str; 2] = ["update", "replicas"];
-
 /// Kinds, as they are written.
 const KINDS: [&str; 3] = ["Service", "Job", "Group"];
 const KINDS_HINT: &str = "write `Service` (or leave `kind` out), `Job` or `Group`";
@@ -250,9 +247,6 @@ fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, noun: &str) -> Dia
     let at = |span: Range<usize>, message: String| Diagnostic::at(Place::new(file, span), message);
     match what {
         What::Message(_) => at(span, message).hint(hint),
-        What::UnknownField(field, _) if keys.len() == 1 && noun != "group" && LATER.contains(&field.as_str()) => {
-            at(span, format!("the field `{field}` is not supported by this version")).label("not supported yet")
-        }
         What::UnknownField(field, known) => {
             let among = |list: &[(&str, &str)]| {
                 list.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned())

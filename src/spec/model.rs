@@ -135,6 +135,14 @@ pub struct Service {
     /// When to pull the image.
     #[serde(default)]
     pub pull: Pull,
+    /// How a container is replaced by a new one.
+    #[serde(default)]
+    pub update: Update,
+    /// How many containers there are, numbered from 1, all under the service's name on the network. One without a number
+    /// unless set.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    pub replicas: Option<u32>,
     /// The kind of the document.
     #[serde(skip)]
     pub kind: Kind,
@@ -385,6 +393,8 @@ impl From<JobDocument> for Service {
             on: On { succeeded: on.succeeded, failed: on.failed, ..On::default() },
             restart: RestartPolicy::No,
             capture,
+            update: Update::default(),
+            replicas: None,
             name,
             image,
             build,
@@ -598,6 +608,46 @@ pub enum HealthAction {
     Replace,
     /// It is only shown.
     Ignore,
+}
+
+/// How a container is replaced by a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// Which of the two goes first; `recreate` unless set.
+    #[serde(default)]
+    pub order: Order,
+    /// How long the new one must have been ready before the old one goes; 0 unless set. One that does not stay ready for
+    /// so long has failed.
+    #[serde(default)]
+    pub min_ready: Option<Period>,
+    /// What becomes of a new one that has failed; `rollback` unless set. The old one serves again in any case.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// Which container goes first when one is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// The old one is stopped first where both need a host port or would write to one place; else once the new one is
+    /// ready.
+    #[default]
+    Recreate,
+    /// The new one gets its names on the network once it is ready, and the old one loses them before it is stopped, so
+    /// that somebody answers to them at any time.
+    StartFirst,
+}
+
+/// What becomes of a replacement that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is removed.
+    #[default]
+    Rollback,
+    /// It is stopped, and stays to be looked at until the spec changes or `up` is called again.
+    Keep,
 }
 
 /// The engine's health check, with Docker's words.

@@ -8,13 +8,13 @@ use std::time::Duration;
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
-    Aim, Config, Dependency, Desired, Hook, HookAction, Inherited, Job, Kind, Moment, Rerun, Scope, Seconds, Service,
-    Volume, VolumeSource,
+    Aim, Config, Dependency, Desired, Hook, HookAction, Inherited, Job, Kind, Moment, OnFailure, Order, Rerun, Scope,
+    Seconds, Service, Update, Volume, VolumeSource,
 };
-use drillmaster::identity::{container_name, volume_name};
+use drillmaster::identity::{container_name, instance_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
 use drillmaster::plan::step::{Step, Subject, Verb};
-use drillmaster::plan::{Memory, effect, forecast};
+use drillmaster::plan::{Memory, effect, forecast, instance_of};
 use drillmaster::spec::Tree;
 use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
@@ -26,13 +26,15 @@ pub const SOURCE: &str = "/home/ann/shop/specs";
 
 /// A service that is being written.
 #[derive(Debug, Clone)]
-pub struct Build(Service);
+pub struct Build(Service, Option<u32>);
 
 /// A service with the image `<name>:1` and nothing else.
 pub fn service(name: &str) -> Build {
     let config = Config { image: format!("{name}:1"), network: GROUP.into(), ..Config::default() };
-    Build(Service {
+    let service = Service {
         name: name.into(),
+        service: name.into(),
+        replica: None,
         kind: Kind::Service,
         config,
         env: BTreeMap::new(),
@@ -43,9 +45,11 @@ pub fn service(name: &str) -> Build {
         outputs: Outputs::default(),
         pull: Pull::Missing,
         build: None,
+        update: Update::default(),
         place: format!("{name}.yaml:1"),
         fingerprint: Fingerprint::default(),
-    })
+    };
+    Build(service, None)
 }
 
 impl Build {
@@ -145,6 +149,30 @@ impl Build {
         self
     }
 
+    /// Numbered containers.
+    pub fn replicas(mut self, number: u32) -> Build {
+        self.1 = Some(number);
+        self
+    }
+
+    /// The new one first.
+    pub fn start_first(mut self) -> Build {
+        self.0.update.order = Order::StartFirst;
+        self
+    }
+
+    /// How long a replacement must stay ready.
+    pub fn min_ready(mut self, period: &str) -> Build {
+        self.0.update.min_ready = Some(period.parse().unwrap());
+        self
+    }
+
+    /// A replacement that has failed stays.
+    pub fn keep(mut self) -> Build {
+        self.0.update.on_failure = OnFailure::Keep;
+        self
+    }
+
     /// A job in place of a service.
     pub fn job(mut self, retries: u32, rerun: Rerun) -> Build {
         self.0.kind = Kind::Job(Job { retries, rerun });
@@ -183,6 +211,15 @@ impl Build {
         self.0.fingerprint = Fingerprint::of(self.0.kind, &self.0.config, &self.0.env, &self.0.dependencies);
         self.0
     }
+
+    fn all(self) -> Vec<Service> {
+        let number = self.1;
+        let service = self.done();
+        let Some(number) = number else { return vec![service] };
+        let replica =
+            |n| Service { name: instance_name(&service.service, Some(n)), replica: Some(n), ..service.clone() };
+        (1..=number).map(replica).collect()
+    }
 }
 
 /// The seeds of a test that draws its cases: the one of `DRILLMASTER_SEED`, else as many as `DRILLMASTER_SEEDS` says.
@@ -204,12 +241,15 @@ pub fn on_paused_time<T>(future: impl Future<Output = T>) -> T {
 
 /// The desired state of these services.
 pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
-    let services = services.into_iter().map(Build::done).map(|service| (service.name.clone(), service)).collect();
+    let services: Vec<Build> = services.into_iter().collect();
+    let idle = services.iter().filter(|build| build.1 == Some(0)).map(|build| build.0.service.clone()).collect();
+    let services = services.into_iter().flat_map(Build::all).map(|service| (service.name.clone(), service)).collect();
     Desired {
         group: GROUP.into(),
         source: SOURCE.into(),
         network: GROUP.into(),
         services,
+        idle,
         on: BTreeMap::new(),
         outputs: Outputs::default(),
         parting: BTreeMap::new(),
@@ -262,6 +302,10 @@ fn with_ids(mut step: Step) -> Step {
         Verb::Create { network, .. } => "net-1".clone_into(network),
         Verb::Start(target) | Verb::Unpause(target) | Verb::Stop(target) => target.id = id,
         Verb::Rename { container, .. } | Verb::Remove { container, .. } => container.id = id,
+        Verb::Connect { container, network, .. } | Verb::Disconnect { container, network } => {
+            container.id = id;
+            "net-1".clone_into(network);
+        }
         _ => {}
     }
     step
@@ -273,7 +317,9 @@ pub fn look_closer(wanted: &Desired, observed: &mut Observed) {
         if container.state == State::Running && container.health == Health::Starting {
             container.health = Health::Healthy;
         }
-        let Some(service) = container.service_of(GROUP).and_then(|name| wanted.services.get(name)) else { continue };
+        let Some(service) = instance_of(wanted, container).and_then(|name| wanted.services.get(&*name).cloned()) else {
+            continue;
+        };
         // A mount without a volume is an anonymous one, which the engine names.
         for (n, mount) in container.mounts.iter_mut().enumerate() {
             if mount.volume.is_none() && mount.bind.is_none() {

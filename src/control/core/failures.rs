@@ -195,7 +195,8 @@ impl Core {
     fn forgive(&mut self, service: &str) {
         let Some(observed) = &self.observed else { return };
         self.memory.condemned.retain(|id, _| {
-            observed.containers.get(id).and_then(|container| container.service_of(&self.desired.group)) != Some(service)
+            let container = observed.containers.get(id);
+            container.and_then(|container| plan::instance_of(&self.desired, container)).as_deref() != Some(service)
         });
     }
 
@@ -247,7 +248,9 @@ impl Core {
         if !matches!(step.verb, Verb::Update { .. } | Verb::Rename { .. } | Verb::Connect { .. }) {
             return;
         }
-        for field in self.told.differing(&step.subject) {
+        // Who is replaced may be attached anew on the way, which is not what was told of it.
+        let attaches = matches!(step.verb, Verb::Connect { .. });
+        for field in self.told.differing(&step.subject).into_iter().filter(|field| !attaches || field == "network") {
             let fight = watching.fights.entry((step.subject.clone(), field)).or_insert(Fight { times: 0, last: now });
             fight.times = if now > fight.last + PEACE { 1 } else { fight.times + 1 };
             fight.last = now;

@@ -20,6 +20,7 @@ use super::event::{Answer, Command, Event, Limits, Outcome, Report};
 use super::intake::Intake;
 use crate::desired::Desired;
 use crate::engine::{EngineError, Result};
+use crate::identity::instance_name;
 use crate::observed::{Container, Health, ImageFacts, Observed};
 use crate::plan::restart::heals;
 use crate::plan::step::{Failure, Look, Plan, Probe, Reason, Step, Subject, Verb};
@@ -82,6 +83,8 @@ pub struct Core {
     inspecting: BTreeSet<String>,
     images: BTreeSet<String>,
     probing: BTreeMap<String, Probe>,
+    /// Pings of containers that are ready that are under way, by container.
+    checking: BTreeSet<String>,
     /// Why pings do not answer, by container.
     unanswered: BTreeMap<String, String>,
     diagnosing: BTreeSet<String>,
@@ -153,6 +156,7 @@ impl Core {
             inspecting: BTreeSet::new(),
             images: BTreeSet::new(),
             probing: BTreeMap::new(),
+            checking: BTreeSet::new(),
             unanswered: BTreeMap::new(),
             diagnosing: BTreeSet::new(),
             begun: BTreeMap::new(),
@@ -251,7 +255,8 @@ impl Core {
             Event::Occurred(occurrence, result) => {
                 self.occurring -= 1;
                 if let Err(why) = result {
-                    let whom = occurrence.service.as_deref().unwrap_or(&self.desired.group);
+                    let service = occurrence.service.map(|service| instance_name(&service, occurrence.replica));
+                    let whom = service.as_ref().unwrap_or(&self.desired.group);
                     answer.reports.push(Report::Note(format!("{whom}: on {}: {why}", occurrence.event)));
                 }
             }
@@ -336,6 +341,7 @@ impl Core {
         self.condemn();
         let Some(mut plan) = self.plan(now, answer) else { return };
         self.await_containers(&plan, now);
+        self.prove(&plan, now);
         self.tell(&plan, now, answer);
         if self.watching.is_none() {
             if plan.is_settled() && self.outcome.steps.is_empty() && self.busy.is_empty() {
@@ -405,6 +411,14 @@ impl Core {
         }
     }
 
+    /// Notes until when replacements have to stay ready. One that is not ready any longer begins anew.
+    fn prove(&mut self, plan: &Plan, now: Duration) {
+        self.memory.proved.retain(|id, _| plan.proving.contains_key(id));
+        for (id, period) in &plan.proving {
+            self.memory.proved.entry(id.clone()).or_insert(now + *period);
+        }
+    }
+
     /// Asks the planner, after looking after containers that are under suspicion.
     fn plan(&mut self, now: Duration, answer: &mut Answer) -> Option<Plan> {
         self.inspect_suspects(answer);
@@ -459,8 +473,14 @@ impl Core {
     /// Whether a step on a container's service is under way.
     fn is_busy(&self, id: &str) -> bool {
         let container = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
-        let owner = container.and_then(|container| container.service_of(&self.desired.group));
-        owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.to_owned())))
+        let owner = container.and_then(|container| plan::instance_of(&self.desired, container));
+        owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.into_owned())))
+            || self.is_worked_on(id)
+    }
+
+    /// Whether a step on a container is under way, whatever its service was called when it began.
+    fn is_worked_on(&self, id: &str) -> bool {
+        self.busy.values().any(|begun| begun.step.verb.container().is_some_and(|container| container.id == id))
     }
 
     fn diagnose(&mut self, failures: Vec<Failure>, answer: &mut Answer) {
@@ -479,7 +499,8 @@ impl Core {
             let free = !self.busy.contains_key(&step.subject)
                 && !self.diagnosing.contains(step.subject.name())
                 && self.not_before.get(&step.subject).is_none_or(|at| now >= *at)
-                && !self.is_under_inspection(&step);
+                && !self.is_under_inspection(&step)
+                && step.verb.container().is_none_or(|container| !self.is_worked_on(&container.id));
             let under_way = self.busy.values().filter(|other| other.step.verb.is_teardown() == step.verb.is_teardown());
             let limit = if step.verb.is_teardown() { self.limits.teardowns } else { self.limits.setups };
             if !free || under_way.count() >= limit {
@@ -511,7 +532,8 @@ impl Core {
     fn is_under_inspection(&self, step: &Step) -> bool {
         let Some(observed) = &self.observed else { return false };
         self.inspecting.iter().any(|id| {
-            observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)) == Some(step.subject.name())
+            let container = observed.containers.get(id);
+            container.and_then(|c| plan::instance_of(&self.desired, c)).as_deref() == Some(step.subject.name())
         })
     }
 

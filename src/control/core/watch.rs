@@ -10,11 +10,11 @@ use super::{Core, Subscription};
 use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
 use crate::desired::{Desired, GroupOccasion, Moment, Service};
 use crate::engine::{End, EngineError, Result};
-use crate::identity::container_name;
+use crate::identity::{Identity, container_name};
 use crate::observed::State;
-use crate::plan;
 use crate::plan::restart::{FORGOTTEN, Setback};
 use crate::plan::step::{Plan, Probe, Reason, Subject, Verb};
+use crate::plan::{self, instance_of};
 use crate::status::{Live, LiveService};
 
 /// A container that somebody asked the engine to end ends within this time, or for another reason.
@@ -42,8 +42,6 @@ pub(super) struct Watching {
     pub(super) exits: BTreeMap<String, i64>,
     /// Services whose specs were changed and that were not ready since.
     pub(super) edited: BTreeSet<String>,
-    /// Pings of running services that are under way, by container.
-    checking: BTreeSet<String>,
     /// Who waits until everything is settled.
     tickets: BTreeSet<Ticket>,
     /// Everything was settled once.
@@ -70,7 +68,6 @@ impl Watching {
             removed: BTreeSet::new(),
             exits: BTreeMap::new(),
             edited: BTreeSet::new(),
-            checking: BTreeSet::new(),
             tickets: BTreeSet::new(),
             settled: false,
         }
@@ -176,6 +173,7 @@ impl Core {
             watching.back = Some(now);
             // What was late or silent meanwhile had a reason.
             self.memory.awaited.clear();
+            self.memory.proved.clear();
             self.memory.pings.clear();
             answer.reports.push(Report::EngineBack);
         }
@@ -190,6 +188,7 @@ impl Core {
         self.memory.started.clear();
         self.memory.answered.clear();
         self.memory.awaited.clear();
+        self.memory.proved.clear();
         self.memory.pings.clear();
         self.unanswered.clear();
         for container in self.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
@@ -216,7 +215,9 @@ impl Core {
         let known = |name: &String| self.desired.services.contains_key(name);
         self.memory.setbacks.retain(|name, _| {
             known(name)
-                || observed.of_group(&self.desired.group).any(|c| c.service_of(&self.desired.group) == Some(name))
+                || observed
+                    .of_group(&self.desired.group)
+                    .any(|c| instance_of(&self.desired, c).as_deref() == Some(name))
         });
         watching.exits.retain(|name, _| known(name));
     }
@@ -235,9 +236,9 @@ impl Core {
     pub(super) fn died(&mut self, id: &str, now: Duration) {
         let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
         let Some(container) = observed.containers.get(id) else { return };
-        let owner = container.service_of(&self.desired.group).unwrap_or_default();
+        let owner = instance_of(&self.desired, container).unwrap_or_default();
         let asked = watching.killed.remove(id).is_some_and(|at| now < at + ENDING);
-        if self.busy.contains_key(&Subject::Service(owner.to_owned())) {
+        if self.busy.contains_key(&Subject::Service(owner.into_owned())) {
             return;
         }
         let coming_back = watching.gone.is_some() || watching.back.is_some_and(|back| now < back + COMING_BACK);
@@ -267,15 +268,20 @@ impl Core {
         // The times lie before the run began, so they are counted from `FORGOTTEN` before now.
         let mut setbacks: BTreeMap<String, Setback> = BTreeMap::new();
         for end in ends.unwrap_or_default().into_iter().filter(|end| !end.asked) {
-            if !self.desired.services.contains_key(&end.service) {
+            let (group, replica) = (self.desired.group.clone(), end.replica);
+            let identity = Identity { group, service: end.service, replica, ..Identity::default() };
+            let Some(name) =
+                self.desired.instance_of(&identity).filter(|name| self.desired.services.contains_key(&**name))
+            else {
                 continue;
-            }
+            };
+            let name = name.into_owned();
             let how = end.code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"));
-            watching.exits.extend(end.code.map(|code| (end.service.clone(), code)));
-            let failure = plan::failure(&self.desired, observed, &end.service, Reason::Exited, how, None);
+            watching.exits.extend(end.code.map(|code| (name.clone(), code)));
+            let failure = plan::failure(&self.desired, observed, &name, Reason::Exited, how, None);
             let at = FORGOTTEN.saturating_sub(end.ago);
-            let setback = Setback::after(setbacks.get(&end.service), failure, at);
-            setbacks.insert(end.service, setback);
+            let setback = Setback::after(setbacks.get(&name), failure, at);
+            setbacks.insert(name, setback);
         }
         for (service, mut setback) in setbacks {
             let shift = |at: Duration| (now + at).saturating_sub(FORGOTTEN);
@@ -287,19 +293,18 @@ impl Core {
     // Pings of running services.
 
     pub(super) fn check(&mut self, checks: Vec<Probe>, answer: &mut Answer) {
-        let Some(watching) = &mut self.watching else { return };
         for probe in checks {
-            if !self.closing && watching.checking.insert(probe.container.id.clone()) {
+            if !self.closing && self.checking.insert(probe.container.id.clone()) {
                 answer.commands.push(Command::Check(probe));
             }
         }
     }
 
     pub(super) fn checked(&mut self, id: &str, said: std::result::Result<(), String>, now: Duration) {
-        let Some(watching) = &mut self.watching else { return };
-        watching.checking.remove(id);
+        self.checking.remove(id);
+        let gone = self.watching.as_ref().is_some_and(|watching| watching.gone.is_some());
         // What was asked in a life that is over says nothing of the next, and without an engine nobody can answer.
-        if !self.memory.answered.contains(id) || (said.is_err() && watching.gone.is_some()) {
+        if !self.memory.answered.contains(id) || (said.is_err() && gone) {
             return;
         }
         let pings = self.memory.pings.entry(id.to_owned()).or_default();
@@ -368,8 +373,9 @@ impl Core {
             return;
         }
         let Some(observed) = &self.observed else { return };
-        for service in std::mem::take(&mut self.reload) {
-            let name = container_name(&self.desired.group, &service);
+        let reload = std::mem::take(&mut self.reload);
+        for service in self.desired.services.values().filter(|service| reload.contains(&service.service)) {
+            let name = container_name(&self.desired.group, &service.name);
             let current = observed.of_group(&self.desired.group).find(|container| container.name == name);
             self.memory.condemned.extend(current.map(|container| (container.id.clone(), "reload")));
         }

@@ -134,9 +134,9 @@ impl Sim {
                 let remove = |world: &mut World| world.remove_network(&id, "remove the network");
                 self.timed(line, |latency| latency.network, remove).await.map(|()| None)
             }
-            Deed::Connect { network, container, .. } => {
+            Deed::Connect { network, container, aliases } => {
                 let line = format!("connect {} to {}", self.name_of(&container), self.lock().network_name(&network));
-                let connect = |world: &mut World| world.connect(&network, &container);
+                let connect = |world: &mut World| world.connect(&network, &container, &aliases);
                 self.timed(line, |latency| latency.network, connect).await.map(|()| None)
             }
             Deed::Disconnect { network, container } => {
@@ -375,6 +375,7 @@ impl Engine for Sim {
             let lately = |ended: &&Ended| ended.group == group && ended.at.elapsed() <= span;
             let end = |ended: &Ended| End {
                 service: ended.service.clone(),
+                replica: ended.replica,
                 ago: ended.at.elapsed(),
                 code: Some(ended.code),
                 asked: ended.asked,

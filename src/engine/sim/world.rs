@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::super::{Blueprint, BuildRequest, EngineError, Happened, Hint, LogLine, Result};
 use super::{Image, Latency};
 use crate::desired::{Config, VolumeSource};
-use crate::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, SERVICE, SOURCE};
+use crate::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, REPLICA, SERVICE, SOURCE};
 use crate::observed::{
     Attachment, BuiltImage, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
 };
@@ -66,6 +66,7 @@ pub(super) enum Presence {
 pub(super) struct Ended {
     pub(super) group: String,
     pub(super) service: String,
+    pub(super) replica: Option<u32>,
     pub(super) at: Instant,
     pub(super) code: i64,
     pub(super) asked: bool,
@@ -90,6 +91,10 @@ pub(super) struct Made {
     pub(super) health: Health,
     /// Ids of networks by name: a real engine keys them by name too.
     pub(super) networks: BTreeMap<String, String>,
+    /// Its names on each network, by the network's id.
+    pub(super) names: BTreeMap<String, Vec<String>>,
+    /// Its host name, which is a name on every network; empty: its id.
+    pub(super) hostname: String,
     pub(super) mounts: Vec<Mount>,
     pub(super) resources: Resources,
     pub(super) restart: RestartPolicy,
@@ -215,6 +220,8 @@ impl World {
             state: State::Created,
             health: Health::None,
             networks: BTreeMap::from([(network, blueprint.network.clone())]),
+            names: BTreeMap::from([(blueprint.network.clone(), names(&blueprint.aliases, &blueprint.hostname))]),
+            hostname: blueprint.hostname.clone(),
             mounts,
             resources: blueprint.config.resources,
             restart: blueprint.config.restart,
@@ -371,7 +378,8 @@ impl World {
         let (life, name) = (container.lives, container.name.clone());
         if let (Some(group), Some(service)) = (container.labels.get(GROUP), container.labels.get(SERVICE)) {
             let (group, service) = (group.clone(), service.clone());
-            self.ended.push_back(Ended { group, service, at: now, code, asked: asked_for });
+            let replica = container.labels.get(REPLICA).and_then(|number| number.parse().ok());
+            self.ended.push_back(Ended { group, service, replica, at: now, code, asked: asked_for });
             self.ended.drain(..self.ended.len().saturating_sub(REMEMBERED));
         }
         self.history.push(format!("died {name} ({code})"));
@@ -452,7 +460,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn connect(&mut self, network: &str, id: &str) -> Result<()> {
+    pub(super) fn connect(&mut self, network: &str, id: &str, aliases: &[String]) -> Result<()> {
         let attempted = format!("connect the container {}", self.name_of(id));
         let Some(found) = self.networks.get(network).cloned() else {
             let message = format!("network {network} not found");
@@ -464,6 +472,7 @@ impl World {
             return Err(EngineError::Conflict { attempted, message });
         }
         container.networks.insert(found.name.clone(), found.id.clone());
+        container.names.insert(found.id.clone(), names(aliases, &container.hostname));
         let name = container.name.clone();
         self.history.push(format!("connected {name} to {}", found.name));
         self.tell_of_network(&found.id, Some(id));
@@ -576,6 +585,7 @@ impl World {
                 restarts: container.restarts,
                 oom_killed: false,
                 error: container.error.clone(),
+                names: container.names.clone(),
                 health_failure: String::new(),
             }),
         }
@@ -617,6 +627,11 @@ impl Made {
         };
         self.config.ports.iter().filter_map(published).collect()
     }
+}
+
+/// The engine makes a host name a name on the network.
+fn names(aliases: &[String], hostname: &str) -> Vec<String> {
+    aliases.iter().cloned().chain(Some(hostname.to_owned()).filter(|name| !name.is_empty())).collect()
 }
 
 fn mount(volume: Option<String>, bind: Option<String>, target: &str, writable: bool) -> Mount {
