@@ -137,7 +137,11 @@ async fn a_goodbye_that_fails_holds_nothing_up() {
     );
     let wanted = hooked("db:1");
     assert!(up(&sim, &wanted).await.is_good());
-    assert!(up(&sim, &wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false, purge_images: false })).await.is_good());
+    assert!(
+        up(&sim, &wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false, purge_images: false }))
+            .await
+            .is_good()
+    );
     assert_eq!((count(&sim, "bye"), sim.snapshot().of_group(GROUP).count()), (1, 0));
 }
 

@@ -246,13 +246,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("duplicate key", &[("a.yaml", "name: a\nimage: b\nenv:\n  A: 1\n  B: 2\n  A: 3\n")]),
     ("unknown field", &[("a.yaml", "name: a\nimgae: b\nports: [{container: 80, hst: 1}]\nping: {tpc: 80}\n")]),
     ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")]),
-    (
-        "field of a later version",
-        &[(
-            "a.yaml",
-            "name: a\nimage: b\nreplicas: 2\nupdate: {}\n",
-        )],
-    ),
+    ("field of a later version", &[("a.yaml", "name: a\nimage: b\nreplicas: 2\nupdate: {}\n")]),
     (
         "builds",
         &[

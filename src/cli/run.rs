@@ -68,7 +68,8 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
 pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
-    let desired = project.desired.without_services(scope, Aim::Agree { purge_volumes: down.volumes, purge_images: down.images });
+    let desired =
+        project.desired.without_services(scope, Aim::Agree { purge_volumes: down.volumes, purge_images: down.images });
     let (reload, timeout) = (BTreeSet::new(), down.timeout);
     carry_out(global, &project, Job { command: "down", desired, reload, timeout, beside: Beside::End }, style).await
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::fingerprint::Fingerprint;
 use super::order::Needs;
 use super::{
-    Aim, Build, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service, Volume,
-    VolumeSource,
+    Aim, Build, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service,
+    Volume, VolumeSource,
 };
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
@@ -204,13 +204,7 @@ fn repository(group: &str, service: &str) -> String {
     parts.join("-")
 }
 
-fn config(
-    spec: &model::Service,
-    image: String,
-    group: &str,
-    network: &str,
-    surroundings: Surroundings<'_>,
-) -> Config {
+fn config(spec: &model::Service, image: String, group: &str, network: &str, surroundings: Surroundings<'_>) -> Config {
     Config {
         image,
         command: spec.command.as_ref().map(|words| words.to_vec()),

@@ -27,8 +27,8 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
 
-use super::deadline::{Limits, within};
 use super::build::{self, Builder, Trouble};
+use super::deadline::{Limits, within};
 use super::lines::Lines;
 use super::registry::{self, Reference, Tally};
 use super::target::{Endpoint, Target};

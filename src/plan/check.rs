@@ -19,9 +19,7 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         }
     }
     match &step.verb {
-        Verb::Remove { volumes: true, .. } | Verb::RemoveVolume
-            if !desired.aim.purges_volumes() =>
-        {
+        Verb::Remove { volumes: true, .. } | Verb::RemoveVolume if !desired.aim.purges_volumes() => {
             Some(format!("`{step}` would remove a volume without being asked to"))
         }
         Verb::Create { .. } | Verb::Remove { .. } | Verb::RemoveNetwork { .. }

@@ -140,7 +140,9 @@ impl Progress {
         match (&step.verb, &step.subject) {
             // Its bar may be the last that is seen of a service; as a plain line it says nothing new.
             (Verb::Remove { .. }, Subject::Service(service)) => self.clear(service),
-            (Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage, subject) => self.end(&title(subject), "removed"),
+            (Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage, subject) => {
+                self.end(&title(subject), "removed")
+            }
             (Verb::CreateNetwork, subject) => self.end(&title(subject), "created"),
             (Verb::Pull, subject) => self.end(&title(subject), "pulled"),
             (Verb::Build, subject) => self.end(&title(subject), "built"),

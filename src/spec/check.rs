@@ -310,9 +310,8 @@ fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
 fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
     // What is wrong with it, also that it is misspelt, has been told.
-    let told = |entry: &Entry| {
-        entry.value.value == Value::Pruned && closest(&entry.key.text, ["image", "build"]).is_some()
-    };
+    let told =
+        |entry: &Entry| entry.value.value == Value::Pruned && closest(&entry.key.text, ["image", "build"]).is_some();
     let told = matches!(&service.root.value, Value::Map(entries) if entries.iter().any(told));
     let noun = if spec.kind == Kind::Service { "service" } else { "job" };
     match (&spec.image, &spec.build) {

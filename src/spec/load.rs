@@ -236,11 +236,19 @@ fn tree(input: &Input<'_>, service: &Document<Service>, diagnostics: &mut Vec<Di
         Ok(tree) => return Some(tree),
         Err(TreeError::Context(why)) => {
             let shown = quoted(&shown(input.dir, &build.context));
-            ("context", format!("nothing can be built from {shown}: {why}"), "the path is relative to the spec directory")
+            (
+                "context",
+                format!("nothing can be built from {shown}: {why}"),
+                "the path is relative to the spec directory",
+            )
         }
         Err(TreeError::Dockerfile(why)) => {
             let shown = quoted(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
-            ("dockerfile", format!("the Dockerfile {shown} cannot be read: {why}"), "the path is relative to the context")
+            (
+                "dockerfile",
+                format!("the Dockerfile {shown} cannot be read: {why}"),
+                "the path is relative to the context",
+            )
         }
     };
     diagnostics.push(Diagnostic::at(place(field), message).hint(hint.to_owned()));

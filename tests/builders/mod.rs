@@ -14,8 +14,8 @@ use drillmaster::identity::{container_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
 use drillmaster::plan::step::{Step, Subject, Verb};
 use drillmaster::plan::{Memory, effect, forecast};
-use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
 use drillmaster::spec::Tree;
+use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
 
 /// The group of every test.

@@ -233,4 +233,19 @@ pub fn purge(group: &str) {
     for name in field(&list("/volumes?")["Volumes"], "Name") {
         remove(format!("/volumes/{name}?force=true"));
     }
+    for image in built(group) {
+        remove(format!("/images/{image}?force=true"));
+    }
+}
+
+/// References of the images that were built for a group, sorted.
+pub fn built(group: &str) -> Vec<String> {
+    let filters = serde_json::json!({"label": [format!("dev.drillmaster.build.group={group}")]});
+    let list = ask("GET", &format!("/images/json?filters={}", escaped(&filters.to_string())), None);
+    let list = list.unwrap_or_default();
+    let tags =
+        list.as_array().into_iter().flatten().flat_map(|image| image["RepoTags"].as_array().into_iter().flatten());
+    let mut tags: Vec<String> = tags.map(text).filter(|tag| !tag.contains("<none>")).collect();
+    tags.sort();
+    tags
 }

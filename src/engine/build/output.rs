@@ -235,7 +235,14 @@ mod tests {
 
     #[test]
     fn what_the_classic_builder_prints_is_told_line_by_line() {
-        let mut messages = classic(&["Step 1/2 : FROM debian", "\n", " ---> 9e071445f168\n", "Step 2/2 : RUN make", "\n", " ---> Running in c550d8a047e7\n"]);
+        let mut messages = classic(&[
+            "Step 1/2 : FROM debian",
+            "\n",
+            " ---> 9e071445f168\n",
+            "Step 2/2 : RUN make",
+            "\n",
+            " ---> Running in c550d8a047e7\n",
+        ]);
         messages.push(r#"{"status":"Pulling from library/debian","id":"12"}"#.into());
         messages.push(r#"{"status":"Downloading","progressDetail":{"current":1},"id":"aa"}"#.into());
         messages.extend(classic(&["\u{1b}[91mwarn", "ing\n\u{1b}[0m", "10%\r50%\r100%\n", "the end"]));
@@ -254,7 +261,8 @@ mod tests {
 
     #[test]
     fn a_failing_step_is_quoted_with_what_it_said_last() {
-        let mut messages = classic(&["Step 1/2 : FROM debian\n", " ---> 9e071445f168\n", "Step 2/2 : RUN make   all\n"]);
+        let mut messages =
+            classic(&["Step 1/2 : FROM debian\n", " ---> 9e071445f168\n", "Step 2/2 : RUN make   all\n"]);
         messages.extend((0..20).map(|n| serde_json::json!({"stream": format!("line {n}\n")}).to_string()));
         messages.push(r#"{"errorDetail":{"code":2},"error":"The command returned a non-zero code: 2"}"#.into());
         let why = said(&messages).1.unwrap_err();
@@ -271,9 +279,7 @@ mod tests {
 
     /// A message of BuildKit: a step with a field of its own, and output.
     fn traced(name: &str, more: &[u8], log: &str) -> String {
-        let field = |number: u8, bytes: &[u8]| {
-            [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
-        };
+        let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
         let vertex = [field(1, name.as_bytes()), field(3, name.as_bytes()), more.to_vec()].concat();
         let mut message = field(1, &vertex);
         if !log.is_empty() {
@@ -295,7 +301,10 @@ mod tests {
             r#"{"id":"moby.image.id","aux":{"ID":"sha256:043c"}}"#.into(),
         ];
         let (told, end) = said(&messages);
-        assert_eq!((told, end), (["[1/2] is cached", "[2/2] RUN make", "one", "two"].map(str::to_owned).to_vec(), Ok(())));
+        assert_eq!(
+            (told, end),
+            (["[1/2] is cached", "[2/2] RUN make", "one", "two"].map(str::to_owned).to_vec(), Ok(()))
+        );
     }
 
     #[test]

@@ -56,7 +56,13 @@ pub(super) fn files(place: &Place) -> Result<Files, String> {
 
 /// Begins to pack. `hides`: the engine takes what is no part of the context out again, where it is told to in the
 /// `.dockerignore` that is sent along.
-pub(super) fn pack(place: Place, files: Files, digest: String, hides: bool, sent: impl Fn() + Send + 'static) -> Packing {
+pub(super) fn pack(
+    place: Place,
+    files: Files,
+    digest: String,
+    hides: bool,
+    sent: impl Fn() + Send + 'static,
+) -> Packing {
     let (pieces, inbox) = mpsc::channel::<io::Result<Frame<Bytes>>>(WAITING);
     let task = tokio::task::spawn_blocking(move || {
         let out = Pieces { pieces: pieces.clone(), sent };
