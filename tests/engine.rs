@@ -32,7 +32,7 @@ use support::{SOON, wait_for};
 const IMAGE: &str = "drillmaster/busybox:1";
 
 fn target(socket: impl Into<std::path::PathBuf>) -> Target {
-    Target { endpoint: Endpoint::Unix(socket.into()), config_dir: None }
+    Target { endpoint: Endpoint::Unix(socket.into()), config_dir: None, buildkit: None }
 }
 
 /// A group with an engine and a network.
@@ -218,6 +218,7 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
         field.done(Deed::Remove { id: id.clone(), volumes: true }).await;
         field.done(Deed::RemoveNetwork(field.network.clone())).await;
         field.done(Deed::RemoveVolume(field.name("no-such-volume"))).await;
+        field.done(Deed::RemoveImage("drillmaster/no-such-image:1".into())).await;
     }
     assert_eq!(field.engine.inspect(&id).await, Ok(None));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::engine;
+use crate::support::engine::{self, BUILT_BY};
 use crate::support::process::{self, Run};
 use crate::support::project::{Project, sleeper};
 use crate::support::watcher::{Watcher, lives};
@@ -28,7 +28,9 @@ fn write(project: &Project, path: &str, text: &str) {
 /// A Dockerfile of this test alone, so that nothing of it is in a cache: it copies its context to /srv, and sleeps.
 fn dockerfile(project: &Project, steps: &str) -> String {
     let group = &project.group;
-    format!("FROM drillmaster/busybox:1\nENV GROUP={group}\nCOPY . /srv/\n{steps}\nCMD [\"sleep\", \"infinity\"]\n")
+    format!(
+        "FROM drillmaster/busybox:1\nLABEL {BUILT_BY}={group}\nCOPY . /srv/\n{steps}\nCMD [\"sleep\", \"infinity\"]\n"
+    )
 }
 
 /// A group with `api`, built from `api/` with a file `main`, and `web`, built from `web/`.
@@ -208,7 +210,7 @@ fn options(purpose: &str) -> Project {
     let project = Project::new(purpose);
     let group = &project.group;
     let text = format!(
-        "FROM drillmaster/busybox:1 AS first\nARG WORD=nothing\nENV GROUP={group}\nRUN echo $WORD > /word\nCOPY . /srv/\n\
+        "FROM drillmaster/busybox:1 AS first\nARG WORD=nothing\nLABEL {BUILT_BY}={group}\nRUN echo $WORD > /word\nCOPY . /srv/\n\
          CMD [\"sleep\", \"infinity\"]\nFROM first\nRUN rm /word\n"
     );
     write(&project, "docker/api", &text);
