@@ -219,6 +219,7 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
         field.done(Deed::Remove { id: id.clone(), volumes: true }).await;
         field.done(Deed::RemoveNetwork(field.network.clone())).await;
         field.done(Deed::RemoveVolume(field.name("no-such-volume"))).await;
+        field.done(Deed::RemoveImage("drillmaster/no-such-image:1".into())).await;
     }
     assert_eq!(field.engine.inspect(&id).await, Ok(None));
 }

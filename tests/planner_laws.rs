@@ -151,6 +151,9 @@ fn written(name: &str, version: u8, port: Option<u16>) -> Build {
     if version > 0 {
         build = build.env("VERSION", &version.to_string());
     }
+    if version > 1 {
+        build = build.built("two");
+    }
     match port {
         Some(port) => build.port(&format!("{}:80", 8000 + port)),
         None => build,

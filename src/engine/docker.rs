@@ -275,8 +275,11 @@ impl Docker {
     }
 
     fn build_trouble(&self, image: &str, trouble: Trouble) -> EngineError {
+        let attempted = format!("build {image}");
         let reason = match trouble {
-            Trouble::Failed(message) => return EngineError::Refused { attempted: format!("build {image}"), message },
+            Trouble::Failed(message) => return EngineError::Refused { attempted, message },
+            // They may be back in a moment.
+            Trouble::Files(message) => return EngineError::Conflict { attempted, message },
             Trouble::Wire(WireError::Io(error)) => reason(&self.endpoint, &error),
             Trouble::Wire(WireError::Http(error)) => reason(&self.endpoint, &error),
         };
@@ -898,6 +901,59 @@ mod tests {
         let error = engine.pull("nope:1", &|_| {}).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot pull nope:1: manifest for nope:1 not found");
         assert!(matches!(error, EngineError::Refused { .. }));
+    }
+
+    /// A directory with a Dockerfile, and what asks for an image of it.
+    fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
+        let context = tempfile::tempdir().unwrap();
+        std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+        let place = build::tree::Place::new(context.path(), ".", None);
+        let tree = build::tree::look(&place, &Default::default()).0.unwrap();
+        let args = BTreeMap::from([("A".to_owned(), "b&c".to_owned())]);
+        let build = crate::desired::Build { tree, target: Some("x".into()), args, labels: BTreeMap::new() };
+        let labels = BTreeMap::from([("l".to_owned(), "m".to_owned())]);
+        (context, BuildRequest { image: "shop-api:1".into(), build, labels })
+    }
+
+    #[tokio::test]
+    async fn a_build_goes_to_the_classic_builder_where_no_other_is_offered_with_what_registries_want() {
+        const BUILD: &str =
+            "{\"stream\": \"Step 1/1 : FROM reg:5000/base\\n\"}\r\n{\"aux\": {\"ID\": \"sha256:1\"}}\r\n";
+        let (directory, served) = fake(&[VERSION, "OK", BUILD]).await;
+        let config = r#"{"auths": {"reg:5000": {"auth": "YW5uOj8/Pj5+fg=="}, "other": {"auth": "YW5uOj8/Pj5+fg=="}}}"#;
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+        let (_context, request) = to_build("FROM reg:5000/base\n");
+        let seen = Mutex::new(Vec::new());
+        let progress = |news| {
+            if let BuildProgress::Line(line) = news {
+                seen.lock().unwrap().push(line);
+            }
+        };
+        engine.build(&request, &progress).await.unwrap();
+        assert_eq!(seen.into_inner().unwrap(), ["Step 1/1 : FROM reg:5000/base"]);
+        let heads = served.await.unwrap();
+        assert!(heads[1].starts_with("GET /v1.41/_ping"), "{}", heads[1]);
+        let expected = "POST /v1.41/build?t=shop-api%3A1&dockerfile=Dockerfile&version=1&rm=1&forcerm=1&target=x\
+                        &buildargs=%7B%22A%22%3A%22b%26c%22%7D&labels=%7B%22l%22%3A%22m%22%7D HTTP/1.1";
+        assert_eq!(heads[2].lines().next(), Some(expected));
+        let config = heads[2].lines().find_map(|line| line.strip_prefix("x-registry-config: ")).unwrap();
+        let config = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE, config).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["reg:5000"]["username"], "ann");
+        assert_eq!(config.as_object().unwrap().len(), 1, "what is not needed is not sent");
+    }
+
+    #[tokio::test]
+    async fn a_build_whose_files_have_changed_is_no_build_of_the_engines() {
+        let (directory, _served) = fake(&[VERSION, "OK", ""]).await;
+        let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+        let (context, request) = to_build("FROM debian\n");
+        std::fs::write(context.path().join("new"), "new").unwrap();
+        let error = engine.build(&request, &|_| {}).await.unwrap_err();
+        let said = "cannot build shop-api:1: its sources have changed since they were read; run it again";
+        assert_eq!(error.to_string(), said);
+        assert!(matches!(error, EngineError::Conflict { .. }));
     }
 
     #[tokio::test]

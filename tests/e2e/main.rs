@@ -8,6 +8,7 @@
 mod support;
 
 mod budget;
+mod builds;
 mod change;
 mod cli;
 mod crash;

@@ -501,7 +501,7 @@ impl Core {
                 && self.not_before.get(&step.subject).is_none_or(|at| now >= *at)
                 && !self.is_under_inspection(&step)
                 && step.verb.container().is_none_or(|container| !self.is_worked_on(&container.id));
-            let under_way = self.busy.values().filter(|other| other.step.verb.is_teardown() == step.verb.is_teardown());
+            let under_way = self.busy.values().filter(|other| lane(&other.step.verb) == lane(&step.verb));
             let limit = if step.verb.is_teardown() { self.limits.teardowns } else { self.limits.setups };
             if !free || under_way.count() >= limit {
                 continue;
@@ -616,6 +616,11 @@ impl Core {
 const LIST: Subject = Subject::Image(String::new());
 /// As is that between subscriptions.
 const SUBSCRIBE: Subject = Subject::Volume(String::new());
+
+/// What shares a limit: an image may take long to be had, and must not keep containers from being started.
+fn lane(verb: &Verb) -> (bool, bool) {
+    (verb.is_teardown(), matches!(verb, Verb::Pull | Verb::Build))
+}
 
 fn key(step: &Step) -> (Subject, String) {
     (step.subject.clone(), step.to_string())

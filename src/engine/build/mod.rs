@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::output::Output;
 use self::pack::Why;
-use self::tree::Place;
+use self::tree::{Files, Place};
 use super::wire::{Body, Wire, WireError};
 use super::{BuildProgress, BuildRequest};
 
@@ -46,7 +46,9 @@ pub(super) enum Builder {
 pub(super) enum Trouble {
     /// The engine was not reached, or lost.
     Wire(WireError),
-    /// A sentence for people.
+    /// The files are not what they were, or cannot be read; a sentence for people.
+    Files(String),
+    /// The engine could not; a sentence for people.
     Failed(String),
 }
 
@@ -102,7 +104,7 @@ pub(super) async fn build(
 ) -> Result<(), Trouble> {
     let tree = &request.build.tree;
     let place = Place { context: tree.context.clone().into(), dockerfile: tree.dockerfile.clone().into() };
-    let (place, files) = blocking(move || pack::files(&place).map(|files| (place, files))).await?;
+    let (place, files) = find(place).await?;
     let name = pack::dockerfile_name(&files);
     let (alive, mut sent) = tokio::sync::watch::channel(());
     let hides = builder == Builder::Classic;
@@ -130,14 +132,14 @@ pub(super) async fn build(
     match (answered, packing.task.await) {
         (Ok(()), _) => Ok(()),
         // The engine only says that the archive is broken.
-        (Err(_), Ok(Err(Why::Files(why)))) => Err(Trouble::Failed(why)),
+        (Err(_), Ok(Err(Why::Files(why)))) => Err(Trouble::Files(why)),
         (Err(trouble), _) => Err(trouble),
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, Trouble> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Trouble::Failed(error.to_string()))?.map_err(Trouble::Failed)
+async fn find(place: Place) -> Result<(Place, Files), Trouble> {
+    let found = tokio::task::spawn_blocking(move || pack::files(&place).map(|files| (place, files))).await;
+    found.map_err(|error| Trouble::Files(error.to_string()))?.map_err(Trouble::Files)
 }
 
 fn address(builder: Builder, request: &BuildRequest, dockerfile: &str) -> Result<hyper::Uri, Trouble> {

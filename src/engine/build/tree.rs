@@ -231,7 +231,10 @@ fn words(error: &io::Error, gone: &str) -> String {
 
 /// Digests of files as they were when they were read last, so that files which are as they were need not be read again.
 #[derive(Debug, Default)]
-pub struct Sums(Mutex<HashMap<Place, HashMap<PathBuf, (Stamp, Sum)>>>);
+pub struct Sums(Mutex<HashMap<Place, Known>>);
+
+/// The files of one context, by their paths in it.
+type Known = HashMap<PathBuf, (Stamp, Sum)>;
 
 /// By what a file is known to be as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,12 +265,12 @@ impl Stamp {
 }
 
 impl Sums {
-    fn of(&self, place: &Place) -> HashMap<PathBuf, (Stamp, Sum)> {
+    fn of(&self, place: &Place) -> Known {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(place).unwrap_or_default()
     }
 
     /// What is no longer there is forgotten.
-    fn keep(&self, place: &Place, seen: HashMap<PathBuf, (Stamp, Sum)>) {
+    fn keep(&self, place: &Place, seen: Known) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone(), seen);
     }
 
