@@ -357,10 +357,11 @@ impl<'a> Planner<'a> {
         }
         let first = others.find(|other| {
             let slots = self.slots.get(other.name.as_str()).cloned().unwrap_or_default();
-            let is_begun = slots.current.is_some() && slots.candidate.is_some();
             match other.replica < service.replica {
-                true => is_begun || self.standings.get(other.name.as_str()) != Some(&Standing::Ready),
-                false => is_begun || slots.current.is_some_and(|current| current.state != State::Running),
+                true => self.standings.get(other.name.as_str()) != Some(&Standing::Ready),
+                false => {
+                    slots.candidate.is_some() || slots.current.is_some_and(|current| current.state != State::Running)
+                }
             }
         })?;
         self.wait_quietly(service, format!("waits for {}, which comes first", first.name));
