@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use builders::*;
+use drillmaster::control::context::Context;
 use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
@@ -190,7 +191,8 @@ const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 fn setting() -> Setting {
     let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
     let notes = Notes::new(std::path::Path::new("/no/such/directory"));
-    Setting { limits: LIMITS, surroundings, notes, reload: BTreeSet::new() }
+    let (context, reload) = (Context::default(), BTreeSet::new());
+    Setting { limits: LIMITS, surroundings, notes, context, read: None, reload }
 }
 
 async fn up_on(engine: Arc<dyn Engine>, wanted: &Desired) -> (Outcome, Vec<Report>) {
