@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 need_rust
 use_engine
-dev/images.sh demo
+dev/images.sh base
 cargo build --locked
 
 drillmaster=${CARGO_TARGET_DIR:-target}/debug/drillmaster
@@ -25,6 +25,6 @@ The demo is up.
   change a value  TODO_TITLE=Groceries $drillmaster diff
                   TODO_TITLE=Groceries $drillmaster up
   take it down    $drillmaster down             (the todos stay, in their volume)
-                  $drillmaster down --volumes   (they go too)
+                  $drillmaster down --volumes --images   (they go too, and what was built)
 END
 [[ $ENGINE != next ]] || echo "This is the next engine; for these commands: export DOCKER_HOST=$DOCKER_HOST"

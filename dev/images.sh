@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Usage: dev/images.sh [test|demo]
+# Usage: dev/images.sh [base]
 #
-# Makes the images of the tests, of the demo, or (without an argument) all, on the
-# engine of DOCKER_HOST or the client's own. What is there and current is left alone:
-# each image made here carries a hash of what it was made from.
+# Makes the images that the tests run and that the demo is built on, or only the latter
+# (base), on the engine of DOCKER_HOST or the client's own. What is there and current is
+# left alone: each image of the tests carries a hash of what it was made from.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=$dev_dir/cache
 base=debian:bookworm-slim
 # Not drillmaster.*: containers inherit their image's labels.
@@ -25,12 +24,6 @@ test_images() {
     import "$tar" drillmaster/healthcheck:1 'CMD ["sh"]' \
         'HEALTHCHECK --interval=1s --timeout=5s --retries=2 CMD ["test", "-f", "/tmp/healthy"]'
     import "$tar" drillmaster/volume:1 'CMD ["sh"]' 'VOLUME /data'
-}
-
-demo_images() {
-    base_image
-    build drillmaster/appdb:1 "$top/demo/appdb"
-    build drillmaster/todo:1 "$top/demo/todo"
 }
 
 # --- What is current -------------------------------------------------------------
@@ -168,31 +161,6 @@ debian_root() {
     mv "$tar.new" "$tar"
 }
 
-# --- The demo ------------------------------------------------------------------------
-
-# build IMAGE DIRECTORY: with the classic builder, which every engine has; BuildKit
-# needs a client plugin that Debian does not bring. On the host's network: where the
-# machine reaches a mirror, so does the build.
-build() {
-    local image=$1 dir=$2 key old proxy arguments=()
-    key=$({
-        id "$base"
-        (cd "$dir" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum)
-    } | hash)
-    ! current "$image" "$key" || return 0
-    old=$(id "$image")
-    for proxy in http_proxy https_proxy no_proxy; do
-        [[ -z ${!proxy:-} ]] || arguments+=(--build-arg "$proxy")
-    done
-    say "images: building $image (takes a minute)"
-    DOCKER_BUILDKIT=0 timeout 900 docker build ${arguments[@]+"${arguments[@]}"} --rm --force-rm --network host \
-        --label "$label=$key" --tag "$image" "$dir" >"$cache/build.log" 2>&1 || {
-        tail -n 30 "$cache/build.log" >&2
-        die "could not build $image" "its output is above; all of it is in $cache/build.log"
-    }
-    made "$image" "$old"
-}
-
 # --- Run -----------------------------------------------------------------------------
 
 make_dev_dir
@@ -202,14 +170,10 @@ trap 'rm -rf "$cache"/work.* "$cache"/*.new' EXIT
 need docker docker.io
 timeout 30 docker version >/dev/null 2>&1 || die "no engine answers" "start one: dev/engine.sh"
 case ${1:-all} in
-test)
+base) base_image ;;
+all)
     base_image
     test_images
     ;;
-demo) demo_images ;;
-all)
-    demo_images
-    test_images
-    ;;
-*) die "unknown argument: $1" "usage: dev/images.sh [test|demo]" ;;
+*) die "unknown argument: $1" "usage: dev/images.sh [base]" ;;
 esac

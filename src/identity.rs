@@ -8,6 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 pub const GROUP: &str = "drillmaster.group";
 /// Name of the service.
 pub const SERVICE: &str = "drillmaster.service";
+/// Number of the replica, from 1, of a service that has `replicas`; none where it has not, which is number 1.
+pub const REPLICA: &str = "drillmaster.replica";
+/// When the container gets its names on the network: `ready`; none: when it is created.
+pub const NAMED: &str = "drillmaster.named";
 /// Kind of the document: `Service`.
 pub const KIND: &str = "drillmaster.kind";
 /// Spec directory that owns the object, absolute.
@@ -21,6 +25,17 @@ pub const SPEC: &str = "drillmaster.spec";
 /// Id that the image had when the container was created: the same reference may name another image later.
 pub const IMAGE_ID: &str = "drillmaster.image-id";
 
+/// On an image: the group that it was built for. Containers have the labels of their image, so these must not be among
+/// those that make a container ours.
+pub const BUILD_GROUP: &str = "dev.drillmaster.build.group";
+/// On an image: the spec directory that says how it is built, absolute.
+pub const BUILD_SOURCE: &str = "dev.drillmaster.build.source";
+/// On an image: the reference that it was given. An image that is built on it inherits the label, and not the name.
+pub const BUILD_IMAGE: &str = "dev.drillmaster.build.image";
+
+/// The one value of [`NAMED`].
+const READY: &str = "ready";
+
 /// Ending of a container's name until it is ready. Service names have no dots, so no service can claim it.
 pub const CANDIDATE_SUFFIX: &str = ".new";
 
@@ -31,6 +46,10 @@ pub struct Identity {
     pub group: String,
     /// [`SERVICE`].
     pub service: String,
+    /// [`REPLICA`].
+    pub replica: Option<u32>,
+    /// [`NAMED`]: only once it is ready.
+    pub named_when_ready: bool,
     /// [`KIND`].
     pub kind: String,
     /// [`SOURCE`].
@@ -52,6 +71,8 @@ impl Identity {
         Some(Identity {
             group: labels.get(GROUP)?.clone(),
             service: text(SERVICE),
+            replica: labels.get(REPLICA).and_then(|number| number.parse().ok()),
+            named_when_ready: labels.get(NAMED).is_some_and(|when| when == READY),
             kind: text(KIND),
             source: text(SOURCE),
             env_hash: text(ENV_HASH),
@@ -75,8 +96,21 @@ impl Identity {
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.clone()))
+        .chain(self.replica.map(|number| (REPLICA.to_owned(), number.to_string())))
+        .chain(self.named_when_ready.then(|| (NAMED.to_owned(), READY.to_owned())))
         .collect()
     }
+}
+
+/// What a container of a service is called within the group: as the service, with its number where it has replicas.
+pub fn instance_name(service: &str, replica: Option<u32>) -> String {
+    replica.map_or_else(|| service.to_owned(), |number| format!("{service}-{number}"))
+}
+
+/// The service of such a name.
+pub fn service_of_instance(name: &str, replica: Option<u32>) -> &str {
+    let number = replica.map(|number| format!("-{number}")).unwrap_or_default();
+    name.strip_suffix(&number).unwrap_or(name)
 }
 
 /// Labels of networks and volumes: group and source.
@@ -84,7 +118,14 @@ pub fn group_labels(group: &str, source: &str) -> BTreeMap<String, String> {
     [(GROUP, group), (SOURCE, source)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
-/// Name of a service's container once it is ready: `<group>-<service>`.
+/// Labels of an image that is built for a group.
+pub fn build_labels(group: &str, source: &str, image: &str) -> BTreeMap<String, String> {
+    [(BUILD_GROUP, group), (BUILD_SOURCE, source), (BUILD_IMAGE, image)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Name of a service's container once it is ready: `<group>-<service>`, or `<group>-<service>-<replica>`.
 pub fn container_name(group: &str, service: &str) -> String {
     format!("{group}-{service}")
 }

@@ -19,6 +19,8 @@ pub struct Observed {
     /// Ids of the images by each reference that names them, in the engine's familiar form (`debian:12`,
     /// `name@sha256:…`).
     pub images: BTreeMap<String, String>,
+    /// Images that drillmaster built for the group, by the reference that they were given then.
+    pub built: BTreeMap<String, BuiltImage>,
     /// What was looked up about an image, by image id. Kept from one snapshot to the next.
     pub image_facts: BTreeMap<String, ImageFacts>,
     /// Volumes that carry our group label, by name; filled only where it was asked for.
@@ -160,6 +162,8 @@ pub struct Details {
     pub oom_killed: bool,
     /// What the engine says went wrong at the last start; empty: nothing.
     pub error: String,
+    /// Its names on each network, by the network's id.
+    pub names: BTreeMap<String, Vec<String>>,
     /// What the last health check said where it failed: `exited with 1: no tooth`; empty: nothing.
     pub health_failure: String,
 }
@@ -188,6 +192,17 @@ pub struct Volume {
     pub source: Option<String>,
 }
 
+/// An image that drillmaster has built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// Its id.
+    pub id: String,
+    /// The group that it was built for.
+    pub group: String,
+    /// The spec directory that said how.
+    pub source: Option<String>,
+}
+
 /// What was looked up about an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageFacts {
@@ -203,7 +218,7 @@ impl Container {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
     }
 
-    /// The service it belongs to in this group; `None`: not of the group.
+    /// The service it belongs to in this group, whichever replica it is; `None`: not of the group.
     pub fn service_of(&self, group: &str) -> Option<&str> {
         self.identity.as_ref().filter(|identity| identity.group == group).map(|identity| identity.service.as_str())
     }

@@ -1,14 +1,17 @@
 //! What there is to say about each service: phase, reason, message. Derived from a snapshot; pure, decides nothing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{Desired, Service};
-use crate::identity::{candidate_name, container_name};
+use crate::identity::{candidate_name, container_name, instance_name, service_of_instance};
 use crate::observed::{Container, Health, Observed, State};
 use crate::plan::diff::compare;
+use crate::plan::instance_of;
+use crate::plan::step::Cause;
 use crate::spec::model::Protocol;
 
 /// The reason of a service that waits for another.
@@ -99,8 +102,10 @@ pub struct LiveService {
 /// A service as people and programs are told of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceStatus {
-    /// Name.
+    /// Name of the service.
     pub name: String,
+    /// Number of the replica; `None`: the service has no replicas.
+    pub replica: Option<u32>,
     /// Kind of its document.
     pub kind: String,
     /// What it is doing.
@@ -123,6 +128,13 @@ pub struct ServiceStatus {
     pub last_exit: Option<LastExit>,
     /// When it is tried again, RFC 3339; `None`: nothing waits for that.
     pub next_try: Option<String>,
+}
+
+impl ServiceStatus {
+    /// The name that people are told: with the number of the replica.
+    pub fn shown_name(&self) -> String {
+        instance_name(&self.name, self.replica)
+    }
 }
 
 /// How a container ended.
@@ -191,22 +203,24 @@ pub fn overview(view: &View<'_>) -> Overview {
 /// The status of every service that is desired or has a container, by name.
 pub fn status(view: &View<'_>) -> Vec<ServiceStatus> {
     let View { desired, observed, .. } = view;
-    let names: BTreeSet<&str> = desired
+    let names: BTreeSet<Cow<'_, str>> = desired
         .services
         .keys()
-        .map(String::as_str)
-        .chain(observed.of_group(&desired.group).filter_map(|c| c.service_of(&desired.group)))
+        .map(|name| Cow::Borrowed(name.as_str()))
+        .chain(observed.of_group(&desired.group).filter_map(|c| instance_of(desired, c)))
         .collect();
-    names
+    let mut all: Vec<ServiceStatus> = names
         .into_iter()
         .map(|name| {
-            let status = service_status(name, view);
-            match view.live.and_then(|live| live.services.get(name)) {
+            let status = service_status(&name, view);
+            match view.live.and_then(|live| live.services.get(&*name)) {
                 Some(known) => with_live(status, known, view.now),
                 None => status,
             }
         })
-        .collect()
+        .collect();
+    all.sort_by(|one, other| (&one.name, one.replica).cmp(&(&other.name, other.replica)));
+    all
 }
 
 /// Adds what a watching controller knows of a service: that it waits for its next try, that its pings are not answered,
@@ -268,7 +282,7 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
     let final_name = container_name(&desired.group, name);
     let new_name = candidate_name(&desired.group, name);
     let ours: Vec<&Container> =
-        observed.of_group(&desired.group).filter(|c| c.service_of(&desired.group) == Some(name)).collect();
+        observed.of_group(&desired.group).filter(|c| instance_of(desired, c).as_deref() == Some(name)).collect();
     let current = ours.iter().find(|c| c.name == final_name);
     let candidate = ours.iter().find(|c| c.name == new_name);
     let container = current.or(candidate).or(ours.first()).copied();
@@ -284,8 +298,13 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
         (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
         (Some(container), _) => judge(service, container, current.is_some(), view),
     };
+    let replica = match (service, container.and_then(|c| c.identity.as_ref())) {
+        (Some(service), _) => service.replica,
+        (None, identity) => identity.and_then(|identity| identity.replica),
+    };
     ServiceStatus {
-        name: name.to_owned(),
+        name: service_of_instance(name, replica).to_owned(),
+        replica,
         kind: container
             .and_then(|c| c.identity.as_ref())
             .map(|identity| identity.kind.clone())
@@ -416,14 +435,20 @@ fn outdated(
             return (None, None);
         }
         let next = if watched { "" } else { "; `drillmaster up` removes it" };
-        return (Some("NotInSpecs"), Some(format!("no spec names it{next}")));
+        let names = view.desired.names();
+        let is_fewer = container.identity.as_ref().is_some_and(|identity| names.contains(&identity.service[..]));
+        let why = if is_fewer { "its service has fewer replicas now" } else { "no spec names it" };
+        return (Some("NotInSpecs"), Some(format!("{why}{next}")));
     };
     let Some(identity) = &container.identity else {
         return (None, None);
     };
     let comparison = compare(service, container, identity, view.observed, false);
-    let fields: Vec<&str> =
-        comparison.replace.iter().chain(&comparison.update).map(|cause| cause.field.as_str()).collect();
+    let word = |cause: &Cause| match cause.field.as_str() {
+        "build" => "its sources".to_owned(),
+        field => field.to_owned(),
+    };
+    let fields: Vec<String> = comparison.replace.iter().chain(&comparison.update).map(word).collect();
     if fields.is_empty() {
         return (None, None);
     }

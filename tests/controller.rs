@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use builders::*;
+use drillmaster::control::context::Context;
 use drillmaster::control::event::{Limits, Outcome, Report};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
@@ -45,11 +46,18 @@ fn new_engine() -> Sim {
 }
 
 fn setting(limits: Limits) -> Setting {
-    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     STATE.with_borrow(|state| Setting {
         limits,
         surroundings,
         notes: Notes::new(state.path()),
+        context: Context::default(),
+        read: None,
         reload: BTreeSet::new(),
     })
 }
@@ -226,7 +234,7 @@ async fn down_goes_in_reverse_and_leaves_volumes() {
     assert_before(&sim.calls(), "remove shop-db", "remove network shop");
     assert_eq!(sim.volumes(), volumes);
     let mut purge = nothing();
-    purge.aim = Aim::Agree { purge_volumes: true };
+    purge.aim = Aim::Agree { purge_volumes: true, purge_images: false };
     let outcome = up(&sim, &purge).await;
     assert!(outcome.is_good(), "{}", describe(&outcome));
     assert_eq!(sim.volumes(), Vec::<String>::new());
@@ -243,7 +251,7 @@ async fn down_with_volumes_leaves_none_also_after_a_replacement() {
     assert_eq!(sim.volumes(), volumes, "the anonymous volume moves to the replacement");
     sim.create_volume("somebody-elses");
     let mut purge = nothing();
-    purge.aim = Aim::Agree { purge_volumes: true };
+    purge.aim = Aim::Agree { purge_volumes: true, purge_images: false };
     let outcome = up(&sim, &purge).await;
     assert!(outcome.is_good(), "{}", describe(&outcome));
     assert!(sim.volumes().contains(&"somebody-elses".to_owned()));

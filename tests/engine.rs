@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use drillmaster::control::command::{self, Command, Place};
+use drillmaster::control::context::Given;
 use drillmaster::control::hooks::{self, Call};
 use drillmaster::control::probe::Surroundings;
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
@@ -32,7 +33,7 @@ use support::{SOON, wait_for};
 const IMAGE: &str = "drillmaster/busybox:1";
 
 fn target(socket: impl Into<std::path::PathBuf>) -> Target {
-    Target { endpoint: Endpoint::Unix(socket.into()), config_dir: None }
+    Target { endpoint: Endpoint::Unix(socket.into()), config_dir: None, buildkit: None }
 }
 
 /// A group with an engine and a network.
@@ -218,6 +219,7 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
         field.done(Deed::Remove { id: id.clone(), volumes: true }).await;
         field.done(Deed::RemoveNetwork(field.network.clone())).await;
         field.done(Deed::RemoveVolume(field.name("no-such-volume"))).await;
+        field.done(Deed::RemoveImage("drillmaster/no-such-image:1".into())).await;
     }
     assert_eq!(field.engine.inspect(&id).await, Ok(None));
 }
@@ -607,10 +609,16 @@ async fn the_output_of_a_command_is_told_while_it_runs() {
 async fn a_hook_in_a_container_knows_what_it_is_about() {
     let field = Field::new("hook").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
-    let surroundings = Surroundings { group: "shop".into(), directory: "/".into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: "shop".into(),
+        directory: "/".into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let run = async |script: &str, heard: &mut (dyn FnMut(LogLine) + Send)| {
         let call = Call {
             service: Some("a".into()),
+            replica: None,
             container: Some(Container { id: id.clone(), name: "shop-a.new".into() }),
             event: "post_start".into(),
             hook: serde_json::from_value(serde_json::json!({"exec": ["sh", "-c", script]})).unwrap(),
@@ -619,7 +627,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
         hooks::run(&field.engine, &call, &surroundings, &CancellationToken::new(), heard).await
     };
     let mut lines = Vec::new();
-    let script = "env | grep -e ^DRILLMASTER_ -e ^MORE | grep -v _CALL= | sort; exit 3";
+    let script = "env | grep -e ^DRILLMASTER_ -e ^MORE | grep -v -e _CALL= -e _OUTPUT= | sort; exit 3";
     let failed = run(script, &mut |line| lines.push(line.text)).await.unwrap_err();
     let container = format!("DRILLMASTER_CONTAINER={id}");
     let expected = [
@@ -635,7 +643,31 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
 
     let mut bytes = 0;
     let ended = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;
-    assert_eq!((ended, bytes), (Ok(()), 10_000_001));
+    assert_eq!((ended, bytes), (Ok(Given::new()), 10_000_001));
+
+    let given = run("echo user=7 > $DRILLMASTER_OUTPUT; echo name=ann b >> $DRILLMASTER_OUTPUT", &mut drop).await;
+    assert_eq!(given, Ok(Given::from([("name".into(), "ann b".into()), ("user".into(), "7".into())])));
+    let failed = run("echo user >> $DRILLMASTER_OUTPUT", &mut drop).await.unwrap_err();
+    assert_eq!(failed.why, "line 1 of its outputs is not `key=value`", "the file is another one each time");
+}
+
+#[tokio::test]
+async fn a_file_is_read_from_a_container_whether_or_not_it_runs() {
+    let field = Field::new("read").await;
+    let sleeper = field.run(field.blueprint("a", sleeper())).await;
+    let script = "echo 0123456789 > /tmp/file; ln -s file /tmp/link";
+    let ended = field.run(field.blueprint("b", script)).await;
+    field.ended(&ended).await;
+    let read = async |id: &str, path: &str, most: usize| {
+        field.engine.read(id, path, most).await.map(|found| found.map(|bytes| String::from_utf8(bytes).unwrap()))
+    };
+    assert_eq!(read(&ended, "/tmp/file", 100).await, Ok(Some("0123456789\n".into())));
+    assert_eq!(read(&ended, "/tmp/file", 4).await, Ok(Some("0123".into())));
+    assert_eq!(read(&sleeper, "/tmp/file", 100).await, Ok(None));
+    assert_eq!(read(&sleeper, "/nowhere/file", 100).await, Ok(None));
+    assert!(matches!(read(&sleeper, "/tmp", 100).await, Err(EngineError::Refused { .. })));
+    let none = read("no-such-container", "/tmp/file", 100).await;
+    assert!(matches!(none, Err(EngineError::NotFound { .. })), "{none:?}");
 }
 
 /// What `docker top` shows of a container.

@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::pin;
 
+use drillmaster::control::context::Given;
 use drillmaster::control::hooks::{self, Call, Failed};
 use drillmaster::control::probe::Surroundings;
 use drillmaster::engine::sim::{Behaviour, Image, Script, Sim};
@@ -35,7 +36,12 @@ impl Stage {
     fn new() -> Stage {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().canonicalize().unwrap();
-        let surroundings = Surroundings { group: "shop".into(), directory: path, reaches_containers: true };
+        let surroundings = Surroundings {
+            group: "shop".into(),
+            directory: path,
+            reaches_containers: true,
+            context: Default::default(),
+        };
         Stage { directory, surroundings }
     }
 
@@ -49,7 +55,7 @@ impl Stage {
     }
 
     /// Runs a hook: its lines, and how it ended.
-    async fn run(&self, hook: Value) -> (Vec<LogLine>, Result<(), Failed>) {
+    async fn run(&self, hook: Value) -> (Vec<LogLine>, Result<Given, Failed>) {
         let mut lines = Vec::new();
         let ended = self.run_with(&call(hook), &CancellationToken::new(), &mut |line| lines.push(line)).await;
         (lines, ended)
@@ -60,12 +66,12 @@ impl Stage {
         call: &Call,
         interrupted: &CancellationToken,
         heard: &mut (dyn FnMut(LogLine) + Send),
-    ) -> Result<(), Failed> {
+    ) -> Result<Given, Failed> {
         hooks::run(&Sim::new(), call, &self.surroundings, interrupted, heard).await
     }
 
     /// Runs a script on the host.
-    async fn shell(&self, script: &str) -> (Vec<LogLine>, Result<(), Failed>) {
+    async fn shell(&self, script: &str) -> (Vec<LogLine>, Result<Given, Failed>) {
         self.run(json!({"run": ["sh", "-c", script]})).await
     }
 
@@ -94,6 +100,7 @@ fn runs(pid: Pid) -> bool {
 fn call(hook: Value) -> Call {
     Call {
         service: Some("api".into()),
+        replica: None,
         container: Some(Target { id: "0123".into(), name: "shop-api.new".into() }),
         event: "post_start".into(),
         hook: serde_json::from_value(hook).unwrap(),
@@ -105,16 +112,16 @@ fn texts(lines: &[LogLine]) -> Vec<&str> {
     lines.iter().map(|line| line.text.as_str()).collect()
 }
 
-fn why(ended: Result<(), Failed>) -> String {
+fn why(ended: Result<Given, Failed>) -> String {
     ended.unwrap_err().why
 }
 
 #[tokio::test]
 async fn a_command_starts_in_the_spec_directory_and_knows_what_it_is_about() {
     let stage = Stage::new();
-    stage.program("tell.sh", "#!/bin/sh\npwd\nenv | grep ^DRILLMASTER_ | sort\ncat\n");
+    stage.program("tell.sh", "#!/bin/sh\npwd\nenv | grep ^DRILLMASTER_ | grep -v _OUTPUT= | sort\ncat\n");
     let (lines, ended) = stage.run(json!({"run": ["./tell.sh"]})).await;
-    assert_eq!(ended, Ok(()));
+    assert_eq!(ended, Ok(Given::new()));
     let directory = stage.surroundings.directory.to_str().unwrap();
     let expected = [
         directory,
@@ -136,7 +143,7 @@ async fn a_command_starts_in_the_spec_directory_and_knows_what_it_is_about() {
     };
     let mut lines = Vec::new();
     let ended = stage.run_with(&of_group, &CancellationToken::new(), &mut |line| lines.push(line)).await;
-    assert_eq!(ended, Ok(()));
+    assert_eq!(ended, Ok(Given::new()));
     let expected = [directory, "DRILLMASTER_EVENT=up", "DRILLMASTER_GROUP=shop", "DRILLMASTER_SERVICES=api db web"];
     assert_eq!(texts(&lines), expected);
 }
@@ -194,7 +201,7 @@ async fn output_is_told_while_the_command_runs() {
         lines.push(line);
     };
     let waiting = call(json!({"run": ["sh", "-c", script]}));
-    assert_eq!(stage.run_with(&waiting, &CancellationToken::new(), &mut heard).await, Ok(()));
+    assert_eq!(stage.run_with(&waiting, &CancellationToken::new(), &mut heard).await, Ok(Given::new()));
     lines.sort_by_key(|line| line.text.len());
     assert_eq!(texts(&lines), ["gone", "ready", "unfinished"]);
 }
@@ -212,7 +219,7 @@ async fn much_output_is_told_without_being_kept() {
         (lines, bytes, longest, ended)
     };
     let (lines, bytes, _, ended) = told("yes | head -c 10000000").await;
-    assert_eq!((lines, bytes, ended), (5_000_000, 10_000_000, Ok(())));
+    assert_eq!((lines, bytes, ended), (5_000_000, 10_000_000, Ok(Given::new())));
 
     let (lines, _, longest, ended) = told("head -c 10000000 /dev/zero | tr '\\0' x; exit 1").await;
     assert!(lines < 100, "{lines}");
@@ -221,7 +228,7 @@ async fn much_output_is_told_without_being_kept() {
     assert!(output.len() <= 10 && output.iter().all(|line| line.len() <= longest));
 
     let (_, bytes, _, ended) = told("head -c 1000000 /dev/urandom >&2").await;
-    assert_eq!(ended, Ok(()));
+    assert_eq!(ended, Ok(Given::new()));
     assert!(bytes > 0, "what is no text is told as well as it can be");
 }
 
@@ -229,7 +236,7 @@ async fn much_output_is_told_without_being_kept() {
 async fn a_line_is_cut_between_characters() {
     let stage = Stage::new();
     let (lines, ended) = stage.shell("printf x; for i in $(seq 1 5000); do printf 'é'; done; echo; echo next").await;
-    assert_eq!(ended, Ok(()));
+    assert_eq!(ended, Ok(Given::new()));
     let expected = format!("x{}…", "é".repeat(4095));
     assert_eq!(texts(&lines), [expected.as_str(), "next"]);
 }
@@ -246,7 +253,7 @@ async fn children_that_are_left_behind_hold_nothing_up_and_end() {
         let (lines, ended) = stage.shell(&format!("{script}; exit {code}")).await;
         assert!(texts(&lines).contains(&"done"), "{script}");
         match code {
-            0 => assert_eq!(ended, Ok(()), "{script}"),
+            0 => assert_eq!(ended, Ok(Given::new()), "{script}"),
             _ => assert_eq!(why(ended), "sh exited with 7"),
         }
         stage.all_end(1);
@@ -258,7 +265,7 @@ async fn a_process_that_leaves_the_group_goes_on() {
     let stage = Stage::new();
     let (_, ended) =
         stage.shell("setsid sh -c 'echo $$ >> pids; exec sleep 1000' & while ! test -s pids; do :; done").await;
-    assert_eq!(ended, Ok(()), "nor is it waited for, although it holds the pipes");
+    assert_eq!(ended, Ok(Given::new()), "nor is it waited for, although it holds the pipes");
     let [pid] = stage.pids(1)[..] else { panic!() };
     assert!(runs(pid));
     kill_process(pid, Signal::KILL).unwrap();
@@ -376,13 +383,66 @@ const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno";
 const MOVED: &str = "HTTP/1.1 301 Moved Permanently\r\nLocation: /\r\nContent-Length: 0\r\n\r\n";
 
+fn given(pairs: &[(&str, &str)]) -> Given {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn a_command_gives_outputs_by_a_file_and_by_what_it_says() {
+    let stage = Stage::new();
+    let run = async |script: &str, capture: Option<&str>| {
+        let mut hook = json!({"run": ["sh", "-c", script]});
+        if let Some(key) = capture {
+            hook["capture"] = key.into();
+        }
+        stage.run(hook).await.1.map_err(|failed| failed.to_string())
+    };
+    assert_eq!(run("echo a=1 > $DRILLMASTER_OUTPUT; echo said", None).await, Ok(given(&[("a", "1")])));
+    assert_eq!(run("echo one; echo no >&2; printf 'two\\n\\n'", Some("k")).await, Ok(given(&[("k", "one\ntwo")])));
+    let both = run("echo a=1 > $DRILLMASTER_OUTPUT; echo b", Some("k")).await;
+    assert_eq!(both, Ok(given(&[("a", "1"), ("k", "b")])));
+    assert_eq!(run("true", Some("k")).await, Ok(given(&[("k", "")])));
+    // A line that is too long to be shown is captured all the same.
+    let long = run("head -c 20000 /dev/zero | tr '\\0' x", Some("k")).await;
+    assert_eq!(long.unwrap()["k"].len(), 20_000);
+    assert!(run("echo a=1 > $DRILLMASTER_OUTPUT; exit 3", None).await.is_err(), "who fails gives nothing");
+    let wrong = run("echo; echo a > $DRILLMASTER_OUTPUT; echo last", None).await;
+    assert_eq!(wrong, Err("line 1 of its outputs is not `key=value`: last".into()));
+    assert_eq!(
+        run("yes | head -c 100000", Some("k")).await.unwrap_err().lines().next(),
+        Some("the output `k` is larger than 64 KiB:")
+    );
+    let left = run("ls $DRILLMASTER_OUTPUT; stat -c %a $DRILLMASTER_OUTPUT", Some("k")).await.unwrap()["k"].clone();
+    let (path, mode) = left.split_once('\n').unwrap();
+    assert_eq!((mode, Path::new(path).exists()), ("600", false), "the file is its owner's, and goes with the hook");
+}
+
+#[tokio::test]
+async fn the_answer_to_a_request_is_an_output() {
+    let stage = Stage::new();
+    let asked = async |answer: &'static str| {
+        let (port, asked) = server(answer);
+        let (_, ended) = stage.run(json!({"http": format!("http://127.0.0.1:{port}/"), "capture": "token"})).await;
+        asked.join().unwrap();
+        ended.map_err(|failed| failed.to_string().replace(&port.to_string(), "PORT"))
+    };
+    let body = asked("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabc\n").await;
+    assert_eq!(body, Ok(given(&[("token", "abc")])));
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
+    assert_eq!(asked(chunked).await, Ok(given(&[("token", "abcd")])));
+    assert_eq!(asked(NO_CONTENT).await, Ok(given(&[("token", "")])));
+    assert!(asked(UNAVAILABLE).await.is_err());
+    let cut = asked("HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\nabc").await;
+    assert_eq!(cut, Err("GET http://127.0.0.1:PORT/: end of file before message length reached".into()));
+}
+
 #[tokio::test]
 async fn a_request_is_sent_as_it_is_written() {
     let stage = Stage::new();
     let (port, asked) = server(NO_CONTENT);
     let url = format!("http://localhost:{port}/alert?who=ann");
     let (_, ended) = stage.run(json!({"http": url})).await;
-    assert_eq!(ended, Ok(()));
+    assert_eq!(ended, Ok(Given::new()));
     let asked = asked.join().unwrap();
     assert_eq!(asked.head[0], "get /alert?who=ann http/1.1");
     assert_eq!(asked.body, "");
@@ -394,7 +454,7 @@ async fn a_request_is_sent_as_it_is_written() {
     let headers = json!({"content-type": "application/json", "host": "shop.example", "x-name": "é"});
     let url = format!("http://127.0.0.1:{port}");
     let http = json!({"url": url, "method": "PUT", "headers": headers, "body": "{\"a\": 1}"});
-    assert_eq!(stage.run(json!({"http": http})).await.1, Ok(()));
+    assert_eq!(stage.run(json!({"http": http})).await.1, Ok(Given::new()));
     let asked = asked.join().unwrap();
     assert_eq!(asked.head[0], "put / http/1.1");
     for header in ["content-type: application/json", "host: shop.example", "x-name: é", "content-length: 8"] {
@@ -418,11 +478,11 @@ async fn the_status_decides_whether_a_request_succeeded() {
         ended.map_err(|failed| failed.to_string().replace(&port.to_string(), "PORT"))
     };
     let failed = |text: &str| Err(format!("POST http://127.0.0.1:PORT/alert {text}"));
-    assert_eq!(asked(NO_CONTENT, None).await, Ok(()));
-    assert_eq!(asked(NO_CONTENT, Some(204)).await, Ok(()));
+    assert_eq!(asked(NO_CONTENT, None).await, Ok(Given::new()));
+    assert_eq!(asked(NO_CONTENT, Some(204)).await, Ok(Given::new()));
     assert_eq!(asked(NO_CONTENT, Some(200)).await, failed("answered 204 No Content and not 200"));
     assert_eq!(asked(UNAVAILABLE, None).await, failed("answered 503 Service Unavailable"));
-    assert_eq!(asked(UNAVAILABLE, Some(503)).await, Ok(()));
+    assert_eq!(asked(UNAVAILABLE, Some(503)).await, Ok(Given::new()));
     assert_eq!(asked(MOVED, None).await, failed("answered 301 Moved Permanently"));
 }
 
@@ -470,10 +530,14 @@ async fn simulated(change: impl FnOnce(&mut Behaviour)) -> (Sim, String) {
     (sim, id)
 }
 
-async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result<(), Failed>) {
+async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result<Given, Failed>) {
     let call = Call { container: Some(Target { id: id.into(), name: "shop-api".into() }), ..call(hook) };
-    let surroundings =
-        Surroundings { group: "shop".into(), directory: Path::new("/").into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: "shop".into(),
+        directory: Path::new("/").into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let mut lines = Vec::new();
     let heard = &mut |line| lines.push(line);
     let ended = hooks::run(sim, &call, &surroundings, &CancellationToken::new(), heard).await;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use builders::*;
+use drillmaster::control::context::Context;
 use drillmaster::control::event::{Limits, Outcome};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
@@ -47,9 +48,15 @@ fn engine() -> Sim {
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let notes = Notes::new(state.path());
-    let setting = Setting { limits: LIMITS, surroundings, notes, reload: BTreeSet::new() };
+    let (context, reload) = (Context::default(), BTreeSet::new());
+    let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
     let run = control::run(engine, wanted.clone(), setting, interrupts, drop);
     tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")
@@ -85,7 +92,7 @@ async fn hooks_stand_between_what_they_are_named_after() {
     assert!(up(&sim, &wanted).await.is_good());
     assert_eq!(count(&sim, "init"), 1, "a restart is no creation");
     sim.forget_calls();
-    let down = wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false });
+    let down = wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false, purge_images: false });
     assert!(up(&sim, &down).await.is_good());
     assert!(position(&sim, "exec shop-db bye") < position(&sim, "stop shop-db"));
 }
@@ -137,7 +144,11 @@ async fn a_goodbye_that_fails_holds_nothing_up() {
     );
     let wanted = hooked("db:1");
     assert!(up(&sim, &wanted).await.is_good());
-    assert!(up(&sim, &wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false })).await.is_good());
+    assert!(
+        up(&sim, &wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false, purge_images: false }))
+            .await
+            .is_good()
+    );
     assert_eq!((count(&sim, "bye"), sim.snapshot().of_group(GROUP).count()), (1, 0));
 }
 

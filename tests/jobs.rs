@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use builders::*;
+use drillmaster::control::context::Context;
 use drillmaster::control::event::{Limits, Outcome, Report};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
@@ -51,9 +52,15 @@ fn engine(wanted: &Desired, code: i64) -> Sim {
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired, reload: &[&str]) -> (Outcome, Vec<Report>) {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let reload: BTreeSet<String> = reload.iter().map(|name| (*name).to_owned()).collect();
-    let setting = Setting { limits: LIMITS, surroundings, notes: Notes::new(state.path()), reload };
+    let notes = Notes::new(state.path());
+    let setting = Setting { limits: LIMITS, surroundings, notes, context: Context::default(), read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
     let mut reports = Vec::new();
     let run = control::run(engine, wanted.clone(), setting, interrupts, |report| reports.push(report));

@@ -598,7 +598,7 @@ fn down_with_volumes() {
     observed.volumes.insert("shop-data".into(), volume("shop-data", GROUP));
     observed.volumes.insert("other-data".into(), volume("other-data", "other"));
     let mut wanted = nothing();
-    wanted.aim = Aim::Agree { purge_volumes: true };
+    wanted.aim = Aim::Agree { purge_volumes: true, purge_images: false };
     check(
         &wanted,
         &observed,

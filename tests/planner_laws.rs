@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use builders::*;
-use drillmaster::desired::{Aim, Desired, Scope, Service};
-use drillmaster::identity::{candidate_name, container_name};
+use drillmaster::desired::{Aim, Desired, Order, Scope, Service};
+use drillmaster::identity::{candidate_name, container_name, instance_name};
 use drillmaster::observed::{Attachment, Container, Details, Health, ImageFacts, Observed, PublishedPort, State};
 use drillmaster::plan::step::{Look, Step, Subject, Verb};
-use drillmaster::plan::{Memory, check, effect, forecast, plan};
+use drillmaster::plan::{Memory, check, effect, forecast, instance_of, plan};
 use drillmaster::spec::model::{Condition, Protocol};
 use proptest::collection::vec;
 use proptest::option;
@@ -33,6 +33,10 @@ struct Draft {
     ping: bool,
     port: Option<u16>,
     volume: bool,
+    replicas: Option<u32>,
+    start_first: bool,
+    min_ready: bool,
+    keep: bool,
 }
 
 /// A container of the group, in a form that shrinks well.
@@ -48,6 +52,9 @@ struct Remnant {
     network: u8,
     port: Option<u16>,
     strange_hash: bool,
+    replica: Option<u32>,
+    /// It gets its names late; whether it has them.
+    late: Option<bool>,
 }
 
 #[derive(Debug, Clone)]
@@ -72,8 +79,14 @@ fn draft() -> impl Strategy<Value = Draft> {
         any::<bool>(),
         option::of(0..4_u16),
         any::<bool>(),
+        option::weighted(0.3, 0..4_u32),
+        (prop::bool::weighted(0.4), prop::bool::weighted(0.3), any::<bool>()),
     )
-        .prop_map(|(version, needs, restart, started, ping, port, volume)| Draft {
+        .prop_map(|(version, needs, restart, started, ping, port, volume, replicas, update)| Draft {
+            replicas,
+            start_first: update.0,
+            min_ready: update.1,
+            keep: update.2,
             version,
             needs,
             restart,
@@ -88,8 +101,8 @@ fn remnant() -> impl Strategy<Value = Remnant> {
     let slot = prop_oneof![6 => Just(0_u8), 3 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8), 1 => Just(4_u8)];
     let state = prop_oneof![6 => Just(0_u8), 10 => 1..8_u8];
     let network = prop_oneof![6 => Just(0_u8), 4 => 1..5_u8];
-    (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), prop::bool::weighted(0.1))
-        .prop_map(|(service, slot, version, needs, state, network, port, strange_hash)| Remnant {
+    (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), of_a_remnant()).prop_map(
+        |(service, slot, version, needs, state, network, port, (strange_hash, replica, late))| Remnant {
             service,
             slot,
             version,
@@ -98,7 +111,14 @@ fn remnant() -> impl Strategy<Value = Remnant> {
             network,
             port,
             strange_hash,
-        })
+            replica,
+            late,
+        },
+    )
+}
+
+fn of_a_remnant() -> impl Strategy<Value = (bool, Option<u32>, Option<bool>)> {
+    (prop::bool::weighted(0.1), option::weighted(0.3, 1..4_u32), option::weighted(0.4, any::<bool>()))
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -131,6 +151,9 @@ fn written(name: &str, version: u8, port: Option<u16>) -> Build {
     if version > 0 {
         build = build.env("VERSION", &version.to_string());
     }
+    if version > 1 {
+        build = build.built("two");
+    }
     match port {
         Some(port) => build.port(&format!("{}:80", 8000 + port)),
         None => build,
@@ -144,8 +167,22 @@ impl Case {
         let exists = |n: usize| self.wanted[n].is_some();
         for (n, draft) in self.wanted.iter().enumerate() {
             let Some(draft) = draft else { continue };
-            let port = draft.port.filter(|port| ports.insert(*port));
+            // What the specs may not say.
+            let at_once = draft.start_first || draft.replicas.is_some();
+            let port = draft.port.filter(|port| !at_once && ports.insert(*port));
             let mut build = written(NAMES[n], draft.version, port);
+            if let Some(number) = draft.replicas {
+                build = build.replicas(number);
+            }
+            if draft.start_first {
+                build = build.start_first();
+            }
+            if draft.min_ready {
+                build = build.min_ready("600ms");
+            }
+            if draft.keep {
+                build = build.keep();
+            }
             for needed in (0..n).filter(|needed| draft.needs & (1 << needed) != 0 && exists(*needed)) {
                 let condition = if draft.started { Condition::Started } else { Condition::Ready };
                 build = build.needs_that(NAMES[needed], condition, draft.restart);
@@ -153,7 +190,7 @@ impl Case {
             if draft.ping {
                 build = build.ping(Duration::from_secs(30));
             }
-            if draft.volume {
+            if draft.volume && !draft.start_first {
                 build = build.volume(NAMES[n], "/data");
             }
             services.push(build);
@@ -162,7 +199,7 @@ impl Case {
         desired.aim = match self.aim {
             2 => Aim::Rest,
             3 => Aim::Run,
-            _ => Aim::Agree { purge_volumes: false },
+            _ => Aim::Agree { purge_volumes: false, purge_images: false },
         };
         if let Some(bits) = self.scope {
             let names = (0..NAMES.len()).filter(|n| bits & (1 << n) != 0).map(|n| NAMES[n].to_owned()).collect();
@@ -215,12 +252,23 @@ impl Remnant {
         for needed in (0..NAMES.len()).filter(|needed| self.needs & (1 << needed) != 0) {
             build = build.needs(NAMES[needed]);
         }
-        build.done()
+        if self.late.is_some() {
+            build = build.start_first();
+        }
+        let service = build.done();
+        Service { name: instance_name(&service.service, self.replica), replica: self.replica, ..service }
+    }
+
+    /// What an inspection finds.
+    fn details(&self, container: &Container) -> Details {
+        let names = if self.late == Some(false) { Vec::new() } else { vec![NAMES[self.service].to_owned()] };
+        let names = container.networks.iter().map(|attached| (attached.network_id.clone(), names.clone())).collect();
+        Details { env: self.service().env, names, ..Details::default() }
     }
 
     fn container(&self, n: usize, observed: &Observed, ports: &mut BTreeSet<u16>) -> Container {
-        let name = NAMES[self.service];
         let service = self.service();
+        let name = &service.name;
         let mut identity = effect::identity(&nothing(), &service, "sha256:app:1");
         if self.strange_hash {
             identity.spec_hash = "v0:strange".into();
@@ -291,16 +339,18 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(case: &Case, desired: &'a Desired, observed: Observed, order: u64) -> Run<'a> {
-        let details = case.remnants.iter().enumerate().map(|(n, remnant)| {
-            let env = remnant.service().env;
-            (format!("id-{n}"), Details { env, ..Details::default() })
+        let details = case.remnants.iter().enumerate().filter_map(|(n, remnant)| {
+            let id = format!("id-{n}");
+            let details = remnant.details(observed.containers.get(&id)?);
+            Some((id, details))
         });
+        let details = details.collect();
         let needs_at_start = remembered(&observed);
         Run {
             desired,
             observed,
             memory: Memory::default(),
-            details: details.collect(),
+            details,
             needs_at_start,
             order,
             random: order,
@@ -342,6 +392,14 @@ impl<'a> Run<'a> {
         let mut happened = false;
         if eager {
             self.now += Duration::from_millis(300);
+        }
+        self.memory.proved.retain(|id, _| plan.proving.contains_key(id));
+        for (id, period) in plan.proving {
+            happened |= !self.memory.proved.contains_key(&id);
+            self.memory.proved.entry(id).or_insert(self.now + period);
+        }
+        for check in plan.checks {
+            self.memory.pings.entry(check.container.id).or_default().last = self.now;
         }
         for failure in plan.failures {
             happened |= self.memory.failed.insert(failure.service.clone(), failure).is_none();
@@ -397,9 +455,19 @@ impl<'a> Run<'a> {
             let id = matches!(step.verb, Verb::Create { .. } | Verb::CreateNetwork)
                 .then(|| format!("made-{:x}-{}", self.order, self.created));
             effect::apply(&step, id.as_deref(), self.now, self.desired, &mut self.observed, &mut self.memory);
-            if let (Verb::Create { .. }, Some(id), Some(name)) = (&step.verb, id, service_of(&step)) {
-                let env = self.desired.services[name].env.clone();
-                self.details.insert(id, Details { env, ..Details::default() });
+            match (&step.verb, id, service_of(&step)) {
+                (Verb::Create { network, names, .. }, Some(id), Some(name)) => {
+                    let env = self.desired.services[name].env.clone();
+                    let names = BTreeMap::from([(network.clone(), names.clone())]);
+                    self.details.insert(id, Details { env, names, ..Details::default() });
+                }
+                (Verb::Connect { container, network, names }, ..) => {
+                    self.details.entry(container.id.clone()).or_default().names.insert(network.clone(), names.clone());
+                }
+                (Verb::Disconnect { container, network }, ..) => {
+                    self.details.entry(container.id.clone()).or_default().names.remove(network);
+                }
+                _ => {}
             }
             self.steps += 1;
             happened = true;
@@ -416,6 +484,7 @@ impl<'a> Run<'a> {
                 prop_assert!(!taken(name), "`{}`: the name is taken", step);
                 prop_assert!(self.observed.networks.contains_key(network), "`{}`: no network", step);
                 self.needs_are_met(step)?;
+                self.others_serve(step)?;
             }
             Verb::Rename { to, .. } => prop_assert!(!taken(to), "`{}`: the name is taken", step),
             Verb::Start(target) => {
@@ -439,8 +508,19 @@ impl<'a> Run<'a> {
                 prop_assert!(!container.is_up(), "`{}`: it still runs", step);
                 self.dependents_are_gone(step, container)?;
             }
-            Verb::Stop(target) => self.dependents_are_gone(step, &self.observed.containers[&target.id])?,
-            Verb::Connect { network, .. } => prop_assert!(self.observed.networks.contains_key(network)),
+            Verb::Stop(target) => {
+                self.dependents_are_gone(step, &self.observed.containers[&target.id])?;
+                self.nobody_finds(step, &self.observed.containers[&target.id])?;
+            }
+            Verb::Connect { network, container, names } => {
+                prop_assert!(self.observed.networks.contains_key(network));
+                let container = &self.observed.containers[&container.id];
+                let spec = &self.desired.services[service_of(step).unwrap()];
+                let late = container.identity.as_ref().unwrap().named_when_ready;
+                let new = container.name.ends_with(".new") && late && container.state == State::Running;
+                let ready = spec.ping.is_none() || self.memory.answered.contains(&container.id);
+                prop_assert!(!new || names.is_empty() || ready, "`{}`, which is not ready", step);
+            }
             Verb::RemoveNetwork { id } => {
                 let attached = |c: &&Container| c.networks.iter().any(|a| a.network_id == *id);
                 let user = self.observed.containers.values().find(attached);
@@ -451,14 +531,66 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn is_found(&self, container: &Container) -> bool {
+        let names = self.details.get(&container.id).map(|details| &details.names);
+        let service = container.service_of(GROUP).unwrap();
+        container.networks.iter().any(|attached| {
+            names
+                .and_then(|names| names.get(&attached.network_id))
+                .is_some_and(|names| names.iter().any(|n| n == service))
+        })
+    }
+
+    /// With the new one first, nobody finds the old one any more when it is stopped, and everybody the new one.
+    fn nobody_finds(&self, step: &Step, old: &Container) -> Result<(), TestCaseError> {
+        let name = service_of(step).unwrap();
+        let first = self.desired.services.get(name).is_some_and(|service| service.update.order == Order::StartFirst);
+        let new = self.observed.containers.values().find(|other| other.name == candidate_name(GROUP, name));
+        let running = |container: &Container| container.state == State::Running;
+        let Some(new) =
+            new.filter(|new| first && running(new) && running(old) && old.name == container_name(GROUP, name))
+        else {
+            return Ok(());
+        };
+        // Another service may need the port that it has.
+        let gives_way = step.cause.contains("needs its port");
+        if gives_way || self.desired.scope != Scope::All || self.memory.failed.contains_key(name) {
+            return Ok(());
+        }
+        // Who comes from another network leaves it when it goes.
+        let shared = |attached: &Attachment| new.networks.iter().any(|a| a.network_id == attached.network_id);
+        let networks = old.networks.iter().filter(|attached| shared(attached)).cloned().collect();
+        let found = self.is_found(&Container { networks, ..old.clone() });
+        prop_assert!(!found, "`{}`, and it is still found", step);
+        prop_assert!(self.is_found(new), "`{}`, and the new one is not found", step);
+        Ok(())
+    }
+
+    /// A replica that serves is replaced only while no other is.
+    fn others_serve(&self, step: &Step) -> Result<(), TestCaseError> {
+        let name = service_of(step).unwrap();
+        let service = &self.desired.services[name];
+        let of = |name: String| self.observed.containers.values().find(|container| container.name == name);
+        let serves = |name: &str| of(container_name(GROUP, name)).is_some_and(|it| it.state == State::Running);
+        if service.replica.is_none() || !serves(name) {
+            return Ok(());
+        }
+        let is_other = |other: &&Service| other.service == service.service && other.name != name;
+        for other in self.desired.services.values().filter(is_other) {
+            let replaced =
+                of(container_name(GROUP, &other.name)).is_some() && of(candidate_name(GROUP, &other.name)).is_some();
+            prop_assert!(!replaced, "`{}`, and {} is being replaced", step, other.name);
+        }
+        Ok(())
+    }
+
     /// No container of the group stands in the way that the planner could have moved out of it.
     fn ports_are_free(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
         let spec = &self.desired.services[service_of(step).unwrap()];
         let wanted = |port: &PublishedPort| spec.config.ports.iter().any(|p| p.host == Some(port.host));
         let holder = self.observed.containers.values().find(|other| {
-            let movable = other
-                .service_of(GROUP)
-                .is_some_and(|name| self.desired.scope.contains(name) && !self.memory.failed.contains_key(name));
+            let movable = instance_of(self.desired, other).is_some_and(|name| !self.memory.failed.contains_key(&*name))
+                && other.service_of(GROUP).is_some_and(|service| self.desired.scope.contains(service));
             movable && other.id != container.id && other.is_up() && other.ports.iter().any(wanted)
         });
         let agree = matches!(self.desired.aim, Aim::Agree { .. });
@@ -472,8 +604,11 @@ impl<'a> Run<'a> {
         if self.memory.failed.contains_key(name) {
             return Ok(());
         }
-        for dependency in &self.desired.services[name].dependencies {
-            let needed = &self.desired.services[&dependency.name];
+        let needed = self.desired.services[name].dependencies.iter().flat_map(|dependency| {
+            let replicas = self.desired.services.values().filter(|service| service.service == dependency.name);
+            replicas.map(move |replica| (dependency, replica))
+        });
+        for (dependency, needed) in needed {
             // Somebody may have made a second one by renaming: whichever is ready will do.
             let right = self.observed.containers.values().filter(|container| {
                 let identity = container.identity.clone().unwrap_or_default();
@@ -483,20 +618,23 @@ impl<'a> Run<'a> {
                     || !self.desired.scope.contains(&dependency.name)
                     || self.desired.aim == Aim::Run
                     // Its replacement failed and it serves again: good enough for a container that was made for it.
-                    || self.memory.failed.contains_key(&dependency.name);
+                    || self.memory.failed.contains_key(&needed.name);
                 // One that somebody renamed was ready before that.
-                let named = dependency.condition == Condition::Started
-                    || container.name != candidate_name(GROUP, &dependency.name);
-                identity.service == dependency.name && same && named && container.state == State::Running
+                let named =
+                    dependency.condition == Condition::Started || container.name != candidate_name(GROUP, &needed.name);
+                instance_of(self.desired, container).as_deref() == Some(&needed.name)
+                    && same
+                    && named
+                    && container.state == State::Running
             });
             let right: Vec<&Container> = right.collect();
-            prop_assert!(!right.is_empty(), "`{}`, but {} does not run", step, dependency.name);
+            prop_assert!(!right.is_empty(), "`{}`, but {} does not run", step, needed.name);
             let must_answer = dependency.condition == Condition::Ready
                 && needed.ping.is_some()
                 && self.desired.scope.contains(&dependency.name)
-                && !self.memory.failed.contains_key(&dependency.name);
+                && !self.memory.failed.contains_key(&needed.name);
             let answered = right.iter().any(|container| self.memory.answered.contains(&container.id));
-            prop_assert!(!must_answer || answered, "`{}`, but {} is not ready", step, dependency.name);
+            prop_assert!(!must_answer || answered, "`{}`, but {} is not ready", step, needed.name);
         }
         Ok(())
     }
@@ -509,9 +647,10 @@ impl<'a> Run<'a> {
         }
         let rest = self.desired.aim == Aim::Rest;
         for other in self.observed.of_group(GROUP).filter(|other| other.id != container.id) {
-            let owner = other.service_of(GROUP).unwrap();
-            let doomed = !self.desired.services.contains_key(owner) && self.desired.scope.contains(owner);
-            let needs = remembered_by(other).contains(name);
+            let owner = instance_of(self.desired, other).unwrap();
+            let doomed = !self.desired.services.contains_key(&*owner)
+                && other.service_of(GROUP).is_some_and(|service| self.desired.scope.contains(service));
+            let needs = remembered_by(other).contains(container.service_of(GROUP).unwrap());
             let there = !rest || other.is_up();
             prop_assert!(!(doomed && needs && there && owner != name), "`{}`, but {} needs it", step, other.name);
         }
@@ -551,6 +690,10 @@ impl<'a> Run<'a> {
             let expected: BTreeSet<String> = names.iter().map(|name| container_name(GROUP, name)).collect();
             prop_assert_eq!(there.len(), expected.len());
             prop_assert_eq!(there_sorted, expected);
+        }
+        for container in self.observed.of_group(GROUP).filter(|_| matches!(self.desired.aim, Aim::Agree { .. })) {
+            let late = container.identity.as_ref().unwrap().named_when_ready;
+            prop_assert!(!late || self.is_found(container), "nobody finds {}", container.name);
         }
         let again = forecast(self.desired, &self.observed, &Memory::default());
         prop_assert!(again.steps.is_empty() && again.changes.is_empty(), "converged, and yet: {:?}", again.steps);

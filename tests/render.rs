@@ -63,7 +63,7 @@ fn a_plan_for_people() {
 fn a_plan_for_programs() {
     let (wanted, observed) = example();
     let forecast = forecast(&wanted, &observed, &Memory::default());
-    assert_snapshot!("plan.json", format!("{:#}", render::json::diff("shop", &forecast, false)));
+    assert_snapshot!("plan.json", format!("{:#}", render::json::diff(&wanted, &forecast, false)));
 }
 
 #[test]
@@ -81,7 +81,8 @@ fn what_a_container_prints_does_not_steer_the_terminal() {
 }
 
 fn differs(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
-    let change = Change { subject: Subject::Service("api".into()), action, causes, source: "app.yaml:12".into() };
+    let subject = Subject::Service("api".into());
+    let change = Change { subject, action, replica: None, causes, source: "app.yaml:12".into() };
     Report::Differs { change, spec }
 }
 

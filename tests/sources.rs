@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)] // a test that cannot prepare its ground fails
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,9 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use drillmaster::control::context::Context;
 use drillmaster::control::event::Reading;
 use drillmaster::control::sources::{Found, Reader};
 use drillmaster::control::watch::{self, Backend, Events, Handler, Places, Watcher};
+use drillmaster::spec::model::Build;
 use drillmaster::spec::{Content, Diagnostic};
 use notify::{EventHandler, RecursiveMode};
 use tempfile::TempDir;
@@ -58,7 +61,7 @@ impl Ground {
             count.fetch_add(1, Ordering::Relaxed);
             Reading::Invalid(vec![Diagnostic::new(say(&found))])
         };
-        let reader = Reader::new(home.path().join("specs"), watcher, Box::new(parse));
+        let reader = Reader::new(home.path().join("specs"), watcher, Context::default(), Box::new(parse));
         Ground { home, reader, changes, parsed, told }
     }
 
@@ -128,7 +131,7 @@ fn swap(target: impl AsRef<Path>, link: PathBuf) {
     fs::rename(new, link).unwrap();
 }
 
-/// What was found, in words. A text `env_file FILE` asks for a further file.
+/// What was found, in words. A text `env_file FILE` asks for a further file, `build DIRECTORY` for what is built from.
 fn say(found: &Found<'_>) -> String {
     let sources = match found.sources {
         Ok(sources) => sources,
@@ -145,6 +148,17 @@ fn say(found: &Found<'_>) -> String {
         if let Some(path) = text.strip_prefix("env_file ") {
             let read = (found.read)(path).map_or_else(|why| why, |bytes| String::from_utf8(bytes).unwrap());
             write!(said, " = {read}").unwrap();
+        }
+        if let Some(context) = text.strip_prefix("build ") {
+            let build = Build {
+                context: context.into(),
+                dockerfile: None,
+                target: None,
+                args: Default::default(),
+                labels: Default::default(),
+            };
+            let tree = (found.tree)(&build).map_or_else(|why| format!("{why:?}"), |tree| tree.digest[..8].to_owned());
+            write!(said, " = {tree}").unwrap();
         }
         said.push('\n');
     }
@@ -420,6 +434,66 @@ async fn further_files_are_followed() {
     ground.once("a.yaml: no more\nb.yaml: env_file local.env = C\n").await;
     ground.write("conf/a.env", "F");
     ground.silence().await;
+}
+
+#[tokio::test]
+async fn what_is_built_from_is_followed() {
+    let mut ground = Ground::new(|home| {
+        write(home, "specs/a.yaml", "build ../api");
+        write(home, "api/Dockerfile", "FROM x");
+        write(home, "api/.dockerignore", "cache");
+        write(home, "api/src/main", "one");
+    })
+    .await;
+    let mut seen = BTreeSet::from([ground.read()]);
+    assert!(!ground.read().contains("Error") && !ground.read().contains("Context"), "{}", ground.read());
+    // Each of these is told, and makes it another.
+    let another = async |ground: &mut Ground, seen: &mut BTreeSet<String>, what: &str| {
+        ground.message().await;
+        let said = ground.read();
+        assert!(seen.insert(said.clone()), "{what}: {said}");
+        ground.silence().await;
+    };
+    ground.write("api/src/main", "two");
+    another(&mut ground, &mut seen, "a file").await;
+    ground.write("api/src/deep/er/new", "new");
+    another(&mut ground, &mut seen, "directories that are new").await;
+    ground.write("api/src/deep/er/new", "newer");
+    another(&mut ground, &mut seen, "a file in a directory that is new").await;
+    fs::set_permissions(ground.path("api/src/main"), fs::Permissions::from_mode(0o755)).unwrap();
+    another(&mut ground, &mut seen, "a mode").await;
+    ground.write("api/Dockerfile", "FROM y");
+    another(&mut ground, &mut seen, "the Dockerfile").await;
+    ground.write("api/.dockerignore", "cache\nsrc/deep");
+    another(&mut ground, &mut seen, "what is left out").await;
+    fs::remove_dir_all(ground.path("api")).unwrap();
+    another(&mut ground, &mut seen, "that it has gone").await;
+    ground.write("api/Dockerfile", "FROM z");
+    another(&mut ground, &mut seen, "that it is there again").await;
+}
+
+#[tokio::test]
+async fn what_is_left_out_of_a_build_is_not_told_and_what_is_as_it_was_not_parsed() {
+    let mut ground = Ground::new(|home| {
+        write(home, "specs/a.yaml", "build ../api");
+        write(home, "api/Dockerfile", "FROM x");
+        write(home, "api/.dockerignore", "cache");
+        write(home, "api/main", "one");
+        write(home, "api/cache/deep/file", "one");
+    })
+    .await;
+    let said = ground.read();
+    let parsed = ground.parsed.load(Ordering::Relaxed);
+    ground.write("api/cache/deep/file", "two");
+    ground.write("api/cache/other", "two");
+    ground.write("beside", "two");
+    ground.silence().await;
+    ground.write("api/main", "one");
+    ground.once(&said).await;
+    assert_eq!(ground.parsed.load(Ordering::Relaxed), parsed, "it was saved as it was");
+    ground.write("api/.main.swp", "an editor has it open");
+    ground.message().await;
+    assert_eq!((ground.read(), ground.parsed.load(Ordering::Relaxed)), (said, parsed));
 }
 
 #[tokio::test]

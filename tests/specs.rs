@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model::{self, Service};
 use drillmaster::spec::{
-    Content, Diagnostic, Input, MAX_FILE_SIZE, Nowhere, SourceFile, Specs, env_file, load, no_directory, schema,
+    Content, Diagnostic, Input, MAX_FILE_SIZE, Nowhere, SourceFile, Specs, Tree, TreeError, env_file, load,
+    no_directory, schema,
 };
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, all others can be read as env files.
+/// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, `output:KEY` an output, all others can be read as env files.
 fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
     let file = |path: &str, bytes: &[u8]| SourceFile { path: path.into(), content: Content::Bytes(bytes.into()) };
     let specs: Vec<SourceFile> =
@@ -30,8 +31,30 @@ fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         let found = files.iter().find(|(path, _)| *path == wanted);
         found.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| "no such file".to_owned())
     };
-    let (dotenv, environment) = (dotenv.as_ref(), &environment);
-    load(&Input { dir: "specs", files: &specs, dotenv, environment, read: &read, reach: &Nowhere })
+    let outputs = files.iter().filter_map(|(path, bytes)| {
+        Some((path.strip_prefix("output:")?.to_owned(), String::from_utf8_lossy(bytes).into_owned()))
+    });
+    let context = outputs.collect();
+    // Directories to build from are those that hold a file.
+    let tree = |build: &model::Build| {
+        let holds = |path: &str| files.iter().any(|(file, _)| file.starts_with(path));
+        let dockerfile = format!("{}/{}", build.context, build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+        match (holds(&format!("{}/", build.context)), holds(&dockerfile)) {
+            (true, true) => Ok(Tree { context: build.context.clone(), dockerfile, digest: "00ff".into() }),
+            (true, false) => Err(TreeError::Dockerfile("there is no such file".into())),
+            (false, _) => Err(TreeError::Context("there is no such directory".into())),
+        }
+    };
+    load(&Input {
+        dir: "specs",
+        files: &specs,
+        dotenv: dotenv.as_ref(),
+        environment: &environment,
+        context: &context,
+        read: &read,
+        tree: &tree,
+        reach: &Nowhere,
+    })
 }
 
 fn load_dir(files: &[(&str, &str)]) -> Result<Specs, Vec<Diagnostic>> {
@@ -57,7 +80,8 @@ fn messages(text: &str) -> Vec<String> {
 const ALL_FIELDS: &str = r#"# yaml-language-server: $schema=../schema/spec.json
 kind: Service
 name: api
-image: shop/api:1
+image: shop/api
+build: {context: ./api, dockerfile: Dockerfile.dev, target: release, args: {VERSION: 1.10}, labels: {tier: web}}
 command: [serve, --port, 80, --version, 1.10]
 entrypoint: "/entry 'two words'"
 user: 1000
@@ -74,6 +98,7 @@ healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}
 pre_start: {run: [./make-certs.sh], timeout: 30s}
 post_start:
 - exec: create-user ann
+  capture: user_id
 - http: {url: "http://localhost:8080/warm?up=1", method: POST, headers: {X-Who: ann, n: 1}, body: 5, status: 204}
 pre_stop: {exec: [drain]}
 post_stop: [{http: "http://localhost:9/gone"}]
@@ -93,12 +118,15 @@ read_only: true
 init: true
 shm_size: 64m
 ulimits: {nofile: 1024, nproc: {soft: 10, hard: -1}}
-pull: always
+pull: missing
+update: {order: recreate, min_ready: 2s, on_failure: keep}
+replicas: 1
 "#;
 
 const ALL_FIELDS_OF_A_JOB: &str = r#"kind: Job
 name: migrate
-image: shop/api:1
+image: shop/api
+build: ./api
 command: [migrate]
 entrypoint: /entry
 user: 1000
@@ -111,6 +139,7 @@ tmpfs: /run
 dependencies: [appdb, {name: seed, condition: succeeded}]
 retries: 3
 rerun: with-dependencies
+capture: version
 pre_start: {run: [./backup.sh]}
 on: {succeeded: {run: [./tell-me.sh]}, failed: [{http: "http://localhost:9"}]}
 stop_signal: int
@@ -127,7 +156,7 @@ read_only: true
 init: true
 shm_size: 1m
 ulimits: {nofile: 1024}
-pull: never
+pull: missing
 ---
 kind: Job
 name: seed
@@ -138,8 +167,27 @@ const OTHERS: &str = "name: appdb\nimage: postgres\n---\nname: cache\nimage: red
                       network: shop-net\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
 
 #[test]
+fn outputs_are_text_or_numbers_once_they_are_known() {
+    let text = "name: a\nimage: 'x:${context.tag}'\nports: ['${context.port}:80']\nenv: {A: 'u${context.port}'}\n\
+                resources: {pids: '${context.pids}'}\n---\nkind: Job\nname: b\nimage: x\n";
+    let known = [("a.yaml", text), ("output:tag", "2"), ("output:port", "8080"), ("output:pids", "17")];
+    let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let spec = &specs.services[0].spec;
+    assert_eq!((spec.image.as_ref().unwrap().as_str(), spec.env["A"].as_str()), ("x:2", "u8080"));
+    assert_eq!((spec.ports[0].host, spec.resources.pids), (Some(8080), Some(17)));
+    assert!(specs.services[0].uses.iter().all(|found| found.known));
+    // Before, nothing of it is wrong, and what it is made of is told.
+    let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let uses = &specs.services[0].uses;
+    let fields: Vec<(&str, &str)> = uses.iter().map(|found| (found.field.as_str(), found.key.as_str())).collect();
+    assert_eq!(fields, [("image", "tag"), ("ports.0", "port"), ("env.A", "port"), ("resources.pids", "pids")]);
+    assert!(uses.iter().all(|found| !found.known));
+}
+
+#[test]
 fn every_field_is_read() {
-    let files = [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n")];
+    let files =
+        [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile.dev", "FROM x")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     assert_eq!(specs.services.iter().map(|s| s.spec.name.as_str()).collect::<Vec<_>>(), ["api", "appdb", "cache"]);
     assert_eq!(specs.services[0].source.to_string(), "a/all.yaml:3");
@@ -152,7 +200,8 @@ fn every_field_is_read() {
 
 #[test]
 fn every_field_of_a_job_is_read() {
-    let files = [("a.yaml", ALL_FIELDS_OF_A_JOB), ("b.yaml", OTHERS), ("common.env", "A=1\n")];
+    let files =
+        [("a.yaml", ALL_FIELDS_OF_A_JOB), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile", "FROM x")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     let names: Vec<&str> = specs.services.iter().map(|s| s.spec.name.as_str()).collect();
     assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
@@ -206,7 +255,7 @@ resources: {pids: "${PORT}", memory: "${PORT}k"}
         [("app.yaml", text.as_str()), (".env", "IMAGE=nginx\nPORT=1\nYES=true\nSECONDS=5\n"), ("env:PORT", "8080")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     let service = &specs.services[0].spec;
-    assert_eq!(service.image, "nginx");
+    assert_eq!(service.image.as_ref().map(AsRef::as_ref), Some("nginx"));
     assert!(service.privileged && service.read_only);
     assert_eq!(service.ports[0].to_string(), "127.0.0.1:8080:80/tcp");
     assert_eq!(service.ping.as_ref().unwrap().timeout, Duration::from_secs(5));
@@ -233,10 +282,38 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("unknown field", &[("a.yaml", "name: a\nimgae: b\nports: [{container: 80, hst: 1}]\nping: {tpc: 80}\n")]),
     ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")]),
     (
-        "field of a later version",
+        "builds",
+        &[
+            (
+                "a.yaml",
+                concat!(
+                    "name: a\nimage: shop/a:1\nbuild: ./there\npull: always\n---\n",
+                    "name: b\nbuild: ./nowhere\n---\n",
+                    "name: c\nbuild: {context: ./there, dockerfile: Dockerfile.dev}\n---\n",
+                    "name: d\nbuild: {context: ./there, labels: {drillmaster.group: x, dev.drillmaster.y: z}}\n---\n",
+                    "name: e\nbuild: https://example.com/e.git\n---\n",
+                    "name: f\nbuild: ''\n---\n",
+                    "name: g\nbuild: {dockerfile: x, arg: {A: b}}\n---\n",
+                    "name: h\nbuild: {context: ./there, target: '', args: [A]}\n---\n",
+                    "name: i\nbuild: [./there]\n---\nkind: Job\nname: j\n---\nname: k\nbuld: ./there\n---\n",
+                    "name: l\nbuild: ./nothing\nimage: B\n",
+                ),
+            ),
+            ("./there/Dockerfile", "FROM x"),
+        ],
+    ),
+    (
+        "containers that run at once",
         &[(
             "a.yaml",
-            "name: a\nimage: b\nbuild: .\nreplicas: 2\nupdate: {}\n---\nkind: Job\nname: c\nimage: b\nbuild: .\n",
+            concat!(
+                "name: api\nimage: b\nreplicas: 2\nports: [\"8080:80\", \"90\"]\nvolumes: [\"data:/data\"]\n",
+                "---\nname: api-1\nimage: b\n---\nname: api-3\nimage: b\n---\nname: api-01\nimage: b\n",
+                "---\nname: web\nimage: b\nupdate: {order: start-first}\nports: [\"80:80\"]\n",
+                "volumes: [\"data:/data\", \"./conf:/conf:ro\", \"./src:/src\", /tmp]\nhostname: www\naliases: [www]\n",
+                "---\nname: many\nimage: b\nreplicas: 1001\n---\nname: none\nimage: b\nreplicas: -1\n",
+                "---\nname: odd\nimage: b\nupdate: {order: rolling, min_ready: 2, on_failure: stop, delay: 1s}\n",
+            ),
         )],
     ),
     (
@@ -270,7 +347,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             concat!(
                 "name: a\nimage: b\npre_start: {exec: [x]}\npost_start: [{run: [x], exec: [y]}, {timeout: 5s}, {run: []}, {rnu: [x]}]\n",
                 "pre_stop: ./drain.sh\npost_stop: [[x]]\non: {redy: {run: [x]}, exited: {exec: [x]}, unhealthy: {run: [x], timeout: 0s}}\n",
-                "---\nname: c\nimage: b\npost_start: {run: [x], capture: id}\non: [{run: [x]}]\n",
+                "---\nname: c\nimage: b\npost_start: {run: [x], capture: an-id}\non: [{run: [x]}]\n",
                 "---\nkind: Group\non: {up: {exec: [x]}, start: {run: [x]}}\n",
             ),
         )],
@@ -426,6 +503,32 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             ("env:HOSTNAME", "h"),
         ],
     ),
+    (
+        "outputs that cannot come",
+        &[
+            (
+                "a.yaml",
+                concat!(
+                    "name: 'a${context.user_id}'\nimage: x\ndependencies: ['${context.user_id}']\n---\n",
+                    "name: b\nimage: x\nenv: {A: '${context.user}', B: '${context.token}', C: '${context.known}'}\n",
+                    "post_start: {http: 'http://localhost/${context.token}', capture: token}\n---\n",
+                    "name: c\nimage: x\ncommand: ['${context.token}']\non: {ready: {http: 'http://c', capture: user_id}}\n",
+                    "capture: x\n---\nname: d\nimage: x\npre_start: {http: 'http://d', capture: token}\n---\n",
+                    "name: e\nimage: x\nenv: {A: '${context.round}'}\npost_start: {http: 'http://e', capture: trip}\n---\n",
+                    "name: f\nimage: x\nenv: {A: '${context.trip}'}\npost_start: {http: 'http://f', capture: round}\n",
+                ),
+            ),
+            ("output:known", "1"),
+        ],
+    ),
+    (
+        "outputs that are no good",
+        &[
+            ("a.yaml", "name: a\nimage: x\nports: ['${context.port}:80']\nresources: {pids: '${context.pids}'}\n"),
+            ("output:port", "high"),
+            ("output:pids", "17"),
+        ],
+    ),
     ("no document", &[("a.yaml", "# nothing\n---\n---\n"), ("b.yaml", "")]),
     ("no file", &[]),
 ];
@@ -456,8 +559,10 @@ fn what_is_no_text_is_told() {
         files: &files,
         dotenv: None,
         environment: &BTreeMap::new(),
+        context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
         reach: &Nowhere,
+        tree: &|_| Err(TreeError::Context("not reached".into())),
     };
     let more = load(&input).unwrap_err();
     let none = no_directory("specs");
@@ -733,9 +838,10 @@ proptest! {
 }
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 37] = [
+const SERVICE_FIELDS: [&str; 40] = [
     "name",
     "image",
+    "build",
     "command",
     "entrypoint",
     "user",
@@ -770,12 +876,15 @@ const SERVICE_FIELDS: [&str; 37] = [
     "shm_size",
     "ulimits",
     "pull",
+    "update",
+    "replicas",
     "kind",
 ];
 
 /// Fields of the Job kind that a Service has not, and the other way round.
-const ONLY_OF_A_JOB: [&str; 2] = ["retries", "rerun"];
-const NOT_OF_A_JOB: [&str; 7] = ["ping", "health", "healthcheck", "post_start", "pre_stop", "post_stop", "restart"];
+const ONLY_OF_A_JOB: [&str; 3] = ["retries", "rerun", "capture"];
+const NOT_OF_A_JOB: [&str; 9] =
+    ["ping", "health", "healthcheck", "post_start", "pre_stop", "post_stop", "restart", "update", "replicas"];
 
 #[test]
 fn the_schema_has_every_field_described() {
@@ -810,8 +919,8 @@ fn the_schema_has_every_field_described() {
     for kind in ["Service", "Job", "Group"] {
         assert_eq!(schema["$defs"][kind]["additionalProperties"], Value::Bool(false), "{kind}");
     }
-    assert_eq!(schema["$defs"]["Service"]["required"], serde_json::json!(["name", "image"]));
-    assert_eq!(schema["$defs"]["Job"]["required"], serde_json::json!(["name", "image", "kind"]));
+    assert_eq!(schema["$defs"]["Service"]["required"], serde_json::json!(["name"]));
+    assert_eq!(schema["$defs"]["Job"]["required"], serde_json::json!(["name", "kind"]));
     assert_eq!(schema["$defs"]["Group"]["required"], serde_json::json!(["kind"]));
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert!(!schema.to_string().contains("\"$id\""));

@@ -12,7 +12,7 @@ use drillmaster::desired::{Desired, Service};
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model;
 use drillmaster::spec::starlark::{About, Ended, Function, Host, Ran, Response, Target};
-use drillmaster::spec::{Content, Diagnostic, Input, Reach, SourceFile, Specs, load};
+use drillmaster::spec::{Content, Diagnostic, Input, Reach, SourceFile, Specs, Tree, load};
 
 /// A spec directory in memory: `*.star` and `*.yaml` are specs, `env:NAME` sets a variable, all others can be read.
 #[derive(Default)]
@@ -38,8 +38,21 @@ impl Directory {
         let variable = |(path, text): (&String, &String)| Some((path.strip_prefix("env:")?.to_owned(), text.clone()));
         let environment = self.files.iter().filter_map(variable).collect();
         let read = |path: &str| self.read(path);
-        let input =
-            Input { dir: "specs", files: &files, dotenv: None, environment: &environment, read: &read, reach: self };
+        let (environment, context) = (&environment, &BTreeMap::new());
+        let tree = |build: &model::Build| {
+            let context = build.context.clone();
+            Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
+        };
+        let input = Input {
+            dir: "specs",
+            files: &files,
+            dotenv: None,
+            environment,
+            context,
+            read: &read,
+            tree: &tree,
+            reach: self,
+        };
         deep(|| load(&input)).unwrap()
     }
 }
@@ -176,7 +189,8 @@ const FIELDS: &str = r#"{
     "hostname": "a.local", "aliases": ["b"], "extra_hosts": ["db:10.0.0.5"], "cap_add": ["NET_ADMIN"],
     "cap_drop": ["ALL"], "privileged": true, "read_only": true, "init": true, "shm_size": "64m",
     "ulimits": {"nofile": {"soft": 10, "hard": -1}}, "pull": "always", "retries": 3, "rerun": "always",
-    "network": "shop-net", "on": {"failed": {"run": ["./e.sh"]}}
+    "network": "shop-net", "build": {"context": "./src", "args": {"A": "b"}}, "capture": "key",
+    "update": {"order": "start-first", "min_ready": "2s"}, "replicas": 2, "on": {"failed": {"run": ["./e.sh"]}}
 }"#;
 
 /// JSON as Starlark writes it.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use builders::*;
+use drillmaster::control::context::Context;
 use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
@@ -76,9 +77,20 @@ impl Watcher {
             requests: asked,
             may_empty,
         };
-        let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
-        let setting =
-            Setting { limits: LIMITS, surroundings, notes: Notes::new(state.path()), reload: BTreeSet::new() };
+        let surroundings = Surroundings {
+            group: GROUP.into(),
+            directory: SOURCE.into(),
+            reaches_containers: true,
+            context: Default::default(),
+        };
+        let setting = Setting {
+            limits: LIMITS,
+            surroundings,
+            notes: Notes::new(state.path()),
+            context: Context::default(),
+            read: None,
+            reload: BTreeSet::new(),
+        };
         let told = reports.clone();
         let report = move |report| told.lock().unwrap().push(report);
         let task = tokio::spawn(control::watch(engine, wanted.clone(), setting, watch, interrupted, report));

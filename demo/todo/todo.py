@@ -1,6 +1,10 @@
-"""A list of things to do, kept in PostgreSQL.
+"""A user's list of things to do, kept in PostgreSQL.
+
+todo.py migrate    brings the tables up to date, and ends
+todo.py            serves the list
 
 DB_URI   postgresql://user:password@host:port/database (required)
+USER_ID  whose list it is (required, but for migrate)
 TITLE    the heading of the page
 
 GET /              the page: the list and a form; POST / adds title=… or ticks off done=<id>
@@ -25,10 +29,12 @@ PORT = 8080
 MAX_BODY = 64 * 1024
 MAX_TITLE = 500
 
-# The lock is for two copies of this program that start on an empty database.
-SCHEMA = """
-SELECT pg_advisory_xact_lock(20230401);
-CREATE TABLE IF NOT EXISTS todos (id serial PRIMARY KEY, title text NOT NULL)
+# The table of users is made by whoever creates the first one. Rows from before there were users are the first user's.
+MIGRATIONS = """
+CREATE TABLE IF NOT EXISTS todos (id serial PRIMARY KEY, title text NOT NULL);
+ALTER TABLE todos ADD COLUMN IF NOT EXISTS owner integer REFERENCES users;
+UPDATE todos SET owner = (SELECT min(id) FROM users) WHERE owner IS NULL;
+ALTER TABLE todos ALTER COLUMN owner SET NOT NULL
 """
 
 PAGE = """<!doctype html>
@@ -63,16 +69,18 @@ def database():
     connection = psycopg2.connect(os.environ["DB_URI"], connect_timeout=3)
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute(SCHEMA)
-        with connection, connection.cursor() as cursor:
             yield cursor
     finally:
         connection.close()
 
 
+def owner():
+    return int(os.environ["USER_ID"])
+
+
 def list_todos():
     with database() as cursor:
-        cursor.execute("SELECT id, title FROM todos ORDER BY id")
+        cursor.execute("SELECT id, title FROM todos WHERE owner = %s ORDER BY id", (owner(),))
         return [{"id": id, "title": title} for id, title in cursor]
 
 
@@ -81,7 +89,7 @@ def add_todo(title):
     if not title or len(title) > MAX_TITLE or "\0" in title:
         raise Refused(400, f"title must have 1 to {MAX_TITLE} characters")
     with database() as cursor:
-        cursor.execute("INSERT INTO todos (title) VALUES (%s) RETURNING id, title", (title,))
+        cursor.execute("INSERT INTO todos (owner, title) VALUES (%s, %s) RETURNING id, title", (owner(), title))
         id, title = cursor.fetchone()
         return {"id": id, "title": title}
 
@@ -90,7 +98,7 @@ def delete_todo(id):
     if not id.isascii() or not id.isdigit() or int(id) >= 2**31:
         raise Refused(404, "no such todo")
     with database() as cursor:
-        cursor.execute("DELETE FROM todos WHERE id = %s", (int(id),))
+        cursor.execute("DELETE FROM todos WHERE owner = %s AND id = %s", (owner(), int(id)))
         if cursor.rowcount == 0:
             raise Refused(404, "no such todo")
 
@@ -123,8 +131,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path == "/todos":
             self.send_json(200, list_todos())
         elif path == "/healthz":
-            with database():
-                self.send_json(200, {"status": "ok"})
+            list_todos()
+            self.send_json(200, {"status": "ok"})
         else:
             raise Refused(404, "no such page")
 
@@ -186,9 +194,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             super().log_request(code, size)
 
 
+def migrate():
+    with database() as cursor:
+        cursor.execute(MIGRATIONS)
+    print("todo: the tables are up to date")
+
+
 def main():
     if not os.environ.get("DB_URI"):
         sys.exit("todo: DB_URI is not set, e.g. postgresql://user:password@host:5432/database")
+    if sys.argv[1:] == ["migrate"]:
+        return migrate()
+    if not os.environ.get("USER_ID", "").isdigit():
+        sys.exit("todo: USER_ID is not set to a number")
     # Process 1 gets only the signals it asks for.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

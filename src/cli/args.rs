@@ -75,7 +75,7 @@ pub enum Color {
 pub enum Command {
     /// Make the engine agree with the specs: create, replace, start and remove what differs; with --watch, keep it so.
     Up(Up),
-    /// Remove the containers and the network of the group; volumes stay.
+    /// Remove the containers and the network of the group; volumes and images stay.
     Down(Down),
     /// Start containers that exist, in the order of their dependencies; create none.
     Start(Selection),
@@ -165,6 +165,9 @@ pub struct Down {
     /// Remove the group's volumes as well, with all that is in them.
     #[arg(long)]
     pub volumes: bool,
+    /// Remove the images as well that were built for the group, old ones too.
+    #[arg(long)]
+    pub images: bool,
     /// Give up after this time, e.g. 90s or 5m; what is done stays.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,

@@ -11,7 +11,8 @@ use super::Failure;
 use crate::control::event::Outcome;
 use crate::control::socket::Client;
 use crate::control::wire::{Answer, Question};
-use crate::desired::{Desired, Scope};
+use crate::desired::Desired;
+use crate::identity::service_of_instance;
 use crate::plan::step::Subject;
 use crate::render::Style;
 use crate::status::Live;
@@ -81,7 +82,7 @@ pub(super) async fn end(
 pub(super) async fn work(
     mut client: Client,
     question: &Question,
-    scope: &Scope,
+    desired: &Desired,
     limit: Option<Duration>,
     style: Style,
 ) -> Result<Outcome, Failure> {
@@ -101,7 +102,7 @@ pub(super) async fn work(
         }
     };
     match within(limit, settled).await {
-        Some(outcome) => Ok(of_these(outcome?, scope)),
+        Some(outcome) => Ok(of_these(outcome?, desired)),
         None => Ok(Outcome { timed_out: true, ..Outcome::default() }),
     }
 }
@@ -132,14 +133,16 @@ fn show(event: &Value, style: Style) {
     if event["event"] == "failed" { style.complain(&text) } else { style.note(&text) }
 }
 
-fn of_these(mut outcome: Outcome, scope: &Scope) -> Outcome {
+fn of_these(mut outcome: Outcome, desired: &Desired) -> Outcome {
+    let scope = &desired.scope;
+    let concerns = |name: &str| scope.contains(desired.spec_of(name).map_or(name, |spec| &spec.service));
     outcome.changes.retain(|change| match &change.subject {
-        Subject::Service(name) => scope.contains(name),
+        Subject::Service(name) => scope.contains(service_of_instance(name, change.replica)),
         _ => true,
     });
-    outcome.failed.retain(|name, _| scope.contains(name));
-    outcome.waits.retain(|wait| scope.contains(&wait.service));
-    outcome.ready.retain(|name| scope.contains(name));
+    outcome.failed.retain(|name, _| concerns(name));
+    outcome.waits.retain(|wait| concerns(&wait.service));
+    outcome.ready.retain(|name| concerns(name));
     outcome
 }
 

@@ -10,17 +10,19 @@ use crate::render::{self, Style, json};
 use crate::{control, plan};
 
 pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<Ended, Failure> {
-    let project = Project::load(global)?;
+    let mut project = Project::load(global)?;
     let scope = project.with_dependencies(&diff.services, &[])?;
-    let desired = Desired { scope, ..project.desired };
     let engine = session::connect(global).await?;
     let about = engine.about().await?;
-    let notes = Notes::new(&session::state_directory(&about, &desired.group));
+    let state_directory = session::state_directory(&about, &project.desired.group);
+    project.know(&state_directory, style).map_err(Failure::Specs)?;
+    let desired = Desired { scope, ..project.desired };
+    let notes = Notes::new(&state_directory);
     let memory = Memory { updated: notes.updated(), ..Memory::default() };
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
     let forecast = plan::forecast(&desired, &observed, &memory);
     if style.json {
-        style.result_json(&json::diff(&desired.group, &forecast, diff.show_values));
+        style.result_json(&json::diff(&desired, &forecast, diff.show_values));
     } else {
         style.result(&render::plan::forecast(&forecast, diff.show_values, style.color_out));
         if forecast.changes.is_empty() && forecast.failures.is_empty() {

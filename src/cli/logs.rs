@@ -1,5 +1,7 @@
 //! `logs`: what services print, each line with its service in front.
 
+use std::borrow::Cow;
+
 use futures_util::StreamExt;
 use futures_util::stream::select_all;
 
@@ -7,6 +9,7 @@ use super::args::{Global, Logs};
 use super::project::Project;
 use super::{Ended, Failure, session};
 use crate::engine::LogOptions;
+use crate::identity::Identity;
 use crate::render::Style;
 use crate::render::progress::printable;
 
@@ -16,30 +19,34 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
     let engine = session::connect(global).await?;
     let group = project.desired.group.as_str();
     let observed = engine.list(group, false).await?;
-    let containers: Vec<(&str, &str)> = observed
+    let of_wanted = |identity: &&Identity| wanted.is_empty() || wanted.contains(&identity.service);
+    let containers: Vec<(&Identity, Cow<'_, str>, &str)> = observed
         .of_group(group)
-        .filter_map(|container| Some((container.service_of(group)?, container.id.as_str())))
-        .filter(|(service, _)| wanted.is_empty() || wanted.contains(*service))
+        .filter_map(|container| Some((container.identity.as_ref().filter(of_wanted)?, container)))
+        .filter_map(|(identity, container)| Some((identity, project.desired.instance_of(identity)?, &container.id[..])))
         .collect();
-    for service in wanted.iter().filter(|service| containers.iter().all(|(name, _)| name != service)) {
+    for service in wanted.iter().filter(|service| containers.iter().all(|(of, ..)| of.service != **service)) {
         style.complain(&format!("{service}: it has no container"));
     }
     if containers.is_empty() && wanted.is_empty() {
         style.note(&format!("{group}: no service has a container"));
     }
-    let width = containers.iter().map(|(service, _)| service.len()).max().unwrap_or_default();
+    let width = containers.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
     let options = LogOptions { tail: logs.tail, follow: logs.follow, ..LogOptions::default() };
-    let streams = containers.into_iter().map(|(service, id)| engine.logs(id, options).map(move |line| (service, line)));
+    let streams =
+        containers.into_iter().map(|(of, name, id)| engine.logs(id, options).map(move |line| (of, name.clone(), line)));
     let mut lines = select_all(streams);
-    while let Some((service, line)) = lines.next().await {
+    while let Some((of, name, line)) = lines.next().await {
         let read = match line {
             Ok(line) if style.json => {
-                let value = serde_json::json!({ "service": service, "stderr": line.stderr, "line": line.text });
+                let value = serde_json::json!({
+                    "service": of.service, "replica": of.replica, "stderr": line.stderr, "line": line.text
+                });
                 style.result(&format!("{value}\n"))
             }
-            Ok(line) => style.result(&format!("{service:width$} | {}\n", printable(&line.text))),
+            Ok(line) => style.result(&format!("{name:width$} | {}\n", printable(&line.text))),
             Err(error) => {
-                style.complain(&format!("{service}: {error}"));
+                style.complain(&format!("{name}: {error}"));
                 true
             }
         };

@@ -10,14 +10,17 @@ use tokio::task::JoinError;
 
 use super::Failure;
 use super::args::{Global, Up};
+use crate::control::context::{Context, Given};
 use crate::control::event::Reading;
 use crate::control::sources::{self, Found, Reader, Sources, Within};
 use crate::control::watch::Watcher;
 use crate::control::{Read, depth};
+use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
 use crate::render::{Style, diagnostics};
-use crate::spec::{self, Diagnostic, Reach, Specs};
+use crate::spec::model::Build;
+use crate::spec::{self, Diagnostic, Reach, Specs, Tree, TreeError};
 
 /// A spec directory and what it says.
 pub(super) struct Project {
@@ -27,7 +30,13 @@ pub(super) struct Project {
     pub desired: Desired,
     /// Whether the specs could be read; where not, nothing is desired, and only the group is known.
     pub readable: bool,
+    /// Outputs of hooks and jobs; none until [`Project::know`].
+    pub context: Context,
+    resolve: Resolve,
 }
+
+/// The specs as they were read, resolved with outputs.
+type Resolve = Arc<dyn Fn(&Given) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
 
 /// The specs of a watching controller after the first reading, as [`crate::control::Watch`] takes them.
 pub(super) struct Follow {
@@ -55,7 +64,9 @@ impl Project {
         project.desired.scope = project.with_dependencies(&names, &exclude)?;
 
         let (watcher, changes) = Watcher::start(tell);
+        let context = project.context.clone();
         let again = Again {
+            context: context.clone(),
             group: global.group.clone(),
             shown: global.specs.display().to_string(),
             may_empty: up.prune_all,
@@ -66,7 +77,7 @@ impl Project {
         };
         // Not the directory that it leads to today: where it is a link, another one may be linked tomorrow.
         let path = named(&global.specs)?;
-        let reader = Arc::new(Reader::new(path, watcher, Box::new(move |found| again.reading(found))));
+        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |found| again.reading(found))));
         let read: Read = Arc::new(move || {
             let reader = reader.clone();
             Box::pin(async move {
@@ -84,22 +95,70 @@ impl Project {
     /// Reads the specs; every error is an end.
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
-        let specs = load(global, &directory).map_err(Failure::Specs)?;
-        Ok(Project { desired: desired(group(global)?, &directory, &specs), directory, readable: true })
+        Project::read(global, group(global)?, directory).map_err(Failure::Specs)
+    }
+
+    fn read(global: &Global, group: Option<&str>, directory: PathBuf) -> Result<Project, Vec<Diagnostic>> {
+        let (shown, group) = (global.specs.display().to_string(), group.map(str::to_owned));
+        let (sources, root) = (sources::read(&directory), directory.clone());
+        let resolve = move |context: &Given| {
+            let read = |path: &str| sources::read_further(&root, path);
+            let tree = |build: &Build| sources::look_at_tree(&root, build);
+            let specs = parse(&shown, &sources, context, &read, &tree, &Within::new(&root))?;
+            Ok(desired(group.as_deref(), &root, &specs))
+        };
+        let desired = resolve(&Given::new())?;
+        Ok(Project { desired, directory, readable: true, context: Context::default(), resolve: Arc::new(resolve) })
+    }
+
+    /// Nothing is desired.
+    fn nothing(group: Option<&str>, directory: PathBuf, readable: bool) -> Project {
+        let desired = nothing(group, &directory);
+        let resolve = desired.clone();
+        let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
+        Project { desired, directory, readable, context: Context::default(), resolve }
+    }
+
+    /// Learns which outputs are known, and what is desired with them. Where the specs are invalid with them, what is
+    /// desired stays as it was.
+    pub fn know(&mut self, state_directory: &Path, style: Style) -> Result<(), Vec<Diagnostic>> {
+        if let Err(error) = self.context.open(state_directory) {
+            style.complain(&format!("the outputs of earlier runs cannot be read: {error}"));
+        }
+        self.desired = (self.resolve)(&self.context.values())?;
+        Ok(())
+    }
+
+    /// As [`Project::know`], for commands that go on with what they have.
+    pub fn know_leniently(&mut self, state_directory: &Path, style: Style) {
+        if let Err(errors) = self.know(state_directory, style) {
+            style.complain(&diagnostics::render(&errors, style.color_err));
+        }
+    }
+
+    /// Resolves the specs, as they were read, again whenever outputs have changed; `shape` makes of them what a command
+    /// wants.
+    pub fn read_again(&self, shape: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> Read {
+        let (context, resolve) = (self.context.clone(), self.resolve.clone());
+        Arc::new(move || {
+            let reading = match resolve(&context.values()) {
+                Ok(desired) => Reading::Valid(Box::new(shape(desired))),
+                Err(errors) => Reading::Invalid(errors),
+            };
+            Box::pin(std::future::ready(reading))
+        })
     }
 
     /// Reads the specs where that is possible. A group that is named with `--group` can be looked at and taken down
     /// without them.
     pub fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
-        match load(global, &directory) {
-            Ok(specs) => {
-                Ok(Project { desired: desired(group(global)?, &directory, &specs), directory, readable: true })
-            }
+        match Project::read(global, group(global)?, directory.clone()) {
+            Ok(project) => Ok(project),
             Err(errors) if global.group.is_some() => {
                 style.complain(&diagnostics::render(&errors, style.color_err));
                 style.complain("going on with what the engine says of the group");
-                Ok(Project { desired: nothing(group(global)?, &directory), directory, readable: false })
+                Ok(Project::nothing(group(global)?, directory, false))
             }
             Err(errors) => Err(Failure::Specs(errors)),
         }
@@ -109,7 +168,7 @@ impl Project {
     pub fn load_or_empty(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         if is_empty(&sources::read(&directory)) {
-            return Ok(Project { desired: nothing(group(global)?, &directory), directory, readable: true });
+            return Ok(Project::nothing(group(global)?, directory, true));
         }
         Project::load(global)
     }
@@ -117,11 +176,10 @@ impl Project {
     /// Checks that these services are in the specs.
     pub fn known(&self, names: &[String]) -> Result<BTreeSet<String>, Failure> {
         for name in names.iter().filter(|_| self.readable) {
-            if !self.desired.services.contains_key(name) {
-                let nearest = self
-                    .desired
-                    .services
-                    .keys()
+            let known = self.desired.names();
+            if !known.contains(&name[..]) {
+                let nearest = known
+                    .into_iter()
                     .map(|known| (strsim::damerau_levenshtein(name, known), known))
                     .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
                     .min();
@@ -180,6 +238,7 @@ fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>
 
 /// What a reading after the first needs to know.
 struct Again {
+    context: Context,
     group: Option<String>,
     /// The spec directory, as people see it.
     shown: String,
@@ -202,7 +261,8 @@ impl Again {
         let desired = if self.may_empty && is_empty(found.sources) {
             nothing(group, found.directory)
         } else {
-            let specs = parse(&self.shown, found.sources, found.read, found.reach)?;
+            let values = self.context.values();
+            let specs = parse(&self.shown, found.sources, &values, found.read, found.tree, found.reach)?;
             desired(group, found.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,25 +276,21 @@ impl Again {
 fn with_vanished(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
     match (scope, last) {
         (Scope::Only(mut names), Scope::Only(last)) => {
-            names.extend(last.iter().filter(|name| !desired.services.contains_key(*name)).cloned());
+            let known = desired.names();
+            names.extend(last.iter().filter(|name| !known.contains(&name[..])).cloned());
             Scope::Only(names)
         }
         (scope, _) => scope,
     }
 }
 
-/// Reads and checks the specs.
-fn load(global: &Global, directory: &Path) -> Result<Specs, Vec<Diagnostic>> {
-    let shown = global.specs.display().to_string();
-    let read = |path: &str| sources::read_further(directory, path);
-    parse(&shown, &sources::read(directory), &read, &Within::new(directory))
-}
-
 /// Checks what was read of a directory that people see under this name.
 fn parse(
     shown: &str,
     sources: &io::Result<Sources>,
+    context: &Given,
     read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
+    tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
     reach: &dyn Reach,
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
@@ -249,7 +305,8 @@ fn parse(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let dotenv = sources.dotenv.as_ref();
-    let input = spec::Input { dir: shown, files: &sources.files, dotenv, environment: &environment, read, reach };
+    let (files, environment) = (&sources.files, &environment);
+    let input = spec::Input { dir: shown, files, dotenv, environment, context, read, tree, reach };
     let specs = depth::deep(|| spec::load(&input));
     specs
         .unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("there is no thread to read the specs on: {error}"))]))
@@ -276,10 +333,12 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         group,
         source: path.into_owned(),
         services: BTreeMap::new(),
+        idle: BTreeSet::new(),
         on: BTreeMap::new(),
+        outputs: Outputs::default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false },
+        aim: Aim::Agree { purge_volumes: false, purge_images: false },
     }
 }
 

@@ -23,10 +23,35 @@ use crate::status::{self, View};
 struct Job {
     /// What the lock says of it.
     command: &'static str,
-    desired: Desired,
+    /// What it wants of what the specs desire.
+    shape: Shape,
     reload: BTreeSet<String>,
     timeout: Option<Duration>,
     beside: Beside,
+}
+
+/// Makes of what the specs desire what a command wants.
+#[derive(Debug, Clone)]
+struct Shape {
+    scope: Scope,
+    aim: Aim,
+    /// No services are desired: they are to go, or to rest.
+    parts: bool,
+}
+
+impl Shape {
+    /// Services are to exist and to run.
+    fn agree(scope: Scope) -> Shape {
+        Shape { scope, aim: Aim::Agree { purge_volumes: false, purge_images: false }, parts: false }
+    }
+
+    fn of(&self, desired: Desired) -> Desired {
+        let (scope, aim) = (self.scope.clone(), self.aim);
+        match self.parts {
+            true => desired.without_services(scope, aim),
+            false => Desired { scope, aim, ..desired },
+        }
+    }
 }
 
 /// What is done where a watching controller has the group.
@@ -43,18 +68,18 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, 
     let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
     refuse_empty(global, &project, up)?;
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
-    let desired = Desired { scope, ..project.desired.clone() };
-    let beside = match desired.services.is_empty() {
+    let beside = match project.desired.is_empty() {
         true => Beside::Refuse("it keeps what runs; end it with Ctrl-C there, and run this again"),
         false => Beside::Ask(Question::Reconcile),
     };
-    let job = Job { command: "up", desired, reload: BTreeSet::new(), timeout: up.selection.timeout, beside };
-    carry_out(global, &project, job, style).await
+    let (shape, reload) = (Shape::agree(scope), BTreeSet::new());
+    let job = Job { command: "up", shape, reload, timeout: up.selection.timeout, beside };
+    carry_out(global, project, job, style).await
 }
 
 /// Specs without any service would remove everything.
 pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Result<(), Failure> {
-    if !project.desired.services.is_empty() || up.prune_all {
+    if !project.desired.is_empty() || up.prune_all {
         return Ok(());
     }
     Err(Failure::Usage(format!(
@@ -68,29 +93,30 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
 pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
-    let desired = project.desired.without_services(scope, Aim::Agree { purge_volumes: down.volumes });
+    let aim = Aim::Agree { purge_volumes: down.volumes, purge_images: down.images };
+    let shape = Shape { scope, aim, parts: true };
     let (reload, timeout) = (BTreeSet::new(), down.timeout);
-    carry_out(global, &project, Job { command: "down", desired, reload, timeout, beside: Beside::End }, style).await
+    carry_out(global, project, Job { command: "down", shape, reload, timeout, beside: Beside::End }, style).await
 }
 
 pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Ended, Failure> {
     let project = Project::load(global)?;
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
-    let desired = Desired { scope, aim: Aim::Run, ..project.desired.clone() };
+    let shape = Shape { scope, aim: Aim::Run, parts: false };
     let beside = Beside::Refuse("it starts what should run by itself; `drillmaster up` makes it try again now");
-    let job = Job { command: "start", desired, reload: BTreeSet::new(), timeout: selection.timeout, beside };
-    carry_out(global, &project, job, style).await
+    let job = Job { command: "start", shape, reload: BTreeSet::new(), timeout: selection.timeout, beside };
+    carry_out(global, project, job, style).await
 }
 
 pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("stopped", &selection.services, &selection.exclude)?;
-    let desired = project.desired.without_services(scope, Aim::Rest);
+    let shape = Shape { scope, aim: Aim::Rest, parts: true };
     let beside = Beside::Refuse(
         "it would bring back what is stopped; end it first (Ctrl-C there), or take the service out of the specs",
     );
-    let job = Job { command: "stop", desired, reload: BTreeSet::new(), timeout: selection.timeout, beside };
-    carry_out(global, &project, job, style).await
+    let job = Job { command: "stop", shape, reload: BTreeSet::new(), timeout: selection.timeout, beside };
+    carry_out(global, project, job, style).await
 }
 
 pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Result<Ended, Failure> {
@@ -98,10 +124,10 @@ pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Re
     let services = project.known(&reload.services)?;
     let with_dependents = order::with_restarted(&services, &project.desired);
     let scope = Scope::Only(order::with_dependencies(&with_dependents, &project.desired.needs()));
-    let desired = Desired { scope, ..project.desired.clone() };
     let beside = Beside::Ask(Question::Reload { services: services.clone() });
-    let job = Job { command: "reload", desired, reload: services, timeout: reload.timeout, beside };
-    carry_out(global, &project, job, style).await
+    let shape = Shape::agree(scope);
+    let job = Job { command: "reload", shape, reload: services, timeout: reload.timeout, beside };
+    carry_out(global, project, job, style).await
 }
 
 pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Ended, Failure> {
@@ -112,10 +138,9 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Ende
         return Err(Failure::Usage(format!("`{name}` is not a Job; `drillmaster reload {name}` replaces a service")));
     }
     let scope = Scope::Only(order::with_dependencies(&services, &project.desired.needs()));
-    let desired = Desired { scope, ..project.desired.clone() };
     let beside = Beside::Ask(Question::Reload { services: services.clone() });
-    let job = Job { command: "run", desired, reload: services, timeout: run.timeout, beside };
-    let ended = carry_out(global, &project, job, style).await?;
+    let job = Job { command: "run", shape: Shape::agree(scope), reload: services, timeout: run.timeout, beside };
+    let ended = carry_out(global, project, job, style).await?;
     if !style.json {
         let logs = Logs { services: vec![run.job.clone()], follow: false, tail: None };
         super::logs::logs(global, &logs, style).await?;
@@ -123,10 +148,11 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Ende
     Ok(ended)
 }
 
-async fn carry_out(global: &Global, project: &Project, job: Job, style: Style) -> Result<Ended, Failure> {
+async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style) -> Result<Ended, Failure> {
     let start = Instant::now();
     let mut interrupts = session::interrupts("ending with the step under way", style)?;
-    let Job { command, desired, reload, timeout, beside } = job;
+    let Job { command, shape, reload, timeout, beside } = job;
+    let desired = shape.of(project.desired.clone());
     let left = || timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
     let prepare = async {
         let engine = session::connect(global).await?;
@@ -146,10 +172,16 @@ async fn carry_out(global: &Global, project: &Project, job: Job, style: Style) -
         Ok(prepared) => prepared,
         Err(ended) => return Ok(ended),
     };
+    let state_directory = session::state_directory(&about, &desired.group);
+    match shape.parts {
+        true => project.know_leniently(&state_directory, style),
+        false => project.know(&state_directory, style).map_err(Failure::Specs)?,
+    }
+    let desired = shape.of(project.desired.clone());
     let outcome = match (right, beside) {
         (Right::Watched(client), Beside::Ask(question)) => {
             let work = async {
-                let mut outcome = ask::work(client, &question, &desired.scope, left(), style).await?;
+                let mut outcome = ask::work(client, &question, &desired, left(), style).await?;
                 outcome.observed = engine.list(&desired.group, false).await?;
                 Ok(outcome)
             };
@@ -164,14 +196,21 @@ async fn carry_out(global: &Global, project: &Project, job: Job, style: Style) -
         // Held until the run is over.
         (_right, _) => {
             let mut progress = Progress::new(style);
-            let setting = Setting { reload, ..setting(&about, project, left()) };
+            let again = shape.clone();
+            let read = Some(project.read_again(move |desired| again.of(desired)));
+            let setting = Setting { reload, read, ..setting(&about, &project, left()) };
             let report = |report| progress.show(report);
             let outcome = control::run(engine.clone(), desired.clone(), setting, interrupts, report).await;
             progress.finish();
+            // Who gave outputs is gone.
+            let all = shape.parts && shape.scope == Scope::All && matches!(shape.aim, Aim::Agree { .. });
+            if let Some(Err(error)) = (all && outcome.is_good()).then(|| project.context.forget()) {
+                style.complain(&format!("the outputs of the group cannot be forgotten: {error}"));
+            }
             outcome
         }
     };
-    conclude(engine.as_ref(), project, &desired, outcome, style).await
+    conclude(engine.as_ref(), &project, &desired, outcome, style).await
 }
 
 /// How a run of this project may go.
@@ -181,6 +220,8 @@ pub(super) fn setting(about: &About, project: &Project, timeout: Option<Duration
         limits: limits(about, timeout),
         surroundings: session::surroundings(about, group, &project.directory),
         notes: Notes::new(&session::state_directory(about, group)),
+        context: project.context.clone(),
+        read: None,
         reload: BTreeSet::new(),
     }
 }
@@ -208,7 +249,7 @@ async fn conclude(
         let now = SystemTime::now();
         let view = View { desired: &project.desired, readable: project.readable, observed: &observed, live: None, now };
         let services = status::status(&view);
-        style.result_json(&json::outcome(&desired.group, &outcome, &services));
+        style.result_json(&json::outcome(desired, &outcome, &services));
     } else {
         style.result(&summary(desired, &outcome, style));
     }
@@ -273,10 +314,14 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
     let failed = named(outcome.failed.keys().map(String::as_str).collect(), "failed");
     let failed = painted(style.color_out && !failed.is_empty(), Paint::Red, &failed);
     let waiting = named(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
-    if desired.services.is_empty() {
+    if desired.is_empty() {
         let done = done.trim_start_matches(" (").trim_end_matches(')');
         return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing done" } else { done });
     }
-    let ready = painted(style.color_out, Paint::Green, &format!("{} ready", count(outcome.ready.len(), "service")));
+    let ready = painted(
+        style.color_out,
+        Paint::Green,
+        &format!("{} ready", count(desired.ready(&outcome.ready).len(), "service")),
+    );
     format!("{group}: {ready}{failed}{waiting}{done}\n")
 }

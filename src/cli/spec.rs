@@ -11,7 +11,7 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Ended, Failure> 
     if style.json {
         style.result_json(&serde_json::json!({ "diagnostics": [] }));
     } else {
-        let services = count(project.desired.services.len(), "service");
+        let services = count(project.desired.names().len(), "service");
         style.result(&format!("{}: {services}, no errors\n", project.desired.group));
     }
     Ok(Ended::Well)

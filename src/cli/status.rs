@@ -28,13 +28,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Result<Ended, Failure> {
     let engine = session::connect(global);
     let mut looker = match Project::load_leniently(global, style) {
-        Ok(project) => Looker::new(project, engine.await?).await?,
+        Ok(project) => Looker::new(project, engine.await?, style).await?,
         // Whoever watches these specs can still be asked.
         Err(Failure::Specs(errors)) => {
             let Ok(engine) = engine.await else { return Err(Failure::Specs(errors)) };
             let Some(group) = watched_group(global, engine.as_ref()).await else { return Err(Failure::Specs(errors)) };
             let global = Global { group: Some(group), ..global.clone() };
-            Looker::new(Project::load_leniently(&global, style)?, engine).await?
+            Looker::new(Project::load_leniently(&global, style)?, engine, style).await?
         }
         Err(failure) => return Err(failure),
     };
@@ -58,8 +58,9 @@ struct Looker {
 }
 
 impl Looker {
-    async fn new(project: Project, engine: Arc<dyn Engine>) -> Result<Looker, Failure> {
+    async fn new(mut project: Project, engine: Arc<dyn Engine>, style: Style) -> Result<Looker, Failure> {
         let state = session::state_directory(&engine.about().await?, &project.desired.group);
+        project.know_leniently(&state, style);
         Ok(Looker { project, engine, state })
     }
 
@@ -80,8 +81,9 @@ async fn watch(global: &Global, looker: &mut Looker, style: Style) -> Result<End
     let mut hints = None;
     loop {
         // Specs change too; those that are invalid say nothing.
-        if let Ok(project) = Project::load(global)
+        if let Ok(mut project) = Project::load(global)
             && project.desired.group == group
+            && project.know(&looker.state, style).is_ok()
         {
             looker.project = project;
         }

@@ -21,9 +21,10 @@ const REQUESTS: usize = 16;
 
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, Failure> {
     let mut interrupts = session::interrupts("the watch ends with the step under way, containers stay", style)?;
-    let (project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
+    let (mut project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
     run::refuse_empty(global, &project, up)?;
-    let group = &project.desired.group;
+    let group = project.desired.group.clone();
+    let group = group.as_str();
     let prepare = async {
         let engine = session::connect(global).await?;
         let about = engine.about().await?;
@@ -44,6 +45,9 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, 
     };
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let directory = session::state_directory(&about, group);
+    let scope = project.desired.scope.clone();
+    project.know(&directory, style).map_err(Failure::Specs)?;
+    project.desired.scope = scope;
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone() };
     let server = Server::start(&directory, hello, requests, Arc::new(watch::event))
         .with_context(|| format!("cannot listen to other commands in {}", directory.display()))?;

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::context::{OUTPUT, OUTPUT_OF_JOB};
 use super::event::Occurrence;
 use super::hooks::Call;
-use crate::desired::{Config, Desired, Volume, VolumeSource};
-use crate::engine::{Blueprint, Deed, Engine, PullProgress, Result};
+use crate::desired::outputs::Outputs;
+use crate::desired::{Config, Desired, Hook, Service, Volume, VolumeSource};
+use crate::engine::{Blueprint, BuildRequest, Deed, Engine, PullProgress, Result};
 use crate::identity;
 use crate::observed::{Container, Observed};
 use crate::plan::effect;
@@ -31,21 +33,19 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
     let name = step.subject.name();
     Some(Act::Perform(match &step.verb {
         Verb::Pull => return Some(Act::Pull(name.to_owned())),
-        Verb::Create { name: container, network, image_id, inherited } => {
+        Verb::Create { name: container, network, names, image_id, inherited } => {
             let service = desired.services.get(name)?;
             let mut labels: BTreeMap<String, String> = service.config.labels.clone();
             labels.extend(effect::identity(desired, service, image_id).to_labels());
-            let mut aliases = vec![service.name.clone()];
-            aliases.extend(service.config.aliases.iter().cloned());
             Deed::Create(Box::new(Blueprint {
                 name: container.clone(),
                 labels,
                 volume_labels: identity::group_labels(&desired.group, &desired.source),
                 config: with_declared_volumes(&service.config, image_id, observed),
-                env: service.env.clone(),
+                env: env(service),
                 network: network.clone(),
-                aliases,
-                hostname: service.config.hostname.clone().unwrap_or_else(|| service.name.clone()),
+                aliases: names.clone(),
+                hostname: service.hostname().to_owned(),
                 inherited: inherited.clone(),
             }))
         }
@@ -59,11 +59,8 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         Verb::Update { container, resources, restart } => {
             Deed::Update { id: container.id.clone(), resources: *resources, restart: *restart }
         }
-        Verb::Connect { container, network } => {
-            let service = desired.services.get(name)?;
-            let mut aliases = vec![service.name.clone()];
-            aliases.extend(service.config.aliases.iter().cloned());
-            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases }
+        Verb::Connect { container, network, names } => {
+            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases: names.clone() }
         }
         Verb::Disconnect { container, network } => {
             Deed::Disconnect { network: network.clone(), container: container.id.clone() }
@@ -75,33 +72,84 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         },
         Verb::RemoveNetwork { id } => Deed::RemoveNetwork(id.clone()),
         Verb::RemoveVolume => Deed::RemoveVolume(name.to_owned()),
-        // Not the engine's: see `call`.
-        Verb::Hook { .. } => return None,
+        Verb::RemoveImage => Deed::RemoveImage(name.to_owned()),
+        // It has progress of its own: see `build`.
+        Verb::Build => return None,
+        // More than a verb of the engine: see `call` and `control::context`.
+        Verb::Hook { .. } | Verb::Collect(_) => return None,
     }))
 }
 
-/// The hook of a step; `None` where the step is none, or the specs no longer have it.
-pub fn call(step: &Step, desired: &Desired) -> Option<Call> {
-    let Verb::Hook { moment, index, container, .. } = &step.verb else { return None };
-    let service = desired.spec_of(step.subject.name())?;
-    Some(Call {
-        service: Some(service.name.clone()),
+/// The environment of a container. A job is told where to write its outputs, which is no part of its spec.
+fn env(service: &Service) -> BTreeMap<String, String> {
+    let mut env = service.env.clone();
+    if service.is_job() {
+        env.entry(OUTPUT.to_owned()).or_insert_with(|| OUTPUT_OF_JOB.to_owned());
+    }
+    env
+}
+
+/// The build of a step, and the service for which it is told; `None` where the step is none, or the specs no longer
+/// want that image.
+pub fn build(step: &Step, desired: &Desired) -> Option<(String, BuildRequest)> {
+    let image = step.subject.name();
+    let wants = |service: &&Service| service.build.is_some() && service.config.image == image;
+    let service = desired.services.values().find(wants).filter(|_| step.verb == Verb::Build)?;
+    let build = service.build.clone()?;
+    let mut labels = build.labels.clone();
+    labels.extend(identity::build_labels(&desired.group, &desired.source, image));
+    Some((service.name.clone(), BuildRequest { image: image.to_owned(), build, labels }))
+}
+
+/// The hook of a step.
+///
+/// # Errors
+///
+/// Why there is none to run: the specs no longer have it, or an output that it is told is not known.
+pub fn call(step: &Step, desired: &Desired) -> std::result::Result<Call, String> {
+    let gone = || "the specs no longer say what is to be done".to_owned();
+    let Verb::Hook { moment, index, container, .. } = &step.verb else { return Err(gone()) };
+    let service = desired.spec_of(step.subject.name()).ok_or_else(gone)?;
+    known(&service.outputs, &moment.field(), *index)?;
+    Ok(Call {
+        service: Some(service.service.clone()),
+        replica: service.replica,
         container: container.clone(),
         event: moment.to_string(),
-        hook: service.hooks_at(*moment).get(*index)?.clone(),
+        hook: service.hooks_at(*moment).get(*index).ok_or_else(gone)?.clone(),
         variables: BTreeMap::new(),
     })
 }
 
-/// The hooks that are told of something.
-pub fn calls(occurrence: &Occurrence) -> impl Iterator<Item = Call> {
-    occurrence.hooks.iter().map(|hook| Call {
-        service: occurrence.service.clone(),
-        container: occurrence.container.clone(),
-        event: occurrence.event.clone(),
-        hook: hook.clone(),
-        variables: occurrence.variables.clone(),
-    })
+/// Whether all outputs are known that a hook is told.
+fn known(outputs: &Outputs, field: &str, index: usize) -> std::result::Result<(), String> {
+    match outputs.unknown_of_hook(field, index) {
+        Some(key) => Err(format!("the output `{key}` is not known")),
+        None => Ok(()),
+    }
+}
+
+/// The hooks that are told of something; an error where one cannot be: an output that it is told is not known.
+pub fn calls(occurrence: &Occurrence, desired: &Desired) -> Vec<std::result::Result<Call, String>> {
+    let outputs = match &occurrence.service {
+        Some(service) => {
+            let name = identity::instance_name(service, occurrence.replica);
+            desired.spec_of(&name).map(|service| &service.outputs)
+        }
+        None => Some(&desired.outputs),
+    };
+    let call = |(index, hook): (usize, &Hook)| {
+        outputs.map_or(Ok(()), |outputs| known(outputs, &format!("on.{}", occurrence.event), index))?;
+        Ok(Call {
+            service: occurrence.service.clone(),
+            replica: occurrence.replica,
+            container: occurrence.container.clone(),
+            event: occurrence.event.clone(),
+            hook: hook.clone(),
+            variables: occurrence.variables.clone(),
+        })
+    };
+    occurrence.hooks.iter().enumerate().map(call).collect()
 }
 
 /// The engine makes an anonymous volume for each path that the image declares, without labels. Asked for by us it

@@ -18,16 +18,18 @@ use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::context::OUTPUT;
 use crate::engine::lines::Lines;
 use crate::engine::{Engine, Exec, LogLine};
 
 /// What commands are told about where they belong.
 pub(super) const GROUP: &str = "DRILLMASTER_GROUP";
 pub(super) const SERVICE: &str = "DRILLMASTER_SERVICE";
+pub(super) const REPLICA: &str = "DRILLMASTER_REPLICA";
 pub(super) const CONTAINER: &str = "DRILLMASTER_CONTAINER";
 pub(super) const CONTAINER_NAME: &str = "DRILLMASTER_CONTAINER_NAME";
 pub(super) const EVENT: &str = "DRILLMASTER_EVENT";
-const OWN: [&str; 5] = [GROUP, SERVICE, CONTAINER, CONTAINER_NAME, EVENT];
+const OWN: [&str; 7] = [GROUP, SERVICE, REPLICA, CONTAINER, CONTAINER_NAME, EVENT, OUTPUT];
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -304,7 +306,7 @@ async fn end(engine: &dyn Engine, id: &str, mark: &str) -> bool {
 }
 
 /// A value that nothing else has, and that is not the beginning of another.
-fn mark() -> String {
+pub(super) fn mark() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     format!("{:x}-{now:x}-{}.", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))

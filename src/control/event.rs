@@ -47,6 +47,8 @@ pub enum Event {
     Past(Result<Vec<End>>),
     /// Something in the specs may have changed.
     SpecsChanged,
+    /// Outputs have changed, of which the specs may be made.
+    Outputs,
     /// The specs were read.
     Specs(Reading),
     /// Another process asks for something.
@@ -80,6 +82,8 @@ pub enum Command {
     Check(Probe),
     /// End every hook that is under way: the run is to end.
     EndHooks,
+    /// End the build of this image: nobody wants it any longer.
+    EndBuild(String),
     /// Run the hooks of something that has happened, one after another.
     Occur(Occurrence),
     /// Ask the engine which containers ended lately.
@@ -95,6 +99,8 @@ pub enum Command {
 pub struct Occurrence {
     /// To which service; `None`: to the group.
     pub service: Option<String>,
+    /// To which replica of it; `None`: it has no replicas.
+    pub replica: Option<u32>,
     /// What, as it is written below `on`.
     pub event: String,
     /// Who is told.
@@ -255,7 +261,7 @@ pub struct Outcome {
     pub waits: Vec<Wait>,
     /// Services that are ready.
     pub ready: BTreeSet<String>,
-    /// Networks and volumes that the engine refused to remove, and what it said.
+    /// Networks, volumes and images that the engine refused to remove, and what it said.
     pub stuck: BTreeMap<Subject, String>,
     /// A person ended it.
     pub interrupted: bool,

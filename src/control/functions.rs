@@ -298,8 +298,8 @@ impl Hands<'_> {
             .header(hyper::header::HOST, host)
             .body(Full::default())
             .map_err(|error| error.to_string())?;
-        let (status, body) = http::fetch(stream, request, LONGEST_BODY).await?;
-        Ok(Response { status: status.as_u16(), body })
+        let (status, body) = http::exchange(stream, request, LONGEST_BODY).await?;
+        Ok(Response { status: status.as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
     }
 
     async fn logs(&self, lines: u32) -> Result<Vec<String>, String> {

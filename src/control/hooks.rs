@@ -4,15 +4,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use hyper::StatusCode;
+use hyper::body::Bytes;
 use hyper::header::HOST;
+use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Command, Cut, Place, unless_cut, words_of};
+use super::context::{self, Given, OUTPUT};
 use super::probe::Surroundings;
 use super::{functions, http};
 use crate::desired::{Hook, HookAction, HttpRequest};
 use crate::engine::{Engine, LogLine};
+use crate::identity::instance_name;
 use crate::plan::step::Target;
 use crate::spec::starlark::About;
 
@@ -26,6 +31,8 @@ const LAST_LINES: usize = 10;
 pub struct Call {
     /// Service that it belongs to; `None`: a hook of the group.
     pub service: Option<String>,
+    /// Which replica of it; `None`: it has no replicas.
+    pub replica: Option<u32>,
     /// Its container, where there is one.
     pub container: Option<Target>,
     /// What has happened or is about to: `post_start`, `exited`, `up`.
@@ -63,7 +70,7 @@ impl fmt::Display for Failed {
     }
 }
 
-/// Runs a hook to its end, within its time. Each line of its output is told as it comes, cut where it is very long.
+/// Runs a hook to its end, within its time, and gives its outputs. Each line of its output is told as it comes, cut where it is very long.
 /// Once `interrupted`, the hook is ended as at the end of its time. A call that is dropped instead ends at once, but for
 /// a command in a container, which goes on.
 ///
@@ -76,9 +83,14 @@ pub async fn run(
     surroundings: &Surroundings,
     interrupted: &CancellationToken,
     heard: &mut (dyn FnMut(LogLine) + Send),
-) -> Result<(), Failed> {
+) -> Result<Given, Failed> {
     let mut last = VecDeque::new();
+    let mut said = call.hook.capture.as_ref().map(|_| String::new());
     let mut note = |mut line: LogLine| {
+        if let Some(said) = said.as_mut().filter(|said| !line.stderr && said.len() <= context::MOST) {
+            said.push_str(&line.text);
+            said.push('\n');
+        }
         cut(&mut line.text);
         if !line.text.trim().is_empty() {
             if last.len() == LAST_LINES {
@@ -88,33 +100,107 @@ pub async fn run(
         }
         heard(line);
     };
+    let silent = |why| Failed { why, output: Vec::new() };
     let limit = call.hook.timeout;
     let (words, place) = match (&call.hook.action, &call.container) {
         (HookAction::Http(request), _) => {
-            return ask(request, limit, interrupted).await.map_err(|why| Failed { why, output: Vec::new() });
+            let most = if call.hook.capture.is_some() { context::MOST } else { 0 };
+            let body = ask(request, most, limit, interrupted).await.map_err(silent)?;
+            let text = || String::from_utf8_lossy(&body).into_owned();
+            return captured(call, call.hook.capture.is_some().then(text)).map_err(silent);
         }
         (HookAction::Run(words), _) => (words, Place::Host(&surroundings.directory)),
         (HookAction::Exec(words), Some(container)) => (words, Place::Container(&container.id)),
         (HookAction::Function(function), _) => {
             let function = functions::Call { function, about: about(call, surroundings), limit };
             let ended = functions::call(engine, function, surroundings, interrupted, &mut note).await;
-            return ended.map(drop).map_err(|failed| failed.told_to(&mut note));
+            let given = ended.map_err(|failed| failed.told_to(&mut note)).and_then(|ended| {
+                let mut given = context::set(ended.outputs).map_err(silent)?;
+                given.extend(captured(call, said).map_err(silent)?);
+                Ok(given)
+            });
+            return given;
         }
         (HookAction::Exec(words), None) => {
-            let why = format!("cannot run {} in the container: there is none", words[0]);
-            return Err(Failed { why, output: Vec::new() });
+            return Err(silent(format!("cannot run {} in the container: there is none", words[0])));
         }
     };
-    let command = Command { words, place, variables: variables(call, surroundings), limit };
+    let file = OutputFile::at(place).map_err(silent)?;
+    let mut variables = variables(call, surroundings);
+    variables.insert(OUTPUT.to_owned(), file.path());
+    let command = Command { words, place, variables, limit };
     let ended = command::run(engine, &command, interrupted, &mut note).await;
-    ended.map_err(|why| Failed { why, output: last.into() })
+    let given = match ended {
+        Ok(()) => file.read(engine).await.and_then(|mut given| {
+            given.extend(captured(call, said)?);
+            Ok(given)
+        }),
+        Err(why) => Err(why),
+    };
+    given.map_err(|why| Failed { why, output: last.into() })
+}
+
+/// What a hook said, where that is an output.
+fn captured(call: &Call, said: Option<String>) -> Result<Given, String> {
+    match (&call.hook.capture, said) {
+        (Some(key), Some(said)) => context::captured(key.as_str(), &said),
+        _ => Ok(Given::new()),
+    }
+}
+
+/// The file to which a command writes outputs; on the host it goes with this.
+enum OutputFile<'a> {
+    Host(NamedTempFile),
+    Container { id: &'a str, path: String },
+}
+
+impl<'a> OutputFile<'a> {
+    fn at(place: Place<'a>) -> Result<OutputFile<'a>, String> {
+        match place {
+            Place::Host(_) => match NamedTempFile::with_prefix("drillmaster-output-") {
+                Ok(file) => Ok(OutputFile::Host(file)),
+                Err(error) => Err(format!("cannot make a file for its outputs: {}", words_of(&error))),
+            },
+            // One for each run: nobody can remove it, and the next one may write to its own.
+            Place::Container(id) => {
+                Ok(OutputFile::Container { id, path: format!("{}-{}", context::OUTPUT_OF_JOB, command::mark()) })
+            }
+        }
+    }
+
+    fn path(&self) -> String {
+        match self {
+            OutputFile::Host(file) => file.path().to_string_lossy().into_owned(),
+            OutputFile::Container { path, .. } => path.clone(),
+        }
+    }
+
+    async fn read(&self, engine: &dyn Engine) -> Result<Given, String> {
+        let written = match self {
+            OutputFile::Host(file) => std::fs::read(file.path()).map_err(|error| words_of(&error)),
+            OutputFile::Container { id, path } => {
+                let read = engine.read(id, path, context::MOST + 1).await;
+                read.map(Option::unwrap_or_default).map_err(|error| error.to_string())
+            }
+        };
+        context::parse(&written.map_err(|why| format!("its outputs cannot be read: {why}"))?)
+    }
+}
+
+impl Call {
+    /// The service as people call it: with the number of the replica.
+    pub fn whose(&self) -> Option<String> {
+        self.service.as_ref().map(|service| instance_name(service, self.replica))
+    }
 }
 
 fn variables(call: &Call, surroundings: &Surroundings) -> BTreeMap<String, String> {
     let container = call.container.as_ref();
+    let replica = call.replica.map(|number| number.to_string());
     let own = [
         (command::GROUP, Some(&surroundings.group)),
         (command::SERVICE, call.service.as_ref()),
+        (command::REPLICA, replica.as_ref()),
         (command::CONTAINER, container.map(|container| &container.id)),
         (command::CONTAINER_NAME, container.map(|container| &container.name)),
         (command::EVENT, Some(&call.event)),
@@ -132,7 +218,7 @@ fn about(call: &Call, surroundings: &Surroundings) -> About {
         container: container.map(|container| container.id.clone()).unwrap_or_default(),
         container_name: container.map(|container| container.name.clone()).unwrap_or_default(),
         variables: call.variables.clone(),
-        context: BTreeMap::new(),
+        context: surroundings.context.values(),
     }
 }
 
@@ -145,23 +231,28 @@ fn cut(line: &mut String) {
     }
 }
 
-async fn ask(request: &HttpRequest, limit: Duration, interrupted: &CancellationToken) -> Result<(), String> {
+async fn ask(
+    request: &HttpRequest,
+    most: usize,
+    limit: Duration,
+    interrupted: &CancellationToken,
+) -> Result<Bytes, String> {
     let what = format!("{} {}", request.method, request.url);
-    let status = match unless_cut(limit, interrupted, answer(request)).await {
-        Ok(Ok(status)) => status,
+    let (status, body) = match unless_cut(limit, interrupted, answer(request, most)).await {
+        Ok(Ok(answer)) => answer,
         Ok(Err(why)) => return Err(format!("{what}: {why}")),
         Err(Cut::TimedOut) => return Err(format!("{what} was not answered within {} s", limit.as_secs_f64())),
         Err(Cut::Interrupted) => return Err(format!("{what} was interrupted")),
     };
     match request.status {
-        Some(wanted) if status.as_u16() == wanted => Ok(()),
+        Some(wanted) if status.as_u16() == wanted => Ok(body),
         Some(wanted) => Err(format!("{what} answered {status} and not {wanted}")),
-        None if status.is_success() => Ok(()),
+        None if status.is_success() => Ok(body),
         None => Err(format!("{what} answered {status}")),
     }
 }
 
-async fn answer(request: &HttpRequest) -> Result<hyper::StatusCode, String> {
+async fn answer(request: &HttpRequest, most: usize) -> Result<(StatusCode, Bytes), String> {
     let url = &request.url;
     let mut sent = hyper::Request::builder().method(request.method.as_str()).uri(&*url.target());
     for (name, value) in &request.headers {
@@ -173,5 +264,5 @@ async fn answer(request: &HttpRequest) -> Result<hyper::StatusCode, String> {
     let body = request.body.as_ref().map(|body| body.as_str().to_owned()).unwrap_or_default();
     let sent = sent.body(body.into()).map_err(|error| error.to_string())?;
     let stream = TcpStream::connect((url.host(), url.port())).await.map_err(|error| words_of(&error))?;
-    http::exchange(stream, sent).await
+    http::exchange(stream, sent, most).await
 }

@@ -92,10 +92,10 @@ impl Intake {
         if desired.group != held.group {
             return self.cannot(Trouble::OtherGroup(desired.group));
         }
-        if desired.services.is_empty() && !held.services.is_empty() && !self.may_empty {
+        if desired.is_empty() && !held.is_empty() && !self.may_empty {
             return self.cannot(Trouble::Empty);
         }
-        let loses = held.services.keys().any(|name| !desired.services.contains_key(name));
+        let loses = !held.names().is_subset(&desired.names());
         if loses && !self.is_confirmed(&desired, now) {
             self.doubtful = Some(Doubtful { desired, until: now + DOUBT });
             return (None, None);

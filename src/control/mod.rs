@@ -5,6 +5,7 @@
 
 pub mod act;
 pub mod command;
+pub mod context;
 pub mod core;
 pub mod depth;
 pub mod event;
@@ -31,22 +32,25 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::context::{Context, Given};
 use self::core::{Core, Course};
 use self::event::{Ask, Command, Event, Limits, Outcome, Reading, Report, Request, Ticket};
 use self::notes::Notes;
 use crate::desired::Desired;
-use crate::engine::{Engine, EngineError, LogLine, LogOptions};
+use crate::engine::{BuildProgress, Engine, EngineError, LogLine, LogOptions};
 use crate::observed::Observed;
 use crate::plan::step::{Failure, Look, Reason, Verb};
 use crate::plan::{self, Memory};
 
+/// What the output of a build is told as, where that of a hook is told by the hook's name.
+const BUILD: &str = "build";
 /// How many lines of a failed container's output are kept.
 const TAIL: u32 = 10;
 /// How long they may take to come.
 const TAIL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What a run is given beside the engine and the desired state.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Setting {
     /// How it may go.
     pub limits: Limits,
@@ -54,6 +58,11 @@ pub struct Setting {
     pub surroundings: probe::Surroundings,
     /// What earlier runs noted.
     pub notes: Notes,
+    /// Outputs of hooks and jobs.
+    pub context: Context,
+    /// For a run that ends: reads the specs once more when outputs have changed. `None`: nothing is made of outputs. A
+    /// watch reads them as it does otherwise.
+    pub read: Option<Read>,
     /// Services to replace although they match.
     pub reload: BTreeSet<String>,
 }
@@ -112,18 +121,20 @@ async fn drive(
         Some(watch) => Course::Watch { may_empty: watch.may_empty },
     };
     let (read, mut changes, mut requests) = match watch {
-        None => (None, None, None),
+        None => (setting.read, None, None),
         Some(watch) => (Some(watch.read), Some(watch.changes), Some(watch.requests)),
     };
     let mut tasks = Tasks {
         engine,
         events,
-        surroundings: setting.surroundings,
+        surroundings: probe::Surroundings { context: setting.context.clone(), ..setting.surroundings },
         notes: setting.notes,
+        context: setting.context,
         read,
         set: JoinSet::new(),
         probes: HashMap::new(),
         hooks: CancellationToken::new(),
+        builds: HashMap::new(),
         subscription: CancellationToken::new(),
     };
     let memory = Memory { updated: tasks.notes.updated(), ..Memory::default() };
@@ -232,7 +243,7 @@ impl Clients {
 ///
 /// Whatever the engine says.
 pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) -> Result<Observed, EngineError> {
-    let purge = matches!(desired.aim, crate::desired::Aim::Agree { purge_volumes: true });
+    let purge = desired.aim.purges_volumes();
     let mut observed = engine.list(&desired.group, purge).await?;
     loop {
         let looks = plan::plan(desired, &observed, memory, Duration::ZERO).looks;
@@ -269,12 +280,15 @@ struct Tasks {
     events: mpsc::UnboundedSender<Event>,
     surroundings: probe::Surroundings,
     notes: Notes,
+    context: Context,
     /// How the specs are read, where that happens more than once.
     read: Option<Read>,
     set: JoinSet<()>,
     probes: HashMap<String, CancellationToken>,
     /// Ends every hook.
     hooks: CancellationToken,
+    /// Ends a build, by image.
+    builds: HashMap<String, CancellationToken>,
     subscription: CancellationToken,
 }
 
@@ -284,7 +298,34 @@ impl Drop for Tasks {
     }
 }
 
+/// Where outputs go.
+struct Outputs {
+    context: Context,
+    /// Somebody may be made of them.
+    events: Option<mpsc::UnboundedSender<Event>>,
+}
+
+impl Outputs {
+    /// Keeps outputs, and has the specs read again where that changes any. To be called before what gave them is told to
+    /// be done, so that nobody is made of an older one.
+    fn take(&self, given: Given) -> Result<(), String> {
+        match (self.context.keep(given), &self.events) {
+            (Ok(true), Some(events)) => {
+                // A receiver that is gone means that the run is over.
+                let _ = events.send(Event::Outputs);
+                Ok(())
+            }
+            (Ok(_), _) => Ok(()),
+            (Err(error), _) => Err(format!("its outputs cannot be kept: {error}")),
+        }
+    }
+}
+
 impl Tasks {
+    fn outputs(&self) -> Outputs {
+        Outputs { context: self.context.clone(), events: self.read.as_ref().map(|_| self.events.clone()) }
+    }
+
     fn begin(&mut self, command: Command, core: &Core) {
         let (engine, events) = (self.engine.clone(), self.events.clone());
         let (desired, observed) = core.view();
@@ -300,7 +341,7 @@ impl Tasks {
                 });
             }
             Command::List => {
-                let purge = matches!(desired.aim, crate::desired::Aim::Agree { purge_volumes: true });
+                let purge = desired.aim.purges_volumes();
                 self.set.spawn(async move {
                     let _ = events.send(Event::Listed(engine.list(&group, purge).await));
                 });
@@ -320,25 +361,72 @@ impl Tasks {
             Command::Carry(step) if matches!(step.verb, Verb::Hook { .. }) => {
                 let call = act::call(&step, desired);
                 let (surroundings, interrupted) = (self.surroundings.clone(), self.hooks.clone());
+                let outputs = self.outputs();
                 self.set.spawn(async move {
                     let result = match call {
-                        Some(call) => call_hook(engine.as_ref(), &call, &surroundings, &interrupted, &events).await,
-                        None => Err("the specs no longer say what is to be done".to_owned()),
+                        Ok(call) => call_hook(engine.as_ref(), &call, &surroundings, &interrupted, &events).await,
+                        Err(why) => Err(why),
                     };
                     let attempted = step.to_string();
+                    let result = result.and_then(|given| outputs.take(given));
+                    let result = result.map(|()| None).map_err(|message| EngineError::Refused { attempted, message });
+                    let _ = events.send(Event::Done(step, result));
+                });
+            }
+            Command::Carry(step) if matches!(step.verb, Verb::Collect(_)) => {
+                let capture = desired.services.get(step.subject.name()).and_then(|job| job.outputs.capture.clone());
+                let outputs = self.outputs();
+                self.set.spawn(async move {
+                    let container = step.verb.container().map(|container| container.id.as_str()).unwrap_or_default();
+                    let given = context::of_job(engine.as_ref(), container, capture.as_deref()).await;
+                    let attempted = step.to_string();
+                    let result = given.and_then(|given| outputs.take(given));
                     let result = result.map(|()| None).map_err(|message| EngineError::Refused { attempted, message });
                     let _ = events.send(Event::Done(step, result));
                 });
             }
             Command::EndHooks => self.hooks.cancel(),
+            Command::Carry(step) if step.verb == Verb::Build => {
+                let request = act::build(&step, desired);
+                let cancelled = CancellationToken::new();
+                self.builds.insert(step.subject.name().to_owned(), cancelled.clone());
+                self.set.spawn(async move {
+                    let built = match &request {
+                        Some((service, request)) => {
+                            let progress = |progress| {
+                                if let BuildProgress::Line(line) = progress {
+                                    let _ = events.send(Event::Said(Some(service.clone()), BUILD.to_owned(), line));
+                                }
+                            };
+                            cancelled.run_until_cancelled(engine.build(request, &progress)).await
+                        }
+                        None => None,
+                    };
+                    let result = built.unwrap_or_else(|| {
+                        let message = "the specs no longer want it".to_owned();
+                        Err(EngineError::Refused { attempted: step.to_string(), message })
+                    });
+                    let _ = events.send(Event::Done(step, result.map(|()| None)));
+                });
+            }
+            Command::EndBuild(image) => {
+                if let Some(build) = self.builds.remove(&image) {
+                    build.cancel();
+                }
+            }
             Command::Occur(occurrence) => {
                 let (surroundings, interrupted) = (self.surroundings.clone(), self.hooks.clone());
+                let outputs = self.outputs();
+                let calls = act::calls(&occurrence, desired);
                 self.set.spawn(async move {
                     let mut result = Ok(());
-                    for call in act::calls(&occurrence) {
+                    for call in calls {
+                        let called = match call {
+                            Ok(call) => call_hook(engine.as_ref(), &call, &surroundings, &interrupted, &events).await,
+                            Err(why) => Err(why),
+                        };
                         // One that fails does not keep the others from being told.
-                        let called = call_hook(engine.as_ref(), &call, &surroundings, &interrupted, &events).await;
-                        result = result.and(called);
+                        result = result.and(called.and_then(|given| outputs.take(given)));
                     }
                     let _ = events.send(Event::Occurred(occurrence, result));
                 });
@@ -430,9 +518,9 @@ async fn call_hook(
     surroundings: &probe::Surroundings,
     interrupted: &CancellationToken,
     events: &mpsc::UnboundedSender<Event>,
-) -> Result<(), String> {
+) -> Result<Given, String> {
     let mut said = |line: LogLine| {
-        let _ = events.send(Event::Said(call.service.clone(), call.event.clone(), line.text));
+        let _ = events.send(Event::Said(call.whose(), call.event.clone(), line.text));
     };
     // What it wrote has been told already.
     hooks::run(engine, call, surroundings, interrupted, &mut said).await.map_err(|failed| failed.why)

@@ -12,9 +12,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Command, Place, words_of};
+use super::context::Context;
 use super::functions;
 use super::http;
 use crate::engine::{Engine, LogLine, LogOptions};
+use crate::identity::service_of_instance;
 use crate::observed::Container;
 use crate::plan::step::Probe;
 use crate::spec::model::{Check, HttpCheck, Ping, Protocol};
@@ -37,6 +39,8 @@ pub struct Surroundings {
     pub directory: PathBuf,
     /// Whether addresses of containers can be reached; else their published ports are used.
     pub reaches_containers: bool,
+    /// Outputs of the group, which functions can read.
+    pub context: Context,
 }
 
 /// Tries the ping until it answers; tells each new reason why it does not.
@@ -94,12 +98,16 @@ async fn attempt(
         Check::Http(http) => exchange(engine, probe, surroundings, known, http).await,
         Check::Exec(words) => run(engine, words, Place::Container(&probe.container.id), BTreeMap::new()).await,
         Check::Run(words) => {
+            let replica = probe.replica.map(|number| number.to_string());
             let variables = [
-                (command::GROUP, &surroundings.group),
-                (command::SERVICE, &probe.service),
-                (command::CONTAINER, &probe.container.id),
+                (command::GROUP, Some(surroundings.group.as_str())),
+                (command::SERVICE, Some(service_of_instance(&probe.service, probe.replica))),
+                (command::REPLICA, replica.as_deref()),
+                (command::CONTAINER, Some(probe.container.id.as_str())),
             ];
-            let variables = variables.map(|(name, value)| (name.to_owned(), value.clone())).into();
+            let variables =
+                variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+            let variables = variables.collect();
             run(engine, words, Place::Host(&surroundings.directory), variables).await
         }
         Check::Log(pattern) => log(engine, probe, pattern).await,
@@ -118,6 +126,7 @@ async fn called(
         group: surroundings.group.clone(),
         service: probe.service.clone(),
         event: "ping".to_owned(),
+        context: surroundings.context.values(),
         container: probe.container.id.clone(),
         container_name: probe.container.name.clone(),
         ..About::default()
@@ -222,7 +231,7 @@ async fn exchange(
         .header(hyper::header::HOST, format!("{}:{}", probe.service, http.port))
         .body(Full::default())
         .map_err(|error| error.to_string())?;
-    let status = timeout(EXCHANGE, http::exchange(stream, request))
+    let (status, _) = timeout(EXCHANGE, http::exchange(stream, request, 0))
         .await
         .map_err(|_| format!("no answer within {} s", EXCHANGE.as_secs()))??;
     let good = match http.status {

@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::context::{Context, Given};
 use super::event::Reading;
 use super::watch::{self, Places, Watcher};
-use crate::spec::{Content, MAX_FILE_SIZE, Reach, SourceFile};
+use crate::engine::build::tree::{self, Place, Sums, Watched};
+use crate::spec::model::Build;
+use crate::spec::{Content, MAX_FILE_SIZE, Reach, SourceFile, Tree, TreeError};
 
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 32;
@@ -134,6 +137,19 @@ fn list_within(directory: &Path, path: &str) -> Result<Listing, String> {
     Ok(names)
 }
 
+/// Looks at what an image is built from; a relative path is relative to the spec directory.
+///
+/// # Errors
+///
+/// When nothing can be built from there.
+pub fn look_at_tree(directory: &Path, build: &Build) -> Result<Tree, TreeError> {
+    tree::look(&place(directory, build), &Sums::default()).0
+}
+
+fn place(directory: &Path, build: &Build) -> Place {
+    Place::new(directory, &build.context, build.dockerfile.as_deref())
+}
+
 fn walk(
     directory: &Path,
     prefix: &str,
@@ -205,7 +221,9 @@ pub struct Found<'a> {
     pub sources: &'a io::Result<Sources>,
     /// Reads a further file, as [`read_further`]; what was asked for is followed from then on.
     pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
-    /// What programs can reach, as [`Within`]; what was asked for is followed as well.
+    /// Looks at what an image is built from, as [`look_at_tree`]; followed as well.
+    pub tree: &'a (dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
+    /// What programs can reach, as [`Within`]; followed as well.
     pub reach: &'a dyn Reach,
 }
 
@@ -217,20 +235,23 @@ pub struct Reader {
     directory: PathBuf,
     parse: Parse,
     watcher: Watcher,
+    context: Context,
+    sums: Sums,
     last: Mutex<Option<Taken>>,
 }
 
 impl Reader {
-    /// For this directory, an absolute path; links are followed anew each time.
-    pub fn new(directory: PathBuf, watcher: Watcher, parse: Parse) -> Reader {
-        Reader { directory, parse, watcher, last: Mutex::new(None) }
+    /// For this directory, an absolute path; links are followed anew each time. What `parse` gives may be made of the
+    /// outputs of `context`.
+    pub fn new(directory: PathBuf, watcher: Watcher, context: Context, parse: Parse) -> Reader {
+        Reader { directory, parse, watcher, context, sums: Sums::default(), last: Mutex::new(None) }
     }
 
     /// Reads, and tells the watcher what to follow from then on. Blocks; where events cannot be had, also until what
     /// was found stays the same for a while.
     pub fn read(&self) -> Reading {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut taken = Taken::again(&self.directory, &self.parse, last.take());
+        let mut taken = self.again(last.take());
         for _ in 1..MAX_ATTEMPTS {
             let grew = self.watcher.follow(&taken.places(&self.directory));
             let unsettled = taken.new && self.watcher.polls();
@@ -240,9 +261,20 @@ impl Reader {
             } else if !grew {
                 break;
             }
-            taken = Taken::again(&self.directory, &self.parse, Some(taken));
+            taken = self.again(Some(taken));
         }
+        self.sums.only(|place| taken.trees.contains_key(place));
         last.insert(taken).reading.clone()
+    }
+
+    fn again(&self, last: Option<Taken>) -> Taken {
+        let directory = self.directory.canonicalize().unwrap_or_else(|_| self.directory.clone());
+        let (sources, outputs) = (read(&directory), self.context.values());
+        let same = last.filter(|last| last.is(&directory, &sources, &outputs));
+        match same.and_then(|last| last.with_the_same_trees(&self.sums)) {
+            Some(last) => Taken { new: false, ..last },
+            None => Taken::parse(directory, sources, outputs, &self.parse, &self.sums),
+        }
     }
 }
 
@@ -251,7 +283,11 @@ struct Taken {
     directory: PathBuf,
     sources: io::Result<Sources>,
     /// What was asked for beside that, whatever came of it.
-    further: BTreeMap<Asked, Result<Given, String>>,
+    further: BTreeMap<Asked, Result<Answer, String>>,
+    /// Outputs of which it may be made.
+    outputs: Given,
+    /// What was looked at to be built from, what came of it, and what to watch for another answer.
+    trees: BTreeMap<Place, (Result<Tree, TreeError>, Watched)>,
     reading: Reading,
     /// It was not so the time before.
     new: bool,
@@ -270,17 +306,17 @@ enum Asked {
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Given {
+enum Answer {
     Bytes(Vec<u8>),
     Names(Listing),
 }
 
 impl Asked {
-    fn ask(&self, directory: &Path) -> Result<Given, String> {
+    fn ask(&self, directory: &Path) -> Result<Answer, String> {
         match self {
-            Asked::Further(path) => read_further(directory, path).map(Given::Bytes),
-            Asked::Within(path) => read_within(directory, path).map(Given::Bytes),
-            Asked::Listing(path) => list_within(directory, path).map(Given::Names),
+            Asked::Further(path) => read_further(directory, path).map(Answer::Bytes),
+            Asked::Within(path) => read_within(directory, path).map(Answer::Bytes),
+            Asked::Listing(path) => list_within(directory, path).map(Answer::Names),
         }
     }
 
@@ -294,11 +330,11 @@ impl Asked {
 /// Takes note of every question.
 struct Recorder<'a> {
     within: Within<'a>,
-    further: Mutex<BTreeMap<Asked, Result<Given, String>>>,
+    further: Mutex<BTreeMap<Asked, Result<Answer, String>>>,
 }
 
 impl Recorder<'_> {
-    fn ask(&self, asked: Asked) -> Result<Given, String> {
+    fn ask(&self, asked: Asked) -> Result<Answer, String> {
         let given = asked.ask(self.within.directory);
         self.further.lock().unwrap_or_else(PoisonError::into_inner).insert(asked, given.clone());
         given
@@ -306,8 +342,8 @@ impl Recorder<'_> {
 
     fn bytes(&self, asked: Asked) -> Result<Vec<u8>, String> {
         self.ask(asked).map(|given| match given {
-            Given::Bytes(bytes) => bytes,
-            Given::Names(_) => Vec::new(),
+            Answer::Bytes(bytes) => bytes,
+            Answer::Names(_) => Vec::new(),
         })
     }
 }
@@ -319,8 +355,8 @@ impl Reach for Recorder<'_> {
 
     fn list(&self, path: &str) -> Result<Listing, String> {
         self.ask(Asked::Listing(path.to_owned())).map(|given| match given {
-            Given::Names(names) => names,
-            Given::Bytes(_) => Vec::new(),
+            Answer::Names(names) => names,
+            Answer::Bytes(_) => Vec::new(),
         })
     }
 
@@ -330,32 +366,47 @@ impl Reach for Recorder<'_> {
 }
 
 impl Taken {
-    fn again(directory: &Path, parse: &Parse, last: Option<Taken>) -> Taken {
-        let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
-        let sources = read(&directory);
-        match last {
-            Some(last) if last.is(&directory, &sources) => Taken { new: false, ..last },
-            _ => Taken::parse(directory, sources, parse),
-        }
-    }
-
-    fn parse(directory: PathBuf, sources: io::Result<Sources>, parse: &Parse) -> Taken {
+    fn parse(directory: PathBuf, sources: io::Result<Sources>, outputs: Given, parse: &Parse, sums: &Sums) -> Taken {
         // Kept here and not by whoever parses, since specs with errors name files too.
         let recorder = Recorder { within: Within::new(&directory), further: Mutex::default() };
         let read = |path: &str| recorder.bytes(Asked::Further(path.to_owned()));
-        let reading = parse(Found { directory: &directory, sources: &sources, read: &read, reach: &recorder });
+        let trees = Mutex::new(BTreeMap::new());
+        let tree = |build: &Build| {
+            let place = place(&directory, build);
+            let (result, watched) = tree::look(&place, sums);
+            trees.lock().unwrap_or_else(PoisonError::into_inner).insert(place, (result.clone(), watched));
+            result
+        };
+        let found = Found { directory: &directory, sources: &sources, read: &read, tree: &tree, reach: &recorder };
+        let reading = parse(found);
         let further = recorder.further.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Taken { directory, sources, further, reading, new: true }
+        let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Taken { directory, sources, further, outputs, trees, reading, new: true }
     }
 
     /// Whether everything is as it was.
-    fn is(&self, directory: &Path, sources: &io::Result<Sources>) -> bool {
+    fn is(&self, directory: &Path, sources: &io::Result<Sources>, outputs: &Given) -> bool {
         let same = match (&self.sources, sources) {
             (Ok(then), Ok(now)) => then == now,
             (Err(then), Err(now)) => then.kind() == now.kind() && then.to_string() == now.to_string(),
             _ => false,
         };
-        same && self.directory == directory && self.further.iter().all(|(asked, then)| asked.ask(directory) == *then)
+        same && self.directory == directory
+            && self.outputs == *outputs
+            && self.further.iter().all(|(asked, then)| asked.ask(directory) == *then)
+    }
+
+    /// This, where what is built from is as it was. What to watch of it may be another: a directory that is new and
+    /// left out by nothing may hold only what is.
+    fn with_the_same_trees(mut self, sums: &Sums) -> Option<Taken> {
+        for (place, (then, watched)) in &mut self.trees {
+            let (now, other) = tree::look(place, sums);
+            if *then != now {
+                return None;
+            }
+            *watched = other;
+        }
+        Some(self)
     }
 
     /// What decides what the next reading gives.
@@ -368,7 +419,10 @@ impl Taken {
         let mut entries: BTreeSet<PathBuf> = further.chain(links).collect();
         entries.extend([root.to_owned(), self.directory.join(".env")]);
         let listing = |asked: &Asked| matches!(asked, Asked::Listing(_)).then(|| self.directory.join(asked.path()));
-        let listings = self.further.keys().filter_map(listing).collect();
-        Places { directories, entries, listings }
+        let listings = self.further.keys().filter_map(listing);
+        let watched = self.trees.values().map(|(_, watched)| watched);
+        entries.extend(watched.clone().flat_map(|watched| watched.entries.iter().cloned()));
+        let trees = watched.flat_map(|watched| watched.directories.iter().cloned()).chain(listings).collect();
+        Places { directories, entries, trees }
     }
 }

@@ -40,8 +40,8 @@ pub struct Places {
     pub directories: BTreeSet<PathBuf>,
     /// Single files and directories, there or not; links are followed, and each on the way counts.
     pub entries: BTreeSet<PathBuf>,
-    /// Directories of which every name counts.
-    pub listings: BTreeSet<PathBuf>,
+    /// Directories of which every entry counts.
+    pub trees: BTreeSet<PathBuf>,
 }
 
 /// Takes the events of a backend.
@@ -290,7 +290,7 @@ impl Places {
         for directory in self.directories.iter().filter_map(|directory| directory.canonicalize().ok()) {
             interests.entry(directory).or_default().specs = true;
         }
-        for directory in self.listings.iter().filter_map(|directory| directory.canonicalize().ok()) {
+        for directory in self.trees.iter().filter_map(|directory| directory.canonicalize().ok()) {
             interests.entry(directory).or_default().all = true;
         }
         for entry in &self.entries {

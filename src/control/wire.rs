@@ -187,6 +187,7 @@ mod tests {
         let change = Change {
             subject: Subject::Service("api".into()),
             action: Action::Replace,
+            replica: None,
             causes: vec![cause("env.A", true), cause("image", false)],
             source: "app.yaml:1".into(),
         };

@@ -70,10 +70,12 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("on", Change::Nothing),
     ("retries", Change::Nothing),
     ("rerun", Change::Nothing),
+    ("capture", Change::Nothing),
     // Of the group, yet part of every container.
     ("network", Change::Replace),
-    // Later versions.
+    // By the tag of the image, which is a hash of everything that is built from.
     ("build", Change::Replace),
+    // Later versions.
     ("update", Change::Nothing),
     ("replicas", Change::Nothing),
 ];
@@ -140,10 +142,14 @@ fn to_value<T: serde::Serialize>(value: &T) -> Value {
 }
 
 fn hash(value: &Value) -> String {
+    format!("{VERSION}{}", hex(value.to_string().as_bytes()))
+}
+
+/// The SHA-256 of some bytes, in hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
 
-    let digest = Sha256::digest(value.to_string().as_bytes());
-    digest.iter().fold(String::from(VERSION), |mut text, byte| {
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
         // Writing to a String cannot fail.
         let _ = write!(text, "{byte:02x}");
         text

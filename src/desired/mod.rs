@@ -2,21 +2,27 @@
 //!
 //! Pure. Says nothing about what exists, nor how to get there.
 
+pub mod build;
 pub mod fingerprint;
 pub mod order;
+pub mod outputs;
 pub mod resolve;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::identity::{Identity, instance_name};
 use crate::spec::model::{
     Condition, ExtraHost, Health, Healthcheck, Ping, Port, Pull, Resources, RestartPolicy, Ulimit,
 };
-pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, Rerun};
+pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
+pub use build::Build;
 use fingerprint::Fingerprint;
+use outputs::Outputs;
 
 /// The whole of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,12 +33,16 @@ pub struct Desired {
     pub source: String,
     /// Name of the network.
     pub network: String,
-    /// Services and jobs that should exist, by name.
+    /// Services and jobs that should exist, by name; of a service with replicas each of them.
     pub services: BTreeMap<String, Service>,
+    /// Names of services that should exist without any container: `replicas: 0`.
+    pub idle: BTreeSet<String>,
     /// What is known of services that are no longer desired, by name: how they want to be parted from.
     pub parting: BTreeMap<String, Service>,
     /// Hooks of the group; none where a list would be empty.
     pub on: BTreeMap<GroupOccasion, Vec<Hook>>,
+    /// Outputs that the hooks of the group give and need.
+    pub outputs: Outputs,
     /// Which services may be touched.
     pub scope: Scope,
     /// What is wanted of them.
@@ -40,6 +50,16 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Whether anybody refers to an output.
+    pub fn uses_outputs(&self) -> bool {
+        !self.outputs.uses.is_empty() || self.services.values().any(|service| !service.outputs.uses.is_empty())
+    }
+
+    /// Who gives an output for certain.
+    pub fn giver_of(&self, key: &str) -> Option<&Service> {
+        self.services.values().find(|service| service.outputs.gives.contains(key))
+    }
+
     /// The spec of a service, also of one that is to go.
     pub fn spec_of(&self, name: &str) -> Option<&Service> {
         self.services.get(name).or_else(|| self.parting.get(name))
@@ -48,11 +68,60 @@ impl Desired {
     /// This with no services: they are to go, or to rest.
     #[must_use]
     pub fn without_services(&self, scope: Scope, aim: Aim) -> Desired {
-        Desired { services: BTreeMap::new(), parting: self.services.clone(), scope, aim, ..self.clone() }
+        let (services, idle) = (BTreeMap::new(), BTreeSet::new());
+        Desired { services, idle, parting: self.services.clone(), scope, aim, ..self.clone() }
+    }
+
+    /// Whether no service is desired, not even one without containers.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.idle.is_empty()
+    }
+
+    /// Names of the services, each once however many replicas it has.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.services
+            .values()
+            .map(|service| service.service.as_str())
+            .chain(self.idle.iter().map(String::as_str))
+            .collect()
+    }
+
+    /// The services of which every replica is among these.
+    pub fn ready(&self, names: &BTreeSet<String>) -> BTreeSet<&str> {
+        let missing: BTreeSet<&str> =
+            self.services.values().filter(|it| !names.contains(&it.name)).map(|it| it.service.as_str()).collect();
+        self.services.values().map(|it| it.service.as_str()).filter(|service| !missing.contains(service)).collect()
+    }
+
+    /// Which of the services a container with these labels is of, by the name under which it is desired, was, or is labelled; `None`: it is
+    /// not of the group. The container without a number is number 1, so that `replicas` can come and go.
+    pub fn instance_of<'c>(&self, identity: &'c Identity) -> Option<Cow<'c, str>> {
+        if identity.group != self.group {
+            return None;
+        }
+        let (service, number) = (identity.service.as_str(), identity.replica.unwrap_or(1));
+        let is = |known: Option<&Service>| known.is_some_and(|known| known.service == service);
+        for known in [&self.services, &self.parting] {
+            if number == 1 && is(known.get(service)) {
+                return Some(Cow::Borrowed(service));
+            }
+            // Almost no service has replicas.
+            if known.is_empty() || (identity.replica.is_none() && is(known.get(service))) {
+                continue;
+            }
+            let name = instance_name(service, Some(number));
+            if is(known.get(&name)) {
+                return Some(Cow::Owned(name));
+            }
+        }
+        match identity.replica {
+            None => Some(Cow::Borrowed(service)),
+            replica => Some(Cow::Owned(instance_name(service, replica))),
+        }
     }
 }
 
-/// Which services may be touched; the others stay as they are.
+/// Which services may be touched, with all of their replicas; the others stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
     /// Every service of the group, also one that no spec names any longer.
@@ -81,6 +150,8 @@ pub enum Aim {
     Agree {
         /// `down --volumes`: volumes of the group go too.
         purge_volumes: bool,
+        /// `down --images`: images that were built for the group go too.
+        purge_images: bool,
     },
     /// `start`: containers that exist run; none is created, replaced or removed.
     Run,
@@ -88,11 +159,27 @@ pub enum Aim {
     Rest,
 }
 
-/// A service or a job, resolved.
+impl Aim {
+    /// Whether volumes of the group are to go.
+    pub fn purges_volumes(self) -> bool {
+        matches!(self, Aim::Agree { purge_volumes: true, .. })
+    }
+
+    /// Whether images that were built for the group are to go.
+    pub fn purges_images(self) -> bool {
+        matches!(self, Aim::Agree { purge_images: true, .. })
+    }
+}
+
+/// A service or a job, resolved; of a service with replicas, one of them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
-    /// Name.
+    /// Name, which nothing else in the group has: the service's, with the number of the replica where there is one.
     pub name: String,
+    /// Name of the service; also that on the network, for all replicas.
+    pub service: String,
+    /// Number of the replica, from 1; `None`: the service has no `replicas`.
+    pub replica: Option<u32>,
     /// Whether it should be running or should have run.
     pub kind: Kind,
     /// What its container is made of.
@@ -107,8 +194,14 @@ pub struct Service {
     pub health: Option<Health>,
     /// What to do when something happens to it; none where a list would be empty.
     pub hooks: BTreeMap<Moment, Vec<Hook>>,
+    /// Outputs that it gives and needs.
+    pub outputs: Outputs,
     /// When to pull its image.
     pub pull: Pull,
+    /// How its image is built, where it is; the image of `config` is then named after what it is built from.
+    pub build: Option<Build>,
+    /// How its container is replaced.
+    pub update: Update,
     /// Where it is written, e.g. `app.yaml:12`.
     pub place: String,
     /// Hashes, and the form in which it is remembered on the engine.
@@ -119,6 +212,21 @@ impl Service {
     /// What to do at this moment, one after the other.
     pub fn hooks_at(&self, moment: Moment) -> &[Hook] {
         self.hooks.get(&moment).map_or(&[], Vec::as_slice)
+    }
+
+    /// Its names on the network.
+    pub fn network_names(&self) -> Vec<String> {
+        std::iter::once(&self.service).chain(&self.config.aliases).cloned().collect()
+    }
+
+    /// Host name inside its container; empty: the engine's own. The engine makes it a name on the network at once, so
+    /// one who gets those late has none of them.
+    pub fn hostname(&self) -> &str {
+        match (&self.config.hostname, self.update.order) {
+            (Some(hostname), _) => hostname,
+            (None, Order::Recreate) => &self.name,
+            (None, Order::StartFirst) => "",
+        }
     }
 
     /// Whether it should have run, rather than be running.
@@ -172,6 +280,16 @@ pub enum GroupOccasion {
     Down,
     /// `reload`.
     Reload,
+}
+
+impl Moment {
+    /// Where its hooks are written: `post_start`, `on.exited`.
+    pub fn field(self) -> String {
+        match self {
+            Moment::On(occasion) => format!("on.{occasion}"),
+            moment => moment.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Moment {

@@ -55,8 +55,8 @@ pub fn with_restarted(names: &BTreeSet<String>, desired: &Desired) -> BTreeSet<S
             service.dependencies.iter().any(|need| need.name == name && (need.restart || reruns))
         };
         for dependent in desired.services.values().filter(asked) {
-            if all.insert(dependent.name.clone()) {
-                open.push(dependent.name.clone());
+            if all.insert(dependent.service.clone()) {
+                open.push(dependent.service.clone());
             }
         }
     }

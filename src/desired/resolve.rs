@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use super::fingerprint::Fingerprint;
 use super::order::Needs;
+use super::outputs::Outputs;
 use super::{
-    Aim, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service, Volume,
-    VolumeSource,
+    Aim, Build, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service,
+    Volume, VolumeSource,
 };
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
 use crate::spec::model::{self, Condition, MountSource};
+use crate::spec::value::ImageRef;
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 
 /// Where the specs lie and who is asking.
@@ -66,65 +68,112 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
         .as_ref()
         .and_then(|group| group.spec.network.as_ref())
         .map_or_else(|| network_name(&group), ToString::to_string);
-    let is_job = |loaded: &&Loaded<model::Service>| loaded.spec.kind != Kind::Service;
-    let jobs: BTreeSet<&str> = specs.services.iter().filter(is_job).map(|loaded| loaded.spec.name.as_str()).collect();
+    let others = Others::of(specs);
     let services = specs
         .services
         .iter()
-        .map(|loaded| service(loaded, &jobs, &group, &network, surroundings))
+        .map(|loaded| (loaded.spec.replicas, service(loaded, &others, &group, &network, surroundings)))
+        .flat_map(|(number, service)| replicas(number, service))
         .map(|service| (service.name.clone(), service))
         .collect();
+    let is_idle = |loaded: &&Loaded<model::Service>| loaded.spec.replicas == Some(0);
+    let idle = specs.services.iter().filter(is_idle).map(|loaded| loaded.spec.name.to_string()).collect();
     Desired {
         group,
         source: surroundings.directory.to_owned(),
         network,
         services,
+        idle,
         on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on)).unwrap_or_default(),
+        outputs: specs.group.as_ref().map(|group| Outputs::of(&group.uses)).unwrap_or_default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false },
+        aim: Aim::Agree { purge_volumes: false, purge_images: false },
     }
 }
 
 impl Desired {
-    /// Who needs whom.
+    /// Who needs whom, by the names of services.
     pub fn needs(&self) -> Needs {
-        self.services
-            .values()
-            .map(|service| {
-                let names = service.dependencies.iter().map(|dependency| dependency.name.clone()).collect();
-                (service.name.clone(), names)
-            })
-            .collect()
+        let mut needs: Needs = self.idle.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
+        for service in self.services.values() {
+            let names = service.dependencies.iter().map(|dependency| dependency.name.clone());
+            needs.entry(service.service.clone()).or_default().extend(names);
+        }
+        needs
     }
+}
+
+/// What has to be known of the other services to resolve one.
+struct Others<'a> {
+    jobs: BTreeSet<&'a str>,
+    /// Who gives an output, by key.
+    givers: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Others<'a> {
+    fn of(specs: &'a Specs) -> Others<'a> {
+        let all = || specs.services.iter().map(|loaded| &loaded.spec);
+        let jobs = all().filter(|spec| spec.kind != Kind::Service).map(|spec| spec.name.as_str()).collect();
+        let gives = |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.name.as_str()));
+        Others { jobs, givers: all().flat_map(gives).collect() }
+    }
+
+    /// What it depends on: also who gives an output from which it is made.
+    fn dependencies(&self, loaded: &Loaded<model::Service>) -> Vec<Dependency> {
+        let spec = &loaded.spec;
+        let written = spec.dependencies.iter().map(|dependency| Dependency {
+            name: dependency.name.to_string(),
+            condition: condition(dependency.condition, self.jobs.contains(dependency.name.as_str())),
+            restart: dependency.restart,
+        });
+        let mut dependencies: Vec<Dependency> = written.collect();
+        let made_from = loaded.uses.iter().filter(|found| model::is_made_from(&found.field));
+        for giver in made_from.filter_map(|found| self.givers.get(found.key.as_str()).copied()) {
+            if dependencies.iter().all(|dependency| dependency.name != giver) {
+                let condition = condition(None, self.jobs.contains(giver));
+                dependencies.push(Dependency { name: giver.to_owned(), condition, restart: false });
+            }
+        }
+        dependencies
+    }
+}
+
+/// A service as often as it should exist. What a container is made of does not depend on how many there are.
+fn replicas(number: Option<u32>, service: Service) -> Vec<Service> {
+    let Some(number) = number else { return vec![service] };
+    let replica =
+        |n| Service { name: identity::instance_name(&service.service, Some(n)), replica: Some(n), ..service.clone() };
+    (1..=number).map(replica).collect()
 }
 
 fn service(
     loaded: &Loaded<model::Service>,
-    jobs: &BTreeSet<&str>,
+    others: &Others<'_>,
     group: &str,
     network: &str,
     surroundings: Surroundings<'_>,
 ) -> Service {
     let spec = &loaded.spec;
-    let config = config(spec, group, network, surroundings);
+    let build = spec.build.as_ref().zip(loaded.tree.as_ref()).map(|(build, tree)| Build::new(build, tree));
+    let image = image(spec, build.as_ref(), group);
+    let config = config(spec, image, group, network, surroundings);
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     for file in &loaded.env_files {
         env.extend(file.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
     env.extend(spec.env.iter().map(|(key, value)| (key.to_string(), value.to_string())));
-    let dependencies: Vec<Dependency> = spec
-        .dependencies
-        .iter()
-        .map(|dependency| Dependency {
-            name: dependency.name.to_string(),
-            condition: condition(dependency.condition, jobs.contains(dependency.name.as_str())),
-            restart: dependency.restart,
-        })
-        .collect();
+    let dependencies = others.dependencies(loaded);
+    let outputs = Outputs {
+        gives: spec.captures().map(ToString::to_string).collect(),
+        capture: spec.capture.as_ref().map(ToString::to_string),
+        ..Outputs::of(&loaded.uses)
+    };
     let fingerprint = Fingerprint::of(spec.kind, &config, &env, &dependencies);
     Service {
         name: spec.name.to_string(),
+        service: spec.name.to_string(),
+        replica: None,
         kind: spec.kind,
         config,
         env,
@@ -132,7 +181,10 @@ fn service(
         ping: spec.ping.clone(),
         health: spec.health.clone(),
         hooks: hooks(spec),
+        outputs,
         pull: spec.pull,
+        build,
+        update: spec.update,
         place: loaded.source.to_string(),
         fingerprint,
     }
@@ -180,9 +232,29 @@ fn not_empty<K: Ord, const N: usize>(hooks: [(K, Vec<Hook>); N]) -> BTreeMap<K, 
     hooks.into_iter().filter(|(_, hooks)| !hooks.is_empty()).collect()
 }
 
-fn config(spec: &model::Service, group: &str, network: &str, surroundings: Surroundings<'_>) -> Config {
+/// The image as the engine names it. What is built has a repository of its own unless one is written, and is tagged by
+/// what it is built from.
+fn image(spec: &model::Service, build: Option<&Build>, group: &str) -> String {
+    match build {
+        None => spec.image.as_ref().map(ImageRef::familiar).unwrap_or_default(),
+        Some(build) => {
+            let written = spec.image.as_ref().and_then(ImageRef::repository);
+            let repository = written.unwrap_or_else(|| repository(group, spec.name.as_str()));
+            format!("{repository}:{}", build.tag())
+        }
+    }
+}
+
+/// The name of a container, made to be one of a repository: those have single separators inside and none at the ends.
+fn repository(group: &str, service: &str) -> String {
+    let name = identity::container_name(group, service);
+    let parts: Vec<&str> = name.split(['-', '_']).filter(|part| !part.is_empty()).collect();
+    parts.join("-")
+}
+
+fn config(spec: &model::Service, image: String, group: &str, network: &str, surroundings: Surroundings<'_>) -> Config {
     Config {
-        image: spec.image.familiar(),
+        image,
         command: spec.command.as_ref().map(|words| words.to_vec()),
         entrypoint: spec.entrypoint.as_ref().map(|words| words.to_vec()),
         user: spec.user.as_ref().map(ToString::to_string),
@@ -265,12 +337,39 @@ mod tests {
     fn resolved(text: &str) -> Desired {
         let content = crate::spec::Content::Bytes(text.into());
         let files = [crate::spec::SourceFile { path: "app.yaml".into(), content }];
-        let environment = BTreeMap::new();
+        let (environment, context) = (BTreeMap::new(), BTreeMap::from([("known".into(), "1".into())]));
         let read = |_: &str| Err(String::new());
-        let reach = &crate::spec::Nowhere;
-        let environment = &environment;
-        let input = crate::spec::Input { dir: "specs", files: &files, dotenv: None, environment, read: &read, reach };
+        let tree = |build: &model::Build| {
+            let context = format!("/srv/shop/{}", build.context);
+            Ok(crate::spec::Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
+        };
+        let input = crate::spec::Input {
+            dir: "specs",
+            files: &files,
+            dotenv: None,
+            environment: &environment,
+            context: &context,
+            read: &read,
+            tree: &tree,
+            reach: &crate::spec::Nowhere,
+        };
         resolve(&crate::spec::load(&input).unwrap(), at("/srv/shop/specs"))
+    }
+
+    #[test]
+    fn what_is_built_is_named_after_its_repository_and_its_sources() {
+        let desired = resolved(
+            "name: a\nbuild: api\n---\nname: b_-c\nbuild: {context: api, target: x}\n---\nname: d\n\
+             image: docker.io/library/shop\nbuild: api\n---\nname: e\nimage: reg:5000/shop/api\nbuild: api\n---\n\
+             name: f\nimage: shop\n",
+        );
+        let image = |name: &str| desired.services[name].config.image.clone();
+        let tag = desired.services["a"].build.as_ref().unwrap().tag();
+        assert_eq!(image("a"), format!("shop-a:{tag}"));
+        assert_eq!(image("d"), format!("shop:{tag}"));
+        assert_eq!(image("e"), format!("reg:5000/shop/api:{tag}"));
+        assert!(image("b_-c").starts_with("shop-b-c:") && !image("b_-c").ends_with(&tag), "{}", image("b_-c"));
+        assert_eq!((image("f"), &desired.services["f"].build), ("shop:latest".into(), &None));
     }
 
     #[test]
@@ -287,6 +386,31 @@ mod tests {
         assert_eq!(desired.services["s"].kind, Kind::Service);
         assert_eq!(desired.services["m"].kind, Kind::Job(model::Job { retries: 2, rerun: model::Rerun::Never }));
         assert!(desired.services["m"].is_job() && !desired.services["a"].is_job());
+    }
+
+    #[test]
+    fn who_is_made_from_an_output_depends_on_who_gives_it() {
+        let desired = resolved(
+            "name: db\nimage: x\npost_start: {exec: [a], capture: user}\npost_stop: {run: [b, '${context.user}']}\n---\n\
+             kind: Job\nname: migrate\nimage: x\ncapture: schema\n---\nname: api\nimage: x\ndependencies: [migrate]\n\
+             env: {USER: 'u${context.user}', SCHEMA: '${context.schema}', KNOWN: '${context.known}'}\n\
+             on: {ready: [{exec: [a]}, {exec: [b, '${context.other}']}]}\n",
+        );
+        let api = &desired.services["api"];
+        let needs: Vec<_> = api.dependencies.iter().map(|need| (need.name.as_str(), need.condition)).collect();
+        assert_eq!(needs, [("migrate", Condition::Succeeded), ("db", Condition::Ready)]);
+        assert_eq!(api.env["KNOWN"], "1");
+        let awaited: Vec<String> = api.outputs.awaited().map(|(field, _)| field).collect();
+        assert_eq!(awaited, ["env.SCHEMA", "env.USER"]);
+        let unknown = |service: &str, field, index| desired.services[service].outputs.unknown_of_hook(field, index);
+        assert_eq!(unknown("api", "on.ready", 1), Some("other"));
+        assert_eq!((unknown("api", "on.ready", 0), unknown("api", "on.rea", 1)), (None, None));
+        let db = &desired.services["db"];
+        assert_eq!(db.outputs.awaited().count(), 0, "a container is not made of what it is told in the end");
+        assert_eq!(unknown("db", "post_stop", 0), Some("user"), "one alone need not be in a list");
+        assert!(db.dependencies.is_empty());
+        assert_eq!(desired.giver_of("schema").map(|giver| giver.name.as_str()), Some("migrate"));
+        assert!(desired.uses_outputs());
     }
 
     #[test]

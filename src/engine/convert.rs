@@ -20,7 +20,7 @@ use super::{Blueprint, End, Happened, Hint, Inherited};
 use crate::desired::{Config, Volume as DesiredVolume, VolumeSource};
 use crate::identity::{self, Identity};
 use crate::observed::{
-    Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
+    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
 };
 use crate::spec::model::{Healthcheck, HealthcheckTest, Port, Protocol, Resources, RestartPolicy};
 use crate::spec::value::{ByteSize, CpuCount};
@@ -38,7 +38,7 @@ pub fn create_body(blueprint: &Blueprint) -> ContainerCreateBody {
         working_dir: config.working_dir.clone(),
         env: some(blueprint.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
         labels: Some(blueprint.labels.clone().into_iter().collect()),
-        hostname: Some(blueprint.hostname.clone()),
+        hostname: Some(blueprint.hostname.clone()).filter(|name| !name.is_empty()),
         exposed_ports: some(exposed(&config.ports)),
         healthcheck: config.healthcheck.as_ref().map(health_config),
         stop_signal: config.stop_signal.clone(),
@@ -330,6 +330,14 @@ fn attachments(networks: Option<HashMap<String, EndpointSettings>>) -> Vec<Attac
     attachments
 }
 
+/// The names of a container on its networks, by the networks' ids: only an inspection tells them.
+fn names(networks: Option<&HashMap<String, EndpointSettings>>) -> BTreeMap<String, Vec<String>> {
+    let named = |settings: &EndpointSettings| {
+        Some((settings.network_id.clone()?, settings.aliases.clone().unwrap_or_default()))
+    };
+    networks.into_iter().flat_map(HashMap::values).filter_map(named).collect()
+}
+
 fn published(ports: Vec<PortSummary>) -> Vec<PublishedPort> {
     let mut ports: Vec<PublishedPort> = ports
         .into_iter()
@@ -399,6 +407,7 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         restarts: response.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
         oom_killed: state.oom_killed.unwrap_or_default(),
         error: state.error.clone().unwrap_or_default(),
+        names: names(network.networks.as_ref()),
         health_failure: state.health.as_ref().map(health_failure).unwrap_or_default(),
     };
     Some(Container {
@@ -537,6 +546,20 @@ pub fn images(summaries: Vec<ImageSummary>) -> BTreeMap<String, String> {
     images
 }
 
+/// Images that were built for a group, as their labels say, by the reference that they were given.
+pub fn built(summaries: &[ImageSummary], group: &str) -> BTreeMap<String, BuiltImage> {
+    let built = |summary: &ImageSummary| {
+        let reference = summary.labels.get(identity::BUILD_IMAGE)?;
+        let owner = summary.labels.get(identity::BUILD_GROUP).filter(|owner| *owner == group)?;
+        // What is built on it inherits its labels, and has another name.
+        summary.repo_tags.contains(reference).then(|| {
+            let source = summary.labels.get(identity::BUILD_SOURCE).cloned();
+            (reference.clone(), BuiltImage { id: summary.id.clone(), group: owner.clone(), source })
+        })
+    };
+    summaries.iter().filter_map(built).collect()
+}
+
 /// What is to be known about an image.
 pub fn facts(image: ImageInspect) -> ImageFacts {
     let config = image.config.unwrap_or_default();
@@ -613,6 +636,7 @@ pub fn ends(mut events: Vec<EventMessage>, group: &str, now: i64) -> Vec<End> {
             (Some(Happened::Killed), _) => drop(asked.insert(id, at)),
             (Some(Happened::Died { code }), Some(service)) => ends.push(End {
                 service: service.clone(),
+                replica: attributes.get(identity::REPLICA).and_then(|number| number.parse().ok()),
                 ago: Duration::from_nanos(u64::try_from(now.saturating_sub(at)).unwrap_or_default()),
                 code,
                 asked: asked.remove(&id).is_some_and(|asked| at - asked <= OBEYS_WITHIN),

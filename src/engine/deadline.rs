@@ -11,7 +11,10 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{About, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
+use super::{
+    About, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress,
+    Result,
+};
 use crate::observed::{Container, ImageFacts, Observed};
 
 /// How long the engine may take. The defaults are far beyond what a busy engine needs: they are there for one that
@@ -32,6 +35,8 @@ pub struct Limits {
     pub exec_margin: Duration,
     /// Between two signs of life of a pull: 120 s.
     pub pull_silence: Duration,
+    /// Between two signs of life of a build: half an hour. A step that compiles may say nothing for long.
+    pub build_silence: Duration,
     /// Between two lines of output that is already there: 30 s. Output that is followed may be silent for ever.
     pub log_silence: Duration,
 }
@@ -46,6 +51,7 @@ impl Default for Limits {
             stop: Duration::from_secs(10),
             exec_margin: Duration::from_secs(30),
             pull_silence: Duration::from_secs(120),
+            build_silence: Duration::from_secs(1800),
             log_silence: Duration::from_secs(30),
         }
     }
@@ -61,6 +67,7 @@ impl Limits {
             | Deed::Disconnect { .. }
             | Deed::RemoveVolume(_) => self.network,
             Deed::Create(_)
+            | Deed::RemoveImage(_)
             | Deed::Start(_)
             | Deed::Unpause(_)
             | Deed::Rename { .. }
@@ -101,23 +108,45 @@ impl<E: Engine> Bounded<E> {
     }
 
     async fn pull_while_it_lives(&self, image: &str, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<()> {
-        let limit = self.limits.pull_silence;
         let alive = Notify::new();
         let heard = |news: PullProgress| {
             alive.notify_one();
             progress(news);
         };
-        let pull = self.engine.pull(image, &heard);
-        tokio::pin!(pull);
-        loop {
-            tokio::select! {
-                // Cancel-safe because the pull is polled on by the next turn; only its end leaves the loop.
-                result = &mut pull => return result,
-                // Cancel-safe because a sign of life that is not seen now is kept by `Notify`.
-                life = timeout(limit, alive.notified()) => {
-                    if life.is_err() {
-                        return Err(EngineError::TimedOut { attempted: format!("pull {image}"), limit });
-                    }
+        let attempted = || format!("pull {image}");
+        while_it_lives(self.limits.pull_silence, &alive, attempted, self.engine.pull(image, &heard)).await
+    }
+
+    async fn build_while_it_lives(
+        &self,
+        request: &BuildRequest,
+        progress: &(dyn Fn(BuildProgress) + Send + Sync),
+    ) -> Result<()> {
+        let alive = Notify::new();
+        let heard = |news: BuildProgress| {
+            alive.notify_one();
+            progress(news);
+        };
+        let attempted = || format!("build {}", request.image);
+        while_it_lives(self.limits.build_silence, &alive, attempted, self.engine.build(request, &heard)).await
+    }
+}
+
+/// Waits for a call that may take as long as it likes, but not be silent for longer than this.
+async fn while_it_lives(
+    limit: Duration,
+    alive: &Notify,
+    attempted: impl FnOnce() -> String,
+    mut call: BoxFuture<'_, Result<()>>,
+) -> Result<()> {
+    loop {
+        tokio::select! {
+            // Cancel-safe because the call is polled on by the next turn; only its end leaves the loop.
+            result = &mut call => return result,
+            // Cancel-safe because a sign of life that is not seen now is kept by `Notify`.
+            life = timeout(limit, alive.notified()) => {
+                if life.is_err() {
+                    return Err(EngineError::TimedOut { attempted: attempted(), limit });
                 }
             }
         }
@@ -155,6 +184,20 @@ impl<E: Engine> Engine for Bounded<E> {
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.pull_while_it_lives(image, progress))
+    }
+
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        let attempted = move || format!("read {path} in container {}", super::short(id));
+        Box::pin(within(self.limits.change, attempted, self.engine.read(id, path, most)))
+    }
+
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        tracing::debug!("asking the engine to build {}", request.image);
+        Box::pin(self.build_while_it_lives(request, progress))
     }
 
     fn exec<'a>(
@@ -219,6 +262,8 @@ mod tests {
     use futures_util::future;
 
     use super::*;
+    use crate::desired::Build;
+    use crate::spec::Tree;
 
     /// Never answers, or only as often as this.
     struct Hung(usize);
@@ -253,6 +298,24 @@ mod tests {
                 for done in 0..self.0 {
                     tokio::time::sleep(Duration::from_secs(100)).await;
                     progress(PullProgress { done, total: 9, bytes: 0 });
+                }
+                future::pending().await
+            })
+        }
+
+        fn read<'a>(&'a self, _: &'a str, _: &'a str, _: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+            Box::pin(future::pending())
+        }
+
+        fn build<'a>(
+            &'a self,
+            _: &'a BuildRequest,
+            progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+        ) -> BoxFuture<'a, Result<()>> {
+            Box::pin(async move {
+                for _ in 0..self.0 {
+                    tokio::time::sleep(Duration::from_secs(1000)).await;
+                    progress(BuildProgress::Alive);
                 }
                 future::pending().await
             })
@@ -320,6 +383,17 @@ mod tests {
         let begin = tokio::time::Instant::now();
         assert_eq!(limit(hung(5).pull("debian", &count).await), 120);
         assert_eq!((heard.into_inner(), begin.elapsed().as_secs()), (5, 620));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_build_may_be_silent_for_longer_than_a_pull_but_not_for_ever() {
+        let tree = Tree { context: String::new(), dockerfile: String::new(), digest: String::new() };
+        let build = Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() };
+        let request = BuildRequest { image: "api:1".into(), build, labels: BTreeMap::new() };
+        let begin = tokio::time::Instant::now();
+        let said = hung(3).build(&request, &|_| {}).await.unwrap_err().to_string();
+        assert_eq!(said, "the engine did not answer within 1800 s while asked to build api:1");
+        assert_eq!(begin.elapsed().as_secs(), 3 * 1000 + 1800);
     }
 
     #[tokio::test(start_paused = true)]

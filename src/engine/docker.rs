@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,14 +27,15 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
 
+use super::build::{self, Builder, Trouble};
 use super::deadline::{Limits, within};
 use super::lines::Lines;
 use super::registry::{self, Reference, Tally};
 use super::target::{Endpoint, Target};
 use super::wire::{Wire, WireError};
 use super::{
-    About, Blueprint, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result, convert,
-    short,
+    About, Blueprint, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions,
+    PullProgress, Result, convert, short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -52,6 +53,7 @@ pub struct Docker {
     wire: Arc<Wire>,
     endpoint: Endpoint,
     config_dir: Option<PathBuf>,
+    buildkit: Option<bool>,
     version: String,
     api: String,
     /// How far the engine's clock is ahead of ours at least, in nanoseconds.
@@ -78,6 +80,7 @@ impl Docker {
             wire,
             endpoint: target.endpoint.clone(),
             config_dir: target.config_dir.clone(),
+            buildkit: target.buildkit,
             version: version.version.unwrap_or_default(),
             api,
             clock: AtomicI64::new(0),
@@ -129,6 +132,7 @@ impl Docker {
         Ok(Observed {
             containers: containers.map(|container| (container.id.clone(), container)).collect(),
             networks: networks.map(|network| (network.id.clone(), network)).collect(),
+            built: convert::built(&images, group),
             images: convert::images(images),
             volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
             ..Default::default()
@@ -192,6 +196,9 @@ impl Docker {
                 client.disconnect_network(network, request).await?;
             }
             Deed::RemoveVolume(name) => client.remove_volume(name, None::<query::RemoveVolumeOptions>).await?,
+            Deed::RemoveImage(reference) => {
+                client.remove_image(reference, None::<query::RemoveImageOptions>, None).await?;
+            }
         }
         Ok(None)
     }
@@ -245,6 +252,40 @@ impl Docker {
         Ok(())
     }
 
+    async fn build_image(
+        &self,
+        request: &BuildRequest,
+        progress: &(dyn Fn(BuildProgress) + Send + Sync),
+    ) -> Result<()> {
+        let trouble = |trouble| self.build_trouble(&request.image, trouble);
+        let builder = match self.buildkit {
+            Some(true) => Builder::BuildKit,
+            Some(false) => Builder::Classic,
+            None => build::preferred(&self.wire).await.map_err(trouble)?,
+        };
+        let mut credentials = BTreeMap::new();
+        let dockerfile = build::dockerfile(request.build.tree.dockerfile.as_ref()).await;
+        for registry in build::registries(&dockerfile) {
+            // Public images need none, so the build decides whether it matters that they cannot be had.
+            if let Ok(Some(found)) = self.credentials(&registry).await {
+                credentials.extend(serde_json::to_value(found).ok().map(|found| (registry, found)));
+            }
+        }
+        build::build(&self.wire, builder, request, &credentials, progress).await.map_err(trouble)
+    }
+
+    fn build_trouble(&self, image: &str, trouble: Trouble) -> EngineError {
+        let attempted = format!("build {image}");
+        let reason = match trouble {
+            Trouble::Failed(message) => return EngineError::Refused { attempted, message },
+            // They may be back in a moment.
+            Trouble::Files(message) => return EngineError::Conflict { attempted, message },
+            Trouble::Wire(WireError::Io(error)) => reason(&self.endpoint, &error),
+            Trouble::Wire(WireError::Http(error)) => reason(&self.endpoint, &error),
+        };
+        EngineError::Unreachable { endpoint: self.endpoint.to_string(), reason }
+    }
+
     /// Credentials for a registry; a helper may have to be run for them, which blocks.
     async fn credentials(&self, key: &str) -> std::result::Result<Option<DockerCredentials>, String> {
         let Some(directory) = self.config_dir.clone() else {
@@ -265,6 +306,28 @@ impl Docker {
                 ..Default::default()
             },
         }))
+    }
+
+    /// The engine gives files as an archive.
+    async fn read_file(&self, id: &str, path: &str, most: usize) -> Result<Option<Vec<u8>>> {
+        // Headers and padding of an archive with one file.
+        const FRAME: usize = 64 * 1024;
+        let attempted = || format!("read {path} in container {}", short(id));
+        let options = query::DownloadFromContainerOptions { path: path.to_owned() };
+        let mut pieces = self.client.download_from_container(id, Some(options)).boxed();
+        let mut archive = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(piece) => archive.extend_from_slice(&piece),
+                Err(error) if status(&error) == Some(404) && !is_no_container(&error) => return Ok(None),
+                Err(error) => return Err(self.fault(&attempted(), error)),
+            }
+            if archive.len() > most + FRAME {
+                break;
+            }
+        }
+        first_file(&archive, most)
+            .map_err(|error| EngineError::Refused { attempted: attempted(), message: format!("not a file: {error}") })
     }
 
     async fn run(&self, id: &str, exec: &Exec, heard: &mut (dyn FnMut(LogLine) + Send)) -> Result<i64> {
@@ -442,6 +505,18 @@ impl Engine for Docker {
         Box::pin(self.pull_image(image, progress))
     }
 
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        Box::pin(self.read_file(id, path, most))
+    }
+
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.build_image(request, progress))
+    }
+
     fn exec<'a>(
         &'a self,
         id: &'a str,
@@ -578,7 +653,7 @@ fn reached(deed: &Deed, error: &BollardError) -> bool {
     };
     match deed {
         Deed::Remove { .. } => *status_code == 404 || (*status_code == 409 && message.contains("already in progress")),
-        Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) => *status_code == 404,
+        Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) | Deed::RemoveImage(_) => *status_code == 404,
         Deed::Rename { .. } => message.contains("same name as its current name"),
         Deed::Unpause(_) => message.contains("is not paused"),
         // An id in the message is of a network that is gone: the container may still be attached by its name.
@@ -590,6 +665,24 @@ fn reached(deed: &Deed, error: &BollardError) -> bool {
         Deed::Start(_) | Deed::Stop { .. } => false,
         Deed::Create(_) | Deed::Update { .. } | Deed::CreateNetwork { .. } | Deed::Connect { .. } => false,
     }
+}
+
+/// Whether it is the container that does not exist, and not something in it.
+fn is_no_container(error: &BollardError) -> bool {
+    error.to_string().contains("No such container:")
+}
+
+/// The content of the first file in an archive, as far as `most` bytes.
+fn first_file(archive: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
+    for entry in tar::Archive::new(archive).entries()? {
+        let entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let mut content = Vec::new();
+            entry.take(most as u64).read_to_end(&mut content)?;
+            return Ok(Some(content));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "there is something else under its name"))
 }
 
 fn status(error: &BollardError) -> Option<u16> {
@@ -764,7 +857,7 @@ mod tests {
 
     fn target_in(directory: &tempfile::TempDir) -> Target {
         let socket = directory.path().join("docker.sock");
-        Target { endpoint: Endpoint::Unix(socket), config_dir: Some(directory.path().to_owned()) }
+        Target { endpoint: Endpoint::Unix(socket), config_dir: Some(directory.path().to_owned()), buildkit: None }
     }
 
     const VERSION: &str = r#"{"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#;
@@ -808,6 +901,59 @@ mod tests {
         let error = engine.pull("nope:1", &|_| {}).await.unwrap_err();
         assert_eq!(error.to_string(), "cannot pull nope:1: manifest for nope:1 not found");
         assert!(matches!(error, EngineError::Refused { .. }));
+    }
+
+    /// A directory with a Dockerfile, and what asks for an image of it.
+    fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
+        let context = tempfile::tempdir().unwrap();
+        std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+        let place = build::tree::Place::new(context.path(), ".", None);
+        let tree = build::tree::look(&place, &Default::default()).0.unwrap();
+        let args = BTreeMap::from([("A".to_owned(), "b&c".to_owned())]);
+        let build = crate::desired::Build { tree, target: Some("x".into()), args, labels: BTreeMap::new() };
+        let labels = BTreeMap::from([("l".to_owned(), "m".to_owned())]);
+        (context, BuildRequest { image: "shop-api:1".into(), build, labels })
+    }
+
+    #[tokio::test]
+    async fn a_build_goes_to_the_classic_builder_where_no_other_is_offered_with_what_registries_want() {
+        const BUILD: &str =
+            "{\"stream\": \"Step 1/1 : FROM reg:5000/base\\n\"}\r\n{\"aux\": {\"ID\": \"sha256:1\"}}\r\n";
+        let (directory, served) = fake(&[VERSION, "OK", BUILD]).await;
+        let config = r#"{"auths": {"reg:5000": {"auth": "YW5uOj8/Pj5+fg=="}, "other": {"auth": "YW5uOj8/Pj5+fg=="}}}"#;
+        std::fs::write(directory.path().join("config.json"), config).unwrap();
+        let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+        let (_context, request) = to_build("FROM reg:5000/base\n");
+        let seen = Mutex::new(Vec::new());
+        let progress = |news| {
+            if let BuildProgress::Line(line) = news {
+                seen.lock().unwrap().push(line);
+            }
+        };
+        engine.build(&request, &progress).await.unwrap();
+        assert_eq!(seen.into_inner().unwrap(), ["Step 1/1 : FROM reg:5000/base"]);
+        let heads = served.await.unwrap();
+        assert!(heads[1].starts_with("GET /v1.41/_ping"), "{}", heads[1]);
+        let expected = "POST /v1.41/build?t=shop-api%3A1&dockerfile=Dockerfile&version=1&rm=1&forcerm=1&target=x\
+                        &buildargs=%7B%22A%22%3A%22b%26c%22%7D&labels=%7B%22l%22%3A%22m%22%7D HTTP/1.1";
+        assert_eq!(heads[2].lines().next(), Some(expected));
+        let config = heads[2].lines().find_map(|line| line.strip_prefix("x-registry-config: ")).unwrap();
+        let config = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE, config).unwrap();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["reg:5000"]["username"], "ann");
+        assert_eq!(config.as_object().unwrap().len(), 1, "what is not needed is not sent");
+    }
+
+    #[tokio::test]
+    async fn a_build_whose_files_have_changed_is_no_build_of_the_engines() {
+        let (directory, _served) = fake(&[VERSION, "OK", ""]).await;
+        let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+        let (context, request) = to_build("FROM debian\n");
+        std::fs::write(context.path().join("new"), "new").unwrap();
+        let error = engine.build(&request, &|_| {}).await.unwrap_err();
+        let said = "cannot build shop-api:1: its sources have changed since they were read; run it again";
+        assert_eq!(error.to_string(), said);
+        assert!(matches!(error, EngineError::Conflict { .. }));
     }
 
     #[tokio::test]

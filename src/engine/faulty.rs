@@ -14,7 +14,10 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::{About, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
+use super::{
+    About, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress,
+    Result,
+};
 use crate::observed::{Container, ImageFacts, Observed};
 
 /// What goes wrong, and how often: each rate is a number of calls out of a thousand.
@@ -221,6 +224,7 @@ pub fn verb(deed: &Deed) -> &'static str {
         Deed::Connect { .. } => "connect",
         Deed::Disconnect { .. } => "disconnect",
         Deed::RemoveVolume(_) => "remove-volume",
+        Deed::RemoveImage(_) => "remove-image",
     }
 }
 
@@ -259,6 +263,18 @@ impl Engine for Faulty {
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(self.call("pull", self.engine.pull(image, progress)))
+    }
+
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        Box::pin(self.call("read", self.engine.read(id, path, most)))
+    }
+
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.call("build", self.engine.build(request, progress)))
     }
 
     fn exec<'a>(

@@ -1,7 +1,9 @@
 //! The engine as the controller sees it: a few reads, one mutation at a time, a stream of events.
 //!
-//! An engine does what it is asked and decides nothing. Only `docker.rs` and `convert.rs` name bollard.
+//! An engine does what it is asked and decides nothing. Only `docker.rs` and `convert.rs` name bollard; `build`
+//! speaks of itself to the engine, since bollard cannot read what BuildKit tells.
 
+pub mod build;
 pub mod convert;
 pub mod deadline;
 pub mod docker;
@@ -18,7 +20,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 
-use crate::desired::{Config, Inherited};
+use crate::desired::{Build, Config, Inherited};
 use crate::observed::{Container, ImageFacts, Observed};
 use crate::spec::model::{Resources, RestartPolicy};
 
@@ -47,6 +49,17 @@ pub trait Engine: Send + Sync {
         &'a self,
         image: &'a str,
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>>;
+
+    /// The content of a file in a container, running or not, cut off after `most` bytes; `None`: there is no such file. A
+    /// file in memory (below a `tmpfs`) is not seen.
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>>;
+
+    /// Builds an image, with progress. A build whose caller goes away ends.
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
     ) -> BoxFuture<'a, Result<()>>;
 
     /// Runs a command in a container to its end and gives its exit code. Each line of its output is told as it comes. A
@@ -166,6 +179,8 @@ pub enum Deed {
     },
     /// Remove a volume by name.
     RemoveVolume(String),
+    /// Remove an image by reference, unless something uses it; where it has other names, this name.
+    RemoveImage(String),
 }
 
 impl Deed {
@@ -188,6 +203,7 @@ impl Deed {
                 format!("disconnect container {} from network {}", short(container), short(network))
             }
             Deed::RemoveVolume(name) => format!("remove volume {}", short(name)),
+            Deed::RemoveImage(reference) => format!("remove image {reference}"),
         }
     }
 }
@@ -215,10 +231,30 @@ pub struct Blueprint {
     pub network: String,
     /// Names on the network.
     pub aliases: Vec<String>,
-    /// Host name inside it.
+    /// Host name inside it; empty: the engine's own.
     pub hostname: String,
     /// Anonymous volumes taken over from the container that it replaces.
     pub inherited: Vec<Inherited>,
+}
+
+/// An image to build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRequest {
+    /// The reference that it gets.
+    pub image: String,
+    /// What it is made from.
+    pub build: Build,
+    /// All labels that it gets beside those of its Dockerfile, ours and the user's.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Progress of a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildProgress {
+    /// It gets on: something was sent or came.
+    Alive,
+    /// A line of its output.
+    Line(String),
 }
 
 /// A command to run in a container.
@@ -291,6 +327,8 @@ pub enum Hint {
 pub struct End {
     /// Its service, as its label says.
     pub service: String,
+    /// Number of the replica, as its label says.
+    pub replica: Option<u32>,
     /// How long ago.
     pub ago: Duration,
     /// Exit code, where known.

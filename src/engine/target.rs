@@ -19,6 +19,8 @@ pub struct Target {
     pub endpoint: Endpoint,
     /// Directory of Docker's `config.json`, which knows the credentials of registries.
     pub config_dir: Option<PathBuf>,
+    /// Whether BuildKit builds, whatever the engine would choose: `DOCKER_BUILDKIT`, as the docker command reads it.
+    pub buildkit: Option<bool>,
 }
 
 /// Where an engine listens.
@@ -100,7 +102,8 @@ pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Res
     } else {
         default_endpoint()
     };
-    Ok(Target { endpoint, config_dir })
+    let buildkit = set("DOCKER_BUILDKIT").map(|value| !matches!(value.as_str(), "0" | "f" | "F" | "false" | "False"));
+    Ok(Target { endpoint, config_dir, buildkit })
 }
 
 fn default_endpoint() -> Endpoint {

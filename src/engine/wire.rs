@@ -7,7 +7,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use futures_util::Stream;
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -34,7 +33,10 @@ pub enum WireError {
 }
 
 /// The body of a request: all of bollard's have this type, to which it gives no name outside.
-pub type Body = Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = io::Result<Frame<Bytes>>> + Send>>>>;
+pub type Body = Either<Full<Bytes>, StreamBody<Stream>>;
+
+/// A body that is sent piece by piece.
+pub type Stream = Pin<Box<dyn futures_util::Stream<Item = io::Result<Frame<Bytes>>> + Send>>;
 
 /// All connections to one engine.
 pub struct Wire {

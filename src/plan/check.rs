@@ -19,9 +19,7 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         }
     }
     match &step.verb {
-        Verb::Remove { volumes: true, .. } | Verb::RemoveVolume
-            if desired.aim != (Aim::Agree { purge_volumes: true }) =>
-        {
+        Verb::Remove { volumes: true, .. } | Verb::RemoveVolume if !desired.aim.purges_volumes() => {
             Some(format!("`{step}` would remove a volume without being asked to"))
         }
         Verb::Create { .. } | Verb::Remove { .. } | Verb::RemoveNetwork { .. }
@@ -33,6 +31,16 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             Some(network) if network.group.as_deref() == Some(desired.group.as_str()) => None,
             _ => Some(format!("`{step}` would remove a network that is not of this group")),
         },
+        Verb::RemoveImage if !desired.aim.purges_images() => {
+            Some(format!("`{step}` would remove an image without being asked to"))
+        }
+        Verb::RemoveImage => match observed.built.get(step.subject.name()) {
+            Some(built) if built.group == desired.group => None,
+            _ => Some(format!("`{step}` would remove an image that was not built for this group")),
+        },
+        Verb::Build if !matches!(desired.aim, Aim::Agree { .. }) => {
+            Some(format!("`{step}` is not a matter of starting or stopping"))
+        }
         Verb::RemoveVolume => match observed.volumes.get(step.subject.name()) {
             Some(volume) if volume.group == desired.group => None,
             _ => Some(format!("`{step}` would remove a volume that is not of this group")),

@@ -28,7 +28,9 @@ pub fn compare(
     observed: &Observed,
     updated: bool,
 ) -> Comparison {
-    if agrees(service, container, identity, observed, updated) {
+    // What is made from an output that is not known yet has nothing to be compared with.
+    let open = service.outputs.awaited().next().is_some();
+    if open || agrees(service, container, identity, observed, updated) {
         return Comparison::default();
     }
     let applied = match serde_json::from_str(&identity.spec) {
@@ -37,10 +39,18 @@ pub fn compare(
     };
     let wanted = fingerprint::canonical(service.kind, &service.config);
     let mut found = Comparison::default();
+    // Another service had its name, with a number at the end, or it has one that was a replica's.
+    if identity.service != service.service {
+        found.replace.push(Cause::of("name", Some(&identity.service), Some(&service.service)));
+    }
     compare_spec(service, identity, &applied, &wanted, &mut found);
     compare_image(service, identity, observed, &mut found);
     compare_env(service, container, identity, &applied, &mut found);
     compare_updatable(container, updated, &applied, &wanted, &mut found);
+    if service.build.is_some() {
+        // Its image has another name because it is built from something else.
+        found.replace.iter_mut().filter(|cause| cause.field == "image").for_each(|cause| cause.field = "build".into());
+    }
     found.replace.sort_by(|a, b| a.field.cmp(&b.field));
     found
 }
@@ -48,7 +58,8 @@ pub fn compare(
 /// Whether nothing differs, as far as that is seen at a glance: it is so almost always, and asked for at every event.
 fn agrees(service: &Service, container: &Container, identity: &Identity, observed: &Observed, updated: bool) -> bool {
     let fingerprint = &service.fingerprint;
-    let labels = identity.spec == fingerprint.applied
+    let labels = identity.service == service.service
+        && identity.spec == fingerprint.applied
         && identity.spec_hash == fingerprint.spec_hash
         && identity.env_hash == fingerprint.env_hash;
     let image = identity.image_id.is_empty()

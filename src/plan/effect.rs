@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Memory;
 use super::hook::Hooked;
 use super::step::{Look, Step, Verb};
-use crate::desired::{Desired, Inherited, Moment, Service, VolumeSource};
-use crate::identity::{Identity, container_name};
+use super::{Memory, instance_of};
+use crate::desired::{Desired, Inherited, Moment, Order, Service, VolumeSource};
+use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
     Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
 };
@@ -32,6 +32,13 @@ pub fn apply(
             memory.pulled.insert(name.to_owned());
             observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
         }
+        Verb::Build => {
+            observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
+        }
+        Verb::RemoveImage => {
+            observed.images.remove(name);
+            observed.built.remove(name);
+        }
         Verb::CreateNetwork => {
             let network = Network {
                 id: id.map_or_else(|| format!("new:{name}"), str::to_owned),
@@ -47,7 +54,7 @@ pub fn apply(
         Verb::RemoveVolume => {
             observed.volumes.remove(name);
         }
-        Verb::Create { name: container, network, image_id, inherited } => {
+        Verb::Create { name: container, network, image_id, inherited, .. } => {
             let Some(service) = desired.services.get(name) else {
                 return;
             };
@@ -76,6 +83,9 @@ pub fn apply(
         Verb::Hook { moment, index, container, .. } => {
             let container = container.as_ref().map(|container| container.id.clone()).unwrap_or_default();
             memory.hooked.insert((name.to_owned(), *moment), Hooked { container, done: index + 1 });
+        }
+        Verb::Collect(target) => {
+            memory.collected.insert(target.id.clone());
         }
         Verb::Start(target) => {
             memory.forget(&target.id);
@@ -125,15 +135,21 @@ pub fn apply(
                 details.restart = *restart;
             });
         }
-        Verb::Connect { container, network } => {
+        Verb::Connect { container, network, names } => {
             let name = observed.networks.get(network).map(|network| network.name.clone()).unwrap_or_default();
             with(observed, &container.id, |container| {
                 container.networks.push(Attachment { network_id: network.clone(), network: name, address: None });
+                if let Some(details) = &mut container.details {
+                    details.names.insert(network.clone(), names.clone());
+                }
             });
         }
         Verb::Disconnect { container, network } => {
             with(observed, &container.id, |container| {
                 container.networks.retain(|a| a.network_id != *network && a.network != *network);
+                if let Some(details) = &mut container.details {
+                    details.names.remove(network);
+                }
             });
         }
         Verb::Remove { container, .. } => {
@@ -149,7 +165,13 @@ pub fn apply(
 /// In a forecast, what would have to be looked up is taken to hold no surprise.
 pub(super) fn assume(look: &Look, observed: &mut Observed) {
     match look {
-        Look::Container(id) => with(observed, id, |container| container.details = Some(Details::default())),
+        Look::Container(id) => with(observed, id, |container| {
+            let is_new = container.name.ends_with(CANDIDATE_SUFFIX);
+            let service = container.identity.iter().map(|identity| identity.service.clone()).filter(|_| !is_new);
+            let names: Vec<String> = service.collect();
+            let names = container.networks.iter().map(|a| (a.network_id.clone(), names.clone())).collect();
+            container.details = Some(Details { names, ..Details::default() });
+        }),
         Look::Image(id) => {
             observed.image_facts.insert(id.clone(), ImageFacts::default());
         }
@@ -162,7 +184,7 @@ pub(super) fn settle(desired: &Desired, observed: &mut Observed) {
         container.health = Health::Healthy;
     }
     let is_job = |container: &Container| {
-        let service = container.service_of(&desired.group).and_then(|name| desired.services.get(name));
+        let service = instance_of(desired, container).and_then(|name| desired.services.get(&*name));
         service.is_some_and(Service::is_job)
     };
     for container in observed.containers.values_mut().filter(|container| is_job(container)) {
@@ -176,7 +198,9 @@ pub(super) fn settle(desired: &Desired, observed: &mut Observed) {
 pub fn identity(desired: &Desired, service: &Service, image_id: &str) -> Identity {
     Identity {
         group: desired.group.clone(),
-        service: service.name.clone(),
+        service: service.service.clone(),
+        replica: service.replica,
+        named_when_ready: service.update.order == Order::StartFirst,
         kind: service.kind.word().to_owned(),
         source: desired.source.clone(),
         env_hash: service.fingerprint.env_hash.clone(),

@@ -29,6 +29,10 @@ impl<'a> Planner<'a> {
         let hooked = self.memory.hooked.get(&(service.name.clone(), moment));
         let done = hooked.filter(|hooked| hooked.container == about).map_or(0, |hooked| hooked.done);
         let Some(hook) = service.hooks_at(moment).get(done) else { return true };
+        // Nobody is kept from going by what a last hook is not told.
+        if moment == Moment::PostStart && !self.is_hook_known(service, moment, done) {
+            return false;
+        }
         let verb =
             Verb::Hook { moment, index: done, action: hook.action.to_string(), container: container.map(Target::of) };
         self.step(Subject::of(service), verb, cause);

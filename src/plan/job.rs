@@ -36,7 +36,7 @@ impl<'a> Planner<'a> {
             }
             Some((container, _)) => match self.reruns(service, job, container) {
                 Some(cause) => vec![cause],
-                None => return self.rest_job(service, candidate.map(|(candidate, _)| candidate)),
+                None => return self.rest_job(service, container, candidate.map(|(candidate, _)| candidate)),
             },
         };
         let cause = super::service::fields(&causes);
@@ -51,11 +51,13 @@ impl<'a> Planner<'a> {
     }
 
     /// It has succeeded, and nothing is to be done.
-    fn rest_job(&mut self, service: &'a Service, candidate: Option<&'a Container>) -> Standing {
+    fn rest_job(&mut self, service: &'a Service, done: &'a Container, candidate: Option<&'a Container>) -> Standing {
         if let Some(candidate) = candidate {
             let cause = vec![Cause::of("name", Some(&candidate.name), None)];
             self.change(Subject::of(service), Action::Update, cause);
             self.discard(service, candidate, "not needed: the job has succeeded");
+        } else if self.somebody_waits_for_outputs() && !self.is_collected(service, done) {
+            return Standing::Started;
         }
         Standing::Succeeded
     }
@@ -69,9 +71,11 @@ impl<'a> Planner<'a> {
                 (!ran).then(|| Cause::of("rerun", None, Some("always")))
             }
             Rerun::WithDependencies => service.dependencies.iter().find_map(|dependency| {
-                let current = self.slots.get(dependency.name.as_str())?.current?;
-                (current.created > done.created)
-                    .then(|| Cause::of(&format!("dependencies.{}", dependency.name), None, None))
+                let replicas = self.replicas.get(dependency.name.as_str())?;
+                let current = |replica: &&Service| self.slots.get(replica.name.as_str())?.current;
+                // One more replica is no other dependency.
+                let oldest = replicas.iter().filter_map(current).map(|container| container.created).min()?;
+                (oldest > done.created).then(|| Cause::of(&format!("dependencies.{}", dependency.name), None, None))
             }),
         }
     }

@@ -9,6 +9,7 @@ pub mod diff;
 pub mod effect;
 pub mod hook;
 mod job;
+mod outputs;
 mod place;
 mod readiness;
 pub mod restart;
@@ -16,11 +17,12 @@ mod service;
 pub mod step;
 mod teardown;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::{Desired, Moment};
-use crate::identity::{candidate_name, container_name};
+use crate::desired::{Desired, Moment, Service};
+use crate::identity::{Identity, candidate_name, container_name, instance_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
 use hook::Hooked;
@@ -50,23 +52,29 @@ pub struct Memory {
     pub updated: BTreeSet<String>,
     /// Images that this run has pulled, by reference.
     pub pulled: BTreeSet<String>,
-    /// Images that could not be pulled, by reference, and why.
+    /// Images that could not be pulled or built, by reference, and why.
     pub unavailable: BTreeMap<String, String>,
     /// Why the network of the group could not be created.
     pub no_network: Option<String>,
-    /// Networks and volumes that the engine refused to remove, by name; not tried again.
+    /// Networks, volumes and images that the engine refused to remove, by name; not tried again.
     pub stuck: BTreeSet<Subject>,
     /// Hooks that this run has been through, by service and moment.
     pub hooked: BTreeMap<(String, Moment), Hooked>,
     /// Containers that this run has stopped after they had served, by id.
     pub stopped: BTreeSet<String>,
+    /// Containers of jobs whose outputs this run has collected, by id.
+    pub collected: BTreeSet<String>,
+    /// Outputs that are taken to be known: in a forecast only.
+    pub assumed: BTreeSet<String>,
     /// Jobs that this run has brought to success.
     pub ran: BTreeSet<String>,
     /// The run goes on: what ends is brought back, what failed is tried again.
     pub watching: bool,
     /// Services that have failed and are tried again, by name; while watching.
     pub setbacks: BTreeMap<String, Setback>,
-    /// Pings of containers that are ready, by id; while watching.
+    /// When a replacement that is ready will have been so for long enough, by container id.
+    pub proved: BTreeMap<String, Duration>,
+    /// Pings of containers that are ready, by id; while watching, and of replacements that have to stay ready.
     pub pings: BTreeMap<String, Pings>,
     /// Containers that are to be replaced although they match, by id, and why: `reload` or `health`.
     pub condemned: BTreeMap<String, &'static str>,
@@ -79,6 +87,7 @@ impl Memory {
     pub fn ended(&mut self, id: &str) {
         self.answered.remove(id);
         self.awaited.remove(id);
+        self.proved.remove(id);
         self.pings.remove(id);
     }
 
@@ -110,6 +119,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Durati
     planner.doomed();
     planner.surplus_networks();
     planner.purged_volumes();
+    planner.purged_images();
     planner.plan
 }
 
@@ -137,7 +147,13 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
     let bound = 32 * (2 + desired.services.len() + observed.containers.len());
     for _ in 0..bound {
         let next = plan(desired, &observed, &memory, PROBATION);
-        memory.answered.extend(next.probes.into_iter().map(|probe| probe.container.id));
+        let mut learned = !next.looks.is_empty();
+        for probe in next.probes {
+            learned |= memory.answered.insert(probe.container.id);
+        }
+        for id in next.proving.into_keys() {
+            learned |= memory.proved.insert(id, Duration::ZERO).is_none();
+        }
         for failure in next.failures {
             if memory.failed.insert(failure.service.clone(), failure.clone()).is_none()
                 && !forecast.failures.contains(&failure)
@@ -156,8 +172,13 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
             }
         }
         effect::settle(desired, &mut observed);
-        if busy.is_empty() && plan(desired, &observed, &memory, PROBATION).steps.is_empty() {
-            break;
+        if busy.is_empty() && !learned && plan(desired, &observed, &memory, PROBATION).steps.is_empty() {
+            // What is left may wait for outputs; whoever gives them is through by now.
+            let awaited = outputs::awaited(desired);
+            if awaited.is_subset(&memory.assumed) {
+                break;
+            }
+            memory.assumed.extend(awaited);
         }
     }
     forecast
@@ -178,6 +199,15 @@ impl<'a> Slots<'a> {
     fn all(&self) -> impl Iterator<Item = &'a Container> {
         self.current.into_iter().chain(self.candidate).chain(self.strays.iter().copied())
     }
+
+    fn identity(&self) -> Option<&'a Identity> {
+        self.all().find_map(|container| container.identity.as_ref())
+    }
+
+    /// The service, whichever replica they are.
+    fn service(&self) -> Option<&'a str> {
+        self.identity().map(|identity| identity.service.as_str())
+    }
 }
 
 struct Planner<'a> {
@@ -185,11 +215,13 @@ struct Planner<'a> {
     observed: &'a Observed,
     memory: &'a Memory,
     now: Duration,
-    slots: BTreeMap<&'a str, Slots<'a>>,
+    slots: BTreeMap<Cow<'a, str>, Slots<'a>>,
     /// Containers by the host ports that they hold now.
     ports: BTreeMap<(Protocol, u16), Vec<&'a Container>>,
     /// The network that the group uses: its own of that name, else anybody's.
     network: Option<&'a Network>,
+    /// The containers that each service should have, by number.
+    replicas: BTreeMap<&'a str, Vec<&'a Service>>,
     standings: BTreeMap<&'a str, Standing>,
     /// Services that are about to be started or replaced: who asked to be restarted then rests first.
     about_to_start: BTreeSet<&'a str>,
@@ -198,19 +230,29 @@ struct Planner<'a> {
 
 impl<'a> Planner<'a> {
     fn new(desired: &'a Desired, observed: &'a Observed, memory: &'a Memory, now: Duration) -> Planner<'a> {
-        let mut slots: BTreeMap<&str, Slots<'_>> = BTreeMap::new();
+        let mut slots: BTreeMap<Cow<'_, str>, Slots<'_>> = BTreeMap::new();
         for container in observed.of_group(&desired.group) {
-            let Some(service) = container.service_of(&desired.group) else {
+            let Some(service) = instance_of(desired, container) else {
                 continue;
             };
+            let is_current = container.name == container_name(&desired.group, &service);
+            let is_candidate = container.name == candidate_name(&desired.group, &service)
+                || (!is_current && was_candidate(&desired.group, container));
             let slots = slots.entry(service).or_default();
-            if container.name == container_name(&desired.group, service) {
+            if is_current {
                 slots.current = Some(container);
-            } else if container.name == candidate_name(&desired.group, service) {
-                slots.candidate = Some(container);
+            } else if is_candidate && slots.candidate.is_none_or(|other| other.created < container.created) {
+                slots.strays.extend(slots.candidate.replace(container));
             } else {
                 slots.strays.push(container);
             }
+        }
+        let mut replicas: BTreeMap<&str, Vec<&Service>> = BTreeMap::new();
+        for service in desired.services.values() {
+            replicas.entry(&service.service).or_default().push(service);
+        }
+        for replicas in replicas.values_mut() {
+            replicas.sort_by_key(|service| service.replica);
         }
         let mut ports: BTreeMap<_, Vec<&Container>> = BTreeMap::new();
         for container in observed.containers.values() {
@@ -226,6 +268,7 @@ impl<'a> Planner<'a> {
             slots,
             ports,
             network: chosen_network(desired, observed),
+            replicas,
             standings: BTreeMap::new(),
             about_to_start: BTreeSet::new(),
             plan: Plan::default(),
@@ -245,26 +288,25 @@ impl<'a> Planner<'a> {
              from there",
             self.desired.group, owner.source
         );
-        let asked_for: BTreeSet<&str> = self
-            .desired
-            .services
-            .keys()
-            .map(String::as_str)
-            .chain(self.slots.keys().copied())
-            .filter(|name| self.desired.scope.contains(name))
+        let wanted = self.desired.services.values().map(|service| (&service.name[..], &service.service[..]));
+        let there = self.slots.iter().filter_map(|(name, slots)| Some((&**name, slots.service()?)));
+        let asked_for: BTreeSet<String> = wanted
+            .chain(there)
+            .filter(|(_, service)| self.desired.scope.contains(service))
+            .map(|(name, _)| name.to_owned())
             .collect();
         for name in asked_for {
-            self.fail(name, Reason::Conflict, message.clone(), None);
+            self.fail(&name, Reason::Conflict, message.clone(), None);
         }
         true
     }
 
     fn services(&mut self) {
-        for name in crate::desired::order::dependencies_first(&self.desired.needs()) {
-            let Some((name, service)) = self.desired.services.get_key_value(&name) else {
-                continue;
-            };
-            if !self.desired.scope.contains(name) {
+        let order = crate::desired::order::dependencies_first(&self.desired.needs());
+        let replicas = order.iter().flat_map(|name| self.replicas.get(&name[..]).cloned().unwrap_or_default());
+        for service in replicas.collect::<Vec<_>>() {
+            let name = &service.name;
+            if !self.desired.scope.contains(&service.service) {
                 let standing = self.standing_untouched(service);
                 self.standings.insert(name, standing);
                 continue;
@@ -290,12 +332,19 @@ impl<'a> Planner<'a> {
     }
 
     fn change(&mut self, subject: Subject, action: Action, causes: Vec<step::Cause>) {
-        let source = match &subject {
-            Subject::Service(name) => self.desired.services.get(name).map(|service| service.place.clone()),
-            _ => None,
+        let Subject::Service(name) = &subject else {
+            let source = self.desired.source.clone();
+            self.plan.changes.push(Change { subject, action, replica: None, causes, source });
+            return;
         };
-        let source = source.unwrap_or_else(|| self.desired.source.clone());
-        self.plan.changes.push(Change { subject, action, causes, source });
+        let (replica, source) = match self.desired.services.get(name) {
+            Some(service) => (service.replica, service.place.clone()),
+            None => {
+                let identity = self.slots.get(&name[..]).and_then(Slots::identity);
+                (identity.and_then(|identity| identity.replica), self.desired.source.clone())
+            }
+        };
+        self.plan.changes.push(Change { subject, action, replica, causes, source });
     }
 
     /// Remembers a failure. A run that ends remembers the first.
@@ -326,6 +375,19 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// Whether a container has the name of one that is not ready yet, from when its service had `replicas` or had none.
+fn was_candidate(group: &str, container: &Container) -> bool {
+    container.identity.as_ref().is_some_and(|identity| {
+        let numbered = instance_name(&identity.service, Some(identity.replica.unwrap_or(1)));
+        [&identity.service, &numbered].into_iter().any(|name| container.name == candidate_name(group, name))
+    })
+}
+
+/// What a container is called among the services: which one it is of, and which replica. `None`: it is not of the group.
+pub fn instance_of<'c>(desired: &Desired, container: &'c Container) -> Option<Cow<'c, str>> {
+    desired.instance_of(container.identity.as_ref()?)
+}
+
 /// A failure as it is remembered: with what was tried, and whether something that served before is still there.
 pub fn failure(
     desired: &Desired,
@@ -341,7 +403,7 @@ pub fn failure(
     let name = container_name(&desired.group, service);
     let replaces = observed
         .of_group(&desired.group)
-        .filter(|current| current.name == name && current.service_of(&desired.group) == Some(service))
+        .filter(|current| current.name == name && instance_of(desired, current).as_deref() == Some(service))
         .filter(|current| container.as_ref().is_none_or(|failed| failed.id != current.id))
         .filter_map(|current| current.identity.as_ref())
         .any(|identity| {

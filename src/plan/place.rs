@@ -3,10 +3,10 @@
 
 use std::net::IpAddr;
 
-use super::Planner;
 use super::effect::{image_of, own_healthcheck};
 use super::step::{Action, Cause, Look, Reason, Subject, Target, Verb};
-use crate::desired::{Aim, Inherited, Service, VolumeSource};
+use super::{Planner, instance_of};
+use crate::desired::{Aim, Inherited, Moment, Service, VolumeSource};
 use crate::observed::{Container, Network, State};
 use crate::spec::model::Protocol;
 
@@ -20,8 +20,15 @@ impl<'a> Planner<'a> {
         unknown.is_none()
     }
 
-    /// Attaches a container to the group's network where it is not; true while that is being done.
+    /// Attaches a container to the group's network, with its names there, where it is not; true while that is being done.
     pub(super) fn mend_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
+        self.attach(service, container, true)
+    }
+
+    /// Attaches a container to the group's network where it is not; true while that is being done. `named`: it is to be
+    /// found there, also where it gets its names late. An endpoint keeps the names that it was made with, so one that
+    /// has none is made anew; its address is free meanwhile, and almost always it gets the same again.
+    pub(super) fn attach(&mut self, service: &'a Service, container: &'a Container, named: bool) -> bool {
         if self.is_contested(&service.name, "network") {
             return false;
         }
@@ -35,6 +42,18 @@ impl<'a> Planner<'a> {
             return true;
         };
         if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
+            if named && is_named_late(container) {
+                match self.is_found(service, container, network) {
+                    None => return true,
+                    Some(true) => {}
+                    Some(false) => {
+                        self.network_change(service, container, Some(&network.id));
+                        let verb = Verb::Disconnect { container: Target::of(container), network: network.id.clone() };
+                        self.step(Subject::of(service), verb, format!("it is not known as {} yet", service.service));
+                        return true;
+                    }
+                }
+            }
             return self.leave_surplus_network(service, container, network);
         }
         let stale = container.networks.iter().find(|attachment| attachment.network == network.name);
@@ -46,10 +65,49 @@ impl<'a> Planner<'a> {
                 let network = if known { &stale.network_id } else { &stale.network };
                 Verb::Disconnect { container: Target::of(container), network: network.clone() }
             }
-            None => Verb::Connect { container: Target::of(container), network: network.id.clone() },
+            None => {
+                let names = if named || !is_named_late(container) { service.network_names() } else { Vec::new() };
+                Verb::Connect { container: Target::of(container), network: network.id.clone(), names }
+            }
         };
         self.step(Subject::of(service), verb, format!("it is not on the network {}", network.name));
         true
+    }
+
+    /// Whether a container is found on the network by its service's name; `None`: it is being looked up.
+    fn is_found(&mut self, service: &Service, container: &Container, network: &Network) -> Option<bool> {
+        let Some(details) = &container.details else {
+            self.plan.looks.insert(Look::Container(container.id.clone()));
+            return None;
+        };
+        Some(details.names.get(&network.id).is_some_and(|names| names.contains(&service.service)))
+    }
+
+    /// Whether a container that has served is no longer found by its names; takes them from it, after its `pre_stop`. It
+    /// stays on the network without them, for whoever has found it before.
+    pub(super) fn has_withdrawn(&mut self, service: &Service, container: &'a Container, cause: &str) -> bool {
+        if container.state != State::Running {
+            return true;
+        }
+        if !self.hooks_are_done(service, Moment::PreStop, Some(container), cause) {
+            return false;
+        }
+        let Some(network) = self.network else { return true };
+        let attached = container.networks.iter().any(|attachment| attachment.network_id == network.id);
+        let (target, network_id) = (Target::of(container), network.id.clone());
+        let verb = match (attached, is_named_late(container)) {
+            (true, true) => match self.is_found(service, container, network) {
+                None => return false,
+                Some(false) => return true,
+                Some(true) => Verb::Disconnect { container: target, network: network_id },
+            },
+            (true, false) => Verb::Disconnect { container: target, network: network_id },
+            (false, true) => Verb::Connect { container: target, network: network_id, names: Vec::new() },
+            // Its host name would make it found again.
+            (false, false) => return true,
+        };
+        self.step(Subject::of(service), verb, cause);
+        false
     }
 
     /// Detaches a container from a network of ours that is not the group's any longer, so that it can go; true while
@@ -107,11 +165,13 @@ impl<'a> Planner<'a> {
         let holder = self.holder(service, |holder| holder.id != container.id);
         let Some((port, holder)) = holder else { return true };
         // A foreign one would have shut it out.
-        let Some(owner) = holder.service_of(&self.desired.group) else { return true };
+        let Some(owner) = instance_of(self.desired, holder) else { return true };
+        let owner = &*owner;
+        let named = holder.service_of(&self.desired.group).unwrap_or(owner);
         // It may be another container than the one that serves: a candidate that an earlier run left behind.
         let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
         let goes = matches!(self.desired.aim, Aim::Agree { .. })
-            && self.desired.scope.contains(owner)
+            && self.desired.scope.contains(named)
             && !self.memory.failed.contains_key(owner)
             && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
         if !goes {
@@ -125,6 +185,11 @@ impl<'a> Planner<'a> {
         self.wait(service, format!("waits until {owner} has let go of port {port}"), None);
         false
     }
+}
+
+/// Whether a container gets its names on the network only once it is ready.
+pub(super) fn is_named_late(container: &Container) -> bool {
+    container.identity.as_ref().is_some_and(|identity| identity.named_when_ready)
 }
 
 /// Whether a container holds a host port on an address that overlaps this one.

@@ -68,6 +68,56 @@ impl<'a> Planner<'a> {
         if late { Standing::Failed } else { Standing::Started }
     }
 
+    /// Whether a replacement that is ready has been so for its `min_ready`; `Some`: not yet, or it has failed. A run that is
+    /// continued counts anew.
+    pub(super) fn proves_itself(&mut self, service: &Service, candidate: &Container) -> Option<Standing> {
+        let period = service.update.min_ready.map_or(Duration::ZERO, Duration::from);
+        if period.is_zero() {
+            return None;
+        }
+        if let Some(why) = self.unanswered_pings(service, candidate) {
+            return Some(self.fail_to_prove(service, candidate, &why));
+        }
+        self.plan.proving.insert(candidate.id.clone(), period);
+        let until = self.memory.proved.get(&candidate.id).copied().unwrap_or(self.now + period);
+        if self.now >= until {
+            return None;
+        }
+        self.wake(until);
+        let awaited = Awaited { container: candidate.id.clone(), limit: period };
+        self.wait(service, format!("has to stay ready for {}", seconds(period)), Some(awaited));
+        if let Some(ping) = &service.ping {
+            self.check_every(ping.interval, service, candidate, ping);
+        }
+        Some(Standing::Started)
+    }
+
+    /// A replacement was ready, and is not any longer, before it has proved itself.
+    pub(super) fn fail_to_prove(&mut self, service: &Service, candidate: &Container, why: &str) -> Standing {
+        let period = service.update.min_ready.map_or(Duration::ZERO, Duration::from);
+        let message = format!("it did not stay ready for {}: {why}", seconds(period));
+        self.fail(&service.name, Reason::NotReady, message, Some(Target::of(candidate)));
+        Standing::Failed
+    }
+
+    /// Asks for a ping of a container that is ready, where the last is that long ago.
+    fn check_every(&mut self, every: Duration, service: &Service, container: &Container, ping: &Ping) {
+        let due = self.memory.pings.get(&container.id).map_or(self.now, |pings| pings.last + every);
+        if self.now >= due {
+            self.plan.checks.push(probe(service, container, ping));
+        } else {
+            self.wake(due);
+        }
+    }
+
+    /// How a container fails to answer its pings, where it does so as often as it may not.
+    fn unanswered_pings(&self, service: &Service, container: &Container) -> Option<String> {
+        let pings = self.memory.pings.get(&container.id)?;
+        let most = service.health.as_ref().and_then(|health| health.failures).unwrap_or(FAILURES).max(1);
+        (pings.failures >= most)
+            .then(|| format!("its ping was not answered {} times in a row: {}", pings.failures, pings.why))
+    }
+
     /// While watching, a container that is late and replaces nothing is waited for on; that it is late is told once.
     fn is_known_to_be_late(&self, service: &Service, container: &Container, since: Duration) -> bool {
         self.memory.setbacks.get(&service.name).is_some_and(|setback| {
@@ -114,21 +164,10 @@ impl<'a> Planner<'a> {
             self.plan.unhealthy.extend(engine.map(|why| (service.name.clone(), why)));
             return None;
         };
-        let pings = self.memory.pings.get(&container.id).cloned().unwrap_or_default();
         if let Some(ping) = service.ping.as_ref().filter(|_| self.memory.answered.contains(&container.id)) {
-            let due = match self.memory.pings.get(&container.id) {
-                Some(pings) => pings.last + health.every.map_or(EVERY, Duration::from),
-                None => self.now,
-            };
-            if self.now >= due {
-                self.plan.checks.push(probe(service, container, ping));
-            } else {
-                self.wake(due);
-            }
+            self.check_every(health.every.map_or(EVERY, Duration::from), service, container, ping);
         }
-        let failing = (pings.failures >= health.failures.unwrap_or(FAILURES).max(1))
-            .then(|| format!("its ping was not answered {} times in a row: {}", pings.failures, pings.why));
-        let why = failing.or(engine)?;
+        let why = self.unanswered_pings(service, container).or(engine)?;
         if health.then == HealthAction::Ignore {
             self.plan.unhealthy.insert(service.name.clone(), why);
             return None;
@@ -188,15 +227,26 @@ impl<'a> Planner<'a> {
     /// exists was made for what serves now, also where its replacement has failed; a new one was not.
     pub(super) fn dependencies(&mut self, service: &'a Service, exists: bool) -> Result<(), Standing> {
         let missing = service.dependencies.iter().find_map(|dependency| {
-            let standing = self.standings.get(dependency.name.as_str());
-            let serves = exists && standing == Some(&Standing::Serves);
-            self.unmet(dependency, standing).filter(|_| !serves).map(|why| (dependency, why))
+            self.replicas_of(&dependency.name).into_iter().find_map(|name| {
+                let standing = self.standings.get(name);
+                let serves = exists && standing == Some(&Standing::Serves);
+                self.unmet(dependency, standing).filter(|_| !serves).map(|why| (name.to_owned(), why))
+            })
         });
-        let Some((dependency, why)) = missing else {
+        let Some((name, why)) = missing else {
             return Ok(());
         };
-        self.wait(service, format!("waits for {}, which {why}", dependency.name), None);
-        Err(Standing::WaitsFor(dependency.name.clone()))
+        self.wait(service, format!("waits for {name}, which {why}"), None);
+        Err(Standing::WaitsFor(name))
+    }
+
+    /// What a service that is needed consists of. Of one that is scaled to nothing, nothing is needed.
+    fn replicas_of<'n>(&'n self, service: &'n str) -> Vec<&'n str> {
+        match self.replicas.get(service) {
+            Some(replicas) => replicas.iter().map(|replica| replica.name.as_str()).collect(),
+            None if self.desired.idle.contains(service) => Vec::new(),
+            None => vec![service],
+        }
     }
 
     fn unmet(&self, dependency: &Dependency, standing: Option<&Standing>) -> Option<String> {
@@ -220,6 +270,7 @@ impl<'a> Planner<'a> {
 fn probe(service: &Service, container: &Container, ping: &Ping) -> Probe {
     Probe {
         service: service.name.clone(),
+        replica: service.replica,
         container: Target::of(container),
         address: container.networks.iter().find_map(|attachment| attachment.address),
         ping: ping.clone(),

@@ -91,7 +91,7 @@ pub fn holds(failure: &Failure, service: Option<&Service>, before: Option<&Setba
 
 /// Whether a failure is over as soon as what it is about is no longer seen.
 pub fn heals(reason: Reason) -> bool {
-    matches!(reason, Reason::Conflict | Reason::NoContainer | Reason::ImageMissing)
+    matches!(reason, Reason::Conflict | Reason::NoContainer | Reason::ImageMissing | Reason::BuildFailed)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! What one service needs next: its container created, started, replaced, mended, awaited. Part of the planner.
 
 use super::diff::{Comparison, compare};
-use super::place::{clashes, inherited};
+use super::place::{clashes, inherited, is_named_late};
 use super::readiness::Standing;
 use super::step::{Action, Awaited, Cause, Look, Reason, Subject, Target, Verb, Wait};
-use super::{Planner, Slots};
-use crate::desired::{Aim, Kind, Moment, Service};
+use super::{Planner, Slots, instance_of};
+use crate::desired::{Aim, Kind, Moment, OnFailure, Order, Service};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, State};
 use crate::spec::model::Pull;
@@ -39,11 +39,10 @@ impl<'a> Planner<'a> {
     fn conflict_of_name(&mut self, service: &Service) -> Option<Standing> {
         let group = &self.desired.group;
         let names = [container_name(group, &service.name), candidate_name(group, &service.name)];
-        let foreign =
-            self.observed.containers.values().find(|container| {
-                container.service_of(group) != Some(&service.name) && names.contains(&container.name)
-            })?;
-        if let Some(owner) = foreign.service_of(group) {
+        let foreign = self.observed.containers.values().find(|container| {
+            names.contains(&container.name) && instance_of(self.desired, container).as_deref() != Some(&service.name)
+        })?;
+        if let Some(owner) = instance_of(self.desired, foreign) {
             // Somebody gave one of our containers another's name; it gets its own back, or goes.
             if self.desired.aim == Aim::Run {
                 let message = format!("a container of {owner} has its name; `drillmaster up` puts that right");
@@ -122,6 +121,9 @@ impl<'a> Planner<'a> {
                 renamed = true;
             }
             slots.current = Some(stray);
+        }
+        if let Some(standing) = self.await_outputs(service, &slots) {
+            return standing;
         }
         let mut comparison = slots.current.map(|current| self.compare(service, current));
         let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
@@ -226,7 +228,7 @@ impl<'a> Planner<'a> {
     }
 
     /// The right container exists under its name: it should be attached, unpaused, running, within its limits, ready.
-    fn keep_running(
+    pub(super) fn keep_running(
         &mut self,
         service: &'a Service,
         current: &'a Container,
@@ -326,10 +328,44 @@ impl<'a> Planner<'a> {
             }
             Some(_) => self.change(Subject::of(service), Action::Replace, causes),
         }
-        if failed {
+        if failed || self.build_has_failed(service) {
             return self.undo(service, current, candidate.map(|(candidate, _)| candidate));
         }
+        if let (Some(current), None) = (current, &candidate)
+            && let Some(standing) = self.awaits_its_turn(service, current)
+        {
+            return standing;
+        }
         self.bring_on(service, current, candidate, &cause)
+    }
+
+    /// Replicas of a service are replaced one after another, so that the others serve meanwhile, and none after one that
+    /// has failed. One that does not run serves nobody, and waits only for that.
+    fn awaits_its_turn(&mut self, service: &'a Service, current: &'a Container) -> Option<Standing> {
+        let others: Vec<&Service> = self.replicas.get(service.service.as_str())?.clone();
+        let mut others = others.into_iter().filter(|other| other.name != service.name);
+        let image = self.observed.images.get(&service.config.image);
+        let failed = |other: &&Service| {
+            self.memory.failed.get(&other.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image))
+        };
+        if let Some(failed) = others.clone().find(failed) {
+            self.wait(service, format!("waits for {}, which has failed with this spec", failed.name), None);
+            return Some(self.serve_on(service, current));
+        }
+        if current.state != State::Running {
+            return None;
+        }
+        let first = others.find(|other| {
+            let slots = self.slots.get(other.name.as_str()).cloned().unwrap_or_default();
+            match other.replica < service.replica {
+                true => self.standings.get(other.name.as_str()) != Some(&Standing::Ready),
+                false => {
+                    slots.candidate.is_some() || slots.current.is_some_and(|current| current.state != State::Running)
+                }
+            }
+        })?;
+        self.wait_quietly(service, format!("waits for {}, which comes first", first.name));
+        Some(Standing::Pending("is being replaced"))
     }
 
     /// A container with this spec is created, and brought on until it has the name.
@@ -375,10 +411,21 @@ impl<'a> Planner<'a> {
         candidate: Option<&'a Container>,
     ) -> Standing {
         let Some(current) = current else { return Standing::Failed };
-        if let Some(candidate) = candidate {
-            self.discard(service, candidate, "the replacement failed");
-            return Standing::Failed;
+        match (candidate, service.update.on_failure) {
+            (Some(candidate), OnFailure::Rollback) => {
+                self.discard(service, candidate, "the replacement failed");
+                return Standing::Failed;
+            }
+            (Some(candidate), OnFailure::Keep) if candidate.is_up() => {
+                self.stop(&service.name, candidate, "the replacement failed, and is kept to be looked at");
+                return Standing::Failed;
+            }
+            _ => self.serve_on(service, current),
         }
+    }
+
+    /// The container that a service has goes on to serve, although it is not the one that its spec asks for.
+    fn serve_on(&mut self, service: &'a Service, current: &'a Container) -> Standing {
         if self.memory.watching {
             return match self.keep_running(service, current, &Comparison::default(), false) {
                 Standing::Ready => Standing::Serves,
@@ -395,16 +442,24 @@ impl<'a> Planner<'a> {
                 "its replacement failed, so it serves again",
             );
         }
-        if current.state == State::Running { Standing::Serves } else { Standing::Failed }
+        match current.state {
+            // It may have lost its names to the replacement.
+            State::Running if self.mend_network(service, current) => Standing::Failed,
+            State::Running => Standing::Serves,
+            _ => Standing::Failed,
+        }
     }
 
     /// Whether the dependents that want to be restarted with this service rest; it is about to be started, so those that
     /// run are stopped. Says what is waited for where not.
     fn dependents_rest(&mut self, service: &'a Service) -> bool {
-        self.about_to_start.insert(&service.name);
+        if self.is_one_more(service) {
+            return true;
+        }
+        self.about_to_start.insert(&service.service);
         let running = self.desired.services.values().find(|dependent| {
-            dependent.dependencies.iter().any(|d| d.name == service.name && d.restart)
-                && self.desired.scope.contains(&dependent.name)
+            dependent.dependencies.iter().any(|d| d.name == service.service && d.restart)
+                && self.desired.scope.contains(&dependent.service)
                 && self
                     .slots
                     .get(dependent.name.as_str())
@@ -420,8 +475,19 @@ impl<'a> Planner<'a> {
         running.is_none()
     }
 
+    /// Whether a replica comes to others that are there: that is nobody else's matter.
+    fn is_one_more(&self, service: &Service) -> bool {
+        let is_there = |name: &str| self.slots.get(name).is_some_and(|slots| slots.current.is_some());
+        let others = self.replicas.get(service.service.as_str()).into_iter().flatten();
+        !is_there(&service.name) && others.into_iter().any(|other| is_there(&other.name))
+    }
+
     /// Whether a container may be created now; says what is waited for, or pulls, where not.
     fn may_create(&mut self, service: &'a Service) -> Option<Standing> {
+        // A build needs nobody else, and nobody is to rest for as long as it takes.
+        if let Some(standing) = self.build(service) {
+            return Some(standing);
+        }
         if let Err(standing) = self.dependencies(service, false) {
             return Some(standing);
         }
@@ -454,6 +520,33 @@ impl<'a> Planner<'a> {
             let comparison = self.compare(service, current);
             comparison.unclear || !comparison.replace.is_empty() || self.memory.condemned.contains_key(&current.id)
         })
+    }
+
+    /// Builds the image of a service that has one to build; `None`: it is there, or needs none.
+    fn build(&mut self, service: &'a Service) -> Option<Standing> {
+        let image = &service.config.image;
+        if service.build.is_none() || self.observed.images.contains_key(image) {
+            return None;
+        }
+        if self.build_has_failed(service) {
+            return Some(Standing::Failed);
+        }
+        let subject = Subject::Image(image.clone());
+        if self.plan.steps.iter().all(|step| step.subject != subject) {
+            self.step(subject, Verb::Build, "it is not there");
+        }
+        self.wait_quietly(service, format!("waits for the image {image}"));
+        Some(Standing::Pending("waits for its image"))
+    }
+
+    /// Whether the image of a service could not be built. The same sources would fail again.
+    fn build_has_failed(&mut self, service: &Service) -> bool {
+        let why = self.memory.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
+        if let Some(why) = why {
+            let message = format!("its image could not be built: {why}");
+            self.fail(&service.name, Reason::BuildFailed, message, None);
+        }
+        why.is_some()
     }
 
     fn image(&mut self, service: &'a Service) -> Option<Standing> {
@@ -499,6 +592,7 @@ impl<'a> Planner<'a> {
         let verb = Verb::Create {
             name: candidate_name(&self.desired.group, &service.name),
             network: network.id.clone(),
+            names: if service.update.order == Order::StartFirst { Vec::new() } else { service.network_names() },
             image_id: image_id.clone(),
             inherited: current.map(|current| inherited(service, current)).unwrap_or_default(),
         };
@@ -515,7 +609,9 @@ impl<'a> Planner<'a> {
     ) -> Standing {
         match candidate.state {
             State::Exited { code: Some(0) } if service.is_job() => {
-                self.take_over(service, current, candidate, "has succeeded");
+                if self.is_collected(service, candidate) {
+                    self.take_over(service, current, candidate, "has succeeded");
+                }
                 Standing::Started
             }
             State::Exited { .. } if self.memory.started.contains_key(&candidate.id) => {
@@ -534,7 +630,7 @@ impl<'a> Planner<'a> {
                 if self.is_shut_out(service) {
                     return Standing::Failed;
                 }
-                if self.mend_network(service, candidate) {
+                if self.attach(service, candidate, false) {
                     return Standing::Pending("is being attached to its network");
                 }
                 if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
@@ -557,28 +653,52 @@ impl<'a> Planner<'a> {
             }
             State::Running if service.is_job() => self.await_end(service, candidate),
             State::Running => {
+                let is_late = is_named_late(candidate);
+                // An earlier run may have ended while it was given its names.
+                let unknown = is_late && !self.memory.answered.contains(&candidate.id);
+                if unknown && service.ping.is_some() && self.attach(service, candidate, false) {
+                    return Standing::Pending("is being attached to its network");
+                }
                 let standing = self.readiness(service, candidate);
                 if standing != Standing::Ready {
+                    if self.memory.proved.contains_key(&candidate.id) {
+                        return self.fail_to_prove(
+                            service,
+                            candidate,
+                            "the engine does not call it healthy any longer",
+                        );
+                    }
                     return standing;
                 }
                 if self.rests(&service.name) {
                     return Standing::Failed;
                 }
-                if self.hooks_are_done(service, Moment::PostStart, Some(candidate), "it answers") {
+                // Dependents may go on with it, but what they mean by ready is the name.
+                if !self.hooks_are_done(service, Moment::PostStart, Some(candidate), "it answers") {
+                    return Standing::Started;
+                }
+                if current.is_some()
+                    && let Some(standing) = self.proves_itself(service, candidate)
+                {
+                    return standing;
+                }
+                if !self.mend_network(service, candidate) {
                     self.take_over(service, current, candidate, "is ready");
                 }
-                // Dependents may go on with it, but what they mean by ready is the name.
                 Standing::Started
             }
         }
     }
 
     /// The new container has come so far that it takes the place and the name of the old one.
-    fn take_over(&mut self, service: &Service, current: Option<&Container>, candidate: &Container, how_far: &str) {
+    fn take_over(&mut self, service: &Service, current: Option<&'a Container>, candidate: &Container, how_far: &str) {
         let subject = Subject::of(service);
         match current {
             Some(current) if current.is_up() => {
-                self.stop(&service.name, current, &format!("its replacement {how_far}"));
+                let cause = format!("its replacement {how_far}");
+                if service.update.order == Order::Recreate || self.has_withdrawn(service, current, &cause) {
+                    self.stop(&service.name, current, &cause);
+                }
             }
             Some(current) => self.remove(subject, current, &format!("its replacement {how_far}")),
             None => {
@@ -637,6 +757,7 @@ pub(super) fn fields(causes: &[Cause]) -> String {
     let names: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
     match names.as_slice() {
         ["reload"] => "asked for".to_owned(),
+        ["build"] => "its sources changed".to_owned(),
         ["health"] => "it is unhealthy".to_owned(),
         [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more changed", names.len() - 3),
         names => format!("{} changed", names.join(", ")),

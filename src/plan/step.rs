@@ -26,6 +26,8 @@ pub struct Plan {
     pub checks: Vec<Probe>,
     /// Services that are not healthy, and for which nothing is done about it; with the reason.
     pub unhealthy: BTreeMap<String, String>,
+    /// Replacements that are ready, by container id, and for how long they have to stay so before they take over.
+    pub proving: BTreeMap<String, Duration>,
     /// When the plan may be another one by time alone; time since the start of the run.
     pub wake: Option<Duration>,
     /// What cannot begin yet, and why.
@@ -104,6 +106,8 @@ pub struct Step {
 pub enum Verb {
     /// Pull the image.
     Pull,
+    /// Build the image.
+    Build,
     /// Create the network.
     CreateNetwork,
     /// Create the service's container, under its `.new` name.
@@ -112,6 +116,8 @@ pub enum Verb {
         name: String,
         /// Id of the network.
         network: String,
+        /// Its names on the network; none where it gets them once it is ready.
+        names: Vec<String>,
         /// Id of the image now.
         image_id: String,
         /// Anonymous volumes that it takes over.
@@ -145,8 +151,10 @@ pub enum Verb {
         container: Target,
         /// Id of the network.
         network: String,
+        /// Its names there; none where it is not, or no longer, to be found by them.
+        names: Vec<String>,
     },
-    /// Detach a container from a network that is not the group's any longer.
+    /// Detach a container from a network: that is not the group's any longer, or on which it is to have other names.
     Disconnect {
         /// The container.
         container: Target,
@@ -167,6 +175,10 @@ pub enum Verb {
     },
     /// Remove a volume.
     RemoveVolume,
+    /// Collect the outputs of a job that has succeeded.
+    Collect(Target),
+    /// Take an image's name away, and with its last one the image.
+    RemoveImage,
     /// Run a hook.
     Hook {
         /// Of which moment.
@@ -200,7 +212,9 @@ impl Verb {
     /// The container that it is done to; `None`: it is done to something else, or makes one.
     pub fn container(&self) -> Option<&Target> {
         match self {
-            Verb::Start(container) | Verb::Unpause(container) | Verb::Stop(container) => Some(container),
+            Verb::Start(container) | Verb::Unpause(container) | Verb::Stop(container) | Verb::Collect(container) => {
+                Some(container)
+            }
             Verb::Rename { container, .. }
             | Verb::Update { container, .. }
             | Verb::Connect { container, .. }
@@ -208,10 +222,12 @@ impl Verb {
             | Verb::Remove { container, .. } => Some(container),
             Verb::Hook { container, .. } => container.as_ref(),
             Verb::Pull
+            | Verb::Build
             | Verb::CreateNetwork
             | Verb::Create { .. }
             | Verb::RemoveNetwork { .. }
-            | Verb::RemoveVolume => None,
+            | Verb::RemoveVolume
+            | Verb::RemoveImage => None,
         }
     }
 
@@ -224,6 +240,7 @@ impl Verb {
                 | Verb::Disconnect { .. }
                 | Verb::RemoveNetwork { .. }
                 | Verb::RemoveVolume
+                | Verb::RemoveImage
         )
     }
 }
@@ -234,6 +251,8 @@ impl fmt::Display for Step {
         let subject = self.subject.name();
         match &self.verb {
             Verb::Pull => write!(f, "image {subject}: pull"),
+            Verb::Build => write!(f, "image {subject}: build"),
+            Verb::RemoveImage => write!(f, "image {subject}: remove"),
             Verb::CreateNetwork => write!(f, "network {subject}: create"),
             Verb::RemoveNetwork { .. } => write!(f, "network {subject}: remove"),
             Verb::RemoveVolume => write!(f, "volume {subject}: remove"),
@@ -243,9 +262,13 @@ impl fmt::Display for Step {
             Verb::Stop(container) => write!(f, "{subject}: stop {}", container.name),
             Verb::Rename { container, to } => write!(f, "{subject}: rename {} to {to}", container.name),
             Verb::Update { container, .. } => write!(f, "{subject}: update {}", container.name),
+            Verb::Connect { container, names, .. } if names.is_empty() => {
+                write!(f, "{subject}: connect {} without names", container.name)
+            }
             Verb::Connect { container, .. } => write!(f, "{subject}: connect {}", container.name),
             Verb::Disconnect { container, .. } => write!(f, "{subject}: disconnect {}", container.name),
             Verb::Remove { container, .. } => write!(f, "{subject}: remove {}", container.name),
+            Verb::Collect(container) => write!(f, "{subject}: collect outputs of {}", container.name),
             Verb::Hook { moment, action, .. } => write!(f, "{subject}: {moment}: {action}"),
         }
     }
@@ -258,6 +281,9 @@ pub struct Change {
     pub subject: Subject,
     /// What is to be done about it.
     pub action: Action,
+    /// Of a service with replicas, which one of them the subject is.
+    #[serde(default)]
+    pub replica: Option<u32>,
     /// The fields that differ.
     pub causes: Vec<Cause>,
     /// Where it is written (`app.yaml:12`), or the spec directory where it is no longer written.
@@ -298,6 +324,9 @@ impl Action {
     }
 }
 
+/// What stands for a value that is made from an output which is not known yet.
+pub const KNOWN_AFTER_APPLY: &str = "known after apply";
+
 /// A field that differs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cause {
@@ -323,6 +352,8 @@ impl Cause {
 pub struct Probe {
     /// Service that is awaited.
     pub service: String,
+    /// Which replica it is; `None`: the service has none.
+    pub replica: Option<u32>,
     /// Its container.
     pub container: Target,
     /// Where it is, as far as a list has told: so a container that has long been running need not be inspected.
@@ -396,6 +427,8 @@ pub enum Reason {
     Conflict,
     /// The image is not there and could not be had.
     ImageMissing,
+    /// The image could not be built.
+    BuildFailed,
     /// The engine refused to create the container.
     CreateFailed,
     /// The engine refused to start it, or another step on it.
@@ -414,6 +447,8 @@ pub enum Reason {
     Unhealthy,
     /// A hook of it did not succeed.
     HookFailed,
+    /// It has succeeded, and what it gives cannot be used.
+    OutputInvalid,
 }
 
 impl Reason {
@@ -422,6 +457,7 @@ impl Reason {
         match self {
             Reason::Conflict => "Conflict",
             Reason::ImageMissing => "ImageMissing",
+            Reason::BuildFailed => "BuildFailed",
             Reason::CreateFailed => "CreateFailed",
             Reason::StartFailed => "StartFailed",
             Reason::Exited => "Exited",
@@ -431,6 +467,7 @@ impl Reason {
             Reason::EngineHangs => "EngineHangs",
             Reason::Unhealthy => "Unhealthy",
             Reason::HookFailed => "HookFailed",
+            Reason::OutputInvalid => "OutputInvalid",
         }
     }
 }

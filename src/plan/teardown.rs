@@ -1,5 +1,6 @@
 //! What is no longer wanted goes, dependents before what they need. Part of the planner.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -17,15 +18,22 @@ impl<'a> Planner<'a> {
         if self.desired.aim == Aim::Run {
             return;
         }
-        let doomed: Vec<(&'a str, Slots<'a>)> = self
+        let doomed: Vec<(Cow<'a, str>, Slots<'a>)> = self
             .slots
             .iter()
-            .filter(|(name, _)| !self.desired.services.contains_key(**name) && self.desired.scope.contains(name))
-            .map(|(name, slots)| (*name, slots.clone()))
+            .filter(|(name, _)| !self.desired.services.contains_key(&***name))
+            .filter(|(_, slots)| slots.service().is_some_and(|service| self.desired.scope.contains(service)))
+            .map(|(name, slots)| (name.clone(), slots.clone()))
             .collect();
+        // What is remembered are the names of services: every replica of one is needed.
+        let named = |needed: String| {
+            let is_needed =
+                |(name, slots): &&(Cow<'_, str>, Slots<'_>)| **name == needed || slots.service() == Some(&needed);
+            doomed.iter().filter(is_needed).map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
         let needs: Needs = doomed
             .iter()
-            .map(|(name, slots)| ((*name).to_owned(), slots.all().flat_map(remembered_needs).collect()))
+            .map(|(name, slots)| (name.to_string(), slots.all().flat_map(remembered_needs).flat_map(named).collect()))
             .collect();
         let order = dependencies_first(&needs);
         // Dependents come after what they need, so walk from the end; whoever comes later and needs this one goes first.
@@ -34,10 +42,10 @@ impl<'a> Planner<'a> {
             let Some((name, slots)) = doomed.iter().find(|(doomed, _)| doomed == name) else {
                 continue;
             };
-            let dependent = alive.iter().find(|other| needs.get(*other).is_some_and(|needed| needed.contains(*name)));
+            let dependent = alive.iter().find(|other| needs.get(*other).is_some_and(|needed| needed.contains(&**name)));
             let still_there = self.doom(name, slots, dependent.map(String::as_str));
             if still_there {
-                alive.insert((*name).to_owned());
+                alive.insert(name.to_string());
             }
         }
     }
@@ -48,7 +56,7 @@ impl<'a> Planner<'a> {
             return;
         }
         // With nothing desired the last container takes the network along; what was left out may still need it.
-        let ends = self.desired.services.is_empty();
+        let ends = self.desired.is_empty();
         let occupied = ends && self.observed.of_group(&self.desired.group).next().is_some();
         let surplus: Vec<&Network> = self
             .observed
@@ -77,7 +85,7 @@ impl<'a> Planner<'a> {
 
     /// `down --volumes`: volumes of the group that nothing uses any longer.
     pub(super) fn purged_volumes(&mut self) {
-        if self.desired.aim != (Aim::Agree { purge_volumes: true }) {
+        if !self.desired.aim.purges_volumes() {
             return;
         }
         for volume in self.observed.volumes.values() {
@@ -101,11 +109,46 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// `down --images`: images that were built for the group and that nothing uses any longer.
+    pub(super) fn purged_images(&mut self) {
+        if !self.desired.aim.purges_images() {
+            return;
+        }
+        for (reference, built) in &self.observed.built {
+            let subject = Subject::Image(reference.clone());
+            let ours = built.group == self.desired.group
+                && built.source.as_deref().is_none_or(|source| source == self.desired.source);
+            if !ours || self.memory.stuck.contains(&subject) {
+                continue;
+            }
+            let of = |container: &Container| {
+                let made_from = container.identity.as_ref().map(|identity| identity.image_id.as_str());
+                container.image == *reference || container.image == built.id || made_from == Some(built.id.as_str())
+            };
+            let mut users = self.observed.containers.values().filter(|container| of(container)).peekable();
+            let used = users.peek().is_some();
+            // What only containers use that are to go, is used no longer when they are gone.
+            let goes = |container: &Container| {
+                container.service_of(&self.desired.group).is_some_and(|name| self.desired.scope.contains(name))
+            };
+            if users.all(goes) {
+                self.change(subject.clone(), Action::Remove, Vec::new());
+            }
+            if !used {
+                self.step(subject, Verb::RemoveImage, "--images");
+            }
+        }
+    }
+
     /// Plans the end of one service; whether there still is something that its dependencies have to wait for.
     fn doom(&mut self, name: &str, slots: &Slots<'a>, dependent: Option<&str>) -> bool {
         let subject = Subject::Service(name.to_owned());
+        let fewer = slots.service().filter(|service| self.desired.names().contains(service)).map(|service| {
+            let left = self.replicas.get(service).map_or(0, Vec::len);
+            Cause { field: "replicas".into(), old: None, new: Some(left.into()), secret: false }
+        });
         let removes = matches!(self.desired.aim, Aim::Agree { .. });
-        let purge = self.desired.aim == Aim::Agree { purge_volumes: true };
+        let purge = self.desired.aim.purges_volumes();
         let up = slots.all().filter(|container| container.is_up());
         let open: Vec<&Container> = if removes { slots.all().collect() } else { up.collect() };
         let parted = self.has_parted(name, slots.all());
@@ -113,7 +156,7 @@ impl<'a> Planner<'a> {
             return !parted;
         }
         if removes {
-            self.change(subject.clone(), Action::Remove, Vec::new());
+            self.change(subject.clone(), Action::Remove, fewer.iter().cloned().collect());
         } else {
             let state = open[0].state.to_string();
             self.change(subject.clone(), Action::Stop, vec![Cause::of("state", Some(&state), Some("stopped"))]);
@@ -126,7 +169,11 @@ impl<'a> Planner<'a> {
             self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: None, quiet: false });
             return true;
         }
-        let cause = if removes && !self.desired.services.is_empty() { "no spec names it" } else { "asked for" };
+        let cause = match removes && !self.desired.is_empty() {
+            true if fewer.is_some() => "its service has fewer replicas now",
+            true => "no spec names it",
+            false => "asked for",
+        };
         for container in open {
             if container.is_up() {
                 self.stop(name, container, cause);

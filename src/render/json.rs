@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::control::event::Outcome;
+use crate::desired::Desired;
+use crate::identity::service_of_instance;
 use crate::plan::Forecast;
 use crate::plan::step::{Cause, Change, Failure};
 use crate::status::{Overview, ServiceStatus};
@@ -11,10 +13,10 @@ use crate::status::{Overview, ServiceStatus};
 const HIDDEN: &str = "(hidden)";
 
 /// `diff --output json`. What cannot succeed is added only where there is something.
-pub fn diff(group: &str, forecast: &Forecast, show_values: bool) -> Value {
-    let mut value = json!({ "group": group, "changes": changes(&forecast.changes, show_values) });
+pub fn diff(desired: &Desired, forecast: &Forecast, show_values: bool) -> Value {
+    let mut value = json!({ "group": desired.group, "changes": changes(&forecast.changes, show_values) });
     if !forecast.failures.is_empty() {
-        value["failures"] = forecast.failures.iter().map(failure).collect();
+        value["failures"] = forecast.failures.iter().map(|failed| failure(failed, desired)).collect();
     }
     value
 }
@@ -35,7 +37,7 @@ pub fn status(overview: &Overview) -> Value {
 }
 
 /// The result of `up`, `down`, `start` and `stop`.
-pub fn outcome(group: &str, outcome: &Outcome, services: &[ServiceStatus]) -> Value {
+pub fn outcome(desired: &Desired, outcome: &Outcome, services: &[ServiceStatus]) -> Value {
     let word = if outcome.interrupted {
         "interrupted"
     } else if outcome.is_good() {
@@ -47,20 +49,26 @@ pub fn outcome(group: &str, outcome: &Outcome, services: &[ServiceStatus]) -> Va
         .failed
         .values()
         .map(|failed| {
-            let mut value = failure(&failed.failure);
+            let mut value = failure(&failed.failure, desired);
             value["output"] = failed.output.clone().into();
             value
         })
         .collect();
-    let waits: Vec<Value> =
-        outcome.waits.iter().map(|wait| json!({ "service": wait.service, "message": wait.reason })).collect();
+    let waits: Vec<Value> = outcome
+        .waits
+        .iter()
+        .map(|wait| {
+            let (service, replica) = named(&wait.service, desired);
+            json!({ "service": service, "replica": replica, "message": wait.reason })
+        })
+        .collect();
     let stuck: Vec<Value> = outcome
         .stuck
         .iter()
         .map(|(subject, said)| json!({ "name": subject.name(), "kind": subject.kind(), "message": said }))
         .collect();
     json!({
-        "group": group,
+        "group": desired.group,
         "outcome": word,
         "changes": changes(&outcome.changes, false),
         "failures": failures,
@@ -75,7 +83,8 @@ fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
         .iter()
         .map(|change| {
             json!({
-                "service": change.subject.name(),
+                "service": service_of_instance(change.subject.name(), change.replica),
+                "replica": change.replica,
                 "kind": change.subject.kind(),
                 "action": change.action.word(),
                 "causes": change.causes.iter().map(|cause| self::cause(cause, show_values)).collect::<Vec<_>>(),
@@ -103,13 +112,20 @@ pub fn shown(value: Option<&Value>, hide: bool) -> Value {
     }
 }
 
-fn failure(failure: &Failure) -> Value {
-    json!({ "service": failure.service, "reason": failure.reason.word(), "message": failure.message })
+fn failure(failure: &Failure, desired: &Desired) -> Value {
+    let (service, replica) = named(&failure.service, desired);
+    json!({ "service": service, "replica": replica, "reason": failure.reason.word(), "message": failure.message })
+}
+
+/// A service and which replica of it; of one that no spec names, the name is all that is known.
+fn named<'a>(name: &'a str, desired: &'a Desired) -> (&'a str, Option<u32>) {
+    desired.spec_of(name).map_or((name, None), |spec| (&spec.service[..], spec.replica))
 }
 
 fn service(status: &ServiceStatus) -> Value {
     json!({
         "name": status.name,
+        "replica": status.replica,
         "kind": status.kind,
         "phase": status.phase.word(),
         "ready": status.ready,

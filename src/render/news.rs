@@ -76,6 +76,8 @@ pub fn news(report: &Report) -> Option<News> {
         }
         Report::Healthy(service) => News::new("healthy", Paint::Green, "healthy", " again").of(service),
         Report::Note(text) => News::new("note", Paint::Bold, "", text),
+        // Told by the services that want it.
+        Report::Refused(Step { verb: Verb::Build, .. }, _) => return None,
         Report::Refused(step, why) => {
             let news = News::new("refused", Paint::Yellow, "left", format!(": {why}"));
             about(step, news).with("why", why[..].into())
@@ -85,6 +87,12 @@ pub fn news(report: &Report) -> Option<News> {
         }
         Report::Done(step @ Step { verb: Verb::Pull, .. }) => {
             about(step, News::new("pulled", Paint::Bold, "pulled", ""))
+        }
+        Report::Begun(step @ Step { verb: Verb::Build, .. }) => {
+            about(step, News::new("building", Paint::Bold, "building", ""))
+        }
+        Report::Done(step @ Step { verb: Verb::Build, .. }) => {
+            about(step, News::new("built", Paint::Bold, "built", ""))
         }
         Report::SpecsInvalid(errors) => specs_invalid(errors),
         Report::SpecsValid => News::new("specs-valid", Paint::Green, "the specs are valid again", ""),
@@ -168,6 +176,7 @@ fn why(change: &Change, spec: bool) -> String {
         change.causes.iter().filter(|cause| is_field(cause)).map(|cause| cause.field.as_str()).collect();
     if !fields.is_empty() {
         parts.push(match change.action {
+            _ if fields == ["build"] => "its sources changed".into(),
             _ if spec => format!("spec changed: {}", fields.join(", ")),
             // The reference is the same; what it names is not.
             _ if fields == ["image"] => "image changed".into(),

@@ -3,7 +3,7 @@
 use super::json::shown;
 use super::{Paint, painted, title};
 use crate::plan::Forecast;
-use crate::plan::step::{Action, Change, Step};
+use crate::plan::step::{Action, Change, KNOWN_AFTER_APPLY, Step};
 
 /// `diff`. Empty where nothing differs.
 pub fn forecast(forecast: &Forecast, show_values: bool, color: bool) -> String {
@@ -52,6 +52,7 @@ fn change(change: &Change, show_values: bool, color: bool) -> String {
             (None, Some(_)) if hide => "added".to_owned(),
             (Some(_), None) if hide => "removed".to_owned(),
             (None, None) => "replaced".to_owned(),
+            (None, Some(new)) if new == KNOWN_AFTER_APPLY => KNOWN_AFTER_APPLY.to_owned(),
             (old, new) => format!("{} -> {}", plain(&shown(old.as_ref(), false)), plain(&shown(new.as_ref(), false))),
         };
         text += &format!("    {}: {line}\n", cause.field);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Paint, Style, count, title};
+use super::{Paint, Style, count, diagnostics, title};
 use crate::control::event::{Failed, Report};
 use crate::engine::PullProgress;
 use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
@@ -34,7 +34,7 @@ impl Progress {
             Report::Refused(step, why) => {
                 self.clear(&title(&step.subject));
                 // An image that cannot be had is told by the services that want it.
-                if !matches!(step.subject, Subject::Image(_)) {
+                if !matches!(step.verb, Verb::Pull | Verb::Build) {
                     let word = self.style.paint(Paint::Yellow, "left");
                     self.line(&format!("{}: {word}: {why}", title(&step.subject)));
                 }
@@ -55,6 +55,8 @@ impl Progress {
             }
             Report::Failed(failed) => self.failed(&failed),
             Report::Note(text) => self.line(&text),
+            // With the outputs that were given; they were valid before.
+            Report::SpecsInvalid(errors) => self.print(&diagnostics::render(&errors, self.style.color_err), true),
             // Only a run that stays says more: `watch`.
             _ => {}
         }
@@ -106,7 +108,7 @@ impl Progress {
                 .map(|change| change.subject.name())
                 .collect()
         };
-        for (kind, word) in [("Service", "service"), ("Network", "network"), ("Volume", "volume")] {
+        for (kind, word) in [("Service", "service"), ("Network", "network"), ("Volume", "volume"), ("Image", "image")] {
             let names = named(Action::Remove, kind);
             if !names.is_empty() {
                 let word = self.style.paint(Paint::Yellow, &format!("removes {}", count(names.len(), word)));
@@ -127,8 +129,10 @@ impl Progress {
             Verb::Disconnect { container, .. } => format!("disconnecting {}", container.name),
             Verb::Remove { container, .. } => format!("removing {}", container.name),
             Verb::Pull => "pulling".into(),
+            Verb::Build => "building".into(),
             Verb::CreateNetwork => "creating".into(),
-            Verb::RemoveNetwork { .. } | Verb::RemoveVolume => "removing".into(),
+            Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => "removing".into(),
+            Verb::Collect(_) => "collecting outputs".into(),
             Verb::Hook { moment, action, .. } => format!("{moment}: {action}"),
         };
         let cause = self.style.paint(Paint::Dim, &format!("({})", step.cause));
@@ -139,9 +143,12 @@ impl Progress {
         match (&step.verb, &step.subject) {
             // Its bar may be the last that is seen of a service; as a plain line it says nothing new.
             (Verb::Remove { .. }, Subject::Service(service)) => self.clear(service),
-            (Verb::RemoveNetwork { .. } | Verb::RemoveVolume, subject) => self.end(&title(subject), "removed"),
+            (Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage, subject) => {
+                self.end(&title(subject), "removed")
+            }
             (Verb::CreateNetwork, subject) => self.end(&title(subject), "created"),
             (Verb::Pull, subject) => self.end(&title(subject), "pulled"),
+            (Verb::Build, subject) => self.end(&title(subject), "built"),
             _ => {}
         }
     }

@@ -52,7 +52,7 @@ fn row(service: &ServiceStatus, now: SystemTime) -> [String; 5] {
         (None, None) => String::new(),
     };
     let since = service.since.as_deref().map(|since| ago(since, now)).unwrap_or_default();
-    [service.name.clone(), service.phase.word().to_owned(), since, service.ports.join(", "), message]
+    [service.shown_name(), service.phase.word().to_owned(), since, service.ports.join(", "), message]
 }
 
 /// `3m`, `2h`: the largest unit is enough.

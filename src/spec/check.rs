@@ -3,18 +3,24 @@
 //! Works on the documents alone; what needs further files is checked where they are read. Parts that were already
 //! reported are not in the documents any more.
 
+mod outputs;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::RESERVED_NETWORKS;
+use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Place, closest};
-use super::model::{Condition, Dependency, Kind, Port, Service};
-use super::node::{Node, Value};
+use super::model::{Condition, Dependency, Kind, Order, Port, Pull, Service};
+use super::node::{Entry, Node, Value};
 use super::value::quoted;
 
 /// The least memory that the engine accepts for a container.
 const LEAST_MEMORY: u64 = 6 * 1024 * 1024;
+
+/// The most replicas of a service.
+const MOST_REPLICAS: u32 = 1000;
 
 /// How many errors of one sort are looked into more closely: no file tells more, and looking takes time.
 const MAX_ERRORS: usize = 100;
@@ -26,12 +32,16 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     one_group(documents, diagnostics);
     reserved_networks(documents, diagnostics);
     let services = by_name(&named);
-    let edges = dependencies(documents, &named, &services, diagnostics);
+    let mut edges = dependencies(documents, &named, &services, diagnostics);
+    outputs::check(documents, &named, &mut edges, diagnostics);
     cycles(&edges, diagnostics);
     ports(&named, diagnostics);
+    numbered_names(&named, &services, diagnostics);
     for service in &documents.services {
+        at_once(service, diagnostics);
         targets(service, diagnostics);
         limits(service, diagnostics);
+        image(service, diagnostics);
     }
 }
 
@@ -106,10 +116,11 @@ fn reserved_networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A dependency that names a service there is.
+/// A dependency that names a service there is, or an output that is used and given by one.
 struct Edge<'d> {
     to: &'d str,
     place: Place,
+    output: Option<&'d str>,
 }
 
 type Edges<'d> = BTreeMap<&'d str, Vec<Edge<'d>>>;
@@ -137,7 +148,7 @@ fn dependencies<'d>(
             } else if to == name(service) {
                 diagnostics.push(Diagnostic::at(place, format!("`{to}` depends on itself")));
             } else if let Some(needed) = services.get(to) {
-                edges.entry(name(service)).or_default().push(Edge { to, place });
+                edges.entry(name(service)).or_default().push(Edge { to, place, output: None });
                 diagnostics.extend(never_succeeds(service, dependency, node, needed));
             } else if !documents.incomplete && !documents.other_names.contains(to) {
                 unknown += 1;
@@ -244,7 +255,10 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
         }
         _ => format!("dependency cycle: {}", names.join(" -> ")),
     };
-    let label = |name: &str, edge: &Edge<'_>| format!("`{name}` depends on `{}`", edge.to);
+    let label = |name: &str, edge: &Edge<'_>| match edge.output {
+        Some(key) => format!("`{name}` needs the output `{key}` of `{}`", edge.to),
+        None => format!("`{name}` depends on `{}`", edge.to),
+    };
     let mut diagnostic = Diagnostic::at(edge.place.clone(), message).label(label(first, edge));
     for (name, edge) in rest.iter().take(MOST_PLACES) {
         diagnostic = diagnostic.related(edge.place.clone(), label(name, edge));
@@ -286,6 +300,80 @@ fn clash(this: &Published<'_>, other: &Published<'_>) -> Diagnostic {
         .related(other.place.clone(), format!("published by `{}`", other.service))
 }
 
+/// The number of replicas that a service's own containers have in their names: none where it has no `replicas`.
+fn numbers(service: &Document<Service>) -> std::ops::RangeInclusive<u32> {
+    1..=service.spec.replicas.unwrap_or_default()
+}
+
+/// The containers of a service with replicas are called `api-1`, `api-2`, as another service may be.
+fn numbered_names(named: &[&Document<Service>], services: &Services<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    for service in named {
+        let Some((of, number)) = name(service).rsplit_once('-') else { continue };
+        let Some(other) = services.get(of) else { continue };
+        if number.parse().is_ok_and(|n| numbers(other).contains(&n) && n.to_string() == number) {
+            let message = format!("`{}` is also what a replica of `{of}` is called", name(service));
+            diagnostics.push(
+                Diagnostic::at(service.place_of("name"), message)
+                    .related(other.place_of("replicas"), format!("there is a `{}`", name(service)))
+                    .hint(Some("rename one of the services".to_owned())),
+            );
+        }
+    }
+}
+
+/// What several containers of a service that run at once cannot share.
+fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+    let spec = &service.spec;
+    let replicas = spec.replicas.unwrap_or(1);
+    if replicas > MOST_REPLICAS {
+        let message = format!("{replicas} replicas are more than {MOST_REPLICAS}, which is the most");
+        diagnostics.push(Diagnostic::at(service.place_of("replicas"), message));
+        return;
+    }
+    let start_first = spec.update.order == Order::StartFirst;
+    let why = match (replicas, start_first) {
+        (2.., _) => format!("{replicas} replicas run"),
+        (_, true) => "with `order: start-first` the old and the new container run".to_owned(),
+        _ => return,
+    };
+    let cause = || service.place_of(if replicas > 1 { "replicas" } else { "update" });
+    for (port, node) in with_nodes(service, "ports", &spec.ports) {
+        if let Some(host) = port.host {
+            let message = format!("{why} at the same time, and only one can have the host port {host}");
+            let hint = format!("write `\"{}\"` for a free host port each; `status` shows it", port.container);
+            diagnostics.push(
+                Diagnostic::at(service.place(&node.span), message).related(cause(), "asked for here").hint(Some(hint)),
+            );
+        }
+    }
+    if !start_first {
+        return;
+    }
+    for (mount, node) in with_nodes(service, "volumes", &spec.volumes).into_iter().filter(|(mount, _)| !mount.read_only)
+    {
+        let both =
+            "with `order: start-first` the old and the new container run at the same time, and both would write to";
+        diagnostics.push(
+            Diagnostic::at(service.place(&node.span), format!("{both} {}", quoted(&mount.target)))
+                .related(service.place_of("update"), "asked for here")
+                .hint(Some("mount it read-only (`:ro`), or write `order: recreate`".to_owned())),
+        );
+    }
+    let names = || std::iter::once(name(service)).chain(spec.aliases.iter().map(String::as_str));
+    if let Some(hostname) = spec.hostname.as_deref().filter(|hostname| names().any(|name| name == *hostname)) {
+        let message = format!(
+            "the engine gives a host name to the network as soon as the container runs, and with \
+                               `order: start-first` {} is only for one that is ready",
+            quoted(hostname)
+        );
+        diagnostics.push(
+            Diagnostic::at(service.place_of("hostname"), message)
+                .related(service.place_of("update"), "asked for here")
+                .hint(Some("leave `hostname` out, or write another".to_owned())),
+        );
+    }
+}
+
 /// Two mounts at one path of a container.
 fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let volumes = with_nodes(service, "volumes", &service.spec.volumes);
@@ -300,6 +388,42 @@ fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
                     .label("again here")
                     .related(service.place(&earlier.span), "first here"),
             );
+        }
+    }
+}
+
+/// Where the image comes from: it is named or built, and what is built has a tag of its own and is not pulled.
+fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+    let spec = &service.spec;
+    // What is wrong with it, also that it is misspelt, has been told.
+    let told =
+        |entry: &Entry| entry.value.value == Value::Pruned && closest(&entry.key.text, ["image", "build"]).is_some();
+    let told = matches!(&service.root.value, Value::Map(entries) if entries.iter().any(told));
+    let noun = if spec.kind == Kind::Service { "service" } else { "job" };
+    match (&spec.image, &spec.build) {
+        (None, None) if !told => diagnostics.push(
+            Diagnostic::at(service.place_of("image"), "missing field `image`")
+                .label(format!("this {noun} has neither `image` nor `build`")),
+        ),
+        (Some(image), Some(_)) if image.repository().is_none() => diagnostics.push(
+            Diagnostic::at(service.place_of("image"), "the image that is built is tagged by a hash of its sources")
+                .label("only the repository can be chosen")
+                .hint("leave tag and digest out, as in `image: shop/api`".to_owned()),
+        ),
+        _ => {}
+    }
+    if spec.build.is_some() && spec.pull != Pull::default() {
+        diagnostics.push(
+            Diagnostic::at(service.place_of("pull"), format!("the image of `{}` is built, not pulled", name(service)))
+                .hint("leave `pull` out".to_owned()),
+        );
+    }
+    let labels = service.root.get("build").and_then(|build| build.get("labels"));
+    for label in labels.into_iter().flat_map(Node::entries) {
+        if OWN_LABELS.iter().any(|own| label.key.text.starts_with(own)) {
+            let message = format!("the label {} is one of drillmaster's own", quoted(&label.key.text));
+            let hint = "containers have the labels of their image, and these say whose something is".to_owned();
+            diagnostics.push(Diagnostic::at(service.place(&label.key.span), message).hint(hint));
         }
     }
 }

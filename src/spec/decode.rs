@@ -90,6 +90,11 @@ fn mend(root: &mut Node, error: &Details, faults: &mut Vec<Fault>) -> bool {
         faults.push(fault);
         return false;
     };
+    if matches!(&node.value, Value::Scalar(scalar) if scalar.style == Style::Open) {
+        // What stands in its place says nothing.
+        node.value = Value::Poison;
+        return true;
+    }
     if node.value == Value::Poison {
         // A field that is missing (which has been reported) cannot be made up; the map around it goes then.
         path.pop();
@@ -299,7 +304,7 @@ impl<'n> Reader<'n> {
     /// A scalar as what it says; a replaced variable as what it looks like.
     fn resolved(&self) -> Option<Resolved<'n>> {
         self.scalar().map(|scalar| match scalar.style {
-            Style::Replaced => super::node::resolve_plain(&scalar.text),
+            Style::Replaced | Style::Open => super::node::resolve_plain(&scalar.text),
             _ => scalar.resolve(),
         })
     }
@@ -309,7 +314,7 @@ impl<'n> Reader<'n> {
             return Ok("x");
         }
         match self.scalar() {
-            Some(scalar) if scalar.style == Style::Replaced => Ok(&scalar.text),
+            Some(scalar) if matches!(scalar.style, Style::Replaced | Style::Open) => Ok(&scalar.text),
             Some(scalar) => match scalar.resolve() {
                 Resolved::Text(text) => Ok(text),
                 Resolved::Null => Err(self.mismatch("text").hint(Some("write \"\" for an empty text".into()))),

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::Source;
 use super::decode::{Fault, What, decode};
-use super::interpolate::{Variables, interpolate};
+use super::interpolate::{OutputUse, Variables, interpolate};
 use super::locate::{Diagnostic, Place, SourceText, closest};
 use super::model::{Group, JobDocument, Service};
 use super::node::{Node, Value};
@@ -26,6 +26,8 @@ pub struct Document<T> {
     pub spec: T,
     /// Whether its name is known; where not, `spec` holds some other.
     pub named: bool,
+    /// Outputs that it refers to.
+    pub uses: Vec<OutputUse>,
 }
 
 impl<T> Document<T> {
@@ -36,8 +38,8 @@ impl<T> Document<T> {
 
     /// The same document with its content seen in another way.
     fn map<U>(self, see: impl FnOnce(T) -> U) -> Document<U> {
-        let Self { file, source, root, spec, named } = self;
-        Document { file, source, root, spec: see(spec), named }
+        let Self { file, source, root, spec, named, uses } = self;
+        Document { file, source, root, spec: see(spec), named, uses }
     }
 
     /// The place of a field's value, else of the document's name, else of its beginning.
@@ -62,9 +64,6 @@ pub struct Documents {
     /// How many documents there were, good or bad.
     pub count: usize,
 }
-
-/// Fields of services and jobs that the design has but this version does not.
-const LATER: [&str; 3] = ["build", "update", "replicas"];
 
 /// Kinds, as they are written.
 const KINDS: [&str; 3] = ["Service", "Job", "Group"];
@@ -112,9 +111,11 @@ const NOT_OF_A_JOB: [(&str, &str); 11] = [
 ];
 
 /// Fields of a job that a service has not.
-const NOT_OF_A_SERVICE: [(&str, &str); 3] = [("rerun", JOBS), ("retries", JOBS), ("succeeded", JOBS)];
+const NOT_OF_A_SERVICE: [(&str, &str); 4] =
+    [("capture", HOOKS), ("rerun", JOBS), ("retries", JOBS), ("succeeded", JOBS)];
 
 const JOBS: &str = "jobs have it: a service that ends by itself is a `kind: Job`";
+const HOOKS: &str = "hooks and jobs have it: `post_start: {exec: [...], capture: key}`";
 const ENDS: &str = "a job ends by itself; write `on: {succeeded: ..., failed: ...}`";
 
 const NO_CONTAINER: &str = "no container may be running at that moment; write `run` or `http`";
@@ -144,7 +145,8 @@ pub fn read(
     };
     // A home for anchors, as in compose files.
     entries.retain(|entry| !entry.key.text.starts_with("x-"));
-    for error in interpolate(&mut root, file.text(), variables, &mut documents.variables) {
+    let mut uses = Vec::new();
+    for error in interpolate(&mut root, file.text(), variables, &mut documents.variables, &mut uses) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
     let line = line_of(&root);
@@ -152,15 +154,16 @@ pub fn read(
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
             let document = typed(root, file, source, "service", documents, diagnostics);
-            documents.services.extend(document);
+            documents.services.extend(document.map(|document| Document { uses, ..document }));
         }
         Ok(Kind::Job) => {
             let document = typed::<JobDocument>(root, file, source, "job", documents, diagnostics);
-            documents.services.extend(document.map(|document| document.map(Service::from)));
+            let document = document.map(|document| document.map(Service::from));
+            documents.services.extend(document.map(|document| Document { uses, ..document }));
         }
         Ok(Kind::Group) => {
             let document = typed(root, file, source, "group", documents, diagnostics);
-            documents.groups.extend(document);
+            documents.groups.extend(document.map(|document| Document { uses, ..document }));
         }
         Err((span, message, hint)) => {
             documents.remember_name(&root);
@@ -235,7 +238,7 @@ fn typed<T: DeserializeOwned>(
     if decoded.value.is_none() || !named {
         documents.remember_name(&root);
     }
-    decoded.value.map(|spec| Document { file: Arc::clone(file), source, root, spec, named })
+    decoded.value.map(|spec| Document { file: Arc::clone(file), source, root, spec, named, uses: Vec::new() })
 }
 
 /// A fault in words that know the fields of the kind.
@@ -245,9 +248,6 @@ fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, noun: &str) -> Dia
     let at = |span: Range<usize>, message: String| Diagnostic::at(Place::new(file, span), message);
     match what {
         What::Message(_) => at(span, message).hint(hint),
-        What::UnknownField(field, _) if keys.len() == 1 && noun != "group" && LATER.contains(&field.as_str()) => {
-            at(span, format!("the field `{field}` is not supported by this version")).label("not supported yet")
-        }
         What::UnknownField(field, known) => {
             let among = |list: &[(&str, &str)]| {
                 list.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned())

@@ -15,7 +15,9 @@ use serde::de::{self, Deserializer, MapAccess};
 use super::model::{Check, Service};
 use super::short::{both_forms, http_status, nothing_to_run, read_shaped};
 use super::starlark::Function;
-use super::value::{HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, Period, Shape, Text, Words, quoted, shaped};
+use super::value::{
+    HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, OutputKey, Period, Shape, Text, Words, quoted, shaped,
+};
 
 /// What to do when the state of a service changes.
 ///
@@ -92,6 +94,11 @@ impl Service {
 }
 
 impl GroupOn {
+    /// All hooks of the group.
+    pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
+        self.up.iter().chain(self.down.iter()).chain(self.reload.iter()).map(HostHook::get)
+    }
+
     /// The functions among them.
     pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
         [&mut self.up, &mut self.down, &mut self.reload].into_iter().flat_map(host_functions_mut)
@@ -118,6 +125,8 @@ pub struct Hook {
     pub action: HookAction,
     /// When it is given up; 60 s unless set.
     pub timeout: Duration,
+    /// Key of the output that is what it writes to its standard output, or the body of the answer.
+    pub capture: Option<OutputKey>,
 }
 
 /// A hook that needs no container: its action is never `exec`.
@@ -199,6 +208,10 @@ struct LongHook {
     /// When it is given up; 60 s unless set.
     #[serde(default)]
     timeout: Option<Period>,
+    /// Makes an output of what the command writes to its standard output, or of the body of the answer: others refer
+    /// to it as `${context.key}`.
+    #[serde(default)]
+    capture: Option<OutputKey>,
 }
 
 /// What is done when something happens and no container runs: exactly one of `run` and `http`.
@@ -218,6 +231,10 @@ struct LongHostHook {
     /// When it is given up; 60 s unless set.
     #[serde(default)]
     timeout: Option<Period>,
+    /// Makes an output of what the command writes to its standard output, or of the body of the answer: others refer
+    /// to it as `${context.key}`.
+    #[serde(default)]
+    capture: Option<OutputKey>,
 }
 
 impl LongHook {
@@ -244,7 +261,7 @@ impl LongHook {
         };
         match self.timeout.map_or(HOOK_TIMEOUT, Period::get) {
             Duration::ZERO => Err(Invalid::new("the timeout of a hook must be more than 0")),
-            timeout => Ok(Hook { action, timeout }),
+            timeout => Ok(Hook { action, timeout, capture: self.capture }),
         }
     }
 }
@@ -274,8 +291,9 @@ impl<'de> Shape<'de> for HostHook {
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        let LongHostHook { run, http, function, timeout } = LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
-        let long = LongHook { exec: None, run, http, function, timeout };
+        let LongHostHook { run, http, function, timeout, capture } =
+            LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
+        let long = LongHook { exec: None, run, http, function, timeout, capture };
         long.hook(HOST_ACTIONS_HINT).map(Self).map_err(de::Error::custom)
     }
 }

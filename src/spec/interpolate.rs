@@ -4,6 +4,7 @@
 //! - `${VAR:-default}`, `${VAR-default}`: the default when it is not set (with the colon: or empty). Defaults may hold
 //!   references themselves.
 //! - `${VAR:?message}`, `${VAR?message}`: an error with this message when it is not set (or empty).
+//! - `${context.key}`: an output of a hook or job. One that is not known yet makes its field unknown, not wrong.
 //! - `$$`: one `$`.
 //!
 //! Any other `$` stays as it is, also `$VAR`: commands are full of those. Keys and comments are left alone. A scalar
@@ -15,7 +16,7 @@ use std::ops::Range;
 
 use super::locate::closest;
 use super::node::{Node, Scalar, Style, Value};
-use super::value::quoted;
+use super::value::{OutputKey, quoted};
 
 /// How deep defaults may hold defaults.
 const MAX_NESTING: usize = 16;
@@ -33,6 +34,8 @@ pub struct Variables<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// The file `.env`.
     pub dotenv: &'a BTreeMap<String, String>,
+    /// Outputs that are known.
+    pub context: &'a BTreeMap<String, String>,
 }
 
 impl<'a> Variables<'a> {
@@ -43,6 +46,20 @@ impl<'a> Variables<'a> {
     pub(super) fn closest(&self, name: &str) -> Option<&'a str> {
         closest(name, self.dotenv.keys().chain(self.environment.keys()).map(String::as_str))
     }
+}
+
+/// An output that a field refers to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputUse {
+    /// The keys of the maps and the indexes of the lists around it, with dots between: `env.USER_ID`,
+    /// `post_start.0.exec.1`.
+    pub field: String,
+    /// Key of the output.
+    pub key: String,
+    /// Whether its value is known; where not, the field holds nothing yet.
+    pub known: bool,
+    /// Bytes of the file.
+    pub span: Range<usize>,
 }
 
 /// Something wrong with a reference.
@@ -56,24 +73,31 @@ pub struct ReferenceError {
     pub hint: Option<String>,
 }
 
-/// Replaces the references in all values of a tree. A value in which that fails is left out of the tree.
+/// Fields on which the order or the number of things depends, or what an output itself is called: no output can stand
+/// there.
+const FIXED: [&str; 6] = ["name", "kind", "network", "dependencies", "replicas", "capture"];
+
+/// Replaces the references in all values of a tree. A value in which that fails is left out of the tree; one that holds
+/// an output which is not known yet becomes [`Style::Open`].
 ///
-/// `used` receives the name of every variable that is referred to, set or not.
+/// `used` receives the name of every variable that is referred to, set or not; `outputs` every use of an output.
 pub fn interpolate(
     root: &mut Node,
     source: &str,
     variables: Variables<'_>,
     used: &mut BTreeSet<String>,
+    outputs: &mut Vec<OutputUse>,
 ) -> Vec<ReferenceError> {
     let mut errors = Vec::new();
     let mut room = MAX_TEXT;
-    walk(root, &mut |node| {
+    walk(root, &mut Vec::new(), &mut |node, path| {
         let Value::Scalar(scalar) = &mut node.value else { return };
         if errors.len() >= MAX_ERRORS && scalar.text.contains("${") {
             node.value = Value::Pruned;
             return;
         }
-        let replaced = replace(scalar, variables, used).and_then(|()| {
+        let written = scalar.text.clone();
+        let replaced = replace(scalar, variables, used).and_then(|found| {
             room = room.saturating_sub(scalar.text.len());
             match room {
                 0 => Err(ReferenceError {
@@ -81,36 +105,86 @@ pub fn interpolate(
                     message: "more than 16 MiB of text, with variables replaced".into(),
                     hint: None,
                 }),
-                _ => Ok(()),
+                _ => Ok(found),
             }
         });
-        if let Err(error) = replaced {
-            let span = in_source(&error.span, &scalar.text, &node.span, source);
-            errors.push(ReferenceError { span, ..error });
-            node.value = Value::Pruned;
+        let replaced = replaced.and_then(|found| match (found.first(), fixed(path)) {
+            (Some((_, span)), Some(field)) => Err(ReferenceError {
+                span: span.clone(),
+                message: format!("an output cannot stand in `{field}`"),
+                hint: Some("it is only known while drillmaster runs, and this has to be known before".into()),
+            }),
+            _ => Ok(found),
+        });
+        match replaced {
+            Ok(found) => {
+                let known = |key: &str| variables.context.contains_key(key);
+                if found.iter().any(|(key, _)| !known(key)) {
+                    scalar.style = Style::Open;
+                    // A URL has to begin as one.
+                    let url = path.last().is_some_and(|key| key == "url" || key == "http");
+                    if url && found.first().is_some_and(|(_, span)| span.start == 0) {
+                        scalar.text.insert_str(0, "http://");
+                    }
+                }
+                outputs.extend(found.into_iter().map(|(key, span)| OutputUse {
+                    field: path.join("."),
+                    known: known(&key),
+                    span: in_source(&span, &written, &node.span, source),
+                    key,
+                }));
+            }
+            Err(error) => {
+                let span = in_source(&error.span, &written, &node.span, source);
+                errors.push(ReferenceError { span, ..error });
+                node.value = Value::Pruned;
+            }
         }
     });
     errors
 }
 
-fn walk(node: &mut Node, visit: &mut dyn FnMut(&mut Node)) {
+fn walk(node: &mut Node, path: &mut Vec<String>, visit: &mut dyn FnMut(&mut Node, &[String])) {
     match &mut node.value {
-        Value::Map(entries) => entries.iter_mut().for_each(|entry| walk(&mut entry.value, visit)),
-        Value::Seq(items) => items.iter_mut().for_each(|item| walk(item, visit)),
-        _ => visit(node),
+        Value::Map(entries) => {
+            for entry in entries {
+                path.push(entry.key.text.clone());
+                walk(&mut entry.value, path, visit);
+                path.pop();
+            }
+        }
+        Value::Seq(items) => {
+            for (index, item) in items.iter_mut().enumerate() {
+                path.push(index.to_string());
+                walk(item, path, visit);
+                path.pop();
+            }
+        }
+        _ => visit(node, path),
     }
 }
 
-fn replace(scalar: &mut Scalar, variables: Variables<'_>, used: &mut BTreeSet<String>) -> Result<(), ReferenceError> {
+/// The part of a path because of which no output can stand there.
+fn fixed(path: &[String]) -> Option<&str> {
+    let first = path.first().filter(|first| FIXED.contains(&first.as_str()));
+    first.or_else(|| path.last().filter(|last| *last == "capture")).map(String::as_str)
+}
+
+/// Replaces the references of a scalar; gives the outputs among them.
+fn replace(
+    scalar: &mut Scalar,
+    variables: Variables<'_>,
+    used: &mut BTreeSet<String>,
+) -> Result<Vec<(String, Range<usize>)>, ReferenceError> {
     if !scalar.text.contains('$') {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let expanded = expand(&scalar.text, variables, used)?;
     if expanded.replaced {
         scalar.style = Style::Replaced;
     }
     scalar.text = expanded.text;
-    Ok(())
+    Ok(expanded.outputs)
 }
 
 /// Finds a reference of a scalar's text in the file: quotes, escapes and folded lines shift it, so count the `${`.
@@ -134,13 +208,15 @@ pub struct Expanded {
     pub text: String,
     /// Whether there was a reference in it.
     pub replaced: bool,
+    /// Outputs that it refers to, and where. One that is not known is replaced by an `x`.
+    pub outputs: Vec<(String, Range<usize>)>,
 }
 
 /// Replaces the references of one text.
 pub fn expand(text: &str, variables: Variables<'_>, used: &mut BTreeSet<String>) -> Result<Expanded, ReferenceError> {
-    let mut expander = Expander { text, at: 0, variables, used, replaced: false };
+    let mut expander = Expander { text, at: 0, variables, used, replaced: false, outputs: Vec::new() };
     let text = expander.run(0, true)?;
-    Ok(Expanded { text, replaced: expander.replaced })
+    Ok(Expanded { text, replaced: expander.replaced, outputs: expander.outputs })
 }
 
 struct Expander<'a> {
@@ -149,6 +225,7 @@ struct Expander<'a> {
     variables: Variables<'a>,
     used: &'a mut BTreeSet<String>,
     replaced: bool,
+    outputs: Vec<(String, Range<usize>)>,
 }
 
 impl<'a> Expander<'a> {
@@ -199,9 +276,7 @@ impl<'a> Expander<'a> {
             return Err(self.unterminated(from));
         }
         if name == "context" && rest.starts_with('.') {
-            let message = "outputs (`${context.…}`) are not supported by this version".to_owned();
-            self.at = self.text[from..].find('}').map_or(self.text.len(), |end| from + end + 1);
-            return Err(self.error(from, message));
+            return self.output(from, needed);
         }
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
             return Err(self.malformed(from));
@@ -229,6 +304,27 @@ impl<'a> Expander<'a> {
             (None, _) if !needed => Ok(String::new()),
             (None, _) => Err(self.unset(from, name, value, &argument)),
         }
+    }
+
+    /// From the `.` of `${context.key}` to its `}`.
+    fn output(&mut self, from: usize, needed: bool) -> Result<String, ReferenceError> {
+        self.at += 1;
+        let rest = self.rest();
+        let end = rest.find('}').unwrap_or(rest.len());
+        let key = &rest[..end];
+        if end == rest.len() {
+            return Err(self.unterminated(from));
+        }
+        self.at += end + 1;
+        if key.parse::<OutputKey>().is_err() {
+            let error = self.error(from, format!("invalid reference {}", quoted(&self.text[from..self.at])));
+            let hint = "write `${context.key}`; a key has letters, digits and `_`, and an output has no default";
+            return Err(ReferenceError { hint: Some(hint.into()), ..error });
+        }
+        if needed {
+            self.outputs.push((key.to_owned(), from..self.at));
+        }
+        Ok(self.variables.context.get(key).cloned().unwrap_or_else(|| "x".to_owned()))
     }
 
     fn unset(&self, from: usize, name: &str, value: Option<&str>, message: &str) -> ReferenceError {
@@ -266,7 +362,8 @@ mod tests {
         let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let environment = map(&[("A", "a"), ("EMPTY", ""), ("BOTH", "environment"), ("LOG_LEVEL", "info")]);
         let dotenv = map(&[("B", "b"), ("BOTH", "dotenv")]);
-        let variables = Variables { environment: &environment, dotenv: &dotenv };
+        let context = map(&[("user_id", "7")]);
+        let variables = Variables { environment: &environment, dotenv: &dotenv, context: &context };
         expand(text, variables, &mut BTreeSet::new()).map(|expanded| expanded.text).map_err(|e| {
             format!(
                 "{}..{} {}{}",
@@ -302,6 +399,11 @@ mod tests {
             ("${NO:-a:b?c-d}", "a:b?c-d"),
             ("${A:?must be set}", "a"),
             ("{}", "{}"),
+            ("u${context.user_id}", "u7"),
+            ("u${context.unknown}", "ux"),
+            ("${A:-${context.unknown}}", "a"),
+            ("$${context.user_id}", "${context.user_id}"),
+            ("$context.user_id", "$context.user_id"),
         ] {
             assert_eq!(run(text).as_deref(), Ok(expected), "{text}");
         }
@@ -317,11 +419,21 @@ mod tests {
             ("${LOG_LEVL}", "0..11 the variable `LOG_LEVL` is not set (did you mean `LOG_LEVEL`?)".into()),
             ("${A", "0..3 `${` without `}` (write `$${` for a literal `${`)".into()),
             ("${NO:-x", "0..7 `${` without `}` (write `$${` for a literal `${`)".into()),
-            ("${context.user}", "0..15 outputs (`${context.…}`) are not supported by this version".into()),
+            ("${context.user", "0..14 `${` without `}` (write `$${` for a literal `${`)".into()),
         ] {
             assert_eq!(run(text).err().unwrap_or_default(), expected, "{text}");
         }
-        for text in ["${}", "${1}", "${A+b}", "${A b}", "${é}"] {
+        for text in [
+            "${}",
+            "${1}",
+            "${A+b}",
+            "${A b}",
+            "${é}",
+            "${context.}",
+            "${context.1}",
+            "${context.a:-b}",
+            "${context.a.b}",
+        ] {
             assert!(run(text).is_err_and(|e| e.contains("invalid reference")), "{text}");
         }
         assert!(run(&"${A:-".repeat(100_000)).is_err_and(|e| e.contains("nested more than 16 deep")));

@@ -8,9 +8,9 @@ use super::env_file;
 use super::interpolate::Variables;
 use super::locate::{Diagnostic, Place, SourceText};
 use super::model::Service;
-use super::node::Node;
+use super::node::{Node, Value};
 use super::value::quoted;
-use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, check, starlark, yaml};
+use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, starlark, yaml};
 
 /// How many errors of one file are told.
 const MAX_ERRORS: usize = 100;
@@ -24,7 +24,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
         return Err(vec![no_specs(input.dir, "no `*.yaml`, `*.yml` or `*.star` file")]);
     }
     let dotenv = input.dotenv.map(|file| dotenv(input, file, &mut diagnostics)).unwrap_or_default();
-    let variables = Variables { environment: input.environment, dotenv: &dotenv };
+    let variables = Variables { environment: input.environment, dotenv: &dotenv, context: input.context };
 
     let mut files: Vec<&SourceFile> = input.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -45,19 +45,32 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
 
     let mut env_files = EnvFiles { input, known: HashMap::new() };
     let contents: Vec<_> = documents.services.iter().map(|service| env_files.read(service, &mut diagnostics)).collect();
+    let trees: Vec<_> = documents.services.iter().map(|service| tree(input, service, &mut diagnostics)).collect();
     if !diagnostics.is_empty() {
         return Err(ordered(diagnostics));
     }
     reads.extend(env_files.known.into_keys());
-    Ok(Specs { printed, ..assemble(documents, contents, reads) })
+    Ok(Specs { printed, ..assemble(documents, contents, trees, reads) })
 }
 
-fn assemble(documents: Documents, contents: Vec<Vec<BTreeMap<String, String>>>, reads: BTreeSet<String>) -> Specs {
+fn assemble(
+    documents: Documents,
+    contents: Vec<Vec<BTreeMap<String, String>>>,
+    trees: Vec<Option<Tree>>,
+    reads: BTreeSet<String>,
+) -> Specs {
     let group = documents.groups.into_iter().next();
-    let group = group.map(|Document { spec, source, .. }| Loaded { spec, source, env_files: Vec::new() });
-    let services = documents.services.into_iter().zip(contents);
-    let mut services: Vec<Loaded<Service>> =
-        services.map(|(Document { spec, source, .. }, env_files)| Loaded { spec, source, env_files }).collect();
+    let group = group.map(|Document { spec, source, uses, .. }| Loaded {
+        spec,
+        source,
+        env_files: Vec::new(),
+        uses,
+        tree: None,
+    });
+    let services = documents.services.into_iter().zip(contents).zip(trees);
+    let mut services: Vec<Loaded<Service>> = services
+        .map(|((Document { spec, source, uses, .. }, env_files), tree)| Loaded { spec, source, env_files, uses, tree })
+        .collect();
     services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
     Specs { group, services, reads, variables: documents.variables, printed: Vec::new() }
 }
@@ -262,6 +275,36 @@ impl EnvFiles<'_> {
             Broken::Told
         })
     }
+}
+
+/// Looks at what the image of a service is built from.
+fn tree(input: &Input<'_>, service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) -> Option<Tree> {
+    let build = service.spec.build.as_ref()?;
+    // Where the context is missing, which has been told, there is another in its place.
+    let made_up = |node: &&Node| node.entries().any(|entry| entry.value.value == Value::Poison);
+    let node = service.root.get("build").filter(|node| !made_up(node))?;
+    let place = |field: &str| service.place(node.get(field).map_or(&node.span, |node| &node.span));
+    let (field, message, hint) = match (input.tree)(build) {
+        Ok(tree) => return Some(tree),
+        Err(TreeError::Context(why)) => {
+            let shown = quoted(&shown(input.dir, &build.context));
+            (
+                "context",
+                format!("nothing can be built from {shown}: {why}"),
+                "the path is relative to the spec directory",
+            )
+        }
+        Err(TreeError::Dockerfile(why)) => {
+            let shown = quoted(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+            (
+                "dockerfile",
+                format!("the Dockerfile {shown} cannot be read: {why}"),
+                "the path is relative to the context",
+            )
+        }
+    };
+    diagnostics.push(Diagnostic::at(place(field), message).hint(hint.to_owned()));
+    None
 }
 
 /// By file and place, each once, and not endlessly many of one file.

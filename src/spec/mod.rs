@@ -7,6 +7,7 @@
 //! variables in them; `document` reads each into its kind (`model`, `hook`, `value`, `short`) through `decode`, which
 //! finds all that is wrong and not only the first; `check` looks at what holds between them; `load` does all of that.
 
+pub mod build;
 mod check;
 pub mod decode;
 mod document;
@@ -27,6 +28,7 @@ pub mod yaml;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+pub use interpolate::OutputUse;
 pub use load::{load, no_directory};
 pub use locate::{Diagnostic, Place, SourceText};
 use model::{Group, Service};
@@ -43,8 +45,12 @@ pub struct Input<'a> {
     pub dotenv: Option<&'a SourceFile>,
     /// The environment of the process; it wins over `.env`.
     pub environment: &'a BTreeMap<String, String>,
+    /// Outputs of hooks and jobs that are known, by key.
+    pub context: &'a BTreeMap<String, String>,
     /// Reads a further file, its path relative to the spec directory; the error is a text for people.
     pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
+    /// Looks at what an image is built from.
+    pub tree: &'a (dyn Fn(&model::Build) -> Result<Tree, TreeError> + Sync),
     /// What programs can reach.
     pub reach: &'a dyn Reach,
 }
@@ -76,6 +82,26 @@ impl Reach for Nowhere {
     fn expired(&self) -> bool {
         false
     }
+}
+
+/// What an image is built from, as it lies there now.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tree {
+    /// The directory, absolute.
+    pub context: String,
+    /// The Dockerfile, absolute.
+    pub dockerfile: String,
+    /// Hash of everything in them that a build is given.
+    pub digest: String,
+}
+
+/// Why nothing can be built from there; texts for people.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TreeError {
+    /// Something is wrong with the context.
+    Context(String),
+    /// Something is wrong with the Dockerfile.
+    Dockerfile(String),
 }
 
 /// One file of the spec directory.
@@ -128,6 +154,10 @@ pub struct Loaded<T> {
     pub source: Source,
     /// Contents of its `env_file`s, in their order.
     pub env_files: Vec<BTreeMap<String, String>>,
+    /// Outputs that it refers to.
+    pub uses: Vec<OutputUse>,
+    /// What its image is built from, where it is.
+    pub tree: Option<Tree>,
 }
 
 /// Where a document stands: the line of its `name`, else of its first key. Shown as `app.yaml:12`.

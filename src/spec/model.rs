@@ -11,22 +11,28 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::short;
 use super::starlark::Function;
 use super::value::{
-    ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, Pattern, Period, Signal, Text, Words,
+    ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, OutputKey, Pattern, Period, Signal, Text, Words,
 };
 
 /// `kind: Service`, the default kind: a container that should be running.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
 pub struct Service {
     /// Name of the service within its group; also its host name on the group's network.
     pub name: Name,
-    /// Image to run, as in `docker run`.
-    pub image: ImageRef,
+    /// Image to run, as in `docker run`; with `build`, the repository of what is built.
+    #[serde(default)]
+    pub image: Option<ImageRef>,
+    /// How the image is built, where it is: a directory that holds a Dockerfile, or more in detail.
+    #[serde(default)]
+    pub build: Option<Build>,
     /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
     #[serde(default)]
     pub command: Option<Words>,
@@ -130,9 +136,67 @@ pub struct Service {
     /// When to pull the image.
     #[serde(default)]
     pub pull: Pull,
+    /// How a container is replaced by a new one.
+    #[serde(default)]
+    pub update: Update,
+    /// How many containers there are, numbered from 1, all under the service's name on the network. One without a number
+    /// unless set.
+    #[serde(default)]
+    #[schemars(range(max = 1000))]
+    pub replicas: Option<u32>,
     /// The kind of the document.
     #[serde(skip)]
     pub kind: Kind,
+    /// Key of the output that is what it writes to its standard output, which only a Job has.
+    #[serde(skip)]
+    pub capture: Option<OutputKey>,
+}
+
+impl Service {
+    /// All of its hooks, each with the field that holds it.
+    pub fn hooks(&self) -> impl Iterator<Item = (&'static str, &Hook)> {
+        fn named<'a>(field: &'static str, hooks: &'a [Hook]) -> impl Iterator<Item = (&'static str, &'a Hook)> {
+            hooks.iter().map(move |hook| (field, hook))
+        }
+        fn on_host<'a>(field: &'static str, hooks: &'a [HostHook]) -> impl Iterator<Item = (&'static str, &'a Hook)> {
+            hooks.iter().map(move |hook| (field, hook.get()))
+        }
+        on_host("pre_start", &self.pre_start)
+            .chain(named("post_start", &self.post_start))
+            .chain(named("pre_stop", &self.pre_stop))
+            .chain(on_host("post_stop", &self.post_stop))
+            .chain(named("on.ready", &self.on.ready))
+            .chain(on_host("on.exited", &self.on.exited))
+            .chain(named("on.unhealthy", &self.on.unhealthy))
+            .chain(named("on.restarted", &self.on.restarted))
+            .chain(named("on.replaced", &self.on.replaced))
+            .chain(on_host("on.stopped", &self.on.stopped))
+            .chain(on_host("on.failed", &self.on.failed))
+            .chain(on_host("on.succeeded", &self.on.succeeded))
+    }
+
+    /// Keys of the outputs that it is known to give: those that are captured.
+    pub fn captures(&self) -> impl Iterator<Item = &OutputKey> {
+        self.capture.iter().chain(self.hooks().filter_map(|(_, hook)| hook.capture.as_ref()))
+    }
+
+    /// Whether it may give outputs beside those that are captured.
+    pub fn may_write_outputs(&self) -> bool {
+        self.kind != Kind::Service || self.hooks().any(|(_, hook)| hook.may_write_outputs())
+    }
+}
+
+/// Whether a container cannot be created before what this field says is known: everything but what is done later.
+pub fn is_made_from(field: &str) -> bool {
+    const LATER: [&str; 5] = ["post_start", "pre_stop", "post_stop", "on", "health"];
+    !LATER.contains(&field.split('.').next().unwrap_or_default())
+}
+
+impl Hook {
+    /// Whether it is told of a file to which it can write outputs.
+    pub fn may_write_outputs(&self) -> bool {
+        !matches!(self.action, HookAction::Http(_))
+    }
 }
 
 /// The kind of a document that makes a container.
@@ -180,11 +244,16 @@ pub enum Rerun {
 /// `kind: Job` as it is written: a container that runs to its end once. It is read into a [`Service`].
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
 pub struct JobDocument {
     /// Name of the job within its group; also its host name on the group's network.
     pub name: Name,
-    /// Image to run, as in `docker run`.
-    pub image: ImageRef,
+    /// Image to run, as in `docker run`; with `build`, the repository of what is built.
+    #[serde(default)]
+    pub image: Option<ImageRef>,
+    /// How the image is built, where it is: a directory that holds a Dockerfile, or more in detail.
+    #[serde(default)]
+    pub build: Option<Build>,
     /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
     #[serde(default)]
     pub command: Option<Words>,
@@ -221,6 +290,9 @@ pub struct JobDocument {
     /// When to run again after a success; `never` unless set. After a change that makes a new container it always is.
     #[serde(default)]
     pub rerun: Rerun,
+    /// Makes an output of what the job writes to its standard output: others refer to it as `${context.key}`.
+    #[serde(default)]
+    pub capture: Option<OutputKey>,
     /// What to do before a container is created. When it fails, the job has failed.
     #[serde(default)]
     pub pre_start: OneOrMany<HostHook>,
@@ -279,6 +351,7 @@ impl From<JobDocument> for Service {
         let JobDocument {
             name,
             image,
+            build,
             command,
             entrypoint,
             user,
@@ -291,6 +364,7 @@ impl From<JobDocument> for Service {
             dependencies,
             retries,
             rerun,
+            capture,
             pre_start,
             on,
             stop_signal,
@@ -319,8 +393,12 @@ impl From<JobDocument> for Service {
             post_stop: OneOrMany::default(),
             on: On { succeeded: on.succeeded, failed: on.failed, ..On::default() },
             restart: RestartPolicy::No,
+            capture,
+            update: Update::default(),
+            replicas: None,
             name,
             image,
+            build,
             command,
             entrypoint,
             user,
@@ -533,6 +611,46 @@ pub enum HealthAction {
     Replace,
     /// It is only shown.
     Ignore,
+}
+
+/// How a container is replaced by a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// Which of the two goes first; `recreate` unless set.
+    #[serde(default)]
+    pub order: Order,
+    /// How long the new one must have been ready before the old one goes; 0 unless set. One that does not stay ready for
+    /// so long has failed.
+    #[serde(default)]
+    pub min_ready: Option<Period>,
+    /// What becomes of a new one that has failed; `rollback` unless set. The old one serves again in any case.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+/// Which container goes first when one is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// The old one is stopped first where both need a host port or would write to one place; else once the new one is
+    /// ready.
+    #[default]
+    Recreate,
+    /// The new one gets its names on the network once it is ready, and the old one loses them before it is stopped, so
+    /// that somebody answers to them at any time.
+    StartFirst,
+}
+
+/// What becomes of a replacement that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// It is removed.
+    #[default]
+    Rollback,
+    /// It is stopped, and stays to be looked at until the spec changes or `up` is called again.
+    Keep,
 }
 
 /// The engine's health check, with Docker's words.

@@ -70,6 +70,8 @@ pub enum Style {
     Text,
     /// It held a variable: text where text is wanted, a number where a number is wanted.
     Replaced,
+    /// It held an output that is not known yet, and holds something in its place: takes whatever form is asked for.
+    Open,
 }
 
 /// What a plain scalar says, by the core schema of YAML 1.2.
@@ -92,7 +94,7 @@ impl Scalar {
     pub fn resolve(&self) -> Resolved<'_> {
         match self.style {
             Style::Plain => resolve_plain(&self.text),
-            Style::Text | Style::Replaced => Resolved::Text(&self.text),
+            Style::Text | Style::Replaced | Style::Open => Resolved::Text(&self.text),
         }
     }
 }

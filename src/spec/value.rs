@@ -458,6 +458,15 @@ impl ImageRef {
         familiar
     }
 
+    /// The repository alone, in the same form; `None` where a tag, a digest or an id is written.
+    pub fn repository(&self) -> Option<String> {
+        let parts = ImageParts::split(&self.0);
+        if self.is_id() || parts.tag.is_some() || parts.digest.is_some() {
+            return None;
+        }
+        self.familiar().strip_suffix(":latest").map(str::to_owned)
+    }
+
     /// Whether this is the id of an image, which cannot be pulled.
     pub fn is_id(&self) -> bool {
         self.0.strip_prefix("sha256:").is_some_and(is_digest_hex)
@@ -1071,6 +1080,32 @@ text_value!(EnvName, texted, "the name of a variable", {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
+/// Key of an output, as in `capture: user_id` and `${context.user_id}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutputKey(String);
+
+impl FromStr for OutputKey {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let word = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if word && text.starts_with(|c: char| !c.is_ascii_digit()) {
+            return Ok(Self(text.into()));
+        }
+        Err(Invalid::new(format!("invalid key of an output {}", quoted(text)))
+            .hint("letters, digits and `_`, beginning with a letter or `_`"))
+    }
+}
+
+text_value!(OutputKey, texted, "the key of an output", {
+    "type": "string",
+    "description": "Key of an output: letters, digits and `_`; others refer to it as `${context.key}`.",
+    "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+    "examples": ["user_id"]
+});
+
+// ---------------------------------------------------------------------------------------------------------------------
+
 /// An `http://` URL with a host: `http://localhost:9/alert?who=ann`. Kept as written.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HttpUrl(String);
@@ -1393,6 +1428,7 @@ mod tests {
             ("", ""),
             ("A1", ""),
         ]);
+        canonical::<OutputKey>(&[("user_id", "user_id"), ("_A1", "_A1"), ("", ""), ("1a", ""), ("a-b", ""), ("é", "")]);
         canonical::<EnvName>(&[("A", "A"), ("a.b-c", "a.b-c"), ("", ""), ("A=B", ""), ("A B", ""), ("A\0", "")]);
     }
 

@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drillmaster::desired::fingerprint::Fingerprint;
+use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
-    Aim, Config, Dependency, Desired, Hook, HookAction, Inherited, Job, Kind, Moment, Rerun, Scope, Seconds, Service,
-    Volume, VolumeSource,
+    Aim, Config, Dependency, Desired, Hook, HookAction, Inherited, Job, Kind, Moment, OnFailure, Order, Rerun, Scope,
+    Seconds, Service, Update, Volume, VolumeSource,
 };
-use drillmaster::identity::{container_name, volume_name};
+use drillmaster::identity::{container_name, instance_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
 use drillmaster::plan::step::{Step, Subject, Verb};
-use drillmaster::plan::{Memory, effect, forecast};
+use drillmaster::plan::{Memory, effect, forecast, instance_of};
+use drillmaster::spec::Tree;
 use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
 
@@ -24,13 +26,15 @@ pub const SOURCE: &str = "/home/ann/shop/specs";
 
 /// A service that is being written.
 #[derive(Debug, Clone)]
-pub struct Build(Service);
+pub struct Build(Service, Option<u32>);
 
 /// A service with the image `<name>:1` and nothing else.
 pub fn service(name: &str) -> Build {
     let config = Config { image: format!("{name}:1"), network: GROUP.into(), ..Config::default() };
-    Build(Service {
+    let service = Service {
         name: name.into(),
+        service: name.into(),
+        replica: None,
         kind: Kind::Service,
         config,
         env: BTreeMap::new(),
@@ -38,10 +42,14 @@ pub fn service(name: &str) -> Build {
         ping: None,
         health: None,
         hooks: BTreeMap::new(),
+        outputs: Outputs::default(),
         pull: Pull::Missing,
+        build: None,
+        update: Update::default(),
         place: format!("{name}.yaml:1"),
         fingerprint: Fingerprint::default(),
-    })
+    };
+    Build(service, None)
 }
 
 impl Build {
@@ -131,16 +139,70 @@ impl Build {
         self
     }
 
+    /// An image that is built, from files with this digest.
+    pub fn built(mut self, digest: &str) -> Build {
+        let context = format!("/home/ann/shop/{}", self.0.name);
+        let tree = Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: digest.into() };
+        self.0.config.image = format!("{GROUP}-{}:{digest}", self.0.name);
+        let (args, labels) = (BTreeMap::new(), BTreeMap::new());
+        self.0.build = Some(drillmaster::desired::Build { tree, target: None, args, labels });
+        self
+    }
+
+    /// Numbered containers.
+    pub fn replicas(mut self, number: u32) -> Build {
+        self.1 = Some(number);
+        self
+    }
+
+    /// The new one first.
+    pub fn start_first(mut self) -> Build {
+        self.0.update.order = Order::StartFirst;
+        self
+    }
+
+    /// How long a replacement must stay ready.
+    pub fn min_ready(mut self, period: &str) -> Build {
+        self.0.update.min_ready = Some(period.parse().unwrap());
+        self
+    }
+
+    /// A replacement that has failed stays.
+    pub fn keep(mut self) -> Build {
+        self.0.update.on_failure = OnFailure::Keep;
+        self
+    }
+
     /// A job in place of a service.
     pub fn job(mut self, retries: u32, rerun: Rerun) -> Build {
         self.0.kind = Kind::Job(Job { retries, rerun });
         self
     }
 
+    /// The last hook of this moment gives an output.
+    pub fn captured(mut self, moment: Moment, key: &str) -> Build {
+        self.0.hooks.get_mut(&moment).unwrap().last_mut().unwrap().capture = Some(key.parse().unwrap());
+        self.0.outputs.gives.insert(key.into());
+        self
+    }
+
+    /// A variable that is made of an output, and the dependency that comes with it.
+    pub fn env_of(mut self, variable: &str, giver: Option<(&str, Condition)>, key: &str, value: Option<&str>) -> Build {
+        self.0.outputs.uses.insert(key.into());
+        if value.is_none() {
+            self.0.outputs.unknown.entry(format!("env.{variable}")).or_default().insert(key.into());
+        }
+        let this = self.env(variable, value.unwrap_or("x"));
+        match giver {
+            Some((name, condition)) => this.needs_that(name, condition, false),
+            None => this,
+        }
+    }
+
     /// A hook that is executed in the container.
     pub fn hook(mut self, moment: Moment, words: &[&str]) -> Build {
         let action = HookAction::Exec(Words(words.iter().map(|word| (*word).into()).collect()));
-        let hook = Hook { action, timeout: Duration::from_secs(60) };
+        let hook = Hook { action, timeout: Duration::from_secs(60), capture: None };
         self.0.hooks.entry(moment).or_default().push(hook);
         self
     }
@@ -148,6 +210,15 @@ impl Build {
     pub fn done(mut self) -> Service {
         self.0.fingerprint = Fingerprint::of(self.0.kind, &self.0.config, &self.0.env, &self.0.dependencies);
         self.0
+    }
+
+    fn all(self) -> Vec<Service> {
+        let number = self.1;
+        let service = self.done();
+        let Some(number) = number else { return vec![service] };
+        let replica =
+            |n| Service { name: instance_name(&service.service, Some(n)), replica: Some(n), ..service.clone() };
+        (1..=number).map(replica).collect()
     }
 }
 
@@ -170,16 +241,20 @@ pub fn on_paused_time<T>(future: impl Future<Output = T>) -> T {
 
 /// The desired state of these services.
 pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
-    let services = services.into_iter().map(Build::done).map(|service| (service.name.clone(), service)).collect();
+    let services: Vec<Build> = services.into_iter().collect();
+    let idle = services.iter().filter(|build| build.1 == Some(0)).map(|build| build.0.service.clone()).collect();
+    let services = services.into_iter().flat_map(Build::all).map(|service| (service.name.clone(), service)).collect();
     Desired {
         group: GROUP.into(),
         source: SOURCE.into(),
         network: GROUP.into(),
         services,
+        idle,
         on: BTreeMap::new(),
+        outputs: Outputs::default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false },
+        aim: Aim::Agree { purge_volumes: false, purge_images: false },
     }
 }
 
@@ -227,6 +302,10 @@ fn with_ids(mut step: Step) -> Step {
         Verb::Create { network, .. } => "net-1".clone_into(network),
         Verb::Start(target) | Verb::Unpause(target) | Verb::Stop(target) => target.id = id,
         Verb::Rename { container, .. } | Verb::Remove { container, .. } => container.id = id,
+        Verb::Connect { container, network, .. } | Verb::Disconnect { container, network } => {
+            container.id = id;
+            "net-1".clone_into(network);
+        }
         _ => {}
     }
     step
@@ -238,7 +317,9 @@ pub fn look_closer(wanted: &Desired, observed: &mut Observed) {
         if container.state == State::Running && container.health == Health::Starting {
             container.health = Health::Healthy;
         }
-        let Some(service) = container.service_of(GROUP).and_then(|name| wanted.services.get(name)) else { continue };
+        let Some(service) = instance_of(wanted, container).and_then(|name| wanted.services.get(&*name).cloned()) else {
+            continue;
+        };
         // A mount without a volume is an anonymous one, which the engine names.
         for (n, mount) in container.mounts.iter_mut().enumerate() {
             if mount.volume.is_none() && mount.bind.is_none() {

@@ -49,6 +49,33 @@ fn hooks_say_what_happens() {
 }
 
 #[test]
+fn outputs_reach_who_is_made_of_them() {
+    let project = Project::new("exoutputs");
+    on("outputs", &project, &["diff"]).exits(1).prints("env.USER_ID: known after apply");
+    on("outputs", &project, &["up"]).exits(0).says("store post_start | ");
+    let env = project.exec("api", &["sh", "-c", "echo $USER_ID $SCHEMA"]);
+    let (user, schema) = env.trim().split_once(' ').unwrap();
+    assert!(user.parse::<u64>().is_ok() && schema == "v7", "{env}");
+    let said = format!("store post_stop | user {user} is gone");
+    on("outputs", &project, &["down"]).exits(0).says(&said);
+}
+
+#[test]
+fn images_are_built_and_gone_afterwards() {
+    let project = Project::new("exbuild");
+    let run = on("build", &project, &["up"]).exits(0).says("syntax: succeeded").says("greeter build | ");
+    run.says("greeter: ready");
+    assert_eq!(project.exec("greeter", &["cat", "/greeting"]), "hello\n");
+    assert_eq!(engine::built(&project.group).len(), 2);
+    let again = on("build", &project, &["up"]).exits(0).prints("nothing to do");
+    again.never_says("build | ");
+    on("build", &project, &["down", "--images"]).exits(0).says("removes 2 images");
+    assert_eq!(engine::built(&project.group), [""; 0]);
+    // The first builder makes stages that nobody asked for.
+    engine::remove_nameless(|image| image["Config"]["Cmd"].to_string().contains("serve.sh"));
+}
+
+#[test]
 fn the_others_come_up() {
     let projects = ["diamond", "pings"].map(|example| (example, Project::new(&format!("ex{example}"))));
     std::thread::scope(|scope| {

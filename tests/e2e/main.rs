@@ -8,6 +8,7 @@
 mod support;
 
 mod budget;
+mod builds;
 mod change;
 mod cli;
 mod crash;
@@ -21,6 +22,7 @@ mod host;
 mod jobs;
 mod order;
 mod outage;
+mod outputs;
 mod owner;
 mod ready;
 mod replace;

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use drillmaster::desired::{Desired, Service, VolumeSource};
 use drillmaster::engine::sim::Sim;
-use drillmaster::engine::{About, Blueprint, Deed, End, Engine, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
+use drillmaster::engine::{
+    About, Blueprint, BuildProgress, BuildRequest, Deed, End, Engine, Exec, Hint, LogLine, LogOptions, PullProgress,
+    Result,
+};
 use drillmaster::identity::{ENV_HASH, IMAGE_ID, SERVICE, SPEC_HASH};
 use drillmaster::observed::{Container, Health, ImageFacts, Observed, State};
 use drillmaster::plan::diff::compare;
@@ -341,6 +344,7 @@ impl Laws {
                 }
             }
             Deed::RemoveVolume(name) => self.breaks(format!("the volume {name} is removed")),
+            Deed::RemoveImage(name) => self.breaks(format!("the image {name} is removed")),
             Deed::RemoveNetwork(id) => {
                 let ours = observed.networks.get(id).is_none_or(|network| network.group.as_deref() == Some(GROUP));
                 if !ours {
@@ -503,7 +507,11 @@ fn target(deed: &Deed) -> Option<&String> {
         | Deed::Update { id, .. }
         | Deed::Remove { id, .. } => Some(id),
         Deed::Connect { container, .. } | Deed::Disconnect { container, .. } => Some(container),
-        Deed::Create(_) | Deed::CreateNetwork { .. } | Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) => None,
+        Deed::Create(_)
+        | Deed::CreateNetwork { .. }
+        | Deed::RemoveNetwork(_)
+        | Deed::RemoveVolume(_)
+        | Deed::RemoveImage(_) => None,
     }
 }
 
@@ -568,6 +576,21 @@ impl Engine for Warden {
         self.laws().tell(&format!("-> pull {image}"));
         self.laws().counted("pull");
         self.sim.pull(image, progress)
+    }
+
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        self.laws().counted("read");
+        self.sim.read(id, path, most)
+    }
+
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        self.laws().tell(&format!("-> build {}", request.image));
+        self.laws().counted("build");
+        self.sim.build(request, progress)
     }
 
     fn exec<'a>(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use drillmaster::control::context::Context;
 use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
 use drillmaster::control::notes::Notes;
 use drillmaster::control::probe::Surroundings;
@@ -264,9 +265,15 @@ impl World {
         if !self.faulty {
             faulty.heal();
         }
-        let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+        let surroundings = Surroundings {
+            group: GROUP.into(),
+            directory: SOURCE.into(),
+            reaches_containers: true,
+            context: Default::default(),
+        };
         let notes = Notes::new(self.state.path());
-        let setting = Setting { limits: LIMITS, surroundings, notes, reload: BTreeSet::new() };
+        let (context, reload) = (Context::default(), BTreeSet::new());
+        let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
         let (changes, changed) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(16);
         let (interrupt, interrupts) = mpsc::channel(1);

@@ -233,4 +233,35 @@ pub fn purge(group: &str) {
     for name in field(&list("/volumes?")["Volumes"], "Name") {
         remove(format!("/volumes/{name}?force=true"));
     }
+    for image in built(group) {
+        remove(format!("/images/{image}?force=true"));
+    }
+    remove_nameless(|image| text(&image["Config"]["Labels"][BUILT_BY]) == group);
+}
+
+/// A label for images of tests: those that a failed build leaves have it too.
+pub const BUILT_BY: &str = "e2e.group";
+
+/// Removes images without a name that are like this: what is left of builds that failed, and of stages.
+pub fn remove_nameless(is: impl Fn(&Value) -> bool) {
+    let list = ask("GET", &format!("/images/json?filters={}", escaped(r#"{"dangling":["true"]}"#)), None);
+    for image in list.unwrap_or_default().as_array().into_iter().flatten() {
+        let path = format!("/images/{}", text(&image["Id"]));
+        // Somebody else may have been quicker.
+        if ask("GET", &format!("{path}/json"), None).is_ok_and(|image| is(&image)) {
+            let _ = ask("DELETE", &path, None);
+        }
+    }
+}
+
+/// References of the images that were built for a group, sorted.
+pub fn built(group: &str) -> Vec<String> {
+    let filters = serde_json::json!({"label": [format!("dev.drillmaster.build.group={group}")]});
+    let list = ask("GET", &format!("/images/json?filters={}", escaped(&filters.to_string())), None);
+    let list = list.unwrap_or_default();
+    let tags =
+        list.as_array().into_iter().flatten().flat_map(|image| image["RepoTags"].as_array().into_iter().flatten());
+    let mut tags: Vec<String> = tags.map(text).filter(|tag| !tag.contains("<none>")).collect();
+    tags.sort();
+    tags
 }

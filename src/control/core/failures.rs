@@ -41,7 +41,17 @@ impl Core {
             self.hook_failed(step, moment, error, now, answer);
             return;
         }
+        if matches!(step.verb, Verb::Collect(_)) && matches!(error, EngineError::Refused { .. }) {
+            let message = format!("it has succeeded, but {}", message_of(error));
+            self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, answer);
+            return;
+        }
         self.dirty = true;
+        if step.verb == Verb::Build && !self.wants_built(step.subject.name()) {
+            // It was ended because its sources have changed, or ended by itself too late.
+            self.begun.remove(&key(step));
+            return;
+        }
         self.not_before.insert(step.subject.clone(), now + RETRY_PAUSE);
         if self.watching.is_some() && matches!(error, EngineError::Unreachable { .. }) {
             // The engine went away, which the list will tell. That is nobody's failure.
@@ -74,22 +84,34 @@ impl Core {
                 };
                 self.fail_step(service, reason, message, step, now, answer);
             }
+            Subject::Image(_) if step.verb == Verb::RemoveImage => self.is_stuck(step, said, now, answer),
             Subject::Image(image) => {
                 answer.reports.push(Report::Refused(step.clone(), said));
                 self.memory.unavailable.insert(image.clone(), message_of(error));
-                self.try_later(&step.subject, now);
+                // The same sources would fail again.
+                if step.verb != Verb::Build {
+                    self.try_later(&step.subject, now);
+                }
             }
             Subject::Network(_) if step.verb == Verb::CreateNetwork => {
                 self.memory.no_network = Some(message_of(error));
                 self.try_later(&step.subject, now);
             }
-            Subject::Network(_) | Subject::Volume(_) => {
-                self.memory.stuck.insert(step.subject.clone());
-                answer.reports.push(Report::Refused(step.clone(), said.clone()));
-                self.outcome.stuck.insert(step.subject.clone(), said);
-                self.try_later(&step.subject, now);
-            }
+            Subject::Network(_) | Subject::Volume(_) => self.is_stuck(step, said, now, answer),
         }
+    }
+
+    /// The engine keeps something that was to go.
+    fn is_stuck(&mut self, step: &Step, said: String, now: Duration, answer: &mut Answer) {
+        self.memory.stuck.insert(step.subject.clone());
+        answer.reports.push(Report::Refused(step.clone(), said.clone()));
+        self.outcome.stuck.insert(step.subject.clone(), said);
+        self.try_later(&step.subject, now);
+    }
+
+    /// Whether a service wants an image that is built.
+    pub(super) fn wants_built(&self, image: &str) -> bool {
+        self.desired.services.values().any(|service| service.build.is_some() && service.config.image == image)
     }
 
     pub(super) fn give_up(&mut self, step: &Step, message: String, now: Duration, answer: &mut Answer) {
@@ -97,7 +119,7 @@ impl Core {
             Subject::Service(service) => {
                 self.fail_step(service, Reason::NonConvergent, message, step, now, answer);
             }
-            Subject::Image(image) => {
+            Subject::Image(image) if step.verb != Verb::RemoveImage => {
                 self.memory.unavailable.insert(image.clone(), message);
                 self.try_later(&step.subject, now);
             }
@@ -173,7 +195,8 @@ impl Core {
     fn forgive(&mut self, service: &str) {
         let Some(observed) = &self.observed else { return };
         self.memory.condemned.retain(|id, _| {
-            observed.containers.get(id).and_then(|container| container.service_of(&self.desired.group)) != Some(service)
+            let container = observed.containers.get(id);
+            container.and_then(|container| plan::instance_of(&self.desired, container)).as_deref() != Some(service)
         });
     }
 
@@ -225,7 +248,9 @@ impl Core {
         if !matches!(step.verb, Verb::Update { .. } | Verb::Rename { .. } | Verb::Connect { .. }) {
             return;
         }
-        for field in self.told.differing(&step.subject) {
+        // Who is replaced may be attached anew on the way, which is not what was told of it.
+        let attaches = matches!(step.verb, Verb::Connect { .. });
+        for field in self.told.differing(&step.subject).into_iter().filter(|field| !attaches || field == "network") {
             let fight = watching.fights.entry((step.subject.clone(), field)).or_insert(Fight { times: 0, last: now });
             fight.times = if now > fight.last + PEACE { 1 } else { fight.times + 1 };
             fight.last = now;

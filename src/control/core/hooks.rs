@@ -1,7 +1,8 @@
 //! What is told to the hooks of services and of the group when something has happened to them. Part of the controller's
 //! mind. Nothing waits for these hooks but the end of a run; those that something waits for are steps of the plan.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Core;
@@ -10,8 +11,8 @@ use crate::desired::{Aim, GroupOccasion, Moment, Occasion};
 use crate::engine::EngineError;
 use crate::identity::container_name;
 use crate::observed::State;
-use crate::plan::effect;
 use crate::plan::step::{Plan, Reason, Step, Target, Verb};
+use crate::plan::{effect, instance_of};
 
 impl Core {
     /// Something has happened to a service.
@@ -23,11 +24,12 @@ impl Core {
         }
         let name = container_name(&self.desired.group, service);
         let all = self.observed.iter().flat_map(|observed| observed.containers.values());
-        let ours = all.filter(|container| container.service_of(&self.desired.group) == Some(service));
+        let ours = all.filter(|container| instance_of(&self.desired, container).as_deref() == Some(service));
         let container = ours.max_by_key(|container| container.name == name);
         let variables = code.map(|code| ("DRILLMASTER_EXIT_CODE".to_owned(), code.to_string()));
         let occurrence = Occurrence {
-            service: Some(service.to_owned()),
+            service: Some(spec.service.clone()),
+            replica: spec.replica,
             event: occasion.to_string(),
             hooks: hooks.to_vec(),
             container: container.map(Target::of),
@@ -40,7 +42,7 @@ impl Core {
     /// A container has ended, and not by a step of ours.
     pub(super) fn exited(&mut self, id: &str, code: Option<i64>, answer: &mut Answer) {
         let container = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
-        let owner = container.and_then(|container| container.service_of(&self.desired.group)).map(str::to_owned);
+        let owner = container.and_then(|container| instance_of(&self.desired, container)).map(Cow::into_owned);
         if let Some(owner) = owner.filter(|_| !self.is_busy(id)) {
             self.occurred(&owner, Occasion::Exited, code, answer);
         }
@@ -50,18 +52,26 @@ impl Core {
     pub(super) fn group_occurs(&mut self, occasion: Option<GroupOccasion>, plan: &Plan, answer: &mut Answer) -> bool {
         let Some(occasion) = occasion else { return false };
         let Some(hooks) = self.desired.on.get(&occasion).filter(|hooks| !hooks.is_empty()) else { return false };
-        let names = |names: Vec<&str>| names.join(" ");
-        let failed = self.outcome.failed.keys().map(String::as_str).collect();
+        let names = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(" ");
+        let failed = self.outcome.failed.keys();
+        let failed =
+            failed.map(|name| self.desired.spec_of(name).map_or(&name[..], |spec| &spec.service[..])).collect();
         let services = match occasion {
-            GroupOccasion::Down => self.desired.parting.keys().map(String::as_str).collect(),
-            GroupOccasion::Up | GroupOccasion::Reload => plan.ready.iter().map(String::as_str).collect(),
+            GroupOccasion::Down => self.desired.parting.values().map(|service| &service.service[..]).collect(),
+            GroupOccasion::Up | GroupOccasion::Reload => self.desired.ready(&plan.ready),
         };
         let variables = BTreeMap::from([
             ("DRILLMASTER_SERVICES".to_owned(), names(services)),
             ("DRILLMASTER_FAILED".to_owned(), names(failed)),
         ]);
-        let occurrence =
-            Occurrence { service: None, event: occasion.to_string(), hooks: hooks.clone(), container: None, variables };
+        let occurrence = Occurrence {
+            service: None,
+            replica: None,
+            event: occasion.to_string(),
+            hooks: hooks.clone(),
+            container: None,
+            variables,
+        };
         self.occurring += 1;
         answer.commands.push(Command::Occur(occurrence));
         true
@@ -105,7 +115,7 @@ impl Core {
     pub(super) fn purpose(&self) -> Option<GroupOccasion> {
         match self.desired.aim {
             Aim::Run | Aim::Rest => None,
-            Aim::Agree { .. } if self.desired.services.is_empty() => Some(GroupOccasion::Down),
+            Aim::Agree { .. } if self.desired.is_empty() => Some(GroupOccasion::Down),
             Aim::Agree { .. } if self.reloads => Some(GroupOccasion::Reload),
             Aim::Agree { .. } => Some(GroupOccasion::Up),
         }

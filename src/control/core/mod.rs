@@ -20,6 +20,7 @@ use super::event::{Answer, Command, Event, Limits, Outcome, Report};
 use super::intake::Intake;
 use crate::desired::Desired;
 use crate::engine::{EngineError, Result};
+use crate::identity::instance_name;
 use crate::observed::{Container, Health, ImageFacts, Observed};
 use crate::plan::restart::heals;
 use crate::plan::step::{Failure, Look, Plan, Probe, Reason, Step, Subject, Verb};
@@ -57,6 +58,10 @@ pub struct Core {
     observed: Option<Observed>,
     memory: Memory,
     outcome: Outcome,
+    /// What becomes of specs that are read again.
+    intake: Intake,
+    /// Outputs have changed: nothing new is begun until the specs are read that are made of them.
+    rereading: bool,
     /// What only a watch has.
     watching: Option<Watching>,
     /// The run began with services to reload.
@@ -78,6 +83,8 @@ pub struct Core {
     inspecting: BTreeSet<String>,
     images: BTreeSet<String>,
     probing: BTreeMap<String, Probe>,
+    /// Pings of containers that are ready that are under way, by container.
+    checking: BTreeSet<String>,
     /// Why pings do not answer, by container.
     unanswered: BTreeMap<String, String>,
     diagnosing: BTreeSet<String>,
@@ -124,9 +131,10 @@ impl Core {
     /// A run for this desired state, with what earlier runs remembered. Services of `reload` are replaced although they
     /// match.
     pub fn new(desired: Desired, limits: Limits, course: Course, memory: Memory, reload: BTreeSet<String>) -> Core {
-        let watching = match course {
-            Course::Once => None,
-            Course::Watch { may_empty } => Some(Watching::new(Intake::new(may_empty))),
+        let (watching, intake) = match course {
+            // The same specs, with other outputs: they lose nothing.
+            Course::Once => (None, Intake::new(true)),
+            Course::Watch { may_empty } => (Some(Watching::new()), Intake::new(may_empty)),
         };
         Core {
             desired: Arc::new(desired),
@@ -134,6 +142,8 @@ impl Core {
             observed: None,
             memory: Memory { watching: watching.is_some(), ..memory },
             outcome: Outcome::default(),
+            intake,
+            rereading: false,
             watching,
             reloads: !reload.is_empty(),
             group_told: false,
@@ -146,6 +156,7 @@ impl Core {
             inspecting: BTreeSet::new(),
             images: BTreeSet::new(),
             probing: BTreeMap::new(),
+            checking: BTreeSet::new(),
             unanswered: BTreeMap::new(),
             diagnosing: BTreeSet::new(),
             begun: BTreeMap::new(),
@@ -244,13 +255,18 @@ impl Core {
             Event::Occurred(occurrence, result) => {
                 self.occurring -= 1;
                 if let Err(why) = result {
-                    let whom = occurrence.service.as_deref().unwrap_or(&self.desired.group);
+                    let service = occurrence.service.map(|service| instance_name(&service, occurrence.replica));
+                    let whom = service.as_ref().unwrap_or(&self.desired.group);
                     answer.reports.push(Report::Note(format!("{whom}: on {}: {why}", occurrence.event)));
                 }
             }
             Event::Checked(id, said) => self.checked(&id, said, now),
             Event::Past(ends) => self.past(ends, now),
             Event::SpecsChanged => self.specs_changed(answer),
+            Event::Outputs => {
+                self.rereading = true;
+                self.specs_changed(answer);
+            }
             Event::Specs(reading) => self.specs(reading, now, answer),
             Event::Asked(ticket, ask) => self.asked(ticket, ask, now, answer),
             Event::Interrupt => {
@@ -269,7 +285,7 @@ impl Core {
                 if let Some(observed) = &mut self.observed {
                     effect::apply(&step, id.as_deref(), now, &desired, observed, &mut self.memory);
                 }
-                if step.verb == Verb::Pull {
+                if matches!(step.verb, Verb::Pull | Verb::Build) {
                     self.dirty = true;
                 }
                 self.unverified = true;
@@ -293,8 +309,9 @@ impl Core {
         if self.closing {
             answer.commands.push(Command::EndHooks);
         }
-        // A pull is begun anew by the next run, and nothing is lost; anything else is waited for.
-        if self.closing && self.busy.values().all(|begun| begun.step.verb == Verb::Pull) {
+        // A pull or a build is begun anew by the next run, and nothing is lost; anything else is waited for.
+        let can_be_dropped = |begun: &Begun| matches!(begun.step.verb, Verb::Pull | Verb::Build);
+        if self.closing && self.busy.values().all(can_be_dropped) {
             self.finish(now);
             return;
         }
@@ -317,9 +334,14 @@ impl Core {
         if self.awaits_past(answer) {
             return;
         }
+        if self.rereading {
+            self.wake(now, answer, None);
+            return;
+        }
         self.condemn();
         let Some(mut plan) = self.plan(now, answer) else { return };
         self.await_containers(&plan, now);
+        self.prove(&plan, now);
         self.tell(&plan, now, answer);
         if self.watching.is_none() {
             if plan.is_settled() && self.outcome.steps.is_empty() && self.busy.is_empty() {
@@ -389,6 +411,14 @@ impl Core {
         }
     }
 
+    /// Notes until when replacements have to stay ready. One that is not ready any longer begins anew.
+    fn prove(&mut self, plan: &Plan, now: Duration) {
+        self.memory.proved.retain(|id, _| plan.proving.contains_key(id));
+        for (id, period) in &plan.proving {
+            self.memory.proved.entry(id.clone()).or_insert(now + *period);
+        }
+    }
+
     /// Asks the planner, after looking after containers that are under suspicion.
     fn plan(&mut self, now: Duration, answer: &mut Answer) -> Option<Plan> {
         self.inspect_suspects(answer);
@@ -443,8 +473,14 @@ impl Core {
     /// Whether a step on a container's service is under way.
     fn is_busy(&self, id: &str) -> bool {
         let container = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
-        let owner = container.and_then(|container| container.service_of(&self.desired.group));
-        owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.to_owned())))
+        let owner = container.and_then(|container| plan::instance_of(&self.desired, container));
+        owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.into_owned())))
+            || self.is_worked_on(id)
+    }
+
+    /// Whether a step on a container is under way, whatever its service was called when it began.
+    fn is_worked_on(&self, id: &str) -> bool {
+        self.busy.values().any(|begun| begun.step.verb.container().is_some_and(|container| container.id == id))
     }
 
     fn diagnose(&mut self, failures: Vec<Failure>, answer: &mut Answer) {
@@ -463,8 +499,9 @@ impl Core {
             let free = !self.busy.contains_key(&step.subject)
                 && !self.diagnosing.contains(step.subject.name())
                 && self.not_before.get(&step.subject).is_none_or(|at| now >= *at)
-                && !self.is_under_inspection(&step);
-            let under_way = self.busy.values().filter(|other| other.step.verb.is_teardown() == step.verb.is_teardown());
+                && !self.is_under_inspection(&step)
+                && step.verb.container().is_none_or(|container| !self.is_worked_on(&container.id));
+            let under_way = self.busy.values().filter(|other| lane(&other.step.verb) == lane(&step.verb));
             let limit = if step.verb.is_teardown() { self.limits.teardowns } else { self.limits.setups };
             if !free || under_way.count() >= limit {
                 continue;
@@ -495,7 +532,8 @@ impl Core {
     fn is_under_inspection(&self, step: &Step) -> bool {
         let Some(observed) = &self.observed else { return false };
         self.inspecting.iter().any(|id| {
-            observed.containers.get(id).and_then(|c| c.service_of(&self.desired.group)) == Some(step.subject.name())
+            let container = observed.containers.get(id);
+            container.and_then(|c| plan::instance_of(&self.desired, c)).as_deref() == Some(step.subject.name())
         })
     }
 
@@ -543,7 +581,7 @@ impl Core {
     fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
         let pauses = self.not_before.values().copied();
         let resync = (!self.listing && self.is_listening()).then_some(self.last_list + RESYNC);
-        let specs = self.watching.as_ref().and_then(|watching| watching.intake.wake());
+        let specs = self.intake.wake();
         let all = pauses.chain(at).chain(self.limits.deadline).chain(resync).chain(specs).chain(self.next_refused());
         answer.wake = all.filter(|at| *at > now).min();
     }
@@ -578,6 +616,11 @@ impl Core {
 const LIST: Subject = Subject::Image(String::new());
 /// As is that between subscriptions.
 const SUBSCRIBE: Subject = Subject::Volume(String::new());
+
+/// What shares a limit: an image may take long to be had, and must not keep containers from being started.
+fn lane(verb: &Verb) -> (bool, bool) {
+    (verb.is_teardown(), matches!(verb, Verb::Pull | Verb::Build))
+}
 
 fn key(step: &Step) -> (Subject, String) {
     (step.subject.clone(), step.to_string())

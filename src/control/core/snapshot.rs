@@ -7,9 +7,9 @@ use super::{Core, LIST, LIST_TRIES, RETRY_PAUSE, SUBSCRIBE, Subscription};
 use crate::control::event::{Answer, Command, Report};
 use crate::engine::{EngineError, Happened, Hint, Result};
 use crate::observed::{Container, Observed, State};
-use crate::plan::effect;
 use crate::plan::restart::pause;
 use crate::plan::step::{Subject, Verb};
+use crate::plan::{effect, instance_of};
 
 /// The first pause after the engine has not answered while watching, and the longest.
 const GONE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
@@ -140,9 +140,9 @@ impl Core {
             }
             Ok(None) => {
                 let gone = observed.containers.remove(id);
-                let owner = gone.as_ref().and_then(|gone| gone.service_of(&self.desired.group));
+                let owner = gone.as_ref().and_then(|gone| instance_of(&self.desired, gone));
                 if let (Some(watching), Some(owner)) = (&mut self.watching, owner) {
-                    watching.removed.insert(owner.to_owned());
+                    watching.removed.insert(owner.into_owned());
                 }
             }
             Err(error) => {
@@ -177,8 +177,8 @@ impl Core {
                     self.dirty |= watching && what == Happened::Created && !creating;
                     return;
                 };
-                let owner = container.service_of(&self.desired.group).unwrap_or_default();
-                let busy = self.busy.contains_key(&Subject::Service(owner.to_owned()));
+                let owner = instance_of(&self.desired, container).unwrap_or_default().into_owned();
+                let busy = self.busy.contains_key(&Subject::Service(owner));
                 let suspicion = match what {
                     Happened::Health(health) if !busy => {
                         container.health = health;

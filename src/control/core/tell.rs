@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::Core;
 use crate::control::event::{Answer, Report};
 use crate::desired::{Occasion, Service};
+use crate::plan::instance_of;
 use crate::plan::step::{Action, Cause, Change, Plan, Reason, Subject, Wait};
 
 /// What was reported already.
@@ -143,7 +144,7 @@ impl Core {
             let exists = self.observed.as_ref().is_some_and(|observed| {
                 observed
                     .of_group(&self.desired.group)
-                    .any(|container| container.service_of(&self.desired.group) == Some(&service))
+                    .any(|container| instance_of(&self.desired, container).as_deref() == Some(&service))
             });
             if !exists && !self.desired.services.contains_key(&service) {
                 self.told.news.remove(&service);

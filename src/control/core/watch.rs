@@ -8,14 +8,13 @@ use std::time::Duration;
 use super::failures::{Fight, Refusal};
 use super::{Core, Subscription};
 use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
-use crate::control::intake::Intake;
-use crate::desired::{Desired, GroupOccasion, Service};
+use crate::desired::{Desired, GroupOccasion, Moment, Service};
 use crate::engine::{End, EngineError, Result};
-use crate::identity::container_name;
+use crate::identity::{Identity, container_name};
 use crate::observed::State;
-use crate::plan;
 use crate::plan::restart::{FORGOTTEN, Setback};
-use crate::plan::step::{Plan, Probe, Reason, Subject};
+use crate::plan::step::{Plan, Probe, Reason, Subject, Verb};
+use crate::plan::{self, instance_of};
 use crate::status::{Live, LiveService};
 
 /// A container that somebody asked the engine to end ends within this time, or for another reason.
@@ -26,7 +25,6 @@ const COMING_BACK: Duration = Duration::from_secs(15);
 /// The state of a watch beside that of any run.
 #[derive(Debug)]
 pub(super) struct Watching {
-    pub(super) intake: Intake,
     past: Past,
     /// Why the engine does not answer.
     gone: Option<EngineError>,
@@ -44,8 +42,6 @@ pub(super) struct Watching {
     pub(super) exits: BTreeMap<String, i64>,
     /// Services whose specs were changed and that were not ready since.
     pub(super) edited: BTreeSet<String>,
-    /// Pings of running services that are under way, by container.
-    checking: BTreeSet<String>,
     /// Who waits until everything is settled.
     tickets: BTreeSet<Ticket>,
     /// Everything was settled once.
@@ -61,9 +57,8 @@ enum Past {
 }
 
 impl Watching {
-    pub(super) fn new(intake: Intake) -> Watching {
+    pub(super) fn new() -> Watching {
         Watching {
-            intake,
             past: Past::Unknown,
             gone: None,
             back: None,
@@ -73,7 +68,6 @@ impl Watching {
             removed: BTreeSet::new(),
             exits: BTreeMap::new(),
             edited: BTreeSet::new(),
-            checking: BTreeSet::new(),
             tickets: BTreeSet::new(),
             settled: false,
         }
@@ -89,44 +83,46 @@ impl Core {
     // The specs.
 
     pub(super) fn specs_changed(&mut self, answer: &mut Answer) {
-        if let Some(watching) = &mut self.watching
-            && watching.intake.changed()
-        {
+        if self.intake.changed() {
             answer.commands.push(Command::Read);
         }
     }
 
     /// Reads once more what was doubted.
     pub(super) fn look_up_specs(&mut self, now: Duration, answer: &mut Answer) {
-        if let Some(watching) = &mut self.watching
-            && watching.intake.is_due(now)
-        {
+        if self.intake.is_due(now) {
             answer.commands.push(Command::Read);
         }
     }
 
     pub(super) fn specs(&mut self, reading: Reading, now: Duration, answer: &mut Answer) {
-        let Some(watching) = &mut self.watching else { return };
-        let (desired, report) = watching.intake.take(reading, &self.desired, now);
-        if watching.intake.is_stale() {
-            answer.commands.push(Command::Read);
+        let (desired, report) = self.intake.take(reading, &self.desired, now);
+        match self.intake.is_stale() {
+            true => answer.commands.push(Command::Read),
+            false => self.rereading = false,
         }
         answer.reports.extend(report);
         if let Some(desired) = desired {
             self.adopt(desired);
+            self.end_builds(answer);
         }
     }
 
     /// Takes up a new desired state. What was remembered of a service holds as long as its spec does.
     fn adopt(&mut self, desired: Desired) {
-        let Some(watching) = &mut self.watching else { return };
         let names: BTreeSet<&String> = desired.services.keys().chain(self.desired.services.keys()).collect();
         let changed = |name: &&&String| match (self.desired.services.get(**name), desired.services.get(**name)) {
             (Some(old), Some(new)) => !same(old, new),
             _ => true,
         };
         for name in names.iter().filter(changed) {
-            self.memory.hooked.retain(|(service, _), _| service != *name);
+            let (old, new) = (self.desired.services.get(*name), desired.services.get(*name));
+            self.memory.hooked.retain(|(service, moment), hooked| {
+                if service == *name {
+                    hooked.done = hooked.done.min(still_done(*moment, old, new));
+                }
+                hooked.done > 0
+            });
             self.memory.failed.remove(*name);
             self.memory.setbacks.remove(*name);
             self.memory.contested.remove(*name);
@@ -134,16 +130,29 @@ impl Core {
             self.outcome.failed.remove(*name);
             self.told.seen.remove(*name);
             self.begun.retain(|(subject, _), _| subject.name() != *name);
-            watching.fights.retain(|(subject, _), _| subject.name() != *name);
-            watching.exits.remove(*name);
-            watching.edited.insert((*name).clone());
+            if let Some(watching) = &mut self.watching {
+                watching.fights.retain(|(subject, _), _| subject.name() != *name);
+                watching.exits.remove(*name);
+                watching.edited.insert((*name).clone());
+            }
         }
-        watching.edited.retain(|name| desired.services.contains_key(name));
+        if let Some(watching) = &mut self.watching {
+            watching.edited.retain(|name| desired.services.contains_key(name));
+        }
         // What is no longer desired wants to be parted from as it was specified.
         let parting = self.desired.services.iter().chain(&self.desired.parting);
         let parting = parting.filter(|(name, _)| !desired.services.contains_key(*name));
         let parting = parting.map(|(name, service)| (name.clone(), service.clone())).collect();
         self.desired = Arc::new(Desired { parting, ..desired });
+    }
+
+    /// Ends builds of what nobody wants any longer, and forgets what became of others.
+    fn end_builds(&mut self, answer: &mut Answer) {
+        let wanted: BTreeSet<&String> = self.desired.services.values().map(|service| &service.config.image).collect();
+        self.memory.unavailable.retain(|image, _| wanted.contains(image));
+        let builds = self.busy.values().filter(|begun| begun.step.verb == Verb::Build);
+        let images = builds.map(|begun| begun.step.subject.name()).filter(|image| !self.wants_built(image));
+        answer.commands.extend(images.map(|image| Command::EndBuild(image.to_owned())));
     }
 
     // The engine.
@@ -164,6 +173,7 @@ impl Core {
             watching.back = Some(now);
             // What was late or silent meanwhile had a reason.
             self.memory.awaited.clear();
+            self.memory.proved.clear();
             self.memory.pings.clear();
             answer.reports.push(Report::EngineBack);
         }
@@ -178,6 +188,7 @@ impl Core {
         self.memory.started.clear();
         self.memory.answered.clear();
         self.memory.awaited.clear();
+        self.memory.proved.clear();
         self.memory.pings.clear();
         self.unanswered.clear();
         for container in self.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
@@ -194,6 +205,7 @@ impl Core {
         self.memory.pings.retain(|id, _| exists(id));
         self.memory.condemned.retain(|id, _| exists(id));
         self.memory.updated.retain(exists);
+        self.memory.collected.retain(exists);
         self.unanswered.retain(|id, _| exists(id));
         watching.killed.retain(|id, _| exists(id));
         self.not_before.retain(|subject, _| match subject {
@@ -203,7 +215,9 @@ impl Core {
         let known = |name: &String| self.desired.services.contains_key(name);
         self.memory.setbacks.retain(|name, _| {
             known(name)
-                || observed.of_group(&self.desired.group).any(|c| c.service_of(&self.desired.group) == Some(name))
+                || observed
+                    .of_group(&self.desired.group)
+                    .any(|c| instance_of(&self.desired, c).as_deref() == Some(name))
         });
         watching.exits.retain(|name, _| known(name));
     }
@@ -222,9 +236,9 @@ impl Core {
     pub(super) fn died(&mut self, id: &str, now: Duration) {
         let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
         let Some(container) = observed.containers.get(id) else { return };
-        let owner = container.service_of(&self.desired.group).unwrap_or_default();
+        let owner = instance_of(&self.desired, container).unwrap_or_default();
         let asked = watching.killed.remove(id).is_some_and(|at| now < at + ENDING);
-        if self.busy.contains_key(&Subject::Service(owner.to_owned())) {
+        if self.busy.contains_key(&Subject::Service(owner.into_owned())) {
             return;
         }
         let coming_back = watching.gone.is_some() || watching.back.is_some_and(|back| now < back + COMING_BACK);
@@ -254,15 +268,20 @@ impl Core {
         // The times lie before the run began, so they are counted from `FORGOTTEN` before now.
         let mut setbacks: BTreeMap<String, Setback> = BTreeMap::new();
         for end in ends.unwrap_or_default().into_iter().filter(|end| !end.asked) {
-            if !self.desired.services.contains_key(&end.service) {
+            let (group, replica) = (self.desired.group.clone(), end.replica);
+            let identity = Identity { group, service: end.service, replica, ..Identity::default() };
+            let Some(name) =
+                self.desired.instance_of(&identity).filter(|name| self.desired.services.contains_key(&**name))
+            else {
                 continue;
-            }
+            };
+            let name = name.into_owned();
             let how = end.code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"));
-            watching.exits.extend(end.code.map(|code| (end.service.clone(), code)));
-            let failure = plan::failure(&self.desired, observed, &end.service, Reason::Exited, how, None);
+            watching.exits.extend(end.code.map(|code| (name.clone(), code)));
+            let failure = plan::failure(&self.desired, observed, &name, Reason::Exited, how, None);
             let at = FORGOTTEN.saturating_sub(end.ago);
-            let setback = Setback::after(setbacks.get(&end.service), failure, at);
-            setbacks.insert(end.service, setback);
+            let setback = Setback::after(setbacks.get(&name), failure, at);
+            setbacks.insert(name, setback);
         }
         for (service, mut setback) in setbacks {
             let shift = |at: Duration| (now + at).saturating_sub(FORGOTTEN);
@@ -274,19 +293,18 @@ impl Core {
     // Pings of running services.
 
     pub(super) fn check(&mut self, checks: Vec<Probe>, answer: &mut Answer) {
-        let Some(watching) = &mut self.watching else { return };
         for probe in checks {
-            if !self.closing && watching.checking.insert(probe.container.id.clone()) {
+            if !self.closing && self.checking.insert(probe.container.id.clone()) {
                 answer.commands.push(Command::Check(probe));
             }
         }
     }
 
     pub(super) fn checked(&mut self, id: &str, said: std::result::Result<(), String>, now: Duration) {
-        let Some(watching) = &mut self.watching else { return };
-        watching.checking.remove(id);
+        self.checking.remove(id);
+        let gone = self.watching.as_ref().is_some_and(|watching| watching.gone.is_some());
         // What was asked in a life that is over says nothing of the next, and without an engine nobody can answer.
-        if !self.memory.answered.contains(id) || (said.is_err() && watching.gone.is_some()) {
+        if !self.memory.answered.contains(id) || (said.is_err() && gone) {
             return;
         }
         let pings = self.memory.pings.entry(id.to_owned()).or_default();
@@ -350,9 +368,14 @@ impl Core {
 
     /// Containers of the services to reload, as soon as they are known.
     pub(super) fn condemn(&mut self) {
+        // What is being read may ask for another container anyway, and is to be replaced once.
+        if self.watching.is_some() && self.intake.is_open() {
+            return;
+        }
         let Some(observed) = &self.observed else { return };
-        for service in std::mem::take(&mut self.reload) {
-            let name = container_name(&self.desired.group, &service);
+        let reload = std::mem::take(&mut self.reload);
+        for service in self.desired.services.values().filter(|service| reload.contains(&service.service)) {
+            let name = container_name(&self.desired.group, &service.name);
             let current = observed.of_group(&self.desired.group).find(|container| container.name == name);
             self.memory.condemned.extend(current.map(|container| (container.id.clone(), "reload")));
         }
@@ -361,7 +384,7 @@ impl Core {
     /// Everything that can be done is done: told the first time, and to whoever waits for it.
     pub(super) fn settle(&mut self, plan: &Plan, answer: &mut Answer) {
         let Some(watching) = &mut self.watching else { return };
-        if watching.intake.is_open() || !watching.is_awaited() {
+        if self.intake.is_open() || !watching.is_awaited() {
             return;
         }
         let mut outcome = self.outcome.clone();
@@ -400,7 +423,7 @@ impl Core {
         let services = self.desired.services.keys().map(|name| (name.clone(), self.live_service(watching, name, now)));
         Live {
             services: services.filter(|(_, live)| *live != LiveService::default()).collect(),
-            specs: watching.intake.trouble(),
+            specs: self.intake.trouble(),
             engine: watching.gone.as_ref().map(ToString::to_string),
         }
     }
@@ -433,6 +456,16 @@ impl Core {
             && running == Some(true)
             && self.outcome.failed.contains_key(service)
     }
+}
+
+/// How many of the hooks that have been run need not be run again for another spec: those of a container that exists, as
+/// far as they are the same; those before one is created, while that is the same.
+fn still_done(moment: Moment, old: Option<&Service>, new: Option<&Service>) -> usize {
+    let (Some(old), Some(new)) = (old, new) else { return 0 };
+    if moment == Moment::PreStart && !old.fingerprint.same_container(&new.fingerprint) {
+        return 0;
+    }
+    old.hooks_at(moment).iter().zip(new.hooks_at(moment)).take_while(|(old, new)| old == new).count()
 }
 
 /// Whether two specs of a service ask for the same; where they are written does not matter.

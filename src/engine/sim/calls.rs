@@ -8,7 +8,10 @@ use futures_util::stream::{self, BoxStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
-use super::super::{About, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress, Result};
+use super::super::{
+    About, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress,
+    Result,
+};
 use super::world::{Ended, Made, Presence, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
 use crate::observed::{Container, ImageFacts, Observed, State};
@@ -131,9 +134,9 @@ impl Sim {
                 let remove = |world: &mut World| world.remove_network(&id, "remove the network");
                 self.timed(line, |latency| latency.network, remove).await.map(|()| None)
             }
-            Deed::Connect { network, container, .. } => {
+            Deed::Connect { network, container, aliases } => {
                 let line = format!("connect {} to {}", self.name_of(&container), self.lock().network_name(&network));
-                let connect = |world: &mut World| world.connect(&network, &container);
+                let connect = |world: &mut World| world.connect(&network, &container, &aliases);
                 self.timed(line, |latency| latency.network, connect).await.map(|()| None)
             }
             Deed::Disconnect { network, container } => {
@@ -141,6 +144,10 @@ impl Sim {
                 let line = format!("disconnect {} from {from}", self.name_of(&container));
                 let disconnect = |world: &mut World| world.disconnect(&network, &container);
                 self.timed(line, |latency| latency.network, disconnect).await.map(|()| None)
+            }
+            Deed::RemoveImage(reference) => {
+                let line = format!("remove image {reference}");
+                self.timed(line, |latency| latency.other, |world| world.remove_image(&reference)).await.map(|()| None)
             }
             Deed::RemoveVolume(name) => {
                 let line = format!("remove volume {name}");
@@ -278,6 +285,38 @@ impl Engine for Sim {
         })
     }
 
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, _: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        Box::pin(async move {
+            let visit = self.arrive(format!("read {path} in {}", self.name_of(id)), |latency| latency.other).await?;
+            let found = {
+                let world = self.lock();
+                let Some(container) = world.containers.get(id) else {
+                    return Err(no_container(&format!("read {path} in the container"), id));
+                };
+                let gives = &container.image.behaviour.gives;
+                let ended = matches!(container.state, State::Exited { .. });
+                (ended && !gives.is_empty()).then(|| gives.clone().into_bytes())
+            };
+            self.leave(&visit).await?;
+            Ok(found)
+        })
+    }
+
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let image = &request.image;
+            let visit = self.arrive(format!("build {image}"), |latency| latency.build).await?;
+            progress(BuildProgress::Line("Step 1/1 : FROM scratch".into()));
+            let built = self.change(|world| world.build(request));
+            self.leave(&visit).await?;
+            built.map_err(|message| EngineError::Refused { attempted: format!("build {image}"), message })
+        })
+    }
+
     fn exec<'a>(
         &'a self,
         id: &'a str,
@@ -336,6 +375,7 @@ impl Engine for Sim {
             let lately = |ended: &&Ended| ended.group == group && ended.at.elapsed() <= span;
             let end = |ended: &Ended| End {
                 service: ended.service.clone(),
+                replica: ended.replica,
                 ago: ended.at.elapsed(),
                 code: Some(ended.code),
                 asked: ended.asked,

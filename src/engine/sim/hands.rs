@@ -119,6 +119,8 @@ impl Sim {
                 state: State::Running,
                 health: Health::None,
                 networks: BTreeMap::new(),
+                names: BTreeMap::new(),
+                hostname: String::new(),
                 mounts: Vec::new(),
                 resources: Resources::default(),
                 restart: RestartPolicy::No,

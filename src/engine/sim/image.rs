@@ -16,6 +16,8 @@ pub struct Behaviour {
     pub fails_in: u64,
     /// Lines that it writes, and when.
     pub output: Vec<(Duration, String)>,
+    /// The outputs that it leaves in its file when it ends: `key=value` lines.
+    pub gives: String,
     /// What a command executed in the container finds.
     pub exec: Script,
     /// What the commands of these programs find instead.
@@ -39,6 +41,7 @@ impl Default for Behaviour {
             exits_in: u64::MAX,
             fails_in: 0,
             output: Vec::new(),
+            gives: String::new(),
             exec: Script::Answers(Duration::ZERO),
             programs: BTreeMap::new(),
             healthy: Some(Duration::from_secs(1)),

@@ -46,6 +46,8 @@ pub struct Latency {
     pub network: Duration,
     /// Pull an image.
     pub pull: Duration,
+    /// Build an image.
+    pub build: Duration,
     /// Every other call.
     pub other: Duration,
 }
@@ -63,6 +65,7 @@ impl Default for Latency {
             remove: ms(9),
             network: ms(100),
             pull: ms(2000),
+            build: ms(3000),
             other: ms(5),
         }
     }
@@ -104,6 +107,8 @@ impl Sim {
             volumes: BTreeMap::new(),
             images: BTreeMap::new(),
             registry: BTreeMap::new(),
+            built: BTreeMap::new(),
+            unbuildable: BTreeMap::new(),
             presence: Presence::Answers,
             epoch: 0,
             subscribers: Vec::new(),
@@ -144,6 +149,15 @@ impl Sim {
     pub fn add_to_registry(&self, reference: &str, image: Image) {
         self.lock().registry.insert(reference.to_owned(), image);
     }
+    /// From now on a build of this reference fails with these words; `None`: it succeeds.
+    pub fn set_unbuildable(&self, reference: &str, why: Option<&str>) {
+        let unbuildable = &mut self.lock().unbuildable;
+        match why {
+            Some(why) => unbuildable.insert(reference.to_owned(), why.to_owned()),
+            None => unbuildable.remove(reference),
+        };
+    }
+
     /// What there is, without delay or staleness, volumes of every group included.
     pub fn snapshot(&self) -> Observed {
         let world = self.lock();

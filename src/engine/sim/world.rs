@@ -7,12 +7,12 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::super::{Blueprint, EngineError, Happened, Hint, LogLine, Result};
+use super::super::{Blueprint, BuildRequest, EngineError, Happened, Hint, LogLine, Result};
 use super::{Image, Latency};
 use crate::desired::{Config, VolumeSource};
-use crate::identity::{GROUP, Identity, SERVICE, SOURCE};
+use crate::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, REPLICA, SERVICE, SOURCE};
 use crate::observed::{
-    Attachment, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
+    Attachment, BuiltImage, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
 };
 use crate::spec::model::{Resources, RestartPolicy};
 
@@ -33,6 +33,10 @@ pub(super) struct World {
     pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) images: BTreeMap<String, Image>,
     pub(super) registry: BTreeMap<String, Image>,
+    /// What was built, by reference.
+    pub(super) built: BTreeMap<String, BuiltImage>,
+    /// Builds that fail, and what they say.
+    pub(super) unbuildable: BTreeMap<String, String>,
     pub(super) presence: Presence,
     /// How often it went away: what was under way then is lost.
     pub(super) epoch: u64,
@@ -62,6 +66,7 @@ pub(super) enum Presence {
 pub(super) struct Ended {
     pub(super) group: String,
     pub(super) service: String,
+    pub(super) replica: Option<u32>,
     pub(super) at: Instant,
     pub(super) code: i64,
     pub(super) asked: bool,
@@ -86,6 +91,10 @@ pub(super) struct Made {
     pub(super) health: Health,
     /// Ids of networks by name: a real engine keys them by name too.
     pub(super) networks: BTreeMap<String, String>,
+    /// Its names on each network, by the network's id.
+    pub(super) names: BTreeMap<String, Vec<String>>,
+    /// Its host name, which is a name on every network; empty: its id.
+    pub(super) hostname: String,
     pub(super) mounts: Vec<Mount>,
     pub(super) resources: Resources,
     pub(super) restart: RestartPolicy,
@@ -159,6 +168,30 @@ impl World {
         self.containers.get_mut(id).ok_or_else(|| no_container(attempted, id))
     }
 
+    pub(super) fn build(&mut self, request: &BuildRequest) -> std::result::Result<(), String> {
+        if let Some(why) = self.unbuildable.get(&request.image) {
+            return Err(why.clone());
+        }
+        let label = |key: &str| request.labels.get(key).cloned();
+        // One that is there may behave as a test wants.
+        let image = self.images.entry(request.image.clone()).or_insert_with(|| Image::new(&request.image));
+        let group = label(BUILD_GROUP).unwrap_or_default();
+        let built = BuiltImage { id: image.id.clone(), group, source: label(BUILD_SOURCE) };
+        self.built.insert(request.image.clone(), built);
+        Ok(())
+    }
+
+    pub(super) fn remove_image(&mut self, reference: &str) -> Result<()> {
+        let attempted = format!("remove image {reference}");
+        if self.containers.values().any(|container| container.config.image == reference) {
+            let message = format!("conflict: unable to remove repository reference \"{reference}\" (must force)");
+            return Err(EngineError::Conflict { attempted, message });
+        }
+        self.built.remove(reference);
+        self.images.remove(reference);
+        Ok(())
+    }
+
     pub(super) fn create(&mut self, blueprint: &Blueprint) -> Result<String> {
         let attempted = format!("create the container {}", blueprint.name);
         if let Some(holder) = self.containers.values().find(|container| container.name == blueprint.name) {
@@ -187,6 +220,8 @@ impl World {
             state: State::Created,
             health: Health::None,
             networks: BTreeMap::from([(network, blueprint.network.clone())]),
+            names: BTreeMap::from([(blueprint.network.clone(), names(&blueprint.aliases, &blueprint.hostname))]),
+            hostname: blueprint.hostname.clone(),
             mounts,
             resources: blueprint.config.resources,
             restart: blueprint.config.restart,
@@ -343,7 +378,8 @@ impl World {
         let (life, name) = (container.lives, container.name.clone());
         if let (Some(group), Some(service)) = (container.labels.get(GROUP), container.labels.get(SERVICE)) {
             let (group, service) = (group.clone(), service.clone());
-            self.ended.push_back(Ended { group, service, at: now, code, asked: asked_for });
+            let replica = container.labels.get(REPLICA).and_then(|number| number.parse().ok());
+            self.ended.push_back(Ended { group, service, replica, at: now, code, asked: asked_for });
             self.ended.drain(..self.ended.len().saturating_sub(REMEMBERED));
         }
         self.history.push(format!("died {name} ({code})"));
@@ -424,7 +460,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn connect(&mut self, network: &str, id: &str) -> Result<()> {
+    pub(super) fn connect(&mut self, network: &str, id: &str, aliases: &[String]) -> Result<()> {
         let attempted = format!("connect the container {}", self.name_of(id));
         let Some(found) = self.networks.get(network).cloned() else {
             let message = format!("network {network} not found");
@@ -436,6 +472,7 @@ impl World {
             return Err(EngineError::Conflict { attempted, message });
         }
         container.networks.insert(found.name.clone(), found.id.clone());
+        container.names.insert(found.id.clone(), names(aliases, &container.hostname));
         let name = container.name.clone();
         self.history.push(format!("connected {name} to {}", found.name));
         self.tell_of_network(&found.id, Some(id));
@@ -508,6 +545,8 @@ impl World {
         }
         observed.networks.clone_from(&self.networks);
         observed.images = self.images.iter().map(|(name, image)| (name.clone(), image.id.clone())).collect();
+        let of_group = self.built.iter().filter(|(_, built)| group.is_none_or(|group| group == built.group));
+        observed.built = of_group.map(|(name, built)| (name.clone(), built.clone())).collect();
         for (name, labels) in self.volumes.iter().filter(|_| volumes) {
             let Some(owner) = labels.get(GROUP).filter(|owner| group.is_none_or(|group| group == *owner)) else {
                 continue;
@@ -546,6 +585,7 @@ impl World {
                 restarts: container.restarts,
                 oom_killed: false,
                 error: container.error.clone(),
+                names: container.names.clone(),
                 health_failure: String::new(),
             }),
         }
@@ -587,6 +627,11 @@ impl Made {
         };
         self.config.ports.iter().filter_map(published).collect()
     }
+}
+
+/// The engine makes a host name a name on the network.
+fn names(aliases: &[String], hostname: &str) -> Vec<String> {
+    aliases.iter().cloned().chain(Some(hostname.to_owned()).filter(|name| !name.is_empty())).collect()
 }
 
 fn mount(volume: Option<String>, bind: Option<String>, target: &str, writable: bool) -> Mount {

@@ -1,0 +1,3 @@
+#!/bin/sh
+echo "serving $(cat /greeting)"
+exec sleep infinity

@@ -1,0 +1,91 @@
+//! What an image is built from, and the name that follows from it: another tree is another image.
+//!
+//! Pure. The files were looked at before; here they are a digest.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::fingerprint::hex;
+use crate::spec::Tree;
+use crate::spec::model;
+
+/// How many digits of the hash are in the tag: enough that no two trees of one repository share one, and few enough
+/// to be read.
+const DIGITS: usize = 16;
+
+/// How the image of a service is built.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Build {
+    /// The files: where they lie, and what they are.
+    pub tree: Tree,
+    /// The stage; the last one unless set.
+    pub target: Option<String>,
+    /// Values for the `ARG`s of the Dockerfile.
+    pub args: BTreeMap<String, String>,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Build {
+    /// What is written, with the files that were found.
+    pub fn new(spec: &model::Build, tree: &Tree) -> Build {
+        let text = |(key, value): (&String, &crate::spec::value::Text)| (key.clone(), value.to_string());
+        Build {
+            tree: tree.clone(),
+            target: spec.target.clone(),
+            args: spec.args.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            labels: spec.labels.iter().map(text).collect(),
+        }
+    }
+
+    /// The tag of its image: a hash over everything that goes into it. Where the files lie does not.
+    pub fn tag(&self) -> String {
+        let Build { tree, target, args, labels } = self;
+        let mut recipe = json!({"version": 1, "files": tree.digest});
+        if let Some(target) = target {
+            recipe["target"] = target[..].into();
+        }
+        for (field, values) in [("args", args), ("labels", labels)] {
+            if !values.is_empty() {
+                recipe[field] = values.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
+            }
+        }
+        hex(recipe.to_string().as_bytes()).chars().take(DIGITS).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn build(digest: &str) -> Build {
+        let tree = Tree { context: "/srv/api".into(), dockerfile: "/srv/api/Dockerfile".into(), digest: digest.into() };
+        Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() }
+    }
+
+    /// Images out there have this tag: a change of this test builds every one of them anew at the next upgrade.
+    #[test]
+    fn tags_stay_what_they_are() {
+        assert_eq!(build("00ff").tag(), "997d906dd2dcba26");
+    }
+
+    #[test]
+    fn everything_that_is_built_from_is_in_the_tag_and_where_it_lies_is_not() {
+        let plain = build("00ff");
+        let pairs = |value: &str| BTreeMap::from([("A".to_owned(), value.to_owned())]);
+        let others = [
+            build("00fe"),
+            Build { target: Some("release".into()), ..plain.clone() },
+            Build { args: pairs("1"), ..plain.clone() },
+            Build { args: pairs("2"), ..plain.clone() },
+            Build { labels: pairs("1"), ..plain.clone() },
+        ];
+        let tags: std::collections::BTreeSet<String> = others.iter().chain([&plain]).map(Build::tag).collect();
+        assert_eq!(tags.len(), others.len() + 1);
+        let mut elsewhere = plain.clone();
+        elsewhere.tree.context = "/home/ann/api".into();
+        elsewhere.tree.dockerfile = "/home/ann/Dockerfile".into();
+        assert_eq!(elsewhere.tag(), plain.tag());
+    }
+}

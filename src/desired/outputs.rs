@@ -1,0 +1,58 @@
+//! Outputs: values that a hook or a job gives while drillmaster runs, and that fields of others are made of.
+//!
+//! Pure: which are known has been decided where the specs were read. Says who needs what and who gives it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::spec::OutputUse;
+use crate::spec::model;
+
+/// What a service (or the group) has to do with outputs.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Outputs {
+    /// Keys that it gives for certain; a hook or job may write others.
+    pub gives: BTreeSet<String>,
+    /// Key of the output that a job's standard output is.
+    pub capture: Option<String>,
+    /// Keys that it refers to, known or not.
+    pub uses: BTreeSet<String>,
+    /// Keys that are not known yet, by the path of what refers to them: `env.USER_ID`, `post_start.0.exec.1`. What
+    /// stands there means nothing.
+    pub unknown: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Outputs {
+    /// Takes what was found in a document.
+    pub(super) fn of(uses: &[OutputUse]) -> Outputs {
+        let mut outputs = Outputs::default();
+        for found in uses {
+            outputs.uses.insert(found.key.clone());
+            if !found.known {
+                outputs.unknown.entry(found.field.clone()).or_default().insert(found.key.clone());
+            }
+        }
+        outputs
+    }
+
+    /// The fields that are not known and have to be before a container can be created, with their keys.
+    pub fn awaited(&self) -> impl Iterator<Item = (String, &BTreeSet<String>)> {
+        let awaited = self.unknown.iter().filter(|(path, _)| model::is_made_from(path));
+        awaited.map(|(path, keys)| (field(path), keys))
+    }
+
+    /// A key that is not known of a hook: the `index`-th of a field such as `post_start` or `on.exited`.
+    pub fn unknown_of_hook(&self, field: &str, index: usize) -> Option<&str> {
+        let is_hook = |path: &str| {
+            let Some(rest) = path.strip_prefix(field).and_then(|rest| rest.strip_prefix('.')) else { return false };
+            // One alone need not be in a list.
+            rest.split('.').next().and_then(|part| part.parse().ok()).unwrap_or(0) == index
+        };
+        self.unknown.iter().find(|(path, _)| is_hook(path)).and_then(|(_, keys)| keys.first()).map(String::as_str)
+    }
+}
+
+/// The field of a path, for people: `command`, not `command.2`.
+fn field(path: &str) -> String {
+    let parts = path.split('.').take_while(|part| part.parse::<usize>().is_err());
+    parts.collect::<Vec<_>>().join(".")
+}

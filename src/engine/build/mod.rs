@@ -1,0 +1,215 @@
+//! Builds of images: what is sent to the engine and what comes back.
+//!
+//! Speaks to the engine over [`Wire`] and not through bollard, which cannot read what BuildKit tells without a gRPC
+//! stack. Both builders take the context as an archive in the body of one request, and end the build when the connection
+//! ends. Decides nothing.
+
+mod ignore;
+mod output;
+mod pack;
+mod trace;
+pub mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use http_body_util::{BodyExt, Either, StreamBody};
+use hyper::header::{CONTENT_TYPE, HeaderName};
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+
+use self::output::Output;
+use self::pack::Why;
+use self::tree::{Files, Place};
+use super::wire::{Body, Wire, WireError};
+use super::{BuildProgress, BuildRequest};
+
+/// Credentials for registries from which base images may have to be pulled.
+const CREDENTIALS: HeaderName = HeaderName::from_static("x-registry-config");
+/// In the answer to a ping: which builder the engine would use.
+const BUILDER: &str = "builder-version";
+
+/// Who builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Builder {
+    /// The engine's first one, which every supported engine has.
+    Classic,
+    /// BuildKit.
+    BuildKit,
+}
+
+/// Why nothing was built.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The engine was not reached, or lost.
+    Wire(WireError),
+    /// The files are not what they were, or cannot be read; a sentence for people.
+    Files(String),
+    /// The engine could not; a sentence for people.
+    Failed(String),
+}
+
+impl From<WireError> for Trouble {
+    fn from(error: WireError) -> Self {
+        Trouble::Wire(error)
+    }
+}
+
+impl From<hyper::Error> for Trouble {
+    fn from(error: hyper::Error) -> Self {
+        Trouble::Wire(error.into())
+    }
+}
+
+/// Asks the engine which builder it would use.
+pub(super) async fn preferred(wire: &Arc<Wire>) -> Result<Builder, Trouble> {
+    let mut ping = Request::new(Either::Left(Default::default()));
+    *ping.uri_mut() = hyper::Uri::from_static("/_ping");
+    let response = wire.clone().send(ping).await?;
+    let offered = response.headers().get(BUILDER).is_some_and(|version| version.as_bytes() == b"2");
+    // Read to its end, so that the connection can be used again.
+    response.into_body().collect().await?;
+    Ok(if offered { Builder::BuildKit } else { Builder::Classic })
+}
+
+/// Registries whose images a Dockerfile names, as the keys under which credentials are kept.
+pub(super) fn registries(dockerfile: &str) -> BTreeSet<String> {
+    let mut stages = BTreeSet::new();
+    let mut registries = BTreeSet::new();
+    for line in dockerfile.lines() {
+        let mut words = line.split_whitespace();
+        if !words.next().is_some_and(|word| word.eq_ignore_ascii_case("FROM")) {
+            continue;
+        }
+        let mut words = words.skip_while(|word| word.starts_with("--"));
+        let Some(image) = words.next() else { continue };
+        if !(image.contains('$') || image == "scratch" || stages.contains(image)) {
+            registries.insert(super::registry::Reference::parse(image).credentials_key().to_owned());
+        }
+        stages.extend(words.nth(1));
+    }
+    registries
+}
+
+/// Builds, and tells how it gets on. `credentials` are by registry, as the engine takes them.
+pub(super) async fn build(
+    wire: &Arc<Wire>,
+    builder: Builder,
+    request: &BuildRequest,
+    credentials: &BTreeMap<String, Value>,
+    progress: &(dyn Fn(BuildProgress) + Send + Sync),
+) -> Result<(), Trouble> {
+    let tree = &request.build.tree;
+    let place = Place { context: tree.context.clone().into(), dockerfile: tree.dockerfile.clone().into() };
+    let (place, files) = find(place).await?;
+    let name = pack::dockerfile_name(&files);
+    let (alive, mut sent) = tokio::sync::watch::channel(());
+    let hides = builder == Builder::Classic;
+    let packing = pack::pack(place, files, tree.digest.clone(), hides, move || _ = alive.send(()));
+    let mut post = Request::new(Either::Right(StreamBody::new(packing.body)));
+    *post.method_mut() = Method::POST;
+    *post.uri_mut() = address(builder, request, &name)?;
+    post.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/x-tar"));
+    if !credentials.is_empty() {
+        let encoded = URL_SAFE.encode(json!(credentials).to_string());
+        if let Ok(value) = hyper::header::HeaderValue::try_from(encoded) {
+            post.headers_mut().insert(CREDENTIALS, value);
+        }
+    }
+    let answered = answer(wire, post, progress);
+    tokio::pin!(answered);
+    let answered = loop {
+        tokio::select! {
+            // cancel-safe because it is polled on by the next turn
+            answered = &mut answered => break answered,
+            // cancel-safe because only the last news counts; there are none after the end of the packing
+            Ok(()) = sent.changed() => progress(BuildProgress::Alive),
+        }
+    };
+    match (answered, packing.task.await) {
+        (Ok(()), _) => Ok(()),
+        // The engine only says that the archive is broken.
+        (Err(_), Ok(Err(Why::Files(why)))) => Err(Trouble::Files(why)),
+        (Err(trouble), _) => Err(trouble),
+    }
+}
+
+async fn find(place: Place) -> Result<(Place, Files), Trouble> {
+    let found = tokio::task::spawn_blocking(move || pack::files(&place).map(|files| (place, files))).await;
+    found.map_err(|error| Trouble::Files(error.to_string()))?.map_err(Trouble::Files)
+}
+
+fn address(builder: Builder, request: &BuildRequest, dockerfile: &str) -> Result<hyper::Uri, Trouble> {
+    let BuildRequest { image, build, labels } = request;
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("t", image).append_pair("dockerfile", dockerfile);
+    match builder {
+        Builder::Classic => query.extend_pairs([("version", "1"), ("rm", "1"), ("forcerm", "1")]),
+        Builder::BuildKit => query.append_pair("version", "2"),
+    };
+    if let Some(target) = &build.target {
+        query.append_pair("target", target);
+    }
+    if !build.args.is_empty() {
+        query.append_pair("buildargs", &json!(build.args).to_string());
+    }
+    query.append_pair("labels", &json!(labels).to_string());
+    let address = format!("/build?{}", query.finish());
+    hyper::Uri::try_from(address).map_err(|error| Trouble::Failed(format!("its options cannot be sent: {error}")))
+}
+
+/// Sends the request, and reads the answer to its end.
+async fn answer(
+    wire: &Arc<Wire>,
+    post: Request<Body>,
+    progress: &(dyn Fn(BuildProgress) + Send + Sync),
+) -> Result<(), Trouble> {
+    let response = wire.clone().send(post).await?;
+    let status = response.status();
+    let mut body = response.into_body();
+    if !status.is_success() {
+        let body = body.collect().await?.to_bytes();
+        let said = serde_json::from_slice::<Value>(&body).ok();
+        let message = said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str);
+        return Err(Trouble::Failed(message.map_or_else(|| format!("the engine answered {status}"), str::to_owned)));
+    }
+    let tell = |line| progress(BuildProgress::Line(line));
+    let mut output = Output::default();
+    let mut unfinished: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        progress(BuildProgress::Alive);
+        let Ok(piece) = frame?.into_data() else { continue };
+        let mut pieces = piece.split(|byte| *byte == b'\n');
+        unfinished.extend_from_slice(pieces.next().unwrap_or_default());
+        for piece in pieces {
+            output.take(&unfinished, tell);
+            unfinished.clear();
+            unfinished.extend_from_slice(piece);
+        }
+    }
+    output.take(&unfinished, tell);
+    output.end(tell).map_err(Trouble::Failed)
+}
+
+/// Reads a Dockerfile that may have gone meanwhile: for the registries that it names.
+pub(super) async fn dockerfile(path: &Path) -> String {
+    let path = path.to_owned();
+    let text = tokio::task::spawn_blocking(move || std::fs::read(path).unwrap_or_default()).await;
+    String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_are_those_of_images_that_are_no_stages() {
+        let text = "# FROM x\nfrom --platform=linux/amd64 ghcr.io/a/b:1 AS base\nFROM base\nFROM $IMAGE\nFROM scratch\n\
+                    FROM debian AS other\nRUN echo FROM\n";
+        let expected = ["ghcr.io", "https://index.docker.io/v1/"];
+        assert_eq!(registries(text), expected.map(str::to_owned).into());
+    }
+}

@@ -1,0 +1,327 @@
+//! What an engine says while it builds, made into lines: of the classic builder, which prints, and of BuildKit, which
+//! tells of its steps. Remembers which step is under way and what it said last, for the case that it fails.
+
+use std::collections::{HashMap, VecDeque};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::trace::{self, Vertex};
+use crate::engine::lines::Lines;
+
+/// How many of its last lines explain why a step failed.
+const LAST_LINES: usize = 10;
+/// Lines of the classic builder that say nothing.
+const NOISE: [&str; 2] = [" ---> Running in ", "Removing intermediate container "];
+/// How much of a line is told.
+const LONGEST_LINE: usize = 8 * 1024;
+
+/// A message of the engine.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Message {
+    /// Which image or layer a status is about, or what kind of message this is.
+    id: Option<String>,
+    /// A piece of output.
+    stream: Option<String>,
+    /// How an image that is pulled gets on.
+    status: Option<String>,
+    /// Of a layer that is on its way: told again and again.
+    #[serde(rename = "progressDetail")]
+    progress: Option<Value>,
+    /// Why it failed.
+    error: Option<String>,
+    /// Id of the image, or what BuildKit tells.
+    aux: Option<Value>,
+}
+
+/// What was said so far.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    /// Output of the classic builder.
+    printed: Lines,
+    /// Steps of BuildKit.
+    steps: HashMap<String, Step>,
+    /// The step that is under way, or that has failed.
+    step: Step,
+    /// Why it failed.
+    error: Option<String>,
+    built: bool,
+}
+
+/// A step, and what it said last.
+#[derive(Debug, Default)]
+struct Step {
+    /// `step 2/3 RUN make`; empty: none.
+    title: String,
+    told: bool,
+    cached: bool,
+    lines: Lines,
+    last: VecDeque<String>,
+}
+
+impl Step {
+    fn note(&mut self, line: &str) {
+        if !line.trim().is_empty() {
+            if self.last.len() == LAST_LINES {
+                self.last.pop_front();
+            }
+            self.last.push_back(line.to_owned());
+        }
+    }
+}
+
+impl Output {
+    /// Takes a message in, and tells the lines that it completes.
+    pub fn take(&mut self, message: &[u8], mut tell: impl FnMut(String)) {
+        let Ok(message) = serde_json::from_slice::<Message>(message) else {
+            return;
+        };
+        if let Some(stream) = message.stream {
+            for line in self.printed.take(false, stream.as_bytes()) {
+                self.printed(&line.text, &mut tell);
+            }
+        }
+        if let Some(status) = message.status.filter(|_| message.progress.is_none()) {
+            tell(message.id.as_ref().map_or_else(|| status.clone(), |id| format!("{id}: {status}")));
+        }
+        match message.aux {
+            Some(Value::String(encoded)) if message.id.as_deref() == Some("moby.buildkit.trace") => {
+                let status = STANDARD.decode(encoded).ok().and_then(|bytes| trace::status(&bytes));
+                if let Some(status) = status {
+                    self.traced(status, &mut tell);
+                }
+            }
+            Some(aux) => self.built |= aux.get("ID").is_some(),
+            None => {}
+        }
+        self.error = self.error.take().or(message.error);
+    }
+
+    /// A line of the classic builder.
+    fn printed(&mut self, line: &str, tell: &mut impl FnMut(String)) {
+        let line = plain(line);
+        // Of the containers and images in between nobody knows.
+        let noise = NOISE.iter().any(|noise| line.starts_with(noise)) || is_image_id(&line);
+        let told = !noise && !line.trim().is_empty();
+        match line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : ")) {
+            Some((number, what)) => self.step = Step { title: title(number, what), ..Step::default() },
+            None if told => self.step.note(&line),
+            None => {}
+        }
+        if told {
+            tell(line);
+        }
+    }
+
+    fn traced(&mut self, status: trace::Status, tell: &mut impl FnMut(String)) {
+        for vertex in status.vertices {
+            let Vertex { digest, name, cached, started, error } = vertex;
+            let step = self.steps.entry(digest).or_default();
+            if step.title.is_empty() {
+                let numbered = name.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+                step.title = match numbered {
+                    Some((number, what)) if number != "internal" => title(number, what),
+                    _ => format!("`{name}`"),
+                };
+            }
+            // What it does for itself explains a failure at most.
+            let internal = name.starts_with("[internal]") || !name.starts_with('[');
+            if started && !step.told && !internal {
+                step.told = true;
+                tell(name.clone());
+            }
+            if cached && !step.cached && !internal {
+                step.cached = true;
+                let number = name.split_once("] ").map_or(name.as_str(), |(number, _)| number);
+                tell(format!("{number}] is cached"));
+            }
+            if !error.is_empty() && !error.contains("context canceled") {
+                // Whatever it printed last belongs to the explanation.
+                let step = std::mem::take(step);
+                let mut failed = Step { lines: Lines::default(), ..step };
+                for line in step.lines.rest() {
+                    failed.note(&plain(&line.text));
+                }
+                self.step = failed;
+            }
+        }
+        for log in status.logs {
+            let step = self.steps.entry(log.vertex).or_default();
+            for line in step.lines.take(log.stderr, &log.text) {
+                let line = plain(&line.text);
+                step.note(&line);
+                if !line.trim().is_empty() {
+                    tell(line);
+                }
+            }
+        }
+    }
+
+    /// How it ended.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed, with the step that did and what it said last.
+    pub fn end(mut self, mut tell: impl FnMut(String)) -> Result<(), String> {
+        for line in std::mem::take(&mut self.printed).rest() {
+            self.printed(&line.text, &mut tell);
+        }
+        let why = match self.error {
+            None if self.built => return Ok(()),
+            None => "the engine ended the build without a word".to_owned(),
+            Some(why) => plain(&why),
+        };
+        let Step { title, last, .. } = self.step;
+        let why = if title.is_empty() { why } else { format!("{title} failed: {why}") };
+        Err(match last.len() {
+            0 => why,
+            _ => format!("{why}:\n{}", last.into_iter().collect::<Vec<_>>().join("\n")),
+        })
+    }
+}
+
+/// ` ---> 9e071445f168`: what a step of the classic builder has come to.
+fn is_image_id(line: &str) -> bool {
+    let id = line.strip_prefix(" ---> ");
+    id.is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// `step 2/3 RUN make`, of a step that is shown as one line.
+fn title(number: &str, what: &str) -> String {
+    format!("step {number} `{}`", what.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A line without what steers a terminal (the classic builder paints what comes from an error stream), and of what was
+/// written over with carriage returns the last.
+fn plain(line: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = line;
+    while let Some((before, sequence)) = rest.split_once("\u{1b}[") {
+        plain += before;
+        rest = sequence.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        rest = rest.strip_prefix(|c: char| c.is_ascii_alphabetic()).unwrap_or(rest);
+    }
+    plain += rest;
+    let plain = plain.trim_end();
+    let plain = plain.rsplit('\r').next().unwrap_or(plain);
+    let mut end = plain.len().min(LONGEST_LINE);
+    while !plain.is_char_boundary(end) {
+        end -= 1;
+    }
+    let cut = if end < plain.len() { "…" } else { "" };
+    format!("{}{cut}", &plain[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of these messages, and how it ended.
+    fn said(messages: &[String]) -> (Vec<String>, Result<(), String>) {
+        let (mut output, mut told) = (Output::default(), Vec::new());
+        for message in messages {
+            output.take(message.as_bytes(), |line| told.push(line));
+        }
+        let end = output.end(|line| told.push(line));
+        (told, end)
+    }
+
+    fn classic(pieces: &[&str]) -> Vec<String> {
+        pieces.iter().map(|piece| serde_json::json!({"stream": piece}).to_string()).collect()
+    }
+
+    #[test]
+    fn what_the_classic_builder_prints_is_told_line_by_line() {
+        let mut messages = classic(&[
+            "Step 1/2 : FROM debian",
+            "\n",
+            " ---> 9e071445f168\n",
+            "Step 2/2 : RUN make",
+            "\n",
+            " ---> Running in c550d8a047e7\n",
+        ]);
+        messages.push(r#"{"status":"Pulling from library/debian","id":"12"}"#.into());
+        messages.push(r#"{"status":"Downloading","progressDetail":{"current":1},"id":"aa"}"#.into());
+        messages.extend(classic(&["\u{1b}[91mwarn", "ing\n\u{1b}[0m", "10%\r50%\r100%\n", "the end"]));
+        messages.push(r#"{"aux":{"ID":"sha256:4cd5"}}"#.into());
+        let (told, end) = said(&messages);
+        let lines = [
+            "Step 1/2 : FROM debian",
+            "Step 2/2 : RUN make",
+            "12: Pulling from library/debian",
+            "warning",
+            "100%",
+            "the end",
+        ];
+        assert_eq!((told, end), (lines.map(str::to_owned).to_vec(), Ok(())));
+    }
+
+    #[test]
+    fn a_failing_step_is_quoted_with_what_it_said_last() {
+        let mut messages =
+            classic(&["Step 1/2 : FROM debian\n", " ---> 9e071445f168\n", "Step 2/2 : RUN make   all\n"]);
+        messages.extend((0..20).map(|n| serde_json::json!({"stream": format!("line {n}\n")}).to_string()));
+        messages.push(r#"{"errorDetail":{"code":2},"error":"The command returned a non-zero code: 2"}"#.into());
+        let why = said(&messages).1.unwrap_err();
+        let expected = "step 2/2 `RUN make all` failed: The command returned a non-zero code: 2:\nline 10\n";
+        assert!(why.starts_with(expected) && why.ends_with("\nline 19"), "{why}");
+    }
+
+    #[test]
+    fn a_build_that_ends_without_a_word_has_failed() {
+        assert_eq!(said(&[]).1, Err("the engine ended the build without a word".into()));
+        let error = r#"{"error":"dockerfile parse error line 2: unknown instruction: FORM"}"#;
+        assert_eq!(said(&[error.into()]).1, Err("dockerfile parse error line 2: unknown instruction: FORM".into()));
+    }
+
+    /// A message of BuildKit: a step with a field of its own, and output.
+    fn traced(name: &str, more: &[u8], log: &str) -> String {
+        let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
+        let vertex = [field(1, name.as_bytes()), field(3, name.as_bytes()), more.to_vec()].concat();
+        let mut message = field(1, &vertex);
+        if !log.is_empty() {
+            message.extend(field(3, &[field(1, name.as_bytes()), field(4, log.as_bytes())].concat()));
+        }
+        serde_json::json!({"id": "moby.buildkit.trace", "aux": STANDARD.encode(message)}).to_string()
+    }
+
+    #[test]
+    fn what_buildkit_tells_is_made_into_lines() {
+        let started = [5 << 3 | 2, 0];
+        let cached = [4 << 3, 1];
+        let messages = [
+            traced("[internal] load remote build context", &started, ""),
+            traced("[1/2] FROM debian", &cached, ""),
+            traced("[2/2] RUN make", &started, "one\ntw"),
+            traced("[2/2] RUN make", &started, "o\n"),
+            traced("exporting to image", &started, ""),
+            r#"{"id":"moby.image.id","aux":{"ID":"sha256:043c"}}"#.into(),
+        ];
+        let (told, end) = said(&messages);
+        assert_eq!(
+            (told, end),
+            (["[1/2] is cached", "[2/2] RUN make", "one", "two"].map(str::to_owned).to_vec(), Ok(()))
+        );
+    }
+
+    #[test]
+    fn a_step_of_buildkit_that_fails_is_quoted_too() {
+        let started = [5 << 3 | 2, 0];
+        let error = [&[7 << 3 | 2, 12], &b"exit code: 2"[..]].concat();
+        let messages = [
+            traced("[build 2/3] RUN make", &started, "no rule\nto make it"),
+            traced("[build 2/3] RUN make", &error, ""),
+            traced("[build 1/3] FROM debian", &started, ""),
+            r#"{"errorDetail":{},"error":"process \"make\" did not complete successfully: exit code: 2"}"#.into(),
+        ];
+        let why = said(&messages).1.unwrap_err();
+        assert_eq!(
+            why,
+            "step build 2/3 `RUN make` failed: process \"make\" did not complete successfully: exit code: 2:\nno rule\n\
+             to make it"
+        );
+    }
+}

@@ -1,0 +1,524 @@
+//! The files that an image is built from: which they are, and a digest over everything of them that counts.
+//!
+//! What counts is what an image can come to hold: paths, contents, whether a file may be executed, where a link leads.
+//! Times and owners do not. Reads files; sends nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+
+use super::ignore::Ignore;
+use crate::spec::{Tree, TreeError};
+
+/// Name of the Dockerfile unless it is written.
+const DOCKERFILE: &str = "Dockerfile";
+/// Name of the file that says what is left out.
+pub(super) const IGNORE: &str = ".dockerignore";
+/// The largest file of these two, in bytes.
+const LONGEST: u64 = 1024 * 1024;
+/// A file that was changed less than this before it was read may be changed again without a trace in its times.
+const SETTLED: Duration = Duration::from_secs(2);
+/// How much is read at once.
+const PIECE: usize = 64 * 1024;
+
+/// A digest of a file.
+pub(super) type Sum = [u8; 32];
+
+/// What lies in a context and is not left out.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// By path relative to the context: a directory comes before what is in it.
+    pub entries: BTreeMap<PathBuf, Kind>,
+    /// What the Dockerfile says.
+    pub dockerfile: Vec<u8>,
+    /// Its path relative to the context, where it is one of the entries.
+    pub inside: Option<PathBuf>,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    Directory,
+    File,
+    /// A link, and where it leads.
+    Link(PathBuf),
+}
+
+/// What decides what the next look gives, beside the contents of the files.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Directories of which every entry counts.
+    pub directories: BTreeSet<PathBuf>,
+    /// Single files and directories, there or not.
+    pub entries: BTreeSet<PathBuf>,
+}
+
+/// Where a context and its Dockerfile are, both absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The directory.
+    pub context: PathBuf,
+    /// The Dockerfile.
+    pub dockerfile: PathBuf,
+}
+
+impl Place {
+    /// From paths as they are written: the context relative to a directory, the Dockerfile relative to the context.
+    pub fn new(directory: &Path, context: &str, dockerfile: Option<&str>) -> Place {
+        let home = context.strip_prefix("~/").zip(std::env::home_dir());
+        let context = home.map_or_else(|| directory.join(context), |(rest, home)| home.join(rest));
+        let context = lexical(&context);
+        let dockerfile = lexical(&context.join(dockerfile.unwrap_or(DOCKERFILE)));
+        Place { context, dockerfile }
+    }
+}
+
+/// Without `.` and `..`.
+fn lexical(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => _ = clean.pop(),
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+/// Looks at what there is to build from, and says what to watch for another answer.
+pub fn look(place: &Place, sums: &Sums) -> (Result<Tree, TreeError>, Watched) {
+    let mut watched = Watched::default();
+    let known = sums.of(place);
+    let mut seen = HashMap::new();
+    let result = find(place, &mut watched).and_then(|files| {
+        let mut digesting = Digesting::new(&files.dockerfile);
+        for (path, kind) in &files.entries {
+            let at = place.context.join(path);
+            match kind {
+                Kind::Directory => digesting.directory(path),
+                Kind::Link(target) => digesting.link(path, target),
+                Kind::File => match sum_of(&at, known.get(path)) {
+                    Ok((executable, sum, stamp)) => {
+                        digesting.file(path, executable, &sum);
+                        if stamp.is_settled() {
+                            seen.insert(path.clone(), (stamp, sum));
+                        }
+                    }
+                    // It has gone since it was listed.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(unreadable(path, &error)),
+                },
+            }
+        }
+        Ok(Tree {
+            context: place.context.to_string_lossy().into_owned(),
+            dockerfile: place.dockerfile.to_string_lossy().into_owned(),
+            digest: digesting.finish(),
+        })
+    });
+    sums.keep(place, seen);
+    (result, watched)
+}
+
+/// Finds what is not left out.
+pub(super) fn find(place: &Place, watched: &mut Watched) -> Result<Files, TreeError> {
+    let Place { context, dockerfile } = place;
+    watched.entries.extend([context.clone(), dockerfile.clone()]);
+    let root = match fs::metadata(context) {
+        Ok(found) if found.is_dir() => {
+            context.canonicalize().map_err(|error| TreeError::Context(words(&error, "there is no such directory")))?
+        }
+        Ok(_) => return Err(TreeError::Context("it is not a directory".into())),
+        Err(error) => return Err(TreeError::Context(words(&error, "there is no such directory"))),
+    };
+    let dockerfile_text = small(dockerfile).map_err(TreeError::Dockerfile)?;
+    let ignore = ignore(place, watched)?;
+    let mut entries = BTreeMap::new();
+    let mut open = vec![(root, PathBuf::new(), ignore.top())];
+    while let Some((directory, prefix, above)) = open.pop() {
+        let listed = fs::read_dir(&directory);
+        // Also where it cannot be read: that may change.
+        watched.directories.insert(directory.clone());
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !prefix.as_os_str().is_empty() => continue,
+            Err(error) => return Err(unreadable(&prefix, &error)),
+        };
+        for entry in listed {
+            let entry = entry.map_err(|error| unreadable(&prefix, &error))?;
+            let path = prefix.join(entry.file_name());
+            let text = path.to_string_lossy();
+            let matches = ignore.matches(&text, &above);
+            let left_out = ignore.leaves_out(&matches);
+            let kind = match entry.file_type() {
+                Ok(kind) => kind,
+                // It has gone since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(unreadable(&path, &error)),
+            };
+            if kind.is_dir() && (!left_out || ignore.takes_back_in(&text)) {
+                open.push((entry.path(), path.clone(), matches));
+            }
+            if left_out {
+                continue;
+            }
+            if kind.is_dir() {
+                entries.insert(path, Kind::Directory);
+            } else if kind.is_symlink() {
+                let target = fs::read_link(entry.path()).map_err(|error| unreadable(&path, &error))?;
+                entries.insert(path, Kind::Link(target));
+            } else if kind.is_file() {
+                entries.insert(path, Kind::File);
+            }
+            // What is left are sockets, pipes and devices, which are nothing to copy.
+        }
+    }
+    let inside = dockerfile.strip_prefix(context).ok().filter(|path| entries.get(*path) == Some(&Kind::File));
+    let inside = inside.map(Path::to_owned);
+    Ok(Files { entries, dockerfile: dockerfile_text, inside })
+}
+
+/// What is left out: said by a file beside the Dockerfile that is named after it, else by the one of the context.
+fn ignore(place: &Place, watched: &mut Watched) -> Result<Ignore, TreeError> {
+    let mut own = place.dockerfile.clone().into_os_string();
+    own.push(IGNORE);
+    for path in [PathBuf::from(own), place.context.join(IGNORE)] {
+        watched.entries.insert(path.clone());
+        if fs::symlink_metadata(&path).is_ok() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let text = small(&path).map_err(|why| TreeError::Context(format!("{name}: {why}")))?;
+            let ignore = Ignore::parse(&String::from_utf8_lossy(&text));
+            return ignore.map_err(|why| TreeError::Context(format!("{name}: {why}")));
+        }
+    }
+    Ignore::parse("").map_err(TreeError::Context)
+}
+
+/// Reads a file that people write.
+fn small(path: &Path) -> Result<Vec<u8>, String> {
+    let no_file = |error: io::Error| words(&error, "there is no such file");
+    let found = fs::metadata(path).map_err(no_file)?;
+    if !found.is_file() {
+        return Err("it is not a regular file".into());
+    }
+    if found.len() > LONGEST {
+        return Err(format!("it has {} bytes; at most {LONGEST} are read", found.len()));
+    }
+    fs::read(path).map_err(no_file)
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> TreeError {
+    let shown = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let why = words(error, "it has just gone");
+    TreeError::Context(format!("{} cannot be read: {why} ({IGNORE} can leave it out)", shown.display()))
+}
+
+fn words(error: &io::Error, gone: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => gone.into(),
+        io::ErrorKind::PermissionDenied => "you may not read it".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Digests of files as they were when they were read last, so that files which are as they were need not be read again.
+#[derive(Debug, Default)]
+pub struct Sums(Mutex<HashMap<Place, Known>>);
+
+/// The files of one context, by their paths in it.
+type Known = HashMap<PathBuf, (Stamp, Sum)>;
+
+/// By what a file is known to be as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    inode: u64,
+    modified: (i64, i64),
+    /// Any change, also one that sets the other time back.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &Metadata) -> Stamp {
+        Stamp {
+            size: found.len(),
+            inode: found.ino(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        }
+    }
+
+    /// Whether a later change would show: not if it may have the same times.
+    fn is_settled(&self) -> bool {
+        let seconds = u64::try_from(self.changed.0).unwrap_or_default();
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        SystemTime::now().duration_since(changed).is_ok_and(|age| age > SETTLED)
+    }
+}
+
+impl Sums {
+    fn of(&self, place: &Place) -> Known {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(place).unwrap_or_default()
+    }
+
+    /// What is no longer there is forgotten.
+    fn keep(&self, place: &Place, seen: Known) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone(), seen);
+    }
+
+    /// Forgets everything about places that nobody builds from any longer.
+    pub fn only(&self, wanted: impl Fn(&Place) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|place, _| wanted(place));
+    }
+}
+
+/// Whether a file may be executed, its digest, and how to know it again.
+fn sum_of(path: &Path, known: Option<&(Stamp, Sum)>) -> io::Result<(bool, Sum, Stamp)> {
+    let found = fs::symlink_metadata(path)?;
+    let stamp = Stamp::of(&found);
+    if let Some((before, sum)) = known
+        && *before == stamp
+    {
+        return Ok((is_executable(&found), *sum, stamp));
+    }
+    let mut file = File::open(path)?;
+    let mut sum = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece)? {
+            0 => break,
+            length => sum.update(&piece[..length]),
+        }
+    }
+    Ok((is_executable(&found), sum.finalize().into(), stamp))
+}
+
+/// As an image will have it: for everybody or nobody.
+pub(super) fn is_executable(found: &Metadata) -> bool {
+    found.mode() & 0o100 != 0
+}
+
+/// A digest over files, taken one by one in the order of their paths.
+#[derive(Debug)]
+pub(super) struct Digesting(Sha256);
+
+impl Digesting {
+    /// Begins with what the Dockerfile says, wherever it lies.
+    pub fn new(dockerfile: &[u8]) -> Digesting {
+        let mut digesting = Digesting(Sha256::new());
+        digesting.part(b"dockerfile");
+        digesting.part(dockerfile);
+        digesting
+    }
+
+    /// Takes a directory in.
+    pub fn directory(&mut self, path: &Path) {
+        self.part(b"directory");
+        self.part(path.as_os_str().as_bytes());
+    }
+
+    /// Takes a link in.
+    pub fn link(&mut self, path: &Path, target: &Path) {
+        self.part(b"link");
+        self.part(path.as_os_str().as_bytes());
+        self.part(target.as_os_str().as_bytes());
+    }
+
+    /// Takes a file in.
+    pub fn file(&mut self, path: &Path, executable: bool, sum: &Sum) {
+        self.part(if executable { b"program" } else { b"file" });
+        self.part(path.as_os_str().as_bytes());
+        self.part(sum);
+    }
+
+    /// The digest, in hexadecimal digits.
+    pub fn finish(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// With its length in front, so that no two lists of parts read the same.
+    fn part(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    /// A directory with a Dockerfile and these files.
+    fn ground(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        for (path, text) in [("api/Dockerfile", "FROM scratch\n")].iter().chain(files) {
+            write(&home, path, text);
+        }
+        home
+    }
+
+    fn write(home: &tempfile::TempDir, path: &str, text: &str) {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> Place {
+        Place::new(&home.path().join("specs"), "../api", dockerfile)
+    }
+
+    fn digest_of(home: &tempfile::TempDir, dockerfile: Option<&str>) -> String {
+        look(&place(home, dockerfile), &Sums::default()).0.unwrap().digest
+    }
+
+    fn digest(home: &tempfile::TempDir) -> String {
+        digest_of(home, None)
+    }
+
+    /// Paths of what is not left out.
+    fn paths(home: &tempfile::TempDir) -> Vec<String> {
+        let files = find(&place(home, None), &mut Watched::default()).unwrap();
+        files.entries.keys().map(|path| path.to_str().unwrap().to_owned()).collect()
+    }
+
+    fn error(home: &tempfile::TempDir, dockerfile: Option<&str>) -> TreeError {
+        look(&place(home, dockerfile), &Sums::default()).0.unwrap_err()
+    }
+
+    #[test]
+    fn every_path_content_and_executable_bit_counts() {
+        let home = ground(&[("api/a", "1"), ("api/b/c", "1")]);
+        let mut seen = BTreeSet::from([digest(&home)]);
+        let mut another = |home: &tempfile::TempDir, what: &str| {
+            assert!(seen.insert(digest(home)), "{what} does not count");
+        };
+        write(&home, "api/a", "2");
+        another(&home, "content");
+        fs::rename(home.path().join("api/a"), home.path().join("api/d")).unwrap();
+        another(&home, "a name");
+        fs::set_permissions(home.path().join("api/d"), fs::Permissions::from_mode(0o755)).unwrap();
+        another(&home, "the executable bit");
+        symlink("d", home.path().join("api/l")).unwrap();
+        another(&home, "a link");
+        fs::remove_file(home.path().join("api/l")).unwrap();
+        symlink("b", home.path().join("api/l")).unwrap();
+        another(&home, "where a link leads");
+        fs::create_dir(home.path().join("api/e")).unwrap();
+        another(&home, "an empty directory");
+        write(&home, "api/Dockerfile", "FROM debian\n");
+        another(&home, "the Dockerfile");
+        write(&home, "api/b/c", "");
+        write(&home, "api/b/c2", "1");
+        another(&home, "what is in which file");
+    }
+
+    #[test]
+    fn times_other_permissions_and_where_it_lies_do_not_count() {
+        let home = ground(&[("api/a", "1")]);
+        let before = digest(&home);
+        let path = home.path().join("api/a");
+        File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(digest(&home), before);
+        let elsewhere = ground(&[("api/a", "1")]);
+        assert_eq!(digest(&elsewhere), before);
+    }
+
+    #[test]
+    fn what_is_left_out_does_not_count() {
+        let home = ground(&[("api/a", "1"), ("api/.dockerignore", "log\n*.tmp\n!keep.tmp\n"), ("api/keep.tmp", "1")]);
+        let before = digest(&home);
+        for path in ["api/log/x", "api/x.tmp", "api/.a.swp", "api/a~"] {
+            write(&home, path, "x");
+            assert_eq!(digest(&home), before, "{path}");
+        }
+        assert_eq!(paths(&home), [".dockerignore", "Dockerfile", "a", "keep.tmp"]);
+        write(&home, "api/keep.tmp", "2");
+        assert_ne!(digest(&home), before);
+    }
+
+    #[test]
+    fn a_dockerfile_counts_also_where_it_is_left_out_or_lies_elsewhere() {
+        let home = ground(&[("api/.dockerignore", "Dockerfile\n.dockerignore"), ("docker/api", "FROM a\n")]);
+        assert_eq!(paths(&home), Vec::<String>::new());
+        let before = digest(&home);
+        write(&home, "api/Dockerfile", "FROM debian\n");
+        assert_ne!(digest(&home), before);
+        let before = digest_of(&home, Some("../docker/api"));
+        write(&home, "docker/api", "FROM b\n");
+        assert_ne!(digest_of(&home, Some("../docker/api")), before);
+        // One that is named after the Dockerfile says what is left out.
+        write(&home, "docker/api.dockerignore", "");
+        let files = find(&place(&home, Some("../docker/api")), &mut Watched::default()).unwrap();
+        assert_eq!((files.entries.len(), files.inside), (2, None));
+    }
+
+    #[test]
+    fn what_is_watched_is_what_counts() {
+        let home = ground(&[("api/a/b", "1"), ("api/big/x", "1"), ("api/.dockerignore", "big")]);
+        let (_, watched) = look(&place(&home, None), &Sums::default());
+        let root = home.path().join("api").canonicalize().unwrap();
+        assert_eq!(watched.directories, [root.clone(), root.join("a")].into());
+        let names = ["api", "api/.dockerignore", "api/Dockerfile", "api/Dockerfile.dockerignore"];
+        assert_eq!(watched.entries, names.map(|name| home.path().join(name)).into());
+        fs::remove_dir_all(home.path().join("api")).unwrap();
+        let (result, watched) = look(&place(&home, None), &Sums::default());
+        assert_eq!(result, Err(TreeError::Context("there is no such directory".into())));
+        assert!(watched.entries.contains(&home.path().join("api")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let home = ground(&[("file", "")]);
+        let no_file = TreeError::Dockerfile("there is no such file".into());
+        assert_eq!(error(&home, Some("Dockerfile.dev")), no_file);
+        assert_eq!(error(&home, Some(".")), TreeError::Dockerfile("it is not a regular file".into()));
+        let file = Place::new(home.path(), "file", None);
+        let (result, _) = look(&file, &Sums::default());
+        assert_eq!(result, Err(TreeError::Context("it is not a directory".into())));
+        write(&home, "api/.dockerignore", "a\n!\n");
+        let ignore = "`!` takes nothing back (line 2)";
+        assert_eq!(error(&home, None), TreeError::Context(format!(".dockerignore: {ignore}")));
+    }
+
+    #[test]
+    fn a_file_that_is_as_it_was_is_not_read_again() {
+        let home = ground(&[("api/a", "1"), ("api/b", "1")]);
+        let (place, sums) = (place(&home, None), Sums::default());
+        let digest = || look(&place, &sums).0.unwrap().digest;
+        let before = digest();
+        let known = || sums.0.lock().unwrap().get(&place).unwrap().len();
+        assert_eq!(known(), 0, "what has just been written may be written again within the same moment");
+        // That time goes by cannot be pretended, since nobody can set the time of a change.
+        std::thread::sleep(SETTLED + Duration::from_millis(1100));
+        assert_eq!((digest(), known()), (before.clone(), 3));
+        let wrong = [0; 32];
+        sums.0.lock().unwrap().get_mut(&place).unwrap().get_mut(Path::new("a")).unwrap().1 = wrong;
+        let mistaken = digest();
+        assert_ne!(mistaken, before, "it was read again");
+        write(&home, "api/b", "1");
+        assert_eq!(digest(), mistaken, "its content is the same");
+        write(&home, "api/a", "1");
+        assert_eq!(digest(), before);
+        sums.only(|_| false);
+        assert!(sums.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn paths_are_taken_from_the_spec_directory_and_the_context() {
+        let place = |context, dockerfile| Place::new(Path::new("/srv/specs"), context, dockerfile);
+        let text = |place: Place| (place.context.display().to_string(), place.dockerfile.display().to_string());
+        assert_eq!(text(place("../api/./x", None)), ("/srv/api/x".into(), "/srv/api/x/Dockerfile".into()));
+        assert_eq!(text(place("/api", Some("../df/api"))), ("/api".into(), "/df/api".into()));
+        assert_eq!(text(place(".", Some("/Dockerfile"))), ("/srv/specs".into(), "/Dockerfile".into()));
+    }
+}

@@ -1,0 +1,91 @@
+//! Outputs: who waits for one, and when what a job has given is collected. Part of the planner. How outputs are kept is
+//! not its business; which are known is in the desired state.
+
+use std::collections::BTreeSet;
+
+use super::diff::Comparison;
+use super::readiness::Standing;
+use super::step::{Action, Cause, KNOWN_AFTER_APPLY, Subject, Target, Verb};
+use super::{Planner, Slots};
+use crate::desired::{Moment, Service};
+use crate::observed::Container;
+
+impl<'a> Planner<'a> {
+    /// A service that is made from outputs which are not known: nothing new is created; what runs goes on. `None`: it
+    /// waits for nothing.
+    pub(super) fn await_outputs(&mut self, service: &'a Service, slots: &Slots<'a>) -> Option<Standing> {
+        let missing = |key: &&String| !self.memory.assumed.contains(*key);
+        let key = service.outputs.awaited().flat_map(|(_, keys)| keys).find(missing)?.clone();
+        let subject = Subject::of(service);
+        let causes = service.outputs.awaited().map(|(field, _)| Cause::of(&field, None, Some(KNOWN_AFTER_APPLY)));
+        let causes: Vec<Cause> = causes.collect();
+        let Some(current) = slots.current else {
+            self.change(subject, Action::Create, causes);
+            return Some(match self.dependencies(service, false) {
+                Ok(()) => self.wait_for_output(service, &key),
+                Err(standing) => standing,
+            });
+        };
+        self.change(subject, Action::Replace, causes);
+        let standing = match service.is_job() {
+            true => Standing::Pending("waits for an output"),
+            false => self.keep_running(service, current, &Comparison::default(), false),
+        };
+        if self.dependencies(service, true).is_ok() {
+            self.wait_for_output(service, &key);
+        }
+        Some(if standing == Standing::Ready { Standing::Serves } else { standing })
+    }
+
+    /// Waits for an output, and says who should give it.
+    fn wait_for_output(&mut self, service: &Service, key: &str) -> Standing {
+        let giver = self.desired.giver_of(key);
+        let ready = giver.and_then(|giver| self.standings.get(giver.name.as_str())).is_some_and(|standing| {
+            // It is through with everything that could give it.
+            matches!(standing, Standing::Ready | Standing::Succeeded)
+        });
+        let reason = match giver.map(|giver| &giver.service) {
+            Some(giver) if ready => format!(
+                "waits for the output `{key}` of {giver}, which it has not given; `drillmaster reload {giver}` makes it \
+                 try again"
+            ),
+            Some(giver) => format!("waits for the output `{key}` of {giver}"),
+            None => format!("waits for the output `{key}`, which nobody has given yet"),
+        };
+        self.wait(service, reason, None);
+        Standing::Pending("waits for an output")
+    }
+
+    /// Whether a hook can be told what it is to be told; says what is waited for where not.
+    pub(super) fn is_hook_known(&mut self, service: &Service, moment: Moment, index: usize) -> bool {
+        let unknown = service.outputs.unknown_of_hook(&moment.field(), index);
+        let unknown = unknown.filter(|key| !self.memory.assumed.contains(*key)).map(str::to_owned);
+        unknown.map(|key| self.wait_for_output(service, &key)).is_none()
+    }
+
+    /// Whether what a job that has succeeded gives is collected; if not, that is to be done now.
+    pub(super) fn is_collected(&mut self, service: &Service, container: &Container) -> bool {
+        let wanted = service.outputs.capture.is_some() || self.desired.uses_outputs();
+        if !wanted || self.memory.collected.contains(&container.id) {
+            return true;
+        }
+        self.step(Subject::of(service), Verb::Collect(Target::of(container)), "it has succeeded");
+        false
+    }
+
+    /// Whether somebody waits for outputs that a job which succeeded long ago may have given: what was known of them may
+    /// be lost.
+    pub(super) fn somebody_waits_for_outputs(&self) -> bool {
+        let open = |service: &&Service| self.desired.scope.contains(&service.service);
+        self.desired.services.values().filter(open).any(|service| {
+            service.outputs.awaited().flat_map(|(_, keys)| keys).any(|key| !self.memory.assumed.contains(key))
+        })
+    }
+}
+
+/// The outputs that somebody in scope waits for, as a forecast takes them to come.
+pub(super) fn awaited(desired: &crate::desired::Desired) -> BTreeSet<String> {
+    let scope = |service: &&Service| desired.scope.contains(&service.service);
+    let unknown = desired.services.values().filter(scope).flat_map(|service| service.outputs.unknown.values());
+    unknown.flatten().cloned().collect()
+}

@@ -1,0 +1,475 @@
+//! Images that are built: what the planner makes of them, and how it goes on the simulated engine, in paused time.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod builders;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use builders::*;
+use drillmaster::control::context::Context;
+use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
+use drillmaster::control::notes::Notes;
+use drillmaster::control::probe::Surroundings;
+use drillmaster::control::{self, Setting, Watch};
+use drillmaster::desired::{Aim, Desired, Rerun, Scope};
+use drillmaster::engine::Engine;
+use drillmaster::engine::faulty::{Faulty, Stop};
+use drillmaster::engine::sim::{Image, Sim};
+use drillmaster::observed::{BuiltImage, Observed, State};
+use drillmaster::plan::step::{Reason, Verb};
+use drillmaster::plan::{Memory, plan};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// An engine without the images that are built.
+fn unbuilt(wanted: &Desired) -> Observed {
+    let mut observed = empty(wanted);
+    for service in wanted.services.values().filter(|service| service.build.is_some()) {
+        observed.images.remove(&service.config.image);
+    }
+    observed
+}
+
+#[track_caller]
+fn check(wanted: &Desired, observed: &Observed, expected: &str) {
+    let lines = |text: &str| text.trim().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+    assert_eq!(lines(&plan_text(wanted, observed)), lines(expected));
+}
+
+#[test]
+fn an_image_is_built_before_its_service_is_created() {
+    let wanted = desired([service("api").built("one"), service("db")]);
+    check(
+        &wanted,
+        &unbuilt(&wanted),
+        "
+        create api [container]
+        create db [container]
+        --
+        image shop-api:one: build   # it is not there
+        network shop: create   # the group has none
+        db: create shop-db.new   # it has no container
+        api: create shop-api.new   # it has no container
+        db: start shop-db.new   # it has no container
+        api: start shop-api.new   # it has no container
+        db: rename shop-db.new to shop-db   # it is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+    assert_eq!(plan_text(&wanted, &agreeing(&wanted)), "--");
+}
+
+#[test]
+fn what_several_build_alike_is_built_once_and_a_job_is_built_too() {
+    let image = |name: &str| service(name).built("one").image("shop/app:one");
+    let wanted = desired([image("migrate").job(0, Rerun::Never), image("api").needs("migrate")]);
+    check(
+        &wanted,
+        &unbuilt(&wanted),
+        "
+        create migrate [container]
+        create api [container]
+        --
+        image shop/app:one: build   # it is not there
+        network shop: create   # the group has none
+        migrate: create shop-migrate.new   # it has not run yet
+        migrate: start shop-migrate.new   # it has not run yet
+        migrate: rename shop-migrate.new to shop-migrate   # it has succeeded
+        api: create shop-api.new   # it has no container
+        api: start shop-api.new   # it has no container
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+#[test]
+fn changed_sources_replace_that_one_service() {
+    let old = desired([service("api").built("one"), service("web").needs("api").built("one")]);
+    let new = desired([service("api").built("two"), service("web").needs("api").built("one")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [build]
+        --
+        image shop-api:two: build   # it is not there
+        api: create shop-api.new   # its sources changed
+        api: start shop-api.new   # its sources changed
+        api: stop shop-api   # its replacement is ready
+        api: remove shop-api   # its replacement is ready
+        api: rename shop-api.new to shop-api   # it is ready
+    ",
+    );
+}
+
+/// What may begin now.
+fn now(wanted: &Desired, observed: &Observed, memory: &Memory) -> Vec<String> {
+    plan(wanted, observed, memory, Duration::ZERO).steps.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_build_waits_for_nobody_and_nobody_rests_while_it_takes_its_time() {
+    let db = |digest: &str| service("db").built(digest);
+    let web = || service("web").needs_that("db", drillmaster::spec::model::Condition::Ready, true);
+    let wanted = desired([db("two"), web()]);
+    let observed = agreeing(&desired([db("one"), web()]));
+    assert_eq!(now(&wanted, &observed, &Memory::default()), ["image shop-db:two: build"], "web is not stopped yet");
+    let wanted = desired([service("db").ping(Duration::from_secs(9)), service("api").needs("db").built("one")]);
+    let steps = now(&wanted, &unbuilt(&wanted), &Memory::default());
+    assert_eq!(steps, ["network shop: create", "image shop-api:one: build"], "db is not ready yet");
+}
+
+#[test]
+fn where_a_build_has_failed_the_old_container_serves_on_and_is_cared_for() {
+    let old = desired([service("api").built("one")]);
+    let new = desired([service("api").built("two")]);
+    for watching in [false, true] {
+        let mut observed = agreeing(&old);
+        let unavailable = [("shop-api:two".to_owned(), "no rule to make it".to_owned())].into();
+        let memory = Memory { unavailable, watching, ..Memory::default() };
+        let planned = plan(&new, &observed, &memory, Duration::ZERO);
+        let [failure] = planned.failures.as_slice() else { panic!("{planned:#?}") };
+        assert_eq!((failure.reason, failure.replaces), (Reason::BuildFailed, true));
+        assert_eq!(failure.message, "its image could not be built: no rule to make it");
+        by_name(&mut observed, "shop-api").state = State::Exited { code: Some(1) };
+        assert_eq!(now(&new, &observed, &memory), ["api: start shop-api"], "watching: {watching}");
+    }
+}
+
+fn built(observed: &mut Observed, reference: &str, group: &str, source: &str) {
+    let image = BuiltImage { id: format!("sha256:{reference}"), group: group.into(), source: Some(source.into()) };
+    observed.built.insert(reference.into(), image);
+}
+
+#[test]
+fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
+    let mut observed = agreeing(&desired([service("api").built("one"), service("db")]));
+    built(&mut observed, "shop-api:one", GROUP, SOURCE);
+    built(&mut observed, "shop-api:old", GROUP, SOURCE);
+    built(&mut observed, "shop-api:foreign", GROUP, "/elsewhere/specs");
+    built(&mut observed, "used:old", GROUP, SOURCE);
+    let mut user = foreign("somebody");
+    user.image = "used:old".into();
+    add(&mut observed, user);
+    check(
+        &Desired { aim: Aim::Agree { purge_volumes: false, purge_images: true }, ..nothing() },
+        &observed,
+        "
+        remove db []
+        remove api []
+        remove shop []
+        remove shop-api:old []
+        remove shop-api:one []
+        --
+        db: stop shop-db   # asked for
+        api: stop shop-api   # asked for
+        image shop-api:old: remove   # --images
+        db: remove shop-db   # asked for
+        api: remove shop-api   # asked for
+        network shop: remove net-1   # nothing uses it any longer
+        image shop-api:one: remove   # --images
+    ",
+    );
+    assert!(!plan_text(&nothing(), &observed).contains("image"), "a plain down leaves them");
+    let scope = Scope::AllBut(["api".to_owned()].into());
+    let mut rest = nothing();
+    rest.scope = scope;
+    rest.aim = Aim::Agree { purge_volumes: false, purge_images: true };
+    let text = plan_text(&rest, &observed);
+    assert!(text.contains("image shop-api:old: remove") && !text.contains("shop-api:one"), "{text}");
+}
+
+// On the simulated engine.
+
+const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
+
+fn setting() -> Setting {
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
+    let notes = Notes::new(std::path::Path::new("/no/such/directory"));
+    let (context, reload) = (Context::default(), BTreeSet::new());
+    Setting { limits: LIMITS, surroundings, notes, context, read: None, reload }
+}
+
+async fn up_on(engine: Arc<dyn Engine>, wanted: &Desired) -> (Outcome, Vec<Report>) {
+    let (_interrupt, interrupts) = mpsc::channel(1);
+    let mut reports = Vec::new();
+    let run = control::run(engine, wanted.clone(), setting(), interrupts, |report| reports.push(report));
+    (timeout(Duration::from_secs(86_400), run).await.unwrap(), reports)
+}
+
+async fn up(sim: &Sim, wanted: &Desired) -> Outcome {
+    up_on(Arc::new(sim.clone()), wanted).await.0
+}
+
+/// An engine that has the images that are not built.
+fn engine(wanted: &Desired) -> Sim {
+    let sim = Sim::new();
+    for service in wanted.services.values().filter(|service| service.build.is_none()) {
+        sim.add_image(&service.config.image, Image::new(&service.name));
+    }
+    sim
+}
+
+#[track_caller]
+fn assert_well(outcome: &Outcome, sim: &Sim) {
+    assert!(outcome.is_good(), "{:#?}\n{:#?}", outcome.failed, sim.calls());
+}
+
+fn shop(digest: &str) -> Desired {
+    desired([service("api").built(digest), service("db")])
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_as_it_was_is_not_built_again_and_its_output_is_told() {
+    let sim = engine(&shop("one"));
+    let (outcome, reports) = up_on(Arc::new(sim.clone()), &shop("one")).await;
+    assert_well(&outcome, &sim);
+    let said = |report: &Report| {
+        matches!(report, Report::Said { service: Some(service), event, line }
+        if service == "api" && event == "build" && line.starts_with("Step 1/1"))
+    };
+    assert!(reports.iter().any(said), "{reports:#?}");
+    let (api, db) = (sim.id_of("shop-api"), sim.id_of("shop-db"));
+    assert_well(&up(&sim, &shop("one")).await, &sim);
+    assert_eq!((sim.count("build"), sim.id_of("shop-api")), (1, api.clone()));
+    assert_well(&up(&sim, &shop("two")).await, &sim);
+    assert_eq!(sim.count("build"), 2);
+    assert_ne!(sim.id_of("shop-api"), api);
+    assert_eq!(sim.id_of("shop-db"), db);
+    // What is there again was built before.
+    assert_well(&up(&sim, &shop("one")).await, &sim);
+    assert_eq!(sim.count("build"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_fails_fails_alone_and_once_in_a_run() {
+    let sim = engine(&shop("one"));
+    assert_well(&up(&sim, &shop("one")).await, &sim);
+    let api = sim.id_of("shop-api");
+    sim.set_unbuildable("shop-api:two", Some("step 1/1 `FROM nothing` failed: no such image"));
+    sim.forget_calls();
+    let outcome = up(&sim, &shop("two")).await;
+    let failure = &outcome.failed["api"].failure;
+    assert_eq!(failure.reason, Reason::BuildFailed);
+    assert_eq!(failure.message, "its image could not be built: step 1/1 `FROM nothing` failed: no such image");
+    assert_eq!((sim.id_of("shop-api"), sim.count("build")), (api, 1));
+    assert!(outcome.ready.contains("db"));
+    sim.set_unbuildable("shop-api:two", None);
+    assert_well(&up(&sim, &shop("two")).await, &sim);
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_with_images_leaves_none() {
+    let sim = engine(&shop("one"));
+    for digest in ["one", "two"] {
+        assert_well(&up(&sim, &shop(digest)).await, &sim);
+    }
+    assert_eq!(sim.snapshot().built.len(), 2);
+    assert_well(&up(&sim, &nothing()).await, &sim);
+    assert_eq!(sim.snapshot().built.len(), 2);
+    let purge = Desired { aim: Aim::Agree { purge_volumes: false, purge_images: true }, ..nothing() };
+    assert_well(&up(&sim, &purge).await, &sim);
+    assert_eq!(sim.snapshot().built.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_ends_a_build_at_once() {
+    let sim = engine(&shop("one"));
+    let (interrupt, interrupts) = mpsc::channel(1);
+    let run = control::run(Arc::new(sim.clone()), shop("one"), setting(), interrupts, |_| {});
+    let run = tokio::spawn(run);
+    while sim.count("build") == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let begun = Instant::now();
+    interrupt.send(()).await.unwrap();
+    let outcome = timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
+    // Steps under way are waited for, a build is not.
+    assert!(outcome.interrupted && begun.elapsed() < Duration::from_millis(1000), "{:?}", begun.elapsed());
+    assert_well(&up(&sim, &shop("one")).await, &sim);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
+    for carried_out in [false, true] {
+        for at in 1.. {
+            let sim = engine(&shop("two"));
+            assert_well(&up(&sim, &shop("one")).await, &sim);
+            let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
+            let (_interrupt, interrupts) = mpsc::channel(1);
+            let run = control::run(faulty.clone(), shop("two"), setting(), interrupts, |_| {});
+            let over = tokio::select! {
+                outcome = run => Some(outcome),
+                () = faulty.stopped() => None,
+            };
+            assert_well(&up(&sim, &shop("two")).await, &sim);
+            assert_eq!(sim.snapshot().built.len(), 2, "stopped at {at}");
+            if over.is_some() {
+                assert!(at > 8, "the run has more calls than that");
+                break;
+            }
+        }
+    }
+}
+
+// While watching.
+
+struct Watcher {
+    sim: Sim,
+    specs: Arc<Mutex<Reading>>,
+    reports: Arc<Mutex<Vec<Report>>>,
+    changes: mpsc::Sender<()>,
+    requests: mpsc::Sender<Request>,
+    _interrupts: mpsc::Sender<()>,
+    task: JoinHandle<Outcome>,
+    _state: TempDir,
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Watcher {
+    fn begin(sim: &Sim, wanted: &Desired) -> Watcher {
+        let state = tempfile::tempdir().unwrap();
+        let specs = Arc::new(Mutex::new(Reading::Valid(Box::new(wanted.clone()))));
+        let reports = Arc::new(Mutex::new(Vec::new()));
+        let (changes, changed) = mpsc::channel(1);
+        let (requests, asked) = mpsc::channel(1);
+        let (interrupts, interrupted) = mpsc::channel(1);
+        let read = specs.clone();
+        let read: control::Read = Arc::new(move || {
+            let reading = read.lock().unwrap().clone();
+            Box::pin(async {
+                // As a real one, it takes longer than a list.
+                sleep(Duration::from_millis(50)).await;
+                reading
+            })
+        });
+        let watch = Watch { read, changes: changed, requests: asked, may_empty: false };
+        let setting = Setting { notes: Notes::new(state.path()), ..setting() };
+        let told = reports.clone();
+        let report = move |report| told.lock().unwrap().push(report);
+        let run = control::watch(Arc::new(sim.clone()), wanted.clone(), setting, watch, interrupted, report);
+        let task = tokio::spawn(run);
+        Watcher { sim: sim.clone(), specs, reports, changes, requests, _interrupts: interrupts, task, _state: state }
+    }
+
+    fn edit(&self, wanted: &Desired) {
+        *self.specs.lock().unwrap() = Reading::Valid(Box::new(wanted.clone()));
+        let _ = self.changes.try_send(());
+    }
+
+    #[track_caller]
+    fn until(&self, what: &str, holds: impl Fn(&Watcher) -> bool) -> impl Future<Output = ()> {
+        let (caller, what) = (std::panic::Location::caller(), what.to_owned());
+        async move {
+            let begin = Instant::now();
+            while !holds(self) {
+                let told = || format!("{:#?}\n{:#?}", self.reports.lock().unwrap(), self.sim.calls());
+                assert!(begin.elapsed() < Duration::from_secs(900), "{caller}: never {what}\n{}", told());
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    /// Asks for something, and waits for the answer.
+    async fn ask(&self, ask: Ask) {
+        let (reply, mut answers) = mpsc::unbounded_channel();
+        self.requests.send(Request { ask, reply }).await.unwrap();
+        while answers.recv().await.is_some() {}
+    }
+
+    fn told(&self, is: impl Fn(&Report) -> bool) -> usize {
+        self.reports.lock().unwrap().iter().filter(|report| is(report)).count()
+    }
+
+    fn failures(&self) -> usize {
+        self.told(|report| matches!(report, Report::Failed(failed) if failed.failure.reason == Reason::BuildFailed))
+    }
+
+    /// Whether the container of a service runs from this image.
+    fn serves(&self, image: &str) -> bool {
+        let observed = self.sim.snapshot();
+        observed.containers.values().any(|container| {
+            container.name == "shop-api" && container.image == image && container.state == State::Running
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_builds_what_is_saved_and_stays_with_the_old_one_while_that_fails() {
+    let sim = engine(&shop("one"));
+    let watcher = Watcher::begin(&sim, &shop("one"));
+    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    let db = sim.id_of("shop-db");
+    watcher.edit(&shop("two"));
+    watcher.until("rebuilt", |it| it.serves("shop-api:two")).await;
+    assert_eq!(sim.id_of("shop-db"), db);
+
+    sim.set_unbuildable("shop-api:bad", Some("no"));
+    let builds = sim.count("build");
+    watcher.edit(&shop("bad"));
+    watcher.until("failed", |it| it.failures() == 1).await;
+    let serving = sim.id_of("shop-api").unwrap();
+    // It is cared for all the same.
+    sim.kill("shop-api", 1);
+    watcher.until("started again", |it| it.serves("shop-api:two")).await;
+    sleep(Duration::from_secs(1200)).await;
+    assert_eq!((sim.count("build"), watcher.failures()), (builds + 1, 1), "the same sources are built once");
+    assert_eq!(sim.id_of("shop-api"), Some(serving));
+    // Whoever asks may know more.
+    watcher.ask(Ask::Reload(["api".to_owned()].into())).await;
+    assert_eq!((sim.count("build"), watcher.failures()), (builds + 2, 2));
+    assert!(watcher.serves("shop-api:two"));
+
+    watcher.edit(&shop("good"));
+    watcher.until("healed", |it| it.serves("shop-api:good")).await;
+    assert_eq!(sim.count("build"), builds + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_of_what_was_changed_meanwhile_is_ended_and_nobody_is_blamed() {
+    let sim = engine(&shop("one"));
+    let watcher = Watcher::begin(&sim, &shop("one"));
+    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    watcher.edit(&shop("two"));
+    watcher.until("begun", |it| it.sim.count("build") == 2).await;
+    sleep(Duration::from_millis(500)).await;
+    watcher.edit(&shop("three"));
+    watcher.until("rebuilt", |it| it.serves("shop-api:three")).await;
+    assert!(!sim.snapshot().built.contains_key("shop-api:two"), "its build was ended");
+    assert_eq!(watcher.told(|report| matches!(report, Report::Failed(_) | Report::Refused(..))), 0);
+    let done = |report: &Report| matches!(report, Report::Done(step) if step.verb == Verb::Build);
+    assert_eq!(watcher.told(done), 2, "the first and the last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_builds_what_was_saved_just_before_and_replaces_once() {
+    let sim = engine(&shop("one"));
+    let watcher = Watcher::begin(&sim, &shop("one"));
+    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    // Saved, and not noticed yet.
+    *watcher.specs.lock().unwrap() = Reading::Valid(Box::new(shop("two")));
+    let created = sim.count("create");
+    watcher.ask(Ask::Reload(["api".to_owned()].into())).await;
+    assert!(watcher.serves("shop-api:two"));
+    assert_eq!((sim.count("create"), sim.count("build")), (created + 1, 2));
+    // Unchanged sources are replaced and not built.
+    let before = sim.id_of("shop-api");
+    watcher.ask(Ask::Reload(["api".to_owned()].into())).await;
+    assert_ne!(sim.id_of("shop-api"), before);
+    assert_eq!(sim.count("build"), 2);
+}

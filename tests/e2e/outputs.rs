@@ -1,0 +1,120 @@
+//! Outputs: what a hook or a job gives reaches who is made of it, and replaces it when it changes.
+
+use rustix::process::Signal;
+
+use crate::support::engine;
+use crate::support::events::Events;
+use crate::support::project::{BUSYBOX, Project, sleeper};
+use crate::support::watcher::Watcher;
+use crate::support::{SOON, wait_for};
+
+/// `db` gives the id of its user, `migrate` a version and what it prints; `api` is made of all three. `web` is not.
+fn specs(user: &str) -> String {
+    let migrate = "echo version=3 >> $DRILLMASTER_OUTPUT; echo so many rows; echo and an error >&2";
+    [
+        sleeper(
+            "db",
+            &format!("env: {{SEED: \"{user}\"}}\npost_start: {{exec: [sh, -c, 'echo $SEED'], capture: user_id}}"),
+        ),
+        format!("---\nkind: Job\nname: migrate\nimage: {BUSYBOX}\ncommand: [sh, -c, '{migrate}']\ncapture: rows\n"),
+        sleeper(
+            "api",
+            "env: {USER_ID: \"${context.user_id}\", VERSION: \"v${context.version}\", ROWS: \"${context.rows}\"}",
+        ),
+        sleeper("web", "dependencies: [api]"),
+    ]
+    .concat()
+}
+
+fn env(project: &Project, service: &str) -> Vec<String> {
+    let env = project.inspect(service)["Config"]["Env"].as_array().unwrap().clone();
+    env.iter().map(engine::text).collect()
+}
+
+#[test]
+fn what_is_given_reaches_who_is_made_of_it_and_a_change_replaces_nobody_else() {
+    let project = Project::new("outputs");
+    project.write("all.yaml", &specs("7"));
+    let diff = project.run(&["diff"]).exits(1).prints("env.USER_ID: known after apply");
+    diff.prints("migrate: collect outputs of");
+    let events = Events::of(&project.group);
+    project.up();
+    let [db, migrate, api] = ["db", "migrate", "api"].map(|service| project.name(service));
+    events.in_order(("rename", &db), ("create", &format!("{api}.new")));
+    events.in_order(("rename", &migrate), ("create", &format!("{api}.new")));
+    for variable in ["USER_ID=7", "VERSION=v3", "ROWS=so many rows"] {
+        assert!(env(&project, "api").contains(&variable.to_owned()), "{:?}", env(&project, "api"));
+    }
+    project.up().prints("nothing to do");
+    assert_eq!(project.differences(), Vec::<String>::new());
+
+    let before = ["migrate", "web", "api", "db"].map(|service| project.id(service));
+    project.write("all.yaml", &specs("8"));
+    project.up();
+    let after = ["migrate", "web", "api", "db"].map(|service| project.id(service));
+    assert_eq!(before[..2], after[..2], "who is made of nothing that changed");
+    assert!(before[2] != after[2] && before[3] != after[3]);
+    assert!(env(&project, "api").contains(&"USER_ID=8".to_owned()));
+    // Another container of the database with the same user changes nothing for others.
+    project.run(&["reload", "db"]).exits(0);
+    assert_eq!((project.id("api"), project.id("web")), (after[2].clone(), after[1].clone()));
+    assert_ne!(project.id("db"), after[3]);
+
+    project.run(&["down"]).exits(0);
+    project.run(&["diff"]).exits(1).prints("env.USER_ID: known after apply");
+}
+
+#[test]
+fn a_watch_takes_up_what_is_given_while_it_runs() {
+    let project = Project::new("outwatch");
+    project.write("all.yaml", &specs("7"));
+    let _watcher = Watcher::start(&project);
+    let before = ["web", "api"].map(|service| project.id(service));
+    project.write("all.yaml", &specs("8"));
+    wait_for("the new user", SOON, || {
+        let found = engine::look(&format!("/containers/{}/json", project.name("api")))?;
+        let env = found["Config"]["Env"].as_array()?.clone();
+        (found["Id"] != before[1] && env.contains(&"USER_ID=8".into())).then_some(())
+    });
+    wait_for("agreement", SOON, || project.is_ready().then_some(()));
+    assert_eq!(project.id("web"), before[0]);
+    assert_eq!(project.differences(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_that_is_killed_in_a_hook_is_followed_by_one_that_hands_its_output_on() {
+    let project = Project::new("outkill");
+    let hook = "echo begun > ../begun; test -e ../again || sleep 100; echo token=t1 > $DRILLMASTER_OUTPUT";
+    let specs = sleeper("db", &format!("post_start: {{run: [sh, -c, '{hook}']}}"))
+        + &sleeper("api", "dependencies: [db]\nenv: {TOKEN: \"${context.token}\"}");
+    project.write("all.yaml", &specs);
+    let run = project.spawn(&["up"]);
+    wait_for("the hook", SOON, || project.home.path().join("begun").exists().then_some(()));
+    run.signal(Signal::KILL);
+    run.ends(SOON);
+    project.write("../again", "");
+    project.up();
+    assert!(env(&project, "api").contains(&"TOKEN=t1".to_owned()));
+}
+
+#[test]
+fn what_nobody_gives_is_named_and_holds_up_nobody_else() {
+    let project = Project::new("outnone");
+    let specs = [
+        sleeper("db", "post_start: {exec: [\"true\"]}"),
+        sleeper("api", "env: {USER_ID: \"${context.user_id}\"}"),
+        sleeper("web", ""),
+    ];
+    project.write("all.yaml", &specs.concat());
+    let run = project.run(&["up"]).exits(1);
+    run.says("api: not done: waits for the output `user_id`, which nobody has given yet");
+    assert_eq!(project.names(), ["db", "web"]);
+    project.write("all.yaml", &specs.concat().replace("[\"true\"]}", "[echo, '9'], capture: user_id}"));
+    project.run(&["up"]).exits(1).says("waits for the output `user_id` of db, which it has not given");
+    project.run(&["reload", "db"]).exits(0);
+    project.up();
+    assert!(env(&project, "api").contains(&"USER_ID=9".to_owned()));
+    // Nobody could give it: an error before anything is touched.
+    project.write("all.yaml", &sleeper("api", "env: {USER_ID: \"${context.user_id}\"}"));
+    project.run(&["validate"]).exits(2).says("nobody gives the output `user_id`");
+}
