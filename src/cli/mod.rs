@@ -105,6 +105,7 @@ async fn command(cli: &Cli, style: Style) -> Result<Ended, Failure> {
         Command::Status(status) => status::status(&cli.global, status, style).await,
         Command::Logs(logs) => logs::logs(&cli.global, logs, style).await,
         Command::Validate => spec::validate(&cli.global, style),
+        Command::Render(render) => spec::render(&cli.global, render, style),
         Command::Schema => spec::schema(style),
     }
 }

@@ -98,6 +98,17 @@ impl Project {
         Project::read(global, group(global)?, directory).map_err(Failure::Specs)
     }
 
+    /// Reads the specs, for who wants to look at them as they are written as well.
+    pub fn with_specs(global: &Global) -> Result<(Project, Specs), Failure> {
+        let (directory, shown) = (absolute(&global.specs)?, global.specs.display().to_string());
+        let read = |path: &str| sources::read_further(&directory, path);
+        let tree = |build: &Build| sources::look_at_tree(&directory, build);
+        let (sources, reach) = (sources::read(&directory), Within::new(&directory));
+        let specs = parse(&shown, &sources, &Given::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
+        let desired = desired(group(global)?, &directory, &specs);
+        Ok((Project::fixed(desired, directory, true), specs))
+    }
+
     fn read(global: &Global, group: Option<&str>, directory: PathBuf) -> Result<Project, Vec<Diagnostic>> {
         let (shown, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources::read(&directory), directory.clone());
@@ -113,7 +124,11 @@ impl Project {
 
     /// Nothing is desired.
     fn nothing(group: Option<&str>, directory: PathBuf, readable: bool) -> Project {
-        let desired = nothing(group, &directory);
+        Project::fixed(nothing(group, &directory), directory, readable)
+    }
+
+    /// This is desired, whatever is given.
+    fn fixed(desired: Desired, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
         Project { desired, directory, readable, context: Context::default(), resolve }

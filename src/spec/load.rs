@@ -37,7 +37,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
             false => read_file(&text, &file.path, variables, &mut documents, &mut diagnostics),
         }
     }
-    let (mut reads, printed) = run(input, &programs, variables, &mut documents, &mut diagnostics);
+    let (mut reads, printed, functions) = run(input, &programs, variables, &mut documents, &mut diagnostics);
     if documents.count == 0 && diagnostics.is_empty() {
         diagnostics.push(no_specs(input.dir, "no document"));
     }
@@ -50,7 +50,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
         return Err(ordered(diagnostics));
     }
     reads.extend(env_files.known.into_keys());
-    Ok(Specs { printed, ..assemble(documents, contents, trees, reads) })
+    Ok(Specs { printed, functions, ..assemble(documents, contents, trees, reads) })
 }
 
 fn assemble(
@@ -60,19 +60,23 @@ fn assemble(
     reads: BTreeSet<String>,
 ) -> Specs {
     let group = documents.groups.into_iter().next();
-    let group = group.map(|Document { spec, source, uses, .. }| Loaded {
+    let group = group.map(|Document { spec, source, uses, root, .. }| Loaded {
         spec,
         source,
         env_files: Vec::new(),
         uses,
         tree: None,
+        root,
     });
     let services = documents.services.into_iter().zip(contents).zip(trees);
     let mut services: Vec<Loaded<Service>> = services
-        .map(|((Document { spec, source, uses, .. }, env_files), tree)| Loaded { spec, source, env_files, uses, tree })
+        .map(|((document, env_files), tree)| {
+            let Document { spec, source, uses, root, .. } = document;
+            Loaded { spec, source, env_files, uses, tree, root }
+        })
         .collect();
     services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-    Specs { group, services, reads, variables: documents.variables, printed: Vec::new() }
+    Specs { group, services, reads, variables: documents.variables, printed: Vec::new(), functions: Vec::new() }
 }
 
 /// The error for a spec directory that is not there.
@@ -147,14 +151,15 @@ fn open(
     .ok()
 }
 
-/// Evaluates the programs, and reads the documents that they make. Gives what they read and what they printed.
+/// Evaluates the programs, and reads the documents that they make. Gives what they read, what they printed and the
+/// functions that stand in them.
 fn run(
     input: &Input<'_>,
     programs: &BTreeMap<String, Arc<SourceText>>,
     variables: Variables<'_>,
     documents: &mut Documents,
     diagnostics: &mut Vec<Diagnostic>,
-) -> (BTreeSet<String>, Vec<String>) {
+) -> (BTreeSet<String>, Vec<String>, Vec<String>) {
     if programs.is_empty() {
         return Default::default();
     }
@@ -177,7 +182,8 @@ fn run(
             *function = known.clone();
         }
     }
-    (evaluated.reads, evaluated.printed)
+    let functions = evaluated.functions.iter().map(ToString::to_string).collect();
+    (evaluated.reads, evaluated.printed, functions)
 }
 
 fn read_file(

@@ -19,6 +19,7 @@ pub mod locate;
 pub mod model;
 pub mod node;
 mod schema;
+pub mod settle;
 mod short;
 #[allow(unsafe_code, reason = "the derives of the language's library implement a trait that is marked unsafe")]
 pub mod starlark;
@@ -32,6 +33,7 @@ pub use interpolate::OutputUse;
 pub use load::{load, no_directory};
 pub use locate::{Diagnostic, Place, SourceText};
 use model::{Group, Service};
+use node::Node;
 pub use schema::schema;
 
 /// Everything that specs are made of.
@@ -143,6 +145,8 @@ pub struct Specs {
     pub variables: BTreeSet<String>,
     /// What programs printed, each line with its file in front.
     pub printed: Vec<String>,
+    /// Functions of programs, as they are called and where they are given, by their numbers.
+    pub functions: Vec<String>,
 }
 
 /// A document as it was read.
@@ -158,6 +162,8 @@ pub struct Loaded<T> {
     pub uses: Vec<OutputUse>,
     /// What its image is built from, where it is.
     pub tree: Option<Tree>,
+    /// The tree that it was read from, with variables replaced.
+    pub root: Node,
 }
 
 /// Where a document stands: the line of its `name`, else of its first key. Shown as `app.yaml:12`.
