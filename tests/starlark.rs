@@ -783,3 +783,14 @@ fn only_programs_have_functions() {
     let errors = errors(&[("app.yaml", "name: a\nimage: x\nping: {function: ready}\npost_start: {functon: x}\n")]);
     assert!(errors.contains("expected a function of a `*.star` file, found the text `ready`"), "{errors}");
 }
+
+/// Refresh with `UPDATE_REFERENCE=1 cargo test --test starlark reference`.
+#[test]
+fn the_reference_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/starlark-reference.md");
+    let reference = drillmaster::spec::starlark::reference();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(path, &reference).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), reference, "make it anew, as this test says");
+}

@@ -107,9 +107,11 @@ fn told(diagnostic: &Diagnostic) -> Failed {
 
 /// What commands find in their environment.
 fn variables(about: &About) -> BTreeMap<String, String> {
+    let replica = about.replica.map(|number| number.to_string()).unwrap_or_default();
     let own = [
         (command::GROUP, &about.group),
         (command::SERVICE, &about.service),
+        (command::REPLICA, &replica),
         (command::CONTAINER, &about.container),
         (command::CONTAINER_NAME, &about.container_name),
         (command::EVENT, &about.event),

@@ -214,6 +214,7 @@ fn about(call: &Call, surroundings: &Surroundings) -> About {
     About {
         group: surroundings.group.clone(),
         service: call.service.clone().unwrap_or_default(),
+        replica: call.replica,
         event: call.event.clone(),
         container: container.map(|container| container.id.clone()).unwrap_or_default(),
         container_name: container.map(|container| container.name.clone()).unwrap_or_default(),

@@ -124,7 +124,8 @@ async fn called(
 ) -> Result<(), String> {
     let about = About {
         group: surroundings.group.clone(),
-        service: probe.service.clone(),
+        service: service_of_instance(&probe.service, probe.replica).to_owned(),
+        replica: probe.replica,
         event: "ping".to_owned(),
         context: surroundings.context.values(),
         container: probe.container.id.clone(),

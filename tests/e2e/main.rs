@@ -27,6 +27,7 @@ mod owner;
 mod ready;
 mod replace;
 mod select;
+mod starlark;
 mod talk;
 mod time;
 mod together;

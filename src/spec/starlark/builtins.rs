@@ -147,7 +147,7 @@ fn as_hooks(node: &mut Node) {
 
 /// The kinds.
 #[starlark_module]
-fn kinds(builder: &mut GlobalsBuilder) {
+pub(super) fn kinds(builder: &mut GlobalsBuilder) {
     /// A container that should be running. Takes the fields of `kind: Service` by name, and gives a value that others can
     /// depend on.
     fn service<'v>(
@@ -186,7 +186,7 @@ const BESIDE: [&str; 3] = ["interval", "timeout", "capture"];
 
 /// Short ways to write parts of a field.
 #[starlark_module]
-fn helpers(builder: &mut GlobalsBuilder) {
+pub(super) fn helpers(builder: &mut GlobalsBuilder) {
     /// A ping: a connection to this port of the container is accepted. `tcp(5432, interval="1s", timeout="60s")`
     fn tcp<'v>(
         #[starlark(require = pos)] port: Value<'v>,
@@ -265,7 +265,7 @@ fn helpers(builder: &mut GlobalsBuilder) {
 
 /// What a program can see of the world.
 #[starlark_module]
-fn world(builder: &mut GlobalsBuilder) {
+pub(super) fn world(builder: &mut GlobalsBuilder) {
     /// The value of a variable of the environment or of `.env`; the default where it is not set, and an error where there
     /// is no default. `env("LEVEL", "info")`
     fn env<'v>(
@@ -494,8 +494,3 @@ pub(super) const PARAMETERS: [(&str, &[&str]); 9] = [
     ("sorted", &["key", "reverse"]),
     ("enumerate", &["start"]),
 ];
-
-/// The reference of everything that a program can call, as Markdown.
-pub fn reference() -> String {
-    String::new()
-}

@@ -50,6 +50,8 @@ pub struct About {
     pub group: String,
     /// The service; empty for a hook of the group.
     pub service: String,
+    /// Which replica of it; `None`: it has none.
+    pub replica: Option<u32>,
     /// `ping`, `post_start`, `exited`, `up` ...
     pub event: String,
     /// Id of the container; empty where there is none.
@@ -396,6 +398,12 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
     #[starlark(attribute)]
     fn service(this: &Context) -> anyhow::Result<String> {
         Ok(this.about.service.clone())
+    }
+
+    /// The number of the replica; `None` where the service has no replicas.
+    #[starlark(attribute)]
+    fn replica<'v>(this: &Context, heap: Heap<'v>) -> anyhow::Result<Value<'v>> {
+        Ok(this.about.replica.map_or_else(Value::new_none, |number| heap.alloc(number)))
     }
 
     /// Name of the group.

@@ -35,6 +35,18 @@ const MAX_DIGITS: usize = 1000;
 /// How many steps lie between two questions of the library.
 const STRIDE: u64 = 1000;
 
+/// What there may be at most, for people.
+pub(super) fn table() -> [(&'static str, String); 6] {
+    [
+        ("steps (turns of loops and calls) of all programs, and of each call of a function", MAX_STEPS.to_string()),
+        ("memory of the values of a file", format!("{} MiB", MAX_MEMORY >> 20)),
+        ("calls within calls", MAX_CALLS.to_string()),
+        ("a text that is made of others", format!("{} MiB", MAX_TEXT >> 20)),
+        ("elements of a list that is made of others", MAX_ITEMS.to_string()),
+        ("time of all programs; a function has its `timeout`", "10 s".to_owned()),
+    ]
+}
+
 /// What a program has used, and whether that is too much.
 pub(super) struct Meter<'a> {
     steps: Cell<u64>,

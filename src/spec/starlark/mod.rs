@@ -9,6 +9,7 @@ mod convert;
 mod function;
 mod guard;
 mod limits;
+mod reference;
 mod resource;
 mod written;
 
@@ -25,8 +26,9 @@ use starlark::eval::{Evaluator, FileLoader};
 use starlark::syntax::{AstModule, Dialect};
 use starlark::values::Value;
 
-pub use builtins::reference;
 pub use function::{About, Ended, Function, Host, Ran, Response, Target};
+pub use reference::reference;
+
 use guard::Prepared;
 use limits::Meter;
 use written::Calls;
