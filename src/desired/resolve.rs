@@ -130,7 +130,8 @@ impl<'a> Others<'a> {
         let mut dependencies: Vec<Dependency> = written.collect();
         let made_from = loaded.uses.iter().filter(|found| model::is_made_from(&found.field));
         for giver in made_from.filter_map(|found| self.givers.get(found.key.as_str()).copied()) {
-            if dependencies.iter().all(|dependency| dependency.name != giver) {
+            let itself = giver == spec.name.as_str();
+            if !itself && dependencies.iter().all(|dependency| dependency.name != giver) {
                 let condition = condition(None, self.jobs.contains(giver));
                 dependencies.push(Dependency { name: giver.to_owned(), condition, restart: false });
             }
@@ -166,6 +167,7 @@ fn service(
     let dependencies = others.dependencies(loaded);
     let outputs = Outputs {
         gives: spec.captures().map(ToString::to_string).collect(),
+        gives_first: spec.first_captures().map(ToString::to_string).collect(),
         capture: spec.capture.as_ref().map(ToString::to_string),
         ..Outputs::of(&loaded.uses)
     };

@@ -1,6 +1,7 @@
 //! What one service needs next: its container created, started, replaced, mended, awaited. Part of the planner.
 
 use super::diff::{Comparison, compare};
+use super::outputs::open_fields;
 use super::place::{clashes, inherited, is_named_late};
 use super::readiness::Standing;
 use super::step::{Action, Awaited, Cause, Look, Reason, Subject, Target, Verb, Wait};
@@ -220,6 +221,10 @@ impl<'a> Planner<'a> {
         let Some(identity) = &container.identity else {
             return Comparison::default();
         };
+        if service.outputs.opens_itself() {
+            // Whatever it was made from is not known any longer; its `pre_start` gives it again for another one.
+            return Comparison { replace: open_fields(service), ..Comparison::default() };
+        }
         let updated = self.memory.updated.contains(&container.id);
         let mut found = compare(service, container, identity, self.observed, updated);
         found.replace.retain(|cause| !self.is_contested(&service.name, &cause.field));
@@ -394,7 +399,7 @@ impl<'a> Planner<'a> {
                 if let Some(current) = current.filter(|current| current.state == State::Removing) {
                     return self.await_engine(service, current, "is being removed");
                 }
-                if self.hooks_are_done(service, Moment::PreStart, None, cause) {
+                if self.hooks_are_done(service, Moment::PreStart, None, cause) && self.is_made_known(service) {
                     self.create(service, current, cause);
                 }
                 Standing::Pending("is being created")

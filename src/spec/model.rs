@@ -179,6 +179,11 @@ impl Service {
         self.capture.iter().chain(self.hooks().filter_map(|(_, hook)| hook.capture.as_ref()))
     }
 
+    /// Keys of the outputs that it gives before its container is created.
+    pub fn first_captures(&self) -> impl Iterator<Item = &OutputKey> {
+        self.pre_start.iter().filter_map(|hook| hook.get().capture.as_ref())
+    }
+
     /// Whether it may give outputs beside those that are captured.
     pub fn may_write_outputs(&self) -> bool {
         self.kind != Kind::Service || self.hooks().any(|(_, hook)| hook.may_write_outputs())
