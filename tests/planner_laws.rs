@@ -101,8 +101,8 @@ fn remnant() -> impl Strategy<Value = Remnant> {
     let slot = prop_oneof![6 => Just(0_u8), 3 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8), 1 => Just(4_u8)];
     let state = prop_oneof![6 => Just(0_u8), 10 => 1..8_u8];
     let network = prop_oneof![6 => Just(0_u8), 4 => 1..5_u8];
-    (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), of_a_remnant())
-        .prop_map(|(service, slot, version, needs, state, network, port, (strange_hash, replica, late))| Remnant {
+    (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), of_a_remnant()).prop_map(
+        |(service, slot, version, needs, state, network, port, (strange_hash, replica, late))| Remnant {
             service,
             slot,
             version,
@@ -113,7 +113,8 @@ fn remnant() -> impl Strategy<Value = Remnant> {
             strange_hash,
             replica,
             late,
-        })
+        },
+    )
 }
 
 fn of_a_remnant() -> impl Strategy<Value = (bool, Option<u32>, Option<bool>)> {
@@ -387,12 +388,13 @@ impl<'a> Run<'a> {
         let plan = self.plan();
         let mut happened = false;
         if eager {
-            self.now += Duration::from_millis(300);
+            let lasting = plan.lasting.values().max().copied().unwrap_or_default();
+            self.now += lasting.max(Duration::from_millis(300));
         }
-        self.memory.proved.retain(|id, _| plan.proving.contains_key(id));
-        for (id, period) in plan.proving {
-            happened |= !self.memory.proved.contains_key(&id);
-            self.memory.proved.entry(id).or_insert(self.now + period);
+        self.memory.lasting.retain(|id, _| plan.lasting.contains_key(id));
+        for (id, period) in plan.lasting {
+            happened |= !self.memory.lasting.contains_key(&id);
+            self.memory.lasting.entry(id).or_insert(self.now + period);
         }
         for check in plan.checks {
             self.memory.pings.entry(check.container.id).or_default().last = self.now;
@@ -531,7 +533,9 @@ impl<'a> Run<'a> {
         let names = self.details.get(&container.id).map(|details| &details.names);
         let service = container.service_of(GROUP).unwrap();
         container.networks.iter().any(|attached| {
-            names.and_then(|names| names.get(&attached.network_id)).is_some_and(|names| names.iter().any(|n| n == service))
+            names
+                .and_then(|names| names.get(&attached.network_id))
+                .is_some_and(|names| names.iter().any(|n| n == service))
         })
     }
 
@@ -541,7 +545,8 @@ impl<'a> Run<'a> {
         let first = self.desired.services.get(name).is_some_and(|service| service.update.order == Order::StartFirst);
         let new = self.observed.containers.values().find(|other| other.name == candidate_name(GROUP, name));
         let running = |container: &Container| container.state == State::Running;
-        let Some(new) = new.filter(|new| first && running(new) && running(old) && old.name == container_name(GROUP, name))
+        let Some(new) =
+            new.filter(|new| first && running(new) && running(old) && old.name == container_name(GROUP, name))
         else {
             return Ok(());
         };
@@ -570,7 +575,8 @@ impl<'a> Run<'a> {
         }
         let is_other = |other: &&Service| other.service == service.service && other.name != name;
         for other in self.desired.services.values().filter(is_other) {
-            let replaced = of(container_name(GROUP, &other.name)).is_some() && of(candidate_name(GROUP, &other.name)).is_some();
+            let replaced =
+                of(container_name(GROUP, &other.name)).is_some() && of(candidate_name(GROUP, &other.name)).is_some();
             prop_assert!(!replaced, "`{}`, and {} is being replaced", step, other.name);
         }
         Ok(())
@@ -612,9 +618,12 @@ impl<'a> Run<'a> {
                     // Its replacement failed and it serves again: good enough for a container that was made for it.
                     || self.memory.failed.contains_key(&needed.name);
                 // One that somebody renamed was ready before that.
-                let named = dependency.condition == Condition::Started
-                    || container.name != candidate_name(GROUP, &needed.name);
-                instance_of(self.desired, container).as_deref() == Some(&needed.name) && same && named && container.state == State::Running
+                let named =
+                    dependency.condition == Condition::Started || container.name != candidate_name(GROUP, &needed.name);
+                instance_of(self.desired, container).as_deref() == Some(&needed.name)
+                    && same
+                    && named
+                    && container.state == State::Running
             });
             let right: Vec<&Container> = right.collect();
             prop_assert!(!right.is_empty(), "`{}`, but {} does not run", step, needed.name);

@@ -235,10 +235,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")]),
     (
         "field of a later version",
-        &[(
-            "a.yaml",
-            "name: a\nimage: b\nbuild: .\n---\nkind: Job\nname: c\nimage: b\nbuild: .\n",
-        )],
+        &[("a.yaml", "name: a\nimage: b\nbuild: .\n---\nkind: Job\nname: c\nimage: b\nbuild: .\n")],
     ),
     (
         "containers that run at once",

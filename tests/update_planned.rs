@@ -261,7 +261,10 @@ fn with_the_new_one_first_names_change_hands_while_both_run() {
     // The old one was made with its names, and its host name is one of them: it leaves the network.
     let observed = with_image(agreeing(&desired([service("api").ping(PING)])), "api:2");
     let plan = plan_text(&desired([start_first("api:2")]), &observed);
-    assert!(plan.contains("api: disconnect shop-api from net-1   # its replacement is ready\napi: stop shop-api "), "{plan}");
+    assert!(
+        plan.contains("api: disconnect shop-api from net-1   # its replacement is ready\napi: stop shop-api "),
+        "{plan}"
+    );
 }
 
 // Runs.
@@ -296,7 +299,9 @@ fn is_found(container: &Container, service: &str) -> bool {
     let names = container.details.as_ref().map(|details| &details.names);
     container.state == State::Running
         && container.networks.iter().any(|attached| {
-            names.and_then(|names| names.get(&attached.network_id)).is_some_and(|names| names.iter().any(|n| n == service))
+            names
+                .and_then(|names| names.get(&attached.network_id))
+                .is_some_and(|names| names.iter().any(|n| n == service))
         })
 }
 
@@ -342,7 +347,8 @@ async fn somebody_is_found_at_any_time() {
 
 #[tokio::test(start_paused = true)]
 async fn wherever_the_run_is_killed_the_next_one_finds_somebody_to_the_end() {
-    let wanted = |image: &str| desired([start_first(image).min_ready("1s"), service("web").image("web:1").needs("api")]);
+    let wanted =
+        |image: &str| desired([start_first(image).min_ready("1s"), service("web").image("web:1").needs("api")]);
     let prepared = async || {
         let sim = engine(&["api:1", "api:2", "web:1"]);
         assert!(up(&sim, &wanted("api:1")).await.is_good());
@@ -459,7 +465,8 @@ async fn a_selection_means_all_replicas() {
     let fewer = Desired { scope: only("api"), ..wanted(1) };
     assert!(up(&sim, &fewer).await.is_good());
     assert_eq!(sim.snapshot().of_group(GROUP).count(), 2);
-    let down = wanted(1).without_services(Scope::AllBut(["api".to_owned()].into()), Aim::Agree { purge_volumes: false });
+    let down =
+        wanted(1).without_services(Scope::AllBut(["api".to_owned()].into()), Aim::Agree { purge_volumes: false });
     assert!(up(&sim, &down).await.is_good());
     let there: Vec<String> = sim.snapshot().of_group(GROUP).map(|it| it.name.clone()).collect();
     assert_eq!(there, ["shop-api-1"]);

@@ -277,6 +277,10 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
         let done = done.trim_start_matches(" (").trim_end_matches(')');
         return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing done" } else { done });
     }
-    let ready = painted(style.color_out, Paint::Green, &format!("{} ready", count(desired.ready(&outcome.ready).len(), "service")));
+    let ready = painted(
+        style.color_out,
+        Paint::Green,
+        &format!("{} ready", count(desired.ready(&outcome.ready).len(), "service")),
+    );
     format!("{group}: {ready}{failed}{waiting}{done}\n")
 }

@@ -100,7 +100,8 @@ async fn attempt(
                 (command::REPLICA, replica.as_deref()),
                 (command::CONTAINER, Some(probe.container.id.as_str())),
             ];
-            let variables = variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+            let variables =
+                variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
             let variables = variables.collect();
             run(engine, words, Place::Host(&surroundings.directory), variables).await
         }

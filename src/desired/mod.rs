@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::identity::{Identity, instance_name};
 use crate::spec::model::{
     Condition, ExtraHost, Health, Healthcheck, Ping, Port, Pull, Resources, RestartPolicy, Ulimit,
 };
-use crate::identity::{Identity, instance_name};
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
 use fingerprint::Fingerprint;
 
@@ -63,7 +63,11 @@ impl Desired {
 
     /// Names of the services, each once however many replicas it has.
     pub fn names(&self) -> BTreeSet<&str> {
-        self.services.values().map(|service| service.service.as_str()).chain(self.idle.iter().map(String::as_str)).collect()
+        self.services
+            .values()
+            .map(|service| service.service.as_str())
+            .chain(self.idle.iter().map(String::as_str))
+            .collect()
     }
 
     /// The services of which every replica is among these.

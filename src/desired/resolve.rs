@@ -105,11 +105,8 @@ impl Desired {
 /// A service as often as it should exist. What a container is made of does not depend on how many there are.
 fn replicas(number: Option<u32>, service: Service) -> Vec<Service> {
     let Some(number) = number else { return vec![service] };
-    let replica = |n| Service {
-        name: identity::instance_name(&service.service, Some(n)),
-        replica: Some(n),
-        ..service.clone()
-    };
+    let replica =
+        |n| Service { name: identity::instance_name(&service.service, Some(n)), replica: Some(n), ..service.clone() };
     (1..=number).map(replica).collect()
 }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Memory, instance_of};
 use super::hook::Hooked;
 use super::step::{Look, Step, Verb};
+use super::{Memory, instance_of};
 use crate::desired::{Desired, Inherited, Moment, Order, Service, VolumeSource};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{

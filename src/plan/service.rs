@@ -39,10 +39,9 @@ impl<'a> Planner<'a> {
     fn conflict_of_name(&mut self, service: &Service) -> Option<Standing> {
         let group = &self.desired.group;
         let names = [container_name(group, &service.name), candidate_name(group, &service.name)];
-        let foreign =
-            self.observed.containers.values().find(|container| {
-                names.contains(&container.name) && instance_of(self.desired, container).as_deref() != Some(&service.name)
-            })?;
+        let foreign = self.observed.containers.values().find(|container| {
+            names.contains(&container.name) && instance_of(self.desired, container).as_deref() != Some(&service.name)
+        })?;
         if let Some(owner) = instance_of(self.desired, foreign) {
             // Somebody gave one of our containers another's name; it gets its own back, or goes.
             if self.desired.aim == Aim::Run {
@@ -412,11 +411,11 @@ impl<'a> Planner<'a> {
         match (candidate, service.update.on_failure) {
             (Some(candidate), OnFailure::Rollback) => {
                 self.discard(service, candidate, "the replacement failed");
-                return Standing::Failed;
+                Standing::Failed
             }
             (Some(candidate), OnFailure::Keep) if candidate.is_up() => {
                 self.stop(&service.name, candidate, "the replacement failed, and is kept to be looked at");
-                return Standing::Failed;
+                Standing::Failed
             }
             _ => self.serve_on(service, current),
         }
@@ -626,8 +625,12 @@ impl<'a> Planner<'a> {
                 }
                 let standing = self.readiness(service, candidate);
                 if standing != Standing::Ready {
-                    if self.memory.proved.contains_key(&candidate.id) {
-                        return self.fail_to_prove(service, candidate, "the engine does not call it healthy any longer");
+                    if self.memory.lasting.contains_key(&candidate.id) {
+                        return self.fail_to_prove(
+                            service,
+                            candidate,
+                            "the engine does not call it healthy any longer",
+                        );
                     }
                     return standing;
                 }

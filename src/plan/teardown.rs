@@ -27,7 +27,8 @@ impl<'a> Planner<'a> {
             .collect();
         // What is remembered are the names of services: every replica of one is needed.
         let named = |needed: String| {
-            let is_needed = |(name, slots): &&(Cow<'_, str>, Slots<'_>)| **name == needed || slots.service() == Some(&needed);
+            let is_needed =
+                |(name, slots): &&(Cow<'_, str>, Slots<'_>)| **name == needed || slots.service() == Some(&needed);
             doomed.iter().filter(is_needed).map(|(name, _)| name.to_string()).collect::<Vec<_>>()
         };
         let needs: Needs = doomed

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::RESERVED_NETWORKS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Place, closest};
-use super::model::{Condition, Dependency, Kind, Order, Port, Service};
+use super::model::{Condition, Dependency, Kind, MountSource, Order, Port, Service};
 use super::node::{Node, Value};
 use super::value::quoted;
 
@@ -342,17 +342,24 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     }
     for (mount, node) in with_nodes(service, "volumes", &spec.volumes).into_iter().filter(|(mount, _)| !mount.read_only)
     {
-        let both = "with `order: start-first` the old and the new container run at the same time, and both would write to";
+        let both =
+            "with `order: start-first` the old and the new container run at the same time, and both would write to";
         diagnostics.push(
             Diagnostic::at(service.place(&node.span), format!("{both} {}", quoted(&mount.target)))
                 .related(service.place_of("update"), "asked for here")
-                .hint(Some("mount it read-only (`:ro`), or write `order: recreate`".to_owned())),
+                .hint(Some(match mount.source {
+                    MountSource::Anonymous => "write `tmpfs`, or `order: recreate`".to_owned(),
+                    _ => "mount it read-only (`:ro`), or write `order: recreate`".to_owned(),
+                })),
         );
     }
     let names = || std::iter::once(name(service)).chain(spec.aliases.iter().map(String::as_str));
     if let Some(hostname) = spec.hostname.as_deref().filter(|hostname| names().any(|name| name == *hostname)) {
-        let message = format!("the engine gives a host name to the network as soon as the container runs, and with \
-                               `order: start-first` {} is only for one that is ready", quoted(hostname));
+        let message = format!(
+            "the engine gives a host name to the network as soon as the container runs, and with \
+                               `order: start-first` {} is only for one that is ready",
+            quoted(hostname)
+        );
         diagnostics.push(
             Diagnostic::at(service.place_of("hostname"), message)
                 .related(service.place_of("update"), "asked for here")

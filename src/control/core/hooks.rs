@@ -11,8 +11,8 @@ use crate::desired::{Aim, GroupOccasion, Moment, Occasion};
 use crate::engine::EngineError;
 use crate::identity::container_name;
 use crate::observed::State;
-use crate::plan::{effect, instance_of};
 use crate::plan::step::{Plan, Reason, Step, Target, Verb};
+use crate::plan::{effect, instance_of};
 
 impl Core {
     /// Something has happened to a service.
@@ -54,7 +54,8 @@ impl Core {
         let Some(hooks) = self.desired.on.get(&occasion).filter(|hooks| !hooks.is_empty()) else { return false };
         let names = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(" ");
         let failed = self.outcome.failed.keys();
-        let failed = failed.map(|name| self.desired.spec_of(name).map_or(&name[..], |spec| &spec.service[..])).collect();
+        let failed =
+            failed.map(|name| self.desired.spec_of(name).map_or(&name[..], |spec| &spec.service[..])).collect();
         let services = match occasion {
             GroupOccasion::Down => self.desired.parting.values().map(|service| &service.service[..]).collect(),
             GroupOccasion::Up | GroupOccasion::Reload => self.desired.ready(&plan.ready),
@@ -63,15 +64,14 @@ impl Core {
             ("DRILLMASTER_SERVICES".to_owned(), names(services)),
             ("DRILLMASTER_FAILED".to_owned(), names(failed)),
         ]);
-        let occurrence =
-            Occurrence {
-                service: None,
-                replica: None,
-                event: occasion.to_string(),
-                hooks: hooks.clone(),
-                container: None,
-                variables,
-            };
+        let occurrence = Occurrence {
+            service: None,
+            replica: None,
+            event: occasion.to_string(),
+            hooks: hooks.clone(),
+            container: None,
+            variables,
+        };
         self.occurring += 1;
         answer.commands.push(Command::Occur(occurrence));
         true

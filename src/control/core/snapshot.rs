@@ -7,9 +7,9 @@ use super::{Core, LIST, LIST_TRIES, RETRY_PAUSE, SUBSCRIBE, Subscription};
 use crate::control::event::{Answer, Command, Report};
 use crate::engine::{EngineError, Happened, Hint, Result};
 use crate::observed::{Container, Observed, State};
-use crate::plan::{effect, instance_of};
 use crate::plan::restart::pause;
 use crate::plan::step::{Subject, Verb};
+use crate::plan::{effect, instance_of};
 
 /// The first pause after the engine has not answered while watching, and the longest.
 const GONE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));

@@ -13,9 +13,9 @@ use crate::desired::{Desired, GroupOccasion, Service};
 use crate::engine::{End, EngineError, Result};
 use crate::identity::{Identity, container_name};
 use crate::observed::State;
-use crate::plan::{self, instance_of};
 use crate::plan::restart::{FORGOTTEN, Setback};
 use crate::plan::step::{Plan, Probe, Reason, Subject};
+use crate::plan::{self, instance_of};
 use crate::status::{Live, LiveService};
 
 /// A container that somebody asked the engine to end ends within this time, or for another reason.
@@ -161,7 +161,7 @@ impl Core {
             watching.back = Some(now);
             // What was late or silent meanwhile had a reason.
             self.memory.awaited.clear();
-            self.memory.proved.clear();
+            self.memory.lasting.clear();
             self.memory.pings.clear();
             answer.reports.push(Report::EngineBack);
         }
@@ -176,7 +176,7 @@ impl Core {
         self.memory.started.clear();
         self.memory.answered.clear();
         self.memory.awaited.clear();
-        self.memory.proved.clear();
+        self.memory.lasting.clear();
         self.memory.pings.clear();
         self.unanswered.clear();
         for container in self.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
@@ -202,7 +202,9 @@ impl Core {
         let known = |name: &String| self.desired.services.contains_key(name);
         self.memory.setbacks.retain(|name, _| {
             known(name)
-                || observed.of_group(&self.desired.group).any(|c| instance_of(&self.desired, c).as_deref() == Some(name))
+                || observed
+                    .of_group(&self.desired.group)
+                    .any(|c| instance_of(&self.desired, c).as_deref() == Some(name))
         });
         watching.exits.retain(|name, _| known(name));
     }
@@ -255,7 +257,8 @@ impl Core {
         for end in ends.unwrap_or_default().into_iter().filter(|end| !end.asked) {
             let (group, replica) = (self.desired.group.clone(), end.replica);
             let identity = Identity { group, service: end.service, replica, ..Identity::default() };
-            let Some(name) = self.desired.instance_of(&identity).filter(|name| self.desired.services.contains_key(&**name))
+            let Some(name) =
+                self.desired.instance_of(&identity).filter(|name| self.desired.services.contains_key(&**name))
             else {
                 continue;
             };
