@@ -419,11 +419,11 @@ impl<'a> Planner<'a> {
         match (candidate, service.update.on_failure) {
             (Some(candidate), OnFailure::Rollback) => {
                 self.discard(service, candidate, "the replacement failed");
-                return Standing::Failed;
+                Standing::Failed
             }
             (Some(candidate), OnFailure::Keep) if candidate.is_up() => {
                 self.stop(&service.name, candidate, "the replacement failed, and is kept to be looked at");
-                return Standing::Failed;
+                Standing::Failed
             }
             _ => self.serve_on(service, current),
         }
@@ -666,7 +666,7 @@ impl<'a> Planner<'a> {
                 }
                 let standing = self.readiness(service, candidate);
                 if standing != Standing::Ready {
-                    if self.memory.proved.contains_key(&candidate.id) {
+                    if self.memory.lasting.contains_key(&candidate.id) {
                         return self.fail_to_prove(
                             service,
                             candidate,

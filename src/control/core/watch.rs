@@ -175,7 +175,7 @@ impl Core {
             watching.back = Some(now);
             // What was late or silent meanwhile had a reason.
             self.memory.awaited.clear();
-            self.memory.proved.clear();
+            self.memory.lasting.clear();
             self.memory.pings.clear();
             answer.reports.push(Report::EngineBack);
         }
@@ -190,7 +190,7 @@ impl Core {
         self.memory.started.clear();
         self.memory.answered.clear();
         self.memory.awaited.clear();
-        self.memory.proved.clear();
+        self.memory.lasting.clear();
         self.memory.pings.clear();
         self.unanswered.clear();
         for container in self.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
