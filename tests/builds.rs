@@ -15,7 +15,7 @@ use drillmaster::control::probe::Surroundings;
 use drillmaster::control::{self, Setting, Watch};
 use drillmaster::desired::{Aim, Desired, Rerun, Scope};
 use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
+use drillmaster::engine::faulty::{Faults, Faulty, Stop};
 use drillmaster::engine::sim::{Image, Sim};
 use drillmaster::observed::{BuiltImage, Observed, State};
 use drillmaster::plan::step::{Reason, Verb};
@@ -312,6 +312,34 @@ async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
                 break;
             }
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_whose_reply_is_lost_is_not_made_twice() {
+    let sim = engine(&shop("one"));
+    let faults = Faults { lost: 1000, verbs: vec!["build"], at_most: 1, ..Faults::default() };
+    let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
+    let (outcome, _) = up_on(faulty, &shop("one")).await;
+    assert_well(&outcome, &sim);
+    assert_eq!(sim.count("build"), 1);
+}
+
+#[test]
+fn whatever_goes_wrong_the_next_run_agrees() {
+    for seed in seeds(150) {
+        on_paused_time(async {
+            let sim = engine(&shop("one"));
+            assert_well(&up(&sim, &shop("one")).await, &sim);
+            let faults = Faults { seed, broken: 80, lost: 80, hung: 30, refused: 40, dropped: 50, ..Faults::default() };
+            let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
+            up_on(faulty.clone(), &shop("two")).await;
+            let outcome = up(&sim, &shop("two")).await;
+            assert!(outcome.is_good(), "seed {seed}: {:#?}\n{:#?}", outcome.failed, faulty.journal());
+            let observed = sim.snapshot();
+            let images: BTreeSet<&str> = observed.containers.values().map(|found| found.image.as_str()).collect();
+            assert_eq!(images, BTreeSet::from(["shop-api:two", "db:1"]), "seed {seed}");
+        });
     }
 }
 
