@@ -16,7 +16,7 @@ use drillmaster::control::{self, Setting, Watch};
 use drillmaster::desired::{Aim, Desired, Rerun, Scope};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
-use drillmaster::engine::sim::{Image, Sim};
+use drillmaster::engine::sim::{Image, Latency, Sim};
 use drillmaster::observed::{BuiltImage, Observed, State};
 use drillmaster::plan::step::{Reason, Verb};
 use drillmaster::plan::{Memory, plan};
@@ -61,6 +61,16 @@ fn an_image_is_built_before_its_service_is_created() {
     ",
     );
     assert_eq!(plan_text(&wanted, &agreeing(&wanted)), "--");
+}
+
+#[test]
+fn an_image_from_elsewhere_or_built_again_is_no_change_of_the_sources() {
+    let old = desired([service("api")]);
+    let new = desired([service("api").built("one")]);
+    assert!(plan_text(&new, &agreeing(&old)).starts_with("replace api [image]"));
+    let mut observed = agreeing(&new);
+    observed.images.insert("shop-api:one".into(), "sha256:other".into());
+    assert!(plan_text(&new, &observed).starts_with("replace api [image]"));
 }
 
 #[test]
@@ -459,6 +469,22 @@ async fn a_watch_builds_what_is_saved_and_stays_with_the_old_one_while_that_fail
     watcher.edit(&shop("good"));
     watcher.until("healed", |it| it.serves("shop-api:good")).await;
     assert_eq!(sim.count("build"), builds + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_serves_while_its_replacement_is_built_is_cared_for() {
+    let sim = engine(&shop("one"));
+    let watcher = Watcher::begin(&sim, &shop("one"));
+    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    sim.set_latency(Latency { build: Duration::from_secs(300), ..Latency::default() });
+    watcher.edit(&shop("two"));
+    watcher.until("begun", |it| it.sim.count("build") == 2).await;
+    sim.kill("shop-api", 1);
+    let killed = Instant::now();
+    watcher.until("started again", |it| it.serves("shop-api:one")).await;
+    assert!(killed.elapsed() < Duration::from_secs(10));
+    watcher.until("rebuilt", |it| it.serves("shop-api:two")).await;
+    assert_eq!(sim.count("build"), 2);
 }
 
 #[tokio::test(start_paused = true)]
