@@ -341,6 +341,13 @@ impl<'a> Planner<'a> {
         {
             return standing;
         }
+        if let (Some(current), None, true) = (current, &candidate, self.memory.watching)
+            && let Some(standing) = self.build(service)
+        {
+            // That may take long, and what serves meanwhile is cared for.
+            self.keep_running(service, current, &Comparison::default(), false);
+            return standing;
+        }
         self.bring_on(service, current, candidate, &cause)
     }
 
