@@ -102,7 +102,8 @@ pub struct Service {
     /// Labels of the container, beside drillmaster's own.
     #[serde(default)]
     pub labels: BTreeMap<String, Text>,
-    /// Host name inside the container; the service's name unless set.
+    /// Host name inside the container. Unless set, the service's name, with the number of the replica where there is one;
+    /// with `order: start-first` the container's id.
     #[serde(default)]
     pub hostname: Option<String>,
     /// Further names on the group's network.
