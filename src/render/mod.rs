@@ -1,6 +1,7 @@
 //! The only place that prints: results to stdout, progress and messages to stderr. Decides nothing.
 
 pub mod diagnostics;
+pub mod graph;
 pub mod json;
 pub mod news;
 pub mod plan;

@@ -16,6 +16,7 @@ mod demo;
 mod drift;
 mod edit;
 mod examples;
+mod exec;
 mod failure;
 mod hooks;
 mod host;
