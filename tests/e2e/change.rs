@@ -80,7 +80,7 @@ fn the_json_of_diff_is_as_promised() {
         json!({
             "group": project.group,
             "changes": [{
-                "service": "api", "kind": "Service", "action": "create",
+                "service": "api", "replica": null, "kind": "Service", "action": "create",
                 "causes": [{ "field": "container", "old": null, "new": name }],
                 "source": "app/api.yaml:3",
             }],
@@ -132,7 +132,7 @@ fn the_json_of_status_is_as_promised() {
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     for service in services {
         let mut wanted = vec!["name", "kind", "phase", "ready", "container", "restarts", "reason", "message", "ports"];
-        wanted.extend(["since", "last_exit", "next_try"]);
+        wanted.extend(["since", "last_exit", "next_try", "replica"]);
         wanted.sort_unstable();
         assert_eq!(keys(service), wanted);
     }

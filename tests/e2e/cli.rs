@@ -165,7 +165,7 @@ fn the_json_of_up_and_down() {
     assert_eq!((&result["group"], &result["outcome"]), (&json!(project.group), &json!("failed")));
     assert!(result["changes"].as_array().unwrap().len() >= 3, "{run}");
     let failure = &result["failures"][0];
-    assert_eq!(keys(failure), ["message", "output", "reason", "service"]);
+    assert_eq!(keys(failure), ["message", "output", "reason", "replica", "service"]);
     assert_eq!((&failure["service"], &failure["reason"]), (&json!("bad"), &json!("Exited")));
     assert_eq!(failure["output"], json!(["oh no"]));
     assert_eq!(result["waiting"][0]["service"], "web");
@@ -227,7 +227,7 @@ fn logs_are_shown_with_their_service_in_front() {
     let run = project.run(&["logs", "api", "--tail", "1"]).exits(0);
     assert_eq!(run.stdout, "api | three\n", "{run}");
     let run = project.run(&["logs", "worker", "--output", "json"]).exits(0);
-    assert_eq!(run.json(), json!({ "service": "worker", "stderr": false, "line": "four" }));
+    assert_eq!(run.json(), json!({ "service": "worker", "replica": null, "stderr": false, "line": "four" }));
     project.run(&["logs", "wroker"]).exits(2).says("did you mean `worker`?");
     // Following ends when the container does.
     let following = project.spawn(&["logs", "-f", "worker"]);
