@@ -63,6 +63,8 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("shm_size", Change::Replace),
     ("ulimits", Change::Replace),
     ("pull", Change::Nothing),
+    ("update", Change::Nothing),
+    ("replicas", Change::Nothing),
     ("pre_start", Change::Nothing),
     ("post_start", Change::Nothing),
     ("pre_stop", Change::Nothing),
@@ -74,8 +76,6 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("network", Change::Replace),
     // Later versions.
     ("build", Change::Replace),
-    ("update", Change::Nothing),
-    ("replicas", Change::Nothing),
 ];
 
 /// What a change of this field means; a field that no version knows means nothing.

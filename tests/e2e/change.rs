@@ -98,7 +98,7 @@ fn the_json_of_diff_is_as_promised() {
     assert_eq!(
         run.json()["changes"],
         json!([{
-            "service": "api", "kind": "Service", "action": "replace",
+            "service": "api", "replica": null, "kind": "Service", "action": "replace",
             "causes": [
                 { "field": "env.A", "old": "one", "new": null },
                 { "field": "env.B", "old": null, "new": "two" },
