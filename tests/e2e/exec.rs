@@ -48,7 +48,14 @@ fn a_terminal_is_handed_on() {
     let project = Project::new("exectty");
     project.write("all.yaml", &sleeper("api", ""));
     project.up();
-    let inner = project.command(&["exec", "api", "--", "sh", "-c", "tty; until stty size 2>/dev/null; do sleep 0.1; done; exit 5"]);
+    let inner = project.command(&[
+        "exec",
+        "api",
+        "--",
+        "sh",
+        "-c",
+        "tty; until stty size 2>/dev/null; do sleep 0.1; done; exit 5",
+    ]);
     // util-linux' `script` gives it a terminal.
     let line = std::iter::once(inner.get_program()).chain(inner.get_args());
     let quoted: Vec<String> = line.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
