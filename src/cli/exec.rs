@@ -1,6 +1,7 @@
 //! `exec`: a command in the container of a service, with the terminal of whoever calls, or with its pipes.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::StreamExt;
@@ -16,6 +17,11 @@ use crate::engine::{Attached, Engine};
 use crate::identity::CANDIDATE_SUFFIX;
 use crate::observed::{Container, State};
 use crate::render::Style;
+
+/// How often a terminal is told its size until it takes it: a command that has just begun has none yet.
+const FITTINGS: u32 = 20;
+/// And the pause between.
+const FITTING: Duration = Duration::from_millis(50);
 
 pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
@@ -42,16 +48,16 @@ pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<E
             anyhow::anyhow!("cannot run a command in {}: {why}; `drillmaster up` starts it", exec.service).into()
         );
     };
-    let tty = !exec.no_tty && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let tty = !exec.no_tty && std::io::stdin().is_terminal() && style.redraws();
     let attached = engine.attach(&container.id, &exec.command, tty).await?;
     // Given back as it was, however this ends.
     let _raw = if tty { Some(Raw::enter().context("cannot use the terminal")?) } else { None };
-    let code = converse(&engine, attached, tty).await?;
+    let code = converse(&engine, attached, tty, style).await?;
     Ok(Ended::Code(u8::try_from(code).unwrap_or(1)))
 }
 
 /// Passes on what is typed and what is said until the command ends; gives its exit code.
-async fn converse(engine: &Docker, attached: Attached, tty: bool) -> Result<i64, Failure> {
+async fn converse(engine: &Docker, attached: Attached, tty: bool, style: Style) -> Result<i64, Failure> {
     let Attached { exec, mut output, mut input } = attached;
     let typing = tokio::spawn(async move {
         // Whoever does not read any longer is told nothing; the end of the input is passed on.
@@ -59,32 +65,30 @@ async fn converse(engine: &Docker, attached: Attached, tty: bool) -> Result<i64,
         let _ = input.shutdown().await;
     });
     let mut resized = signal(SignalKind::window_change()).context("cannot follow the size of the terminal")?;
-    let mut fit = tty;
+    let mut tries = if tty { FITTINGS } else { 0 };
     loop {
-        if std::mem::take(&mut fit)
-            && let Ok(size) = tcgetwinsize(std::io::stdout())
+        if tries > 0
+            && let Ok(size) = tcgetwinsize(std::io::stdin())
         {
-            // It may have ended meanwhile.
-            let _ = engine.resize(&exec, size.ws_row, size.ws_col).await;
+            let fits = engine.resize(&exec, size.ws_row, size.ws_col).await.is_ok();
+            tries = if fits { 0 } else { tries - 1 };
         }
         tokio::select! {
             // cancel-safe because a piece that was not received stays in the stream
             piece = output.next() => match piece {
                 Some(piece) => {
                     let (stderr, bytes) = piece?;
-                    let written = match stderr {
-                        true => std::io::stderr().write_all(&bytes),
-                        false => std::io::stdout().write_all(&bytes).and_then(|()| std::io::stdout().flush()),
-                    };
                     // Nobody reads it any longer.
-                    if written.is_err() {
+                    if !style.pass_on(stderr, &bytes) {
                         break;
                     }
                 }
                 None => break,
             },
             // cancel-safe because a signal that was not received stays pending
-            Some(()) = resized.recv(), if tty => fit = true,
+            Some(()) = resized.recv(), if tty => tries = FITTINGS,
+            // cancel-safe because the time is counted anew for the next turn
+            () = tokio::time::sleep(FITTING), if tries > 0 => {}
         }
     }
     typing.abort();

@@ -48,6 +48,15 @@ impl Style {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
     }
 
+    /// Passes on what a program has written to the same stream here, byte for byte. False: nobody reads it any longer.
+    pub fn pass_on(&self, stderr: bool, bytes: &[u8]) -> bool {
+        if stderr {
+            return std::io::stderr().lock().write_all(bytes).is_ok();
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+    }
+
     /// Prints a result for programs: one JSON document, indented, with a newline.
     pub fn result_json(&self, value: &serde_json::Value) {
         self.result(&format!("{value:#}\n"));

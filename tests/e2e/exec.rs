@@ -1,11 +1,17 @@
 //! `exec` and `graph`.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
 use crate::support::project::{BUSYBOX, Project, sleeper};
+use crate::support::{SOON, wait_for};
 
 #[test]
 fn a_command_in_a_container_is_as_if_it_ran_here() {
@@ -43,29 +49,74 @@ fn a_command_in_a_container_is_as_if_it_ran_here() {
     assert!(output.status.success() && output.stdout == bytes, "{} bytes", output.stdout.len());
 }
 
+/// A terminal with the program at its other end.
+struct Terminal {
+    master: File,
+    said: String,
+}
+
+impl Terminal {
+    /// Runs a program on a terminal of this size.
+    fn run(mut command: Command, rows: u16, columns: u16) -> (Terminal, Child) {
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let path = ptsname(&master, Vec::new()).unwrap();
+        let slave = File::options().read(true).write(true).open(path.to_str().unwrap()).unwrap();
+        tcsetwinsize(&slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let (input, output) = (slave.try_clone().unwrap(), slave.try_clone().unwrap());
+        let child = command.stdin(input).stdout(output).stderr(slave).spawn().unwrap();
+        (Terminal { master: File::from(master), said: String::new() }, child)
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until this was said since it was last waited for something.
+    #[track_caller]
+    fn says(&mut self, text: &str) {
+        let deadline = Instant::now() + SOON;
+        while !self.said.contains(text) {
+            assert!(Instant::now() < deadline, "waited for {text:?} in vain: {:?}", self.said);
+            let mut waiting = [PollFd::new(&self.master, PollFlags::IN)];
+            let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+            if poll(&mut waiting, Some(&pause)).unwrap() > 0 {
+                let mut piece = [0; 4096];
+                // At the end, a terminal whose other side is closed cannot be read.
+                let length = self.master.read(&mut piece).unwrap_or(0);
+                self.said += &String::from_utf8_lossy(&piece[..length]);
+            }
+        }
+        let at = self.said.find(text).unwrap() + text.len();
+        self.said.drain(..at);
+    }
+}
+
 #[test]
 fn a_terminal_is_handed_on() {
     let project = Project::new("exectty");
     project.write("all.yaml", &sleeper("api", ""));
     project.up();
-    let inner = project.command(&[
-        "exec",
-        "api",
-        "--",
-        "sh",
-        "-c",
-        "tty; until stty size 2>/dev/null; do sleep 0.1; done; exit 5",
-    ]);
-    // util-linux' `script` gives it a terminal.
-    let line = std::iter::once(inner.get_program()).chain(inner.get_args());
-    let quoted: Vec<String> = line.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
-    let mut outer = Command::new("script");
-    outer.args(["-qec", &format!("stty rows 33 cols 77; {}", quoted.join(" ")), "/dev/null"]);
-    outer.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(project.home.path());
-    let output = outer.stdin(Stdio::null()).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("/dev/pts/") && text.contains("33 77"), "{text}");
-    assert_eq!(output.status.code(), Some(5), "{text}");
+    let command = project.command(&["exec", "api", "--", "sh", "-c", "PS1='> ' exec sh -i"]);
+    let (mut terminal, mut child) = Terminal::run(command, 33, 77);
+    terminal.says("> ");
+    // It may take a moment until it is told its size.
+    terminal.types("tty; until stty size 2>/dev/null; do sleep 0.1; done\r");
+    terminal.says("/dev/pts/");
+    terminal.says("33 77");
+    terminal.says("> ");
+    // Ctrl-C is for the program in there.
+    terminal.types("echo begun; sleep 1000\r");
+    terminal.says("begun\r\n");
+    terminal.types("\x03");
+    terminal.says("> ");
+    terminal.types("exit 9\r");
+    let ended = wait_for("the end", SOON, || child.try_wait().unwrap());
+    assert_eq!(ended.code(), Some(9));
+    // The terminal is as it was: it echoes what is typed.
+    terminal.types("seen");
+    terminal.says("seen");
 }
 
 #[test]
