@@ -7,7 +7,7 @@
 prepare() {
     need_rust
     use_engine
-    dev/images.sh test
+    dev/images.sh
     if [[ -z ${DRILLMASTER:-} ]]; then
         cargo build --locked --release
         DRILLMASTER=${CARGO_TARGET_DIR:-target}/release/drillmaster

@@ -16,8 +16,8 @@ use drillmaster::control::probe::Surroundings;
 use drillmaster::control::{self, Setting, Watch};
 use drillmaster::desired::{Aim, Desired, Rerun, Scope};
 use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
-use drillmaster::engine::sim::{Image, Sim};
+use drillmaster::engine::faulty::{Faults, Faulty, Stop};
+use drillmaster::engine::sim::{Image, Latency, Sim};
 use drillmaster::observed::{BuiltImage, Observed, State};
 use drillmaster::plan::step::{Reason, Verb};
 use drillmaster::plan::{Memory, plan};
@@ -62,6 +62,16 @@ fn an_image_is_built_before_its_service_is_created() {
     ",
     );
     assert_eq!(plan_text(&wanted, &agreeing(&wanted)), "--");
+}
+
+#[test]
+fn an_image_from_elsewhere_or_built_again_is_no_change_of_the_sources() {
+    let old = desired([service("api")]);
+    let new = desired([service("api").built("one")]);
+    assert!(plan_text(&new, &agreeing(&old)).starts_with("replace api [image]"));
+    let mut observed = agreeing(&new);
+    observed.images.insert("shop-api:one".into(), "sha256:other".into());
+    assert!(plan_text(&new, &observed).starts_with("replace api [image]"));
 }
 
 #[test]
@@ -322,6 +332,34 @@ async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_build_whose_reply_is_lost_is_not_made_twice() {
+    let sim = engine(&shop("one"));
+    let faults = Faults { lost: 1000, verbs: vec!["build"], at_most: 1, ..Faults::default() };
+    let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
+    let (outcome, _) = up_on(faulty, &shop("one")).await;
+    assert_well(&outcome, &sim);
+    assert_eq!(sim.count("build"), 1);
+}
+
+#[test]
+fn whatever_goes_wrong_the_next_run_agrees() {
+    for seed in seeds(150) {
+        on_paused_time(async {
+            let sim = engine(&shop("one"));
+            assert_well(&up(&sim, &shop("one")).await, &sim);
+            let faults = Faults { seed, broken: 80, lost: 80, hung: 30, refused: 40, dropped: 50, ..Faults::default() };
+            let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
+            up_on(faulty.clone(), &shop("two")).await;
+            let outcome = up(&sim, &shop("two")).await;
+            assert!(outcome.is_good(), "seed {seed}: {:#?}\n{:#?}", outcome.failed, faulty.journal());
+            let observed = sim.snapshot();
+            let images: BTreeSet<&str> = observed.containers.values().map(|found| found.image.as_str()).collect();
+            assert_eq!(images, BTreeSet::from(["shop-api:two", "db:1"]), "seed {seed}");
+        });
+    }
+}
+
 // While watching.
 
 struct Watcher {
@@ -438,6 +476,22 @@ async fn a_watch_builds_what_is_saved_and_stays_with_the_old_one_while_that_fail
     watcher.edit(&shop("good"));
     watcher.until("healed", |it| it.serves("shop-api:good")).await;
     assert_eq!(sim.count("build"), builds + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_serves_while_its_replacement_is_built_is_cared_for() {
+    let sim = engine(&shop("one"));
+    let watcher = Watcher::begin(&sim, &shop("one"));
+    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    sim.set_latency(Latency { build: Duration::from_secs(300), ..Latency::default() });
+    watcher.edit(&shop("two"));
+    watcher.until("begun", |it| it.sim.count("build") == 2).await;
+    sim.kill("shop-api", 1);
+    let killed = Instant::now();
+    watcher.until("started again", |it| it.serves("shop-api:one")).await;
+    assert!(killed.elapsed() < Duration::from_secs(10));
+    watcher.until("rebuilt", |it| it.serves("shop-api:two")).await;
+    assert_eq!(sim.count("build"), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -391,12 +391,13 @@ impl<'a> Run<'a> {
         let plan = self.plan();
         let mut happened = false;
         if eager {
-            self.now += Duration::from_millis(300);
+            let lasting = plan.lasting.values().max().copied().unwrap_or_default();
+            self.now += lasting.max(Duration::from_millis(300));
         }
-        self.memory.proved.retain(|id, _| plan.proving.contains_key(id));
-        for (id, period) in plan.proving {
-            happened |= !self.memory.proved.contains_key(&id);
-            self.memory.proved.entry(id).or_insert(self.now + period);
+        self.memory.lasting.retain(|id, _| plan.lasting.contains_key(id));
+        for (id, period) in plan.lasting {
+            happened |= !self.memory.lasting.contains_key(&id);
+            self.memory.lasting.entry(id).or_insert(self.now + period);
         }
         for check in plan.checks {
             self.memory.pings.entry(check.container.id).or_default().last = self.now;

@@ -108,6 +108,8 @@ fn reports() -> Vec<Report> {
     let gone = EngineError::Unreachable { endpoint: "/var/run/docker.sock".into(), reason: "nobody listens".into() };
     let state = |old: &str| vec![Cause::of("state", Some(old), Some("running"))];
     let pull = Step { subject: Subject::Image("api:2".into()), verb: Verb::Pull, cause: "it is missing".into() };
+    let build =
+        Step { subject: Subject::Image("shop-api:2".into()), verb: Verb::Build, cause: "it is not there".into() };
     let settled = Outcome {
         ready: ["web".to_owned()].into(),
         waits: vec![Wait { service: "x".into(), reason: "waits for api".into(), awaited: None, quiet: false }],
@@ -118,6 +120,11 @@ fn reports() -> Vec<Report> {
         differs(Action::Replace, true, vec![secret("env.LOG_LEVEL"), Cause::of("image", Some("a:1"), Some("a:2"))]),
         differs(Action::Replace, false, vec![Cause::of("image", Some("sha256:1"), Some("sha256:2"))]),
         differs(Action::Replace, false, vec![Cause::of("reload", None, None)]),
+        differs(Action::Replace, true, vec![Cause::of("build", Some("shop-api:1"), Some("shop-api:2"))]),
+        Report::Begun(build.clone()),
+        Report::Said { service: Some("api".into()), event: "build".into(), line: "Step 1/1 : FROM debian".into() },
+        Report::Done(build),
+        failed(Reason::BuildFailed, "its image could not be built: no", 1, None),
         differs(Action::Update, true, vec![Cause::of("resources.memory", Some("64m"), Some("128m"))]),
         differs(Action::Update, false, vec![Cause::of("resources.memory", Some("64m"), Some("128m"))]),
         differs(Action::Update, false, vec![Cause::of("resources.pids", None, Some("10"))]),

@@ -195,7 +195,8 @@ fn every_field_is_read() {
     assert_eq!(specs.services[0].env_files, [BTreeMap::from([("A".to_owned(), "1".to_owned())])]);
     assert_eq!(specs.reads, BTreeSet::from(["common.env".to_owned()]));
     assert_eq!(specs.variables, BTreeSet::from(["LEVEL".to_owned()]));
-    insta::assert_debug_snapshot!("every_field", (&specs.services[0].spec, &specs.group));
+    let group = specs.group.as_ref().map(|group| (&group.spec, &group.source));
+    insta::assert_debug_snapshot!("every_field", (&specs.services[0].spec, group));
 }
 
 #[test]
@@ -206,7 +207,8 @@ fn every_field_of_a_job_is_read() {
     let names: Vec<&str> = specs.services.iter().map(|s| s.spec.name.as_str()).collect();
     assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
     assert_eq!(specs.services[2].source.to_string(), "a.yaml:2");
-    insta::assert_debug_snapshot!("every_field_of_a_job", &specs.services[2]);
+    let job = &specs.services[2];
+    insta::assert_debug_snapshot!("every_field_of_a_job", (&job.spec, &job.source, &job.env_files));
     assert_eq!(specs.services[3].spec.kind, model::Kind::Job(model::Job::default()));
 }
 

@@ -91,6 +91,10 @@ pub enum Command {
     Status(Status),
     /// Show what services print.
     Logs(Logs),
+    /// Run a command in the container of a service, with this terminal; ends with its exit code.
+    Exec(Exec),
+    /// Say who needs whom, in Graphviz's language: `drillmaster graph | dot -Tsvg`; needs no engine.
+    Graph,
     /// Check the specs; needs no engine.
     Validate,
     /// Print the specs as YAML, with variables replaced and programs evaluated; needs no engine.
@@ -209,6 +213,23 @@ pub struct Logs {
     /// Only the last so many lines of each.
     #[arg(long, short = 'n', value_name = "LINES")]
     pub tail: Option<u32>,
+}
+
+/// `exec`.
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The service, by name.
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// Of a service with replicas, the container of this number [default: the first that runs]
+    #[arg(long, value_name = "NUMBER")]
+    pub replica: Option<u32>,
+    /// No terminal, also where this is one.
+    #[arg(long, short = 'T')]
+    pub no_tty: bool,
+    /// The command and its arguments.
+    #[arg(value_name = "CMD", last = true, required = true)]
+    pub command: Vec<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -10,8 +10,8 @@ use super::project::Project;
 use super::{Ended, Failure, session};
 use crate::engine::LogOptions;
 use crate::identity::Identity;
-use crate::render::Style;
 use crate::render::progress::printable;
+use crate::render::{Style, json};
 
 pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<Ended, Failure> {
     let project = Project::load_leniently(global, style)?;
@@ -39,9 +39,8 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
     while let Some((of, name, line)) = lines.next().await {
         let read = match line {
             Ok(line) if style.json => {
-                let value = serde_json::json!({
-                    "service": of.service, "replica": of.replica, "stderr": line.stderr, "line": line.text
-                });
+                let value = serde_json::json!({ "service": of.service, "stderr": line.stderr, "line": line.text });
+                let value = json::numbered(value, of.replica);
                 style.result(&format!("{value}\n"))
             }
             Ok(line) => style.result(&format!("{name:width$} | {}\n", printable(&line.text))),

@@ -3,6 +3,8 @@
 pub mod args;
 mod ask;
 mod diff;
+mod exec;
+mod graph;
 mod logs;
 mod project;
 mod run;
@@ -30,6 +32,8 @@ pub(crate) enum Ended {
     Trouble,
     /// A person ended it.
     Interrupted,
+    /// `exec`: as the command in the container ended.
+    Code(u8),
 }
 
 /// Why a command could not do its work.
@@ -88,6 +92,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(Ended::Short) => ExitCode::from(1),
         Ok(Ended::Trouble) => ExitCode::from(2),
         Ok(Ended::Interrupted) => ExitCode::from(130),
+        Ok(Ended::Code(code)) => ExitCode::from(code),
         Err(failure) => ExitCode::from(explain(&failure, style)),
     }
 }
@@ -104,6 +109,8 @@ async fn command(cli: &Cli, style: Style) -> Result<Ended, Failure> {
         Command::Reload(reload) => run::reload(&cli.global, reload, style).await,
         Command::Status(status) => status::status(&cli.global, status, style).await,
         Command::Logs(logs) => logs::logs(&cli.global, logs, style).await,
+        Command::Exec(exec) => exec::exec(&cli.global, exec, style).await,
+        Command::Graph => graph::graph(&cli.global, style),
         Command::Validate => spec::validate(&cli.global, style),
         Command::Render(render) => spec::render(&cli.global, render, style),
         Command::Schema => spec::schema(style),

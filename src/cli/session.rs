@@ -23,13 +23,16 @@ use crate::render::Style;
 
 /// Connects to the engine that is meant.
 pub(super) async fn connect(global: &Global) -> Result<Arc<dyn Engine>, Failure> {
+    Ok(Arc::new(Bounded::new(docker(global).await?, Limits::default())))
+}
+
+/// Connects to it, for what only this engine can do; such calls have deadlines of their own.
+pub(super) async fn docker(global: &Global) -> Result<Docker, Failure> {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let target = target(global.host.as_deref(), &environment).map_err(|error| Failure::Usage(error.to_string()))?;
-    let limits = Limits::default();
-    let docker = Docker::connect(&target).await?;
-    Ok(Arc::new(Bounded::new(docker, limits)))
+    Ok(Docker::connect(&target).await?)
 }
 
 /// Where the lock and the notes of a group lie.

@@ -63,6 +63,8 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("shm_size", Change::Replace),
     ("ulimits", Change::Replace),
     ("pull", Change::Nothing),
+    ("update", Change::Nothing),
+    ("replicas", Change::Nothing),
     ("pre_start", Change::Nothing),
     ("post_start", Change::Nothing),
     ("pre_stop", Change::Nothing),
@@ -75,9 +77,6 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("network", Change::Replace),
     // By the tag of the image, which is a hash of everything that is built from.
     ("build", Change::Replace),
-    // Later versions.
-    ("update", Change::Nothing),
-    ("replicas", Change::Nothing),
 ];
 
 /// What a change of this field means; a field that no version knows means nothing.

@@ -12,6 +12,8 @@ use crate::spec::model;
 pub struct Outputs {
     /// Keys that it gives for certain; a hook or job may write others.
     pub gives: BTreeSet<String>,
+    /// Those of them that its own `pre_start` gives, before its container is created.
+    pub gives_first: BTreeSet<String>,
     /// Key of the output that a job's standard output is.
     pub capture: Option<String>,
     /// Keys that it refers to, known or not.
@@ -38,6 +40,13 @@ impl Outputs {
     pub fn awaited(&self) -> impl Iterator<Item = (String, &BTreeSet<String>)> {
         let awaited = self.unknown.iter().filter(|(path, _)| model::is_made_from(path));
         awaited.map(|(path, keys)| (field(path), keys))
+    }
+
+    /// Whether all that has to be known before a container can be created will be once its own `pre_start` has run; and
+    /// something has.
+    pub fn opens_itself(&self) -> bool {
+        let mut keys = self.awaited().flat_map(|(_, keys)| keys).peekable();
+        keys.peek().is_some() && keys.all(|key| self.gives_first.contains(key))
     }
 
     /// A key that is not known of a hook: the `index`-th of a field such as `post_start` or `on.exited`.

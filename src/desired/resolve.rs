@@ -130,7 +130,8 @@ impl<'a> Others<'a> {
         let mut dependencies: Vec<Dependency> = written.collect();
         let made_from = loaded.uses.iter().filter(|found| model::is_made_from(&found.field));
         for giver in made_from.filter_map(|found| self.givers.get(found.key.as_str()).copied()) {
-            if dependencies.iter().all(|dependency| dependency.name != giver) {
+            let itself = giver == spec.name.as_str();
+            if !itself && dependencies.iter().all(|dependency| dependency.name != giver) {
                 let condition = condition(None, self.jobs.contains(giver));
                 dependencies.push(Dependency { name: giver.to_owned(), condition, restart: false });
             }
@@ -166,6 +167,7 @@ fn service(
     let dependencies = others.dependencies(loaded);
     let outputs = Outputs {
         gives: spec.captures().map(ToString::to_string).collect(),
+        gives_first: spec.first_captures().map(ToString::to_string).collect(),
         capture: spec.capture.as_ref().map(ToString::to_string),
         ..Outputs::of(&loaded.uses)
     };
@@ -411,6 +413,53 @@ mod tests {
         assert!(db.dependencies.is_empty());
         assert_eq!(desired.giver_of("schema").map(|giver| giver.name.as_str()), Some("migrate"));
         assert!(desired.uses_outputs());
+    }
+
+    #[test]
+    fn replicas_are_the_same_service_several_times() {
+        let desired = resolved(
+            "name: a\nimage: x\nreplicas: 11\n---\nname: b\nimage: x\nreplicas: 0\n---\nname: c\nimage: x\n\
+             dependencies: [a, b]\nupdate: {order: start-first, min_ready: 2s, on_failure: keep}\n",
+        );
+        let names: Vec<&str> = desired.names().into_iter().collect();
+        assert_eq!((names, desired.services.len()), (vec!["a", "b", "c"], 12));
+        let last = &desired.services["a-11"];
+        assert_eq!((last.service.as_str(), last.replica, last.hostname()), ("a", Some(11), "a-11"));
+        assert_eq!(last.network_names(), ["a"]);
+        let c = &desired.services["c"];
+        assert_eq!((c.replica, c.hostname(), c.update.on_failure), (None, "", model::OnFailure::Keep));
+        // How many there are is nobody's matter, not even their own.
+        let one = resolved("name: a\nimage: x\n");
+        assert_eq!(last.fingerprint, one.services["a"].fingerprint);
+        let needing =
+            resolved("name: a\nimage: x\n---\nname: b\nimage: x\n---\nname: c\nimage: x\ndependencies: [a, b]\n");
+        assert_eq!(c.fingerprint, needing.services["c"].fingerprint);
+        assert_eq!(desired.needs()["c"], ["a".to_owned(), "b".to_owned()].into());
+        let eleven = BTreeSet::from_iter(desired.services.keys().filter(|name| *name != "a-7").cloned());
+        assert_eq!(desired.ready(&eleven), ["c"].into());
+    }
+
+    #[test]
+    fn a_container_is_found_among_the_services_by_its_labels() {
+        let label = |service: &str, replica| identity::Identity {
+            group: "shop".into(),
+            service: service.into(),
+            replica,
+            ..identity::Identity::default()
+        };
+        let numbered = resolved("name: a\nimage: x\nreplicas: 2\n---\nname: b\nimage: x\n");
+        let name = |desired: &Desired, service: &str, replica| {
+            desired.instance_of(&label(service, replica)).map(std::borrow::Cow::into_owned).unwrap_or_default()
+        };
+        assert_eq!(name(&numbered, "a", Some(2)), "a-2");
+        assert_eq!(name(&numbered, "a", None), "a-1", "the one without a number is number 1");
+        assert_eq!(name(&numbered, "a", Some(3)), "a-3", "there are to be fewer");
+        assert_eq!((name(&numbered, "b", Some(1)), name(&numbered, "b", Some(2))), ("b".into(), "b-2".into()));
+        assert_eq!((name(&numbered, "gone", None), name(&numbered, "gone", Some(4))), ("gone".into(), "gone-4".into()));
+        let gone = numbered.without_services(Scope::All, Aim::Rest);
+        assert_eq!(name(&gone, "a", None), "a-1", "as it was when it was desired");
+        let elsewhere = identity::Identity { group: "other".into(), ..label("a", None) };
+        assert_eq!(numbered.instance_of(&elsewhere), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bollard::auth::DockerCredentials;
 use bollard::container::LogOutput;
 use bollard::errors::Error as BollardError;
-use bollard::exec::{CreateExecOptions, StartExecResults};
+use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     CreateImageInfo, EventMessage, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, SystemInfo,
     SystemVersion,
@@ -34,8 +34,8 @@ use super::registry::{self, Reference, Tally};
 use super::target::{Endpoint, Target};
 use super::wire::{Wire, WireError};
 use super::{
-    About, Blueprint, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions,
-    PullProgress, Result, convert, short,
+    About, Attached, Blueprint, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine,
+    LogOptions, PullProgress, Result, convert, short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -358,6 +358,55 @@ impl Docker {
             lines.rest().into_iter().for_each(&mut *heard);
         }
         self.exit_code(&exec).await
+    }
+
+    /// Begins a command in a container, its input and output attached; with `tty` it has a terminal.
+    pub async fn attach(&self, id: &str, command: &[String], tty: bool) -> Result<Attached> {
+        let attempted = format!("run {} in container {}", command.join(" "), short(id));
+        let begin = async {
+            let options = CreateExecOptions {
+                attach_stdin: Some(true),
+                attach_stdout: Some(true),
+                attach_stderr: Some(true),
+                tty: Some(tty),
+                cmd: Some(command.to_vec()),
+                ..Default::default()
+            };
+            let exec = self.client.create_exec(id, options).await?.id;
+            let started = self.client.start_exec(&exec, None::<StartExecOptions>).await?;
+            Ok((exec, started))
+        };
+        let begin = async { begin.await.map_err(|error| self.fault(&attempted, error)) };
+        match within(Limits::default().change, || attempted.clone(), begin).await? {
+            (exec, StartExecResults::Attached { output, input }) => {
+                let endpoint = self.endpoint.clone();
+                let output = output.map(move |piece| match piece {
+                    Ok(piece) => Ok((matches!(piece, LogOutput::StdErr { .. }), piece.into_bytes().to_vec())),
+                    Err(error) => Err(fault(&endpoint, &attempted, error)),
+                });
+                Ok(Attached { exec, output: output.boxed(), input })
+            }
+            (_, StartExecResults::Detached) => {
+                Err(EngineError::Refused { attempted, message: "its output was not attached".into() })
+            }
+        }
+    }
+
+    /// Tells the terminal of such a command its size.
+    pub async fn resize(&self, exec: &str, rows: u16, columns: u16) -> Result<()> {
+        let attempted = || "resize the terminal of a command".to_owned();
+        let resize = async {
+            let options = ResizeExecOptions { height: rows, width: columns };
+            self.client.resize_exec(exec, options).await.map_err(|error| self.fault(&attempted(), error))
+        };
+        within(Limits::default().change, attempted, resize).await
+    }
+
+    /// The exit code of such a command, whose output has ended.
+    pub async fn ended_with(&self, exec: &str) -> Result<i64> {
+        let attempted = || "say how a command ended".to_owned();
+        let code = async { self.exit_code(exec).await.map_err(|error| self.fault(&attempted(), error)) };
+        within(Limits::default().change, attempted, code).await
     }
 
     /// The exit code of a command whose output has ended. The engine learns of the end a little later than of the end

@@ -15,10 +15,12 @@ pub mod target;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use tokio::io::AsyncWrite;
 
 use crate::desired::{Build, Config, Inherited};
 use crate::observed::{Container, ImageFacts, Observed};
@@ -255,6 +257,16 @@ pub enum BuildProgress {
     Alive,
     /// A line of its output.
     Line(String),
+}
+
+/// A command in a container whose input and output are somebody's own.
+pub struct Attached {
+    /// Id by which the engine knows it.
+    pub exec: String,
+    /// What it writes, and whether to its error stream, as it comes. Of a terminal there is one stream.
+    pub output: BoxStream<'static, Result<(bool, Vec<u8>)>>,
+    /// What it reads.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
 }
 
 /// A command to run in a container.

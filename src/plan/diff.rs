@@ -48,8 +48,9 @@ pub fn compare(
     compare_env(service, container, identity, &applied, &mut found);
     compare_updatable(container, updated, &applied, &wanted, &mut found);
     if service.build.is_some() {
-        // Its image has another name because it is built from something else.
-        found.replace.iter_mut().filter(|cause| cause.field == "image").for_each(|cause| cause.field = "build".into());
+        // An image of the same repository has another tag because it is built from something else.
+        let rebuilt = |cause: &&mut Cause| cause.field == "image" && same_repository(cause);
+        found.replace.iter_mut().filter(rebuilt).for_each(|cause| cause.field = "build".into());
     }
     found.replace.sort_by(|a, b| a.field.cmp(&b.field));
     found
@@ -69,6 +70,15 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
         None => !updated,
     };
     labels && image && limits
+}
+
+/// Whether a cause is about two tags of one repository, and not about ids.
+fn same_repository(cause: &Cause) -> bool {
+    let repository = |image: &Option<Value>| {
+        let (repository, _) = image.as_ref()?.as_str()?.rsplit_once(':')?;
+        (repository != "sha256").then(|| repository.to_owned())
+    };
+    repository(&cause.old).is_some_and(|old| Some(old) == repository(&cause.new))
 }
 
 /// A hash of our version decides alone; of another version, the canonical JSON does.

@@ -21,7 +21,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::{Desired, Moment, Service};
+use crate::desired::{Desired, Moment, OnFailure, Service};
 use crate::identity::{Identity, candidate_name, container_name, instance_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
@@ -36,6 +36,10 @@ pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long a service that nothing tells to be ready must have run since this run started it: one that ends at once was
 /// never ready, and must not take the place of one that was.
 pub const PROBATION: Duration = Duration::from_millis(500);
+
+/// How long a container is still there after it is no longer found by its names. Whoever looked it up before, and tried
+/// to connect in the moment in which it was attached anew, tries again after a second.
+pub const DRAIN: Duration = Duration::from_secs(2);
 
 /// What a run remembers beside what the engine shows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -72,8 +76,8 @@ pub struct Memory {
     pub watching: bool,
     /// Services that have failed and are tried again, by name; while watching.
     pub setbacks: BTreeMap<String, Setback>,
-    /// When a replacement that is ready will have been so for long enough, by container id.
-    pub proved: BTreeMap<String, Duration>,
+    /// Until when containers have to stay as they are before the next step, by id.
+    pub lasting: BTreeMap<String, Duration>,
     /// Pings of containers that are ready, by id; while watching, and of replacements that have to stay ready.
     pub pings: BTreeMap<String, Pings>,
     /// Containers that are to be replaced although they match, by id, and why: `reload` or `health`.
@@ -87,7 +91,7 @@ impl Memory {
     pub fn ended(&mut self, id: &str) {
         self.answered.remove(id);
         self.awaited.remove(id);
-        self.proved.remove(id);
+        self.lasting.remove(id);
         self.pings.remove(id);
     }
 
@@ -151,8 +155,8 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
         for probe in next.probes {
             learned |= memory.answered.insert(probe.container.id);
         }
-        for id in next.proving.into_keys() {
-            learned |= memory.proved.insert(id, Duration::ZERO).is_none();
+        for id in next.lasting.into_keys() {
+            learned |= memory.lasting.insert(id, Duration::ZERO).is_none();
         }
         for failure in next.failures {
             if memory.failed.insert(failure.service.clone(), failure.clone()).is_none()
@@ -410,6 +414,11 @@ pub fn failure(
             let same_image = image.as_ref().is_none_or(|image| *image == identity.image_id);
             !same_image || identity.env_hash != fingerprint.env_hash || identity.spec_hash != fingerprint.spec_hash
         });
+    let keeps = wanted.is_some_and(|wanted| wanted.update.on_failure == OnFailure::Keep) && replaces;
+    let message = match &container {
+        Some(failed) if keeps => format!("{message}; it is kept as {}", failed.name),
+        _ => message,
+    };
     Failure { service: service.to_owned(), reason, message, container, fingerprint, image, replaces }
 }
 

@@ -14,11 +14,11 @@ impl<'a> Planner<'a> {
     /// A service that is made from outputs which are not known: nothing new is created; what runs goes on. `None`: it
     /// waits for nothing.
     pub(super) fn await_outputs(&mut self, service: &'a Service, slots: &Slots<'a>) -> Option<Standing> {
-        let missing = |key: &&String| !self.memory.assumed.contains(*key);
+        let missing =
+            |key: &&String| !self.memory.assumed.contains(*key) && !service.outputs.gives_first.contains(*key);
         let key = service.outputs.awaited().flat_map(|(_, keys)| keys).find(missing)?.clone();
         let subject = Subject::of(service);
-        let causes = service.outputs.awaited().map(|(field, _)| Cause::of(&field, None, Some(KNOWN_AFTER_APPLY)));
-        let causes: Vec<Cause> = causes.collect();
+        let causes = open_fields(service);
         let Some(current) = slots.current else {
             self.change(subject, Action::Create, causes);
             return Some(match self.dependencies(service, false) {
@@ -35,6 +35,13 @@ impl<'a> Planner<'a> {
             self.wait_for_output(service, &key);
         }
         Some(if standing == Standing::Ready { Standing::Serves } else { standing })
+    }
+
+    /// Whether what a container is made from is known by now, after its `pre_start`; says what is waited for where not.
+    pub(super) fn is_made_known(&mut self, service: &Service) -> bool {
+        let open = service.outputs.awaited().flat_map(|(_, keys)| keys).find(|key| !self.memory.assumed.contains(*key));
+        let open = open.cloned();
+        open.map(|key| self.wait_for_output(service, &key)).is_none()
     }
 
     /// Waits for an output, and says who should give it.
@@ -81,6 +88,11 @@ impl<'a> Planner<'a> {
             service.outputs.awaited().flat_map(|(_, keys)| keys).any(|key| !self.memory.assumed.contains(key))
         })
     }
+}
+
+/// What of a service is known only later.
+pub(super) fn open_fields(service: &Service) -> Vec<Cause> {
+    service.outputs.awaited().map(|(field, _)| Cause::of(&field, None, Some(KNOWN_AFTER_APPLY))).collect()
 }
 
 /// The outputs that somebody in scope waits for, as a forecast takes them to come.

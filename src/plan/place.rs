@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::effect::{image_of, own_healthcheck};
 use super::step::{Action, Cause, Look, Reason, Subject, Target, Verb};
-use super::{Planner, instance_of};
+use super::{DRAIN, Planner, instance_of};
 use crate::desired::{Aim, Inherited, Moment, Service, VolumeSource};
 use crate::observed::{Container, Network, State};
 use crate::spec::model::Protocol;
@@ -98,7 +98,7 @@ impl<'a> Planner<'a> {
         let verb = match (attached, is_named_late(container)) {
             (true, true) => match self.is_found(service, container, network) {
                 None => return false,
-                Some(false) => return true,
+                Some(false) => return self.has_lasted(service, container, DRAIN, "is being withdrawn"),
                 Some(true) => Verb::Disconnect { container: target, network: network_id },
             },
             (true, false) => Verb::Disconnect { container: target, network: network_id },

@@ -78,18 +78,26 @@ impl<'a> Planner<'a> {
         if let Some(why) = self.unanswered_pings(service, candidate) {
             return Some(self.fail_to_prove(service, candidate, &why));
         }
-        self.plan.proving.insert(candidate.id.clone(), period);
-        let until = self.memory.proved.get(&candidate.id).copied().unwrap_or(self.now + period);
-        if self.now >= until {
+        if self.has_lasted(service, candidate, period, "has to stay ready for a while") {
             return None;
         }
-        self.wake(until);
-        let awaited = Awaited { container: candidate.id.clone(), limit: period };
-        self.wait(service, format!("has to stay ready for {}", seconds(period)), Some(awaited));
         if let Some(ping) = &service.ping {
             self.check_every(ping.interval, service, candidate, ping);
         }
         Some(Standing::Started)
+    }
+
+    /// Whether a container has been as it is for so long, as far as this run has seen.
+    pub(super) fn has_lasted(&mut self, service: &Service, it: &Container, period: Duration, reason: &str) -> bool {
+        self.plan.lasting.insert(it.id.clone(), period);
+        let until = self.memory.lasting.get(&it.id).copied().unwrap_or(self.now + period);
+        if self.now >= until {
+            return true;
+        }
+        self.wake(until);
+        let awaited = Some(Awaited { container: it.id.clone(), limit: period });
+        self.plan.waits.push(Wait { service: service.name.clone(), reason: reason.to_owned(), awaited, quiet: true });
+        false
     }
 
     /// A replacement was ready, and is not any longer, before it has proved itself.

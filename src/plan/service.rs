@@ -1,6 +1,7 @@
 //! What one service needs next: its container created, started, replaced, mended, awaited. Part of the planner.
 
 use super::diff::{Comparison, compare};
+use super::outputs::open_fields;
 use super::place::{clashes, inherited, is_named_late};
 use super::readiness::Standing;
 use super::step::{Action, Awaited, Cause, Look, Reason, Subject, Target, Verb, Wait};
@@ -220,6 +221,10 @@ impl<'a> Planner<'a> {
         let Some(identity) = &container.identity else {
             return Comparison::default();
         };
+        if service.outputs.opens_itself() {
+            // Whatever it was made from is not known any longer; its `pre_start` gives it again for another one.
+            return Comparison { replace: open_fields(service), ..Comparison::default() };
+        }
         let updated = self.memory.updated.contains(&container.id);
         let mut found = compare(service, container, identity, self.observed, updated);
         found.replace.retain(|cause| !self.is_contested(&service.name, &cause.field));
@@ -336,6 +341,13 @@ impl<'a> Planner<'a> {
         {
             return standing;
         }
+        if let (Some(current), None, true) = (current, &candidate, self.memory.watching)
+            && let Some(standing) = self.build(service)
+        {
+            // That may take long, and what serves meanwhile is cared for.
+            self.keep_running(service, current, &Comparison::default(), false);
+            return standing;
+        }
         self.bring_on(service, current, candidate, &cause)
     }
 
@@ -394,7 +406,7 @@ impl<'a> Planner<'a> {
                 if let Some(current) = current.filter(|current| current.state == State::Removing) {
                     return self.await_engine(service, current, "is being removed");
                 }
-                if self.hooks_are_done(service, Moment::PreStart, None, cause) {
+                if self.hooks_are_done(service, Moment::PreStart, None, cause) && self.is_made_known(service) {
                     self.create(service, current, cause);
                 }
                 Standing::Pending("is being created")
@@ -414,11 +426,11 @@ impl<'a> Planner<'a> {
         match (candidate, service.update.on_failure) {
             (Some(candidate), OnFailure::Rollback) => {
                 self.discard(service, candidate, "the replacement failed");
-                return Standing::Failed;
+                Standing::Failed
             }
             (Some(candidate), OnFailure::Keep) if candidate.is_up() => {
                 self.stop(&service.name, candidate, "the replacement failed, and is kept to be looked at");
-                return Standing::Failed;
+                Standing::Failed
             }
             _ => self.serve_on(service, current),
         }
@@ -661,7 +673,7 @@ impl<'a> Planner<'a> {
                 }
                 let standing = self.readiness(service, candidate);
                 if standing != Standing::Ready {
-                    if self.memory.proved.contains_key(&candidate.id) {
+                    if self.memory.lasting.contains_key(&candidate.id) {
                         return self.fail_to_prove(
                             service,
                             candidate,

@@ -26,8 +26,8 @@ pub struct Plan {
     pub checks: Vec<Probe>,
     /// Services that are not healthy, and for which nothing is done about it; with the reason.
     pub unhealthy: BTreeMap<String, String>,
-    /// Replacements that are ready, by container id, and for how long they have to stay so before they take over.
-    pub proving: BTreeMap<String, Duration>,
+    /// Containers that have to stay as they are before the next step, by id, and for how long.
+    pub lasting: BTreeMap<String, Duration>,
     /// When the plan may be another one by time alone; time since the start of the run.
     pub wake: Option<Duration>,
     /// What cannot begin yet, and why.

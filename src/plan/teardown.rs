@@ -1,7 +1,7 @@
 //! What is no longer wanted goes, dependents before what they need. Part of the planner.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -26,11 +26,11 @@ impl<'a> Planner<'a> {
             .map(|(name, slots)| (name.clone(), slots.clone()))
             .collect();
         // What is remembered are the names of services: every replica of one is needed.
-        let named = |needed: String| {
-            let is_needed =
-                |(name, slots): &&(Cow<'_, str>, Slots<'_>)| **name == needed || slots.service() == Some(&needed);
-            doomed.iter().filter(is_needed).map(|(name, _)| name.to_string()).collect::<Vec<_>>()
-        };
+        let mut replicas: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (name, slots) in &doomed {
+            replicas.entry(slots.service().unwrap_or_default()).or_default().push(name.to_string());
+        }
+        let named = |needed: String| replicas.get(&needed[..]).cloned().unwrap_or_default();
         let needs: Needs = doomed
             .iter()
             .map(|(name, slots)| (name.to_string(), slots.all().flat_map(remembered_needs).flat_map(named).collect()))

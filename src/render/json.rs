@@ -59,7 +59,7 @@ pub fn outcome(desired: &Desired, outcome: &Outcome, services: &[ServiceStatus])
         .iter()
         .map(|wait| {
             let (service, replica) = named(&wait.service, desired);
-            json!({ "service": service, "replica": replica, "message": wait.reason })
+            numbered(json!({ "service": service, "message": wait.reason }), replica)
         })
         .collect();
     let stuck: Vec<Value> = outcome
@@ -82,14 +82,14 @@ fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
     changes
         .iter()
         .map(|change| {
-            json!({
+            let value = json!({
                 "service": service_of_instance(change.subject.name(), change.replica),
-                "replica": change.replica,
                 "kind": change.subject.kind(),
                 "action": change.action.word(),
                 "causes": change.causes.iter().map(|cause| self::cause(cause, show_values)).collect::<Vec<_>>(),
                 "source": change.source,
-            })
+            });
+            numbered(value, change.replica)
         })
         .collect()
 }
@@ -114,7 +114,16 @@ pub fn shown(value: Option<&Value>, hide: bool) -> Value {
 
 fn failure(failure: &Failure, desired: &Desired) -> Value {
     let (service, replica) = named(&failure.service, desired);
-    json!({ "service": service, "replica": replica, "reason": failure.reason.word(), "message": failure.message })
+    let value = json!({ "service": service, "reason": failure.reason.word(), "message": failure.message });
+    numbered(value, replica)
+}
+
+/// Of a service with replicas, which one is meant; of any other there is nothing to say.
+pub fn numbered(mut value: Value, replica: Option<u32>) -> Value {
+    if let Some(number) = replica {
+        value["replica"] = number.into();
+    }
+    value
 }
 
 /// A service and which replica of it; of one that no spec names, the name is all that is known.
@@ -123,9 +132,8 @@ fn named<'a>(name: &'a str, desired: &'a Desired) -> (&'a str, Option<u32>) {
 }
 
 fn service(status: &ServiceStatus) -> Value {
-    json!({
+    let value = json!({
         "name": status.name,
-        "replica": status.replica,
         "kind": status.kind,
         "phase": status.phase.word(),
         "ready": status.ready,
@@ -141,5 +149,6 @@ fn service(status: &ServiceStatus) -> Value {
             json!({ "code": exit.code, "reason": exit.reason, "at": exit.at })
         }),
         "next_try": status.next_try,
-    })
+    });
+    numbered(value, status.replica)
 }

@@ -1,6 +1,7 @@
 //! The only place that prints: results to stdout, progress and messages to stderr. Decides nothing.
 
 pub mod diagnostics;
+pub mod graph;
 pub mod json;
 pub mod news;
 pub mod plan;
@@ -46,6 +47,15 @@ impl Style {
     pub fn result(&self, text: &str) -> bool {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+    }
+
+    /// Passes on what a program has written to the same stream here, byte for byte. False: nobody reads it any longer.
+    pub fn pass_on(&self, stderr: bool, bytes: &[u8]) -> bool {
+        if stderr {
+            return std::io::stderr().lock().write_all(bytes).is_ok();
+        }
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
     }
 
     /// Prints a result for programs: one JSON document, indented, with a newline.

@@ -162,12 +162,7 @@ impl Progress {
         if failure.reason == Reason::Conflict && last == failure.message {
             text = format!("{}: {word}: for the same reason", failure.service);
         }
-        if !failed.output.is_empty() {
-            text += "\n  the last lines of its container:";
-            for line in &failed.output {
-                text += &format!("\n  | {}", printable(line));
-            }
-        }
+        text += &last_lines(failed);
         self.clear(&failure.service);
         // A failure is an error: it is shown also when quiet.
         self.print(&text, true);
@@ -220,6 +215,16 @@ impl Progress {
         });
         bar.set_message(text.to_owned());
     }
+}
+
+/// What explains a failure, below it; empty: nothing.
+pub fn last_lines(failed: &Failed) -> String {
+    if failed.output.is_empty() {
+        return String::new();
+    }
+    let whose = if failed.failure.reason == Reason::BuildFailed { "build" } else { "container" };
+    let lines = failed.output.iter().map(|line| format!("\n  | {}", printable(line)));
+    format!("\n  the last lines of its {whose}:{}", lines.collect::<String>())
 }
 
 fn megabytes(bytes: u64) -> String {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::news::{self, News, news};
-use super::progress::{Progress, printable};
+use super::progress::{Progress, last_lines, printable};
 use super::{Paint, Style, diagnostics};
 use crate::control::event::{Outcome, Report};
 
@@ -62,12 +62,7 @@ impl Watching {
                 let word = self.style.paint(Paint::Red, &news.word);
                 text = format!("{}{word}; the last good ones hold", diagnostics::render(errors, self.style.color_err));
             }
-            Report::Failed(failed) if !failed.output.is_empty() => {
-                text += "\n  the last lines of its container:";
-                for line in &failed.output {
-                    text += &format!("\n  | {}", printable(line));
-                }
-            }
+            Report::Failed(failed) => text += &last_lines(failed),
             _ => {}
         }
         // What went wrong is shown also when quiet.

@@ -12,7 +12,7 @@ use super::RESERVED_NETWORKS;
 use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Place, closest};
-use super::model::{Condition, Dependency, Kind, Order, Port, Pull, Service};
+use super::model::{Condition, Dependency, Kind, MountSource, Order, Port, Pull, Service};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
 
@@ -356,7 +356,10 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.push(
             Diagnostic::at(service.place(&node.span), format!("{both} {}", quoted(&mount.target)))
                 .related(service.place_of("update"), "asked for here")
-                .hint(Some("mount it read-only (`:ro`), or write `order: recreate`".to_owned())),
+                .hint(Some(match mount.source {
+                    MountSource::Anonymous => "write `tmpfs`, or `order: recreate`".to_owned(),
+                    _ => "mount it read-only (`:ro`), or write `order: recreate`".to_owned(),
+                })),
         );
     }
     let names = || std::iter::once(name(service)).chain(spec.aliases.iter().map(String::as_str));

@@ -103,7 +103,8 @@ pub struct Service {
     /// Labels of the container, beside drillmaster's own.
     #[serde(default)]
     pub labels: BTreeMap<String, Text>,
-    /// Host name inside the container; the service's name unless set.
+    /// Host name inside the container. Unless set, the service's name, with the number of the replica where there is one;
+    /// with `order: start-first` the container's id.
     #[serde(default)]
     pub hostname: Option<String>,
     /// Further names on the group's network.
@@ -178,6 +179,11 @@ impl Service {
     /// Keys of the outputs that it is known to give: those that are captured.
     pub fn captures(&self) -> impl Iterator<Item = &OutputKey> {
         self.capture.iter().chain(self.hooks().filter_map(|(_, hook)| hook.capture.as_ref()))
+    }
+
+    /// Keys of the outputs that it gives before its container is created.
+    pub fn first_captures(&self) -> impl Iterator<Item = &OutputKey> {
+        self.pre_start.iter().filter_map(|hook| hook.get().capture.as_ref())
     }
 
     /// Whether it may give outputs beside those that are captured.

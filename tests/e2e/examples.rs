@@ -48,6 +48,40 @@ fn hooks_say_what_happens() {
     run.says(&format!("down | down of {group} has finished: api store"));
 }
 
+/// The same, with a variable that the specs name.
+#[track_caller]
+fn with(variable: (&str, &str), example: &str, project: &Project, arguments: &[&str]) -> Run {
+    let specs = repository("examples").join(example);
+    let arguments = arguments.iter().copied().chain(["--specs", specs.to_str().unwrap(), "--group", &project.group]);
+    let mut command = project.command(&arguments.collect::<Vec<_>>());
+    command.env(variable.0, variable.1);
+    process::run(command, SOON)
+}
+
+#[test]
+fn an_update_lets_nobody_wait_and_keeps_what_has_failed() {
+    let project = Project::new("exupdate");
+    on("update", &project, &["up"]).exits(0).prints("2 services ready");
+    let old = project.id("api");
+    let run = with(("SERVES", "0.5"), "update", &project, &["up"]).exits(1).says("it did not stay ready for 2 s");
+    run.says(&format!("it is kept as {}", project.name("api.new")));
+    assert_eq!((project.id("api"), project.names()), (old, ["api", "api.new", "client"].map(str::to_owned).to_vec()));
+    with(("VERSION", "2"), "update", &project, &["up"]).exits(0).prints("1 replaced");
+    assert_eq!(project.names(), ["api", "client"]);
+    on("update", &project, &["logs", "client"]).exits(0).never_says("nobody is called api");
+}
+
+#[test]
+fn replicas_come_and_go() {
+    let project = Project::new("exreplicas");
+    let run = on("replicas", &project, &["up"]).exits(0).prints("2 services ready (3 created)");
+    run.says("worker-2 post_start | worker 2 is there");
+    with(("WORKERS", "3"), "replicas", &project, &["up"]).exits(0).prints("(1 created)");
+    on("replicas", &project, &["up"]).exits(0).prints("(1 removed)");
+    with(("VERSION", "2"), "replicas", &project, &["up"]).exits(0).prints("(2 replaced)");
+    assert_eq!(project.names(), ["web", "worker-1", "worker-2"]);
+}
+
 #[test]
 fn outputs_reach_who_is_made_of_them() {
     let project = Project::new("exoutputs");

@@ -118,3 +118,41 @@ fn what_nobody_gives_is_named_and_holds_up_nobody_else() {
     project.write("all.yaml", &sleeper("api", "env: {USER_ID: \"${context.user_id}\"}"));
     project.run(&["validate"]).exits(2).says("nobody gives the output `user_id`");
 }
+
+#[test]
+fn who_makes_up_a_value_before_it_is_created_is_made_of_it() {
+    let project = Project::new("outown");
+    let first = "test -e ../fail && exit 3; cat /proc/sys/kernel/random/uuid";
+    let specs = sleeper(
+        "db",
+        &format!(
+            "pre_start: {{run: [sh, -c, '{first}'], capture: password}}\nenv: {{PASSWORD: \"${{context.password}}\"}}"
+        ),
+    );
+    let api = sleeper("api", "env: {DB_PASSWORD: \"${context.password}\"}");
+    project.write("all.yaml", &(specs + &api));
+    let password = || {
+        let all = env(&project, "db");
+        let password = all.iter().find_map(|variable| variable.strip_prefix("PASSWORD=")).unwrap().to_owned();
+        assert!(env(&project, "api").contains(&format!("DB_PASSWORD={password}")), "{password}");
+        password
+    };
+    project.run(&["diff"]).exits(1).prints("db: pre_start: run sh -c");
+    let run = project.up();
+    assert_eq!(run.stderr.matches("db pre_start | ").count(), 1, "{run}");
+    let before = password();
+    assert_eq!(before.len(), 36);
+    project.up().prints("nothing to do");
+    // For another container it is made up anew, once, and everybody is told.
+    let run = project.run(&["reload", "db"]).exits(0);
+    assert_eq!(run.stderr.matches("db pre_start | ").count(), 1, "{run}");
+    project.up();
+    assert_ne!(password(), before);
+    project.up().prints("nothing to do");
+    // One that cannot be made up leaves everything as it is.
+    let id = project.id("db");
+    project.write("../fail", "");
+    project.run(&["reload", "db"]).exits(1).says("its pre_start failed: sh exited with 3");
+    assert_eq!(project.id("db"), id);
+    assert_eq!(project.differences(), Vec::<String>::new());
+}

@@ -29,6 +29,8 @@ pub struct Wish {
     named_volume: bool,
     anonymous_volume: bool,
     restart: RestartPolicy,
+    start_first: bool,
+    min_ready: Option<&'static str>,
 }
 
 /// The specs: services by name.
@@ -56,6 +58,14 @@ pub fn wanted(specs: &Specs) -> Desired {
         }
         if wish.anonymous_volume {
             build = build.anonymous_volume("/scratch");
+        }
+        // Specs that want both are not valid.
+        let alone = wish.port.is_some() || wish.named_volume || wish.anonymous_volume;
+        if wish.start_first && !alone {
+            build = build.start_first();
+        }
+        if let Some(period) = wish.min_ready {
+            build = build.min_ready(period);
         }
         build
     }))
@@ -207,11 +217,15 @@ pub fn diamond() -> (Schedule, [Specs; 2]) {
         named_volume: name == "s1",
         anonymous_volume: name == "s0",
         restart: RestartPolicy::No,
+        start_first: name == "s2",
+        min_ready: (name == "s1").then_some("300ms"),
     };
     let all = [("s0", &[][..]), ("s1", &["s0"]), ("s2", &["s0"]), ("s3", &["s1", "s2"])];
     let first: Specs = all.into_iter().map(|(name, needs)| (name.to_owned(), wish(name, needs))).collect();
     let mut changed = first.clone();
-    changed.insert("s0".into(), Wish { env: 1, ..first["s0"].clone() });
+    for name in ["s0", "s2"] {
+        changed.insert(name.into(), Wish { env: 1, ..first[name].clone() });
+    }
     let mut fewer = changed.clone();
     fewer.remove("s2");
     fewer.insert("s3".into(), wish("s3", &["s1"]));
@@ -427,6 +441,8 @@ fn wish(dice: &mut Dice, n: usize, lower: &Specs) -> Wish {
         named_volume: dice.once_in(3),
         anonymous_volume: dice.once_in(4),
         restart: if dice.once_in(8) { RestartPolicy::Always } else { RestartPolicy::No },
+        start_first: dice.once_in(2),
+        min_ready: dice.once_in(4).then(|| dice.pick(&["200ms", "2s"])),
     }
 }
 

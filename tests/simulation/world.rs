@@ -645,6 +645,10 @@ impl World {
             if container.networks.iter().map(|attachment| &attachment.network_id).collect::<Vec<_>>() != [*network] {
                 return Some(format!("{name} is not on the network"));
             }
+            let names = container.details.as_ref().and_then(|details| details.names.get(*network));
+            if !names.is_some_and(|names| names.contains(&service.service)) {
+                return Some(format!("nobody finds {name}"));
+            }
         }
         let again = forecast(&self.good, &observed, &Memory { updated: self.updated(), ..Memory::default() });
         (!again.steps.is_empty())

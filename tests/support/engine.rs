@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -242,15 +242,24 @@ pub fn purge(group: &str) {
 /// A label for images of tests: those that a failed build leaves have it too.
 pub const BUILT_BY: &str = "e2e.group";
 
-/// Removes images without a name that are like this: what is left of builds that failed, and of stages.
+/// Removes images without a name that are like this: what is left of builds that failed, and of stages. An engine that
+/// is just giving up a build may hold on to one for a moment.
 pub fn remove_nameless(is: impl Fn(&Value) -> bool) {
-    let list = ask("GET", &format!("/images/json?filters={}", escaped(r#"{"dangling":["true"]}"#)), None);
-    for image in list.unwrap_or_default().as_array().into_iter().flatten() {
-        let path = format!("/images/{}", text(&image["Id"]));
-        // Somebody else may have been quicker.
-        if ask("GET", &format!("{path}/json"), None).is_ok_and(|image| is(&image)) {
-            let _ = ask("DELETE", &path, None);
+    let path = format!("/images/json?filters={}", escaped(r#"{"dangling":["true"]}"#));
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        let mut left = false;
+        for image in ask("GET", &path, None).unwrap_or_default().as_array().into_iter().flatten() {
+            let path = format!("/images/{}", text(&image["Id"]));
+            // Somebody else may have been quicker.
+            if ask("GET", &format!("{path}/json"), None).is_ok_and(|image| is(&image)) {
+                left |= ask("DELETE", &path, None).is_err();
+            }
         }
+        if !left || Instant::now() > until {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

@@ -148,7 +148,14 @@ impl Core {
     }
 
     /// Remembers a failure for as long as it holds, and tells it.
-    pub(super) fn fail(&mut self, mut failure: Failure, output: Vec<String>, now: Duration, answer: &mut Answer) {
+    pub(super) fn fail(&mut self, mut failure: Failure, mut output: Vec<String>, now: Duration, answer: &mut Answer) {
+        if failure.reason == Reason::BuildFailed {
+            // Below why it failed stands what it said last.
+            let mut lines = failure.message.lines().map(str::to_owned);
+            let why = lines.next().unwrap_or_default();
+            output.extend(lines);
+            failure.message = why;
+        }
         let why = failure.container.as_ref().and_then(|container| self.unanswered.get(&container.id));
         if let (Some(why), Reason::NotReady) = (why, failure.reason) {
             failure.message = format!("{} ({why})", failure.message);

@@ -341,7 +341,7 @@ impl Core {
         self.condemn();
         let Some(mut plan) = self.plan(now, answer) else { return };
         self.await_containers(&plan, now);
-        self.prove(&plan, now);
+        self.time(&plan, now);
         self.tell(&plan, now, answer);
         if self.watching.is_none() {
             if plan.is_settled() && self.outcome.steps.is_empty() && self.busy.is_empty() {
@@ -411,11 +411,11 @@ impl Core {
         }
     }
 
-    /// Notes until when replacements have to stay ready. One that is not ready any longer begins anew.
-    fn prove(&mut self, plan: &Plan, now: Duration) {
-        self.memory.proved.retain(|id, _| plan.proving.contains_key(id));
-        for (id, period) in &plan.proving {
-            self.memory.proved.entry(id.clone()).or_insert(now + *period);
+    /// Notes until when containers have to stay as they are. One that does not begins anew.
+    fn time(&mut self, plan: &Plan, now: Duration) {
+        self.memory.lasting.retain(|id, _| plan.lasting.contains_key(id));
+        for (id, period) in &plan.lasting {
+            self.memory.lasting.entry(id.clone()).or_insert(now + *period);
         }
     }
 

@@ -96,6 +96,7 @@ impl Core {
     }
 
     pub(super) fn specs(&mut self, reading: Reading, now: Duration, answer: &mut Answer) {
+        let outputs = self.rereading;
         let (desired, report) = self.intake.take(reading, &self.desired, now);
         match self.intake.is_stale() {
             true => answer.commands.push(Command::Read),
@@ -103,13 +104,14 @@ impl Core {
         }
         answer.reports.extend(report);
         if let Some(desired) = desired {
-            self.adopt(desired);
+            self.adopt(desired, outputs);
             self.end_builds(answer);
         }
     }
 
-    /// Takes up a new desired state. What was remembered of a service holds as long as its spec does.
-    fn adopt(&mut self, desired: Desired) {
+    /// Takes up a new desired state. What was remembered of a service holds as long as its spec does. `outputs`: the
+    /// specs are those from before, made of other outputs.
+    fn adopt(&mut self, desired: Desired, outputs: bool) {
         let names: BTreeSet<&String> = desired.services.keys().chain(self.desired.services.keys()).collect();
         let changed = |name: &&&String| match (self.desired.services.get(**name), desired.services.get(**name)) {
             (Some(old), Some(new)) => !same(old, new),
@@ -119,7 +121,7 @@ impl Core {
             let (old, new) = (self.desired.services.get(*name), desired.services.get(*name));
             self.memory.hooked.retain(|(service, moment), hooked| {
                 if service == *name {
-                    hooked.done = hooked.done.min(still_done(*moment, old, new));
+                    hooked.done = hooked.done.min(still_done(*moment, old, new, outputs));
                 }
                 hooked.done > 0
             });
@@ -173,7 +175,7 @@ impl Core {
             watching.back = Some(now);
             // What was late or silent meanwhile had a reason.
             self.memory.awaited.clear();
-            self.memory.proved.clear();
+            self.memory.lasting.clear();
             self.memory.pings.clear();
             answer.reports.push(Report::EngineBack);
         }
@@ -188,7 +190,7 @@ impl Core {
         self.memory.started.clear();
         self.memory.answered.clear();
         self.memory.awaited.clear();
-        self.memory.proved.clear();
+        self.memory.lasting.clear();
         self.memory.pings.clear();
         self.unanswered.clear();
         for container in self.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
@@ -459,10 +461,11 @@ impl Core {
 }
 
 /// How many of the hooks that have been run need not be run again for another spec: those of a container that exists, as
-/// far as they are the same; those before one is created, while that is the same.
-fn still_done(moment: Moment, old: Option<&Service>, new: Option<&Service>) -> usize {
+/// far as they are the same; those before one is created, while that is the same, or another one only for what they
+/// have given themselves.
+fn still_done(moment: Moment, old: Option<&Service>, new: Option<&Service>, outputs: bool) -> usize {
     let (Some(old), Some(new)) = (old, new) else { return 0 };
-    if moment == Moment::PreStart && !old.fingerprint.same_container(&new.fingerprint) {
+    if moment == Moment::PreStart && !outputs && !old.fingerprint.same_container(&new.fingerprint) {
         return 0;
     }
     old.hooks_at(moment).iter().zip(new.hooks_at(moment)).take_while(|(old, new)| old == new).count()

@@ -1,6 +1,6 @@
 //! Builds of images: what is sent to the engine and what comes back.
 //!
-//! Speaks to the engine over [`Wire`] and not through bollard, which cannot read what BuildKit tells without a gRPC
+//! Speaks to the engine over a connection of its own and not through bollard, which cannot read what BuildKit tells without a gRPC
 //! stack. Both builders take the context as an archive in the body of one request, and end the build when the connection
 //! ends. Decides nothing.
 

@@ -164,7 +164,7 @@ impl Output {
     ///
     /// # Errors
     ///
-    /// Why it failed, with the step that did and what it said last.
+    /// Why it failed, with the step that did; below it, what that said last.
     pub fn end(mut self, mut tell: impl FnMut(String)) -> Result<(), String> {
         for line in std::mem::take(&mut self.printed).rest() {
             self.printed(&line.text, &mut tell);
@@ -178,7 +178,7 @@ impl Output {
         let why = if title.is_empty() { why } else { format!("{title} failed: {why}") };
         Err(match last.len() {
             0 => why,
-            _ => format!("{why}:\n{}", last.into_iter().collect::<Vec<_>>().join("\n")),
+            _ => format!("{why}\n{}", last.into_iter().collect::<Vec<_>>().join("\n")),
         })
     }
 }
@@ -266,7 +266,7 @@ mod tests {
         messages.extend((0..20).map(|n| serde_json::json!({"stream": format!("line {n}\n")}).to_string()));
         messages.push(r#"{"errorDetail":{"code":2},"error":"The command returned a non-zero code: 2"}"#.into());
         let why = said(&messages).1.unwrap_err();
-        let expected = "step 2/2 `RUN make all` failed: The command returned a non-zero code: 2:\nline 10\n";
+        let expected = "step 2/2 `RUN make all` failed: The command returned a non-zero code: 2\nline 10\n";
         assert!(why.starts_with(expected) && why.ends_with("\nline 19"), "{why}");
     }
 
@@ -320,7 +320,7 @@ mod tests {
         let why = said(&messages).1.unwrap_err();
         assert_eq!(
             why,
-            "step build 2/3 `RUN make` failed: process \"make\" did not complete successfully: exit code: 2:\nno rule\n\
+            "step build 2/3 `RUN make` failed: process \"make\" did not complete successfully: exit code: 2\nno rule\n\
              to make it"
         );
     }

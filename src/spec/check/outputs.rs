@@ -41,7 +41,12 @@ pub(super) fn check<'d>(
         for found in service.uses.iter().filter(|found| model::is_made_from(&found.field)) {
             let Some(Giver { service: Some(giver), .. }) = givers.get(found.key.as_str()) else { continue };
             let place = service.place(&found.span);
-            if name(giver) == name(service) {
+            let first = giver.spec.first_captures().any(|key| key.as_str() == found.key);
+            // It is created when its own `pre_start` has given it; the image is there before.
+            let image = found.field == "image" || found.field.starts_with("build.") || found.field == "build";
+            if name(giver) == name(service) && first && !image {
+                continue;
+            } else if name(giver) == name(service) {
                 let message = format!(
                     "`{}` needs the output `{}` to be created, and gives it only then",
                     giver.spec.name, found.key

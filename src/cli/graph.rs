@@ -1,0 +1,16 @@
+//! `graph`: who needs whom, for people's drawing programs or for programs. Needs no engine.
+
+use super::args::Global;
+use super::project::Project;
+use super::{Ended, Failure};
+use crate::render::{Style, graph};
+
+pub(super) fn graph(global: &Global, style: Style) -> Result<Ended, Failure> {
+    let project = Project::load(global)?;
+    if style.json {
+        style.result_json(&graph::json(&project.desired));
+    } else {
+        style.result(&graph::dot(&project.desired));
+    }
+    Ok(Ended::Well)
+}

@@ -1,0 +1,166 @@
+//! Replicas: numbered containers under one name, created and removed one by one, replaced one after another.
+
+use std::collections::BTreeMap;
+
+use crate::support::events::Events;
+use crate::support::project::{Project, sleeper};
+use crate::support::watcher::{Life, Watcher, lives};
+use crate::support::{SOON, engine, wait_for};
+
+fn spec(number: Option<u32>, more: &str) -> String {
+    let replicas = number.map(|number| format!("replicas: {number}\n")).unwrap_or_default();
+    sleeper("api", &format!("{replicas}{more}")) + &sleeper("web", "dependencies: [{name: api, restart: true}]")
+}
+
+fn names(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
+    range.map(|n| format!("api-{n}")).chain(["web".to_owned()]).collect()
+}
+
+#[track_caller]
+fn is_settled(project: &Project, names: &[String]) {
+    project.is_settled(&names.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// How many addresses the service's name has on the network.
+fn addresses(project: &Project) -> usize {
+    let found = engine::exec(&project.name("web"), &["nslookup", "api", "127.0.0.11"]).unwrap_or_default();
+    found.lines().filter(|line| line.starts_with("Name:")).count()
+}
+
+/// The lives of those that are still there.
+fn kept(before: &BTreeMap<String, Life>, after: &BTreeMap<String, Life>) -> bool {
+    before.iter().filter(|(name, _)| after.contains_key(*name)).all(|(name, life)| after[name] == *life)
+}
+
+#[test]
+fn scaling_touches_only_the_difference() {
+    let project = Project::new("scale");
+    project.write("all.yaml", &spec(Some(2), ""));
+    project.up().prints("2 services ready (3 created)");
+    is_settled(&project, &names(1..=2));
+    assert_eq!(addresses(&project), 2);
+
+    let before = lives(&project);
+    project.write("all.yaml", &spec(Some(4), ""));
+    assert_eq!(project.differences(), ["api create container", "api create container"]);
+    let replicas: Vec<_> = project.diff().iter().map(|change| change["replica"].clone()).collect();
+    assert_eq!(replicas, [3, 4]);
+    project.up().prints("2 created");
+    is_settled(&project, &names(1..=4));
+    assert!(kept(&before, &lives(&project)));
+    assert_eq!(addresses(&project), 4);
+
+    let before = lives(&project);
+    project.write("all.yaml", &spec(Some(1), ""));
+    project.up().prints("3 removed");
+    is_settled(&project, &names(1..=1));
+    assert!(kept(&before, &lives(&project)));
+
+    // Number 1 is the one without a number.
+    let one = Life::of(&project.inspect("api-1"));
+    project.write("all.yaml", &spec(None, ""));
+    project.up();
+    project.is_settled(&["api", "web"]);
+    assert_eq!(Life::of(&project.inspect("api")), one);
+    project.write("all.yaml", &spec(Some(2), ""));
+    project.up().prints("1 created");
+    is_settled(&project, &names(1..=2));
+    assert_eq!(Life::of(&project.inspect("api-1")), one);
+
+    let web = Life::of(&project.inspect("web"));
+    project.write("all.yaml", &spec(Some(0), ""));
+    project.up().prints("2 removed");
+    project.is_settled(&["web"]);
+    assert_eq!(Life::of(&project.inspect("web")), web);
+    project.run(&["down"]).exits(0);
+    assert!(project.containers().is_empty());
+}
+
+#[test]
+fn they_are_replaced_one_after_another_and_not_after_one_that_failed() {
+    let project = Project::new("roll");
+    let with = |version: &str, more: &str| spec(Some(3), &format!("env: {{V: {version}}}\n{more}"));
+    project.write("all.yaml", &with("a", ""));
+    project.up();
+    let events = Events::of(&project.group);
+    project.write("all.yaml", &with("b", ""));
+    project.up().prints("3 replaced");
+    is_settled(&project, &names(1..=3));
+    for n in 1..3 {
+        let (renamed, created) = (project.name(&format!("api-{n}")), project.name(&format!("api-{}.new", n + 1)));
+        events.in_order(("rename", &renamed), ("create", &created));
+    }
+
+    let before = lives(&project);
+    project.write("all.yaml", &with("c", "ping: {tcp: 80, timeout: 1s}"));
+    let run = project.run(&["up"]).exits(1).says("api-1: failed (NotReady)").prints("1 failed: api-1");
+    run.says("api-2: not done: waits for api-1, which has failed with this spec");
+    let after = lives(&project);
+    assert_eq!(after.keys().collect::<Vec<_>>(), ["api-1", "api-2", "api-3", "web"]);
+    for n in 1..=3 {
+        let name = format!("api-{n}");
+        assert_eq!(before[&name], after[&name], "{run:?}", run = name);
+    }
+}
+
+#[test]
+fn people_and_programs_are_told_which_one() {
+    let project = Project::new("which");
+    let hook = "post_start: {run: [sh, -c, 'echo replica $${DRILLMASTER_REPLICA} of $${DRILLMASTER_SERVICE}']}";
+    let talker = crate::support::project::script("api", "echo hello; sleep infinity", &format!("replicas: 2\n{hook}"));
+    project.write("all.yaml", &(talker + &sleeper("web", "")));
+    let run = project.up().says("api-1: ready").says("api-1 post_start | replica 1 of api");
+    run.says("api-2 post_start | replica 2 of api");
+
+    let status = project.run(&["status", "--output", "json"]).exits(0).json();
+    let all: Vec<_> = status["services"].as_array().unwrap().iter().map(|it| (&it["name"], &it["replica"])).collect();
+    let (api, web) = (serde_json::json!("api"), serde_json::json!("web"));
+    assert_eq!(all, [(&api, &1.into()), (&api, &2.into()), (&web, &serde_json::Value::Null)]);
+    let table = project.run(&["status"]).exits(0).stdout;
+    assert!(table.contains("\napi-2 ") && table.contains("\nweb "), "{table}");
+
+    let logs = project.run(&["logs", "api"]).exits(0);
+    let mut lines: Vec<&str> = logs.stdout.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["api-1 | hello", "api-2 | hello"]);
+
+    let states = |project: &Project| -> Vec<String> { project.containers().into_iter().map(|it| it.state).collect() };
+    project.run(&["stop", "api"]).exits(0);
+    assert_eq!(states(&project), ["exited", "exited", "running"]);
+    project.run(&["start", "api"]).exits(0);
+    assert_eq!(states(&project), ["running", "running", "running"]);
+    let (web_before, one) = (project.id("web"), project.id("api-1"));
+    project.run(&["reload", "api"]).exits(0).prints("2 replaced");
+    assert!(project.id("web") == web_before && project.id("api-1") != one);
+    project.run(&["down", "--exclude", "api"]).exits(0);
+    assert_eq!(project.names(), ["api-1", "api-2"]);
+    project.run(&["up", "web"]).exits(0);
+    assert_eq!(project.names(), ["api-1", "api-2", "web"]);
+}
+
+#[test]
+fn a_watch_scales_and_brings_back_just_the_one_that_ended() {
+    let project = Project::new("scalewatch");
+    project.write("all.yaml", &spec(Some(2), ""));
+    let mut watch = Watcher::start(&project);
+    let before = lives(&project);
+    project.write("all.yaml", &spec(Some(3), ""));
+    wait_for("the third", SOON, || project.names().contains(&"api-3".to_owned()).then_some(()));
+    watch.agrees(&project);
+    assert!(kept(&before, &lives(&project)), "{:?}", watch.messages(0));
+
+    let before = lives(&project);
+    engine::act(&project.name("api-2"), "kill");
+    wait_for("the second to be back", SOON, || {
+        let after = lives(&project);
+        (after["api-2"] != before["api-2"] && project.is_ready()).then_some(())
+    });
+    let after = lives(&project);
+    assert!(after["api-1"] == before["api-1"] && after["api-3"] == before["api-3"]);
+
+    project.write("all.yaml", &spec(Some(1), ""));
+    wait_for("the others to go", SOON, || (project.names() == ["api-1", "web"]).then_some(()));
+    watch.agrees(&project);
+    assert_eq!(lives(&project)["api-1"], before["api-1"]);
+    watch.interrupt().exits(130);
+}
