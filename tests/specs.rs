@@ -208,7 +208,7 @@ fn every_field_of_a_job_is_read() {
     assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
     assert_eq!(specs.services[2].source.to_string(), "a.yaml:2");
     let job = &specs.services[2];
-    insta::assert_debug_snapshot!("every_field_of_a_job", (&job.spec, &job.source, &job.env_files));
+    insta::assert_debug_snapshot!("every_field_of_a_job", (&job.spec, &job.source, &job.env_files, &job.tree));
     assert_eq!(specs.services[3].spec.kind, model::Kind::Job(model::Job::default()));
 }
 
