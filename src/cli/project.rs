@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 
 use super::Failure;
 use super::args::{Global, Up};
@@ -78,14 +79,21 @@ impl Project {
         // Not the directory that it leads to today: where it is a link, another one may be linked tomorrow.
         let path = named(&global.specs)?;
         let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |found| again.reading(found))));
+        let under_way = Arc::new(UnderWay::default());
         let read: Read = Arc::new(move || {
-            let reader = reader.clone();
+            let (reader, under_way) = (reader.clone(), under_way.clone());
             Box::pin(async move {
-                match tokio::task::spawn_blocking(move || reader.read()).await.map_err(JoinError::try_into_panic) {
-                    Ok(reading) => reading,
-                    Err(Ok(panic)) => std::panic::resume_unwind(panic),
+                let begin = || tokio::task::spawn_blocking(move || reader.read());
+                match under_way
+                    .within(LONGEST_READING, begin)
+                    .await
+                    .map(|ended| ended.map_err(JoinError::try_into_panic))
+                {
+                    Some(Ok(reading)) => reading,
+                    Some(Err(Ok(panic))) => std::panic::resume_unwind(panic),
                     // The process ends, and nobody waits for it.
-                    Err(Err(_)) => std::future::pending().await,
+                    Some(Err(Err(_))) => std::future::pending().await,
+                    None => Reading::Invalid(vec![endless()]),
                 }
             })
         });
@@ -248,6 +256,35 @@ fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>
     match order::first_need(&needs, |name| scope.contains(name), |name| exclude.contains(name)) {
         Some((who, what)) => Err(format!("`{what}` cannot be excluded: `{who}` needs it; exclude `{who}` too")),
         None => Ok(scope),
+    }
+}
+
+/// How long a reading is waited for. Programs are bounded, but not whatever the interpreter does at once; and a directory
+/// that is built from may be large.
+const LONGEST_READING: Duration = Duration::from_secs(120);
+
+fn endless() -> Diagnostic {
+    let message = format!("the specs were not read within {} s", LONGEST_READING.as_secs());
+    let hint = "does a program compare values that hold each other many times? Once it is mended, start the watch anew";
+    Diagnostic::new(message).hint(hint.to_owned())
+}
+
+/// What takes long on another thread, one at a time.
+struct UnderWay<T>(tokio::sync::Mutex<Option<JoinHandle<T>>>);
+
+impl<T> Default for UnderWay<T> {
+    fn default() -> Self {
+        Self(tokio::sync::Mutex::new(None))
+    }
+}
+
+impl<T> UnderWay<T> {
+    /// Begins it, unless it still goes on, and waits for its end as long as it may take; `None`: longer.
+    async fn within(&self, limit: Duration, begin: impl FnOnce() -> JoinHandle<T>) -> Option<Result<T, JoinError>> {
+        let mut slot = self.0.lock().await;
+        let ended = tokio::time::timeout(limit, slot.get_or_insert_with(begin)).await.ok()?;
+        *slot = None;
+        Some(ended)
     }
 }
 
@@ -466,6 +503,20 @@ mod tests {
         assert_eq!(valid(&follow).await.scope, Scope::AllBut(["b".to_owned()].into()));
         write(home, &["a: b", "b"]);
         assert_eq!(errors(&follow).await, ["`b` cannot be excluded: `a` needs it; exclude `a` too"]);
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_is_not_begun_twice() {
+        let under_way = UnderWay::default();
+        let (release, released) = std::sync::mpsc::channel();
+        let short = Duration::from_millis(10);
+        let ended = under_way.within(short, || tokio::task::spawn_blocking(move || released.recv().unwrap())).await;
+        assert!(ended.is_none());
+        assert!(under_way.within(short, || unreachable!("it still goes on")).await.is_none());
+        release.send(1).unwrap();
+        let long = Duration::from_secs(60);
+        assert_eq!(under_way.within(long, || unreachable!("it still goes on")).await.unwrap().unwrap(), 1);
+        assert_eq!(under_way.within(long, || tokio::spawn(async { 2 })).await.unwrap().unwrap(), 2);
     }
 
     #[tokio::test]
