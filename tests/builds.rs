@@ -199,7 +199,12 @@ fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 
 fn setting() -> Setting {
-    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let notes = Notes::new(std::path::Path::new("/no/such/directory"));
     let (context, reload) = (Context::default(), BTreeSet::new());
     Setting { limits: LIMITS, surroundings, notes, context, read: None, reload }

@@ -46,7 +46,12 @@ fn new_engine() -> Sim {
 }
 
 fn setting(limits: Limits) -> Setting {
-    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     STATE.with_borrow(|state| Setting {
         limits,
         surroundings,

@@ -609,7 +609,12 @@ async fn the_output_of_a_command_is_told_while_it_runs() {
 async fn a_hook_in_a_container_knows_what_it_is_about() {
     let field = Field::new("hook").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
-    let surroundings = Surroundings { group: "shop".into(), directory: "/".into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: "shop".into(),
+        directory: "/".into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let run = async |script: &str, heard: &mut (dyn FnMut(LogLine) + Send)| {
         let call = Call {
             service: Some("a".into()),

@@ -36,7 +36,12 @@ impl Stage {
     fn new() -> Stage {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().canonicalize().unwrap();
-        let surroundings = Surroundings { group: "shop".into(), directory: path, reaches_containers: true };
+        let surroundings = Surroundings {
+            group: "shop".into(),
+            directory: path,
+            reaches_containers: true,
+            context: Default::default(),
+        };
         Stage { directory, surroundings }
     }
 
@@ -527,8 +532,12 @@ async fn simulated(change: impl FnOnce(&mut Behaviour)) -> (Sim, String) {
 
 async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result<Given, Failed>) {
     let call = Call { container: Some(Target { id: id.into(), name: "shop-api".into() }), ..call(hook) };
-    let surroundings =
-        Surroundings { group: "shop".into(), directory: Path::new("/").into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: "shop".into(),
+        directory: Path::new("/").into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let mut lines = Vec::new();
     let heard = &mut |line| lines.push(line);
     let ended = hooks::run(sim, &call, &surroundings, &CancellationToken::new(), heard).await;

@@ -48,7 +48,12 @@ fn engine() -> Sim {
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let notes = Notes::new(state.path());
     let (context, reload) = (Context::default(), BTreeSet::new());
     let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };

@@ -52,7 +52,12 @@ fn engine(wanted: &Desired, code: i64) -> Sim {
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired, reload: &[&str]) -> (Outcome, Vec<Report>) {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let reload: BTreeSet<String> = reload.iter().map(|name| (*name).to_owned()).collect();
     let notes = Notes::new(state.path());
     let setting = Setting { limits: LIMITS, surroundings, notes, context: Context::default(), read: None, reload };

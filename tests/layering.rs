@@ -138,3 +138,13 @@ fn only_render_prints() {
         .collect();
     assert!(wrong.is_empty(), "these print: {}", wrong.join(", "));
 }
+
+/// The lint cannot forbid it: derives of a library write some.
+#[test]
+fn nobody_writes_unsafe_code() {
+    let written = |code: &str| {
+        ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern"].iter().any(|word| code.contains(word))
+    };
+    let wrong: Vec<String> = all().into_iter().filter(|(_, code)| written(code)).map(|(path, _)| path).collect();
+    assert!(wrong.is_empty(), "these write unsafe code: {}", wrong.join(", "));
+}

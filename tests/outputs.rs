@@ -78,7 +78,12 @@ impl Group {
         engine: Arc<dyn Engine>,
         wanted: impl Fn(&Given) -> Desired + Send + Sync + 'static,
     ) -> Outcome {
-        let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+        let surroundings = Surroundings {
+            group: GROUP.into(),
+            directory: SOURCE.into(),
+            reaches_containers: true,
+            context: Default::default(),
+        };
         let context = Context::default();
         context.open(self.0.path()).unwrap();
         let first = wanted(&context.values());

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model::{self, Service};
 use drillmaster::spec::{
-    Content, Diagnostic, Input, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, env_file, load, no_directory, schema,
+    Content, Diagnostic, Input, MAX_FILE_SIZE, Nowhere, SourceFile, Specs, Tree, TreeError, env_file, load,
+    no_directory, schema,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -52,6 +53,7 @@ fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         context: &context,
         read: &read,
         tree: &tree,
+        reach: &Nowhere,
     })
 }
 
@@ -559,6 +561,7 @@ fn what_is_no_text_is_told() {
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
+        reach: &Nowhere,
         tree: &|_| Err(TreeError::Context("not reached".into())),
     };
     let more = load(&input).unwrap_err();

@@ -284,7 +284,12 @@ async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
 
 async fn run_with(engine: Arc<dyn Engine>, wanted: &Desired, reload: BTreeSet<String>) -> Outcome {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+    let surroundings = Surroundings {
+        group: GROUP.into(),
+        directory: SOURCE.into(),
+        reaches_containers: true,
+        context: Default::default(),
+    };
     let (notes, context) = (Notes::new(state.path()), Context::default());
     let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);

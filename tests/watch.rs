@@ -77,7 +77,12 @@ impl Watcher {
             requests: asked,
             may_empty,
         };
-        let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+        let surroundings = Surroundings {
+            group: GROUP.into(),
+            directory: SOURCE.into(),
+            reaches_containers: true,
+            context: Default::default(),
+        };
         let setting = Setting {
             limits: LIMITS,
             surroundings,

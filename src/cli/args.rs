@@ -97,6 +97,8 @@ pub enum Command {
     Graph,
     /// Check the specs; needs no engine.
     Validate,
+    /// Print the specs as YAML, with variables replaced and programs evaluated; needs no engine.
+    Render(Render),
     /// Print the JSON Schema of the specs.
     Schema,
 }
@@ -181,6 +183,17 @@ pub struct Down {
 #[derive(Debug, Args)]
 pub struct Diff {
     /// Services, by name; what they depend on comes along [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Show values of the environment, which may be secret.
+    #[arg(long)]
+    pub show_values: bool,
+}
+
+/// `render`.
+#[derive(Debug, Args)]
+pub struct Render {
+    /// Services, by name [default: all, and the group]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
     /// Show values of the environment, which may be secret.

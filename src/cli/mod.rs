@@ -112,6 +112,7 @@ async fn command(cli: &Cli, style: Style) -> Result<Ended, Failure> {
         Command::Exec(exec) => exec::exec(&cli.global, exec, style).await,
         Command::Graph => graph::graph(&cli.global, style),
         Command::Validate => spec::validate(&cli.global, style),
+        Command::Render(render) => spec::render(&cli.global, render, style),
         Command::Schema => spec::schema(style),
     }
 }

@@ -10,17 +10,17 @@ use tokio::task::JoinError;
 
 use super::Failure;
 use super::args::{Global, Up};
-use crate::control::Read;
 use crate::control::context::{Context, Given};
 use crate::control::event::Reading;
-use crate::control::sources::{self, Found, Reader, Sources};
+use crate::control::sources::{self, Found, Reader, Sources, Within};
 use crate::control::watch::Watcher;
+use crate::control::{Read, depth};
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
 use crate::render::{Style, diagnostics};
 use crate::spec::model::Build;
-use crate::spec::{self, Diagnostic, Specs, Tree, TreeError};
+use crate::spec::{self, Diagnostic, Reach, Specs, Tree, TreeError};
 
 /// A spec directory and what it says.
 pub(super) struct Project {
@@ -98,12 +98,24 @@ impl Project {
         Project::read(global, group(global)?, directory).map_err(Failure::Specs)
     }
 
+    /// Reads the specs, for who wants to look at them as they are written as well.
+    pub fn with_specs(global: &Global) -> Result<(Project, Specs), Failure> {
+        let (directory, shown) = (absolute(&global.specs)?, global.specs.display().to_string());
+        let read = |path: &str| sources::read_further(&directory, path);
+        let tree = |build: &Build| sources::look_at_tree(&directory, build);
+        let (sources, reach) = (sources::read(&directory), Within::new(&directory));
+        let specs = parse(&shown, &sources, &Given::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
+        let desired = desired(group(global)?, &directory, &specs);
+        Ok((Project::fixed(desired, directory, true), specs))
+    }
+
     fn read(global: &Global, group: Option<&str>, directory: PathBuf) -> Result<Project, Vec<Diagnostic>> {
         let (shown, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources::read(&directory), directory.clone());
         let resolve = move |context: &Given| {
             let read = |path: &str| sources::read_further(&root, path);
-            let specs = parse(&shown, &sources, context, &read, &|build| sources::look_at_tree(&root, build))?;
+            let tree = |build: &Build| sources::look_at_tree(&root, build);
+            let specs = parse(&shown, &sources, context, &read, &tree, &Within::new(&root))?;
             Ok(desired(group.as_deref(), &root, &specs))
         };
         let desired = resolve(&Given::new())?;
@@ -112,7 +124,11 @@ impl Project {
 
     /// Nothing is desired.
     fn nothing(group: Option<&str>, directory: PathBuf, readable: bool) -> Project {
-        let desired = nothing(group, &directory);
+        Project::fixed(nothing(group, &directory), directory, readable)
+    }
+
+    /// This is desired, whatever is given.
+    fn fixed(desired: Desired, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
         Project { desired, directory, readable, context: Context::default(), resolve }
@@ -260,7 +276,8 @@ impl Again {
         let desired = if self.may_empty && is_empty(found.sources) {
             nothing(group, found.directory)
         } else {
-            let specs = parse(&self.shown, found.sources, &self.context.values(), found.read, found.tree)?;
+            let values = self.context.values();
+            let specs = parse(&self.shown, found.sources, &values, found.read, found.tree, found.reach)?;
             desired(group, found.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,8 +304,9 @@ fn parse(
     shown: &str,
     sources: &io::Result<Sources>,
     context: &Given,
-    read: &dyn Fn(&str) -> Result<Vec<u8>, String>,
-    tree: &dyn Fn(&Build) -> Result<Tree, TreeError>,
+    read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
+    tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
+    reach: &dyn Reach,
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
         Ok(sources) => sources,
@@ -302,8 +320,11 @@ fn parse(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let dotenv = sources.dotenv.as_ref();
-    let files = &sources.files;
-    spec::load(&spec::Input { dir: shown, files, dotenv, environment: &environment, context, read, tree })
+    let (files, environment) = (&sources.files, &environment);
+    let input = spec::Input { dir: shown, files, dotenv, environment, context, read, tree, reach };
+    let specs = depth::deep(|| spec::load(&input));
+    specs
+        .unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("there is no thread to read the specs on: {error}"))]))
 }
 
 /// Whether there is no spec file at all, or not even the directory.
@@ -463,7 +484,7 @@ mod tests {
         let (project, careful) = follow(home.path(), &[]).unwrap();
         let (_, careless) = follow(home.path(), &["--prune-all"]).unwrap();
         fs::remove_file(home.path().join("specs/app.yaml")).unwrap();
-        assert!(errors(&careful).await[0].starts_with("there is no `*.yaml` or `*.yml` file"));
+        assert!(errors(&careful).await[0].starts_with("there is no `*.yaml`, `*.yml` or `*.star` file"));
         assert_eq!(valid(&careless).await.services.len(), 0);
         fs::remove_dir(home.path().join("specs")).unwrap();
         assert!(errors(&careful).await[0].starts_with("there is no directory"));

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::args::Global;
 use super::{Ended, Failure};
+use crate::control::context::Context;
 use crate::control::lock::{self, Attempt, Holder, Lock};
 use crate::control::socket::{Client, Unheard};
 use crate::engine::deadline::{Bounded, Limits};
@@ -166,5 +167,6 @@ pub(super) fn surroundings(about: &About, group: &str, directory: &Path) -> crat
         group: group.to_owned(),
         directory: directory.to_owned(),
         reaches_containers: about.reaches_containers,
+        context: Context::default(),
     }
 }

@@ -1,13 +1,14 @@
-//! `validate` and `schema`: what needs no engine.
+//! `validate`, `render` and `schema`: what needs no engine.
 
-use super::args::Global;
+use super::args::{Global, Render};
 use super::project::Project;
 use super::{Ended, Failure};
-use crate::render::{Style, count};
+use crate::render::{Style, count, specs};
 use crate::spec;
 
 pub(super) fn validate(global: &Global, style: Style) -> Result<Ended, Failure> {
-    let project = Project::load(global)?;
+    let (project, specs) = Project::with_specs(global)?;
+    told(&specs, style);
     if style.json {
         style.result_json(&serde_json::json!({ "diagnostics": [] }));
     } else {
@@ -15,6 +16,23 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Ended, Failure> 
         style.result(&format!("{}: {services}, no errors\n", project.desired.group));
     }
     Ok(Ended::Well)
+}
+
+pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<Ended, Failure> {
+    let (project, specs) = Project::with_specs(global)?;
+    project.known(&render.services)?;
+    told(&specs, style);
+    if style.json {
+        style.result_json(&specs::to_json(&specs, &render.services, render.show_values));
+    } else {
+        style.result(&specs::yaml(&specs, &render.services, render.show_values));
+    }
+    Ok(Ended::Well)
+}
+
+/// Shows what programs printed.
+fn told(specs: &spec::Specs, style: Style) {
+    specs.printed.iter().for_each(|line| style.note(line));
 }
 
 pub(super) fn schema(style: Style) -> Result<Ended, Failure> {

@@ -145,6 +145,22 @@ pub fn captured(key: &str, text: &str) -> Result<Given, String> {
     Ok(Given::from([(key.to_owned(), value)]))
 }
 
+/// What a function has set.
+///
+/// # Errors
+///
+/// Why it cannot be outputs.
+pub fn set(pairs: Vec<(String, String)>) -> Result<Given, String> {
+    let mut given = Given::new();
+    for (key, value) in pairs {
+        let wrong = |why: String| format!("the output {key:?} {why}");
+        key.parse::<OutputKey>().map_err(|error| wrong(format!("has no good key: {error}")))?;
+        let value = checked(&value).map_err(wrong)?;
+        given.insert(key, value);
+    }
+    Ok(given)
+}
+
 fn checked(value: &str) -> Result<String, String> {
     match value {
         value if value.contains('\0') => Err("holds a NUL".into()),

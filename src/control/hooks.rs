@@ -13,12 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Command, Cut, Place, unless_cut, words_of};
 use super::context::{self, Given, OUTPUT};
-use super::http;
 use super::probe::Surroundings;
+use super::{functions, http};
 use crate::desired::{Hook, HookAction, HttpRequest};
 use crate::engine::{Engine, LogLine};
 use crate::identity::instance_name;
 use crate::plan::step::Target;
+use crate::spec::starlark::About;
 
 /// How much of a line is told.
 const LONGEST_LINE: usize = 8 * 1024;
@@ -49,6 +50,14 @@ pub struct Failed {
     pub why: String,
     /// The last lines that it wrote, at most ten.
     pub output: Vec<String>,
+}
+
+impl Failed {
+    /// Tells the lines, as what a command writes is told.
+    fn told_to(self, heard: &mut dyn FnMut(LogLine)) -> Failed {
+        self.output.iter().for_each(|line| heard(LogLine { stderr: true, text: line.clone() }));
+        self
+    }
 }
 
 impl fmt::Display for Failed {
@@ -102,6 +111,16 @@ pub async fn run(
         }
         (HookAction::Run(words), _) => (words, Place::Host(&surroundings.directory)),
         (HookAction::Exec(words), Some(container)) => (words, Place::Container(&container.id)),
+        (HookAction::Function(function), _) => {
+            let function = functions::Call { function, about: about(call, surroundings), limit };
+            let ended = functions::call(engine, function, surroundings, interrupted, &mut note).await;
+            let given = ended.map_err(|failed| failed.told_to(&mut note)).and_then(|ended| {
+                let mut given = context::set(ended.outputs).map_err(silent)?;
+                given.extend(captured(call, said).map_err(silent)?);
+                Ok(given)
+            });
+            return given;
+        }
         (HookAction::Exec(words), None) => {
             return Err(silent(format!("cannot run {} in the container: there is none", words[0])));
         }
@@ -188,6 +207,20 @@ fn variables(call: &Call, surroundings: &Surroundings) -> BTreeMap<String, Strin
     ];
     let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
     call.variables.clone().into_iter().chain(own).collect()
+}
+
+fn about(call: &Call, surroundings: &Surroundings) -> About {
+    let container = call.container.as_ref();
+    About {
+        group: surroundings.group.clone(),
+        service: call.service.clone().unwrap_or_default(),
+        replica: call.replica,
+        event: call.event.clone(),
+        container: container.map(|container| container.id.clone()).unwrap_or_default(),
+        container_name: container.map(|container| container.name.clone()).unwrap_or_default(),
+        variables: call.variables.clone(),
+        context: surroundings.context.values(),
+    }
 }
 
 /// Cuts a line that nobody would read to its end.

@@ -7,7 +7,9 @@ pub mod act;
 pub mod command;
 pub mod context;
 pub mod core;
+pub mod depth;
 pub mod event;
+pub mod functions;
 pub mod hooks;
 pub mod http;
 pub mod intake;
@@ -125,7 +127,7 @@ async fn drive(
     let mut tasks = Tasks {
         engine,
         events,
-        surroundings: setting.surroundings,
+        surroundings: probe::Surroundings { context: setting.context.clone(), ..setting.surroundings },
         notes: setting.notes,
         context: setting.context,
         read,

@@ -12,12 +12,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Command, Place, words_of};
+use super::context::Context;
+use super::functions;
 use super::http;
 use crate::engine::{Engine, LogLine, LogOptions};
 use crate::identity::service_of_instance;
 use crate::observed::Container;
 use crate::plan::step::Probe;
 use crate::spec::model::{Check, HttpCheck, Ping, Protocol};
+use crate::spec::starlark::{About, Function};
 use crate::spec::value::{Pattern, Words};
 
 /// Bound of one try to connect.
@@ -36,6 +39,8 @@ pub struct Surroundings {
     pub directory: PathBuf,
     /// Whether addresses of containers can be reached; else their published ports are used.
     pub reaches_containers: bool,
+    /// Outputs of the group, which functions can read.
+    pub context: Context,
 }
 
 /// Tries the ping until it answers; tells each new reason why it does not.
@@ -106,6 +111,37 @@ async fn attempt(
             run(engine, words, Place::Host(&surroundings.directory), variables).await
         }
         Check::Log(pattern) => log(engine, probe, pattern).await,
+        Check::Function(function) => called(engine, probe, surroundings, function).await,
+    }
+}
+
+/// Calls a function, which has to return `True`. What it prints explains why it does not.
+async fn called(
+    engine: &dyn Engine,
+    probe: &Probe,
+    surroundings: &Surroundings,
+    function: &Function,
+) -> Result<(), String> {
+    let about = About {
+        group: surroundings.group.clone(),
+        service: service_of_instance(&probe.service, probe.replica).to_owned(),
+        replica: probe.replica,
+        event: "ping".to_owned(),
+        context: surroundings.context.values(),
+        container: probe.container.id.clone(),
+        container_name: probe.container.name.clone(),
+        ..About::default()
+    };
+    let mut last = String::new();
+    let mut heard = |line: LogLine| last = line.text;
+    let call = functions::Call { function, about, limit: COMMAND };
+    let ended = functions::call(engine, call, surroundings, &CancellationToken::new(), &mut heard).await;
+    let name = function.name();
+    match ended.map_err(|failed| failed.why)?.returned {
+        Ok(true) => Ok(()),
+        Ok(false) if last.is_empty() => Err(format!("{name} returned False")),
+        Ok(false) => Err(format!("{name} returned False: {last}")),
+        Err(kind) => Err(format!("{name} returned a value of type {kind}, and not True or False")),
     }
 }
 
@@ -125,6 +161,20 @@ async fn connect(
         None => address(&inspect(engine, probe).await?, surroundings, port)?,
     };
     known.address = Some(address.ip());
+    dial(address, surroundings).await
+}
+
+/// Connects to a port of a container that is looked up.
+pub(super) async fn reach(
+    engine: &dyn Engine,
+    id: &str,
+    surroundings: &Surroundings,
+    port: u16,
+) -> Result<TcpStream, String> {
+    dial(address(&look(engine, id).await?, surroundings, port)?, surroundings).await
+}
+
+async fn dial(address: SocketAddr, surroundings: &Surroundings) -> Result<TcpStream, String> {
     let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(format!("{address}: {}", words_of(&error))),
@@ -140,11 +190,11 @@ async fn connect(
 }
 
 async fn inspect(engine: &dyn Engine, probe: &Probe) -> Result<Container, String> {
-    engine
-        .inspect(&probe.container.id)
-        .await
-        .map_err(|error| error.to_string())?
-        .ok_or_else(|| "its container is gone".to_owned())
+    look(engine, &probe.container.id).await
+}
+
+async fn look(engine: &dyn Engine, id: &str) -> Result<Container, String> {
+    engine.inspect(id).await.map_err(|error| error.to_string())?.ok_or_else(|| "its container is gone".to_owned())
 }
 
 fn address(container: &Container, surroundings: &Surroundings, port: u16) -> Result<SocketAddr, String> {

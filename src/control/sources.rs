@@ -1,19 +1,19 @@
 //! Reads what people wrote: the spec directory, `.env`, and files that specs name; once, or again and again. Parses
 //! nothing.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::context::{Context, Given};
 use super::event::Reading;
 use super::watch::{self, Places, Watcher};
 use crate::engine::build::tree::{self, Place, Sums, Watched};
 use crate::spec::model::Build;
-use crate::spec::{Content, MAX_FILE_SIZE, SourceFile, Tree, TreeError};
+use crate::spec::{Content, MAX_FILE_SIZE, Reach, SourceFile, Tree, TreeError};
 
 /// How deep directories may be nested.
 const MAX_DEPTH: usize = 32;
@@ -33,22 +33,17 @@ pub struct Sources {
     pub links: BTreeSet<PathBuf>,
 }
 
-/// Whether the name of a file makes it a spec; also of a kind that this version cannot read.
+/// How long the programs of a spec directory may take.
+const EVALUATION: Duration = Duration::from_secs(10);
+
+/// Whether the name of a file makes it a spec.
 pub(super) fn is_spec(name: &str) -> bool {
-    is_yaml(name) || is_starlark(name)
+    [".yaml", ".yml", ".star"].iter().any(|ending| name.ends_with(ending))
 }
 
 /// Whether the name of a file or directory keeps it from being looked at.
 pub(super) fn is_hidden(name: &str) -> bool {
     name.starts_with('.')
-}
-
-fn is_yaml(name: &str) -> bool {
-    name.ends_with(".yaml") || name.ends_with(".yml")
-}
-
-fn is_starlark(name: &str) -> bool {
-    name.ends_with(".star")
 }
 
 /// Reads a spec directory, recursively. Hidden files and directories are left out: editors and git keep theirs so.
@@ -74,11 +69,72 @@ pub fn read(directory: &Path) -> io::Result<Sources> {
 ///
 /// When it cannot be read, or is larger than a spec may be.
 pub fn read_further(directory: &Path, path: &str) -> Result<Vec<u8>, String> {
-    match content(&directory.join(path)) {
+    read_at(&directory.join(path))
+}
+
+fn read_at(path: &Path) -> Result<Vec<u8>, String> {
+    match content(path) {
         Content::Bytes(bytes) => Ok(bytes),
         Content::TooLarge(size) => Err(format!("it has {size} bytes; at most {MAX_FILE_SIZE} are read")),
         Content::Unreadable(why) => Err(why),
     }
+}
+
+/// What programs can reach of a spec directory, until they have had their time.
+pub struct Within<'a> {
+    directory: &'a Path,
+    end: Instant,
+}
+
+impl Within<'_> {
+    /// For this directory. Their time begins now.
+    pub fn new(directory: &Path) -> Within<'_> {
+        Within { directory, end: Instant::now() + EVALUATION }
+    }
+}
+
+impl Reach for Within<'_> {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        read_within(self.directory, path)
+    }
+
+    fn list(&self, path: &str) -> Result<Listing, String> {
+        list_within(self.directory, path)
+    }
+
+    fn expired(&self) -> bool {
+        Instant::now() > self.end
+    }
+}
+
+/// The names in a directory, sorted, and which of them are directories.
+type Listing = Vec<(String, bool)>;
+
+/// Where a path leads, which has to be within the directory.
+fn within(directory: &Path, path: &str) -> Result<PathBuf, String> {
+    let root = directory.canonicalize().map_err(|error| words(&error))?;
+    let target = root.join(path).canonicalize().map_err(|error| words(&error))?;
+    match target.starts_with(&root) {
+        true => Ok(target),
+        false => Err("it is a link that leads out of the spec directory".into()),
+    }
+}
+
+fn read_within(directory: &Path, path: &str) -> Result<Vec<u8>, String> {
+    read_at(&within(directory, path)?)
+}
+
+fn list_within(directory: &Path, path: &str) -> Result<Listing, String> {
+    let directory = within(directory, path)?;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|error| words(&error))? {
+        let entry = entry.map_err(|error| words(&error))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            names.push((name, fs::metadata(entry.path()).is_ok_and(|found| found.is_dir())));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Looks at what an image is built from; a relative path is relative to the spec directory.
@@ -123,9 +179,7 @@ fn walk(
                 Ok(()) => continue,
                 Err(error) => Content::Unreadable(words(&error)),
             },
-            _ if is_yaml(name) => content(&at),
-            // Left out in silence, its services would be taken for deleted.
-            _ if is_starlark(name) => Content::Unreadable("specs in Starlark are not supported by this version".into()),
+            _ if is_spec(name) => content(&at),
             _ => continue,
         };
         sources.files.extend(present(&at, content).map(|content| SourceFile { path, content }));
@@ -166,9 +220,11 @@ pub struct Found<'a> {
     /// What lies in it, or why it cannot be read.
     pub sources: &'a io::Result<Sources>,
     /// Reads a further file, as [`read_further`]; what was asked for is followed from then on.
-    pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
     /// Looks at what an image is built from, as [`look_at_tree`]; followed as well.
-    pub tree: &'a dyn Fn(&Build) -> Result<Tree, TreeError>,
+    pub tree: &'a (dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
+    /// What programs can reach, as [`Within`]; followed as well.
+    pub reach: &'a dyn Reach,
 }
 
 /// Parses what was found. Must give the same for the same.
@@ -226,8 +282,8 @@ impl Reader {
 struct Taken {
     directory: PathBuf,
     sources: io::Result<Sources>,
-    /// Further files that were asked for, whatever came of it.
-    further: BTreeMap<String, Result<Vec<u8>, String>>,
+    /// What was asked for beside that, whatever came of it.
+    further: BTreeMap<Asked, Result<Answer, String>>,
     /// Outputs of which it may be made.
     outputs: Given,
     /// What was looked at to be built from, what came of it, and what to watch for another answer.
@@ -237,24 +293,94 @@ struct Taken {
     new: bool,
 }
 
+/// A question beside those for the spec files.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    /// For a file that a spec names.
+    Further(String),
+    /// For a file that a program reads.
+    Within(String),
+    /// For the names in a directory.
+    Listing(String),
+}
+
+/// The answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    Bytes(Vec<u8>),
+    Names(Listing),
+}
+
+impl Asked {
+    fn ask(&self, directory: &Path) -> Result<Answer, String> {
+        match self {
+            Asked::Further(path) => read_further(directory, path).map(Answer::Bytes),
+            Asked::Within(path) => read_within(directory, path).map(Answer::Bytes),
+            Asked::Listing(path) => list_within(directory, path).map(Answer::Names),
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Asked::Further(path) | Asked::Within(path) | Asked::Listing(path) => path,
+        }
+    }
+}
+
+/// Takes note of every question.
+struct Recorder<'a> {
+    within: Within<'a>,
+    further: Mutex<BTreeMap<Asked, Result<Answer, String>>>,
+}
+
+impl Recorder<'_> {
+    fn ask(&self, asked: Asked) -> Result<Answer, String> {
+        let given = asked.ask(self.within.directory);
+        self.further.lock().unwrap_or_else(PoisonError::into_inner).insert(asked, given.clone());
+        given
+    }
+
+    fn bytes(&self, asked: Asked) -> Result<Vec<u8>, String> {
+        self.ask(asked).map(|given| match given {
+            Answer::Bytes(bytes) => bytes,
+            Answer::Names(_) => Vec::new(),
+        })
+    }
+}
+
+impl Reach for Recorder<'_> {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        self.bytes(Asked::Within(path.to_owned()))
+    }
+
+    fn list(&self, path: &str) -> Result<Listing, String> {
+        self.ask(Asked::Listing(path.to_owned())).map(|given| match given {
+            Answer::Names(names) => names,
+            Answer::Bytes(_) => Vec::new(),
+        })
+    }
+
+    fn expired(&self) -> bool {
+        self.within.expired()
+    }
+}
+
 impl Taken {
     fn parse(directory: PathBuf, sources: io::Result<Sources>, outputs: Given, parse: &Parse, sums: &Sums) -> Taken {
         // Kept here and not by whoever parses, since specs with errors name files too.
-        let further = RefCell::new(BTreeMap::new());
-        let read = |path: &str| {
-            let content = read_further(&directory, path);
-            further.borrow_mut().insert(path.to_owned(), content.clone());
-            content
-        };
-        let trees = RefCell::new(BTreeMap::new());
+        let recorder = Recorder { within: Within::new(&directory), further: Mutex::default() };
+        let read = |path: &str| recorder.bytes(Asked::Further(path.to_owned()));
+        let trees = Mutex::new(BTreeMap::new());
         let tree = |build: &Build| {
             let place = place(&directory, build);
             let (result, watched) = tree::look(&place, sums);
-            trees.borrow_mut().insert(place, (result.clone(), watched));
+            trees.lock().unwrap_or_else(PoisonError::into_inner).insert(place, (result.clone(), watched));
             result
         };
-        let reading = parse(Found { directory: &directory, sources: &sources, read: &read, tree: &tree });
-        let (further, trees) = (further.into_inner(), trees.into_inner());
+        let found = Found { directory: &directory, sources: &sources, read: &read, tree: &tree, reach: &recorder };
+        let reading = parse(found);
+        let further = recorder.further.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);
         Taken { directory, sources, further, outputs, trees, reading, new: true }
     }
 
@@ -267,7 +393,7 @@ impl Taken {
         };
         same && self.directory == directory
             && self.outputs == *outputs
-            && self.further.iter().all(|(path, then)| read_further(directory, path) == *then)
+            && self.further.iter().all(|(asked, then)| asked.ask(directory) == *then)
     }
 
     /// This, where what is built from is as it was. What to watch of it may be another: a directory that is new and
@@ -289,12 +415,14 @@ impl Taken {
             Ok(sources) => (sources.directories.clone(), sources.links.clone()),
             Err(_) => Default::default(),
         };
-        let further = self.further.keys().map(|path| self.directory.join(path));
+        let further = self.further.keys().map(|asked| self.directory.join(asked.path()));
         let mut entries: BTreeSet<PathBuf> = further.chain(links).collect();
         entries.extend([root.to_owned(), self.directory.join(".env")]);
+        let listing = |asked: &Asked| matches!(asked, Asked::Listing(_)).then(|| self.directory.join(asked.path()));
+        let listings = self.further.keys().filter_map(listing);
         let watched = self.trees.values().map(|(_, watched)| watched);
         entries.extend(watched.clone().flat_map(|watched| watched.entries.iter().cloned()));
-        let trees = watched.flat_map(|watched| watched.directories.iter().cloned()).collect();
+        let trees = watched.flat_map(|watched| watched.directories.iter().cloned()).chain(listings).collect();
         Places { directories, entries, trees }
     }
 }

@@ -353,6 +353,7 @@ mod tests {
             context: &context,
             read: &read,
             tree: &tree,
+            reach: &crate::spec::Nowhere,
         };
         resolve(&crate::spec::load(&input).unwrap(), at("/srv/shop/specs"))
     }

@@ -6,6 +6,7 @@ pub mod json;
 pub mod news;
 pub mod plan;
 pub mod progress;
+pub mod specs;
 pub mod status;
 pub mod watch;
 

@@ -12,7 +12,7 @@ use serde::de::{
 
 use super::locate::closest;
 use super::node::{Entry, Key, Node, Resolved, Scalar, Style, Value};
-use super::value::{VERBATIM, quoted};
+use super::value::{FUNCTION, VERBATIM, quoted};
 
 /// How many errors of one document are recorded.
 const MAX_ERRORS: usize = 100;
@@ -270,6 +270,7 @@ impl<'n> Reader<'n> {
             },
             Value::Seq(_) => "a list".into(),
             Value::Map(_) => "a map".into(),
+            Value::Function(_) => "a function".into(),
             Value::Pruned | Value::Poison => "nothing".into(),
         }
     }
@@ -398,6 +399,9 @@ impl<'n> Reader<'n> {
             Value::Scalar(scalar) => scalar,
             Value::Seq(_) => return self.list(visitor),
             Value::Map(_) => return self.map(visitor),
+            Value::Function(_) => {
+                return Err(de::Error::invalid_type(de::Unexpected::Other("a function"), &visitor));
+            }
             Value::Pruned => return visitor.visit_unit(),
             Value::Poison => return visitor.visit_str("x"),
         };
@@ -491,6 +495,10 @@ impl<'n> Deserializer<'n> for Reader<'n> {
     fn deserialize_newtype_struct<V: Visitor<'n>>(self, name: &'static str, visitor: V) -> Result<V::Value> {
         let result = match name {
             VERBATIM => self.verbatim(visitor),
+            FUNCTION => match self.node.value {
+                Value::Function(number) => visitor.visit_u128(number as u128),
+                _ => Err(self.mismatch("a function of a `*.star` file")),
+            },
             _ => visitor.visit_newtype_struct(self),
         };
         result.map_err(|e| e.at(&self.node.span))

@@ -149,7 +149,8 @@ pub fn read(
     for error in interpolate(&mut root, file.text(), variables, &mut documents.variables, &mut uses) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
-    let source = Source { file: path.to_owned(), line: file.line(line_of(&root)) };
+    let line = line_of(&root);
+    let source = Source { file: path.to_owned(), line: Place::new(file, line..line).line() };
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
             let document = typed(root, file, source, "service", documents, diagnostics);
@@ -279,5 +280,7 @@ fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, noun: &str) -> Dia
 }
 
 fn list(words: &[&str]) -> String {
-    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+    // Only programs have functions, and they write them otherwise.
+    let words = words.iter().filter(|word| **word != "function");
+    words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess};
 
+use super::model::{Check, Service};
 use super::short::{both_forms, http_status, nothing_to_run, read_shaped};
+use super::starlark::Function;
 use super::value::{
     HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, OutputKey, Period, Shape, Text, Words, quoted, shaped,
 };
@@ -76,10 +78,43 @@ pub struct GroupOn {
     pub reload: OneOrMany<HostHook>,
 }
 
+impl Service {
+    /// The functions that are its ping and its hooks.
+    pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
+        let On { ready, exited, unhealthy, restarted, replaced, stopped, failed, succeeded } = &mut self.on;
+        let hooks = [&mut self.post_start, &mut self.pre_stop, ready, unhealthy, restarted, replaced];
+        let host = [&mut self.pre_start, &mut self.post_stop, exited, stopped, failed, succeeded];
+        let hooks = hooks.into_iter().flat_map(|hooks| &mut hooks.0);
+        let ping = self.ping.as_mut().and_then(|ping| match &mut ping.check {
+            Check::Function(function) => Some(function),
+            _ => None,
+        });
+        hooks.filter_map(Hook::function_mut).chain(host.into_iter().flat_map(host_functions_mut)).chain(ping)
+    }
+}
+
 impl GroupOn {
     /// All hooks of the group.
     pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
         self.up.iter().chain(self.down.iter()).chain(self.reload.iter()).map(HostHook::get)
+    }
+
+    /// The functions among them.
+    pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
+        [&mut self.up, &mut self.down, &mut self.reload].into_iter().flat_map(host_functions_mut)
+    }
+}
+
+fn host_functions_mut(hooks: &mut OneOrMany<HostHook>) -> impl Iterator<Item = &mut Function> {
+    hooks.0.iter_mut().filter_map(|hook| hook.0.function_mut())
+}
+
+impl Hook {
+    fn function_mut(&mut self) -> Option<&mut Function> {
+        match &mut self.action {
+            HookAction::Function(function) => Some(function),
+            _ => None,
+        }
     }
 }
 
@@ -114,6 +149,8 @@ pub enum HookAction {
     Run(Words),
     /// `http: {url: "http://localhost:9/alert", method: POST}`: a request from the host.
     Http(HttpRequest),
+    /// A function of a program.
+    Function(Function),
 }
 
 /// An HTTP request.
@@ -164,6 +201,10 @@ struct LongHook {
     /// A request from the host; a URL alone is a GET.
     #[serde(default)]
     http: Option<HttpRequest>,
+    /// A function of a program.
+    #[serde(default)]
+    #[schemars(skip)]
+    function: Option<Function>,
     /// When it is given up; 60 s unless set.
     #[serde(default)]
     timeout: Option<Period>,
@@ -183,6 +224,10 @@ struct LongHostHook {
     /// A request from the host; a URL alone is a GET.
     #[serde(default)]
     http: Option<HttpRequest>,
+    /// A function of a program.
+    #[serde(default)]
+    #[schemars(skip)]
+    function: Option<Function>,
     /// When it is given up; 60 s unless set.
     #[serde(default)]
     timeout: Option<Period>,
@@ -202,6 +247,7 @@ impl LongHook {
             command("exec", self.exec)?.map(|words| ("exec", HookAction::Exec(words))),
             command("run", self.run)?.map(|words| ("run", HookAction::Run(words))),
             self.http.map(|request| ("http", HookAction::Http(request))),
+            self.function.map(|function| ("function", HookAction::Function(function))),
         ];
         let mut actions: Vec<_> = actions.into_iter().flatten().collect();
         let names: Vec<String> = actions.iter().map(|(name, _)| format!("`{name}`")).collect();
@@ -245,8 +291,9 @@ impl<'de> Shape<'de> for HostHook {
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        let LongHostHook { run, http, timeout, capture } = LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
-        let long = LongHook { exec: None, run, http, timeout, capture };
+        let LongHostHook { run, http, function, timeout, capture } =
+            LongHostHook::deserialize(MapAccessDeserializer::new(map))?;
+        let long = LongHook { exec: None, run, http, function, timeout, capture };
         long.hook(HOST_ACTIONS_HINT).map(Self).map_err(de::Error::custom)
     }
 }
@@ -331,6 +378,7 @@ impl fmt::Display for HookAction {
             Self::Exec(words) => write!(f, "exec {words}"),
             Self::Run(words) => write!(f, "run {words}"),
             Self::Http(request) => write!(f, "http {} {}", request.method, request.url),
+            Self::Function(function) => write!(f, "function {function}"),
         }
     }
 }

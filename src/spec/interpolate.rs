@@ -39,11 +39,11 @@ pub struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    fn get(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         self.environment.get(name).or_else(|| self.dotenv.get(name)).map(String::as_str)
     }
 
-    fn closest(&self, name: &str) -> Option<&'a str> {
+    pub(super) fn closest(&self, name: &str) -> Option<&'a str> {
         closest(name, self.dotenv.keys().chain(self.environment.keys()).map(String::as_str))
     }
 }
@@ -60,6 +60,8 @@ pub struct OutputUse {
     pub known: bool,
     /// Bytes of the file.
     pub span: Range<usize>,
+    /// The text that refers to it, with variables replaced and with this reference and others like it left as they are.
+    pub text: String,
 }
 
 /// Something wrong with a reference.
@@ -118,6 +120,7 @@ pub fn interpolate(
         });
         match replaced {
             Ok(found) => {
+                let text = if found.is_empty() { String::new() } else { only_outputs(&written, &found, variables) };
                 let known = |key: &str| variables.context.contains_key(key);
                 if found.iter().any(|(key, _)| !known(key)) {
                     scalar.style = Style::Open;
@@ -131,6 +134,7 @@ pub fn interpolate(
                     field: path.join("."),
                     known: known(&key),
                     span: in_source(&span, &written, &node.span, source),
+                    text: text.clone(),
                     key,
                 }));
             }
@@ -161,6 +165,26 @@ fn walk(node: &mut Node, path: &mut Vec<String>, visit: &mut dyn FnMut(&mut Node
             }
         }
         _ => visit(node, path),
+    }
+}
+
+/// A text whose only references are those to outputs. Where these stand in the default of a variable, it stays as it is.
+fn only_outputs(written: &str, outputs: &[(String, Range<usize>)], variables: Variables<'_>) -> String {
+    let piece = |range: Range<usize>| {
+        let piece = expand(written.get(range)?, variables, &mut BTreeSet::new()).ok()?;
+        Some(piece.text.replace('$', "$$"))
+    };
+    let mut text = String::new();
+    let mut at = 0;
+    for (_, span) in outputs {
+        let Some(before) = piece(at..span.start) else { return written.to_owned() };
+        text.push_str(&before);
+        text.push_str(written.get(span.clone()).unwrap_or_default());
+        at = span.end;
+    }
+    match piece(at..written.len()) {
+        Some(rest) => text + &rest,
+        None => written.to_owned(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::locate::{Diagnostic, Place, SourceText};
 use super::model::Service;
 use super::node::{Node, Value};
 use super::value::quoted;
-use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, yaml};
+use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, starlark, yaml};
 
 /// How many errors of one file are told.
 const MAX_ERRORS: usize = 100;
@@ -21,7 +21,7 @@ const MAX_ERRORS: usize = 100;
 pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     if input.files.is_empty() {
-        return Err(vec![no_specs(input.dir, "no `*.yaml` or `*.yml` file")]);
+        return Err(vec![no_specs(input.dir, "no `*.yaml`, `*.yml` or `*.star` file")]);
     }
     let dotenv = input.dotenv.map(|file| dotenv(input, file, &mut diagnostics)).unwrap_or_default();
     let variables = Variables { environment: input.environment, dotenv: &dotenv, context: input.context };
@@ -29,9 +29,15 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     let mut files: Vec<&SourceFile> = input.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let mut documents = Documents::default();
+    let mut programs = BTreeMap::new();
     for file in files {
-        read_file(input, file, variables, &mut documents, &mut diagnostics);
+        let Some(text) = open(input, file, &mut documents, &mut diagnostics) else { continue };
+        match file.path.ends_with(".star") {
+            true => drop(programs.insert(file.path.clone(), text)),
+            false => read_file(&text, &file.path, variables, &mut documents, &mut diagnostics),
+        }
     }
+    let (mut reads, printed, functions) = run(input, &programs, variables, &mut documents, &mut diagnostics);
     if documents.count == 0 && diagnostics.is_empty() {
         diagnostics.push(no_specs(input.dir, "no document"));
     }
@@ -43,8 +49,8 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     if !diagnostics.is_empty() {
         return Err(ordered(diagnostics));
     }
-    let reads: BTreeSet<String> = env_files.known.into_keys().collect();
-    Ok(assemble(documents, contents, trees, reads))
+    reads.extend(env_files.known.into_keys());
+    Ok(Specs { printed, functions, ..assemble(documents, contents, trees, reads) })
 }
 
 fn assemble(
@@ -54,19 +60,23 @@ fn assemble(
     reads: BTreeSet<String>,
 ) -> Specs {
     let group = documents.groups.into_iter().next();
-    let group = group.map(|Document { spec, source, uses, .. }| Loaded {
+    let group = group.map(|Document { spec, source, uses, root, .. }| Loaded {
         spec,
         source,
         env_files: Vec::new(),
         uses,
         tree: None,
+        root,
     });
     let services = documents.services.into_iter().zip(contents).zip(trees);
     let mut services: Vec<Loaded<Service>> = services
-        .map(|((Document { spec, source, uses, .. }, env_files), tree)| Loaded { spec, source, env_files, uses, tree })
+        .map(|((document, env_files), tree)| {
+            let Document { spec, source, uses, root, .. } = document;
+            Loaded { spec, source, env_files, uses, tree, root }
+        })
         .collect();
     services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-    Specs { group, services, reads, variables: documents.variables }
+    Specs { group, services, reads, variables: documents.variables, printed: Vec::new(), functions: Vec::new() }
 }
 
 /// The error for a spec directory that is not there.
@@ -126,33 +136,75 @@ fn decode_utf8(path: &str, bytes: &[u8]) -> Result<Arc<SourceText>, Diagnostic> 
     Err(Diagnostic::at(place, format!("not UTF-8: byte 0x{byte:02x}")).hint(hint.to_owned()))
 }
 
-fn read_file(
+/// The text of a spec file, unless there is none, which is then told.
+fn open(
     input: &Input<'_>,
     file: &SourceFile,
+    documents: &mut Documents,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Arc<SourceText>> {
+    let text = text_of(input, &file.path, &file.content);
+    text.map_err(|diagnostic| {
+        documents.incomplete = true;
+        diagnostics.push(diagnostic);
+    })
+    .ok()
+}
+
+/// Evaluates the programs, and reads the documents that they make. Gives what they read, what they printed and the
+/// functions that stand in them.
+fn run(
+    input: &Input<'_>,
+    programs: &BTreeMap<String, Arc<SourceText>>,
+    variables: Variables<'_>,
+    documents: &mut Documents,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> (BTreeSet<String>, Vec<String>, Vec<String>) {
+    if programs.is_empty() {
+        return Default::default();
+    }
+    let evaluated = starlark::evaluate(input, variables, programs);
+    documents.incomplete |= !evaluated.diagnostics.is_empty();
+    documents.variables.extend(evaluated.variables);
+    diagnostics.extend(evaluated.diagnostics);
+    let (services, groups) = (documents.services.len(), documents.groups.len());
+    for made in evaluated.documents {
+        let told = diagnostics.len();
+        document::read(made.root, &evaluated.text, &made.path, variables, documents, diagnostics);
+        for diagnostic in diagnostics.iter_mut().skip(told) {
+            diagnostic.related.extend(made.frames.iter().cloned());
+        }
+    }
+    let services = documents.services.iter_mut().skip(services).flat_map(|service| service.spec.functions_mut());
+    let groups = documents.groups.iter_mut().skip(groups).flat_map(|group| group.spec.on.functions_mut());
+    for function in services.chain(groups) {
+        if let Some(known) = evaluated.functions.get(function.index()) {
+            *function = known.clone();
+        }
+    }
+    let functions = evaluated.functions.iter().map(ToString::to_string).collect();
+    (evaluated.reads, evaluated.printed, functions)
+}
+
+fn read_file(
+    text: &Arc<SourceText>,
+    path: &str,
     variables: Variables<'_>,
     documents: &mut Documents,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let text = match text_of(input, &file.path, &file.content) {
-        Ok(text) => text,
-        Err(diagnostic) => {
-            documents.incomplete = true;
-            diagnostics.push(diagnostic);
-            return;
-        }
-    };
     let (roots, errors) = yaml::parse(text.text());
     documents.incomplete |= !errors.is_empty();
     for error in errors {
-        let diagnostic = Diagnostic::at(Place::new(&text, error.span), error.message);
+        let diagnostic = Diagnostic::at(Place::new(text, error.span), error.message);
         let diagnostic = diagnostic.label(error.label).hint(error.hint);
         diagnostics.push(match error.related {
-            Some((span, label)) => diagnostic.related(Place::new(&text, span), label),
+            Some((span, label)) => diagnostic.related(Place::new(text, span), label),
             None => diagnostic,
         });
     }
     for root in roots {
-        document::read(root, &text, &file.path, variables, documents, diagnostics);
+        document::read(root, text, path, variables, documents, diagnostics);
     }
 }
 

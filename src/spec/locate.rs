@@ -15,6 +15,8 @@ pub struct SourceText {
     text: String,
     /// Byte offset of the first character of each line.
     lines: Vec<usize>,
+    /// The texts that this one stands for, each with the offset at which it begins; none where it is one of its own.
+    parts: Vec<(usize, Arc<SourceText>)>,
 }
 
 impl SourceText {
@@ -22,7 +24,19 @@ impl SourceText {
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
         let text = text.into();
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Arc::new(Self { path: path.into(), text, lines })
+        Arc::new(Self { path: path.into(), text, lines, parts: Vec::new() })
+    }
+
+    /// Several texts as one, given by the offsets at which they begin, in order: what a program makes may stand in any
+    /// of its files.
+    pub fn of(parts: Vec<(usize, Arc<SourceText>)>) -> Arc<Self> {
+        Arc::new(Self { path: String::new(), text: String::new(), lines: vec![0], parts })
+    }
+
+    /// The text in which an offset is, and where that one begins.
+    fn part(self: &Arc<Self>, offset: usize) -> (usize, &Arc<Self>) {
+        let before = self.parts.partition_point(|(start, _)| *start <= offset);
+        before.checked_sub(1).and_then(|at| self.parts.get(at)).map_or((0, self), |(start, text)| (*start, text))
     }
 
     /// Path as shown to people.
@@ -68,6 +82,8 @@ pub struct Place {
 impl Place {
     /// These bytes of this file, brought within the text and to the borders of characters.
     pub fn new(file: &Arc<SourceText>, span: Range<usize>) -> Self {
+        let (offset, file) = file.part(span.start);
+        let span = span.start - offset..span.end.saturating_sub(offset);
         let text = file.text();
         let floor = |mut at: usize| {
             at = at.min(text.len());

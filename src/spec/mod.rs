@@ -2,7 +2,8 @@
 //!
 //! Pure: the texts of the files, the environment and a way to read further files come in as arguments.
 //!
-//! The way of a file: `yaml` makes located trees (`node`) of it, one for each document; `interpolate` replaces the
+//! The way of a file: `yaml`, or `starlark` for a program, makes located trees (`node`) of it, one for each document;
+//! `interpolate` replaces the
 //! variables in them; `document` reads each into its kind (`model`, `hook`, `value`, `short`) through `decode`, which
 //! finds all that is wrong and not only the first; `check` looks at what holds between them; `load` does all of that.
 
@@ -18,7 +19,10 @@ pub mod locate;
 pub mod model;
 pub mod node;
 mod schema;
+pub mod settle;
 mod short;
+#[allow(unsafe_code, reason = "the derives of the language's library implement a trait that is marked unsafe")]
+pub mod starlark;
 pub mod value;
 pub mod yaml;
 
@@ -29,6 +33,7 @@ pub use interpolate::OutputUse;
 pub use load::{load, no_directory};
 pub use locate::{Diagnostic, Place, SourceText};
 use model::{Group, Service};
+use node::Node;
 pub use schema::schema;
 
 /// Everything that specs are made of.
@@ -45,9 +50,40 @@ pub struct Input<'a> {
     /// Outputs of hooks and jobs that are known, by key.
     pub context: &'a BTreeMap<String, String>,
     /// Reads a further file, its path relative to the spec directory; the error is a text for people.
-    pub read: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
     /// Looks at what an image is built from.
-    pub tree: &'a dyn Fn(&model::Build) -> Result<Tree, TreeError>,
+    pub tree: &'a (dyn Fn(&model::Build) -> Result<Tree, TreeError> + Sync),
+    /// What programs can reach.
+    pub reach: &'a dyn Reach,
+}
+
+/// What programs can reach while they are evaluated: files within the spec directory, wherever a path or a link in it
+/// leads. The errors are texts for people.
+pub trait Reach: Sync {
+    /// Reads a file.
+    fn read(&self, path: &str) -> Result<Vec<u8>, String>;
+    /// The names in a directory, and which of them are directories; the spec directory itself is `""`.
+    fn list(&self, path: &str) -> Result<Vec<(String, bool)>, String>;
+    /// Whether they have taken too long.
+    fn expired(&self) -> bool;
+}
+
+/// Nothing: for specs that are not programs.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl Reach for Nowhere {
+    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
+        Err("there is no such file".into())
+    }
+
+    fn list(&self, _: &str) -> Result<Vec<(String, bool)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn expired(&self) -> bool {
+        false
+    }
 }
 
 /// What an image is built from, as it lies there now.
@@ -107,6 +143,10 @@ pub struct Specs {
     pub reads: BTreeSet<String>,
     /// Variables that the specs name, set or not.
     pub variables: BTreeSet<String>,
+    /// What programs printed, each line with its file in front.
+    pub printed: Vec<String>,
+    /// Functions of programs, as they are called and where they are given, by their numbers.
+    pub functions: Vec<String>,
 }
 
 /// A document as it was read.
@@ -122,6 +162,8 @@ pub struct Loaded<T> {
     pub uses: Vec<OutputUse>,
     /// What its image is built from, where it is.
     pub tree: Option<Tree>,
+    /// The tree that it was read from, with variables replaced.
+    pub root: Node,
 }
 
 /// Where a document stands: the line of its `name`, else of its first key. Shown as `app.yaml:12`.

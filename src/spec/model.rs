@@ -15,6 +15,7 @@ pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::short;
+use super::starlark::Function;
 use super::value::{
     ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, OutputKey, Pattern, Period, Signal, Text, Words,
 };
@@ -560,6 +561,8 @@ pub enum Check {
     Run(Words),
     /// `log: "ready to accept"`: a line of the container's output since its start matches this regular expression.
     Log(Pattern),
+    /// A function of a program, which returns `True`.
+    Function(Function),
 }
 
 /// An HTTP check.

@@ -26,6 +26,8 @@ pub enum Value {
     Seq(Vec<Node>),
     /// A map, in the order in which it is written.
     Map(Vec<Entry>),
+    /// A function of a program, by its number.
+    Function(usize),
     /// Left out after an error in it was recorded, so that reading can go on.
     Pruned,
     /// In place of a field that is missing, so that reading can go on: takes whatever form is asked for.

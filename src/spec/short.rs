@@ -19,6 +19,7 @@ use super::model::{
     Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountSource, Ping, Port, Protocol,
     RestartPolicy, Tmpfs, Ulimit,
 };
+use super::starlark::Function;
 use super::value::{Invalid, Name, Pattern, Period, Shape, Text, Words, quoted, shaped};
 
 /// Reading for a type with a [`Shape`], and writing through its `Display`.
@@ -626,6 +627,10 @@ struct LongPing {
     /// A line of the container's output matches this regular expression.
     #[serde(default)]
     log: Option<Pattern>,
+    /// A function of a program returns `True`.
+    #[serde(default)]
+    #[schemars(skip)]
+    function: Option<Function>,
     /// Time from one try to the next; 100 ms unless set.
     #[serde(default)]
     interval: Option<Period>,
@@ -651,6 +656,7 @@ impl LongPing {
             command("exec", self.exec.take())?.map(|words| ("exec", Check::Exec(words))),
             command("run", self.run.take())?.map(|words| ("run", Check::Run(words))),
             self.log.take().map(|pattern| ("log", Check::Log(pattern))),
+            self.function.take().map(|function| ("function", Check::Function(function))),
         ];
         Ok(checks.into_iter().flatten().collect())
     }
@@ -705,6 +711,7 @@ impl Serialize for Ping {
             Check::Exec(words) => map.serialize_entry("exec", words)?,
             Check::Run(words) => map.serialize_entry("run", words)?,
             Check::Log(pattern) => map.serialize_entry("log", pattern)?,
+            Check::Function(function) => map.serialize_entry("function", &function.to_string())?,
         }
         map.serialize_entry("interval", &Period::new(self.interval))?;
         map.serialize_entry("timeout", &Period::new(self.timeout))?;
@@ -720,6 +727,7 @@ impl fmt::Display for Check {
             Self::Exec(words) => write!(f, "exec {words}"),
             Self::Run(words) => write!(f, "run {words}"),
             Self::Log(pattern) => write!(f, "log {pattern}"),
+            Self::Function(function) => write!(f, "function {function}"),
         }
     }
 }

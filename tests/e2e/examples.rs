@@ -1,6 +1,6 @@
 //! The examples do what they say.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::support::process::{self, Run};
 use crate::support::project::{Project, repository};
@@ -107,6 +107,42 @@ fn images_are_built_and_gone_afterwards() {
     assert_eq!(engine::built(&project.group), [""; 0]);
     // The first builder makes stages that nobody asked for.
     engine::remove_nameless(|image| image["Config"]["Cmd"].to_string().contains("serve.sh"));
+}
+
+#[test]
+fn programs_make_services_of_a_table() {
+    let project = Project::new("extable");
+    on("starlark-table", &project, &["up"]).exits(0).prints("30 services ready (30 created)");
+    assert_eq!(project.exec("mail-8", &["sh", "-c", "echo $TEAM $LEVEL"]), "mail info\n");
+    on("starlark-table", &project, &["diff"]).exits(0);
+    on("starlark-table", &project, &["down"]).exits(0);
+}
+
+#[test]
+fn programs_make_as_many_shards_as_they_are_told_to() {
+    let project = Project::new("exshards");
+    on("starlark-shards", &project, &["up"]).exits(0).prints("4 services ready (4 created)");
+    let told = project.exec("router", &["sh", "-c", "for shard in $SHARDS; do wget -q -O - $shard; done"]);
+    assert_eq!(told, "shard 0 of 3\nshard 1 of 3\nshard 2 of 3\n");
+    let specs = repository("examples").join("starlark-shards");
+    let arguments = ["up", "--specs", specs.to_str().unwrap(), "--group", &project.group];
+    let mut command = project.command(&arguments);
+    command.env("SHARDS", "2");
+    // Each says how many there are, so each is another.
+    process::run(command, Duration::from_secs(90)).exits(0).prints("1 removed");
+    assert_eq!(project.names(), ["router", "shard-0", "shard-1"]);
+    on("starlark-shards", &project, &["down"]).exits(0);
+}
+
+#[test]
+fn a_function_speaks_to_a_database() {
+    let project = Project::new("exping");
+    let run = on("starlark-ping", &project, &["up"]).exits(0).prints("2 services ready (2 created)");
+    let run = run.says("ready returned False: the database is loading");
+    run.says("store post_start | created ann: 832cfe46");
+    assert_eq!(project.exec("api", &["sh", "-c", "echo $USER_ID $STORE"]), "832cfe46 store:5432\n");
+    on("starlark-ping", &project, &["diff"]).exits(0);
+    on("starlark-ping", &project, &["down"]).exits(0);
 }
 
 #[test]

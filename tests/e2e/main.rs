@@ -29,6 +29,7 @@ mod ready;
 mod replace;
 mod replicas;
 mod select;
+mod starlark;
 mod talk;
 mod time;
 mod together;

@@ -265,7 +265,12 @@ impl World {
         if !self.faulty {
             faulty.heal();
         }
-        let surroundings = Surroundings { group: GROUP.into(), directory: SOURCE.into(), reaches_containers: true };
+        let surroundings = Surroundings {
+            group: GROUP.into(),
+            directory: SOURCE.into(),
+            reaches_containers: true,
+            context: Default::default(),
+        };
         let notes = Notes::new(self.state.path());
         let (context, reload) = (Context::default(), BTreeSet::new());
         let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };

@@ -1,0 +1,316 @@
+//! Functions of programs, as hooks and pings: calls one on a thread of its own, and does for it what it asks for. What its
+//! end means is for others to say.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use http_body_util::Full;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::command::{self, Command, Cut, Place, unless_cut, words_of};
+use super::hooks::Failed;
+use super::probe::{self, Surroundings};
+use super::{depth, http};
+use crate::engine::{Engine, LogLine, LogOptions};
+use crate::spec::Diagnostic;
+use crate::spec::starlark::{About, Ended, Function, Host, Ran, Response, Target};
+
+/// How much of a body a function gets, in bytes.
+const LONGEST_BODY: usize = 1 << 20;
+/// How much of what a command writes, in bytes: the end of it.
+const LONGEST_OUTPUT: usize = 1 << 20;
+
+/// One call.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What is called.
+    pub function: &'a Function,
+    /// What it is told.
+    pub about: About,
+    /// How long it may take.
+    pub limit: Duration,
+}
+
+/// Calls a function until it returns, its time is over or the run is interrupted. What it has begun is ended with it;
+/// a call that is dropped instead ends at the next thing that it asks for.
+///
+/// # Errors
+///
+/// Why it did not return.
+pub async fn call(
+    engine: &dyn Engine,
+    call: Call<'_>,
+    surroundings: &Surroundings,
+    interrupted: &CancellationToken,
+    heard: &mut (dyn FnMut(LogLine) + Send),
+) -> Result<Ended, Failed> {
+    let name = call.function.name().to_owned();
+    let (asks, mut inbox) = mpsc::unbounded_channel();
+    let over = Over(Arc::new(AtomicBool::new(false)));
+    let (end, container) = (Instant::now() + call.limit, call.about.container.clone());
+    let variables = variables(&call.about);
+    let far = Far { asks: asks.clone(), over: over.0.clone() };
+    let (function, about) = (call.function.clone(), call.about);
+    let begun = std::thread::Builder::new().name("function".into()).spawn(move || {
+        let ended = depth::deep(|| function.call(&about, &far)).unwrap_or_else(|error| {
+            Err(Diagnostic::new(format!("there is no thread to call {} on: {error}", function.name())))
+        });
+        // Whoever has given up does not want it.
+        let _ = asks.send(Ask::Ended(ended));
+    });
+    if let Err(error) = begun {
+        return Err(failed(format!("there is no thread to call {name} on: {}", words_of(&error))));
+    }
+    let hands = Hands { engine, container, surroundings, variables, interrupted, end };
+    let cut = loop {
+        tokio::select! {
+            // In this order, so that one that asks without end does not keep the others from their turn.
+            biased;
+            // cancel-safe because the call is ended
+            () = interrupted.cancelled() => break Cut::Interrupted,
+            // cancel-safe for the same reason
+            () = sleep_until(end) => break Cut::TimedOut,
+            // cancel-safe because a message that was not received stays in the channel
+            Some(ask) = inbox.recv() => match ask {
+                Ask::Ended(Ok(ended)) => return Ok(ended),
+                Ask::Ended(Err(diagnostic)) => return Err(told(&diagnostic)),
+                Ask::Say(text) => heard(LogLine { stderr: false, text }),
+                ask => hands.answer(ask).await,
+            },
+        }
+    };
+    Err(failed(match cut {
+        Cut::TimedOut => format!("{name} did not return within {} s", call.limit.as_secs_f64()),
+        Cut::Interrupted => format!("{name} was interrupted"),
+    }))
+}
+
+fn failed(why: String) -> Failed {
+    Failed { why, output: Vec::new() }
+}
+
+/// An error of a program: in one line, then what to do and the calls that led there.
+fn told(diagnostic: &Diagnostic) -> Failed {
+    let hint = diagnostic.hint.iter().cloned();
+    let frames = diagnostic
+        .related
+        .iter()
+        .map(|(place, label)| format!("{}:{}:{}: {label}", place.file.path(), place.line(), place.column()));
+    Failed { why: diagnostic.to_string(), output: hint.chain(frames).collect() }
+}
+
+/// What commands find in their environment.
+fn variables(about: &About) -> BTreeMap<String, String> {
+    let replica = about.replica.map(|number| number.to_string()).unwrap_or_default();
+    let own = [
+        (command::GROUP, &about.group),
+        (command::SERVICE, &about.service),
+        (command::REPLICA, &replica),
+        (command::CONTAINER, &about.container),
+        (command::CONTAINER_NAME, &about.container_name),
+        (command::EVENT, &about.event),
+    ];
+    let own = own.into_iter().filter(|(_, value)| !value.is_empty());
+    let own = own.map(|(name, value)| (name.to_owned(), value.clone()));
+    about.variables.clone().into_iter().chain(own).collect()
+}
+
+/// Says that a call is over, at the latest when it is dropped.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+type Reply<T> = oneshot::Sender<Result<T, String>>;
+
+/// What the thread of a function wants.
+enum Ask {
+    Exec(Vec<String>, Option<Duration>, Reply<Ran>),
+    Run(Vec<String>, Option<Duration>, Reply<Ran>),
+    Get(Target, Option<Duration>, Reply<Response>),
+    Tcp(u16, Reply<bool>),
+    Logs(u32, Reply<Vec<String>>),
+    Sleep(Duration, Reply<()>),
+    Say(String),
+    Ended(Result<Ended, Diagnostic>),
+}
+
+/// The host of a function, on its thread: passes on what it asks for, and waits for the answer.
+struct Far {
+    asks: mpsc::UnboundedSender<Ask>,
+    over: Arc<AtomicBool>,
+}
+
+impl Far {
+    fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, String> {
+        const OVER: &str = "the call is over";
+        let (reply, answer) = oneshot::channel();
+        self.asks.send(ask(reply)).map_err(|_| OVER.to_owned())?;
+        answer.blocking_recv().unwrap_or_else(|_| Err(OVER.to_owned()))
+    }
+}
+
+impl Host for Far {
+    fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
+        self.ask(|reply| Ask::Exec(command.to_vec(), limit, reply))
+    }
+
+    fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
+        self.ask(|reply| Ask::Run(command.to_vec(), limit, reply))
+    }
+
+    fn get(&self, target: &Target, limit: Option<Duration>) -> Result<Response, String> {
+        self.ask(|reply| Ask::Get(target.clone(), limit, reply))
+    }
+
+    fn tcp(&self, port: u16) -> Result<bool, String> {
+        self.ask(|reply| Ask::Tcp(port, reply))
+    }
+
+    fn logs(&self, lines: u32) -> Result<Vec<String>, String> {
+        self.ask(|reply| Ask::Logs(lines, reply))
+    }
+
+    fn sleep(&self, time: Duration) -> Result<(), String> {
+        self.ask(|reply| Ask::Sleep(time, reply))
+    }
+
+    fn say(&self, line: &str) {
+        // A call that is over has nobody who listens.
+        let _ = self.asks.send(Ask::Say(line.to_owned()));
+    }
+
+    fn expired(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+}
+
+/// Does what functions ask for.
+struct Hands<'a> {
+    engine: &'a dyn Engine,
+    /// Id of the container; empty where there is none.
+    container: String,
+    surroundings: &'a Surroundings,
+    variables: BTreeMap<String, String>,
+    interrupted: &'a CancellationToken,
+    /// When the call is over.
+    end: Instant,
+}
+
+impl Hands<'_> {
+    async fn answer(&self, ask: Ask) {
+        // One that no longer waits does not want the answer.
+        match ask {
+            Ask::Exec(command, limit, reply) => {
+                let ran = match self.container() {
+                    Ok(id) => self.command(&command, Place::Container(id), limit).await,
+                    Err(why) => Err(why),
+                };
+                let _ = reply.send(ran);
+            }
+            Ask::Run(command, limit, reply) => {
+                let place = Place::Host(&self.surroundings.directory);
+                let _ = reply.send(self.command(&command, place, limit).await);
+            }
+            Ask::Get(target, limit, reply) => {
+                let _ = reply.send(self.within(limit, self.get(&target)).await);
+            }
+            Ask::Tcp(port, reply) => {
+                let connected = self.within(None, async { Ok(self.connect(port).await.is_ok()) });
+                let _ = reply.send(connected.await);
+            }
+            Ask::Logs(lines, reply) => {
+                let _ = reply.send(self.within(None, self.logs(lines)).await);
+            }
+            Ask::Sleep(time, reply) => {
+                let slept = async {
+                    tokio::time::sleep(time).await;
+                    Ok(())
+                };
+                let _ = reply.send(self.within(None, slept).await);
+            }
+            Ask::Say(_) | Ask::Ended(_) => {}
+        }
+    }
+
+    fn container(&self) -> Result<&str, String> {
+        match self.container.as_str() {
+            "" => Err("there is no container at this moment".to_owned()),
+            id => Ok(id),
+        }
+    }
+
+    /// The time that is left, or less.
+    fn time(&self, limit: Option<Duration>) -> Duration {
+        let left = self.end.saturating_duration_since(Instant::now());
+        limit.map_or(left, |limit| limit.min(left))
+    }
+
+    async fn within<T>(
+        &self,
+        limit: Option<Duration>,
+        done: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        let limit = self.time(limit);
+        match unless_cut(limit, self.interrupted, done).await {
+            Ok(result) => result,
+            Err(Cut::TimedOut) => Err(format!("no answer within {} s", limit.as_secs_f64())),
+            Err(Cut::Interrupted) => Err("the run was interrupted".to_owned()),
+        }
+    }
+
+    async fn command(&self, words: &[String], place: Place<'_>, limit: Option<Duration>) -> Result<Ran, String> {
+        let command = Command { words, place, variables: self.variables.clone(), limit: self.time(limit) };
+        let (mut output, mut length) = (VecDeque::new(), 0);
+        let mut heard = |line: LogLine| {
+            length += line.text.len();
+            output.push_back(line.text);
+            while length > LONGEST_OUTPUT {
+                let Some(first) = output.pop_front() else { break };
+                length -= first.len();
+            }
+        };
+        let ended = command::run(self.engine, &command, self.interrupted, &mut heard).await;
+        Ok(Ran { output: output.into(), failed: ended.err() })
+    }
+
+    async fn connect(&self, port: u16) -> Result<TcpStream, String> {
+        probe::reach(self.engine, self.container()?, self.surroundings, port).await
+    }
+
+    async fn get(&self, target: &Target) -> Result<Response, String> {
+        let (stream, host, path) = match target {
+            Target::Container(port, path) => (self.connect(*port).await?, format!("localhost:{port}"), path.clone()),
+            Target::Url(url) => {
+                let stream = TcpStream::connect((url.host(), url.port())).await;
+                let stream = stream.map_err(|error| format!("{url}: {}", words_of(&error)))?;
+                (stream, url.authority().to_owned(), url.target().into_owned())
+            }
+        };
+        let request = hyper::Request::get(path)
+            .header(hyper::header::HOST, host)
+            .body(Full::default())
+            .map_err(|error| error.to_string())?;
+        let (status, body) = http::exchange(stream, request, LONGEST_BODY).await?;
+        Ok(Response { status: status.as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
+    }
+
+    async fn logs(&self, lines: u32) -> Result<Vec<String>, String> {
+        let options = LogOptions { tail: Some(lines), ..LogOptions::default() };
+        let mut stream = self.engine.logs(self.container()?, options);
+        let mut collected = Vec::new();
+        while let Some(line) = stream.next().await {
+            collected.push(line.map_err(|error| error.to_string())?.text);
+        }
+        Ok(collected)
+    }
+}

@@ -1,0 +1,216 @@
+//! Specs that are programs: what they make, what their functions do, and how a watch follows what they read.
+
+use std::time::Duration;
+
+use crate::support::process;
+use crate::support::project::{BUSYBOX, Project, port};
+use crate::support::watcher::{Watcher, lives};
+
+/// A service that sleeps, as a program writes it.
+fn sleeper(name: &str, more: &str) -> String {
+    format!("service(name={name:?}, image={BUSYBOX:?}, command=[\"sleep\", \"infinity\"], init=True, {more})\n")
+}
+
+#[test]
+fn either_form_makes_the_same_containers() {
+    let project = Project::new("forms");
+    let yaml = format!(
+        "name: db\nimage: {BUSYBOX}\ncommand: [sleep, infinity]\ninit: true\nenv: {{A: \"1\"}}\nping: {{exec: [\"true\"]}}\n---\n\
+         name: api\nimage: {BUSYBOX}\ncommand: [sleep, infinity]\ninit: true\ndependencies: [db]\nvolumes: [\"data:/data\"]\n"
+    );
+    project.write("app.yaml", &yaml);
+    project.up().prints("2 services ready (2 created)");
+    let before = lives(&project);
+    project.remove("app.yaml");
+    let db = sleeper("db", "env={\"A\": 1}, ping=exec([\"true\"])");
+    project.write("app.star", &format!("db = {db}{}", sleeper("api", "dependencies=[db], volumes=[\"data:/data\"]")));
+    assert_eq!(project.differences(), Vec::<String>::new());
+    project.up().prints("2 services ready").never_says("replac");
+    assert_eq!(lives(&project), before);
+    // And back, by what `render` prints.
+    let rendered = project.run(&["render", "--show-values"]).exits(0);
+    project.remove("app.star");
+    project.remove("group.yaml");
+    project.write("all.yaml", &rendered.stdout);
+    assert_eq!(project.differences(), Vec::<String>::new());
+    let hidden = project.run(&["render", "db"]).exits(0).prints("A: \"(hidden)\"");
+    assert!(!hidden.stdout.contains("name: api"), "{hidden}");
+}
+
+/// What the first tool of this kind could do, one after the other.
+#[test]
+fn functions_say_when_a_service_is_ready_and_what_is_done_then() {
+    let project = Project::new("functions");
+    let published = port();
+    let program = format!(
+        r#"
+NAME = env("OWNER", "ann")
+
+def ready(ctx):
+    tries = ctx.exec(["sh", "-c", "echo x >> /tmp/tries; wc -l < /tmp/tries"]).output.strip()
+    print("try", tries)
+    return int(tries) >= 4 and ctx.tcp(80)
+
+def create_user(ctx):
+    if ctx.event != "post_start" or ctx.service != "db":
+        fail("called for", ctx.service, ctx.event)
+    page = ctx.http_get("/", port=80)
+    host = ctx.run(["sh", "-c", "echo from the host for $DRILLMASTER_SERVICE"])
+    ctx.context["user_id"] = "%s-%s" % (page.body.strip(), ctx.container_name)
+    print(host.output)
+
+db = service(
+    name="db",
+    image={BUSYBOX:?},
+    command=["sh", "-c", "mkdir /www; echo page of $OWNER > /www/index.html; exec httpd -f -p 80 -h /www"],
+    init=True,
+    env={{"OWNER": NAME}},
+    ports=["{published}:80"],
+    ping=ready,
+    post_start=create_user,
+)
+service(name="by-value", image={BUSYBOX:?}, command=["sleep", "infinity"], init=True, env={{"USER_ID": context("user_id"), "URL": db.url(80)}}, dependencies=[db])
+service(name="by-name", image={BUSYBOX:?}, command=["sleep", "infinity"], init=True, dependencies=["db"])
+"#
+    );
+    project.write("app.star", &program);
+    let mut command = project.command(&["up"]);
+    command.env("OWNER", "bob");
+    let run = process::run(command, Duration::from_secs(90)).exits(0).prints("3 services ready (3 created)");
+    let run = run.says("db: waits for its ping").says("db post_start | from the host for db");
+    run.says("by-value: ready").says("by-name: ready");
+    let env = project.exec("by-value", &["env"]);
+    let expected = format!("USER_ID=page of bob-{}.new\n", project.name("db"));
+    assert!(env.contains(&expected) && env.contains("URL=http://db:80\n"), "{env}");
+    assert_eq!(project.exec("db", &["wc", "-l", "/tmp/tries"]), "4 /tmp/tries\n");
+
+    // A changed function replaces nothing.
+    project.write("app.star", &program.replace(">= 4", ">= 5"));
+    let mut command = project.command(&["diff"]);
+    command.env("OWNER", "bob");
+    process::run(command, Duration::from_secs(30)).exits(0);
+}
+
+#[test]
+fn functions_that_go_wrong_are_failures_of_their_service_alone() {
+    let project = Project::new("wrong");
+    let functions = r#"
+def never(ctx):
+    print("not yet")
+    return False
+
+def endless(ctx):
+    for a in range(1000000):
+        for b in range(1000000):
+            pass
+
+def helper(n):
+    return n + 1
+
+def broken(ctx):
+    helper("a")
+
+def slow(ctx):
+    ctx.exec(["sleep", "60"])
+"#;
+    let mut program = functions.to_owned();
+    program.push_str(&sleeper("never", "ping=call(never, timeout=\"2s\")"));
+    program.push_str(&sleeper("endless", "post_start=endless"));
+    program.push_str(&sleeper("broken", "post_start=broken"));
+    program.push_str(&sleeper("slow", "post_start=call(slow, timeout=\"1s\")"));
+    program.push_str(&sleeper("fine", "post_start=lambda ctx: ctx.exec([\"touch\", \"/tmp/done\"])"));
+    project.write("app.star", &program);
+    let run = project.run(&["up"]).exits(1);
+    let run = run.says("never returned False: not yet").says("the program takes more than 1000000 steps");
+    let run = run.says("specs/app.star:12:12: operation `+` not supported for types `string` and `int`");
+    let run = run.says("broken post_start | specs/app.star:15:5: in the call of `helper`");
+    run.says("slow did not return within 1 s").says("fine: ready");
+    assert_eq!(project.exec("fine", &["ls", "/tmp/done"]), "/tmp/done\n");
+}
+
+#[test]
+fn a_watch_follows_all_that_programs_read() {
+    let project = Project::new("reads");
+    project.write("lib.star", "LEVEL = \"one\"\n");
+    project.write("data/level.txt", "one");
+    let service =
+        sleeper("lib", "env={\"LEVEL\": LEVEL}") + &sleeper("text", "env={\"LEVEL\": read_file(\"data/level.txt\")}");
+    let program = format!(
+        "load(\"lib.star\", \"LEVEL\")\n{service}for path in glob(\"parts/*.json\"):\n    part = json.decode(read_file(path))\n    {}",
+        sleeper("x", "").replace("\"x\"", "part[\"name\"]")
+    );
+    project.write("app.star", &program);
+    project.write("parts/one.json", "{\"name\": \"one\"}");
+    let mut watcher = Watcher::start(&project);
+    let before = lives(&project);
+    assert_eq!(before.len(), 3);
+    let ready = |watcher: &mut Watcher, since: usize, service: &str| {
+        watcher.until_after(since, &format!("{service} to be ready"), |line| {
+            line["event"] == "ready" && line["service"] == service
+        });
+    };
+
+    let told = watcher.told().len();
+    project.write("lib.star", "LEVEL = \"two\"\n");
+    ready(&mut watcher, told, "lib");
+    let after_lib = lives(&project);
+    assert!(
+        after_lib["lib"] != before["lib"] && after_lib["text"] == before["text"] && after_lib["one"] == before["one"]
+    );
+
+    let told = watcher.told().len();
+    project.write("data/level.txt", "two");
+    ready(&mut watcher, told, "text");
+    let after_text = lives(&project);
+    assert!(after_text["text"] != after_lib["text"] && after_text["lib"] == after_lib["lib"]);
+
+    let told = watcher.told().len();
+    project.write("parts/two.json", "{\"name\": \"two\"}");
+    ready(&mut watcher, told, "two");
+    assert_eq!(lives(&project)["one"], before["one"]);
+    let last = lives(&project);
+
+    // What is hostile changes nothing, and is told with its place.
+    let own = std::fs::read_to_string(project.specs().join("app.star")).unwrap();
+    for (name, hostile, message) in [
+        (
+            "a.star",
+            "def f():\n    for a in range(1000000):\n        for b in range(1000000):\n            pass\nf()\n",
+            "more than 1000000 steps",
+        ),
+        ("a.star", "x = \"x\" * 1000000000\n", "this makes a text of more than 4 MiB"),
+        ("a.star", "def f(n):\n    return f(n + 1)\nf(0)\n", "calls are nested more than 100 deep"),
+        ("a.star", "load(\"a.star\", \"x\")\n", "load cycle: a.star -> a.star"),
+        ("a.star", "load(\"../outside.star\", \"x\")\n", "is outside of the spec directory"),
+    ] {
+        let told = watcher.told().len();
+        project.write(name, hostile);
+        let invalid = watcher.until_after(told, message, |line| line["event"] == "specs-invalid");
+        let shown = invalid.to_string();
+        assert!(shown.contains(message) && shown.contains("a.star"), "{shown}");
+        assert_eq!(lives(&project), last);
+        let told = watcher.told().len();
+        project.remove(name);
+        watcher.until_after(told, "the specs to be valid again", |line| line["event"] == "specs-valid");
+    }
+    let told = watcher.told().len();
+    std::fs::write(project.home.path().join("secret.txt"), "secret").unwrap();
+    std::os::unix::fs::symlink("../../secret.txt", project.specs().join("data/link.txt")).unwrap();
+    project.write("a.star", "x = read_file(\"data/link.txt\")\n");
+    let invalid = watcher.until_after(told, "a link that leads out", |line| line["event"] == "specs-invalid");
+    assert!(invalid.to_string().contains("it is a link that leads out of the spec directory"), "{invalid}");
+    project.remove("a.star");
+
+    // A changed function takes effect, and replaces nothing.
+    let told = watcher.told().len();
+    let with_hook = format!("{own}def say(ctx):\n    print(\"said\")\n{}", sleeper("late", "post_start=say"));
+    project.write("app.star", &with_hook);
+    ready(&mut watcher, told, "late");
+    watcher.until_after(told, "what the function prints", |line| line["event"] == "said" && line["line"] == "said");
+    let before = lives(&project);
+    project.write("app.star", &with_hook.replace("\"said\"", "\"another\""));
+    watcher.agrees(&project);
+    assert_eq!(lives(&project), before);
+    drop(watcher);
+    project.run(&["down"]).exits(0);
+}

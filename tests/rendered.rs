@@ -1,0 +1,175 @@
+//! What `render` prints says the same as the specs that it was made of.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use drillmaster::control::depth::deep;
+use drillmaster::control::sources::{self, Within};
+use drillmaster::desired::resolve::{Surroundings, resolve};
+use drillmaster::desired::{Desired, Service};
+use drillmaster::render::{diagnostics, specs};
+use drillmaster::spec::model::{Build, Check, HookAction};
+use drillmaster::spec::{Input, Specs, Tree, load};
+
+#[track_caller]
+fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
+    let sources = sources::read(directory).unwrap();
+    let environment: BTreeMap<String, String> =
+        environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let tree = |build: &Build| {
+        let context = build.context.clone();
+        Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
+    };
+    let input = Input {
+        dir: "specs",
+        files: &sources.files,
+        dotenv: sources.dotenv.as_ref(),
+        environment: &environment,
+        context: &BTreeMap::new(),
+        read: &|path| sources::read_further(directory, path),
+        tree: &tree,
+        reach: &Within::new(directory),
+    };
+    deep(|| load(&input)).unwrap().unwrap_or_else(|errors| panic!("{}", diagnostics::render(&errors, false)))
+}
+
+fn desired(specs: &Specs) -> Desired {
+    resolve(specs, Surroundings { group: None, directory: "/srv/shop/specs", home: Some("/home/ann") })
+}
+
+/// All of it, but for where it is written.
+fn content(desired: Desired) -> (String, String, String, Vec<Service>) {
+    let without_place = |service: Service| Service { place: String::new(), ..service };
+    let services = desired.services.into_values().map(without_place).collect();
+    (desired.group, desired.network, format!("{:?}", desired.on), services)
+}
+
+/// What can be loaded from files that lie in a directory, and then from what was rendered of them.
+#[track_caller]
+fn says_the_same(directory: &Path, environment: &[(&str, &str)]) -> String {
+    let first = read(directory, environment);
+    let yaml = specs::yaml(&first, &[], true);
+    let again = tempfile::tempdir().unwrap();
+    fs::write(again.path().join("all.yaml"), &yaml).unwrap();
+    for further in first.reads.iter().filter(|path| directory.join(path).is_file()) {
+        let to = again.path().join(further);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(directory.join(further), to).unwrap();
+    }
+    let second = read(again.path(), &[]);
+    assert_eq!(content(desired(&first)), content(desired(&second)), "{yaml}");
+    assert_eq!(specs::yaml(&second, &[], true).lines().count(), yaml.lines().count());
+    yaml
+}
+
+#[track_caller]
+fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        fs::write(directory.path().join(path), text).unwrap();
+    }
+    directory
+}
+
+/// Whether a program has functions, which YAML has not.
+fn has_functions(specs: &Specs) -> bool {
+    let desired = desired(specs);
+    desired.services.values().any(|service| {
+        let ping = service.ping.as_ref().is_some_and(|ping| matches!(ping.check, Check::Function(_)));
+        ping || service.hooks.values().flatten().any(|hook| matches!(hook.action, HookAction::Function(_)))
+    })
+}
+
+#[test]
+fn examples_can_be_loaded_again() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let examples = fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let mut directories: Vec<PathBuf> = examples.filter(|path| path.is_dir()).collect();
+    directories.push(root.join("specs"));
+    let mut count = 0;
+    for directory in directories {
+        // An example may keep its specs beside other things.
+        let specs = Some(directory.join("specs")).filter(|specs| specs.is_dir()).unwrap_or(directory);
+        let environment = [("HOME", "/home/ann"), ("GREETING", "hello")];
+        if !has_functions(&read(&specs, &environment)) {
+            says_the_same(&specs, &environment);
+            count += 1;
+        }
+    }
+    assert!(count >= 6, "{count}");
+}
+
+#[test]
+fn texts_and_numbers_stay_what_they_are() {
+    let yaml = r##"
+name: a
+image: "x:${TAG}"
+user: ${NUMBER}
+command: ["${NUMBER}", 80, "80", yes, "no", ~, "", " x ", "a: b", "- c", "#d", "$$HOME ${WORD} $$$$", "é\n\t\"", 'it''s']
+env: {NUMBER: "${NUMBER}", WORD: "${WORD}", EMPTY: "${EMPTY}", TRUE: true, "A.B": 1.10, LONG: "${WORD}${NUMBER}"}
+ports: ["${NUMBER}:80", "${NUMBER}"]
+resources: {cpus: "${FRACTION}", pids: "${NUMBER}", memory: "${NUMBER}m"}
+privileged: "${TRUTH}"
+stop_timeout: "${EMPTY}"
+labels: {"1": 2, "a b": "c:", on: off, "x.y/z": ""}
+ping: {http: {port: "${NUMBER}", path: "/${WORD}"}}
+post_start:
+- {exec: [a], timeout: 5s}
+- http: {url: "http://h/x", headers: {A: "1"}, body: "{\"a\": [1]}"}
+---
+name: "${NUMBER}"
+image: x
+env: {USER_ID: "${context.user} of ${WORD} $$", N: "${context.n}"}
+resources: {cpus: "${context.cpus}"}
+dependencies: [{name: a, condition: started}]
+---
+kind: Job
+name: j
+image: x
+command: |
+  run  this
+  and that
+capture: user
+---
+kind: Job
+name: k
+image: x
+pre_start: {run: [a], capture: n}
+"##;
+    let yaml = yaml.replace("~, ", "");
+    let directory = files(&[("app.yaml", &yaml)]);
+    let environment =
+        [("TAG", "1.0"), ("NUMBER", "8080"), ("WORD", "word"), ("EMPTY", ""), ("FRACTION", "0.5"), ("TRUTH", "true")];
+    says_the_same(directory.path(), &environment);
+}
+
+#[test]
+fn programs_are_shown_as_what_they_make() {
+    let program = r#"
+def ready(ctx):
+    return True
+
+group(name="shop", network="shop-net", on={"up": [run(["./greet.sh"])]})
+for n in range(2):
+    service(
+        name="shard-%d" % n,
+        image="shop/shard:1",
+        command=["serve", "--shard", n, "$HOME"],
+        env={"PASSWORD": "hunter2", "USER": context("user")},
+        ports=[] if n else ["8080:80", {"container": 81, "host": 8081}],
+        ping=ready if n else tcp(80, timeout="60s"),
+        post_start=[exec(["sh", "-c", "echo one of the very long commands that do not fit into a line of eighty characters"]), {"function": ready}],
+    )
+job(name="seed", image="shop/seed:1", retries=3, capture="user")
+"#;
+    let directory = files(&[("app.star", program)]);
+    let found = read(directory.path(), &[]);
+    let hidden = specs::yaml(&found, &[], false);
+    let named = specs::yaml(&found, &["seed".to_owned()], true);
+    let json = serde_json::to_string_pretty(&specs::to_json(&found, &["shard-0".to_owned()], false)).unwrap();
+    assert!(!hidden.contains("hunter2") && specs::yaml(&found, &[], true).contains("hunter2"));
+    insta::assert_snapshot!("program", format!("{hidden}=== seed\n{named}=== JSON\n{json}"));
+}
