@@ -481,8 +481,8 @@ fn loads_stay_in_the_directory_and_do_not_go_in_circles() {
 #[test]
 fn hostile_programs_are_errors_at_their_place() {
     const STEPS: &str = "the program takes more than 1000000 steps";
-    const TEXT: &str = "this makes a text of more than 4 MiB";
-    const LIST: &str = "this makes a list of more than 1000000 elements";
+    const TEXT: &str = "this makes a text of more than 1 MiB";
+    const LIST: &str = "this makes a list of more than 100000 elements";
     const DEEP: &str = "the program is nested too deep here";
     let nest = |open: &str, close: &str| format!("x = {}1{}\n", open.repeat(100_000), close.repeat(100_000));
     let mut wrong = Vec::new();
@@ -526,7 +526,17 @@ fn hostile_programs_are_errors_at_their_place() {
         ),
         (
             "def f():\n  x = []\n  for n in range(900000):\n    x.append(\"%s%s\" % (n, \"x\" * 1000))\nf()\n".into(),
-            "4:27",
+            "4:5",
+            "the program uses more than 64 MiB of memory",
+        ),
+        (
+            "x = \"\\n\" * 1000000\nz = [x.splitlines() for n in range(1000)]\n".into(),
+            "2:6",
+            "the program uses more than 64 MiB of memory",
+        ),
+        (
+            "x = range(1000000)\nz = [sorted(x) for n in range(1000)]\n".into(),
+            "2:6",
             "the program uses more than 64 MiB of memory",
         ),
         (nest("(", ")"), "1:1003", DEEP),
@@ -761,7 +771,7 @@ fn functions_that_fail_say_where() {
             "for n in range(1000000):\n    for m in range(1000000):\n        pass",
             "specs/app.star:3:9: the program takes more than 1000000 steps",
         ),
-        ("x = \"x\" * 1000000000", "specs/app.star:2:9: this makes a text of more than 4 MiB"),
+        ("x = \"x\" * 1000000000", "specs/app.star:2:9: this makes a text of more than 1 MiB"),
         ("def f():\n    return f()\nf()", "specs/app.star:3:16: calls are nested more than 100 deep"),
     ] {
         let error = ends(body, &stage);

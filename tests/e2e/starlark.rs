@@ -178,7 +178,7 @@ fn a_watch_follows_all_that_programs_read() {
             "def f():\n    for a in range(1000000):\n        for b in range(1000000):\n            pass\nf()\n",
             "more than 1000000 steps",
         ),
-        ("a.star", "x = \"x\" * 1000000000\n", "this makes a text of more than 4 MiB"),
+        ("a.star", "x = \"x\" * 1000000000\n", "this makes a text of more than 1 MiB"),
         ("a.star", "def f(n):\n    return f(n + 1)\nf(0)\n", "calls are nested more than 100 deep"),
         ("a.star", "load(\"a.star\", \"x\")\n", "load cycle: a.star -> a.star"),
         ("a.star", "load(\"../outside.star\", \"x\")\n", "is outside of the spec directory"),

@@ -4,7 +4,8 @@
 //! The language has no such bounds of its own: its parser is recursive, and one multiplication can ask for more memory
 //! than there is, which would end the whole process. So `a + b`, `a * b`, `a % b` and `a << b` become calls (the language
 //! library offers that), and here, on the level of tokens, so do `a += b`, `a.join(b)`, `a.replace(b)`, `a.format(b)`,
-//! `str(a)`, `repr(a)` and what stands in an f-string. Every place in the rewritten text is mapped back.
+//! `str(a)`, `repr(a)` and what stands in an f-string. After any other method, and after functions that make lists, it is
+//! looked how much memory there is by now. Every place in the rewritten text is mapped back.
 
 use std::ops::Range;
 
@@ -28,6 +29,11 @@ pub(super) const REPLACE: &str = "__replace";
 pub(super) const FORMAT: &str = "__format";
 /// The right side of `+=`.
 pub(super) const MORE: &str = "__more";
+/// What a call gave that may be large.
+pub(super) const KEPT: &str = "__kept";
+/// Functions that make something of what they are given that is as large.
+const MAKERS: [&str; 11] =
+    ["list", "tuple", "dict", "set", "sorted", "reversed", "enumerate", "zip", "map", "filter", "read_file"];
 /// What is written out as text.
 pub(super) const SHOWN: &str = "__shown";
 
@@ -211,6 +217,18 @@ fn rewrite(tokens: &[Lexeme], length: usize, edits: &mut Vec<Edit>) -> Result<()
                             insert(edits, close.span.start, 0, ")".to_owned());
                         }
                     }
+                    (None, dot) if dot.is_some() || MAKERS.contains(&name.as_str()) => {
+                        let defined = before.is_some_and(|before| before.token == Token::Def);
+                        let start = match dot {
+                            Some(_) => beginning(tokens, &pairs, index.saturating_sub(2)),
+                            None => Some(span.start).filter(|_| !defined),
+                        };
+                        if let (Some(start), Some(close)) = (start, closing(index + 1)) {
+                            let (text, rank) = (format!("{KEPT}("), tokens.len() - index);
+                            edits.push(Edit { at: start, removed: 0, text, rank });
+                            insert(edits, close.span.end, 0, ")".to_owned());
+                        }
+                    }
                     _ => {}
                 }
             }
@@ -324,7 +342,11 @@ mod tests {
             ),
             ("x += a, b\ny += (\n  1)", "x += __more(( a, b))\ny += __more(( (\n  1)))"),
             ("x = str(a)\ny = repr([b])\nz = str()\n", "x = str(__shown(a))\ny = repr(__shown([b]))\nz = str()\n"),
-            ("f = \"\".join\ng = x.str(a)\n", "f = \"\".join\ng = x.str(a)\n"),
+            ("f = \"\".join\ng = x.str(a)\n", "f = \"\".join\ng = __kept(x.str(a))\n"),
+            ("x = a.b().join(c.d(), e)", "x = __join(__kept(a.b()), __kept(c.d()), e)"),
+            ("x = list(a).b()[0].c(d)", "x = __kept(__kept(__kept(list(a)).b())[0].c(d))"),
+            ("def list(a):\n  return {}.get(a)\n", "def list(a):\n  return __kept({}.get(a))\n"),
+            ("x = f\"{a.b()}\"\nx += a.b()", "x = f\"{__shown(__kept(a.b()))}\"\nx += __more(( __kept(a.b())))"),
             ("# a.join(b)\nx = \"a.join(b)\"\n", "# a.join(b)\nx = \"a.join(b)\"\n"),
             ("x *= 2\n", "2..4 `*=` is not part of the language here"),
         ] {

@@ -25,9 +25,9 @@ pub(super) const MAX_MEMORY: usize = 64 << 20;
 /// How deep calls may be nested.
 pub(super) const MAX_CALLS: usize = 100;
 /// The longest text that is made of others, in bytes.
-const MAX_TEXT: usize = 4 << 20;
+const MAX_TEXT: usize = 1 << 20;
 /// The longest list.
-const MAX_ITEMS: usize = 1_000_000;
+const MAX_ITEMS: usize = 100_000;
 /// How deep a value may be nested that a file keeps.
 const MAX_DEPTH: usize = 10_000;
 /// How many digits a number that is multiplied may have.
@@ -328,6 +328,13 @@ fn guarded(builder: &mut GlobalsBuilder) {
         within_memory(eval)?;
         text_within(Some(value.unpack_str().map_or(0, str::len)))?;
         if items(value).is_some_and(|items| items > MAX_ITEMS) { Err(too_many()) } else { Ok(value) }
+    }
+
+    fn __kept<'v>(
+        #[starlark(require = pos)] value: Value<'v>,
+        eval: &mut Evaluator<'v, '_, '_>,
+    ) -> anyhow::Result<Value<'v>> {
+        within_memory(eval).map(|()| value)
     }
 
     fn __shown<'v>(

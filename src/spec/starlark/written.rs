@@ -8,7 +8,7 @@ use std::rc::Rc;
 use starlark::codemap::Span;
 use starlark::syntax::ast::{Argument, AstExpr, AstLiteral, AstStmt, Expr, Stmt};
 
-use super::guard::Prepared;
+use super::guard::{self, Prepared};
 
 /// An expression as it is written.
 #[derive(Debug)]
@@ -68,6 +68,11 @@ pub(super) fn calls(program: &AstStmt, prepared: &Prepared, base: usize) -> Call
     index.calls
 }
 
+/// Whether a call was put in by the guard, around one that was written.
+fn is_put_in(function: &AstExpr) -> bool {
+    matches!(&function.node, Expr::Identifier(name) if name.node.ident == guard::KEPT)
+}
+
 /// The names of parameters of each function that is defined in a file.
 pub(super) fn parameters(program: &AstStmt) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
@@ -120,6 +125,10 @@ impl Index<'_> {
                 };
                 Parts::Entries(entries.iter().map(entry).collect())
             }
+            Expr::Call(function, arguments) if is_put_in(function) => match arguments.args.as_slice() {
+                [argument] => return self.expression(argument.node.expr()),
+                _ => Parts::Whole,
+            },
             Expr::Call(function, arguments) => {
                 drop(self.expression(function));
                 let mut named = Vec::new();
