@@ -173,3 +173,50 @@ job(name="seed", image="shop/seed:1", retries=3, capture="user")
     assert!(!hidden.contains("hunter2") && specs::yaml(&found, &[], true).contains("hunter2"));
     insta::assert_snapshot!("program", format!("{hidden}=== seed\n{named}=== JSON\n{json}"));
 }
+
+/// The demo as a program.
+const DEMO: &str = r#"
+USER, PASSWORD, DB = "dbuser", "dbpwd", "appdb"
+
+group(name="todo")
+
+appdb = service(
+    name="appdb",
+    build="../demo/appdb",
+    env={"POSTGRES_USER": USER, "POSTGRES_PASSWORD": PASSWORD, "POSTGRES_DB": DB},
+    ports=["5433:5432"],
+    volumes=["appdb-data:/var/lib/postgresql/data"],
+    ping=tcp(5432),
+    post_start=exec(["sh", "/usr/local/bin/first-user.sh", "ann"], capture="user_id"),
+)
+
+app = {"image": "todo-app", "build": "../demo/todo"}
+uri = "postgresql://%s:%s@%s/%s" % (USER, PASSWORD, appdb.address(5432), DB)
+migrate = job(
+    name="migrate",
+    command=["python3", "/usr/local/bin/todo.py", "migrate"],
+    env={"DB_URI": uri},
+    dependencies=[appdb],
+    **app
+)
+service(
+    name="todo",
+    env={"DB_URI": uri, "USER_ID": context("user_id"), "TITLE": env("TODO_TITLE", "Things to do")},
+    ports=["8080:8080"],
+    dependencies=[migrate],
+    ping=http("/healthz", port=8080),
+    **app
+)
+"#;
+
+#[test]
+fn the_demo_is_the_same_in_either_form() {
+    let yaml = desired(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("specs"), &[]));
+    let directory = files(&[("app.star", DEMO)]);
+    let star = desired(&read(directory.path(), &[]));
+    for (name, service) in &yaml.services {
+        assert_eq!(service.fingerprint, star.services[name].fingerprint, "{name}");
+    }
+    assert_eq!(content(yaml), content(star));
+    says_the_same(directory.path(), &[]);
+}

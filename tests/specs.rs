@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model::{self, Service};
 use drillmaster::spec::{
-    Content, Diagnostic, Input, Loaded, MAX_FILE_SIZE, Nowhere, SourceFile, Specs, Tree, TreeError, env_file, load,
+    Content, Diagnostic, Input, MAX_FILE_SIZE, Nowhere, SourceFile, Specs, Tree, TreeError, env_file, load,
     no_directory, schema,
 };
 use proptest::prelude::*;
@@ -195,7 +195,7 @@ fn every_field_is_read() {
     assert_eq!(specs.services[0].env_files, [BTreeMap::from([("A".to_owned(), "1".to_owned())])]);
     assert_eq!(specs.reads, BTreeSet::from(["common.env".to_owned()]));
     assert_eq!(specs.variables, BTreeSet::from(["LEVEL".to_owned()]));
-    let group = &specs.group.as_ref().unwrap().spec;
+    let group = specs.group.as_ref().map(|group| (&group.spec, &group.source));
     insta::assert_debug_snapshot!("every_field", (&specs.services[0].spec, group));
 }
 
@@ -207,8 +207,8 @@ fn every_field_of_a_job_is_read() {
     let names: Vec<&str> = specs.services.iter().map(|s| s.spec.name.as_str()).collect();
     assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
     assert_eq!(specs.services[2].source.to_string(), "a.yaml:2");
-    let Loaded { spec, source, env_files, tree, .. } = &specs.services[2];
-    insta::assert_debug_snapshot!("every_field_of_a_job", (spec, source, env_files, tree));
+    let job = &specs.services[2];
+    insta::assert_debug_snapshot!("every_field_of_a_job", (&job.spec, &job.source, &job.env_files, &job.tree));
     assert_eq!(specs.services[3].spec.kind, model::Kind::Job(model::Job::default()));
 }
 

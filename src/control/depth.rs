@@ -20,3 +20,12 @@ pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     })
 }
+
+/// Does something on a thread with a deep stack, and does not wait for it.
+///
+/// # Errors
+///
+/// When the system gives no such thread.
+pub fn aside(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    Builder::new().name("function".into()).stack_size(STACK).spawn(work).map(drop)
+}

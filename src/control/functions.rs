@@ -57,12 +57,9 @@ pub async fn call(
     let variables = variables(&call.about);
     let far = Far { asks: asks.clone(), over: over.0.clone() };
     let (function, about) = (call.function.clone(), call.about);
-    let begun = std::thread::Builder::new().name("function".into()).spawn(move || {
-        let ended = depth::deep(|| function.call(&about, &far)).unwrap_or_else(|error| {
-            Err(Diagnostic::new(format!("there is no thread to call {} on: {error}", function.name())))
-        });
+    let begun = depth::aside(move || {
         // Whoever has given up does not want it.
-        let _ = asks.send(Ask::Ended(ended));
+        let _ = asks.send(Ask::Ended(function.call(&about, &far)));
     });
     if let Err(error) = begun {
         return Err(failed(format!("there is no thread to call {name} on: {}", words_of(&error))));
