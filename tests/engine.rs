@@ -11,7 +11,7 @@ use std::time::Duration;
 use drillmaster::control::command::{self, Command, Place};
 use drillmaster::control::context::Given;
 use drillmaster::control::hooks::{self, Call};
-use drillmaster::control::probe::Surroundings;
+use drillmaster::control::reach::Surroundings;
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::docker::Docker;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use drillmaster::control::context::{Context, Given};
 use drillmaster::control::depth::deep;
 use drillmaster::control::hooks::{self, Call, Failed};
-use drillmaster::control::probe::Surroundings;
+use drillmaster::control::reach::Surroundings;
 use drillmaster::engine::LogLine;
 use drillmaster::engine::sim::Sim;
 use drillmaster::spec::model::{Build, Hook};

@@ -15,7 +15,7 @@ use std::pin::pin;
 
 use drillmaster::control::context::Given;
 use drillmaster::control::hooks::{self, Call, Failed};
-use drillmaster::control::probe::Surroundings;
+use drillmaster::control::reach::Surroundings;
 use drillmaster::engine::sim::{Behaviour, Image, Script, Sim};
 use drillmaster::engine::{Blueprint, Deed, Engine, LogLine};
 use drillmaster::plan::step::Target;

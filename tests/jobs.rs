@@ -12,7 +12,7 @@ use builders::*;
 use drillmaster::control::context::Context;
 use drillmaster::control::event::{Limits, Outcome, Report};
 use drillmaster::control::notes::Notes;
-use drillmaster::control::probe::Surroundings;
+use drillmaster::control::reach::Surroundings;
 use drillmaster::control::{self, Setting};
 use drillmaster::desired::{Desired, Rerun};
 use drillmaster::engine::Engine;

@@ -13,7 +13,7 @@ use builders::*;
 use drillmaster::control::context::{Context, Given};
 use drillmaster::control::event::{Limits, Outcome, Reading};
 use drillmaster::control::notes::Notes;
-use drillmaster::control::probe::Surroundings;
+use drillmaster::control::reach::Surroundings;
 use drillmaster::control::{self, Read, Setting};
 use drillmaster::desired::{Desired, Moment, Rerun};
 use drillmaster::engine::Engine;

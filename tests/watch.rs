@@ -13,7 +13,7 @@ use builders::*;
 use drillmaster::control::context::Context;
 use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
 use drillmaster::control::notes::Notes;
-use drillmaster::control::probe::Surroundings;
+use drillmaster::control::reach::Surroundings;
 use drillmaster::control::{self, Setting, Watch};
 use drillmaster::desired::Desired;
 use drillmaster::engine::Engine;

@@ -162,8 +162,8 @@ pub(super) async fn unless_interrupted<T>(
 }
 
 /// Where pings are made from.
-pub(super) fn surroundings(about: &About, group: &str, directory: &Path) -> crate::control::probe::Surroundings {
-    crate::control::probe::Surroundings {
+pub(super) fn surroundings(about: &About, group: &str, directory: &Path) -> crate::control::reach::Surroundings {
+    crate::control::reach::Surroundings {
         group: group.to_owned(),
         directory: directory.to_owned(),
         reaches_containers: about.reaches_containers,

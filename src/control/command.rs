@@ -2,6 +2,7 @@
 //! leaves nothing of it behind. What is run, and what its end means, is for others to say.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -60,6 +61,33 @@ pub enum Place<'a> {
     Host(&'a Path),
     /// In the container of this id.
     Container(&'a str),
+}
+
+/// Why a command or a function did not succeed. Displayed, the reason stands in front of the last lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The reason, in a sentence: `./greet.sh exited with 3`.
+    pub why: String,
+    /// The last lines that it wrote, at most ten.
+    pub output: Vec<String>,
+}
+
+impl Failed {
+    /// Tells the lines, as what a command writes is told.
+    pub(super) fn told_to(self, heard: &mut dyn FnMut(LogLine)) -> Failed {
+        self.output.iter().for_each(|line| heard(LogLine { stderr: true, text: line.clone() }));
+        self
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.output.as_slice() {
+            [] => f.write_str(&self.why),
+            [line] => write!(f, "{}: {line}", self.why),
+            lines => write!(f, "{}:\n{}", self.why, lines.join("\n")),
+        }
+    }
 }
 
 /// Why something was not waited for any longer.

@@ -13,9 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Command, Cut, Place, unless_cut, words_of};
-use super::hooks::Failed;
-use super::probe::{self, Surroundings};
+use super::command::{self, Command, Cut, Failed, Place, unless_cut, words_of};
+use super::reach::{self, Surroundings};
 use super::{depth, http};
 use crate::engine::{Engine, LogLine, LogOptions};
 use crate::spec::Diagnostic;
@@ -281,7 +280,7 @@ impl Hands<'_> {
     }
 
     async fn connect(&self, port: u16) -> Result<TcpStream, String> {
-        probe::reach(self.engine, self.container()?, self.surroundings, port).await
+        reach::reach(self.engine, self.container()?, self.surroundings, port).await
     }
 
     async fn get(&self, target: &Target) -> Result<Response, String> {

@@ -1,7 +1,6 @@
 //! Hooks: runs one and says how it ended. When one runs, and what its end means, is decided in `plan`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -11,9 +10,10 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+pub use super::command::Failed;
 use super::command::{self, Command, Cut, Place, unless_cut, words_of};
 use super::context::{self, Given, OUTPUT};
-use super::probe::Surroundings;
+use super::reach::Surroundings;
 use super::{functions, http};
 use crate::desired::{Hook, HookAction, HttpRequest};
 use crate::engine::{Engine, LogLine};
@@ -41,33 +41,6 @@ pub struct Call {
     pub hook: Hook,
     /// Further variables for a command.
     pub variables: BTreeMap<String, String>,
-}
-
-/// Why a hook failed. Displayed, the reason stands in front of the last lines.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failed {
-    /// The reason, in a sentence: `./greet.sh exited with 3`.
-    pub why: String,
-    /// The last lines that it wrote, at most ten.
-    pub output: Vec<String>,
-}
-
-impl Failed {
-    /// Tells the lines, as what a command writes is told.
-    fn told_to(self, heard: &mut dyn FnMut(LogLine)) -> Failed {
-        self.output.iter().for_each(|line| heard(LogLine { stderr: true, text: line.clone() }));
-        self
-    }
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.output.as_slice() {
-            [] => f.write_str(&self.why),
-            [line] => write!(f, "{}: {line}", self.why),
-            lines => write!(f, "{}:\n{}", self.why, lines.join("\n")),
-        }
-    }
 }
 
 /// Runs a hook to its end, within its time, and gives its outputs. Each line of its output is told as it comes, cut where it is very long.

@@ -16,6 +16,7 @@ pub mod intake;
 pub mod lock;
 pub mod notes;
 pub mod probe;
+pub mod reach;
 pub mod socket;
 pub mod sources;
 pub mod watch;
@@ -36,6 +37,7 @@ use self::context::{Context, Given};
 use self::core::{Core, Course};
 use self::event::{Ask, Command, Event, Limits, Outcome, Reading, Report, Request, Ticket};
 use self::notes::Notes;
+use self::reach::Surroundings;
 use crate::desired::Desired;
 use crate::engine::{BuildProgress, Engine, EngineError, LogLine, LogOptions};
 use crate::observed::Observed;
@@ -55,7 +57,7 @@ pub struct Setting {
     /// How it may go.
     pub limits: Limits,
     /// Where pings are made from.
-    pub surroundings: probe::Surroundings,
+    pub surroundings: Surroundings,
     /// What earlier runs noted.
     pub notes: Notes,
     /// Outputs of hooks and jobs.
@@ -127,7 +129,7 @@ async fn drive(
     let mut tasks = Tasks {
         engine,
         events,
-        surroundings: probe::Surroundings { context: setting.context.clone(), ..setting.surroundings },
+        surroundings: Surroundings { context: setting.context.clone(), ..setting.surroundings },
         notes: setting.notes,
         context: setting.context,
         read,
@@ -278,7 +280,7 @@ async fn sleep_until(at: Option<Instant>) {
 struct Tasks {
     engine: Arc<dyn Engine>,
     events: mpsc::UnboundedSender<Event>,
-    surroundings: probe::Surroundings,
+    surroundings: Surroundings,
     notes: Notes,
     context: Context,
     /// How the specs are read, where that happens more than once.
@@ -515,7 +517,7 @@ impl Tasks {
 async fn call_hook(
     engine: &dyn Engine,
     call: &hooks::Call,
-    surroundings: &probe::Surroundings,
+    surroundings: &Surroundings,
     interrupted: &CancellationToken,
     events: &mpsc::UnboundedSender<Event>,
 ) -> Result<Given, String> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,37 +10,20 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Command, Place, words_of};
-use super::context::Context;
-use super::functions;
-use super::http;
+use super::command::{self, Command, Place};
+use super::reach::{self, Surroundings};
+use super::{functions, http};
 use crate::engine::{Engine, LogLine, LogOptions};
 use crate::identity::service_of_instance;
-use crate::observed::Container;
 use crate::plan::step::Probe;
-use crate::spec::model::{Check, HttpCheck, Ping, Protocol};
+use crate::spec::model::{Check, HttpCheck, Ping};
 use crate::spec::starlark::{About, Function};
 use crate::spec::value::{Pattern, Words};
 
-/// Bound of one try to connect.
-const CONNECT: Duration = Duration::from_secs(2);
 /// Bound of one HTTP exchange.
 const EXCHANGE: Duration = Duration::from_secs(5);
 /// Bound of one command, in the container or on the host.
 const COMMAND: Duration = Duration::from_secs(30);
-
-/// Where pings are made from.
-#[derive(Debug, Clone)]
-pub struct Surroundings {
-    /// Name of the group.
-    pub group: String,
-    /// The spec directory: where `run` commands start.
-    pub directory: PathBuf,
-    /// Whether addresses of containers can be reached; else their published ports are used.
-    pub reaches_containers: bool,
-    /// Outputs of the group, which functions can read.
-    pub context: Context,
-}
 
 /// Tries the ping until it answers; tells each new reason why it does not.
 pub async fn until_answered(
@@ -145,8 +127,7 @@ async fn called(
     }
 }
 
-/// Connects to a port of the container. Where only its published port can be reached, a proxy accepts for it before
-/// it listens, so the connection has to last as well.
+/// Connects to a port of the container.
 async fn connect(
     engine: &dyn Engine,
     probe: &Probe,
@@ -158,66 +139,10 @@ async fn connect(
     let fresh = known.address.filter(|_| !known.tries.is_multiple_of(TRIES_OF_AN_ADDRESS));
     let address = match fresh.filter(|_| surroundings.reaches_containers) {
         Some(address) => SocketAddr::new(address, port),
-        None => address(&inspect(engine, probe).await?, surroundings, port)?,
+        None => reach::address(&reach::look(engine, &probe.container.id).await?, surroundings, port)?,
     };
     known.address = Some(address.ip());
-    dial(address, surroundings).await
-}
-
-/// Connects to a port of a container that is looked up.
-pub(super) async fn reach(
-    engine: &dyn Engine,
-    id: &str,
-    surroundings: &Surroundings,
-    port: u16,
-) -> Result<TcpStream, String> {
-    dial(address(&look(engine, id).await?, surroundings, port)?, surroundings).await
-}
-
-async fn dial(address: SocketAddr, surroundings: &Surroundings) -> Result<TcpStream, String> {
-    let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(format!("{address}: {}", words_of(&error))),
-        Err(_) => return Err(format!("{address}: no answer within {} s", CONNECT.as_secs())),
-    };
-    if !surroundings.reaches_containers {
-        let mut byte = [0];
-        if let Ok(Ok(0) | Err(_)) = timeout(Duration::from_millis(50), stream.peek(&mut byte)).await {
-            return Err(format!("{address}: the connection was closed at once"));
-        }
-    }
-    Ok(stream)
-}
-
-async fn inspect(engine: &dyn Engine, probe: &Probe) -> Result<Container, String> {
-    look(engine, &probe.container.id).await
-}
-
-async fn look(engine: &dyn Engine, id: &str) -> Result<Container, String> {
-    engine.inspect(id).await.map_err(|error| error.to_string())?.ok_or_else(|| "its container is gone".to_owned())
-}
-
-fn address(container: &Container, surroundings: &Surroundings, port: u16) -> Result<SocketAddr, String> {
-    if surroundings.reaches_containers {
-        let address: Option<IpAddr> = container.networks.iter().find_map(|attachment| attachment.address);
-        return address
-            .map(|address| SocketAddr::new(address, port))
-            .ok_or_else(|| "its container has no address yet".to_owned());
-    }
-    container
-        .ports
-        .iter()
-        .find(|published| published.container == port && published.protocol == Protocol::Tcp)
-        .map(|published| {
-            let address = match published.address {
-                IpAddr::V4(address) if address.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
-                address => address,
-            };
-            SocketAddr::new(address, published.host)
-        })
-        .ok_or_else(|| {
-            format!("port {port} of a container of this engine can only be reached from here where it is published: add it to `ports`")
-        })
+    reach::dial(address, surroundings).await
 }
 
 async fn exchange(
@@ -263,7 +188,7 @@ async fn run(
 
 /// Waits for a matching line of the output since the container's start. A stream that ends is looked at again.
 async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<(), String> {
-    let container = inspect(engine, probe).await?;
+    let container = reach::look(engine, &probe.container.id).await?;
     // What the run before wrote lies before its end. The start is no such mark: the engine notes it when the program
     // may already have written its first lines.
     let ended = container.details.and_then(|details| humantime::parse_rfc3339(&details.finished_at).ok());
