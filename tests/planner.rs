@@ -696,6 +696,34 @@ fn a_foreign_container_with_our_name_is_a_conflict() {
 }
 
 #[test]
+fn a_foreign_container_in_the_place_of_a_replacement_is_in_nobodys_way_until_there_is_one() {
+    let old = desired([service("api").needs_that("db", Condition::Ready, true), service("db")]);
+    let mut observed = agreeing(&old);
+    add(&mut observed, foreign("shop-api.new"));
+    by_name(&mut observed, "shop-db").state = State::Exited { code: Some(137) };
+    check(
+        &old,
+        &observed,
+        "
+        start db [state]
+        restart api [dependencies.db]
+        --
+        api: stop shop-api   # db is started anew, and it asked to be restarted then
+        db: start shop-db   # it has exited with 137
+        api: start shop-api   # it has exited
+    ",
+    );
+    let new = desired([service("api").needs_that("db", Condition::Ready, true).port("8080:80"), service("db")]);
+    let mut observed = agreeing(&old);
+    add(&mut observed, foreign("shop-api.new"));
+    check(&new, &observed, "
+        replace api [ports]
+        FAILS api: Conflict: a container named shop-api.new exists and is not drillmaster's; it was left alone (rename or remove it: docker rename shop-api.new …)
+        --
+    ");
+}
+
+#[test]
 fn the_same_group_from_another_directory_is_a_conflict() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);

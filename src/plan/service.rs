@@ -14,7 +14,8 @@ use crate::spec::model::Pull;
 impl<'a> Planner<'a> {
     /// Plans for one service in scope.
     pub(super) fn service(&mut self, service: &'a Service) -> Standing {
-        if let Some(standing) = self.conflict_of_name(service) {
+        let name = container_name(&self.desired.group, &service.name);
+        if let Some(standing) = self.conflict_of_name(service, &name) {
             return standing;
         }
         let slots = self.slots.get(service.name.as_str()).cloned().unwrap_or_default();
@@ -37,11 +38,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn conflict_of_name(&mut self, service: &Service) -> Option<Standing> {
-        let group = &self.desired.group;
-        let names = [container_name(group, &service.name), candidate_name(group, &service.name)];
+    /// Whether a container that is not of this service has a name that it needs now.
+    fn conflict_of_name(&mut self, service: &Service, name: &str) -> Option<Standing> {
         let foreign = self.observed.containers.values().find(|container| {
-            names.contains(&container.name) && instance_of(self.desired, container).as_deref() != Some(&service.name)
+            container.name == name && instance_of(self.desired, container).as_deref() != Some(&service.name)
         })?;
         if let Some(owner) = instance_of(self.desired, foreign) {
             // Somebody gave one of our containers another's name; it gets its own back, or goes.
@@ -496,6 +496,10 @@ impl<'a> Planner<'a> {
 
     /// Whether a container may be created now; says what is waited for, or pulls, where not.
     fn may_create(&mut self, service: &'a Service) -> Option<Standing> {
+        let name = candidate_name(&self.desired.group, &service.name);
+        if let Some(standing) = self.conflict_of_name(service, &name) {
+            return Some(standing);
+        }
         // A build needs nobody else, and nobody is to rest for as long as it takes.
         if let Some(standing) = self.build(service) {
             return Some(standing);
