@@ -91,14 +91,19 @@ fn failed(why: String) -> Failed {
     Failed { why, output: Vec::new() }
 }
 
-/// An error of a program: in one line, then what to do and the calls that led there.
+/// An error of a program: in one line, then the line of the program where it is, what to do and the calls that led
+/// there.
 fn told(diagnostic: &Diagnostic) -> Failed {
+    let line = diagnostic.place.as_ref().and_then(|place| {
+        let line = place.file.text().get(place.file.line_range(place.line()))?;
+        Some(line.trim().to_owned())
+    });
     let hint = diagnostic.hint.iter().cloned();
     let frames = diagnostic
         .related
         .iter()
         .map(|(place, label)| format!("{}:{}:{}: {label}", place.file.path(), place.line(), place.column()));
-    Failed { why: diagnostic.to_string(), output: hint.chain(frames).collect() }
+    Failed { why: diagnostic.to_string(), output: line.into_iter().chain(hint).chain(frames).collect() }
 }
 
 /// What commands find in their environment.

@@ -123,6 +123,7 @@ def slow(ctx):
     let run = project.run(&["up"]).exits(1);
     let run = run.says("never returned False: not yet").says("the program takes more than 1000000 steps");
     let run = run.says("specs/app.star:12:12: operation `+` not supported for types `string` and `int`");
+    let run = run.says("broken post_start | return n + 1\n");
     let run = run.says("broken post_start | specs/app.star:15:5: in the call of `helper`");
     run.says("slow did not return within 1 s").says("fine: ready");
     assert_eq!(project.exec("fine", &["ls", "/tmp/done"]), "/tmp/done\n");
