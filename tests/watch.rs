@@ -801,6 +801,18 @@ async fn reload_replaces_and_takes_along_who_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn reload_replaces_what_has_just_lost_its_name() {
+    let wanted = desired([service("api")]);
+    let sim = engine(&wanted);
+    let watcher = Watcher::settled(&sim, &wanted).await;
+    let before = ids(&sim);
+    assert!(sim.rename("shop-api", "aside"));
+    watcher.ask(Ask::Reload(BTreeSet::from(["api".to_owned()]))).await;
+    assert!(agree(&sim, &wanted));
+    assert_ne!(before["shop-api"], ids(&sim)["shop-api"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn down_ends_the_watch() {
     let wanted = chain();
     let sim = engine(&wanted);

@@ -273,11 +273,12 @@ impl Laws {
             .collect();
         for service in services {
             for ready in [false, true] {
+                // One that was renamed by hand serves as before, and one that is paused was healthy.
                 let met = observed.of_group(GROUP).any(|container| {
-                    container.service_of(GROUP) == Some(&service)
-                        && container.state == State::Running
-                        && (!ready || container.name == format!("shop-{service}"))
-                        && (!ready || matches!(container.health, Health::None | Health::Healthy))
+                    let has_served = container.name != format!("shop-{service}.new")
+                        && matches!(container.health, Health::None | Health::Healthy);
+                    let meets = if ready { has_served } else { container.state == State::Running };
+                    container.service_of(GROUP) == Some(&service) && container.is_up() && meets
                 });
                 let key = (service.clone(), ready);
                 if met {
@@ -448,9 +449,8 @@ impl Laws {
         let mut wrong = Vec::new();
         for needed in last.dependencies.iter().filter(|needed| always(&needed.name, needed.condition)) {
             let ready = needed.condition == Condition::Ready;
-            if let Some(since) = self.unmet.get(&(needed.name.clone(), ready))
-                && now - *since > grace
-            {
+            let unmet = |ready| self.unmet.get(&(needed.name.clone(), ready)).is_some_and(|since| now - *since > grace);
+            if unmet(false) || ready && unmet(true) {
                 wrong.push(format!("{what} although {} is not there", needed.name));
             }
             let current = observed.containers.values().find(|c| c.name == format!("shop-{}", needed.name));

@@ -10,7 +10,7 @@ use super::{Core, Subscription};
 use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
 use crate::desired::{Desired, GroupOccasion, Moment, Service};
 use crate::engine::{End, EngineError, Result};
-use crate::identity::{Identity, container_name};
+use crate::identity::{Identity, candidate_name};
 use crate::observed::State;
 use crate::plan::restart::{FORGOTTEN, Setback};
 use crate::plan::step::{Plan, Probe, Reason, Subject, Verb};
@@ -377,9 +377,12 @@ impl Core {
         let Some(observed) = &self.observed else { return };
         let reload = std::mem::take(&mut self.reload);
         for service in self.desired.services.values().filter(|service| reload.contains(&service.service)) {
-            let name = container_name(&self.desired.group, &service.name);
-            let current = observed.of_group(&self.desired.group).find(|container| container.name == name);
-            self.memory.condemned.extend(current.map(|container| (container.id.clone(), "reload")));
+            let candidate = candidate_name(&self.desired.group, &service.name);
+            // What serves may have lost its name a moment ago.
+            let serving = observed.of_group(&self.desired.group).filter(|container| {
+                container.name != candidate && instance_of(&self.desired, container).as_deref() == Some(&service.name)
+            });
+            self.memory.condemned.extend(serving.map(|container| (container.id.clone(), "reload")));
         }
     }
 
