@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::context::{Context, Given};
 use super::event::Reading;
-use super::watch::{self, Places, Watcher};
+use super::watch::{self, Places, Watcher, is_hidden, is_spec};
 use crate::engine::build::tree::{self, Place, Sums, Watched};
 use crate::spec::model::Build;
 use crate::spec::{Content, MAX_FILE_SIZE, Reach, SourceFile, Tree, TreeError};
@@ -35,16 +35,6 @@ pub struct Sources {
 
 /// How long the programs of a spec directory may take.
 const EVALUATION: Duration = Duration::from_secs(10);
-
-/// Whether the name of a file makes it a spec.
-pub(super) fn is_spec(name: &str) -> bool {
-    [".yaml", ".yml", ".star"].iter().any(|ending| name.ends_with(ending))
-}
-
-/// Whether the name of a file or directory keeps it from being looked at.
-pub(super) fn is_hidden(name: &str) -> bool {
-    name.starts_with('.')
-}
 
 /// Reads a spec directory, recursively. Hidden files and directories are left out: editors and git keep theirs so.
 ///

@@ -19,8 +19,6 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::sources;
-
 /// How long nothing may happen before it is told: some editors truncate a file and write it again a little later.
 pub const QUIET: Duration = Duration::from_millis(500);
 /// When it is told although something happens all the time.
@@ -32,6 +30,16 @@ pub const POLL: Duration = Duration::from_secs(1);
 
 /// How many links a path may lead over; the system's own limit.
 const MAX_LINKS: usize = 40;
+
+/// Whether the name of a file makes it a spec.
+pub(super) fn is_spec(name: &str) -> bool {
+    [".yaml", ".yml", ".star"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether the name of a file or directory keeps it from being looked at.
+pub(super) fn is_hidden(name: &str) -> bool {
+    name.starts_with('.')
+}
 
 /// What decides what a reading gives.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -279,7 +287,7 @@ impl Known {
                 || interest.specs
                     && name
                         .to_str()
-                        .is_some_and(|name| !sources::is_hidden(name) && (sources::is_spec(name) || path.is_dir()))
+                        .is_some_and(|name| !is_hidden(name) && (is_spec(name) || path.is_dir()))
         })
     }
 }

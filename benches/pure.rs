@@ -1,0 +1,115 @@
+//! How long the pure rooms take for many services: reading specs in either form, resolving, planning. No engine is
+//! needed, and nothing is asserted.
+//!
+//!     cargo bench
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that prints what it measured")]
+
+#[path = "../tests/builders/mod.rs"]
+mod builders;
+
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use builders::{agreeing, desired, empty, service};
+use drillmaster::control::depth::deep;
+use drillmaster::desired::resolve::{Surroundings, resolve};
+use drillmaster::plan::{Memory, forecast, plan};
+use drillmaster::spec::model::Build;
+use drillmaster::spec::{Content, Input, Reach, SourceFile, Specs, Tree, load};
+
+/// What is measured is run so often.
+const RUNS: usize = 11;
+
+/// A spec directory in which nothing else can be read.
+struct Nothing;
+
+impl Reach for Nothing {
+    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
+        Err("there is no such file".into())
+    }
+
+    fn list(&self, _: &str) -> Result<Vec<(String, bool)>, String> {
+        Ok(Vec::new())
+    }
+
+    fn expired(&self) -> bool {
+        false
+    }
+}
+
+/// Runs it, and prints the least, the median and the greatest time.
+fn measure<T>(what: &str, mut run: impl FnMut() -> T) {
+    let mut times: Vec<Duration> = (0..RUNS)
+        .map(|_| {
+            let start = Instant::now();
+            black_box(run());
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    println!("{what:<44} {:>9.2} {:>9.2} {:>9.2}", ms(times[0]), ms(times[RUNS / 2]), ms(times[RUNS - 1]));
+}
+
+fn read(path: &str, text: &str) -> Specs {
+    let files = [SourceFile { path: path.into(), content: Content::Bytes(text.as_bytes().to_vec()) }];
+    let (environment, context) = (BTreeMap::new(), BTreeMap::new());
+    let input = Input {
+        dir: "specs",
+        files: &files,
+        dotenv: None,
+        environment: &environment,
+        context: &context,
+        read: &|_| Err("there is no such file".into()),
+        tree: &|build: &Build| {
+            let context = build.context.clone();
+            Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: String::new() })
+        },
+        reach: &Nothing,
+    };
+    deep(|| load(&input)).unwrap().unwrap()
+}
+
+/// A chain of services, each with a few fields.
+fn yaml(services: usize) -> String {
+    let document = |n: usize| {
+        let needs = n.checked_sub(1).map(|before| format!("dependencies: [a{before}]\n")).unwrap_or_default();
+        format!("name: a{n}\nimage: shop/api:1\nenv: {{N: \"{n}\", LOG: info}}\nports: [\"80\"]\nping: {{tcp: 80}}\n{needs}---\n")
+    };
+    (0..services).map(document).collect()
+}
+
+/// The same, as a program.
+fn program(services: usize) -> String {
+    format!(
+        "for n in range({services}):\n    service(name=\"a%d\" % n, image=\"shop/api:1\", env={{\"N\": str(n), \"LOG\": \"info\"}}, \
+         ports=[\"80\"], ping=tcp(80), dependencies=[\"a%d\" % (n - 1)] if n else [])\n"
+    )
+}
+
+fn main() {
+    println!("{:<44} {:>9} {:>9} {:>9}", "milliseconds", "least", "median", "greatest");
+    let (documents, loops) = (yaml(5000), program(5000));
+    measure("read and check 5,000 services in YAML", || read("app.yaml", &documents));
+    measure("evaluate and check 5,000 services", || read("app.star", &loops));
+    let specs = read("app.yaml", &documents);
+    let surroundings = Surroundings { group: Some("shop"), directory: "/home/ann/shop/specs", home: None };
+    measure("resolve 5,000 services", || resolve(&specs, surroundings));
+
+    let chain = |services: usize| {
+        desired((0..services).map(|n| {
+            let service = service(&format!("a{n:04}"));
+            if n % 10 == 0 { service } else { service.needs(&format!("a{:04}", n - 1)) }
+        }))
+    };
+    let hundred = chain(100);
+    let nothing = empty(&hundred);
+    measure("forecast 100 services from nothing", || forecast(&hundred, &nothing, &Memory::default()));
+    let agreed = agreeing(&hundred);
+    measure("plan 100 services that agree", || plan(&hundred, &agreed, &Memory::default(), Duration::ZERO));
+    let thousand = chain(1000);
+    let ready = agreeing(&thousand);
+    measure("plan 1,000 services that agree", || plan(&thousand, &ready, &Memory::default(), Duration::ZERO));
+}
