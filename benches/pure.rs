@@ -53,8 +53,12 @@ fn measure<T>(what: &str, mut run: impl FnMut() -> T) {
     println!("{what:<44} {:>9.2} {:>9.2} {:>9.2}", ms(times[0]), ms(times[RUNS / 2]), ms(times[RUNS - 1]));
 }
 
-fn read(path: &str, text: &str) -> Specs {
-    let files = [SourceFile { path: path.into(), content: Content::Bytes(text.as_bytes().to_vec()) }];
+fn read(texts: &[(String, String)]) -> Specs {
+    let file = |(path, text): &(String, String)| SourceFile {
+        path: path.clone(),
+        content: Content::Bytes(text.clone().into_bytes()),
+    };
+    let files: Vec<SourceFile> = texts.iter().map(file).collect();
     let (environment, context) = (BTreeMap::new(), BTreeMap::new());
     let input = Input {
         dir: "specs",
@@ -72,29 +76,34 @@ fn read(path: &str, text: &str) -> Specs {
     deep(|| load(&input)).unwrap().unwrap()
 }
 
-/// A chain of services, each with a few fields.
-fn yaml(services: usize) -> String {
+/// A chain of services, each with a few fields, a hundred in a file.
+fn yaml(services: usize) -> Vec<(String, String)> {
     let document = |n: usize| {
         let needs = n.checked_sub(1).map(|before| format!("dependencies: [a{before}]\n")).unwrap_or_default();
-        format!("name: a{n}\nimage: shop/api:1\nenv: {{N: \"{n}\", LOG: info}}\nports: [\"80\"]\nping: {{tcp: 80}}\n{needs}---\n")
+        format!(
+            "name: a{n}\nimage: shop/api:1\nenv: {{N: \"{n}\", LOG: info}}\nports: [\"80\"]\nping: {{tcp: 80}}\n{needs}---\n"
+        )
     };
-    (0..services).map(document).collect()
+    let numbers: Vec<usize> = (0..services).collect();
+    let file = |part: &[usize]| (format!("{}.yaml", part[0]), part.iter().copied().map(document).collect());
+    numbers.chunks(100).map(file).collect()
 }
 
 /// The same, as a program.
-fn program(services: usize) -> String {
-    format!(
+fn program(services: usize) -> Vec<(String, String)> {
+    let text = format!(
         "for n in range({services}):\n    service(name=\"a%d\" % n, image=\"shop/api:1\", env={{\"N\": str(n), \"LOG\": \"info\"}}, \
          ports=[\"80\"], ping=tcp(80), dependencies=[\"a%d\" % (n - 1)] if n else [])\n"
-    )
+    );
+    vec![("app.star".into(), text)]
 }
 
 fn main() {
     println!("{:<44} {:>9} {:>9} {:>9}", "milliseconds", "least", "median", "greatest");
     let (documents, loops) = (yaml(5000), program(5000));
-    measure("read and check 5,000 services in YAML", || read("app.yaml", &documents));
-    measure("evaluate and check 5,000 services", || read("app.star", &loops));
-    let specs = read("app.yaml", &documents);
+    measure("read and check 5,000 services in YAML", || read(&documents));
+    measure("evaluate and check 5,000 services", || read(&loops));
+    let specs = read(&documents);
     let surroundings = Surroundings { group: Some("shop"), directory: "/home/ann/shop/specs", home: None };
     measure("resolve 5,000 services", || resolve(&specs, surroundings));
 

@@ -285,9 +285,7 @@ impl Known {
             interest.all
                 || interest.names.contains(name)
                 || interest.specs
-                    && name
-                        .to_str()
-                        .is_some_and(|name| !is_hidden(name) && (is_spec(name) || path.is_dir()))
+                    && name.to_str().is_some_and(|name| !is_hidden(name) && (is_spec(name) || path.is_dir()))
         })
     }
 }
