@@ -20,6 +20,9 @@ pub const OUTPUT: &str = "DRILLMASTER_OUTPUT";
 /// That file in the container of a job.
 pub const OUTPUT_OF_JOB: &str = "/tmp/drillmaster-output";
 
+/// How the names of files begin that are there for a moment only.
+const SCRATCH: &str = "scratch-";
+
 /// The largest file of outputs, in bytes.
 pub const MOST: usize = 1024 * 1024;
 /// The largest value, in bytes: the system passes on none of twice the size in an environment.
@@ -96,16 +99,52 @@ impl Context {
         }
     }
 
+    /// A file to which a command on the host may write outputs, for its owner only. It goes with the value.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub fn output_file(&self) -> io::Result<NamedTempFile> {
+        match self.directory() {
+            Some(directory) => scratch(&directory),
+            None => NamedTempFile::new(),
+        }
+    }
+
+    /// Removes what runs that were killed have left in the state directory. Only for whoever holds the group.
+    ///
+    /// # Errors
+    ///
+    /// When the directory cannot be read, or something in it cannot be removed.
+    pub fn tidy(&self) -> io::Result<()> {
+        let Some(directory) = self.directory() else { return Ok(()) };
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(SCRATCH) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The state directory, once it is known.
+    fn directory(&self) -> Option<PathBuf> {
+        self.lock().path.as_ref().and_then(|path| path.parent()).map(Path::to_path_buf)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn write(path: &Path, values: &Given) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+/// A file for its owner only, which is removed with the value.
+fn scratch(directory: &Path) -> io::Result<NamedTempFile> {
     fs::create_dir_all(directory)?;
-    // Such a file is readable for its owner only.
-    let mut file = NamedTempFile::new_in(directory)?;
+    NamedTempFile::with_prefix_in(SCRATCH, directory)
+}
+
+fn write(path: &Path, values: &Given) -> io::Result<()> {
+    let mut file = scratch(path.parent().unwrap_or(Path::new("/")))?;
     serde_json::to_writer_pretty(&mut file, values)?;
     file.write_all(b"\n")?;
     file.as_file().sync_all()?;
@@ -224,6 +263,25 @@ mod tests {
         next.forget().unwrap();
         next.forget().unwrap();
         assert!(!file.exists() && next.values().is_empty());
+    }
+
+    #[test]
+    fn what_a_killed_run_has_left_goes_with_the_next() {
+        let state = tempfile::tempdir().unwrap();
+        let context = Context::default();
+        context.open(state.path()).unwrap();
+        context.keep(given(&[("a", "1")])).unwrap();
+        let (_, left) = context.output_file().unwrap().keep().unwrap();
+        assert_eq!(left.parent(), Some(state.path()));
+        assert_eq!(fs::metadata(&left).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::write(state.path().join("lock"), "").unwrap();
+        context.tidy().unwrap();
+        let mut names: Vec<_> = fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["context.json", "lock"]);
+        // Where nothing is kept, there is nothing to tidy.
+        Context::default().tidy().unwrap();
+        assert!(Context::default().output_file().unwrap().path().exists());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use super::command::Failed;
 use super::command::{self, Command, Cut, Place, unless_cut, words_of};
-use super::context::{self, Given, OUTPUT};
+use super::context::{self, Context, Given, OUTPUT};
 use super::reach::Surroundings;
 use super::{functions, http};
 use crate::desired::{Hook, HookAction, HttpRequest};
@@ -98,7 +98,7 @@ pub async fn run(
             return Err(silent(format!("cannot run {} in the container: there is none", words[0])));
         }
     };
-    let file = OutputFile::at(place).map_err(silent)?;
+    let file = OutputFile::at(place, &surroundings.context).map_err(silent)?;
     let mut variables = variables(call, surroundings);
     variables.insert(OUTPUT.to_owned(), file.path());
     let command = Command { words, place, variables, limit };
@@ -128,9 +128,9 @@ enum OutputFile<'a> {
 }
 
 impl<'a> OutputFile<'a> {
-    fn at(place: Place<'a>) -> Result<OutputFile<'a>, String> {
+    fn at(place: Place<'a>, context: &Context) -> Result<OutputFile<'a>, String> {
         match place {
-            Place::Host(_) => match NamedTempFile::with_prefix("drillmaster-output-") {
+            Place::Host(_) => match context.output_file() {
                 Ok(file) => Ok(OutputFile::Host(file)),
                 Err(error) => Err(format!("cannot make a file for its outputs: {}", words_of(&error))),
             },

@@ -139,6 +139,8 @@ async fn drive(
         builds: HashMap::new(),
         subscription: CancellationToken::new(),
     };
+    // What stays is in nobody's way.
+    let _ = tasks.context.tidy();
     let memory = Memory { updated: tasks.notes.updated(), ..Memory::default() };
     let mut core = Core::new(desired, setting.limits, course, memory, setting.reload);
     let mut clients = Clients::default();

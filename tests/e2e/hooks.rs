@@ -296,7 +296,8 @@ fn killed_in(project: &Project, moment: &str, command: &str) {
 fn killed_inside_a_hook_it_runs_it_again() {
     let project = project("hookkill");
     // At the moment at which it is to stay, it stays until it may go, and then it has not done its work.
-    let text = "stays() { test \"$(cat ../stay 2>/dev/null)\" = $DRILLMASTER_EVENT; }\n\
+    let text = "printf x=y >> $DRILLMASTER_OUTPUT\n\
+                stays() { test \"$(cat ../stay 2>/dev/null)\" = $DRILLMASTER_EVENT; }\n\
                 sh ./note.sh; stays || exec sh ./note.sh end-$DRILLMASTER_EVENT\n\
                 while stays; do sleep 0.05; done; exit 1\n";
     project.write("hook.sh", text);
@@ -314,6 +315,15 @@ fn killed_inside_a_hook_it_runs_it_again() {
     std::fs::remove_file(project.home.path().join("timeline")).unwrap();
     killed_in(&project, "post_stop", "down");
     assert!(project.containers().is_empty());
+    // What those had begun to write who were killed is gone.
+    let left = files_below(&project.home.path().join("state"));
+    assert!(left.len() == 1 && left[0].ends_with("lock"), "{left:?}");
+}
+
+/// The files below a directory.
+fn files_below(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 #[test]

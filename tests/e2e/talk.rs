@@ -84,6 +84,8 @@ fn the_second_ctrl_c_leaves_at_once() {
     project.remove("all.yaml");
     project.write("other.yaml", &sleeper("web", ""));
     watch.until_says("api: removing");
+    // What is under way on the engine when it leaves could outlive this test.
+    watch.until_says("web: ready");
     watch.signal(Signal::INT);
     watch.until_says("again: leave at once");
     watch.signal(Signal::INT);
