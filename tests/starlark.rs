@@ -723,7 +723,10 @@ fn functions_do_what_their_argument_can_do() {
     let body = r#"if ctx.service != "a" or ctx.group != "shop" or ctx.event != "ping" or ctx.container:
     fail("about")
 out = ctx.exec(["cat", 1], timeout="2s")
-if out.output != "one\ntwo" or not out.ok or ctx.exec("false", check=False).ok:
+if out.output != "one\ntwo" or not out.ok or out.error:
+    fail("exec")
+bad = ctx.exec("false", check=False)
+if bad.ok or bad.error != "false exited with 1":
     fail("exec")
 got = ctx.http_get("/x", port=81)
 if got.status != 404 or got.ok or got.body != "none" or ctx.http_get("http://h:1/y").ok:

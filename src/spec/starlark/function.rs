@@ -384,8 +384,11 @@ fn ran<'v>(ran: Ran, check: bool, heap: Heap<'v>) -> Result<Value<'v>, Invalid> 
             Err(Invalid::new(said.map_or(why.clone(), |line| format!("{why}: {}", line.trim()))))
         }
         failed => {
-            let output = ran.output.join("\n");
-            let fields = [("ok", heap.alloc(failed.is_none())), ("output", heap.alloc(output))];
+            let fields = [
+                ("ok", heap.alloc(failed.is_none())),
+                ("output", heap.alloc(ran.output.join("\n"))),
+                ("error", failed.map_or_else(Value::new_none, |why| heap.alloc(why))),
+            ];
             Ok(heap.alloc(AllocStruct(fields)))
         }
     }
@@ -444,8 +447,9 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
         Ok(heap.alloc(starlark::values::dict::AllocDict(entries)))
     }
 
-    /// Runs a command in the container. Gives its `output`, and whether it was `ok`; one that fails is an error, unless
-    /// `check=False`. `ctx.exec(["psql", "-c", "select 1"], timeout="5s")`
+    /// Runs a command in the container. Gives its `output`, whether it was `ok`, and what was not as its `error` (`None`
+    /// otherwise). One that fails ends the function, unless `check=False`.
+    /// `ctx.exec(["psql", "-c", "select 1"], timeout="5s")`
     fn exec<'v>(
         this: &Context,
         #[starlark(require = pos)] cmd: Value<'v>,
