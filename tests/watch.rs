@@ -801,6 +801,21 @@ async fn reload_replaces_and_takes_along_who_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_somebody_restarted_has_to_answer_again_and_is_told() {
+    let wanted = desired([service("api").ping(PING)]);
+    let sim = engine(&wanted);
+    let watcher = Watcher::settled(&sim, &wanted).await;
+    let asked = sim.count("exec");
+    watcher.reports.lock().unwrap().clear();
+    sim.restart_by_hand("shop-api");
+    watcher.until("ready again", |it| it.has(|report| *report == Report::Ready("api".into()))).await;
+    assert!(sim.count("exec") > asked, "it was asked");
+    let told = watcher.reports.lock().unwrap();
+    let [Report::Note(why), Report::Ready(_)] = told.as_slice() else { panic!("{told:#?}") };
+    assert_eq!(why, "api: its container ended and was started again, not by drillmaster");
+}
+
+#[tokio::test(start_paused = true)]
 async fn reload_replaces_what_has_just_lost_its_name() {
     let wanted = desired([service("api")]);
     let sim = engine(&wanted);

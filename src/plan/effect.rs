@@ -98,9 +98,10 @@ pub fn apply(
             let expects_health = observed.containers.get(&target.id).is_some_and(|it| expects_health(it, observed));
             if let Some(container) = observed.containers.get_mut(&target.id) {
                 container.state = State::Running;
-                // A start by hand begins the count of the engine's restarts anew.
+                // A start begins the count of the engine's restarts anew; when it was, the next look tells.
                 if let Some(details) = &mut container.details {
                     details.restarts = 0;
+                    details.started_at.clear();
                 }
                 container.health = if expects_health { Health::Starting } else { Health::None };
                 container.ports = service.map(published).unwrap_or_default();

@@ -123,10 +123,10 @@ pub enum Hand {
     Crash,
     Stop,
     Kill,
+    Restart,
     Pause,
     Unpause,
     Rename,
-    /// To the name of the service before it.
     Disconnect,
     Remove,
     Update,
@@ -333,7 +333,10 @@ impl Drawing<'_> {
         use Hand::*;
         let name = self.any_service();
         let suffix = if self.dice.once_in(6) { ".new" } else { "" };
-        let hands = [Crash, Crash, Crash, Stop, Kill, Pause, Unpause, Rename, Disconnect, Remove, Remove, Update];
+        let hands = [
+            Crash, Crash, Crash, Stop, Kill, Restart, Restart, Pause, Unpause, Rename, Disconnect, Remove, Remove,
+            Update,
+        ];
         let hand = if self.dice.once_in(13) { MakeIll } else { self.dice.pick(&hands) };
         Happening::Hand(hand, format!("shop-{name}{suffix}"))
     }

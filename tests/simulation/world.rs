@@ -473,7 +473,7 @@ impl World {
 
     fn hand(&mut self, hand: Hand, name: &str) {
         let sim = &self.sim;
-        let drifts = !matches!(hand, Hand::Unpause | Hand::MakeIll);
+        let drifts = !matches!(hand, Hand::Restart | Hand::Unpause | Hand::MakeIll);
         if drifts && self.controller.is_some() {
             self.laws().drifts(name, hand == Hand::Crash, &sim.snapshot());
         }
@@ -481,6 +481,7 @@ impl World {
             Hand::Crash => sim.kill(name, 1),
             Hand::Stop => sim.stop_by_hand(name),
             Hand::Kill => sim.kill_by_hand(name),
+            Hand::Restart => sim.restart_by_hand(name),
             Hand::Pause => sim.pause(name),
             Hand::Unpause => sim.unpause(name),
             Hand::Rename => drop(sim.rename(name, &format!("{name}-mine"))),

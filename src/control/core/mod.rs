@@ -205,7 +205,7 @@ impl Core {
             Event::Begin | Event::Tick => {}
             Event::Listed(Ok(observed)) => self.listed(observed, now, answer),
             Event::Listed(Err(error)) => self.list_failed(error, now, answer),
-            Event::Inspected(id, result) => self.inspected(&id, result, now),
+            Event::Inspected(id, result) => self.inspected(&id, result, now, answer),
             Event::Image(id, facts) => {
                 self.images.remove(&id);
                 match facts {

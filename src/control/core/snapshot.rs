@@ -1,5 +1,6 @@
 //! Keeping the snapshot true: lists, inspections, events that say that it is not. Part of the controller's mind.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -36,6 +37,14 @@ impl Suspicion {
             Suspicion::Removed | Suspicion::Other => false,
         }
     }
+}
+
+/// Whether a container that ran and runs has ended and was started again meanwhile, by the engine or by somebody else.
+fn lives_again(before: &Container, now: &Container) -> bool {
+    let (Some(earlier), Some(later)) = (&before.details, &now.details) else { return false };
+    // When it was started is not known between a start of ours and the next look.
+    let another = !earlier.started_at.is_empty() && earlier.started_at != later.started_at;
+    before.state == State::Running && now.state == State::Running && (another || later.restarts > earlier.restarts)
 }
 
 impl Core {
@@ -107,7 +116,13 @@ impl Core {
         }
     }
 
-    pub(super) fn inspected(&mut self, id: &str, result: Result<Option<Box<Container>>>, now: Duration) {
+    pub(super) fn inspected(
+        &mut self,
+        id: &str,
+        result: Result<Option<Box<Container>>>,
+        now: Duration,
+        answer: &mut Answer,
+    ) {
         self.inspecting.remove(id);
         // A step on it is under way or has just ended: what was seen may be older than what was done.
         if self.is_busy(id) {
@@ -118,15 +133,11 @@ impl Core {
         match result {
             Ok(Some(container)) => {
                 self.look_failures = 0;
-                let restarts = |container: &Container| container.details.as_ref().map_or(0, |details| details.restarts);
                 let before = observed.containers.get(id);
-                // The engine brought back what this run had started: it has to prove itself anew. It may have done so
-                // between the event and this look.
+                let relived = before.is_some_and(|before| lives_again(before, &container));
+                // What was brought back has to prove itself anew.
                 let back = container.state == State::Running
-                    && before.is_some_and(|before| {
-                        before.state != State::Running
-                            || before.details.is_some() && restarts(&container) > restarts(before)
-                    });
+                    && before.is_some_and(|before| before.state != State::Running || relived);
                 if back && self.memory.started.contains_key(id) {
                     self.memory.forget(id);
                     self.memory.started.insert(id.to_owned(), now);
@@ -136,7 +147,11 @@ impl Core {
                 if !container.is_up() {
                     self.memory.ended(id);
                 }
+                let owner = instance_of(&self.desired, &container).map(Cow::into_owned);
                 observed.containers.insert(id.to_owned(), *container);
+                if let Some(owner) = owner.filter(|_| back && relived) {
+                    self.came_back(owner, answer);
+                }
             }
             Ok(None) => {
                 let gone = observed.containers.remove(id);
@@ -150,6 +165,16 @@ impl Core {
                 self.suspects.insert(id.to_owned(), Suspicion::Other);
                 self.look_failed(error, now);
             }
+        }
+    }
+
+    /// A container of a service has ended and was started again before anybody looked.
+    fn came_back(&mut self, service: String, answer: &mut Answer) {
+        if self.watching.is_some() && self.desired.services.contains_key(&service) {
+            answer.reports.push(Report::Note(format!(
+                "{service}: its container ended and was started again, not by drillmaster"
+            )));
+            self.told.news(&Subject::Service(service));
         }
     }
 

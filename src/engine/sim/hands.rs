@@ -38,6 +38,16 @@ impl Sim {
         }
     }
 
+    /// `docker restart` of a container whose program obeys at once.
+    pub fn restart_by_hand(&self, name: &str) {
+        let Some(id) = self.id_of(name) else { return };
+        self.end_by_hand(name, 0);
+        // One that cannot be started stays as it is.
+        if self.change(|world| world.start(&id).unwrap_or_default()) {
+            self.live(&id);
+        }
+    }
+
     /// `docker update`.
     pub fn update_by_hand(&self, name: &str, resources: Resources, restart: RestartPolicy) {
         if let Some(id) = self.id_of(name) {
