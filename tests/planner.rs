@@ -724,6 +724,23 @@ fn a_foreign_container_in_the_place_of_a_replacement_is_in_nobodys_way_until_the
 }
 
 #[test]
+fn nobody_rests_for_an_image_that_does_not_come() {
+    let built = |image: &str| {
+        desired([service("api").needs_that("db", Condition::Ready, true), service("db").image(image).pull(Pull::Never)])
+    };
+    let old = built("db:1");
+    check(
+        &built("db:2"),
+        &agreeing(&old),
+        "
+        replace db [image]
+        FAILS db: ImageMissing: the image db:2 is not there, and `pull: never` forbids to fetch it
+        --
+    ",
+    );
+}
+
+#[test]
 fn the_same_group_from_another_directory_is_a_conflict() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);

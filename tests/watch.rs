@@ -801,6 +801,24 @@ async fn reload_replaces_and_takes_along_who_asked() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_serves_is_cared_for_while_a_foreign_container_bars_its_replacement() {
+    let old = desired([service("api")]);
+    let sim = engine(&old);
+    let watcher = Watcher::settled(&sim, &old).await;
+    let before = ids(&sim)["shop-api"].clone();
+    sim.create_foreign("shop-api.new", &[]);
+    let new = desired([service("api").port("8080:80")]);
+    watcher.edit(&new);
+    watcher.until("barred", |it| it.has(|report| matches!(report, Report::Failed(_)))).await;
+    sim.kill_by_hand("shop-api");
+    watcher.until("it to serve again", |it| it.sim.history().iter().any(|line| line == "started shop-api")).await;
+    assert_eq!(ids(&sim)["shop-api"], before);
+    sim.remove("shop-api.new");
+    watcher.agrees(&new).await;
+    assert_ne!(ids(&sim)["shop-api"], before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_somebody_restarted_has_to_answer_again_and_is_told() {
     let wanted = desired([service("api").ping(PING)]);
     let sim = engine(&wanted);

@@ -341,12 +341,17 @@ impl<'a> Planner<'a> {
         {
             return standing;
         }
-        if let (Some(current), None, true) = (current, &candidate, self.memory.watching)
-            && let Some(standing) = self.build(service)
-        {
-            // That may take long, and what serves meanwhile is cared for.
-            self.keep_running(service, current, &Comparison::default(), false);
-            return standing;
+        if let (Some(current), None, true) = (current, &candidate, self.memory.watching) {
+            if let Some(standing) = self.build(service) {
+                // That may take long, and what serves meanwhile is cared for.
+                self.keep_running(service, current, &Comparison::default(), false);
+                return standing;
+            }
+            return match self.bring_on(service, Some(current), None, &cause) {
+                // Something is in the way of a new one. Where that rests, what the old one fails with must not put it off.
+                Standing::Failed if !self.rests(&service.name) => self.serve_on(service, current),
+                standing => standing,
+            };
         }
         self.bring_on(service, current, candidate, &cause)
     }
@@ -509,6 +514,11 @@ impl<'a> Planner<'a> {
         }
         if self.is_shut_out(service) {
             return Some(Standing::Failed);
+        }
+        // Nobody rests for an image that is not there, nor while it comes.
+        let serves = self.slots.get(service.name.as_str()).is_some_and(|slots| slots.current.is_some());
+        if serves && let Some(standing) = self.image(service) {
+            return Some(standing);
         }
         if !self.dependents_rest(service) {
             return Some(Standing::Pending("is being replaced"));
