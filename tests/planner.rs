@@ -741,6 +741,30 @@ fn nobody_rests_for_an_image_that_does_not_come() {
 }
 
 #[test]
+fn an_image_is_pulled_before_anybody_rests_for_it() {
+    let built =
+        |image: &str| desired([service("api").needs_that("db", Condition::Ready, true), service("db").image(image)]);
+    let old = built("db:1");
+    check(
+        &built("db:2"),
+        &agreeing(&old),
+        "
+        replace db [image]
+        restart api [dependencies.db]
+        --
+        image db:2: pull   # it is not there
+        api: stop shop-api   # db is started anew, and it asked to be restarted then
+        db: create shop-db.new   # image changed
+        db: start shop-db.new   # image changed
+        db: stop shop-db   # its replacement is ready
+        db: remove shop-db   # its replacement is ready
+        db: rename shop-db.new to shop-db   # it is ready
+        api: start shop-api   # it has exited
+    ",
+    );
+}
+
+#[test]
 fn the_same_group_from_another_directory_is_a_conflict() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);

@@ -165,6 +165,12 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
                 forecast.failures.push(failure);
             }
         }
+        // Who is restarted with another may come to it only when the image of that one is there.
+        for change in next.changes.into_iter().filter(|change| change.action == Action::Restart) {
+            if forecast.changes.iter().all(|known| known.subject != change.subject) {
+                forecast.changes.push(change);
+            }
+        }
         for look in &next.looks {
             effect::assume(look, &mut observed);
         }

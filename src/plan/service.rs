@@ -517,7 +517,7 @@ impl<'a> Planner<'a> {
         }
         // Nobody rests for an image that is not there, nor while it comes.
         let serves = self.slots.get(service.name.as_str()).is_some_and(|slots| slots.current.is_some());
-        if serves && let Some(standing) = self.image(service) {
+        if serves && let Some(standing) = self.fetch(service) {
             return Some(standing);
         }
         if !self.dependents_rest(service) {
@@ -575,7 +575,8 @@ impl<'a> Planner<'a> {
         why.is_some()
     }
 
-    fn image(&mut self, service: &'a Service) -> Option<Standing> {
+    /// Pulls the image of a service where that is to be done; `None`: it is there.
+    fn fetch(&mut self, service: &'a Service) -> Option<Standing> {
         let image = &service.config.image;
         if let Some(reason) = self.memory.unavailable.get(image) {
             let message = format!("the image {image} is not there and could not be pulled: {reason}");
@@ -597,18 +598,25 @@ impl<'a> Planner<'a> {
             self.wait_quietly(service, format!("waits for the image {image}"));
             return Some(Standing::Pending("waits for its image"));
         }
-        match present {
-            None => {
-                let message = format!("the image {image} is not there, and `pull: never` forbids to fetch it");
-                self.fail(&service.name, Reason::ImageMissing, message, None);
-                Some(Standing::Failed)
-            }
-            Some(id) if !self.observed.image_facts.contains_key(id) => {
-                self.plan.looks.insert(Look::Image(id.clone()));
-                Some(Standing::Pending("is about to be created"))
-            }
-            Some(_) => None,
+        if present.is_none() {
+            let message = format!("the image {image} is not there, and `pull: never` forbids to fetch it");
+            self.fail(&service.name, Reason::ImageMissing, message, None);
+            return Some(Standing::Failed);
         }
+        None
+    }
+
+    /// Whether the image of a service is there, and known; says what is waited for where not.
+    fn image(&mut self, service: &'a Service) -> Option<Standing> {
+        if let Some(standing) = self.fetch(service) {
+            return Some(standing);
+        }
+        let id = self.observed.images.get(&service.config.image)?;
+        if self.observed.image_facts.contains_key(id) {
+            return None;
+        }
+        self.plan.looks.insert(Look::Image(id.clone()));
+        Some(Standing::Pending("is about to be created"))
     }
 
     fn create(&mut self, service: &Service, current: Option<&Container>, cause: &str) {
