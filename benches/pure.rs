@@ -17,27 +17,10 @@ use drillmaster::control::depth::deep;
 use drillmaster::desired::resolve::{Surroundings, resolve};
 use drillmaster::plan::{Memory, forecast, plan};
 use drillmaster::spec::model::Build;
-use drillmaster::spec::{Content, Input, Reach, SourceFile, Specs, Tree, load};
+use drillmaster::spec::{Content, Input, Nowhere, SourceFile, Specs, Tree, load};
 
 /// What is measured is run so often.
 const RUNS: usize = 11;
-
-/// A spec directory in which nothing else can be read.
-struct Nothing;
-
-impl Reach for Nothing {
-    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
-        Err("there is no such file".into())
-    }
-
-    fn list(&self, _: &str) -> Result<Vec<(String, bool)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn expired(&self) -> bool {
-        false
-    }
-}
 
 /// Runs it, and prints the least, the median and the greatest time.
 fn measure<T>(what: &str, mut run: impl FnMut() -> T) {
@@ -71,7 +54,7 @@ fn read(texts: &[(String, String)]) -> Specs {
             let context = build.context.clone();
             Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: String::new() })
         },
-        reach: &Nothing,
+        reach: &Nowhere,
     };
     deep(|| load(&input)).unwrap().unwrap()
 }

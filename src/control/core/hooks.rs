@@ -1,7 +1,6 @@
 //! What is told to the hooks of services and of the group when something has happened to them. Part of the controller's
 //! mind. Nothing waits for these hooks but the end of a run; those that something waits for are steps of the plan.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -41,9 +40,7 @@ impl Core {
 
     /// A container has ended, and not by a step of ours.
     pub(super) fn exited(&mut self, id: &str, code: Option<i64>, answer: &mut Answer) {
-        let container = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
-        let owner = container.and_then(|container| instance_of(&self.desired, container)).map(Cow::into_owned);
-        if let Some(owner) = owner.filter(|_| !self.is_busy(id)) {
+        if let Some(owner) = self.owner_of(id).filter(|_| !self.is_busy(id)) {
             self.occurred(&owner, Occasion::Exited, code, answer);
         }
     }

@@ -12,6 +12,7 @@ mod snapshot;
 mod tell;
 mod watch;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -470,12 +471,15 @@ impl Core {
         }
     }
 
+    /// The service whose container this is.
+    fn owner_of(&self, id: &str) -> Option<String> {
+        let container = self.observed.as_ref()?.containers.get(id)?;
+        plan::instance_of(&self.desired, container).map(Cow::into_owned)
+    }
+
     /// Whether a step on a container's service is under way.
     fn is_busy(&self, id: &str) -> bool {
-        let container = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
-        let owner = container.and_then(|container| plan::instance_of(&self.desired, container));
-        owner.is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner.into_owned())))
-            || self.is_worked_on(id)
+        self.owner_of(id).is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner))) || self.is_worked_on(id)
     }
 
     /// Whether a step on a container is under way, whatever its service was called when it began.
@@ -530,11 +534,7 @@ impl Core {
     }
 
     fn is_under_inspection(&self, step: &Step) -> bool {
-        let Some(observed) = &self.observed else { return false };
-        self.inspecting.iter().any(|id| {
-            let container = observed.containers.get(id);
-            container.and_then(|c| plan::instance_of(&self.desired, c)).as_deref() == Some(step.subject.name())
-        })
+        self.inspecting.iter().any(|id| self.owner_of(id).as_deref() == Some(step.subject.name()))
     }
 
     fn probe(&mut self, probes: &[Probe], answer: &mut Answer) {

@@ -1,6 +1,5 @@
 //! Keeping the snapshot true: lists, inspections, events that say that it is not. Part of the controller's mind.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -147,10 +146,9 @@ impl Core {
                 if !container.is_up() {
                     self.memory.ended(id);
                 }
-                let owner = instance_of(&self.desired, &container).map(Cow::into_owned);
                 observed.containers.insert(id.to_owned(), *container);
-                if let Some(owner) = owner.filter(|_| back && relived) {
-                    self.came_back(owner, answer);
+                if relived {
+                    self.came_back(id, answer);
                 }
             }
             Ok(None) => {
@@ -168,9 +166,10 @@ impl Core {
         }
     }
 
-    /// A container of a service has ended and was started again before anybody looked.
-    fn came_back(&mut self, service: String, answer: &mut Answer) {
-        if self.watching.is_some() && self.desired.services.contains_key(&service) {
+    /// A container has ended and was started again before anybody looked.
+    fn came_back(&mut self, id: &str, answer: &mut Answer) {
+        let owner = self.owner_of(id).filter(|owner| self.desired.services.contains_key(owner));
+        if let Some(service) = owner.filter(|_| self.watching.is_some()) {
             answer.reports.push(Report::Note(format!(
                 "{service}: its container ended and was started again, not by drillmaster"
             )));
