@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use builders::{agreeing, desired, empty, service};
-use drillmaster::control::depth::deep;
+use drillmaster::control::execute::stack::deep;
 use drillmaster::desired::resolve::{Surroundings, resolve};
 use drillmaster::plan::{Memory, forecast, plan};
 use drillmaster::spec::model::Build;

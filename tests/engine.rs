@@ -8,10 +8,10 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use drillmaster::control::command::{self, Command, Place};
-use drillmaster::control::context::Given;
-use drillmaster::control::hooks::{self, Call};
-use drillmaster::control::reach::Surroundings;
+use drillmaster::control::execute::command::{self, Command, Place};
+use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::hooks::{self, Call};
+use drillmaster::control::execute::outputs::Given;
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::docker::Docker;

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drillmaster::control::context::{Context, Given};
-use drillmaster::control::depth::deep;
-use drillmaster::control::hooks::{self, Call, Failed};
-use drillmaster::control::reach::Surroundings;
+use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::hooks::{self, Call, Failed};
+use drillmaster::control::execute::outputs::{Context, Given};
+use drillmaster::control::execute::stack::deep;
 use drillmaster::engine::LogLine;
 use drillmaster::engine::sim::Sim;
 use drillmaster::spec::model::{Build, Hook};

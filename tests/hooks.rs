@@ -13,9 +13,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::pin;
 
-use drillmaster::control::context::Given;
-use drillmaster::control::hooks::{self, Call, Failed};
-use drillmaster::control::reach::Surroundings;
+use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::hooks::{self, Call, Failed};
+use drillmaster::control::execute::outputs::Given;
 use drillmaster::engine::sim::{Behaviour, Image, Script, Sim};
 use drillmaster::engine::{Blueprint, Deed, Engine, LogLine};
 use drillmaster::plan::step::Target;

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use builders::*;
-use drillmaster::control::context::{Context, Given};
 use drillmaster::control::event::{Limits, Outcome, Reading};
-use drillmaster::control::notes::Notes;
-use drillmaster::control::reach::Surroundings;
+use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::outputs::{Context, Given};
+use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Read, Setting};
 use drillmaster::desired::{Desired, Moment, Rerun};
 use drillmaster::engine::Engine;

@@ -15,7 +15,7 @@ use drillmaster::observed::{Details, State};
 use drillmaster::plan::step::{Action, Cause, Change, Failure, Reason, Step, Subject, Verb, Wait};
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::render;
-use drillmaster::render::news::{self, news};
+use drillmaster::render::event_log::{self, news};
 use drillmaster::spec::Diagnostic;
 use drillmaster::status::{Live, LiveService, View, overview};
 
@@ -175,8 +175,8 @@ fn what_a_watching_controller_says() {
 #[test]
 fn how_a_watch_ends() {
     let by = Outcome { ended_by: Some("drillmaster down (pid 7)".into()), ..Outcome::default() };
-    assert_eq!(news::ended(&by).message(), "the watch has ended: drillmaster down (pid 7) asked for it");
-    assert_eq!(news::ended(&Outcome::default()).message(), "the watch has ended; containers stay");
+    assert_eq!(event_log::ended(&by).message(), "the watch has ended: drillmaster down (pid 7) asked for it");
+    assert_eq!(event_log::ended(&Outcome::default()).message(), "the watch has ended; containers stay");
 }
 
 #[test]

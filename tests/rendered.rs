@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drillmaster::control::depth::deep;
-use drillmaster::control::sources::{self, Within};
+use drillmaster::control::execute::stack::deep;
+use drillmaster::control::specs::sources::{self, Within};
 use drillmaster::desired::resolve::{Surroundings, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::{diagnostics, specs};

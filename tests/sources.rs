@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use drillmaster::control::context::Context;
 use drillmaster::control::event::Reading;
-use drillmaster::control::sources::{Found, Reader};
-use drillmaster::control::watch::{self, Backend, Events, Handler, Places, Watcher};
+use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::specs::sources::{Found, Reader};
+use drillmaster::control::specs::watcher::{self, Backend, Events, Handler, Places, Watcher};
 use drillmaster::spec::model::Build;
 use drillmaster::spec::{Content, Diagnostic};
 use notify::{EventHandler, RecursiveMode};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use drillmaster::control::depth::deep;
+use drillmaster::control::execute::stack::deep;
 use drillmaster::desired::resolve::{Surroundings, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::diagnostics;

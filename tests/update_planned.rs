@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use builders::*;
-use drillmaster::control::context::Context;
 use drillmaster::control::event::{Limits, Outcome};
-use drillmaster::control::notes::Notes;
-use drillmaster::control::reach::Surroundings;
+use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting};
 use drillmaster::desired::{Aim, Desired, Moment, Rerun, Scope};
 use drillmaster::engine::Engine;

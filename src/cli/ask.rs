@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::Failure;
 use crate::control::event::Outcome;
-use crate::control::socket::Client;
-use crate::control::wire::{Answer, Question};
+use crate::control::ipc::socket::Client;
+use crate::control::ipc::wire::{Answer, Question};
 use crate::desired::Desired;
 use crate::identity::service_of_instance;
 use crate::plan::step::Subject;

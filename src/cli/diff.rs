@@ -3,7 +3,7 @@
 use super::args::{Diff, Global};
 use super::project::Project;
 use super::{Ended, Failure, session};
-use crate::control::notes::Notes;
+use crate::control::local_state::Notes;
 use crate::desired::Desired;
 use crate::plan::Memory;
 use crate::render::{self, Style, json};

@@ -11,11 +11,12 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::Failure;
 use super::args::{Global, Up};
-use crate::control::context::{Context, Given};
+use crate::control::Read;
 use crate::control::event::Reading;
-use crate::control::sources::{self, Found, Reader, Sources, Within};
-use crate::control::watch::Watcher;
-use crate::control::{Read, depth};
+use crate::control::execute::outputs::{Context, Given};
+use crate::control::execute::stack;
+use crate::control::specs::sources::{self, Found, Reader, Sources, Within};
+use crate::control::specs::watcher::Watcher;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
 use crate::desired::{Aim, Desired, Scope, order};
@@ -359,7 +360,7 @@ fn parse(
     let dotenv = sources.dotenv.as_ref();
     let (files, environment) = (&sources.files, &environment);
     let input = spec::Input { dir: shown, files, dotenv, environment, context, read, tree, reach };
-    let specs = depth::deep(|| spec::load(&input));
+    let specs = stack::deep(|| spec::load(&input));
     specs
         .unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("there is no thread to read the specs on: {error}"))]))
 }

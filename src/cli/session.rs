@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 
 use super::args::Global;
 use super::{Ended, Failure};
-use crate::control::context::Context;
-use crate::control::lock::{self, Attempt, Holder, Lock};
-use crate::control::socket::{Client, Unheard};
+use crate::control::execute::outputs::Context;
+use crate::control::ipc::lock::{self, Attempt, Holder, Lock};
+use crate::control::ipc::socket::{Client, Unheard};
 use crate::engine::deadline::{Bounded, Limits};
 use crate::engine::docker::Docker;
 use crate::engine::target::target;
@@ -162,8 +162,12 @@ pub(super) async fn unless_interrupted<T>(
 }
 
 /// Where pings are made from.
-pub(super) fn surroundings(about: &About, group: &str, directory: &Path) -> crate::control::reach::Surroundings {
-    crate::control::reach::Surroundings {
+pub(super) fn surroundings(
+    about: &About,
+    group: &str,
+    directory: &Path,
+) -> crate::control::execute::connect::Surroundings {
+    crate::control::execute::connect::Surroundings {
         group: group.to_owned(),
         directory: directory.to_owned(),
         reaches_containers: about.reaches_containers,

@@ -32,7 +32,7 @@ use super::deadline::{Limits, within};
 use super::lines::Lines;
 use super::registry::{self, Reference, Tally};
 use super::target::{Endpoint, Target};
-use super::wire::{Wire, WireError};
+use super::transport::{Wire, WireError};
 use super::{
     About, Attached, Blueprint, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine,
     LogOptions, PullProgress, Result, convert, short,

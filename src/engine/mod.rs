@@ -12,7 +12,7 @@ pub mod lines;
 mod registry;
 pub mod sim;
 pub mod target;
-mod wire;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

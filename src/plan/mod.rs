@@ -4,15 +4,15 @@
 //! killed is continued by any later one, from what the engine shows. [`forecast`] folds the same function over the
 //! effects of its own steps, which is the whole plan that `diff` prints: there is no second code path that decides.
 
+pub mod backoff;
 pub mod check;
 pub mod diff;
 pub mod effect;
 pub mod hook;
 mod job;
 mod outputs;
-mod place;
+mod placement;
 mod readiness;
-pub mod restart;
 mod service;
 pub mod step;
 mod teardown;
@@ -25,9 +25,9 @@ use crate::desired::{Desired, Moment, OnFailure, Service};
 use crate::identity::{Identity, candidate_name, container_name, instance_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
+use backoff::Setback;
 use hook::Hooked;
 use readiness::Standing;
-use restart::Setback;
 use step::{Change, Failure, Plan, Reason, Step, Subject, Verb};
 
 /// Time that a service without a ping has to become healthy, and a ping's own unless it says otherwise.

@@ -2,7 +2,7 @@
 
 use super::diff::{Comparison, compare};
 use super::outputs::open_fields;
-use super::place::{clashes, inherited, is_named_late};
+use super::placement::{clashes, inherited, is_named_late};
 use super::readiness::Standing;
 use super::step::{Action, Awaited, Cause, Look, Reason, Subject, Target, Verb, Wait};
 use super::{Planner, Slots, instance_of};

@@ -1,9 +1,9 @@
 //! The only place that prints: results to stdout, progress and messages to stderr. Decides nothing.
 
 pub mod diagnostics;
+pub mod event_log;
 pub mod graph;
 pub mod json;
-pub mod news;
 pub mod plan;
 pub mod progress;
 pub mod specs;

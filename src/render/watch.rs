@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::news::{self, News, news};
+use super::event_log::{self, News, news};
 use super::progress::{Progress, last_lines, printable};
 use super::{Paint, Style, diagnostics};
 use crate::control::event::{Outcome, Report};
@@ -42,7 +42,7 @@ impl Watching {
     /// Says how it ended.
     pub fn ended(&mut self, outcome: &Outcome) {
         self.progress.finish();
-        let news = news::ended(outcome);
+        let news = event_log::ended(outcome);
         match self.style.json {
             // Whether anybody still reads it changes nothing.
             true => _ = self.style.result_line(&news.to_json(SystemTime::now())),

@@ -18,8 +18,8 @@ mod load;
 pub mod locate;
 pub mod model;
 pub mod node;
+pub mod render_form;
 mod schema;
-pub mod settle;
 mod short;
 #[allow(unsafe_code, reason = "the derives of the language's library implement a trait that is marked unsafe")]
 pub mod starlark;

@@ -8,10 +8,10 @@
 
 #[path = "../builders/mod.rs"]
 mod builders;
-mod dice;
 mod engine;
+mod invariants;
+mod rng;
 mod schedule;
-mod warden;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

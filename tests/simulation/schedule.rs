@@ -9,7 +9,7 @@ use drillmaster::engine::sim::{Image, Script};
 use drillmaster::spec::model::{Condition, HealthAction, RestartPolicy};
 
 use crate::builders::{desired, service};
-use crate::dice::Dice;
+use crate::rng::Dice;
 
 /// How many services there are at most. Also those that no spec names have images.
 const SERVICES: usize = 8;

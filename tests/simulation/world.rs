@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use drillmaster::control::context::Context;
 use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
-use drillmaster::control::notes::Notes;
-use drillmaster::control::reach::Surroundings;
+use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting, Watch};
 use drillmaster::desired::Desired;
 use drillmaster::engine::deadline::{self, Bounded};
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
 use drillmaster::engine::sim::{Image, Latency, Script, Sim};
 use drillmaster::observed::{Health, Observed, State};
-use drillmaster::plan::restart;
+use drillmaster::plan::backoff;
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::Diagnostic;
 use drillmaster::spec::model::{Resources, RestartPolicy};
@@ -24,8 +24,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::builders::{GROUP, SOURCE, nothing};
+use crate::invariants::{Laws, Warden};
 use crate::schedule::{Found, Hand, Happening, Schedule, Specs, wanted};
-use crate::warden::{Laws, Warden};
 
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 /// How long it may take until everything agrees, once nothing goes wrong any longer: the longest pause after crashes,
@@ -294,7 +294,7 @@ impl World {
                 }
                 if let Report::Failed(failed) = &report
                     && failed.retry.is_none()
-                    && !restart::heals(failed.failure.reason)
+                    && !backoff::heals(failed.failure.reason)
                 {
                     laws.given_up.insert(failed.failure.service.clone());
                 }

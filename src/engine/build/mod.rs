@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use self::output::Output;
 use self::pack::Why;
 use self::tree::{Files, Place};
-use super::wire::{Body, Wire, WireError};
+use super::transport::{Body, Wire, WireError};
 use super::{BuildProgress, BuildRequest};
 
 /// Credentials for registries from which base images may have to be pulled.

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::tree::{Digesting, Files, IGNORE, Kind, Place, Watched, find, is_executable};
-use crate::engine::wire::Stream;
+use crate::engine::transport::Stream;
 use crate::spec::TreeError;
 
 /// How much is sent at once, and how many such pieces may wait.

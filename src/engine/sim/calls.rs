@@ -12,7 +12,7 @@ use super::super::{
     About, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress,
     Result,
 };
-use super::world::{Ended, Made, Presence, Subscriber, World, no_container};
+use super::state::{Ended, Made, Presence, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
 use crate::observed::{Container, ImageFacts, Observed, State};
 

@@ -10,10 +10,10 @@
 //! connection are not its business either; [`super::faulty`] adds them.
 
 mod calls;
-mod hands;
 mod image;
-mod life;
-mod world;
+mod manual;
+mod process;
+mod state;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::image::{Behaviour, Image, Script};
-use self::world::{Presence, World};
+use self::state::{Presence, World};
 use crate::observed::{Network, Observed};
 
 /// How long calls take. Half of it passes before the engine does what it is asked, half before the reply arrives.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Core, LIST, LIST_TRIES, RETRY_PAUSE, SUBSCRIBE, Subscription};
+use super::core::{Core, LIST, LIST_TRIES, RETRY_PAUSE, SUBSCRIBE, Subscription};
 use crate::control::event::{Answer, Command, Report};
 use crate::engine::{EngineError, Happened, Hint, Result};
 use crate::observed::{Container, Observed, State};
-use crate::plan::restart::pause;
+use crate::plan::backoff::pause;
 use crate::plan::step::{Subject, Verb};
 use crate::plan::{effect, instance_of};
 

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::core::{Core, Subscription};
 use super::failures::{Fight, Refusal};
-use super::{Core, Subscription};
 use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
 use crate::desired::{Desired, GroupOccasion, Moment, Service};
 use crate::engine::{End, EngineError, Result};
 use crate::identity::{Identity, candidate_name};
 use crate::observed::State;
-use crate::plan::restart::{FORGOTTEN, Setback};
+use crate::plan::backoff::{FORGOTTEN, Setback};
 use crate::plan::step::{Plan, Probe, Reason, Subject, Verb};
 use crate::plan::{self, instance_of};
 use crate::status::{Live, LiveService};

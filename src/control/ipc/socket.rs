@@ -19,8 +19,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::event::{Report, Request};
 use super::wire::{Answer, Hello, Question};
+use crate::control::event::{Report, Request};
 
 /// How long a client may take to ask, and to read each line of the answer.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -6,38 +6,32 @@
 //! A run that ends and a watch are the same loop: a run is over when nothing is left to do, a watch when somebody ends
 //! it. What they do about failures differs, and is said by `plan` (`restart.rs`).
 
-mod failures;
-mod hooks;
-mod snapshot;
-mod tell;
-mod watch;
-
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Answer, Command, Event, Limits, Outcome, Report};
-use super::intake::Intake;
+use super::report::Told;
+use super::snapshot::Suspicion;
+use super::watch_mode::Watching;
+use crate::control::event::{Answer, Command, Event, Limits, Outcome, Report};
+use crate::control::specs::intake::Intake;
 use crate::desired::Desired;
 use crate::engine::{EngineError, Result};
 use crate::identity::instance_name;
 use crate::observed::{Container, Health, ImageFacts, Observed};
-use crate::plan::restart::heals;
+use crate::plan::backoff::heals;
 use crate::plan::step::{Failure, Look, Plan, Probe, Reason, Step, Subject, Verb};
 use crate::plan::{self, Memory, check, effect};
-use snapshot::Suspicion;
-use tell::Told;
-use watch::Watching;
 
 /// Pause before a step that was refused is tried again.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How often a step may be begun before the run gives its subject up.
-const TRIES: u32 = 3;
+pub(super) const TRIES: u32 = 3;
 /// When everything is listed again while something is awaited: an event may have been lost.
-const RESYNC: Duration = Duration::from_secs(30);
+pub(super) const RESYNC: Duration = Duration::from_secs(30);
 /// How often a list may fail in a row before the engine counts as gone.
-const LIST_TRIES: u32 = 3;
+pub(super) const LIST_TRIES: u32 = 3;
 
 /// How long a run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,75 +48,75 @@ pub enum Course {
 /// The state of a run.
 #[derive(Debug)]
 pub struct Core {
-    desired: Arc<Desired>,
-    limits: Limits,
-    observed: Option<Observed>,
-    memory: Memory,
-    outcome: Outcome,
+    pub(super) desired: Arc<Desired>,
+    pub(super) limits: Limits,
+    pub(super) observed: Option<Observed>,
+    pub(super) memory: Memory,
+    pub(super) outcome: Outcome,
     /// What becomes of specs that are read again.
-    intake: Intake,
+    pub(super) intake: Intake,
     /// Outputs have changed: nothing new is begun until the specs are read that are made of them.
-    rereading: bool,
+    pub(super) rereading: bool,
     /// What only a watch has.
-    watching: Option<Watching>,
+    pub(super) watching: Option<Watching>,
     /// The run began with services to reload.
-    reloads: bool,
+    pub(super) reloads: bool,
     /// The hooks of the group are told of its end.
-    group_told: bool,
+    pub(super) group_told: bool,
     /// How many hooks that nothing waits for are under way.
-    occurring: usize,
+    pub(super) occurring: usize,
     /// Services whose old container has gone for a new one.
-    replaced: BTreeSet<String>,
+    pub(super) replaced: BTreeSet<String>,
     /// Services whose containers are to be replaced although they match, once they are known.
-    reload: BTreeSet<String>,
+    pub(super) reload: BTreeSet<String>,
     /// Steps under way, by subject.
-    busy: BTreeMap<Subject, Begun>,
+    pub(super) busy: BTreeMap<Subject, Begun>,
     /// Steps that ended since the list under way was asked for: it may not show them yet.
-    since_list: Vec<Ended>,
+    pub(super) since_list: Vec<Ended>,
     /// Containers that an event says something else of than the snapshot: to be inspected.
-    suspects: BTreeMap<String, Suspicion>,
-    inspecting: BTreeSet<String>,
-    images: BTreeSet<String>,
-    probing: BTreeMap<String, Probe>,
+    pub(super) suspects: BTreeMap<String, Suspicion>,
+    pub(super) inspecting: BTreeSet<String>,
+    pub(super) images: BTreeSet<String>,
+    pub(super) probing: BTreeMap<String, Probe>,
     /// Pings of containers that are ready that are under way, by container.
-    checking: BTreeSet<String>,
+    pub(super) checking: BTreeSet<String>,
     /// Why pings do not answer, by container.
-    unanswered: BTreeMap<String, String>,
-    diagnosing: BTreeSet<String>,
-    begun: BTreeMap<(Subject, String), u32>,
-    not_before: BTreeMap<Subject, Duration>,
-    listing: bool,
-    last_list: Duration,
-    list_failures: u32,
-    look_failures: u32,
-    hint_failures: u32,
+    pub(super) unanswered: BTreeMap<String, String>,
+    pub(super) diagnosing: BTreeSet<String>,
+    pub(super) begun: BTreeMap<(Subject, String), u32>,
+    pub(super) not_before: BTreeMap<Subject, Duration>,
+    pub(super) listing: bool,
+    pub(super) last_list: Duration,
+    pub(super) list_failures: u32,
+    pub(super) look_failures: u32,
+    pub(super) hint_failures: u32,
     /// The snapshot is not to be trusted until the next list.
-    dirty: bool,
-    subscription: Subscription,
+    pub(super) dirty: bool,
+    pub(super) subscription: Subscription,
     /// A step ended after the last list.
-    unverified: bool,
-    closing: bool,
-    over: bool,
-    told: Told,
+    pub(super) unverified: bool,
+    pub(super) closing: bool,
+    pub(super) over: bool,
+    pub(super) told: Told,
 }
 
 /// A step under way, and what was desired when it began: what it makes is made from that.
 #[derive(Debug, Clone)]
-struct Begun {
-    step: Step,
-    desired: Arc<Desired>,
+pub(super) struct Begun {
+    pub(super) step: Step,
+    pub(super) desired: Arc<Desired>,
 }
 
 /// A step that succeeded, what it made, and when.
 #[derive(Debug)]
-struct Ended {
-    begun: Begun,
-    id: Option<String>,
-    at: Duration,
+pub(super) struct Ended {
+    pub(super) begun: Begun,
+    pub(super) id: Option<String>,
+    pub(super) at: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subscription {
+pub(super) enum Subscription {
     None,
     Asked,
     Stands,
@@ -201,7 +195,7 @@ impl Core {
         answer
     }
 
-    fn take_in(&mut self, event: Event, now: Duration, answer: &mut Answer) {
+    pub(super) fn take_in(&mut self, event: Event, now: Duration, answer: &mut Answer) {
         match event {
             Event::Begin | Event::Tick => {}
             Event::Listed(Ok(observed)) => self.listed(observed, now, answer),
@@ -277,7 +271,7 @@ impl Core {
         }
     }
 
-    fn done(&mut self, step: Step, result: Result<Option<String>>, now: Duration, answer: &mut Answer) {
+    pub(super) fn done(&mut self, step: Step, result: Result<Option<String>>, now: Duration, answer: &mut Answer) {
         let begun = self.busy.remove(&step.subject);
         match result {
             Ok(id) => {
@@ -302,7 +296,7 @@ impl Core {
         }
     }
 
-    fn decide(&mut self, now: Duration, answer: &mut Answer) {
+    pub(super) fn decide(&mut self, now: Duration, answer: &mut Answer) {
         if self.limits.deadline.is_some_and(|deadline| now >= deadline) && !self.closing {
             self.outcome.timed_out = true;
             self.closing = true;
@@ -383,7 +377,7 @@ impl Core {
         self.wake(now, answer, plan.wake);
     }
 
-    fn subscribe(&mut self, now: Duration, answer: &mut Answer) {
+    pub(super) fn subscribe(&mut self, now: Duration, answer: &mut Answer) {
         let may = self.not_before.get(&SUBSCRIBE).is_none_or(|at| now >= *at);
         if self.subscription == Subscription::None && may {
             self.subscription = Subscription::Asked;
@@ -392,7 +386,7 @@ impl Core {
     }
 
     /// Notes since when containers are awaited.
-    fn await_containers(&mut self, plan: &Plan, now: Duration) {
+    pub(super) fn await_containers(&mut self, plan: &Plan, now: Duration) {
         let awaited: BTreeSet<&str> =
             plan.waits.iter().filter_map(|wait| Some(wait.awaited.as_ref()?.container.as_str())).collect();
         if self.watching.is_some() {
@@ -413,7 +407,7 @@ impl Core {
     }
 
     /// Notes until when containers have to stay as they are. One that does not begins anew.
-    fn time(&mut self, plan: &Plan, now: Duration) {
+    pub(super) fn time(&mut self, plan: &Plan, now: Duration) {
         self.memory.lasting.retain(|id, _| plan.lasting.contains_key(id));
         for (id, period) in &plan.lasting {
             self.memory.lasting.entry(id.clone()).or_insert(now + *period);
@@ -421,7 +415,7 @@ impl Core {
     }
 
     /// Asks the planner, after looking after containers that are under suspicion.
-    fn plan(&mut self, now: Duration, answer: &mut Answer) -> Option<Plan> {
+    pub(super) fn plan(&mut self, now: Duration, answer: &mut Answer) -> Option<Plan> {
         self.inspect_suspects(answer);
         loop {
             let observed = self.observed.as_ref()?;
@@ -446,7 +440,7 @@ impl Core {
     }
 
     /// Asks for a list, unless it has to wait; whether the handler is done for now.
-    fn list(&mut self, now: Duration, answer: &mut Answer) -> bool {
+    pub(super) fn list(&mut self, now: Duration, answer: &mut Answer) -> bool {
         if self.not_before.get(&LIST).is_some_and(|at| now < *at) {
             return true;
         }
@@ -458,7 +452,7 @@ impl Core {
         true
     }
 
-    fn look(&mut self, looks: &BTreeSet<Look>, answer: &mut Answer) {
+    pub(super) fn look(&mut self, looks: &BTreeSet<Look>, answer: &mut Answer) {
         for look in looks {
             match look {
                 // What is seen of a container on which a step is under way is thrown away.
@@ -472,22 +466,22 @@ impl Core {
     }
 
     /// The service whose container this is.
-    fn owner_of(&self, id: &str) -> Option<String> {
+    pub(super) fn owner_of(&self, id: &str) -> Option<String> {
         let container = self.observed.as_ref()?.containers.get(id)?;
         plan::instance_of(&self.desired, container).map(Cow::into_owned)
     }
 
     /// Whether a step on a container's service is under way.
-    fn is_busy(&self, id: &str) -> bool {
+    pub(super) fn is_busy(&self, id: &str) -> bool {
         self.owner_of(id).is_some_and(|owner| self.busy.contains_key(&Subject::Service(owner))) || self.is_worked_on(id)
     }
 
     /// Whether a step on a container is under way, whatever its service was called when it began.
-    fn is_worked_on(&self, id: &str) -> bool {
+    pub(super) fn is_worked_on(&self, id: &str) -> bool {
         self.busy.values().any(|begun| begun.step.verb.container().is_some_and(|container| container.id == id))
     }
 
-    fn diagnose(&mut self, failures: Vec<Failure>, answer: &mut Answer) {
+    pub(super) fn diagnose(&mut self, failures: Vec<Failure>, answer: &mut Answer) {
         for failure in failures {
             if self.diagnosing.insert(failure.service.clone()) {
                 answer.commands.push(Command::Diagnose(failure));
@@ -495,7 +489,7 @@ impl Core {
         }
     }
 
-    fn carry(&mut self, steps: Vec<Step>, now: Duration, answer: &mut Answer) {
+    pub(super) fn carry(&mut self, steps: Vec<Step>, now: Duration, answer: &mut Answer) {
         if self.closing {
             return;
         }
@@ -533,11 +527,11 @@ impl Core {
         }
     }
 
-    fn is_under_inspection(&self, step: &Step) -> bool {
+    pub(super) fn is_under_inspection(&self, step: &Step) -> bool {
         self.inspecting.iter().any(|id| self.owner_of(id).as_deref() == Some(step.subject.name()))
     }
 
-    fn probe(&mut self, probes: &[Probe], answer: &mut Answer) {
+    pub(super) fn probe(&mut self, probes: &[Probe], answer: &mut Answer) {
         let wanted: BTreeMap<&str, &Probe> = probes.iter().map(|probe| (probe.container.id.as_str(), probe)).collect();
         self.probing.retain(|id, before| {
             let keep = wanted.get(id.as_str()).is_some_and(|probe| probe.ping == before.ping) && !self.closing;
@@ -555,7 +549,7 @@ impl Core {
     }
 
     /// Nothing is under way, and nothing that is awaited can come by itself.
-    fn is_idle(&self, plan: &Plan, now: Duration) -> bool {
+    pub(super) fn is_idle(&self, plan: &Plan, now: Duration) -> bool {
         // While watching, what is late is asked for without end.
         let late = |service: &str, container: &str| {
             self.memory.setbacks.get(service).is_some_and(|setback| {
@@ -578,7 +572,7 @@ impl Core {
             && self.not_before.iter().all(|(subject, at)| *subject == LIST || *subject == SUBSCRIBE || now >= *at)
     }
 
-    fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
+    pub(super) fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
         let pauses = self.not_before.values().copied();
         let resync = (!self.listing && self.is_listening()).then_some(self.last_list + RESYNC);
         let specs = self.intake.wake();
@@ -587,18 +581,18 @@ impl Core {
     }
 
     /// Whether a list would be asked for now: without a subscription, a watch asks for none.
-    fn is_listening(&self) -> bool {
+    pub(super) fn is_listening(&self) -> bool {
         self.watching.is_none() || self.subscription == Subscription::Stands
     }
 
-    fn conclude(&mut self, plan: &mut Plan) {
+    pub(super) fn conclude(&mut self, plan: &mut Plan) {
         self.outcome.waits = std::mem::take(&mut plan.waits);
         self.outcome.ready = std::mem::take(&mut plan.ready);
         self.over = true;
     }
 
     /// Ends a run that was interrupted or whose time is over: what is not done is told.
-    fn finish(&mut self, now: Duration) {
+    pub(super) fn finish(&mut self, now: Duration) {
         if let Some(observed) = &self.observed {
             let mut plan = plan::plan(&self.desired, observed, &self.memory, now);
             self.conclude(&mut plan);
@@ -607,21 +601,21 @@ impl Core {
     }
 
     /// Whether what is done is kept for whoever wants to know in the end: a watch would keep it without end.
-    fn is_kept(&self) -> bool {
+    pub(super) fn is_kept(&self) -> bool {
         self.watching.as_ref().is_none_or(Watching::is_awaited)
     }
 }
 
 /// The pause between lists that fail is kept under a subject that no step has.
-const LIST: Subject = Subject::Image(String::new());
+pub(super) const LIST: Subject = Subject::Image(String::new());
 /// As is that between subscriptions.
-const SUBSCRIBE: Subject = Subject::Volume(String::new());
+pub(super) const SUBSCRIBE: Subject = Subject::Volume(String::new());
 
 /// What shares a limit: an image may take long to be had, and must not keep containers from being started.
 fn lane(verb: &Verb) -> (bool, bool) {
     (verb.is_teardown(), matches!(verb, Verb::Pull | Verb::Build))
 }
 
-fn key(step: &Step) -> (Subject, String) {
+pub(super) fn key(step: &Step) -> (Subject, String) {
     (step.subject.clone(), step.to_string())
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Core;
+use super::core::Core;
 use crate::control::event::{Answer, Command, Occurrence, Report};
 use crate::desired::{Aim, GroupOccasion, Moment, Occasion};
 use crate::engine::EngineError;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::Core;
+use super::core::Core;
 use crate::control::event::{Answer, Report};
 use crate::desired::{Occasion, Service};
 use crate::plan::instance_of;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::progress::printable;
 use super::{Paint, count, diagnostics, json, title};
 use crate::control::event::{Failed, Outcome, Report};
-use crate::plan::restart::heals;
+use crate::plan::backoff::heals;
 use crate::plan::step::{Action, Cause, Change, Step, Verb};
 use crate::spec::Diagnostic;
 use crate::status::next_try;

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Core, RETRY_PAUSE, TRIES, key};
+use super::core::{Core, RETRY_PAUSE, TRIES, key};
 use crate::control::event::{Answer, Failed, Report};
 use crate::desired::Occasion;
 use crate::engine::EngineError;
 use crate::observed::State;
 use crate::plan;
-use crate::plan::restart::{FIRST, Holds, LONGEST, Setback, condemns, holds, pause};
+use crate::plan::backoff::{FIRST, Holds, LONGEST, Setback, condemns, holds, pause};
 use crate::plan::step::{Action, Failure, Plan, Reason, Step, Subject, Verb};
 
 /// How often a difference may be put right before it counts as a fight, rule 8 of the loop.

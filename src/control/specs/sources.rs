@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::context::{Context, Given};
-use super::event::Reading;
-use super::watch::{self, Places, Watcher, is_hidden, is_spec};
+use super::watcher::{self, Places, Watcher, is_hidden, is_spec};
+use crate::control::event::Reading;
+use crate::control::execute::outputs::{Context, Given};
 use crate::engine::build::tree::{self, Place, Sums, Watched};
 use crate::spec::model::Build;
 use crate::spec::{Content, MAX_FILE_SIZE, Reach, SourceFile, Tree, TreeError};
@@ -247,7 +247,7 @@ impl Reader {
             let unsettled = taken.new && self.watcher.polls();
             if unsettled {
                 // No event tells when whoever writes it is done.
-                std::thread::sleep(watch::QUIET);
+                std::thread::sleep(watcher::QUIET);
             } else if !grew {
                 break;
             }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::event::{Reading, Report};
+use crate::control::event::{Reading, Report};
 use crate::desired::Desired;
 use crate::spec::Diagnostic;
 

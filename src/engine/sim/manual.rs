@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use tokio::time::Instant;
 
 use super::super::Happened;
-use super::life::Doing;
-use super::world::{Made, Presence};
+use super::process::Doing;
+use super::state::{Made, Presence};
 use super::{Image, Sim};
 use crate::desired::Config;
 use crate::observed::{Health, State};

@@ -19,7 +19,7 @@ use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::context::OUTPUT;
+use super::outputs::OUTPUT;
 use crate::engine::lines::Lines;
 use crate::engine::{Engine, Exec, LogLine};
 

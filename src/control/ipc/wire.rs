@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::event::{Ask, Failed, Outcome};
+use crate::control::event::{Ask, Failed, Outcome};
 use crate::desired::fingerprint::Fingerprint;
 use crate::plan::step::{Change, Failure, Reason, Subject, Wait};
 use crate::status::Live;

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::command::words_of;
-use super::context::Context;
+use super::outputs::Context;
 use crate::engine::Engine;
 use crate::observed::Container;
 use crate::spec::model::Protocol;

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Command, Place};
-use super::reach::{self, Surroundings};
+use super::connect::{self, Surroundings};
 use super::{functions, http};
 use crate::engine::{Engine, LogLine, LogOptions};
 use crate::identity::service_of_instance;
@@ -139,10 +139,10 @@ async fn connect(
     let fresh = known.address.filter(|_| !known.tries.is_multiple_of(TRIES_OF_AN_ADDRESS));
     let address = match fresh.filter(|_| surroundings.reaches_containers) {
         Some(address) => SocketAddr::new(address, port),
-        None => reach::address(&reach::look(engine, &probe.container.id).await?, surroundings, port)?,
+        None => connect::address(&connect::look(engine, &probe.container.id).await?, surroundings, port)?,
     };
     known.address = Some(address.ip());
-    reach::dial(address, surroundings).await
+    connect::dial(address, surroundings).await
 }
 
 async fn exchange(
@@ -188,7 +188,7 @@ async fn run(
 
 /// Waits for a matching line of the output since the container's start. A stream that ends is looked at again.
 async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<(), String> {
-    let container = reach::look(engine, &probe.container.id).await?;
+    let container = connect::look(engine, &probe.container.id).await?;
     // What the run before wrote lies before its end. The start is no such mark: the engine notes it when the program
     // may already have written its first lines.
     let ended = container.details.and_then(|details| humantime::parse_rfc3339(&details.finished_at).ok());

@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Command, Cut, Failed, Place, unless_cut, words_of};
-use super::reach::{self, Surroundings};
-use super::{depth, http};
+use super::connect::{self, Surroundings};
+use super::{http, stack};
 use crate::engine::{Engine, LogLine, LogOptions};
 use crate::spec::Diagnostic;
 use crate::spec::starlark::{About, Ended, Function, Host, Ran, Response, Target};
@@ -56,7 +56,7 @@ pub async fn call(
     let variables = variables(&call.about);
     let far = Far { asks: asks.clone(), over: over.0.clone() };
     let (function, about) = (call.function.clone(), call.about);
-    let begun = depth::aside(move || {
+    let begun = stack::aside(move || {
         // Whoever has given up does not want it.
         let _ = asks.send(Ask::Ended(function.call(&about, &far)));
     });
@@ -285,7 +285,7 @@ impl Hands<'_> {
     }
 
     async fn connect(&self, port: u16) -> Result<TcpStream, String> {
-        reach::reach(self.engine, self.container()?, self.surroundings, port).await
+        connect::reach(self.engine, self.container()?, self.surroundings, port).await
     }
 
     async fn get(&self, target: &Target) -> Result<Response, String> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::context::{OUTPUT, OUTPUT_OF_JOB};
-use super::event::Occurrence;
 use super::hooks::Call;
+use super::outputs::{OUTPUT, OUTPUT_OF_JOB};
+use crate::control::event::Occurrence;
 use crate::desired::outputs::Outputs;
 use crate::desired::{Config, Desired, Hook, Service, Volume, VolumeSource};
 use crate::engine::{Blueprint, BuildRequest, Deed, Engine, PullProgress, Result};

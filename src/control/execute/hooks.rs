@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use super::command::Failed;
 use super::command::{self, Command, Cut, Place, unless_cut, words_of};
-use super::context::{self, Context, Given, OUTPUT};
-use super::reach::Surroundings;
+use super::connect::Surroundings;
+use super::outputs::{self, Context, Given, OUTPUT};
 use super::{functions, http};
 use crate::desired::{Hook, HookAction, HttpRequest};
 use crate::engine::{Engine, LogLine};
@@ -60,7 +60,7 @@ pub async fn run(
     let mut last = VecDeque::new();
     let mut said = call.hook.capture.as_ref().map(|_| String::new());
     let mut note = |mut line: LogLine| {
-        if let Some(said) = said.as_mut().filter(|said| !line.stderr && said.len() <= context::MOST) {
+        if let Some(said) = said.as_mut().filter(|said| !line.stderr && said.len() <= outputs::MOST) {
             said.push_str(&line.text);
             said.push('\n');
         }
@@ -77,7 +77,7 @@ pub async fn run(
     let limit = call.hook.timeout;
     let (words, place) = match (&call.hook.action, &call.container) {
         (HookAction::Http(request), _) => {
-            let most = if call.hook.capture.is_some() { context::MOST } else { 0 };
+            let most = if call.hook.capture.is_some() { outputs::MOST } else { 0 };
             let body = ask(request, most, limit, interrupted).await.map_err(silent)?;
             let text = || String::from_utf8_lossy(&body).into_owned();
             return captured(call, call.hook.capture.is_some().then(text)).map_err(silent);
@@ -88,7 +88,7 @@ pub async fn run(
             let function = functions::Call { function, about: about(call, surroundings), limit };
             let ended = functions::call(engine, function, surroundings, interrupted, &mut note).await;
             let given = ended.map_err(|failed| failed.told_to(&mut note)).and_then(|ended| {
-                let mut given = context::set(ended.outputs).map_err(silent)?;
+                let mut given = outputs::set(ended.outputs).map_err(silent)?;
                 given.extend(captured(call, said).map_err(silent)?);
                 Ok(given)
             });
@@ -116,7 +116,7 @@ pub async fn run(
 /// What a hook said, where that is an output.
 fn captured(call: &Call, said: Option<String>) -> Result<Given, String> {
     match (&call.hook.capture, said) {
-        (Some(key), Some(said)) => context::captured(key.as_str(), &said),
+        (Some(key), Some(said)) => outputs::captured(key.as_str(), &said),
         _ => Ok(Given::new()),
     }
 }
@@ -136,7 +136,7 @@ impl<'a> OutputFile<'a> {
             },
             // One for each run: nobody can remove it, and the next one may write to its own.
             Place::Container(id) => {
-                Ok(OutputFile::Container { id, path: format!("{}-{}", context::OUTPUT_OF_JOB, command::mark()) })
+                Ok(OutputFile::Container { id, path: format!("{}-{}", outputs::OUTPUT_OF_JOB, command::mark()) })
             }
         }
     }
@@ -152,11 +152,11 @@ impl<'a> OutputFile<'a> {
         let written = match self {
             OutputFile::Host(file) => std::fs::read(file.path()).map_err(|error| words_of(&error)),
             OutputFile::Container { id, path } => {
-                let read = engine.read(id, path, context::MOST + 1).await;
+                let read = engine.read(id, path, outputs::MOST + 1).await;
                 read.map(Option::unwrap_or_default).map_err(|error| error.to_string())
             }
         };
-        context::parse(&written.map_err(|why| format!("its outputs cannot be read: {why}"))?)
+        outputs::parse(&written.map_err(|why| format!("its outputs cannot be read: {why}"))?)
     }
 }
 
