@@ -13,8 +13,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use builders::{agreeing, desired, empty, service};
-use drillmaster::control::execute::stack::deep;
-use drillmaster::desired::resolve::{Surroundings, resolve};
+use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::plan::{Memory, forecast, plan};
 use drillmaster::spec::model::Build;
 use drillmaster::spec::{Content, Input, Nowhere, SourceFile, Specs, Tree, load};
@@ -56,7 +56,7 @@ fn read(texts: &[(String, String)]) -> Specs {
         },
         reach: &Nowhere,
     };
-    deep(|| load(&input)).unwrap().unwrap()
+    with_large_stack(|| load(&input)).unwrap().unwrap()
 }
 
 /// A chain of services, each with a few fields, a hundred in a file.
@@ -87,7 +87,7 @@ fn main() {
     measure("read and check 5,000 services in YAML", || read(&documents));
     measure("evaluate and check 5,000 services", || read(&loops));
     let specs = read(&documents);
-    let surroundings = Surroundings { group: Some("shop"), directory: "/home/ann/shop/specs", home: None };
+    let surroundings = ResolveContext { group: Some("shop"), directory: "/home/ann/shop/specs", home: None };
     measure("resolve 5,000 services", || resolve(&specs, surroundings));
 
     let chain = |services: usize| {

@@ -73,9 +73,9 @@ impl Phase {
 
 /// What a watching controller knows beside the engine.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct Live {
+pub struct ControllerStatus {
     /// What it knows of services, by name; of those of which there is nothing to say, nothing.
-    pub services: BTreeMap<String, LiveService>,
+    pub services: BTreeMap<String, ServiceActivity>,
     /// Why the specs could not be taken up, as it was shown; `None`: they hold.
     pub specs: Option<String>,
     /// Why the engine does not answer; `None`: it does.
@@ -84,7 +84,7 @@ pub struct Live {
 
 /// What a watching controller knows of a service.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct LiveService {
+pub struct ServiceActivity {
     /// How often the controller has brought it back after it crashed or became unhealthy, in a row.
     pub restarts: u32,
     /// Exit code of the last end, where known.
@@ -169,7 +169,7 @@ pub struct View<'a> {
     /// What exists. Should hold details of the group's containers; without them there is less to say.
     pub observed: &'a Observed,
     /// What a watching controller said at this moment.
-    pub live: Option<&'a Live>,
+    pub live: Option<&'a ControllerStatus>,
     /// When that was.
     pub now: SystemTime,
 }
@@ -225,7 +225,7 @@ pub fn status(view: &View<'_>) -> Vec<ServiceStatus> {
 
 /// Adds what a watching controller knows of a service: that it waits for its next try, that its pings are not answered,
 /// why it has failed.
-fn with_live(mut status: ServiceStatus, known: &LiveService, now: SystemTime) -> ServiceStatus {
+fn with_live(mut status: ServiceStatus, known: &ServiceActivity, now: SystemTime) -> ServiceStatus {
     status.restarts += u64::from(known.restarts);
     if let Some(code) = known.last_exit
         && status.last_exit.as_ref().is_none_or(|last| last.code != code)

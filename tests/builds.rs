@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use builders::*;
-use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
-use drillmaster::control::execute::connect::Surroundings;
-use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::event::{Limits, Outcome, Reading, Report, Request, RequestKind};
+use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting, Watch};
-use drillmaster::desired::{Aim, Desired, Rerun, Scope};
+use drillmaster::desired::{Desired, Mode, Rerun, Scope};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
 use drillmaster::engine::sim::{Image, Latency, Sim};
@@ -167,7 +167,7 @@ fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
     user.image = "used:old".into();
     add(&mut observed, user);
     check(
-        &Desired { aim: Aim::Agree { purge_volumes: false, purge_images: true }, ..nothing() },
+        &Desired { mode: Mode::Reconcile { purge_volumes: false, purge_images: true }, ..nothing() },
         &observed,
         "
         remove db []
@@ -189,7 +189,7 @@ fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
     let scope = Scope::AllBut(["api".to_owned()].into());
     let mut rest = nothing();
     rest.scope = scope;
-    rest.aim = Aim::Agree { purge_volumes: false, purge_images: true };
+    rest.mode = Mode::Reconcile { purge_volumes: false, purge_images: true };
     let text = plan_text(&rest, &observed);
     assert!(text.contains("image shop-api:old: remove") && !text.contains("shop-api:one"), "{text}");
 }
@@ -199,14 +199,14 @@ fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 
 fn setting() -> Setting {
-    let surroundings = Surroundings {
+    let surroundings = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
         context: Default::default(),
     };
     let notes = Notes::new(std::path::Path::new("/no/such/directory"));
-    let (context, reload) = (Context::default(), BTreeSet::new());
+    let (context, reload) = (OutputStore::default(), BTreeSet::new());
     Setting { limits: LIMITS, surroundings, notes, context, read: None, reload }
 }
 
@@ -245,7 +245,7 @@ async fn what_is_as_it_was_is_not_built_again_and_its_output_is_told() {
     let (outcome, reports) = up_on(Arc::new(sim.clone()), &shop("one")).await;
     assert_well(&outcome, &sim);
     let said = |report: &Report| {
-        matches!(report, Report::Said { service: Some(service), event, line }
+        matches!(report, Report::Output { service: Some(service), event, line }
         if service == "api" && event == "build" && line.starts_with("Step 1/1"))
     };
     assert!(reports.iter().any(said), "{reports:#?}");
@@ -287,7 +287,7 @@ async fn down_with_images_leaves_none() {
     assert_eq!(sim.snapshot().built.len(), 2);
     assert_well(&up(&sim, &nothing()).await, &sim);
     assert_eq!(sim.snapshot().built.len(), 2);
-    let purge = Desired { aim: Aim::Agree { purge_volumes: false, purge_images: true }, ..nothing() };
+    let purge = Desired { mode: Mode::Reconcile { purge_volumes: false, purge_images: true }, ..nothing() };
     assert_well(&up(&sim, &purge).await, &sim);
     assert_eq!(sim.snapshot().built.len(), 0);
 }
@@ -424,7 +424,7 @@ impl Watcher {
     }
 
     /// Asks for something, and waits for the answer.
-    async fn ask(&self, ask: Ask) {
+    async fn ask(&self, ask: RequestKind) {
         let (reply, mut answers) = mpsc::unbounded_channel();
         self.requests.send(Request { ask, reply }).await.unwrap();
         while answers.recv().await.is_some() {}
@@ -469,7 +469,7 @@ async fn a_watch_builds_what_is_saved_and_stays_with_the_old_one_while_that_fail
     assert_eq!((sim.count("build"), watcher.failures()), (builds + 1, 1), "the same sources are built once");
     assert_eq!(sim.id_of("shop-api"), Some(serving));
     // Whoever asks may know more.
-    watcher.ask(Ask::Reload(["api".to_owned()].into())).await;
+    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
     assert_eq!((sim.count("build"), watcher.failures()), (builds + 2, 2));
     assert!(watcher.serves("shop-api:two"));
 
@@ -505,8 +505,8 @@ async fn a_build_of_what_was_changed_meanwhile_is_ended_and_nobody_is_blamed() {
     watcher.edit(&shop("three"));
     watcher.until("rebuilt", |it| it.serves("shop-api:three")).await;
     assert!(!sim.snapshot().built.contains_key("shop-api:two"), "its build was ended");
-    assert_eq!(watcher.told(|report| matches!(report, Report::Failed(_) | Report::Refused(..))), 0);
-    let done = |report: &Report| matches!(report, Report::Done(step) if step.verb == Verb::Build);
+    assert_eq!(watcher.told(|report| matches!(report, Report::Failed(_) | Report::StepFailed(..))), 0);
+    let done = |report: &Report| matches!(report, Report::StepDone(step) if step.verb == Verb::Build);
     assert_eq!(watcher.told(done), 2, "the first and the last");
 }
 
@@ -518,12 +518,12 @@ async fn a_reload_builds_what_was_saved_just_before_and_replaces_once() {
     // Saved, and not noticed yet.
     *watcher.specs.lock().unwrap() = Reading::Valid(Box::new(shop("two")));
     let created = sim.count("create");
-    watcher.ask(Ask::Reload(["api".to_owned()].into())).await;
+    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
     assert!(watcher.serves("shop-api:two"));
     assert_eq!((sim.count("create"), sim.count("build")), (created + 1, 2));
     // Unchanged sources are replaced and not built.
     let before = sim.id_of("shop-api");
-    watcher.ask(Ask::Reload(["api".to_owned()].into())).await;
+    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
     assert_ne!(sim.id_of("shop-api"), before);
     assert_eq!(sim.count("build"), 2);
 }

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome, Report};
-use drillmaster::control::execute::connect::Surroundings;
-use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting};
-use drillmaster::desired::{Aim, Desired, Scope};
+use drillmaster::desired::{Desired, Mode, Scope};
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
 use drillmaster::engine::sim::{Image, Latency, Script, Sim};
 use drillmaster::engine::{Engine, EngineError};
@@ -46,7 +46,7 @@ fn new_engine() -> Sim {
 }
 
 fn setting(limits: Limits) -> Setting {
-    let surroundings = Surroundings {
+    let surroundings = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
@@ -56,7 +56,7 @@ fn setting(limits: Limits) -> Setting {
         limits,
         surroundings,
         notes: Notes::new(state.path()),
-        context: Context::default(),
+        context: OutputStore::default(),
         read: None,
         reload: BTreeSet::new(),
     })
@@ -234,7 +234,7 @@ async fn down_goes_in_reverse_and_leaves_volumes() {
     assert_before(&sim.calls(), "remove shop-db", "remove network shop");
     assert_eq!(sim.volumes(), volumes);
     let mut purge = nothing();
-    purge.aim = Aim::Agree { purge_volumes: true, purge_images: false };
+    purge.mode = Mode::Reconcile { purge_volumes: true, purge_images: false };
     let outcome = up(&sim, &purge).await;
     assert!(outcome.is_good(), "{}", describe(&outcome));
     assert_eq!(sim.volumes(), Vec::<String>::new());
@@ -251,7 +251,7 @@ async fn down_with_volumes_leaves_none_also_after_a_replacement() {
     assert_eq!(sim.volumes(), volumes, "the anonymous volume moves to the replacement");
     sim.create_volume("somebody-elses");
     let mut purge = nothing();
-    purge.aim = Aim::Agree { purge_volumes: true, purge_images: false };
+    purge.mode = Mode::Reconcile { purge_volumes: true, purge_images: false };
     let outcome = up(&sim, &purge).await;
     assert!(outcome.is_good(), "{}", describe(&outcome));
     assert!(sim.volumes().contains(&"somebody-elses".to_owned()));
@@ -265,13 +265,13 @@ async fn stop_and_start() {
     assert_agrees(&up(&sim, &wanted).await, &sim, &wanted);
     let ids = (sim.id_of("shop-api"), sim.id_of("shop-db"));
     let mut rest = nothing();
-    rest.aim = Aim::Rest;
+    rest.mode = Mode::StopOnly;
     sim.forget_calls();
     assert!(up(&sim, &rest).await.is_good());
     assert_before(&sim.history(), "died shop-api (0)", "died shop-db (0)");
     assert!(sim.snapshot().of_group(GROUP).all(|container| !container.is_up()));
     let mut start = wanted.clone();
-    start.aim = Aim::Run;
+    start.mode = Mode::StartOnly;
     let outcome = up(&sim, &start).await;
     assert_agrees(&outcome, &sim, &wanted);
     assert_before(&sim.history(), "started shop-db", "started shop-api");

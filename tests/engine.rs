@@ -8,18 +8,20 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use drillmaster::control::execute::command::{self, Command, Place};
-use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::command::{self, Command, ExecTarget};
+use drillmaster::control::execute::connect::ExecContext;
 use drillmaster::control::execute::hooks::{self, Call};
-use drillmaster::control::execute::outputs::Given;
+use drillmaster::control::execute::outputs::OutputMap;
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::docker::Docker;
-use drillmaster::engine::target::{Endpoint, Target};
-use drillmaster::engine::{Blueprint, Deed, Engine, EngineError, Exec, Happened, Hint, LogLine, LogOptions};
+use drillmaster::engine::target::{Endpoint, EngineConfig};
+use drillmaster::engine::{
+    ContainerEvent, ContainerSpec, Engine, EngineError, EngineEvent, Exec, LogLine, LogOptions, Mutation,
+};
 use drillmaster::identity::{GROUP, SERVICE};
 use drillmaster::observed::{Health, State};
-use drillmaster::plan::step::Target as Container;
+use drillmaster::plan::step::ContainerRef as Container;
 use drillmaster::spec::model::{ExtraHost, Port, Protocol, Resources, RestartPolicy, Ulimit};
 use drillmaster::spec::value::ByteSize;
 use futures_util::StreamExt;
@@ -32,8 +34,8 @@ use support::{SOON, wait_for};
 
 const IMAGE: &str = "drillmaster/busybox:1";
 
-fn target(socket: impl Into<std::path::PathBuf>) -> Target {
-    Target { endpoint: Endpoint::Unix(socket.into()), config_dir: None, buildkit: None }
+fn target(socket: impl Into<std::path::PathBuf>) -> EngineConfig {
+    EngineConfig { endpoint: Endpoint::Unix(socket.into()), config_dir: None, buildkit: None }
 }
 
 /// A group with an engine and a network.
@@ -47,14 +49,14 @@ impl Field {
     async fn new(purpose: &str) -> Field {
         let ground = Ground::new(purpose);
         let engine = Bounded::new(Docker::connect(&target(socket())).await.unwrap(), Limits::default());
-        let create = Deed::CreateNetwork { name: ground.group.clone(), labels: ground.labels() };
-        let network = engine.perform(&create).await.unwrap().unwrap();
+        let create = Mutation::CreateNetwork { name: ground.group.clone(), labels: ground.labels() };
+        let network = engine.apply(&create).await.unwrap().unwrap();
         Field { ground, engine, network }
     }
 
     /// A container that runs this script.
-    fn blueprint(&self, name: &str, script: &str) -> Blueprint {
-        Blueprint {
+    fn blueprint(&self, name: &str, script: &str) -> ContainerSpec {
+        ContainerSpec {
             name: self.name(name),
             labels: self.ground.labels(),
             volume_labels: self.ground.labels(),
@@ -76,22 +78,22 @@ impl Field {
         format!("{}-{name}", self.ground.group)
     }
 
-    async fn create(&self, blueprint: Blueprint) -> String {
-        self.engine.perform(&Deed::Create(Box::new(blueprint))).await.unwrap().unwrap()
+    async fn create(&self, blueprint: ContainerSpec) -> String {
+        self.engine.apply(&Mutation::Create(Box::new(blueprint))).await.unwrap().unwrap()
     }
 
-    async fn run(&self, blueprint: Blueprint) -> String {
+    async fn run(&self, blueprint: ContainerSpec) -> String {
         let id = self.create(blueprint).await;
-        self.done(Deed::Start(id.clone())).await;
+        self.done(Mutation::Start(id.clone())).await;
         id
     }
 
-    async fn done(&self, deed: Deed) {
-        assert_eq!(self.engine.perform(&deed).await.unwrap(), None);
+    async fn done(&self, deed: Mutation) {
+        assert_eq!(self.engine.apply(&deed).await.unwrap(), None);
     }
 
-    async fn fails(&self, deed: Deed) -> EngineError {
-        self.engine.perform(&deed).await.unwrap_err()
+    async fn fails(&self, deed: Mutation) -> EngineError {
+        self.engine.apply(&deed).await.unwrap_err()
     }
 
     async fn state(&self, id: &str) -> State {
@@ -100,7 +102,7 @@ impl Field {
 
     async fn ended(&self, id: &str) -> State {
         let mut events = self.engine.events(&self.ground.group);
-        assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+        assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
         loop {
             let state = self.state(id).await;
             if matches!(state, State::Exited { .. }) {
@@ -189,17 +191,17 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
     let id = field.create(field.blueprint("a.new", sleeper())).await;
     assert_eq!(field.state(&id).await, State::Created);
 
-    field.done(Deed::Start(id.clone())).await;
-    field.done(Deed::Start(id.clone())).await;
+    field.done(Mutation::Start(id.clone())).await;
+    field.done(Mutation::Start(id.clone())).await;
     assert_eq!(field.state(&id).await, State::Running);
 
     for _ in 0..2 {
-        field.done(Deed::Rename { id: id.clone(), name: field.name("a") }).await;
+        field.done(Mutation::Rename { id: id.clone(), name: field.name("a") }).await;
     }
     docker(&["pause", &id]).unwrap();
     assert_eq!(field.state(&id).await, State::Paused);
     for _ in 0..2 {
-        field.done(Deed::Unpause(id.clone())).await;
+        field.done(Mutation::Unpause(id.clone())).await;
     }
 
     let observed = field.engine.list(&field.ground.group, false).await.unwrap();
@@ -211,15 +213,15 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
     assert_eq!(observed.networks[&field.network].group.as_deref(), Some(field.ground.group.as_str()));
 
     for _ in 0..2 {
-        field.done(Deed::Stop { id: id.clone(), timeout: Some(Duration::from_secs(10)) }).await;
+        field.done(Mutation::Stop { id: id.clone(), timeout: Some(Duration::from_secs(10)) }).await;
     }
     assert_eq!(field.state(&id).await, State::Exited { code: Some(0) });
 
     for _ in 0..2 {
-        field.done(Deed::Remove { id: id.clone(), volumes: true }).await;
-        field.done(Deed::RemoveNetwork(field.network.clone())).await;
-        field.done(Deed::RemoveVolume(field.name("no-such-volume"))).await;
-        field.done(Deed::RemoveImage("drillmaster/no-such-image:1".into())).await;
+        field.done(Mutation::Remove { id: id.clone(), volumes: true }).await;
+        field.done(Mutation::RemoveNetwork(field.network.clone())).await;
+        field.done(Mutation::RemoveVolume(field.name("no-such-volume"))).await;
+        field.done(Mutation::RemoveImage("drillmaster/no-such-image:1".into())).await;
     }
     assert_eq!(field.engine.inspect(&id).await, Ok(None));
 }
@@ -228,28 +230,28 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
 async fn what_cannot_be_done_is_told_apart() {
     let field = Field::new("errors").await;
     let gone = "0".repeat(64);
-    let missing = field.fails(Deed::Start(gone.clone())).await;
+    let missing = field.fails(Mutation::Start(gone.clone())).await;
     assert!(matches!(missing, EngineError::NotFound { .. }), "{missing:?}");
     assert!(missing.to_string().starts_with("cannot start container 000000000000: "), "{missing}");
 
     let id = field.run(field.blueprint("a", sleeper())).await;
-    let taken = field.fails(Deed::Create(Box::new(field.blueprint("a", "true")))).await;
+    let taken = field.fails(Mutation::Create(Box::new(field.blueprint("a", "true")))).await;
     assert!(matches!(taken, EngineError::Conflict { .. }), "{taken:?}");
 
     let mut unknown = field.blueprint("b", "true");
     unknown.config.image = "drillmaster/no-such-image:1".into();
-    let unknown = field.fails(Deed::Create(Box::new(unknown))).await;
+    let unknown = field.fails(Mutation::Create(Box::new(unknown))).await;
     assert!(matches!(unknown, EngineError::NotFound { .. }), "{unknown:?}");
 
     let mut unbound = field.blueprint("b", "true");
     let source = VolumeSource::Bind("/no/such/directory".into());
     unbound.config.volumes = vec![Volume { source, target: "/data".into(), read_only: false }];
-    let unbound = field.fails(Deed::Create(Box::new(unbound))).await;
+    let unbound = field.fails(Mutation::Create(Box::new(unbound))).await;
     assert!(unbound.to_string().contains("/no/such/directory"), "{unbound}");
 
-    let busy = field.fails(Deed::RemoveNetwork(field.network.clone())).await;
+    let busy = field.fails(Mutation::RemoveNetwork(field.network.clone())).await;
     assert!(matches!(busy, EngineError::Conflict { .. }), "{busy:?}");
-    field.done(Deed::Remove { id, volumes: false }).await;
+    field.done(Mutation::Remove { id, volumes: false }).await;
 }
 
 #[tokio::test]
@@ -266,7 +268,7 @@ async fn a_port_that_is_taken_is_an_error_with_the_engines_words() {
     let mut second = field.blueprint("b", sleeper());
     second.config.ports = vec![port(Some(listed[0].host))];
     let second = field.create(second).await;
-    let error = field.fails(Deed::Start(second)).await;
+    let error = field.fails(Mutation::Start(second)).await;
     assert!(error.to_string().contains("port is already allocated"), "{error}");
 }
 
@@ -357,7 +359,7 @@ async fn limits_change_on_a_running_container() {
         Resources { memory: memory(16), cpus: Some("1".parse().unwrap()), pids: Some(30) },
     ];
     for resources in steps {
-        field.done(Deed::Update { id: id.clone(), resources, restart: RestartPolicy::UnlessStopped }).await;
+        field.done(Mutation::Update { id: id.clone(), resources, restart: RestartPolicy::UnlessStopped }).await;
         let details = field.engine.inspect(&id).await.unwrap().unwrap().details.unwrap();
         assert_eq!((details.resources, details.restart), (resources, RestartPolicy::UnlessStopped));
     }
@@ -368,10 +370,10 @@ async fn nothing_is_missed_once_subscribed() {
     let field = Field::new("gap").await;
     for round in 0..20 {
         let mut events = field.engine.events(&field.ground.group);
-        assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+        assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
         let id = field.create(field.blueprint(&format!("a{round}"), "true")).await;
-        let what = Happened::Created;
-        let created = Hint::Container { id, what };
+        let what = ContainerEvent::Created;
+        let created = EngineEvent::Container { id, what };
         let found = async { while events.next().await.unwrap().unwrap() != created {} };
         tokio::time::timeout(Duration::from_secs(10), found).await.unwrap();
     }
@@ -382,7 +384,7 @@ async fn a_subscription_ends_with_its_engine() {
     let proxy = Proxy::start(&socket());
     let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
     let mut events = engine.events("nobody");
-    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
     proxy.cut();
     let end = tokio::time::timeout(Duration::from_secs(10), async { while let Some(Ok(_)) = events.next().await {} });
     end.await.unwrap();
@@ -392,22 +394,22 @@ async fn a_subscription_ends_with_its_engine() {
 async fn events_are_hints_about_the_group() {
     let field = Field::new("events").await;
     let mut events = field.engine.events(&field.ground.group);
-    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
     let id = field.run(field.blueprint("a", "sleep 1; exit 7")).await;
     exec(&field.engine, &id, &["true"]).await.unwrap();
     field.ended(&id).await;
-    field.done(Deed::Remove { id: id.clone(), volumes: false }).await;
+    field.done(Mutation::Remove { id: id.clone(), volumes: false }).await;
 
     let happened = of_container(&mut events, &id).await;
-    let died = Happened::Died { code: Some(7) };
-    assert_eq!(happened, [Happened::Created, Happened::Started, died, Happened::Destroyed]);
+    let died = ContainerEvent::Died { code: Some(7) };
+    assert_eq!(happened, [ContainerEvent::Created, ContainerEvent::Started, died, ContainerEvent::Destroyed]);
 }
 
 #[tokio::test]
 async fn what_is_done_by_hand_is_an_event_and_what_ended_is_remembered() {
     let field = Field::new("hands").await;
     let mut events = field.engine.events(&field.ground.group);
-    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
     let mut blueprint = field.blueprint("a", "trap '' HUP; trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done");
     blueprint.labels.insert(SERVICE.into(), "a".into());
     let mut crashing = field.blueprint("b", "sleep 1; exit 7");
@@ -431,48 +433,51 @@ async fn what_is_done_by_hand_is_an_event_and_what_ended_is_remembered() {
     field.ended(&id).await;
     assert_eq!(field.ended(&crashed).await, State::Exited { code: Some(7) });
     assert_eq!(field.ended(&nameless).await, State::Exited { code: Some(3) });
-    field.done(Deed::Remove { id: id.clone(), volumes: false }).await;
+    field.done(Mutation::Remove { id: id.clone(), volumes: false }).await;
 
     let mut seen = Vec::new();
-    while seen.last() != Some(&Happened::Destroyed) {
+    while seen.last() != Some(&ContainerEvent::Destroyed) {
         let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
-        if let Hint::Container { id: of, what } = event.unwrap().unwrap() {
+        if let EngineEvent::Container { id: of, what } = event.unwrap().unwrap() {
             seen.extend((of == id).then_some(what));
         }
     }
     // Pause, unpause, rename, update: each is a change. So is the word that it was stopped, before or after the word that
     // it died of it.
-    let (killed, changed) = (Happened::Killed, Happened::Changed);
-    let died = |code| Happened::Died { code: Some(code) };
+    let (killed, changed) = (ContainerEvent::Killed, ContainerEvent::Changed);
+    let died = |code| ContainerEvent::Died { code: Some(code) };
     let stopped = seen.iter().rposition(|what| *what == changed).unwrap();
     assert!((7..=8).contains(&stopped), "{seen:?}");
     seen.remove(stopped);
     let expected = [
-        [Happened::Created, Happened::Started].as_slice(),
+        [ContainerEvent::Created, ContainerEvent::Started].as_slice(),
         &[changed.clone(), changed.clone(), changed.clone(), changed],
-        &[killed.clone(), died(0), Happened::Started, killed, died(137), Happened::Destroyed],
+        &[killed.clone(), died(0), ContainerEvent::Started, killed, died(137), ContainerEvent::Destroyed],
     ];
     assert_eq!(seen, expected.concat());
 
-    let ended = field.engine.ended(&field.ground.group, Duration::from_secs(600)).await.unwrap();
+    let ended = field.engine.recent_exits(&field.ground.group, Duration::from_secs(600)).await.unwrap();
     assert!(ended.iter().all(|end| end.ago < Duration::from_secs(120)), "{ended:?}");
     assert!(ended.is_sorted_by_key(|end| std::cmp::Reverse(end.ago)), "{ended:?}");
     let mut told: Vec<_> = ended.iter().map(|end| (end.service.as_str(), end.code, end.asked)).collect();
     told.sort_unstable();
     assert_eq!(told, [("a", Some(0), true), ("a", Some(137), true), ("b", Some(7), false)]);
-    assert_eq!(field.engine.ended(&field.ground.group, Duration::ZERO).await.unwrap(), []);
-    assert_eq!(field.engine.ended("nobody", Duration::from_secs(600)).await.unwrap(), []);
+    assert_eq!(field.engine.recent_exits(&field.ground.group, Duration::ZERO).await.unwrap(), []);
+    assert_eq!(field.engine.recent_exits("nobody", Duration::from_secs(600)).await.unwrap(), []);
 }
 
 /// What happened to a container until it was removed.
-async fn of_container(events: &mut BoxStream<'_, drillmaster::engine::Result<Hint>>, container: &str) -> Vec<Happened> {
+async fn of_container(
+    events: &mut BoxStream<'_, drillmaster::engine::Result<EngineEvent>>,
+    container: &str,
+) -> Vec<ContainerEvent> {
     let mut seen = Vec::new();
-    while seen.last() != Some(&Happened::Destroyed) {
+    while seen.last() != Some(&ContainerEvent::Destroyed) {
         let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
         match event.unwrap().unwrap() {
-            Hint::Container { id, what } if id == container => seen.push(what),
-            Hint::Container { id, what } => panic!("of another container: {id} {what:?}"),
-            Hint::Network { .. } | Hint::Subscribed => {}
+            EngineEvent::Container { id, what } if id == container => seen.push(what),
+            EngineEvent::Container { id, what } => panic!("of another container: {id} {what:?}"),
+            EngineEvent::Network { .. } | EngineEvent::Subscribed => {}
         }
     }
     seen
@@ -483,15 +488,15 @@ async fn a_network_that_loses_a_container_is_an_event() {
     let field = Field::new("netevents").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
     let mut events = field.engine.events(&field.ground.group);
-    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
     for _ in 0..2 {
-        field.done(Deed::Disconnect { network: field.network.clone(), container: id.clone() }).await;
+        field.done(Mutation::Disconnect { network: field.network.clone(), container: id.clone() }).await;
     }
-    let wanted = Hint::Network { id: field.network.clone(), container: Some(id.clone()) };
+    let wanted = EngineEvent::Network { id: field.network.clone(), container: Some(id.clone()) };
     while events.next().await.unwrap().unwrap() != wanted {}
     assert_eq!(field.engine.inspect(&id).await.unwrap().unwrap().networks, []);
     let aliases = vec!["other".to_owned()];
-    field.done(Deed::Connect { network: field.network.clone(), container: id.clone(), aliases }).await;
+    field.done(Mutation::Connect { network: field.network.clone(), container: id.clone(), aliases }).await;
     let (code, lines) = exec(&field.engine, &id, &["nslookup", "other"]).await.unwrap();
     assert_eq!(code, 0, "{lines:?}");
 }
@@ -506,7 +511,7 @@ async fn the_engines_health_check_is_seen() {
     assert!(!field.engine.image("drillmaster/volume:1").await.unwrap().unwrap().volumes.is_empty());
 
     let mut events = field.engine.events(&field.ground.group);
-    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
     let mut blueprint = field.blueprint("a", sleeper());
     blueprint.config.healthcheck = Some(healthcheck(&["test", "-f", "/tmp/ready"]));
     let id = field.run(blueprint).await;
@@ -537,10 +542,10 @@ fn healthcheck(test: &[&str]) -> drillmaster::spec::model::Healthcheck {
     }
 }
 
-async fn next_health(events: &mut BoxStream<'_, drillmaster::engine::Result<Hint>>, wanted: Health) {
+async fn next_health(events: &mut BoxStream<'_, drillmaster::engine::Result<EngineEvent>>, wanted: Health) {
     loop {
         let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
-        if matches!(event.unwrap().unwrap(), Hint::Container { what: Happened::Health(health), .. } if health == wanted)
+        if matches!(event.unwrap().unwrap(), EngineEvent::Container { what: ContainerEvent::Health(health), .. } if health == wanted)
         {
             return;
         }
@@ -581,7 +586,7 @@ async fn a_command_tells_its_output_and_its_code() {
     engine.exec(&id, &with_env, &mut |line| heard += &format!("{}|", line.text)).await.unwrap();
     assert_eq!(heard, "a b=c|d other|");
 
-    field.done(Deed::Stop { id: id.clone(), timeout: Some(Duration::from_secs(5)) }).await;
+    field.done(Mutation::Stop { id: id.clone(), timeout: Some(Duration::from_secs(5)) }).await;
     let stopped = exec(&engine, &id, &["true"]).await.unwrap_err();
     assert!(matches!(stopped, EngineError::Conflict { .. }), "{stopped:?}");
 }
@@ -613,7 +618,7 @@ async fn the_output_of_a_command_is_told_while_it_runs() {
 async fn a_hook_in_a_container_knows_what_it_is_about() {
     let field = Field::new("hook").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
-    let surroundings = Surroundings {
+    let surroundings = ExecContext {
         group: "shop".into(),
         directory: "/".into(),
         reaches_containers: true,
@@ -647,10 +652,10 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
 
     let mut bytes = 0;
     let ended = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;
-    assert_eq!((ended, bytes), (Ok(Given::new()), 10_000_001));
+    assert_eq!((ended, bytes), (Ok(OutputMap::new()), 10_000_001));
 
     let given = run("echo user=7 > $DRILLMASTER_OUTPUT; echo name=ann b >> $DRILLMASTER_OUTPUT", &mut drop).await;
-    assert_eq!(given, Ok(Given::from([("name".into(), "ann b".into()), ("user".into(), "7".into())])));
+    assert_eq!(given, Ok(OutputMap::from([("name".into(), "ann b".into()), ("user".into(), "7".into())])));
     let failed = run("echo user >> $DRILLMASTER_OUTPUT", &mut drop).await.unwrap_err();
     assert_eq!(failed.why, "line 1 of its outputs is not `key=value`", "the file is another one each time");
 }
@@ -694,7 +699,7 @@ async fn a_command_whose_time_is_over_is_killed_in_its_container_with_its_childr
         let words = words.map(str::to_owned);
         let interrupted = CancellationToken::new();
         let limit = Duration::from_secs(if interrupt { 60 } else { 2 });
-        let command = Command { words: &words, place: Place::Container(&id), variables: BTreeMap::new(), limit };
+        let command = Command { words: &words, place: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
         let mut heard = |line: LogLine| {
             assert_eq!(line.text, "up");
             if interrupt {
@@ -722,7 +727,7 @@ async fn where_there_is_no_shell_a_command_is_left_to_its_container() {
     exec(&field.engine, &id, &["rm", "/bin/sh"]).await.unwrap();
     let words = ["sleep", "4321"].map(str::to_owned);
     let limit = Duration::from_secs(1);
-    let command = Command { words: &words, place: Place::Container(&id), variables: BTreeMap::new(), limit };
+    let command = Command { words: &words, place: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
     let said = command::run(&field.engine, &command, &CancellationToken::new(), &mut drop).await.unwrap_err();
     assert_eq!(said, "sleep did not end within 1 s and could not be killed: it may go on in its container");
     assert_eq!(running(&id, "sleep 4321"), 1);
@@ -755,7 +760,7 @@ async fn output_comes_in_lines() {
 async fn output_is_followed_to_the_end_of_the_container() {
     let field = Field::new("follow").await;
     let id = field.create(field.blueprint("a", "for i in 1 2 3; do echo $i; sleep 0.2; done")).await;
-    field.done(Deed::Start(id.clone())).await;
+    field.done(Mutation::Start(id.clone())).await;
     let followed = field.lines(&id, LogOptions { follow: true, ..Default::default() });
     let lines = tokio::time::timeout(Duration::from_secs(30), followed).await.unwrap();
     assert_eq!(lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
@@ -775,22 +780,22 @@ async fn a_registry_that_cannot_be_reached_is_said_shortly() {
 async fn a_container_outlives_its_network() {
     let field = Field::new("outlives").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
-    field.done(Deed::Stop { id: id.clone(), timeout: Some(Duration::ZERO) }).await;
-    field.done(Deed::RemoveNetwork(field.network.clone())).await;
-    let lost = field.fails(Deed::Start(id.clone())).await;
+    field.done(Mutation::Stop { id: id.clone(), timeout: Some(Duration::ZERO) }).await;
+    field.done(Mutation::RemoveNetwork(field.network.clone())).await;
+    let lost = field.fails(Mutation::Start(id.clone())).await;
     assert!(matches!(&lost, EngineError::NotFound { message, .. } if message.contains(&field.network)), "{lost:?}");
 
-    let create = Deed::CreateNetwork { name: field.ground.group.clone(), labels: field.ground.labels() };
-    let network = field.engine.perform(&create).await.unwrap().unwrap();
+    let create = Mutation::CreateNetwork { name: field.ground.group.clone(), labels: field.ground.labels() };
+    let network = field.engine.apply(&create).await.unwrap().unwrap();
     // By the name: of the network that is gone nothing else is left.
-    let by_id = Deed::Disconnect { network: field.network.clone(), container: id.clone() };
+    let by_id = Mutation::Disconnect { network: field.network.clone(), container: id.clone() };
     field.fails(by_id).await;
     for _ in 0..2 {
-        field.done(Deed::Disconnect { network: field.ground.group.clone(), container: id.clone() }).await;
+        field.done(Mutation::Disconnect { network: field.ground.group.clone(), container: id.clone() }).await;
     }
     let aliases = vec!["a".to_owned()];
-    field.done(Deed::Connect { network: network.clone(), container: id.clone(), aliases }).await;
-    field.done(Deed::Start(id.clone())).await;
+    field.done(Mutation::Connect { network: network.clone(), container: id.clone(), aliases }).await;
+    field.done(Mutation::Start(id.clone())).await;
     assert_eq!(field.engine.inspect(&id).await.unwrap().unwrap().networks[0].network_id, network);
 }
 
@@ -801,14 +806,14 @@ async fn networks_of_one_name_are_told_apart_by_their_ids() {
     let label = format!("{GROUP}={}", field.ground.group);
     let twin = twin_network(&field.ground.group, &label);
     let Some(twin) = twin else { return };
-    let again = Deed::CreateNetwork { name: field.ground.group.clone(), labels: field.ground.labels() };
+    let again = Mutation::CreateNetwork { name: field.ground.group.clone(), labels: field.ground.labels() };
     assert!(matches!(field.fails(again).await, EngineError::Conflict { .. }));
 
-    let id = field.run(Blueprint { network: twin.clone(), ..field.blueprint("a", sleeper()) }).await;
+    let id = field.run(ContainerSpec { network: twin.clone(), ..field.blueprint("a", sleeper()) }).await;
     let other = field.run(field.blueprint("b", sleeper())).await;
     for (container, network) in [(&id, &twin), (&other, &field.network)] {
-        field.done(Deed::Stop { id: container.clone(), timeout: Some(Duration::ZERO) }).await;
-        field.done(Deed::Start(container.clone())).await;
+        field.done(Mutation::Stop { id: container.clone(), timeout: Some(Duration::ZERO) }).await;
+        field.done(Mutation::Start(container.clone())).await;
         let found = field.engine.inspect(container).await.unwrap().unwrap();
         assert_eq!(found.networks[0].network_id, *network);
     }

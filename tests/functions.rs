@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::connect::ExecContext;
 use drillmaster::control::execute::hooks::{self, Call, Failed};
-use drillmaster::control::execute::outputs::{Context, Given};
-use drillmaster::control::execute::stack::deep;
+use drillmaster::control::execute::outputs::{OutputMap, OutputStore};
+use drillmaster::control::execute::stack::with_large_stack;
 use drillmaster::engine::LogLine;
 use drillmaster::engine::sim::Sim;
 use drillmaster::spec::model::{Build, Hook};
@@ -37,26 +37,26 @@ fn hook(body: &str, given: &str) -> Hook {
         tree: &|_: &Build| Err(TreeError::Context("there is none".into())),
         reach: &Nowhere,
     };
-    let mut specs = deep(|| load(&input)).unwrap().unwrap();
+    let mut specs = with_large_stack(|| load(&input)).unwrap().unwrap();
     specs.services.remove(0).spec.post_start.0.remove(0)
 }
 
 struct Stage {
     directory: TempDir,
-    surroundings: Surroundings,
+    surroundings: ExecContext,
 }
 
 impl Stage {
     fn new() -> Stage {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().canonicalize().unwrap();
-        let context = Context::default();
-        context.keep(Given::from([("known".to_owned(), "1".to_owned())])).unwrap();
-        let surroundings = Surroundings { group: "shop".into(), directory: path, reaches_containers: true, context };
+        let context = OutputStore::default();
+        context.keep(OutputMap::from([("known".to_owned(), "1".to_owned())])).unwrap();
+        let surroundings = ExecContext { group: "shop".into(), directory: path, reaches_containers: true, context };
         Stage { directory, surroundings }
     }
 
-    async fn run(&self, hook: Hook, interrupted: &CancellationToken) -> (Vec<String>, Result<Given, Failed>) {
+    async fn run(&self, hook: Hook, interrupted: &CancellationToken) -> (Vec<String>, Result<OutputMap, Failed>) {
         let call = Call {
             service: Some("api".into()),
             replica: Some(2),
@@ -97,9 +97,9 @@ async fn outputs_are_read_and_given() {
     let stage = Stage::new();
     let (lines, ended) = stage.run(hook(body, "f"), &CancellationToken::new()).await;
     assert_eq!(lines, ["api-2 pre_start 2"]);
-    assert_eq!(ended, Ok(Given::from([("next".to_owned(), "2".to_owned())])));
+    assert_eq!(ended, Ok(OutputMap::from([("next".to_owned(), "2".to_owned())])));
     let (_, ended) = stage.run(hook("print(\"one\")", "call(f, capture=\"said\")"), &CancellationToken::new()).await;
-    assert_eq!(ended, Ok(Given::from([("said".to_owned(), "one".to_owned())])));
+    assert_eq!(ended, Ok(OutputMap::from([("said".to_owned(), "one".to_owned())])));
     let (_, ended) = stage.run(hook("ctx.context[\"a-b\"] = 1", "f"), &CancellationToken::new()).await;
     assert!(ended.unwrap_err().why.contains("has no good key"));
 }

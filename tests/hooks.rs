@@ -13,12 +13,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::pin;
 
-use drillmaster::control::execute::connect::Surroundings;
+use drillmaster::control::execute::connect::ExecContext;
 use drillmaster::control::execute::hooks::{self, Call, Failed};
-use drillmaster::control::execute::outputs::Given;
+use drillmaster::control::execute::outputs::OutputMap;
 use drillmaster::engine::sim::{Behaviour, Image, Script, Sim};
-use drillmaster::engine::{Blueprint, Deed, Engine, LogLine};
-use drillmaster::plan::step::Target;
+use drillmaster::engine::{ContainerSpec, Engine, LogLine, Mutation};
+use drillmaster::plan::step::ContainerRef;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -29,14 +29,14 @@ use support::{SOON, wait_for};
 /// A spec directory.
 struct Stage {
     directory: TempDir,
-    surroundings: Surroundings,
+    surroundings: ExecContext,
 }
 
 impl Stage {
     fn new() -> Stage {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().canonicalize().unwrap();
-        let surroundings = Surroundings {
+        let surroundings = ExecContext {
             group: "shop".into(),
             directory: path,
             reaches_containers: true,
@@ -55,7 +55,7 @@ impl Stage {
     }
 
     /// Runs a hook: its lines, and how it ended.
-    async fn run(&self, hook: Value) -> (Vec<LogLine>, Result<Given, Failed>) {
+    async fn run(&self, hook: Value) -> (Vec<LogLine>, Result<OutputMap, Failed>) {
         let mut lines = Vec::new();
         let ended = self.run_with(&call(hook), &CancellationToken::new(), &mut |line| lines.push(line)).await;
         (lines, ended)
@@ -66,12 +66,12 @@ impl Stage {
         call: &Call,
         interrupted: &CancellationToken,
         heard: &mut (dyn FnMut(LogLine) + Send),
-    ) -> Result<Given, Failed> {
+    ) -> Result<OutputMap, Failed> {
         hooks::run(&Sim::new(), call, &self.surroundings, interrupted, heard).await
     }
 
     /// Runs a script on the host.
-    async fn shell(&self, script: &str) -> (Vec<LogLine>, Result<Given, Failed>) {
+    async fn shell(&self, script: &str) -> (Vec<LogLine>, Result<OutputMap, Failed>) {
         self.run(json!({"run": ["sh", "-c", script]})).await
     }
 
@@ -101,7 +101,7 @@ fn call(hook: Value) -> Call {
     Call {
         service: Some("api".into()),
         replica: None,
-        container: Some(Target { id: "0123".into(), name: "shop-api.new".into() }),
+        container: Some(ContainerRef { id: "0123".into(), name: "shop-api.new".into() }),
         event: "post_start".into(),
         hook: serde_json::from_value(hook).unwrap(),
         variables: BTreeMap::new(),
@@ -112,7 +112,7 @@ fn texts(lines: &[LogLine]) -> Vec<&str> {
     lines.iter().map(|line| line.text.as_str()).collect()
 }
 
-fn why(ended: Result<Given, Failed>) -> String {
+fn why(ended: Result<OutputMap, Failed>) -> String {
     ended.unwrap_err().why
 }
 
@@ -121,7 +121,7 @@ async fn a_command_starts_in_the_spec_directory_and_knows_what_it_is_about() {
     let stage = Stage::new();
     stage.program("tell.sh", "#!/bin/sh\npwd\nenv | grep ^DRILLMASTER_ | grep -v _OUTPUT= | sort\ncat\n");
     let (lines, ended) = stage.run(json!({"run": ["./tell.sh"]})).await;
-    assert_eq!(ended, Ok(Given::new()));
+    assert_eq!(ended, Ok(OutputMap::new()));
     let directory = stage.surroundings.directory.to_str().unwrap();
     let expected = [
         directory,
@@ -143,7 +143,7 @@ async fn a_command_starts_in_the_spec_directory_and_knows_what_it_is_about() {
     };
     let mut lines = Vec::new();
     let ended = stage.run_with(&of_group, &CancellationToken::new(), &mut |line| lines.push(line)).await;
-    assert_eq!(ended, Ok(Given::new()));
+    assert_eq!(ended, Ok(OutputMap::new()));
     let expected = [directory, "DRILLMASTER_EVENT=up", "DRILLMASTER_GROUP=shop", "DRILLMASTER_SERVICES=api db web"];
     assert_eq!(texts(&lines), expected);
 }
@@ -201,7 +201,7 @@ async fn output_is_told_while_the_command_runs() {
         lines.push(line);
     };
     let waiting = call(json!({"run": ["sh", "-c", script]}));
-    assert_eq!(stage.run_with(&waiting, &CancellationToken::new(), &mut heard).await, Ok(Given::new()));
+    assert_eq!(stage.run_with(&waiting, &CancellationToken::new(), &mut heard).await, Ok(OutputMap::new()));
     lines.sort_by_key(|line| line.text.len());
     assert_eq!(texts(&lines), ["gone", "ready", "unfinished"]);
 }
@@ -219,7 +219,7 @@ async fn much_output_is_told_without_being_kept() {
         (lines, bytes, longest, ended)
     };
     let (lines, bytes, _, ended) = told("yes | head -c 10000000").await;
-    assert_eq!((lines, bytes, ended), (5_000_000, 10_000_000, Ok(Given::new())));
+    assert_eq!((lines, bytes, ended), (5_000_000, 10_000_000, Ok(OutputMap::new())));
 
     let (lines, _, longest, ended) = told("head -c 10000000 /dev/zero | tr '\\0' x; exit 1").await;
     assert!(lines < 100, "{lines}");
@@ -228,7 +228,7 @@ async fn much_output_is_told_without_being_kept() {
     assert!(output.len() <= 10 && output.iter().all(|line| line.len() <= longest));
 
     let (_, bytes, _, ended) = told("head -c 1000000 /dev/urandom >&2").await;
-    assert_eq!(ended, Ok(Given::new()));
+    assert_eq!(ended, Ok(OutputMap::new()));
     assert!(bytes > 0, "what is no text is told as well as it can be");
 }
 
@@ -236,7 +236,7 @@ async fn much_output_is_told_without_being_kept() {
 async fn a_line_is_cut_between_characters() {
     let stage = Stage::new();
     let (lines, ended) = stage.shell("printf x; for i in $(seq 1 5000); do printf 'é'; done; echo; echo next").await;
-    assert_eq!(ended, Ok(Given::new()));
+    assert_eq!(ended, Ok(OutputMap::new()));
     let expected = format!("x{}…", "é".repeat(4095));
     assert_eq!(texts(&lines), [expected.as_str(), "next"]);
 }
@@ -253,7 +253,7 @@ async fn children_that_are_left_behind_hold_nothing_up_and_end() {
         let (lines, ended) = stage.shell(&format!("{script}; exit {code}")).await;
         assert!(texts(&lines).contains(&"done"), "{script}");
         match code {
-            0 => assert_eq!(ended, Ok(Given::new()), "{script}"),
+            0 => assert_eq!(ended, Ok(OutputMap::new()), "{script}"),
             _ => assert_eq!(why(ended), "sh exited with 7"),
         }
         stage.all_end(1);
@@ -265,7 +265,7 @@ async fn a_process_that_leaves_the_group_goes_on() {
     let stage = Stage::new();
     let (_, ended) =
         stage.shell("setsid sh -c 'echo $$ >> pids; exec sleep 1000' & while ! test -s pids; do :; done").await;
-    assert_eq!(ended, Ok(Given::new()), "nor is it waited for, although it holds the pipes");
+    assert_eq!(ended, Ok(OutputMap::new()), "nor is it waited for, although it holds the pipes");
     let [pid] = stage.pids(1)[..] else { panic!() };
     assert!(runs(pid));
     kill_process(pid, Signal::KILL).unwrap();
@@ -383,7 +383,7 @@ const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno";
 const MOVED: &str = "HTTP/1.1 301 Moved Permanently\r\nLocation: /\r\nContent-Length: 0\r\n\r\n";
 
-fn given(pairs: &[(&str, &str)]) -> Given {
+fn given(pairs: &[(&str, &str)]) -> OutputMap {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
@@ -442,7 +442,7 @@ async fn a_request_is_sent_as_it_is_written() {
     let (port, asked) = server(NO_CONTENT);
     let url = format!("http://localhost:{port}/alert?who=ann");
     let (_, ended) = stage.run(json!({"http": url})).await;
-    assert_eq!(ended, Ok(Given::new()));
+    assert_eq!(ended, Ok(OutputMap::new()));
     let asked = asked.join().unwrap();
     assert_eq!(asked.head[0], "get /alert?who=ann http/1.1");
     assert_eq!(asked.body, "");
@@ -454,7 +454,7 @@ async fn a_request_is_sent_as_it_is_written() {
     let headers = json!({"content-type": "application/json", "host": "shop.example", "x-name": "é"});
     let url = format!("http://127.0.0.1:{port}");
     let http = json!({"url": url, "method": "PUT", "headers": headers, "body": "{\"a\": 1}"});
-    assert_eq!(stage.run(json!({"http": http})).await.1, Ok(Given::new()));
+    assert_eq!(stage.run(json!({"http": http})).await.1, Ok(OutputMap::new()));
     let asked = asked.join().unwrap();
     assert_eq!(asked.head[0], "put / http/1.1");
     for header in ["content-type: application/json", "host: shop.example", "x-name: é", "content-length: 8"] {
@@ -478,11 +478,11 @@ async fn the_status_decides_whether_a_request_succeeded() {
         ended.map_err(|failed| failed.to_string().replace(&port.to_string(), "PORT"))
     };
     let failed = |text: &str| Err(format!("POST http://127.0.0.1:PORT/alert {text}"));
-    assert_eq!(asked(NO_CONTENT, None).await, Ok(Given::new()));
-    assert_eq!(asked(NO_CONTENT, Some(204)).await, Ok(Given::new()));
+    assert_eq!(asked(NO_CONTENT, None).await, Ok(OutputMap::new()));
+    assert_eq!(asked(NO_CONTENT, Some(204)).await, Ok(OutputMap::new()));
     assert_eq!(asked(NO_CONTENT, Some(200)).await, failed("answered 204 No Content and not 200"));
     assert_eq!(asked(UNAVAILABLE, None).await, failed("answered 503 Service Unavailable"));
-    assert_eq!(asked(UNAVAILABLE, Some(503)).await, Ok(Given::new()));
+    assert_eq!(asked(UNAVAILABLE, Some(503)).await, Ok(OutputMap::new()));
     assert_eq!(asked(MOVED, None).await, failed("answered 301 Moved Permanently"));
 }
 
@@ -513,7 +513,7 @@ async fn simulated(change: impl FnOnce(&mut Behaviour)) -> (Sim, String) {
     let sim = Sim::new();
     sim.add_image("api:1", Image::new("api").behaving(change));
     let network = sim.create_network("shop", &BTreeMap::new());
-    let create = Deed::Create(Box::new(Blueprint {
+    let create = Mutation::Create(Box::new(ContainerSpec {
         name: "shop-api".into(),
         labels: BTreeMap::new(),
         volume_labels: BTreeMap::new(),
@@ -524,15 +524,15 @@ async fn simulated(change: impl FnOnce(&mut Behaviour)) -> (Sim, String) {
         hostname: "api".into(),
         inherited: Vec::new(),
     }));
-    let id = sim.perform(&create).await.unwrap().unwrap();
-    sim.perform(&Deed::Start(id.clone())).await.unwrap();
+    let id = sim.apply(&create).await.unwrap().unwrap();
+    sim.apply(&Mutation::Start(id.clone())).await.unwrap();
     sim.forget_calls();
     (sim, id)
 }
 
-async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result<Given, Failed>) {
-    let call = Call { container: Some(Target { id: id.into(), name: "shop-api".into() }), ..call(hook) };
-    let surroundings = Surroundings {
+async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result<OutputMap, Failed>) {
+    let call = Call { container: Some(ContainerRef { id: id.into(), name: "shop-api".into() }), ..call(hook) };
+    let surroundings = ExecContext {
         group: "shop".into(),
         directory: Path::new("/").into(),
         reaches_containers: true,

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome};
-use drillmaster::control::execute::connect::Surroundings;
-use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting};
-use drillmaster::desired::{Aim, Desired, Moment, Scope};
+use drillmaster::desired::{Desired, HookPoint, Mode, Scope};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faulty, Stop};
 use drillmaster::engine::sim::{Image, Script, Sim};
@@ -26,14 +26,14 @@ const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 const PING: Duration = Duration::from_secs(20);
 
 /// `db` is initialised once it answers, and says goodbye before it is stopped; `api` needs it.
-fn hooked(image: &str) -> Desired {
+fn hooks_run(image: &str) -> Desired {
     desired([
         service("db")
             .image(image)
             .ping(PING)
-            .hook(Moment::PostStart, &["init"])
-            .hook(Moment::PostStart, &["fill"])
-            .hook(Moment::PreStop, &["bye"]),
+            .hook(HookPoint::PostStart, &["init"])
+            .hook(HookPoint::PostStart, &["fill"])
+            .hook(HookPoint::PreStop, &["bye"]),
         service("api").needs_that("db", Condition::Ready, false),
     ])
 }
@@ -48,14 +48,14 @@ fn engine() -> Sim {
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings {
+    let surroundings = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
         context: Default::default(),
     };
     let notes = Notes::new(state.path());
-    let (context, reload) = (Context::default(), BTreeSet::new());
+    let (context, reload) = (OutputStore::default(), BTreeSet::new());
     let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
     let run = control::run(engine, wanted.clone(), setting, interrupts, drop);
@@ -78,7 +78,7 @@ fn count(sim: &Sim, hook: &str) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn hooks_stand_between_what_they_are_named_after() {
-    let wanted = hooked("db:1");
+    let wanted = hooks_run("db:1");
     let sim = engine();
     assert!(up(&sim, &wanted).await.is_good());
     assert!(position(&sim, "exec shop-db.new ping") < position(&sim, "exec shop-db.new init"));
@@ -92,7 +92,7 @@ async fn hooks_stand_between_what_they_are_named_after() {
     assert!(up(&sim, &wanted).await.is_good());
     assert_eq!(count(&sim, "init"), 1, "a restart is no creation");
     sim.forget_calls();
-    let down = wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false, purge_images: false });
+    let down = wanted.without_services(Scope::All, Mode::Reconcile { purge_volumes: false, purge_images: false });
     assert!(up(&sim, &down).await.is_good());
     assert!(position(&sim, "exec shop-db bye") < position(&sim, "stop shop-db"));
 }
@@ -100,9 +100,9 @@ async fn hooks_stand_between_what_they_are_named_after() {
 #[tokio::test(start_paused = true)]
 async fn a_replacement_is_initialised_before_the_old_one_is_parted_from() {
     let sim = engine();
-    assert!(up(&sim, &hooked("db:1")).await.is_good());
+    assert!(up(&sim, &hooks_run("db:1")).await.is_good());
     sim.forget_calls();
-    assert!(up(&sim, &hooked("db:2")).await.is_good());
+    assert!(up(&sim, &hooks_run("db:2")).await.is_good());
     assert!(position(&sim, "exec shop-db.new fill") < position(&sim, "exec shop-db bye"));
     assert!(position(&sim, "exec shop-db bye") < position(&sim, "stop shop-db"));
 }
@@ -116,7 +116,7 @@ async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_un
     };
     let sim = engine();
     sim.add_image("db:1", fails("db:1"));
-    let outcome = up(&sim, &hooked("db:1")).await;
+    let outcome = up(&sim, &hooks_run("db:1")).await;
     let failure = &outcome.failed["db"].failure;
     assert_eq!(failure.reason, Reason::HookFailed);
     assert_eq!(failure.message, "its post_start failed: fill exited with 3");
@@ -125,9 +125,9 @@ async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_un
 
     let sim = engine();
     sim.add_image("db:2", fails("db:2"));
-    assert!(up(&sim, &hooked("db:1")).await.is_good());
+    assert!(up(&sim, &hooks_run("db:1")).await.is_good());
     let before = sim.id_of("shop-db");
-    let outcome = up(&sim, &hooked("db:2")).await;
+    let outcome = up(&sim, &hooks_run("db:2")).await;
     assert_eq!(outcome.failed["db"].failure.reason, Reason::HookFailed);
     assert_eq!(sim.id_of("shop-db"), before, "the old one serves on");
     assert_eq!(sim.id_of("shop-db.new"), None);
@@ -142,10 +142,10 @@ async fn a_goodbye_that_fails_holds_nothing_up() {
             it.programs.insert("bye".into(), Script::Ends(1, String::new()));
         }),
     );
-    let wanted = hooked("db:1");
+    let wanted = hooks_run("db:1");
     assert!(up(&sim, &wanted).await.is_good());
     assert!(
-        up(&sim, &wanted.without_services(Scope::All, Aim::Agree { purge_volumes: false, purge_images: false }))
+        up(&sim, &wanted.without_services(Scope::All, Mode::Reconcile { purge_volumes: false, purge_images: false }))
             .await
             .is_good()
     );
@@ -154,7 +154,7 @@ async fn a_goodbye_that_fails_holds_nothing_up() {
 
 #[tokio::test(start_paused = true)]
 async fn whenever_the_run_is_killed_each_hook_has_run_in_the_end() {
-    let wanted = hooked("db:1");
+    let wanted = hooks_run("db:1");
     let calls = {
         let sim = engine();
         up(&sim, &wanted).await;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome, Report};
-use drillmaster::control::execute::connect::Surroundings;
-use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting};
 use drillmaster::desired::{Desired, Rerun};
@@ -52,7 +52,7 @@ fn engine(wanted: &Desired, code: i64) -> Sim {
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired, reload: &[&str]) -> (Outcome, Vec<Report>) {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings {
+    let surroundings = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
@@ -60,7 +60,7 @@ async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired, reload: &[&str]) -> (
     };
     let reload: BTreeSet<String> = reload.iter().map(|name| (*name).to_owned()).collect();
     let notes = Notes::new(state.path());
-    let setting = Setting { limits: LIMITS, surroundings, notes, context: Context::default(), read: None, reload };
+    let setting = Setting { limits: LIMITS, surroundings, notes, context: OutputStore::default(), read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
     let mut reports = Vec::new();
     let run = control::run(engine, wanted.clone(), setting, interrupts, |report| reports.push(report));

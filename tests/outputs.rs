@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome, Reading};
-use drillmaster::control::execute::connect::Surroundings;
-use drillmaster::control::execute::outputs::{Context, Given};
+use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::outputs::{OutputMap, OutputStore};
 use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Read, Setting};
-use drillmaster::desired::{Desired, Moment, Rerun};
+use drillmaster::desired::{Desired, HookPoint, Rerun};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faulty, Stop};
 use drillmaster::engine::sim::{Image, Script, Sim};
@@ -30,10 +30,14 @@ const PING: Duration = Duration::from_secs(20);
 
 /// What the specs ask for while these outputs are known: `db` creates a user whose id `api` is told; `web` has nothing to
 /// do with it; `schema` is a job, of whose output `report` is made.
-fn wanted(image: &str, known: &Given) -> Desired {
+fn wanted(image: &str, known: &OutputMap) -> Desired {
     let value = |key: &str| known.get(key).map(String::as_str);
     desired([
-        service("db").image(image).ping(PING).hook(Moment::PostStart, &["init"]).captured(Moment::PostStart, "user"),
+        service("db")
+            .image(image)
+            .ping(PING)
+            .hook(HookPoint::PostStart, &["init"])
+            .captured(HookPoint::PostStart, "user"),
         service("api").env_of("USER", Some(("db", Condition::Ready)), "user", value("user")),
         service("schema").job(0, Rerun::Never),
         service("report").env_of("SCHEMA", None, "schema", value("schema")),
@@ -67,8 +71,8 @@ impl Group {
         Group(tempfile::tempdir().unwrap())
     }
 
-    fn known(&self) -> Given {
-        let context = Context::default();
+    fn known(&self) -> OutputMap {
+        let context = OutputStore::default();
         context.open(self.0.path()).unwrap();
         context.values()
     }
@@ -76,15 +80,15 @@ impl Group {
     async fn run_on(
         &self,
         engine: Arc<dyn Engine>,
-        wanted: impl Fn(&Given) -> Desired + Send + Sync + 'static,
+        wanted: impl Fn(&OutputMap) -> Desired + Send + Sync + 'static,
     ) -> Outcome {
-        let surroundings = Surroundings {
+        let surroundings = ExecContext {
             group: GROUP.into(),
             directory: SOURCE.into(),
             reaches_containers: true,
             context: Default::default(),
         };
-        let context = Context::default();
+        let context = OutputStore::default();
         context.open(self.0.path()).unwrap();
         let first = wanted(&context.values());
         let again = context.clone();
@@ -105,7 +109,7 @@ impl Group {
     }
 }
 
-fn given(pairs: &[(&str, &str)]) -> Given {
+fn given(pairs: &[(&str, &str)]) -> OutputMap {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
@@ -127,7 +131,7 @@ fn ids(sim: &Sim) -> BTreeMap<String, String> {
 
 #[test]
 fn a_plan_says_what_is_known_only_later() {
-    let desired = wanted("db:1", &Given::new());
+    let desired = wanted("db:1", &OutputMap::new());
     insta::assert_snapshot!("outputs_first", plan_text(&desired, &empty(&desired)));
     // Who runs already and whose output was lost is not touched; a job gives its outputs again.
     let mut observed = agreeing(&wanted("db:1", &given(&[("user", "7"), ("schema", "v1")])));
@@ -194,7 +198,7 @@ async fn a_job_gives_again_what_was_lost_and_a_hook_is_asked_for() {
 async fn what_nobody_gives_is_waited_for_and_the_run_ends() {
     let (sim, group) = (engine(), Group::new());
     sim.add_image("api:1", Image::new("api:1"));
-    let wanted = |known: &Given| {
+    let wanted = |known: &OutputMap| {
         let value = known.get("user").map(String::as_str);
         desired([service("api").env_of("USER", None, "user", value), service("web")])
     };

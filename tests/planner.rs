@@ -5,7 +5,7 @@
 mod builders;
 
 use builders::*;
-use drillmaster::desired::{Aim, Scope};
+use drillmaster::desired::{Mode, Scope};
 use drillmaster::identity::Identity;
 use drillmaster::observed::{ImageFacts, State};
 use drillmaster::spec::model::{Condition, Pull, RestartPolicy};
@@ -598,7 +598,7 @@ fn down_with_volumes() {
     observed.volumes.insert("shop-data".into(), volume("shop-data", GROUP));
     observed.volumes.insert("other-data".into(), volume("other-data", "other"));
     let mut wanted = nothing();
-    wanted.aim = Aim::Agree { purge_volumes: true, purge_images: false };
+    wanted.mode = Mode::Reconcile { purge_volumes: true, purge_images: false };
     check(
         &wanted,
         &observed,
@@ -641,7 +641,7 @@ fn down_of_containers_that_need_each_other_in_a_circle() {
 #[test]
 fn stop_stops_dependents_first_and_keeps_everything() {
     let mut wanted = nothing();
-    wanted.aim = Aim::Rest;
+    wanted.mode = Mode::StopOnly;
     let old = desired([service("api").needs("db"), service("db").volume("data", "/data")]);
     check(
         &wanted,
@@ -663,7 +663,7 @@ fn start_starts_what_exists_and_misses_what_does_not() {
     for container in observed.containers.values_mut() {
         container.state = State::Exited { code: Some(0) };
     }
-    wanted.aim = Aim::Run;
+    wanted.mode = Mode::StartOnly;
     check(
         &wanted,
         &observed,

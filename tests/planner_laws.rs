@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use builders::*;
-use drillmaster::desired::{Aim, Desired, Order, Scope, Service};
+use drillmaster::desired::{Desired, Mode, Order, Scope, Service};
 use drillmaster::identity::{candidate_name, container_name, instance_name};
 use drillmaster::observed::{Attachment, Container, Details, Health, ImageFacts, Observed, PublishedPort, State};
-use drillmaster::plan::step::{Look, Step, Subject, Verb};
+use drillmaster::plan::step::{Query, Step, Subject, Verb};
 use drillmaster::plan::{Memory, check, effect, forecast, instance_of, plan};
 use drillmaster::spec::model::{Condition, Protocol};
 use proptest::collection::vec;
@@ -66,7 +66,7 @@ struct Case {
     /// Bits: the group's network exists, another of its name, a foreign one of its name, an old one of the group.
     networks: u8,
     scope: Option<u8>,
-    aim: u8,
+    mode: u8,
     order: u64,
 }
 
@@ -124,7 +124,7 @@ fn of_a_remnant() -> impl Strategy<Value = (bool, Option<u32>, Option<bool>)> {
 fn case() -> impl Strategy<Value = Case> {
     let foreign = prop_oneof![6 => Just(0_u8), 1 => 0..8_u8];
     let networks = prop_oneof![4 => Just(1_u8), 4 => 0..16_u8];
-    let aim = prop_oneof![8 => Just(0_u8), 2 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8)];
+    let mode = prop_oneof![8 => Just(0_u8), 2 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8)];
     let scope = prop_oneof![5 => Just(None), 2 => any::<u8>().prop_map(Some)];
     (
         vec(option::weighted(0.7, draft()), NAMES.len()),
@@ -132,16 +132,16 @@ fn case() -> impl Strategy<Value = Case> {
         foreign,
         networks,
         scope,
-        aim,
+        mode,
         any::<u64>(),
     )
-        .prop_map(|(wanted, remnants, foreign, networks, scope, aim, order)| Case {
+        .prop_map(|(wanted, remnants, foreign, networks, scope, mode, order)| Case {
             wanted,
             remnants,
             foreign,
             networks,
             scope,
-            aim,
+            mode,
             order,
         })
 }
@@ -195,11 +195,11 @@ impl Case {
             }
             services.push(build);
         }
-        let mut desired = desired(if self.aim == 1 || self.aim == 2 { Vec::new() } else { services });
-        desired.aim = match self.aim {
-            2 => Aim::Rest,
-            3 => Aim::Run,
-            _ => Aim::Agree { purge_volumes: false, purge_images: false },
+        let mut desired = desired(if self.mode == 1 || self.mode == 2 { Vec::new() } else { services });
+        desired.mode = match self.mode {
+            2 => Mode::StopOnly,
+            3 => Mode::StartOnly,
+            _ => Mode::Reconcile { purge_volumes: false, purge_images: false },
         };
         if let Some(bits) = self.scope {
             let names = (0..NAMES.len()).filter(|n| bits & (1 << n) != 0).map(|n| NAMES[n].to_owned()).collect();
@@ -405,14 +405,14 @@ impl<'a> Run<'a> {
         for failure in plan.failures {
             happened |= self.memory.failed.insert(failure.service.clone(), failure).is_none();
         }
-        for look in plan.looks {
+        for look in plan.queries {
             happened = true;
             match look {
-                Look::Container(id) => {
+                Query::Container(id) => {
                     let details = self.details.get(&id).cloned().unwrap_or_default();
                     self.observed.containers.get_mut(&id).unwrap().details = Some(details);
                 }
-                Look::Image(id) => {
+                Query::Image(id) => {
                     self.observed.image_facts.insert(id, ImageFacts::default());
                 }
             }
@@ -594,7 +594,7 @@ impl<'a> Run<'a> {
                 && other.service_of(GROUP).is_some_and(|service| self.desired.scope.contains(service));
             movable && other.id != container.id && other.is_up() && other.ports.iter().any(wanted)
         });
-        let agree = matches!(self.desired.aim, Aim::Agree { .. });
+        let agree = matches!(self.desired.mode, Mode::Reconcile { .. });
         prop_assert!(!agree || holder.is_none(), "`{}`: {} holds its port", step, holder.map_or("", |c| &c.name));
         Ok(())
     }
@@ -617,7 +617,7 @@ impl<'a> Run<'a> {
                     && identity.env_hash == needed.fingerprint.env_hash
                     || identity.spec_hash.starts_with("v0:")
                     || !self.desired.scope.contains(&dependency.name)
-                    || self.desired.aim == Aim::Run
+                    || self.desired.mode == Mode::StartOnly
                     // Its replacement failed and it serves again: good enough for a container that was made for it.
                     || self.memory.failed.contains_key(&needed.name);
                 // One that somebody renamed was ready before that.
@@ -646,14 +646,19 @@ impl<'a> Run<'a> {
         if self.desired.services.contains_key(name) || self.in_circle() {
             return Ok(());
         }
-        let rest = self.desired.aim == Aim::Rest;
+        let rest = self.desired.mode == Mode::StopOnly;
         for other in self.observed.of_group(GROUP).filter(|other| other.id != container.id) {
             let owner = instance_of(self.desired, other).unwrap();
-            let doomed = !self.desired.services.contains_key(&*owner)
+            let remove_orphans = !self.desired.services.contains_key(&*owner)
                 && other.service_of(GROUP).is_some_and(|service| self.desired.scope.contains(service));
             let needs = remembered_by(other).contains(container.service_of(GROUP).unwrap());
             let there = !rest || other.is_up();
-            prop_assert!(!(doomed && needs && there && owner != name), "`{}`, but {} needs it", step, other.name);
+            prop_assert!(
+                !(remove_orphans && needs && there && owner != name),
+                "`{}`, but {} needs it",
+                step,
+                other.name
+            );
         }
         Ok(())
     }
@@ -685,14 +690,14 @@ impl<'a> Run<'a> {
         prop_assert!(left.changes.is_empty(), "still differs: {:?}", left.changes);
         let names: BTreeSet<String> = self.desired.services.keys().cloned().collect();
         prop_assert_eq!(&left.ready, &names);
-        if matches!(self.desired.aim, Aim::Agree { .. }) {
+        if matches!(self.desired.mode, Mode::Reconcile { .. }) {
             let there: Vec<&str> = self.observed.of_group(GROUP).map(|container| container.name.as_str()).collect();
             let there_sorted: BTreeSet<String> = there.iter().map(|name| (*name).to_owned()).collect();
             let expected: BTreeSet<String> = names.iter().map(|name| container_name(GROUP, name)).collect();
             prop_assert_eq!(there.len(), expected.len());
             prop_assert_eq!(there_sorted, expected);
         }
-        for container in self.observed.of_group(GROUP).filter(|_| matches!(self.desired.aim, Aim::Agree { .. })) {
+        for container in self.observed.of_group(GROUP).filter(|_| matches!(self.desired.mode, Mode::Reconcile { .. })) {
             let late = container.identity.as_ref().unwrap().named_when_ready;
             prop_assert!(!late || self.is_found(container), "nobody finds {}", container.name);
         }
@@ -778,7 +783,7 @@ proptest! {
         second.details = details;
         second.go(None)?;
         second.agrees()?;
-        if whole.memory.failed.is_empty() && matches!(desired.aim, Aim::Agree { .. }) && desired.scope == Scope::All {
+        if whole.memory.failed.is_empty() && matches!(desired.mode, Mode::Reconcile { .. }) && desired.scope == Scope::All {
             let text = |observed: &Observed| picture(observed).replace("Exited { code: None }", "Exited");
             prop_assert_eq!(text(&whole.observed), text(&second.observed));
         }

@@ -17,7 +17,7 @@ use drillmaster::plan::{Memory, forecast};
 use drillmaster::render;
 use drillmaster::render::event_log::{self, news};
 use drillmaster::spec::Diagnostic;
-use drillmaster::status::{Live, LiveService, View, overview};
+use drillmaster::status::{ControllerStatus, ServiceActivity, View, overview};
 
 use insta::assert_snapshot;
 
@@ -83,7 +83,7 @@ fn what_a_container_prints_does_not_steer_the_terminal() {
 fn differs(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
     let subject = Subject::Service("api".into());
     let change = Change { subject, action, replica: None, causes, source: "app.yaml:12".into() };
-    Report::Differs { change, spec }
+    Report::Reconciling { change, spec }
 }
 
 fn secret(field: &str) -> Cause {
@@ -121,9 +121,9 @@ fn reports() -> Vec<Report> {
         differs(Action::Replace, false, vec![Cause::of("image", Some("sha256:1"), Some("sha256:2"))]),
         differs(Action::Replace, false, vec![Cause::of("reload", None, None)]),
         differs(Action::Replace, true, vec![Cause::of("build", Some("shop-api:1"), Some("shop-api:2"))]),
-        Report::Begun(build.clone()),
-        Report::Said { service: Some("api".into()), event: "build".into(), line: "Step 1/1 : FROM debian".into() },
-        Report::Done(build),
+        Report::StepStarted(build.clone()),
+        Report::Output { service: Some("api".into()), event: "build".into(), line: "Step 1/1 : FROM debian".into() },
+        Report::StepDone(build),
         failed(Reason::BuildFailed, "its image could not be built: no", 1, None),
         differs(Action::Update, true, vec![Cause::of("resources.memory", Some("64m"), Some("128m"))]),
         differs(Action::Update, false, vec![Cause::of("resources.memory", Some("64m"), Some("128m"))]),
@@ -140,7 +140,7 @@ fn reports() -> Vec<Report> {
         differs(Action::Restart, false, vec![Cause::of("dependencies.appdb", None, None)]),
         differs(Action::Restart, false, vec![Cause::of("health", None, None)]),
         differs(Action::Remove, true, Vec::new()),
-        Report::Gone("api".into()),
+        Report::Removed("api".into()),
         Report::Ready("api".into()),
         failed(Reason::Exited, "it exited with 1", 1, Some(1000)),
         failed(Reason::Exited, "it exited with 1", 12, Some(299_100)),
@@ -148,14 +148,14 @@ fn reports() -> Vec<Report> {
         failed(Reason::Conflict, "a container named shop-api exists", 1, None),
         Report::Unhealthy { service: "api".into(), why: "connection refused".into() },
         Report::Healthy("api".into()),
-        Report::Begun(pull.clone()),
-        Report::Done(pull.clone()),
-        Report::Refused(Step { verb: Verb::CreateNetwork, ..pull }, "no".into()),
+        Report::StepStarted(pull.clone()),
+        Report::StepDone(pull.clone()),
+        Report::StepFailed(Step { verb: Verb::CreateNetwork, ..pull }, "no".into()),
         Report::SpecsInvalid(vec![Diagnostic::new("the directory `specs` is gone"), Diagnostic::new("two")]),
         Report::SpecsValid,
         Report::SpecsEmpty,
-        Report::EngineGone(gone),
-        Report::EngineBack,
+        Report::EngineLost(gone),
+        Report::EngineReconnected,
         Report::Note("by the way".into()),
         Report::Settled(Box::new(settled)),
     ]
@@ -182,8 +182,8 @@ fn how_a_watch_ends() {
 #[test]
 fn what_is_under_way_is_no_news() {
     let step = Step { subject: Subject::Service("api".into()), verb: Verb::CreateNetwork, cause: String::new() };
-    let waits = Report::Waits { service: "api".into(), reason: "waits for appdb".into() };
-    for report in [Report::Begun(step.clone()), Report::Done(step), waits, Report::Planned(Vec::new())] {
+    let waits = Report::Waiting { service: "api".into(), reason: "waits for appdb".into() };
+    for report in [Report::StepStarted(step.clone()), Report::StepDone(step), waits, Report::Planned(Vec::new())] {
         assert_eq!(news(&report), None, "{report:?}");
     }
 }
@@ -196,25 +196,25 @@ fn what_only_a_watching_controller_knows_is_in_the_status() {
     by_name(&mut observed, "shop-resting").details =
         Some(Details { oom_killed: true, finished_at: "2026-11-23T05:10:00Z".into(), ..Details::default() });
     observed.containers.retain(|_, container| container.name != "shop-broken" && container.name != "shop-waits");
-    let known = |reason: &str, message: &str| LiveService {
+    let known = |reason: &str, message: &str| ServiceActivity {
         reason: Some(reason.into()),
         message: Some(message.into()),
-        ..LiveService::default()
+        ..ServiceActivity::default()
     };
-    let resting = LiveService {
+    let resting = ServiceActivity {
         restarts: 4,
         last_exit: Some(137),
         next_try_ms: Some(7_900),
         ..known("Exited", "it exited with 137")
     };
-    let sick = LiveService { unhealthy: true, ..known("Unhealthy", "connection refused") };
+    let sick = ServiceActivity { unhealthy: true, ..known("Unhealthy", "connection refused") };
     let services = [
         ("broken", known("ImageMissing", "there is no such image")),
         ("resting", resting),
         ("sick", sick),
         ("waits", known("Waiting", "waits for broken")),
     ];
-    let live = Live {
+    let live = ControllerStatus {
         services: services.map(|(name, live)| (name.to_owned(), live)).into(),
         specs: Some("specs/app.yaml:3:1: unknown field `prots`".into()),
         engine: None,

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drillmaster::control::execute::stack::deep;
+use drillmaster::control::execute::stack::with_large_stack;
 use drillmaster::control::specs::sources::{self, Within};
-use drillmaster::desired::resolve::{Surroundings, resolve};
+use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::{diagnostics, specs};
 use drillmaster::spec::model::{Build, Check, HookAction};
@@ -33,11 +33,13 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
         tree: &tree,
         reach: &Within::new(directory),
     };
-    deep(|| load(&input)).unwrap().unwrap_or_else(|errors| panic!("{}", diagnostics::render(&errors, false)))
+    with_large_stack(|| load(&input))
+        .unwrap()
+        .unwrap_or_else(|errors| panic!("{}", diagnostics::render(&errors, false)))
 }
 
 fn desired(specs: &Specs) -> Desired {
-    resolve(specs, Surroundings { group: None, directory: "/srv/shop/specs", home: Some("/home/ann") })
+    resolve(specs, ResolveContext { group: None, directory: "/srv/shop/specs", home: Some("/home/ann") })
 }
 
 /// All of it, but for where it is written.

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use drillmaster::control::event::Reading;
-use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::specs::sources::{Found, Reader};
 use drillmaster::control::specs::watcher::{self, Backend, Events, Handler, Places, Watcher};
 use drillmaster::spec::model::Build;
@@ -61,7 +61,7 @@ impl Ground {
             count.fetch_add(1, Ordering::Relaxed);
             Reading::Invalid(vec![Diagnostic::new(say(&found))])
         };
-        let reader = Reader::new(home.path().join("specs"), watcher, Context::default(), Box::new(parse));
+        let reader = Reader::new(home.path().join("specs"), watcher, OutputStore::default(), Box::new(parse));
         Ground { home, reader, changes, parsed, told }
     }
 
@@ -215,7 +215,7 @@ async fn a_half_written_file_is_not_told() {
         ground.write("specs/web.yaml", "");
         sleep(Duration::from_millis(300)).await;
         ground.write("specs/web.yaml", "two");
-        if start.elapsed() < watch::QUIET {
+        if start.elapsed() < watcher::DEBOUNCE {
             break;
         }
         // The machine was too busy to write it in time: that is not what is looked at here.
@@ -237,9 +237,9 @@ async fn many_saves_are_few_messages() {
             write(&home, "specs/.web.yaml.new", &count.to_string());
             fs::rename(home.join("specs/.web.yaml.new"), home.join("specs/web.yaml")).unwrap();
             std::thread::sleep(Duration::from_millis(20));
-            stalled |= before.elapsed() >= watch::QUIET;
+            stalled |= before.elapsed() >= watcher::DEBOUNCE;
         }
-        stalled || start.elapsed() >= watch::LATEST - watch::QUIET
+        stalled || start.elapsed() >= watcher::LATEST - watcher::DEBOUNCE
     });
     ground.message().await;
     let mut messages = 1;

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use drillmaster::control::execute::stack::deep;
-use drillmaster::desired::resolve::{Surroundings, resolve};
+use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model;
-use drillmaster::spec::starlark::{About, Ended, Function, Host, Ran, Response, Target};
+use drillmaster::spec::starlark::{CallContext, CallResult, Function, Host, HttpTarget, Ran, Response};
 use drillmaster::spec::{Content, Diagnostic, Input, Reach, SourceFile, Specs, Tree, load};
 
 /// A spec directory in memory: `*.star` and `*.yaml` are specs, `env:NAME` sets a variable, all others can be read.
@@ -53,7 +53,7 @@ impl Directory {
             tree: &tree,
             reach: self,
         };
-        deep(|| load(&input)).unwrap()
+        with_large_stack(|| load(&input)).unwrap()
     }
 }
 
@@ -106,7 +106,7 @@ fn messages(program: &str) -> Vec<String> {
 
 #[track_caller]
 fn desired(files: &[(&str, &str)]) -> Desired {
-    resolve(&specs(files), Surroundings { group: Some("shop"), directory: "/srv/shop/specs", home: None })
+    resolve(&specs(files), ResolveContext { group: Some("shop"), directory: "/srv/shop/specs", home: None })
 }
 
 /// But for where it is written.
@@ -593,7 +593,7 @@ impl Host for Stage {
         Ok(Ran { output: vec!["ann".into()], failed: None })
     }
 
-    fn get(&self, target: &Target, _: Option<Duration>) -> Result<Response, String> {
+    fn get(&self, target: &HttpTarget, _: Option<Duration>) -> Result<Response, String> {
         self.asked(format!("get {target:?}"));
         Ok(Response { status: 404, body: "none".into() })
     }
@@ -630,20 +630,20 @@ fn ping(program: &str) -> Function {
     }
 }
 
-fn call(function: &Function, stage: &Stage) -> Result<Ended, Diagnostic> {
-    let about = About {
+fn call(function: &Function, stage: &Stage) -> Result<CallResult, Diagnostic> {
+    let about = CallContext {
         group: "shop".into(),
         service: "a".into(),
         event: "ping".into(),
         context: BTreeMap::from([("user".to_owned(), "ann".to_owned())]),
-        ..About::default()
+        ..CallContext::default()
     };
-    deep(|| function.call(&about, stage)).unwrap()
+    with_large_stack(|| function.call(&about, stage)).unwrap()
 }
 
 /// How a ping with this body ends.
 #[track_caller]
-fn ends(body: &str, stage: &Stage) -> Result<Ended, String> {
+fn ends(body: &str, stage: &Stage) -> Result<CallResult, String> {
     let body = body.replace('\n', "\n    ");
     let program = format!("def ready(ctx):\n    {body}\nservice(name=\"a\", image=\"x\", ping=ready)\n");
     call(&ping(&program), stage).map_err(|error| error.to_string())

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome};
-use drillmaster::control::execute::connect::Surroundings;
-use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting};
-use drillmaster::desired::{Aim, Desired, Moment, Rerun, Scope};
+use drillmaster::desired::{Desired, HookPoint, Mode, Rerun, Scope};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faulty, Stop};
 use drillmaster::engine::sim::{Image, Script, Sim};
@@ -242,7 +242,7 @@ fn with_the_new_one_first_names_change_hands_while_both_run() {
     let observed = with_image(agreeing(&wanted), "api:2");
     check(&wanted, &observed, "look at Container(\"id-api\")\n--");
     check(
-        &desired([start_first("api:2").hook(Moment::PreStop, &["bye"])]),
+        &desired([start_first("api:2").hook(HookPoint::PreStop, &["bye"])]),
         &observed,
         "
         replace api [image]
@@ -284,13 +284,13 @@ async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
 
 async fn run_with(engine: Arc<dyn Engine>, wanted: &Desired, reload: BTreeSet<String>) -> Outcome {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = Surroundings {
+    let surroundings = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
         context: Default::default(),
     };
-    let (notes, context) = (Notes::new(state.path()), Context::default());
+    let (notes, context) = (Notes::new(state.path()), OutputStore::default());
     let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
     let run = control::run(engine, wanted.clone(), setting, interrupts, drop);
@@ -331,7 +331,7 @@ fn watch_names(sim: &Sim, service: &'static str) -> Arc<Mutex<(u32, Vec<String>)
 async fn somebody_is_found_at_any_time() {
     for number in [None, Some(3)] {
         let wanted = |image: &str| {
-            let api = start_first(image).hook(Moment::PostStart, &["fill"]);
+            let api = start_first(image).hook(HookPoint::PostStart, &["fill"]);
             desired([if let Some(number) = number { api.replicas(number) } else { api }])
         };
         let sim = engine(&["api:1", "api:2"]);
@@ -474,7 +474,7 @@ async fn a_selection_means_all_replicas() {
     assert_eq!(sim.snapshot().of_group(GROUP).count(), 2);
     let down = wanted(1).without_services(
         Scope::AllBut(["api".to_owned()].into()),
-        Aim::Agree { purge_volumes: false, purge_images: false },
+        Mode::Reconcile { purge_volumes: false, purge_images: false },
     );
     assert!(up(&sim, &down).await.is_good());
     let there: Vec<String> = sim.snapshot().of_group(GROUP).map(|it| it.name.clone()).collect();

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use builders::*;
-use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
-use drillmaster::control::execute::connect::Surroundings;
-use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::event::{Limits, Outcome, Reading, Report, Request, RequestKind};
+use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting, Watch};
 use drillmaster::desired::Desired;
@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 const PING: Duration = Duration::from_secs(20);
 /// More than anything here takes, in simulated time.
-const PATIENCE: Duration = Duration::from_secs(900);
+const READ_TIMEOUT: Duration = Duration::from_secs(900);
 
 fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -77,7 +77,7 @@ impl Watcher {
             requests: asked,
             may_empty,
         };
-        let surroundings = Surroundings {
+        let surroundings = ExecContext {
             group: GROUP.into(),
             directory: SOURCE.into(),
             reaches_containers: true,
@@ -87,7 +87,7 @@ impl Watcher {
             limits: LIMITS,
             surroundings,
             notes: Notes::new(state.path()),
-            context: Context::default(),
+            context: OutputStore::default(),
             read: None,
             reload: BTreeSet::new(),
         };
@@ -116,7 +116,7 @@ impl Watcher {
             while !holds(self) {
                 let (reports, history) = (self.reports.lock().unwrap(), self.sim.history());
                 assert!(!self.task.is_finished(), "{caller}: the watch ended: {reports:#?}");
-                assert!(begin.elapsed() < PATIENCE, "{caller}: never {what}\n{reports:#?}\n{history:#?}");
+                assert!(begin.elapsed() < READ_TIMEOUT, "{caller}: never {what}\n{reports:#?}\n{history:#?}");
                 drop(reports);
                 sleep(Duration::from_millis(50)).await;
             }
@@ -157,11 +157,11 @@ impl Watcher {
         self.reports.lock().unwrap().iter().filter_map(word).collect()
     }
 
-    async fn ask(&self, ask: Ask) -> Vec<Report> {
+    async fn ask(&self, ask: RequestKind) -> Vec<Report> {
         let (reply, mut replies) = mpsc::unbounded_channel();
         self.requests.send(Request { ask, reply }).await.unwrap();
         let mut all = Vec::new();
-        while let Some(report) = timeout(PATIENCE, replies.recv()).await.expect("the answer does not end") {
+        while let Some(report) = timeout(READ_TIMEOUT, replies.recv()).await.expect("the answer does not end") {
             all.push(report);
         }
         all
@@ -170,37 +170,37 @@ impl Watcher {
 
 fn word(report: &Report) -> Option<String> {
     Some(match report {
-        Report::Differs { change, spec } => {
+        Report::Reconciling { change, spec } => {
             let fields: Vec<&str> = change.causes.iter().map(|cause| cause.field.as_str()).collect();
             let spec = if *spec { " (spec)" } else { "" };
             format!("{} {} [{}]{spec}", change.subject.name(), change.action.word(), fields.join(" "))
         }
         Report::Ready(service) => format!("{service} ready"),
-        Report::Serves(service) => format!("{service} serves"),
+        Report::RolledBack(service) => format!("{service} serves"),
         Report::Succeeded(job) => format!("{job} succeeded"),
-        Report::Said { event, line, .. } => format!("{event} | {line}"),
+        Report::Output { event, line, .. } => format!("{event} | {line}"),
         Report::Failed(failed) => {
             let retry = failed.retry.map_or("never".into(), |retry| format!("{} s", retry.as_secs()));
             format!("{} {:?} {} next {retry}", failed.failure.service, failed.failure.reason, failed.count)
         }
-        Report::Gone(service) => format!("{service} gone"),
+        Report::Removed(service) => format!("{service} gone"),
         Report::Unhealthy { service, .. } => format!("{service} unhealthy"),
         Report::Healthy(service) => format!("{service} healthy"),
         Report::SpecsInvalid(_) => "specs invalid".into(),
         Report::SpecsValid => "specs valid".into(),
         Report::SpecsEmpty => "specs empty".into(),
-        Report::EngineGone(_) => "engine gone".into(),
-        Report::EngineBack => "engine back".into(),
+        Report::EngineLost(_) => "engine gone".into(),
+        Report::EngineReconnected => "engine back".into(),
         Report::Settled(_) => "settled".into(),
-        Report::Ending(why) => format!("ending: {why}"),
+        Report::Stopping(why) => format!("ending: {why}"),
         Report::Note(text) => text.clone(),
-        Report::Refused(step, _) => format!("refused {step}"),
+        Report::StepFailed(step, _) => format!("refused {step}"),
         Report::Planned(_)
-        | Report::Begun(_)
-        | Report::Done(_)
+        | Report::StepStarted(_)
+        | Report::StepDone(_)
         | Report::Pulling(..)
-        | Report::Waits { .. }
-        | Report::Live(_) => return None,
+        | Report::Waiting { .. }
+        | Report::Status(_) => return None,
     })
 }
 
@@ -268,7 +268,7 @@ async fn an_interrupt_ends_it_and_containers_stay() {
     let sim = engine(&wanted);
     let mut watcher = Watcher::settled(&sim, &wanted).await;
     watcher.interrupts.send(()).await.unwrap();
-    let outcome = timeout(PATIENCE, &mut watcher.task).await.unwrap().unwrap();
+    let outcome = timeout(READ_TIMEOUT, &mut watcher.task).await.unwrap().unwrap();
     assert!(outcome.interrupted);
     assert!(agree(&sim, &wanted));
     assert_eq!(mutations(&sim), Vec::<String>::new());
@@ -309,8 +309,8 @@ async fn a_crash_loop_does_not_hurry_and_a_new_spec_ends_it() {
     sleep(s(3600)).await;
     let starts = sim.calls().iter().filter(|call| call.starts_with("start shop-api")).count();
     assert!((14..22).contains(&starts), "{starts} tries in an hour");
-    let live = watcher.ask(Ask::Status).await;
-    let [Report::Live(live)] = live.as_slice() else { panic!("{live:?}") };
+    let live = watcher.ask(RequestKind::Status).await;
+    let [Report::Status(live)] = live.as_slice() else { panic!("{live:?}") };
     let api = &live.services["api"];
     assert_eq!((api.last_exit, api.reason.as_deref()), (Some(3), Some("Exited")), "{api:?}");
     assert!(api.restarts >= 13 && api.next_try_ms.is_none_or(|next| next <= 300_000), "{api:?}");
@@ -351,7 +351,12 @@ async fn what_somebody_ended_or_removed_is_back_at_once() {
             assert_eq!(before[name], after[name], "{what}: {name} is none of its business");
         }
         assert!(!watcher.has(|report| matches!(report, Report::Failed(_))), "{what}: {:?}", watcher.told());
-        assert_eq!(watcher.count(|report| matches!(report, Report::Differs { .. })), 5, "{what}: {:?}", watcher.told());
+        assert_eq!(
+            watcher.count(|report| matches!(report, Report::Reconciling { .. })),
+            5,
+            "{what}: {:?}",
+            watcher.told()
+        );
         assert_eq!(watcher.count(|it| *it == Report::Ready("api".into())), 5, "{what}: {:?}", watcher.told());
         assert!(mutations(&sim).iter().all(|call| call.contains("shop-api")), "{what}: {:?}", mutations(&sim));
     }
@@ -378,7 +383,7 @@ async fn other_drift_is_mended_without_a_restart() {
         let watcher = Watcher::settled(&sim, &wanted).await;
         let before = ids(&sim);
         hand(&sim);
-        watcher.until("mended", |watcher| watcher.count(|it| matches!(it, Report::Done(_))) >= 1).await;
+        watcher.until("mended", |watcher| watcher.count(|it| matches!(it, Report::StepDone(_))) >= 1).await;
         watcher.agrees(&wanted).await;
         assert_eq!(ids(&sim), before, "{what}");
         assert_eq!(watcher.told(), [told, "api ready"], "{what}");
@@ -462,7 +467,7 @@ async fn everything_comes_up_again_in_order_after_an_engine_restart() {
     let before = ids(&sim);
     sim.go_away(true);
     sleep(s(20)).await;
-    assert!(watcher.has(|it| matches!(it, Report::EngineGone(_))));
+    assert!(watcher.has(|it| matches!(it, Report::EngineLost(_))));
     assert_eq!(mutations(&sim), Vec::<String>::new(), "nothing is done meanwhile");
     let tries = sim.calls().len();
     assert!(tries < 40, "{tries} tries in 20 s");
@@ -490,9 +495,9 @@ async fn a_hung_engine_is_waited_for() {
     sleep(s(300)).await;
     let calls = sim.calls().len();
     assert!((5..20).contains(&calls), "{calls} calls in five minutes");
-    assert_eq!(watcher.count(|it| matches!(it, Report::EngineGone(_))), 1);
+    assert_eq!(watcher.count(|it| matches!(it, Report::EngineLost(_))), 1);
     sim.resume();
-    watcher.until("back", |it| it.has(|report| *report == Report::EngineBack)).await;
+    watcher.until("back", |it| it.has(|report| *report == Report::EngineReconnected)).await;
     watcher.agrees(&wanted).await;
 }
 
@@ -549,9 +554,9 @@ async fn invalid_specs_change_nothing_and_are_told_once() {
         watcher.save(invalid.clone());
         sleep(s(5)).await;
     }
-    let live = watcher.ask(Ask::Status).await;
+    let live = watcher.ask(RequestKind::Status).await;
     assert!(
-        matches!(&live[..], [Report::Live(live)] if live.specs.as_deref() == Some("it makes no sense")),
+        matches!(&live[..], [Report::Status(live)] if live.specs.as_deref() == Some("it makes no sense")),
         "{live:?}"
     );
     sim.kill_by_hand("shop-other");
@@ -766,12 +771,12 @@ async fn reconcile_tries_again_what_was_given_up() {
     watcher.edit(&build("api:2"));
     watcher.until("failed", |it| it.has(|report| matches!(report, Report::Failed(_)))).await;
     watcher.agrees(&build("api:1")).await;
-    let reports = watcher.ask(Ask::Reconcile).await;
+    let reports = watcher.ask(RequestKind::Reconcile).await;
     assert!(reports.iter().any(|report| matches!(report, Report::Failed(_))), "it was tried again");
     let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
     assert!(outcome.failed.contains_key("api") && !outcome.is_good());
     watcher.edit(&build("api:1"));
-    let reports = watcher.ask(Ask::Reconcile).await;
+    let reports = watcher.ask(RequestKind::Reconcile).await;
     let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
     assert!(outcome.is_good() && outcome.ready.contains("api"), "{outcome:#?}");
 }
@@ -786,7 +791,7 @@ async fn reload_replaces_and_takes_along_who_asked() {
     let sim = engine(&wanted);
     let watcher = Watcher::settled(&sim, &wanted).await;
     let before = ids(&sim);
-    let reports = watcher.ask(Ask::Reload(BTreeSet::from(["db".to_owned()]))).await;
+    let reports = watcher.ask(RequestKind::Reload(BTreeSet::from(["db".to_owned()]))).await;
     let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
     assert!(outcome.is_good(), "{outcome:#?}");
     let actions: Vec<_> =
@@ -840,7 +845,7 @@ async fn reload_replaces_what_has_just_lost_its_name() {
     let watcher = Watcher::settled(&sim, &wanted).await;
     let before = ids(&sim);
     assert!(sim.rename("shop-api", "aside"));
-    watcher.ask(Ask::Reload(BTreeSet::from(["api".to_owned()]))).await;
+    watcher.ask(RequestKind::Reload(BTreeSet::from(["api".to_owned()]))).await;
     assert!(agree(&sim, &wanted));
     assert_ne!(before["shop-api"], ids(&sim)["shop-api"]);
 }
@@ -850,9 +855,9 @@ async fn down_ends_the_watch() {
     let wanted = chain();
     let sim = engine(&wanted);
     let mut watcher = Watcher::settled(&sim, &wanted).await;
-    let reports = watcher.ask(Ask::End { by: "drillmaster down (pid 7)".into() }).await;
-    assert_eq!(reports, [Report::Ending("drillmaster down (pid 7) asked for it".into())]);
-    let outcome = timeout(PATIENCE, &mut watcher.task).await.unwrap().unwrap();
+    let reports = watcher.ask(RequestKind::Shutdown { by: "drillmaster down (pid 7)".into() }).await;
+    assert_eq!(reports, [Report::Stopping("drillmaster down (pid 7) asked for it".into())]);
+    let outcome = timeout(READ_TIMEOUT, &mut watcher.task).await.unwrap().unwrap();
     assert_eq!(outcome.ended_by.as_deref(), Some("drillmaster down (pid 7)"));
     assert!(agree(&sim, &wanted), "removing is not its business");
 }

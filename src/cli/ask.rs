@@ -10,12 +10,12 @@ use tokio::time::timeout;
 use super::Failure;
 use crate::control::event::Outcome;
 use crate::control::ipc::socket::Client;
-use crate::control::ipc::wire::{Answer, Question};
+use crate::control::ipc::wire::{WireRequest, WireResponse};
 use crate::desired::Desired;
 use crate::identity::service_of_instance;
 use crate::plan::step::Subject;
 use crate::render::Style;
-use crate::status::Live;
+use crate::status::ControllerStatus;
 
 /// How long `status` waits for what a watching controller knows: it can do without.
 const LIVE: Duration = Duration::from_secs(2);
@@ -58,11 +58,11 @@ pub(super) async fn end(
     let by = format!("drillmaster {command} (pid {})", std::process::id());
     let ending = async {
         // One that has gone meanwhile has ended too.
-        if client.ask(&Question::End { by }).await.is_ok() {
+        if client.ask(&WireRequest::Shutdown { by }).await.is_ok() {
             while let Ok(Some(answer)) = client.next().await {
                 match answer {
-                    Answer::Ending { .. } => break,
-                    Answer::Sorry { why } => return Err(sorry(pid, &why)),
+                    WireResponse::Stopping { .. } => break,
+                    WireResponse::Unsupported { why } => return Err(sorry(pid, &why)),
                     _ => {}
                 }
             }
@@ -81,7 +81,7 @@ pub(super) async fn end(
 /// Asks for work, shows what is told, and gives the result, as far as these services are concerned.
 pub(super) async fn work(
     mut client: Client,
-    question: &Question,
+    question: &WireRequest,
     desired: &Desired,
     limit: Option<Duration>,
     style: Style,
@@ -93,11 +93,11 @@ pub(super) async fn work(
         client.ask(question).await.with_context(ended)?;
         loop {
             match client.next().await.with_context(ended)? {
-                Some(Answer::Event { event }) => show(&event, style),
-                Some(Answer::Settled(settled)) => return Ok(Outcome::from(*settled)),
-                Some(Answer::Sorry { why }) => return Err(sorry(pid, &why)),
-                Some(Answer::Ending { .. }) | None => return Err(Failure::Other(anyhow::anyhow!(ended()))),
-                Some(Answer::Hello(_) | Answer::Live(_) | Answer::Unknown) => {}
+                Some(WireResponse::Event { event }) => show(&event, style),
+                Some(WireResponse::Settled(settled)) => return Ok(Outcome::from(*settled)),
+                Some(WireResponse::Unsupported { why }) => return Err(sorry(pid, &why)),
+                Some(WireResponse::Stopping { .. }) | None => return Err(Failure::Other(anyhow::anyhow!(ended()))),
+                Some(WireResponse::Hello(_) | WireResponse::Status(_) | WireResponse::Unknown) => {}
             }
         }
     };
@@ -108,14 +108,14 @@ pub(super) async fn work(
 }
 
 /// What a watching controller of this state directory knows, where there is one that answers.
-pub(super) async fn live(directory: &Path) -> Option<Live> {
+pub(super) async fn live(directory: &Path) -> Option<ControllerStatus> {
     let asked = async {
         let mut client = Client::connect(directory, LIVE).await.ok()?;
-        client.ask(&Question::Status).await.ok()?;
+        client.ask(&WireRequest::Status).await.ok()?;
         loop {
             match client.next().await.ok()?? {
-                Answer::Live(live) => return Some(live),
-                Answer::Sorry { .. } => return None,
+                WireResponse::Status(live) => return Some(live),
+                WireResponse::Unsupported { .. } => return None,
                 _ => {}
             }
         }

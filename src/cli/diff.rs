@@ -2,20 +2,20 @@
 
 use super::args::{Diff, Global};
 use super::project::Project;
-use super::{Ended, Failure, session};
+use super::{Exit, Failure, session};
 use crate::control::local_state::Notes;
 use crate::desired::Desired;
 use crate::plan::Memory;
 use crate::render::{self, Style, json};
 use crate::{control, plan};
 
-pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<Exit, Failure> {
     let mut project = Project::load(global)?;
     let scope = project.with_dependencies(&diff.services, &[])?;
     let engine = session::connect(global).await?;
     let about = engine.about().await?;
     let state_directory = session::state_directory(&about, &project.desired.group);
-    project.know(&state_directory, style).map_err(Failure::Specs)?;
+    project.load_outputs(&state_directory, style).map_err(Failure::Specs)?;
     let desired = Desired { scope, ..project.desired };
     let notes = Notes::new(&state_directory);
     let memory = Memory { updated: notes.updated(), ..Memory::default() };
@@ -30,10 +30,10 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
         }
     }
     Ok(if !forecast.failures.is_empty() {
-        Ended::Trouble
+        Exit::Invalid
     } else if forecast.changes.is_empty() {
-        Ended::Well
+        Exit::Ok
     } else {
-        Ended::Short
+        Exit::Failed
     })
 }

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Exec, Global};
 use super::project::Project;
-use super::{Ended, Failure, session};
+use super::{Exit, Failure, session};
 use crate::engine::docker::Docker;
 use crate::engine::{Attached, Engine};
 use crate::identity::CANDIDATE_SUFFIX;
@@ -23,7 +23,7 @@ const FITTINGS: u32 = 20;
 /// And the pause between.
 const FITTING: Duration = Duration::from_millis(50);
 
-pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
     project.known(std::slice::from_ref(&exec.service))?;
     let engine = session::docker(global).await?;
@@ -53,7 +53,7 @@ pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<E
     // Given back as it was, however this ends.
     let _raw = if tty { Some(Raw::enter().context("cannot use the terminal")?) } else { None };
     let code = converse(&engine, attached, tty, style).await?;
-    Ok(Ended::Code(u8::try_from(code).unwrap_or(1)))
+    Ok(Exit::Code(u8::try_from(code).unwrap_or(1)))
 }
 
 /// Passes on what is typed and what is said until the command ends; gives its exit code.

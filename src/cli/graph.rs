@@ -2,15 +2,15 @@
 
 use super::args::Global;
 use super::project::Project;
-use super::{Ended, Failure};
+use super::{Exit, Failure};
 use crate::render::{Style, graph};
 
-pub(super) fn graph(global: &Global, style: Style) -> Result<Ended, Failure> {
+pub(super) fn graph(global: &Global, style: Style) -> Result<Exit, Failure> {
     let project = Project::load(global)?;
     if style.json {
         style.result_json(&graph::json(&project.desired));
     } else {
         style.result(&graph::dot(&project.desired));
     }
-    Ok(Ended::Well)
+    Ok(Exit::Ok)
 }

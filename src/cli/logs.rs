@@ -7,13 +7,13 @@ use futures_util::stream::select_all;
 
 use super::args::{Global, Logs};
 use super::project::Project;
-use super::{Ended, Failure, session};
+use super::{Exit, Failure, session};
 use crate::engine::LogOptions;
 use crate::identity::Identity;
 use crate::render::progress::printable;
 use crate::render::{Style, json};
 
-pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
     let wanted = project.known(&logs.services)?;
     let engine = session::connect(global).await?;
@@ -53,5 +53,5 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
             break;
         }
     }
-    Ok(Ended::Well)
+    Ok(Exit::Ok)
 }

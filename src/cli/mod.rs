@@ -23,13 +23,13 @@ use crate::spec::Diagnostic;
 
 /// How a command ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ended {
+pub(crate) enum Exit {
     /// Everything is done.
-    Well,
+    Ok,
     /// `diff` found differences, or a service failed: what is to be said is said.
-    Short,
+    Failed,
     /// `diff` found what cannot succeed.
-    Trouble,
+    Invalid,
     /// A person ended it.
     Interrupted,
     /// `exec`: as the command in the container ended.
@@ -88,16 +88,16 @@ pub fn run(cli: Cli) -> ExitCode {
             result
         });
     match result {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Short) => ExitCode::from(1),
-        Ok(Ended::Trouble) => ExitCode::from(2),
-        Ok(Ended::Interrupted) => ExitCode::from(130),
-        Ok(Ended::Code(code)) => ExitCode::from(code),
+        Ok(Exit::Ok) => ExitCode::SUCCESS,
+        Ok(Exit::Failed) => ExitCode::from(1),
+        Ok(Exit::Invalid) => ExitCode::from(2),
+        Ok(Exit::Interrupted) => ExitCode::from(130),
+        Ok(Exit::Code(code)) => ExitCode::from(code),
         Err(failure) => ExitCode::from(explain(&failure, style)),
     }
 }
 
-async fn command(cli: &Cli, style: Style) -> Result<Ended, Failure> {
+async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
     match &cli.command {
         Command::Up(up) if up.watch => watch::up(&cli.global, up, style).await,
         Command::Up(up) => run::up(&cli.global, up, style).await,

@@ -13,13 +13,13 @@ use super::Failure;
 use super::args::{Global, Up};
 use crate::control::Read;
 use crate::control::event::Reading;
-use crate::control::execute::outputs::{Context, Given};
+use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::control::execute::stack;
 use crate::control::specs::sources::{self, Found, Reader, Sources, Within};
 use crate::control::specs::watcher::Watcher;
 use crate::desired::outputs::Outputs;
-use crate::desired::resolve::{Surroundings, group_name, network_name, resolve};
-use crate::desired::{Aim, Desired, Scope, order};
+use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
+use crate::desired::{Desired, Mode, Scope, order};
 use crate::render::{Style, diagnostics};
 use crate::spec::model::Build;
 use crate::spec::{self, Diagnostic, Reach, Specs, Tree, TreeError};
@@ -32,13 +32,13 @@ pub(super) struct Project {
     pub desired: Desired,
     /// Whether the specs could be read; where not, nothing is desired, and only the group is known.
     pub readable: bool,
-    /// Outputs of hooks and jobs; none until [`Project::know`].
-    pub context: Context,
+    /// Outputs of hooks and jobs; none until [`Project::load_outputs`].
+    pub context: OutputStore,
     resolve: Resolve,
 }
 
 /// The specs as they were read, resolved with outputs.
-type Resolve = Arc<dyn Fn(&Given) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
+type Resolve = Arc<dyn Fn(&OutputMap) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
 
 /// The specs of a watching controller after the first reading, as [`crate::control::Watch`] takes them.
 pub(super) struct Follow {
@@ -67,7 +67,7 @@ impl Project {
 
         let (watcher, changes) = Watcher::start(tell);
         let context = project.context.clone();
-        let again = Again {
+        let again = Reload {
             context: context.clone(),
             group: global.group.clone(),
             shown: global.specs.display().to_string(),
@@ -113,7 +113,7 @@ impl Project {
         let read = |path: &str| sources::read_further(&directory, path);
         let tree = |build: &Build| sources::look_at_tree(&directory, build);
         let (sources, reach) = (sources::read(&directory), Within::new(&directory));
-        let specs = parse(&shown, &sources, &Given::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
+        let specs = parse(&shown, &sources, &OutputMap::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
         let desired = desired(group(global)?, &directory, &specs);
         Ok((Project::fixed(desired, directory, true), specs))
     }
@@ -121,14 +121,14 @@ impl Project {
     fn read(global: &Global, group: Option<&str>, directory: PathBuf) -> Result<Project, Vec<Diagnostic>> {
         let (shown, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources::read(&directory), directory.clone());
-        let resolve = move |context: &Given| {
+        let resolve = move |context: &OutputMap| {
             let read = |path: &str| sources::read_further(&root, path);
             let tree = |build: &Build| sources::look_at_tree(&root, build);
             let specs = parse(&shown, &sources, context, &read, &tree, &Within::new(&root))?;
             Ok(desired(group.as_deref(), &root, &specs))
         };
-        let desired = resolve(&Given::new())?;
-        Ok(Project { desired, directory, readable: true, context: Context::default(), resolve: Arc::new(resolve) })
+        let desired = resolve(&OutputMap::new())?;
+        Ok(Project { desired, directory, readable: true, context: OutputStore::default(), resolve: Arc::new(resolve) })
     }
 
     /// Nothing is desired.
@@ -140,12 +140,12 @@ impl Project {
     fn fixed(desired: Desired, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
-        Project { desired, directory, readable, context: Context::default(), resolve }
+        Project { desired, directory, readable, context: OutputStore::default(), resolve }
     }
 
     /// Learns which outputs are known, and what is desired with them. Where the specs are invalid with them, what is
     /// desired stays as it was.
-    pub fn know(&mut self, state_directory: &Path, style: Style) -> Result<(), Vec<Diagnostic>> {
+    pub fn load_outputs(&mut self, state_directory: &Path, style: Style) -> Result<(), Vec<Diagnostic>> {
         if let Err(error) = self.context.open(state_directory) {
             style.complain(&format!("the outputs of earlier runs cannot be read: {error}"));
         }
@@ -153,9 +153,9 @@ impl Project {
         Ok(())
     }
 
-    /// As [`Project::know`], for commands that go on with what they have.
-    pub fn know_leniently(&mut self, state_directory: &Path, style: Style) {
-        if let Err(errors) = self.know(state_directory, style) {
+    /// As [`Project::load_outputs`], for commands that go on with what they have.
+    pub fn try_load_outputs(&mut self, state_directory: &Path, style: Style) {
+        if let Err(errors) = self.load_outputs(state_directory, style) {
             style.complain(&diagnostics::render(&errors, style.color_err));
         }
     }
@@ -290,8 +290,8 @@ impl<T> UnderWay<T> {
 }
 
 /// What a reading after the first needs to know.
-struct Again {
-    context: Context,
+struct Reload {
+    context: OutputStore,
     group: Option<String>,
     /// The spec directory, as people see it.
     shown: String,
@@ -304,7 +304,7 @@ struct Again {
     scope: Mutex<Scope>,
 }
 
-impl Again {
+impl Reload {
     fn reading(&self, found: Found<'_>) -> Reading {
         self.valid(found).map_or_else(Reading::Invalid, |desired| Reading::Valid(Box::new(desired)))
     }
@@ -320,13 +320,13 @@ impl Again {
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
         let scope = scope(&desired, &self.names, &self.exclude).map_err(|error| vec![Diagnostic::new(error)])?;
-        *last = with_vanished(scope, &last, &desired);
+        *last = include_removed(scope, &last, &desired);
         Ok(Desired { scope: last.clone(), source: self.source.clone(), ..desired })
     }
 }
 
 /// A scope together with what the last one had that is no longer in the specs: its containers are to go.
-fn with_vanished(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
+fn include_removed(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
     match (scope, last) {
         (Scope::Only(mut names), Scope::Only(last)) => {
             let known = desired.names();
@@ -341,7 +341,7 @@ fn with_vanished(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
 fn parse(
     shown: &str,
     sources: &io::Result<Sources>,
-    context: &Given,
+    context: &OutputMap,
     read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
     tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
     reach: &dyn Reach,
@@ -360,7 +360,7 @@ fn parse(
     let dotenv = sources.dotenv.as_ref();
     let (files, environment) = (&sources.files, &environment);
     let input = spec::Input { dir: shown, files, dotenv, environment, context, read, tree, reach };
-    let specs = stack::deep(|| spec::load(&input));
+    let specs = stack::with_large_stack(|| spec::load(&input));
     specs
         .unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("there is no thread to read the specs on: {error}"))]))
 }
@@ -375,12 +375,12 @@ fn is_empty(sources: &io::Result<Sources>) -> bool {
 
 fn desired(group: Option<&str>, directory: &Path, specs: &Specs) -> Desired {
     let home = std::env::var("HOME").ok();
-    resolve(specs, Surroundings { group, directory: &directory.to_string_lossy(), home: home.as_deref() })
+    resolve(specs, ResolveContext { group, directory: &directory.to_string_lossy(), home: home.as_deref() })
 }
 
 fn nothing(group: Option<&str>, directory: &Path) -> Desired {
     let path = directory.to_string_lossy();
-    let group = group_name(None, Surroundings { group, directory: &path, home: None });
+    let group = group_name(None, ResolveContext { group, directory: &path, home: None });
     Desired {
         network: network_name(&group),
         group,
@@ -391,7 +391,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         outputs: Outputs::default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false, purge_images: false },
+        mode: Mode::Reconcile { purge_volumes: false, purge_images: false },
     }
 }
 

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::args::{Down, Global, Logs, Reload, Run, Selection, Up};
 use super::project::Project;
-use super::session::{self, Right};
-use super::{Ended, Failure, ask};
+use super::session::{self, GroupLock};
+use super::{Exit, Failure, ask};
 use crate::control::event::{Limits, Outcome};
-use crate::control::ipc::wire::Question;
+use crate::control::ipc::wire::WireRequest;
 use crate::control::local_state::Notes;
 use crate::control::{self, Setting};
-use crate::desired::{Aim, Desired, Scope, Service, order};
-use crate::engine::{About, Engine};
+use crate::desired::{Desired, Mode, Scope, Service, order};
+use crate::engine::{Engine, EngineInfo};
 use crate::plan::step::{Action, Subject};
 use crate::render::progress::Progress;
 use crate::render::{Paint, Style, count, json, painted};
@@ -27,14 +27,14 @@ struct Job {
     shape: Shape,
     reload: BTreeSet<String>,
     timeout: Option<Duration>,
-    beside: Beside,
+    beside: IfWatched,
 }
 
 /// Makes of what the specs desire what a command wants.
 #[derive(Debug, Clone)]
 struct Shape {
     scope: Scope,
-    aim: Aim,
+    mode: Mode,
     /// No services are desired: they are to go, or to rest.
     parts: bool,
 }
@@ -42,35 +42,35 @@ struct Shape {
 impl Shape {
     /// Services are to exist and to run.
     fn agree(scope: Scope) -> Shape {
-        Shape { scope, aim: Aim::Agree { purge_volumes: false, purge_images: false }, parts: false }
+        Shape { scope, mode: Mode::Reconcile { purge_volumes: false, purge_images: false }, parts: false }
     }
 
     fn of(&self, desired: Desired) -> Desired {
-        let (scope, aim) = (self.scope.clone(), self.aim);
+        let (scope, mode) = (self.scope.clone(), self.mode);
         match self.parts {
-            true => desired.without_services(scope, aim),
-            false => Desired { scope, aim, ..desired },
+            true => desired.without_services(scope, mode),
+            false => Desired { scope, mode, ..desired },
         }
     }
 }
 
 /// What is done where a watching controller has the group.
-enum Beside {
+enum IfWatched {
     /// It is asked to do the work.
-    Ask(Question),
+    Ask(WireRequest),
     /// It is asked to end.
-    End,
+    Shutdown,
     /// Nothing: it would undo the work at once. What to do instead.
     Refuse(&'static str),
 }
 
-pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
     let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
     refuse_empty(global, &project, up)?;
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
     let beside = match project.desired.is_empty() {
-        true => Beside::Refuse("it keeps what runs; end it with Ctrl-C there, and run this again"),
-        false => Beside::Ask(Question::Reconcile),
+        true => IfWatched::Refuse("it keeps what runs; end it with Ctrl-C there, and run this again"),
+        false => IfWatched::Ask(WireRequest::Reconcile),
     };
     let (shape, reload) = (Shape::agree(scope), BTreeSet::new());
     let job = Job { command: "up", shape, reload, timeout: up.selection.timeout, beside };
@@ -90,47 +90,48 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
     )))
 }
 
-pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
-    let aim = Aim::Agree { purge_volumes: down.volumes, purge_images: down.images };
-    let shape = Shape { scope, aim, parts: true };
+    let mode = Mode::Reconcile { purge_volumes: down.volumes, purge_images: down.images };
+    let shape = Shape { scope, mode, parts: true };
     let (reload, timeout) = (BTreeSet::new(), down.timeout);
-    carry_out(global, project, Job { command: "down", shape, reload, timeout, beside: Beside::End }, style).await
+    carry_out(global, project, Job { command: "down", shape, reload, timeout, beside: IfWatched::Shutdown }, style)
+        .await
 }
 
-pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
     let project = Project::load(global)?;
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
-    let shape = Shape { scope, aim: Aim::Run, parts: false };
-    let beside = Beside::Refuse("it starts what should run by itself; `drillmaster up` makes it try again now");
+    let shape = Shape { scope, mode: Mode::StartOnly, parts: false };
+    let beside = IfWatched::Refuse("it starts what should run by itself; `drillmaster up` makes it try again now");
     let job = Job { command: "start", shape, reload: BTreeSet::new(), timeout: selection.timeout, beside };
     carry_out(global, project, job, style).await
 }
 
-pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("stopped", &selection.services, &selection.exclude)?;
-    let shape = Shape { scope, aim: Aim::Rest, parts: true };
-    let beside = Beside::Refuse(
+    let shape = Shape { scope, mode: Mode::StopOnly, parts: true };
+    let beside = IfWatched::Refuse(
         "it would bring back what is stopped; end it first (Ctrl-C there), or take the service out of the specs",
     );
     let job = Job { command: "stop", shape, reload: BTreeSet::new(), timeout: selection.timeout, beside };
     carry_out(global, project, job, style).await
 }
 
-pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Result<Exit, Failure> {
     let project = Project::load(global)?;
     let services = project.known(&reload.services)?;
     let with_dependents = order::with_restarted(&services, &project.desired);
     let scope = Scope::Only(order::with_dependencies(&with_dependents, &project.desired.needs()));
-    let beside = Beside::Ask(Question::Reload { services: services.clone() });
+    let beside = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
     let shape = Shape::agree(scope);
     let job = Job { command: "reload", shape, reload: services, timeout: reload.timeout, beside };
     carry_out(global, project, job, style).await
 }
 
-pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit, Failure> {
     let project = Project::load(global)?;
     let services = project.known(std::slice::from_ref(&run.job))?;
     if !project.desired.services.get(&run.job).is_some_and(Service::is_job) {
@@ -138,7 +139,7 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Ende
         return Err(Failure::Usage(format!("`{name}` is not a Job; `drillmaster reload {name}` replaces a service")));
     }
     let scope = Scope::Only(order::with_dependencies(&services, &project.desired.needs()));
-    let beside = Beside::Ask(Question::Reload { services: services.clone() });
+    let beside = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
     let job = Job { command: "run", shape: Shape::agree(scope), reload: services, timeout: run.timeout, beside };
     let ended = carry_out(global, project, job, style).await?;
     if !style.json {
@@ -148,7 +149,7 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Ende
     Ok(ended)
 }
 
-async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style) -> Result<Ended, Failure> {
+async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style) -> Result<Exit, Failure> {
     let start = Instant::now();
     let mut interrupts = session::interrupts("ending with the step under way", style)?;
     let Job { command, shape, reload, timeout, beside } = job;
@@ -159,12 +160,12 @@ async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style
         let about = engine.about().await?;
         loop {
             let right = session::acquire(&about, &desired.group, command, left(), style).await?;
-            let Right::Watched(client) = right else { return Ok((engine, about, right)) };
+            let GroupLock::HeldByWatcher(client) = right else { return Ok((engine, about, right)) };
             ask::is_of(&client, &desired)?;
             match &beside {
-                Beside::Ask(_) => return Ok((engine, about, Right::Watched(client))),
-                Beside::Refuse(instead) => return Err(ask::refused(&client, &desired.group, command, instead)),
-                Beside::End => ask::end(client, command, left(), style).await?,
+                IfWatched::Ask(_) => return Ok((engine, about, GroupLock::HeldByWatcher(client))),
+                IfWatched::Refuse(instead) => return Err(ask::refused(&client, &desired.group, command, instead)),
+                IfWatched::Shutdown => ask::end(client, command, left(), style).await?,
             }
         }
     };
@@ -174,12 +175,12 @@ async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style
     };
     let state_directory = session::state_directory(&about, &desired.group);
     match shape.parts {
-        true => project.know_leniently(&state_directory, style),
-        false => project.know(&state_directory, style).map_err(Failure::Specs)?,
+        true => project.try_load_outputs(&state_directory, style),
+        false => project.load_outputs(&state_directory, style).map_err(Failure::Specs)?,
     }
     let desired = shape.of(project.desired.clone());
     let outcome = match (right, beside) {
-        (Right::Watched(client), Beside::Ask(question)) => {
+        (GroupLock::HeldByWatcher(client), IfWatched::Ask(question)) => {
             let work = async {
                 let mut outcome = ask::work(client, &question, &desired, left(), style).await?;
                 outcome.observed = engine.list(&desired.group, false).await?;
@@ -203,18 +204,18 @@ async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style
             let outcome = control::run(engine.clone(), desired.clone(), setting, interrupts, report).await;
             progress.finish();
             // Who gave outputs is gone.
-            let all = shape.parts && shape.scope == Scope::All && matches!(shape.aim, Aim::Agree { .. });
+            let all = shape.parts && shape.scope == Scope::All && matches!(shape.mode, Mode::Reconcile { .. });
             if let Some(Err(error)) = (all && outcome.is_good()).then(|| project.context.forget()) {
                 style.complain(&format!("the outputs of the group cannot be forgotten: {error}"));
             }
             outcome
         }
     };
-    conclude(engine.as_ref(), &project, &desired, outcome, style).await
+    finish_run(engine.as_ref(), &project, &desired, outcome, style).await
 }
 
 /// How a run of this project may go.
-pub(super) fn setting(about: &About, project: &Project, timeout: Option<Duration>) -> Setting {
+pub(super) fn setting(about: &EngineInfo, project: &Project, timeout: Option<Duration>) -> Setting {
     let group = &project.desired.group;
     Setting {
         limits: limits(about, timeout),
@@ -227,19 +228,19 @@ pub(super) fn setting(about: &About, project: &Project, timeout: Option<Duration
 }
 
 /// How much may go on at once. Creating and starting saturates two cores from four on; teardown gains until eight.
-fn limits(about: &About, timeout: Option<Duration>) -> Limits {
+fn limits(about: &EngineInfo, timeout: Option<Duration>) -> Limits {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let teardowns = if about.stops_one_at_a_time() { 1 } else { 8 };
     Limits { setups: (2 * cores).max(4), teardowns, deadline: timeout }
 }
 
-async fn conclude(
+async fn finish_run(
     engine: &dyn Engine,
     project: &Project,
     desired: &Desired,
     outcome: Outcome,
     style: Style,
-) -> Result<Ended, Failure> {
+) -> Result<Exit, Failure> {
     if let Some(error) = outcome.engine {
         return Err(Failure::Engine(error));
     }
@@ -270,11 +271,11 @@ async fn conclude(
         style.error("the time given with --timeout is over; run it again to go on");
     }
     Ok(if outcome.interrupted {
-        Ended::Interrupted
+        Exit::Interrupted
     } else if outcome.is_good() {
-        Ended::Well
+        Exit::Ok
     } else {
-        Ended::Short
+        Exit::Failed
     })
 }
 

@@ -11,14 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::args::Global;
-use super::{Ended, Failure};
-use crate::control::execute::outputs::Context;
+use super::{Exit, Failure};
+use crate::control::execute::outputs::OutputStore;
 use crate::control::ipc::lock::{self, Attempt, Holder, Lock};
-use crate::control::ipc::socket::{Client, Unheard};
+use crate::control::ipc::socket::{Client, ConnectError};
 use crate::engine::deadline::{Bounded, Limits};
 use crate::engine::docker::Docker;
 use crate::engine::target::target;
-use crate::engine::{About, Engine};
+use crate::engine::{Engine, EngineInfo};
 use crate::render::Style;
 
 /// Connects to the engine that is meant.
@@ -36,34 +36,34 @@ pub(super) async fn docker(global: &Global) -> Result<Docker, Failure> {
 }
 
 /// Where the lock and the notes of a group lie.
-pub(super) fn state_directory(about: &About, group: &str) -> PathBuf {
+pub(super) fn state_directory(about: &EngineInfo, group: &str) -> PathBuf {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let (state, home) = (path("XDG_STATE_HOME"), path("HOME"));
     lock::state_directory(state.as_deref(), home.as_deref(), &about.id, group)
 }
 
 /// Who may change the group.
-pub(super) enum Right {
+pub(super) enum GroupLock {
     /// This process, for as long as it keeps this.
-    Ours(Lock),
+    Acquired(Lock),
     /// A watching controller, which can be asked.
-    Watched(Client),
+    HeldByWatcher(Client),
 }
 
 /// How long a watching controller may take to say its first word.
 const HELLO: Duration = Duration::from_secs(5);
 /// Pause before somebody who holds the lock and does not listen is spoken to again: it is just beginning or ending.
-const AGAIN: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Finds out who may change the group: takes the right where nobody has it, waits where another one-shot command has
 /// it, at most for this long.
 pub(super) async fn acquire(
-    about: &About,
+    about: &EngineInfo,
     group: &str,
     command: &str,
     timeout: Option<Duration>,
     style: Style,
-) -> Result<Right, Failure> {
+) -> Result<GroupLock, Failure> {
     let directory = state_directory(about, group);
     let last = RefCell::new(None);
     let right = async {
@@ -83,13 +83,13 @@ pub(super) async fn acquire(
                 Failure::Other(anyhow::Error::new(error).context(message))
             })?;
             let holder = match attempt {
-                Attempt::Taken(lock) => return Ok(Right::Ours(lock)),
+                Attempt::Taken(lock) => return Ok(GroupLock::Acquired(lock)),
                 Attempt::Held(holder) => holder,
             };
             match Client::connect(&directory, HELLO).await {
-                Ok(client) => return Ok(Right::Watched(client)),
-                Err(Unheard::Nobody) if deaf.get_or_insert_with(Instant::now).elapsed() < HELLO => {
-                    tokio::time::sleep(AGAIN).await;
+                Ok(client) => return Ok(GroupLock::HeldByWatcher(client)),
+                Err(ConnectError::NotListening) if deaf.get_or_insert_with(Instant::now).elapsed() < HELLO => {
+                    tokio::time::sleep(RETRY_DELAY).await;
                 }
                 Err(error) => return Err(unheard(group, &holder, &error)),
             }
@@ -110,7 +110,7 @@ pub(super) async fn acquire(
     }
 }
 
-fn unheard(group: &str, holder: &Holder, error: &Unheard) -> Failure {
+fn unheard(group: &str, holder: &Holder, error: &ConnectError) -> Failure {
     let pid = holder.pid;
     Failure::Held {
         message: format!("{holder} watches the group {group}, and cannot be asked: {error}"),
@@ -152,25 +152,25 @@ pub(super) fn interrupts(what: &'static str, style: Style) -> Result<mpsc::Recei
 pub(super) async fn unless_interrupted<T>(
     interrupts: &mut mpsc::Receiver<()>,
     work: impl Future<Output = Result<T, Failure>>,
-) -> Result<Result<T, Ended>, Failure> {
+) -> Result<Result<T, Exit>, Failure> {
     tokio::select! {
         // cancel-safe because nothing has been changed yet: what is given up is a wait
         result = work => result.map(Ok),
         // cancel-safe because a message that was not received stays in the channel
-        Some(()) = interrupts.recv() => Ok(Err(Ended::Interrupted)),
+        Some(()) = interrupts.recv() => Ok(Err(Exit::Interrupted)),
     }
 }
 
 /// Where pings are made from.
 pub(super) fn surroundings(
-    about: &About,
+    about: &EngineInfo,
     group: &str,
     directory: &Path,
-) -> crate::control::execute::connect::Surroundings {
-    crate::control::execute::connect::Surroundings {
+) -> crate::control::execute::connect::ExecContext {
+    crate::control::execute::connect::ExecContext {
         group: group.to_owned(),
         directory: directory.to_owned(),
         reaches_containers: about.reaches_containers,
-        context: Context::default(),
+        context: OutputStore::default(),
     }
 }

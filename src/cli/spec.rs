@@ -2,11 +2,11 @@
 
 use super::args::{Global, Render};
 use super::project::Project;
-use super::{Ended, Failure};
+use super::{Exit, Failure};
 use crate::render::{Style, count, specs};
 use crate::spec;
 
-pub(super) fn validate(global: &Global, style: Style) -> Result<Ended, Failure> {
+pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
     let (project, specs) = Project::with_specs(global)?;
     told(&specs, style);
     if style.json {
@@ -15,10 +15,10 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Ended, Failure> 
         let services = count(project.desired.names().len(), "service");
         style.result(&format!("{}: {services}, no errors\n", project.desired.group));
     }
-    Ok(Ended::Well)
+    Ok(Exit::Ok)
 }
 
-pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<Ended, Failure> {
+pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<Exit, Failure> {
     let (project, specs) = Project::with_specs(global)?;
     project.known(&render.services)?;
     told(&specs, style);
@@ -27,7 +27,7 @@ pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<E
     } else {
         style.result(&specs::yaml(&specs, &render.services, render.show_values));
     }
-    Ok(Ended::Well)
+    Ok(Exit::Ok)
 }
 
 /// Shows what programs printed.
@@ -35,7 +35,7 @@ fn told(specs: &spec::Specs, style: Style) {
     specs.printed.iter().for_each(|line| style.note(line));
 }
 
-pub(super) fn schema(style: Style) -> Result<Ended, Failure> {
+pub(super) fn schema(style: Style) -> Result<Exit, Failure> {
     style.result_json(&spec::schema());
-    Ok(Ended::Well)
+    Ok(Exit::Ok)
 }

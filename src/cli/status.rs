@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::args::{Global, Status};
 use super::project::Project;
-use super::{Ended, Failure, ask, session};
-use crate::engine::{About, Engine, EngineError, Hint};
+use super::{Exit, Failure, ask, session};
+use crate::engine::{Engine, EngineError, EngineEvent, EngineInfo};
 use crate::observed::Observed;
 use crate::render::{self, Style, json};
 use crate::status::{Overview, View, overview};
@@ -21,11 +21,11 @@ use crate::status::{Overview, View, overview};
 /// How often a watching controller is asked, which tells nothing by itself.
 const TICK: Duration = Duration::from_secs(2);
 /// Events come in flocks: what comes within this time is looked at once.
-const FLOCK: Duration = Duration::from_millis(100);
+const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
 /// Pause before an engine that went away is looked for again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Result<Exit, Failure> {
     let engine = session::connect(global);
     let mut looker = match Project::load_leniently(global, style) {
         Ok(project) => Looker::new(project, engine.await?, style).await?,
@@ -47,7 +47,7 @@ pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Re
     } else {
         style.result(&render::status::table(&overview, SystemTime::now(), style.color_out));
     }
-    Ok(Ended::Well)
+    Ok(Exit::Ok)
 }
 
 /// What it takes to say how things are.
@@ -60,7 +60,7 @@ struct Looker {
 impl Looker {
     async fn new(mut project: Project, engine: Arc<dyn Engine>, style: Style) -> Result<Looker, Failure> {
         let state = session::state_directory(&engine.about().await?, &project.desired.group);
-        project.know_leniently(&state, style);
+        project.try_load_outputs(&state, style);
         Ok(Looker { project, engine, state })
     }
 
@@ -74,7 +74,7 @@ impl Looker {
 
 /// Shows how things are whenever that has changed, until nobody reads it any longer. An engine that goes away is waited
 /// for.
-async fn watch(global: &Global, looker: &mut Looker, style: Style) -> Result<Ended, Failure> {
+async fn watch(global: &Global, looker: &mut Looker, style: Style) -> Result<Exit, Failure> {
     let mut shown = Shown { style, last: None };
     let mut last = looker.look().await?;
     let (engine, group) = (looker.engine.clone(), looker.project.desired.group.clone());
@@ -83,7 +83,7 @@ async fn watch(global: &Global, looker: &mut Looker, style: Style) -> Result<End
         // Specs change too; those that are invalid say nothing.
         if let Ok(mut project) = Project::load(global)
             && project.desired.group == group
-            && project.know(&looker.state, style).is_ok()
+            && project.load_outputs(&looker.state, style).is_ok()
         {
             looker.project = project;
         }
@@ -102,17 +102,17 @@ async fn watch(global: &Global, looker: &mut Looker, style: Style) -> Result<End
             }
         }
         if !shown.show(&last) {
-            return Ok(Ended::Well);
+            return Ok(Exit::Ok);
         }
         let Some(stream) = &mut hints else {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_DELAY).await;
             continue;
         };
         let ticks = last.watched || last.services.iter().any(|service| service.next_try.is_some());
         tokio::select! {
             // cancel-safe because an event is only a hint, and what it hints at is looked at after every wait
             hint = stream.next() => match hint {
-                Some(Ok(_)) => tokio::time::sleep(FLOCK).await,
+                Some(Ok(_)) => tokio::time::sleep(EVENT_DEBOUNCE).await,
                 Some(Err(_)) | None => hints = None,
             },
             // cancel-safe because it is begun anew for each wait
@@ -125,7 +125,7 @@ async fn watch(global: &Global, looker: &mut Looker, style: Style) -> Result<End
 async fn subscribe<'a>(
     engine: &'a dyn Engine,
     group: &'a str,
-) -> Result<BoxStream<'a, Result<Hint, EngineError>>, EngineError> {
+) -> Result<BoxStream<'a, Result<EngineEvent, EngineError>>, EngineError> {
     let mut hints = engine.events(group);
     match hints.next().await {
         Some(Err(error)) => Err(error),
@@ -177,7 +177,7 @@ fn key(mut overview: Value, json: bool) -> Value {
 /// The group that a controller keeps in agreement with these specs, as far as containers and the controller tell.
 async fn watched_group(global: &Global, engine: &dyn Engine) -> Option<String> {
     let source = global.specs.canonicalize().ok()?.to_string_lossy().into_owned();
-    let about: About = engine.about().await.ok()?;
+    let about: EngineInfo = engine.about().await.ok()?;
     let observed = engine.list("", false).await.ok()?;
     let groups: BTreeSet<&String> = observed
         .containers

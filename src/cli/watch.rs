@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 
 use super::args::{Global, Up};
 use super::project::{Follow, Project};
-use super::session::{self, Right};
-use super::{Ended, Failure, run};
+use super::session::{self, GroupLock};
+use super::{Exit, Failure, run};
 use crate::control::ipc::lock::WATCH;
 use crate::control::ipc::socket::Server;
 use crate::control::ipc::wire::Hello;
@@ -19,7 +19,7 @@ use crate::render::watch::{self, Watching};
 /// How many requests of other processes may wait until the controller looks at them.
 const REQUESTS: usize = 16;
 
-pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, Failure> {
+pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
     let mut interrupts = session::interrupts("the watch ends with the step under way, containers stay", style)?;
     let (mut project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
     run::refuse_empty(global, &project, up)?;
@@ -29,8 +29,8 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, 
         let engine = session::connect(global).await?;
         let about = engine.about().await?;
         match session::acquire(&about, group, WATCH, None, style).await? {
-            Right::Ours(lock) => Ok((engine, about, lock)),
-            Right::Watched(client) => Err(Failure::Held {
+            GroupLock::Acquired(lock) => Ok((engine, about, lock)),
+            GroupLock::HeldByWatcher(client) => Err(Failure::Held {
                 message: format!(
                     "pid {} (drillmaster {WATCH}) watches the group {group} already, with the specs in {}",
                     client.hello.pid, client.hello.source
@@ -46,7 +46,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, 
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let directory = session::state_directory(&about, group);
     let scope = project.desired.scope.clone();
-    project.know(&directory, style).map_err(Failure::Specs)?;
+    project.load_outputs(&directory, style).map_err(Failure::Specs)?;
     project.desired.scope = scope;
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone() };
     let server = Server::start(&directory, hello, requests, Arc::new(watch::event))
@@ -62,7 +62,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Ended, 
     drop(lock);
     match outcome.engine {
         Some(error) => Err(Failure::Engine(error)),
-        None if outcome.ended_by.is_some() => Ok(Ended::Well),
-        None => Ok(Ended::Interrupted),
+        None if outcome.ended_by.is_some() => Ok(Exit::Ok),
+        None => Ok(Exit::Interrupted),
     }
 }

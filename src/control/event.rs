@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::desired::{Desired, Hook};
-use crate::engine::{End, EngineError, Hint, PullProgress, Result};
+use crate::engine::{ContainerExit, EngineError, EngineEvent, PullProgress, Result};
 use crate::observed::{Container, ImageFacts, Observed};
-use crate::plan::step::{Change, Failure, Probe, Step, Subject, Target, Wait};
+use crate::plan::step::{Change, ContainerRef, Failure, Probe, Step, Subject, Wait};
 use crate::spec::Diagnostic;
-use crate::status::Live;
+use crate::status::ControllerStatus;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -24,35 +24,35 @@ pub enum Event {
     /// Facts about an image came.
     Image(String, Result<Option<ImageFacts>>),
     /// A step ended.
-    Done(Step, Result<Option<String>>),
+    StepDone(Step, Result<Option<String>>),
     /// The engine says that something happened.
-    Hint(Result<Hint>),
+    Engine(Result<EngineEvent>),
     /// The engine's event stream ended.
-    HintsEnded,
+    EngineEventsEnded,
     /// A ping has answered.
-    Answered(String),
+    ProbeSucceeded(String),
     /// A ping has not answered, and why.
-    Unanswered(String, String),
+    ProbeFailed(String, String),
     /// A pull gets on.
     Pulling(String, PullProgress),
     /// The last output of a failed container.
     Diagnosed(Failure, Vec<String>),
     /// A hook wrote a line: of which service (the group: `None`), at which event.
-    Said(Option<String>, String, String),
+    HookOutput(Option<String>, String, String),
     /// The hooks of something that happened have ended; why one of them failed.
-    Occurred(Occurrence, std::result::Result<(), String>),
+    HooksDone(HookEvent, std::result::Result<(), String>),
     /// One try of the ping of a container that is ready: why it was not answered.
-    Checked(String, std::result::Result<(), String>),
+    LivenessProbed(String, std::result::Result<(), String>),
     /// What the engine remembers of containers that ended before the run began.
-    Past(Result<Vec<End>>),
+    RecentExits(Result<Vec<ContainerExit>>),
     /// Something in the specs may have changed.
     SpecsChanged,
     /// Outputs have changed, of which the specs may be made.
-    Outputs,
+    OutputsChanged,
     /// The specs were read.
-    Specs(Reading),
+    SpecsRead(Reading),
     /// Another process asks for something.
-    Asked(Ticket, Ask),
+    Request(RequestId, RequestKind),
     /// It is time that the handler asked for.
     Tick,
     /// A person wants the run to end.
@@ -71,7 +71,7 @@ pub enum Command {
     /// Look up an image.
     Image(String),
     /// Carry out a step.
-    Carry(Step),
+    RunStep(Step),
     /// Try a ping until it answers.
     Probe(Probe),
     /// Stop trying the ping of this container.
@@ -79,24 +79,24 @@ pub enum Command {
     /// Fetch the last output of a failed container.
     Diagnose(Failure),
     /// Try the ping of a container that is ready, once.
-    Check(Probe),
+    ProbeLiveness(Probe),
     /// End every hook that is under way: the run is to end.
     EndHooks,
     /// End the build of this image: nobody wants it any longer.
     EndBuild(String),
     /// Run the hooks of something that has happened, one after another.
-    Occur(Occurrence),
+    RunHooks(HookEvent),
     /// Ask the engine which containers ended lately.
-    Past,
+    RecentExits,
     /// Read the specs.
-    Read,
+    ReadSpecs,
     /// Answer whoever holds this ticket, and let it go.
-    Answer(Ticket, Box<Report>),
+    Reply(RequestId, Box<Report>),
 }
 
 /// Something that has happened, and that hooks are to be told.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Occurrence {
+pub struct HookEvent {
     /// To which service; `None`: to the group.
     pub service: Option<String>,
     /// To which replica of it; `None`: it has no replicas.
@@ -106,7 +106,7 @@ pub struct Occurrence {
     /// Who is told.
     pub hooks: Vec<Hook>,
     /// Its container, where there is one.
-    pub container: Option<Target>,
+    pub container: Option<ContainerRef>,
     /// Further variables for them.
     pub variables: BTreeMap<String, String>,
 }
@@ -121,20 +121,20 @@ pub enum Reading {
 }
 
 /// Which of the processes that asked for something is meant; numbered as they come.
-pub type Ticket = u64;
+pub type RequestId = u64;
 
 /// What another process may ask a watching controller for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// What it knows beside the engine: answered with [`Report::Live`].
+pub enum RequestKind {
+    /// What it knows beside the engine: answered with [`Report::Status`].
     Status,
     /// To read the specs and to try everything again now, also what has failed: every report until all of it is
     /// settled, then [`Report::Settled`].
     Reconcile,
-    /// To replace these services although they match: answered as [`Ask::Reconcile`].
+    /// To replace these services although they match: answered as [`RequestKind::Reconcile`].
     Reload(BTreeSet<String>),
-    /// To end: answered with [`Report::Ending`], once the steps under way have ended. Containers stay.
-    End {
+    /// To end: answered with [`Report::Stopping`], once the steps under way have ended. Containers stay.
+    Shutdown {
         /// Who wants it: `drillmaster down (pid 123)`.
         by: String,
     },
@@ -144,7 +144,7 @@ pub enum Ask {
 #[derive(Debug)]
 pub struct Request {
     /// What for.
-    pub ask: Ask,
+    pub ask: RequestKind,
     /// Where to.
     pub reply: mpsc::UnboundedSender<Report>,
 }
@@ -155,15 +155,15 @@ pub enum Report {
     /// What is going to be done, told once.
     Planned(Vec<Change>),
     /// A step begins.
-    Begun(Step),
+    StepStarted(Step),
     /// A step succeeded.
-    Done(Step),
+    StepDone(Step),
     /// A step was refused.
-    Refused(Step, String),
+    StepFailed(Step, String),
     /// An image gets on, by reference.
     Pulling(String, PullProgress),
     /// A service waits.
-    Waits {
+    Waiting {
         /// Which.
         service: String,
         /// For what.
@@ -174,7 +174,7 @@ pub enum Report {
     /// A job has succeeded.
     Succeeded(String),
     /// A hook wrote a line.
-    Said {
+    Output {
         /// Of which service; `None`: the group's.
         service: Option<String>,
         /// At which event.
@@ -183,20 +183,20 @@ pub enum Report {
         line: String,
     },
     /// While watching: a service whose replacement has failed is served by the container that it had before.
-    Serves(String),
+    RolledBack(String),
     /// A service has failed.
     Failed(Failed),
     /// Anything else that a person should know.
     Note(String),
     /// While watching: a difference that was not there before, and is going to be mended.
-    Differs {
+    Reconciling {
         /// What differs, and what is done about it.
         change: Change,
         /// The spec of the service was changed; else the engine's side was.
         spec: bool,
     },
     /// A service that no spec names any longer is gone.
-    Gone(String),
+    Removed(String),
     /// A running service does not answer its pings, or the engine does not call it healthy any longer.
     Unhealthy {
         /// Which.
@@ -213,15 +213,15 @@ pub enum Report {
     /// The specs suddenly name no service; what runs is kept.
     SpecsEmpty,
     /// The engine does not answer; it is asked again until it does.
-    EngineGone(EngineError),
+    EngineLost(EngineError),
     /// It answers again.
-    EngineBack,
+    EngineReconnected,
     /// Everything that can be done is done. While watching: for the first time, and for whoever asked.
     Settled(Box<Outcome>),
     /// What the controller knows beside the engine; for whoever asked.
-    Live(Box<Live>),
+    Status(Box<ControllerStatus>),
     /// The watch ends, because of this.
-    Ending(String),
+    Stopping(String),
 }
 
 /// A failure, with what its container said last.
@@ -289,7 +289,7 @@ impl Outcome {
 
 /// What the handler answers.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct Reaction {
     /// What to do now.
     pub commands: Vec<Command>,
     /// What to tell.

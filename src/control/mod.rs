@@ -20,13 +20,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use self::event::{Limits, Outcome, Reading, Report, Request};
-use self::execute::connect::Surroundings;
-use self::execute::outputs::Context;
+use self::execute::connect::ExecContext;
+use self::execute::outputs::OutputStore;
 use self::local_state::Notes;
 use crate::desired::Desired;
 use crate::engine::{Engine, EngineError};
 use crate::observed::Observed;
-use crate::plan::step::Look;
+use crate::plan::step::Query;
 use crate::plan::{self, Memory};
 
 /// What a run is given beside the engine and the desired state.
@@ -35,11 +35,11 @@ pub struct Setting {
     /// How it may go.
     pub limits: Limits,
     /// Where pings are made from.
-    pub surroundings: Surroundings,
+    pub surroundings: ExecContext,
     /// What earlier runs noted.
     pub notes: Notes,
     /// Outputs of hooks and jobs.
-    pub context: Context,
+    pub context: OutputStore,
     /// For a run that ends: reads the specs once more when outputs have changed. `None`: nothing is made of outputs. A
     /// watch reads them as it does otherwise.
     pub read: Option<Read>,
@@ -92,16 +92,16 @@ pub async fn watch(
 ///
 /// Whatever the engine says.
 pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) -> Result<Observed, EngineError> {
-    let purge = desired.aim.purges_volumes();
+    let purge = desired.mode.purges_volumes();
     let mut observed = engine.list(&desired.group, purge).await?;
     loop {
-        let looks = plan::plan(desired, &observed, memory, Duration::ZERO).looks;
-        let open: Vec<&String> = looks
+        let queries = plan::plan(desired, &observed, memory, Duration::ZERO).queries;
+        let open: Vec<&String> = queries
             .iter()
             .filter_map(|look| match look {
-                Look::Container(id) => Some(id),
+                Query::Container(id) => Some(id),
                 // What an image brings matters when it is run, not for what differs.
-                Look::Image(_) => None,
+                Query::Image(_) => None,
             })
             .collect();
         if open.is_empty() {

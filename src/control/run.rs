@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::event::{Ask, Command, Event, Outcome, Report, Request, Ticket};
+use super::event::{Command, Event, Outcome, Report, Request, RequestId, RequestKind};
 use super::execute::tasks::Tasks;
-use super::reconcile::{Core, Course};
+use super::reconcile::{Core, RunMode};
 use super::{Setting, Watch};
 use crate::desired::Desired;
 use crate::engine::Engine;
@@ -27,8 +27,8 @@ pub(super) async fn drive(
     let start = Instant::now();
     let (events, mut inbox) = mpsc::unbounded_channel();
     let course = match &watch {
-        None => Course::Once,
-        Some(watch) => Course::Watch { may_empty: watch.may_empty },
+        None => RunMode::Once,
+        Some(watch) => RunMode::Watch { may_empty: watch.may_empty },
     };
     let (read, mut changes, mut requests) = match watch {
         None => (setting.read, None, None),
@@ -37,26 +37,26 @@ pub(super) async fn drive(
     let mut tasks = Tasks::new(engine, events, setting.surroundings, setting.notes, setting.context, read);
     let memory = Memory { updated: tasks.updated(), ..Memory::default() };
     let mut core = Core::new(desired, setting.limits, course, memory, setting.reload);
-    let mut clients = Clients::default();
+    let mut clients = Subscribers::default();
     let mut event = Event::Begin;
     loop {
-        let answer = core.handle(event, start.elapsed());
-        for news in answer.reports {
+        let reaction = core.handle(event, start.elapsed());
+        for news in reaction.reports {
             clients.tell(&news);
             report(news);
         }
-        for command in answer.commands {
+        for command in reaction.commands {
             match command {
-                Command::Answer(ticket, last) => clients.answer(ticket, *last),
+                Command::Reply(ticket, last) => clients.reaction(ticket, *last),
                 // What is begun after the end would be cut off.
-                _ if answer.over => {}
+                _ if reaction.over => {}
                 command => tasks.begin(command, &core),
             }
         }
-        if answer.over {
+        if reaction.over {
             break;
         }
-        let wake = answer.wake.map(|at| start + at);
+        let wake = reaction.wake.map(|at| start + at);
         event = loop {
             tokio::select! {
                 // In this order, so that a run can be repeated: what it does depends on what happens alone.
@@ -70,7 +70,7 @@ pub(super) async fn drive(
                 // cancel-safe for the same reason
                 Some(request) = received(&mut requests) => {
                     let Request { ask, reply } = request;
-                    break Event::Asked(clients.enter(&ask, reply), ask);
+                    break Event::Request(clients.enter(&ask, reply), ask);
                 }
                 // cancel-safe because the time is computed anew for the next turn
                 () = sleep_until(wake) => break Event::Tick,
@@ -102,23 +102,23 @@ async fn received<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
 
 /// Processes that asked for something and wait for the answer.
 #[derive(Debug, Default)]
-struct Clients {
-    last: Ticket,
-    waiting: BTreeMap<Ticket, Client>,
+struct Subscribers {
+    last: RequestId,
+    waiting: BTreeMap<RequestId, Subscriber>,
 }
 
 #[derive(Debug)]
-struct Client {
+struct Subscriber {
     reply: mpsc::UnboundedSender<Report>,
     /// Told everything that happens until then.
     follows: bool,
 }
 
-impl Clients {
-    fn enter(&mut self, ask: &Ask, reply: mpsc::UnboundedSender<Report>) -> Ticket {
+impl Subscribers {
+    fn enter(&mut self, ask: &RequestKind, reply: mpsc::UnboundedSender<Report>) -> RequestId {
         self.last += 1;
-        let follows = matches!(ask, Ask::Reconcile | Ask::Reload(_));
-        self.waiting.insert(self.last, Client { reply, follows });
+        let follows = matches!(ask, RequestKind::Reconcile | RequestKind::Reload(_));
+        self.waiting.insert(self.last, Subscriber { reply, follows });
         self.last
     }
 
@@ -127,7 +127,7 @@ impl Clients {
         self.waiting.retain(|_, client| !client.follows || client.reply.send(news.clone()).is_ok());
     }
 
-    fn answer(&mut self, ticket: Ticket, last: Report) {
+    fn reaction(&mut self, ticket: RequestId, last: Report) {
         if let Some(client) = self.waiting.remove(&ticket) {
             // It may have gone meanwhile.
             let _ = client.reply.send(last);

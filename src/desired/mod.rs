@@ -40,13 +40,13 @@ pub struct Desired {
     /// What is known of services that are no longer desired, by name: how they want to be parted from.
     pub parting: BTreeMap<String, Service>,
     /// Hooks of the group; none where a list would be empty.
-    pub on: BTreeMap<GroupOccasion, Vec<Hook>>,
+    pub on: BTreeMap<GroupEvent, Vec<Hook>>,
     /// Outputs that the hooks of the group give and need.
     pub outputs: Outputs,
     /// Which services may be touched.
     pub scope: Scope,
     /// What is wanted of them.
-    pub aim: Aim,
+    pub mode: Mode,
 }
 
 impl Desired {
@@ -56,7 +56,7 @@ impl Desired {
     }
 
     /// Who gives an output for certain.
-    pub fn giver_of(&self, key: &str) -> Option<&Service> {
+    pub fn producer_of(&self, key: &str) -> Option<&Service> {
         self.services.values().find(|service| service.outputs.gives.contains(key))
     }
 
@@ -67,9 +67,9 @@ impl Desired {
 
     /// This with no services: they are to go, or to rest.
     #[must_use]
-    pub fn without_services(&self, scope: Scope, aim: Aim) -> Desired {
+    pub fn without_services(&self, scope: Scope, mode: Mode) -> Desired {
         let (services, idle) = (BTreeMap::new(), BTreeSet::new());
-        Desired { services, idle, parting: self.services.clone(), scope, aim, ..self.clone() }
+        Desired { services, idle, parting: self.services.clone(), scope, mode, ..self.clone() }
     }
 
     /// Whether no service is desired, not even one without containers.
@@ -145,29 +145,29 @@ impl Scope {
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Aim {
+pub enum Mode {
     /// `up`, and `down` with no services: containers exist, match and run; what is not named is removed.
-    Agree {
+    Reconcile {
         /// `down --volumes`: volumes of the group go too.
         purge_volumes: bool,
         /// `down --images`: images that were built for the group go too.
         purge_images: bool,
     },
     /// `start`: containers that exist run; none is created, replaced or removed.
-    Run,
+    StartOnly,
     /// `stop`: none runs; none is removed.
-    Rest,
+    StopOnly,
 }
 
-impl Aim {
+impl Mode {
     /// Whether volumes of the group are to go.
     pub fn purges_volumes(self) -> bool {
-        matches!(self, Aim::Agree { purge_volumes: true, .. })
+        matches!(self, Mode::Reconcile { purge_volumes: true, .. })
     }
 
     /// Whether images that were built for the group are to go.
     pub fn purges_images(self) -> bool {
-        matches!(self, Aim::Agree { purge_images: true, .. })
+        matches!(self, Mode::Reconcile { purge_images: true, .. })
     }
 }
 
@@ -193,7 +193,7 @@ pub struct Service {
     /// What to do when it no longer answers.
     pub health: Option<Health>,
     /// What to do when something happens to it; none where a list would be empty.
-    pub hooks: BTreeMap<Moment, Vec<Hook>>,
+    pub hooks: BTreeMap<HookPoint, Vec<Hook>>,
     /// Outputs that it gives and needs.
     pub outputs: Outputs,
     /// When to pull its image.
@@ -210,7 +210,7 @@ pub struct Service {
 
 impl Service {
     /// What to do at this moment, one after the other.
-    pub fn hooks_at(&self, moment: Moment) -> &[Hook] {
+    pub fn hooks_at(&self, moment: HookPoint) -> &[Hook] {
         self.hooks.get(&moment).map_or(&[], Vec::as_slice)
     }
 
@@ -237,7 +237,7 @@ impl Service {
 
 /// When a hook of a service or job runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Moment {
+pub enum HookPoint {
     /// Before a container is created; a failure is one of the service.
     PreStart,
     /// Once for each created container, after its first ping that answered; a failure is one of the service.
@@ -247,12 +247,12 @@ pub enum Moment {
     /// After the container was stopped.
     PostStop,
     /// When its state has changed.
-    On(Occasion),
+    On(LifecycleEvent),
 }
 
 /// A change of a service's or job's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Occasion {
+pub enum LifecycleEvent {
     /// It has become ready.
     Ready,
     /// Its container has ended without being asked to.
@@ -273,7 +273,7 @@ pub enum Occasion {
 
 /// A command that has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum GroupOccasion {
+pub enum GroupEvent {
     /// `up`.
     Up,
     /// `down`.
@@ -282,52 +282,52 @@ pub enum GroupOccasion {
     Reload,
 }
 
-impl Moment {
+impl HookPoint {
     /// Where its hooks are written: `post_start`, `on.exited`.
     pub fn field(self) -> String {
         match self {
-            Moment::On(occasion) => format!("on.{occasion}"),
+            HookPoint::On(occasion) => format!("on.{occasion}"),
             moment => moment.to_string(),
         }
     }
 }
 
-impl fmt::Display for Moment {
+impl fmt::Display for HookPoint {
     /// As it is written in a spec.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Moment::PreStart => "pre_start",
-            Moment::PostStart => "post_start",
-            Moment::PreStop => "pre_stop",
-            Moment::PostStop => "post_stop",
-            Moment::On(occasion) => return occasion.fmt(f),
+            HookPoint::PreStart => "pre_start",
+            HookPoint::PostStart => "post_start",
+            HookPoint::PreStop => "pre_stop",
+            HookPoint::PostStop => "post_stop",
+            HookPoint::On(occasion) => return occasion.fmt(f),
         })
     }
 }
 
-impl fmt::Display for Occasion {
+impl fmt::Display for LifecycleEvent {
     /// As it is written in a spec.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Occasion::Ready => "ready",
-            Occasion::Exited => "exited",
-            Occasion::Unhealthy => "unhealthy",
-            Occasion::Restarted => "restarted",
-            Occasion::Replaced => "replaced",
-            Occasion::Stopped => "stopped",
-            Occasion::Failed => "failed",
-            Occasion::Succeeded => "succeeded",
+            LifecycleEvent::Ready => "ready",
+            LifecycleEvent::Exited => "exited",
+            LifecycleEvent::Unhealthy => "unhealthy",
+            LifecycleEvent::Restarted => "restarted",
+            LifecycleEvent::Replaced => "replaced",
+            LifecycleEvent::Stopped => "stopped",
+            LifecycleEvent::Failed => "failed",
+            LifecycleEvent::Succeeded => "succeeded",
         })
     }
 }
 
-impl fmt::Display for GroupOccasion {
+impl fmt::Display for GroupEvent {
     /// As it is written in a spec.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            GroupOccasion::Up => "up",
-            GroupOccasion::Down => "down",
-            GroupOccasion::Reload => "reload",
+            GroupEvent::Up => "up",
+            GroupEvent::Down => "down",
+            GroupEvent::Reload => "reload",
         })
     }
 }

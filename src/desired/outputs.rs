@@ -44,7 +44,7 @@ impl Outputs {
 
     /// Whether all that has to be known before a container can be created will be once its own `pre_start` has run; and
     /// something has.
-    pub fn opens_itself(&self) -> bool {
+    pub fn is_self_referencing(&self) -> bool {
         let mut keys = self.awaited().flat_map(|(_, keys)| keys).peekable();
         keys.peek().is_some() && keys.all(|key| self.gives_first.contains(key))
     }

@@ -9,8 +9,8 @@ use super::fingerprint::Fingerprint;
 use super::order::Needs;
 use super::outputs::Outputs;
 use super::{
-    Aim, Build, Config, Dependency, Desired, GroupOccasion, Hook, Kind, Moment, Occasion, Scope, Seconds, Service,
-    Volume, VolumeSource,
+    Build, Config, Dependency, Desired, GroupEvent, Hook, HookPoint, Kind, LifecycleEvent, Mode, Scope, Seconds,
+    Service, Volume, VolumeSource,
 };
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
@@ -20,7 +20,7 @@ use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 
 /// Where the specs lie and who is asking.
 #[derive(Debug, Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct ResolveContext<'a> {
     /// `--group`, which wins over everything.
     pub group: Option<&'a str>,
     /// The spec directory, absolute.
@@ -31,7 +31,7 @@ pub struct Surroundings<'a> {
 
 /// Name of the group: `--group`, else the `Group` document's name, else the slug of the directory that holds the spec
 /// directory.
-pub fn group_name(specs: Option<&Specs>, surroundings: Surroundings<'_>) -> String {
+pub fn group_name(specs: Option<&Specs>, surroundings: ResolveContext<'_>) -> String {
     surroundings
         .group
         .map(str::to_owned)
@@ -61,7 +61,7 @@ pub fn slug(text: &str) -> String {
 }
 
 /// Resolves all of it, for `up` of everything.
-pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
+pub fn resolve(specs: &Specs, surroundings: ResolveContext<'_>) -> Desired {
     let group = group_name(Some(specs), surroundings);
     let network = specs
         .group
@@ -88,7 +88,7 @@ pub fn resolve(specs: &Specs, surroundings: Surroundings<'_>) -> Desired {
         outputs: specs.group.as_ref().map(|group| Outputs::of(&group.uses)).unwrap_or_default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false, purge_images: false },
+        mode: Mode::Reconcile { purge_volumes: false, purge_images: false },
     }
 }
 
@@ -153,7 +153,7 @@ fn service(
     others: &Others<'_>,
     group: &str,
     network: &str,
-    surroundings: Surroundings<'_>,
+    surroundings: ResolveContext<'_>,
 ) -> Service {
     let spec = &loaded.spec;
     let build = spec.build.as_ref().zip(loaded.tree.as_ref()).map(|(build, tree)| Build::new(build, tree));
@@ -200,29 +200,29 @@ fn condition(written: Option<Condition>, job: bool) -> Condition {
     }
 }
 
-fn hooks(spec: &model::Service) -> BTreeMap<Moment, Vec<Hook>> {
+fn hooks(spec: &model::Service) -> BTreeMap<HookPoint, Vec<Hook>> {
     let on = &spec.on;
     not_empty([
-        (Moment::PreStart, on_host(&spec.pre_start)),
-        (Moment::PostStart, spec.post_start.to_vec()),
-        (Moment::PreStop, spec.pre_stop.to_vec()),
-        (Moment::PostStop, on_host(&spec.post_stop)),
-        (Moment::On(Occasion::Ready), on.ready.to_vec()),
-        (Moment::On(Occasion::Exited), on_host(&on.exited)),
-        (Moment::On(Occasion::Unhealthy), on.unhealthy.to_vec()),
-        (Moment::On(Occasion::Restarted), on.restarted.to_vec()),
-        (Moment::On(Occasion::Replaced), on.replaced.to_vec()),
-        (Moment::On(Occasion::Stopped), on_host(&on.stopped)),
-        (Moment::On(Occasion::Failed), on_host(&on.failed)),
-        (Moment::On(Occasion::Succeeded), on_host(&on.succeeded)),
+        (HookPoint::PreStart, on_host(&spec.pre_start)),
+        (HookPoint::PostStart, spec.post_start.to_vec()),
+        (HookPoint::PreStop, spec.pre_stop.to_vec()),
+        (HookPoint::PostStop, on_host(&spec.post_stop)),
+        (HookPoint::On(LifecycleEvent::Ready), on.ready.to_vec()),
+        (HookPoint::On(LifecycleEvent::Exited), on_host(&on.exited)),
+        (HookPoint::On(LifecycleEvent::Unhealthy), on.unhealthy.to_vec()),
+        (HookPoint::On(LifecycleEvent::Restarted), on.restarted.to_vec()),
+        (HookPoint::On(LifecycleEvent::Replaced), on.replaced.to_vec()),
+        (HookPoint::On(LifecycleEvent::Stopped), on_host(&on.stopped)),
+        (HookPoint::On(LifecycleEvent::Failed), on_host(&on.failed)),
+        (HookPoint::On(LifecycleEvent::Succeeded), on_host(&on.succeeded)),
     ])
 }
 
-fn group_hooks(on: &GroupOn) -> BTreeMap<GroupOccasion, Vec<Hook>> {
+fn group_hooks(on: &GroupOn) -> BTreeMap<GroupEvent, Vec<Hook>> {
     not_empty([
-        (GroupOccasion::Up, on_host(&on.up)),
-        (GroupOccasion::Down, on_host(&on.down)),
-        (GroupOccasion::Reload, on_host(&on.reload)),
+        (GroupEvent::Up, on_host(&on.up)),
+        (GroupEvent::Down, on_host(&on.down)),
+        (GroupEvent::Reload, on_host(&on.reload)),
     ])
 }
 
@@ -254,7 +254,13 @@ fn repository(group: &str, service: &str) -> String {
     parts.join("-")
 }
 
-fn config(spec: &model::Service, image: String, group: &str, network: &str, surroundings: Surroundings<'_>) -> Config {
+fn config(
+    spec: &model::Service,
+    image: String,
+    group: &str,
+    network: &str,
+    surroundings: ResolveContext<'_>,
+) -> Config {
     Config {
         image,
         command: spec.command.as_ref().map(|words| words.to_vec()),
@@ -284,7 +290,7 @@ fn config(spec: &model::Service, image: String, group: &str, network: &str, surr
     }
 }
 
-fn volume(mount: &model::Mount, group: &str, surroundings: Surroundings<'_>) -> Volume {
+fn volume(mount: &model::Mount, group: &str, surroundings: ResolveContext<'_>) -> Volume {
     let source = match &mount.source {
         MountSource::Anonymous => VolumeSource::Anonymous,
         MountSource::Volume(name) => VolumeSource::Named(identity::volume_name(group, name.as_str())),
@@ -295,7 +301,7 @@ fn volume(mount: &model::Mount, group: &str, surroundings: Surroundings<'_>) -> 
 
 /// Makes a path absolute: `~/` from the home directory, everything else that is relative from the spec directory, so
 /// that it does not matter which file of the directory says it.
-fn absolute(path: &str, surroundings: Surroundings<'_>) -> String {
+fn absolute(path: &str, surroundings: ResolveContext<'_>) -> String {
     let joined = match (path.strip_prefix("~/"), surroundings.home) {
         (Some(rest), Some(home)) => format!("{home}/{rest}"),
         _ if path.starts_with('/') => path.to_owned(),
@@ -324,8 +330,8 @@ fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
 mod tests {
     use super::*;
 
-    fn at(directory: &str) -> Surroundings<'_> {
-        Surroundings { group: None, directory, home: Some("/home/ann") }
+    fn at(directory: &str) -> ResolveContext<'_> {
+        ResolveContext { group: None, directory, home: Some("/home/ann") }
     }
 
     #[test]
@@ -333,7 +339,7 @@ mod tests {
         assert_eq!(group_name(None, at("/home/ann/My Shop/specs")), "my-shop");
         assert_eq!(group_name(None, at("/specs")), "specs");
         assert_eq!(group_name(None, at("/日本/specs")), "drillmaster");
-        assert_eq!(group_name(None, Surroundings { group: Some("given"), ..at("/a/b") }), "given");
+        assert_eq!(group_name(None, ResolveContext { group: Some("given"), ..at("/a/b") }), "given");
     }
 
     fn resolved(text: &str) -> Desired {
@@ -411,7 +417,7 @@ mod tests {
         assert_eq!(db.outputs.awaited().count(), 0, "a container is not made of what it is told in the end");
         assert_eq!(unknown("db", "post_stop", 0), Some("user"), "one alone need not be in a list");
         assert!(db.dependencies.is_empty());
-        assert_eq!(desired.giver_of("schema").map(|giver| giver.name.as_str()), Some("migrate"));
+        assert_eq!(desired.producer_of("schema").map(|giver| giver.name.as_str()), Some("migrate"));
         assert!(desired.uses_outputs());
     }
 
@@ -456,7 +462,7 @@ mod tests {
         assert_eq!(name(&numbered, "a", Some(3)), "a-3", "there are to be fewer");
         assert_eq!((name(&numbered, "b", Some(1)), name(&numbered, "b", Some(2))), ("b".into(), "b-2".into()));
         assert_eq!((name(&numbered, "gone", None), name(&numbered, "gone", Some(4))), ("gone".into(), "gone-4".into()));
-        let gone = numbered.without_services(Scope::All, Aim::Rest);
+        let gone = numbered.without_services(Scope::All, Mode::StopOnly);
         assert_eq!(name(&gone, "a", None), "a-1", "as it was when it was desired");
         let elsewhere = identity::Identity { group: "other".into(), ..label("a", None) };
         assert_eq!(numbered.instance_of(&elsewhere), None);
@@ -488,10 +494,10 @@ mod tests {
             ]
         );
         assert_eq!(told("j"), ["failed: run h", "succeeded: run g"]);
-        assert_eq!(desired.services["a"].hooks_at(Moment::PostStart).len(), 2);
-        assert_eq!(desired.services["a"].hooks_at(Moment::PreStop), []);
-        assert_eq!(desired.on.keys().collect::<Vec<_>>(), [&GroupOccasion::Up]);
-        let Some([Hook { timeout, .. }]) = desired.on.get(&GroupOccasion::Up).map(Vec::as_slice) else { panic!() };
+        assert_eq!(desired.services["a"].hooks_at(HookPoint::PostStart).len(), 2);
+        assert_eq!(desired.services["a"].hooks_at(HookPoint::PreStop), []);
+        assert_eq!(desired.on.keys().collect::<Vec<_>>(), [&GroupEvent::Up]);
+        let Some([Hook { timeout, .. }]) = desired.on.get(&GroupEvent::Up).map(Vec::as_slice) else { panic!() };
         assert_eq!(*timeout, Duration::from_secs(5));
         // Nothing of this is in a container.
         let plain = resolved("name: a\nimage: x\n").services["a"].fingerprint.clone();

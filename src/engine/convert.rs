@@ -16,7 +16,7 @@ use bollard::models::{
     RestartPolicy as EngineRestartPolicy, RestartPolicyNameEnum, Volume as EngineVolume,
 };
 
-use super::{Blueprint, End, Happened, Hint, Inherited};
+use super::{ContainerEvent, ContainerExit, ContainerSpec, EngineEvent, Inherited};
 use crate::desired::{Config, Volume as DesiredVolume, VolumeSource};
 use crate::identity::{self, Identity};
 use crate::observed::{
@@ -28,39 +28,36 @@ use crate::spec::value::{ByteSize, CpuCount};
 // What is to be created.
 
 /// The request that creates a container.
-pub fn create_body(blueprint: &Blueprint) -> ContainerCreateBody {
-    let config = &blueprint.config;
+pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
+    let config = &spec.config;
     ContainerCreateBody {
         image: Some(config.image.clone()),
         cmd: config.command.clone(),
         entrypoint: config.entrypoint.clone(),
         user: config.user.clone(),
         working_dir: config.working_dir.clone(),
-        env: some(blueprint.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
-        labels: Some(blueprint.labels.clone().into_iter().collect()),
-        hostname: Some(blueprint.hostname.clone()).filter(|name| !name.is_empty()),
+        env: some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        hostname: Some(spec.hostname.clone()).filter(|name| !name.is_empty()),
         exposed_ports: some(exposed(&config.ports)),
         healthcheck: config.healthcheck.as_ref().map(health_config),
         stop_signal: config.stop_signal.clone(),
         stop_timeout: config.stop_timeout.map(|timeout| signed(timeout.0)),
-        host_config: Some(host_config(blueprint)),
+        host_config: Some(host_config(spec)),
         // Under the network's name, as the engine keeps it: under its id, engines from 26 on never start the container
         // again once the network was made anew.
         networking_config: Some(NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(
-                config.network.clone(),
-                endpoint(&blueprint.network, &blueprint.aliases),
-            )])),
+            endpoints_config: Some(HashMap::from([(config.network.clone(), endpoint(&spec.network, &spec.aliases))])),
         }),
         ..Default::default()
     }
 }
 
-fn host_config(blueprint: &Blueprint) -> HostConfig {
-    let config = &blueprint.config;
+fn host_config(spec: &ContainerSpec) -> HostConfig {
+    let config = &spec.config;
     HostConfig {
         network_mode: Some(config.network.clone()),
-        mounts: some(mounts(blueprint)),
+        mounts: some(mounts(spec)),
         tmpfs: (!config.tmpfs.is_empty()).then(|| config.tmpfs.clone().into_iter().collect()),
         port_bindings: (!config.ports.is_empty()).then(|| port_bindings(&config.ports)),
         restart_policy: Some(restart_policy(config.restart)),
@@ -115,22 +112,23 @@ fn port_bindings(ports: &[Port]) -> PortMap {
 }
 
 /// Mounts, and the inherited volumes: those of the spec in place of a new anonymous one, those of the image beside.
-fn mounts(blueprint: &Blueprint) -> Vec<Mount> {
-    let written = blueprint.config.volumes.iter().map(|volume| mount(volume, blueprint));
-    let targets = |target: &str| blueprint.config.volumes.iter().any(|volume| volume.target == target);
-    let of_image = blueprint.inherited.iter().filter(|inherited| !targets(&inherited.target)).map(|inherited| {
-        volume_mount(Some(inherited.volume.clone()), &inherited.target, false, &blueprint.volume_labels)
-    });
+fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
+    let written = spec.config.volumes.iter().map(|volume| mount(volume, spec));
+    let targets = |target: &str| spec.config.volumes.iter().any(|volume| volume.target == target);
+    let of_image =
+        spec.inherited.iter().filter(|inherited| !targets(&inherited.target)).map(|inherited| {
+            volume_mount(Some(inherited.volume.clone()), &inherited.target, false, &spec.volume_labels)
+        });
     written.chain(of_image).collect()
 }
 
-fn mount(volume: &DesiredVolume, blueprint: &Blueprint) -> Mount {
-    let labels = &blueprint.volume_labels;
+fn mount(volume: &DesiredVolume, spec: &ContainerSpec) -> Mount {
+    let labels = &spec.volume_labels;
     match &volume.source {
         VolumeSource::Named(name) => volume_mount(Some(name.clone()), &volume.target, volume.read_only, labels),
         VolumeSource::Anonymous => {
             let same_target = |inherited: &&Inherited| inherited.target == volume.target;
-            let inherited = blueprint.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
+            let inherited = spec.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
             volume_mount(inherited, &volume.target, volume.read_only, labels)
         }
         // Not a bind in the old notation, which would create a missing directory.
@@ -572,38 +570,39 @@ pub fn facts(image: ImageInspect) -> ImageFacts {
 /// What an event says; `None` where it says nothing about a container of the group or a network.
 ///
 /// A network's events do not carry its labels, so those of every network are passed on.
-pub fn hint(event: EventMessage, group: &str) -> Option<Hint> {
+pub fn event(event: EventMessage, group: &str) -> Option<EngineEvent> {
     let actor = event.actor.unwrap_or_default();
     let attributes = actor.attributes.unwrap_or_default();
     let id = actor.id?;
     match event.typ? {
-        EventMessageTypeEnum::NETWORK => {
-            Some(Hint::Network { id, container: attributes.get("container").filter(|id| !id.is_empty()).cloned() })
-        }
+        EventMessageTypeEnum::NETWORK => Some(EngineEvent::Network {
+            id,
+            container: attributes.get("container").filter(|id| !id.is_empty()).cloned(),
+        }),
         EventMessageTypeEnum::CONTAINER if attributes.get(identity::GROUP).is_some_and(|owner| owner == group) => {
             let what = happened(event.action.as_deref()?, &attributes)?;
-            Some(Hint::Container { id, what })
+            Some(EngineEvent::Container { id, what })
         }
         _ => None,
     }
 }
 
-fn happened(action: &str, attributes: &HashMap<String, String>) -> Option<Happened> {
+fn happened(action: &str, attributes: &HashMap<String, String>) -> Option<ContainerEvent> {
     // `health_status: healthy`, `exec_create: sh -c true`
     let (verb, rest) = action.split_once(": ").unwrap_or((action, ""));
     match verb {
-        "create" => Some(Happened::Created),
-        "start" => Some(Happened::Started),
-        "die" => Some(Happened::Died { code: attributes.get("exitCode").and_then(|code| code.parse().ok()) }),
-        "destroy" => Some(Happened::Destroyed),
+        "create" => Some(ContainerEvent::Created),
+        "start" => Some(ContainerEvent::Started),
+        "die" => Some(ContainerEvent::Died { code: attributes.get("exitCode").and_then(|code| code.parse().ok()) }),
+        "destroy" => Some(ContainerEvent::Destroyed),
         "health_status" => Some(match rest {
-            "healthy" => Happened::Health(Health::Healthy),
-            "unhealthy" => Happened::Health(Health::Unhealthy),
-            "starting" => Happened::Health(Health::Starting),
-            _ => Happened::Changed,
+            "healthy" => ContainerEvent::Health(Health::Healthy),
+            "unhealthy" => ContainerEvent::Health(Health::Unhealthy),
+            "starting" => ContainerEvent::Health(Health::Starting),
+            _ => ContainerEvent::Changed,
         }),
-        "kill" if is_meant_to_end(attributes) => Some(Happened::Killed),
-        "stop" | "restart" | "pause" | "unpause" | "rename" | "update" | "oom" => Some(Happened::Changed),
+        "kill" if is_meant_to_end(attributes) => Some(ContainerEvent::Killed),
+        "stop" | "restart" | "pause" | "unpause" | "rename" | "update" | "oom" => Some(ContainerEvent::Changed),
         // Commands in it, other signals to it, its files and terminal: none of them changes what it is.
         _ => None,
     }
@@ -622,7 +621,7 @@ const OBEYS_WITHIN: i64 = 60 * 1_000_000_000;
 
 /// The containers of a group that ended, oldest first, by events up to now (nanoseconds since 1970, as the engine
 /// counts). Events that lack what is needed are left out.
-pub fn ends(mut events: Vec<EventMessage>, group: &str, now: i64) -> Vec<End> {
+pub fn ends(mut events: Vec<EventMessage>, group: &str, now: i64) -> Vec<ContainerExit> {
     events.sort_by_key(|event| event.time_nano);
     let mut asked: HashMap<String, i64> = HashMap::new();
     let mut ends = Vec::new();
@@ -633,8 +632,8 @@ pub fn ends(mut events: Vec<EventMessage>, group: &str, now: i64) -> Vec<End> {
             continue;
         }
         match (happened(&action, &attributes), attributes.get(identity::SERVICE)) {
-            (Some(Happened::Killed), _) => drop(asked.insert(id, at)),
-            (Some(Happened::Died { code }), Some(service)) => ends.push(End {
+            (Some(ContainerEvent::Killed), _) => drop(asked.insert(id, at)),
+            (Some(ContainerEvent::Died { code }), Some(service)) => ends.push(ContainerExit {
                 service: service.clone(),
                 replica: attributes.get(identity::REPLICA).and_then(|number| number.parse().ok()),
                 ago: Duration::from_nanos(u64::try_from(now.saturating_sub(at)).unwrap_or_default()),
@@ -783,38 +782,38 @@ mod tests {
 
     #[test]
     fn events_become_hints() {
-        let event = |kind: &str, action: &str| -> EventMessage {
+        let message = |kind: &str, action: &str| -> EventMessage {
             let json = format!(
                 r#"{{"Type": "{kind}", "Action": "{action}", "Actor": {{"ID": "ab", "Attributes":
                     {{"drillmaster.group": "shop", "exitCode": "137", "container": "cd"}}}}}}"#
             );
             serde_json::from_str(&json).unwrap()
         };
-        let what = |action: &str| match hint(event("container", action), "shop") {
-            Some(Hint::Container { what, .. }) => Some(what),
+        let what = |action: &str| match event(message("container", action), "shop") {
+            Some(EngineEvent::Container { what, .. }) => Some(what),
             _ => None,
         };
-        assert_eq!(what("die"), Some(Happened::Died { code: Some(137) }));
-        assert_eq!(what("health_status: unhealthy"), Some(Happened::Health(Health::Unhealthy)));
-        assert_eq!(what("rename"), Some(Happened::Changed));
+        assert_eq!(what("die"), Some(ContainerEvent::Died { code: Some(137) }));
+        assert_eq!(what("health_status: unhealthy"), Some(ContainerEvent::Health(Health::Unhealthy)));
+        assert_eq!(what("rename"), Some(ContainerEvent::Changed));
         for change in ["pause", "unpause", "rename", "update", "stop", "restart"] {
-            assert_eq!(what(change), Some(Happened::Changed), "{change}");
+            assert_eq!(what(change), Some(ContainerEvent::Changed), "{change}");
         }
         for noise in ["exec_create: sh -c true", "exec_start: true", "exec_die", "attach", "top"] {
             assert_eq!(what(noise), None, "{noise}");
         }
-        assert_eq!(what("kill"), Some(Happened::Killed));
+        assert_eq!(what("kill"), Some(ContainerEvent::Killed));
         let signal = |signal: &str| happened("kill", &HashMap::from([("signal".to_owned(), signal.to_owned())]));
         for harmless in ["0", "1", "28"] {
             assert_eq!(signal(harmless), None, "{harmless}");
         }
         for meant in ["2", "3", "9", "10", "15"] {
-            assert_eq!(signal(meant), Some(Happened::Killed), "{meant}");
+            assert_eq!(signal(meant), Some(ContainerEvent::Killed), "{meant}");
         }
-        assert_eq!(hint(event("container", "die"), "other"), None);
-        assert_eq!(hint(event("image", "pull"), "shop"), None);
-        let network = Hint::Network { id: "ab".into(), container: Some("cd".into()) };
-        assert_eq!(hint(event("network", "disconnect"), "other"), Some(network));
+        assert_eq!(event(message("container", "die"), "other"), None);
+        assert_eq!(event(message("image", "pull"), "shop"), None);
+        let network = EngineEvent::Network { id: "ab".into(), container: Some("cd".into()) };
+        assert_eq!(event(message("network", "disconnect"), "other"), Some(network));
     }
 
     #[test]
@@ -886,10 +885,10 @@ mod tests {
         );
     }
 
-    fn full() -> Blueprint {
+    fn full() -> ContainerSpec {
         let volume = |source, target: &str, read_only| DesiredVolume { source, target: target.into(), read_only };
         let port = |host, protocol| Port { address: [127, 0, 0, 1].into(), host, container: 80, protocol };
-        Blueprint {
+        ContainerSpec {
             name: "shop-api.new".into(),
             labels: BTreeMap::from([("drillmaster.group".into(), "shop".into())]),
             volume_labels: BTreeMap::from([("drillmaster.group".into(), "shop".into())]),

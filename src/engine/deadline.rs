@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{
-    About, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress,
-    Result,
+    BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineInfo, Exec, LogLine,
+    LogOptions, Mutation, PullProgress, Result,
 };
 use crate::observed::{Container, ImageFacts, Observed};
 
@@ -58,21 +58,21 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn of(&self, deed: &Deed) -> Duration {
-        match deed {
-            Deed::Stop { timeout, .. } => timeout.unwrap_or(self.stop) + self.stop_margin,
-            Deed::CreateNetwork { .. }
-            | Deed::RemoveNetwork(_)
-            | Deed::Connect { .. }
-            | Deed::Disconnect { .. }
-            | Deed::RemoveVolume(_) => self.network,
-            Deed::Create(_)
-            | Deed::RemoveImage(_)
-            | Deed::Start(_)
-            | Deed::Unpause(_)
-            | Deed::Rename { .. }
-            | Deed::Update { .. }
-            | Deed::Remove { .. } => self.change,
+    fn of(&self, mutation: &Mutation) -> Duration {
+        match mutation {
+            Mutation::Stop { timeout, .. } => timeout.unwrap_or(self.stop) + self.stop_margin,
+            Mutation::CreateNetwork { .. }
+            | Mutation::RemoveNetwork(_)
+            | Mutation::Connect { .. }
+            | Mutation::Disconnect { .. }
+            | Mutation::RemoveVolume(_) => self.network,
+            Mutation::Create(_)
+            | Mutation::RemoveImage(_)
+            | Mutation::Start(_)
+            | Mutation::Unpause(_)
+            | Mutation::Rename { .. }
+            | Mutation::Update { .. }
+            | Mutation::Remove { .. } => self.change,
         }
     }
 }
@@ -154,7 +154,7 @@ async fn while_it_lives(
 }
 
 impl<E: Engine> Engine for Bounded<E> {
-    fn about(&self) -> BoxFuture<'_, Result<About>> {
+    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
         Box::pin(within(self.limits.read, || "say what it is".into(), self.engine.about()))
     }
 
@@ -173,9 +173,9 @@ impl<E: Engine> Engine for Bounded<E> {
         Box::pin(within(self.limits.read, move || format!("inspect image {reference}"), self.engine.image(reference)))
     }
 
-    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
-        tracing::debug!("asking the engine to {}", deed.describe());
-        Box::pin(within(self.limits.of(deed), || deed.describe(), self.engine.perform(deed)))
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
+        tracing::debug!("asking the engine to {}", mutation.describe());
+        Box::pin(within(self.limits.of(mutation), || mutation.describe(), self.engine.apply(mutation)))
     }
 
     fn pull<'a>(
@@ -220,11 +220,11 @@ impl<E: Engine> Engine for Bounded<E> {
         bounded(lines, self.limits.log_silence, attempted, usize::MAX)
     }
 
-    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
-        Box::pin(within(self.limits.read, || "say what ended lately".into(), self.engine.ended(group, span)))
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
+        Box::pin(within(self.limits.read, || "say what ended lately".into(), self.engine.recent_exits(group, span)))
     }
 
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
         bounded(self.engine.events(group), self.limits.read, "report events".into(), 1)
     }
 }
@@ -269,7 +269,7 @@ mod tests {
     struct Hung(usize);
 
     impl Engine for Hung {
-        fn about(&self) -> BoxFuture<'_, Result<About>> {
+        fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
             Box::pin(future::pending())
         }
 
@@ -285,7 +285,7 @@ mod tests {
             Box::pin(future::pending())
         }
 
-        fn perform<'a>(&'a self, _: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
+        fn apply<'a>(&'a self, _: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
             Box::pin(future::pending())
         }
 
@@ -335,12 +335,12 @@ mod tests {
             stream::iter(vec![Ok(line); self.0]).chain(stream::pending()).boxed()
         }
 
-        fn ended<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+        fn recent_exits<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
             Box::pin(future::pending())
         }
 
-        fn events<'a>(&'a self, _: &'a str) -> BoxStream<'a, Result<Hint>> {
-            stream::iter(vec![Ok(Hint::Subscribed); self.0]).chain(stream::pending()).boxed()
+        fn events<'a>(&'a self, _: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
+            stream::iter(vec![Ok(EngineEvent::Subscribed); self.0]).chain(stream::pending()).boxed()
         }
     }
 
@@ -362,15 +362,15 @@ mod tests {
         assert_eq!(limit(engine.list("shop", true).await), 30);
         assert_eq!(limit(engine.inspect("a").await), 30);
         assert_eq!(limit(engine.image("a").await), 30);
-        assert_eq!(limit(engine.ended("shop", Duration::from_secs(600)).await), 30);
+        assert_eq!(limit(engine.recent_exits("shop", Duration::from_secs(600)).await), 30);
         let exec = Exec { command: Vec::new(), env: BTreeMap::new(), limit: Duration::from_secs(600) };
         assert_eq!(limit(engine.exec("a", &exec, &mut drop).await), 630);
-        assert_eq!(limit(engine.perform(&Deed::Start("a".into())).await), 60);
-        assert_eq!(limit(engine.perform(&Deed::RemoveNetwork("a".into())).await), 30);
-        let stop = |timeout: Option<u64>| Deed::Stop { id: "a".into(), timeout: timeout.map(Duration::from_secs) };
-        assert_eq!(limit(engine.perform(&stop(Some(100))).await), 130);
-        assert_eq!(limit(engine.perform(&stop(None)).await), 40);
-        let said = engine.perform(&Deed::Start("a".into())).await.unwrap_err().to_string();
+        assert_eq!(limit(engine.apply(&Mutation::Start("a".into())).await), 60);
+        assert_eq!(limit(engine.apply(&Mutation::RemoveNetwork("a".into())).await), 30);
+        let stop = |timeout: Option<u64>| Mutation::Stop { id: "a".into(), timeout: timeout.map(Duration::from_secs) };
+        assert_eq!(limit(engine.apply(&stop(Some(100))).await), 130);
+        assert_eq!(limit(engine.apply(&stop(None)).await), 40);
+        let said = engine.apply(&Mutation::Start("a".into())).await.unwrap_err().to_string();
         assert_eq!(said, "the engine did not answer within 60 s while asked to start container a");
     }
 
@@ -398,13 +398,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn streams_may_be_silent_only_where_nothing_is_due() {
-        let silent =
-            async |mut items: BoxStream<'_, Result<Hint>>| timeout(Duration::from_secs(3_600), items.next()).await;
+        let silent = async |mut items: BoxStream<'_, Result<EngineEvent>>| {
+            timeout(Duration::from_secs(3_600), items.next()).await
+        };
         let unsubscribed = hung(0);
         assert_eq!(limit(unsubscribed.events("shop").next().await.unwrap()), 30);
         let subscribed = hung(1);
         let mut events = subscribed.events("shop");
-        assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+        assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
         assert!(silent(events).await.is_err(), "events may stay away for ever");
 
         let lines: Vec<_> = hung(2).logs("a", LogOptions::default()).map(|line| line.is_ok()).collect().await;

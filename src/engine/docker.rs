@@ -27,15 +27,15 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
 
-use super::build::{self, Builder, Trouble};
+use super::build::{self, BuildError, Builder};
 use super::deadline::{Limits, within};
 use super::lines::Lines;
-use super::registry::{self, Reference, Tally};
-use super::target::{Endpoint, Target};
+use super::registry::{self, PullTracker, Reference};
+use super::target::{Endpoint, EngineConfig};
 use super::transport::{Wire, WireError};
 use super::{
-    About, Attached, Blueprint, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine,
-    LogOptions, PullProgress, Result, convert, short,
+    Attached, BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo,
+    Exec, LogLine, LogOptions, Mutation, PullProgress, Result, convert, short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -63,12 +63,12 @@ pub struct Docker {
 impl Docker {
     /// Connects, and agrees on a version of the API: one request. It has the deadline of a read, since nothing bounds
     /// an engine that does not exist yet.
-    pub async fn connect(target: &Target) -> Result<Docker> {
+    pub async fn connect(target: &EngineConfig) -> Result<Docker> {
         let attempted = || format!("connect to {}", target.endpoint);
         within(Limits::default().read, attempted, Docker::negotiate(target)).await
     }
 
-    async fn negotiate(target: &Target) -> Result<Docker> {
+    async fn negotiate(target: &EngineConfig) -> Result<Docker> {
         let wire = Wire::new(target.endpoint.clone());
         let client = client(&wire, None).map_err(|error| fault(&target.endpoint, "connect", error))?;
         let attempted = format!("talk to the engine at {}", target.endpoint);
@@ -91,12 +91,12 @@ impl Docker {
         fault(&self.endpoint, attempted, error)
     }
 
-    async fn ask_about(&self) -> Result<About> {
+    async fn ask_about(&self) -> Result<EngineInfo> {
         let info = self.client.info().await.map_err(|error| self.fault("ask what it is", error))?;
         if let Some(ahead) = info.system_time.as_deref().and_then(clock_difference) {
             self.clock.store(ahead, Ordering::Relaxed);
         }
-        Ok(About {
+        Ok(EngineInfo {
             reaches_containers: self.reaches_containers(&info),
             id: info.id.unwrap_or_default(),
             version: self.version.clone(),
@@ -155,57 +155,57 @@ impl Docker {
         }
     }
 
-    async fn carry_out(&self, deed: &Deed) -> Result<Option<String>> {
-        match self.call(deed).await {
+    async fn carry_out(&self, mutation: &Mutation) -> Result<Option<String>> {
+        match self.call(mutation).await {
             Ok(id) => Ok(id),
-            Err(error) if reached(deed, &error) => Ok(None),
-            Err(error) => Err(self.fault(&deed.describe(), error)),
+            Err(error) if reached(mutation, &error) => Ok(None),
+            Err(error) => Err(self.fault(&mutation.describe(), error)),
         }
     }
 
     /// One deed, one request.
-    async fn call(&self, deed: &Deed) -> std::result::Result<Option<String>, BollardError> {
+    async fn call(&self, mutation: &Mutation) -> std::result::Result<Option<String>, BollardError> {
         let client = &self.client;
-        match deed {
-            Deed::Create(blueprint) => return self.create(blueprint).await.map(Some),
-            Deed::CreateNetwork { name, labels } => return self.create_network(name, labels).await.map(Some),
-            Deed::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
-            Deed::Stop { id, timeout } => {
+        match mutation {
+            Mutation::Create(spec) => return self.create(spec).await.map(Some),
+            Mutation::CreateNetwork { name, labels } => return self.create_network(name, labels).await.map(Some),
+            Mutation::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
+            Mutation::Stop { id, timeout } => {
                 let t = timeout.map(whole_seconds);
                 client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() })).await?;
             }
-            Deed::Unpause(id) => client.unpause_container(id).await?,
-            Deed::Rename { id, name } => {
+            Mutation::Unpause(id) => client.unpause_container(id).await?,
+            Mutation::Rename { id, name } => {
                 client.rename_container(id, query::RenameContainerOptions { name: name.clone() }).await?;
             }
-            Deed::Update { id, resources, restart } => {
+            Mutation::Update { id, resources, restart } => {
                 client.update_container(id, convert::update_body(resources, *restart)).await?;
             }
-            Deed::Remove { id, volumes } => {
+            Mutation::Remove { id, volumes } => {
                 let options = query::RemoveContainerOptions { force: true, v: *volumes, link: false };
                 client.remove_container(id, Some(options)).await?;
             }
-            Deed::RemoveNetwork(id) => client.remove_network(id).await?,
-            Deed::Connect { network, container, aliases } => {
+            Mutation::RemoveNetwork(id) => client.remove_network(id).await?,
+            Mutation::Connect { network, container, aliases } => {
                 let endpoint_config = Some(convert::endpoint(network, aliases));
                 let request = NetworkConnectRequest { container: container.clone(), endpoint_config };
                 client.connect_network(network, request).await?;
             }
-            Deed::Disconnect { network, container } => {
+            Mutation::Disconnect { network, container } => {
                 let request = NetworkDisconnectRequest { container: container.clone(), force: Some(true) };
                 client.disconnect_network(network, request).await?;
             }
-            Deed::RemoveVolume(name) => client.remove_volume(name, None::<query::RemoveVolumeOptions>).await?,
-            Deed::RemoveImage(reference) => {
+            Mutation::RemoveVolume(name) => client.remove_volume(name, None::<query::RemoveVolumeOptions>).await?,
+            Mutation::RemoveImage(reference) => {
                 client.remove_image(reference, None::<query::RemoveImageOptions>, None).await?;
             }
         }
         Ok(None)
     }
 
-    async fn create(&self, blueprint: &Blueprint) -> std::result::Result<String, BollardError> {
-        let options = query::CreateContainerOptions { name: Some(blueprint.name.clone()), ..Default::default() };
-        Ok(self.client.create_container(Some(options), convert::create_body(blueprint)).await?.id)
+    async fn create(&self, spec: &ContainerSpec) -> std::result::Result<String, BollardError> {
+        let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
+        Ok(self.client.create_container(Some(options), convert::create_body(spec)).await?.id)
     }
 
     async fn create_network(
@@ -236,7 +236,7 @@ impl Docker {
             ..Default::default()
         };
         let mut messages = self.client.create_image(Some(options), None, credentials).boxed();
-        let mut tally = Tally::default();
+        let mut tally = PullTracker::default();
         while let Some(message) = messages.next().await {
             let message = message.map_err(|error| {
                 let error = explained(self.fault(&attempted, error), reference.registry);
@@ -274,14 +274,14 @@ impl Docker {
         build::build(&self.wire, builder, request, &credentials, progress).await.map_err(trouble)
     }
 
-    fn build_trouble(&self, image: &str, trouble: Trouble) -> EngineError {
+    fn build_trouble(&self, image: &str, trouble: BuildError) -> EngineError {
         let attempted = format!("build {image}");
         let reason = match trouble {
-            Trouble::Failed(message) => return EngineError::Refused { attempted, message },
+            BuildError::Failed(message) => return EngineError::Refused { attempted, message },
             // They may be back in a moment.
-            Trouble::Files(message) => return EngineError::Conflict { attempted, message },
-            Trouble::Wire(WireError::Io(error)) => reason(&self.endpoint, &error),
-            Trouble::Wire(WireError::Http(error)) => reason(&self.endpoint, &error),
+            BuildError::Files(message) => return EngineError::Conflict { attempted, message },
+            BuildError::Wire(WireError::Io(error)) => reason(&self.endpoint, &error),
+            BuildError::Wire(WireError::Http(error)) => reason(&self.endpoint, &error),
         };
         EngineError::Unreachable { endpoint: self.endpoint.to_string(), reason }
     }
@@ -423,7 +423,7 @@ impl Docker {
         }
     }
 
-    async fn ended_within(&self, group: &str, span: Duration) -> Result<Vec<End>> {
+    async fn ended_within(&self, group: &str, span: Duration) -> Result<Vec<ContainerExit>> {
         // The engine waits for a moment that lies in its future, so its clock has to be known.
         self.ask_about().await?;
         let now = self.moment_before_now();
@@ -456,7 +456,7 @@ impl Docker {
         now.saturating_add(self.clock.load(Ordering::Relaxed)).max(0)
     }
 
-    fn subscribe<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+    fn subscribe<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
         let (heard, head) = oneshot::channel();
         let client = match client(&self.wire, Some(heard)) {
             Ok(client) => client,
@@ -492,7 +492,7 @@ struct Subscription {
 }
 
 impl Subscription {
-    async fn next(mut self, engine: &Docker, group: &str) -> Option<(Result<Hint>, Subscription)> {
+    async fn next(mut self, engine: &Docker, group: &str) -> Option<(Result<EngineEvent>, Subscription)> {
         if let Some(head) = self.head.take() {
             let begun = self.begin(head).await?;
             return Some((begun.map_err(|error| engine.fault(EVENTS, error)), self));
@@ -502,15 +502,15 @@ impl Subscription {
                 Some(event) => Ok(event),
                 None => self.events.next().await?,
             };
-            match event.map(|event| convert::hint(event, group)) {
+            match event.map(|event| convert::event(event, group)) {
                 Ok(None) => {}
-                Ok(Some(hint)) => return Some((Ok(hint), self)),
+                Ok(Some(event)) => return Some((Ok(event), self)),
                 Err(error) => return Some((Err(engine.fault(EVENTS, error)), self)),
             }
         }
     }
 
-    async fn begin(&mut self, head: oneshot::Receiver<()>) -> Option<std::result::Result<Hint, BollardError>> {
+    async fn begin(&mut self, head: oneshot::Receiver<()>) -> Option<std::result::Result<EngineEvent, BollardError>> {
         tokio::select! {
             biased;
             // Cancel-safe because it is looked at no more when an event was first.
@@ -521,12 +521,12 @@ impl Subscription {
                 Err(error) => return Some(Err(error)),
             },
         }
-        Some(Ok(Hint::Subscribed))
+        Some(Ok(EngineEvent::Subscribed))
     }
 }
 
 impl Engine for Docker {
-    fn about(&self) -> BoxFuture<'_, Result<About>> {
+    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
         Box::pin(self.ask_about())
     }
 
@@ -542,8 +542,8 @@ impl Engine for Docker {
         Box::pin(self.inspect_image(reference))
     }
 
-    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
-        Box::pin(self.carry_out(deed))
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(self.carry_out(mutation))
     }
 
     fn pull<'a>(
@@ -596,11 +596,11 @@ impl Engine for Docker {
         pieces.flat_map(stream::iter).boxed()
     }
 
-    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
         Box::pin(self.ended_within(group, span))
     }
 
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
         self.subscribe(group)
     }
 }
@@ -689,30 +689,34 @@ fn pieces(lines: &mut Lines, piece: &LogOutput) -> Vec<LogLine> {
     lines.take(matches!(piece, LogOutput::StdErr { .. }), piece.as_ref())
 }
 
-fn note(tally: &mut Tally, message: &CreateImageInfo) {
+fn note(tally: &mut PullTracker, message: &CreateImageInfo) {
     let current = message.progress_detail.as_ref().and_then(|detail| detail.current);
     let current = current.and_then(|bytes| u64::try_from(bytes).ok());
     tally.note(message.id.as_deref(), message.status.as_deref().unwrap_or_default(), current);
 }
 
 /// Whether an error says that there was nothing left to do.
-fn reached(deed: &Deed, error: &BollardError) -> bool {
+fn reached(mutation: &Mutation, error: &BollardError) -> bool {
     let BollardError::DockerResponseServerError { status_code, message } = error else {
         return false;
     };
-    match deed {
-        Deed::Remove { .. } => *status_code == 404 || (*status_code == 409 && message.contains("already in progress")),
-        Deed::RemoveNetwork(_) | Deed::RemoveVolume(_) | Deed::RemoveImage(_) => *status_code == 404,
-        Deed::Rename { .. } => message.contains("same name as its current name"),
-        Deed::Unpause(_) => message.contains("is not paused"),
+    match mutation {
+        Mutation::Remove { .. } => {
+            *status_code == 404 || (*status_code == 409 && message.contains("already in progress"))
+        }
+        Mutation::RemoveNetwork(_) | Mutation::RemoveVolume(_) | Mutation::RemoveImage(_) => *status_code == 404,
+        Mutation::Rename { .. } => message.contains("same name as its current name"),
+        Mutation::Unpause(_) => message.contains("is not paused"),
         // An id in the message is of a network that is gone: the container may still be attached by its name.
-        Deed::Disconnect { network, .. } => {
+        Mutation::Disconnect { network, .. } => {
             message.contains("is not connected to")
                 && (short(network) == network || !message.contains(network.as_str()))
         }
         // An engine answers 304 to what runs or rests already, and bollard takes that for success.
-        Deed::Start(_) | Deed::Stop { .. } => false,
-        Deed::Create(_) | Deed::Update { .. } | Deed::CreateNetwork { .. } | Deed::Connect { .. } => false,
+        Mutation::Start(_) | Mutation::Stop { .. } => false,
+        Mutation::Create(_) | Mutation::Update { .. } | Mutation::CreateNetwork { .. } | Mutation::Connect { .. } => {
+            false
+        }
     }
 }
 
@@ -853,16 +857,16 @@ mod tests {
         };
         let id = "3f2a91bc77d0".repeat(5) + "3f2a";
         let network = "0123456789ab".repeat(5) + "0123";
-        let remove = Deed::Remove { id: id.clone(), volumes: false };
+        let remove = Mutation::Remove { id: id.clone(), volumes: false };
         assert!(reached(&remove, &error(404, "No such container: x")));
         assert!(reached(&remove, &error(409, "removal of container x is already in progress")));
         assert!(!reached(&remove, &error(500, "device busy")));
-        assert!(!reached(&Deed::Start(id.clone()), &error(404, "No such container: x")));
-        let by_id = Deed::Disconnect { network: network.clone(), container: id.clone() };
+        assert!(!reached(&Mutation::Start(id.clone()), &error(404, "No such container: x")));
+        let by_id = Mutation::Disconnect { network: network.clone(), container: id.clone() };
         assert!(reached(&by_id, &error(500, "container x is not connected to network shop")));
         let gone = format!("container x is not connected to the network {network}");
         assert!(!reached(&by_id, &error(500, &gone)), "it may be attached by name");
-        let by_name = Deed::Disconnect { network: "shop".into(), container: id };
+        let by_name = Mutation::Disconnect { network: "shop".into(), container: id };
         assert!(reached(&by_name, &error(500, "container x is not connected to the network shop")));
     }
 
@@ -904,9 +908,9 @@ mod tests {
         (directory, served)
     }
 
-    fn target_in(directory: &tempfile::TempDir) -> Target {
+    fn target_in(directory: &tempfile::TempDir) -> EngineConfig {
         let socket = directory.path().join("docker.sock");
-        Target { endpoint: Endpoint::Unix(socket), config_dir: Some(directory.path().to_owned()), buildkit: None }
+        EngineConfig { endpoint: Endpoint::Unix(socket), config_dir: Some(directory.path().to_owned()), buildkit: None }
     }
 
     const VERSION: &str = r#"{"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#;
@@ -956,7 +960,7 @@ mod tests {
     fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
         let context = tempfile::tempdir().unwrap();
         std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
-        let place = build::tree::Place::new(context.path(), ".", None);
+        let place = build::tree::ContextPaths::new(context.path(), ".", None);
         let tree = build::tree::look(&place, &Default::default()).0.unwrap();
         let args = BTreeMap::from([("A".to_owned(), "b&c".to_owned())]);
         let build = crate::desired::Build { tree, target: Some("x".into()), args, labels: BTreeMap::new() };

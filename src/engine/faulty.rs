@@ -15,8 +15,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    About, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress,
-    Result,
+    BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineInfo, Exec, LogLine,
+    LogOptions, Mutation, PullProgress, Result,
 };
 use crate::observed::{Container, ImageFacts, Observed};
 
@@ -210,21 +210,21 @@ impl Faulty {
 }
 
 /// The word for a mutation, by which faults are limited.
-pub fn verb(deed: &Deed) -> &'static str {
-    match deed {
-        Deed::Create(_) => "create",
-        Deed::Start(_) => "start",
-        Deed::Stop { .. } => "stop",
-        Deed::Unpause(_) => "unpause",
-        Deed::Rename { .. } => "rename",
-        Deed::Update { .. } => "update",
-        Deed::Remove { .. } => "remove",
-        Deed::CreateNetwork { .. } => "create-network",
-        Deed::RemoveNetwork(_) => "remove-network",
-        Deed::Connect { .. } => "connect",
-        Deed::Disconnect { .. } => "disconnect",
-        Deed::RemoveVolume(_) => "remove-volume",
-        Deed::RemoveImage(_) => "remove-image",
+pub fn verb(mutation: &Mutation) -> &'static str {
+    match mutation {
+        Mutation::Create(_) => "create",
+        Mutation::Start(_) => "start",
+        Mutation::Stop { .. } => "stop",
+        Mutation::Unpause(_) => "unpause",
+        Mutation::Rename { .. } => "rename",
+        Mutation::Update { .. } => "update",
+        Mutation::Remove { .. } => "remove",
+        Mutation::CreateNetwork { .. } => "create-network",
+        Mutation::RemoveNetwork(_) => "remove-network",
+        Mutation::Connect { .. } => "connect",
+        Mutation::Disconnect { .. } => "disconnect",
+        Mutation::RemoveVolume(_) => "remove-volume",
+        Mutation::RemoveImage(_) => "remove-image",
     }
 }
 
@@ -237,7 +237,7 @@ pub fn random(seed: u64, n: u64) -> u64 {
 }
 
 impl Engine for Faulty {
-    fn about(&self) -> BoxFuture<'_, Result<About>> {
+    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
         Box::pin(self.call("about", self.engine.about()))
     }
 
@@ -253,8 +253,8 @@ impl Engine for Faulty {
         Box::pin(self.call("image", self.engine.image(reference)))
     }
 
-    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
-        Box::pin(self.call(verb(deed), self.engine.perform(deed)))
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(self.call(verb(mutation), self.engine.apply(mutation)))
     }
 
     fn pull<'a>(
@@ -296,11 +296,11 @@ impl Engine for Faulty {
         Box::pin(stream::once(opened).flatten())
     }
 
-    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
-        Box::pin(self.call("ended", self.engine.ended(group, span)))
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
+        Box::pin(self.call("ended", self.engine.recent_exits(group, span)))
     }
 
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
         let opened = async move {
             match self.call("events", Box::pin(async { Ok(()) })).await {
                 Ok(()) => self.engine.events(group),
@@ -310,21 +310,21 @@ impl Engine for Faulty {
         let faults = &self.faults;
         let mut number = self.calls() << 32;
         let mut cut = false;
-        let survive = move |hint: Result<Hint>| {
+        let survive = move |event: Result<EngineEvent>| {
             if cut {
                 return std::future::ready(None);
             }
             number += 1;
             // The subscription itself is a call, and had its chance.
-            let spared = matches!(hint, Ok(Hint::Subscribed)) || self.healed.load(Ordering::Relaxed);
+            let spared = matches!(event, Ok(EngineEvent::Subscribed)) || self.healed.load(Ordering::Relaxed);
             let point = random(faults.seed, number) % 1000;
             let dropped = !spared && point < u64::from(faults.dropped);
             cut = !spared && point >= 1000 - u64::from(faults.cut.min(1000));
-            std::future::ready(Some((!dropped).then_some(hint)))
+            std::future::ready(Some((!dropped).then_some(event)))
         };
         let mut survive = survive;
         let kept =
-            stream::once(opened).flatten().scan((), move |(), hint| survive(hint)).filter_map(std::future::ready);
+            stream::once(opened).flatten().scan((), move |(), event| survive(event)).filter_map(std::future::ready);
         Box::pin(kept)
     }
 }

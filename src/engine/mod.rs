@@ -32,7 +32,7 @@ pub type Result<T> = std::result::Result<T, EngineError>;
 /// An engine. Every call may fail, hang (see [`deadline`]) or lose its reply after it was carried out.
 pub trait Engine: Send + Sync {
     /// Which engine this is.
-    fn about(&self) -> BoxFuture<'_, Result<About>>;
+    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>>;
 
     /// Everything it has: containers, networks, images, and volumes of the group where they are asked for.
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>>;
@@ -44,7 +44,7 @@ pub trait Engine: Send + Sync {
     fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>>;
 
     /// Carries out one mutation. A created container or network gives its id.
-    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>>;
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>>;
 
     /// Pulls an image, with progress.
     fn pull<'a>(
@@ -79,16 +79,16 @@ pub trait Engine: Send + Sync {
 
     /// Containers of the group that ended within the last `span`, oldest first, as far as the engine remembers: the last
     /// few hundred events of everything.
-    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>>;
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>>;
 
     /// Events of containers and networks of the group from now on. The stream is subscribed when its first item is
-    /// [`Hint::Subscribed`]; it ends or fails when the engine goes away.
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>>;
+    /// [`EngineEvent::Subscribed`]; it ends or fails when the engine goes away.
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>>;
 }
 
 /// Which engine this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct About {
+pub struct EngineInfo {
     /// Id that the engine gave itself.
     pub id: String,
     /// Version of the engine, e.g. `20.10.24`.
@@ -100,7 +100,7 @@ pub struct About {
     pub reaches_containers: bool,
 }
 
-impl About {
+impl EngineInfo {
     /// Whether containers must stop one after another. Before 20.10.27, two that leave one network at the same moment
     /// can deadlock the engine's networks for good (moby/moby#46661): one holds the network's lock and wants the
     /// controller's, the other the reverse. With both windows widened, every way of stopping in parallel hung within
@@ -117,9 +117,9 @@ impl About {
 
 /// One mutation.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Deed {
+pub enum Mutation {
     /// Create a container; it is not started.
-    Create(Box<Blueprint>),
+    Create(Box<ContainerSpec>),
     /// Start it.
     Start(String),
     /// Ask it to stop, and kill it when the time is over.
@@ -185,27 +185,27 @@ pub enum Deed {
     RemoveImage(String),
 }
 
-impl Deed {
+impl Mutation {
     /// What it does, for people: `start container 3f2a91bc77d0`.
     pub fn describe(&self) -> String {
         match self {
-            Deed::Create(blueprint) => format!("create container {}", blueprint.name),
-            Deed::Start(id) => format!("start container {}", short(id)),
-            Deed::Stop { id, .. } => format!("stop container {}", short(id)),
-            Deed::Unpause(id) => format!("unpause container {}", short(id)),
-            Deed::Rename { id, name } => format!("rename container {} to {name}", short(id)),
-            Deed::Update { id, .. } => format!("update container {}", short(id)),
-            Deed::Remove { id, .. } => format!("remove container {}", short(id)),
-            Deed::CreateNetwork { name, .. } => format!("create network {name}"),
-            Deed::RemoveNetwork(id) => format!("remove network {}", short(id)),
-            Deed::Connect { network, container, .. } => {
+            Mutation::Create(spec) => format!("create container {}", spec.name),
+            Mutation::Start(id) => format!("start container {}", short(id)),
+            Mutation::Stop { id, .. } => format!("stop container {}", short(id)),
+            Mutation::Unpause(id) => format!("unpause container {}", short(id)),
+            Mutation::Rename { id, name } => format!("rename container {} to {name}", short(id)),
+            Mutation::Update { id, .. } => format!("update container {}", short(id)),
+            Mutation::Remove { id, .. } => format!("remove container {}", short(id)),
+            Mutation::CreateNetwork { name, .. } => format!("create network {name}"),
+            Mutation::RemoveNetwork(id) => format!("remove network {}", short(id)),
+            Mutation::Connect { network, container, .. } => {
                 format!("connect container {} to network {}", short(container), short(network))
             }
-            Deed::Disconnect { network, container } => {
+            Mutation::Disconnect { network, container } => {
                 format!("disconnect container {} from network {}", short(container), short(network))
             }
-            Deed::RemoveVolume(name) => format!("remove volume {}", short(name)),
-            Deed::RemoveImage(reference) => format!("remove image {reference}"),
+            Mutation::RemoveVolume(name) => format!("remove volume {}", short(name)),
+            Mutation::RemoveImage(reference) => format!("remove image {reference}"),
         }
     }
 }
@@ -218,7 +218,7 @@ pub fn short(id: &str) -> &str {
 
 /// A container to create.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Blueprint {
+pub struct ContainerSpec {
     /// Name of the container.
     pub name: String,
     /// All labels, ours and the user's.
@@ -315,7 +315,7 @@ pub struct PullProgress {
 
 /// What an event says. A hint to look again, never the truth by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hint {
+pub enum EngineEvent {
     /// The subscription stands: nothing after this is missed.
     Subscribed,
     /// Something happened to a container of the group.
@@ -323,7 +323,7 @@ pub enum Hint {
         /// Id of the container.
         id: String,
         /// What happened.
-        what: Happened,
+        what: ContainerEvent,
     },
     /// Something happened to a network.
     Network {
@@ -336,7 +336,7 @@ pub enum Hint {
 
 /// A container that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
+pub struct ContainerExit {
     /// Its service, as its label says.
     pub service: String,
     /// Number of the replica, as its label says.
@@ -351,7 +351,7 @@ pub struct End {
 
 /// What happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Happened {
+pub enum ContainerEvent {
     /// It was created.
     Created,
     /// It was started.
@@ -435,7 +435,7 @@ mod tests {
         ];
         for (version, expected) in table {
             let about =
-                About { id: String::new(), version: version.into(), api: "1.41".into(), reaches_containers: true };
+                EngineInfo { id: String::new(), version: version.into(), api: "1.41".into(), reaches_containers: true };
             assert_eq!(about.stops_one_at_a_time(), expected, "{version}");
         }
     }

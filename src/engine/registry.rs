@@ -74,7 +74,7 @@ pub fn credentials(config_dir: &Path, key: &str) -> Result<Option<DockerCredenti
 
 /// What a pull has told so far, layer by layer.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct PullTracker {
     layers: BTreeMap<String, Layer>,
 }
 
@@ -84,7 +84,7 @@ struct Layer {
     bytes: u64,
 }
 
-impl Tally {
+impl PullTracker {
     /// Takes a message in: the layer's id, the status, and how many bytes have come where it says so.
     pub fn note(&mut self, id: Option<&str>, status: &str, current: Option<u64>) {
         let Some(id) = id else { return };
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn progress_is_summed_over_layers() {
-        let mut tally = Tally::default();
+        let mut tally = PullTracker::default();
         tally.note(Some("12"), "Pulling from library/debian", None);
         tally.note(Some("a"), "Pulling fs layer", None);
         tally.note(Some("b"), "Already exists", None);

@@ -14,7 +14,7 @@ pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// An engine to talk to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct EngineConfig {
     /// Where it listens.
     pub endpoint: Endpoint,
     /// Directory of Docker's `config.json`, which knows the credentials of registries.
@@ -84,7 +84,7 @@ pub enum TargetError {
 
 /// Finds the engine: `--host` beats `DOCKER_HOST` beats `DOCKER_CONTEXT` beats the current context of the docker
 /// command beats the default socket. An empty variable counts as none.
-pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Result<Target, TargetError> {
+pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Result<EngineConfig, TargetError> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let config_dir =
         set("DOCKER_CONFIG").map(PathBuf::from).or_else(|| set("HOME").map(|home| Path::new(home).join(".docker")));
@@ -103,7 +103,7 @@ pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Res
         default_endpoint()
     };
     let buildkit = set("DOCKER_BUILDKIT").map(|value| !matches!(value.as_str(), "0" | "f" | "F" | "false" | "False"));
-    Ok(Target { endpoint, config_dir, buildkit })
+    Ok(EngineConfig { endpoint, config_dir, buildkit })
 }
 
 fn default_endpoint() -> Endpoint {

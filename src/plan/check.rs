@@ -2,7 +2,7 @@
 //! a rule is a bug in the planner, and is refused rather than done.
 
 use super::step::{Step, Verb};
-use crate::desired::{Aim, Desired};
+use crate::desired::{Desired, Mode};
 use crate::observed::Observed;
 
 /// The rule that a step breaks, in a sentence; `None`: none.
@@ -19,11 +19,11 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         }
     }
     match &step.verb {
-        Verb::Remove { volumes: true, .. } | Verb::RemoveVolume if !desired.aim.purges_volumes() => {
+        Verb::Remove { volumes: true, .. } | Verb::RemoveVolume if !desired.mode.purges_volumes() => {
             Some(format!("`{step}` would remove a volume without being asked to"))
         }
         Verb::Create { .. } | Verb::Remove { .. } | Verb::RemoveNetwork { .. }
-            if !matches!(desired.aim, Aim::Agree { .. }) =>
+            if !matches!(desired.mode, Mode::Reconcile { .. }) =>
         {
             Some(format!("`{step}` is not a matter of starting or stopping"))
         }
@@ -31,14 +31,14 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             Some(network) if network.group.as_deref() == Some(desired.group.as_str()) => None,
             _ => Some(format!("`{step}` would remove a network that is not of this group")),
         },
-        Verb::RemoveImage if !desired.aim.purges_images() => {
+        Verb::RemoveImage if !desired.mode.purges_images() => {
             Some(format!("`{step}` would remove an image without being asked to"))
         }
         Verb::RemoveImage => match observed.built.get(step.subject.name()) {
             Some(built) if built.group == desired.group => None,
             _ => Some(format!("`{step}` would remove an image that was not built for this group")),
         },
-        Verb::Build if !matches!(desired.aim, Aim::Agree { .. }) => {
+        Verb::Build if !matches!(desired.mode, Mode::Reconcile { .. }) => {
             Some(format!("`{step}` is not a matter of starting or stopping"))
         }
         Verb::RemoveVolume => match observed.volumes.get(step.subject.name()) {

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::hook::Hooked;
-use super::step::{Look, Step, Verb};
+use super::hook::HookProgress;
+use super::step::{Query, Step, Verb};
 use super::{Memory, instance_of};
-use crate::desired::{Desired, Inherited, Moment, Order, Service, VolumeSource};
+use crate::desired::{Desired, HookPoint, Inherited, Order, Service, VolumeSource};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
     Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
@@ -78,11 +78,11 @@ pub fn apply(
             };
             observed.containers.insert(id, created);
             // The next one will be created another time.
-            memory.hooked.remove(&(name.to_owned(), Moment::PreStart));
+            memory.hooks_run.remove(&(name.to_owned(), HookPoint::PreStart));
         }
         Verb::Hook { moment, index, container, .. } => {
             let container = container.as_ref().map(|container| container.id.clone()).unwrap_or_default();
-            memory.hooked.insert((name.to_owned(), *moment), Hooked { container, done: index + 1 });
+            memory.hooks_run.insert((name.to_owned(), *moment), HookProgress { container, done: index + 1 });
         }
         Verb::Collect(target) => {
             memory.collected.insert(target.id.clone());
@@ -92,8 +92,8 @@ pub fn apply(
             memory.started.insert(target.id.clone(), now);
             // It will be stopped another time.
             memory.stopped.remove(&target.id);
-            let over = |moment: &Moment| matches!(moment, Moment::PreStop | Moment::PostStop);
-            memory.hooked.retain(|(_, moment), hooked| hooked.container != target.id || !over(moment));
+            let over = |moment: &HookPoint| matches!(moment, HookPoint::PreStop | HookPoint::PostStop);
+            memory.hooks_run.retain(|(_, moment), hooks_run| hooks_run.container != target.id || !over(moment));
             let service = desired.services.get(name);
             let expects_health = observed.containers.get(&target.id).is_some_and(|it| expects_health(it, observed));
             if let Some(container) = observed.containers.get_mut(&target.id) {
@@ -156,24 +156,24 @@ pub fn apply(
         Verb::Remove { container, .. } => {
             observed.containers.remove(&container.id);
             memory.forget(&container.id);
-            memory.condemned.remove(&container.id);
+            memory.forced_replacements.remove(&container.id);
             memory.stopped.remove(&container.id);
-            memory.hooked.retain(|_, hooked| hooked.container != container.id);
+            memory.hooks_run.retain(|_, hooks_run| hooks_run.container != container.id);
         }
     }
 }
 
 /// In a forecast, what would have to be looked up is taken to hold no surprise.
-pub(super) fn assume(look: &Look, observed: &mut Observed) {
+pub(super) fn assume(look: &Query, observed: &mut Observed) {
     match look {
-        Look::Container(id) => with(observed, id, |container| {
+        Query::Container(id) => with(observed, id, |container| {
             let is_new = container.name.ends_with(CANDIDATE_SUFFIX);
             let service = container.identity.iter().map(|identity| identity.service.clone()).filter(|_| !is_new);
             let names: Vec<String> = service.collect();
             let names = container.networks.iter().map(|a| (a.network_id.clone(), names.clone())).collect();
             container.details = Some(Details { names, ..Details::default() });
         }),
-        Look::Image(id) => {
+        Query::Image(id) => {
             observed.image_facts.insert(id.clone(), ImageFacts::default());
         }
     }

@@ -2,14 +2,14 @@
 //! stopped. Part of the planner. What is run on other occasions is told, not planned: nothing waits for it.
 
 use super::Planner;
-use super::step::{Subject, Target, Verb};
-use crate::desired::{Moment, Service};
+use super::step::{ContainerRef, Subject, Verb};
+use crate::desired::{HookPoint, Service};
 use crate::identity::container_name;
 use crate::observed::{Container, State};
 
 /// Hooks of one moment that this run has been through.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Hooked {
+pub struct HookProgress {
     /// Id of the container that they were about; empty: there was none yet.
     pub container: String,
     /// How many of them.
@@ -21,20 +21,24 @@ impl<'a> Planner<'a> {
     pub(super) fn hooks_are_done(
         &mut self,
         service: &Service,
-        moment: Moment,
+        moment: HookPoint,
         container: Option<&Container>,
         cause: &str,
     ) -> bool {
         let about = container.map(|container| container.id.as_str()).unwrap_or_default();
-        let hooked = self.memory.hooked.get(&(service.name.clone(), moment));
-        let done = hooked.filter(|hooked| hooked.container == about).map_or(0, |hooked| hooked.done);
+        let hooks_run = self.memory.hooks_run.get(&(service.name.clone(), moment));
+        let done = hooks_run.filter(|hooks_run| hooks_run.container == about).map_or(0, |hooks_run| hooks_run.done);
         let Some(hook) = service.hooks_at(moment).get(done) else { return true };
         // Nobody is kept from going by what a last hook is not told.
-        if moment == Moment::PostStart && !self.is_hook_known(service, moment, done) {
+        if moment == HookPoint::PostStart && !self.is_hook_known(service, moment, done) {
             return false;
         }
-        let verb =
-            Verb::Hook { moment, index: done, action: hook.action.to_string(), container: container.map(Target::of) };
+        let verb = Verb::Hook {
+            moment,
+            index: done,
+            action: hook.action.to_string(),
+            container: container.map(ContainerRef::of),
+        };
         self.step(Subject::of(service), verb, cause);
         false
     }
@@ -44,19 +48,23 @@ impl<'a> Planner<'a> {
         let served = container.name == container_name(&self.desired.group, name) && container.state == State::Running;
         let known = self.desired.spec_of(name);
         if let Some(service) = known.filter(|_| served)
-            && !self.hooks_are_done(service, Moment::PreStop, Some(container), cause)
+            && !self.hooks_are_done(service, HookPoint::PreStop, Some(container), cause)
         {
             return;
         }
-        self.step(Subject::Service(name.to_owned()), Verb::Stop(Target::of(container)), cause);
+        self.step(Subject::Service(name.to_owned()), Verb::Stop(ContainerRef::of(container)), cause);
     }
 
     /// Whether the `post_stop` of what this run has stopped is done.
-    pub(super) fn has_parted<'c>(&mut self, name: &str, mut containers: impl Iterator<Item = &'c Container>) -> bool {
+    pub(super) fn post_stop_done<'c>(
+        &mut self,
+        name: &str,
+        mut containers: impl Iterator<Item = &'c Container>,
+    ) -> bool {
         let stopped = containers.find(|container| !container.is_up() && self.memory.stopped.contains(&container.id));
         match (stopped, self.desired.spec_of(name)) {
             (Some(container), Some(service)) => {
-                self.hooks_are_done(service, Moment::PostStop, Some(container), "it has been stopped")
+                self.hooks_are_done(service, HookPoint::PostStop, Some(container), "it has been stopped")
             }
             _ => true,
         }

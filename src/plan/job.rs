@@ -3,7 +3,7 @@
 
 use super::Planner;
 use super::diff::Comparison;
-use super::readiness::Standing;
+use super::readiness::DependencyState;
 use super::step::Awaited;
 use super::step::{Action, Cause, Subject, Wait};
 use crate::desired::{Job, Rerun, Service};
@@ -22,7 +22,7 @@ impl<'a> Planner<'a> {
         current: Option<(&'a Container, Comparison)>,
         candidate: Option<(&'a Container, Comparison)>,
         failed: bool,
-    ) -> Standing {
+    ) -> DependencyState {
         let subject = Subject::of(service);
         let causes = match &current {
             None => {
@@ -45,21 +45,26 @@ impl<'a> Planner<'a> {
         self.change(subject, action, causes);
         if failed {
             // What it left is there to be looked at.
-            return Standing::Failed;
+            return DependencyState::Failed;
         }
-        self.bring_on(service, current.map(|(current, _)| current), candidate, &cause)
+        self.create_replacement(service, current.map(|(current, _)| current), candidate, &cause)
     }
 
     /// It has succeeded, and nothing is to be done.
-    fn rest_job(&mut self, service: &'a Service, done: &'a Container, candidate: Option<&'a Container>) -> Standing {
+    fn rest_job(
+        &mut self,
+        service: &'a Service,
+        done: &'a Container,
+        candidate: Option<&'a Container>,
+    ) -> DependencyState {
         if let Some(candidate) = candidate {
             let cause = vec![Cause::of("name", Some(&candidate.name), None)];
             self.change(Subject::of(service), Action::Update, cause);
-            self.discard(service, candidate, "not needed: the job has succeeded");
+            self.remove_surplus(service, candidate, "not needed: the job has succeeded");
         } else if self.somebody_waits_for_outputs() && !self.is_collected(service, done) {
-            return Standing::Started;
+            return DependencyState::Started;
         }
-        Standing::Succeeded
+        DependencyState::Succeeded
     }
 
     /// Why a job that has succeeded runs again.
@@ -81,14 +86,14 @@ impl<'a> Planner<'a> {
     }
 
     /// A job's container runs: nothing to do but to wait for its end.
-    pub(super) fn await_end(&mut self, service: &Service, container: &Container) -> Standing {
+    pub(super) fn await_end(&mut self, service: &Service, container: &Container) -> DependencyState {
         self.plan.waits.push(Wait {
             service: service.name.clone(),
             reason: "runs".into(),
             awaited: Some(Awaited { container: container.id.clone(), limit: FOR_EVER }),
             quiet: true,
         });
-        Standing::Started
+        DependencyState::Started
     }
 }
 

@@ -21,13 +21,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::{Desired, Moment, OnFailure, Service};
+use crate::desired::{Desired, HookPoint, OnFailure, Service};
 use crate::identity::{Identity, candidate_name, container_name, instance_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
-use backoff::Setback;
-use hook::Hooked;
-use readiness::Standing;
+use backoff::Backoff;
+use hook::HookProgress;
+use readiness::DependencyState;
 use step::{Change, Failure, Plan, Reason, Step, Subject, Verb};
 
 /// Time that a service without a ping has to become healthy, and a ping's own unless it says otherwise.
@@ -35,11 +35,11 @@ pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long a service that nothing tells to be ready must have run since this run started it: one that ends at once was
 /// never ready, and must not take the place of one that was.
-pub const PROBATION: Duration = Duration::from_millis(500);
+pub const MIN_UPTIME: Duration = Duration::from_millis(500);
 
 /// How long a container is still there after it is no longer found by its names. Whoever looked it up before, and tried
 /// to connect in the moment in which it was attached anew, tries again after a second.
-pub const DRAIN: Duration = Duration::from_secs(2);
+pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 
 /// What a run remembers beside what the engine shows.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -63,7 +63,7 @@ pub struct Memory {
     /// Networks, volumes and images that the engine refused to remove, by name; not tried again.
     pub stuck: BTreeSet<Subject>,
     /// Hooks that this run has been through, by service and moment.
-    pub hooked: BTreeMap<(String, Moment), Hooked>,
+    pub hooks_run: BTreeMap<(String, HookPoint), HookProgress>,
     /// Containers that this run has stopped after they had served, by id.
     pub stopped: BTreeSet<String>,
     /// Containers of jobs whose outputs this run has collected, by id.
@@ -75,13 +75,13 @@ pub struct Memory {
     /// The run goes on: what ends is brought back, what failed is tried again.
     pub watching: bool,
     /// Services that have failed and are tried again, by name; while watching.
-    pub setbacks: BTreeMap<String, Setback>,
+    pub backoffs: BTreeMap<String, Backoff>,
     /// Until when containers have to stay as they are before the next step, by id.
     pub lasting: BTreeMap<String, Duration>,
     /// Pings of containers that are ready, by id; while watching, and of replacements that have to stay ready.
     pub pings: BTreeMap<String, Pings>,
     /// Containers that are to be replaced although they match, by id, and why: `reload` or `health`.
-    pub condemned: BTreeMap<String, &'static str>,
+    pub forced_replacements: BTreeMap<String, &'static str>,
     /// Fields of services that somebody changes back whenever they are put right: left alone until the spec changes.
     pub contested: BTreeMap<String, BTreeSet<String>>,
 }
@@ -120,7 +120,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Durati
         return planner.plan;
     }
     planner.services();
-    planner.doomed();
+    planner.remove_orphans();
     planner.surplus_networks();
     planner.purged_volumes();
     planner.purged_images();
@@ -135,7 +135,7 @@ pub struct Forecast {
     /// Every step to agreement, in order, if all goes well.
     pub steps: Vec<Step>,
     /// What has to be looked up before the forecast is exact.
-    pub looks: BTreeSet<step::Look>,
+    pub queries: BTreeSet<step::Query>,
     /// What cannot succeed.
     pub failures: Vec<Failure>,
 }
@@ -145,13 +145,17 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
     let mut observed = observed.clone();
     let mut memory = memory.clone();
     let first = plan(desired, &observed, &memory, Duration::ZERO);
-    let mut forecast =
-        Forecast { changes: first.changes, looks: first.looks, failures: first.failures.clone(), steps: Vec::new() };
+    let mut forecast = Forecast {
+        changes: first.changes,
+        queries: first.queries,
+        failures: first.failures.clone(),
+        steps: Vec::new(),
+    };
     // Each round carries out at least one step, and no service takes more than a dozen.
     let bound = 32 * (2 + desired.services.len() + observed.containers.len());
     for _ in 0..bound {
-        let next = plan(desired, &observed, &memory, PROBATION);
-        let mut learned = !next.looks.is_empty();
+        let next = plan(desired, &observed, &memory, MIN_UPTIME);
+        let mut learned = !next.queries.is_empty();
         for probe in next.probes {
             learned |= memory.answered.insert(probe.container.id);
         }
@@ -171,7 +175,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
                 forecast.changes.push(change);
             }
         }
-        for look in &next.looks {
+        for look in &next.queries {
             effect::assume(look, &mut observed);
         }
         let mut busy = BTreeSet::new();
@@ -182,7 +186,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
             }
         }
         effect::settle(desired, &mut observed);
-        if busy.is_empty() && !learned && plan(desired, &observed, &memory, PROBATION).steps.is_empty() {
+        if busy.is_empty() && !learned && plan(desired, &observed, &memory, MIN_UPTIME).steps.is_empty() {
             // What is left may wait for outputs; whoever gives them is through by now.
             let awaited = outputs::awaited(desired);
             if awaited.is_subset(&memory.assumed) {
@@ -232,7 +236,7 @@ struct Planner<'a> {
     network: Option<&'a Network>,
     /// The containers that each service should have, by number.
     replicas: BTreeMap<&'a str, Vec<&'a Service>>,
-    standings: BTreeMap<&'a str, Standing>,
+    dependency_states: BTreeMap<&'a str, DependencyState>,
     /// Services that are about to be started or replaced: who asked to be restarted then rests first.
     about_to_start: BTreeSet<&'a str>,
     plan: Plan,
@@ -279,7 +283,7 @@ impl<'a> Planner<'a> {
             ports,
             network: chosen_network(desired, observed),
             replicas,
-            standings: BTreeMap::new(),
+            dependency_states: BTreeMap::new(),
             about_to_start: BTreeSet::new(),
             plan: Plan::default(),
         }
@@ -317,17 +321,17 @@ impl<'a> Planner<'a> {
         for service in replicas.collect::<Vec<_>>() {
             let name = &service.name;
             if !self.desired.scope.contains(&service.service) {
-                let standing = self.standing_untouched(service);
-                self.standings.insert(name, standing);
+                let state = self.state_out_of_scope(service);
+                self.dependency_states.insert(name, state);
                 continue;
             }
-            let standing = self.service(service);
-            match standing {
-                Standing::Ready | Standing::Succeeded => self.plan.ready.insert(name.clone()),
-                Standing::Serves => self.plan.serves.insert(name.clone()),
+            let state = self.service(service);
+            match state {
+                DependencyState::Ready | DependencyState::Succeeded => self.plan.ready.insert(name.clone()),
+                DependencyState::RolledBack => self.plan.serves.insert(name.clone()),
                 _ => false,
             };
-            self.standings.insert(name, standing);
+            self.dependency_states.insert(name, state);
         }
     }
 
@@ -358,7 +362,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Remembers a failure. A run that ends remembers the first.
-    fn fail(&mut self, service: &str, reason: Reason, message: String, container: Option<step::Target>) {
+    fn fail(&mut self, service: &str, reason: Reason, message: String, container: Option<step::ContainerRef>) {
         if self.memory.failed.contains_key(service) && !self.memory.watching {
             return;
         }
@@ -371,8 +375,9 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a service waits for its next try.
-    fn rests(&mut self, service: &str) -> bool {
-        let retry = self.memory.setbacks.get(service).filter(|setback| setback.rests(self.now)).map(|s| s.retry);
+    fn is_backing_off(&mut self, service: &str) -> bool {
+        let retry =
+            self.memory.backoffs.get(service).filter(|setback| setback.is_backing_off(self.now)).map(|s| s.retry);
         if let Some(retry) = retry {
             self.wake(retry);
         }
@@ -405,7 +410,7 @@ pub fn failure(
     service: &str,
     reason: Reason,
     message: String,
-    container: Option<step::Target>,
+    container: Option<step::ContainerRef>,
 ) -> Failure {
     let wanted = desired.services.get(service);
     let fingerprint = wanted.map(|wanted| wanted.fingerprint.clone()).unwrap_or_default();

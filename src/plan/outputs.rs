@@ -4,16 +4,16 @@
 use std::collections::BTreeSet;
 
 use super::diff::Comparison;
-use super::readiness::Standing;
-use super::step::{Action, Cause, KNOWN_AFTER_APPLY, Subject, Target, Verb};
+use super::readiness::DependencyState;
+use super::step::{Action, Cause, ContainerRef, KNOWN_AFTER_APPLY, Subject, Verb};
 use super::{Planner, Slots};
-use crate::desired::{Moment, Service};
+use crate::desired::{HookPoint, Service};
 use crate::observed::Container;
 
 impl<'a> Planner<'a> {
     /// A service that is made from outputs which are not known: nothing new is created; what runs goes on. `None`: it
     /// waits for nothing.
-    pub(super) fn await_outputs(&mut self, service: &'a Service, slots: &Slots<'a>) -> Option<Standing> {
+    pub(super) fn await_outputs(&mut self, service: &'a Service, slots: &Slots<'a>) -> Option<DependencyState> {
         let missing =
             |key: &&String| !self.memory.assumed.contains(*key) && !service.outputs.gives_first.contains(*key);
         let key = service.outputs.awaited().flat_map(|(_, keys)| keys).find(missing)?.clone();
@@ -23,18 +23,18 @@ impl<'a> Planner<'a> {
             self.change(subject, Action::Create, causes);
             return Some(match self.dependencies(service, false) {
                 Ok(()) => self.wait_for_output(service, &key),
-                Err(standing) => standing,
+                Err(state) => state,
             });
         };
         self.change(subject, Action::Replace, causes);
-        let standing = match service.is_job() {
-            true => Standing::Pending("waits for an output"),
+        let state = match service.is_job() {
+            true => DependencyState::Pending("waits for an output"),
             false => self.keep_running(service, current, &Comparison::default(), false),
         };
         if self.dependencies(service, true).is_ok() {
             self.wait_for_output(service, &key);
         }
-        Some(if standing == Standing::Ready { Standing::Serves } else { standing })
+        Some(if state == DependencyState::Ready { DependencyState::RolledBack } else { state })
     }
 
     /// Whether what a container is made from is known by now, after its `pre_start`; says what is waited for where not.
@@ -45,11 +45,11 @@ impl<'a> Planner<'a> {
     }
 
     /// Waits for an output, and says who should give it.
-    fn wait_for_output(&mut self, service: &Service, key: &str) -> Standing {
-        let giver = self.desired.giver_of(key);
-        let ready = giver.and_then(|giver| self.standings.get(giver.name.as_str())).is_some_and(|standing| {
+    fn wait_for_output(&mut self, service: &Service, key: &str) -> DependencyState {
+        let giver = self.desired.producer_of(key);
+        let ready = giver.and_then(|giver| self.dependency_states.get(giver.name.as_str())).is_some_and(|state| {
             // It is through with everything that could give it.
-            matches!(standing, Standing::Ready | Standing::Succeeded)
+            matches!(state, DependencyState::Ready | DependencyState::Succeeded)
         });
         let reason = match giver.map(|giver| &giver.service) {
             Some(giver) if ready => format!(
@@ -60,11 +60,11 @@ impl<'a> Planner<'a> {
             None => format!("waits for the output `{key}`, which nobody has given yet"),
         };
         self.wait(service, reason, None);
-        Standing::Pending("waits for an output")
+        DependencyState::Pending("waits for an output")
     }
 
     /// Whether a hook can be told what it is to be told; says what is waited for where not.
-    pub(super) fn is_hook_known(&mut self, service: &Service, moment: Moment, index: usize) -> bool {
+    pub(super) fn is_hook_known(&mut self, service: &Service, moment: HookPoint, index: usize) -> bool {
         let unknown = service.outputs.unknown_of_hook(&moment.field(), index);
         let unknown = unknown.filter(|key| !self.memory.assumed.contains(*key)).map(str::to_owned);
         unknown.map(|key| self.wait_for_output(service, &key)).is_none()
@@ -76,7 +76,7 @@ impl<'a> Planner<'a> {
         if !wanted || self.memory.collected.contains(&container.id) {
             return true;
         }
-        self.step(Subject::of(service), Verb::Collect(Target::of(container)), "it has succeeded");
+        self.step(Subject::of(service), Verb::Collect(ContainerRef::of(container)), "it has succeeded");
         false
     }
 

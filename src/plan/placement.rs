@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use super::effect::{image_of, own_healthcheck};
-use super::step::{Action, Cause, Look, Reason, Subject, Target, Verb};
-use super::{DRAIN, Planner, instance_of};
-use crate::desired::{Aim, Inherited, Moment, Service, VolumeSource};
+use super::step::{Action, Cause, ContainerRef, Query, Reason, Subject, Verb};
+use super::{DRAIN_PERIOD, Planner, instance_of};
+use crate::desired::{HookPoint, Inherited, Mode, Service, VolumeSource};
 use crate::observed::{Container, Network, State};
 use crate::spec::model::Protocol;
 
@@ -16,12 +16,12 @@ impl<'a> Planner<'a> {
     pub(super) fn knows_image(&mut self, container: &Container) -> bool {
         let unknown = image_of(container, self.observed)
             .filter(|id| own_healthcheck(container).is_none() && !self.observed.image_facts.contains_key(*id));
-        self.plan.looks.extend(unknown.map(|id| Look::Image(id.clone())));
+        self.plan.queries.extend(unknown.map(|id| Query::Image(id.clone())));
         unknown.is_none()
     }
 
     /// Attaches a container to the group's network, with its names there, where it is not; true while that is being done.
-    pub(super) fn mend_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
+    pub(super) fn ensure_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
         self.attach(service, container, true)
     }
 
@@ -42,13 +42,14 @@ impl<'a> Planner<'a> {
             return true;
         };
         if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
-            if named && is_named_late(container) {
+            if named && aliases_deferred(container) {
                 match self.is_found(service, container, network) {
                     None => return true,
                     Some(true) => {}
                     Some(false) => {
                         self.network_change(service, container, Some(&network.id));
-                        let verb = Verb::Disconnect { container: Target::of(container), network: network.id.clone() };
+                        let verb =
+                            Verb::Disconnect { container: ContainerRef::of(container), network: network.id.clone() };
                         self.step(Subject::of(service), verb, format!("it is not known as {} yet", service.service));
                         return true;
                     }
@@ -63,11 +64,11 @@ impl<'a> Planner<'a> {
             Some(stale) => {
                 let known = self.observed.networks.contains_key(&stale.network_id);
                 let network = if known { &stale.network_id } else { &stale.network };
-                Verb::Disconnect { container: Target::of(container), network: network.clone() }
+                Verb::Disconnect { container: ContainerRef::of(container), network: network.clone() }
             }
             None => {
-                let names = if named || !is_named_late(container) { service.network_names() } else { Vec::new() };
-                Verb::Connect { container: Target::of(container), network: network.id.clone(), names }
+                let names = if named || !aliases_deferred(container) { service.network_names() } else { Vec::new() };
+                Verb::Connect { container: ContainerRef::of(container), network: network.id.clone(), names }
             }
         };
         self.step(Subject::of(service), verb, format!("it is not on the network {}", network.name));
@@ -77,7 +78,7 @@ impl<'a> Planner<'a> {
     /// Whether a container is found on the network by its service's name; `None`: it is being looked up.
     fn is_found(&mut self, service: &Service, container: &Container, network: &Network) -> Option<bool> {
         let Some(details) = &container.details else {
-            self.plan.looks.insert(Look::Container(container.id.clone()));
+            self.plan.queries.insert(Query::Container(container.id.clone()));
             return None;
         };
         Some(details.names.get(&network.id).is_some_and(|names| names.contains(&service.service)))
@@ -85,20 +86,20 @@ impl<'a> Planner<'a> {
 
     /// Whether a container that has served is no longer found by its names; takes them from it, after its `pre_stop`. It
     /// stays on the network without them, for whoever has found it before.
-    pub(super) fn has_withdrawn(&mut self, service: &Service, container: &'a Container, cause: &str) -> bool {
+    pub(super) fn is_drained(&mut self, service: &Service, container: &'a Container, cause: &str) -> bool {
         if container.state != State::Running {
             return true;
         }
-        if !self.hooks_are_done(service, Moment::PreStop, Some(container), cause) {
+        if !self.hooks_are_done(service, HookPoint::PreStop, Some(container), cause) {
             return false;
         }
         let Some(network) = self.network else { return true };
         let attached = container.networks.iter().any(|attachment| attachment.network_id == network.id);
-        let (target, network_id) = (Target::of(container), network.id.clone());
-        let verb = match (attached, is_named_late(container)) {
+        let (target, network_id) = (ContainerRef::of(container), network.id.clone());
+        let verb = match (attached, aliases_deferred(container)) {
             (true, true) => match self.is_found(service, container, network) {
                 None => return false,
-                Some(false) => return self.has_lasted(service, container, DRAIN, "is being withdrawn"),
+                Some(false) => return self.has_lasted(service, container, DRAIN_PERIOD, "is being withdrawn"),
                 Some(true) => Verb::Disconnect { container: target, network: network_id },
             },
             (true, false) => Verb::Disconnect { container: target, network: network_id },
@@ -120,7 +121,7 @@ impl<'a> Planner<'a> {
             .find_map(|a| self.observed.networks.get(&a.network_id).filter(|network| self.is_ours(network)));
         let Some(surplus) = surplus else { return false };
         self.network_change(service, container, Some(&surplus.id));
-        let verb = Verb::Disconnect { container: Target::of(container), network: surplus.id.clone() };
+        let verb = Verb::Disconnect { container: ContainerRef::of(container), network: surplus.id.clone() };
         self.step(Subject::of(service), verb, format!("it is on the network {}, which is not needed", surplus.name));
         true
     }
@@ -135,7 +136,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a container that is not of this group holds a host port of the service; then it has failed, for now.
-    pub(super) fn is_shut_out(&mut self, service: &'a Service) -> bool {
+    pub(super) fn has_port_conflict(&mut self, service: &'a Service) -> bool {
         let foreign = |holder: &Container| holder.service_of(&self.desired.group).is_none();
         let Some((port, holder)) = self.holder(service, foreign) else { return false };
         let message =
@@ -159,7 +160,7 @@ impl<'a> Planner<'a> {
     /// Whether the host ports of a service are free for this container of it. A container of the group that is about
     /// to go anyway makes room; anybody else's is a failure.
     pub(super) fn ports_are_free(&mut self, service: &'a Service, container: &Container) -> bool {
-        if self.is_shut_out(service) {
+        if self.has_port_conflict(service) {
             return false;
         }
         let holder = self.holder(service, |holder| holder.id != container.id);
@@ -170,7 +171,7 @@ impl<'a> Planner<'a> {
         let named = holder.service_of(&self.desired.group).unwrap_or(owner);
         // It may be another container than the one that serves: a candidate that an earlier run left behind.
         let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
-        let goes = matches!(self.desired.aim, Aim::Agree { .. })
+        let goes = matches!(self.desired.mode, Mode::Reconcile { .. })
             && self.desired.scope.contains(named)
             && !self.memory.failed.contains_key(owner)
             && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
@@ -188,7 +189,7 @@ impl<'a> Planner<'a> {
 }
 
 /// Whether a container gets its names on the network only once it is ready.
-pub(super) fn is_named_late(container: &Container) -> bool {
+pub(super) fn aliases_deferred(container: &Container) -> bool {
     container.identity.as_ref().is_some_and(|identity| identity.named_when_ready)
 }
 

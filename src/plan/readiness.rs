@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::step::{Awaited, Probe, Reason, Target, Wait};
-use super::{DEFAULT_READY_TIMEOUT, PROBATION, Planner};
+use super::step::{Awaited, ContainerRef, Probe, Reason, Wait};
+use super::{DEFAULT_READY_TIMEOUT, MIN_UPTIME, Planner};
 use crate::desired::{Dependency, Service};
 use crate::identity::container_name;
 use crate::observed::{Container, Health, State};
@@ -13,13 +13,13 @@ use crate::spec::model::{Condition, HealthAction, Ping};
 const RESTARTS: u64 = 3;
 
 /// Time from one ping of a running service to the next, where its `health` does not say.
-const EVERY: Duration = Duration::from_secs(10);
+const LIVENESS_INTERVAL: Duration = Duration::from_secs(10);
 /// How many of them must fail in a row, where its `health` does not say.
-const FAILURES: u32 = 3;
+const LIVENESS_RETRIES: u32 = 3;
 
 /// How far a service has come, as its dependents see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum DependencyState {
     /// Its container runs and is ready.
     Ready,
     /// Its container runs.
@@ -33,17 +33,17 @@ pub(super) enum Standing {
     /// It has failed.
     Failed,
     /// Its replacement has failed, and the container that it had serves again.
-    Serves,
+    RolledBack,
 }
 
 impl<'a> Planner<'a> {
     /// Whether a running container is ready; asks for its ping and waits where it is not.
-    pub(super) fn readiness(&mut self, service: &Service, container: &Container) -> Standing {
+    pub(super) fn readiness(&mut self, service: &Service, container: &Container) -> DependencyState {
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
         let answered = service.ping.is_none() || self.memory.answered.contains(&container.id);
         let healthy = matches!(container.health, Health::None | Health::Healthy);
         if answered && healthy {
-            return self.probation(service, container);
+            return self.check_min_uptime(service, container);
         }
         let what = match (&service.ping, answered) {
             (Some(ping), false) => format!("its ping ({}) to answer", ping.check),
@@ -54,10 +54,10 @@ impl<'a> Planner<'a> {
         let late = self.now >= since + limit;
         let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("waits for {what}"), Some(awaited));
-        if late && !self.is_known_to_be_late(service, container, since) {
+        if late && !self.timeout_already_reported(service, container, since) {
             let message = format!("it waited {} for {what}", seconds(limit));
-            self.fail(&service.name, Reason::NotReady, message, Some(Target::of(container)));
-            return Standing::Failed;
+            self.fail(&service.name, Reason::NotReady, message, Some(ContainerRef::of(container)));
+            return DependencyState::Failed;
         }
         if !late {
             self.wake(since + limit);
@@ -65,18 +65,18 @@ impl<'a> Planner<'a> {
         if let (Some(ping), false) = (&service.ping, answered) {
             self.plan.probes.push(probe(service, container, ping));
         }
-        if late { Standing::Failed } else { Standing::Started }
+        if late { DependencyState::Failed } else { DependencyState::Started }
     }
 
     /// Whether a replacement that is ready has been so for its `min_ready`; `Some`: not yet, or it has failed. A run that is
     /// continued counts anew.
-    pub(super) fn proves_itself(&mut self, service: &Service, candidate: &Container) -> Option<Standing> {
+    pub(super) fn check_min_ready(&mut self, service: &Service, candidate: &Container) -> Option<DependencyState> {
         let period = service.update.min_ready.map_or(Duration::ZERO, Duration::from);
         if period.is_zero() {
             return None;
         }
         if let Some(why) = self.unanswered_pings(service, candidate) {
-            return Some(self.fail_to_prove(service, candidate, &why));
+            return Some(self.fail_min_ready(service, candidate, &why));
         }
         if self.has_lasted(service, candidate, period, "has to stay ready for a while") {
             return None;
@@ -84,7 +84,7 @@ impl<'a> Planner<'a> {
         if let Some(ping) = &service.ping {
             self.check_every(ping.interval, service, candidate, ping);
         }
-        Some(Standing::Started)
+        Some(DependencyState::Started)
     }
 
     /// Whether a container has been as it is for so long, as far as this run has seen.
@@ -101,11 +101,11 @@ impl<'a> Planner<'a> {
     }
 
     /// A replacement was ready, and is not any longer, before it has proved itself.
-    pub(super) fn fail_to_prove(&mut self, service: &Service, candidate: &Container, why: &str) -> Standing {
+    pub(super) fn fail_min_ready(&mut self, service: &Service, candidate: &Container, why: &str) -> DependencyState {
         let period = service.update.min_ready.map_or(Duration::ZERO, Duration::from);
         let message = format!("it did not stay ready for {}: {why}", seconds(period));
-        self.fail(&service.name, Reason::NotReady, message, Some(Target::of(candidate)));
-        Standing::Failed
+        self.fail(&service.name, Reason::NotReady, message, Some(ContainerRef::of(candidate)));
+        DependencyState::Failed
     }
 
     /// Asks for a ping of a container that is ready, where the last is that long ago.
@@ -121,14 +121,14 @@ impl<'a> Planner<'a> {
     /// How a container fails to answer its pings, where it does so as often as it may not.
     fn unanswered_pings(&self, service: &Service, container: &Container) -> Option<String> {
         let pings = self.memory.pings.get(&container.id)?;
-        let most = service.health.as_ref().and_then(|health| health.failures).unwrap_or(FAILURES).max(1);
+        let most = service.health.as_ref().and_then(|health| health.failures).unwrap_or(LIVENESS_RETRIES).max(1);
         (pings.failures >= most)
             .then(|| format!("its ping was not answered {} times in a row: {}", pings.failures, pings.why))
     }
 
     /// While watching, a container that is late and replaces nothing is waited for on; that it is late is told once.
-    fn is_known_to_be_late(&self, service: &Service, container: &Container, since: Duration) -> bool {
-        self.memory.setbacks.get(&service.name).is_some_and(|setback| {
+    fn timeout_already_reported(&self, service: &Service, container: &Container, since: Duration) -> bool {
+        self.memory.backoffs.get(&service.name).is_some_and(|setback| {
             setback.failure.reason == Reason::NotReady
                 && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
                 && setback.at >= since
@@ -136,15 +136,15 @@ impl<'a> Planner<'a> {
     }
 
     /// Nothing tells that it is ready but that it runs: then it has to run for a moment.
-    fn probation(&mut self, service: &Service, container: &Container) -> Standing {
+    fn check_min_uptime(&mut self, service: &Service, container: &Container) -> DependencyState {
         let told = service.ping.is_some() || container.health != Health::None;
         let since = self.memory.started.get(&container.id);
-        match since.filter(|since| !told && self.now < **since + PROBATION) {
-            None => Standing::Ready,
+        match since.filter(|since| !told && self.now < **since + MIN_UPTIME) {
+            None => DependencyState::Ready,
             Some(since) => {
-                let until = *since + PROBATION;
+                let until = *since + MIN_UPTIME;
                 self.wake(until);
-                let awaited = Awaited { container: container.id.clone(), limit: PROBATION };
+                let awaited = Awaited { container: container.id.clone(), limit: MIN_UPTIME };
                 let reason = "has just been started".to_owned();
                 self.plan.waits.push(Wait {
                     service: service.name.clone(),
@@ -152,14 +152,14 @@ impl<'a> Planner<'a> {
                     awaited: Some(awaited),
                     quiet: true,
                 });
-                Standing::Started
+                DependencyState::Started
             }
         }
     }
 
     /// Looks after the health of a container that serves, while watching: asks for the ping that is due, and says what
     /// is wrong; `None`: it is healthy, or nobody wants to know.
-    pub(super) fn ails(&mut self, service: &Service, container: &Container) -> Option<String> {
+    pub(super) fn check_liveness(&mut self, service: &Service, container: &Container) -> Option<String> {
         if !self.memory.watching || container.state != State::Running {
             return None;
         }
@@ -173,7 +173,7 @@ impl<'a> Planner<'a> {
             return None;
         };
         if let Some(ping) = service.ping.as_ref().filter(|_| self.memory.answered.contains(&container.id)) {
-            self.check_every(health.every.map_or(EVERY, Duration::from), service, container, ping);
+            self.check_every(health.every.map_or(LIVENESS_INTERVAL, Duration::from), service, container, ping);
         }
         let why = self.unanswered_pings(service, container).or(engine)?;
         if health.then == HealthAction::Ignore {
@@ -184,9 +184,9 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether it was told already, and is being mended, that this container ails: in the life that it has now.
-    pub(super) fn is_known_to_ail(&self, service: &Service, container: &Container) -> bool {
+    pub(super) fn unhealthy_already_reported(&self, service: &Service, container: &Container) -> bool {
         let started = self.memory.started.get(&container.id).copied().unwrap_or_default();
-        self.memory.setbacks.get(&service.name).is_some_and(|setback| {
+        self.memory.backoffs.get(&service.name).is_some_and(|setback| {
             setback.failure.reason == Reason::Unhealthy
                 && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
                 && setback.at >= started
@@ -195,25 +195,30 @@ impl<'a> Planner<'a> {
 
     /// The engine is at work on the container (it restarts or removes it): it is left to it, for as long as a service
     /// may take to get ready.
-    pub(super) fn await_engine(&mut self, service: &Service, container: &Container, doing: &'static str) -> Standing {
+    pub(super) fn await_engine(
+        &mut self,
+        service: &Service,
+        container: &Container,
+        doing: &'static str,
+    ) -> DependencyState {
         let restarts = container.details.as_ref().map_or(0, |details| details.restarts);
         let told = service.ping.is_some() || container.health != Health::None;
         if !told && restarts >= RESTARTS && self.memory.started.contains_key(&container.id) {
-            let message = format!("the engine has restarted it {restarts} times, and it never ran for {PROBATION:?}");
-            self.fail(&service.name, Reason::Exited, message, Some(Target::of(container)));
-            return Standing::Failed;
+            let message = format!("the engine has restarted it {restarts} times, and it never ran for {MIN_UPTIME:?}");
+            self.fail(&service.name, Reason::Exited, message, Some(ContainerRef::of(container)));
+            return DependencyState::Failed;
         }
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
         let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
         if self.now >= since + limit {
             let message = format!("for {} its container {doing} by the engine", seconds(limit));
-            self.fail(&service.name, Reason::NotReady, message, Some(Target::of(container)));
-            return Standing::Failed;
+            self.fail(&service.name, Reason::NotReady, message, Some(ContainerRef::of(container)));
+            return DependencyState::Failed;
         }
         self.wake(since + limit);
         let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("{doing} by the engine"), Some(awaited));
-        Standing::Pending(doing)
+        DependencyState::Pending(doing)
     }
 
     pub(super) fn fail_exited(&mut self, service: &Service, container: &Container) {
@@ -228,24 +233,24 @@ impl<'a> Planner<'a> {
             State::Exited { code: Some(code) } => format!("it exited with {code}{when}"),
             _ => format!("it ended{when}"),
         };
-        self.fail(&service.name, Reason::Exited, how, Some(Target::of(container)));
+        self.fail(&service.name, Reason::Exited, how, Some(ContainerRef::of(container)));
     }
 
     /// Whether everything that the service needs is as far as it must be; else waits, naming for whom. A container that
     /// exists was made for what serves now, also where its replacement has failed; a new one was not.
-    pub(super) fn dependencies(&mut self, service: &'a Service, exists: bool) -> Result<(), Standing> {
+    pub(super) fn dependencies(&mut self, service: &'a Service, exists: bool) -> Result<(), DependencyState> {
         let missing = service.dependencies.iter().find_map(|dependency| {
             self.replicas_of(&dependency.name).into_iter().find_map(|name| {
-                let standing = self.standings.get(name);
-                let serves = exists && standing == Some(&Standing::Serves);
-                self.unmet(dependency, standing).filter(|_| !serves).map(|why| (name.to_owned(), why))
+                let state = self.dependency_states.get(name);
+                let serves = exists && state == Some(&DependencyState::RolledBack);
+                self.unmet(dependency, state).filter(|_| !serves).map(|why| (name.to_owned(), why))
             })
         });
         let Some((name, why)) = missing else {
             return Ok(());
         };
         self.wait(service, format!("waits for {name}, which {why}"), None);
-        Err(Standing::WaitsFor(name))
+        Err(DependencyState::WaitsFor(name))
     }
 
     /// What a service that is needed consists of. Of one that is scaled to nothing, nothing is needed.
@@ -257,17 +262,18 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn unmet(&self, dependency: &Dependency, standing: Option<&Standing>) -> Option<String> {
-        let why = match (standing, dependency.condition) {
-            (Some(Standing::Ready | Standing::Succeeded), _) | (Some(Standing::Started), Condition::Started) => {
+    fn unmet(&self, dependency: &Dependency, state: Option<&DependencyState>) -> Option<String> {
+        let why = match (state, dependency.condition) {
+            (Some(DependencyState::Ready | DependencyState::Succeeded), _)
+            | (Some(DependencyState::Started), Condition::Started) => {
                 return None;
             }
-            (Some(Standing::Started), Condition::Ready) => "is not ready yet",
-            (Some(Standing::Started), Condition::Succeeded) => "has not succeeded yet",
-            (Some(Standing::Pending(what)), _) => what,
-            (Some(Standing::WaitsFor(other)), _) => return Some(format!("waits for {other}")),
-            (Some(Standing::Failed), _) => "has failed",
-            (Some(Standing::Serves), _) => "could not be replaced",
+            (Some(DependencyState::Started), Condition::Ready) => "is not ready yet",
+            (Some(DependencyState::Started), Condition::Succeeded) => "has not succeeded yet",
+            (Some(DependencyState::Pending(what)), _) => what,
+            (Some(DependencyState::WaitsFor(other)), _) => return Some(format!("waits for {other}")),
+            (Some(DependencyState::Failed), _) => "has failed",
+            (Some(DependencyState::RolledBack), _) => "could not be replaced",
             (None, _) => "is not known",
         };
         Some(why.to_owned())
@@ -279,7 +285,7 @@ fn probe(service: &Service, container: &Container, ping: &Ping) -> Probe {
     Probe {
         service: service.name.clone(),
         replica: service.replica,
-        container: Target::of(container),
+        container: ContainerRef::of(container),
         address: container.networks.iter().find_map(|attachment| attachment.address),
         ping: ping.clone(),
     }

@@ -2,57 +2,57 @@
 
 use super::diff::{Comparison, compare};
 use super::outputs::open_fields;
-use super::placement::{clashes, inherited, is_named_late};
-use super::readiness::Standing;
-use super::step::{Action, Awaited, Cause, Look, Reason, Subject, Target, Verb, Wait};
+use super::placement::{aliases_deferred, clashes, inherited};
+use super::readiness::DependencyState;
+use super::step::{Action, Awaited, Cause, ContainerRef, Query, Reason, Subject, Verb, Wait};
 use super::{Planner, Slots, instance_of};
-use crate::desired::{Aim, Kind, Moment, OnFailure, Order, Service};
+use crate::desired::{HookPoint, Kind, Mode, OnFailure, Order, Service};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, State};
 use crate::spec::model::Pull;
 
 impl<'a> Planner<'a> {
     /// Plans for one service in scope.
-    pub(super) fn service(&mut self, service: &'a Service) -> Standing {
+    pub(super) fn service(&mut self, service: &'a Service) -> DependencyState {
         let name = container_name(&self.desired.group, &service.name);
-        if let Some(standing) = self.conflict_of_name(service, &name) {
-            return standing;
+        if let Some(state) = self.conflict_of_name(service, &name) {
+            return state;
         }
         let slots = self.slots.get(service.name.as_str()).cloned().unwrap_or_default();
-        if !self.has_parted(&service.name, slots.all()) {
-            return Standing::Pending("is being stopped");
+        if !self.post_stop_done(&service.name, slots.all()) {
+            return DependencyState::Pending("is being stopped");
         }
-        match self.desired.aim {
+        match self.desired.mode {
             // `stop` and `down` desire no services; a service that is desired should run.
-            Aim::Rest | Aim::Agree { .. } => self.agree(service, slots),
-            Aim::Run => self.run(service, &slots),
+            Mode::StopOnly | Mode::Reconcile { .. } => self.agree(service, slots),
+            Mode::StartOnly => self.run(service, &slots),
         }
     }
 
     /// A service outside of the scope stands where it stands.
-    pub(super) fn standing_untouched(&mut self, service: &'a Service) -> Standing {
+    pub(super) fn state_out_of_scope(&mut self, service: &'a Service) -> DependencyState {
         match self.slots.get(service.name.as_str()).and_then(|slots| slots.current) {
-            Some(current) if service.is_job() && current.has_succeeded() => Standing::Succeeded,
-            Some(current) if current.state == State::Running => Standing::Ready,
-            _ => Standing::Pending("is not running and was left out"),
+            Some(current) if service.is_job() && current.has_succeeded() => DependencyState::Succeeded,
+            Some(current) if current.state == State::Running => DependencyState::Ready,
+            _ => DependencyState::Pending("is not running and was left out"),
         }
     }
 
     /// Whether a container that is not of this service has a name that it needs now.
-    fn conflict_of_name(&mut self, service: &Service, name: &str) -> Option<Standing> {
+    fn conflict_of_name(&mut self, service: &Service, name: &str) -> Option<DependencyState> {
         let foreign = self.observed.containers.values().find(|container| {
             container.name == name && instance_of(self.desired, container).as_deref() != Some(&service.name)
         })?;
         if let Some(owner) = instance_of(self.desired, foreign) {
             // Somebody gave one of our containers another's name; it gets its own back, or goes.
-            if self.desired.aim == Aim::Run {
+            if self.desired.mode == Mode::StartOnly {
                 let message = format!("a container of {owner} has its name; `drillmaster up` puts that right");
                 self.fail(&service.name, Reason::NoContainer, message, None);
-                return Some(Standing::Failed);
+                return Some(DependencyState::Failed);
             }
-            self.make_way(service);
+            self.release_name(service);
             self.wait(service, format!("waits until the container of {owner} gives its name back"), None);
-            return Some(Standing::Pending("has its name taken by another service's container"));
+            return Some(DependencyState::Pending("has its name taken by another service's container"));
         }
         let message = format!(
             "a container named {} exists and is not drillmaster's; it was left alone (rename or remove it: docker \
@@ -60,12 +60,12 @@ impl<'a> Planner<'a> {
             foreign.name, foreign.name
         );
         self.fail(&service.name, Reason::Conflict, message, None);
-        Some(Standing::Failed)
+        Some(DependencyState::Failed)
     }
 
     /// The service cannot have its name yet. Its own container may have the name that the other one needs back (they
     /// were swapped), so it steps aside to the name that every container has before it serves.
-    fn make_way(&mut self, service: &Service) {
+    fn release_name(&mut self, service: &Service) {
         let subject = Subject::of(service);
         let name = container_name(&self.desired.group, &service.name);
         let slots = self.slots.get(service.name.as_str()).cloned().unwrap_or_default();
@@ -83,48 +83,48 @@ impl<'a> Planner<'a> {
         if let Some(stray) = slots.strays.iter().find(in_the_way).copied() {
             let to = candidate_name(&self.desired.group, &service.name);
             let cause = format!("it was renamed to {}", stray.name);
-            self.step(subject, Verb::Rename { container: Target::of(stray), to }, cause);
+            self.step(subject, Verb::Rename { container: ContainerRef::of(stray), to }, cause);
         }
     }
 
     /// `start`: what exists runs.
-    fn run(&mut self, service: &'a Service, slots: &Slots<'a>) -> Standing {
+    fn run(&mut self, service: &'a Service, slots: &Slots<'a>) -> DependencyState {
         match slots.current {
-            Some(current) if service.is_job() && current.has_succeeded() => Standing::Succeeded,
+            Some(current) if service.is_job() && current.has_succeeded() => DependencyState::Succeeded,
             Some(current) if !service.is_job() => self.keep_running(service, current, &Comparison::default(), false),
             Some(_) => {
                 let message = "it has not succeeded; `drillmaster up` runs it".to_owned();
                 self.fail(&service.name, Reason::NoContainer, message, None);
-                Standing::Failed
+                DependencyState::Failed
             }
             None => {
                 let message = "it has no container; `drillmaster up` creates one".to_owned();
                 self.fail(&service.name, Reason::NoContainer, message, None);
-                Standing::Failed
+                DependencyState::Failed
             }
         }
     }
 
     /// `up`: it exists, matches and runs.
-    fn agree(&mut self, service: &'a Service, mut slots: Slots<'a>) -> Standing {
+    fn agree(&mut self, service: &'a Service, mut slots: Slots<'a>) -> DependencyState {
         let subject = Subject::of(service);
         let mut renamed = false;
         if let Some(stray) = self.stray(service, &mut slots) {
             if slots.current.is_some() {
                 self.change(subject, Action::Update, vec![Cause::of("name", Some(&stray.name), None)]);
-                self.discard(service, stray, "superfluous: another container serves under the name");
-                return Standing::Pending("has a superfluous container");
+                self.remove_surplus(service, stray, "superfluous: another container serves under the name");
+                return DependencyState::Pending("has a superfluous container");
             }
             if !self.is_contested(&service.name, "name") {
                 let name = container_name(&self.desired.group, &service.name);
-                let verb = Verb::Rename { container: Target::of(stray), to: name };
+                let verb = Verb::Rename { container: ContainerRef::of(stray), to: name };
                 self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
                 renamed = true;
             }
             slots.current = Some(stray);
         }
-        if let Some(standing) = self.await_outputs(service, &slots) {
-            return standing;
+        if let Some(state) = self.await_outputs(service, &slots) {
+            return state;
         }
         let mut comparison = slots.current.map(|current| self.compare(service, current));
         let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
@@ -137,18 +137,18 @@ impl<'a> Planner<'a> {
         .collect();
         if !unclear.is_empty() {
             for container in unclear {
-                self.plan.looks.insert(Look::Container(container.id.clone()));
+                self.plan.queries.insert(Query::Container(container.id.clone()));
             }
-            return Standing::Pending("is being inspected");
+            return DependencyState::Pending("is being inspected");
         }
         self.unknown(&slots);
         let image = self.observed.images.get(&service.config.image);
         let failed =
             self.memory.failed.get(&service.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image));
         if let (Some(current), Some(comparison)) = (slots.current, &mut comparison) {
-            match self.condemned(service, current) {
+            match self.forced_replacements(service, current) {
                 Ok(cause) => comparison.replace.extend(cause),
-                Err(standing) => return standing,
+                Err(state) => return state,
             }
         }
         if let Kind::Job(job) = service.kind {
@@ -159,8 +159,12 @@ impl<'a> Planner<'a> {
                 if let Some((candidate, _)) = candidate {
                     let cause = vec![Cause::of("name", Some(&candidate.name), None)];
                     self.change(subject, Action::Update, cause);
-                    self.discard(service, candidate, "not needed: the container that serves is the right one");
-                    return if failed { Standing::Failed } else { Standing::Pending("has an unneeded replacement") };
+                    self.remove_surplus(service, candidate, "not needed: the container that serves is the right one");
+                    return if failed {
+                        DependencyState::Failed
+                    } else {
+                        DependencyState::Pending("has an unneeded replacement")
+                    };
                 }
                 if renamed {
                     let name = container_name(&self.desired.group, &service.name);
@@ -179,26 +183,30 @@ impl<'a> Planner<'a> {
     fn unknown(&mut self, slots: &Slots<'a>) {
         if self.memory.watching {
             let unknown = slots.all().filter(|container| container.is_up() && container.details.is_none());
-            self.plan.looks.extend(unknown.map(|container| Look::Container(container.id.clone())));
+            self.plan.queries.extend(unknown.map(|container| Query::Container(container.id.clone())));
         }
     }
 
     /// Why a container is to be replaced although it matches. What ails is told first, then restarted in its own plan.
-    fn condemned(&mut self, service: &'a Service, current: &'a Container) -> Result<Option<Cause>, Standing> {
-        if let Some(why) = self.memory.condemned.get(&current.id) {
+    fn forced_replacements(
+        &mut self,
+        service: &'a Service,
+        current: &'a Container,
+    ) -> Result<Option<Cause>, DependencyState> {
+        if let Some(why) = self.memory.forced_replacements.get(&current.id) {
             return Ok(Some(Cause::of(why, None, None)));
         }
-        let Some(why) = self.ails(service, current) else { return Ok(None) };
-        if !self.is_known_to_ail(service, current) {
-            self.fail(&service.name, Reason::Unhealthy, why, Some(Target::of(current)));
-            return Err(Standing::Pending("is unhealthy"));
+        let Some(why) = self.check_liveness(service, current) else { return Ok(None) };
+        if !self.unhealthy_already_reported(service, current) {
+            self.fail(&service.name, Reason::Unhealthy, why, Some(ContainerRef::of(current)));
+            return Err(DependencyState::Pending("is unhealthy"));
         }
         let cause = Cause::of("health", Some("unhealthy"), Some("healthy"));
         self.change(Subject::of(service), Action::Restart, vec![cause]);
         if self.dependents_rest(service) {
             self.stop(&service.name, current, "it is unhealthy");
         }
-        Err(Standing::Pending("is being restarted"))
+        Err(DependencyState::Pending("is being restarted"))
     }
 
     /// A container of ours whose name somebody changed.
@@ -221,7 +229,7 @@ impl<'a> Planner<'a> {
         let Some(identity) = &container.identity else {
             return Comparison::default();
         };
-        if service.outputs.opens_itself() {
+        if service.outputs.is_self_referencing() {
             // Whatever it was made from is not known any longer; its `pre_start` gives it again for another one.
             return Comparison { replace: open_fields(service), ..Comparison::default() };
         }
@@ -239,24 +247,24 @@ impl<'a> Planner<'a> {
         current: &'a Container,
         comparison: &Comparison,
         failed: bool,
-    ) -> Standing {
+    ) -> DependencyState {
         let subject = Subject::of(service);
         if failed {
-            return Standing::Failed;
+            return DependencyState::Failed;
         }
         match current.state {
             State::Created | State::Exited { .. } => {
                 if self.memory.started.contains_key(&current.id) {
                     self.fail_exited(service, current);
-                    return Standing::Failed;
+                    return DependencyState::Failed;
                 }
-                if self.rests(&service.name) {
-                    return Standing::Failed;
+                if self.is_backing_off(&service.name) {
+                    return DependencyState::Failed;
                 }
                 let state = current.state.to_string();
                 self.change(subject.clone(), Action::Start, vec![Cause::of("state", Some(&state), Some("running"))]);
-                if self.mend_network(service, current) {
-                    return Standing::Pending("is being attached to its network");
+                if self.ensure_network(service, current) {
+                    return DependencyState::Pending("is being attached to its network");
                 }
                 if self.ready_to_start(service, current) && self.dependents_rest(service) && self.knows_image(current) {
                     let cause = match current.state {
@@ -264,27 +272,27 @@ impl<'a> Planner<'a> {
                         State::Exited { code: None } => "it has exited".to_owned(),
                         _ => "it was never started".to_owned(),
                     };
-                    self.step(subject, Verb::Start(Target::of(current)), cause);
+                    self.step(subject, Verb::Start(ContainerRef::of(current)), cause);
                 }
-                Standing::Pending("is not running")
+                DependencyState::Pending("is not running")
             }
             State::Paused => {
                 let cause = Cause::of("state", Some("paused"), Some("running"));
                 self.change(subject.clone(), Action::Start, vec![cause]);
-                self.step(subject, Verb::Unpause(Target::of(current)), "it is paused");
-                Standing::Pending("is paused")
+                self.step(subject, Verb::Unpause(ContainerRef::of(current)), "it is paused");
+                DependencyState::Pending("is paused")
             }
             State::Restarting => self.await_engine(service, current, "is being restarted"),
             State::Removing => self.await_engine(service, current, "is being removed"),
-            State::Dead if self.desired.aim == Aim::Run => {
+            State::Dead if self.desired.mode == Mode::StartOnly => {
                 let message = "its container is dead; `drillmaster up` makes another".to_owned();
                 self.fail(&service.name, Reason::NoContainer, message, None);
-                Standing::Failed
+                DependencyState::Failed
             }
             State::Dead => {
                 self.change(subject.clone(), Action::Create, vec![Cause::of("state", Some("dead"), Some("running"))]);
                 self.remove(subject, current, "it is dead and cannot be started");
-                Standing::Pending("is dead")
+                DependencyState::Pending("is dead")
             }
             State::Running => {
                 if let Some(other) = self.restarted_dependency(service) {
@@ -292,20 +300,20 @@ impl<'a> Planner<'a> {
                     self.change(subject.clone(), Action::Restart, vec![Cause::of(&field, None, None)]);
                     let cause = format!("{other} is started anew, and it asked to be restarted then");
                     self.stop(&service.name, current, &cause);
-                    return Standing::Pending("is being restarted");
+                    return DependencyState::Pending("is being restarted");
                 }
-                if self.mend_network(service, current) {
-                    return Standing::Pending("is being attached to its network");
+                if self.ensure_network(service, current) {
+                    return DependencyState::Pending("is being attached to its network");
                 }
                 if !comparison.update.is_empty() {
                     self.change(subject.clone(), Action::Update, comparison.update.clone());
                     let verb = Verb::Update {
-                        container: Target::of(current),
+                        container: ContainerRef::of(current),
                         resources: service.config.resources,
                         restart: service.config.restart,
                     };
                     self.step(subject, verb, fields(&comparison.update));
-                    return Standing::Started;
+                    return DependencyState::Started;
                 }
                 self.readiness(service, current)
             }
@@ -320,7 +328,7 @@ impl<'a> Planner<'a> {
         causes: Vec<Cause>,
         candidate: Option<(&'a Container, Comparison)>,
         failed: bool,
-    ) -> Standing {
+    ) -> DependencyState {
         let cause = match current {
             None => "it has no container".to_owned(),
             Some(_) => fields(&causes),
@@ -337,28 +345,28 @@ impl<'a> Planner<'a> {
             return self.undo(service, current, candidate.map(|(candidate, _)| candidate));
         }
         if let (Some(current), None) = (current, &candidate)
-            && let Some(standing) = self.awaits_its_turn(service, current)
+            && let Some(state) = self.await_rolling_turn(service, current)
         {
-            return standing;
+            return state;
         }
         if let (Some(current), None, true) = (current, &candidate, self.memory.watching) {
-            if let Some(standing) = self.build(service) {
+            if let Some(state) = self.build(service) {
                 // That may take long, and what serves meanwhile is cared for.
                 self.keep_running(service, current, &Comparison::default(), false);
-                return standing;
+                return state;
             }
-            return match self.bring_on(service, Some(current), None, &cause) {
+            return match self.create_replacement(service, Some(current), None, &cause) {
                 // Something is in the way of a new one. Where that rests, what the old one fails with must not put it off.
-                Standing::Failed if !self.rests(&service.name) => self.serve_on(service, current),
-                standing => standing,
+                DependencyState::Failed if !self.is_backing_off(&service.name) => self.roll_back(service, current),
+                state => state,
             };
         }
-        self.bring_on(service, current, candidate, &cause)
+        self.create_replacement(service, current, candidate, &cause)
     }
 
     /// Replicas of a service are replaced one after another, so that the others serve meanwhile, and none after one that
     /// has failed. One that does not run serves nobody, and waits only for that.
-    fn awaits_its_turn(&mut self, service: &'a Service, current: &'a Container) -> Option<Standing> {
+    fn await_rolling_turn(&mut self, service: &'a Service, current: &'a Container) -> Option<DependencyState> {
         let others: Vec<&Service> = self.replicas.get(service.service.as_str())?.clone();
         let mut others = others.into_iter().filter(|other| other.name != service.name);
         let image = self.observed.images.get(&service.config.image);
@@ -367,7 +375,7 @@ impl<'a> Planner<'a> {
         };
         if let Some(failed) = others.clone().find(failed) {
             self.wait(service, format!("waits for {}, which has failed with this spec", failed.name), None);
-            return Some(self.serve_on(service, current));
+            return Some(self.roll_back(service, current));
         }
         if current.state != State::Running {
             return None;
@@ -375,35 +383,35 @@ impl<'a> Planner<'a> {
         let first = others.find(|other| {
             let slots = self.slots.get(other.name.as_str()).cloned().unwrap_or_default();
             match other.replica < service.replica {
-                true => self.standings.get(other.name.as_str()) != Some(&Standing::Ready),
+                true => self.dependency_states.get(other.name.as_str()) != Some(&DependencyState::Ready),
                 false => {
                     slots.candidate.is_some() || slots.current.is_some_and(|current| current.state != State::Running)
                 }
             }
         })?;
         self.wait_quietly(service, format!("waits for {}, which comes first", first.name));
-        Some(Standing::Pending("is being replaced"))
+        Some(DependencyState::Pending("is being replaced"))
     }
 
     /// A container with this spec is created, and brought on until it has the name.
-    pub(super) fn bring_on(
+    pub(super) fn create_replacement(
         &mut self,
         service: &'a Service,
         current: Option<&'a Container>,
         candidate: Option<(&'a Container, Comparison)>,
         cause: &str,
-    ) -> Standing {
+    ) -> DependencyState {
         match candidate {
             Some((candidate, comparison)) if comparison.replace.is_empty() => {
-                self.advance(service, current, candidate, cause)
+                self.progress_replacement(service, current, candidate, cause)
             }
             Some((candidate, _)) => {
-                self.discard(service, candidate, "it was made from an earlier version of the spec");
-                Standing::Pending("is being replaced")
+                self.remove_surplus(service, candidate, "it was made from an earlier version of the spec");
+                DependencyState::Pending("is being replaced")
             }
             None => {
-                if self.rests(&service.name) {
-                    return Standing::Failed;
+                if self.is_backing_off(&service.name) {
+                    return DependencyState::Failed;
                 }
                 if let Some(failed) = self.may_create(service) {
                     return failed;
@@ -411,10 +419,10 @@ impl<'a> Planner<'a> {
                 if let Some(current) = current.filter(|current| current.state == State::Removing) {
                     return self.await_engine(service, current, "is being removed");
                 }
-                if self.hooks_are_done(service, Moment::PreStart, None, cause) && self.is_made_known(service) {
+                if self.hooks_are_done(service, HookPoint::PreStart, None, cause) && self.is_made_known(service) {
                     self.create(service, current, cause);
                 }
-                Standing::Pending("is being created")
+                DependencyState::Pending("is being created")
             }
         }
     }
@@ -426,44 +434,44 @@ impl<'a> Planner<'a> {
         service: &'a Service,
         current: Option<&'a Container>,
         candidate: Option<&'a Container>,
-    ) -> Standing {
-        let Some(current) = current else { return Standing::Failed };
+    ) -> DependencyState {
+        let Some(current) = current else { return DependencyState::Failed };
         match (candidate, service.update.on_failure) {
             (Some(candidate), OnFailure::Rollback) => {
-                self.discard(service, candidate, "the replacement failed");
-                Standing::Failed
+                self.remove_surplus(service, candidate, "the replacement failed");
+                DependencyState::Failed
             }
             (Some(candidate), OnFailure::Keep) if candidate.is_up() => {
                 self.stop(&service.name, candidate, "the replacement failed, and is kept to be looked at");
-                Standing::Failed
+                DependencyState::Failed
             }
-            _ => self.serve_on(service, current),
+            _ => self.roll_back(service, current),
         }
     }
 
     /// The container that a service has goes on to serve, although it is not the one that its spec asks for.
-    fn serve_on(&mut self, service: &'a Service, current: &'a Container) -> Standing {
+    fn roll_back(&mut self, service: &'a Service, current: &'a Container) -> DependencyState {
         if self.memory.watching {
             return match self.keep_running(service, current, &Comparison::default(), false) {
-                Standing::Ready => Standing::Serves,
-                standing => standing,
+                DependencyState::Ready => DependencyState::RolledBack,
+                state => state,
             };
         }
         if matches!(current.state, State::Created | State::Exited { .. })
             && !self.memory.started.contains_key(&current.id)
-            && !self.mend_network(service, current)
+            && !self.ensure_network(service, current)
         {
             self.step(
                 Subject::of(service),
-                Verb::Start(Target::of(current)),
+                Verb::Start(ContainerRef::of(current)),
                 "its replacement failed, so it serves again",
             );
         }
         match current.state {
             // It may have lost its names to the replacement.
-            State::Running if self.mend_network(service, current) => Standing::Failed,
-            State::Running => Standing::Serves,
-            _ => Standing::Failed,
+            State::Running if self.ensure_network(service, current) => DependencyState::Failed,
+            State::Running => DependencyState::RolledBack,
+            _ => DependencyState::Failed,
         }
     }
 
@@ -500,41 +508,41 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether a container may be created now; says what is waited for, or pulls, where not.
-    fn may_create(&mut self, service: &'a Service) -> Option<Standing> {
+    fn may_create(&mut self, service: &'a Service) -> Option<DependencyState> {
         let name = candidate_name(&self.desired.group, &service.name);
-        if let Some(standing) = self.conflict_of_name(service, &name) {
-            return Some(standing);
+        if let Some(state) = self.conflict_of_name(service, &name) {
+            return Some(state);
         }
         // A build needs nobody else, and nobody is to rest for as long as it takes.
-        if let Some(standing) = self.build(service) {
-            return Some(standing);
+        if let Some(state) = self.build(service) {
+            return Some(state);
         }
-        if let Err(standing) = self.dependencies(service, false) {
-            return Some(standing);
+        if let Err(state) = self.dependencies(service, false) {
+            return Some(state);
         }
-        if self.is_shut_out(service) {
-            return Some(Standing::Failed);
+        if self.has_port_conflict(service) {
+            return Some(DependencyState::Failed);
         }
         // Nobody rests for an image that is not there, nor while it comes.
         let serves = self.slots.get(service.name.as_str()).is_some_and(|slots| slots.current.is_some());
-        if serves && let Some(standing) = self.fetch(service) {
-            return Some(standing);
+        if serves && let Some(state) = self.fetch(service) {
+            return Some(state);
         }
         if !self.dependents_rest(service) {
-            return Some(Standing::Pending("is being replaced"));
+            return Some(DependencyState::Pending("is being replaced"));
         }
         if self.network.is_none() {
             if let Some(reason) = &self.memory.no_network {
                 let message = format!("the network {} could not be created: {reason}", self.desired.network);
                 self.fail(&service.name, Reason::CreateFailed, message, None);
-                return Some(Standing::Failed);
+                return Some(DependencyState::Failed);
             }
             let network = Subject::Network(self.desired.network.clone());
             if self.plan.steps.iter().all(|step| step.subject != network) {
                 self.step(network, Verb::CreateNetwork, "the group has none");
             }
             self.wait_quietly(service, format!("waits for the network {}", self.desired.network));
-            return Some(Standing::Pending("waits for its network"));
+            return Some(DependencyState::Pending("waits for its network"));
         }
         self.image(service)
     }
@@ -544,25 +552,27 @@ impl<'a> Planner<'a> {
         let current = self.slots.get(service.name.as_str()).and_then(|slots| slots.current);
         current.is_some_and(|current| {
             let comparison = self.compare(service, current);
-            comparison.unclear || !comparison.replace.is_empty() || self.memory.condemned.contains_key(&current.id)
+            comparison.unclear
+                || !comparison.replace.is_empty()
+                || self.memory.forced_replacements.contains_key(&current.id)
         })
     }
 
     /// Builds the image of a service that has one to build; `None`: it is there, or needs none.
-    fn build(&mut self, service: &'a Service) -> Option<Standing> {
+    fn build(&mut self, service: &'a Service) -> Option<DependencyState> {
         let image = &service.config.image;
         if service.build.is_none() || self.observed.images.contains_key(image) {
             return None;
         }
         if self.build_has_failed(service) {
-            return Some(Standing::Failed);
+            return Some(DependencyState::Failed);
         }
         let subject = Subject::Image(image.clone());
         if self.plan.steps.iter().all(|step| step.subject != subject) {
             self.step(subject, Verb::Build, "it is not there");
         }
         self.wait_quietly(service, format!("waits for the image {image}"));
-        Some(Standing::Pending("waits for its image"))
+        Some(DependencyState::Pending("waits for its image"))
     }
 
     /// Whether the image of a service could not be built. The same sources would fail again.
@@ -576,12 +586,12 @@ impl<'a> Planner<'a> {
     }
 
     /// Pulls the image of a service where that is to be done; `None`: it is there.
-    fn fetch(&mut self, service: &'a Service) -> Option<Standing> {
+    fn fetch(&mut self, service: &'a Service) -> Option<DependencyState> {
         let image = &service.config.image;
         if let Some(reason) = self.memory.unavailable.get(image) {
             let message = format!("the image {image} is not there and could not be pulled: {reason}");
             self.fail(&service.name, Reason::ImageMissing, message, None);
-            return Some(Standing::Failed);
+            return Some(DependencyState::Failed);
         }
         let present = self.observed.images.get(image);
         let wanted = match service.pull {
@@ -596,27 +606,27 @@ impl<'a> Planner<'a> {
                 self.step(subject, Verb::Pull, cause);
             }
             self.wait_quietly(service, format!("waits for the image {image}"));
-            return Some(Standing::Pending("waits for its image"));
+            return Some(DependencyState::Pending("waits for its image"));
         }
         if present.is_none() {
             let message = format!("the image {image} is not there, and `pull: never` forbids to fetch it");
             self.fail(&service.name, Reason::ImageMissing, message, None);
-            return Some(Standing::Failed);
+            return Some(DependencyState::Failed);
         }
         None
     }
 
     /// Whether the image of a service is there, and known; says what is waited for where not.
-    fn image(&mut self, service: &'a Service) -> Option<Standing> {
-        if let Some(standing) = self.fetch(service) {
-            return Some(standing);
+    fn image(&mut self, service: &'a Service) -> Option<DependencyState> {
+        if let Some(state) = self.fetch(service) {
+            return Some(state);
         }
         let id = self.observed.images.get(&service.config.image)?;
         if self.observed.image_facts.contains_key(id) {
             return None;
         }
-        self.plan.looks.insert(Look::Image(id.clone()));
-        Some(Standing::Pending("is about to be created"))
+        self.plan.queries.insert(Query::Image(id.clone()));
+        Some(DependencyState::Pending("is about to be created"))
     }
 
     fn create(&mut self, service: &Service, current: Option<&Container>, cause: &str) {
@@ -634,92 +644,92 @@ impl<'a> Planner<'a> {
     }
 
     /// The replacement (or first container) exists under its `.new` name: bring it on by one step.
-    fn advance(
+    fn progress_replacement(
         &mut self,
         service: &'a Service,
         current: Option<&'a Container>,
         candidate: &'a Container,
         cause: &str,
-    ) -> Standing {
+    ) -> DependencyState {
         match candidate.state {
             State::Exited { code: Some(0) } if service.is_job() => {
                 if self.is_collected(service, candidate) {
                     self.take_over(service, current, candidate, "has succeeded");
                 }
-                Standing::Started
+                DependencyState::Started
             }
             State::Exited { .. } if self.memory.started.contains_key(&candidate.id) => {
                 self.fail_exited(service, candidate);
-                Standing::Failed
+                DependencyState::Failed
             }
-            State::Created | State::Exited { .. } if self.rests(&service.name) => Standing::Failed,
-            State::Exited { .. } if !self.memory.setbacks.contains_key(&service.name) => {
+            State::Created | State::Exited { .. } if self.is_backing_off(&service.name) => DependencyState::Failed,
+            State::Exited { .. } if !self.memory.backoffs.contains_key(&service.name) => {
                 self.remove(Subject::of(service), candidate, "it ended before it was ready");
-                Standing::Pending("is being created anew")
+                DependencyState::Pending("is being created anew")
             }
             State::Created | State::Exited { .. } => {
-                if let Err(standing) = self.dependencies(service, false) {
-                    return standing;
+                if let Err(state) = self.dependencies(service, false) {
+                    return state;
                 }
-                if self.is_shut_out(service) {
-                    return Standing::Failed;
+                if self.has_port_conflict(service) {
+                    return DependencyState::Failed;
                 }
                 if self.attach(service, candidate, false) {
-                    return Standing::Pending("is being attached to its network");
+                    return DependencyState::Pending("is being attached to its network");
                 }
                 if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
                     let cause = "its replacement needs its ports or volumes";
                     self.stop(&service.name, current, cause);
                 } else if self.ports_are_free(service, candidate) && self.knows_image(candidate) {
-                    self.step(Subject::of(service), Verb::Start(Target::of(candidate)), cause);
+                    self.step(Subject::of(service), Verb::Start(ContainerRef::of(candidate)), cause);
                 }
-                Standing::Pending("is being started")
+                DependencyState::Pending("is being started")
             }
             State::Paused => {
-                self.step(Subject::of(service), Verb::Unpause(Target::of(candidate)), "it is paused");
-                Standing::Pending("is paused")
+                self.step(Subject::of(service), Verb::Unpause(ContainerRef::of(candidate)), "it is paused");
+                DependencyState::Pending("is paused")
             }
             State::Restarting => self.await_engine(service, candidate, "is being restarted"),
             State::Removing => self.await_engine(service, candidate, "is being removed"),
             State::Dead => {
                 self.remove(Subject::of(service), candidate, "it ended before it was ready");
-                Standing::Pending("is being created anew")
+                DependencyState::Pending("is being created anew")
             }
             State::Running if service.is_job() => self.await_end(service, candidate),
             State::Running => {
-                let is_late = is_named_late(candidate);
+                let is_late = aliases_deferred(candidate);
                 // An earlier run may have ended while it was given its names.
                 let unknown = is_late && !self.memory.answered.contains(&candidate.id);
                 if unknown && service.ping.is_some() && self.attach(service, candidate, false) {
-                    return Standing::Pending("is being attached to its network");
+                    return DependencyState::Pending("is being attached to its network");
                 }
-                let standing = self.readiness(service, candidate);
-                if standing != Standing::Ready {
+                let state = self.readiness(service, candidate);
+                if state != DependencyState::Ready {
                     if self.memory.lasting.contains_key(&candidate.id) {
-                        return self.fail_to_prove(
+                        return self.fail_min_ready(
                             service,
                             candidate,
                             "the engine does not call it healthy any longer",
                         );
                     }
-                    return standing;
+                    return state;
                 }
-                if self.rests(&service.name) {
-                    return Standing::Failed;
+                if self.is_backing_off(&service.name) {
+                    return DependencyState::Failed;
                 }
                 // Dependents may go on with it, but what they mean by ready is the name.
-                if !self.hooks_are_done(service, Moment::PostStart, Some(candidate), "it answers") {
-                    return Standing::Started;
+                if !self.hooks_are_done(service, HookPoint::PostStart, Some(candidate), "it answers") {
+                    return DependencyState::Started;
                 }
                 if current.is_some()
-                    && let Some(standing) = self.proves_itself(service, candidate)
+                    && let Some(state) = self.check_min_ready(service, candidate)
                 {
-                    return standing;
+                    return state;
                 }
-                if !self.mend_network(service, candidate) {
+                if !self.ensure_network(service, candidate) {
                     self.take_over(service, current, candidate, "is ready");
                 }
-                Standing::Started
+                DependencyState::Started
             }
         }
     }
@@ -730,14 +740,14 @@ impl<'a> Planner<'a> {
         match current {
             Some(current) if current.is_up() => {
                 let cause = format!("its replacement {how_far}");
-                if service.update.order == Order::Recreate || self.has_withdrawn(service, current, &cause) {
+                if service.update.order == Order::Recreate || self.is_drained(service, current, &cause) {
                     self.stop(&service.name, current, &cause);
                 }
             }
             Some(current) => self.remove(subject, current, &format!("its replacement {how_far}")),
             None => {
                 let to = container_name(&self.desired.group, &service.name);
-                let verb = Verb::Rename { container: Target::of(candidate), to };
+                let verb = Verb::Rename { container: ContainerRef::of(candidate), to };
                 self.step(subject, verb, format!("it {how_far}"));
             }
         }
@@ -758,7 +768,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Takes a container away: stopped first, so that it can close its files.
-    pub(super) fn discard(&mut self, service: &Service, container: &Container, cause: &str) {
+    pub(super) fn remove_surplus(&mut self, service: &Service, container: &Container, cause: &str) {
         if container.state == State::Removing {
             self.await_engine(service, container, "is being removed");
         } else if container.is_up() {
@@ -773,7 +783,7 @@ impl<'a> Planner<'a> {
         if container.state == State::Removing {
             return;
         }
-        self.step(subject, Verb::Remove { container: Target::of(container), volumes: false }, cause);
+        self.step(subject, Verb::Remove { container: ContainerRef::of(container), volumes: false }, cause);
     }
 
     pub(super) fn wait(&mut self, service: &Service, reason: String, awaited: Option<Awaited>) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::desired::fingerprint::Fingerprint;
-use crate::desired::{Inherited, Moment, Service};
+use crate::desired::{HookPoint, Inherited, Service};
 use crate::observed::Container;
 use crate::spec::model::{Ping, Resources, RestartPolicy};
 
@@ -33,7 +33,7 @@ pub struct Plan {
     /// What cannot begin yet, and why.
     pub waits: Vec<Wait>,
     /// What has to be looked up before more can be said.
-    pub looks: BTreeSet<Look>,
+    pub queries: BTreeSet<Query>,
     /// Services that are ready.
     pub ready: BTreeSet<String>,
     /// Services whose replacement has failed, and whose earlier container is ready instead.
@@ -48,7 +48,7 @@ impl Plan {
         self.steps.is_empty()
             && self.probes.is_empty()
             && self.waits.is_empty()
-            && self.looks.is_empty()
+            && self.queries.is_empty()
             && self.failures.is_empty()
     }
 }
@@ -124,22 +124,22 @@ pub enum Verb {
         inherited: Vec<Inherited>,
     },
     /// Start a container.
-    Start(Target),
+    Start(ContainerRef),
     /// Thaw a container.
-    Unpause(Target),
+    Unpause(ContainerRef),
     /// Stop a container.
-    Stop(Target),
+    Stop(ContainerRef),
     /// Give a container another name.
     Rename {
         /// The container.
-        container: Target,
+        container: ContainerRef,
         /// Its new name.
         to: String,
     },
     /// Change limits and restart policy of a running container.
     Update {
         /// The container.
-        container: Target,
+        container: ContainerRef,
         /// Limits.
         resources: Resources,
         /// Restart policy.
@@ -148,7 +148,7 @@ pub enum Verb {
     /// Attach a container to the group's network.
     Connect {
         /// The container.
-        container: Target,
+        container: ContainerRef,
         /// Id of the network.
         network: String,
         /// Its names there; none where it is not, or no longer, to be found by them.
@@ -157,14 +157,14 @@ pub enum Verb {
     /// Detach a container from a network: that is not the group's any longer, or on which it is to have other names.
     Disconnect {
         /// The container.
-        container: Target,
+        container: ContainerRef,
         /// Id of the network, or its name where the id is gone.
         network: String,
     },
     /// Remove a container.
     Remove {
         /// The container.
-        container: Target,
+        container: ContainerRef,
         /// Its anonymous volumes too.
         volumes: bool,
     },
@@ -176,41 +176,41 @@ pub enum Verb {
     /// Remove a volume.
     RemoveVolume,
     /// Collect the outputs of a job that has succeeded.
-    Collect(Target),
+    Collect(ContainerRef),
     /// Take an image's name away, and with its last one the image.
     RemoveImage,
     /// Run a hook.
     Hook {
         /// Of which moment.
-        moment: Moment,
+        moment: HookPoint,
         /// Which of its hooks, from 0.
         index: usize,
         /// What it does, for people.
         action: String,
         /// The container that it is about, where there is one.
-        container: Option<Target>,
+        container: Option<ContainerRef>,
     },
 }
 
 /// A container that exists: the id for the engine, the name for people.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Target {
+pub struct ContainerRef {
     /// Full id.
     pub id: String,
     /// Name at the time of planning.
     pub name: String,
 }
 
-impl Target {
+impl ContainerRef {
     /// A container as it is seen now.
-    pub fn of(container: &Container) -> Target {
-        Target { id: container.id.clone(), name: container.name.clone() }
+    pub fn of(container: &Container) -> ContainerRef {
+        ContainerRef { id: container.id.clone(), name: container.name.clone() }
     }
 }
 
 impl Verb {
     /// The container that it is done to; `None`: it is done to something else, or makes one.
-    pub fn container(&self) -> Option<&Target> {
+    pub fn container(&self) -> Option<&ContainerRef> {
         match self {
             Verb::Start(container) | Verb::Unpause(container) | Verb::Stop(container) | Verb::Collect(container) => {
                 Some(container)
@@ -355,7 +355,7 @@ pub struct Probe {
     /// Which replica it is; `None`: the service has none.
     pub replica: Option<u32>,
     /// Its container.
-    pub container: Target,
+    pub container: ContainerRef,
     /// Where it is, as far as a list has told: so a container that has long been running need not be inspected.
     pub address: Option<IpAddr>,
     /// What to try, and how often.
@@ -387,7 +387,7 @@ pub struct Awaited {
 
 /// Something that a list does not tell.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Look {
+pub enum Query {
     /// Details of a container, by id.
     Container(String),
     /// Facts about an image, by id.
@@ -404,7 +404,7 @@ pub struct Failure {
     /// Why, in a sentence.
     pub message: String,
     /// Container whose last output explains it.
-    pub container: Option<Target>,
+    pub container: Option<ContainerRef>,
     /// What was tried.
     pub fingerprint: Fingerprint,
     /// Id that the image had then, where there was one.

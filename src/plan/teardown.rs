@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::step::{Action, Awaited, Cause, Subject, Target, Verb, Wait};
+use super::step::{Action, Awaited, Cause, ContainerRef, Subject, Verb, Wait};
 use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
 use crate::desired::order::{Needs, dependencies_first};
-use crate::desired::{Aim, Scope};
+use crate::desired::{Mode, Scope};
 use crate::identity::Identity;
 use crate::observed::{Container, Network, State};
 
 impl<'a> Planner<'a> {
     /// Containers of services that are not desired.
-    pub(super) fn doomed(&mut self) {
-        if self.desired.aim == Aim::Run {
+    pub(super) fn remove_orphans(&mut self) {
+        if self.desired.mode == Mode::StartOnly {
             return;
         }
-        let doomed: Vec<(Cow<'a, str>, Slots<'a>)> = self
+        let remove_orphans: Vec<(Cow<'a, str>, Slots<'a>)> = self
             .slots
             .iter()
             .filter(|(name, _)| !self.desired.services.contains_key(&***name))
@@ -27,11 +27,11 @@ impl<'a> Planner<'a> {
             .collect();
         // What is remembered are the names of services: every replica of one is needed.
         let mut replicas: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (name, slots) in &doomed {
+        for (name, slots) in &remove_orphans {
             replicas.entry(slots.service().unwrap_or_default()).or_default().push(name.to_string());
         }
         let named = |needed: String| replicas.get(&needed[..]).cloned().unwrap_or_default();
-        let needs: Needs = doomed
+        let needs: Needs = remove_orphans
             .iter()
             .map(|(name, slots)| (name.to_string(), slots.all().flat_map(remembered_needs).flat_map(named).collect()))
             .collect();
@@ -39,11 +39,11 @@ impl<'a> Planner<'a> {
         // Dependents come after what they need, so walk from the end; whoever comes later and needs this one goes first.
         let mut alive: BTreeSet<String> = BTreeSet::new();
         for name in order.iter().rev() {
-            let Some((name, slots)) = doomed.iter().find(|(doomed, _)| doomed == name) else {
+            let Some((name, slots)) = remove_orphans.iter().find(|(remove_orphans, _)| remove_orphans == name) else {
                 continue;
             };
             let dependent = alive.iter().find(|other| needs.get(*other).is_some_and(|needed| needed.contains(&**name)));
-            let still_there = self.doom(name, slots, dependent.map(String::as_str));
+            let still_there = self.plan_removal(name, slots, dependent.map(String::as_str));
             if still_there {
                 alive.insert(name.to_string());
             }
@@ -52,7 +52,7 @@ impl<'a> Planner<'a> {
 
     /// A network of the group goes with its last container, and any other but the one in use as soon as it is empty.
     pub(super) fn surplus_networks(&mut self) {
-        if !matches!(self.desired.aim, Aim::Agree { .. }) {
+        if !matches!(self.desired.mode, Mode::Reconcile { .. }) {
             return;
         }
         // With nothing desired the last container takes the network along; what was left out may still need it.
@@ -85,7 +85,7 @@ impl<'a> Planner<'a> {
 
     /// `down --volumes`: volumes of the group that nothing uses any longer.
     pub(super) fn purged_volumes(&mut self) {
-        if !self.desired.aim.purges_volumes() {
+        if !self.desired.mode.purges_volumes() {
             return;
         }
         for volume in self.observed.volumes.values() {
@@ -111,7 +111,7 @@ impl<'a> Planner<'a> {
 
     /// `down --images`: images that were built for the group and that nothing uses any longer.
     pub(super) fn purged_images(&mut self) {
-        if !self.desired.aim.purges_images() {
+        if !self.desired.mode.purges_images() {
             return;
         }
         for (reference, built) in &self.observed.built {
@@ -141,17 +141,17 @@ impl<'a> Planner<'a> {
     }
 
     /// Plans the end of one service; whether there still is something that its dependencies have to wait for.
-    fn doom(&mut self, name: &str, slots: &Slots<'a>, dependent: Option<&str>) -> bool {
+    fn plan_removal(&mut self, name: &str, slots: &Slots<'a>, dependent: Option<&str>) -> bool {
         let subject = Subject::Service(name.to_owned());
         let fewer = slots.service().filter(|service| self.desired.names().contains(service)).map(|service| {
             let left = self.replicas.get(service).map_or(0, Vec::len);
             Cause { field: "replicas".into(), old: None, new: Some(left.into()), secret: false }
         });
-        let removes = matches!(self.desired.aim, Aim::Agree { .. });
-        let purge = self.desired.aim.purges_volumes();
+        let removes = matches!(self.desired.mode, Mode::Reconcile { .. });
+        let purge = self.desired.mode.purges_volumes();
         let up = slots.all().filter(|container| container.is_up());
         let open: Vec<&Container> = if removes { slots.all().collect() } else { up.collect() };
-        let parted = self.has_parted(name, slots.all());
+        let parted = self.post_stop_done(name, slots.all());
         if open.is_empty() || !parted {
             return !parted;
         }
@@ -161,7 +161,7 @@ impl<'a> Planner<'a> {
             let state = open[0].state.to_string();
             self.change(subject.clone(), Action::Stop, vec![Cause::of("state", Some(&state), Some("stopped"))]);
         }
-        if self.memory.failed.contains_key(name) || self.rests(name) {
+        if self.memory.failed.contains_key(name) || self.is_backing_off(name) {
             return true;
         }
         if let Some(dependent) = dependent {
@@ -182,7 +182,7 @@ impl<'a> Planner<'a> {
                 let awaited = Awaited { container: container.id.clone(), limit: DEFAULT_READY_TIMEOUT };
                 self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: Some(awaited), quiet: false });
             } else {
-                let verb = Verb::Remove { container: Target::of(container), volumes: purge };
+                let verb = Verb::Remove { container: ContainerRef::of(container), volumes: purge };
                 self.step(subject.clone(), verb, cause);
             }
         }

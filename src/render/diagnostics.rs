@@ -11,7 +11,7 @@ use std::sync::Arc;
 use annotate_snippets::{Annotation, AnnotationKind, Element, Level, Origin, Padding, Renderer, Snippet};
 use serde_json::{Value, json};
 
-use crate::spec::{Diagnostic, Place, SourceText};
+use crate::spec::{Diagnostic, Location, SourceText};
 
 /// The longest line that is shown whole, in characters.
 const LONGEST_LINE: usize = 160;
@@ -42,8 +42,8 @@ pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
         let place = diagnostic.place.as_ref();
         json!({
             "file": place.map(|place| place.file.path()),
-            "line": place.map(Place::line),
-            "column": place.map(Place::column),
+            "line": place.map(Location::line),
+            "column": place.map(Location::column),
             "message": diagnostic.message,
             "hint": diagnostic.hint,
         })
@@ -81,7 +81,7 @@ fn one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
 
 /// A place to mark.
 struct Mark<'d> {
-    place: &'d Place,
+    place: &'d Location,
     label: &'d str,
     primary: bool,
 }

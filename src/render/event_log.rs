@@ -16,7 +16,7 @@ use crate::status::next_try;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
-pub struct News {
+pub struct EventLine {
     /// What kind of thing, in one word of the JSON contract.
     pub event: &'static str,
     /// Whom it is about: a service by its name, anything else with its kind in front.
@@ -31,17 +31,17 @@ pub struct News {
     pub fields: Map<String, Value>,
 }
 
-impl News {
-    fn new(event: &'static str, paint: Paint, word: impl Into<String>, rest: impl Into<String>) -> News {
-        News { event, whom: None, word: word.into(), paint, rest: rest.into(), fields: Map::new() }
+impl EventLine {
+    fn new(event: &'static str, paint: Paint, word: impl Into<String>, rest: impl Into<String>) -> EventLine {
+        EventLine { event, whom: None, word: word.into(), paint, rest: rest.into(), fields: Map::new() }
     }
 
-    fn of(mut self, service: &str) -> News {
+    fn of(mut self, service: &str) -> EventLine {
         self.whom = Some(service.to_owned());
         self.with("service", service.into())
     }
 
-    fn with(mut self, field: &str, value: Value) -> News {
+    fn with(mut self, field: &str, value: Value) -> EventLine {
         self.fields.insert(field.to_owned(), value);
         self
     }
@@ -63,53 +63,53 @@ impl News {
 }
 
 /// What is said of a report; `None`: nothing.
-pub fn news(report: &Report) -> Option<News> {
+pub fn news(report: &Report) -> Option<EventLine> {
     Some(match report {
-        Report::Differs { change, spec } => differs(change, *spec),
-        Report::Ready(service) => News::new("ready", Paint::Green, "ready", "").of(service),
-        Report::Succeeded(job) => News::new("succeeded", Paint::Green, "succeeded", "").of(job),
-        Report::Serves(service) => News::new("serves", Paint::Yellow, "the container it had serves on", "").of(service),
+        Report::Reconciling { change, spec } => differs(change, *spec),
+        Report::Ready(service) => EventLine::new("ready", Paint::Green, "ready", "").of(service),
+        Report::Succeeded(job) => EventLine::new("succeeded", Paint::Green, "succeeded", "").of(job),
+        Report::RolledBack(service) => EventLine::new("serves", Paint::Yellow, "the container it had serves on", "").of(service),
         Report::Failed(failed) => self::failed(failed),
-        Report::Gone(service) => News::new("removed", Paint::Yellow, "removed", "").of(service),
+        Report::Removed(service) => EventLine::new("removed", Paint::Yellow, "removed", "").of(service),
         Report::Unhealthy { service, why } => {
-            News::new("unhealthy", Paint::Red, "unhealthy", format!(": {why}")).of(service).with("why", why[..].into())
+            EventLine::new("unhealthy", Paint::Red, "unhealthy", format!(": {why}")).of(service).with("why", why[..].into())
         }
-        Report::Healthy(service) => News::new("healthy", Paint::Green, "healthy", " again").of(service),
-        Report::Note(text) => News::new("note", Paint::Bold, "", text),
+        Report::Healthy(service) => EventLine::new("healthy", Paint::Green, "healthy", " again").of(service),
+        Report::Note(text) => EventLine::new("note", Paint::Bold, "", text),
         // Told by the services that want it.
-        Report::Refused(Step { verb: Verb::Build, .. }, _) => return None,
-        Report::Refused(step, why) => {
-            let news = News::new("refused", Paint::Yellow, "left", format!(": {why}"));
+        Report::StepFailed(Step { verb: Verb::Build, .. }, _) => return None,
+        Report::StepFailed(step, why) => {
+            let news = EventLine::new("refused", Paint::Yellow, "left", format!(": {why}"));
             about(step, news).with("why", why[..].into())
         }
-        Report::Begun(step @ Step { verb: Verb::Pull, .. }) => {
-            about(step, News::new("pulling", Paint::Bold, "pulling", format!(": {}", step.cause)))
+        Report::StepStarted(step @ Step { verb: Verb::Pull, .. }) => {
+            about(step, EventLine::new("pulling", Paint::Bold, "pulling", format!(": {}", step.cause)))
         }
-        Report::Done(step @ Step { verb: Verb::Pull, .. }) => {
-            about(step, News::new("pulled", Paint::Bold, "pulled", ""))
+        Report::StepDone(step @ Step { verb: Verb::Pull, .. }) => {
+            about(step, EventLine::new("pulled", Paint::Bold, "pulled", ""))
         }
-        Report::Begun(step @ Step { verb: Verb::Build, .. }) => {
-            about(step, News::new("building", Paint::Bold, "building", ""))
+        Report::StepStarted(step @ Step { verb: Verb::Build, .. }) => {
+            about(step, EventLine::new("building", Paint::Bold, "building", ""))
         }
-        Report::Done(step @ Step { verb: Verb::Build, .. }) => {
-            about(step, News::new("built", Paint::Bold, "built", ""))
+        Report::StepDone(step @ Step { verb: Verb::Build, .. }) => {
+            about(step, EventLine::new("built", Paint::Bold, "built", ""))
         }
         Report::SpecsInvalid(errors) => specs_invalid(errors),
-        Report::SpecsValid => News::new("specs-valid", Paint::Green, "the specs are valid again", ""),
-        Report::SpecsEmpty => News::new(
+        Report::SpecsValid => EventLine::new("specs-valid", Paint::Green, "the specs are valid again", ""),
+        Report::SpecsEmpty => EventLine::new(
             "specs-empty",
             Paint::Yellow,
             "the specs name no service any longer",
             ": what runs is kept; `drillmaster down` removes it",
         ),
-        Report::EngineGone(error) => {
+        Report::EngineLost(error) => {
             let rest = format!(": {error}; it is asked again until it answers");
-            News::new("engine-gone", Paint::Red, "engine", rest)
+            EventLine::new("engine-gone", Paint::Red, "engine", rest)
                 .with("error", error.to_string().into())
         }
-        Report::EngineBack => News::new("engine-back", Paint::Green, "the engine answers again", ""),
-        Report::Said { service, event, line } => {
-            let news = News::new("said", Paint::Dim, event, format!(" | {}", printable(line)));
+        Report::EngineReconnected => EventLine::new("engine-back", Paint::Green, "the engine answers again", ""),
+        Report::Output { service, event, line } => {
+            let news = EventLine::new("said", Paint::Dim, event, format!(" | {}", printable(line)));
             let news = news.with("line", line[..].into()).with("hook", event[..].into());
             match service {
                 Some(service) => news.of(service),
@@ -118,33 +118,33 @@ pub fn news(report: &Report) -> Option<News> {
         }
         Report::Settled(outcome) => settled(outcome),
         Report::Planned(_)
-        | Report::Begun(_)
-        | Report::Done(_)
+        | Report::StepStarted(_)
+        | Report::StepDone(_)
         | Report::Pulling(..)
-        | Report::Waits { .. }
-        | Report::Live(_)
+        | Report::Waiting { .. }
+        | Report::Status(_)
         // Told by whoever runs the watch, when it is over.
-        | Report::Ending(_) => return None,
+        | Report::Stopping(_) => return None,
     })
 }
 
 /// How the watch ended.
-pub fn ended(outcome: &Outcome) -> News {
+pub fn ended(outcome: &Outcome) -> EventLine {
     let rest = match (&outcome.ended_by, &outcome.engine) {
         (Some(by), _) => format!(": {by} asked for it"),
         (None, Some(error)) => format!(": {error}"),
         (None, None) => "; containers stay".to_owned(),
     };
     let by = outcome.ended_by.clone().map_or(Value::Null, Value::from);
-    News::new("ended", Paint::Bold, "the watch has ended", rest).with("by", by)
+    EventLine::new("ended", Paint::Bold, "the watch has ended", rest).with("by", by)
 }
 
-fn about(step: &Step, news: News) -> News {
+fn about(step: &Step, news: EventLine) -> EventLine {
     let (name, kind) = (step.subject.name(), step.subject.kind());
-    News { whom: Some(title(&step.subject)), ..news }.with("name", name.into()).with("kind", kind.into())
+    EventLine { whom: Some(title(&step.subject)), ..news }.with("name", name.into()).with("kind", kind.into())
 }
 
-fn differs(change: &Change, spec: bool) -> News {
+fn differs(change: &Change, spec: bool) -> EventLine {
     let (word, paint) = match change.action {
         Action::Create => ("creating", Paint::Green),
         Action::Replace => ("replacing", Paint::Yellow),
@@ -156,14 +156,14 @@ fn differs(change: &Change, spec: bool) -> News {
     };
     let why = why(change, spec);
     let rest = if why.is_empty() { String::new() } else { format!(": {why}") };
-    let news = News::new("differs", paint, word, rest)
+    let news = EventLine::new("differs", paint, word, rest)
         .of(change.subject.name())
         .with("kind", change.subject.kind().into())
         .with("action", change.action.word().into())
         .with("causes", change.causes.iter().map(|cause| json::cause(cause, false)).collect())
         .with("source", change.source[..].into())
         .with("spec", spec.into());
-    News { whom: Some(title(&change.subject)), ..news }
+    EventLine { whom: Some(title(&change.subject)), ..news }
 }
 
 /// The cause of a difference in a few words; values of the environment are never among them.
@@ -233,7 +233,7 @@ fn event(cause: &Cause) -> String {
 }
 
 /// `failed (Exited): it exited with 1; next try in 4 s (3rd in a row)`.
-fn failed(failed: &Failed) -> News {
+fn failed(failed: &Failed) -> EventLine {
     let failure = &failed.failure;
     let next = match failed.retry {
         Some(retry) => format!("; {}", next_try(retry, failed.count)),
@@ -242,7 +242,7 @@ fn failed(failed: &Failed) -> News {
         None => "; not tried again until its spec changes".into(),
     };
     let word = format!("failed ({})", failure.reason.word());
-    News::new("failed", Paint::Red, word, format!(": {}{next}", failure.message))
+    EventLine::new("failed", Paint::Red, word, format!(": {}{next}", failure.message))
         .of(&failure.service)
         .with("reason", failure.reason.word().into())
         .with("output", failed.output.clone().into())
@@ -250,17 +250,22 @@ fn failed(failed: &Failed) -> News {
         .with("retry_seconds", failed.retry.map_or(Value::Null, |retry| retry.as_secs_f64().into()))
 }
 
-fn specs_invalid(errors: &[Diagnostic]) -> News {
+fn specs_invalid(errors: &[Diagnostic]) -> EventLine {
     let first = errors.first().map(Diagnostic::to_string).unwrap_or_default();
     let more = match errors.len() {
         0 | 1 => String::new(),
         all => format!(" (and {} more)", count(all - 1, "error")),
     };
-    News::new("specs-invalid", Paint::Red, "the specs are invalid", format!(", the last good ones hold: {first}{more}"))
-        .with("diagnostics", diagnostics::to_json(errors)["diagnostics"].take())
+    EventLine::new(
+        "specs-invalid",
+        Paint::Red,
+        "the specs are invalid",
+        format!(", the last good ones hold: {first}{more}"),
+    )
+    .with("diagnostics", diagnostics::to_json(errors)["diagnostics"].take())
 }
 
-fn settled(outcome: &Outcome) -> News {
+fn settled(outcome: &Outcome) -> EventLine {
     let waiting = outcome.waits.iter().filter(|wait| !outcome.failed.contains_key(&wait.service)).count();
     let all = outcome.ready.len() + outcome.failed.len() + waiting;
     let mut bad = Vec::new();
@@ -271,7 +276,7 @@ fn settled(outcome: &Outcome) -> News {
         bad.push(format!("{waiting} waiting"));
     }
     let bad = if bad.is_empty() { String::new() } else { format!(" ({})", bad.join(", ")) };
-    News::new("watching", Paint::Bold, "watching", format!(" {}{bad}", count(all, "service")))
+    EventLine::new("watching", Paint::Bold, "watching", format!(" {}{bad}", count(all, "service")))
         .with("services", all.into())
         .with("failed", outcome.failed.len().into())
         .with("waiting", waiting.into())

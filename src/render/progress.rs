@@ -29,9 +29,9 @@ impl Progress {
     pub fn show(&mut self, report: Report) {
         match report {
             Report::Planned(changes) => self.planned(&changes),
-            Report::Begun(step) => self.begun(&step),
-            Report::Done(step) => self.done(&step),
-            Report::Refused(step, why) => {
+            Report::StepStarted(step) => self.begun(&step),
+            Report::StepDone(step) => self.done(&step),
+            Report::StepFailed(step, why) => {
                 self.clear(&title(&step.subject));
                 // An image that cannot be had is told by the services that want it.
                 if !matches!(step.verb, Verb::Pull | Verb::Build) {
@@ -40,7 +40,7 @@ impl Progress {
                 }
             }
             Report::Pulling(image, progress) if self.style.live => self.pulling(&image, &progress),
-            Report::Waits { service, reason } => self.tell(&service, &reason),
+            Report::Waiting { service, reason } => self.set_message(&service, &reason),
             Report::Ready(service) => {
                 let word = self.style.paint(Paint::Green, "ready");
                 self.end(&service, &word);
@@ -49,7 +49,7 @@ impl Progress {
                 let word = self.style.paint(Paint::Green, "succeeded");
                 self.end(&job, &word);
             }
-            Report::Said { service, event, line } => {
+            Report::Output { service, event, line } => {
                 let whom = service.map(|service| format!("{service} ")).unwrap_or_default();
                 self.line(&format!("{whom}{event} | {}", printable(&line)));
             }
@@ -68,16 +68,19 @@ impl Progress {
             return;
         }
         match report {
-            Report::Begun(step) => self.begun(step),
-            Report::Waits { service, reason } => self.tell(service, reason),
+            Report::StepStarted(step) => self.begun(step),
+            Report::Waiting { service, reason } => self.set_message(service, reason),
             Report::Pulling(image, progress) => self.pulling(image, progress),
             // What follows, another step or a wait, has a line of its own.
-            Report::Done(step) | Report::Refused(step, _) => self.clear(&title(&step.subject)),
-            Report::Ready(service) | Report::Succeeded(service) | Report::Serves(service) | Report::Gone(service) => {
+            Report::StepDone(step) | Report::StepFailed(step, _) => self.clear(&title(&step.subject)),
+            Report::Ready(service)
+            | Report::Succeeded(service)
+            | Report::RolledBack(service)
+            | Report::Removed(service) => {
                 self.clear(service);
             }
             Report::Failed(failed) => self.clear(&failed.failure.service),
-            Report::EngineGone(_) => self.finish(),
+            Report::EngineLost(_) => self.finish(),
             _ => {}
         }
     }
@@ -136,7 +139,7 @@ impl Progress {
             Verb::Hook { moment, action, .. } => format!("{moment}: {action}"),
         };
         let cause = self.style.paint(Paint::Dim, &format!("({})", step.cause));
-        self.tell(&title(&step.subject), &format!("{text} {cause}"));
+        self.set_message(&title(&step.subject), &format!("{text} {cause}"));
     }
 
     fn done(&mut self, step: &Step) {
@@ -169,7 +172,7 @@ impl Progress {
     }
 
     /// Something is going on with a subject.
-    fn tell(&mut self, name: &str, text: &str) {
+    fn set_message(&mut self, name: &str, text: &str) {
         if self.style.live {
             self.bar(name, text);
         } else {

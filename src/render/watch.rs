@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::event_log::{self, News, news};
+use super::event_log::{self, EventLine, news};
 use super::progress::{Progress, last_lines, printable};
 use super::{Paint, Style, diagnostics};
 use crate::control::event::{Outcome, Report};
@@ -30,8 +30,8 @@ impl Watching {
 
     /// Prints one report.
     pub fn show(&mut self, report: Report) {
-        if let Report::Begun(step) | Report::Done(step) = &report {
-            tracing::debug!(%step, cause = step.cause, begun = matches!(report, Report::Begun(_)), "step");
+        if let Report::StepStarted(step) | Report::StepDone(step) = &report {
+            tracing::debug!(%step, cause = step.cause, begun = matches!(report, Report::StepStarted(_)), "step");
         }
         if let Some(news) = news(&report) {
             self.tell(&news, &report);
@@ -50,7 +50,7 @@ impl Watching {
         }
     }
 
-    fn tell(&self, news: &News, report: &Report) {
+    fn tell(&self, news: &EventLine, report: &Report) {
         if self.style.json {
             self.style.result_line(&news.to_json(SystemTime::now()));
             return;
@@ -69,7 +69,7 @@ impl Watching {
         self.progress.print(&text, news.paint == Paint::Red);
     }
 
-    fn text(&self, news: &News) -> String {
+    fn text(&self, news: &EventLine) -> String {
         let whom = news.whom.as_ref().map(|whom| format!("{whom}: ")).unwrap_or_default();
         format!("{whom}{}{}", self.style.paint(news.paint, &news.word), printable(&news.rest))
     }

@@ -11,7 +11,7 @@ use std::ops::Range;
 use super::RESERVED_NETWORKS;
 use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
-use super::locate::{Diagnostic, Place, closest};
+use super::locate::{Diagnostic, Location, closest};
 use super::model::{Condition, Dependency, Kind, MountSource, Order, Port, Pull, Service};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
@@ -119,7 +119,7 @@ fn reserved_networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
 /// A dependency that names a service there is, or an output that is used and given by one.
 struct Edge<'d> {
     to: &'d str,
-    place: Place,
+    place: Location,
     output: Option<&'d str>,
 }
 
@@ -270,7 +270,7 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
 struct Published<'d> {
     service: &'d str,
     port: &'d Port,
-    place: Place,
+    place: Location,
 }
 
 /// Ports that would listen on one address and port of the host, in one service or in two.

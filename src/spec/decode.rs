@@ -19,9 +19,9 @@ const MAX_ERRORS: usize = 100;
 
 /// Something wrong in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
+pub struct DecodeError {
     /// What is wrong.
-    pub what: What,
+    pub what: ErrorKind,
     /// Bytes of the file.
     pub span: Range<usize>,
     /// Keys of the maps around it, from the root; its own key is the last where it is about an entry.
@@ -32,7 +32,7 @@ pub struct Fault {
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum ErrorKind {
     /// These words say it.
     Message(String),
     /// A field that the map does not have; it has these.
@@ -41,7 +41,7 @@ pub enum What {
     MissingField(&'static str),
 }
 
-impl fmt::Display for What {
+impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Message(message) => f.write_str(message),
@@ -56,7 +56,7 @@ pub struct Decoded<T> {
     /// The value, without the parts that were wrong; `None` when nothing could be made of it.
     pub value: Option<T>,
     /// All errors.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<DecodeError>,
 }
 
 /// Reads a tree. Afterwards the parts that were wrong are [`Value::Pruned`], and fields that were missing
@@ -71,7 +71,7 @@ pub fn decode<T: DeserializeOwned>(root: &mut Node) -> Decoded<T> {
             }
             Err(error) => *error.0,
         };
-        let goes_on = mend(root, &error, &mut faults) && faults.len() < MAX_ERRORS;
+        let goes_on = recover(root, &error, &mut faults) && faults.len() < MAX_ERRORS;
         if !goes_on {
             return Decoded { value: None, faults };
         }
@@ -79,13 +79,13 @@ pub fn decode<T: DeserializeOwned>(root: &mut Node) -> Decoded<T> {
 }
 
 /// Records an error and takes its cause out of the tree; false when that cannot be done.
-fn mend(root: &mut Node, error: &Details, faults: &mut Vec<Fault>) -> bool {
+fn recover(root: &mut Node, error: &Details, faults: &mut Vec<DecodeError>) -> bool {
     let mut path = error.path.clone();
     path.reverse();
     let span = error.span.clone().unwrap_or_else(|| root.span.clone());
     let mut keys = error.keys.clone();
     keys.reverse();
-    let fault = Fault { what: error.what.clone(), span, keys, hint: error.hint.clone() };
+    let fault = DecodeError { what: error.what.clone(), span, keys, hint: error.hint.clone() };
     let Some(node) = root.at_mut(&path) else {
         faults.push(fault);
         return false;
@@ -100,7 +100,7 @@ fn mend(root: &mut Node, error: &Details, faults: &mut Vec<Fault>) -> bool {
         path.pop();
         return !path.is_empty() && root.at_mut(&path).map(|map| map.value = Value::Pruned).is_some();
     }
-    if let (What::MissingField(field), Value::Map(entries)) = (&error.what, &mut node.value) {
+    if let (ErrorKind::MissingField(field), Value::Map(entries)) = (&error.what, &mut node.value) {
         let poison = |span: &Range<usize>| Node { span: span.clone(), value: Value::Poison };
         match entries.iter_mut().find(|entry| entry.key.text == *field) {
             // It is there, but was cut out.
@@ -134,7 +134,7 @@ struct Failure(Box<Details>);
 
 #[derive(Debug)]
 struct Details {
-    what: What,
+    what: ErrorKind,
     hint: Option<String>,
     span: Option<Range<usize>>,
     /// Indexes from the fault up to the root.
@@ -143,12 +143,12 @@ struct Details {
 }
 
 impl Failure {
-    fn new(what: What) -> Self {
+    fn new(what: ErrorKind) -> Self {
         Self(Box::new(Details { what, hint: None, span: None, path: Vec::new(), keys: Vec::new() }))
     }
 
     fn message(message: impl Into<String>) -> Self {
-        Self::new(What::Message(message.into()))
+        Self::new(ErrorKind::Message(message.into()))
     }
 
     fn hint(mut self, hint: Option<String>) -> Self {
@@ -214,11 +214,11 @@ impl de::Error for Failure {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let hint = closest(field, expected.iter().copied()).map(|word| format!("did you mean `{word}`?"));
-        Self::new(What::UnknownField(field.into(), expected)).hint(hint)
+        Self::new(ErrorKind::UnknownField(field.into(), expected)).hint(hint)
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::new(What::MissingField(field))
+        Self::new(ErrorKind::MissingField(field))
     }
 }
 

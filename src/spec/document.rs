@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::Source;
-use super::decode::{Fault, What, decode};
+use super::decode::{DecodeError, ErrorKind, decode};
 use super::interpolate::{OutputUse, Variables, interpolate};
-use super::locate::{Diagnostic, Place, SourceText, closest};
+use super::locate::{Diagnostic, Location, SourceText, closest};
 use super::model::{Group, JobDocument, Service};
 use super::node::{Node, Value};
 use super::value::{Name, quoted};
@@ -32,8 +32,8 @@ pub struct Document<T> {
 
 impl<T> Document<T> {
     /// A place in the document's file.
-    pub fn place(&self, span: &Range<usize>) -> Place {
-        Place::new(&self.file, span.clone())
+    pub fn place(&self, span: &Range<usize>) -> Location {
+        Location::new(&self.file, span.clone())
     }
 
     /// The same document with its content seen in another way.
@@ -43,7 +43,7 @@ impl<T> Document<T> {
     }
 
     /// The place of a field's value, else of the document's name, else of its beginning.
-    pub fn place_of(&self, field: &str) -> Place {
+    pub fn place_of(&self, field: &str) -> Location {
         self.place(&self.root.get(field).map_or_else(|| home(&self.root), |node| node.span.clone()))
     }
 }
@@ -136,7 +136,7 @@ pub fn read(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     documents.count += 1;
-    let at = |span: Range<usize>, message: String| Diagnostic::at(Place::new(file, span), message);
+    let at = |span: Range<usize>, message: String| Diagnostic::at(Location::new(file, span), message);
     let Value::Map(entries) = &mut root.value else {
         documents.incomplete = true;
         let error = at(root.span.clone(), "a document is a map of fields, such as `name: web`".into());
@@ -150,7 +150,7 @@ pub fn read(
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
     let line = line_of(&root);
-    let source = Source { file: path.to_owned(), line: Place::new(file, line..line).line() };
+    let source = Source { file: path.to_owned(), line: Location::new(file, line..line).line() };
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
             let document = typed(root, file, source, "service", documents, diagnostics);
@@ -242,13 +242,13 @@ fn typed<T: DeserializeOwned>(
 }
 
 /// A fault in words that know the fields of the kind.
-fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, noun: &str) -> Diagnostic {
-    let Fault { what, span, keys, hint } = fault;
+fn explain(fault: DecodeError, root: &Node, file: &Arc<SourceText>, noun: &str) -> Diagnostic {
+    let DecodeError { what, span, keys, hint } = fault;
     let message = what.to_string();
-    let at = |span: Range<usize>, message: String| Diagnostic::at(Place::new(file, span), message);
+    let at = |span: Range<usize>, message: String| Diagnostic::at(Location::new(file, span), message);
     match what {
-        What::Message(_) => at(span, message).hint(hint),
-        What::UnknownField(field, known) => {
+        ErrorKind::Message(_) => at(span, message).hint(hint),
+        ErrorKind::UnknownField(field, known) => {
             let among = |list: &[(&str, &str)]| {
                 list.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned())
             };
@@ -268,14 +268,14 @@ fn explain(fault: Fault, root: &Node, file: &Arc<SourceText>, noun: &str) -> Dia
                 .label(if keys.len() == 1 { format!("not a field of a {noun}") } else { String::new() })
                 .hint(hint)
         }
-        What::MissingField(field) if keys.is_empty() => {
+        ErrorKind::MissingField(field) if keys.is_empty() => {
             let label = match field {
                 "name" => format!("this {noun} has no name"),
                 _ => format!("this {noun} has no `{field}`"),
             };
             at(home(root), message).label(label)
         }
-        What::MissingField(_) => at(span, message),
+        ErrorKind::MissingField(_) => at(span, message),
     }
 }
 

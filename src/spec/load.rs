@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::document::{self, Document, Documents};
 use super::env_file;
 use super::interpolate::Variables;
-use super::locate::{Diagnostic, Place, SourceText};
+use super::locate::{Diagnostic, Location, SourceText};
 use super::model::Service;
 use super::node::{Node, Value};
 use super::value::quoted;
@@ -103,7 +103,7 @@ fn shown(dir: &str, path: &str) -> String {
 /// The text of a file, or the error that there is none.
 fn text_of(input: &Input<'_>, path: &str, content: &Content) -> Result<Arc<SourceText>, Diagnostic> {
     let path = shown(input.dir, path);
-    let nowhere = |message: String| Diagnostic::at(Place::new(&SourceText::new(&path, ""), 0..0), message);
+    let nowhere = |message: String| Diagnostic::at(Location::new(&SourceText::new(&path, ""), 0..0), message);
     let too_large = |size: u64| {
         nowhere(format!("the file is too large: {}, at most {} are read", mebibytes(size), mebibytes(MAX_FILE_SIZE)))
     };
@@ -132,7 +132,7 @@ fn decode_utf8(path: &str, bytes: &[u8]) -> Result<Arc<SourceText>, Diagnostic> 
     let byte = bytes.get(at).copied().unwrap_or_default();
     let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     let hint = if utf16 { "it looks like UTF-16; save it as UTF-8" } else { "save the file as UTF-8" };
-    let place = Place::new(&file, at..at + '\u{fffd}'.len_utf8());
+    let place = Location::new(&file, at..at + '\u{fffd}'.len_utf8());
     Err(Diagnostic::at(place, format!("not UTF-8: byte 0x{byte:02x}")).hint(hint.to_owned()))
 }
 
@@ -196,10 +196,10 @@ fn read_file(
     let (roots, errors) = yaml::parse(text.text());
     documents.incomplete |= !errors.is_empty();
     for error in errors {
-        let diagnostic = Diagnostic::at(Place::new(text, error.span), error.message);
+        let diagnostic = Diagnostic::at(Location::new(text, error.span), error.message);
         let diagnostic = diagnostic.label(error.label).hint(error.hint);
         diagnostics.push(match error.related {
-            Some((span, label)) => diagnostic.related(Place::new(text, span), label),
+            Some((span, label)) => diagnostic.related(Location::new(text, span), label),
             None => diagnostic,
         });
     }
@@ -218,8 +218,9 @@ fn dotenv(input: &Input<'_>, file: &SourceFile, diagnostics: &mut Vec<Diagnostic
 
 fn key_values(text: &Arc<SourceText>) -> Result<BTreeMap<String, String>, Vec<Diagnostic>> {
     env_file::parse(text.text()).map_err(|errors| {
-        let diagnostic =
-            |error: env_file::LineError| Diagnostic::at(Place::new(text, error.span), error.message).hint(error.hint);
+        let diagnostic = |error: env_file::LineError| {
+            Diagnostic::at(Location::new(text, error.span), error.message).hint(error.hint)
+        };
         errors.into_iter().map(diagnostic).collect()
     })
 }
@@ -271,7 +272,7 @@ impl EnvFiles<'_> {
     fn read_one(
         &self,
         path: &str,
-        place: &Place,
+        place: &Location,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Result<BTreeMap<String, String>, Broken> {
         let bytes = (self.input.read)(path).map_err(Broken::Unreadable)?;

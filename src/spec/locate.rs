@@ -72,14 +72,14 @@ impl SourceText {
 
 /// A range of bytes in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Location {
     /// The file.
     pub file: Arc<SourceText>,
     /// Bytes of its text.
     pub span: Range<usize>,
 }
 
-impl Place {
+impl Location {
     /// These bytes of this file, brought within the text and to the borders of characters.
     pub fn new(file: &Arc<SourceText>, span: Range<usize>) -> Self {
         let (offset, file) = file.part(span.start);
@@ -113,11 +113,11 @@ pub struct Diagnostic {
     /// What is wrong: lower case, no full stop.
     pub message: String,
     /// Where, if it is anywhere.
-    pub place: Option<Place>,
+    pub place: Option<Location>,
     /// A few words for the mark under the line; may be empty.
     pub label: String,
     /// Other places that belong to it, each with a few words.
-    pub related: Vec<(Place, String)>,
+    pub related: Vec<(Location, String)>,
     /// What to do about it.
     pub hint: Option<String>,
 }
@@ -129,7 +129,7 @@ impl Diagnostic {
     }
 
     /// Something wrong at a place.
-    pub fn at(place: Place, message: impl Into<String>) -> Self {
+    pub fn at(place: Location, message: impl Into<String>) -> Self {
         Self { place: Some(place), ..Self::new(message) }
     }
 
@@ -142,7 +142,7 @@ impl Diagnostic {
 
     /// With another place.
     #[must_use]
-    pub fn related(mut self, place: Place, label: impl Into<String>) -> Self {
+    pub fn related(mut self, place: Location, label: impl Into<String>) -> Self {
         self.related.push((place, label.into()));
         self
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
-    Aim, Config, Dependency, Desired, Hook, HookAction, Inherited, Job, Kind, Moment, OnFailure, Order, Rerun, Scope,
-    Seconds, Service, Update, Volume, VolumeSource,
+    Config, Dependency, Desired, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode, OnFailure, Order, Rerun,
+    Scope, Seconds, Service, Update, Volume, VolumeSource,
 };
 use drillmaster::identity::{container_name, instance_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
@@ -180,7 +180,7 @@ impl Build {
     }
 
     /// The last hook of this moment gives an output.
-    pub fn captured(mut self, moment: Moment, key: &str) -> Build {
+    pub fn captured(mut self, moment: HookPoint, key: &str) -> Build {
         self.0.hooks.get_mut(&moment).unwrap().last_mut().unwrap().capture = Some(key.parse().unwrap());
         self.0.outputs.gives.insert(key.into());
         self
@@ -200,7 +200,7 @@ impl Build {
     }
 
     /// A hook that is executed in the container.
-    pub fn hook(mut self, moment: Moment, words: &[&str]) -> Build {
+    pub fn hook(mut self, moment: HookPoint, words: &[&str]) -> Build {
         let action = HookAction::Exec(Words(words.iter().map(|word| (*word).into()).collect()));
         let hook = Hook { action, timeout: Duration::from_secs(60), capture: None };
         self.0.hooks.entry(moment).or_default().push(hook);
@@ -254,7 +254,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         outputs: Outputs::default(),
         parting: BTreeMap::new(),
         scope: Scope::All,
-        aim: Aim::Agree { purge_volumes: false, purge_images: false },
+        mode: Mode::Reconcile { purge_volumes: false, purge_images: false },
     }
 }
 
@@ -392,7 +392,7 @@ pub fn plan_text(wanted: &Desired, observed: &Observed) -> String {
         let fields: Vec<&str> = change.causes.iter().map(|cause| cause.field.as_str()).collect();
         lines.push(format!("{} {} [{}]", change.action.word(), change.subject.name(), fields.join(" ")));
     }
-    for look in &forecast.looks {
+    for look in &forecast.queries {
         lines.push(format!("look at {look:?}"));
     }
     for failure in &forecast.failures {

@@ -31,7 +31,7 @@ fn runs(container: &Value) -> bool {
     container["State"]["Running"] == true && container["State"]["Paused"] == false
 }
 
-fn lives_again(_: &Project, container: &Value, before: &Life) -> bool {
+fn was_restarted(_: &Project, container: &Value, before: &Life) -> bool {
     runs(container) && Life::of(container) != *before
 }
 
@@ -55,14 +55,14 @@ const HANDS: [Hand; 9] = [
     Hand {
         service: "killed",
         does: |project, name| engine::act(&project.name(name), "kill"),
-        mended: lives_again,
+        mended: was_restarted,
         stays: Stays::Container,
         cause: "exited with 137",
     },
     Hand {
         service: "stopped",
         does: |project, name| engine::act(&project.name(name), "stop"),
-        mended: lives_again,
+        mended: was_restarted,
         stays: Stays::Container,
         cause: "exited with",
     },
@@ -78,7 +78,7 @@ const HANDS: [Hand; 9] = [
         does: |project, name| {
             engine::must("DELETE", &format!("/containers/{}?force=true", project.name(name)), None);
         },
-        mended: lives_again,
+        mended: was_restarted,
         stays: Stays::Nothing,
         cause: "",
     },
@@ -114,7 +114,7 @@ const HANDS: [Hand; 9] = [
         does: |project, name| {
             project.exec(name, &["touch", "/tmp/crash"]);
         },
-        mended: lives_again,
+        mended: was_restarted,
         stays: Stays::Container,
         cause: "exited with 7",
     },
@@ -123,7 +123,7 @@ const HANDS: [Hand; 9] = [
         does: |project, name| {
             project.exec(name, &["touch", "/tmp/eat"]);
         },
-        mended: lives_again,
+        mended: was_restarted,
         stays: Stays::Container,
         cause: "",
     },
@@ -222,7 +222,7 @@ fn dependents_go_on_unless_they_asked_to_be_restarted() {
         for service in ["db", "asked", "chained"] {
             watcher.waits(&format!("{service} to be started again after db was {what}"), |_| {
                 let now = engine::look(&format!("/containers/{}/json", project.name(service)))?;
-                lives_again(&project, &now, &before[service]).then_some(())
+                was_restarted(&project, &now, &before[service]).then_some(())
             });
         }
         watcher.agrees(&project);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::sim::{Image, Sim};
-use drillmaster::engine::{Deed, Engine, EngineError, Happened, Hint};
+use drillmaster::engine::{ContainerEvent, Engine, EngineError, EngineEvent, Mutation};
 use drillmaster::observed::State;
 use drillmaster::plan::effect;
 use drillmaster::spec::model::RestartPolicy;
@@ -21,7 +21,7 @@ async fn run(sim: &Sim, name: &str, restart: RestartPolicy) -> String {
     let wish = &wanted.services[name];
     let labels = effect::identity(&wanted, wish, "").to_labels();
     let network = sim.create_network(&format!("net-{name}"), &drillmaster::identity::group_labels(GROUP, ""));
-    let blueprint = drillmaster::engine::Blueprint {
+    let spec = drillmaster::engine::ContainerSpec {
         name: format!("shop-{name}"),
         labels,
         volume_labels: Default::default(),
@@ -32,8 +32,8 @@ async fn run(sim: &Sim, name: &str, restart: RestartPolicy) -> String {
         hostname: name.into(),
         inherited: Vec::new(),
     };
-    let id = sim.perform(&Deed::Create(Box::new(blueprint))).await.unwrap().unwrap();
-    sim.perform(&Deed::Start(id.clone())).await.unwrap();
+    let id = sim.apply(&Mutation::Create(Box::new(spec))).await.unwrap().unwrap();
+    sim.apply(&Mutation::Start(id.clone())).await.unwrap();
     id
 }
 
@@ -47,7 +47,7 @@ async fn an_engine_that_goes_away_takes_what_is_under_way_with_it() {
     let plain = run(&sim, "plain", RestartPolicy::No).await;
     let policy = run(&sim, "policy", RestartPolicy::UnlessStopped).await;
     let mut events = sim.events(GROUP);
-    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
     let hand = sim.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -61,7 +61,11 @@ async fn an_engine_that_goes_away_takes_what_is_under_way_with_it() {
     assert!(sim.about().await.is_ok());
     assert_eq!(state(&sim, &plain), State::Exited { code: Some(255) });
     assert_eq!(state(&sim, &policy), State::Running, "its policy brings it back");
-    assert_eq!(sim.ended(GROUP, Duration::from_secs(600)).await, Ok(Vec::new()), "it has forgotten what was before");
+    assert_eq!(
+        sim.recent_exits(GROUP, Duration::from_secs(600)).await,
+        Ok(Vec::new()),
+        "it has forgotten what was before"
+    );
     sim.go_away(false);
     sim.come_back();
     assert_eq!(state(&sim, &policy), State::Running);
@@ -72,40 +76,40 @@ async fn an_engine_that_hangs_does_later_what_it_was_asked() {
     let sim = Sim::new();
     let id = run(&sim, "db", RestartPolicy::No).await;
     let mut events = sim.events(GROUP);
-    assert_eq!(events.next().await, Some(Ok(Hint::Subscribed)));
+    assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
     sim.hang();
     let bounded = Bounded::new(sim.clone(), Limits::default());
-    let stop = Deed::Stop { id: id.clone(), timeout: None };
-    assert!(matches!(bounded.perform(&stop).await, Err(EngineError::TimedOut { .. })));
+    let stop = Mutation::Stop { id: id.clone(), timeout: None };
+    assert!(matches!(bounded.apply(&stop).await, Err(EngineError::TimedOut { .. })));
     assert!(timeout(Duration::from_secs(600), events.next()).await.is_err(), "nor does it tell anything");
     assert_eq!(state(&sim, &id), State::Running);
     sim.resume();
     sim.until_happened("died shop-db (0)").await;
     let mut told = Vec::new();
-    while told.last() != Some(&Happened::Died { code: Some(0) }) {
-        if let Some(Ok(Hint::Container { what, .. })) = events.next().await {
+    while told.last() != Some(&ContainerEvent::Died { code: Some(0) }) {
+        if let Some(Ok(EngineEvent::Container { what, .. })) = events.next().await {
             told.push(what);
         }
     }
-    assert_eq!(told, [Happened::Killed, Happened::Died { code: Some(0) }]);
+    assert_eq!(told, [ContainerEvent::Killed, ContainerEvent::Died { code: Some(0) }]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_ended_is_remembered_with_who_wanted_it() {
     let sim = Sim::new();
     let id = run(&sim, "db", RestartPolicy::No).await;
-    let start = Deed::Start(id.clone());
+    let start = Mutation::Start(id.clone());
     sim.kill("shop-db", 3);
-    sim.perform(&start).await.unwrap();
+    sim.apply(&start).await.unwrap();
     sim.kill_by_hand("shop-db");
-    sim.perform(&start).await.unwrap();
+    sim.apply(&start).await.unwrap();
     sim.stop_by_hand("shop-db");
-    let told = |ended: Vec<drillmaster::engine::End>| -> Vec<(Option<i64>, bool)> {
+    let told = |ended: Vec<drillmaster::engine::ContainerExit>| -> Vec<(Option<i64>, bool)> {
         ended.into_iter().map(|end| (end.code, end.asked)).collect()
     };
-    let ended = sim.ended(GROUP, Duration::from_secs(600)).await.unwrap();
+    let ended = sim.recent_exits(GROUP, Duration::from_secs(600)).await.unwrap();
     assert_eq!(told(ended), [(Some(3), false), (Some(137), true), (Some(0), true)]);
     tokio::time::sleep(Duration::from_secs(601)).await;
-    assert_eq!(sim.ended(GROUP, Duration::from_secs(600)).await, Ok(Vec::new()));
-    assert_eq!(sim.ended("other", Duration::from_secs(6000)).await, Ok(Vec::new()));
+    assert_eq!(sim.recent_exits(GROUP, Duration::from_secs(600)).await, Ok(Vec::new()));
+    assert_eq!(sim.recent_exits("other", Duration::from_secs(6000)).await, Ok(Vec::new()));
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use drillmaster::desired::{Desired, Service, VolumeSource};
 use drillmaster::engine::sim::Sim;
 use drillmaster::engine::{
-    About, Blueprint, BuildProgress, BuildRequest, Deed, End, Engine, Exec, Hint, LogLine, LogOptions, PullProgress,
-    Result,
+    BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineEvent, EngineInfo, Exec, LogLine,
+    LogOptions, Mutation, PullProgress, Result,
 };
 use drillmaster::identity::{ENV_HASH, IMAGE_ID, SERVICE, SPEC_HASH};
 use drillmaster::observed::{Container, Health, ImageFacts, Observed, State};
@@ -22,11 +22,11 @@ use tokio::time::Instant;
 use crate::builders::{GROUP, SOURCE};
 
 /// Within this time a controller that is told everything knows of it, and has read the specs.
-const SOON: Duration = Duration::from_secs(4);
+const CONVERGE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Within this time one that is told nothing does: after a hung call has been given up, by its next list.
-const AT_LAST: Duration = Duration::from_secs(100);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(100);
 /// Within this time something is done about what somebody did by hand: a crash has a pause of a second.
-const PROMPT: Duration = Duration::from_millis(2500);
+const REACTION_TIMEOUT: Duration = Duration::from_millis(2500);
 /// How many calls there may be in a minute, pings in containers left out.
 const CALLS: usize = 400;
 /// How often the same replacement may be created without anything happening.
@@ -35,13 +35,13 @@ const REPLACEMENTS: usize = 2;
 const STARTS: usize = 8;
 
 /// An engine under supervision.
-pub struct Warden {
+pub struct InvariantChecker {
     pub sim: Sim,
-    pub laws: Arc<Mutex<Laws>>,
+    pub laws: Arc<Mutex<Invariants>>,
 }
 
 /// What has happened so far, and what was wrong with it.
-pub struct Laws {
+pub struct Invariants {
     began: Instant,
     /// Every line of the story, in its time.
     pub story: Vec<String>,
@@ -81,9 +81,9 @@ pub struct Laws {
     pub asked: usize,
 }
 
-impl Laws {
-    pub fn new(first: &Desired, answers: BTreeMap<String, Duration>) -> Laws {
-        Laws {
+impl Invariants {
+    pub fn new(first: &Desired, answers: BTreeMap<String, Duration>) -> Invariants {
+        Invariants {
             began: Instant::now(),
             story: Vec::new(),
             broken: Vec::new(),
@@ -130,23 +130,23 @@ impl Laws {
 
     /// Nothing goes wrong any longer: soon it knows everything again.
     pub fn sees_again(&mut self) {
-        self.blind = Some(Instant::now() + AT_LAST);
+        self.blind = Some(Instant::now() + RECOVERY_TIMEOUT);
     }
 
     pub fn engine_goes(&mut self) {
         self.away = Some(Instant::now());
-        self.blinded(AT_LAST);
+        self.blinded(RECOVERY_TIMEOUT);
     }
 
     pub fn engine_hangs(&mut self) {
         self.hangs = Some(Instant::now());
-        self.blinded(AT_LAST);
+        self.blinded(RECOVERY_TIMEOUT);
     }
 
     pub fn engine_answers(&mut self) {
         self.away = None;
         self.hangs = None;
-        self.blinded(AT_LAST);
+        self.blinded(RECOVERY_TIMEOUT);
     }
 
     pub fn reload(&mut self, service: &str, current: Option<String>) {
@@ -185,7 +185,7 @@ impl Laws {
         let candidate = format!("shop-{service}.new");
         let free = observed.containers.values().all(|other| other.name != candidate);
         let found = compare(definition, container, identity, observed, true);
-        let at_peace = self.grace() == SOON
+        let at_peace = self.grace() == CONVERGE_TIMEOUT
             && name == format!("shop-{service}")
             && container.state == State::Running
             && matches!(container.health, Health::None | Health::Healthy)
@@ -199,7 +199,7 @@ impl Laws {
             && quiet(self.readings.last().map(|(at, _)| at), 10);
         self.touched.insert(service.clone(), now);
         if at_peace {
-            self.due.insert(service, now + PROMPT);
+            self.due.insert(service, now + REACTION_TIMEOUT);
         }
     }
 
@@ -210,7 +210,7 @@ impl Laws {
             self.due.iter().filter(|(_, until)| now > **until).map(|(service, _)| service.clone()).collect();
         for service in late {
             self.due.remove(&service);
-            self.breaks(format!("nothing is done about {service} within {PROMPT:?}"));
+            self.breaks(format!("nothing is done about {service} within {REACTION_TIMEOUT:?}"));
         }
     }
 
@@ -223,7 +223,11 @@ impl Laws {
     /// How long after something has happened the controller has to know it.
     fn grace(&self) -> Duration {
         let engine = self.away.is_some() || self.hangs.is_some();
-        if engine || self.blind.is_some_and(|until| Instant::now() < until) { AT_LAST } else { SOON }
+        if engine || self.blind.is_some_and(|until| Instant::now() < until) {
+            RECOVERY_TIMEOUT
+        } else {
+            CONVERGE_TIMEOUT
+        }
     }
 
     fn breaks(&mut self, law: String) {
@@ -303,40 +307,40 @@ impl Laws {
     }
 
     /// A controller asks for this.
-    fn judge(&mut self, deed: &Deed, observed: &Observed) {
-        self.tell(&format!("-> {}", said(deed, observed)));
+    fn judge(&mut self, mutation: &Mutation, observed: &Observed) {
+        self.tell(&format!("-> {}", said(mutation, observed)));
         self.judge_due();
-        if let Some(service) = service_of(deed, observed) {
+        if let Some(service) = service_of(mutation, observed) {
             self.due.remove(&service);
             self.touched.insert(service, Instant::now());
         }
         let now = Instant::now();
         if self.away.is_some_and(|since| now - since > Duration::from_secs(3)) {
-            self.breaks(format!("the engine is away, and is asked to {}", said(deed, observed)));
+            self.breaks(format!("the engine is away, and is asked to {}", said(mutation, observed)));
         }
         if self.hangs.is_some_and(|since| now - since > Duration::from_secs(100)) {
-            self.breaks(format!("the engine hangs, and is asked to {}", said(deed, observed)));
+            self.breaks(format!("the engine hangs, and is asked to {}", said(mutation, observed)));
         }
-        if let Some(id) = target(deed)
+        if let Some(id) = target(mutation)
             && let Some(container) = observed.containers.get(id)
             && container.identity.as_ref().is_none_or(|identity| identity.group != GROUP || identity.source != SOURCE)
         {
-            self.breaks(format!("{} is not ours, and is touched: {}", container.name, said(deed, observed)));
+            self.breaks(format!("{} is not ours, and is touched: {}", container.name, said(mutation, observed)));
         }
         let found = |id: &String| observed.containers.get(id);
-        match deed {
-            Deed::Create(blueprint) => self.judge_create(blueprint, observed),
-            Deed::Start(id) => {
+        match mutation {
+            Mutation::Create(spec) => self.judge_create(spec, observed),
+            Mutation::Start(id) => {
                 if let Some(container) = found(id) {
                     self.judge_start(container, observed);
                 }
             }
-            Deed::Stop { id, .. } => {
+            Mutation::Stop { id, .. } => {
                 if let Some(container) = found(id) {
                     self.judge_stop(container, observed);
                 }
             }
-            Deed::Remove { id, volumes } => {
+            Mutation::Remove { id, volumes } => {
                 if *volumes {
                     self.breaks("volumes are removed with a container".into());
                 }
@@ -344,9 +348,9 @@ impl Laws {
                     self.judge_remove(container);
                 }
             }
-            Deed::RemoveVolume(name) => self.breaks(format!("the volume {name} is removed")),
-            Deed::RemoveImage(name) => self.breaks(format!("the image {name} is removed")),
-            Deed::RemoveNetwork(id) => {
+            Mutation::RemoveVolume(name) => self.breaks(format!("the volume {name} is removed")),
+            Mutation::RemoveImage(name) => self.breaks(format!("the image {name} is removed")),
+            Mutation::RemoveNetwork(id) => {
                 let ours = observed.networks.get(id).is_none_or(|network| network.group.as_deref() == Some(GROUP));
                 if !ours {
                     self.breaks("a network is removed that is not ours".into());
@@ -358,50 +362,50 @@ impl Laws {
                     }
                 }
             }
-            Deed::Unpause(_)
-            | Deed::Rename { .. }
-            | Deed::Update { .. }
-            | Deed::CreateNetwork { .. }
-            | Deed::Connect { .. }
-            | Deed::Disconnect { .. } => {}
+            Mutation::Unpause(_)
+            | Mutation::Rename { .. }
+            | Mutation::Update { .. }
+            | Mutation::CreateNetwork { .. }
+            | Mutation::Connect { .. }
+            | Mutation::Disconnect { .. } => {}
         }
     }
 
-    fn judge_create(&mut self, blueprint: &Blueprint, observed: &Observed) {
-        let service = blueprint.labels.get(SERVICE).cloned().unwrap_or_default();
-        if blueprint.name != format!("shop-{service}.new") {
-            self.breaks(format!("{} is created for {service}", blueprint.name));
+    fn judge_create(&mut self, spec: &ContainerSpec, observed: &Observed) {
+        let service = spec.labels.get(SERVICE).cloned().unwrap_or_default();
+        if spec.name != format!("shop-{service}.new") {
+            self.breaks(format!("{} is created for {service}", spec.name));
         }
         if self.beliefs().iter().all(|belief| !belief.services.contains_key(&service)) {
-            self.breaks(format!("{} is created, and no spec names {service}", blueprint.name));
+            self.breaks(format!("{} is created, and no spec names {service}", spec.name));
         }
-        self.judge_dependencies(&service, observed, &format!("{} is created", blueprint.name));
-        let taken = observed.containers.values().any(|c| c.name == blueprint.name && c.identity.is_some());
-        if taken && self.grace() == SOON {
-            self.breaks(format!("{} is created although it is there", blueprint.name));
+        self.judge_dependencies(&service, observed, &format!("{} is created", spec.name));
+        let taken = observed.containers.values().any(|c| c.name == spec.name && c.identity.is_some());
+        if taken && self.grace() == CONVERGE_TIMEOUT {
+            self.breaks(format!("{} is created although it is there", spec.name));
         }
         // What has failed to replace something that serves is not tried again.
-        let label = |name: &str| blueprint.labels.get(name).cloned().unwrap_or_default();
+        let label = |name: &str| spec.labels.get(name).cloned().unwrap_or_default();
         let made_of = [service.clone(), label(SPEC_HASH), label(ENV_HASH), label(IMAGE_ID)];
         let tries = self.replacements.entry(made_of).or_default();
         *tries += 1;
         let (tries, serves) = (*tries, observed.containers.values().any(|c| c.name == format!("shop-{service}")));
         // An unhealthy one may be replaced by its like again and again.
         let same = self.definitions(&service).iter().all(|definition| definition.health.is_none());
-        if serves && same && tries > REPLACEMENTS && self.grace() == SOON {
-            self.breaks(format!("{} is created for the {tries}th time", blueprint.name));
+        if serves && same && tries > REPLACEMENTS && self.grace() == CONVERGE_TIMEOUT {
+            self.breaks(format!("{} is created for the {tries}th time", spec.name));
         }
         // Anonymous volumes move on.
         let current = observed.containers.values().find(|container| container.name == format!("shop-{service}"));
         for mount in current.iter().flat_map(|container| &container.mounts) {
-            let wanted = blueprint
+            let wanted = spec
                 .config
                 .volumes
                 .iter()
                 .any(|volume| volume.target == mount.target && volume.source == VolumeSource::Anonymous);
             let Some(volume) = mount.volume.as_ref().filter(|name| name.len() == 64 && wanted) else { continue };
-            if blueprint.inherited.iter().all(|inherited| inherited.volume != *volume) {
-                self.breaks(format!("{} does not take over the volume at {}", blueprint.name, mount.target));
+            if spec.inherited.iter().all(|inherited| inherited.volume != *volume) {
+                self.breaks(format!("{} does not take over the volume at {}", spec.name, mount.target));
             }
         }
     }
@@ -431,7 +435,7 @@ impl Laws {
         starts.push_back(now);
         let (starts, meddled) = (lately(starts), lately(&self.meddled));
         // A lost reply makes another try of it.
-        let lost = if self.grace() == AT_LAST { 4 } else { 1 };
+        let lost = if self.grace() == RECOVERY_TIMEOUT { 4 } else { 1 };
         if starts > STARTS * lost + 3 * meddled {
             self.breaks(format!("{service} is started {starts} times within a minute"));
         }
@@ -498,48 +502,48 @@ impl Laws {
     }
 }
 
-fn target(deed: &Deed) -> Option<&String> {
-    match deed {
-        Deed::Start(id)
-        | Deed::Unpause(id)
-        | Deed::Stop { id, .. }
-        | Deed::Rename { id, .. }
-        | Deed::Update { id, .. }
-        | Deed::Remove { id, .. } => Some(id),
-        Deed::Connect { container, .. } | Deed::Disconnect { container, .. } => Some(container),
-        Deed::Create(_)
-        | Deed::CreateNetwork { .. }
-        | Deed::RemoveNetwork(_)
-        | Deed::RemoveVolume(_)
-        | Deed::RemoveImage(_) => None,
+fn target(mutation: &Mutation) -> Option<&String> {
+    match mutation {
+        Mutation::Start(id)
+        | Mutation::Unpause(id)
+        | Mutation::Stop { id, .. }
+        | Mutation::Rename { id, .. }
+        | Mutation::Update { id, .. }
+        | Mutation::Remove { id, .. } => Some(id),
+        Mutation::Connect { container, .. } | Mutation::Disconnect { container, .. } => Some(container),
+        Mutation::Create(_)
+        | Mutation::CreateNetwork { .. }
+        | Mutation::RemoveNetwork(_)
+        | Mutation::RemoveVolume(_)
+        | Mutation::RemoveImage(_) => None,
     }
 }
 
 /// The service that a deed is about.
-fn service_of(deed: &Deed, observed: &Observed) -> Option<String> {
-    match deed {
-        Deed::Create(blueprint) => blueprint.labels.get(SERVICE).cloned(),
-        deed => observed.containers.get(target(deed)?)?.service_of(GROUP).map(str::to_owned),
+fn service_of(mutation: &Mutation, observed: &Observed) -> Option<String> {
+    match mutation {
+        Mutation::Create(spec) => spec.labels.get(SERVICE).cloned(),
+        mutation => observed.containers.get(target(mutation)?)?.service_of(GROUP).map(str::to_owned),
     }
 }
 
 /// What a deed does, by names.
-fn said(deed: &Deed, observed: &Observed) -> String {
-    let text = deed.describe();
-    match target(deed).and_then(|id| Some((id, observed.containers.get(id)?))) {
+fn said(mutation: &Mutation, observed: &Observed) -> String {
+    let text = mutation.describe();
+    match target(mutation).and_then(|id| Some((id, observed.containers.get(id)?))) {
         Some((id, container)) => text.replace(drillmaster::engine::short(id), &container.name),
         None => text,
     }
 }
 
-impl Warden {
-    pub fn laws(&self) -> MutexGuard<'_, Laws> {
+impl InvariantChecker {
+    pub fn laws(&self) -> MutexGuard<'_, Invariants> {
         self.laws.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Engine for Warden {
-    fn about(&self) -> BoxFuture<'_, Result<About>> {
+impl Engine for InvariantChecker {
+    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
         self.sim.about()
     }
 
@@ -561,11 +565,11 @@ impl Engine for Warden {
         self.sim.image(reference)
     }
 
-    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
         let observed = self.sim.snapshot();
-        self.laws().judge(deed, &observed);
-        self.laws().counted(&deed.describe());
-        self.sim.perform(deed)
+        self.laws().judge(mutation, &observed);
+        self.laws().counted(&mutation.describe());
+        self.sim.apply(mutation)
     }
 
     fn pull<'a>(
@@ -607,12 +611,12 @@ impl Engine for Warden {
         self.sim.logs(id, options)
     }
 
-    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
         self.laws().counted("ended");
-        self.sim.ended(group, span)
+        self.sim.recent_exits(group, span)
     }
 
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
         self.laws().tell("-> events");
         self.laws().counted("events");
         self.sim.events(group)

@@ -1,5 +1,5 @@
 //! The whole watching controller on the simulated engine, in paused time: whatever happens, in whatever order, it keeps
-//! the laws of [`warden`], and when nothing goes wrong any longer everything agrees again.
+//! the laws of [`checker`], and when nothing goes wrong any longer everything agrees again.
 //!
 //! A failing seed is printed with its story. `DRILLMASTER_SEED=123 cargo test --test simulation` runs it again, exactly;
 //! `DRILLMASTER_SEEDS=20000` runs more of them.

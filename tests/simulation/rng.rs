@@ -5,14 +5,14 @@ use std::time::Duration;
 use drillmaster::engine::faulty::random;
 
 /// Draws from a seed: the same draws each time.
-pub struct Dice {
+pub struct Rng {
     seed: u64,
     drawn: u64,
 }
 
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice { seed: random(seed, 0x51B1), drawn: 0 }
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng { seed: random(seed, 0x51B1), drawn: 0 }
     }
 
     /// A number below this one.

@@ -9,7 +9,7 @@ use drillmaster::engine::sim::{Image, Script};
 use drillmaster::spec::model::{Condition, HealthAction, RestartPolicy};
 
 use crate::builders::{desired, service};
-use crate::rng::Dice;
+use crate::rng::Rng;
 
 /// How many services there are at most. Also those that no spec names have images.
 const SERVICES: usize = 8;
@@ -163,7 +163,7 @@ pub struct Schedule {
 
 impl Schedule {
     pub fn draw(seed: u64) -> Schedule {
-        let dice = &mut Dice::new(seed);
+        let dice = &mut Rng::new(seed);
         let mut images = BTreeMap::new();
         for n in 0..SERVICES {
             for tag in ["1", "2"] {
@@ -246,7 +246,7 @@ pub fn diamond() -> (Schedule, [Specs; 2]) {
 }
 
 struct Drawing<'a> {
-    dice: &'a mut Dice,
+    dice: &'a mut Rng,
     /// The engine and the way to it are sound.
     calm: bool,
     specs: Specs,
@@ -429,7 +429,7 @@ impl Drawing<'_> {
     }
 }
 
-fn wish(dice: &mut Dice, n: usize, lower: &Specs) -> Wish {
+fn wish(dice: &mut Rng, n: usize, lower: &Specs) -> Wish {
     let lower: Vec<String> = lower.keys().cloned().collect();
     let ping = !dice.once_in(3);
     Wish {
@@ -449,7 +449,7 @@ fn wish(dice: &mut Dice, n: usize, lower: &Specs) -> Wish {
     }
 }
 
-fn needs(dice: &mut Dice, lower: &[String]) -> BTreeMap<String, (Condition, bool)> {
+fn needs(dice: &mut Rng, lower: &[String]) -> BTreeMap<String, (Condition, bool)> {
     let mut needs = BTreeMap::new();
     for other in lower {
         if dice.once_in(3) {
@@ -460,7 +460,7 @@ fn needs(dice: &mut Dice, lower: &[String]) -> BTreeMap<String, (Condition, bool
     needs
 }
 
-fn good_image(dice: &mut Dice, reference: &str) -> Image {
+fn good_image(dice: &mut Rng, reference: &str) -> Image {
     let image = Image::new(reference).behaving(|it| {
         it.exec = Script::Answers(dice.time_below(Duration::from_millis(1500)));
         it.stops = dice.time_below(Duration::from_millis(400));
@@ -470,7 +470,7 @@ fn good_image(dice: &mut Dice, reference: &str) -> Image {
     if dice.once_in(5) { image.healthcheck(Some(dice.time_below(Duration::from_secs(2)))) } else { image }
 }
 
-fn bad_image(dice: &mut Dice, reference: &str) -> Image {
+fn bad_image(dice: &mut Rng, reference: &str) -> Image {
     let image = good_image(dice, reference);
     let soon = dice.time_below(Duration::from_secs(2));
     let later = dice.time_below(Duration::from_secs(100));

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use drillmaster::control::event::{Ask, Limits, Outcome, Reading, Report, Request};
-use drillmaster::control::execute::connect::Surroundings;
-use drillmaster::control::execute::outputs::Context;
+use drillmaster::control::event::{Limits, Outcome, Reading, Report, Request, RequestKind};
+use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::local_state::Notes;
 use drillmaster::control::{self, Setting, Watch};
 use drillmaster::desired::Desired;
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::builders::{GROUP, SOURCE, nothing};
-use crate::invariants::{Laws, Warden};
+use crate::invariants::{InvariantChecker, Invariants};
 use crate::schedule::{Found, Hand, Happening, Schedule, Specs, wanted};
 
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
@@ -34,7 +34,7 @@ const AGREES_WITHIN: Duration = Duration::from_secs(15 * 60);
 /// How long it may take once somebody has asked to try everything again.
 const AT_ONCE: Duration = Duration::from_secs(3 * 60);
 /// How long it may take where nobody may wait for the next look.
-const PROMPTLY: Duration = Duration::from_secs(12);
+const RUN_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long nothing may happen afterwards.
 const QUIET: Duration = Duration::from_secs(120);
 
@@ -46,7 +46,7 @@ const RESYNC: Duration = Duration::from_secs(45);
 /// A run.
 pub struct World {
     pub sim: Sim,
-    laws: Arc<Mutex<Laws>>,
+    laws: Arc<Mutex<Invariants>>,
     schedule: Schedule,
     seed: u64,
     state: TempDir,
@@ -95,7 +95,7 @@ impl World {
                 answers.insert(reference.clone(), time);
             }
         }
-        let laws = Arc::new(Mutex::new(Laws::new(&good, answers)));
+        let laws = Arc::new(Mutex::new(Invariants::new(&good, answers)));
         let told = laws.clone();
         sim.witness(move |line, observed| {
             told.lock().unwrap_or_else(PoisonError::into_inner).sees(line, observed);
@@ -147,11 +147,11 @@ impl World {
     /// Specs are saved; each time the controller has to come to agree before it would have looked again anyway.
     pub async fn saves(&mut self, versions: &[Specs]) -> Result<(), String> {
         self.start();
-        self.come_through(PROMPTLY).await?;
+        self.come_through(RUN_TIMEOUT).await?;
         for specs in versions {
             self.laws().tell("** specs");
             self.saved(&Found::Specs(specs.clone()));
-            self.come_through(PROMPTLY).await?;
+            self.come_through(RUN_TIMEOUT).await?;
         }
         self.rest().await
     }
@@ -192,7 +192,7 @@ impl World {
         Ok(())
     }
 
-    pub fn laws(&self) -> MutexGuard<'_, Laws> {
+    pub fn laws(&self) -> MutexGuard<'_, Invariants> {
         self.laws.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -244,7 +244,7 @@ impl World {
         self.controllers += 1;
         // What it knows, it has to find out.
         self.laws().blinded(Duration::from_secs(10));
-        let warden = Warden { sim: self.sim.clone(), laws: self.laws.clone() };
+        let checker = InvariantChecker { sim: self.sim.clone(), laws: self.laws.clone() };
         let rate = self.schedule.fault_rate;
         let faults = Faults {
             seed: self.seed.wrapping_mul(31).wrapping_add(self.controllers),
@@ -257,7 +257,7 @@ impl World {
             limit: Duration::from_secs(30),
             ..Faults::default()
         };
-        let bounded = Arc::new(Bounded::new(warden, deadline::Limits::default()));
+        let bounded = Arc::new(Bounded::new(checker, deadline::Limits::default()));
         let faulty = Arc::new(match self.stop.filter(|_| self.controllers == 1) {
             Some(stop) => Faulty::stopping(bounded, stop),
             None => Faulty::new(bounded, self.faults.clone().unwrap_or(faults)),
@@ -265,14 +265,14 @@ impl World {
         if !self.faulty {
             faulty.heal();
         }
-        let surroundings = Surroundings {
+        let surroundings = ExecContext {
             group: GROUP.into(),
             directory: SOURCE.into(),
             reaches_containers: true,
             context: Default::default(),
         };
         let notes = Notes::new(self.state.path());
-        let (context, reload) = (Context::default(), BTreeSet::new());
+        let (context, reload) = (OutputStore::default(), BTreeSet::new());
         let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
         let (changes, changed) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(16);
@@ -337,14 +337,14 @@ impl World {
         }
     }
 
-    fn ask(&mut self, ask: Ask) {
+    fn ask(&mut self, ask: RequestKind) {
         let Some(controller) = &self.controller else { return };
         let (reply, mut replies) = mpsc::unbounded_channel();
         let _ = controller.requests.try_send(Request { ask, reply });
         let told = self.laws.clone();
         tokio::spawn(async move {
             while let Some(report) = replies.recv().await {
-                if matches!(report, Report::Settled(_) | Report::Live(_) | Report::Ending(_)) {
+                if matches!(report, Report::Settled(_) | Report::Status(_) | Report::Stopping(_)) {
                     let line = format!("      answered: {}", brief(&report));
                     told.lock().unwrap_or_else(PoisonError::into_inner).tell(&line);
                 }
@@ -458,15 +458,15 @@ impl World {
             }
             Happening::AsksToReconcile => {
                 self.laws().meddles();
-                self.ask(Ask::Reconcile);
+                self.ask(RequestKind::Reconcile);
             }
             Happening::AsksToReload(service) => {
                 self.laws().meddles();
                 let current = self.sim.id_of(&format!("{GROUP}-{service}"));
                 self.laws().reload(&service, current.filter(|_| self.controller.is_some()));
-                self.ask(Ask::Reload(BTreeSet::from([service])));
+                self.ask(RequestKind::Reload(BTreeSet::from([service])));
             }
-            Happening::AsksForStatus => self.ask(Ask::Status),
+            Happening::AsksForStatus => self.ask(RequestKind::Status),
         }
         Ok(())
     }
@@ -573,7 +573,7 @@ impl World {
         }
         self.laws().tell(&format!("** still different: {left}; asking"));
         self.laws().meddles();
-        self.ask(Ask::Reconcile);
+        self.ask(RequestKind::Reconcile);
         if self.agrees_within(AT_ONCE).await? {
             self.laws().asked += 1;
             return Ok(());
@@ -664,14 +664,14 @@ impl World {
 /// A report in a line.
 fn brief(report: &Report) -> String {
     match report {
-        Report::Begun(step) => format!("begins {step} # {}", step.cause),
-        Report::Done(step) => format!("did {step}"),
+        Report::StepStarted(step) => format!("begins {step} # {}", step.cause),
+        Report::StepDone(step) => format!("did {step}"),
         Report::Planned(changes) => format!("planned {} changes", changes.len()),
         Report::Failed(failed) => format!(
             "failed {}: {:?} {} (count {}, retry {:?})",
             failed.failure.service, failed.failure.reason, failed.failure.message, failed.count, failed.retry
         ),
-        Report::Differs { change, spec } => {
+        Report::Reconciling { change, spec } => {
             let fields: Vec<&str> = change.causes.iter().map(|cause| cause.field.as_str()).collect();
             format!("differs {} {:?} {fields:?} (spec {spec})", change.subject.name(), change.action)
         }

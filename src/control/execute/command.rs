@@ -35,9 +35,9 @@ const OWN: [&str; 7] = [GROUP, SERVICE, REPLICA, CONTAINER, CONTAINER_NAME, EVEN
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
 /// What was written before the end has so long to come. Children that were left behind may hold the pipes for ever.
-const REST: Duration = Duration::from_millis(500);
+const DRAIN_DELAY: Duration = Duration::from_millis(500);
 /// How long it may take to end a command in a container.
-const ENDING: Duration = Duration::from_secs(10);
+const KILL_GRACE: Duration = Duration::from_secs(10);
 /// How much is read at once.
 const PIECE: usize = 32 * 1024;
 
@@ -47,7 +47,7 @@ pub struct Command<'a> {
     /// Program and arguments; at least the program.
     pub words: &'a [String],
     /// Where.
-    pub place: Place<'a>,
+    pub place: ExecTarget<'a>,
     /// Variables, beside those that the place has.
     pub variables: BTreeMap<String, String>,
     /// How long it may take.
@@ -56,7 +56,7 @@ pub struct Command<'a> {
 
 /// Where a command runs.
 #[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
+pub enum ExecTarget<'a> {
     /// On the host, started in this directory.
     Host(&'a Path),
     /// In the container of this id.
@@ -92,7 +92,7 @@ impl fmt::Display for Failed {
 
 /// Why something was not waited for any longer.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Cut {
+pub(super) enum Aborted {
     /// Its time was over.
     TimedOut,
     /// The run was interrupted.
@@ -112,34 +112,34 @@ pub async fn run(
     heard: &mut (dyn FnMut(LogLine) + Send),
 ) -> Result<(), String> {
     match command.place {
-        Place::Host(directory) => on_host(command, directory, interrupted, heard).await,
-        Place::Container(id) => in_container(engine, command, id, interrupted, heard).await,
+        ExecTarget::Host(directory) => on_host(command, directory, interrupted, heard).await,
+        ExecTarget::Container(id) => in_container(engine, command, id, interrupted, heard).await,
     }
 }
 
 /// Waits for something as long as it may take; the error says why no longer. What is given up is dropped.
-pub(super) async fn unless_cut<T>(
+pub(super) async fn run_until_aborted<T>(
     limit: Duration,
     interrupted: &CancellationToken,
     done: impl Future<Output = T>,
-) -> Result<T, Cut> {
+) -> Result<T, Aborted> {
     tokio::select! {
         // In this order, so that output without end does not keep the others from their turn.
         biased;
         // cancel-safe because it is decided either way
-        () = interrupted.cancelled() => Err(Cut::Interrupted),
+        () = interrupted.cancelled() => Err(Aborted::Interrupted),
         // cancel-safe for the same reason
-        () = sleep(limit) => Err(Cut::TimedOut),
+        () = sleep(limit) => Err(Aborted::TimedOut),
         // cancel-safe for the same reason
         result = done => Ok(result),
     }
 }
 
-fn was_cut(command: &Command<'_>, cut: Cut, killed: &str) -> String {
+fn was_cut(command: &Command<'_>, cut: Aborted, killed: &str) -> String {
     let program = &command.words[0];
     match cut {
-        Cut::TimedOut => format!("{program} did not end within {} s {killed}", command.limit.as_secs_f64()),
-        Cut::Interrupted => format!("{program} was interrupted {killed}"),
+        Aborted::TimedOut => format!("{program} did not end within {} s {killed}", command.limit.as_secs_f64()),
+        Aborted::Interrupted => format!("{program} was interrupted {killed}"),
     }
 }
 
@@ -168,18 +168,18 @@ async fn on_host(
     // Its children are in its process group: whatever is left of them goes with it.
     let group = ProcessGroup(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let mut output = Output::of(&mut child);
-    let ended = unless_cut(command.limit, interrupted, output.until_exit(&mut child, heard)).await;
+    let ended = run_until_aborted(command.limit, interrupted, output.until_exit(&mut child, heard)).await;
     if ended.is_err() {
         group.signal(Signal::TERM);
         let _ = timeout(GRACE, output.until_exit(&mut child, heard)).await;
         group.signal(Signal::KILL);
     }
-    let _ = timeout(REST, output.until_closed(heard)).await;
+    let _ = timeout(DRAIN_DELAY, output.until_closed(heard)).await;
     drop(group);
     output.lines.rest().into_iter().for_each(heard);
     match ended {
         Ok(Ok(status)) => verdict(program, status),
-        Ok(Err(error)) => Err(format!("{program}: {}", words_of(&error))),
+        Ok(Err(error)) => Err(format!("{program}: {}", io_message(&error))),
         Err(cut) => {
             // Until it is gone; one that hangs in the kernel is not waited for.
             let _ = timeout(GRACE, child.wait()).await;
@@ -277,11 +277,11 @@ fn unstartable(program: &str, directory: &Path, error: &io::Error) -> String {
         io::ErrorKind::NotFound => " (not in the PATH; a program of the spec directory is written with ./)".to_owned(),
         _ => String::new(),
     };
-    format!("cannot run {program}: {}{hint}", words_of(error))
+    format!("cannot run {program}: {}{hint}", io_message(error))
 }
 
 /// `connection refused`, not `Connection refused (os error 111)`.
-pub(super) fn words_of(error: &io::Error) -> String {
+pub(super) fn io_message(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();
@@ -317,7 +317,7 @@ async fn in_container(
     let mut env = command.variables.clone();
     env.insert(MARK.to_owned(), mark.clone());
     let exec = Exec { command: command.words.to_vec(), env, limit: command.limit };
-    match unless_cut(command.limit, interrupted, engine.exec(id, &exec, heard)).await {
+    match run_until_aborted(command.limit, interrupted, engine.exec(id, &exec, heard)).await {
         Ok(Ok(code)) => exited(&command.words[0], code),
         Ok(Err(error)) => Err(error.to_string()),
         Err(cut) if end(engine, id, &mark).await => Err(was_cut(command, cut, "and was killed")),
@@ -329,8 +329,8 @@ async fn in_container(
 /// false where there is none.
 async fn end(engine: &dyn Engine, id: &str, mark: &str) -> bool {
     let command = ["sh".into(), "-c".into(), END.into(), format!("{MARK}={mark}")].into();
-    let exec = Exec { command, env: BTreeMap::new(), limit: ENDING };
-    matches!(timeout(ENDING, engine.exec(id, &exec, &mut drop)).await, Ok(Ok(0)))
+    let exec = Exec { command, env: BTreeMap::new(), limit: KILL_GRACE };
+    matches!(timeout(KILL_GRACE, engine.exec(id, &exec, &mut drop)).await, Ok(Ok(0)))
 }
 
 /// A value that nothing else has, and that is not the beginning of another.

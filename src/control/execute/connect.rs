@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::command::words_of;
-use super::outputs::Context;
+use super::command::io_message;
+use super::outputs::OutputStore;
 use crate::engine::Engine;
 use crate::observed::Container;
 use crate::spec::model::Protocol;
@@ -18,7 +18,7 @@ use crate::spec::model::Protocol;
 const CONNECT: Duration = Duration::from_secs(2);
 /// Where pings and hooks are made from.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct ExecContext {
     /// Name of the group.
     pub group: String,
     /// The spec directory: where `run` commands start.
@@ -26,25 +26,25 @@ pub struct Surroundings {
     /// Whether addresses of containers can be reached; else their published ports are used.
     pub reaches_containers: bool,
     /// Outputs of the group, which functions can read.
-    pub context: Context,
+    pub context: OutputStore,
 }
 
 /// Connects to a port of a container that is looked up.
-pub(super) async fn reach(
+pub(super) async fn connect(
     engine: &dyn Engine,
     id: &str,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     port: u16,
 ) -> Result<TcpStream, String> {
-    dial(address(&look(engine, id).await?, surroundings, port)?, surroundings).await
+    connect_addr(address(&inspect(engine, id).await?, surroundings, port)?, surroundings).await
 }
 
 /// Connects to an address. Where only a published port can be reached, a proxy accepts for the container before it
 /// listens, so the connection has to last as well.
-pub(super) async fn dial(address: SocketAddr, surroundings: &Surroundings) -> Result<TcpStream, String> {
+pub(super) async fn connect_addr(address: SocketAddr, surroundings: &ExecContext) -> Result<TcpStream, String> {
     let stream = match timeout(CONNECT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(format!("{address}: {}", words_of(&error))),
+        Ok(Err(error)) => return Err(format!("{address}: {}", io_message(&error))),
         Err(_) => return Err(format!("{address}: no answer within {} s", CONNECT.as_secs())),
     };
     if !surroundings.reaches_containers {
@@ -57,12 +57,12 @@ pub(super) async fn dial(address: SocketAddr, surroundings: &Surroundings) -> Re
 }
 
 /// The container, as it is now.
-pub(super) async fn look(engine: &dyn Engine, id: &str) -> Result<Container, String> {
+pub(super) async fn inspect(engine: &dyn Engine, id: &str) -> Result<Container, String> {
     engine.inspect(id).await.map_err(|error| error.to_string())?.ok_or_else(|| "its container is gone".to_owned())
 }
 
 /// Where a port of a container can be reached.
-pub(super) fn address(container: &Container, surroundings: &Surroundings, port: u16) -> Result<SocketAddr, String> {
+pub(super) fn address(container: &Container, surroundings: &ExecContext, port: u16) -> Result<SocketAddr, String> {
     if surroundings.reaches_containers {
         let address: Option<IpAddr> = container.networks.iter().find_map(|attachment| attachment.address);
         return address

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::hooks::Call;
 use super::outputs::{OUTPUT, OUTPUT_OF_JOB};
-use crate::control::event::Occurrence;
+use crate::control::event::HookEvent;
 use crate::desired::outputs::Outputs;
 use crate::desired::{Config, Desired, Hook, Service, Volume, VolumeSource};
-use crate::engine::{Blueprint, BuildRequest, Deed, Engine, PullProgress, Result};
+use crate::engine::{BuildRequest, ContainerSpec, Engine, Mutation, PullProgress, Result};
 use crate::identity;
 use crate::observed::{Container, Observed};
 use crate::plan::effect;
@@ -23,7 +23,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
     /// A mutation.
-    Perform(Deed),
+    Perform(Mutation),
     /// An image, by reference.
     Pull(String),
 }
@@ -37,7 +37,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             let service = desired.services.get(name)?;
             let mut labels: BTreeMap<String, String> = service.config.labels.clone();
             labels.extend(effect::identity(desired, service, image_id).to_labels());
-            Deed::Create(Box::new(Blueprint {
+            Mutation::Create(Box::new(ContainerSpec {
                 name: container.clone(),
                 labels,
                 volume_labels: identity::group_labels(&desired.group, &desired.source),
@@ -49,30 +49,30 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
                 inherited: inherited.clone(),
             }))
         }
-        Verb::Start(target) => Deed::Start(target.id.clone()),
-        Verb::Unpause(target) => Deed::Unpause(target.id.clone()),
+        Verb::Start(target) => Mutation::Start(target.id.clone()),
+        Verb::Unpause(target) => Mutation::Unpause(target.id.clone()),
         Verb::Stop(target) => {
             let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
-            Deed::Stop { id: target.id.clone(), timeout: Some(timeout) }
+            Mutation::Stop { id: target.id.clone(), timeout: Some(timeout) }
         }
-        Verb::Rename { container, to } => Deed::Rename { id: container.id.clone(), name: to.clone() },
+        Verb::Rename { container, to } => Mutation::Rename { id: container.id.clone(), name: to.clone() },
         Verb::Update { container, resources, restart } => {
-            Deed::Update { id: container.id.clone(), resources: *resources, restart: *restart }
+            Mutation::Update { id: container.id.clone(), resources: *resources, restart: *restart }
         }
         Verb::Connect { container, network, names } => {
-            Deed::Connect { network: network.clone(), container: container.id.clone(), aliases: names.clone() }
+            Mutation::Connect { network: network.clone(), container: container.id.clone(), aliases: names.clone() }
         }
         Verb::Disconnect { container, network } => {
-            Deed::Disconnect { network: network.clone(), container: container.id.clone() }
+            Mutation::Disconnect { network: network.clone(), container: container.id.clone() }
         }
-        Verb::Remove { container, volumes } => Deed::Remove { id: container.id.clone(), volumes: *volumes },
-        Verb::CreateNetwork => Deed::CreateNetwork {
+        Verb::Remove { container, volumes } => Mutation::Remove { id: container.id.clone(), volumes: *volumes },
+        Verb::CreateNetwork => Mutation::CreateNetwork {
             name: name.to_owned(),
             labels: identity::group_labels(&desired.group, &desired.source),
         },
-        Verb::RemoveNetwork { id } => Deed::RemoveNetwork(id.clone()),
-        Verb::RemoveVolume => Deed::RemoveVolume(name.to_owned()),
-        Verb::RemoveImage => Deed::RemoveImage(name.to_owned()),
+        Verb::RemoveNetwork { id } => Mutation::RemoveNetwork(id.clone()),
+        Verb::RemoveVolume => Mutation::RemoveVolume(name.to_owned()),
+        Verb::RemoveImage => Mutation::RemoveImage(name.to_owned()),
         // It has progress of its own: see `build`.
         Verb::Build => return None,
         // More than a verb of the engine: see `call` and `control::context`.
@@ -130,7 +130,7 @@ fn known(outputs: &Outputs, field: &str, index: usize) -> std::result::Result<()
 }
 
 /// The hooks that are told of something; an error where one cannot be: an output that it is told is not known.
-pub fn calls(occurrence: &Occurrence, desired: &Desired) -> Vec<std::result::Result<Call, String>> {
+pub fn calls(occurrence: &HookEvent, desired: &Desired) -> Vec<std::result::Result<Call, String>> {
     let outputs = match &occurrence.service {
         Some(service) => {
             let name = identity::instance_name(service, occurrence.replica);
@@ -174,7 +174,7 @@ pub async fn perform(
     progress: &(dyn Fn(PullProgress) + Send + Sync),
 ) -> Result<Option<String>> {
     match act {
-        Act::Perform(deed) => engine.perform(deed).await,
+        Act::Perform(deed) => engine.apply(deed).await,
         Act::Pull(image) => engine.pull(image, progress).await.map(|()| None),
     }
 }

@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Command, Cut, Failed, Place, unless_cut, words_of};
-use super::connect::{self, Surroundings};
+use super::command::{self, Aborted, Command, ExecTarget, Failed, io_message, run_until_aborted};
+use super::connect::{self, ExecContext};
 use super::{http, stack};
 use crate::engine::{Engine, LogLine, LogOptions};
 use crate::spec::Diagnostic;
-use crate::spec::starlark::{About, Ended, Function, Host, Ran, Response, Target};
+use crate::spec::starlark::{CallContext, CallResult, Function, Host, HttpTarget, Ran, Response};
 
 /// How much of a body a function gets, in bytes.
 const LONGEST_BODY: usize = 1 << 20;
@@ -31,7 +31,7 @@ pub struct Call<'a> {
     /// What is called.
     pub function: &'a Function,
     /// What it is told.
-    pub about: About,
+    pub about: CallContext,
     /// How long it may take.
     pub limit: Duration,
 }
@@ -45,45 +45,45 @@ pub struct Call<'a> {
 pub async fn call(
     engine: &dyn Engine,
     call: Call<'_>,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     interrupted: &CancellationToken,
     heard: &mut (dyn FnMut(LogLine) + Send),
-) -> Result<Ended, Failed> {
+) -> Result<CallResult, Failed> {
     let name = call.function.name().to_owned();
     let (asks, mut inbox) = mpsc::unbounded_channel();
-    let over = Over(Arc::new(AtomicBool::new(false)));
+    let over = CancelOnDrop(Arc::new(AtomicBool::new(false)));
     let (end, container) = (Instant::now() + call.limit, call.about.container.clone());
     let variables = variables(&call.about);
-    let far = Far { asks: asks.clone(), over: over.0.clone() };
+    let far = HostProxy { asks: asks.clone(), over: over.0.clone() };
     let (function, about) = (call.function.clone(), call.about);
-    let begun = stack::aside(move || {
+    let begun = stack::spawn_large_stack(move || {
         // Whoever has given up does not want it.
-        let _ = asks.send(Ask::Ended(function.call(&about, &far)));
+        let _ = asks.send(HostRequest::CallResult(function.call(&about, &far)));
     });
     if let Err(error) = begun {
-        return Err(failed(format!("there is no thread to call {name} on: {}", words_of(&error))));
+        return Err(failed(format!("there is no thread to call {name} on: {}", io_message(&error))));
     }
-    let hands = Hands { engine, container, surroundings, variables, interrupted, end };
+    let hands = HostService { engine, container, surroundings, variables, interrupted, end };
     let cut = loop {
         tokio::select! {
             // In this order, so that one that asks without end does not keep the others from their turn.
             biased;
             // cancel-safe because the call is ended
-            () = interrupted.cancelled() => break Cut::Interrupted,
+            () = interrupted.cancelled() => break Aborted::Interrupted,
             // cancel-safe for the same reason
-            () = sleep_until(end) => break Cut::TimedOut,
+            () = sleep_until(end) => break Aborted::TimedOut,
             // cancel-safe because a message that was not received stays in the channel
             Some(ask) = inbox.recv() => match ask {
-                Ask::Ended(Ok(ended)) => return Ok(ended),
-                Ask::Ended(Err(diagnostic)) => return Err(told(&diagnostic)),
-                Ask::Say(text) => heard(LogLine { stderr: false, text }),
+                HostRequest::CallResult(Ok(ended)) => return Ok(ended),
+                HostRequest::CallResult(Err(diagnostic)) => return Err(told(&diagnostic)),
+                HostRequest::Say(text) => heard(LogLine { stderr: false, text }),
                 ask => hands.answer(ask).await,
             },
         }
     };
     Err(failed(match cut {
-        Cut::TimedOut => format!("{name} did not return within {} s", call.limit.as_secs_f64()),
-        Cut::Interrupted => format!("{name} was interrupted"),
+        Aborted::TimedOut => format!("{name} did not return within {} s", call.limit.as_secs_f64()),
+        Aborted::Interrupted => format!("{name} was interrupted"),
     }))
 }
 
@@ -107,7 +107,7 @@ fn told(diagnostic: &Diagnostic) -> Failed {
 }
 
 /// What commands find in their environment.
-fn variables(about: &About) -> BTreeMap<String, String> {
+fn variables(about: &CallContext) -> BTreeMap<String, String> {
     let replica = about.replica.map(|number| number.to_string()).unwrap_or_default();
     let own = [
         (command::GROUP, &about.group),
@@ -123,9 +123,9 @@ fn variables(about: &About) -> BTreeMap<String, String> {
 }
 
 /// Says that a call is over, at the latest when it is dropped.
-struct Over(Arc<AtomicBool>);
+struct CancelOnDrop(Arc<AtomicBool>);
 
-impl Drop for Over {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -134,25 +134,25 @@ impl Drop for Over {
 type Reply<T> = oneshot::Sender<Result<T, String>>;
 
 /// What the thread of a function wants.
-enum Ask {
+enum HostRequest {
     Exec(Vec<String>, Option<Duration>, Reply<Ran>),
     Run(Vec<String>, Option<Duration>, Reply<Ran>),
-    Get(Target, Option<Duration>, Reply<Response>),
+    Get(HttpTarget, Option<Duration>, Reply<Response>),
     Tcp(u16, Reply<bool>),
     Logs(u32, Reply<Vec<String>>),
     Sleep(Duration, Reply<()>),
     Say(String),
-    Ended(Result<Ended, Diagnostic>),
+    CallResult(Result<CallResult, Diagnostic>),
 }
 
 /// The host of a function, on its thread: passes on what it asks for, and waits for the answer.
-struct Far {
-    asks: mpsc::UnboundedSender<Ask>,
+struct HostProxy {
+    asks: mpsc::UnboundedSender<HostRequest>,
     over: Arc<AtomicBool>,
 }
 
-impl Far {
-    fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T, String> {
+impl HostProxy {
+    fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> HostRequest) -> Result<T, String> {
         const OVER: &str = "the call is over";
         let (reply, answer) = oneshot::channel();
         self.asks.send(ask(reply)).map_err(|_| OVER.to_owned())?;
@@ -160,34 +160,34 @@ impl Far {
     }
 }
 
-impl Host for Far {
+impl Host for HostProxy {
     fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
-        self.ask(|reply| Ask::Exec(command.to_vec(), limit, reply))
+        self.ask(|reply| HostRequest::Exec(command.to_vec(), limit, reply))
     }
 
     fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
-        self.ask(|reply| Ask::Run(command.to_vec(), limit, reply))
+        self.ask(|reply| HostRequest::Run(command.to_vec(), limit, reply))
     }
 
-    fn get(&self, target: &Target, limit: Option<Duration>) -> Result<Response, String> {
-        self.ask(|reply| Ask::Get(target.clone(), limit, reply))
+    fn get(&self, target: &HttpTarget, limit: Option<Duration>) -> Result<Response, String> {
+        self.ask(|reply| HostRequest::Get(target.clone(), limit, reply))
     }
 
     fn tcp(&self, port: u16) -> Result<bool, String> {
-        self.ask(|reply| Ask::Tcp(port, reply))
+        self.ask(|reply| HostRequest::Tcp(port, reply))
     }
 
     fn logs(&self, lines: u32) -> Result<Vec<String>, String> {
-        self.ask(|reply| Ask::Logs(lines, reply))
+        self.ask(|reply| HostRequest::Logs(lines, reply))
     }
 
     fn sleep(&self, time: Duration) -> Result<(), String> {
-        self.ask(|reply| Ask::Sleep(time, reply))
+        self.ask(|reply| HostRequest::Sleep(time, reply))
     }
 
     fn say(&self, line: &str) {
         // A call that is over has nobody who listens.
-        let _ = self.asks.send(Ask::Say(line.to_owned()));
+        let _ = self.asks.send(HostRequest::Say(line.to_owned()));
     }
 
     fn expired(&self) -> bool {
@@ -196,50 +196,50 @@ impl Host for Far {
 }
 
 /// Does what functions ask for.
-struct Hands<'a> {
+struct HostService<'a> {
     engine: &'a dyn Engine,
     /// Id of the container; empty where there is none.
     container: String,
-    surroundings: &'a Surroundings,
+    surroundings: &'a ExecContext,
     variables: BTreeMap<String, String>,
     interrupted: &'a CancellationToken,
     /// When the call is over.
     end: Instant,
 }
 
-impl Hands<'_> {
-    async fn answer(&self, ask: Ask) {
+impl HostService<'_> {
+    async fn answer(&self, ask: HostRequest) {
         // One that no longer waits does not want the answer.
         match ask {
-            Ask::Exec(command, limit, reply) => {
+            HostRequest::Exec(command, limit, reply) => {
                 let ran = match self.container() {
-                    Ok(id) => self.command(&command, Place::Container(id), limit).await,
+                    Ok(id) => self.command(&command, ExecTarget::Container(id), limit).await,
                     Err(why) => Err(why),
                 };
                 let _ = reply.send(ran);
             }
-            Ask::Run(command, limit, reply) => {
-                let place = Place::Host(&self.surroundings.directory);
+            HostRequest::Run(command, limit, reply) => {
+                let place = ExecTarget::Host(&self.surroundings.directory);
                 let _ = reply.send(self.command(&command, place, limit).await);
             }
-            Ask::Get(target, limit, reply) => {
+            HostRequest::Get(target, limit, reply) => {
                 let _ = reply.send(self.within(limit, self.get(&target)).await);
             }
-            Ask::Tcp(port, reply) => {
+            HostRequest::Tcp(port, reply) => {
                 let connected = self.within(None, async { Ok(self.connect(port).await.is_ok()) });
                 let _ = reply.send(connected.await);
             }
-            Ask::Logs(lines, reply) => {
+            HostRequest::Logs(lines, reply) => {
                 let _ = reply.send(self.within(None, self.logs(lines)).await);
             }
-            Ask::Sleep(time, reply) => {
+            HostRequest::Sleep(time, reply) => {
                 let slept = async {
                     tokio::time::sleep(time).await;
                     Ok(())
                 };
                 let _ = reply.send(self.within(None, slept).await);
             }
-            Ask::Say(_) | Ask::Ended(_) => {}
+            HostRequest::Say(_) | HostRequest::CallResult(_) => {}
         }
     }
 
@@ -262,14 +262,14 @@ impl Hands<'_> {
         done: impl Future<Output = Result<T, String>>,
     ) -> Result<T, String> {
         let limit = self.time(limit);
-        match unless_cut(limit, self.interrupted, done).await {
+        match run_until_aborted(limit, self.interrupted, done).await {
             Ok(result) => result,
-            Err(Cut::TimedOut) => Err(format!("no answer within {} s", limit.as_secs_f64())),
-            Err(Cut::Interrupted) => Err("the run was interrupted".to_owned()),
+            Err(Aborted::TimedOut) => Err(format!("no answer within {} s", limit.as_secs_f64())),
+            Err(Aborted::Interrupted) => Err("the run was interrupted".to_owned()),
         }
     }
 
-    async fn command(&self, words: &[String], place: Place<'_>, limit: Option<Duration>) -> Result<Ran, String> {
+    async fn command(&self, words: &[String], place: ExecTarget<'_>, limit: Option<Duration>) -> Result<Ran, String> {
         let command = Command { words, place, variables: self.variables.clone(), limit: self.time(limit) };
         let (mut output, mut length) = (VecDeque::new(), 0);
         let mut heard = |line: LogLine| {
@@ -285,15 +285,17 @@ impl Hands<'_> {
     }
 
     async fn connect(&self, port: u16) -> Result<TcpStream, String> {
-        connect::reach(self.engine, self.container()?, self.surroundings, port).await
+        connect::connect(self.engine, self.container()?, self.surroundings, port).await
     }
 
-    async fn get(&self, target: &Target) -> Result<Response, String> {
+    async fn get(&self, target: &HttpTarget) -> Result<Response, String> {
         let (stream, host, path) = match target {
-            Target::Container(port, path) => (self.connect(*port).await?, format!("localhost:{port}"), path.clone()),
-            Target::Url(url) => {
+            HttpTarget::Container(port, path) => {
+                (self.connect(*port).await?, format!("localhost:{port}"), path.clone())
+            }
+            HttpTarget::Url(url) => {
                 let stream = TcpStream::connect((url.host(), url.port())).await;
-                let stream = stream.map_err(|error| format!("{url}: {}", words_of(&error)))?;
+                let stream = stream.map_err(|error| format!("{url}: {}", io_message(&error)))?;
                 (stream, url.authority().to_owned(), url.target().into_owned())
             }
         };

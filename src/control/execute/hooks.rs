@@ -11,15 +11,15 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 pub use super::command::Failed;
-use super::command::{self, Command, Cut, Place, unless_cut, words_of};
-use super::connect::Surroundings;
-use super::outputs::{self, Context, Given, OUTPUT};
+use super::command::{self, Aborted, Command, ExecTarget, io_message, run_until_aborted};
+use super::connect::ExecContext;
+use super::outputs::{self, OUTPUT, OutputMap, OutputStore};
 use super::{functions, http};
 use crate::desired::{Hook, HookAction, HttpRequest};
 use crate::engine::{Engine, LogLine};
 use crate::identity::instance_name;
-use crate::plan::step::Target;
-use crate::spec::starlark::About;
+use crate::plan::step::ContainerRef;
+use crate::spec::starlark::CallContext;
 
 /// How much of a line is told.
 const LONGEST_LINE: usize = 8 * 1024;
@@ -34,7 +34,7 @@ pub struct Call {
     /// Which replica of it; `None`: it has no replicas.
     pub replica: Option<u32>,
     /// Its container, where there is one.
-    pub container: Option<Target>,
+    pub container: Option<ContainerRef>,
     /// What has happened or is about to: `post_start`, `exited`, `up`.
     pub event: String,
     /// What to do.
@@ -53,10 +53,10 @@ pub struct Call {
 pub async fn run(
     engine: &dyn Engine,
     call: &Call,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     interrupted: &CancellationToken,
     heard: &mut (dyn FnMut(LogLine) + Send),
-) -> Result<Given, Failed> {
+) -> Result<OutputMap, Failed> {
     let mut last = VecDeque::new();
     let mut said = call.hook.capture.as_ref().map(|_| String::new());
     let mut note = |mut line: LogLine| {
@@ -82,8 +82,8 @@ pub async fn run(
             let text = || String::from_utf8_lossy(&body).into_owned();
             return captured(call, call.hook.capture.is_some().then(text)).map_err(silent);
         }
-        (HookAction::Run(words), _) => (words, Place::Host(&surroundings.directory)),
-        (HookAction::Exec(words), Some(container)) => (words, Place::Container(&container.id)),
+        (HookAction::Run(words), _) => (words, ExecTarget::Host(&surroundings.directory)),
+        (HookAction::Exec(words), Some(container)) => (words, ExecTarget::Container(&container.id)),
         (HookAction::Function(function), _) => {
             let function = functions::Call { function, about: about(call, surroundings), limit };
             let ended = functions::call(engine, function, surroundings, interrupted, &mut note).await;
@@ -114,10 +114,10 @@ pub async fn run(
 }
 
 /// What a hook said, where that is an output.
-fn captured(call: &Call, said: Option<String>) -> Result<Given, String> {
+fn captured(call: &Call, said: Option<String>) -> Result<OutputMap, String> {
     match (&call.hook.capture, said) {
         (Some(key), Some(said)) => outputs::captured(key.as_str(), &said),
-        _ => Ok(Given::new()),
+        _ => Ok(OutputMap::new()),
     }
 }
 
@@ -128,14 +128,14 @@ enum OutputFile<'a> {
 }
 
 impl<'a> OutputFile<'a> {
-    fn at(place: Place<'a>, context: &Context) -> Result<OutputFile<'a>, String> {
+    fn at(place: ExecTarget<'a>, context: &OutputStore) -> Result<OutputFile<'a>, String> {
         match place {
-            Place::Host(_) => match context.output_file() {
+            ExecTarget::Host(_) => match context.output_file() {
                 Ok(file) => Ok(OutputFile::Host(file)),
-                Err(error) => Err(format!("cannot make a file for its outputs: {}", words_of(&error))),
+                Err(error) => Err(format!("cannot make a file for its outputs: {}", io_message(&error))),
             },
             // One for each run: nobody can remove it, and the next one may write to its own.
-            Place::Container(id) => {
+            ExecTarget::Container(id) => {
                 Ok(OutputFile::Container { id, path: format!("{}-{}", outputs::OUTPUT_OF_JOB, command::mark()) })
             }
         }
@@ -148,9 +148,9 @@ impl<'a> OutputFile<'a> {
         }
     }
 
-    async fn read(&self, engine: &dyn Engine) -> Result<Given, String> {
+    async fn read(&self, engine: &dyn Engine) -> Result<OutputMap, String> {
         let written = match self {
-            OutputFile::Host(file) => std::fs::read(file.path()).map_err(|error| words_of(&error)),
+            OutputFile::Host(file) => std::fs::read(file.path()).map_err(|error| io_message(&error)),
             OutputFile::Container { id, path } => {
                 let read = engine.read(id, path, outputs::MOST + 1).await;
                 read.map(Option::unwrap_or_default).map_err(|error| error.to_string())
@@ -167,7 +167,7 @@ impl Call {
     }
 }
 
-fn variables(call: &Call, surroundings: &Surroundings) -> BTreeMap<String, String> {
+fn variables(call: &Call, surroundings: &ExecContext) -> BTreeMap<String, String> {
     let container = call.container.as_ref();
     let replica = call.replica.map(|number| number.to_string());
     let own = [
@@ -182,9 +182,9 @@ fn variables(call: &Call, surroundings: &Surroundings) -> BTreeMap<String, Strin
     call.variables.clone().into_iter().chain(own).collect()
 }
 
-fn about(call: &Call, surroundings: &Surroundings) -> About {
+fn about(call: &Call, surroundings: &ExecContext) -> CallContext {
     let container = call.container.as_ref();
-    About {
+    CallContext {
         group: surroundings.group.clone(),
         service: call.service.clone().unwrap_or_default(),
         replica: call.replica,
@@ -212,11 +212,11 @@ async fn ask(
     interrupted: &CancellationToken,
 ) -> Result<Bytes, String> {
     let what = format!("{} {}", request.method, request.url);
-    let (status, body) = match unless_cut(limit, interrupted, answer(request, most)).await {
+    let (status, body) = match run_until_aborted(limit, interrupted, answer(request, most)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(why)) => return Err(format!("{what}: {why}")),
-        Err(Cut::TimedOut) => return Err(format!("{what} was not answered within {} s", limit.as_secs_f64())),
-        Err(Cut::Interrupted) => return Err(format!("{what} was interrupted")),
+        Err(Aborted::TimedOut) => return Err(format!("{what} was not answered within {} s", limit.as_secs_f64())),
+        Err(Aborted::Interrupted) => return Err(format!("{what} was interrupted")),
     };
     match request.status {
         Some(wanted) if status.as_u16() == wanted => Ok(body),
@@ -237,6 +237,6 @@ async fn answer(request: &HttpRequest, most: usize) -> Result<(StatusCode, Bytes
     }
     let body = request.body.as_ref().map(|body| body.as_str().to_owned()).unwrap_or_default();
     let sent = sent.body(body.into()).map_err(|error| error.to_string())?;
-    let stream = TcpStream::connect((url.host(), url.port())).await.map_err(|error| words_of(&error))?;
+    let stream = TcpStream::connect((url.host(), url.port())).await.map_err(|error| io_message(&error))?;
     http::exchange(stream, sent, most).await
 }

@@ -8,7 +8,7 @@ use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
 use tokio::net::TcpStream;
 
-use super::command::words_of;
+use super::command::io_message;
 
 /// Sends a request, whose host is given, and waits for the status, and for the body where up to `most` bytes of it are
 /// wanted: with 0, none is read.
@@ -56,7 +56,7 @@ fn reason(error: &hyper::Error) -> String {
     }
     // hyper itself says only that the connection had an error.
     match error.source().and_then(|cause| cause.downcast_ref()) {
-        Some(cause) => words_of(cause),
+        Some(cause) => io_message(cause),
         None => error.to_string(),
     }
 }

@@ -29,19 +29,19 @@ pub const MOST: usize = 1024 * 1024;
 const LARGEST: usize = 64 * 1024;
 
 /// What a hook or a job has given: values by key.
-pub type Given = BTreeMap<String, String>;
+pub type OutputMap = BTreeMap<String, String>;
 
 /// The outputs of a group. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Context(Arc<Mutex<Kept>>);
+pub struct OutputStore(Arc<Mutex<Kept>>);
 
 #[derive(Debug, Default)]
 struct Kept {
     path: Option<PathBuf>,
-    values: Given,
+    values: OutputMap,
 }
 
-impl Context {
+impl OutputStore {
     /// Reads what earlier runs kept in a state directory, and keeps further outputs there. Until then there are none.
     ///
     /// # Errors
@@ -52,17 +52,17 @@ impl Context {
         let read = match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Given::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OutputMap::new()),
             Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
         };
         let mut kept = self.lock();
         kept.path = Some(path);
-        kept.values = Given::new();
+        kept.values = OutputMap::new();
         read.map(|values| kept.values = values)
     }
 
     /// All that are known.
-    pub fn values(&self) -> Given {
+    pub fn values(&self) -> OutputMap {
         self.lock().values.clone()
     }
 
@@ -71,7 +71,7 @@ impl Context {
     /// # Errors
     ///
     /// When they cannot be written down. The file is replaced as a whole, so it is never half written.
-    pub fn keep(&self, given: Given) -> io::Result<bool> {
+    pub fn keep(&self, given: OutputMap) -> io::Result<bool> {
         let mut kept = self.lock();
         if given.iter().all(|(key, value)| kept.values.get(key) == Some(value)) {
             return Ok(false);
@@ -143,7 +143,7 @@ fn scratch(directory: &Path) -> io::Result<NamedTempFile> {
     NamedTempFile::with_prefix_in(SCRATCH, directory)
 }
 
-fn write(path: &Path, values: &Given) -> io::Result<()> {
+fn write(path: &Path, values: &OutputMap) -> io::Result<()> {
     let mut file = scratch(path.parent().unwrap_or(Path::new("/")))?;
     serde_json::to_writer_pretty(&mut file, values)?;
     file.write_all(b"\n")?;
@@ -157,12 +157,12 @@ fn write(path: &Path, values: &Given) -> io::Result<()> {
 /// # Errors
 ///
 /// What is wrong with them, for people.
-pub fn parse(bytes: &[u8]) -> Result<Given, String> {
+pub fn parse(bytes: &[u8]) -> Result<OutputMap, String> {
     if bytes.len() > MOST {
         return Err(format!("more than {} KiB of outputs", MOST / 1024));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| "its outputs are not UTF-8".to_owned())?;
-    let mut given = Given::new();
+    let mut given = OutputMap::new();
     for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let wrong = |what: String| format!("line {} of its outputs {what}", number + 1);
         let Some((key, value)) = line.split_once('=') else {
@@ -179,9 +179,9 @@ pub fn parse(bytes: &[u8]) -> Result<Given, String> {
 /// # Errors
 ///
 /// Why it cannot be one.
-pub fn captured(key: &str, text: &str) -> Result<Given, String> {
+pub fn captured(key: &str, text: &str) -> Result<OutputMap, String> {
     let value = checked(text.trim_end_matches(['\n', '\r'])).map_err(|why| format!("the output `{key}` {why}"))?;
-    Ok(Given::from([(key.to_owned(), value)]))
+    Ok(OutputMap::from([(key.to_owned(), value)]))
 }
 
 /// What a function has set.
@@ -189,8 +189,8 @@ pub fn captured(key: &str, text: &str) -> Result<Given, String> {
 /// # Errors
 ///
 /// Why it cannot be outputs.
-pub fn set(pairs: Vec<(String, String)>) -> Result<Given, String> {
-    let mut given = Given::new();
+pub fn set(pairs: Vec<(String, String)>) -> Result<OutputMap, String> {
+    let mut given = OutputMap::new();
     for (key, value) in pairs {
         let wrong = |why: String| format!("the output {key:?} {why}");
         key.parse::<OutputKey>().map_err(|error| wrong(format!("has no good key: {error}")))?;
@@ -214,7 +214,7 @@ fn checked(value: &str) -> Result<String, String> {
 /// # Errors
 ///
 /// Why it cannot be had, for people.
-pub async fn of_job(engine: &dyn Engine, container: &str, capture: Option<&str>) -> Result<Given, String> {
+pub async fn of_job(engine: &dyn Engine, container: &str, capture: Option<&str>) -> Result<OutputMap, String> {
     let written = engine.read(container, OUTPUT_OF_JOB, MOST + 1).await.map_err(|error| error.to_string())?;
     let mut given = parse(&written.unwrap_or_default())?;
     if let Some(key) = capture {
@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    fn given(pairs: &[(&str, &str)]) -> Given {
+    fn given(pairs: &[(&str, &str)]) -> OutputMap {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
@@ -246,19 +246,19 @@ mod tests {
     fn outputs_are_kept_for_the_next_run_and_for_their_owner_only() {
         let state = tempfile::tempdir().unwrap();
         let directory = state.path().join("engine/group");
-        let context = Context::default();
+        let context = OutputStore::default();
         context.open(&directory).unwrap();
         assert!(context.keep(given(&[("a", "1"), ("b", "2")])).unwrap());
         assert!(!context.keep(given(&[("a", "1")])).unwrap(), "nothing new");
         assert!(context.keep(given(&[("a", "3")])).unwrap());
         let file = directory.join("context.json");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        let next = Context::default();
+        let next = OutputStore::default();
         next.open(&directory).unwrap();
         assert_eq!(next.values(), given(&[("a", "3"), ("b", "2")]));
         fs::write(&file, "{").unwrap();
         assert!(next.open(&directory).unwrap_err().to_string().contains("context.json"));
-        assert_eq!(next.values(), Given::new());
+        assert_eq!(next.values(), OutputMap::new());
         assert!(next.keep(given(&[("c", "")])).unwrap(), "what cannot be read is replaced");
         next.forget().unwrap();
         next.forget().unwrap();
@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn what_a_killed_run_has_left_goes_with_the_next() {
         let state = tempfile::tempdir().unwrap();
-        let context = Context::default();
+        let context = OutputStore::default();
         context.open(state.path()).unwrap();
         context.keep(given(&[("a", "1")])).unwrap();
         let (_, left) = context.output_file().unwrap().keep().unwrap();
@@ -280,14 +280,14 @@ mod tests {
         names.sort();
         assert_eq!(names, ["context.json", "lock"]);
         // Where nothing is kept, there is nothing to tidy.
-        Context::default().tidy().unwrap();
-        assert!(Context::default().output_file().unwrap().path().exists());
+        OutputStore::default().tidy().unwrap();
+        assert!(OutputStore::default().output_file().unwrap().path().exists());
     }
 
     #[test]
     fn lines_of_outputs() {
         assert_eq!(parse(b"a=1\n\n b =x=y \r\nc="), Ok(given(&[("a", "1"), ("b", "x=y "), ("c", "")])));
-        assert_eq!(parse(b""), Ok(Given::new()));
+        assert_eq!(parse(b""), Ok(OutputMap::new()));
         assert_eq!(parse(b"a=1\nb"), Err("line 2 of its outputs is not `key=value`".into()));
         assert!(parse(b"a-b=1").unwrap_err().starts_with("line 1 of its outputs has no good key: "));
         assert_eq!(parse(b"a=\0"), Err("line 1 of its outputs holds a NUL".into()));

@@ -10,14 +10,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Command, Place};
-use super::connect::{self, Surroundings};
+use super::command::{self, Command, ExecTarget};
+use super::connect::{self, ExecContext};
 use super::{functions, http};
 use crate::engine::{Engine, LogLine, LogOptions};
 use crate::identity::service_of_instance;
 use crate::plan::step::Probe;
 use crate::spec::model::{Check, HttpCheck, Ping};
-use crate::spec::starlark::{About, Function};
+use crate::spec::starlark::{CallContext, Function};
 use crate::spec::value::{Pattern, Words};
 
 /// Bound of one HTTP exchange.
@@ -29,7 +29,7 @@ const COMMAND: Duration = Duration::from_secs(30);
 pub async fn until_answered(
     engine: &dyn Engine,
     probe: &Probe,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     mut unanswered: impl FnMut(String),
 ) {
     let mut last = String::new();
@@ -53,7 +53,7 @@ pub async fn until_answered(
 /// # Errors
 ///
 /// Why, for people.
-pub async fn once(engine: &dyn Engine, probe: &Probe, surroundings: &Surroundings) -> Result<(), String> {
+pub async fn once(engine: &dyn Engine, probe: &Probe, surroundings: &ExecContext) -> Result<(), String> {
     attempt(engine, probe, surroundings, &mut Known { address: probe.address, tries: 0 }).await
 }
 
@@ -71,14 +71,14 @@ const TRIES_OF_AN_ADDRESS: u32 = 20;
 async fn attempt(
     engine: &dyn Engine,
     probe: &Probe,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     known: &mut Known,
 ) -> Result<(), String> {
     let Ping { check, .. } = &probe.ping;
     match check {
         Check::Tcp(port) => connect(engine, probe, surroundings, known, *port).await.map(drop),
         Check::Http(http) => exchange(engine, probe, surroundings, known, http).await,
-        Check::Exec(words) => run(engine, words, Place::Container(&probe.container.id), BTreeMap::new()).await,
+        Check::Exec(words) => run(engine, words, ExecTarget::Container(&probe.container.id), BTreeMap::new()).await,
         Check::Run(words) => {
             let replica = probe.replica.map(|number| number.to_string());
             let variables = [
@@ -90,7 +90,7 @@ async fn attempt(
             let variables =
                 variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
             let variables = variables.collect();
-            run(engine, words, Place::Host(&surroundings.directory), variables).await
+            run(engine, words, ExecTarget::Host(&surroundings.directory), variables).await
         }
         Check::Log(pattern) => log(engine, probe, pattern).await,
         Check::Function(function) => called(engine, probe, surroundings, function).await,
@@ -101,10 +101,10 @@ async fn attempt(
 async fn called(
     engine: &dyn Engine,
     probe: &Probe,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     function: &Function,
 ) -> Result<(), String> {
-    let about = About {
+    let about = CallContext {
         group: surroundings.group.clone(),
         service: service_of_instance(&probe.service, probe.replica).to_owned(),
         replica: probe.replica,
@@ -112,7 +112,7 @@ async fn called(
         context: surroundings.context.values(),
         container: probe.container.id.clone(),
         container_name: probe.container.name.clone(),
-        ..About::default()
+        ..CallContext::default()
     };
     let mut last = String::new();
     let mut heard = |line: LogLine| last = line.text;
@@ -131,7 +131,7 @@ async fn called(
 async fn connect(
     engine: &dyn Engine,
     probe: &Probe,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     known: &mut Known,
     port: u16,
 ) -> Result<TcpStream, String> {
@@ -139,16 +139,16 @@ async fn connect(
     let fresh = known.address.filter(|_| !known.tries.is_multiple_of(TRIES_OF_AN_ADDRESS));
     let address = match fresh.filter(|_| surroundings.reaches_containers) {
         Some(address) => SocketAddr::new(address, port),
-        None => connect::address(&connect::look(engine, &probe.container.id).await?, surroundings, port)?,
+        None => connect::address(&connect::inspect(engine, &probe.container.id).await?, surroundings, port)?,
     };
     known.address = Some(address.ip());
-    connect::dial(address, surroundings).await
+    connect::connect_addr(address, surroundings).await
 }
 
 async fn exchange(
     engine: &dyn Engine,
     probe: &Probe,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     known: &mut Known,
     http: &HttpCheck,
 ) -> Result<(), String> {
@@ -171,7 +171,7 @@ async fn exchange(
 async fn run(
     engine: &dyn Engine,
     words: &Words,
-    place: Place<'_>,
+    place: ExecTarget<'_>,
     variables: BTreeMap<String, String>,
 ) -> Result<(), String> {
     let command = Command { words, place, variables, limit: COMMAND };
@@ -188,7 +188,7 @@ async fn run(
 
 /// Waits for a matching line of the output since the container's start. A stream that ends is looked at again.
 async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<(), String> {
-    let container = connect::look(engine, &probe.container.id).await?;
+    let container = connect::inspect(engine, &probe.container.id).await?;
     // What the run before wrote lies before its end. The start is no such mark: the engine notes it when the program
     // may already have written its first lines.
     let ended = container.details.and_then(|details| humantime::parse_rfc3339(&details.finished_at).ok());

@@ -14,7 +14,7 @@ const STACK: usize = 256 << 20;
 /// # Errors
 ///
 /// When the system gives no such thread.
-pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+pub fn with_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     scope(|threads| {
         let thread = Builder::new().name("programs".into()).stack_size(STACK).spawn_scoped(threads, work)?;
         Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -26,6 +26,6 @@ pub fn deep<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
 /// # Errors
 ///
 /// When the system gives no such thread.
-pub fn aside(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub fn spawn_large_stack(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Builder::new().name("function".into()).stack_size(STACK).spawn(work).map(drop)
 }

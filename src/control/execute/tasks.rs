@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::connect::Surroundings;
-use super::outputs::{self, Context, Given};
+use super::connect::ExecContext;
+use super::outputs::{self, OutputMap, OutputStore};
 use super::{executor, hooks, probe};
 use crate::control::Read;
 use crate::control::event::{Command, Event};
@@ -31,9 +31,9 @@ const TAIL_DEADLINE: Duration = Duration::from_secs(5);
 pub(in crate::control) struct Tasks {
     engine: Arc<dyn Engine>,
     events: mpsc::UnboundedSender<Event>,
-    surroundings: Surroundings,
+    surroundings: ExecContext,
     notes: Notes,
-    context: Context,
+    context: OutputStore,
     /// How the specs are read, where that happens more than once.
     read: Option<Read>,
     set: JoinSet<()>,
@@ -53,7 +53,7 @@ impl Drop for Tasks {
 
 /// Where outputs go.
 struct Outputs {
-    context: Context,
+    context: OutputStore,
     /// Somebody may be made of them.
     events: Option<mpsc::UnboundedSender<Event>>,
 }
@@ -61,11 +61,11 @@ struct Outputs {
 impl Outputs {
     /// Keeps outputs, and has the specs read again where that changes any. To be called before what gave them is told to
     /// be done, so that nobody is made of an older one.
-    fn take(&self, given: Given) -> Result<(), String> {
+    fn take(&self, given: OutputMap) -> Result<(), String> {
         match (self.context.keep(given), &self.events) {
             (Ok(true), Some(events)) => {
                 // A receiver that is gone means that the run is over.
-                let _ = events.send(Event::Outputs);
+                let _ = events.send(Event::OutputsChanged);
                 Ok(())
             }
             (Ok(_), _) => Ok(()),
@@ -78,9 +78,9 @@ impl Tasks {
     pub fn new(
         engine: Arc<dyn Engine>,
         events: mpsc::UnboundedSender<Event>,
-        surroundings: Surroundings,
+        surroundings: ExecContext,
         notes: Notes,
-        context: Context,
+        context: OutputStore,
         read: Option<Read>,
     ) -> Tasks {
         // What stays is in nobody's way.
@@ -88,7 +88,7 @@ impl Tasks {
         Tasks {
             engine,
             events,
-            surroundings: Surroundings { context: context.clone(), ..surroundings },
+            surroundings: ExecContext { context: context.clone(), ..surroundings },
             notes,
             context,
             read,
@@ -129,7 +129,7 @@ impl Tasks {
                 });
             }
             Command::List => {
-                let purge = desired.aim.purges_volumes();
+                let purge = desired.mode.purges_volumes();
                 self.set.spawn(async move {
                     let _ = events.send(Event::Listed(engine.list(&group, purge).await));
                 });
@@ -146,7 +146,7 @@ impl Tasks {
                     let _ = events.send(Event::Image(id, found));
                 });
             }
-            Command::Carry(step) if matches!(step.verb, Verb::Hook { .. }) => {
+            Command::RunStep(step) if matches!(step.verb, Verb::Hook { .. }) => {
                 let call = executor::call(&step, desired);
                 let (surroundings, interrupted) = (self.surroundings.clone(), self.hooks.clone());
                 let outputs = self.outputs();
@@ -158,10 +158,10 @@ impl Tasks {
                     let attempted = step.to_string();
                     let result = result.and_then(|given| outputs.take(given));
                     let result = result.map(|()| None).map_err(|message| EngineError::Refused { attempted, message });
-                    let _ = events.send(Event::Done(step, result));
+                    let _ = events.send(Event::StepDone(step, result));
                 });
             }
-            Command::Carry(step) if matches!(step.verb, Verb::Collect(_)) => {
+            Command::RunStep(step) if matches!(step.verb, Verb::Collect(_)) => {
                 let capture = desired.services.get(step.subject.name()).and_then(|job| job.outputs.capture.clone());
                 let outputs = self.outputs();
                 self.set.spawn(async move {
@@ -170,11 +170,11 @@ impl Tasks {
                     let attempted = step.to_string();
                     let result = given.and_then(|given| outputs.take(given));
                     let result = result.map(|()| None).map_err(|message| EngineError::Refused { attempted, message });
-                    let _ = events.send(Event::Done(step, result));
+                    let _ = events.send(Event::StepDone(step, result));
                 });
             }
             Command::EndHooks => self.hooks.cancel(),
-            Command::Carry(step) if step.verb == Verb::Build => {
+            Command::RunStep(step) if step.verb == Verb::Build => {
                 let request = executor::build(&step, desired);
                 let cancelled = CancellationToken::new();
                 self.builds.insert(step.subject.name().to_owned(), cancelled.clone());
@@ -183,7 +183,8 @@ impl Tasks {
                         Some((service, request)) => {
                             let progress = |progress| {
                                 if let BuildProgress::Line(line) = progress {
-                                    let _ = events.send(Event::Said(Some(service.clone()), BUILD.to_owned(), line));
+                                    let _ =
+                                        events.send(Event::HookOutput(Some(service.clone()), BUILD.to_owned(), line));
                                 }
                             };
                             cancelled.run_until_cancelled(engine.build(request, &progress)).await
@@ -194,7 +195,7 @@ impl Tasks {
                         let message = "the specs no longer want it".to_owned();
                         Err(EngineError::Refused { attempted: step.to_string(), message })
                     });
-                    let _ = events.send(Event::Done(step, result.map(|()| None)));
+                    let _ = events.send(Event::StepDone(step, result.map(|()| None)));
                 });
             }
             Command::EndBuild(image) => {
@@ -202,7 +203,7 @@ impl Tasks {
                     build.cancel();
                 }
             }
-            Command::Occur(occurrence) => {
+            Command::RunHooks(occurrence) => {
                 let (surroundings, interrupted) = (self.surroundings.clone(), self.hooks.clone());
                 let outputs = self.outputs();
                 let calls = executor::calls(&occurrence, desired);
@@ -216,10 +217,10 @@ impl Tasks {
                         // One that fails does not keep the others from being told.
                         result = result.and(called.and_then(|given| outputs.take(given)));
                     }
-                    let _ = events.send(Event::Occurred(occurrence, result));
+                    let _ = events.send(Event::HooksDone(occurrence, result));
                 });
             }
-            Command::Carry(step) => {
+            Command::RunStep(step) => {
                 if let (Verb::Update { container, .. }, Some(observed)) = (&step.verb, observed) {
                     let noted = self.notes.note(&container.id, |id| observed.containers.contains_key(id));
                     if let Err(error) = noted {
@@ -243,7 +244,7 @@ impl Tasks {
                             Err(EngineError::NotFound { attempted, message })
                         }
                     };
-                    let _ = events.send(Event::Done(step, result));
+                    let _ = events.send(Event::StepDone(step, result));
                 });
             }
             Command::Probe(probe) => {
@@ -253,11 +254,11 @@ impl Tasks {
                 self.set.spawn(async move {
                     let id = &probe.container.id;
                     let unanswered = |why| {
-                        let _ = events.send(Event::Unanswered(id.clone(), why));
+                        let _ = events.send(Event::ProbeFailed(id.clone(), why));
                     };
                     let tried = probe::until_answered(engine.as_ref(), &probe, &surroundings, unanswered);
                     if cancelled.run_until_cancelled(tried).await.is_some() {
-                        let _ = events.send(Event::Answered(id.clone()));
+                        let _ = events.send(Event::ProbeSucceeded(id.clone()));
                     }
                 });
             }
@@ -266,26 +267,28 @@ impl Tasks {
                     cancelled.cancel();
                 }
             }
-            Command::Check(probe) => {
+            Command::ProbeLiveness(probe) => {
                 let surroundings = self.surroundings.clone();
                 self.set.spawn(async move {
                     let said = probe::once(engine.as_ref(), &probe, &surroundings).await;
-                    let _ = events.send(Event::Checked(probe.container.id, said));
+                    let _ = events.send(Event::LivenessProbed(probe.container.id, said));
                 });
             }
-            Command::Past => {
+            Command::RecentExits => {
                 self.set.spawn(async move {
-                    let _ = events.send(Event::Past(engine.ended(&group, plan::backoff::FORGOTTEN).await));
+                    let _ = events.send(Event::RecentExits(
+                        engine.recent_exits(&group, plan::backoff::BACKOFF_RESET_AFTER).await,
+                    ));
                 });
             }
-            Command::Read => {
+            Command::ReadSpecs => {
                 let Some(read) = self.read.clone() else { return };
                 self.set.spawn(async move {
-                    let _ = events.send(Event::Specs(read().await));
+                    let _ = events.send(Event::SpecsRead(read().await));
                 });
             }
             // Answered by the loop itself.
-            Command::Answer(..) => {}
+            Command::Reply(..) => {}
             Command::Diagnose(mut failure) => {
                 self.set.spawn(async move {
                     if let Some(said) = explanation(engine.as_ref(), &failure).await {
@@ -303,12 +306,12 @@ impl Tasks {
 async fn call_hook(
     engine: &dyn Engine,
     call: &hooks::Call,
-    surroundings: &Surroundings,
+    surroundings: &ExecContext,
     interrupted: &CancellationToken,
     events: &mpsc::UnboundedSender<Event>,
-) -> Result<Given, String> {
+) -> Result<OutputMap, String> {
     let mut said = |line: LogLine| {
-        let _ = events.send(Event::Said(call.whose(), call.event.clone(), line.text));
+        let _ = events.send(Event::HookOutput(call.whose(), call.event.clone(), line.text));
     };
     // What it wrote has been told already.
     hooks::run(engine, call, surroundings, interrupted, &mut said).await.map_err(|failed| failed.why)
@@ -316,13 +319,13 @@ async fn call_hook(
 
 async fn subscribe(engine: Arc<dyn Engine>, group: String, events: mpsc::UnboundedSender<Event>) {
     let mut hints = engine.events(&group);
-    while let Some(hint) = hints.next().await {
-        let failed = hint.is_err();
-        if events.send(Event::Hint(hint)).is_err() || failed {
+    while let Some(event) = hints.next().await {
+        let failed = event.is_err();
+        if events.send(Event::Engine(event)).is_err() || failed {
             return;
         }
     }
-    let _ = events.send(Event::HintsEnded);
+    let _ = events.send(Event::EngineEventsEnded);
 }
 
 /// What the engine knows of a failed container beyond its exit code.

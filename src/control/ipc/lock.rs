@@ -92,15 +92,15 @@ pub async fn acquire(
         Err(TryLockError::Error(error)) => return Err(error),
         Err(TryLockError::WouldBlock) => {
             let mut locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
-            let mut looks = interval(LOOK);
-            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut queries = interval(LOOK);
+            queries.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let (mut seen, mut asked) = (None, None);
             loop {
                 tokio::select! {
                     // cancel-safe because the thread goes on, and its end is seen in the next turn
                     locked = &mut locked => break locked.map_err(io::Error::other)??,
                     // cancel-safe because a tick that was missed comes again
-                    _ = looks.tick() => {
+                    _ = queries.tick() => {
                         let now = holder(&path);
                         // A text is believed when it has stood for a while: one that has just taken the lock signs at
                         // once, and until then the text is of somebody who has gone.

@@ -19,11 +19,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::wire::{Answer, Hello, Question};
+use super::wire::{Hello, WireRequest, WireResponse};
 use crate::control::event::{Report, Request};
 
 /// How long a client may take to ask, and to read each line of the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest question, in bytes.
 const LONGEST_QUESTION: u64 = 256 * 1024;
 /// How many may talk at once; more of them wait.
@@ -31,7 +31,7 @@ const CLIENTS: u32 = 64;
 /// Pause after a connection could not be accepted: there may be no descriptors for the moment.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// How long the end of a watch waits until everybody has read that it ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 /// The longest path of a socket (`sun_path` holds 108 bytes with the NUL on Linux, 104 elsewhere).
 const LONGEST_PATH: usize = 103;
 
@@ -76,7 +76,7 @@ impl Server {
     pub async fn close(mut self) {
         // One end is kept for whoever comes next; when all others are free, everybody has read to the end. Who has not
         // by then has had its chance.
-        let _ = timeout(FAREWELL, self.ends.acquire_many(CLIENTS - 1)).await;
+        let _ = timeout(SHUTDOWN_GRACE, self.ends.acquire_many(CLIENTS - 1)).await;
         self.tasks.shutdown().await;
     }
 }
@@ -126,18 +126,18 @@ async fn converse(
     wording: &Wording,
 ) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
-    say(&mut write, &Answer::Hello(hello)).await?;
+    say(&mut write, &WireResponse::Hello(hello)).await?;
     let mut read = BufReader::new(read.take(LONGEST_QUESTION));
     let mut line = String::new();
-    let length = within(PATIENCE, read.read_line(&mut line)).await?;
+    let length = within(READ_TIMEOUT, read.read_line(&mut line)).await?;
     if length == 0 {
         return Ok(());
     }
-    let question: Question = match serde_json::from_str(&line) {
+    let question: WireRequest = match serde_json::from_str(&line) {
         Ok(question) => question,
         Err(error) => {
             let why = format!("this version of drillmaster does not understand the question: {error}");
-            return say(&mut write, &Answer::Sorry { why }).await;
+            return say(&mut write, &WireResponse::Unsupported { why }).await;
         }
     };
     let (reply, mut reports) = mpsc::unbounded_channel();
@@ -151,11 +151,11 @@ async fn converse(
             report = reports.recv() => {
                 let Some(report) = report else { return Ok(()) };
                 let answer = match report {
-                    Report::Live(live) => Answer::Live(*live),
-                    Report::Settled(outcome) => Answer::Settled(Box::new((*outcome).into())),
-                    Report::Ending(why) => Answer::Ending { why },
+                    Report::Status(live) => WireResponse::Status(*live),
+                    Report::Settled(outcome) => WireResponse::Settled(Box::new((*outcome).into())),
+                    Report::Stopping(why) => WireResponse::Stopping { why },
                     report => match wording(&report) {
-                        Some(event) => Answer::Event { event },
+                        Some(event) => WireResponse::Event { event },
                         None => continue,
                     },
                 };
@@ -176,7 +176,7 @@ async fn gone(read: &mut OwnedReadHalf) {
 async fn say(write: &mut OwnedWriteHalf, answer: &impl serde::Serialize) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
-    within(PATIENCE, write.write_all(&line)).await
+    within(READ_TIMEOUT, write.write_all(&line)).await
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -197,13 +197,13 @@ pub struct Client {
 
 /// Why nobody can be talked to.
 #[derive(Debug, thiserror::Error)]
-pub enum Unheard {
+pub enum ConnectError {
     /// Nobody listens: there is no watching controller, or it is just beginning or ending.
     #[error("nobody listens")]
-    Nobody,
+    NotListening,
     /// Somebody listens and does not answer in time: it is stopped, or hangs.
     #[error("it does not answer")]
-    Silent,
+    TimedOut,
     /// Anything else.
     #[error("{0}")]
     Failed(#[from] io::Error),
@@ -215,12 +215,12 @@ impl Client {
     /// # Errors
     ///
     /// Where that does not come.
-    pub async fn connect(directory: &Path, limit: Duration) -> Result<Client, Unheard> {
+    pub async fn connect(directory: &Path, limit: Duration) -> Result<Client, ConnectError> {
         let hello = async {
             let (read, write) = UnixStream::connect(reachable(directory, "socket")?.path()).await?.into_split();
             let mut lines = BufReader::new(read).lines();
             match answer(&mut lines).await? {
-                Some(Answer::Hello(hello)) => Ok(Client { hello, lines, write }),
+                Some(WireResponse::Hello(hello)) => Ok(Client { hello, lines, write }),
                 Some(_) => Err(io::Error::other("it does not speak as a watching drillmaster does")),
                 None => Err(ErrorKind::ConnectionReset.into()),
             }
@@ -231,9 +231,9 @@ impl Client {
                 ErrorKind::NotFound
                 | ErrorKind::ConnectionRefused
                 | ErrorKind::ConnectionReset
-                | ErrorKind::BrokenPipe => Unheard::Nobody,
-                ErrorKind::TimedOut | ErrorKind::WouldBlock => Unheard::Silent,
-                _ => Unheard::Failed(error),
+                | ErrorKind::BrokenPipe => ConnectError::NotListening,
+                ErrorKind::TimedOut | ErrorKind::WouldBlock => ConnectError::TimedOut,
+                _ => ConnectError::Failed(error),
             }),
         }
     }
@@ -243,7 +243,7 @@ impl Client {
     /// # Errors
     ///
     /// When the controller has gone.
-    pub async fn ask(&mut self, question: &Question) -> io::Result<()> {
+    pub async fn ask(&mut self, question: &WireRequest) -> io::Result<()> {
         say(&mut self.write, question).await
     }
 
@@ -252,12 +252,12 @@ impl Client {
     /// # Errors
     ///
     /// When the connection breaks, or what comes is no answer.
-    pub async fn next(&mut self) -> io::Result<Option<Answer>> {
+    pub async fn next(&mut self) -> io::Result<Option<WireResponse>> {
         answer(&mut self.lines).await
     }
 }
 
-async fn answer(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> io::Result<Option<Answer>> {
+async fn answer(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> io::Result<Option<WireResponse>> {
     match lines.next_line().await? {
         Some(line) => Ok(Some(serde_json::from_str(&line)?)),
         None => Ok(None),
@@ -299,8 +299,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::control::event::Ask;
-    use crate::status::Live;
+    use crate::control::event::RequestKind;
+    use crate::status::ControllerStatus;
 
     fn start(directory: &Path) -> (Server, mpsc::Receiver<Request>) {
         let (sender, requests) = mpsc::channel(1);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     async fn connect(directory: &Path) -> Client {
-        Client::connect(directory, PATIENCE).await.unwrap()
+        Client::connect(directory, READ_TIMEOUT).await.unwrap()
     }
 
     fn directory() -> TempDir {
@@ -328,21 +328,21 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let mut client = connect(state.path()).await;
         assert_eq!(client.hello, Hello { pid: 7, source: "/specs".into() });
-        client.ask(&Question::Reconcile).await.unwrap();
+        client.ask(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
-        assert_eq!(request.ask, Ask::Reconcile);
+        assert_eq!(request.ask, RequestKind::Reconcile);
         for report in [Report::Note("one".into()), Report::SpecsValid, Report::Note("two".into())] {
             request.reply.send(report).unwrap();
         }
-        request.reply.send(Report::Live(Box::default())).unwrap();
+        request.reply.send(Report::Status(Box::default())).unwrap();
         drop(request);
-        let told = |event: &str| Answer::Event { event: event.into() };
-        for expected in [told("one"), told("two"), Answer::Live(Live::default())] {
+        let told = |event: &str| WireResponse::Event { event: event.into() };
+        for expected in [told("one"), told("two"), WireResponse::Status(ControllerStatus::default())] {
             assert_eq!(client.next().await.unwrap(), Some(expected));
         }
         assert_eq!(client.next().await.unwrap(), None);
         server.close().await;
-        assert!(matches!(Client::connect(state.path(), PATIENCE).await, Err(Unheard::Nobody)));
+        assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::NotListening)));
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "the socket is removed");
     }
 
@@ -359,7 +359,7 @@ mod tests {
     async fn the_socket_of_one_that_was_killed_is_replaced() {
         let state = directory();
         drop(UnixListener::bind(state.path().join("socket")).unwrap());
-        assert!(matches!(Client::connect(state.path(), PATIENCE).await, Err(Unheard::Nobody)));
+        assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::NotListening)));
         let (_server, _requests) = start(state.path());
         connect(state.path()).await;
     }
@@ -368,7 +368,7 @@ mod tests {
     async fn one_that_does_not_answer_is_not_waited_for() {
         let state = directory();
         let _listener = UnixListener::bind(state.path().join("socket")).unwrap();
-        assert!(matches!(Client::connect(state.path(), PATIENCE).await, Err(Unheard::Silent)));
+        assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::TimedOut)));
     }
 
     #[tokio::test]
@@ -377,11 +377,13 @@ mod tests {
         let (_server, _requests) = start(state.path());
         let mut client = connect(state.path()).await;
         client.write.write_all(b"{\"ask\":\"dance\"}\n").await.unwrap();
-        assert!(matches!(client.next().await.unwrap(), Some(Answer::Sorry { why }) if why.contains("dance")));
+        assert!(
+            matches!(client.next().await.unwrap(), Some(WireResponse::Unsupported { why }) if why.contains("dance"))
+        );
         let mut client = connect(state.path()).await;
         // It may hang up in the middle.
         let _ = client.write.write_all(&vec![b'x'; 1024 * 1024]).await;
-        assert!(matches!(client.next().await, Ok(Some(Answer::Sorry { .. })) | Err(_)));
+        assert!(matches!(client.next().await, Ok(Some(WireResponse::Unsupported { .. })) | Err(_)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -391,7 +393,7 @@ mod tests {
         let mut silent = connect(state.path()).await;
         assert_eq!(silent.next().await.unwrap(), None, "after a while");
         let mut deaf = connect(state.path()).await;
-        deaf.ask(&Question::Reconcile).await.unwrap();
+        deaf.ask(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
         let text = "x".repeat(64 * 1024);
         // Far more than the socket holds.
@@ -407,7 +409,7 @@ mod tests {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let mut client = connect(state.path()).await;
-        client.ask(&Question::Reconcile).await.unwrap();
+        client.ask(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
         drop(client);
         request.reply.closed().await;
@@ -419,13 +421,13 @@ mod tests {
         let (_server, mut requests) = start(state.path());
         let answers = async {
             while let Some(request) = requests.recv().await {
-                let _ = request.reply.send(Report::Live(Box::default()));
+                let _ = request.reply.send(Report::Status(Box::default()));
             }
         };
         let clients = futures_util::future::join_all((0..200).map(|_| async {
             let mut client = connect(state.path()).await;
-            client.ask(&Question::Status).await.unwrap();
-            assert_eq!(client.next().await.unwrap(), Some(Answer::Live(Live::default())));
+            client.ask(&WireRequest::Status).await.unwrap();
+            assert_eq!(client.next().await.unwrap(), Some(WireResponse::Status(ControllerStatus::default())));
         }));
         tokio::select! {
             _ = clients => {}

@@ -9,38 +9,38 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::control::event::{Ask, Failed, Outcome};
+use crate::control::event::{Failed, Outcome, RequestKind};
 use crate::desired::fingerprint::Fingerprint;
 use crate::plan::step::{Change, Failure, Reason, Subject, Wait};
-use crate::status::Live;
+use crate::status::ControllerStatus;
 
-/// What is asked for; see [`Ask`].
+/// What is asked for; see [`RequestKind`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase")]
-pub enum Question {
-    /// [`Ask::Status`].
+pub enum WireRequest {
+    /// [`RequestKind::Status`].
     Status,
-    /// [`Ask::Reconcile`].
+    /// [`RequestKind::Reconcile`].
     Reconcile,
-    /// [`Ask::Reload`].
+    /// [`RequestKind::Reload`].
     Reload {
         /// Which.
         services: BTreeSet<String>,
     },
-    /// [`Ask::End`].
-    End {
+    /// [`RequestKind::Shutdown`].
+    Shutdown {
         /// Who wants it.
         by: String,
     },
 }
 
-impl From<Question> for Ask {
-    fn from(question: Question) -> Ask {
+impl From<WireRequest> for RequestKind {
+    fn from(question: WireRequest) -> RequestKind {
         match question {
-            Question::Status => Ask::Status,
-            Question::Reconcile => Ask::Reconcile,
-            Question::Reload { services } => Ask::Reload(services),
-            Question::End { by } => Ask::End { by },
+            WireRequest::Status => RequestKind::Status,
+            WireRequest::Reconcile => RequestKind::Reconcile,
+            WireRequest::Reload { services } => RequestKind::Reload(services),
+            WireRequest::Shutdown { by } => RequestKind::Shutdown { by },
         }
     }
 }
@@ -48,7 +48,7 @@ impl From<Question> for Ask {
 /// A line of the answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "lowercase")]
-pub enum Answer {
+pub enum WireResponse {
     /// The first line, before anything was asked: who listens.
     Hello(Hello),
     /// Something happened meanwhile, as `up --watch --output json` prints it.
@@ -57,16 +57,16 @@ pub enum Answer {
         event: Value,
     },
     /// What the controller knows beside the engine.
-    Live(Live),
+    Status(ControllerStatus),
     /// Everything that can be done is done.
     Settled(Box<Settled>),
     /// The watch ends.
-    Ending {
+    Stopping {
         /// Why.
         why: String,
     },
     /// The question is not one that can be answered.
-    Sorry {
+    Unsupported {
         /// Why.
         why: String,
     },
@@ -169,16 +169,19 @@ mod tests {
     #[test]
     fn a_question_is_what_a_person_would_type() {
         let table = [
-            (r#"{"ask":"status"}"#, Question::Status),
-            (r#"{"ask":"reconcile","later":1}"#, Question::Reconcile),
-            (r#"{"ask":"reload","services":["api"]}"#, Question::Reload { services: ["api".to_owned()].into() }),
-            (r#"{"ask":"end","by":"me"}"#, Question::End { by: "me".into() }),
+            (r#"{"ask":"status"}"#, WireRequest::Status),
+            (r#"{"ask":"reconcile","later":1}"#, WireRequest::Reconcile),
+            (r#"{"ask":"reload","services":["api"]}"#, WireRequest::Reload { services: ["api".to_owned()].into() }),
+            (r#"{"ask":"end","by":"me"}"#, WireRequest::Shutdown { by: "me".into() }),
         ];
         for (text, question) in table {
-            assert_eq!(serde_json::from_str::<Question>(text).unwrap(), question, "{text}");
+            assert_eq!(serde_json::from_str::<WireRequest>(text).unwrap(), question, "{text}");
         }
-        assert!(serde_json::from_str::<Question>(r#"{"ask":"dance"}"#).is_err());
-        assert_eq!(serde_json::from_str::<Answer>(r#"{"answer":"dance","to":1}"#).unwrap(), Answer::Unknown);
+        assert!(serde_json::from_str::<WireRequest>(r#"{"ask":"dance"}"#).is_err());
+        assert_eq!(
+            serde_json::from_str::<WireResponse>(r#"{"answer":"dance","to":1}"#).unwrap(),
+            WireResponse::Unknown
+        );
     }
 
     #[test]
@@ -209,8 +212,8 @@ mod tests {
             stuck: [(Subject::Network("shop".into()), "busy".to_owned())].into(),
             ..Outcome::default()
         };
-        let text = serde_json::to_string(&Answer::Settled(Box::new(outcome.clone().into()))).unwrap();
-        let Answer::Settled(settled) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
+        let text = serde_json::to_string(&WireResponse::Settled(Box::new(outcome.clone().into()))).unwrap();
+        let WireResponse::Settled(settled) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
         let come = Outcome::from(*settled);
         assert_eq!(come.changes[0].causes[0].old, Some("".into()));
         assert_eq!(come.changes[0].causes[1], outcome.changes[0].causes[1]);

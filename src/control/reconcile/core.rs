@@ -11,17 +11,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::report::Told;
-use super::snapshot::Suspicion;
+use super::report::Reporter;
+use super::snapshot::StaleReason;
 use super::watch_mode::Watching;
-use crate::control::event::{Answer, Command, Event, Limits, Outcome, Report};
+use crate::control::event::{Command, Event, Limits, Outcome, Reaction, Report};
 use crate::control::specs::intake::Intake;
 use crate::desired::Desired;
 use crate::engine::{EngineError, Result};
 use crate::identity::instance_name;
 use crate::observed::{Container, Health, ImageFacts, Observed};
 use crate::plan::backoff::heals;
-use crate::plan::step::{Failure, Look, Plan, Probe, Reason, Step, Subject, Verb};
+use crate::plan::step::{Failure, Plan, Probe, Query, Reason, Step, Subject, Verb};
 use crate::plan::{self, Memory, check, effect};
 
 /// Pause before a step that was refused is tried again.
@@ -35,7 +35,7 @@ pub(super) const LIST_TRIES: u32 = 3;
 
 /// How long a run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Course {
+pub enum RunMode {
     /// Until everything that can be done is done.
     Once,
     /// Until somebody ends it.
@@ -62,19 +62,19 @@ pub struct Core {
     /// The run began with services to reload.
     pub(super) reloads: bool,
     /// The hooks of the group are told of its end.
-    pub(super) group_told: bool,
+    pub(super) group_notified: bool,
     /// How many hooks that nothing waits for are under way.
-    pub(super) occurring: usize,
+    pub(super) hooks_running: usize,
     /// Services whose old container has gone for a new one.
     pub(super) replaced: BTreeSet<String>,
     /// Services whose containers are to be replaced although they match, once they are known.
     pub(super) reload: BTreeSet<String>,
     /// Steps under way, by subject.
-    pub(super) busy: BTreeMap<Subject, Begun>,
+    pub(super) busy: BTreeMap<Subject, RunningStep>,
     /// Steps that ended since the list under way was asked for: it may not show them yet.
-    pub(super) since_list: Vec<Ended>,
+    pub(super) since_list: Vec<CompletedStep>,
     /// Containers that an event says something else of than the snapshot: to be inspected.
-    pub(super) suspects: BTreeMap<String, Suspicion>,
+    pub(super) stale: BTreeMap<String, StaleReason>,
     pub(super) inspecting: BTreeSet<String>,
     pub(super) images: BTreeSet<String>,
     pub(super) probing: BTreeMap<String, Probe>,
@@ -89,7 +89,7 @@ pub struct Core {
     pub(super) last_list: Duration,
     pub(super) list_failures: u32,
     pub(super) look_failures: u32,
-    pub(super) hint_failures: u32,
+    pub(super) subscribe_failures: u32,
     /// The snapshot is not to be trusted until the next list.
     pub(super) dirty: bool,
     pub(super) subscription: Subscription,
@@ -97,20 +97,20 @@ pub struct Core {
     pub(super) unverified: bool,
     pub(super) closing: bool,
     pub(super) over: bool,
-    pub(super) told: Told,
+    pub(super) reporter: Reporter,
 }
 
 /// A step under way, and what was desired when it began: what it makes is made from that.
 #[derive(Debug, Clone)]
-pub(super) struct Begun {
+pub(super) struct RunningStep {
     pub(super) step: Step,
     pub(super) desired: Arc<Desired>,
 }
 
 /// A step that succeeded, what it made, and when.
 #[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) begun: Begun,
+pub(super) struct CompletedStep {
+    pub(super) begun: RunningStep,
     pub(super) id: Option<String>,
     pub(super) at: Duration,
 }
@@ -125,11 +125,11 @@ pub(super) enum Subscription {
 impl Core {
     /// A run for this desired state, with what earlier runs remembered. Services of `reload` are replaced although they
     /// match.
-    pub fn new(desired: Desired, limits: Limits, course: Course, memory: Memory, reload: BTreeSet<String>) -> Core {
+    pub fn new(desired: Desired, limits: Limits, course: RunMode, memory: Memory, reload: BTreeSet<String>) -> Core {
         let (watching, intake) = match course {
             // The same specs, with other outputs: they lose nothing.
-            Course::Once => (None, Intake::new(true)),
-            Course::Watch { may_empty } => (Some(Watching::new()), Intake::new(may_empty)),
+            RunMode::Once => (None, Intake::new(true)),
+            RunMode::Watch { may_empty } => (Some(Watching::new()), Intake::new(may_empty)),
         };
         Core {
             desired: Arc::new(desired),
@@ -141,13 +141,13 @@ impl Core {
             rereading: false,
             watching,
             reloads: !reload.is_empty(),
-            group_told: false,
-            occurring: 0,
+            group_notified: false,
+            hooks_running: 0,
             replaced: BTreeSet::new(),
             reload,
             busy: BTreeMap::new(),
             since_list: Vec::new(),
-            suspects: BTreeMap::new(),
+            stale: BTreeMap::new(),
             inspecting: BTreeSet::new(),
             images: BTreeSet::new(),
             probing: BTreeMap::new(),
@@ -160,13 +160,13 @@ impl Core {
             last_list: Duration::ZERO,
             list_failures: 0,
             look_failures: 0,
-            hint_failures: 0,
+            subscribe_failures: 0,
             dirty: true,
             subscription: Subscription::None,
             unverified: false,
             closing: false,
             over: false,
-            told: Told::default(),
+            reporter: Reporter::default(),
         }
     }
 
@@ -182,25 +182,25 @@ impl Core {
     }
 
     /// The handler.
-    pub fn handle(&mut self, event: Event, now: Duration) -> Answer {
-        let mut answer = Answer::default();
-        self.take_in(event, now, &mut answer);
+    pub fn handle(&mut self, event: Event, now: Duration) -> Reaction {
+        let mut reaction = Reaction::default();
+        self.apply_event(event, now, &mut reaction);
         if !self.over {
-            self.decide(now, &mut answer);
+            self.decide(now, &mut reaction);
         }
         if self.over {
-            self.dismiss(&mut answer);
+            self.dismiss(&mut reaction);
         }
-        answer.over = self.over;
-        answer
+        reaction.over = self.over;
+        reaction
     }
 
-    pub(super) fn take_in(&mut self, event: Event, now: Duration, answer: &mut Answer) {
+    pub(super) fn apply_event(&mut self, event: Event, now: Duration, reaction: &mut Reaction) {
         match event {
             Event::Begin | Event::Tick => {}
-            Event::Listed(Ok(observed)) => self.listed(observed, now, answer),
-            Event::Listed(Err(error)) => self.list_failed(error, now, answer),
-            Event::Inspected(id, result) => self.inspected(&id, result, now, answer),
+            Event::Listed(Ok(observed)) => self.listed(observed, now, reaction),
+            Event::Listed(Err(error)) => self.list_failed(error, now, reaction),
+            Event::Inspected(id, result) => self.inspected(&id, result, now, reaction),
             Event::Image(id, facts) => {
                 self.images.remove(&id);
                 match facts {
@@ -220,50 +220,54 @@ impl Core {
                     Err(error) => self.look_failed(error, now),
                 }
             }
-            Event::Done(step, result) => self.done(step, result, now, answer),
-            Event::Hint(Ok(hint)) => self.hint(hint, now, answer),
-            Event::Hint(Err(error)) => self.hints_ended(error, now, answer),
-            Event::HintsEnded => {
+            Event::StepDone(step, result) => self.done(step, result, now, reaction),
+            Event::Engine(Ok(event)) => self.engine_event(event, now, reaction),
+            Event::Engine(Err(error)) => self.events_ended(error, now, reaction),
+            Event::EngineEventsEnded => {
                 let reason = "its event stream ended".to_owned();
-                self.hints_ended(EngineError::Unreachable { endpoint: "the same place".into(), reason }, now, answer);
+                self.events_ended(
+                    EngineError::Unreachable { endpoint: "the same place".into(), reason },
+                    now,
+                    reaction,
+                );
             }
-            Event::Answered(id) => {
+            Event::ProbeSucceeded(id) => {
                 self.probing.remove(&id);
                 self.unanswered.remove(&id);
                 self.memory.answered.insert(id);
             }
-            Event::Unanswered(id, why) => {
+            Event::ProbeFailed(id, why) => {
                 // The first list may have been stale and an event may get lost: a container that this run did not start
                 // itself, or of which there are news, is looked at.
                 let known = self.memory.started.contains_key(&id) && !self.unanswered.contains_key(&id);
                 if !known {
-                    self.suspects.insert(id.clone(), Suspicion::Other);
+                    self.stale.insert(id.clone(), StaleReason::Other);
                 }
                 self.unanswered.insert(id, why);
             }
-            Event::Pulling(image, progress) => answer.reports.push(Report::Pulling(image, progress)),
+            Event::Pulling(image, progress) => reaction.reports.push(Report::Pulling(image, progress)),
             Event::Diagnosed(failure, output) => {
                 self.diagnosing.remove(&failure.service);
-                self.fail(failure, output, now, answer);
+                self.fail(failure, output, now, reaction);
             }
-            Event::Said(service, event, line) => answer.reports.push(Report::Said { service, event, line }),
-            Event::Occurred(occurrence, result) => {
-                self.occurring -= 1;
+            Event::HookOutput(service, event, line) => reaction.reports.push(Report::Output { service, event, line }),
+            Event::HooksDone(occurrence, result) => {
+                self.hooks_running -= 1;
                 if let Err(why) = result {
                     let service = occurrence.service.map(|service| instance_name(&service, occurrence.replica));
                     let whom = service.as_ref().unwrap_or(&self.desired.group);
-                    answer.reports.push(Report::Note(format!("{whom}: on {}: {why}", occurrence.event)));
+                    reaction.reports.push(Report::Note(format!("{whom}: on {}: {why}", occurrence.event)));
                 }
             }
-            Event::Checked(id, said) => self.checked(&id, said, now),
-            Event::Past(ends) => self.past(ends, now),
-            Event::SpecsChanged => self.specs_changed(answer),
-            Event::Outputs => {
+            Event::LivenessProbed(id, said) => self.checked(&id, said, now),
+            Event::RecentExits(ends) => self.past(ends, now),
+            Event::SpecsChanged => self.specs_changed(reaction),
+            Event::OutputsChanged => {
                 self.rereading = true;
-                self.specs_changed(answer);
+                self.specs_changed(reaction);
             }
-            Event::Specs(reading) => self.specs(reading, now, answer),
-            Event::Asked(ticket, ask) => self.asked(ticket, ask, now, answer),
+            Event::SpecsRead(reading) => self.specs(reading, now, reaction),
+            Event::Request(ticket, ask) => self.asked(ticket, ask, now, reaction),
             Event::Interrupt => {
                 self.outcome.interrupted = true;
                 self.closing = true;
@@ -271,7 +275,7 @@ impl Core {
         }
     }
 
-    pub(super) fn done(&mut self, step: Step, result: Result<Option<String>>, now: Duration, answer: &mut Answer) {
+    pub(super) fn done(&mut self, step: Step, result: Result<Option<String>>, now: Duration, reaction: &mut Reaction) {
         let begun = self.busy.remove(&step.subject);
         match result {
             Ok(id) => {
@@ -284,104 +288,104 @@ impl Core {
                     self.dirty = true;
                 }
                 self.unverified = true;
-                self.stepped(&step, restarted, answer);
-                self.put_right(&step, now);
-                self.since_list.push(Ended { begun: Begun { step: step.clone(), desired }, id, at: now });
-                answer.reports.push(Report::Done(step.clone()));
+                self.on_step_done(&step, restarted, reaction);
+                self.record_correction(&step, now);
+                self.since_list.push(CompletedStep { begun: RunningStep { step: step.clone(), desired }, id, at: now });
+                reaction.reports.push(Report::StepDone(step.clone()));
                 if self.is_kept() {
                     self.outcome.steps.push(step);
                 }
             }
-            Err(error) => self.refused(&step, &error, now, answer),
+            Err(error) => self.refused(&step, &error, now, reaction),
         }
     }
 
-    pub(super) fn decide(&mut self, now: Duration, answer: &mut Answer) {
+    pub(super) fn decide(&mut self, now: Duration, reaction: &mut Reaction) {
         if self.limits.deadline.is_some_and(|deadline| now >= deadline) && !self.closing {
             self.outcome.timed_out = true;
             self.closing = true;
         }
         if self.closing {
-            answer.commands.push(Command::EndHooks);
+            reaction.commands.push(Command::EndHooks);
         }
         // A pull or a build is begun anew by the next run, and nothing is lost; anything else is waited for.
-        let can_be_dropped = |begun: &Begun| matches!(begun.step.verb, Verb::Pull | Verb::Build);
+        let can_be_dropped = |begun: &RunningStep| matches!(begun.step.verb, Verb::Pull | Verb::Build);
         if self.closing && self.busy.values().all(can_be_dropped) {
-            self.finish(now);
+            self.abort(now);
             return;
         }
         if now >= self.last_list + RESYNC {
             self.dirty = true;
         }
-        self.look_up_specs(now, answer);
+        self.look_up_specs(now, reaction);
         self.try_refused_again(now);
         // A watch will wait for events in any case, so they come first, then the list. Without them nothing is done.
         if self.watching.is_some() && self.subscription != Subscription::Stands {
-            self.probe(&[], answer);
-            self.subscribe(now, answer);
-            self.wake(now, answer, None);
+            self.probe(&[], reaction);
+            self.subscribe(now, reaction);
+            self.wake(now, reaction, None);
             return;
         }
-        if self.listing || (self.dirty && self.list(now, answer)) {
-            self.wake(now, answer, None);
+        if self.listing || (self.dirty && self.list(now, reaction)) {
+            self.wake(now, reaction, None);
             return;
         }
-        if self.awaits_past(answer) {
+        if self.awaits_past(reaction) {
             return;
         }
         if self.rereading {
-            self.wake(now, answer, None);
+            self.wake(now, reaction, None);
             return;
         }
         self.condemn();
-        let Some(mut plan) = self.plan(now, answer) else { return };
+        let Some(mut plan) = self.plan(now, reaction) else { return };
         self.await_containers(&plan, now);
         self.time(&plan, now);
-        self.tell(&plan, now, answer);
+        self.report(&plan, now, reaction);
         if self.watching.is_none() {
             if plan.is_settled() && self.outcome.steps.is_empty() && self.busy.is_empty() {
-                if !self.has_group_to_tell(&plan, answer) {
-                    self.conclude(&mut plan);
+                if !self.has_group_hooks(&plan, reaction) {
+                    self.finish(&mut plan);
                 }
                 return;
             }
             if self.subscription != Subscription::Stands {
                 // Everything from here on may wait for events, so they come first; then the list again.
-                self.subscribe(now, answer);
-                self.wake(now, answer, None);
+                self.subscribe(now, reaction);
+                self.wake(now, reaction, None);
                 return;
             }
         }
-        self.look(&plan.looks, answer);
-        self.diagnose(std::mem::take(&mut plan.failures), answer);
-        self.carry(std::mem::take(&mut plan.steps), now, answer);
-        self.probe(&plan.probes, answer);
-        self.check(std::mem::take(&mut plan.checks), answer);
+        self.look(&plan.queries, reaction);
+        self.diagnose(std::mem::take(&mut plan.failures), reaction);
+        self.start_steps(std::mem::take(&mut plan.steps), now, reaction);
+        self.probe(&plan.probes, reaction);
+        self.check(std::mem::take(&mut plan.checks), reaction);
         if self.is_idle(&plan, now) {
             if self.unverified {
                 self.dirty = true;
-                self.list(now, answer);
-                self.wake(now, answer, None);
+                self.list(now, reaction);
+                self.wake(now, reaction, None);
                 return;
             }
             if self.watching.is_none() {
-                if !self.has_group_to_tell(&plan, answer) {
-                    self.conclude(&mut plan);
+                if !self.has_group_hooks(&plan, reaction) {
+                    self.finish(&mut plan);
                 }
                 return;
             }
             // What was begun has come to an end; what begins now is another story.
             self.begun.clear();
-            self.settle(&plan, answer);
+            self.settle(&plan, reaction);
         }
-        self.wake(now, answer, plan.wake);
+        self.wake(now, reaction, plan.wake);
     }
 
-    pub(super) fn subscribe(&mut self, now: Duration, answer: &mut Answer) {
+    pub(super) fn subscribe(&mut self, now: Duration, reaction: &mut Reaction) {
         let may = self.not_before.get(&SUBSCRIBE).is_none_or(|at| now >= *at);
         if self.subscription == Subscription::None && may {
             self.subscription = Subscription::Asked;
-            answer.commands.push(Command::Subscribe);
+            reaction.commands.push(Command::Subscribe);
         }
     }
 
@@ -400,7 +404,7 @@ impl Core {
                 let checked = |container: &Container| container.health != Health::None;
                 let observed = self.observed.as_ref().and_then(|observed| observed.containers.get(id));
                 if !self.memory.started.contains_key(id) && observed.is_some_and(checked) {
-                    self.suspects.insert(id.to_owned(), Suspicion::Other);
+                    self.stale.insert(id.to_owned(), StaleReason::Other);
                 }
             }
         }
@@ -415,8 +419,8 @@ impl Core {
     }
 
     /// Asks the planner, after looking after containers that are under suspicion.
-    pub(super) fn plan(&mut self, now: Duration, answer: &mut Answer) -> Option<Plan> {
-        self.inspect_suspects(answer);
+    pub(super) fn plan(&mut self, now: Duration, reaction: &mut Reaction) -> Option<Plan> {
+        self.inspect_suspects(reaction);
         loop {
             let observed = self.observed.as_ref()?;
             let mut plan = plan::plan(&self.desired, observed, &self.memory, now);
@@ -429,18 +433,22 @@ impl Core {
             let (seen, new): (Vec<Failure>, Vec<Failure>) = silent.into_iter().partition(seen);
             let mut again = !new.is_empty();
             for failure in new {
-                self.fail(failure, Vec::new(), now, answer);
+                self.fail(failure, Vec::new(), now, reaction);
             }
-            again |= self.is_fought(&plan, now, answer);
+            again |= self.is_flapping(&plan, now, reaction);
             if !again {
-                self.saw(seen.into_iter().map(|failure| (failure.service.clone(), failure)).collect(), now, answer);
+                self.record_failures(
+                    seen.into_iter().map(|failure| (failure.service.clone(), failure)).collect(),
+                    now,
+                    reaction,
+                );
                 return Some(plan);
             }
         }
     }
 
     /// Asks for a list, unless it has to wait; whether the handler is done for now.
-    pub(super) fn list(&mut self, now: Duration, answer: &mut Answer) -> bool {
+    pub(super) fn list(&mut self, now: Duration, reaction: &mut Reaction) -> bool {
         if self.not_before.get(&LIST).is_some_and(|at| now < *at) {
             return true;
         }
@@ -448,18 +456,20 @@ impl Core {
         self.listing = true;
         self.last_list = now;
         self.since_list.clear();
-        answer.commands.push(Command::List);
+        reaction.commands.push(Command::List);
         true
     }
 
-    pub(super) fn look(&mut self, looks: &BTreeSet<Look>, answer: &mut Answer) {
-        for look in looks {
+    pub(super) fn look(&mut self, queries: &BTreeSet<Query>, reaction: &mut Reaction) {
+        for look in queries {
             match look {
                 // What is seen of a container on which a step is under way is thrown away.
-                Look::Container(id) if !self.is_busy(id) && self.inspecting.insert(id.clone()) => {
-                    answer.commands.push(Command::Inspect(id.clone()));
+                Query::Container(id) if !self.is_busy(id) && self.inspecting.insert(id.clone()) => {
+                    reaction.commands.push(Command::Inspect(id.clone()));
                 }
-                Look::Image(id) if self.images.insert(id.clone()) => answer.commands.push(Command::Image(id.clone())),
+                Query::Image(id) if self.images.insert(id.clone()) => {
+                    reaction.commands.push(Command::Image(id.clone()))
+                }
                 _ => {}
             }
         }
@@ -481,15 +491,15 @@ impl Core {
         self.busy.values().any(|begun| begun.step.verb.container().is_some_and(|container| container.id == id))
     }
 
-    pub(super) fn diagnose(&mut self, failures: Vec<Failure>, answer: &mut Answer) {
+    pub(super) fn diagnose(&mut self, failures: Vec<Failure>, reaction: &mut Reaction) {
         for failure in failures {
             if self.diagnosing.insert(failure.service.clone()) {
-                answer.commands.push(Command::Diagnose(failure));
+                reaction.commands.push(Command::Diagnose(failure));
             }
         }
     }
 
-    pub(super) fn carry(&mut self, steps: Vec<Step>, now: Duration, answer: &mut Answer) {
+    pub(super) fn start_steps(&mut self, steps: Vec<Step>, now: Duration, reaction: &mut Reaction) {
         if self.closing {
             return;
         }
@@ -499,7 +509,7 @@ impl Core {
                 && self.not_before.get(&step.subject).is_none_or(|at| now >= *at)
                 && !self.is_under_inspection(&step)
                 && step.verb.container().is_none_or(|container| !self.is_worked_on(&container.id));
-            let under_way = self.busy.values().filter(|other| lane(&other.step.verb) == lane(&step.verb));
+            let under_way = self.busy.values().filter(|other| pool(&other.step.verb) == pool(&step.verb));
             let limit = if step.verb.is_teardown() { self.limits.teardowns } else { self.limits.setups };
             if !free || under_way.count() >= limit {
                 continue;
@@ -508,7 +518,7 @@ impl Core {
             if let Some(rule) = check::violation(&step, &self.desired, observed) {
                 let message =
                     format!("refused to carry out a step that breaks a rule: {rule}. This is a bug in drillmaster");
-                self.give_up(&step, message, now, answer);
+                self.give_up(&step, message, now, reaction);
                 continue;
             }
             let tries = self.begun.entry(key(&step)).or_default();
@@ -516,14 +526,14 @@ impl Core {
             if *tries > TRIES {
                 let message =
                     format!("`{step}` was carried out {TRIES} times and is still needed: something works against it");
-                self.give_up(&step, message, now, answer);
+                self.give_up(&step, message, now, reaction);
                 continue;
             }
-            let begun = Begun { step: step.clone(), desired: self.desired.clone() };
+            let begun = RunningStep { step: step.clone(), desired: self.desired.clone() };
             self.busy.insert(step.subject.clone(), begun);
-            self.told.news(&step.subject);
-            answer.reports.push(Report::Begun(step.clone()));
-            answer.commands.push(Command::Carry(step));
+            self.reporter.news(&step.subject);
+            reaction.reports.push(Report::StepStarted(step.clone()));
+            reaction.commands.push(Command::RunStep(step));
         }
     }
 
@@ -531,19 +541,19 @@ impl Core {
         self.inspecting.iter().any(|id| self.owner_of(id).as_deref() == Some(step.subject.name()))
     }
 
-    pub(super) fn probe(&mut self, probes: &[Probe], answer: &mut Answer) {
+    pub(super) fn probe(&mut self, probes: &[Probe], reaction: &mut Reaction) {
         let wanted: BTreeMap<&str, &Probe> = probes.iter().map(|probe| (probe.container.id.as_str(), probe)).collect();
         self.probing.retain(|id, before| {
             let keep = wanted.get(id.as_str()).is_some_and(|probe| probe.ping == before.ping) && !self.closing;
             if !keep {
-                answer.commands.push(Command::EndProbe(id.clone()));
+                reaction.commands.push(Command::EndProbe(id.clone()));
             }
             keep
         });
         for (id, probe) in wanted {
             if !self.closing && !self.probing.contains_key(id) {
                 self.probing.insert(id.to_owned(), probe.clone());
-                answer.commands.push(Command::Probe(probe.clone()));
+                reaction.commands.push(Command::Probe(probe.clone()));
             }
         }
     }
@@ -552,7 +562,7 @@ impl Core {
     pub(super) fn is_idle(&self, plan: &Plan, now: Duration) -> bool {
         // While watching, what is late is asked for without end.
         let late = |service: &str, container: &str| {
-            self.memory.setbacks.get(service).is_some_and(|setback| {
+            self.memory.backoffs.get(service).is_some_and(|setback| {
                 setback.failure.reason == Reason::NotReady
                     && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container)
             })
@@ -562,9 +572,9 @@ impl Core {
             && self.inspecting.is_empty()
             && self.images.is_empty()
             && self.diagnosing.is_empty()
-            && self.suspects.is_empty()
-            && self.occurring == 0
-            && (self.watching.is_some() || self.memory.setbacks.values().all(|setback| !setback.rests(now)))
+            && self.stale.is_empty()
+            && self.hooks_running == 0
+            && (self.watching.is_some() || self.memory.backoffs.values().all(|setback| !setback.is_backing_off(now)))
             && plan
                 .waits
                 .iter()
@@ -572,12 +582,12 @@ impl Core {
             && self.not_before.iter().all(|(subject, at)| *subject == LIST || *subject == SUBSCRIBE || now >= *at)
     }
 
-    pub(super) fn wake(&self, now: Duration, answer: &mut Answer, at: Option<Duration>) {
+    pub(super) fn wake(&self, now: Duration, reaction: &mut Reaction, at: Option<Duration>) {
         let pauses = self.not_before.values().copied();
         let resync = (!self.listing && self.is_listening()).then_some(self.last_list + RESYNC);
         let specs = self.intake.wake();
         let all = pauses.chain(at).chain(self.limits.deadline).chain(resync).chain(specs).chain(self.next_refused());
-        answer.wake = all.filter(|at| *at > now).min();
+        reaction.wake = all.filter(|at| *at > now).min();
     }
 
     /// Whether a list would be asked for now: without a subscription, a watch asks for none.
@@ -585,17 +595,17 @@ impl Core {
         self.watching.is_none() || self.subscription == Subscription::Stands
     }
 
-    pub(super) fn conclude(&mut self, plan: &mut Plan) {
+    pub(super) fn finish(&mut self, plan: &mut Plan) {
         self.outcome.waits = std::mem::take(&mut plan.waits);
         self.outcome.ready = std::mem::take(&mut plan.ready);
         self.over = true;
     }
 
     /// Ends a run that was interrupted or whose time is over: what is not done is told.
-    pub(super) fn finish(&mut self, now: Duration) {
+    pub(super) fn abort(&mut self, now: Duration) {
         if let Some(observed) = &self.observed {
             let mut plan = plan::plan(&self.desired, observed, &self.memory, now);
-            self.conclude(&mut plan);
+            self.finish(&mut plan);
         }
         self.over = true;
     }
@@ -612,7 +622,7 @@ pub(super) const LIST: Subject = Subject::Image(String::new());
 pub(super) const SUBSCRIBE: Subject = Subject::Volume(String::new());
 
 /// What shares a limit: an image may take long to be had, and must not keep containers from being started.
-fn lane(verb: &Verb) -> (bool, bool) {
+fn pool(verb: &Verb) -> (bool, bool) {
     (verb.is_teardown(), matches!(verb, Verb::Pull | Verb::Build))
 }
 

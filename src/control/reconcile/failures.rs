@@ -5,22 +5,24 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::core::{Core, RETRY_PAUSE, TRIES, key};
-use crate::control::event::{Answer, Failed, Report};
-use crate::desired::Occasion;
+use crate::control::event::{Failed, Reaction, Report};
+use crate::desired::LifecycleEvent;
 use crate::engine::EngineError;
 use crate::observed::State;
 use crate::plan;
-use crate::plan::backoff::{FIRST, Holds, LONGEST, Setback, condemns, holds, pause};
+use crate::plan::backoff::{
+    BACKOFF_INITIAL, BACKOFF_MAX, Backoff, RetryPolicy, backoff_delay, requires_replacement, retry_policy,
+};
 use crate::plan::step::{Action, Failure, Plan, Reason, Step, Subject, Verb};
 
 /// How often a difference may be put right before it counts as a fight, rule 8 of the loop.
-const PUT_RIGHT: u32 = 3;
+const MAX_CORRECTIONS: u32 = 3;
 /// A difference that stayed away for so long was no fight.
-const PEACE: Duration = Duration::from_secs(60);
+const DRIFT_WINDOW: Duration = Duration::from_secs(60);
 
 /// A difference that was put right, while watching.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fight {
+pub(super) struct DriftCount {
     times: u32,
     last: Duration,
 }
@@ -36,14 +38,14 @@ pub(super) struct Refusal {
 impl Core {
     /// A step did not succeed, as far as is known: its reply may be lost. So look, and try again if it is still needed;
     /// but not without end.
-    pub(super) fn refused(&mut self, step: &Step, error: &EngineError, now: Duration, answer: &mut Answer) {
+    pub(super) fn refused(&mut self, step: &Step, error: &EngineError, now: Duration, reaction: &mut Reaction) {
         if let Verb::Hook { moment, .. } = step.verb {
-            self.hook_failed(step, moment, error, now, answer);
+            self.hook_failed(step, moment, error, now, reaction);
             return;
         }
         if matches!(step.verb, Verb::Collect(_)) && matches!(error, EngineError::Refused { .. }) {
             let message = format!("it has succeeded, but {}", message_of(error));
-            self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, answer);
+            self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, reaction);
             return;
         }
         self.dirty = true;
@@ -82,11 +84,11 @@ impl Core {
                     (EngineError::TimedOut { .. } | EngineError::Unreachable { .. }, _) | (_, None) => said,
                     (_, Some((_, attempted))) => format!("cannot {attempted}: {}", message_of(error)),
                 };
-                self.fail_step(service, reason, message, step, now, answer);
+                self.fail_step(service, reason, message, step, now, reaction);
             }
-            Subject::Image(_) if step.verb == Verb::RemoveImage => self.is_stuck(step, said, now, answer),
+            Subject::Image(_) if step.verb == Verb::RemoveImage => self.is_stuck(step, said, now, reaction),
             Subject::Image(image) => {
-                answer.reports.push(Report::Refused(step.clone(), said));
+                reaction.reports.push(Report::StepFailed(step.clone(), said));
                 self.memory.unavailable.insert(image.clone(), message_of(error));
                 // The same sources would fail again.
                 if step.verb != Verb::Build {
@@ -97,14 +99,14 @@ impl Core {
                 self.memory.no_network = Some(message_of(error));
                 self.try_later(&step.subject, now);
             }
-            Subject::Network(_) | Subject::Volume(_) => self.is_stuck(step, said, now, answer),
+            Subject::Network(_) | Subject::Volume(_) => self.is_stuck(step, said, now, reaction),
         }
     }
 
     /// The engine keeps something that was to go.
-    fn is_stuck(&mut self, step: &Step, said: String, now: Duration, answer: &mut Answer) {
+    fn is_stuck(&mut self, step: &Step, said: String, now: Duration, reaction: &mut Reaction) {
         self.memory.stuck.insert(step.subject.clone());
-        answer.reports.push(Report::Refused(step.clone(), said.clone()));
+        reaction.reports.push(Report::StepFailed(step.clone(), said.clone()));
         self.outcome.stuck.insert(step.subject.clone(), said);
         self.try_later(&step.subject, now);
     }
@@ -114,10 +116,10 @@ impl Core {
         self.desired.services.values().any(|service| service.build.is_some() && service.config.image == image)
     }
 
-    pub(super) fn give_up(&mut self, step: &Step, message: String, now: Duration, answer: &mut Answer) {
+    pub(super) fn give_up(&mut self, step: &Step, message: String, now: Duration, reaction: &mut Reaction) {
         match &step.subject {
             Subject::Service(service) => {
-                self.fail_step(service, Reason::NonConvergent, message, step, now, answer);
+                self.fail_step(service, Reason::NonConvergent, message, step, now, reaction);
             }
             Subject::Image(image) if step.verb != Verb::RemoveImage => {
                 self.memory.unavailable.insert(image.clone(), message);
@@ -139,16 +141,22 @@ impl Core {
         message: String,
         step: &Step,
         now: Duration,
-        answer: &mut Answer,
+        reaction: &mut Reaction,
     ) {
         let Some(observed) = &self.observed else { return };
         let container = step.verb.container().cloned();
         let failure = plan::failure(&self.desired, observed, service, reason, message, container);
-        self.fail(failure, Vec::new(), now, answer);
+        self.fail(failure, Vec::new(), now, reaction);
     }
 
     /// Remembers a failure for as long as it holds, and tells it.
-    pub(super) fn fail(&mut self, mut failure: Failure, mut output: Vec<String>, now: Duration, answer: &mut Answer) {
+    pub(super) fn fail(
+        &mut self,
+        mut failure: Failure,
+        mut output: Vec<String>,
+        now: Duration,
+        reaction: &mut Reaction,
+    ) {
         if failure.reason == Reason::BuildFailed {
             // Below why it failed stands what it said last.
             let mut lines = failure.message.lines().map(str::to_owned);
@@ -162,62 +170,65 @@ impl Core {
         }
         let mut failed = Failed { failure: failure.clone(), output, count: 1, retry: None };
         let service = failure.service.clone();
-        let before = self.memory.setbacks.get(&service);
-        let holds = holds(&failure, self.desired.services.get(&service), before, self.watching.is_some());
-        match holds {
-            Holds::UntilChanged => {
+        let before = self.memory.backoffs.get(&service);
+        let retry_policy = retry_policy(&failure, self.desired.services.get(&service), before, self.watching.is_some());
+        match retry_policy {
+            RetryPolicy::OnSpecChange => {
                 self.memory.failed.insert(service.clone(), failure);
             }
-            Holds::UntilRetry => {
+            RetryPolicy::AfterBackoff => {
                 if let (Reason::Exited, Some(container)) = (failure.reason, &failure.container) {
                     // That it ended is taken in; what ends next is another time.
                     self.memory.started.remove(&container.id);
                 }
                 // What was begun for it counts from here again.
                 self.begun.retain(|(subject, _), _| subject.name() != service);
-                let setback = Setback::after(self.memory.setbacks.get(&service), failure, now);
+                let setback = Backoff::after(self.memory.backoffs.get(&service), failure, now);
                 (failed.count, failed.retry) = (setback.count, Some(setback.retry - now));
-                self.memory.setbacks.insert(service.clone(), setback);
+                self.memory.backoffs.insert(service.clone(), setback);
             }
-            Holds::WhileSeen => {}
+            RetryPolicy::WhileObserved => {}
         }
         if self.watching.is_some() {
             self.note_exit(&failed.failure);
             self.begun.retain(|(subject, _), _| subject.name() != service);
-            self.forgive(&service);
-            let condemns = self.desired.services.get(&service).is_some_and(|it| condemns(&failed.failure, it));
-            if let Some(container) = failed.failure.container.as_ref().filter(|_| condemns) {
-                self.memory.condemned.insert(container.id.clone(), "health");
+            self.clear_forced_replacement(&service);
+            let requires_replacement =
+                self.desired.services.get(&service).is_some_and(|it| requires_replacement(&failed.failure, it));
+            if let Some(container) = failed.failure.container.as_ref().filter(|_| requires_replacement) {
+                self.memory.forced_replacements.insert(container.id.clone(), "health");
             }
         }
-        self.told.news(&Subject::Service(service.clone()));
-        self.told.failed.insert(service.clone());
-        let occasion = if failed.failure.reason == Reason::Unhealthy { Occasion::Unhealthy } else { Occasion::Failed };
-        self.occurred(&service, occasion, None, answer);
+        self.reporter.news(&Subject::Service(service.clone()));
+        self.reporter.failed.insert(service.clone());
+        let event =
+            if failed.failure.reason == Reason::Unhealthy { LifecycleEvent::Unhealthy } else { LifecycleEvent::Failed };
+        self.dispatch_hooks(&service, event, None, reaction);
         self.outcome.failed.insert(service, failed.clone());
-        answer.reports.push(Report::Failed(failed));
+        reaction.reports.push(Report::Failed(failed));
     }
 
     /// Nothing of it is condemned any longer: to replace it was tried.
-    fn forgive(&mut self, service: &str) {
+    fn clear_forced_replacement(&mut self, service: &str) {
         let Some(observed) = &self.observed else { return };
-        self.memory.condemned.retain(|id, _| {
+        self.memory.forced_replacements.retain(|id, _| {
             let container = observed.containers.get(id);
             container.and_then(|container| plan::instance_of(&self.desired, container)).as_deref() != Some(service)
         });
     }
 
     /// Failures that hold as long as they are seen: new ones are told, old ones forgotten.
-    pub(super) fn saw(&mut self, seen: BTreeMap<String, Failure>, now: Duration, answer: &mut Answer) {
-        let gone: Vec<String> = self.told.seen.keys().filter(|service| !seen.contains_key(*service)).cloned().collect();
+    pub(super) fn record_failures(&mut self, seen: BTreeMap<String, Failure>, now: Duration, reaction: &mut Reaction) {
+        let gone: Vec<String> =
+            self.reporter.seen.keys().filter(|service| !seen.contains_key(*service)).cloned().collect();
         for service in gone {
-            self.told.seen.remove(&service);
+            self.reporter.seen.remove(&service);
             self.outcome.failed.remove(&service);
         }
         for (service, failure) in seen {
             let text = (failure.reason, failure.message.clone());
-            if self.told.seen.insert(service, text.clone()) != Some(text) {
-                self.fail(failure, Vec::new(), now, answer);
+            if self.reporter.seen.insert(service, text.clone()) != Some(text) {
+                self.fail(failure, Vec::new(), now, reaction);
             }
         }
     }
@@ -226,7 +237,7 @@ impl Core {
     fn try_later(&mut self, subject: &Subject, now: Duration) {
         let Some(watching) = &mut self.watching else { return };
         let times = watching.refused.get(subject).map_or(0, |refusal| refusal.times) + 1;
-        let retry = Some(now + pause(FIRST, LONGEST, times));
+        let retry = Some(now + backoff_delay(BACKOFF_INITIAL, BACKOFF_MAX, times));
         watching.refused.insert(subject.clone(), Refusal { times, retry });
         self.begun.retain(|(other, _), _| other != subject);
     }
@@ -249,7 +260,7 @@ impl Core {
     }
 
     /// A step succeeded: what it is about is not refused, and the difference that it was for is put right.
-    pub(super) fn put_right(&mut self, step: &Step, now: Duration) {
+    pub(super) fn record_correction(&mut self, step: &Step, now: Duration) {
         let Some(watching) = &mut self.watching else { return };
         watching.refused.remove(&step.subject);
         if !matches!(step.verb, Verb::Update { .. } | Verb::Rename { .. } | Verb::Connect { .. }) {
@@ -257,38 +268,40 @@ impl Core {
         }
         // Who is replaced may be attached anew on the way, which is not what was told of it.
         let attaches = matches!(step.verb, Verb::Connect { .. });
-        for field in self.told.differing(&step.subject).into_iter().filter(|field| !attaches || field == "network") {
-            let fight = watching.fights.entry((step.subject.clone(), field)).or_insert(Fight { times: 0, last: now });
-            fight.times = if now > fight.last + PEACE { 1 } else { fight.times + 1 };
+        for field in self.reporter.differing(&step.subject).into_iter().filter(|field| !attaches || field == "network")
+        {
+            let fight =
+                watching.drift.entry((step.subject.clone(), field)).or_insert(DriftCount { times: 0, last: now });
+            fight.times = if now > fight.last + DRIFT_WINDOW { 1 } else { fight.times + 1 };
             fight.last = now;
         }
     }
 
     /// Whether a difference is there again that was put right too often: it is left alone from now on.
-    pub(super) fn is_fought(&mut self, plan: &Plan, now: Duration, answer: &mut Answer) -> bool {
+    pub(super) fn is_flapping(&mut self, plan: &Plan, now: Duration, reaction: &mut Reaction) -> bool {
         let Some(watching) = &mut self.watching else { return false };
-        watching.fights.retain(|_, fight| now <= fight.last + PEACE);
+        watching.drift.retain(|_, fight| now <= fight.last + DRIFT_WINDOW);
         let fought = |subject: &Subject, field: &str| {
-            let fight = watching.fights.get(&(subject.clone(), field.to_owned()));
-            fight.is_some_and(|fight| fight.times >= PUT_RIGHT)
+            let fight = watching.drift.get(&(subject.clone(), field.to_owned()));
+            fight.is_some_and(|fight| fight.times >= MAX_CORRECTIONS)
         };
         let found = plan.changes.iter().find_map(|change| {
             let Subject::Service(service) = &change.subject else { return None };
-            let is_new = self.told.differing(&change.subject).is_empty();
+            let is_new = self.reporter.differing(&change.subject).is_empty();
             let cause = change.causes.iter().find(|cause| fought(&change.subject, &cause.field))?;
-            let fights = matches!(change.action, Action::Update | Action::Replace);
-            (fights && is_new).then(|| (service.clone(), cause.field.clone()))
+            let drift = matches!(change.action, Action::Update | Action::Replace);
+            (drift && is_new).then(|| (service.clone(), cause.field.clone()))
         });
         let (Some((service, field)), Some(observed)) = (found, &self.observed) else { return false };
         let message = format!(
-            "`{field}` was put right {PUT_RIGHT} times, and each time somebody changed it back; it is left alone until the \
+            "`{field}` was put right {MAX_CORRECTIONS} times, and each time somebody changed it back; it is left alone until the \
              spec changes"
         );
         let failure = plan::failure(&self.desired, observed, &service, Reason::NonConvergent, message, None);
-        let failed = Failed { failure, output: Vec::new(), count: PUT_RIGHT, retry: None };
+        let failed = Failed { failure, output: Vec::new(), count: MAX_CORRECTIONS, retry: None };
         self.memory.contested.entry(service.clone()).or_default().insert(field);
         self.outcome.failed.insert(service, failed.clone());
-        answer.reports.push(Report::Failed(failed));
+        reaction.reports.push(Report::Failed(failed));
         true
     }
 

@@ -9,4 +9,4 @@ mod report;
 mod snapshot;
 mod watch_mode;
 
-pub use self::core::{Core, Course};
+pub use self::core::{Core, RunMode};

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::core::{Core, LIST, LIST_TRIES, RETRY_PAUSE, SUBSCRIBE, Subscription};
-use crate::control::event::{Answer, Command, Report};
-use crate::engine::{EngineError, Happened, Hint, Result};
+use crate::control::event::{Command, Reaction, Report};
+use crate::engine::{ContainerEvent, EngineError, EngineEvent, Result};
 use crate::observed::{Container, Observed, State};
-use crate::plan::backoff::pause;
+use crate::plan::backoff::backoff_delay;
 use crate::plan::step::{Subject, Verb};
 use crate::plan::{effect, instance_of};
 
@@ -16,9 +16,9 @@ const GONE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_s
 
 /// What an event says of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Suspicion {
+pub(super) enum StaleReason {
     /// It no longer runs.
-    Ended,
+    CompletedStep,
     /// It no longer exists.
     Removed,
     /// It runs again.
@@ -27,19 +27,19 @@ pub(super) enum Suspicion {
     Other,
 }
 
-impl Suspicion {
+impl StaleReason {
     /// Whether the snapshot says so already.
     fn is_known(self, container: &Container) -> bool {
         match self {
-            Suspicion::Ended => !container.is_up(),
-            Suspicion::Back => container.state == State::Running,
-            Suspicion::Removed | Suspicion::Other => false,
+            StaleReason::CompletedStep => !container.is_up(),
+            StaleReason::Back => container.state == State::Running,
+            StaleReason::Removed | StaleReason::Other => false,
         }
     }
 }
 
 /// Whether a container that ran and runs has ended and was started again meanwhile, by the engine or by somebody else.
-fn lives_again(before: &Container, now: &Container) -> bool {
+fn was_restarted(before: &Container, now: &Container) -> bool {
     let (Some(earlier), Some(later)) = (&before.details, &now.details) else { return false };
     // When it was started is not known between a start of ours and the next look.
     let another = !earlier.started_at.is_empty() && earlier.started_at != later.started_at;
@@ -47,7 +47,7 @@ fn lives_again(before: &Container, now: &Container) -> bool {
 }
 
 impl Core {
-    pub(super) fn listed(&mut self, mut observed: Observed, now: Duration, answer: &mut Answer) {
+    pub(super) fn listed(&mut self, mut observed: Observed, now: Duration, reaction: &mut Reaction) {
         self.listing = false;
         self.list_failures = 0;
         self.unverified = !self.since_list.is_empty();
@@ -71,7 +71,7 @@ impl Core {
                 }
                 // For a moment after a container has ended, a list still calls it running. An inspection does not.
                 if listed.is_up() && !container.is_up() {
-                    self.suspects.insert(id, Suspicion::Other);
+                    self.stale.insert(id, StaleReason::Other);
                 }
                 // Details do not go stale by themselves: what changes them is a step of ours, or an event.
                 if let Some(details) = container.details {
@@ -83,22 +83,22 @@ impl Core {
             self.memory.ended(&container.id);
         }
         self.observed = Some(observed);
-        self.engine_is_back(now, answer);
+        self.engine_is_back(now, reaction);
         self.prune();
     }
 
-    pub(super) fn list_failed(&mut self, error: EngineError, now: Duration, answer: &mut Answer) {
+    pub(super) fn list_failed(&mut self, error: EngineError, now: Duration, reaction: &mut Reaction) {
         self.listing = false;
         self.list_failures += 1;
         self.dirty = true;
         if self.watching.is_some() {
-            self.not_before.insert(LIST, now + pause(GONE.0, GONE.1, self.list_failures));
-            self.engine_is_gone(error, answer);
+            self.not_before.insert(LIST, now + backoff_delay(GONE.0, GONE.1, self.list_failures));
+            self.engine_is_gone(error, reaction);
         } else if self.list_failures >= LIST_TRIES || self.observed.is_none() {
             self.outcome.engine = Some(error);
             self.over = true;
         } else {
-            answer.reports.push(Report::Note(format!("{error}; asking again")));
+            reaction.reports.push(Report::Note(format!("{error}; asking again")));
             self.not_before.insert(LIST, now + RETRY_PAUSE);
         }
     }
@@ -108,7 +108,7 @@ impl Core {
     pub(super) fn look_failed(&mut self, error: EngineError, now: Duration) {
         self.dirty = true;
         self.look_failures += 1;
-        self.not_before.insert(LIST, now + pause(RETRY_PAUSE, GONE.1, self.look_failures));
+        self.not_before.insert(LIST, now + backoff_delay(RETRY_PAUSE, GONE.1, self.look_failures));
         if self.look_failures >= LIST_TRIES && self.watching.is_none() {
             self.outcome.engine = Some(error);
             self.over = true;
@@ -120,12 +120,12 @@ impl Core {
         id: &str,
         result: Result<Option<Box<Container>>>,
         now: Duration,
-        answer: &mut Answer,
+        reaction: &mut Reaction,
     ) {
         self.inspecting.remove(id);
         // A step on it is under way or has just ended: what was seen may be older than what was done.
         if self.is_busy(id) {
-            self.suspects.insert(id.to_owned(), Suspicion::Other);
+            self.stale.insert(id.to_owned(), StaleReason::Other);
             return;
         }
         let Some(observed) = &mut self.observed else { return };
@@ -133,7 +133,7 @@ impl Core {
             Ok(Some(container)) => {
                 self.look_failures = 0;
                 let before = observed.containers.get(id);
-                let relived = before.is_some_and(|before| lives_again(before, &container));
+                let relived = before.is_some_and(|before| was_restarted(before, &container));
                 // What was brought back has to prove itself anew.
                 let back = container.state == State::Running
                     && before.is_some_and(|before| before.state != State::Running || relived);
@@ -148,7 +148,7 @@ impl Core {
                 }
                 observed.containers.insert(id.to_owned(), *container);
                 if relived {
-                    self.came_back(id, answer);
+                    self.came_back(id, reaction);
                 }
             }
             Ok(None) => {
@@ -160,78 +160,78 @@ impl Core {
             }
             Err(error) => {
                 // It was suspected for a reason.
-                self.suspects.insert(id.to_owned(), Suspicion::Other);
+                self.stale.insert(id.to_owned(), StaleReason::Other);
                 self.look_failed(error, now);
             }
         }
     }
 
     /// A container has ended and was started again before anybody looked.
-    fn came_back(&mut self, id: &str, answer: &mut Answer) {
+    fn came_back(&mut self, id: &str, reaction: &mut Reaction) {
         let owner = self.owner_of(id).filter(|owner| self.desired.services.contains_key(owner));
         if let Some(service) = owner.filter(|_| self.watching.is_some()) {
-            answer.reports.push(Report::Note(format!(
+            reaction.reports.push(Report::Note(format!(
                 "{service}: its container ended and was started again, not by drillmaster"
             )));
-            self.told.news(&Subject::Service(service));
+            self.reporter.news(&Subject::Service(service));
         }
     }
 
-    pub(super) fn hint(&mut self, hint: Hint, now: Duration, answer: &mut Answer) {
+    pub(super) fn engine_event(&mut self, event: EngineEvent, now: Duration, reaction: &mut Reaction) {
         // A stream that brings events works, however often it has to be opened again.
-        if hint != Hint::Subscribed {
-            self.hint_failures = 0;
+        if event != EngineEvent::Subscribed {
+            self.subscribe_failures = 0;
         }
         let watching = self.watching.is_some();
-        match hint {
-            Hint::Subscribed => {
+        match event {
+            EngineEvent::Subscribed => {
                 self.subscription = Subscription::Stands;
                 self.dirty = true;
-                self.look_anew();
+                self.resync();
             }
-            Hint::Container { id, what } => {
-                if let Happened::Died { code } = what {
+            EngineEvent::Container { id, what } => {
+                if let ContainerEvent::Died { code } = what {
                     self.died(&id, now);
-                    self.exited(&id, code, answer);
+                    self.exited(&id, code, reaction);
                 }
                 let Some(observed) = &mut self.observed else { return };
                 let Some(container) = observed.containers.get_mut(&id) else {
                     // Somebody made it; a step of ours that is under way tells by itself.
                     let creating = self.busy.values().any(|begun| matches!(begun.step.verb, Verb::Create { .. }));
-                    self.dirty |= watching && what == Happened::Created && !creating;
+                    self.dirty |= watching && what == ContainerEvent::Created && !creating;
                     return;
                 };
                 let owner = instance_of(&self.desired, container).unwrap_or_default().into_owned();
                 let busy = self.busy.contains_key(&Subject::Service(owner));
                 let suspicion = match what {
-                    Happened::Health(health) if !busy => {
+                    ContainerEvent::Health(health) if !busy => {
                         container.health = health;
                         // What is being asked for may be older than this, and would take its place.
                         if !self.listing && !self.inspecting.contains(&id) {
                             return;
                         }
-                        Suspicion::Other
+                        StaleReason::Other
                     }
-                    Happened::Health(_) => Suspicion::Other,
-                    Happened::Killed => return self.killed(&id, now),
-                    Happened::Died { .. } => Suspicion::Ended,
-                    Happened::Destroyed => Suspicion::Removed,
-                    Happened::Started => Suspicion::Back,
-                    Happened::Changed if watching => Suspicion::Other,
+                    ContainerEvent::Health(_) => StaleReason::Other,
+                    ContainerEvent::Killed => return self.killed(&id, now),
+                    ContainerEvent::Died { .. } => StaleReason::CompletedStep,
+                    ContainerEvent::Destroyed => StaleReason::Removed,
+                    ContainerEvent::Started => StaleReason::Back,
+                    ContainerEvent::Changed if watching => StaleReason::Other,
                     // A run meets everything else in its next list.
-                    Happened::Created | Happened::Changed => return,
+                    ContainerEvent::Created | ContainerEvent::Changed => return,
                 };
                 // While a step on it is under way the event may be that step's own.
                 if busy || !suspicion.is_known(container) {
                     // What only an inspection tells is not settled by what the snapshot comes to say.
-                    let kept = self.suspects.entry(id).or_insert(suspicion);
-                    if *kept != Suspicion::Other {
+                    let kept = self.stale.entry(id).or_insert(suspicion);
+                    if *kept != StaleReason::Other {
                         *kept = suspicion;
                     }
                 }
             }
-            Hint::Network { id, container } if watching => self.network_changed(&id, container),
-            Hint::Network { .. } => {}
+            EngineEvent::Network { id, container } if watching => self.network_changed(&id, container),
+            EngineEvent::Network { .. } => {}
         }
     }
 
@@ -241,7 +241,7 @@ impl Core {
         match container {
             Some(container) => {
                 if observed.containers.get(&container).is_some_and(|c| c.service_of(&self.desired.group).is_some()) {
-                    self.suspects.insert(container, Suspicion::Other);
+                    self.stale.insert(container, StaleReason::Other);
                 }
             }
             None => {
@@ -255,35 +255,35 @@ impl Core {
     }
 
     /// Without events nothing can be awaited: ask again, but not without end. What happened meanwhile, a list tells.
-    pub(super) fn hints_ended(&mut self, error: EngineError, now: Duration, answer: &mut Answer) {
+    pub(super) fn events_ended(&mut self, error: EngineError, now: Duration, reaction: &mut Reaction) {
         let stood = std::mem::replace(&mut self.subscription, Subscription::None) == Subscription::Stands;
         self.dirty = true;
-        self.hint_failures += 1;
+        self.subscribe_failures += 1;
         if self.watching.is_some() {
-            self.not_before.insert(SUBSCRIBE, now + pause(GONE.0 / 5, GONE.1, self.hint_failures));
+            self.not_before.insert(SUBSCRIBE, now + backoff_delay(GONE.0 / 5, GONE.1, self.subscribe_failures));
             // A stream that breaks may be all that broke: the next try tells.
             if !stood {
-                self.engine_is_gone(error, answer);
+                self.engine_is_gone(error, reaction);
             }
             return;
         }
         self.not_before.insert(LIST, now + RETRY_PAUSE);
-        if self.hint_failures > LIST_TRIES {
+        if self.subscribe_failures > LIST_TRIES {
             self.outcome.engine = Some(error);
             self.over = true;
         }
     }
 
-    pub(super) fn inspect_suspects(&mut self, answer: &mut Answer) {
-        let (ready, later): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.suspects)
+    pub(super) fn inspect_suspects(&mut self, reaction: &mut Reaction) {
+        let (ready, later): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.stale)
             .into_iter()
             .partition(|(id, _)| !self.inspecting.contains(id) && !self.is_busy(id));
-        self.suspects = later;
+        self.stale = later;
         let Some(observed) = &self.observed else { return };
         for (id, suspicion) in ready {
             let open = observed.containers.get(&id).is_some_and(|container| !suspicion.is_known(container));
             if open && self.inspecting.insert(id.clone()) {
-                answer.commands.push(Command::Inspect(id));
+                reaction.commands.push(Command::Inspect(id));
             }
         }
     }

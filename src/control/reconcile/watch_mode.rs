@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::core::{Core, Subscription};
-use super::failures::{Fight, Refusal};
-use crate::control::event::{Answer, Ask, Command, Reading, Report, Ticket};
-use crate::desired::{Desired, GroupOccasion, Moment, Service};
-use crate::engine::{End, EngineError, Result};
+use super::failures::{DriftCount, Refusal};
+use crate::control::event::{Command, Reaction, Reading, Report, RequestId, RequestKind};
+use crate::desired::{Desired, GroupEvent, HookPoint, Service};
+use crate::engine::{ContainerExit, EngineError, Result};
 use crate::identity::{Identity, candidate_name};
 use crate::observed::State;
-use crate::plan::backoff::{FORGOTTEN, Setback};
+use crate::plan::backoff::{BACKOFF_RESET_AFTER, Backoff};
 use crate::plan::step::{Plan, Probe, Reason, Subject, Verb};
 use crate::plan::{self, instance_of};
-use crate::status::{Live, LiveService};
+use crate::status::{ControllerStatus, ServiceActivity};
 
 /// A container that somebody asked the engine to end ends within this time, or for another reason.
-const ENDING: Duration = Duration::from_secs(60);
+const EXTERNAL_STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// For so long an engine that has come back may still be ending what ran when it went.
 const COMING_BACK: Duration = Duration::from_secs(15);
 
@@ -35,7 +35,7 @@ pub(super) struct Watching {
     /// What was refused to images, networks and volumes.
     pub(super) refused: BTreeMap<Subject, Refusal>,
     /// Differences that were put right.
-    pub(super) fights: BTreeMap<(Subject, String), Fight>,
+    pub(super) drift: BTreeMap<(Subject, String), DriftCount>,
     /// Services whose containers somebody removed.
     pub(super) removed: BTreeSet<String>,
     /// Exit codes of the last crashes, by service.
@@ -43,7 +43,7 @@ pub(super) struct Watching {
     /// Services whose specs were changed and that were not ready since.
     pub(super) edited: BTreeSet<String>,
     /// Who waits until everything is settled.
-    tickets: BTreeSet<Ticket>,
+    tickets: BTreeSet<RequestId>,
     /// Everything was settled once.
     settled: bool,
 }
@@ -64,7 +64,7 @@ impl Watching {
             back: None,
             killed: BTreeMap::new(),
             refused: BTreeMap::new(),
-            fights: BTreeMap::new(),
+            drift: BTreeMap::new(),
             removed: BTreeSet::new(),
             exits: BTreeMap::new(),
             edited: BTreeSet::new(),
@@ -82,30 +82,30 @@ impl Watching {
 impl Core {
     // The specs.
 
-    pub(super) fn specs_changed(&mut self, answer: &mut Answer) {
+    pub(super) fn specs_changed(&mut self, reaction: &mut Reaction) {
         if self.intake.changed() {
-            answer.commands.push(Command::Read);
+            reaction.commands.push(Command::ReadSpecs);
         }
     }
 
     /// Reads once more what was doubted.
-    pub(super) fn look_up_specs(&mut self, now: Duration, answer: &mut Answer) {
+    pub(super) fn look_up_specs(&mut self, now: Duration, reaction: &mut Reaction) {
         if self.intake.is_due(now) {
-            answer.commands.push(Command::Read);
+            reaction.commands.push(Command::ReadSpecs);
         }
     }
 
-    pub(super) fn specs(&mut self, reading: Reading, now: Duration, answer: &mut Answer) {
+    pub(super) fn specs(&mut self, reading: Reading, now: Duration, reaction: &mut Reaction) {
         let outputs = self.rereading;
         let (desired, report) = self.intake.take(reading, &self.desired, now);
         match self.intake.is_stale() {
-            true => answer.commands.push(Command::Read),
+            true => reaction.commands.push(Command::ReadSpecs),
             false => self.rereading = false,
         }
-        answer.reports.extend(report);
+        reaction.reports.extend(report);
         if let Some(desired) = desired {
             self.adopt(desired, outputs);
-            self.end_builds(answer);
+            self.end_builds(reaction);
         }
     }
 
@@ -119,21 +119,21 @@ impl Core {
         };
         for name in names.iter().filter(changed) {
             let (old, new) = (self.desired.services.get(*name), desired.services.get(*name));
-            self.memory.hooked.retain(|(service, moment), hooked| {
+            self.memory.hooks_run.retain(|(service, moment), hooks_run| {
                 if service == *name {
-                    hooked.done = hooked.done.min(still_done(*moment, old, new, outputs));
+                    hooks_run.done = hooks_run.done.min(still_done(*moment, old, new, outputs));
                 }
-                hooked.done > 0
+                hooks_run.done > 0
             });
             self.memory.failed.remove(*name);
-            self.memory.setbacks.remove(*name);
+            self.memory.backoffs.remove(*name);
             self.memory.contested.remove(*name);
             self.memory.ran.remove(*name);
             self.outcome.failed.remove(*name);
-            self.told.seen.remove(*name);
+            self.reporter.seen.remove(*name);
             self.begun.retain(|(subject, _), _| subject.name() != *name);
             if let Some(watching) = &mut self.watching {
-                watching.fights.retain(|(subject, _), _| subject.name() != *name);
+                watching.drift.retain(|(subject, _), _| subject.name() != *name);
                 watching.exits.remove(*name);
                 watching.edited.insert((*name).clone());
             }
@@ -149,25 +149,25 @@ impl Core {
     }
 
     /// Ends builds of what nobody wants any longer, and forgets what became of others.
-    fn end_builds(&mut self, answer: &mut Answer) {
+    fn end_builds(&mut self, reaction: &mut Reaction) {
         let wanted: BTreeSet<&String> = self.desired.services.values().map(|service| &service.config.image).collect();
         self.memory.unavailable.retain(|image, _| wanted.contains(image));
         let builds = self.busy.values().filter(|begun| begun.step.verb == Verb::Build);
         let images = builds.map(|begun| begun.step.subject.name()).filter(|image| !self.wants_built(image));
-        answer.commands.extend(images.map(|image| Command::EndBuild(image.to_owned())));
+        reaction.commands.extend(images.map(|image| Command::EndBuild(image.to_owned())));
     }
 
     // The engine.
 
     /// It does not answer; told once.
-    pub(super) fn engine_is_gone(&mut self, error: EngineError, answer: &mut Answer) {
+    pub(super) fn engine_is_gone(&mut self, error: EngineError, reaction: &mut Reaction) {
         let Some(watching) = &mut self.watching else { return };
         if watching.gone.replace(error.clone()).is_none() {
-            answer.reports.push(Report::EngineGone(error));
+            reaction.reports.push(Report::EngineLost(error));
         }
     }
 
-    pub(super) fn engine_is_back(&mut self, now: Duration, answer: &mut Answer) {
+    pub(super) fn engine_is_back(&mut self, now: Duration, reaction: &mut Reaction) {
         if self.subscription == Subscription::Stands
             && let Some(watching) = &mut self.watching
             && watching.gone.take().is_some()
@@ -177,13 +177,13 @@ impl Core {
             self.memory.awaited.clear();
             self.memory.lasting.clear();
             self.memory.pings.clear();
-            answer.reports.push(Report::EngineBack);
+            reaction.reports.push(Report::EngineReconnected);
         }
     }
 
     /// Whatever happened while nobody listened: every container is looked at again and has to prove itself. What ended
     /// meanwhile is no crash of its own.
-    pub(super) fn look_anew(&mut self) {
+    pub(super) fn resync(&mut self) {
         if self.watching.is_none() {
             return;
         }
@@ -205,7 +205,7 @@ impl Core {
         self.memory.started.retain(|id, _| exists(id));
         self.memory.answered.retain(exists);
         self.memory.pings.retain(|id, _| exists(id));
-        self.memory.condemned.retain(|id, _| exists(id));
+        self.memory.forced_replacements.retain(|id, _| exists(id));
         self.memory.updated.retain(exists);
         self.memory.collected.retain(exists);
         self.unanswered.retain(|id, _| exists(id));
@@ -215,7 +215,7 @@ impl Core {
             _ => true,
         });
         let known = |name: &String| self.desired.services.contains_key(name);
-        self.memory.setbacks.retain(|name, _| {
+        self.memory.backoffs.retain(|name, _| {
             known(name)
                 || observed
                     .of_group(&self.desired.group)
@@ -239,7 +239,7 @@ impl Core {
         let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
         let Some(container) = observed.containers.get(id) else { return };
         let owner = instance_of(&self.desired, container).unwrap_or_default();
-        let asked = watching.killed.remove(id).is_some_and(|at| now < at + ENDING);
+        let asked = watching.killed.remove(id).is_some_and(|at| now < at + EXTERNAL_STOP_TIMEOUT);
         if self.busy.contains_key(&Subject::Service(owner.into_owned())) {
             return;
         }
@@ -253,22 +253,22 @@ impl Core {
     }
 
     /// Whether the engine has yet to say what ended before the watch began.
-    pub(super) fn awaits_past(&mut self, answer: &mut Answer) -> bool {
+    pub(super) fn awaits_past(&mut self, reaction: &mut Reaction) -> bool {
         let Some(watching) = &mut self.watching else { return false };
         if watching.past == Past::Unknown {
             watching.past = Past::Asked;
-            answer.commands.push(Command::Past);
+            reaction.commands.push(Command::RecentExits);
         }
         watching.past == Past::Asked
     }
 
     /// Crashes before the watch began count: a controller that is started again does not begin a loop anew.
-    pub(super) fn past(&mut self, ends: Result<Vec<End>>, now: Duration) {
+    pub(super) fn past(&mut self, ends: Result<Vec<ContainerExit>>, now: Duration) {
         let Some(watching) = &mut self.watching else { return };
         watching.past = Past::Known;
         let Some(observed) = &self.observed else { return };
-        // The times lie before the run began, so they are counted from `FORGOTTEN` before now.
-        let mut setbacks: BTreeMap<String, Setback> = BTreeMap::new();
+        // The times lie before the run began, so they are counted from `BACKOFF_RESET_AFTER` before now.
+        let mut backoffs: BTreeMap<String, Backoff> = BTreeMap::new();
         for end in ends.unwrap_or_default().into_iter().filter(|end| !end.asked) {
             let (group, replica) = (self.desired.group.clone(), end.replica);
             let identity = Identity { group, service: end.service, replica, ..Identity::default() };
@@ -281,23 +281,23 @@ impl Core {
             let how = end.code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"));
             watching.exits.extend(end.code.map(|code| (name.clone(), code)));
             let failure = plan::failure(&self.desired, observed, &name, Reason::Exited, how, None);
-            let at = FORGOTTEN.saturating_sub(end.ago);
-            let setback = Setback::after(setbacks.get(&name), failure, at);
-            setbacks.insert(name, setback);
+            let at = BACKOFF_RESET_AFTER.saturating_sub(end.ago);
+            let setback = Backoff::after(backoffs.get(&name), failure, at);
+            backoffs.insert(name, setback);
         }
-        for (service, mut setback) in setbacks {
-            let shift = |at: Duration| (now + at).saturating_sub(FORGOTTEN);
+        for (service, mut setback) in backoffs {
+            let shift = |at: Duration| (now + at).saturating_sub(BACKOFF_RESET_AFTER);
             (setback.at, setback.retry) = (shift(setback.at), shift(setback.retry));
-            self.memory.setbacks.entry(service).or_insert(setback);
+            self.memory.backoffs.entry(service).or_insert(setback);
         }
     }
 
     // Pings of running services.
 
-    pub(super) fn check(&mut self, checks: Vec<Probe>, answer: &mut Answer) {
+    pub(super) fn check(&mut self, checks: Vec<Probe>, reaction: &mut Reaction) {
         for probe in checks {
             if !self.closing && self.checking.insert(probe.container.id.clone()) {
-                answer.commands.push(Command::Check(probe));
+                reaction.commands.push(Command::ProbeLiveness(probe));
             }
         }
     }
@@ -319,24 +319,24 @@ impl Core {
 
     // Other processes.
 
-    pub(super) fn asked(&mut self, ticket: Ticket, ask: Ask, now: Duration, answer: &mut Answer) {
+    pub(super) fn asked(&mut self, ticket: RequestId, ask: RequestKind, now: Duration, reaction: &mut Reaction) {
         if self.watching.is_none() {
             return;
         }
         match ask {
-            Ask::Status => {
-                answer.commands.push(Command::Answer(ticket, Box::new(Report::Live(Box::new(self.live(now))))));
+            RequestKind::Status => {
+                reaction.commands.push(Command::Reply(ticket, Box::new(Report::Status(Box::new(self.live(now))))));
                 return;
             }
-            Ask::End { by } => {
+            RequestKind::Shutdown { by } => {
                 self.outcome.ended_by = Some(by);
                 self.closing = true;
             }
-            Ask::Reconcile => self.reconcile(answer),
-            Ask::Reload(services) => {
+            RequestKind::Reconcile => self.reconcile(reaction),
+            RequestKind::Reload(services) => {
                 self.reload.extend(services);
                 self.reloads = true;
-                self.reconcile(answer);
+                self.reconcile(reaction);
             }
         }
         if let Some(watching) = &mut self.watching {
@@ -345,10 +345,10 @@ impl Core {
     }
 
     /// Somebody wants everything to be tried again now.
-    fn reconcile(&mut self, answer: &mut Answer) {
+    fn reconcile(&mut self, reaction: &mut Reaction) {
         let memory = &mut self.memory;
         memory.failed.clear();
-        memory.setbacks.clear();
+        memory.backoffs.clear();
         memory.contested.clear();
         memory.unavailable.clear();
         memory.pulled.clear();
@@ -358,14 +358,14 @@ impl Core {
         self.begun.clear();
         self.outcome.failed.clear();
         self.outcome.stuck.clear();
-        self.told.seen.clear();
+        self.reporter.seen.clear();
         if let Some(watching) = &mut self.watching {
             watching.refused.clear();
-            watching.fights.clear();
+            watching.drift.clear();
         }
         self.dirty = true;
-        self.look_anew();
-        self.specs_changed(answer);
+        self.resync();
+        self.specs_changed(reaction);
     }
 
     /// Containers of the services to reload, as soon as they are known.
@@ -382,12 +382,12 @@ impl Core {
             let serving = observed.of_group(&self.desired.group).filter(|container| {
                 container.name != candidate && instance_of(&self.desired, container).as_deref() == Some(&service.name)
             });
-            self.memory.condemned.extend(serving.map(|container| (container.id.clone(), "reload")));
+            self.memory.forced_replacements.extend(serving.map(|container| (container.id.clone(), "reload")));
         }
     }
 
     /// Everything that can be done is done: told the first time, and to whoever waits for it.
-    pub(super) fn settle(&mut self, plan: &Plan, answer: &mut Answer) {
+    pub(super) fn settle(&mut self, plan: &Plan, reaction: &mut Reaction) {
         let Some(watching) = &mut self.watching else { return };
         if self.intake.is_open() || !watching.is_awaited() {
             return;
@@ -398,62 +398,62 @@ impl Core {
         outcome.observed = self.observed.clone().unwrap_or_default();
         let report = Report::Settled(Box::new(outcome));
         if !std::mem::replace(&mut watching.settled, true) {
-            answer.reports.push(report.clone());
+            reaction.reports.push(report.clone());
         }
-        let purpose = if std::mem::take(&mut self.reloads) { GroupOccasion::Reload } else { GroupOccasion::Up };
+        let group_event = if std::mem::take(&mut self.reloads) { GroupEvent::Reload } else { GroupEvent::Up };
         for ticket in std::mem::take(&mut watching.tickets) {
-            answer.commands.push(Command::Answer(ticket, Box::new(report.clone())));
+            reaction.commands.push(Command::Reply(ticket, Box::new(report.clone())));
         }
         self.outcome.changes.clear();
         self.outcome.steps.clear();
-        self.group_occurs(Some(purpose), plan, answer);
+        self.dispatch_group_hooks(Some(group_event), plan, reaction);
     }
 
     /// The watch is over, and whoever waits is told so.
-    pub(super) fn dismiss(&mut self, answer: &mut Answer) {
+    pub(super) fn dismiss(&mut self, reaction: &mut Reaction) {
         let Some(watching) = &mut self.watching else { return };
-        let report = Report::Ending(match &self.outcome.ended_by {
+        let report = Report::Stopping(match &self.outcome.ended_by {
             Some(by) => format!("{by} asked for it"),
             None => "interrupted".into(),
         });
         for ticket in std::mem::take(&mut watching.tickets) {
-            answer.commands.push(Command::Answer(ticket, Box::new(report.clone())));
+            reaction.commands.push(Command::Reply(ticket, Box::new(report.clone())));
         }
-        answer.reports.push(report);
+        reaction.reports.push(report);
     }
 
     /// What is known beside the engine.
-    fn live(&self, now: Duration) -> Live {
-        let Some(watching) = &self.watching else { return Live::default() };
+    fn live(&self, now: Duration) -> ControllerStatus {
+        let Some(watching) = &self.watching else { return ControllerStatus::default() };
         let services = self.desired.services.keys().map(|name| (name.clone(), self.live_service(watching, name, now)));
-        Live {
-            services: services.filter(|(_, live)| *live != LiveService::default()).collect(),
+        ControllerStatus {
+            services: services.filter(|(_, live)| *live != ServiceActivity::default()).collect(),
             specs: self.intake.trouble(),
             engine: watching.gone.as_ref().map(ToString::to_string),
         }
     }
 
-    fn live_service(&self, watching: &Watching, name: &str, now: Duration) -> LiveService {
+    fn live_service(&self, watching: &Watching, name: &str, now: Duration) -> ServiceActivity {
         let failed = self.outcome.failed.get(name).map(|failed| &failed.failure);
         // After ten quiet minutes it is as if it had never failed.
-        let setback = self.memory.setbacks.get(name).filter(|setback| now < setback.retry + FORGOTTEN);
+        let setback = self.memory.backoffs.get(name).filter(|setback| now < setback.retry + BACKOFF_RESET_AFTER);
         let waits = self.waits_for(name).map(|whom| ("Waiting".to_owned(), whom.clone()));
         let said = failed.map(|failure| (failure.reason.word().to_owned(), failure.message.clone())).or(waits);
         let (reason, message) = said.unzip();
-        let next_try = setback.filter(|setback| setback.rests(now)).map(|setback| setback.retry - now);
-        LiveService {
+        let next_try = setback.filter(|setback| setback.is_backing_off(now)).map(|setback| setback.retry - now);
+        ServiceActivity {
             restarts: setback.map_or(0, |setback| setback.count),
             last_exit: watching.exits.get(name).copied(),
             reason,
             message,
             next_try_ms: next_try.map(|next| u64::try_from(next.as_millis()).unwrap_or(u64::MAX)),
-            unhealthy: self.is_unhealthy(name) || self.ails(name),
+            unhealthy: self.is_unhealthy(name) || self.is_restarting_unhealthy(name),
         }
     }
 
     /// Whether it became unhealthy and is about to be restarted for it.
-    fn ails(&self, service: &str) -> bool {
-        let setback = self.memory.setbacks.get(service);
+    fn is_restarting_unhealthy(&self, service: &str) -> bool {
+        let setback = self.memory.backoffs.get(service);
         let running = setback.and_then(|setback| setback.failure.container.as_ref()).and_then(|container| {
             self.observed.as_ref()?.containers.get(&container.id).map(|container| container.state == State::Running)
         });
@@ -466,9 +466,9 @@ impl Core {
 /// How many of the hooks that have been run need not be run again for another spec: those of a container that exists, as
 /// far as they are the same; those before one is created, while that is the same, or another one only for what they
 /// have given themselves.
-fn still_done(moment: Moment, old: Option<&Service>, new: Option<&Service>, outputs: bool) -> usize {
+fn still_done(moment: HookPoint, old: Option<&Service>, new: Option<&Service>, outputs: bool) -> usize {
     let (Some(old), Some(new)) = (old, new) else { return 0 };
-    if moment == Moment::PreStart && !outputs && !old.fingerprint.same_container(&new.fingerprint) {
+    if moment == HookPoint::PreStart && !outputs && !old.fingerprint.same_container(&new.fingerprint) {
         return 0;
     }
     old.hooks_at(moment).iter().zip(new.hooks_at(moment)).take_while(|(old, new)| old == new).count()

@@ -20,13 +20,13 @@ pub struct Intake {
     reading: bool,
     /// Something changed meanwhile.
     again: bool,
-    doubtful: Option<Doubtful>,
-    trouble: Option<Trouble>,
+    doubtful: Option<PendingSpecs>,
+    trouble: Option<RejectReason>,
 }
 
 /// Specs that lose services.
 #[derive(Debug)]
-struct Doubtful {
+struct PendingSpecs {
     desired: Desired,
     /// When they are read once more.
     until: Duration,
@@ -34,7 +34,7 @@ struct Doubtful {
 
 /// Why what was read cannot be taken up.
 #[derive(Debug, PartialEq)]
-enum Trouble {
+enum RejectReason {
     Invalid(Vec<Diagnostic>),
     Empty,
     OtherGroup(String),
@@ -71,13 +71,13 @@ impl Intake {
     /// Why what was read last could not be taken up, for people.
     pub fn trouble(&self) -> Option<String> {
         Some(match self.trouble.as_ref()? {
-            Trouble::Invalid(diagnostics) => match diagnostics.as_slice() {
+            RejectReason::Invalid(diagnostics) => match diagnostics.as_slice() {
                 [] => "the specs are invalid".into(),
                 [only] => only.to_string(),
                 [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
             },
-            Trouble::Empty => "the specs name no service any longer".into(),
-            Trouble::OtherGroup(name) => format!("the specs now say that the group is {name}"),
+            RejectReason::Empty => "the specs name no service any longer".into(),
+            RejectReason::OtherGroup(name) => format!("the specs now say that the group is {name}"),
         })
     }
 
@@ -87,17 +87,17 @@ impl Intake {
         self.reading = false;
         let desired = match reading {
             Reading::Valid(desired) => *desired,
-            Reading::Invalid(diagnostics) => return self.cannot(Trouble::Invalid(diagnostics)),
+            Reading::Invalid(diagnostics) => return self.cannot(RejectReason::Invalid(diagnostics)),
         };
         if desired.group != held.group {
-            return self.cannot(Trouble::OtherGroup(desired.group));
+            return self.cannot(RejectReason::OtherGroup(desired.group));
         }
         if desired.is_empty() && !held.is_empty() && !self.may_empty {
-            return self.cannot(Trouble::Empty);
+            return self.cannot(RejectReason::Empty);
         }
         let loses = !held.names().is_subset(&desired.names());
         if loses && !self.is_confirmed(&desired, now) {
-            self.doubtful = Some(Doubtful { desired, until: now + DOUBT });
+            self.doubtful = Some(PendingSpecs { desired, until: now + DOUBT });
             return (None, None);
         }
         self.doubtful = None;
@@ -117,15 +117,15 @@ impl Intake {
     }
 
     /// The last good specs hold. The same is not told twice.
-    fn cannot(&mut self, trouble: Trouble) -> (Option<Desired>, Option<Report>) {
+    fn cannot(&mut self, trouble: RejectReason) -> (Option<Desired>, Option<Report>) {
         self.doubtful = None;
         if self.trouble.as_ref() == Some(&trouble) {
             return (None, None);
         }
         let report = match &trouble {
-            Trouble::Invalid(diagnostics) => Report::SpecsInvalid(diagnostics.clone()),
-            Trouble::Empty => Report::SpecsEmpty,
-            Trouble::OtherGroup(name) => Report::Note(format!(
+            RejectReason::Invalid(diagnostics) => Report::SpecsInvalid(diagnostics.clone()),
+            RejectReason::Empty => Report::SpecsEmpty,
+            RejectReason::OtherGroup(name) => Report::Note(format!(
                 "the specs now say that the group is {name}; the old one is kept: to change it, end this watch, take it \
                  down, and begin anew"
             )),

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::watcher::{self, Places, Watcher, is_hidden, is_spec};
 use crate::control::event::Reading;
-use crate::control::execute::outputs::{Context, Given};
-use crate::engine::build::tree::{self, Place, Sums, Watched};
+use crate::control::execute::outputs::{OutputMap, OutputStore};
+use crate::engine::build::tree::{self, ContextPaths, Sums, Watched};
 use crate::spec::model::Build;
 use crate::spec::{Content, MAX_FILE_SIZE, Reach, SourceFile, Tree, TreeError};
 
@@ -102,8 +102,8 @@ type Listing = Vec<(String, bool)>;
 
 /// Where a path leads, which has to be within the directory.
 fn within(directory: &Path, path: &str) -> Result<PathBuf, String> {
-    let root = directory.canonicalize().map_err(|error| words(&error))?;
-    let target = root.join(path).canonicalize().map_err(|error| words(&error))?;
+    let root = directory.canonicalize().map_err(|error| io_message(&error))?;
+    let target = root.join(path).canonicalize().map_err(|error| io_message(&error))?;
     match target.starts_with(&root) {
         true => Ok(target),
         false => Err("it is a link that leads out of the spec directory".into()),
@@ -117,8 +117,8 @@ fn read_within(directory: &Path, path: &str) -> Result<Vec<u8>, String> {
 fn list_within(directory: &Path, path: &str) -> Result<Listing, String> {
     let directory = within(directory, path)?;
     let mut names = Vec::new();
-    for entry in fs::read_dir(directory).map_err(|error| words(&error))? {
-        let entry = entry.map_err(|error| words(&error))?;
+    for entry in fs::read_dir(directory).map_err(|error| io_message(&error))? {
+        let entry = entry.map_err(|error| io_message(&error))?;
         if let Ok(name) = entry.file_name().into_string() {
             names.push((name, fs::metadata(entry.path()).is_ok_and(|found| found.is_dir())));
         }
@@ -136,8 +136,8 @@ pub fn look_at_tree(directory: &Path, build: &Build) -> Result<Tree, TreeError> 
     tree::look(&place(directory, build), &Sums::default()).0
 }
 
-fn place(directory: &Path, build: &Build) -> Place {
-    Place::new(directory, &build.context, build.dockerfile.as_deref())
+fn place(directory: &Path, build: &Build) -> ContextPaths {
+    ContextPaths::new(directory, &build.context, build.dockerfile.as_deref())
 }
 
 fn walk(
@@ -167,7 +167,7 @@ fn walk(
         let content = match fs::metadata(&at) {
             Ok(found) if found.is_dir() => match walk(&at, &format!("{path}/"), depth + 1, seen, sources) {
                 Ok(()) => continue,
-                Err(error) => Content::Unreadable(words(&error)),
+                Err(error) => Content::Unreadable(io_message(&error)),
             },
             _ if is_spec(name) => content(&at),
             _ => continue,
@@ -185,17 +185,17 @@ fn present(path: &Path, content: Content) -> Option<Content> {
 
 fn content(path: &Path) -> Content {
     match fs::metadata(path) {
-        Err(error) => Content::Unreadable(words(&error)),
+        Err(error) => Content::Unreadable(io_message(&error)),
         Ok(found) if !found.is_file() => Content::Unreadable("it is not a regular file".into()),
         Ok(found) if found.len() > MAX_FILE_SIZE => Content::TooLarge(found.len()),
         Ok(_) => match fs::read(path) {
             Ok(bytes) => Content::Bytes(bytes),
-            Err(error) => Content::Unreadable(words(&error)),
+            Err(error) => Content::Unreadable(io_message(&error)),
         },
     }
 }
 
-fn words(error: &io::Error) -> String {
+fn io_message(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".into(),
         io::ErrorKind::PermissionDenied => "you may not read it".into(),
@@ -225,15 +225,15 @@ pub struct Reader {
     directory: PathBuf,
     parse: Parse,
     watcher: Watcher,
-    context: Context,
+    context: OutputStore,
     sums: Sums,
-    last: Mutex<Option<Taken>>,
+    last: Mutex<Option<ReadCache>>,
 }
 
 impl Reader {
     /// For this directory, an absolute path; links are followed anew each time. What `parse` gives may be made of the
     /// outputs of `context`.
-    pub fn new(directory: PathBuf, watcher: Watcher, context: Context, parse: Parse) -> Reader {
+    pub fn new(directory: PathBuf, watcher: Watcher, context: OutputStore, parse: Parse) -> Reader {
         Reader { directory, parse, watcher, context, sums: Sums::default(), last: Mutex::new(None) }
     }
 
@@ -247,7 +247,7 @@ impl Reader {
             let unsettled = taken.new && self.watcher.polls();
             if unsettled {
                 // No event tells when whoever writes it is done.
-                std::thread::sleep(watcher::QUIET);
+                std::thread::sleep(watcher::DEBOUNCE);
             } else if !grew {
                 break;
             }
@@ -257,27 +257,27 @@ impl Reader {
         last.insert(taken).reading.clone()
     }
 
-    fn again(&self, last: Option<Taken>) -> Taken {
+    fn again(&self, last: Option<ReadCache>) -> ReadCache {
         let directory = self.directory.canonicalize().unwrap_or_else(|_| self.directory.clone());
         let (sources, outputs) = (read(&directory), self.context.values());
         let same = last.filter(|last| last.is(&directory, &sources, &outputs));
         match same.and_then(|last| last.with_the_same_trees(&self.sums)) {
-            Some(last) => Taken { new: false, ..last },
-            None => Taken::parse(directory, sources, outputs, &self.parse, &self.sums),
+            Some(last) => ReadCache { new: false, ..last },
+            None => ReadCache::parse(directory, sources, outputs, &self.parse, &self.sums),
         }
     }
 }
 
 /// What was read, byte for byte, and what it said.
-struct Taken {
+struct ReadCache {
     directory: PathBuf,
     sources: io::Result<Sources>,
     /// What was asked for beside that, whatever came of it.
-    further: BTreeMap<Asked, Result<Answer, String>>,
+    further: BTreeMap<FileQuery, Result<FileResult, String>>,
     /// Outputs of which it may be made.
-    outputs: Given,
+    outputs: OutputMap,
     /// What was looked at to be built from, what came of it, and what to watch for another answer.
-    trees: BTreeMap<Place, (Result<Tree, TreeError>, Watched)>,
+    trees: BTreeMap<ContextPaths, (Result<Tree, TreeError>, Watched)>,
     reading: Reading,
     /// It was not so the time before.
     new: bool,
@@ -285,7 +285,7 @@ struct Taken {
 
 /// A question beside those for the spec files.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Asked {
+enum FileQuery {
     /// For a file that a spec names.
     Further(String),
     /// For a file that a program reads.
@@ -296,23 +296,23 @@ enum Asked {
 
 /// The answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Answer {
+enum FileResult {
     Bytes(Vec<u8>),
     Names(Listing),
 }
 
-impl Asked {
-    fn ask(&self, directory: &Path) -> Result<Answer, String> {
+impl FileQuery {
+    fn ask(&self, directory: &Path) -> Result<FileResult, String> {
         match self {
-            Asked::Further(path) => read_further(directory, path).map(Answer::Bytes),
-            Asked::Within(path) => read_within(directory, path).map(Answer::Bytes),
-            Asked::Listing(path) => list_within(directory, path).map(Answer::Names),
+            FileQuery::Further(path) => read_further(directory, path).map(FileResult::Bytes),
+            FileQuery::Within(path) => read_within(directory, path).map(FileResult::Bytes),
+            FileQuery::Listing(path) => list_within(directory, path).map(FileResult::Names),
         }
     }
 
     fn path(&self) -> &str {
         match self {
-            Asked::Further(path) | Asked::Within(path) | Asked::Listing(path) => path,
+            FileQuery::Further(path) | FileQuery::Within(path) | FileQuery::Listing(path) => path,
         }
     }
 }
@@ -320,33 +320,33 @@ impl Asked {
 /// Takes note of every question.
 struct Recorder<'a> {
     within: Within<'a>,
-    further: Mutex<BTreeMap<Asked, Result<Answer, String>>>,
+    further: Mutex<BTreeMap<FileQuery, Result<FileResult, String>>>,
 }
 
 impl Recorder<'_> {
-    fn ask(&self, asked: Asked) -> Result<Answer, String> {
+    fn ask(&self, asked: FileQuery) -> Result<FileResult, String> {
         let given = asked.ask(self.within.directory);
         self.further.lock().unwrap_or_else(PoisonError::into_inner).insert(asked, given.clone());
         given
     }
 
-    fn bytes(&self, asked: Asked) -> Result<Vec<u8>, String> {
+    fn bytes(&self, asked: FileQuery) -> Result<Vec<u8>, String> {
         self.ask(asked).map(|given| match given {
-            Answer::Bytes(bytes) => bytes,
-            Answer::Names(_) => Vec::new(),
+            FileResult::Bytes(bytes) => bytes,
+            FileResult::Names(_) => Vec::new(),
         })
     }
 }
 
 impl Reach for Recorder<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        self.bytes(Asked::Within(path.to_owned()))
+        self.bytes(FileQuery::Within(path.to_owned()))
     }
 
     fn list(&self, path: &str) -> Result<Listing, String> {
-        self.ask(Asked::Listing(path.to_owned())).map(|given| match given {
-            Answer::Names(names) => names,
-            Answer::Bytes(_) => Vec::new(),
+        self.ask(FileQuery::Listing(path.to_owned())).map(|given| match given {
+            FileResult::Names(names) => names,
+            FileResult::Bytes(_) => Vec::new(),
         })
     }
 
@@ -355,11 +355,17 @@ impl Reach for Recorder<'_> {
     }
 }
 
-impl Taken {
-    fn parse(directory: PathBuf, sources: io::Result<Sources>, outputs: Given, parse: &Parse, sums: &Sums) -> Taken {
+impl ReadCache {
+    fn parse(
+        directory: PathBuf,
+        sources: io::Result<Sources>,
+        outputs: OutputMap,
+        parse: &Parse,
+        sums: &Sums,
+    ) -> ReadCache {
         // Kept here and not by whoever parses, since specs with errors name files too.
         let recorder = Recorder { within: Within::new(&directory), further: Mutex::default() };
-        let read = |path: &str| recorder.bytes(Asked::Further(path.to_owned()));
+        let read = |path: &str| recorder.bytes(FileQuery::Further(path.to_owned()));
         let trees = Mutex::new(BTreeMap::new());
         let tree = |build: &Build| {
             let place = place(&directory, build);
@@ -371,11 +377,11 @@ impl Taken {
         let reading = parse(found);
         let further = recorder.further.into_inner().unwrap_or_else(PoisonError::into_inner);
         let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);
-        Taken { directory, sources, further, outputs, trees, reading, new: true }
+        ReadCache { directory, sources, further, outputs, trees, reading, new: true }
     }
 
     /// Whether everything is as it was.
-    fn is(&self, directory: &Path, sources: &io::Result<Sources>, outputs: &Given) -> bool {
+    fn is(&self, directory: &Path, sources: &io::Result<Sources>, outputs: &OutputMap) -> bool {
         let same = match (&self.sources, sources) {
             (Ok(then), Ok(now)) => then == now,
             (Err(then), Err(now)) => then.kind() == now.kind() && then.to_string() == now.to_string(),
@@ -388,7 +394,7 @@ impl Taken {
 
     /// This, where what is built from is as it was. What to watch of it may be another: a directory that is new and
     /// left out by nothing may hold only what is.
-    fn with_the_same_trees(mut self, sums: &Sums) -> Option<Taken> {
+    fn with_the_same_trees(mut self, sums: &Sums) -> Option<ReadCache> {
         for (place, (then, watched)) in &mut self.trees {
             let (now, other) = tree::look(place, sums);
             if *then != now {
@@ -408,7 +414,8 @@ impl Taken {
         let further = self.further.keys().map(|asked| self.directory.join(asked.path()));
         let mut entries: BTreeSet<PathBuf> = further.chain(links).collect();
         entries.extend([root.to_owned(), self.directory.join(".env")]);
-        let listing = |asked: &Asked| matches!(asked, Asked::Listing(_)).then(|| self.directory.join(asked.path()));
+        let listing =
+            |asked: &FileQuery| matches!(asked, FileQuery::Listing(_)).then(|| self.directory.join(asked.path()));
         let listings = self.further.keys().filter_map(listing);
         let watched = self.trees.values().map(|(_, watched)| watched);
         entries.extend(watched.clone().flat_map(|watched| watched.entries.iter().cloned()));

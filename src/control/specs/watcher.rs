@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 /// How long nothing may happen before it is told: some editors truncate a file and write it again a little later.
-pub const QUIET: Duration = Duration::from_millis(500);
+pub const DEBOUNCE: Duration = Duration::from_millis(500);
 /// When it is told although something happens all the time.
 pub const LATEST: Duration = Duration::from_secs(5);
 /// How often it is told although nothing happened, should an event have been lost.
@@ -70,7 +70,7 @@ fn native(handler: Handler) -> notify::Result<Events> {
 pub struct Watcher {
     shared: Arc<Shared>,
     backend: Backend,
-    standing: Mutex<Standing>,
+    standing: Mutex<ActiveWatches>,
     tell: Box<dyn Fn(String) + Send + Sync>,
     _messages: AbortOnDropHandle<()>,
 }
@@ -113,7 +113,7 @@ impl Watcher {
         };
         let polled = self.shared.polling.swap(trouble.is_some(), Ordering::Relaxed);
         if let Some(error) = trouble.filter(|_| !polled) {
-            (self.tell)(format!("watching files by polling: {}", words(&error)));
+            (self.tell)(format!("watching files by polling: {}", notify_message(&error)));
             self.shared.touched.notify_one();
         }
         grew
@@ -132,7 +132,7 @@ impl Watcher {
 
 /// The watches that stand.
 #[derive(Default)]
-struct Standing {
+struct ActiveWatches {
     events: Option<Events>,
     /// Each directory by its path without links, and which directory it was.
     watches: BTreeMap<PathBuf, Identity>,
@@ -146,7 +146,7 @@ fn identity(directory: &Path) -> Option<Identity> {
     Some((found.dev(), found.ino()))
 }
 
-impl Standing {
+impl ActiveWatches {
     /// Makes the watches those of the wanted directories; those at or below a lost path are gone. True where one is
     /// new; the first error where one cannot be had.
     fn follow(
@@ -193,7 +193,7 @@ impl Standing {
 }
 
 /// What is wrong with a backend, for people.
-fn words(error: &notify::Error) -> String {
+fn notify_message(error: &notify::Error) -> String {
     match &error.kind {
         ErrorKind::MaxFilesWatch => {
             "the system's limit of watches is reached (sysctl fs.inotify.max_user_watches)".into()
@@ -364,7 +364,9 @@ async fn messages(shared: Arc<Shared>, changes: mpsc::Sender<()>) {
 /// Waits until nothing has happened for a while, but not for ever.
 async fn quiet(touched: &Notify) {
     let latest = Instant::now() + LATEST;
-    while Instant::now() < latest && timeout_at(latest.min(Instant::now() + QUIET), touched.notified()).await.is_ok() {}
+    while Instant::now() < latest && timeout_at(latest.min(Instant::now() + DEBOUNCE), touched.notified()).await.is_ok()
+    {
+    }
 }
 
 /// A panic elsewhere leaves nothing here half done.

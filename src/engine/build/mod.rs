@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::output::Output;
 use self::pack::Why;
-use self::tree::{Files, Place};
+use self::tree::{ContextPaths, Files};
 use super::transport::{Body, Wire, WireError};
 use super::{BuildProgress, BuildRequest};
 
@@ -43,7 +43,7 @@ pub(super) enum Builder {
 
 /// Why nothing was built.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum BuildError {
     /// The engine was not reached, or lost.
     Wire(WireError),
     /// The files are not what they were, or cannot be read; a sentence for people.
@@ -52,20 +52,20 @@ pub(super) enum Trouble {
     Failed(String),
 }
 
-impl From<WireError> for Trouble {
+impl From<WireError> for BuildError {
     fn from(error: WireError) -> Self {
-        Trouble::Wire(error)
+        BuildError::Wire(error)
     }
 }
 
-impl From<hyper::Error> for Trouble {
+impl From<hyper::Error> for BuildError {
     fn from(error: hyper::Error) -> Self {
-        Trouble::Wire(error.into())
+        BuildError::Wire(error.into())
     }
 }
 
 /// Asks the engine which builder it would use.
-pub(super) async fn preferred(wire: &Arc<Wire>) -> Result<Builder, Trouble> {
+pub(super) async fn preferred(wire: &Arc<Wire>) -> Result<Builder, BuildError> {
     let mut ping = Request::new(Either::Left(Default::default()));
     *ping.uri_mut() = hyper::Uri::from_static("/_ping");
     let response = wire.clone().send(ping).await?;
@@ -101,9 +101,9 @@ pub(super) async fn build(
     request: &BuildRequest,
     credentials: &BTreeMap<String, Value>,
     progress: &(dyn Fn(BuildProgress) + Send + Sync),
-) -> Result<(), Trouble> {
+) -> Result<(), BuildError> {
     let tree = &request.build.tree;
-    let place = Place { context: tree.context.clone().into(), dockerfile: tree.dockerfile.clone().into() };
+    let place = ContextPaths { context: tree.context.clone().into(), dockerfile: tree.dockerfile.clone().into() };
     let (place, files) = find(place).await?;
     let name = pack::dockerfile_name(&files);
     let (alive, mut sent) = tokio::sync::watch::channel(());
@@ -132,17 +132,17 @@ pub(super) async fn build(
     match (answered, packing.task.await) {
         (Ok(()), _) => Ok(()),
         // The engine only says that the archive is broken.
-        (Err(_), Ok(Err(Why::Files(why)))) => Err(Trouble::Files(why)),
+        (Err(_), Ok(Err(Why::Files(why)))) => Err(BuildError::Files(why)),
         (Err(trouble), _) => Err(trouble),
     }
 }
 
-async fn find(place: Place) -> Result<(Place, Files), Trouble> {
+async fn find(place: ContextPaths) -> Result<(ContextPaths, Files), BuildError> {
     let found = tokio::task::spawn_blocking(move || pack::files(&place).map(|files| (place, files))).await;
-    found.map_err(|error| Trouble::Files(error.to_string()))?.map_err(Trouble::Files)
+    found.map_err(|error| BuildError::Files(error.to_string()))?.map_err(BuildError::Files)
 }
 
-fn address(builder: Builder, request: &BuildRequest, dockerfile: &str) -> Result<hyper::Uri, Trouble> {
+fn address(builder: Builder, request: &BuildRequest, dockerfile: &str) -> Result<hyper::Uri, BuildError> {
     let BuildRequest { image, build, labels } = request;
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.append_pair("t", image).append_pair("dockerfile", dockerfile);
@@ -158,7 +158,7 @@ fn address(builder: Builder, request: &BuildRequest, dockerfile: &str) -> Result
     }
     query.append_pair("labels", &json!(labels).to_string());
     let address = format!("/build?{}", query.finish());
-    hyper::Uri::try_from(address).map_err(|error| Trouble::Failed(format!("its options cannot be sent: {error}")))
+    hyper::Uri::try_from(address).map_err(|error| BuildError::Failed(format!("its options cannot be sent: {error}")))
 }
 
 /// Sends the request, and reads the answer to its end.
@@ -166,7 +166,7 @@ async fn answer(
     wire: &Arc<Wire>,
     post: Request<Body>,
     progress: &(dyn Fn(BuildProgress) + Send + Sync),
-) -> Result<(), Trouble> {
+) -> Result<(), BuildError> {
     let response = wire.clone().send(post).await?;
     let status = response.status();
     let mut body = response.into_body();
@@ -174,7 +174,7 @@ async fn answer(
         let body = body.collect().await?.to_bytes();
         let said = serde_json::from_slice::<Value>(&body).ok();
         let message = said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str);
-        return Err(Trouble::Failed(message.map_or_else(|| format!("the engine answered {status}"), str::to_owned)));
+        return Err(BuildError::Failed(message.map_or_else(|| format!("the engine answered {status}"), str::to_owned)));
     }
     let tell = |line| progress(BuildProgress::Line(line));
     let mut output = Output::default();
@@ -191,7 +191,7 @@ async fn answer(
         }
     }
     output.take(&unfinished, tell);
-    output.end(tell).map_err(Trouble::Failed)
+    output.end(tell).map_err(BuildError::Failed)
 }
 
 /// Reads a Dockerfile that may have gone meanwhile: for the registries that it names.

@@ -15,7 +15,7 @@ use tar::{Builder, EntryType, Header};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::tree::{Digesting, Files, IGNORE, Kind, Place, Watched, find, is_executable};
+use super::tree::{ContextPaths, Digesting, Files, IGNORE, Kind, Watched, find, is_executable};
 use crate::engine::transport::Stream;
 use crate::spec::TreeError;
 
@@ -48,7 +48,7 @@ pub(super) fn dockerfile_name(files: &Files) -> String {
 }
 
 /// Finds the files that are to be sent; blocks.
-pub(super) fn files(place: &Place) -> Result<Files, String> {
+pub(super) fn files(place: &ContextPaths) -> Result<Files, String> {
     find(place, &mut Watched::default()).map_err(|error| match error {
         TreeError::Context(why) | TreeError::Dockerfile(why) => why,
     })
@@ -57,7 +57,7 @@ pub(super) fn files(place: &Place) -> Result<Files, String> {
 /// Begins to pack. `hides`: the engine takes what is no part of the context out again, where it is told to in the
 /// `.dockerignore` that is sent along.
 pub(super) fn pack(
-    place: Place,
+    place: ContextPaths,
     files: Files,
     digest: String,
     hides: bool,
@@ -99,7 +99,7 @@ impl<S: Fn()> Write for Pieces<S> {
     }
 }
 
-fn pack_all(place: &Place, files: &Files, digest: &str, hides: bool, out: impl Write) -> io::Result<()> {
+fn pack_all(place: &ContextPaths, files: &Files, digest: &str, hides: bool, out: impl Write) -> io::Result<()> {
     let mut archive = Builder::new(out);
     let mut digesting = Digesting::new(&files.dockerfile);
     let foreign = files.inside.is_none();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     /// What is sent of a context, by path: mode, owner, and content or target.
-    fn sent(place: &Place, hides: bool) -> BTreeMap<String, (u32, u64, String)> {
+    fn sent(place: &ContextPaths, hides: bool) -> BTreeMap<String, (u32, u64, String)> {
         let digest = look(place, &Sums::default()).0.unwrap().digest;
         let mut archive = Vec::new();
         pack_all(place, &files(place).unwrap(), &digest, hides, &mut archive).unwrap();
@@ -235,8 +235,8 @@ mod tests {
         sent
     }
 
-    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> Place {
-        Place::new(home.path(), "api", dockerfile)
+    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> ContextPaths {
+        ContextPaths::new(home.path(), "api", dockerfile)
     }
 
     #[test]

@@ -62,21 +62,21 @@ pub struct Watched {
 
 /// Where a context and its Dockerfile are, both absolute.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub struct ContextPaths {
     /// The directory.
     pub context: PathBuf,
     /// The Dockerfile.
     pub dockerfile: PathBuf,
 }
 
-impl Place {
+impl ContextPaths {
     /// From paths as they are written: the context relative to a directory, the Dockerfile relative to the context.
-    pub fn new(directory: &Path, context: &str, dockerfile: Option<&str>) -> Place {
+    pub fn new(directory: &Path, context: &str, dockerfile: Option<&str>) -> ContextPaths {
         let home = context.strip_prefix("~/").zip(std::env::home_dir());
         let context = home.map_or_else(|| directory.join(context), |(rest, home)| home.join(rest));
         let context = lexical(&context);
         let dockerfile = lexical(&context.join(dockerfile.unwrap_or(DOCKERFILE)));
-        Place { context, dockerfile }
+        ContextPaths { context, dockerfile }
     }
 }
 
@@ -94,7 +94,7 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 /// Looks at what there is to build from, and says what to watch for another answer.
-pub fn look(place: &Place, sums: &Sums) -> (Result<Tree, TreeError>, Watched) {
+pub fn look(place: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watched) {
     let mut watched = Watched::default();
     let known = sums.of(place);
     let mut seen = HashMap::new();
@@ -129,15 +129,15 @@ pub fn look(place: &Place, sums: &Sums) -> (Result<Tree, TreeError>, Watched) {
 }
 
 /// Finds what is not left out.
-pub(super) fn find(place: &Place, watched: &mut Watched) -> Result<Files, TreeError> {
-    let Place { context, dockerfile } = place;
+pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files, TreeError> {
+    let ContextPaths { context, dockerfile } = place;
     watched.entries.extend([context.clone(), dockerfile.clone()]);
     let root = match fs::metadata(context) {
-        Ok(found) if found.is_dir() => {
-            context.canonicalize().map_err(|error| TreeError::Context(words(&error, "there is no such directory")))?
-        }
+        Ok(found) if found.is_dir() => context
+            .canonicalize()
+            .map_err(|error| TreeError::Context(io_message(&error, "there is no such directory")))?,
         Ok(_) => return Err(TreeError::Context("it is not a directory".into())),
-        Err(error) => return Err(TreeError::Context(words(&error, "there is no such directory"))),
+        Err(error) => return Err(TreeError::Context(io_message(&error, "there is no such directory"))),
     };
     let dockerfile_text = small(dockerfile).map_err(TreeError::Dockerfile)?;
     let ignore = ignore(place, watched)?;
@@ -187,7 +187,7 @@ pub(super) fn find(place: &Place, watched: &mut Watched) -> Result<Files, TreeEr
 }
 
 /// What is left out: said by a file beside the Dockerfile that is named after it, else by the one of the context.
-fn ignore(place: &Place, watched: &mut Watched) -> Result<Ignore, TreeError> {
+fn ignore(place: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeError> {
     let mut own = place.dockerfile.clone().into_os_string();
     own.push(IGNORE);
     for path in [PathBuf::from(own), place.context.join(IGNORE)] {
@@ -204,7 +204,7 @@ fn ignore(place: &Place, watched: &mut Watched) -> Result<Ignore, TreeError> {
 
 /// Reads a file that people write.
 fn small(path: &Path) -> Result<Vec<u8>, String> {
-    let no_file = |error: io::Error| words(&error, "there is no such file");
+    let no_file = |error: io::Error| io_message(&error, "there is no such file");
     let found = fs::metadata(path).map_err(no_file)?;
     if !found.is_file() {
         return Err("it is not a regular file".into());
@@ -217,11 +217,11 @@ fn small(path: &Path) -> Result<Vec<u8>, String> {
 
 fn unreadable(path: &Path, error: &io::Error) -> TreeError {
     let shown = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let why = words(error, "it has just gone");
+    let why = io_message(error, "it has just gone");
     TreeError::Context(format!("{} cannot be read: {why} ({IGNORE} can leave it out)", shown.display()))
 }
 
-fn words(error: &io::Error, gone: &str) -> String {
+fn io_message(error: &io::Error, gone: &str) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => gone.into(),
         io::ErrorKind::PermissionDenied => "you may not read it".into(),
@@ -231,7 +231,7 @@ fn words(error: &io::Error, gone: &str) -> String {
 
 /// Digests of files as they were when they were read last, so that files which are as they were need not be read again.
 #[derive(Debug, Default)]
-pub struct Sums(Mutex<HashMap<Place, Known>>);
+pub struct Sums(Mutex<HashMap<ContextPaths, Known>>);
 
 /// The files of one context, by their paths in it.
 type Known = HashMap<PathBuf, (Stamp, Sum)>;
@@ -265,17 +265,17 @@ impl Stamp {
 }
 
 impl Sums {
-    fn of(&self, place: &Place) -> Known {
+    fn of(&self, place: &ContextPaths) -> Known {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(place).unwrap_or_default()
     }
 
     /// What is no longer there is forgotten.
-    fn keep(&self, place: &Place, seen: Known) {
+    fn keep(&self, place: &ContextPaths, seen: Known) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone(), seen);
     }
 
     /// Forgets everything about places that nobody builds from any longer.
-    pub fn only(&self, wanted: impl Fn(&Place) -> bool) {
+    pub fn only(&self, wanted: impl Fn(&ContextPaths) -> bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|place, _| wanted(place));
     }
 }
@@ -372,8 +372,8 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
-    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> Place {
-        Place::new(&home.path().join("specs"), "../api", dockerfile)
+    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> ContextPaths {
+        ContextPaths::new(&home.path().join("specs"), "../api", dockerfile)
     }
 
     fn digest_of(home: &tempfile::TempDir, dockerfile: Option<&str>) -> String {
@@ -482,7 +482,7 @@ mod tests {
         let no_file = TreeError::Dockerfile("there is no such file".into());
         assert_eq!(error(&home, Some("Dockerfile.dev")), no_file);
         assert_eq!(error(&home, Some(".")), TreeError::Dockerfile("it is not a regular file".into()));
-        let file = Place::new(home.path(), "file", None);
+        let file = ContextPaths::new(home.path(), "file", None);
         let (result, _) = look(&file, &Sums::default());
         assert_eq!(result, Err(TreeError::Context("it is not a directory".into())));
         write(&home, "api/.dockerignore", "a\n!\n");
@@ -515,8 +515,8 @@ mod tests {
 
     #[test]
     fn paths_are_taken_from_the_spec_directory_and_the_context() {
-        let place = |context, dockerfile| Place::new(Path::new("/srv/specs"), context, dockerfile);
-        let text = |place: Place| (place.context.display().to_string(), place.dockerfile.display().to_string());
+        let place = |context, dockerfile| ContextPaths::new(Path::new("/srv/specs"), context, dockerfile);
+        let text = |place: ContextPaths| (place.context.display().to_string(), place.dockerfile.display().to_string());
         assert_eq!(text(place("../api/./x", None)), ("/srv/api/x".into(), "/srv/api/x/Dockerfile".into()));
         assert_eq!(text(place("/api", Some("../df/api"))), ("/api".into(), "/df/api".into()));
         assert_eq!(text(place(".", Some("/Dockerfile"))), ("/srv/specs".into(), "/Dockerfile".into()));

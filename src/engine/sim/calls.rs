@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
 use super::super::{
-    About, BuildProgress, BuildRequest, Deed, End, Engine, EngineError, Exec, Hint, LogLine, LogOptions, PullProgress,
-    Result,
+    BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineInfo, Exec, LogLine,
+    LogOptions, Mutation, PullProgress, Result,
 };
-use super::state::{Ended, Made, Presence, Subscriber, World, no_container};
+use super::state::{Presence, SimContainer, SimExit, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
 use crate::observed::{Container, ImageFacts, Observed, State};
 
@@ -79,42 +79,42 @@ impl Sim {
         self.lock().name_of(id)
     }
 
-    async fn carry_out(&self, deed: Deed) -> Result<Option<String>> {
+    async fn carry_out(&self, mutation: Mutation) -> Result<Option<String>> {
         {
             let mut world = self.lock();
             world.under_way += 1;
             world.most_under_way = world.most_under_way.max(world.under_way);
         }
-        let result = self.mutate(deed).await;
+        let result = self.mutate(mutation).await;
         self.lock().under_way -= 1;
         result
     }
 
-    async fn mutate(&self, deed: Deed) -> Result<Option<String>> {
-        match deed {
-            Deed::Create(blueprint) => {
-                let line = format!("create {}", blueprint.name);
-                let create = |world: &mut World| world.create(&blueprint);
+    async fn mutate(&self, mutation: Mutation) -> Result<Option<String>> {
+        match mutation {
+            Mutation::Create(spec) => {
+                let line = format!("create {}", spec.name);
+                let create = |world: &mut World| world.create(&spec);
                 self.timed(line, |latency| latency.create, create).await.map(Some)
             }
-            Deed::Start(id) => self.start(&id).await.map(|()| None),
-            Deed::Stop { id, timeout } => self.stop(&id, timeout).await.map(|()| None),
-            Deed::Unpause(id) => {
+            Mutation::Start(id) => self.start(&id).await.map(|()| None),
+            Mutation::Stop { id, timeout } => self.stop(&id, timeout).await.map(|()| None),
+            Mutation::Unpause(id) => {
                 let line = format!("unpause {}", self.name_of(&id));
                 self.timed(line, |latency| latency.other, |world| world.unpause(&id)).await.map(|()| None)
             }
-            Deed::Rename { id, name } => {
+            Mutation::Rename { id, name } => {
                 let line = format!("rename {} to {name}", self.name_of(&id));
                 self.timed(line, |latency| latency.other, |world| world.rename(&id, &name)).await.map(|()| None)
             }
-            Deed::Update { id, resources, restart } => {
+            Mutation::Update { id, resources, restart } => {
                 let line = format!("update {}", self.name_of(&id));
                 let update = |world: &mut World| world.update(&id, resources, restart);
                 self.timed(line, |latency| latency.other, update).await.map(|()| None)
             }
-            Deed::Remove { id, volumes } => {
+            Mutation::Remove { id, volumes } => {
                 let name = self.name_of(&id);
-                let force = self.lock().containers.get(&id).is_some_and(Made::is_up);
+                let force = self.lock().containers.get(&id).is_some_and(SimContainer::is_up);
                 let how = if force { " by force" } else { "" };
                 let visit = self.arrive(format!("remove {name}{how}"), |latency| latency.remove).await?;
                 // What is gone already is what was wanted, here and elsewhere.
@@ -124,32 +124,32 @@ impl Sim {
                 self.leave(&visit).await?;
                 Ok(None)
             }
-            Deed::CreateNetwork { name, labels } => {
+            Mutation::CreateNetwork { name, labels } => {
                 let line = format!("create network {name}");
                 let create = |world: &mut World| Ok(world.create_network(&name, &labels));
                 self.timed(line, |latency| latency.network, create).await.map(Some)
             }
-            Deed::RemoveNetwork(id) => {
+            Mutation::RemoveNetwork(id) => {
                 let line = format!("remove network {}", self.lock().network_name(&id));
                 let remove = |world: &mut World| world.remove_network(&id, "remove the network");
                 self.timed(line, |latency| latency.network, remove).await.map(|()| None)
             }
-            Deed::Connect { network, container, aliases } => {
+            Mutation::Connect { network, container, aliases } => {
                 let line = format!("connect {} to {}", self.name_of(&container), self.lock().network_name(&network));
                 let connect = |world: &mut World| world.connect(&network, &container, &aliases);
                 self.timed(line, |latency| latency.network, connect).await.map(|()| None)
             }
-            Deed::Disconnect { network, container } => {
+            Mutation::Disconnect { network, container } => {
                 let from = self.lock().network_name(&network);
                 let line = format!("disconnect {} from {from}", self.name_of(&container));
                 let disconnect = |world: &mut World| world.disconnect(&network, &container);
                 self.timed(line, |latency| latency.network, disconnect).await.map(|()| None)
             }
-            Deed::RemoveImage(reference) => {
+            Mutation::RemoveImage(reference) => {
                 let line = format!("remove image {reference}");
                 self.timed(line, |latency| latency.other, |world| world.remove_image(&reference)).await.map(|()| None)
             }
-            Deed::RemoveVolume(name) => {
+            Mutation::RemoveVolume(name) => {
                 let line = format!("remove volume {name}");
                 self.timed(line, |latency| latency.other, |world| world.remove_volume(&name)).await.map(|()| None)
             }
@@ -200,11 +200,11 @@ impl Sim {
 }
 
 impl Engine for Sim {
-    fn about(&self) -> BoxFuture<'_, Result<About>> {
+    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
         Box::pin(async move {
             let visit = self.arrive("about".into(), |latency| latency.other).await?;
             self.leave(&visit).await?;
-            Ok(About {
+            Ok(EngineInfo {
                 id: "simulated".into(),
                 version: "20.10.24".into(),
                 api: "1.41".into(),
@@ -252,11 +252,11 @@ impl Engine for Sim {
         })
     }
 
-    fn perform<'a>(&'a self, deed: &'a Deed) -> BoxFuture<'a, Result<Option<String>>> {
-        let (sim, deed) = (self.clone(), deed.clone());
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
+        let (sim, mutation) = (self.clone(), mutation.clone());
         Box::pin(async move {
             // What was sent is carried out, whether or not the sender lives to see the reply.
-            let sent = tokio::spawn(async move { sim.carry_out(deed).await });
+            let sent = tokio::spawn(async move { sim.carry_out(mutation).await });
             sent.await.unwrap_or_else(|error| {
                 Err(EngineError::Refused { attempted: "carry that out".into(), message: error.to_string() })
             })
@@ -294,8 +294,8 @@ impl Engine for Sim {
                     return Err(no_container(&format!("read {path} in the container"), id));
                 };
                 let gives = &container.image.behaviour.gives;
-                let ended = matches!(container.state, State::Exited { .. });
-                (ended && !gives.is_empty()).then(|| gives.clone().into_bytes())
+                let recent_exits = matches!(container.state, State::Exited { .. });
+                (recent_exits && !gives.is_empty()).then(|| gives.clone().into_bytes())
             };
             self.leave(&visit).await?;
             Ok(found)
@@ -369,28 +369,28 @@ impl Engine for Sim {
         stream::once(opened).flatten().boxed()
     }
 
-    fn ended<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<End>>> {
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
         Box::pin(async move {
             let visit = self.arrive("ended".into(), |latency| latency.other).await?;
-            let lately = |ended: &&Ended| ended.group == group && ended.at.elapsed() <= span;
-            let end = |ended: &Ended| End {
-                service: ended.service.clone(),
-                replica: ended.replica,
-                ago: ended.at.elapsed(),
-                code: Some(ended.code),
-                asked: ended.asked,
+            let lately = |recent_exits: &&SimExit| recent_exits.group == group && recent_exits.at.elapsed() <= span;
+            let end = |recent_exits: &SimExit| ContainerExit {
+                service: recent_exits.service.clone(),
+                replica: recent_exits.replica,
+                ago: recent_exits.at.elapsed(),
+                code: Some(recent_exits.code),
+                asked: recent_exits.asked,
             };
-            let ended = self.lock().ended.iter().filter(lately).map(end).collect();
+            let recent_exits = self.lock().exits.iter().filter(lately).map(end).collect();
             self.leave(&visit).await?;
-            Ok(ended)
+            Ok(recent_exits)
         })
     }
 
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<Hint>> {
+    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
         let opened = async move {
             match self.subscribe(group).await {
                 Ok(inbox) => {
-                    stream::unfold(inbox, |mut inbox| async move { inbox.recv().await.map(|hint| (hint, inbox)) })
+                    stream::unfold(inbox, |mut inbox| async move { inbox.recv().await.map(|event| (event, inbox)) })
                         .boxed()
                 }
                 Err(error) => stream::iter([Err(error)]).boxed(),
@@ -401,11 +401,11 @@ impl Engine for Sim {
 }
 
 impl Sim {
-    async fn subscribe(&self, group: &str) -> Result<mpsc::UnboundedReceiver<Result<Hint>>> {
+    async fn subscribe(&self, group: &str) -> Result<mpsc::UnboundedReceiver<Result<EngineEvent>>> {
         let visit = self.arrive("events".into(), |latency| latency.other).await?;
         let (hints, inbox) = mpsc::unbounded_channel();
         // The other end is in hand.
-        let _ = hints.send(Ok(Hint::Subscribed));
+        let _ = hints.send(Ok(EngineEvent::Subscribed));
         self.lock().subscribers.push(Subscriber { group: group.to_owned(), hints });
         self.leave(&visit).await?;
         Ok(inbox)

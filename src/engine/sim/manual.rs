@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 
 use tokio::time::Instant;
 
-use super::super::Happened;
+use super::super::ContainerEvent;
 use super::process::Doing;
-use super::state::{Made, Presence};
+use super::state::{Presence, SimContainer};
 use super::{Image, Sim};
 use crate::desired::Config;
 use crate::observed::{Health, State};
@@ -120,7 +120,7 @@ impl Sim {
             };
             let ports = host_ports.iter().map(port).collect();
             let config = Config { image: "somebody/else:1".into(), ports, ..Config::default() };
-            let container = Made {
+            let container = SimContainer {
                 id: id.clone(),
                 name: name.to_owned(),
                 labels: HashMap::new(),
@@ -219,7 +219,7 @@ impl Sim {
                 }
             });
         }
-        self.lock().ended.clear();
+        self.lock().exits.clear();
     }
 
     /// The engine is started again, and starts the containers whose restart policy wants it.
@@ -227,7 +227,7 @@ impl Sim {
         let revived = self.change(|world| {
             world.presence = Presence::Answers;
             world.history.push("the engine is back".into());
-            let wants = |container: &&Made| {
+            let wants = |container: &&SimContainer| {
                 !container.is_up()
                     && (container.revives || container.restart == RestartPolicy::Always && container.lives > 0)
             };
@@ -253,8 +253,8 @@ impl Sim {
         self.change(|world| {
             world.presence = Presence::Answers;
             world.history.push("the engine goes on".into());
-            for (group, hint) in std::mem::take(&mut world.held) {
-                world.hint(group, hint);
+            for (group, event) in std::mem::take(&mut world.held) {
+                world.event(group, event);
             }
         });
     }
@@ -262,20 +262,20 @@ impl Sim {
     /// A container is sent the signal that is to end it.
     pub(super) fn signal(&self, id: &str) {
         self.change(|world| {
-            if world.containers.get(id).is_some_and(Made::is_up) {
-                world.tell(id, Happened::Killed);
+            if world.containers.get(id).is_some_and(SimContainer::is_up) {
+                world.emit_event(id, ContainerEvent::Killed);
             }
         });
     }
 
-    fn alter(&self, name: &str, happened: &str, change: impl FnOnce(&mut Made)) {
+    fn alter(&self, name: &str, happened: &str, change: impl FnOnce(&mut SimContainer)) {
         let Some(id) = self.id_of(name) else { return };
         self.change(|world| {
             if let Some(container) = world.containers.get_mut(&id) {
                 change(container);
             }
             world.history.push(happened.to_owned());
-            world.tell(&id, Happened::Changed);
+            world.emit_event(&id, ContainerEvent::Changed);
         });
     }
 }

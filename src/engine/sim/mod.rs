@@ -113,7 +113,7 @@ impl Sim {
             epoch: 0,
             subscribers: Vec::new(),
             held: Vec::new(),
-            ended: VecDeque::new(),
+            exits: VecDeque::new(),
             calls: Vec::new(),
             history: Vec::new(),
             under_way: 0,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::{Happened, LogLine};
+use super::super::{ContainerEvent, LogLine};
 use super::Sim;
 use crate::observed::{Health, State};
 
@@ -72,7 +72,7 @@ impl Sim {
                     let happened = format!("{} is now {health:?}", container.name);
                     world.history.push(happened.to_lowercase());
                 }
-                world.tell(id, Happened::Health(health));
+                world.emit_event(id, ContainerEvent::Health(health));
             }),
         }
         true
@@ -102,7 +102,7 @@ impl Sim {
     /// A container goes, with its anonymous volumes where `volumes`.
     pub(super) fn take_away(&self, id: &str, volumes: bool) {
         self.change(|world| {
-            world.tell(id, Happened::Destroyed);
+            world.emit_event(id, ContainerEvent::Destroyed);
             let Some(container) = world.containers.remove(id) else { return };
             world.history.push(format!("removed {}", container.name));
             if volumes {

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::super::{Blueprint, BuildRequest, EngineError, Happened, Hint, LogLine, Result};
+use super::super::{BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LogLine, Result};
 use super::{Image, Latency};
 use crate::desired::{Config, VolumeSource};
 use crate::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, REPLICA, SERVICE, SOURCE};
@@ -28,7 +28,7 @@ pub(super) struct World {
     pub(super) began: Instant,
     pub(super) latency: Latency,
     pub(super) stale: Duration,
-    pub(super) containers: BTreeMap<String, Made>,
+    pub(super) containers: BTreeMap<String, SimContainer>,
     pub(super) networks: BTreeMap<String, Network>,
     pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
     pub(super) images: BTreeMap<String, Image>,
@@ -42,8 +42,8 @@ pub(super) struct World {
     pub(super) epoch: u64,
     pub(super) subscribers: Vec<Subscriber>,
     /// Events that it could not tell while it hung.
-    pub(super) held: Vec<(Option<String>, Hint)>,
-    pub(super) ended: VecDeque<Ended>,
+    pub(super) held: Vec<(Option<String>, EngineEvent)>,
+    pub(super) exits: VecDeque<SimExit>,
     pub(super) calls: Vec<String>,
     pub(super) history: Vec<String>,
     pub(super) under_way: usize,
@@ -63,7 +63,7 @@ pub(super) enum Presence {
 
 /// A container of a group that ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct SimExit {
     pub(super) group: String,
     pub(super) service: String,
     pub(super) replica: Option<u32>,
@@ -75,12 +75,12 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) group: String,
-    pub(super) hints: mpsc::UnboundedSender<Result<Hint>>,
+    pub(super) hints: mpsc::UnboundedSender<Result<EngineEvent>>,
 }
 
 /// A container as the engine keeps it.
 #[derive(Debug, Clone)]
-pub(super) struct Made {
+pub(super) struct SimContainer {
     pub(super) id: String,
     pub(super) name: String,
     pub(super) labels: HashMap<String, String>,
@@ -143,28 +143,28 @@ impl World {
     }
 
     /// Tells subscribers of the container's group.
-    pub(super) fn tell(&mut self, id: &str, what: Happened) {
+    pub(super) fn emit_event(&mut self, id: &str, what: ContainerEvent) {
         let Some(group) = self.containers.get(id).and_then(|container| container.labels.get(GROUP)).cloned() else {
             return;
         };
-        self.hint(Some(group), Hint::Container { id: id.to_owned(), what });
+        self.event(Some(group), EngineEvent::Container { id: id.to_owned(), what });
     }
 
     /// Tells everybody: events of networks do not say whose they are.
     pub(super) fn tell_of_network(&mut self, id: &str, container: Option<&str>) {
-        self.hint(None, Hint::Network { id: id.to_owned(), container: container.map(str::to_owned) });
+        self.event(None, EngineEvent::Network { id: id.to_owned(), container: container.map(str::to_owned) });
     }
 
-    pub(super) fn hint(&mut self, group: Option<String>, hint: Hint) {
+    pub(super) fn event(&mut self, group: Option<String>, event: EngineEvent) {
         if self.presence == Presence::Hangs {
-            self.held.push((group, hint));
+            self.held.push((group, event));
             return;
         }
         let concerns = |subscriber: &Subscriber| group.as_ref().is_none_or(|group| subscriber.group == *group);
-        self.subscribers.retain(|subscriber| !concerns(subscriber) || subscriber.hints.send(Ok(hint.clone())).is_ok());
+        self.subscribers.retain(|subscriber| !concerns(subscriber) || subscriber.hints.send(Ok(event.clone())).is_ok());
     }
 
-    fn container(&mut self, id: &str, attempted: &str) -> Result<&mut Made> {
+    fn container(&mut self, id: &str, attempted: &str) -> Result<&mut SimContainer> {
         self.containers.get_mut(id).ok_or_else(|| no_container(attempted, id))
     }
 
@@ -192,39 +192,39 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn create(&mut self, blueprint: &Blueprint) -> Result<String> {
-        let attempted = format!("create the container {}", blueprint.name);
-        if let Some(holder) = self.containers.values().find(|container| container.name == blueprint.name) {
+    pub(super) fn create(&mut self, spec: &ContainerSpec) -> Result<String> {
+        let attempted = format!("create the container {}", spec.name);
+        if let Some(holder) = self.containers.values().find(|container| container.name == spec.name) {
             let message = format!(
                 "Conflict. The container name \"/{}\" is already in use by container \"{}\"",
-                blueprint.name, holder.id
+                spec.name, holder.id
             );
             return Err(EngineError::Conflict { attempted, message });
         }
-        let Some(image) = self.images.get(&blueprint.config.image).cloned() else {
-            let message = format!("No such image: {}", blueprint.config.image);
+        let Some(image) = self.images.get(&spec.config.image).cloned() else {
+            let message = format!("No such image: {}", spec.config.image);
             return Err(EngineError::NotFound { attempted, message });
         };
         let id = self.fresh_id();
-        let mounts = self.mounts(blueprint, &image);
+        let mounts = self.mounts(spec, &image);
         // A network that is not there is only missed at the start.
-        let network = self.networks.get(&blueprint.network);
-        let network = network.map_or_else(|| blueprint.config.network.clone(), |network| network.name.clone());
-        let container = Made {
+        let network = self.networks.get(&spec.network);
+        let network = network.map_or_else(|| spec.config.network.clone(), |network| network.name.clone());
+        let container = SimContainer {
             id: id.clone(),
-            name: blueprint.name.clone(),
-            labels: blueprint.labels.clone().into_iter().collect(),
-            config: blueprint.config.clone(),
-            env: blueprint.env.clone(),
+            name: spec.name.clone(),
+            labels: spec.labels.clone().into_iter().collect(),
+            config: spec.config.clone(),
+            env: spec.env.clone(),
             image,
             state: State::Created,
             health: Health::None,
-            networks: BTreeMap::from([(network, blueprint.network.clone())]),
-            names: BTreeMap::from([(blueprint.network.clone(), names(&blueprint.aliases, &blueprint.hostname))]),
-            hostname: blueprint.hostname.clone(),
+            networks: BTreeMap::from([(network, spec.network.clone())]),
+            names: BTreeMap::from([(spec.network.clone(), names(&spec.aliases, &spec.hostname))]),
+            hostname: spec.hostname.clone(),
             mounts,
-            resources: blueprint.config.resources,
-            restart: blueprint.config.restart,
+            resources: spec.config.resources,
+            restart: spec.config.restart,
             created: self.seconds(),
             started: None,
             finished: None,
@@ -236,20 +236,20 @@ impl World {
             revives: false,
         };
         self.containers.insert(id.clone(), container);
-        self.history.push(format!("created {}", blueprint.name));
-        self.tell(&id, Happened::Created);
+        self.history.push(format!("created {}", spec.name));
+        self.emit_event(&id, ContainerEvent::Created);
         Ok(id)
     }
 
     /// Mounts of a new container; volumes that do not exist yet are created.
-    fn mounts(&mut self, blueprint: &Blueprint, image: &Image) -> Vec<Mount> {
+    fn mounts(&mut self, spec: &ContainerSpec, image: &Image) -> Vec<Mount> {
         let mut mounts: BTreeMap<String, Mount> = BTreeMap::new();
-        for inherited in &blueprint.inherited {
+        for inherited in &spec.inherited {
             let volume = inherited.volume.clone();
             self.volumes.entry(volume.clone()).or_default();
             mounts.insert(inherited.target.clone(), mount(Some(volume), None, &inherited.target, true));
         }
-        for volume in &blueprint.config.volumes {
+        for volume in &spec.config.volumes {
             if mounts.contains_key(&volume.target) {
                 continue;
             }
@@ -262,13 +262,13 @@ impl World {
                 }
             };
             if let Some(name) = &made.point.volume {
-                self.volumes.entry(name.clone()).or_insert_with(|| blueprint.volume_labels.clone());
+                self.volumes.entry(name.clone()).or_insert_with(|| spec.volume_labels.clone());
             }
             made.point.target.clone_from(&volume.target);
             mounts.insert(volume.target.clone(), made);
         }
         for target in &image.facts.volumes {
-            if !mounts.contains_key(target) && !blueprint.config.tmpfs.contains_key(target) {
+            if !mounts.contains_key(target) && !spec.config.tmpfs.contains_key(target) {
                 let name = self.fresh_id();
                 self.volumes.insert(name.clone(), BTreeMap::new());
                 mounts.insert(target.clone(), Mount { anonymous: true, ..mount(Some(name), None, target, true) });
@@ -312,7 +312,7 @@ impl World {
         let name = container.name.clone();
         self.tell_of_attachments(id);
         self.history.push(format!("started {name}"));
-        self.tell(id, Happened::Started);
+        self.emit_event(id, ContainerEvent::Started);
         Ok(true)
     }
 
@@ -326,7 +326,7 @@ impl World {
     }
 
     /// Why a container cannot be started.
-    fn refusal(&self, container: &Made, attempted: &str) -> Option<EngineError> {
+    fn refusal(&self, container: &SimContainer, attempted: &str) -> Option<EngineError> {
         let attempted = attempted.to_owned();
         if let Some(gone) = container.networks.values().find(|id| !self.networks.contains_key(*id)) {
             return Some(EngineError::NotFound { attempted, message: format!("network {gone} not found") });
@@ -379,11 +379,11 @@ impl World {
         if let (Some(group), Some(service)) = (container.labels.get(GROUP), container.labels.get(SERVICE)) {
             let (group, service) = (group.clone(), service.clone());
             let replica = container.labels.get(REPLICA).and_then(|number| number.parse().ok());
-            self.ended.push_back(Ended { group, service, replica, at: now, code, asked: asked_for });
-            self.ended.drain(..self.ended.len().saturating_sub(REMEMBERED));
+            self.exits.push_back(SimExit { group, service, replica, at: now, code, asked: asked_for });
+            self.exits.drain(..self.exits.len().saturating_sub(REMEMBERED));
         }
         self.history.push(format!("died {name} ({code})"));
-        self.tell(id, Happened::Died { code: Some(code) });
+        self.emit_event(id, ContainerEvent::Died { code: Some(code) });
         self.tell_of_attachments(id);
         again.then_some((life, pause))
     }
@@ -397,7 +397,7 @@ impl World {
         container.state = State::Running;
         let name = container.name.clone();
         self.history.push(format!("{name} is now running"));
-        self.tell(id, Happened::Changed);
+        self.emit_event(id, ContainerEvent::Changed);
         Ok(())
     }
 
@@ -413,7 +413,7 @@ impl World {
         let container = self.container(id, &attempted)?;
         let before = std::mem::replace(&mut container.name, to.to_owned());
         self.history.push(format!("renamed {before} to {to}"));
-        self.tell(id, Happened::Changed);
+        self.emit_event(id, ContainerEvent::Changed);
         Ok(())
     }
 
@@ -428,7 +428,7 @@ impl World {
         container.restart = restart;
         let name = container.name.clone();
         self.history.push(format!("updated {name}"));
-        self.tell(id, Happened::Changed);
+        self.emit_event(id, ContainerEvent::Changed);
         Ok(())
     }
 
@@ -517,7 +517,7 @@ impl World {
         if !self.volumes.contains_key(name) {
             return Ok(());
         }
-        let uses = |container: &&Made| container.mounts.iter().any(|m| m.point.volume.as_deref() == Some(name));
+        let uses = |container: &&SimContainer| container.mounts.iter().any(|m| m.point.volume.as_deref() == Some(name));
         if let Some(user) = self.containers.values().find(uses) {
             let message = format!("remove {name}: volume is in use - [{}]", user.id);
             return Err(EngineError::Conflict { attempted, message });
@@ -557,7 +557,7 @@ impl World {
         observed
     }
 
-    pub(super) fn view_of(&self, container: &Made) -> Container {
+    pub(super) fn view_of(&self, container: &SimContainer) -> Container {
         let address = |n: usize| IpAddr::from(Ipv4Addr::new(10, 0, 0, u8::try_from(n % 250).unwrap_or(0) + 2));
         let number = self.containers.keys().position(|id| *id == container.id).unwrap_or(0);
         let networks = container.networks.iter().map(|(name, id)| Attachment {
@@ -598,7 +598,7 @@ impl World {
     }
 }
 
-impl Made {
+impl SimContainer {
     /// Whether its processes exist or are about to again.
     pub(super) fn is_up(&self) -> bool {
         matches!(self.state, State::Running | State::Paused | State::Restarting)

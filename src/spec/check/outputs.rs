@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Edge, Edges, name};
 use crate::spec::document::{Document, Documents};
 use crate::spec::interpolate::OutputUse;
-use crate::spec::locate::{Diagnostic, Place, closest};
+use crate::spec::locate::{Diagnostic, Location, closest};
 use crate::spec::model::{self, Service};
 use crate::spec::node::{Node, Value};
 
@@ -23,7 +23,7 @@ pub(super) fn check<'d>(
         || documents.services.iter().any(|service| service.spec.may_write_outputs())
         || documents.groups.iter().any(|group| group.spec.on.hooks().any(|hook| hook.may_write_outputs()));
     let known = |found: &OutputUse| found.known || anybody || givers.contains_key(found.key.as_str());
-    let nobody = |place: Place, found: &OutputUse| {
+    let nobody = |place: Location, found: &OutputUse| {
         let message = format!("nobody gives the output `{}`", found.key);
         let hint = match closest(&found.key, givers.keys().copied()) {
             Some(close) => format!("did you mean `{close}`?"),
@@ -64,7 +64,7 @@ pub(super) fn check<'d>(
 struct Giver<'d> {
     /// `None`: the group.
     service: Option<&'d Document<Service>>,
-    place: Place,
+    place: Location,
 }
 
 fn givers<'d>(

@@ -13,7 +13,7 @@ use starlark::values::{Heap, Value};
 
 use super::convert::Converter;
 use super::resource::Resource;
-use super::{Evaluation, Made, Pending, called_at, inside, keep, limits, running};
+use super::{Evaluation, Pending, Program, called_at, inside, keep, limits, running};
 use crate::spec::node::{Entry, Key, Node, Style, Value as Said};
 use crate::spec::value::{Invalid, quoted};
 
@@ -98,7 +98,7 @@ fn make<'v>(
         };
         super::shortened(frames.into_iter().filter_map(frame).collect())
     };
-    evaluation.found.borrow_mut().documents.push(Made { root, path, frames });
+    evaluation.found.borrow_mut().documents.push(Program { root, path, frames });
     let text = |field: &str| fields.get(field).and_then(|value| value.unpack_str()).unwrap_or_default().to_owned();
     Ok(Resource { kind: kind.to_owned(), name: text("name"), image: text("image") })
 }

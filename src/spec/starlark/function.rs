@@ -45,7 +45,7 @@ struct Live {
 
 /// What a function is told about why it is called.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct About {
+pub struct CallContext {
     /// The group.
     pub group: String,
     /// The service; empty for a hook of the group.
@@ -84,7 +84,7 @@ pub struct Response {
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
+pub enum HttpTarget {
     /// A URL, from the host.
     Url(HttpUrl),
     /// A path at a port of the container.
@@ -99,7 +99,7 @@ pub trait Host: Sync {
     /// Runs a command on the host, in the spec directory.
     fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String>;
     /// Makes a GET request.
-    fn get(&self, target: &Target, limit: Option<Duration>) -> Result<Response, String>;
+    fn get(&self, target: &HttpTarget, limit: Option<Duration>) -> Result<Response, String>;
     /// Connects to a port of the container; whether that is accepted.
     fn tcp(&self, port: u16) -> Result<bool, String>;
     /// The last lines of the container's output.
@@ -114,7 +114,7 @@ pub trait Host: Sync {
 
 /// How a function ended.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Ended {
+pub struct CallResult {
     /// What it returned, where that is `True` or `False`; else what it is.
     pub returned: Result<bool, String>,
     /// Outputs that it set, in their order.
@@ -156,7 +156,7 @@ impl Function {
     /// # Errors
     ///
     /// What went wrong in it, with its place and the calls that led there.
-    pub fn call(&self, about: &About, host: &dyn Host) -> Result<Ended, Diagnostic> {
+    pub fn call(&self, about: &CallContext, host: &dyn Host) -> Result<CallResult, Diagnostic> {
         match catch_unwind(AssertUnwindSafe(|| self.called(about, host))) {
             Ok(ended) => ended,
             Err(_) => {
@@ -165,7 +165,7 @@ impl Function {
         }
     }
 
-    fn called(&self, about: &About, host: &dyn Host) -> Result<Ended, Diagnostic> {
+    fn called(&self, about: &CallContext, host: &dyn Host) -> Result<CallResult, Diagnostic> {
         let Some(live) = &self.live else {
             return Err(Diagnostic::new(format!("the function {} is not there", quoted(&self.name))));
         };
@@ -189,7 +189,7 @@ impl Function {
         });
         let returned = returned.map_err(|error| explain(&error, &live.files, None, &meter))?;
         let outputs = std::mem::take(&mut outputs.known().set);
-        Ok(Ended { returned, outputs })
+        Ok(CallResult { returned, outputs })
     }
 }
 
@@ -324,7 +324,7 @@ pub(super) fn output_methods(builder: &mut MethodsBuilder) {
 #[derive(Debug, Clone, ProvidesStaticType, NoSerialize, Allocative)]
 struct Context {
     #[allocative(skip)]
-    about: About,
+    about: CallContext,
     outputs: Outputs,
 }
 
@@ -486,8 +486,8 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
     ) -> anyhow::Result<Value<'v>> {
         let _ = this;
         let target = match target.starts_with('/') {
-            true => Target::Container(self::port(port)?, target.to_owned()),
-            false => Target::Url(target.parse()?),
+            true => HttpTarget::Container(self::port(port)?, target.to_owned()),
+            false => HttpTarget::Url(target.parse()?),
         };
         let Response { status, body } = host(eval)?.get(&target, limit(timeout)?).map_err(Invalid::new)?;
         let heap = eval.heap();

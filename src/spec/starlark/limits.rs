@@ -66,7 +66,7 @@ pub(super) enum Limit {
 
 impl Limit {
     /// In people's words, with what to do.
-    pub fn words(self) -> Invalid {
+    pub fn to_diagnostic(self) -> Invalid {
         match self {
             Limit::Steps => Invalid::new(format!("the program takes more than {MAX_STEPS} steps"))
                 .hint("a turn of a loop is a step, and a call is one; is there a loop without end?"),
@@ -162,7 +162,7 @@ fn within_memory(eval: &Evaluator<'_, '_, '_>) -> anyhow::Result<()> {
     }
     // Else what the library asks at the end would hide where this was.
     super::running(eval)?.meter.exceeded.set(Some(Limit::Memory));
-    Err(anyhow::Error::new(Limit::Memory.words()))
+    Err(anyhow::Error::new(Limit::Memory.to_diagnostic()))
 }
 
 /// Checks that a value can be written out.

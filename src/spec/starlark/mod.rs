@@ -26,7 +26,7 @@ use starlark::eval::{Evaluator, FileLoader};
 use starlark::syntax::{AstModule, Dialect};
 use starlark::values::Value;
 
-pub use function::{About, Ended, Function, Host, Ran, Response, Target};
+pub use function::{CallContext, CallResult, Function, Host, HttpTarget, Ran, Response};
 pub use reference::reference;
 
 use guard::Prepared;
@@ -35,7 +35,7 @@ use written::Calls;
 
 use super::Input;
 use super::interpolate::Variables;
-use super::locate::{Diagnostic, Place, SourceText, closest};
+use super::locate::{Diagnostic, Location, SourceText, closest};
 use super::node::Node;
 use super::value::{Invalid, quoted};
 
@@ -53,7 +53,7 @@ const FRAMES: usize = 4;
 /// What the programs of a spec directory gave.
 pub(super) struct Evaluated {
     /// The documents, in the order in which they were made.
-    pub documents: Vec<Made>,
+    pub documents: Vec<Program>,
     /// The text in which the places of all of them are.
     pub text: Arc<SourceText>,
     /// The functions that stand in them, by their numbers.
@@ -69,13 +69,13 @@ pub(super) struct Evaluated {
 }
 
 /// A document as a program made it.
-pub(super) struct Made {
+pub(super) struct Program {
     /// Its tree.
     pub root: Node,
     /// The file in which it was made, relative to the spec directory.
     pub path: String,
     /// The calls that led there.
-    pub frames: Vec<(Place, String)>,
+    pub frames: Vec<(Location, String)>,
 }
 
 /// The language: Starlark, with what people who know Python expect of it.
@@ -122,8 +122,8 @@ struct File {
 }
 
 impl File {
-    fn place(&self, span: Range<usize>) -> Place {
-        Place::new(&self.text, self.prepared.written(span))
+    fn place(&self, span: Range<usize>) -> Location {
+        Location::new(&self.text, self.prepared.written(span))
     }
 }
 
@@ -155,7 +155,7 @@ struct Evaluation<'a> {
 /// What has been gathered.
 #[derive(Default)]
 struct Found {
-    documents: Vec<Made>,
+    documents: Vec<Program>,
     functions: Vec<Pending>,
     diagnostics: Vec<Diagnostic>,
     reads: BTreeSet<String>,
@@ -199,7 +199,7 @@ fn for_free(eval: &Evaluator<'_, '_, '_>) {
 /// What could not be loaded has been told.
 #[derive(Debug, thiserror::Error)]
 #[error("it could not be loaded")]
-struct Told;
+struct Announced;
 
 impl FileLoader for Evaluation<'_> {
     fn load(&self, path: &str) -> starlark::Result<FrozenModule> {
@@ -218,7 +218,7 @@ impl FileLoader for Evaluation<'_> {
             let known = self.input.files.iter().map(|file| file.path.as_str());
             let invalid = match path.ends_with(".star") {
                 // It is there, but cannot be read.
-                true if known.clone().any(|known| known == path) => return Err(starlark::Error::new_native(Told)),
+                true if known.clone().any(|known| known == path) => return Err(starlark::Error::new_native(Announced)),
                 true => {
                     let message = format!("there is no file {} in the spec directory", quoted(&path));
                     let near = closest(&path, known.filter(|path| path.ends_with(".star")));
@@ -230,7 +230,7 @@ impl FileLoader for Evaluation<'_> {
             };
             return Err(starlark::Error::new_native(invalid));
         }
-        self.module(&path).ok_or_else(|| starlark::Error::new_native(Told))
+        self.module(&path).ok_or_else(|| starlark::Error::new_native(Announced))
     }
 }
 
@@ -272,7 +272,7 @@ impl Evaluation<'_> {
             }
             // A bug of the library must not end the one who watches.
             Err(_) => {
-                let place = self.texts.get(path).map(|text| Place::new(text, 0..0));
+                let place = self.texts.get(path).map(|text| Location::new(text, 0..0));
                 let message = "the program cannot be evaluated: the interpreter has failed".to_owned();
                 let diagnostic = Diagnostic { place, ..Diagnostic::new(message) };
                 self.found.borrow_mut().diagnostics.push(diagnostic);
@@ -291,12 +291,12 @@ impl Evaluation<'_> {
         let base = self.next_base.get();
         self.next_base.set(base + text.text().len() + 1);
         let prepared = guard::prepare(text.text(), &dialect())
-            .map_err(|refused| Diagnostic::at(Place::new(text, refused.span), refused.message).hint(refused.hint))?;
+            .map_err(|refused| Diagnostic::at(Location::new(text, refused.span), refused.message).hint(refused.hint))?;
         let mut file = File { text: text.clone(), prepared, parameters: BTreeMap::new() };
         self.files.borrow_mut().insert(path.to_owned(), Arc::new(file.clone()));
         self.calls.borrow_mut().insert(path.to_owned(), (base, Calls::new()));
         let explain = |error: starlark::Error| match error.kind() {
-            starlark::ErrorKind::Native(error) if error.is::<Told>() => None,
+            starlark::ErrorKind::Native(error) if error.is::<Announced>() => None,
             _ => Some(explain(&error, &self.files.borrow(), Some(text), &self.meter)),
         };
         let mut program = AstModule::parse(path, file.prepared.source.clone(), &dialect()).map_err(explain)?;
@@ -322,10 +322,10 @@ impl Evaluation<'_> {
                 eval.eval_module(program, &self.globals).map_err(explain)?;
             }
             if let Err(invalid) = limits::may_be_kept(&module) {
-                return Err(Some(Diagnostic::at(Place::new(text, 0..0), invalid.message).hint(invalid.hint)));
+                return Err(Some(Diagnostic::at(Location::new(text, 0..0), invalid.message).hint(invalid.hint)));
             }
             module.freeze().map_err(|error| {
-                Some(Diagnostic::at(Place::new(text, 0..0), format!("the program cannot be kept: {error:?}")))
+                Some(Diagnostic::at(Location::new(text, 0..0), format!("the program cannot be kept: {error:?}")))
             })
         })
     }
@@ -400,7 +400,7 @@ fn explain(error: &starlark::Error, files: &Files, current: Option<&Arc<SourceTe
         Some(file.place(span.span.begin().get() as usize..span.span.end().get() as usize))
     };
     let Invalid { message, hint } = match (meter.exceeded(), error.kind()) {
-        (Some(limit), _) => limit.words(),
+        (Some(limit), _) => limit.to_diagnostic(),
         (None, starlark::ErrorKind::StackOverflow(_)) => {
             Invalid::new(format!("calls are nested more than {} deep", limits::MAX_CALLS))
                 .hint("is there a recursion without end?")
@@ -416,14 +416,14 @@ fn explain(error: &starlark::Error, files: &Files, current: Option<&Arc<SourceTe
             })
         }
     };
-    let mut frames: Vec<(Place, String)> = Vec::new();
+    let mut frames: Vec<(Location, String)> = Vec::new();
     for frame in &error.call_stack().frames {
         let Some(place) = frame.location.as_ref().and_then(place) else { continue };
         let name = frame.name.trim_start_matches('_');
         frames.push((place, format!("in the call of {}", quoted(name))));
     }
     let here = error.span().and_then(place).or_else(|| frames.last().map(|(place, _)| place.clone()));
-    let place = here.or_else(|| current.map(|text| Place::new(text, 0..0)));
+    let place = here.or_else(|| current.map(|text| Location::new(text, 0..0)));
     frames.retain(|(frame, _)| Some(frame) != place.as_ref());
     Diagnostic { place, related: shortened(frames), ..Diagnostic::new(message).hint(hint) }
 }
@@ -444,7 +444,7 @@ fn wrong_argument(message: &str, files: &Files) -> Option<Invalid> {
 }
 
 /// The innermost calls first, and of very many only the first and the last.
-fn shortened(mut frames: Vec<(Place, String)>) -> Vec<(Place, String)> {
+fn shortened(mut frames: Vec<(Location, String)>) -> Vec<(Location, String)> {
     frames.reverse();
     if frames.len() > 2 * FRAMES {
         frames.drain(FRAMES..frames.len() - FRAMES);
