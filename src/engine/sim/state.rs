@@ -593,7 +593,8 @@ impl World {
 
     fn rfc3339(&self, at: Option<Instant>) -> String {
         at.map(|at| UNIX_EPOCH + Duration::from_secs(EPOCH) + at.duration_since(self.began))
-            .map(|at| humantime::format_rfc3339_nanos(at).to_string())
+            .and_then(|at| jiff::Timestamp::try_from(at).ok())
+            .map(|at| format!("{at:.9}"))
             .unwrap_or_default()
     }
 }
