@@ -44,6 +44,7 @@ pub(super) fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -
     match error {
         BollardError::DockerResponseServerError { status_code, message } => match status_code {
             404 => EngineError::NotFound { attempted, message },
+            403 if message.contains("active endpoints") => EngineError::ActiveEndpoints { attempted, message },
             403 | 409 => EngineError::Conflict { attempted, message },
             _ => EngineError::Refused { attempted, message },
         },

@@ -1,5 +1,7 @@
 //! Commands in containers, and output line by line.
 
+use backon::{ExponentialBuilder, Retryable};
+
 use super::*;
 
 impl Docker {
@@ -82,18 +84,24 @@ impl Docker {
         within(Limits::default().change, attempted, code).await
     }
 
-    /// The exit code of a command whose output has ended. The engine learns of the end a little later than of the end
-    /// of the output, and a program may close its output and go on; there is no event for this exec alone.
+    /// The exit code of a command whose output has ended. The engine learns of the exit a little later than of the end of
+    /// the output, and a program may close its output and keep running; there is no event for a single exec.
     async fn exit_code(&self, exec: &str) -> std::result::Result<i64, BollardError> {
-        let mut pause = Duration::from_millis(2);
-        loop {
-            let found = self.client.inspect_exec(exec).await?;
-            if let (Some(code), Some(false)) = (found.exit_code, found.running) {
-                return Ok(code);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(200));
-        }
+        let poll = ExponentialBuilder::new()
+            .with_min_delay(Duration::from_millis(2))
+            .with_max_delay(Duration::from_millis(200))
+            .without_max_times();
+        let inspect = || async {
+            let found = self.client.inspect_exec(exec).await.map_err(Some)?;
+            found.exit_code.filter(|_| found.running == Some(false)).ok_or(None)
+        };
+        let still_running = Option::is_none;
+        // An error ends the poll; without one it goes on until there is an exit code.
+        inspect
+            .retry(poll)
+            .when(still_running)
+            .await
+            .map_err(|error| error.unwrap_or(BollardError::RequestTimeoutError))
     }
 }
 

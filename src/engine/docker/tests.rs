@@ -40,6 +40,29 @@ fn a_goal_that_is_reached_is_no_error() {
     assert!(reached(&by_name, &error(500, "container x is not connected to the network shop")));
 }
 
+/// A network that cannot be removed, as engines phrase it.
+#[test]
+fn active_endpoints_are_an_error_of_their_own() {
+    let table = [
+        // 20.10.24
+        (403, "error while removing network: network shop id 3f2a91bc77d0 has active endpoints", true),
+        // 26.1.5, 28.5.2
+        (
+            403,
+            r#"error while removing network: network shop has active endpoints (name:"api" id:"3f2a91bc77d0")"#,
+            true,
+        ),
+        (403, "bridge is a pre-defined network and cannot be removed", false),
+        (409, "network shop has active endpoints", false),
+    ];
+    for (status_code, message, expected) in table {
+        let error = BollardError::DockerResponseServerError { status_code, message: message.into() };
+        let error = fault(&Endpoint::Unix("/run/docker.sock".into()), "remove network shop", error);
+        assert_eq!(matches!(error, EngineError::ActiveEndpoints { .. }), expected, "{error:?}");
+        assert_eq!(error.to_string(), format!("cannot remove network shop: {message}"));
+    }
+}
+
 #[test]
 fn a_failed_connection_is_said_in_words() {
     let unix = Endpoint::Unix("/run/docker.sock".into());

@@ -452,7 +452,7 @@ impl World {
         // Containers that do not run have no endpoints.
         if self.containers.values().any(|c| c.is_up() && c.networks.values().any(|attached| attached == id)) {
             let message = format!("error while removing network: network {} has active endpoints", network.name);
-            return Err(EngineError::Conflict { attempted: attempted.to_owned(), message });
+            return Err(EngineError::ActiveEndpoints { attempted: attempted.to_owned(), message });
         }
         self.networks.remove(id);
         self.history.push(format!("removed network {}", network.name));
