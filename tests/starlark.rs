@@ -800,7 +800,7 @@ fn only_programs_have_functions() {
 /// Refresh with `UPDATE_REFERENCE=1 cargo test --test starlark reference`.
 #[test]
 fn the_reference_is_up_to_date() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/starlark-reference.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/programs-reference.md");
     let reference = drillmaster::spec::starlark::reference();
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(path, &reference).unwrap();
