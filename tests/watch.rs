@@ -699,9 +699,9 @@ async fn what_is_in_the_way_may_go_away() {
 // Health.
 
 /// The health of a service, which is not part of its fingerprint.
-fn with_health(mut wanted: Desired, name: &str, then: HealthAction) -> Desired {
+fn with_health(mut wanted: Desired, name: &str, action: HealthAction) -> Desired {
     wanted.services.get_mut(name).unwrap().health =
-        Some(drillmaster::spec::model::Health { every: Some("10s".parse().unwrap()), failures: Some(3), then });
+        Some(drillmaster::spec::model::Health { interval: Some("10s".parse().unwrap()), retries: Some(3), action });
     wanted
 }
 

@@ -235,7 +235,7 @@ fn while_watching_each_change_of_state_is_told() {
     let occasions = ["ready", "exited", "unhealthy", "restarted", "replaced", "stopped", "failed"];
     let on: String = occasions.iter().map(|occasion| format!("{occasion}: {note}, ")).collect();
     let write = |value: &str, more: &str| {
-        let ping = "ping: {exec: [test, -f, /tmp/ready]}\nhealth: {every: 200ms, failures: 2, then: restart}";
+        let ping = "ping: {exec: [test, -f, /tmp/ready]}\nhealth: {interval: 200ms, retries: 2, action: restart}";
         let text = "touch /tmp/ready; sleep infinity";
         let api = format!("env: {{A: {value}}}\non: {{{on}}}\npost_start: [{note}, {{run: [echo, hello]}}]\n{ping}");
         project.write("all.yaml", &(script("api", text, &api) + &sleeper("other", "") + more));
