@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::Failure;
 use super::args::{Global, Up};
-use crate::control::Read;
+use crate::control::ReadSpecs;
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::control::execute::stack;
@@ -40,10 +40,10 @@ pub(super) struct Project {
 /// The specs as they were read, resolved with outputs.
 type Resolve = Arc<dyn Fn(&OutputMap) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
 
-/// The specs of a watching controller after the first reading, as [`crate::control::Watch`] takes them.
+/// The specs of a watching controller after the first reading, as [`crate::control::WatchOptions`] takes them.
 pub(super) struct Follow {
     /// Reads them again, on a thread of its own.
-    pub read: Read,
+    pub read: ReadSpecs,
     /// Each message says that they may have changed; the first one comes at once.
     pub changes: mpsc::Receiver<()>,
 }
@@ -81,7 +81,7 @@ impl Project {
         let path = named(&global.specs)?;
         let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |found| again.reading(found))));
         let under_way = Arc::new(UnderWay::default());
-        let read: Read = Arc::new(move || {
+        let read: ReadSpecs = Arc::new(move || {
             let (reader, under_way) = (reader.clone(), under_way.clone());
             Box::pin(async move {
                 let begin = || tokio::task::spawn_blocking(move || reader.read());
@@ -162,7 +162,7 @@ impl Project {
 
     /// Resolves the specs, as they were read, again whenever outputs have changed; `shape` makes of them what a command
     /// wants.
-    pub fn read_again(&self, shape: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> Read {
+    pub fn read_again(&self, shape: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> ReadSpecs {
         let (context, resolve) = (self.context.clone(), self.resolve.clone());
         Arc::new(move || {
             let reading = match resolve(&context.values()) {

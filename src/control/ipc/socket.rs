@@ -141,7 +141,7 @@ async fn converse(
         }
     };
     let (reply, mut reports) = mpsc::unbounded_channel();
-    if requests.send(Request { ask: question.into(), reply }).await.is_err() {
+    if requests.send(Request { kind: question.into(), reply }).await.is_err() {
         return Ok(());
     }
     let mut read = read.into_inner().into_inner();
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!(client.hello, Hello { pid: 7, source: "/specs".into() });
         client.ask(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
-        assert_eq!(request.ask, RequestKind::Reconcile);
+        assert_eq!(request.kind, RequestKind::Reconcile);
         for report in [Report::Note("one".into()), Report::SpecsValid, Report::Note("two".into())] {
             request.reply.send(report).unwrap();
         }

@@ -172,7 +172,7 @@ mod tests {
             (r#"{"ask":"status"}"#, WireRequest::Status),
             (r#"{"ask":"reconcile","later":1}"#, WireRequest::Reconcile),
             (r#"{"ask":"reload","services":["api"]}"#, WireRequest::Reload { services: ["api".to_owned()].into() }),
-            (r#"{"ask":"end","by":"me"}"#, WireRequest::Shutdown { by: "me".into() }),
+            (r#"{"ask":"shutdown","by":"me"}"#, WireRequest::Shutdown { by: "me".into() }),
         ];
         for (text, question) in table {
             assert_eq!(serde_json::from_str::<WireRequest>(text).unwrap(), question, "{text}");

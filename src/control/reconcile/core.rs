@@ -14,10 +14,11 @@ use std::time::Duration;
 use super::report::Reporter;
 use super::snapshot::StaleReason;
 use super::watch_mode::Watching;
+use crate::control::error::StepError;
 use crate::control::event::{Command, Event, Limits, Outcome, Reaction, Report};
 use crate::control::specs::intake::Intake;
 use crate::desired::Desired;
-use crate::engine::{EngineError, Result};
+use crate::engine::EngineError;
 use crate::identity::instance_name;
 use crate::observed::{Container, Health, ImageFacts, Observed};
 use crate::plan::backoff::heals;
@@ -275,7 +276,13 @@ impl Core {
         }
     }
 
-    pub(super) fn done(&mut self, step: Step, result: Result<Option<String>>, now: Duration, reaction: &mut Reaction) {
+    pub(super) fn done(
+        &mut self,
+        step: Step,
+        result: std::result::Result<Option<String>, StepError>,
+        now: Duration,
+        reaction: &mut Reaction,
+    ) {
         let begun = self.busy.remove(&step.subject);
         match result {
             Ok(id) => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::core::{Core, RETRY_PAUSE, TRIES, key};
+use crate::control::error::StepError;
 use crate::control::event::{Failed, Reaction, Report};
 use crate::desired::LifecycleEvent;
 use crate::engine::EngineError;
@@ -36,21 +37,31 @@ pub(super) struct Refusal {
 }
 
 impl Core {
-    /// A step did not succeed, as far as is known: its reply may be lost. So look, and try again if it is still needed;
-    /// but not without end.
-    pub(super) fn refused(&mut self, step: &Step, error: &EngineError, now: Duration, reaction: &mut Reaction) {
+    /// A step failed.
+    pub(super) fn refused(&mut self, step: &Step, error: &StepError, now: Duration, reaction: &mut Reaction) {
         if let Verb::Hook { moment, .. } = step.verb {
             self.hook_failed(step, moment, error, now, reaction);
             return;
         }
-        if matches!(step.verb, Verb::Collect(_)) && matches!(error, EngineError::Refused { .. }) {
-            let message = format!("it has succeeded, but {}", message_of(error));
-            self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, reaction);
-            return;
+        match error {
+            StepError::Engine(error) => self.engine_refused(step, error, now, reaction),
+            StepError::Hook(_) | StepError::Output(_) => {
+                let message = format!("it has succeeded, but {error}");
+                self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, reaction);
+            }
+            StepError::Obsolete => {
+                self.dirty = true;
+                self.begun.remove(&key(step));
+            }
         }
+    }
+
+    /// The engine did not execute a step, as far as is known: the reply may be lost. Resync, and retry up to [`TRIES`]
+    /// times while the step is still needed.
+    fn engine_refused(&mut self, step: &Step, error: &EngineError, now: Duration, reaction: &mut Reaction) {
         self.dirty = true;
         if step.verb == Verb::Build && !self.wants_built(step.subject.name()) {
-            // It was ended because its sources have changed, or ended by itself too late.
+            // Its sources have changed meanwhile.
             self.begun.remove(&key(step));
             return;
         }

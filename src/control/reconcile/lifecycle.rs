@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::core::Core;
+use crate::control::error::StepError;
 use crate::control::event::{Command, HookEvent, Reaction, Report};
 use crate::desired::{GroupEvent, HookPoint, LifecycleEvent, Mode};
-use crate::engine::EngineError;
 use crate::identity::container_name;
 use crate::observed::State;
 use crate::plan::step::{ContainerRef, Plan, Reason, Step, Verb};
@@ -135,7 +135,7 @@ impl Core {
         &mut self,
         step: &Step,
         moment: HookPoint,
-        error: &EngineError,
+        error: &StepError,
         now: Duration,
         reaction: &mut Reaction,
     ) {
@@ -143,7 +143,7 @@ impl Core {
             // It was ended with the run, and will be run by the next.
             return;
         }
-        let message = format!("its {moment} failed: {}", super::failures::message_of(error));
+        let message = format!("its {moment} failed: {error}");
         let service = step.subject.name();
         match moment {
             HookPoint::PreStart | HookPoint::PostStart => {
