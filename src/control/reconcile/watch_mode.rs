@@ -83,21 +83,21 @@ impl Core {
     // The specs.
 
     pub(super) fn specs_changed(&mut self, reaction: &mut Reaction) {
-        if self.intake.changed() {
+        if self.intake.on_change() {
             reaction.commands.push(Command::ReadSpecs);
         }
     }
 
     /// Reads once more what was doubted.
     pub(super) fn look_up_specs(&mut self, now: Duration, reaction: &mut Reaction) {
-        if self.intake.is_due(now) {
+        if self.intake.confirm_is_due(now) {
             reaction.commands.push(Command::ReadSpecs);
         }
     }
 
     pub(super) fn specs(&mut self, reading: Reading, now: Duration, reaction: &mut Reaction) {
         let outputs = self.rereading;
-        let (desired, report) = self.intake.take(reading, &self.desired, now);
+        let (desired, report) = self.intake.accept(reading, &self.desired, now);
         match self.intake.is_stale() {
             true => reaction.commands.push(Command::ReadSpecs),
             false => self.rereading = false,
@@ -428,7 +428,7 @@ impl Core {
         let services = self.desired.services.keys().map(|name| (name.clone(), self.live_service(watching, name, now)));
         ControllerStatus {
             services: services.filter(|(_, live)| *live != ServiceActivity::default()).collect(),
-            specs: self.intake.trouble(),
+            specs: self.intake.rejection(),
             engine: watching.gone.as_ref().map(ToString::to_string),
         }
     }
