@@ -35,3 +35,4 @@ pub mod plan;
 pub mod render;
 pub mod spec;
 pub mod status;
+pub mod types;

@@ -18,7 +18,7 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     project.load_outputs(&state_directory, style).map_err(Failure::Specs)?;
     let desired = Desired { scope, ..project.desired };
     let local_state = LocalState::new(&state_directory);
-    let memory = Memory { updated: local_state.updated(), ..Memory::default() };
+    let memory = Memory::new(local_state.updated());
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
     let forecast = plan::forecast(&desired, &observed, &memory);
     if style.json {

@@ -17,6 +17,7 @@ use crate::engine::{Engine, EngineError, EngineEvent, EngineInfo};
 use crate::observed::Observed;
 use crate::render::{self, Style, json};
 use crate::status::{Overview, View, overview};
+use crate::types::ContainerId;
 
 /// How often a watching controller is asked, which tells nothing by itself.
 const TICK: Duration = Duration::from_secs(2);
@@ -203,7 +204,7 @@ async fn detailed(engine: &dyn Engine, group: &str) -> Result<Observed, EngineEr
 
 /// Looks up the details of the group's containers: since when, how often, why.
 pub(super) async fn inspect(engine: &dyn Engine, group: &str, observed: &mut Observed) -> Result<(), EngineError> {
-    let ids: Vec<String> = observed.of_group(group).map(|container| container.id.clone()).collect();
+    let ids: Vec<ContainerId> = observed.of_group(group).map(|container| container.id.clone()).collect();
     let inspected = try_join_all(ids.iter().map(|id| engine.inspect(id))).await?;
     for (id, found) in ids.into_iter().zip(inspected) {
         match found {

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::state_file;
+use crate::types::ContainerId;
 
 /// Local state of a group, in its state directory.
 #[derive(Debug, Clone)]
@@ -23,9 +24,9 @@ impl LocalState {
     }
 
     /// Ids of the containers that were updated in place. Empty if the file does not exist or cannot be read.
-    pub fn updated(&self) -> BTreeSet<String> {
+    pub fn updated(&self) -> BTreeSet<ContainerId> {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        text.lines().map(ContainerId::from).collect()
     }
 
     /// Records that a container is about to be updated, and removes containers that no longer exist.
@@ -33,10 +34,10 @@ impl LocalState {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn record_update(&self, id: &str, exists: impl Fn(&str) -> bool) -> io::Result<()> {
+    pub fn record_update(&self, id: &ContainerId, exists: impl Fn(&ContainerId) -> bool) -> io::Result<()> {
         let mut ids = self.updated();
         ids.retain(|id| exists(id));
-        ids.insert(id.to_owned());
+        ids.insert(id.clone());
         state_file::write(&self.path, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")))
     }
 }

@@ -29,6 +29,7 @@ use crate::engine::{Engine, EngineError};
 use crate::observed::Observed;
 use crate::plan::step::Query;
 use crate::plan::{self, Memory};
+use crate::types::ContainerId;
 
 /// Options of a run.
 #[derive(Clone)]
@@ -91,7 +92,7 @@ pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) ->
     let mut observed = engine.list(&desired.group, purge).await?;
     loop {
         let queries = plan::plan(desired, &observed, memory, Duration::ZERO).queries;
-        let open: Vec<&String> = queries
+        let open: Vec<&ContainerId> = queries
             .iter()
             .filter_map(|query| match query {
                 Query::Container(id) => Some(id),

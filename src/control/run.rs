@@ -33,7 +33,7 @@ pub(super) async fn drive(
         Some(watch) => (Some(watch.read), Some(watch.changes), Some(watch.requests)),
     };
     let mut tasks = Tasks::new(engine, events, options.context, options.local_state, read);
-    let memory = Memory { updated: tasks.updated(), ..Memory::default() };
+    let memory = Memory::new(tasks.updated());
     let mut core = Core::new(desired, options.limits, mode, memory, options.reload);
     let mut subscribers = Subscribers::default();
     let mut event = Event::Begin;

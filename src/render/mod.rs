@@ -161,7 +161,7 @@ pub fn count(number: usize, thing: &str) -> String {
 /// A subject for people: a service by its name alone, anything else with its kind in front.
 pub fn title(subject: &Subject) -> String {
     match subject {
-        Subject::Service(name) => name.clone(),
+        Subject::Service(name) => name.to_string(),
         subject => format!("{} {}", subject.kind().to_lowercase(), subject.name()),
     }
 }

@@ -51,7 +51,7 @@ impl HookCall {
             group: context.group.clone(),
             service: self.service.clone(),
             replica: self.replica,
-            container: container.map(|container| container.id.clone()),
+            container: container.map(|container| container.id.to_string()),
             container_name: container.map(|container| container.name.clone()),
             event: Some(self.event.clone()),
             variables: self.variables.clone(),

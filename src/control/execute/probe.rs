@@ -129,7 +129,7 @@ impl<'a> Prober<'a> {
             group: self.context.group.clone(),
             service: Some(service_of_instance(&self.probe.service, self.probe.replica).to_owned()),
             replica: self.probe.replica,
-            container: Some(self.probe.container.id.clone()),
+            container: Some(self.probe.container.id.to_string()),
             container_name: Some(self.probe.container.name.clone()),
             event: Some("ping".to_owned()),
             variables: BTreeMap::new(),

@@ -1,6 +1,7 @@
 //! Tasks: runs each command of [`crate::control::reconcile`] concurrently and sends its result back as an event.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::engine::{Engine, LogOptions};
 use crate::observed::Observed;
 use crate::plan::backoff::BACKOFF_RESET_AFTER;
 use crate::plan::step::{Failure, Probe, Reason, Step, Verb};
+use crate::types::ContainerId;
 
 /// How many of the last lines of a failed container are reported.
 const LOG_TAIL: u32 = 10;
@@ -35,8 +37,7 @@ pub(in crate::control) struct Tasks {
     /// Reads the specs, in a run that does so more than once.
     read: Option<ReadSpecs>,
     set: JoinSet<()>,
-    /// By container id.
-    probes: HashMap<String, CancellationToken>,
+    probes: HashMap<ContainerId, CancellationToken>,
     /// Ends every hook.
     hooks: CancellationToken,
     /// By image.
@@ -73,7 +74,7 @@ impl Tasks {
     }
 
     /// Ids of containers that this run or an earlier one updated in place.
-    pub fn updated(&self) -> BTreeSet<String> {
+    pub fn updated(&self) -> BTreeSet<ContainerId> {
         self.local_state.updated()
     }
 
@@ -210,7 +211,7 @@ impl Tasks {
     }
 }
 
-fn cancel(tokens: &mut HashMap<String, CancellationToken>, key: &str) {
+fn cancel<K: Hash + Eq>(tokens: &mut HashMap<K, CancellationToken>, key: &K) {
     if let Some(token) = tokens.remove(key) {
         token.cancel();
     }

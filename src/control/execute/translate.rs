@@ -55,7 +55,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
         }
         Verb::Collect(container) => {
             let capture = desired.services.get(name).and_then(|job| job.outputs.capture.clone());
-            return Ok(Execution::Collect { container: container.id.clone(), capture });
+            return Ok(Execution::Collect { container: container.id.to_string(), capture });
         }
         Verb::Create { name: container, network, names, image_id, inherited } => {
             let service = desired.services.get(name).ok_or(StepError::Obsolete)?;
@@ -73,23 +73,23 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
                 inherited: inherited.clone(),
             }))
         }
-        Verb::Start(target) => Mutation::Start(target.id.clone()),
-        Verb::Unpause(target) => Mutation::Unpause(target.id.clone()),
+        Verb::Start(target) => Mutation::Start(target.id.to_string()),
+        Verb::Unpause(target) => Mutation::Unpause(target.id.to_string()),
         Verb::Stop(target) => {
             let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
-            Mutation::Stop { id: target.id.clone(), timeout: Some(timeout) }
+            Mutation::Stop { id: target.id.to_string(), timeout: Some(timeout) }
         }
-        Verb::Rename { container, to } => Mutation::Rename { id: container.id.clone(), name: to.clone() },
+        Verb::Rename { container, to } => Mutation::Rename { id: container.id.to_string(), name: to.clone() },
         Verb::Update { container, resources, restart } => {
-            Mutation::Update { id: container.id.clone(), resources: *resources, restart: *restart }
+            Mutation::Update { id: container.id.to_string(), resources: *resources, restart: *restart }
         }
         Verb::Connect { container, network, names } => {
-            Mutation::Connect { network: network.clone(), container: container.id.clone(), aliases: names.clone() }
+            Mutation::Connect { network: network.clone(), container: container.id.to_string(), aliases: names.clone() }
         }
         Verb::Disconnect { container, network } => {
-            Mutation::Disconnect { network: network.clone(), container: container.id.clone() }
+            Mutation::Disconnect { network: network.clone(), container: container.id.to_string() }
         }
-        Verb::Remove { container, volumes } => Mutation::Remove { id: container.id.clone(), volumes: *volumes },
+        Verb::Remove { container, volumes } => Mutation::Remove { id: container.id.to_string(), volumes: *volumes },
         Verb::CreateNetwork => Mutation::CreateNetwork {
             name: name.to_owned(),
             labels: identity::group_labels(&desired.group, &desired.source),
@@ -118,7 +118,7 @@ fn build(image: &str, desired: &Desired) -> Option<Execution> {
     let mut labels = build.labels.clone();
     labels.extend(identity::build_labels(&desired.group, &desired.source, image));
     let request = BuildRequest { image: image.to_owned(), build, labels };
-    Some(Execution::Build { service: service.name.clone(), request })
+    Some(Execution::Build { service: service.name.to_string(), request })
 }
 
 /// The hook at this point and index of a service.
