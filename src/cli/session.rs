@@ -69,7 +69,7 @@ pub(super) async fn acquire(
         let mut deaf = None;
         loop {
             let waits_for = |holder: Option<&Holder>| {
-                if holder.is_some_and(Holder::watches) {
+                if holder.is_some_and(Holder::is_watching) {
                     return false;
                 }
                 let who = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
@@ -82,7 +82,7 @@ pub(super) async fn acquire(
                 Failure::Other(anyhow::Error::new(error).context(message))
             })?;
             let holder = match attempt {
-                Attempt::Taken(lock) => return Ok(GroupLock::Acquired(lock)),
+                Attempt::Acquired(lock) => return Ok(GroupLock::Acquired(lock)),
                 Attempt::Held(holder) => holder,
             };
             match Client::connect(&directory, HELLO).await {

@@ -1,5 +1,5 @@
-//! Commands of pings and hooks: runs one to its end, on the host or in a container, tells its output as it comes, and
-//! leaves nothing of it behind. What is run, and what its end means, is for others to say.
+//! Commands of hooks and probes: runs one on the host or in a container, passes on its output line by line, and leaves no
+//! process behind. The caller decides what its result means.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,43 +23,40 @@ use crate::control::error::CommandError;
 use crate::engine::lines::Lines;
 use crate::engine::{Engine, Exec, LogLine};
 
-/// Between SIGTERM and SIGKILL.
+/// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// What was written before the end has so long to come. Children that were left behind may hold the pipes for ever.
+/// How long to read output after the command has exited. Children that it left behind may hold the pipes open forever.
 const DRAIN_DELAY: Duration = Duration::from_millis(500);
-/// How long it may take to end a command in a container.
+/// How long killing a command in a container may take.
 const KILL_GRACE: Duration = Duration::from_secs(10);
-/// How much is read at once.
+/// How many bytes are read at once.
 const CHUNK_SIZE: usize = 32 * 1024;
 
 /// A command to run.
 #[derive(Debug, Clone)]
 pub struct Command<'a> {
-    /// Program and arguments; at least the program.
+    /// Program and arguments; never empty.
     pub words: &'a [String],
-    /// Where.
     pub target: ExecTarget<'a>,
-    /// Variables, beside those that the place has.
+    /// Environment variables besides those of the target.
     pub variables: BTreeMap<String, String>,
-    /// How long it may take.
+    /// Time limit.
     pub limit: Duration,
 }
 
 /// Where a command runs.
 #[derive(Debug, Clone, Copy)]
 pub enum ExecTarget<'a> {
-    /// On the host, started in this directory.
+    /// The host, with this working directory.
     Host(&'a Path),
-    /// In the container of this id.
+    /// The container with this id.
     Container(&'a str),
 }
 
-/// Why something was not waited for any longer.
+/// Reason why work was aborted.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Aborted {
-    /// Its time was over.
     TimedOut,
-    /// The run was interrupted.
     Interrupted,
 }
 

@@ -1,4 +1,4 @@
-//! HTTP requests of pings and hooks: one request on one connection. What its status means is for others to say.
+//! HTTP requests of hooks and probes: one request on one connection. The caller decides what the status means.
 
 use std::error::Error;
 
