@@ -22,7 +22,6 @@ use bollard::models::{
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
 use docker_credential::DockerCredential;
-use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::oneshot;
@@ -34,8 +33,8 @@ use super::registry::{self, PullTracker, Reference};
 use super::target::{Endpoint, EngineConfig};
 use super::transport::{Wire, WireError};
 use super::{
-    Attached, BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineError, EngineEvent, EngineInfo,
-    Exec, LogLine, LogOptions, Mutation, PullProgress, Result, convert, short,
+    Attached, BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineError, EngineEvent,
+    EngineFuture, EngineInfo, EngineStream, Exec, LogLine, LogOptions, Mutation, PullProgress, Result, convert, short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -456,7 +455,7 @@ impl Docker {
         now.saturating_add(self.clock.load(Ordering::Relaxed)).max(0)
     }
 
-    fn subscribe<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
+    fn subscribe<'a>(&'a self, group: &'a str) -> EngineStream<'a, EngineEvent> {
         let (heard, head) = oneshot::channel();
         let client = match client(&self.wire, Some(heard)) {
             Ok(client) => client,
@@ -526,35 +525,31 @@ impl Subscription {
 }
 
 impl Engine for Docker {
-    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
+    fn about(&self) -> EngineFuture<'_, EngineInfo> {
         Box::pin(self.ask_about())
     }
 
-    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
+    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed> {
         Box::pin(self.list_all(group, volumes))
     }
 
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+    fn inspect<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Option<Container>> {
         Box::pin(self.inspect_container(id))
     }
 
-    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
+    fn image<'a>(&'a self, reference: &'a str) -> EngineFuture<'a, Option<ImageFacts>> {
         Box::pin(self.inspect_image(reference))
     }
 
-    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>> {
         Box::pin(self.carry_out(mutation))
     }
 
-    fn pull<'a>(
-        &'a self,
-        image: &'a str,
-        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
+    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
         Box::pin(self.pull_image(image, progress))
     }
 
-    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> EngineFuture<'a, Option<Vec<u8>>> {
         Box::pin(self.read_file(id, path, most))
     }
 
@@ -562,7 +557,7 @@ impl Engine for Docker {
         &'a self,
         request: &'a BuildRequest,
         progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> EngineFuture<'a, ()> {
         Box::pin(self.build_image(request, progress))
     }
 
@@ -571,11 +566,11 @@ impl Engine for Docker {
         id: &'a str,
         exec: &'a Exec,
         heard: &'a mut (dyn FnMut(LogLine) + Send),
-    ) -> BoxFuture<'a, Result<i64>> {
+    ) -> EngineFuture<'a, i64> {
         Box::pin(self.run(id, exec, heard))
     }
 
-    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
+    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> EngineStream<'a, LogLine> {
         let output = self.client.logs(id, Some(log_options(options))).boxed();
         let attempted = format!("read the output of container {}", short(id));
         let state = Some((output, Lines::default()));
@@ -596,11 +591,11 @@ impl Engine for Docker {
         pieces.flat_map(stream::iter).boxed()
     }
 
-    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> EngineFuture<'a, Vec<ContainerExit>> {
         Box::pin(self.ended_within(group, span))
     }
 
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
+    fn events<'a>(&'a self, group: &'a str) -> EngineStream<'a, EngineEvent> {
         self.subscribe(group)
     }
 }
