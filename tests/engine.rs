@@ -657,7 +657,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
     let given = run("echo user=7 > $DRILLMASTER_OUTPUT; echo name=ann b >> $DRILLMASTER_OUTPUT", &mut drop).await;
     assert_eq!(given, Ok(OutputMap::from([("name".into(), "ann b".into()), ("user".into(), "7".into())])));
     let failed = run("echo user >> $DRILLMASTER_OUTPUT", &mut drop).await.unwrap_err();
-    assert_eq!(failed.to_string(), "line 1 of its outputs is not `key=value`", "the file is another one each time");
+    assert_eq!(failed.to_string(), "line 1 of the output file is not `key=value`", "the file is another one each time");
 }
 
 #[tokio::test]
@@ -710,7 +710,7 @@ async fn a_command_whose_time_is_over_is_killed_in_its_container_with_its_childr
         exec(&field.engine, &id, &["sh", "-c", "sleep 4324 >/dev/null 2>&1 &"]).await.unwrap();
         let said = command::run(&field.engine, &command, &interrupted, &mut heard).await.unwrap_err();
         let wanted =
-            if interrupt { "sh was interrupted and was killed" } else { "sh did not end within 2 s and was killed" };
+            if interrupt { "sh was interrupted and was killed" } else { "sh timed out after 2 s and was killed" };
         assert_eq!(said.to_string(), wanted);
         for child in ["4321", "4322", "4323"] {
             wait_for("its end", SOON, || (running(&id, child) == 0).then_some(()));
@@ -729,7 +729,10 @@ async fn where_there_is_no_shell_a_command_is_left_to_its_container() {
     let limit = Duration::from_secs(1);
     let command = Command { words: &words, target: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
     let said = command::run(&field.engine, &command, &CancellationToken::new(), &mut drop).await.unwrap_err();
-    assert_eq!(said.to_string(), "sleep did not end within 1 s and could not be killed: it may go on in its container");
+    assert_eq!(
+        said.to_string(),
+        "sleep timed out after 1 s and could not be killed; it may still run in its container"
+    );
     assert_eq!(running(&id, "sleep 4321"), 1);
 }
 

@@ -102,18 +102,18 @@ async fn outputs_are_read_and_given() {
     let (_, ended) = stage.run(hook("print(\"one\")", "call(f, capture=\"said\")"), &CancellationToken::new()).await;
     assert_eq!(ended, Ok(OutputMap::from([("said".to_owned(), "one".to_owned())])));
     let (_, ended) = stage.run(hook("ctx.context[\"a-b\"] = 1", "f"), &CancellationToken::new()).await;
-    assert!(ended.unwrap_err().to_string().contains("has no good key"));
+    assert!(ended.unwrap_err().to_string().contains("has an invalid key"));
 }
 
 #[tokio::test]
 async fn what_is_begun_ends_with_the_time_of_the_function() {
     let stage = Stage::new();
     let (_, ended) = stage.run(hook(GOES_ON, "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
-    assert_eq!(ended.unwrap_err().to_string(), "f did not return within 0.5 s");
+    assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
     assert!(!runs(&stage.process()));
     let start = Instant::now();
     let (_, ended) = stage.run(hook("ctx.sleep(1000)", "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
-    assert_eq!(ended.unwrap_err().to_string(), "f did not return within 0.5 s");
+    assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
     assert!(start.elapsed() < Duration::from_secs(20));
 }
 
@@ -139,7 +139,7 @@ async fn what_is_begun_ends_with_the_run() {
 async fn where_there_is_no_container_nothing_can_be_done_in_one() {
     let stage = Stage::new();
     let (_, ended) = stage.run(hook("ctx.exec([\"true\"])", "f"), &CancellationToken::new()).await;
-    assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:2:5: there is no container at this moment");
+    assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:2:5: the service has no container");
     let body = "def inner():\n    fail(\"no\")\ninner()";
     let (lines, ended) = stage.run(hook(body, "f"), &CancellationToken::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:3:9: no");

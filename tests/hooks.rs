@@ -174,18 +174,18 @@ async fn a_program_that_cannot_be_started_is_said_with_what_to_look_at() {
     let directory = stage.surroundings.directory.display();
     assert_eq!(
         said("./no-such.sh").await,
-        format!("cannot run ./no-such.sh: no such file or directory (looked for from {directory})")
+        format!("cannot run ./no-such.sh: no such file or directory (relative to {directory})")
     );
     assert_eq!(
         said("no-such-program").await,
-        "cannot run no-such-program: no such file or directory (not in the PATH; a program of the spec directory is \
-         written with ./)"
+        "cannot run no-such-program: no such file or directory (not in PATH; for a program in the spec \
+         directory, write ./)"
     );
     stage.program("odd.sh", "#!/no/such/interpreter\n");
     assert_eq!(
         said("./odd.sh").await,
-        "cannot run ./odd.sh: no such file or directory (the file is there: does the interpreter in its first line \
-         exist?)"
+        "cannot run ./odd.sh: no such file or directory (the file exists; check the interpreter in its first \
+         line)"
     );
     std::fs::write(stage.path("plain.sh"), "#!/bin/sh\n").unwrap();
     assert_eq!(said("./plain.sh").await, "cannot run ./plain.sh: permission denied (is it executable?)");
@@ -286,7 +286,7 @@ async fn a_command_whose_time_is_over_is_killed_with_its_children() {
     let stage = Stage::new();
     let (lines, ended) = stage.run(json!({"run": ["sh", "-c", STUBBORN], "timeout": "4s"})).await;
     assert_eq!(texts(&lines), ["up"]);
-    assert_eq!(why(ended), "sh did not end within 4 s and was killed");
+    assert_eq!(why(ended), "sh timed out after 4 s and was killed");
     stage.all_end(3);
 }
 
@@ -296,7 +296,7 @@ async fn a_command_whose_time_is_over_may_tidy_up() {
     let script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done";
     let (lines, ended) = stage.run(json!({"run": ["sh", "-c", script], "timeout": "2s"})).await;
     assert!(texts(&lines).contains(&"bye"), "{lines:?}");
-    assert_eq!(why(ended), "sh did not end within 2 s and was killed");
+    assert_eq!(why(ended), "sh timed out after 2 s and was killed");
 }
 
 #[tokio::test]
@@ -305,7 +305,7 @@ async fn output_without_end_does_not_outlast_the_time() {
     let mut count = 0_u64;
     let endless = call(json!({"run": ["yes"], "timeout": "500ms"}));
     let ended = stage.run_with(&endless, &CancellationToken::new(), &mut |_| count += 1).await;
-    assert_eq!(why(ended), "yes did not end within 0.5 s and was killed");
+    assert_eq!(why(ended), "yes timed out after 0.5 s and was killed");
     assert!(count > 10);
 }
 
@@ -405,9 +405,9 @@ async fn a_command_gives_outputs_by_a_file_and_by_what_it_says() {
     assert_eq!(long.unwrap()["k"].len(), 20_000);
     assert!(run("echo a=1 > $DRILLMASTER_OUTPUT; exit 3", None).await.is_err(), "who fails gives nothing");
     let wrong = run("echo; echo a > $DRILLMASTER_OUTPUT; echo last", None).await;
-    assert_eq!(wrong, Err("line 1 of its outputs is not `key=value`".into()));
+    assert_eq!(wrong, Err("line 1 of the output file is not `key=value`".into()));
     let large = run("yes | head -c 100000", Some("k")).await;
-    assert_eq!(large, Err("the output `k` is larger than 64 KiB".into()));
+    assert_eq!(large, Err("output `k` is larger than 64 KiB".into()));
     let left = run("ls $DRILLMASTER_OUTPUT; stat -c %a $DRILLMASTER_OUTPUT", Some("k")).await.unwrap()["k"].clone();
     let (path, mode) = left.split_once('\n').unwrap();
     assert_eq!((mode, Path::new(path).exists()), ("600", false), "the file is its owner's, and goes with the hook");
@@ -476,10 +476,10 @@ async fn the_status_decides_whether_a_request_succeeded() {
     let failed = |text: &str| Err(format!("POST http://127.0.0.1:PORT/alert {text}"));
     assert_eq!(asked(NO_CONTENT, None).await, Ok(OutputMap::new()));
     assert_eq!(asked(NO_CONTENT, Some(204)).await, Ok(OutputMap::new()));
-    assert_eq!(asked(NO_CONTENT, Some(200)).await, failed("answered 204 No Content and not 200"));
-    assert_eq!(asked(UNAVAILABLE, None).await, failed("answered 503 Service Unavailable"));
+    assert_eq!(asked(NO_CONTENT, Some(200)).await, failed("returned status 204 No Content, expected 200"));
+    assert_eq!(asked(UNAVAILABLE, None).await, failed("returned status 503 Service Unavailable"));
     assert_eq!(asked(UNAVAILABLE, Some(503)).await, Ok(OutputMap::new()));
-    assert_eq!(asked(MOVED, None).await, failed("answered 301 Moved Permanently"));
+    assert_eq!(asked(MOVED, None).await, failed("returned status 301 Moved Permanently"));
 }
 
 #[tokio::test]
@@ -487,14 +487,14 @@ async fn a_request_without_an_answer_fails_and_says_why() {
     let stage = Stage::new();
     let (port, asked) = server("");
     let (_, ended) = stage.run(json!({"http": format!("http://127.0.0.1:{port}/")})).await;
-    assert_eq!(why(ended), format!("GET http://127.0.0.1:{port}/: the connection was closed without an answer"));
+    assert_eq!(why(ended), format!("GET http://127.0.0.1:{port}/: connection closed without a response"));
     asked.join().unwrap();
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/");
     let (_, ended) = stage.run(json!({"http": url, "timeout": "200ms"})).await;
-    assert_eq!(why(ended), format!("GET {url} was not answered within 0.2 s"));
+    assert_eq!(why(ended), format!("GET {url} timed out after 0.2 s"));
     let interrupted = CancellationToken::new();
     interrupted.cancel();
     let ended = stage.run_with(&call(json!({"http": url})), &interrupted, &mut |_| {}).await;
@@ -552,7 +552,7 @@ async fn a_command_in_a_container_tells_its_lines_and_fails_with_its_code() {
     assert!(why(ended).contains("is not running"));
     let nowhere = HookCall { container: None, ..call(json!({"exec": "create-user"})) };
     let ended = Stage::new().run_with(&nowhere, &CancellationToken::new(), &mut |_| {}).await;
-    assert_eq!(why(ended), "cannot run create-user in the container: there is none");
+    assert_eq!(why(ended), "cannot run create-user: the service has no container");
 }
 
 #[tokio::test(start_paused = true)]
@@ -561,7 +561,7 @@ async fn a_command_that_hangs_in_a_container_is_ended_where_that_can_be_done() {
     let hangs = BTreeMap::from([("slow".to_owned(), Script::Hangs)]);
     let (sim, id) = simulated(|it| it.programs = hangs.clone()).await;
     let (_, ended) = in_container(&sim, &id, hook.clone()).await;
-    assert_eq!(why(ended), "slow did not end within 30 s and was killed");
+    assert_eq!(why(ended), "slow timed out after 30 s and was killed");
     assert!(sim.calls()[1].starts_with("exec shop-api sh -c"), "{:?}", sim.calls());
 
     for shell in [Script::Ends(126, "no shell".into()), Script::Hangs] {
@@ -569,6 +569,6 @@ async fn a_command_that_hangs_in_a_container_is_ended_where_that_can_be_done() {
         programs.insert("sh".into(), shell);
         let (sim, id) = simulated(|it| it.programs = programs).await;
         let (_, ended) = in_container(&sim, &id, hook.clone()).await;
-        assert_eq!(why(ended), "slow did not end within 30 s and could not be killed: it may go on in its container");
+        assert_eq!(why(ended), "slow timed out after 30 s and could not be killed; it may still run in its container");
     }
 }

@@ -219,7 +219,7 @@ async fn outputs_that_cannot_be_used_fail_the_job() {
     let outcome = group.up(&sim, "db:1").await;
     let failure = &outcome.failed["schema"].failure;
     assert_eq!(failure.reason, Reason::OutputInvalid);
-    assert_eq!(failure.message, "it has succeeded, but line 1 of its outputs is not `key=value`");
+    assert_eq!(failure.message, "succeeded, but line 1 of the output file is not `key=value`");
     assert!(outcome.ready.contains("api"), "{outcome:#?}");
 }
 

@@ -418,7 +418,7 @@ async fn further_files_are_followed() {
     })
     .await;
     let said = |a: &str, b: &str| format!("a.yaml: env_file ../conf/a.env = {a}\nb.yaml: env_file local.env = {b}\n");
-    let missing = "there is no such file";
+    let missing = "no such file";
     assert_eq!(ground.read(), said("A", missing));
     ground.write("conf/a.env", "B");
     ground.once(&said("B", missing)).await;
@@ -511,7 +511,7 @@ async fn dotenv_comes_and_goes() {
 async fn a_file_that_cannot_be_read_is_mended() {
     let mut ground = Ground::new(one).await;
     symlink("../nowhere.yaml", ground.path("specs/db.yaml")).unwrap();
-    ground.once("db.yaml: there is no such file\nweb.yaml: one\n").await;
+    ground.once("db.yaml: no such file\nweb.yaml: one\n").await;
     ground.write("nowhere.yaml", "db");
     ground.once("db.yaml: db\nweb.yaml: one\n").await;
 
@@ -519,7 +519,7 @@ async fn a_file_that_cannot_be_read_is_mended() {
     fs::set_permissions(ground.path("specs/web.yaml"), fs::Permissions::from_mode(0o000)).unwrap();
     ground.message().await;
     assert!(
-        ["one", "you may not read it"].map(|text| format!("db.yaml: db\nweb.yaml: {text}\n")).contains(&ground.read())
+        ["one", "permission denied"].map(|text| format!("db.yaml: db\nweb.yaml: {text}\n")).contains(&ground.read())
     );
     fs::set_permissions(ground.path("specs/web.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
     ground.once("db.yaml: db\nweb.yaml: one\n").await;
@@ -639,7 +639,7 @@ async fn what_is_written_before_a_watch_stands_is_read() {
 #[tokio::test]
 async fn where_watches_run_out_specs_are_polled() {
     for (backend, why) in [
-        ((|_| Ok(Box::new(Full) as EventSource)) as Backend, "the system's limit of watches is reached"),
+        ((|_| Ok(Box::new(Full) as EventSource)) as Backend, "limit of file watches reached"),
         (|_| Err(notify::Error::io(std::io::Error::from_raw_os_error(24))), "Too many open files"),
     ] {
         let mut ground = Ground::unread(Some(backend), one);
@@ -655,7 +655,7 @@ async fn where_watches_run_out_specs_are_polled() {
         }
         let told = ground.told.lock().unwrap();
         assert_eq!(told.len(), 1, "told once: {told:?}");
-        assert!(told[0].starts_with("watching files by polling: ") && told[0].contains(why), "{told:?}");
+        assert!(told[0].starts_with("polling for spec changes: ") && told[0].contains(why), "{told:?}");
     }
 }
 

@@ -18,19 +18,19 @@ pub enum StepError {
     #[error(transparent)]
     Output(#[from] OutputError),
     /// The specs changed meanwhile, and the step is no longer needed.
-    #[error("the specs no longer want it")]
+    #[error("no longer in the specs")]
     Obsolete,
 }
 
 /// Failure of a hook.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum HookError {
-    #[error("the specs no longer say what is to be done")]
+    #[error("hook no longer in the specs")]
     NotInSpecs,
     /// The hook uses an output that is not set yet.
-    #[error("the output `{0}` is not known")]
+    #[error("output `{0}` is not set yet")]
     UnknownOutput(String),
-    #[error("cannot run {0} in the container: there is none")]
+    #[error("cannot run {0}: the service has no container")]
     NoContainer(String),
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -51,28 +51,28 @@ pub enum CommandError {
     Exited { program: String, code: i64 },
     #[error("{program} was killed by signal {signal}")]
     Signalled { program: String, signal: i32 },
-    #[error("{program} ended without an exit code")]
+    #[error("{program} exited without an exit code")]
     NoExitCode { program: String },
-    #[error("{program} did not end within {} s {}", limit.as_secs_f64(), after_abort(*killed))]
+    #[error("{program} timed out after {} s {}", limit.as_secs_f64(), after_abort(*killed))]
     TimedOut { program: String, limit: Duration, killed: bool },
     #[error("{program} was interrupted {}", after_abort(*killed))]
     Interrupted { program: String, killed: bool },
-    #[error("{program}: {reason}")]
+    #[error("cannot wait for {program}: {reason}")]
     Wait { program: String, reason: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
 fn after_abort(killed: bool) -> &'static str {
-    if killed { "and was killed" } else { "and could not be killed: it may go on in its container" }
+    if killed { "and was killed" } else { "and could not be killed; it may still run in its container" }
 }
 
 /// Failure of a call of a Starlark function.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FunctionError {
-    #[error("there is no thread to call {name} on: {reason}")]
+    #[error("cannot spawn thread to call {name}: {reason}")]
     Spawn { name: String, reason: String },
-    #[error("{name} did not return within {} s", limit.as_secs_f64())]
+    #[error("{name} timed out after {} s", limit.as_secs_f64())]
     TimedOut { name: String, limit: Duration },
     #[error("{0} was interrupted")]
     Interrupted(String),
@@ -102,21 +102,21 @@ impl FunctionError {
 pub enum RequestError {
     #[error("{request}: {error}")]
     Failed { request: String, error: HttpError },
-    #[error("{request} was not answered within {} s", limit.as_secs_f64())]
+    #[error("{request} timed out after {} s", limit.as_secs_f64())]
     TimedOut { request: String, limit: Duration },
     #[error("{request} was interrupted")]
     Interrupted { request: String },
     /// `status` with its reason phrase.
-    #[error("{request} answered {status}{}", expected.map(|code| format!(" and not {code}")).unwrap_or_default())]
+    #[error("{request} returned status {status}{}", expected.map(|code| format!(", expected {code}")).unwrap_or_default())]
     Status { request: String, status: String, expected: Option<u16> },
 }
 
 /// Failure of an HTTP exchange.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
-    #[error("the connection was closed without an answer")]
+    #[error("connection closed without a response")]
     Closed,
-    #[error("the answer is larger than {} KiB", .limit / 1024)]
+    #[error("response body is larger than {} KiB", .limit / 1024)]
     TooLarge { limit: usize },
     /// The request cannot be built, or the connection failed.
     #[error("{0}")]
@@ -126,20 +126,19 @@ pub enum HttpError {
 /// Failure to read, check or save outputs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OutputError {
-    #[error("more than {} KiB of outputs", .limit / 1024)]
+    #[error("output file is larger than {} KiB", .limit / 1024)]
     FileTooLarge { limit: usize },
-    #[error("its outputs are not UTF-8")]
+    #[error("output file is not UTF-8")]
     NotUtf8,
-    #[error("line {number} of its outputs {problem}")]
+    #[error("line {number} of the output file {problem}")]
     Line { number: usize, problem: OutputProblem },
-    /// `key` in quotes.
-    #[error("the output {key} {problem}")]
+    #[error("output `{}` {problem}", key.escape_debug())]
     Value { key: String, problem: OutputProblem },
-    #[error("cannot make a file for its outputs: {0}")]
+    #[error("cannot create the output file: {0}")]
     CreateFile(String),
-    #[error("its outputs cannot be read: {0}")]
+    #[error("cannot read the output file: {0}")]
     Read(String),
-    #[error("its outputs cannot be kept: {0}")]
+    #[error("cannot save outputs: {0}")]
     Save(String),
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -150,9 +149,9 @@ pub enum OutputError {
 pub enum OutputProblem {
     #[error("is not `key=value`")]
     NotAPair,
-    #[error("has no good key: {0}")]
+    #[error("has an invalid key: {0}")]
     InvalidKey(String),
-    #[error("holds a NUL")]
+    #[error("contains a NUL byte")]
     Nul,
     #[error("is larger than {} KiB", .limit / 1024)]
     TooLarge { limit: usize },

@@ -231,10 +231,10 @@ fn start_error(program: &str, directory: &Path, error: &io::Error) -> CommandErr
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => " (is it executable?)".to_owned(),
         io::ErrorKind::NotFound if directory.join(program).is_file() => {
-            " (the file is there: does the interpreter in its first line exist?)".to_owned()
+            " (the file exists; check the interpreter in its first line)".to_owned()
         }
-        io::ErrorKind::NotFound if program.contains('/') => format!(" (looked for from {})", directory.display()),
-        io::ErrorKind::NotFound => " (not in the PATH; a program of the spec directory is written with ./)".to_owned(),
+        io::ErrorKind::NotFound if program.contains('/') => format!(" (relative to {})", directory.display()),
+        io::ErrorKind::NotFound => " (not in PATH; for a program in the spec directory, write ./)".to_owned(),
         _ => String::new(),
     };
     CommandError::Start { program: program.to_owned(), reason: format!("{}{hint}", io_message(error)) }

@@ -22,17 +22,15 @@ const PROXY_CLOSE_TIME: Duration = Duration::from_millis(50);
 pub enum ConnectError {
     #[error("{address}: {reason}")]
     Failed { address: SocketAddr, reason: String },
-    #[error("{address}: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
+    #[error("{address}: timed out after {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut { address: SocketAddr },
-    #[error("{0}: the connection was closed at once")]
+    #[error("{0}: connection closed immediately")]
     Closed(SocketAddr),
-    #[error("its container is gone")]
+    #[error("container not found")]
     NoContainer,
-    #[error("its container has no address yet")]
+    #[error("the container has no address yet")]
     NoAddress,
-    #[error(
-        "port {0} of a container of this engine can only be reached from here where it is published: add it to `ports`"
-    )]
+    #[error("containers of this engine are only reachable through published ports: add {0} to `ports`")]
     NotPublished(u16),
     #[error(transparent)]
     Engine(#[from] EngineError),

@@ -101,11 +101,11 @@ impl Drop for CancelOnDrop {
 /// Failure of a request of a function.
 #[derive(Debug, thiserror::Error)]
 enum HostError {
-    #[error("the call is over")]
+    #[error("the call has ended")]
     CallOver,
-    #[error("there is no container at this moment")]
+    #[error("the service has no container")]
     NoContainer,
-    #[error("no answer within {} s", .0.as_secs_f64())]
+    #[error("timed out after {} s", .0.as_secs_f64())]
     TimedOut(Duration),
     #[error("the run was interrupted")]
     Interrupted,

@@ -165,7 +165,7 @@ fn parse_line(line: &str) -> Result<(String, String), OutputProblem> {
 /// If the text cannot be a value.
 pub fn capture(key: &str, text: &str) -> Result<OutputMap, OutputError> {
     let value = check_value(text.trim_end_matches(['\n', '\r']))
-        .map_err(|problem| OutputError::Value { key: format!("`{key}`"), problem })?;
+        .map_err(|problem| OutputError::Value { key: key.to_owned(), problem })?;
     Ok(OutputMap::from([(key.to_owned(), value)]))
 }
 
@@ -177,7 +177,7 @@ pub fn capture(key: &str, text: &str) -> Result<OutputMap, OutputError> {
 pub fn check(pairs: Vec<(String, String)>) -> Result<OutputMap, OutputError> {
     let mut outputs = OutputMap::new();
     for (key, value) in pairs {
-        let invalid = |problem| OutputError::Value { key: format!("{key:?}"), problem };
+        let invalid = |problem| OutputError::Value { key: key.clone(), problem };
         check_key(&key).map_err(invalid)?;
         let value = check_value(&value).map_err(invalid)?;
         outputs.insert(key, value);
@@ -277,16 +277,16 @@ mod tests {
         let parse = |bytes: &[u8]| parse(bytes).map_err(|error| error.to_string());
         assert_eq!(parse(b"a=1\n\n b =x=y \r\nc="), Ok(map(&[("a", "1"), ("b", "x=y "), ("c", "")])));
         assert_eq!(parse(b""), Ok(OutputMap::new()));
-        assert_eq!(parse(b"a=1\nb"), Err("line 2 of its outputs is not `key=value`".into()));
-        assert!(parse(b"a-b=1").unwrap_err().starts_with("line 1 of its outputs has no good key: "));
-        assert_eq!(parse(b"a=\0"), Err("line 1 of its outputs holds a NUL".into()));
-        assert_eq!(parse(b"a=\xff"), Err("its outputs are not UTF-8".into()));
-        assert_eq!(parse(&vec![b' '; MAX_FILE_SIZE + 1]), Err("more than 1024 KiB of outputs".into()));
+        assert_eq!(parse(b"a=1\nb"), Err("line 2 of the output file is not `key=value`".into()));
+        assert!(parse(b"a-b=1").unwrap_err().starts_with("line 1 of the output file has an invalid key: "));
+        assert_eq!(parse(b"a=\0"), Err("line 1 of the output file contains a NUL byte".into()));
+        assert_eq!(parse(b"a=\xff"), Err("output file is not UTF-8".into()));
+        assert_eq!(parse(&vec![b' '; MAX_FILE_SIZE + 1]), Err("output file is larger than 1024 KiB".into()));
         assert_eq!(capture("a", "1\n2\n\n"), Ok(map(&[("a", "1\n2")])));
         let large = "x".repeat(MAX_VALUE_SIZE + 1);
         assert_eq!(
             capture("a", &large).map_err(|error| error.to_string()),
-            Err("the output `a` is larger than 64 KiB".into())
+            Err("output `a` is larger than 64 KiB".into())
         );
     }
 }

@@ -38,9 +38,9 @@ pub enum ProbeError {
     Connect(#[from] ConnectError),
     #[error(transparent)]
     Http(#[from] HttpError),
-    #[error("no answer within {} s", HTTP_TIMEOUT.as_secs())]
+    #[error("timed out after {} s", HTTP_TIMEOUT.as_secs())]
     HttpTimedOut,
-    #[error("GET {path} was answered with {status}")]
+    #[error("GET {path} returned status {status}")]
     Status { path: String, status: StatusCode },
     /// `detail` is the last line of output.
     #[error("{error}{}", suffix(detail))]
@@ -49,9 +49,9 @@ pub enum ProbeError {
     Function(#[from] FunctionError),
     #[error("{name} returned False{}", suffix(detail))]
     ReturnedFalse { name: String, detail: String },
-    #[error("{name} returned a value of type {kind}, and not True or False")]
+    #[error("{name} returned a value of type {kind}, expected True or False")]
     NotABool { name: String, kind: String },
-    #[error("no line of its output matches {0:?}")]
+    #[error("no line of output matches {0:?}")]
     NoMatch(String),
     #[error(transparent)]
     Engine(#[from] EngineError),

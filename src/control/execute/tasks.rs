@@ -159,7 +159,7 @@ impl Tasks {
         if let (Verb::Update { container, .. }, Some(observed)) = (&step.verb, observed) {
             let recorded = self.local_state.record_update(&container.id, |id| observed.containers.contains_key(id));
             if let Err(error) = recorded {
-                tracing::warn!(%error, "cannot note that a container is updated");
+                tracing::warn!(%error, "cannot record the update of a container");
             }
         }
         let cancelled = match step.verb {
@@ -233,10 +233,10 @@ async fn explain(engine: &dyn Engine, failure: &Failure) -> Option<String> {
     match failure.reason {
         _ if details.oom_killed => {
             let limit = details.resources.memory.map(|memory| format!(" ({memory})")).unwrap_or_default();
-            Some(format!("it was killed for using more memory than it may{limit}"))
+            Some(format!("OOMKilled{limit}"))
         }
         Reason::NotReady if !details.health_failure.is_empty() => {
-            Some(format!("its last health check {}", details.health_failure))
+            Some(format!("last health check {}", details.health_failure))
         }
         _ => None,
     }

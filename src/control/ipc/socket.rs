@@ -118,7 +118,7 @@ impl Conversation {
     async fn serve(self, stream: UnixStream, _permit: OwnedSemaphorePermit) {
         let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_REQUEST));
         if let Err(error) = self.converse(&mut lines).await {
-            tracing::debug!(%error, "a client went away");
+            tracing::debug!(%error, "client disconnected");
         }
     }
 
@@ -133,7 +133,7 @@ impl Conversation {
         let request = match request {
             Ok(request) => request,
             Err(error) => {
-                let why = format!("this version of drillmaster does not understand the question: {error}");
+                let why = format!("unsupported request: {error}; use the same drillmaster version as the controller");
                 return send(lines, &WireResponse::Unsupported { why }).await;
             }
         };
@@ -202,10 +202,10 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// There is no watching controller, or it is just starting or stopping.
-    #[error("nobody listens")]
+    #[error("no controller is listening")]
     NotListening,
     /// The controller is stopped (`SIGSTOP`) or hangs.
-    #[error("it does not answer")]
+    #[error("the controller timed out")]
     TimedOut,
     #[error("{0}")]
     Failed(#[from] io::Error),
@@ -224,7 +224,7 @@ impl Client {
             let mut lines = Framed::new(stream, LinesCodec::new());
             match receive(&mut lines).await? {
                 Some(WireResponse::Hello(hello)) => Ok(Client { hello, lines }),
-                Some(_) => Err(io::Error::other("it does not speak as a watching drillmaster does")),
+                Some(_) => Err(io::Error::other("not the socket of a drillmaster controller")),
                 None => Err(ErrorKind::ConnectionReset.into()),
             }
         };
@@ -405,7 +405,7 @@ mod tests {
         write(&mut client, &request(MAX_REQUEST + 1)).await;
         let response = client.receive().await.unwrap();
         assert!(
-            matches!(&response, Some(WireResponse::Unsupported { why }) if why.ends_with("max line length exceeded")),
+            matches!(&response, Some(WireResponse::Unsupported { why }) if why.contains("max line length exceeded")),
             "{response:?}"
         );
     }

@@ -49,7 +49,7 @@ impl Core {
         match error {
             StepError::Engine(error) => self.engine_failed(step, error, now, reaction),
             StepError::Hook(_) | StepError::Output(_) => {
-                let message = format!("it has succeeded, but {error}");
+                let message = format!("succeeded, but {error}");
                 self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, reaction);
             }
             StepError::Obsolete => {

@@ -146,7 +146,7 @@ impl Core {
             // It was ended with the run; the next run runs it again.
             return;
         }
-        let message = format!("its {point} failed: {error}");
+        let message = format!("{point} hook failed: {error}");
         let service = step.subject.name();
         match point {
             HookPoint::PreStart | HookPoint::PostStart => {

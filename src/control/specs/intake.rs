@@ -76,8 +76,8 @@ impl Intake {
                 [only] => only.to_string(),
                 [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
             },
-            RejectReason::Empty => "the specs name no service any longer".into(),
-            RejectReason::OtherGroup(name) => format!("the specs now say that the group is {name}"),
+            RejectReason::Empty => "no services left in the specs".into(),
+            RejectReason::OtherGroup(name) => format!("group name changed to {name} in the specs"),
         })
     }
 
@@ -127,8 +127,8 @@ impl Intake {
             RejectReason::Invalid(diagnostics) => Report::SpecsInvalid(diagnostics.clone()),
             RejectReason::Empty => Report::SpecsEmpty,
             RejectReason::OtherGroup(name) => Report::Note(format!(
-                "the specs now say that the group is {name}; the old one is kept: to change it, end this watch, take it \
-                 down, and begin anew"
+                "group name changed to {name} in the specs; keeping the current group. To switch, stop this watch, run \
+                 `drillmaster down` and start again"
             )),
         };
         self.rejected = Some(reason);

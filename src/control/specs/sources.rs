@@ -65,7 +65,7 @@ pub fn read_file(directory: &Path, path: &str) -> Result<Vec<u8>, String> {
 fn read_at(path: &Path) -> Result<Vec<u8>, String> {
     match read_content(path) {
         Content::Bytes(bytes) => Ok(bytes),
-        Content::TooLarge(size) => Err(format!("it has {size} bytes; at most {MAX_FILE_SIZE} are read")),
+        Content::TooLarge(size) => Err(format!("too large: {size} bytes (maximum {MAX_FILE_SIZE})")),
         Content::Unreadable(why) => Err(why),
     }
 }
@@ -106,7 +106,7 @@ fn resolve_inside(directory: &Path, path: &str) -> Result<PathBuf, String> {
     let target = root.join(path).canonicalize().map_err(|error| io_message(&error))?;
     match target.starts_with(&root) {
         true => Ok(target),
-        false => Err("it is a link that leads out of the spec directory".into()),
+        false => Err("the link leads out of the spec directory".into()),
     }
 }
 
@@ -186,7 +186,7 @@ fn unless_removed(path: &Path, content: Content) -> Option<Content> {
 fn read_content(path: &Path) -> Content {
     match fs::metadata(path) {
         Err(error) => Content::Unreadable(io_message(&error)),
-        Ok(found) if !found.is_file() => Content::Unreadable("it is not a regular file".into()),
+        Ok(found) if !found.is_file() => Content::Unreadable("not a regular file".into()),
         Ok(found) if found.len() > MAX_FILE_SIZE => Content::TooLarge(found.len()),
         Ok(_) => match fs::read(path) {
             Ok(bytes) => Content::Bytes(bytes),
@@ -197,8 +197,8 @@ fn read_content(path: &Path) -> Content {
 
 fn io_message(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".into(),
-        io::ErrorKind::PermissionDenied => "you may not read it".into(),
+        io::ErrorKind::NotFound => "no such file".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
         _ => error.to_string(),
     }
 }

@@ -113,7 +113,7 @@ impl Watcher {
         };
         let polled = self.shared.polling.swap(error.is_some(), Ordering::Relaxed);
         if let Some(error) = error.filter(|_| !polled) {
-            (self.on_polling)(format!("watching files by polling: {}", notify_message(&error)));
+            (self.on_polling)(format!("polling for spec changes: {}", notify_message(&error)));
             self.shared.changed.notify_one();
         }
         added
@@ -195,11 +195,9 @@ impl ActiveWatches {
 /// Error of a backend as a message.
 fn notify_message(error: &notify::Error) -> String {
     match &error.kind {
-        ErrorKind::MaxFilesWatch => {
-            "the system's limit of watches is reached (sysctl fs.inotify.max_user_watches)".into()
-        }
+        ErrorKind::MaxFilesWatch => "limit of file watches reached (sysctl fs.inotify.max_user_watches)".into(),
         ErrorKind::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            "a directory may not be read".into()
+            "permission denied for a directory".into()
         }
         _ => error.to_string(),
     }
