@@ -231,13 +231,13 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_kept_for_the_next_run_and_for_their_owner_only() {
+    fn outputs_are_saved_for_the_owner_only_and_loaded_again() {
         let state = tempfile::tempdir().unwrap();
         let directory = state.path().join("engine/group");
         let store = OutputStore::default();
         store.open(&directory).unwrap();
         assert!(store.save(map(&[("a", "1"), ("b", "2")])).unwrap());
-        assert!(!store.save(map(&[("a", "1")])).unwrap(), "nothing new");
+        assert!(!store.save(map(&[("a", "1")])).unwrap(), "unchanged");
         assert!(store.save(map(&[("a", "3")])).unwrap());
         let file = directory.join("context.json");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
@@ -247,14 +247,14 @@ mod tests {
         fs::write(&file, "{").unwrap();
         assert!(next.open(&directory).unwrap_err().to_string().contains("context.json"));
         assert_eq!(next.values(), OutputMap::new());
-        assert!(next.save(map(&[("c", "")])).unwrap(), "what cannot be read is replaced");
+        assert!(next.save(map(&[("c", "")])).unwrap(), "an unreadable file is replaced");
         next.clear().unwrap();
         next.clear().unwrap();
         assert!(!file.exists() && next.values().is_empty());
     }
 
     #[test]
-    fn what_a_killed_run_has_left_goes_with_the_next() {
+    fn temporary_files_of_killed_runs_are_removed() {
         let state = tempfile::tempdir().unwrap();
         let store = OutputStore::default();
         store.open(state.path()).unwrap();
@@ -267,13 +267,13 @@ mod tests {
         let mut names: Vec<_> = fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         assert_eq!(names, ["context.json", "lock"]);
-        // Where nothing is kept, there is nothing to tidy.
+        // Without a state directory there is nothing to remove.
         OutputStore::default().remove_temporary_files().unwrap();
         assert!(OutputStore::default().output_file().unwrap().path().exists());
     }
 
     #[test]
-    fn lines_of_outputs() {
+    fn output_lines_are_parsed_and_checked() {
         let parse = |bytes: &[u8]| parse(bytes).map_err(|error| error.to_string());
         assert_eq!(parse(b"a=1\n\n b =x=y \r\nc="), Ok(map(&[("a", "1"), ("b", "x=y "), ("c", "")])));
         assert_eq!(parse(b""), Ok(OutputMap::new()));

@@ -101,7 +101,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
     Ok(Execution::Engine(mutation))
 }
 
-/// The environment of a container. A job is told where to write its outputs, which is no part of its spec.
+/// The environment of a container. That of a job names its output file, which is not part of the spec.
 fn env(service: &Service) -> BTreeMap<String, String> {
     let mut env = service.env.clone();
     if service.is_job() {
@@ -172,14 +172,14 @@ pub fn hook_calls(event: &HookEvent, desired: &Desired) -> Vec<Result<HookCall, 
     event.hooks.iter().enumerate().map(call).collect()
 }
 
-/// The engine makes an anonymous volume for each path that the image declares, without labels. Asked for by us it
-/// gets ours, so that `down --volumes` finds it again.
+/// Adds an anonymous volume for each path that the image declares. The engine would create it as well, but without the
+/// labels by which `down --volumes` finds it.
 fn with_declared_volumes(config: &Config, image_id: &str, observed: &Observed) -> Config {
     let declared = observed.image_facts.get(image_id).map(|facts| facts.volumes.as_slice()).unwrap_or_default();
     let mut config = config.clone();
     for target in declared {
-        let filled = config.tmpfs.contains_key(target) || config.volumes.iter().any(|volume| volume.target == *target);
-        if !filled {
+        let mounted = config.tmpfs.contains_key(target) || config.volumes.iter().any(|volume| volume.target == *target);
+        if !mounted {
             let source = VolumeSource::Anonymous;
             config.volumes.push(Volume { source, target: target.clone(), read_only: false });
         }
@@ -187,7 +187,7 @@ fn with_declared_volumes(config: &Config, image_id: &str, observed: &Observed) -
     config
 }
 
-/// The time that a container has to stop, as its spec said when it was created.
+/// The stop timeout in the spec from which the container was created.
 fn stop_timeout(container: &Container) -> Duration {
     container
         .identity

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_read_as_it_was_written() {
+    fn holder_is_parsed_as_it_was_written() {
         let holder = Holder { pid: 12, command: WATCH.into() };
         assert_eq!(Holder::parse(&holder.to_string()), Some(holder));
         for text in ["", "pid", "pid x (drillmaster up)", "pid 12 (drillmaster up", "pid -1 (drillmaster up)"] {
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_not_waited_for_is_named() {
+    async fn returns_the_holder_that_is_not_waited_for() {
         let state = tempfile::tempdir().unwrap();
         let directory = state.path().join("a/b");
         let lock = acquired(acquire(&directory, WATCH, |_| true).await.unwrap());
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_holder_that_follows_another_is_noticed_by_whoever_waits() {
+    async fn waiting_process_notices_the_next_holder() {
         let state = tempfile::tempdir().unwrap();
         let mut first = acquired(acquire(state.path(), "up", |_| true).await.unwrap());
         let mut asked = Vec::new();

@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_is_answered() {
+    async fn client_receives_hello_events_and_answer() {
         let state = directory();
         let (server, mut requests) = start(state.path());
         let mode = fs::metadata(state.path().join("socket")).unwrap().permissions().mode();
@@ -340,8 +340,8 @@ mod tests {
         }
         request.reply.send(Report::Status(Box::default())).unwrap();
         drop(request);
-        let told = |event: &str| WireResponse::Event { event: event.into() };
-        for expected in [told("one"), told("two"), WireResponse::Status(ControllerStatus::default())] {
+        let event = |event: &str| WireResponse::Event { event: event.into() };
+        for expected in [event("one"), event("two"), WireResponse::Status(ControllerStatus::default())] {
             assert_eq!(client.receive().await.unwrap(), Some(expected));
         }
         assert_eq!(client.receive().await.unwrap(), None);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_long_path_is_no_hindrance() {
+    async fn long_directory_path_works() {
         let state = directory();
         let deep = state.path().join("x".repeat(120));
         fs::create_dir(&deep).unwrap();
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_socket_of_one_that_was_killed_is_replaced() {
+    async fn stale_socket_is_replaced() {
         let state = directory();
         drop(UnixListener::bind(state.path().join("socket")).unwrap());
         assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::NotListening)));
@@ -369,14 +369,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_does_not_answer_is_not_waited_for() {
+    async fn connecting_to_a_hung_controller_times_out() {
         let state = directory();
         let _listener = UnixListener::bind(state.path().join("socket")).unwrap();
         assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::TimedOut)));
     }
 
     #[tokio::test]
-    async fn nonsense_is_answered_and_too_much_of_it_is_not_read() {
+    async fn malformed_requests_are_unsupported() {
         let state = directory();
         let (_server, _requests) = start(state.path());
         let mut client = connect(state.path()).await;
@@ -385,13 +385,13 @@ mod tests {
             matches!(client.receive().await.unwrap(), Some(WireResponse::Unsupported { why }) if why.contains("dance"))
         );
         let mut client = connect(state.path()).await;
-        // It may hang up in the middle.
+        // The server may disconnect before everything is written.
         let _ = client.lines.get_mut().write_all(&vec![b'x'; 1024 * 1024]).await;
         assert!(matches!(client.receive().await, Ok(Some(WireResponse::Unsupported { .. })) | Err(_)));
     }
 
     #[tokio::test]
-    async fn a_request_has_a_maximum_length() {
+    async fn requests_have_a_maximum_length() {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let request = |length: usize| {
@@ -411,16 +411,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_says_nothing_or_reads_nothing_is_let_go() {
+    async fn silent_and_stalled_clients_are_disconnected() {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let mut silent = connect(state.path()).await;
-        assert_eq!(silent.receive().await.unwrap(), None, "after a while");
-        let mut deaf = connect(state.path()).await;
-        deaf.send(&WireRequest::Reconcile).await.unwrap();
+        assert_eq!(silent.receive().await.unwrap(), None, "after the timeout");
+        let mut stalled = connect(state.path()).await;
+        stalled.send(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
         let text = "x".repeat(64 * 1024);
-        // Far more than the socket holds.
+        // Far more than the socket buffers.
         for _ in 0..64 {
             let _ = request.reply.send(Report::Note(text.clone()));
         }
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_goes_away_is_forgotten() {
+    async fn disconnected_client_is_forgotten() {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let mut client = connect(state.path()).await;
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_talk_at_once() {
+    async fn more_clients_than_permits_are_served() {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let answers = async {
@@ -455,7 +455,7 @@ mod tests {
         }));
         tokio::select! {
             _ = clients => {}
-            () = answers => panic!("the server has ended"),
+            () = answers => panic!("the server has stopped"),
         }
     }
 }

@@ -156,7 +156,7 @@ mod tests {
     use crate::plan::step::Action;
 
     #[test]
-    fn a_question_is_what_a_person_would_type() {
+    fn requests_have_a_stable_json_form() {
         let table = [
             (r#"{"ask":"status"}"#, WireRequest::Status),
             (r#"{"ask":"reconcile","later":1}"#, WireRequest::Reconcile),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_comes_through_without_its_secrets() {
+    fn settled_outcome_is_sent_without_secrets() {
         let cause = |path: &str, secret| Cause::Field { path: path.into(), old: Some("old".into()), new: None, secret };
         let change = Change {
             subject: Subject::Service("api".into()),

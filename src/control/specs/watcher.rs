@@ -375,55 +375,55 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// Says when each message came, in milliseconds from the start, while things happen at these times.
-    async fn told(touches: &[u64], polling: bool, until: u64) -> Vec<u64> {
+    /// Times of the messages for changes at these times, all in milliseconds since the start.
+    async fn message_times(changed_at: &[u64], polling: bool, until: u64) -> Vec<u64> {
         let start = Instant::now();
         let shared = Arc::new(Shared { polling: polling.into(), ..Shared::default() });
         let (sender, mut changes) = mpsc::channel(1);
         let _task = AbortOnDropHandle::new(tokio::spawn(send_changes(Arc::clone(&shared), sender)));
-        let touches: Vec<u64> = touches.to_owned();
+        let changed_at: Vec<u64> = changed_at.to_owned();
         let _other = AbortOnDropHandle::new(tokio::spawn(async move {
-            for at in touches {
+            for at in changed_at {
                 tokio::time::sleep_until(start + Duration::from_millis(at)).await;
                 shared.changed.notify_one();
             }
         }));
-        let mut told = Vec::new();
+        let mut times = Vec::new();
         while let Ok(Some(())) = timeout_at(start + Duration::from_millis(until), changes.recv()).await {
-            told.push(start.elapsed().as_millis() as u64);
+            times.push(start.elapsed().as_millis() as u64);
         }
-        told
+        times
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_happens_is_told_once_it_is_quiet() {
-        assert_eq!(told(&[100], false, 20_000).await, [600]);
-        assert_eq!(told(&[100, 400, 700], false, 20_000).await, [1200], "written in steps");
-        assert_eq!(told(&[100, 700], false, 20_000).await, [600, 1200], "two changes");
+    async fn message_is_sent_once_changes_stop() {
+        assert_eq!(message_times(&[100], false, 20_000).await, [600]);
+        assert_eq!(message_times(&[100, 400, 700], false, 20_000).await, [1200], "written in steps");
+        assert_eq!(message_times(&[100, 700], false, 20_000).await, [600, 1200], "two changes");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_never_ends_is_told_all_the_same() {
+    async fn endless_changes_delay_a_message_up_to_a_maximum() {
         let always: Vec<u64> = (0..120).map(|n| n * 100).collect();
-        let told = told(&always, false, 20_000).await;
-        assert!(told.len() == 3 && told[0] <= 5_100 && told[1] <= 10_200 && told[2] == 12_400, "{told:?}");
+        let times = message_times(&always, false, 20_000).await;
+        assert!(times.len() == 3 && times[0] <= 5_100 && times[1] <= 10_200 && times[2] == 12_400, "{times:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_told_every_now_and_then() {
-        assert_eq!(told(&[], false, 70_000).await, [30_000, 60_000]);
-        assert_eq!(told(&[10_000], false, 50_000).await, [10_500, 40_500], "not in the middle of a change");
-        assert_eq!(told(&[], true, 3_500).await, [1_000, 2_000, 3_000]);
+    async fn messages_are_sent_at_an_interval_without_changes() {
+        assert_eq!(message_times(&[], false, 70_000).await, [30_000, 60_000]);
+        assert_eq!(message_times(&[10_000], false, 50_000).await, [10_500, 40_500], "not in the middle of a change");
+        assert_eq!(message_times(&[], true, 3_500).await, [1_000, 2_000, 3_000]);
     }
 
     #[tokio::test]
-    async fn the_thread_ends_with_the_watcher() {
+    async fn backend_thread_ends_with_the_watcher() {
         let home = tempfile::tempdir().unwrap();
         let (watcher, changes) = Watcher::start(|_| {});
         assert!(
             watcher.follow(&WatchedPaths { directories: [home.path().to_owned()].into(), ..WatchedPaths::default() })
         );
-        // The thread holds it through the handler.
+        // The thread holds a reference through the handler.
         let shared = Arc::downgrade(&watcher.shared);
         drop((watcher, changes));
         let ended = async {
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn every_link_on_the_way_counts() {
+    fn visits_every_link_on_a_path() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         fs::create_dir_all(home.join("real/deep")).unwrap();
