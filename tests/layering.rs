@@ -42,8 +42,8 @@ const IMPURE: &[&str] = &[
 const NOT_IN_RECONCILE: &[&str] =
     &["control::execute", "control::ipc", "super::execute", "super::ipc", "tokio", "std::fs", "Instant", "SystemTime"];
 
-/// The only files that may name bollard.
-const BOLLARD: &[&str] = &["engine/docker.rs", "engine/convert.rs"];
+/// The only folders that may name bollard.
+const BOLLARD: &[&str] = &["engine/docker/", "engine/convert/"];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -137,7 +137,7 @@ fn reconcile_is_pure() {
 fn bollard_stays_in_its_corner() {
     let wrong: Vec<String> = all()
         .into_iter()
-        .filter(|(path, code)| code.contains("bollard::") && !BOLLARD.contains(&path.as_str()))
+        .filter(|(path, code)| code.contains("bollard::") && !BOLLARD.iter().any(|folder| path.starts_with(folder)))
         .map(|(path, _)| path)
         .collect();
     assert!(wrong.is_empty(), "these name bollard: {}", wrong.join(", "));

@@ -262,10 +262,10 @@ async fn finish_run(
     for wait in &outcome.waits {
         style.complain(&format!("{}: not done: {}", wait.service, wait.reason));
     }
-    for (subject, said) in &outcome.stuck {
+    for (subject, stuck) in &outcome.stuck {
         let name = subject.name();
-        style.error(&format!("the {} {name} is left: {said}", subject.kind().to_lowercase()));
-        if matches!(subject, Subject::Network(_)) && said.contains("active endpoints") {
+        style.error(&format!("the {} {name} is left: {}", subject.kind().to_lowercase(), stuck.error));
+        if stuck.active_endpoints {
             style.complain(
                 "  nothing of this group is attached to it: the engine has lost count. It is used again by the next \
                  `up`; restarting the engine frees it",

@@ -403,9 +403,18 @@ pub enum EngineError {
         /// What the engine said.
         message: String,
     },
-    /// The engine's state does not allow it (409), or an endpoint is still active (403).
+    /// The engine's state does not allow it (409, or 403).
     #[error("cannot {attempted}: {message}")]
     Conflict {
+        /// What was attempted.
+        attempted: String,
+        /// What the engine said.
+        message: String,
+    },
+    /// The network still has endpoints (403). If no container is attached, the engine has leaked one, and only its
+    /// restart releases it (moby/moby#42119).
+    #[error("cannot {attempted}: {message}")]
+    ActiveEndpoints {
         /// What was attempted.
         attempted: String,
         /// What the engine said.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use backon::{ConstantBuilder, RetryableWithContext};
 use futures_util::StreamExt;
 use http_body_util::Full;
 use hyper::StatusCode;
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -204,9 +205,8 @@ impl<'a> Prober<'a> {
         let container = connect::inspect(self.engine, &self.probe.container.id).await?;
         // Lines from before the last exit belong to the previous run. The start time would not do: the engine records it
         // when the program may already have written its first lines.
-        let previous_exit = container.details.and_then(|details| humantime::parse_rfc3339(&details.finished_at).ok());
-        let since = previous_exit.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        let since = since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or_default());
+        let previous_exit = container.details.and_then(|details| details.finished_at.parse::<Timestamp>().ok());
+        let since = previous_exit.map_or(0, Timestamp::as_second);
         let options = LogOptions { since, follow: true, timestamps: true, ..LogOptions::default() };
         let mut lines = self.engine.logs(&self.probe.container.id, options);
         while let Some(line) = lines.next().await {
@@ -222,7 +222,7 @@ impl<'a> Prober<'a> {
     }
 }
 
-fn split_timestamp(line: &str) -> (Option<SystemTime>, &str) {
-    let parsed = line.split_once(' ').and_then(|(time, text)| Some((humantime::parse_rfc3339(time).ok()?, text)));
+fn split_timestamp(line: &str) -> (Option<Timestamp>, &str) {
+    let parsed = line.split_once(' ').and_then(|(time, text)| Some((time.parse::<Timestamp>().ok()?, text)));
     parsed.map_or((None, line), |(time, text)| (Some(time), text))
 }
