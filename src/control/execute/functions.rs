@@ -220,7 +220,11 @@ impl HostService<'_> {
                 let _ = reply.send(self.within(None, self.logs(lines)).await);
             }
             HostRequest::Sleep(time, reply) => {
-                let _ = reply.send(self.within(None, async { Ok(sleep(time).await) }).await);
+                let slept = async {
+                    sleep(time).await;
+                    Ok(())
+                };
+                let _ = reply.send(self.within(None, slept).await);
             }
             HostRequest::Print(_) | HostRequest::Returned(_) => {}
         }
