@@ -418,7 +418,7 @@ async fn further_files_are_followed() {
     })
     .await;
     let said = |a: &str, b: &str| format!("a.yaml: env_file ../conf/a.env = {a}\nb.yaml: env_file local.env = {b}\n");
-    let missing = "no such file";
+    let missing = "no such file or directory";
     assert_eq!(ground.read(), said("A", missing));
     ground.write("conf/a.env", "B");
     ground.once(&said("B", missing)).await;
@@ -511,7 +511,7 @@ async fn dotenv_comes_and_goes() {
 async fn a_file_that_cannot_be_read_is_mended() {
     let mut ground = Ground::new(one).await;
     symlink("../nowhere.yaml", ground.path("specs/db.yaml")).unwrap();
-    ground.once("db.yaml: no such file\nweb.yaml: one\n").await;
+    ground.once("db.yaml: no such file or directory\nweb.yaml: one\n").await;
     ground.write("nowhere.yaml", "db");
     ground.once("db.yaml: db\nweb.yaml: one\n").await;
 

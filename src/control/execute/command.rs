@@ -240,8 +240,8 @@ fn start_error(program: &str, directory: &Path, error: &io::Error) -> CommandErr
     CommandError::Start { program: program.to_owned(), reason: format!("{}{hint}", io_message(error)) }
 }
 
-/// `connection refused`, not `Connection refused (os error 111)`.
-pub(super) fn io_message(error: &io::Error) -> String {
+/// Message of an I/O error: `connection refused`, not `Connection refused (os error 111)`.
+pub(in crate::control) fn io_message(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();

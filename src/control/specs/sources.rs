@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::watcher::{self, WatchedPaths, Watcher, is_hidden, is_spec};
 use crate::control::event::Reading;
+use crate::control::execute::command::io_message;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::engine::build::tree::{self, ContextPaths, Sums, Watched};
 use crate::spec::model::Build;
@@ -192,14 +193,6 @@ fn read_content(path: &Path) -> Content {
             Ok(bytes) => Content::Bytes(bytes),
             Err(error) => Content::Unreadable(io_message(&error)),
         },
-    }
-}
-
-fn io_message(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "no such file".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => error.to_string(),
     }
 }
 
