@@ -367,7 +367,7 @@ service(name="always", image="x")
     ];
     let specs = specs(&files);
     let services: Vec<String> =
-        specs.services.iter().map(|service| format!("{} {}", service.spec.name, service.source)).collect();
+        specs.services.iter().map(|service| format!("{} {}", service.spec.container.name, service.source)).collect();
     assert_eq!(services, ["always lib.star:6", "c c.yaml:1", "db-a lib.star:5", "db-b lib.star:5"]);
     assert_eq!(specs.printed, ["lib.star: evaluated"]);
 }
@@ -391,10 +391,10 @@ service(name="deep", image="x", labels={"found": " ".join(glob("**/x?.txt") + gl
         ("env:HOME", "/home/ann"),
     ]);
     let specs = directory.load().unwrap_or_else(|errors| panic!("{}", told(&errors)));
-    let names: Vec<&str> = specs.services.iter().map(|service| service.spec.name.as_str()).collect();
+    let names: Vec<&str> = specs.services.iter().map(|service| service.spec.container.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "deep"]);
-    assert_eq!(specs.services[2].spec.labels["found"].as_str(), "some/where/x2.txt x1.txt");
-    assert_eq!(specs.services[0].spec.env["HOME"].as_str(), "/home/ann");
+    assert_eq!(specs.services[2].spec.container.labels["found"].as_str(), "some/where/x2.txt x1.txt");
+    assert_eq!(specs.services[0].spec.container.env["HOME"].as_str(), "/home/ann");
     let variables: Vec<&str> = specs.variables.iter().map(String::as_str).collect();
     assert_eq!(variables, ["HOME", "LEVEL"]);
     for path in ["tables", "tables/a.json", "tables/b.json", "", "some", "some/where"] {

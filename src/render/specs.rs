@@ -25,7 +25,7 @@ fn documents<'s>(specs: &'s Specs, names: &[String], show_values: bool) -> Vec<S
     let group = specs.group.iter().filter(|_| names.is_empty());
     let group = group.map(|group| Shown { kind: "Group", source: &group.source, root: group.settled() });
     let named = |name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let services = specs.services.iter().filter(|service| named(service.spec.name.as_str())).map(|service| {
+    let services = specs.services.iter().filter(|service| named(service.spec.container.name.as_str())).map(|service| {
         let kind = match service.spec.kind {
             Kind::Service => "Service",
             Kind::Job(_) => "Job",
