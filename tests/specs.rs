@@ -93,7 +93,7 @@ volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, tar
 tmpfs: [/run, "/tmp:size=64m"]
 dependencies: [appdb, {name: cache, condition: started, restart: true}]
 ping: {http: {port: 80, path: /healthz, status: 204}, interval: 100ms, timeout: 60s}
-health: {every: 10s, failures: 3, then: replace}
+health: {interval: 10s, retries: 3, action: replace}
 healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}
 pre_start: {run: [./make-certs.sh], timeout: 30s}
 post_start:
@@ -119,7 +119,7 @@ init: true
 shm_size: 64m
 ulimits: {nofile: 1024, nproc: {soft: 10, hard: -1}}
 pull: missing
-update: {order: recreate, min_ready: 2s, on_failure: keep}
+update: {order: auto, min_ready: 2s, on_failure: keep}
 replicas: 1
 "#;
 
@@ -379,7 +379,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             "a.yaml",
             concat!(
                 "name: 5\nimage: [b]\nports: 80\nenv: [A=1]\ninit: yes\nprivileged: 1\nread_only: \"true\"\nhostname: 12\n",
-                "labels: {a: [b]}\nresources: {pids: many, cpus: [1]}\nhealth: {failures: -1}\naliases: web\n",
+                "labels: {a: [b]}\nresources: {pids: many, cpus: [1]}\nhealth: {retries: -1}\naliases: web\n",
                 "cap_add: {A: b}\nping: 80\npull: [x]\ncommand: {a: b}\ntmpfs: 5\n",
             ),
         )],
@@ -447,7 +447,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             concat!(
                 "name: a\nimage: b\nrestart: false\nstop_signal: SIGFOO\nshm_size: 5x\nresources: {memory: 1m, cpus: 0}\ncap_add: [a b]\n",
                 "extra_hosts: [x, 'a:b']\nulimits: {nofile: x, nproc: {soft: 2, hard: 1}}\nenv: {'A B': x, 'A=B': x}\ncommand: \"it's\"\n",
-                "labels: {drillmaster.group: x}\nhealthcheck: {interval: 1s}\npull: alway\nhealth: {then: explode}\n",
+                "labels: {drillmaster.group: x}\nhealthcheck: {interval: 1s}\npull: alway\nhealth: {action: explode}\n",
             ),
         )],
     ),

@@ -182,7 +182,7 @@ const FIELDS: &str = r#"{
     "volumes": ["data:/data", {"type": "bind", "source": "./x", "target": "/x"}], "tmpfs": ["/run"],
     "dependencies": ["other", {"name": "more", "condition": "started", "restart": true}],
     "ping": {"http": {"port": 80, "path": "/healthz", "status": 204}, "interval": "1s", "timeout": "60s"},
-    "health": {"every": "10s", "failures": 3, "then": "replace"}, "healthcheck": {"test": ["CMD", "x"], "retries": 3},
+    "health": {"interval": "10s", "retries": 3, "action": "replace"}, "healthcheck": {"test": ["CMD", "x"], "retries": 3},
     "pre_start": {"run": ["./a.sh"], "timeout": "30s"}, "post_start": [{"exec": "b"}, {"http": "http://localhost:9"}],
     "pre_stop": {"exec": ["c"]}, "post_stop": {"run": "d"}, "stop_signal": "int", "stop_timeout": "1m30s",
     "restart": "on-failure:5", "resources": {"memory": "256m", "cpus": 0.5, "pids": 100}, "labels": {"tier": "web"},

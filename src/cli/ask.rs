@@ -58,8 +58,8 @@ pub(super) async fn end(
     let by = format!("drillmaster {command} (pid {})", std::process::id());
     let ending = async {
         // One that has gone meanwhile has ended too.
-        if client.ask(&WireRequest::Shutdown { by }).await.is_ok() {
-            while let Ok(Some(answer)) = client.next().await {
+        if client.send(&WireRequest::Shutdown { by }).await.is_ok() {
+            while let Ok(Some(answer)) = client.receive().await {
                 match answer {
                     WireResponse::Stopping { .. } => break,
                     WireResponse::Unsupported { why } => return Err(sorry(pid, &why)),
@@ -90,9 +90,9 @@ pub(super) async fn work(
     style.note(&format!("asking pid {pid} (drillmaster up --watch)"));
     let settled = async {
         let ended = || format!("pid {pid} (drillmaster up --watch) ended before it was done; run this again");
-        client.ask(question).await.with_context(ended)?;
+        client.send(question).await.with_context(ended)?;
         loop {
-            match client.next().await.with_context(ended)? {
+            match client.receive().await.with_context(ended)? {
                 Some(WireResponse::Event { event }) => show(&event, style),
                 Some(WireResponse::Settled(settled)) => return Ok(Outcome::from(*settled)),
                 Some(WireResponse::Unsupported { why }) => return Err(sorry(pid, &why)),
@@ -111,9 +111,9 @@ pub(super) async fn work(
 pub(super) async fn live(directory: &Path) -> Option<ControllerStatus> {
     let asked = async {
         let mut client = Client::connect(directory, LIVE).await.ok()?;
-        client.ask(&WireRequest::Status).await.ok()?;
+        client.send(&WireRequest::Status).await.ok()?;
         loop {
-            match client.next().await.ok()?? {
+            match client.receive().await.ok()?? {
                 WireResponse::Status(live) => return Some(live),
                 WireResponse::Unsupported { .. } => return None,
                 _ => {}

@@ -11,11 +11,11 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::Failure;
 use super::args::{Global, Up};
-use crate::control::Read;
+use crate::control::ReadSpecs;
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::control::execute::stack;
-use crate::control::specs::sources::{self, Found, Reader, Sources, Within};
+use crate::control::specs::sources::{self, ProgramReach, Reader, Sources, SpecInput};
 use crate::control::specs::watcher::Watcher;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
@@ -40,10 +40,10 @@ pub(super) struct Project {
 /// The specs as they were read, resolved with outputs.
 type Resolve = Arc<dyn Fn(&OutputMap) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
 
-/// The specs of a watching controller after the first reading, as [`crate::control::Watch`] takes them.
+/// The specs of a watching controller after the first reading, as [`crate::control::WatchOptions`] takes them.
 pub(super) struct Follow {
     /// Reads them again, on a thread of its own.
-    pub read: Read,
+    pub read: ReadSpecs,
     /// Each message says that they may have changed; the first one comes at once.
     pub changes: mpsc::Receiver<()>,
 }
@@ -79,9 +79,9 @@ impl Project {
         };
         // Not the directory that it leads to today: where it is a link, another one may be linked tomorrow.
         let path = named(&global.specs)?;
-        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |found| again.reading(found))));
+        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |input| again.reading(input))));
         let under_way = Arc::new(UnderWay::default());
-        let read: Read = Arc::new(move || {
+        let read: ReadSpecs = Arc::new(move || {
             let (reader, under_way) = (reader.clone(), under_way.clone());
             Box::pin(async move {
                 let begin = || tokio::task::spawn_blocking(move || reader.read());
@@ -110,9 +110,9 @@ impl Project {
     /// Reads the specs, for who wants to look at them as they are written as well.
     pub fn with_specs(global: &Global) -> Result<(Project, Specs), Failure> {
         let (directory, shown) = (absolute(&global.specs)?, global.specs.display().to_string());
-        let read = |path: &str| sources::read_further(&directory, path);
-        let tree = |build: &Build| sources::look_at_tree(&directory, build);
-        let (sources, reach) = (sources::read(&directory), Within::new(&directory));
+        let read = |path: &str| sources::read_file(&directory, path);
+        let tree = |build: &Build| sources::read_tree(&directory, build);
+        let (sources, reach) = (sources::read(&directory), ProgramReach::new(&directory));
         let specs = parse(&shown, &sources, &OutputMap::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
         let desired = desired(group(global)?, &directory, &specs);
         Ok((Project::fixed(desired, directory, true), specs))
@@ -122,9 +122,9 @@ impl Project {
         let (shown, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources::read(&directory), directory.clone());
         let resolve = move |context: &OutputMap| {
-            let read = |path: &str| sources::read_further(&root, path);
-            let tree = |build: &Build| sources::look_at_tree(&root, build);
-            let specs = parse(&shown, &sources, context, &read, &tree, &Within::new(&root))?;
+            let read = |path: &str| sources::read_file(&root, path);
+            let tree = |build: &Build| sources::read_tree(&root, build);
+            let specs = parse(&shown, &sources, context, &read, &tree, &ProgramReach::new(&root))?;
             Ok(desired(group.as_deref(), &root, &specs))
         };
         let desired = resolve(&OutputMap::new())?;
@@ -162,7 +162,7 @@ impl Project {
 
     /// Resolves the specs, as they were read, again whenever outputs have changed; `shape` makes of them what a command
     /// wants.
-    pub fn read_again(&self, shape: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> Read {
+    pub fn read_again(&self, shape: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> ReadSpecs {
         let (context, resolve) = (self.context.clone(), self.resolve.clone());
         Arc::new(move || {
             let reading = match resolve(&context.values()) {
@@ -305,18 +305,18 @@ struct Reload {
 }
 
 impl Reload {
-    fn reading(&self, found: Found<'_>) -> Reading {
-        self.valid(found).map_or_else(Reading::Invalid, |desired| Reading::Valid(Box::new(desired)))
+    fn reading(&self, input: SpecInput<'_>) -> Reading {
+        self.valid(input).map_or_else(Reading::Invalid, |desired| Reading::Valid(Box::new(desired)))
     }
 
-    fn valid(&self, found: Found<'_>) -> Result<Desired, Vec<Diagnostic>> {
+    fn valid(&self, input: SpecInput<'_>) -> Result<Desired, Vec<Diagnostic>> {
         let group = self.group.as_deref();
-        let desired = if self.may_empty && is_empty(found.sources) {
-            nothing(group, found.directory)
+        let desired = if self.may_empty && is_empty(input.sources) {
+            nothing(group, input.directory)
         } else {
             let values = self.context.values();
-            let specs = parse(&self.shown, found.sources, &values, found.read, found.tree, found.reach)?;
-            desired(group, found.directory, &specs)
+            let specs = parse(&self.shown, input.sources, &values, input.read, input.tree, input.reach)?;
+            desired(group, input.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
         let scope = scope(&desired, &self.names, &self.exclude).map_err(|error| vec![Diagnostic::new(error)])?;

@@ -9,9 +9,10 @@ use super::project::Project;
 use super::session::{self, GroupLock};
 use super::{Exit, Failure, ask};
 use crate::control::event::{Limits, Outcome};
+use crate::control::execute::context::ExecContext;
 use crate::control::ipc::wire::WireRequest;
-use crate::control::local_state::Notes;
-use crate::control::{self, Setting};
+use crate::control::local_state::LocalState;
+use crate::control::{self, RunOptions};
 use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::step::{Action, Subject};
@@ -199,13 +200,13 @@ async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style
             let mut progress = Progress::new(style);
             let again = shape.clone();
             let read = Some(project.read_again(move |desired| again.of(desired)));
-            let setting = Setting { reload, read, ..setting(&about, &project, left()) };
+            let options = RunOptions { reload, read, ..run_options(&about, &project, left()) };
             let report = |report| progress.show(report);
-            let outcome = control::run(engine.clone(), desired.clone(), setting, interrupts, report).await;
+            let outcome = control::run(engine.clone(), desired.clone(), options, interrupts, report).await;
             progress.finish();
             // Who gave outputs is gone.
             let all = shape.parts && shape.scope == Scope::All && matches!(shape.mode, Mode::Reconcile { .. });
-            if let Some(Err(error)) = (all && outcome.is_good()).then(|| project.context.forget()) {
+            if let Some(Err(error)) = (all && outcome.is_good()).then(|| project.context.clear()) {
                 style.complain(&format!("the outputs of the group cannot be forgotten: {error}"));
             }
             outcome
@@ -215,13 +216,17 @@ async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style
 }
 
 /// How a run of this project may go.
-pub(super) fn setting(about: &EngineInfo, project: &Project, timeout: Option<Duration>) -> Setting {
+pub(super) fn run_options(about: &EngineInfo, project: &Project, timeout: Option<Duration>) -> RunOptions {
     let group = &project.desired.group;
-    Setting {
+    RunOptions {
         limits: limits(about, timeout),
-        surroundings: session::surroundings(about, group, &project.directory),
-        notes: Notes::new(&session::state_directory(about, group)),
-        context: project.context.clone(),
+        context: ExecContext {
+            group: group.clone(),
+            directory: project.directory.clone(),
+            reaches_containers: about.reaches_containers,
+            outputs: project.context.clone(),
+        },
+        local_state: LocalState::new(&session::state_directory(about, group)),
         read: None,
         reload: BTreeSet::new(),
     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use tokio::sync::mpsc;
 
 use super::args::Global;
 use super::{Exit, Failure};
-use crate::control::execute::outputs::OutputStore;
 use crate::control::ipc::lock::{self, Attempt, Holder, Lock};
 use crate::control::ipc::socket::{Client, ConnectError};
 use crate::engine::deadline::{Bounded, Limits};
@@ -70,7 +69,7 @@ pub(super) async fn acquire(
         let mut deaf = None;
         loop {
             let waits_for = |holder: Option<&Holder>| {
-                if holder.is_some_and(Holder::watches) {
+                if holder.is_some_and(Holder::is_watching) {
                     return false;
                 }
                 let who = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
@@ -83,7 +82,7 @@ pub(super) async fn acquire(
                 Failure::Other(anyhow::Error::new(error).context(message))
             })?;
             let holder = match attempt {
-                Attempt::Taken(lock) => return Ok(GroupLock::Acquired(lock)),
+                Attempt::Acquired(lock) => return Ok(GroupLock::Acquired(lock)),
                 Attempt::Held(holder) => holder,
             };
             match Client::connect(&directory, HELLO).await {
@@ -158,19 +157,5 @@ pub(super) async fn unless_interrupted<T>(
         result = work => result.map(Ok),
         // cancel-safe because a message that was not received stays in the channel
         Some(()) = interrupts.recv() => Ok(Err(Exit::Interrupted)),
-    }
-}
-
-/// Where pings are made from.
-pub(super) fn surroundings(
-    about: &EngineInfo,
-    group: &str,
-    directory: &Path,
-) -> crate::control::execute::connect::ExecContext {
-    crate::control::execute::connect::ExecContext {
-        group: group.to_owned(),
-        directory: directory.to_owned(),
-        reaches_containers: about.reaches_containers,
-        context: OutputStore::default(),
     }
 }

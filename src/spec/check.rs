@@ -358,8 +358,8 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
             Diagnostic::at(service.place(&node.span), format!("{both} {}", quoted(&mount.target)))
                 .related(service.place_of("update"), "asked for here")
                 .hint(Some(match mount.source {
-                    MountSource::Anonymous => "write `tmpfs`, or `order: recreate`".to_owned(),
-                    _ => "mount it read-only (`:ro`), or write `order: recreate`".to_owned(),
+                    MountSource::Anonymous => "write `tmpfs`, or `order: auto`".to_owned(),
+                    _ => "mount it read-only (`:ro`), or write `order: auto`".to_owned(),
                 })),
         );
     }
@@ -458,11 +458,11 @@ fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         wrong(&["healthcheck"], message.into(), "the image's own health check holds where there is no `healthcheck`");
     }
     if let Some(health) = &spec.health {
-        if health.failures == Some(0) {
-            wrong(&["health", "failures"], "`failures` must be at least 1".into(), "");
+        if health.retries == Some(0) {
+            wrong(&["health", "retries"], "`retries` must be at least 1".into(), "");
         }
-        if health.every.is_some_and(|every| every.get().is_zero()) {
-            wrong(&["health", "every"], "`every` must be more than 0".into(), "");
+        if health.interval.is_some_and(|interval| interval.get().is_zero()) {
+            wrong(&["health", "interval"], "`interval` must be more than 0".into(), "");
         }
     }
     let labels = service.root.get("labels").into_iter().flat_map(Node::entries);

@@ -483,19 +483,19 @@ fn default_http_path() -> String {
     "/".into()
 }
 
-/// How a running service is watched.
+/// Liveness of a running service: its ping is repeated while watching.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// Time from one ping to the next; 10 s unless set.
+    /// Time between two pings. Defaults to 10 s.
     #[serde(default)]
-    pub every: Option<Period>,
-    /// How many pings must fail in a row; 3 unless set.
+    pub interval: Option<Period>,
+    /// Consecutive failures until the service is unhealthy. Defaults to 3.
     #[serde(default)]
-    pub failures: Option<u32>,
-    /// What then happens; `restart` unless set.
+    pub retries: Option<u32>,
+    /// What happens when the service is unhealthy. Defaults to `restart`.
     #[serde(default)]
-    pub then: HealthAction,
+    pub action: HealthAction,
 }
 
 /// What happens to an unhealthy service.
@@ -515,7 +515,7 @@ pub enum HealthAction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Update {
-    /// Which of the two goes first; `recreate` unless set.
+    /// Order of stopping the old and starting the new container. Defaults to `auto`.
     #[serde(default)]
     pub order: Order,
     /// How long the new one must have been ready before the old one goes; 0 unless set. One that does not stay ready for
@@ -531,10 +531,10 @@ pub struct Update {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// The old one is stopped first where both need a host port or would write to one place; else once the new one is
-    /// ready.
+    /// The old container is stopped first only where both need the same host port or would write to the same volume or
+    /// directory; otherwise once the new one is ready. `recreate` is accepted as well.
     #[default]
-    Recreate,
+    Auto,
     /// The new one gets its names on the network once it is ready, and the old one loses them before it is stopped, so
     /// that somebody answers to them at any time.
     StartFirst,
