@@ -78,7 +78,7 @@ fn what_is_as_it_was_is_not_built_again() {
     write(&project, "api/main", "two");
     assert_eq!(project.differences(), ["api replace build"]);
     let plan = project.run(&["diff"]).exits(1).stdout;
-    assert!(plan.contains(": build ") && plan.contains("# its sources changed"), "{plan}");
+    assert!(plan.contains(": build ") && plan.contains("# build sources changed"), "{plan}");
     assert_eq!(project.status("api")["reason"], "Outdated");
     project.run(&["reload", "api"]).exits(0).says("building");
     assert_eq!(project.exec("api", &["cat", "/srv/main"]), "two");

@@ -77,7 +77,7 @@ service(name="by-name", image={BUSYBOX:?}, command=["sleep", "infinity"], init=T
     let mut command = project.command(&["up"]);
     command.env("OWNER", "bob");
     let run = process::run(command, Duration::from_secs(90)).exits(0).prints("3 services ready (3 created)");
-    let run = run.says("db: waits for its ping").says("db post_start | from the host for db");
+    let run = run.says("db: waiting for readiness probe").says("db post_start | from the host for db");
     run.says("by-value: ready").says("by-name: ready");
     let env = project.exec("by-value", &["env"]);
     let expected = format!("USER_ID=page of bob-{}.new\n", project.name("db"));

@@ -238,7 +238,7 @@ fn a_watch_waits_for_a_command_that_ends_by_itself() {
     let slow = script("api", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &slow);
     let mut first = project.spawn(&["up"]);
-    first.until_says("waits for its ping");
+    first.until_says("waiting for readiness probe");
     let mut watch = project.spawn(&["up", "--watch"]);
     watch.until_says("waiting for pid");
     first.ends(LIMIT).exits(0);

@@ -30,7 +30,7 @@ fn whoever_waits_says_for_whom() {
     let slow = script("api", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &slow);
     let mut first = project.spawn(&["up"]);
-    first.until_says("waits for its ping");
+    first.until_says("waiting for readiness probe");
     // These do not change anything, so they need not wait.
     project.run(&["status"]).exits(0).prints("Starting");
     project.run(&["diff"]).exits(1);
@@ -48,7 +48,7 @@ fn a_wait_for_another_can_be_interrupted() {
     let never = script("api", "sleep infinity", "ping: {tcp: 80}");
     project.write("all.yaml", &never);
     let mut first = project.spawn(&["up"]);
-    first.until_says("waits for its ping");
+    first.until_says("waiting for readiness probe");
     let mut second = project.spawn(&["up"]);
     second.until_says("waiting for");
     second.signal(rustix::process::Signal::INT);
