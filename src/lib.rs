@@ -37,3 +37,4 @@ pub mod plan;
 pub mod render;
 pub mod spec;
 pub mod status;
+pub mod types;

@@ -6,14 +6,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::identity::Identity;
 use crate::spec::model::{Protocol, Resources, RestartPolicy};
+use crate::types::ContainerId;
 
 /// A snapshot, from a constant number of list calls.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
     /// Every container of the engine, ours or not, by id.
-    pub containers: BTreeMap<String, Container>,
+    pub containers: BTreeMap<ContainerId, Container>,
     /// Every network, by id.
     pub networks: BTreeMap<String, Network>,
     /// Ids of the images by each reference that names them, in the engine's familiar form (`debian:12`,
@@ -31,7 +34,7 @@ pub struct Observed {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     /// Full id.
-    pub id: String,
+    pub id: ContainerId,
     /// Name without the leading slash.
     pub name: String,
     /// What our labels say; `None`: not ours.
@@ -55,7 +58,7 @@ pub struct Container {
 }
 
 /// What a container does, in the engine's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Created and never started.
     Created,

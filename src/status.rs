@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::desired::{Desired, Service};
 use crate::identity::{candidate_name, container_name, instance_name, service_of_instance};
 use crate::observed::{Container, Health, Observed, State};
+use crate::plan::cause::Cause;
 use crate::plan::diff::compare;
 use crate::plan::instance_of;
-use crate::plan::step::Cause;
 use crate::spec::model::Protocol;
 
 /// Reason of a service that waits for a dependency.
@@ -320,7 +320,7 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
         last_exit: container.and_then(last_exit),
         next_try: None,
         container: container.map(|c| ContainerStatus {
-            id: c.id.clone(),
+            id: c.id.to_string(),
             name: c.name.clone(),
             image: c.image.clone(),
         }),
@@ -444,9 +444,9 @@ fn outdated(
         return (None, None);
     };
     let comparison = compare(service, container, identity, view.observed, false);
-    let name = |cause: &Cause| match cause.field.as_str() {
+    let name = |cause: &Cause| match &*cause.path() {
         "build" => "its sources".to_owned(),
-        field => field.to_owned(),
+        path => path.to_owned(),
     };
     let fields: Vec<String> = comparison.replace.iter().chain(&comparison.update).map(name).collect();
     if fields.is_empty() {

@@ -140,8 +140,8 @@ fn where_a_build_has_failed_the_old_container_serves_on_and_is_cared_for() {
     let new = desired([service("api").built("two")]);
     for watching in [false, true] {
         let mut observed = agreeing(&old);
-        let unavailable = [("shop-api:two".to_owned(), "no rule to make it".to_owned())].into();
-        let memory = Memory { unavailable, watching, ..Memory::default() };
+        let mut memory = Memory { watching, ..Memory::default() };
+        memory.images.unavailable.insert("shop-api:two".into(), "no rule to make it".into());
         let planned = plan(&new, &observed, &memory, Duration::ZERO);
         let [failure] = planned.failures.as_slice() else { panic!("{planned:#?}") };
         assert_eq!((failure.reason, failure.replaces), (Reason::BuildFailed, true));

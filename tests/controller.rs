@@ -21,6 +21,7 @@ use drillmaster::engine::sim::{Image, Latency, Script, Sim};
 use drillmaster::engine::{Engine, EngineError};
 use drillmaster::observed::{Health, State};
 use drillmaster::plan::Memory;
+use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Reason, Verb};
 use drillmaster::spec::model::{Condition, RestartPolicy};
 use tempfile::TempDir;
@@ -307,7 +308,7 @@ async fn a_container_that_exits_while_it_is_awaited_fails_at_once_with_its_last_
         let lines: Vec<String> = (5..15).map(|n| format!("line {n}")).collect();
         assert_eq!(outcome.failed["db"].output, lines, "after {after}");
         assert!(!outcome.is_good());
-        assert_eq!(outcome.ready, BTreeSet::from(["other".to_owned()]));
+        assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
         let waits: BTreeMap<&str, &str> =
             outcome.waits.iter().map(|wait| (wait.service.as_str(), wait.reason.as_str())).collect();
         assert_eq!(waits["api"], "waits for db, which has failed");
@@ -502,7 +503,7 @@ async fn a_missing_image_fails_alone() {
     let (reason, message) = failure(&outcome, "bad");
     assert_eq!(reason, Reason::ImageMissing);
     assert!(message.contains("the image bad:1 is not there and could not be pulled: pull access denied"), "{message}");
-    assert_eq!(outcome.ready, BTreeSet::from(["good".to_owned()]));
+    assert_eq!(outcome.ready, BTreeSet::from(["good".into()]));
     assert_eq!(outcome.waits[0].reason, "waits for bad, which has failed");
 }
 
@@ -528,7 +529,7 @@ async fn a_port_that_somebody_else_holds_fails_alone_and_costs_the_old_container
     let (reason, message) = failure(&outcome, "api");
     assert_eq!(reason, Reason::Conflict, "{message}");
     assert_eq!(sim.id_of("shop-api"), id);
-    assert_eq!(outcome.ready, BTreeSet::from(["other".to_owned()]));
+    assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
     assert_tidy(&sim, &build("8080:80"));
 }
 
@@ -547,8 +548,8 @@ async fn a_changed_value_replaces_exactly_that_container() {
     let after = ["shop-api", "shop-db", "shop-web"].map(|name| sim.id_of(name));
     assert_ne!(before[0], after[0]);
     assert_eq!(before[1..], after[1..]);
-    let causes: Vec<&str> = outcome.changes[0].causes.iter().map(|cause| cause.field.as_str()).collect();
-    assert_eq!((outcome.changes.len(), causes), (1, vec!["env.LOG"]));
+    let causes: Vec<_> = outcome.changes[0].causes.iter().map(Cause::path).collect();
+    assert_eq!((outcome.changes.len(), causes), (1, vec!["env.LOG".into()]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -627,7 +628,7 @@ async fn a_foreign_container_with_our_name_is_left_alone() {
     let id = sim.create_foreign("shop-api", &[]);
     let outcome = up(&sim, &wanted).await;
     assert_eq!(failure(&outcome, "api").0, Reason::Conflict);
-    assert_eq!(outcome.ready, BTreeSet::from(["other".to_owned()]));
+    assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
     assert_eq!(sim.id_of("shop-api"), Some(id));
     assert!(sim.calls().iter().all(|call| !call.contains("shop-api")), "{:#?}", sim.calls());
 }
@@ -702,7 +703,7 @@ async fn a_run_ends_at_its_deadline() {
     let (outcome, _) = run_on(Arc::new(sim.clone()), &wanted, limits).await;
     assert!(outcome.timed_out && !outcome.is_good());
     assert!(began.elapsed() <= ms(10_500), "{:?}", began.elapsed());
-    assert_eq!(outcome.ready, BTreeSet::from(["other".to_owned()]));
+    assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
     let reasons: Vec<&str> = outcome.waits.iter().map(|wait| wait.reason.as_str()).collect();
     assert_eq!(reasons, ["waits for its ping (exec ping) to answer", "waits for db, which is not ready yet"]);
 }

@@ -205,7 +205,7 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
     }
 
     let observed = field.engine.list(&field.ground.group, false).await.unwrap();
-    let listed = &observed.containers[&id];
+    let listed = &observed.containers[id.as_str()];
     assert_eq!((listed.name.as_str(), listed.state), (field.name("a").as_str(), State::Running));
     assert_eq!(listed.service_of(&field.ground.group), Some(""));
     assert_eq!(listed.networks[0].network_id, field.network);
@@ -261,7 +261,7 @@ async fn a_port_that_is_taken_is_an_error_with_the_engines_words() {
     let mut first = field.blueprint("a", sleeper());
     first.config.ports = vec![port(None)];
     let first = field.run(first).await;
-    let listed = field.engine.list(&field.ground.group, false).await.unwrap().containers[&first].ports.clone();
+    let listed = field.engine.list(&field.ground.group, false).await.unwrap().containers[first.as_str()].ports.clone();
     assert_eq!(listed, field.engine.inspect(&first).await.unwrap().unwrap().ports);
     assert_eq!(listed.len(), 1);
 
@@ -321,7 +321,7 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
     let anonymous = mounts["/anonymous"].volume.clone().unwrap();
 
     let observed = field.engine.list(&field.ground.group, true).await.unwrap();
-    let listed = &observed.containers[&id];
+    let listed = &observed.containers[id.as_str()];
     assert_eq!(
         listed.mounts.iter().map(|m| &m.target).collect::<Vec<_>>(),
         container.mounts.iter().map(|m| &m.target).collect::<Vec<_>>()
@@ -518,7 +518,7 @@ async fn the_engines_health_check_is_seen() {
     let health = async || {
         let observed = field.engine.list(&field.ground.group, false).await.unwrap();
         let inspected = field.engine.inspect(&id).await.unwrap().unwrap();
-        assert_eq!(observed.containers[&id].health, inspected.health);
+        assert_eq!(observed.containers[id.as_str()].health, inspected.health);
         inspected.health
     };
     assert_eq!(health().await, Health::Starting);
@@ -628,7 +628,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
         let call = Call {
             service: Some("a".into()),
             replica: None,
-            container: Some(Container { id: id.clone(), name: "shop-a.new".into() }),
+            container: Some(Container { id: id.as_str().into(), name: "shop-a.new".into() }),
             event: "post_start".into(),
             hook: serde_json::from_value(serde_json::json!({"exec": ["sh", "-c", script]})).unwrap(),
             variables: BTreeMap::from([("MORE".into(), "1 2".into())]),

@@ -8,20 +8,21 @@ use std::path::{Path, PathBuf};
 
 /// Each room with the rooms that it may know.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("types", &[]),
     ("identity", &[]),
-    ("spec", &[]),
-    ("desired", &["spec", "identity"]),
-    ("observed", &["spec", "identity"]),
-    ("plan", &["spec", "identity", "desired", "observed"]),
-    ("status", &["spec", "identity", "desired", "observed", "plan"]),
-    ("engine", &["spec", "identity", "desired", "observed"]),
-    ("control", &["spec", "identity", "desired", "observed", "plan", "status", "engine"]),
-    ("render", &["spec", "identity", "desired", "observed", "plan", "status", "engine", "control"]),
-    ("cli", &["spec", "identity", "desired", "observed", "plan", "status", "engine", "control", "render"]),
+    ("spec", &["types"]),
+    ("desired", &["types", "spec", "identity"]),
+    ("observed", &["types", "spec", "identity"]),
+    ("plan", &["types", "spec", "identity", "desired", "observed"]),
+    ("status", &["types", "spec", "identity", "desired", "observed", "plan"]),
+    ("engine", &["types", "spec", "identity", "desired", "observed"]),
+    ("control", &["types", "spec", "identity", "desired", "observed", "plan", "status", "engine"]),
+    ("render", &["types", "spec", "identity", "desired", "observed", "plan", "status", "engine", "control"]),
+    ("cli", &["types", "spec", "identity", "desired", "observed", "plan", "status", "engine", "control", "render"]),
 ];
 
 /// Rooms without a clock, files, an environment, chance or an engine, and what would bring one in.
-const PURE: &[&str] = &["identity", "spec", "desired", "observed", "plan", "status"];
+const PURE: &[&str] = &["types", "identity", "spec", "desired", "observed", "plan", "status"];
 const IMPURE: &[&str] = &[
     "tokio",
     "bollard",

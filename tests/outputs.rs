@@ -125,7 +125,7 @@ fn count(sim: &Sim, call: &str) -> usize {
 /// Ids of the containers that serve, by service.
 fn ids(sim: &Sim) -> BTreeMap<String, String> {
     let snapshot = sim.snapshot();
-    let services = snapshot.of_group(GROUP).map(|it| (it.service_of(GROUP).unwrap().to_owned(), it.id.clone()));
+    let services = snapshot.of_group(GROUP).map(|it| (it.service_of(GROUP).unwrap().to_owned(), it.id.to_string()));
     services.collect()
 }
 

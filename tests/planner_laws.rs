@@ -15,6 +15,7 @@ use drillmaster::observed::{Attachment, Container, Details, Health, ImageFacts, 
 use drillmaster::plan::step::{Query, Step, Subject, Verb};
 use drillmaster::plan::{Memory, check, effect, forecast, instance_of, plan};
 use drillmaster::spec::model::{Condition, Protocol};
+use drillmaster::types::{ContainerId, ServiceName};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -256,7 +257,7 @@ impl Remnant {
             build = build.start_first();
         }
         let service = build.done();
-        Service { name: instance_name(&service.service, self.replica), replica: self.replica, ..service }
+        Service { name: instance_name(&service.service, self.replica).into(), replica: self.replica, ..service }
     }
 
     /// What an inspection finds.
@@ -284,7 +285,7 @@ impl Remnant {
             _ => State::Dead,
         };
         let mut container = Container {
-            id: format!("id-{n}"),
+            id: format!("id-{n}").into(),
             name: match self.slot {
                 0 => container_name(GROUP, name),
                 1 => candidate_name(GROUP, name),
@@ -327,7 +328,7 @@ struct Run<'a> {
     observed: Observed,
     memory: Memory,
     /// What inspections find, by container.
-    details: BTreeMap<String, Details>,
+    details: BTreeMap<ContainerId, Details>,
     needs_at_start: BTreeMap<String, BTreeSet<String>>,
     order: u64,
     random: u64,
@@ -340,7 +341,7 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(case: &Case, desired: &'a Desired, observed: Observed, order: u64) -> Run<'a> {
         let details = case.remnants.iter().enumerate().filter_map(|(n, remnant)| {
-            let id = format!("id-{n}");
+            let id = ContainerId::from(format!("id-{n}"));
             let details = remnant.details(observed.containers.get(&id)?);
             Some((id, details))
         });
@@ -391,19 +392,23 @@ impl<'a> Run<'a> {
         let plan = self.plan();
         let mut happened = false;
         if eager {
-            let lasting = plan.lasting.values().max().copied().unwrap_or_default();
+            let lasting = plan.hold.values().max().copied().unwrap_or_default();
             self.now += lasting.max(Duration::from_millis(300));
         }
-        self.memory.lasting.retain(|id, _| plan.lasting.contains_key(id));
-        for (id, period) in plan.lasting {
-            happened |= !self.memory.lasting.contains_key(&id);
-            self.memory.lasting.entry(id).or_insert(self.now + period);
+        for (_, container) in self.memory.containers.iter_mut().filter(|(id, _)| !plan.hold.contains_key(*id)) {
+            container.life.hold_until = None;
+        }
+        for (id, period) in plan.hold {
+            let hold = &mut self.memory.container_mut(&id).life.hold_until;
+            happened |= hold.is_none();
+            hold.get_or_insert(self.now + period);
         }
         for check in plan.checks {
-            self.memory.pings.entry(check.container.id).or_default().last = self.now;
+            self.memory.container_mut(&check.container.id).life.liveness.get_or_insert_default().last = self.now;
         }
         for failure in plan.failures {
-            happened |= self.memory.failed.insert(failure.service.clone(), failure).is_none();
+            let memory = self.memory.service_mut(&failure.service);
+            happened |= memory.failure.replace(failure.clone()).is_none();
         }
         for look in plan.queries {
             happened = true;
@@ -419,7 +424,8 @@ impl<'a> Run<'a> {
         }
         for probe in plan.probes {
             if eager || self.draw(2) == 0 {
-                happened |= self.memory.answered.insert(probe.container.id);
+                let life = &mut self.memory.container_mut(&probe.container.id).life;
+                happened |= !std::mem::replace(&mut life.probe_succeeded, true);
             }
         }
         for id in self.observed.containers.keys().cloned().collect::<Vec<_>>() {
@@ -460,7 +466,7 @@ impl<'a> Run<'a> {
                 (Verb::Create { network, names, .. }, Some(id), Some(name)) => {
                     let env = self.desired.services[name].env.clone();
                     let names = BTreeMap::from([(network.clone(), names.clone())]);
-                    self.details.insert(id, Details { env, names, ..Details::default() });
+                    self.details.insert(id.into(), Details { env, names, ..Details::default() });
                 }
                 (Verb::Connect { container, network, names }, ..) => {
                     self.details.entry(container.id.clone()).or_default().names.insert(network.clone(), names.clone());
@@ -519,7 +525,7 @@ impl<'a> Run<'a> {
                 let spec = &self.desired.services[service_of(step).unwrap()];
                 let late = container.identity.as_ref().unwrap().named_when_ready;
                 let new = container.name.ends_with(".new") && late && container.state == State::Running;
-                let ready = spec.ping.is_none() || self.memory.answered.contains(&container.id);
+                let ready = spec.ping.is_none() || self.memory.probe_succeeded(&container.id);
                 prop_assert!(!new || names.is_empty() || ready, "`{}`, which is not ready", step);
             }
             Verb::RemoveNetwork { id } => {
@@ -530,6 +536,10 @@ impl<'a> Run<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn has_failures(&self) -> bool {
+        self.memory.services.values().any(|service| service.failure.is_some())
     }
 
     fn is_found(&self, container: &Container) -> bool {
@@ -555,7 +565,7 @@ impl<'a> Run<'a> {
         };
         // Another service may need the port that it has.
         let gives_way = step.cause.contains("needs its port");
-        if gives_way || self.desired.scope != Scope::All || self.memory.failed.contains_key(name) {
+        if gives_way || self.desired.scope != Scope::All || self.memory.has_failed(name) {
             return Ok(());
         }
         // Who comes from another network leaves it when it goes.
@@ -590,7 +600,7 @@ impl<'a> Run<'a> {
         let spec = &self.desired.services[service_of(step).unwrap()];
         let wanted = |port: &PublishedPort| spec.config.ports.iter().any(|p| p.host == Some(port.host));
         let holder = self.observed.containers.values().find(|other| {
-            let movable = instance_of(self.desired, other).is_some_and(|name| !self.memory.failed.contains_key(&*name))
+            let movable = instance_of(self.desired, other).is_some_and(|name| !self.memory.has_failed(&name))
                 && other.service_of(GROUP).is_some_and(|service| self.desired.scope.contains(service));
             movable && other.id != container.id && other.is_up() && other.ports.iter().any(wanted)
         });
@@ -602,7 +612,7 @@ impl<'a> Run<'a> {
     /// Whatever a service needs serves already, unless it is put back after a failure.
     fn needs_are_met(&self, step: &Step) -> Result<(), TestCaseError> {
         let name = service_of(step).unwrap();
-        if self.memory.failed.contains_key(name) {
+        if self.memory.has_failed(name) {
             return Ok(());
         }
         let needed = self.desired.services[name].dependencies.iter().flat_map(|dependency| {
@@ -619,7 +629,7 @@ impl<'a> Run<'a> {
                     || !self.desired.scope.contains(&dependency.name)
                     || self.desired.mode == Mode::StartOnly
                     // Its replacement failed and it serves again: good enough for a container that was made for it.
-                    || self.memory.failed.contains_key(&needed.name);
+                    || self.memory.has_failed(&needed.name);
                 // One that somebody renamed was ready before that.
                 let named =
                     dependency.condition == Condition::Started || container.name != candidate_name(GROUP, &needed.name);
@@ -633,8 +643,8 @@ impl<'a> Run<'a> {
             let must_answer = dependency.condition == Condition::Ready
                 && needed.ping.is_some()
                 && self.desired.scope.contains(&dependency.name)
-                && !self.memory.failed.contains_key(&needed.name);
-            let answered = right.iter().any(|container| self.memory.answered.contains(&container.id));
+                && !self.memory.has_failed(&needed.name);
+            let answered = right.iter().any(|container| self.memory.probe_succeeded(&container.id));
             prop_assert!(!must_answer || answered, "`{}`, but {} is not ready", step, needed.name);
         }
         Ok(())
@@ -683,12 +693,12 @@ impl<'a> Run<'a> {
     fn agrees(&self) -> Result<(), TestCaseError> {
         let left = self.plan();
         prop_assert!(left.steps.is_empty(), "still to do: {:?}", left.steps);
-        if !self.memory.failed.is_empty() || self.desired.scope != Scope::All {
+        if self.has_failures() || self.desired.scope != Scope::All {
             return Ok(());
         }
         prop_assert!(left.waits.is_empty(), "still waits: {:?}", left.waits);
         prop_assert!(left.changes.is_empty(), "still differs: {:?}", left.changes);
-        let names: BTreeSet<String> = self.desired.services.keys().cloned().collect();
+        let names: BTreeSet<ServiceName> = self.desired.services.keys().cloned().collect();
         prop_assert_eq!(&left.ready, &names);
         if matches!(self.desired.mode, Mode::Reconcile { .. }) {
             let there: Vec<&str> = self.observed.of_group(GROUP).map(|container| container.name.as_str()).collect();
@@ -738,7 +748,7 @@ fn turned_around(observed: &Observed) -> Observed {
     let mut turned = observed.clone();
     turned.containers.clear();
     for (n, container) in observed.containers.values().enumerate() {
-        let id = format!("{:03}-{}", 999 - n, container.id);
+        let id = ContainerId::from(format!("{:03}-{}", 999 - n, container.id));
         turned.containers.insert(id.clone(), Container { id, ..container.clone() });
     }
     turned
@@ -783,7 +793,7 @@ proptest! {
         second.details = details;
         second.go(None)?;
         second.agrees()?;
-        if whole.memory.failed.is_empty() && matches!(desired.mode, Mode::Reconcile { .. }) && desired.scope == Scope::All {
+        if !whole.has_failures() && matches!(desired.mode, Mode::Reconcile { .. }) && desired.scope == Scope::All {
             let text = |observed: &Observed| picture(observed).replace("Exited { code: None }", "Exited");
             prop_assert_eq!(text(&whole.observed), text(&second.observed));
         }

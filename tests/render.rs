@@ -12,7 +12,8 @@ use drillmaster::control::event::{Failed, Outcome, Report};
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::engine::EngineError;
 use drillmaster::observed::{Details, State};
-use drillmaster::plan::step::{Action, Cause, Change, Failure, Reason, Step, Subject, Verb, Wait};
+use drillmaster::plan::cause::{Cause, WantedState};
+use drillmaster::plan::step::{Action, Change, Failure, Reason, Step, Subject, Verb, Wait};
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::render;
 use drillmaster::render::event_log::{self, event_line};
@@ -86,8 +87,8 @@ fn reconciling(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
     Report::Reconciling { change, spec }
 }
 
-fn secret(field: &str) -> Cause {
-    Cause { secret: true, ..Cause::of(field, Some("old secret"), Some("new secret")) }
+fn secret(path: &str) -> Cause {
+    Cause::Field { path: path.into(), old: Some("old secret".into()), new: Some("new secret".into()), secret: true }
 }
 
 fn failed(reason: Reason, message: &str, count: u32, retry: Option<u64>) -> Report {
@@ -106,39 +107,48 @@ fn failed(reason: Reason, message: &str, count: u32, retry: Option<u64>) -> Repo
 /// Every event of a watch.
 fn reports() -> Vec<Report> {
     let gone = EngineError::Unreachable { endpoint: "/var/run/docker.sock".into(), reason: "nobody listens".into() };
-    let state = |old: &str| vec![Cause::of("state", Some(old), Some("running"))];
+    let state = |found: Option<State>| vec![Cause::State { found, wanted: WantedState::Running }];
+    let network = |found: Option<&str>| Cause::Network { found: found.map(str::to_owned), wanted: "shop".into() };
     let pull = Step { subject: Subject::Image("api:2".into()), verb: Verb::Pull, cause: "it is missing".into() };
     let build =
         Step { subject: Subject::Image("shop-api:2".into()), verb: Verb::Build, cause: "it is not there".into() };
     let settled = Outcome {
-        ready: ["web".to_owned()].into(),
+        ready: ["web".into()].into(),
         waits: vec![Wait { service: "x".into(), reason: "waits for api".into(), awaited: None, quiet: false }],
         ..Outcome::default()
     };
     vec![
-        reconciling(Action::Create, true, vec![Cause::of("container", None, Some("shop-api"))]),
-        reconciling(Action::Replace, true, vec![secret("env.LOG_LEVEL"), Cause::of("image", Some("a:1"), Some("a:2"))]),
-        reconciling(Action::Replace, false, vec![Cause::of("image", Some("sha256:1"), Some("sha256:2"))]),
-        reconciling(Action::Replace, false, vec![Cause::of("reload", None, None)]),
-        reconciling(Action::Replace, true, vec![Cause::of("build", Some("shop-api:1"), Some("shop-api:2"))]),
+        reconciling(Action::Create, true, vec![Cause::NoContainer { candidate: None, wanted: "shop-api".into() }]),
+        reconciling(
+            Action::Replace,
+            true,
+            vec![secret("env.LOG_LEVEL"), Cause::field("image", Some("a:1"), Some("a:2"))],
+        ),
+        reconciling(Action::Replace, false, vec![Cause::field("image", Some("sha256:1"), Some("sha256:2"))]),
+        reconciling(Action::Replace, false, vec![Cause::Reload]),
+        reconciling(Action::Replace, true, vec![Cause::field("build", Some("shop-api:1"), Some("shop-api:2"))]),
         Report::StepStarted(build.clone()),
         Report::Output { service: Some("api".into()), event: "build".into(), line: "Step 1/1 : FROM debian".into() },
         Report::StepDone(build),
         failed(Reason::BuildFailed, "its image could not be built: no", 1, None),
-        reconciling(Action::Update, true, vec![Cause::of("resources.memory", Some("64m"), Some("128m"))]),
-        reconciling(Action::Update, false, vec![Cause::of("resources.memory", Some("64m"), Some("128m"))]),
-        reconciling(Action::Update, false, vec![Cause::of("resources.pids", None, Some("10"))]),
-        reconciling(Action::Update, false, vec![Cause::of("name", Some("shop-other"), Some("shop-api"))]),
-        reconciling(Action::Update, false, vec![Cause::of("network", None, Some("shop"))]),
-        reconciling(Action::Update, false, vec![Cause::of("network", Some("id"), Some("shop"))]),
-        reconciling(Action::Start, false, state("exited (137)")),
-        reconciling(Action::Start, false, state("exited")),
-        reconciling(Action::Start, false, state("created")),
-        reconciling(Action::Start, false, state("paused")),
-        reconciling(Action::Create, false, state("dead")),
-        reconciling(Action::Create, false, state("removed")),
-        reconciling(Action::Restart, false, vec![Cause::of("dependencies.appdb", None, None)]),
-        reconciling(Action::Restart, false, vec![Cause::of("health", None, None)]),
+        reconciling(Action::Update, true, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),
+        reconciling(Action::Update, false, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),
+        reconciling(Action::Update, false, vec![Cause::field("resources.pids", None, Some("10"))]),
+        reconciling(
+            Action::Update,
+            false,
+            vec![Cause::Name { found: Some("shop-other".into()), wanted: Some("shop-api".into()) }],
+        ),
+        reconciling(Action::Update, false, vec![network(None)]),
+        reconciling(Action::Update, false, vec![network(Some("id"))]),
+        reconciling(Action::Start, false, state(Some(State::Exited { code: Some(137) }))),
+        reconciling(Action::Start, false, state(Some(State::Exited { code: None }))),
+        reconciling(Action::Start, false, state(Some(State::Created))),
+        reconciling(Action::Start, false, state(Some(State::Paused))),
+        reconciling(Action::Create, false, state(Some(State::Dead))),
+        reconciling(Action::Create, false, state(None)),
+        reconciling(Action::Restart, false, vec![Cause::Dependency("appdb".into())]),
+        reconciling(Action::Restart, false, vec![Cause::Unhealthy]),
         reconciling(Action::Remove, true, Vec::new()),
         Report::Removed("api".into()),
         Report::Ready("api".into()),

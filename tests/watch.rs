@@ -19,6 +19,7 @@ use drillmaster::desired::Desired;
 use drillmaster::engine::Engine;
 use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::observed::{Health, State};
+use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Action, Reason};
 use drillmaster::spec::Diagnostic;
 use drillmaster::spec::model::{Condition, HealthAction, Resources, RestartPolicy};
@@ -171,7 +172,7 @@ impl Watcher {
 fn word(report: &Report) -> Option<String> {
     Some(match report {
         Report::Reconciling { change, spec } => {
-            let fields: Vec<&str> = change.causes.iter().map(|cause| cause.field.as_str()).collect();
+            let fields: Vec<_> = change.causes.iter().map(Cause::path).collect();
             let spec = if *spec { " (spec)" } else { "" };
             format!("{} {} [{}]{spec}", change.subject.name(), change.action.word(), fields.join(" "))
         }
@@ -241,7 +242,7 @@ fn chain() -> Desired {
 }
 
 fn ids(sim: &Sim) -> BTreeMap<String, String> {
-    sim.snapshot().of_group(GROUP).map(|container| (container.name.clone(), container.id.clone())).collect()
+    sim.snapshot().of_group(GROUP).map(|container| (container.name.clone(), container.id.to_string())).collect()
 }
 
 fn mutations(sim: &Sim) -> Vec<String> {
@@ -387,7 +388,7 @@ async fn other_drift_is_mended_without_a_restart() {
         watcher.agrees(&wanted).await;
         assert_eq!(ids(&sim), before, "{what}");
         assert_eq!(watcher.told(), [told, "api ready"], "{what}");
-        let api = sim.snapshot().containers.remove(&before["shop-api"]).unwrap();
+        let api = sim.snapshot().containers.remove(before["shop-api"].as_str()).unwrap();
         assert_eq!(api.state, State::Running, "{what}");
         assert!(!sim.history().iter().any(|line| line.starts_with("died")), "{what}");
     }
@@ -680,7 +681,7 @@ async fn what_is_in_the_way_may_go_away() {
         .unwrap()
         .iter()
         .filter_map(|report| match report {
-            Report::Failed(failed) => Some((failed.failure.service.clone(), failed.failure.reason)),
+            Report::Failed(failed) => Some((failed.failure.service.to_string(), failed.failure.reason)),
             _ => None,
         })
         .collect();

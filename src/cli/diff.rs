@@ -18,7 +18,7 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     project.load_outputs(&state_directory, style).map_err(Failure::Specs)?;
     let desired = Desired { scope, ..project.desired };
     let notes = Notes::new(&state_directory);
-    let memory = Memory { updated: notes.updated(), ..Memory::default() };
+    let memory = Memory::new(notes.updated());
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
     let forecast = plan::forecast(&desired, &observed, &memory);
     if style.json {

@@ -142,7 +142,7 @@ pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Re
 pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit, Failure> {
     let project = Project::load(global)?;
     let services = project.known(std::slice::from_ref(&run.job))?;
-    if !project.desired.services.get(&run.job).is_some_and(Service::is_job) {
+    if !project.desired.services.get(run.job.as_str()).is_some_and(Service::is_job) {
         let name = &run.job;
         return Err(Failure::Usage(format!("`{name}` is not a Job; `drillmaster reload {name}` replaces a service")));
     }
@@ -342,7 +342,7 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
         0 => String::new(),
         number => format!(", {number} {state}: {}", names.join(", ")),
     };
-    let failed = list(outcome.failed.keys().map(String::as_str).collect(), "failed");
+    let failed = list(outcome.failed.keys().map(|name| name.as_str()).collect(), "failed");
     let failed = painted(style.color_out && !failed.is_empty(), Paint::Red, &failed);
     let waiting = list(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
     if desired.is_empty() {

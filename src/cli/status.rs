@@ -18,6 +18,7 @@ use crate::engine::{Engine, EngineError, EngineEvent, EngineInfo};
 use crate::observed::Observed;
 use crate::render::{self, Style, json};
 use crate::status::{Overview, View, overview};
+use crate::types::ContainerId;
 
 /// How often a watching controller is polled: it reports nothing by itself.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -204,7 +205,7 @@ async fn list_with_details(engine: &dyn Engine, group: &str) -> Result<Observed,
 
 /// Inspects the group's containers: start times, restart counts, errors.
 pub(super) async fn inspect(engine: &dyn Engine, group: &str, observed: &mut Observed) -> Result<(), EngineError> {
-    let ids: Vec<String> = observed.of_group(group).map(|container| container.id.clone()).collect();
+    let ids: Vec<ContainerId> = observed.of_group(group).map(|container| container.id.clone()).collect();
     let details = try_join_all(ids.iter().map(|id| engine.inspect(id))).await?;
     for (id, container) in ids.into_iter().zip(details) {
         match container {

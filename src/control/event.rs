@@ -11,6 +11,7 @@ use crate::observed::{Container, ImageFacts, Observed};
 use crate::plan::step::{Change, ContainerRef, Failure, Probe, Step, Subject, Wait};
 use crate::spec::Diagnostic;
 use crate::status::ControllerStatus;
+use crate::types::{ContainerId, ServiceName};
 
 /// Something that happened.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub enum Event {
     /// A list came.
     Listed(Result<Observed>),
     /// An inspection came.
-    Inspected(String, Result<Option<Box<Container>>>),
+    Inspected(ContainerId, Result<Option<Box<Container>>>),
     /// Facts about an image came.
     Image(String, Result<Option<ImageFacts>>),
     /// A step ended.
@@ -30,9 +31,9 @@ pub enum Event {
     /// The engine's event stream ended.
     EngineEventsEnded,
     /// A ping has answered.
-    ProbeSucceeded(String),
+    ProbeSucceeded(ContainerId),
     /// A ping has not answered, and why.
-    ProbeFailed(String, String),
+    ProbeFailed(ContainerId, String),
     /// A pull gets on.
     Pulling(String, PullProgress),
     /// The last output of a failed container.
@@ -42,7 +43,7 @@ pub enum Event {
     /// The hooks of something that happened have ended; why one of them failed.
     HooksDone(HookEvent, std::result::Result<(), String>),
     /// One try of the ping of a container that is ready: why it was not answered.
-    LivenessProbed(String, std::result::Result<(), String>),
+    LivenessProbed(ContainerId, std::result::Result<(), String>),
     /// What the engine remembers of containers that ended before the run began.
     RecentExits(Result<Vec<ContainerExit>>),
     /// Something in the specs may have changed.
@@ -67,7 +68,7 @@ pub enum Command {
     /// List everything.
     List,
     /// Inspect a container.
-    Inspect(String),
+    Inspect(ContainerId),
     /// Look up an image.
     Image(String),
     /// Carry out a step.
@@ -75,7 +76,7 @@ pub enum Command {
     /// Try a ping until it answers.
     Probe(Probe),
     /// Stop trying the ping of this container.
-    EndProbe(String),
+    EndProbe(ContainerId),
     /// Fetch the last output of a failed container.
     Diagnose(Failure),
     /// Try the ping of a container that is ready, once.
@@ -165,14 +166,14 @@ pub enum Report {
     /// A service waits.
     Waiting {
         /// Which.
-        service: String,
+        service: ServiceName,
         /// For what.
         reason: String,
     },
     /// A service is ready.
-    Ready(String),
+    Ready(ServiceName),
     /// A job has succeeded.
-    Succeeded(String),
+    Succeeded(ServiceName),
     /// A hook wrote a line.
     Output {
         /// Of which service; `None`: the group's.
@@ -183,7 +184,7 @@ pub enum Report {
         line: String,
     },
     /// While watching: a service whose replacement has failed is served by the container that it had before.
-    RolledBack(String),
+    RolledBack(ServiceName),
     /// A service has failed.
     Failed(Failed),
     /// Anything else that a person should know.
@@ -196,16 +197,16 @@ pub enum Report {
         spec: bool,
     },
     /// A service that no spec names any longer is gone.
-    Removed(String),
+    Removed(ServiceName),
     /// A running service does not answer its pings, or the engine does not call it healthy any longer.
     Unhealthy {
         /// Which.
-        service: String,
+        service: ServiceName,
         /// Why, in a sentence.
         why: String,
     },
     /// It does again.
-    Healthy(String),
+    Healthy(ServiceName),
     /// The specs are invalid; the last good ones hold.
     SpecsInvalid(Vec<Diagnostic>),
     /// They are valid again, and ask for nothing new.
@@ -256,11 +257,11 @@ pub struct Outcome {
     /// Steps that were carried out.
     pub steps: Vec<Step>,
     /// Services that failed, by name.
-    pub failed: BTreeMap<String, Failed>,
+    pub failed: BTreeMap<ServiceName, Failed>,
     /// Services that still wait, and why.
     pub waits: Vec<Wait>,
     /// Services that are ready.
-    pub ready: BTreeSet<String>,
+    pub ready: BTreeSet<ServiceName>,
     /// Networks, volumes and images that the engine refused to remove, and what it said.
     pub stuck: BTreeMap<Subject, String>,
     /// A person ended it.

@@ -8,6 +8,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::types::ContainerId;
+
 /// The notes of a group, in its state directory.
 #[derive(Debug, Clone)]
 pub struct Notes {
@@ -21,9 +23,9 @@ impl Notes {
     }
 
     /// Ids of the containers that were updated; none where there are no notes yet, or they cannot be read.
-    pub fn updated(&self) -> BTreeSet<String> {
+    pub fn updated(&self) -> BTreeSet<ContainerId> {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        text.lines().map(ContainerId::from).collect()
     }
 
     /// Notes that a container is about to be updated, and forgets those that are gone.
@@ -31,10 +33,10 @@ impl Notes {
     /// # Errors
     ///
     /// When the file cannot be written. It is replaced as a whole, so it is never half written.
-    pub fn note(&self, id: &str, exists: impl Fn(&str) -> bool) -> io::Result<()> {
+    pub fn note(&self, id: &ContainerId, exists: impl Fn(&ContainerId) -> bool) -> io::Result<()> {
         let mut ids = self.updated();
         ids.retain(|id| exists(id));
-        ids.insert(id.to_owned());
+        ids.insert(id.clone());
         if let Some(directory) = self.path.parent() {
             fs::create_dir_all(directory)?;
         }

@@ -28,6 +28,7 @@ use crate::engine::{Engine, EngineError};
 use crate::observed::Observed;
 use crate::plan::step::Query;
 use crate::plan::{self, Memory};
+use crate::types::ContainerId;
 
 /// What a run is given beside the engine and the desired state.
 #[derive(Clone)]
@@ -96,7 +97,7 @@ pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) ->
     let mut observed = engine.list(&desired.group, purge).await?;
     loop {
         let queries = plan::plan(desired, &observed, memory, Duration::ZERO).queries;
-        let open: Vec<&String> = queries
+        let open: Vec<&ContainerId> = queries
             .iter()
             .filter_map(|look| match look {
                 Query::Container(id) => Some(id),

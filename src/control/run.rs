@@ -35,7 +35,7 @@ pub(super) async fn drive(
         Some(watch) => (Some(watch.read), Some(watch.changes), Some(watch.requests)),
     };
     let mut tasks = Tasks::new(engine, events, setting.surroundings, setting.notes, setting.context, read);
-    let memory = Memory { updated: tasks.updated(), ..Memory::default() };
+    let memory = Memory::new(tasks.updated());
     let mut core = Core::new(desired, setting.limits, course, memory, setting.reload);
     let mut clients = Subscribers::default();
     let mut event = Event::Begin;

@@ -20,6 +20,7 @@ use crate::spec::model::{
     Condition, ExtraHost, Health, Healthcheck, Ping, Port, Pull, Resources, RestartPolicy, Ulimit,
 };
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
+use crate::types::ServiceName;
 pub use build::Build;
 use fingerprint::Fingerprint;
 use outputs::Outputs;
@@ -34,11 +35,11 @@ pub struct Desired {
     /// Name of the network.
     pub network: String,
     /// Services and jobs that should exist, by name; of a service with replicas each of them.
-    pub services: BTreeMap<String, Service>,
+    pub services: BTreeMap<ServiceName, Service>,
     /// Names of services that should exist without any container: `replicas: 0`.
     pub idle: BTreeSet<String>,
     /// What is known of services that are no longer desired, by name: how they want to be parted from.
-    pub parting: BTreeMap<String, Service>,
+    pub parting: BTreeMap<ServiceName, Service>,
     /// Hooks of the group; none where a list would be empty.
     pub on: BTreeMap<GroupEvent, Vec<Hook>>,
     /// Outputs that the hooks of the group give and need.
@@ -87,7 +88,7 @@ impl Desired {
     }
 
     /// The services of which every replica is among these.
-    pub fn ready(&self, names: &BTreeSet<String>) -> BTreeSet<&str> {
+    pub fn ready(&self, names: &BTreeSet<ServiceName>) -> BTreeSet<&str> {
         let missing: BTreeSet<&str> =
             self.services.values().filter(|it| !names.contains(&it.name)).map(|it| it.service.as_str()).collect();
         self.services.values().map(|it| it.service.as_str()).filter(|service| !missing.contains(service)).collect()
@@ -110,7 +111,7 @@ impl Desired {
                 continue;
             }
             let name = instance_name(service, Some(number));
-            if is(known.get(&name)) {
+            if is(known.get(name.as_str())) {
                 return Some(Cow::Owned(name));
             }
         }
@@ -175,7 +176,7 @@ impl Mode {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
     /// Name, which nothing else in the group has: the service's, with the number of the replica where there is one.
-    pub name: String,
+    pub name: ServiceName,
     /// Name of the service; also that on the network, for all replicas.
     pub service: String,
     /// Number of the replica, from 1; `None`: the service has no `replicas`.

@@ -143,8 +143,11 @@ impl<'a> Others<'a> {
 /// A service as often as it should exist. What a container is made of does not depend on how many there are.
 fn replicas(number: Option<u32>, service: Service) -> Vec<Service> {
     let Some(number) = number else { return vec![service] };
-    let replica =
-        |n| Service { name: identity::instance_name(&service.service, Some(n)), replica: Some(n), ..service.clone() };
+    let replica = |n| Service {
+        name: identity::instance_name(&service.service, Some(n)).into(),
+        replica: Some(n),
+        ..service.clone()
+    };
     (1..=number).map(replica).collect()
 }
 
@@ -173,7 +176,7 @@ fn service(
     };
     let fingerprint = Fingerprint::of(spec.kind, &config, &env, &dependencies);
     Service {
-        name: spec.name.to_string(),
+        name: spec.name.as_str().into(),
         service: spec.name.to_string(),
         replica: None,
         kind: spec.kind,

@@ -251,7 +251,7 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
     let labels = summary.labels.unwrap_or_default();
     let state = state_of_list(summary.state, &status);
     Some(Container {
-        id: summary.id?,
+        id: summary.id?.into(),
         name: name(&summary.names.unwrap_or_default()),
         identity: Identity::from_labels(&labels),
         image: summary.image.unwrap_or_default(),
@@ -409,7 +409,7 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         health_failure: state.health.as_ref().map(health_failure).unwrap_or_default(),
     };
     Some(Container {
-        id: response.id?,
+        id: response.id?.into(),
         name: response.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         identity: Identity::from_labels(&config.labels.unwrap_or_default()),
         image: config.image.unwrap_or_default(),

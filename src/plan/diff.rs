@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::step::Cause;
+use super::cause::Cause;
 use crate::desired::fingerprint::{self, Change, VERSION, change_of};
 use crate::desired::{Kind, Service};
 use crate::identity::Identity;
@@ -41,7 +41,8 @@ pub fn compare(
     let mut found = Comparison::default();
     // Another service had its name, with a number at the end, or it has one that was a replica's.
     if identity.service != service.service {
-        found.replace.push(Cause::of("name", Some(&identity.service), Some(&service.service)));
+        let (found_name, wanted) = (Some(identity.service.clone()), Some(service.service.clone()));
+        found.replace.push(Cause::Name { found: found_name, wanted });
     }
     compare_spec(service, identity, &applied, &wanted, &mut found);
     compare_image(service, identity, observed, &mut found);
@@ -49,10 +50,9 @@ pub fn compare(
     compare_updatable(container, updated, &applied, &wanted, &mut found);
     if service.build.is_some() {
         // An image of the same repository has another tag because it is built from something else.
-        let rebuilt = |cause: &&mut Cause| cause.field == "image" && same_repository(cause);
-        found.replace.iter_mut().filter(rebuilt).for_each(|cause| cause.field = "build".into());
+        found.replace.iter_mut().for_each(rename_if_rebuilt);
     }
-    found.replace.sort_by(|a, b| a.field.cmp(&b.field));
+    found.replace.sort_by(|a, b| a.path().cmp(&b.path()));
     found
 }
 
@@ -72,13 +72,19 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
     labels && image && limits
 }
 
-/// Whether a cause is about two tags of one repository, and not about ids.
-fn same_repository(cause: &Cause) -> bool {
+/// Names a change of the image `build` where both images are of one repository: the tag is a hash of the sources. Two
+/// ids are not.
+fn rename_if_rebuilt(cause: &mut Cause) {
     let repository = |image: &Option<Value>| {
         let (repository, _) = image.as_ref()?.as_str()?.rsplit_once(':')?;
         (repository != "sha256").then(|| repository.to_owned())
     };
-    repository(&cause.old).is_some_and(|old| Some(old) == repository(&cause.new))
+    if let Cause::Field { path, old, new, .. } = cause
+        && path == "image"
+        && repository(old).is_some_and(|old| Some(old) == repository(new))
+    {
+        *path = "build".into();
+    }
 }
 
 /// A hash of our version decides alone; of another version, the canonical JSON does.
@@ -102,7 +108,7 @@ fn compare_spec(
     let before = found.replace.len();
     differences("", &Value::Object(replaced(applied)), &Value::Object(replaced(wanted)), &mut found.replace);
     if identity.spec_hash.starts_with(VERSION) && found.replace.len() == before {
-        found.replace.push(Cause::of(
+        found.replace.push(Cause::field(
             crate::identity::SPEC_HASH,
             Some(&identity.spec_hash),
             Some(&service.fingerprint.spec_hash),
@@ -117,9 +123,9 @@ fn compare_image(service: &Service, identity: &Identity, observed: &Observed, fo
     };
     if !identity.image_id.is_empty()
         && identity.image_id != *now
-        && found.replace.iter().all(|cause| cause.field != "image")
+        && found.replace.iter().all(|cause| cause.path() != "image")
     {
-        found.replace.push(Cause::of("image", Some(&identity.image_id), Some(now)));
+        found.replace.push(Cause::field("image", Some(&identity.image_id), Some(now)));
     }
 }
 
@@ -142,8 +148,8 @@ fn compare_env(
         applied.get("env").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let before = found.replace.len();
     let mut cause = |name: &str, old: Option<&String>, new: Option<&String>| {
-        found.replace.push(Cause {
-            field: format!("env.{name}"),
+        found.replace.push(Cause::Field {
+            path: format!("env.{name}"),
             old: old.map(|value| Value::from(value.as_str())),
             new: new.map(|value| Value::from(value.as_str())),
             secret: true,
@@ -162,7 +168,7 @@ fn compare_env(
         }
     }
     if identity.env_hash.starts_with(VERSION) && found.replace.len() == before {
-        found.replace.push(Cause::of(
+        found.replace.push(Cause::field(
             crate::identity::ENV_HASH,
             Some(&identity.env_hash),
             Some(&service.fingerprint.env_hash),
@@ -228,11 +234,16 @@ fn differences(path: &str, old: &Value, new: &Value, causes: &mut Vec<Cause>) {
                     differences(&path, &Value::Object(Map::new()), &Value::Object(fields.clone()), causes);
                 }
                 (old, new) => {
-                    causes.push(Cause { field: path, old: old.cloned(), new: new.cloned(), secret: false });
+                    causes.push(Cause::Field { path, old: old.cloned(), new: new.cloned(), secret: false });
                 }
             }
         }
     } else if old != new {
-        causes.push(Cause { field: path.to_owned(), old: Some(old.clone()), new: Some(new.clone()), secret: false });
+        causes.push(Cause::Field {
+            path: path.to_owned(),
+            old: Some(old.clone()),
+            new: Some(new.clone()),
+            secret: false,
+        });
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::hook::HookProgress;
+use super::memory::HookProgress;
 use super::step::{Query, Step, Verb};
 use super::{Memory, instance_of};
 use crate::desired::{Desired, HookPoint, Inherited, Order, Service, VolumeSource};
@@ -15,6 +15,7 @@ use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
     Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
 };
+use crate::types::ContainerId;
 
 /// Applies a step that succeeded. `id` is what the engine called the thing that was created; in a forecast there is
 /// none, and its name serves. `now` is when it ended, in time since the start of the run.
@@ -29,7 +30,7 @@ pub fn apply(
     let name = step.subject.name();
     match &step.verb {
         Verb::Pull => {
-            memory.pulled.insert(name.to_owned());
+            memory.images.pulled.insert(name.to_owned());
             observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
         }
         Verb::Build => {
@@ -58,7 +59,7 @@ pub fn apply(
             let Some(service) = desired.services.get(name) else {
                 return;
             };
-            let id = id.map_or_else(|| format!("new:{container}"), str::to_owned);
+            let id = ContainerId::from(id.map_or_else(|| format!("new:{container}"), str::to_owned));
             // When it was, the next list tells: after everything else.
             let youngest = observed.containers.values().map(|container| container.created).max().unwrap_or_default();
             let attachment =
@@ -78,22 +79,26 @@ pub fn apply(
             };
             observed.containers.insert(id, created);
             // The next one will be created another time.
-            memory.hooks_run.remove(&(name.to_owned(), HookPoint::PreStart));
+            memory.service_mut(name).hooks.remove(&HookPoint::PreStart);
         }
         Verb::Hook { moment, index, container, .. } => {
-            let container = container.as_ref().map(|container| container.id.clone()).unwrap_or_default();
-            memory.hooks_run.insert((name.to_owned(), *moment), HookProgress { container, done: index + 1 });
+            let container = container.as_ref().map(|container| container.id.clone());
+            memory.service_mut(name).hooks.insert(*moment, HookProgress { container, done: index + 1 });
         }
         Verb::Collect(target) => {
-            memory.collected.insert(target.id.clone());
+            memory.container_mut(&target.id).outputs_collected = true;
         }
         Verb::Start(target) => {
             memory.forget(&target.id);
-            memory.started.insert(target.id.clone(), now);
-            // It will be stopped another time.
-            memory.stopped.remove(&target.id);
-            let over = |moment: &HookPoint| matches!(moment, HookPoint::PreStop | HookPoint::PostStop);
-            memory.hooks_run.retain(|(_, moment), hooks_run| hooks_run.container != target.id || !over(moment));
+            let container = memory.container_mut(&target.id);
+            container.started_at = Some(now);
+            // The stop hooks run again at its next stop.
+            container.stopped_after_serving = false;
+            let is_over = |point: &HookPoint| matches!(point, HookPoint::PreStop | HookPoint::PostStop);
+            memory
+                .service_mut(name)
+                .hooks
+                .retain(|point, progress| progress.container.as_ref() != Some(&target.id) || !is_over(point));
             let service = desired.services.get(name);
             let expects_health = observed.containers.get(&target.id).is_some_and(|it| expects_health(it, observed));
             if let Some(container) = observed.containers.get_mut(&target.id) {
@@ -114,7 +119,7 @@ pub fn apply(
             memory.forget(&target.id);
             let served = container_name(&desired.group, name);
             if observed.containers.get(&target.id).is_some_and(|container| container.name == served) {
-                memory.stopped.insert(target.id.clone());
+                memory.container_mut(&target.id).stopped_after_serving = true;
             }
             with(observed, &target.id, |container| {
                 container.state = State::Exited { code: None };
@@ -124,12 +129,12 @@ pub fn apply(
         }
         Verb::Rename { container, to } => {
             if desired.services.get(name).is_some_and(Service::is_job) {
-                memory.ran.insert(name.to_owned());
+                memory.service_mut(name).job_succeeded = true;
             }
             with(observed, &container.id, |container| container.name.clone_from(to));
         }
         Verb::Update { container, resources, restart } => {
-            memory.updated.insert(container.id.clone());
+            memory.container_mut(&container.id).updated_in_place = true;
             with(observed, &container.id, |container| {
                 let details = container.details.get_or_insert_with(Details::default);
                 details.resources = *resources;
@@ -155,10 +160,8 @@ pub fn apply(
         }
         Verb::Remove { container, .. } => {
             observed.containers.remove(&container.id);
-            memory.forget(&container.id);
-            memory.forced_replacements.remove(&container.id);
-            memory.stopped.remove(&container.id);
-            memory.hooks_run.retain(|_, hooks_run| hooks_run.container != container.id);
+            memory.containers.remove(&container.id);
+            memory.service_mut(name).hooks.retain(|_, progress| progress.container.as_ref() != Some(&container.id));
         }
     }
 }
@@ -266,7 +269,7 @@ fn mounts(service: &Service, inherited: &[Inherited]) -> Vec<MountPoint> {
     mounts.into_values().collect()
 }
 
-fn with(observed: &mut Observed, id: &str, change: impl FnOnce(&mut Container)) {
+fn with(observed: &mut Observed, id: &ContainerId, change: impl FnOnce(&mut Container)) {
     if let Some(container) = observed.containers.get_mut(id) {
         change(container);
     }

@@ -7,15 +7,6 @@ use crate::desired::{HookPoint, Service};
 use crate::identity::container_name;
 use crate::observed::{Container, State};
 
-/// Hooks of one moment that this run has been through.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct HookProgress {
-    /// Id of the container that they were about; empty: there was none yet.
-    pub container: String,
-    /// How many of them.
-    pub done: usize,
-}
-
 impl<'a> Planner<'a> {
     /// Whether all hooks of this moment have been run; if not, the next one is to be run now.
     pub(super) fn hooks_are_done(
@@ -25,9 +16,9 @@ impl<'a> Planner<'a> {
         container: Option<&Container>,
         cause: &str,
     ) -> bool {
-        let about = container.map(|container| container.id.as_str()).unwrap_or_default();
-        let hooks_run = self.memory.hooks_run.get(&(service.name.clone(), moment));
-        let done = hooks_run.filter(|hooks_run| hooks_run.container == about).map_or(0, |hooks_run| hooks_run.done);
+        let progress = self.memory.services.get(&service.name).and_then(|service| service.hooks.get(&moment));
+        let same = progress.filter(|progress| progress.container.as_ref() == container.map(|container| &container.id));
+        let done = same.map_or(0, |progress| progress.done);
         let Some(hook) = service.hooks_at(moment).get(done) else { return true };
         // Nobody is kept from going by what a last hook is not told.
         if moment == HookPoint::PostStart && !self.is_hook_known(service, moment, done) {
@@ -52,7 +43,7 @@ impl<'a> Planner<'a> {
         {
             return;
         }
-        self.step(Subject::Service(name.to_owned()), Verb::Stop(ContainerRef::of(container)), cause);
+        self.step(Subject::Service(name.into()), Verb::Stop(ContainerRef::of(container)), cause);
     }
 
     /// Whether the `post_stop` of what this run has stopped is done.
@@ -61,7 +52,10 @@ impl<'a> Planner<'a> {
         name: &str,
         mut containers: impl Iterator<Item = &'c Container>,
     ) -> bool {
-        let stopped = containers.find(|container| !container.is_up() && self.memory.stopped.contains(&container.id));
+        let stopped = containers.find(|container| {
+            !container.is_up()
+                && self.memory.containers.get(&container.id).is_some_and(|memory| memory.stopped_after_serving)
+        });
         match (stopped, self.desired.spec_of(name)) {
             (Some(container), Some(service)) => {
                 self.hooks_are_done(service, HookPoint::PostStop, Some(container), "it has been stopped")

@@ -2,10 +2,10 @@
 //! Part of the planner.
 
 use super::Planner;
+use super::cause::{Cause, WantedState};
 use super::diff::Comparison;
 use super::readiness::DependencyState;
-use super::step::Awaited;
-use super::step::{Action, Cause, Subject, Wait};
+use super::step::{Action, Awaited, Subject, Wait};
 use crate::desired::{Job, Rerun, Service};
 use crate::identity::container_name;
 use crate::observed::{Container, State};
@@ -26,13 +26,13 @@ impl<'a> Planner<'a> {
         let subject = Subject::of(service);
         let causes = match &current {
             None => {
-                let name = container_name(&self.desired.group, &service.name);
-                let old = candidate.as_ref().map(|(candidate, _)| candidate.name.as_str());
-                vec![Cause::of("container", old, Some(&name))]
+                let wanted = container_name(&self.desired.group, &service.name);
+                let candidate = candidate.as_ref().map(|(candidate, _)| candidate.name.clone());
+                vec![Cause::NoContainer { candidate, wanted }]
             }
             Some((_, comparison)) if !comparison.replace.is_empty() => comparison.replace.clone(),
             Some((container, _)) if !container.has_succeeded() => {
-                vec![Cause::of("state", Some(&container.state.to_string()), Some("succeeded"))]
+                vec![Cause::State { found: Some(container.state), wanted: WantedState::Succeeded }]
             }
             Some((container, _)) => match self.reruns(service, job, container) {
                 Some(cause) => vec![cause],
@@ -58,7 +58,7 @@ impl<'a> Planner<'a> {
         candidate: Option<&'a Container>,
     ) -> DependencyState {
         if let Some(candidate) = candidate {
-            let cause = vec![Cause::of("name", Some(&candidate.name), None)];
+            let cause = vec![Cause::Name { found: Some(candidate.name.clone()), wanted: None }];
             self.change(Subject::of(service), Action::Update, cause);
             self.remove_surplus(service, candidate, "not needed: the job has succeeded");
         } else if self.somebody_waits_for_outputs() && !self.is_collected(service, done) {
@@ -72,15 +72,15 @@ impl<'a> Planner<'a> {
         match job.rerun {
             Rerun::Never => None,
             Rerun::Always => {
-                let ran = self.memory.ran.contains(&service.name);
-                (!ran).then(|| Cause::of("rerun", None, Some("always")))
+                let succeeded = self.memory.services.get(&service.name).is_some_and(|service| service.job_succeeded);
+                (!succeeded).then(|| Cause::field("rerun", None, Some("always")))
             }
             Rerun::WithDependencies => service.dependencies.iter().find_map(|dependency| {
                 let replicas = self.replicas.get(dependency.name.as_str())?;
                 let current = |replica: &&Service| self.slots.get(replica.name.as_str())?.current;
                 // One more replica is no other dependency.
                 let oldest = replicas.iter().filter_map(current).map(|container| container.created).min()?;
-                (oldest > done.created).then(|| Cause::of(&format!("dependencies.{}", dependency.name), None, None))
+                (oldest > done.created).then(|| Cause::Dependency(dependency.name.clone()))
             }),
         }
     }

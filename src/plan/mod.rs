@@ -5,11 +5,13 @@
 //! effects of its own steps, which is the whole plan that `diff` prints: there is no second code path that decides.
 
 pub mod backoff;
+pub mod cause;
 pub mod check;
 pub mod diff;
 pub mod effect;
 pub mod hook;
 mod job;
+pub mod memory;
 mod outputs;
 mod placement;
 mod readiness;
@@ -21,14 +23,14 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::{Desired, HookPoint, OnFailure, Service};
+use crate::desired::{Desired, OnFailure, Service};
 use crate::identity::{Identity, candidate_name, container_name, instance_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
-use backoff::Backoff;
-use hook::HookProgress;
+use cause::Cause;
+pub use memory::Memory;
 use readiness::DependencyState;
-use step::{Change, Failure, Plan, Reason, Step, Subject, Verb};
+use step::{Action, Change, ContainerRef, Failure, Plan, Query, Reason, Step, Subject, Verb};
 
 /// Time that a service without a ping has to become healthy, and a ping's own unless it says otherwise.
 pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(300);
@@ -40,78 +42,6 @@ pub const MIN_UPTIME: Duration = Duration::from_millis(500);
 /// How long a container is still there after it is no longer found by its names. Whoever looked it up before, and tried
 /// to connect in the moment in which it was attached anew, tries again after a second.
 pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
-
-/// What a run remembers beside what the engine shows.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Memory {
-    /// Containers that this run has started, by id, and when; time since the start of the run.
-    pub started: BTreeMap<String, Duration>,
-    /// Containers whose ping has answered since they were last started, by id.
-    pub answered: BTreeSet<String>,
-    /// Since when a container is awaited, by id; time since the start of the run.
-    pub awaited: BTreeMap<String, Duration>,
-    /// Services that have failed, and with what. Not tried again until their fingerprint changes.
-    pub failed: BTreeMap<String, Failure>,
-    /// Containers that drillmaster has changed while they ran, by id, also in earlier runs.
-    pub updated: BTreeSet<String>,
-    /// Images that this run has pulled, by reference.
-    pub pulled: BTreeSet<String>,
-    /// Images that could not be pulled or built, by reference, and why.
-    pub unavailable: BTreeMap<String, String>,
-    /// Why the network of the group could not be created.
-    pub no_network: Option<String>,
-    /// Networks, volumes and images that the engine refused to remove, by name; not tried again.
-    pub stuck: BTreeSet<Subject>,
-    /// Hooks that this run has been through, by service and moment.
-    pub hooks_run: BTreeMap<(String, HookPoint), HookProgress>,
-    /// Containers that this run has stopped after they had served, by id.
-    pub stopped: BTreeSet<String>,
-    /// Containers of jobs whose outputs this run has collected, by id.
-    pub collected: BTreeSet<String>,
-    /// Outputs that are taken to be known: in a forecast only.
-    pub assumed: BTreeSet<String>,
-    /// Jobs that this run has brought to success.
-    pub ran: BTreeSet<String>,
-    /// The run goes on: what ends is brought back, what failed is tried again.
-    pub watching: bool,
-    /// Services that have failed and are tried again, by name; while watching.
-    pub backoffs: BTreeMap<String, Backoff>,
-    /// Until when containers have to stay as they are before the next step, by id.
-    pub lasting: BTreeMap<String, Duration>,
-    /// Pings of containers that are ready, by id; while watching, and of replacements that have to stay ready.
-    pub pings: BTreeMap<String, Pings>,
-    /// Containers that are to be replaced although they match, by id, and why: `reload` or `health`.
-    pub forced_replacements: BTreeMap<String, &'static str>,
-    /// Fields of services that somebody changes back whenever they are put right: left alone until the spec changes.
-    pub contested: BTreeMap<String, BTreeSet<String>>,
-}
-
-impl Memory {
-    /// A container has ended: it will have to answer again.
-    pub fn ended(&mut self, id: &str) {
-        self.answered.remove(id);
-        self.awaited.remove(id);
-        self.lasting.remove(id);
-        self.pings.remove(id);
-    }
-
-    /// Forgets what was seen of a container in the life that has ended.
-    pub fn forget(&mut self, id: &str) {
-        self.started.remove(id);
-        self.ended(id);
-    }
-}
-
-/// How a container that was ready has answered since.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pings {
-    /// When the last one ended; time since the start of the run.
-    pub last: Duration,
-    /// How many were not answered in a row.
-    pub failures: u32,
-    /// Why the last one was not; empty: it was.
-    pub why: String,
-}
 
 /// Says what may be done now.
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
@@ -135,7 +65,7 @@ pub struct Forecast {
     /// Every step to agreement, in order, if all goes well.
     pub steps: Vec<Step>,
     /// What has to be looked up before the forecast is exact.
-    pub queries: BTreeSet<step::Query>,
+    pub queries: BTreeSet<Query>,
     /// What cannot succeed.
     pub failures: Vec<Failure>,
 }
@@ -157,15 +87,16 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
         let next = plan(desired, &observed, &memory, MIN_UPTIME);
         let mut learned = !next.queries.is_empty();
         for probe in next.probes {
-            learned |= memory.answered.insert(probe.container.id);
+            let life = &mut memory.container_mut(&probe.container.id).life;
+            learned |= !std::mem::replace(&mut life.probe_succeeded, true);
         }
-        for id in next.lasting.into_keys() {
-            learned |= memory.lasting.insert(id, Duration::ZERO).is_none();
+        for id in next.hold.into_keys() {
+            let life = &mut memory.container_mut(&id).life;
+            learned |= life.hold_until.replace(Duration::ZERO).is_none();
         }
         for failure in next.failures {
-            if memory.failed.insert(failure.service.clone(), failure.clone()).is_none()
-                && !forecast.failures.contains(&failure)
-            {
+            let known = memory.service_mut(&failure.service).failure.replace(failure.clone());
+            if known.is_none() && !forecast.failures.contains(&failure) {
                 forecast.failures.push(failure);
             }
         }
@@ -189,10 +120,10 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
         if busy.is_empty() && !learned && plan(desired, &observed, &memory, MIN_UPTIME).steps.is_empty() {
             // What is left may wait for outputs; whoever gives them is through by now.
             let awaited = outputs::awaited(desired);
-            if awaited.is_subset(&memory.assumed) {
+            if awaited.is_subset(&memory.assumed_outputs) {
                 break;
             }
-            memory.assumed.extend(awaited);
+            memory.assumed_outputs.extend(awaited);
         }
     }
     forecast
@@ -328,7 +259,7 @@ impl<'a> Planner<'a> {
             let state = self.service(service);
             match state {
                 DependencyState::Ready | DependencyState::Succeeded => self.plan.ready.insert(name.clone()),
-                DependencyState::RolledBack => self.plan.serves.insert(name.clone()),
+                DependencyState::RolledBack => self.plan.rolled_back.insert(name.clone()),
                 _ => false,
             };
             self.dependency_states.insert(name, state);
@@ -345,7 +276,7 @@ impl<'a> Planner<'a> {
         self.plan.steps.push(Step { subject, verb, cause: cause.into() });
     }
 
-    fn change(&mut self, subject: Subject, action: Action, causes: Vec<step::Cause>) {
+    fn change(&mut self, subject: Subject, action: Action, causes: Vec<Cause>) {
         let Subject::Service(name) = &subject else {
             let source = self.desired.source.clone();
             self.plan.changes.push(Change { subject, action, replica: None, causes, source });
@@ -362,8 +293,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Remembers a failure. A run that ends remembers the first.
-    fn fail(&mut self, service: &str, reason: Reason, message: String, container: Option<step::ContainerRef>) {
-        if self.memory.failed.contains_key(service) && !self.memory.watching {
+    fn fail(&mut self, service: &str, reason: Reason, message: String, container: Option<ContainerRef>) {
+        if self.memory.has_failed(service) && !self.memory.watching {
             return;
         }
         self.plan.failures.push(failure(self.desired, self.observed, service, reason, message, container));
@@ -376,8 +307,8 @@ impl<'a> Planner<'a> {
 
     /// Whether a service waits for its next try.
     fn is_backing_off(&mut self, service: &str) -> bool {
-        let retry =
-            self.memory.backoffs.get(service).filter(|setback| setback.is_backing_off(self.now)).map(|s| s.retry);
+        let backoff = self.memory.backoff(service).filter(|backoff| backoff.is_backing_off(self.now));
+        let retry = backoff.map(|backoff| backoff.retry);
         if let Some(retry) = retry {
             self.wake(retry);
         }
@@ -385,8 +316,8 @@ impl<'a> Planner<'a> {
     }
 
     /// Whether somebody works against this field of a service.
-    fn is_contested(&self, service: &str, field: &str) -> bool {
-        self.memory.contested.get(service).is_some_and(|fields| fields.contains(field))
+    fn is_drift_ignored(&self, service: &str, field: &str) -> bool {
+        self.memory.services.get(service).is_some_and(|service| service.ignored_drift.contains(field))
     }
 }
 
@@ -410,7 +341,7 @@ pub fn failure(
     service: &str,
     reason: Reason,
     message: String,
-    container: Option<step::ContainerRef>,
+    container: Option<ContainerRef>,
 ) -> Failure {
     let wanted = desired.services.get(service);
     let fingerprint = wanted.map(|wanted| wanted.fingerprint.clone()).unwrap_or_default();
@@ -430,10 +361,8 @@ pub fn failure(
         Some(failed) if keeps => format!("{message}; it is kept as {}", failed.name),
         _ => message,
     };
-    Failure { service: service.to_owned(), reason, message, container, fingerprint, image, replaces }
+    Failure { service: service.into(), reason, message, container, fingerprint, image, replaces }
 }
-
-use step::Action;
 
 /// The group's own network of that name; where there are several (two clients created it at once), the oldest in
 /// use, by the number of containers attached and then by id, so that everybody chooses the same. Else a network of

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use super::cause::{Cause, KNOWN_AFTER_APPLY};
 use super::diff::Comparison;
 use super::readiness::DependencyState;
-use super::step::{Action, Cause, ContainerRef, KNOWN_AFTER_APPLY, Subject, Verb};
+use super::step::{Action, ContainerRef, Subject, Verb};
 use super::{Planner, Slots};
 use crate::desired::{HookPoint, Service};
 use crate::observed::Container;
@@ -15,7 +16,7 @@ impl<'a> Planner<'a> {
     /// waits for nothing.
     pub(super) fn await_outputs(&mut self, service: &'a Service, slots: &Slots<'a>) -> Option<DependencyState> {
         let missing =
-            |key: &&String| !self.memory.assumed.contains(*key) && !service.outputs.gives_first.contains(*key);
+            |key: &&String| !self.memory.assumed_outputs.contains(*key) && !service.outputs.gives_first.contains(*key);
         let key = service.outputs.awaited().flat_map(|(_, keys)| keys).find(missing)?.clone();
         let subject = Subject::of(service);
         let causes = open_fields(service);
@@ -39,7 +40,11 @@ impl<'a> Planner<'a> {
 
     /// Whether what a container is made from is known by now, after its `pre_start`; says what is waited for where not.
     pub(super) fn is_made_known(&mut self, service: &Service) -> bool {
-        let open = service.outputs.awaited().flat_map(|(_, keys)| keys).find(|key| !self.memory.assumed.contains(*key));
+        let open = service
+            .outputs
+            .awaited()
+            .flat_map(|(_, keys)| keys)
+            .find(|key| !self.memory.assumed_outputs.contains(*key));
         let open = open.cloned();
         open.map(|key| self.wait_for_output(service, &key)).is_none()
     }
@@ -66,14 +71,14 @@ impl<'a> Planner<'a> {
     /// Whether a hook can be told what it is to be told; says what is waited for where not.
     pub(super) fn is_hook_known(&mut self, service: &Service, moment: HookPoint, index: usize) -> bool {
         let unknown = service.outputs.unknown_of_hook(&moment.field(), index);
-        let unknown = unknown.filter(|key| !self.memory.assumed.contains(*key)).map(str::to_owned);
+        let unknown = unknown.filter(|key| !self.memory.assumed_outputs.contains(*key)).map(str::to_owned);
         unknown.map(|key| self.wait_for_output(service, &key)).is_none()
     }
 
     /// Whether what a job that has succeeded gives is collected; if not, that is to be done now.
     pub(super) fn is_collected(&mut self, service: &Service, container: &Container) -> bool {
         let wanted = service.outputs.capture.is_some() || self.desired.uses_outputs();
-        if !wanted || self.memory.collected.contains(&container.id) {
+        if !wanted || self.memory.containers.get(&container.id).is_some_and(|memory| memory.outputs_collected) {
             return true;
         }
         self.step(Subject::of(service), Verb::Collect(ContainerRef::of(container)), "it has succeeded");
@@ -85,14 +90,14 @@ impl<'a> Planner<'a> {
     pub(super) fn somebody_waits_for_outputs(&self) -> bool {
         let open = |service: &&Service| self.desired.scope.contains(&service.service);
         self.desired.services.values().filter(open).any(|service| {
-            service.outputs.awaited().flat_map(|(_, keys)| keys).any(|key| !self.memory.assumed.contains(key))
+            service.outputs.awaited().flat_map(|(_, keys)| keys).any(|key| !self.memory.assumed_outputs.contains(key))
         })
     }
 }
 
 /// What of a service is known only later.
 pub(super) fn open_fields(service: &Service) -> Vec<Cause> {
-    service.outputs.awaited().map(|(field, _)| Cause::of(&field, None, Some(KNOWN_AFTER_APPLY))).collect()
+    service.outputs.awaited().map(|(field, _)| Cause::field(&field, None, Some(KNOWN_AFTER_APPLY))).collect()
 }
 
 /// The outputs that somebody in scope waits for, as a forecast takes them to come.

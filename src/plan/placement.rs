@@ -3,8 +3,9 @@
 
 use std::net::IpAddr;
 
+use super::cause::Cause;
 use super::effect::{image_of, own_healthcheck};
-use super::step::{Action, Cause, ContainerRef, Query, Reason, Subject, Verb};
+use super::step::{Action, ContainerRef, Query, Reason, Subject, Verb};
 use super::{DRAIN_PERIOD, Planner, instance_of};
 use crate::desired::{HookPoint, Inherited, Mode, Service, VolumeSource};
 use crate::observed::{Container, Network, State};
@@ -29,7 +30,7 @@ impl<'a> Planner<'a> {
     /// found there, also where it gets its names late. An endpoint keeps the names that it was made with, so one that
     /// has none is made anew; its address is free meanwhile, and almost always it gets the same again.
     pub(super) fn attach(&mut self, service: &'a Service, container: &'a Container, named: bool) -> bool {
-        if self.is_contested(&service.name, "network") {
+        if self.is_drift_ignored(&service.name, "network") {
             return false;
         }
         let Some(network) = self.network else {
@@ -130,7 +131,7 @@ impl<'a> Planner<'a> {
     fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
         let told = self.plan.changes.iter().any(|change| change.subject == Subject::of(service));
         if !told && container.state == State::Running {
-            let cause = Cause::of("network", old, Some(&self.desired.network));
+            let cause = Cause::Network { found: old.map(str::to_owned), wanted: self.desired.network.clone() };
             self.change(Subject::of(service), Action::Update, vec![cause]);
         }
     }
@@ -173,7 +174,7 @@ impl<'a> Planner<'a> {
         let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
         let goes = matches!(self.desired.mode, Mode::Reconcile { .. })
             && self.desired.scope.contains(named)
-            && !self.memory.failed.contains_key(owner)
+            && !self.memory.has_failed(owner)
             && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
         if !goes {
             // Let the engine say no: it knows best.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::memory::Liveness;
 use super::step::{Awaited, ContainerRef, Probe, Reason, Wait};
 use super::{DEFAULT_READY_TIMEOUT, MIN_UPTIME, Planner};
 use crate::desired::{Dependency, Service};
@@ -37,10 +38,20 @@ pub(super) enum DependencyState {
 }
 
 impl<'a> Planner<'a> {
+    /// Since when the readiness of a container is awaited.
+    fn waiting_since(&self, container: &Container) -> Duration {
+        self.memory.life(&container.id).and_then(|life| life.waiting_since).unwrap_or(self.now)
+    }
+
+    /// Results of the liveness probes of a container.
+    fn liveness(&self, container: &Container) -> Option<&'a Liveness> {
+        self.memory.life(&container.id)?.liveness.as_ref()
+    }
+
     /// Whether a running container is ready; asks for its ping and waits where it is not.
     pub(super) fn readiness(&mut self, service: &Service, container: &Container) -> DependencyState {
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
-        let answered = service.ping.is_none() || self.memory.answered.contains(&container.id);
+        let answered = service.ping.is_none() || self.memory.probe_succeeded(&container.id);
         let healthy = matches!(container.health, Health::None | Health::Healthy);
         if answered && healthy {
             return self.check_min_uptime(service, container);
@@ -50,7 +61,7 @@ impl<'a> Planner<'a> {
             _ if container.health == Health::Unhealthy => "the engine to call it healthy (now: unhealthy)".to_owned(),
             _ => "the engine to call it healthy".to_owned(),
         };
-        let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
+        let since = self.waiting_since(container);
         let late = self.now >= since + limit;
         let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("waits for {what}"), Some(awaited));
@@ -89,8 +100,8 @@ impl<'a> Planner<'a> {
 
     /// Whether a container has been as it is for so long, as far as this run has seen.
     pub(super) fn has_lasted(&mut self, service: &Service, it: &Container, period: Duration, reason: &str) -> bool {
-        self.plan.lasting.insert(it.id.clone(), period);
-        let until = self.memory.lasting.get(&it.id).copied().unwrap_or(self.now + period);
+        self.plan.hold.insert(it.id.clone(), period);
+        let until = self.memory.life(&it.id).and_then(|life| life.hold_until).unwrap_or(self.now + period);
         if self.now >= until {
             return true;
         }
@@ -110,7 +121,7 @@ impl<'a> Planner<'a> {
 
     /// Asks for a ping of a container that is ready, where the last is that long ago.
     fn check_every(&mut self, every: Duration, service: &Service, container: &Container, ping: &Ping) {
-        let due = self.memory.pings.get(&container.id).map_or(self.now, |pings| pings.last + every);
+        let due = self.liveness(container).map_or(self.now, |liveness| liveness.last + every);
         if self.now >= due {
             self.plan.checks.push(probe(service, container, ping));
         } else {
@@ -120,15 +131,15 @@ impl<'a> Planner<'a> {
 
     /// How a container fails to answer its pings, where it does so as often as it may not.
     fn unanswered_pings(&self, service: &Service, container: &Container) -> Option<String> {
-        let pings = self.memory.pings.get(&container.id)?;
+        let pings = self.liveness(container)?;
         let most = service.health.as_ref().and_then(|health| health.failures).unwrap_or(LIVENESS_RETRIES).max(1);
         (pings.failures >= most)
-            .then(|| format!("its ping was not answered {} times in a row: {}", pings.failures, pings.why))
+            .then(|| format!("its ping was not answered {} times in a row: {}", pings.failures, pings.error))
     }
 
     /// While watching, a container that is late and replaces nothing is waited for on; that it is late is told once.
     fn timeout_already_reported(&self, service: &Service, container: &Container, since: Duration) -> bool {
-        self.memory.backoffs.get(&service.name).is_some_and(|setback| {
+        self.memory.backoff(&service.name).is_some_and(|setback| {
             setback.failure.reason == Reason::NotReady
                 && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
                 && setback.at >= since
@@ -138,11 +149,11 @@ impl<'a> Planner<'a> {
     /// Nothing tells that it is ready but that it runs: then it has to run for a moment.
     fn check_min_uptime(&mut self, service: &Service, container: &Container) -> DependencyState {
         let told = service.ping.is_some() || container.health != Health::None;
-        let since = self.memory.started.get(&container.id);
-        match since.filter(|since| !told && self.now < **since + MIN_UPTIME) {
+        let since = self.memory.started_at(&container.id);
+        match since.filter(|since| !told && self.now < *since + MIN_UPTIME) {
             None => DependencyState::Ready,
             Some(since) => {
-                let until = *since + MIN_UPTIME;
+                let until = since + MIN_UPTIME;
                 self.wake(until);
                 let awaited = Awaited { container: container.id.clone(), limit: MIN_UPTIME };
                 let reason = "has just been started".to_owned();
@@ -172,7 +183,7 @@ impl<'a> Planner<'a> {
             self.plan.unhealthy.extend(engine.map(|why| (service.name.clone(), why)));
             return None;
         };
-        if let Some(ping) = service.ping.as_ref().filter(|_| self.memory.answered.contains(&container.id)) {
+        if let Some(ping) = service.ping.as_ref().filter(|_| self.memory.probe_succeeded(&container.id)) {
             self.check_every(health.every.map_or(LIVENESS_INTERVAL, Duration::from), service, container, ping);
         }
         let why = self.unanswered_pings(service, container).or(engine)?;
@@ -185,8 +196,8 @@ impl<'a> Planner<'a> {
 
     /// Whether it was told already, and is being mended, that this container ails: in the life that it has now.
     pub(super) fn unhealthy_already_reported(&self, service: &Service, container: &Container) -> bool {
-        let started = self.memory.started.get(&container.id).copied().unwrap_or_default();
-        self.memory.backoffs.get(&service.name).is_some_and(|setback| {
+        let started = self.memory.started_at(&container.id).unwrap_or_default();
+        self.memory.backoff(&service.name).is_some_and(|setback| {
             setback.failure.reason == Reason::Unhealthy
                 && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
                 && setback.at >= started
@@ -203,13 +214,13 @@ impl<'a> Planner<'a> {
     ) -> DependencyState {
         let restarts = container.details.as_ref().map_or(0, |details| details.restarts);
         let told = service.ping.is_some() || container.health != Health::None;
-        if !told && restarts >= RESTARTS && self.memory.started.contains_key(&container.id) {
+        if !told && restarts >= RESTARTS && self.memory.started_at(&container.id).is_some() {
             let message = format!("the engine has restarted it {restarts} times, and it never ran for {MIN_UPTIME:?}");
             self.fail(&service.name, Reason::Exited, message, Some(ContainerRef::of(container)));
             return DependencyState::Failed;
         }
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
-        let since = self.memory.awaited.get(&container.id).copied().unwrap_or(self.now);
+        let since = self.waiting_since(container);
         if self.now >= since + limit {
             let message = format!("for {} its container {doing} by the engine", seconds(limit));
             self.fail(&service.name, Reason::NotReady, message, Some(ContainerRef::of(container)));

@@ -1,10 +1,14 @@
 //! What one service needs next: its container created, started, replaced, mended, awaited. Part of the planner.
 
+use std::borrow::Cow;
+
+use super::cause::Cause;
 use super::diff::{Comparison, compare};
+use super::memory::ForceReason;
 use super::outputs::open_fields;
 use super::placement::{aliases_deferred, clashes, inherited};
 use super::readiness::DependencyState;
-use super::step::{Action, Awaited, Cause, ContainerRef, Query, Reason, Subject, Verb, Wait};
+use super::step::{Action, Awaited, ContainerRef, Query, Reason, Subject, Verb, Wait};
 use super::{Planner, Slots, instance_of};
 use crate::desired::{HookPoint, Kind, Mode, OnFailure, Order, Service};
 use crate::identity::{candidate_name, container_name};
@@ -71,8 +75,8 @@ impl<'a> Planner<'a> {
         let slots = self.slots.get(service.name.as_str()).cloned().unwrap_or_default();
         let here = slots.all().next();
         let action = if here.is_some() { Action::Update } else { Action::Create };
-        let old = here.map(|container| container.name.as_str());
-        self.change(subject.clone(), action, vec![Cause::of("name", old, Some(&name))]);
+        let found = here.map(|container| container.name.clone());
+        self.change(subject.clone(), action, vec![Cause::Name { found, wanted: Some(name) }]);
         if slots.current.is_some() || slots.candidate.is_some() {
             return;
         }
@@ -111,11 +115,15 @@ impl<'a> Planner<'a> {
         let mut renamed = false;
         if let Some(stray) = self.stray(service, &mut slots) {
             if slots.current.is_some() {
-                self.change(subject, Action::Update, vec![Cause::of("name", Some(&stray.name), None)]);
+                self.change(
+                    subject,
+                    Action::Update,
+                    vec![Cause::Name { found: Some(stray.name.clone()), wanted: None }],
+                );
                 self.remove_surplus(service, stray, "superfluous: another container serves under the name");
                 return DependencyState::Pending("has a superfluous container");
             }
-            if !self.is_contested(&service.name, "name") {
+            if !self.is_drift_ignored(&service.name, "name") {
                 let name = container_name(&self.desired.group, &service.name);
                 let verb = Verb::Rename { container: ContainerRef::of(stray), to: name };
                 self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
@@ -144,7 +152,7 @@ impl<'a> Planner<'a> {
         self.unknown(&slots);
         let image = self.observed.images.get(&service.config.image);
         let failed =
-            self.memory.failed.get(&service.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image));
+            self.memory.failure(&service.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image));
         if let (Some(current), Some(comparison)) = (slots.current, &mut comparison) {
             match self.forced_replacements(service, current) {
                 Ok(cause) => comparison.replace.extend(cause),
@@ -157,7 +165,7 @@ impl<'a> Planner<'a> {
         match (slots.current, comparison) {
             (Some(current), Some(comparison)) if comparison.replace.is_empty() => {
                 if let Some((candidate, _)) = candidate {
-                    let cause = vec![Cause::of("name", Some(&candidate.name), None)];
+                    let cause = vec![Cause::Name { found: Some(candidate.name.clone()), wanted: None }];
                     self.change(subject, Action::Update, cause);
                     self.remove_surplus(service, candidate, "not needed: the container that serves is the right one");
                     return if failed {
@@ -167,8 +175,12 @@ impl<'a> Planner<'a> {
                     };
                 }
                 if renamed {
-                    let name = container_name(&self.desired.group, &service.name);
-                    self.change(subject, Action::Update, vec![Cause::of("name", Some(&current.name), Some(&name))]);
+                    let wanted = Some(container_name(&self.desired.group, &service.name));
+                    self.change(
+                        subject,
+                        Action::Update,
+                        vec![Cause::Name { found: Some(current.name.clone()), wanted }],
+                    );
                 }
                 self.keep_running(service, current, &comparison, failed && !self.memory.watching)
             }
@@ -193,16 +205,17 @@ impl<'a> Planner<'a> {
         service: &'a Service,
         current: &'a Container,
     ) -> Result<Option<Cause>, DependencyState> {
-        if let Some(why) = self.memory.forced_replacements.get(&current.id) {
-            return Ok(Some(Cause::of(why, None, None)));
+        match self.memory.containers.get(&current.id).and_then(|memory| memory.force_replace) {
+            Some(ForceReason::Reload) => return Ok(Some(Cause::Reload)),
+            Some(ForceReason::Unhealthy) => return Ok(Some(Cause::Unhealthy)),
+            None => {}
         }
         let Some(why) = self.check_liveness(service, current) else { return Ok(None) };
         if !self.unhealthy_already_reported(service, current) {
             self.fail(&service.name, Reason::Unhealthy, why, Some(ContainerRef::of(current)));
             return Err(DependencyState::Pending("is unhealthy"));
         }
-        let cause = Cause::of("health", Some("unhealthy"), Some("healthy"));
-        self.change(Subject::of(service), Action::Restart, vec![cause]);
+        self.change(Subject::of(service), Action::Restart, vec![Cause::Unhealthy]);
         if self.dependents_rest(service) {
             self.stop(&service.name, current, "it is unhealthy");
         }
@@ -233,10 +246,10 @@ impl<'a> Planner<'a> {
             // Whatever it was made from is not known any longer; its `pre_start` gives it again for another one.
             return Comparison { replace: open_fields(service), ..Comparison::default() };
         }
-        let updated = self.memory.updated.contains(&container.id);
+        let updated = self.memory.containers.get(&container.id).is_some_and(|memory| memory.updated_in_place);
         let mut found = compare(service, container, identity, self.observed, updated);
-        found.replace.retain(|cause| !self.is_contested(&service.name, &cause.field));
-        found.update.retain(|cause| !self.is_contested(&service.name, &cause.field));
+        found.replace.retain(|cause| !self.is_drift_ignored(&service.name, &cause.path()));
+        found.update.retain(|cause| !self.is_drift_ignored(&service.name, &cause.path()));
         found
     }
 
@@ -254,15 +267,14 @@ impl<'a> Planner<'a> {
         }
         match current.state {
             State::Created | State::Exited { .. } => {
-                if self.memory.started.contains_key(&current.id) {
+                if self.memory.started_at(&current.id).is_some() {
                     self.fail_exited(service, current);
                     return DependencyState::Failed;
                 }
                 if self.is_backing_off(&service.name) {
                     return DependencyState::Failed;
                 }
-                let state = current.state.to_string();
-                self.change(subject.clone(), Action::Start, vec![Cause::of("state", Some(&state), Some("running"))]);
+                self.change(subject.clone(), Action::Start, vec![Cause::not_running(current.state)]);
                 if self.ensure_network(service, current) {
                     return DependencyState::Pending("is being attached to its network");
                 }
@@ -277,8 +289,7 @@ impl<'a> Planner<'a> {
                 DependencyState::Pending("is not running")
             }
             State::Paused => {
-                let cause = Cause::of("state", Some("paused"), Some("running"));
-                self.change(subject.clone(), Action::Start, vec![cause]);
+                self.change(subject.clone(), Action::Start, vec![Cause::not_running(current.state)]);
                 self.step(subject, Verb::Unpause(ContainerRef::of(current)), "it is paused");
                 DependencyState::Pending("is paused")
             }
@@ -290,14 +301,13 @@ impl<'a> Planner<'a> {
                 DependencyState::Failed
             }
             State::Dead => {
-                self.change(subject.clone(), Action::Create, vec![Cause::of("state", Some("dead"), Some("running"))]);
+                self.change(subject.clone(), Action::Create, vec![Cause::not_running(current.state)]);
                 self.remove(subject, current, "it is dead and cannot be started");
                 DependencyState::Pending("is dead")
             }
             State::Running => {
                 if let Some(other) = self.restarted_dependency(service) {
-                    let field = format!("dependencies.{other}");
-                    self.change(subject.clone(), Action::Restart, vec![Cause::of(&field, None, None)]);
+                    self.change(subject.clone(), Action::Restart, vec![Cause::Dependency(other.to_owned())]);
                     let cause = format!("{other} is started anew, and it asked to be restarted then");
                     self.stop(&service.name, current, &cause);
                     return DependencyState::Pending("is being restarted");
@@ -335,9 +345,9 @@ impl<'a> Planner<'a> {
         };
         match current {
             None => {
-                let name = container_name(&self.desired.group, &service.name);
-                let old = candidate.as_ref().map(|(candidate, _)| candidate.name.as_str());
-                self.change(Subject::of(service), Action::Create, vec![Cause::of("container", old, Some(&name))]);
+                let wanted = container_name(&self.desired.group, &service.name);
+                let candidate = candidate.as_ref().map(|(candidate, _)| candidate.name.clone());
+                self.change(Subject::of(service), Action::Create, vec![Cause::NoContainer { candidate, wanted }]);
             }
             Some(_) => self.change(Subject::of(service), Action::Replace, causes),
         }
@@ -371,7 +381,7 @@ impl<'a> Planner<'a> {
         let mut others = others.into_iter().filter(|other| other.name != service.name);
         let image = self.observed.images.get(&service.config.image);
         let failed = |other: &&Service| {
-            self.memory.failed.get(&other.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image))
+            self.memory.failure(&other.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image))
         };
         if let Some(failed) = others.clone().find(failed) {
             self.wait(service, format!("waits for {}, which has failed with this spec", failed.name), None);
@@ -458,7 +468,7 @@ impl<'a> Planner<'a> {
             };
         }
         if matches!(current.state, State::Created | State::Exited { .. })
-            && !self.memory.started.contains_key(&current.id)
+            && !self.memory.started_at(&current.id).is_some()
             && !self.ensure_network(service, current)
         {
             self.step(
@@ -490,7 +500,7 @@ impl<'a> Planner<'a> {
                     .get(dependent.name.as_str())
                     .and_then(|slots| slots.current)
                     .is_some_and(|current| current.state == State::Running)
-                && !self.memory.failed.contains_key(&dependent.name)
+                && !self.memory.has_failed(&dependent.name)
                 && !self.differs(dependent)
         });
         if let Some(dependent) = running {
@@ -532,7 +542,7 @@ impl<'a> Planner<'a> {
             return Some(DependencyState::Pending("is being replaced"));
         }
         if self.network.is_none() {
-            if let Some(reason) = &self.memory.no_network {
+            if let Some(reason) = &self.memory.network_error {
                 let message = format!("the network {} could not be created: {reason}", self.desired.network);
                 self.fail(&service.name, Reason::CreateFailed, message, None);
                 return Some(DependencyState::Failed);
@@ -554,7 +564,7 @@ impl<'a> Planner<'a> {
             let comparison = self.compare(service, current);
             comparison.unclear
                 || !comparison.replace.is_empty()
-                || self.memory.forced_replacements.contains_key(&current.id)
+                || self.memory.containers.get(&current.id).is_some_and(|memory| memory.force_replace.is_some())
         })
     }
 
@@ -577,7 +587,7 @@ impl<'a> Planner<'a> {
 
     /// Whether the image of a service could not be built. The same sources would fail again.
     fn build_has_failed(&mut self, service: &Service) -> bool {
-        let why = self.memory.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
+        let why = self.memory.images.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
         if let Some(why) = why {
             let message = format!("its image could not be built: {why}");
             self.fail(&service.name, Reason::BuildFailed, message, None);
@@ -588,14 +598,14 @@ impl<'a> Planner<'a> {
     /// Pulls the image of a service where that is to be done; `None`: it is there.
     fn fetch(&mut self, service: &'a Service) -> Option<DependencyState> {
         let image = &service.config.image;
-        if let Some(reason) = self.memory.unavailable.get(image) {
+        if let Some(reason) = self.memory.images.unavailable.get(image) {
             let message = format!("the image {image} is not there and could not be pulled: {reason}");
             self.fail(&service.name, Reason::ImageMissing, message, None);
             return Some(DependencyState::Failed);
         }
         let present = self.observed.images.get(image);
         let wanted = match service.pull {
-            Pull::Always => !self.memory.pulled.contains(image),
+            Pull::Always => !self.memory.images.pulled.contains(image),
             Pull::Missing => present.is_none(),
             Pull::Never => false,
         };
@@ -658,12 +668,12 @@ impl<'a> Planner<'a> {
                 }
                 DependencyState::Started
             }
-            State::Exited { .. } if self.memory.started.contains_key(&candidate.id) => {
+            State::Exited { .. } if self.memory.started_at(&candidate.id).is_some() => {
                 self.fail_exited(service, candidate);
                 DependencyState::Failed
             }
             State::Created | State::Exited { .. } if self.is_backing_off(&service.name) => DependencyState::Failed,
-            State::Exited { .. } if !self.memory.backoffs.contains_key(&service.name) => {
+            State::Exited { .. } if self.memory.backoff(&service.name).is_none() => {
                 self.remove(Subject::of(service), candidate, "it ended before it was ready");
                 DependencyState::Pending("is being created anew")
             }
@@ -699,13 +709,13 @@ impl<'a> Planner<'a> {
             State::Running => {
                 let is_late = aliases_deferred(candidate);
                 // An earlier run may have ended while it was given its names.
-                let unknown = is_late && !self.memory.answered.contains(&candidate.id);
+                let unknown = is_late && !self.memory.probe_succeeded(&candidate.id);
                 if unknown && service.ping.is_some() && self.attach(service, candidate, false) {
                     return DependencyState::Pending("is being attached to its network");
                 }
                 let state = self.readiness(service, candidate);
                 if state != DependencyState::Ready {
-                    if self.memory.lasting.contains_key(&candidate.id) {
+                    if self.memory.life(&candidate.id).is_some_and(|life| life.hold_until.is_some()) {
                         return self.fail_min_ready(
                             service,
                             candidate,
@@ -798,12 +808,14 @@ impl<'a> Planner<'a> {
 
 /// `env.LOG_LEVEL changed`; more than three are counted.
 pub(super) fn fields(causes: &[Cause]) -> String {
-    let names: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
-    match names.as_slice() {
-        ["reload"] => "asked for".to_owned(),
-        ["build"] => "its sources changed".to_owned(),
-        ["health"] => "it is unhealthy".to_owned(),
-        [first, second, third, _, ..] => format!("{first}, {second}, {third} and {} more changed", names.len() - 3),
-        names => format!("{} changed", names.join(", ")),
+    let paths: Vec<Cow<'_, str>> = causes.iter().map(Cause::path).collect();
+    match (causes, paths.as_slice()) {
+        ([Cause::Reload], _) => "asked for".to_owned(),
+        ([Cause::Unhealthy], _) => "it is unhealthy".to_owned(),
+        ([Cause::Field { path, .. }], _) if path == "build" => "its sources changed".to_owned(),
+        (_, [first, second, third, rest @ ..]) if !rest.is_empty() => {
+            format!("{first}, {second}, {third} and {} more changed", rest.len())
+        }
+        (_, paths) => format!("{} changed", paths.join(", ")),
     }
 }

@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use super::cause::Cause;
 use crate::desired::fingerprint::Fingerprint;
 use crate::desired::{HookPoint, Inherited, Service};
 use crate::observed::Container;
 use crate::spec::model::{Ping, Resources, RestartPolicy};
+use crate::types::{ContainerId, ServiceName};
 
 /// What the planner found.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -25,9 +26,9 @@ pub struct Plan {
     /// Containers that are ready and whose ping should be tried once now.
     pub checks: Vec<Probe>,
     /// Services that are not healthy, and for which nothing is done about it; with the reason.
-    pub unhealthy: BTreeMap<String, String>,
+    pub unhealthy: BTreeMap<ServiceName, String>,
     /// Containers that have to stay as they are before the next step, by id, and for how long.
-    pub lasting: BTreeMap<String, Duration>,
+    pub hold: BTreeMap<ContainerId, Duration>,
     /// When the plan may be another one by time alone; time since the start of the run.
     pub wake: Option<Duration>,
     /// What cannot begin yet, and why.
@@ -35,9 +36,9 @@ pub struct Plan {
     /// What has to be looked up before more can be said.
     pub queries: BTreeSet<Query>,
     /// Services that are ready.
-    pub ready: BTreeSet<String>,
+    pub ready: BTreeSet<ServiceName>,
     /// Services whose replacement has failed, and whose earlier container is ready instead.
-    pub serves: BTreeSet<String>,
+    pub rolled_back: BTreeSet<ServiceName>,
     /// Services that have failed, seen now for the first time.
     pub failures: Vec<Failure>,
 }
@@ -57,7 +58,7 @@ impl Plan {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Subject {
     /// A service, by name.
-    Service(String),
+    Service(ServiceName),
     /// A network, by name.
     Network(String),
     /// A volume, by its name on the engine.
@@ -75,7 +76,8 @@ impl Subject {
     /// Its name.
     pub fn name(&self) -> &str {
         match self {
-            Subject::Service(name) | Subject::Network(name) | Subject::Volume(name) | Subject::Image(name) => name,
+            Subject::Service(name) => name,
+            Subject::Network(name) | Subject::Volume(name) | Subject::Image(name) => name,
         }
     }
 
@@ -192,11 +194,24 @@ pub enum Verb {
     },
 }
 
+/// The kind of a verb, with what keeps two steps of one subject apart. Attempts are counted by it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VerbKind {
+    /// A verb that needs no further detail.
+    Plain(&'static str),
+    /// A verb on a container, by the container's name.
+    Container(&'static str, String),
+    /// A rename, from and to.
+    Rename(String, String),
+    /// A hook, by hook point and index.
+    Hook(HookPoint, usize),
+}
+
 /// A container that exists: the id for the engine, the name for people.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerRef {
     /// Full id.
-    pub id: String,
+    pub id: ContainerId,
     /// Name at the time of planning.
     pub name: String,
 }
@@ -228,6 +243,29 @@ impl Verb {
             | Verb::RemoveNetwork { .. }
             | Verb::RemoveVolume
             | Verb::RemoveImage => None,
+        }
+    }
+
+    /// The kind of this verb.
+    pub fn kind(&self) -> VerbKind {
+        let of = |kind, container: &ContainerRef| VerbKind::Container(kind, container.name.clone());
+        match self {
+            Verb::Pull => VerbKind::Plain("pull"),
+            Verb::Build => VerbKind::Plain("build"),
+            Verb::CreateNetwork => VerbKind::Plain("create"),
+            Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => VerbKind::Plain("remove"),
+            Verb::Create { name, .. } => VerbKind::Container("create", name.clone()),
+            Verb::Start(container) => of("start", container),
+            Verb::Unpause(container) => of("unpause", container),
+            Verb::Stop(container) => of("stop", container),
+            Verb::Update { container, .. } => of("update", container),
+            Verb::Connect { container, names, .. } if names.is_empty() => of("connect without names", container),
+            Verb::Connect { container, .. } => of("connect", container),
+            Verb::Disconnect { container, .. } => of("disconnect", container),
+            Verb::Remove { container, .. } => of("remove", container),
+            Verb::Collect(container) => of("collect", container),
+            Verb::Rename { container, to } => VerbKind::Rename(container.name.clone(), to.clone()),
+            Verb::Hook { moment, index, .. } => VerbKind::Hook(*moment, *index),
         }
     }
 
@@ -324,34 +362,11 @@ impl Action {
     }
 }
 
-/// What stands for a value that is made from an output which is not known yet.
-pub const KNOWN_AFTER_APPLY: &str = "known after apply";
-
-/// A field that differs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Cause {
-    /// Path of the field: `env.LOG_LEVEL`, `image`, `resources.memory`, `state`.
-    pub field: String,
-    /// What is; `None`: nothing.
-    pub old: Option<Value>,
-    /// What should be; `None`: nothing.
-    pub new: Option<Value>,
-    /// Whether the values may be secret (those of the environment are).
-    pub secret: bool,
-}
-
-impl Cause {
-    /// A field whose values may be shown.
-    pub fn of(field: &str, old: Option<&str>, new: Option<&str>) -> Cause {
-        Cause { field: field.to_owned(), old: old.map(Value::from), new: new.map(Value::from), secret: false }
-    }
-}
-
 /// A ping to try until it answers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
     /// Service that is awaited.
-    pub service: String,
+    pub service: ServiceName,
     /// Which replica it is; `None`: the service has none.
     pub replica: Option<u32>,
     /// Its container.
@@ -366,7 +381,7 @@ pub struct Probe {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
     /// Service that waits.
-    pub service: String,
+    pub service: ServiceName,
     /// Why: `waits for appdb, which is starting`.
     pub reason: String,
     /// Where it is a container that is awaited: which, and for how long at most. Without: the wait ends with whatever
@@ -380,7 +395,7 @@ pub struct Wait {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Awaited {
     /// Id of the container.
-    pub container: String,
+    pub container: ContainerId,
     /// Time that it has from the moment it was first awaited.
     pub limit: Duration,
 }
@@ -389,7 +404,7 @@ pub struct Awaited {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Query {
     /// Details of a container, by id.
-    Container(String),
+    Container(ContainerId),
     /// Facts about an image, by id.
     Image(String),
 }
@@ -398,7 +413,7 @@ pub enum Query {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// Service.
-    pub service: String,
+    pub service: ServiceName,
     /// Why, in one word.
     pub reason: Reason,
     /// Why, in a sentence.

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::step::{Action, Awaited, Cause, ContainerRef, Subject, Verb, Wait};
+use super::cause::{Cause, WantedState};
+use super::step::{Action, Awaited, ContainerRef, Subject, Verb, Wait};
 use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
 use crate::desired::order::{Needs, dependencies_first};
 use crate::desired::{Mode, Scope};
@@ -18,7 +19,7 @@ impl<'a> Planner<'a> {
         if self.desired.mode == Mode::StartOnly {
             return;
         }
-        let remove_orphans: Vec<(Cow<'a, str>, Slots<'a>)> = self
+        let orphans: Vec<(Cow<'a, str>, Slots<'a>)> = self
             .slots
             .iter()
             .filter(|(name, _)| !self.desired.services.contains_key(&***name))
@@ -27,11 +28,11 @@ impl<'a> Planner<'a> {
             .collect();
         // What is remembered are the names of services: every replica of one is needed.
         let mut replicas: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (name, slots) in &remove_orphans {
+        for (name, slots) in &orphans {
             replicas.entry(slots.service().unwrap_or_default()).or_default().push(name.to_string());
         }
         let named = |needed: String| replicas.get(&needed[..]).cloned().unwrap_or_default();
-        let needs: Needs = remove_orphans
+        let needs: Needs = orphans
             .iter()
             .map(|(name, slots)| (name.to_string(), slots.all().flat_map(remembered_needs).flat_map(named).collect()))
             .collect();
@@ -39,7 +40,7 @@ impl<'a> Planner<'a> {
         // Dependents come after what they need, so walk from the end; whoever comes later and needs this one goes first.
         let mut alive: BTreeSet<String> = BTreeSet::new();
         for name in order.iter().rev() {
-            let Some((name, slots)) = remove_orphans.iter().find(|(remove_orphans, _)| remove_orphans == name) else {
+            let Some((name, slots)) = orphans.iter().find(|(orphan, _)| orphan == name) else {
                 continue;
             };
             let dependent = alive.iter().find(|other| needs.get(*other).is_some_and(|needed| needed.contains(&**name)));
@@ -68,7 +69,7 @@ impl<'a> Planner<'a> {
         for network in surplus {
             let subject = Subject::Network(network.name.clone());
             let stays = occupied && self.desired.scope != Scope::All;
-            if stays || self.memory.stuck.contains(&subject) {
+            if stays || self.memory.removal_failed.contains(&subject) {
                 continue;
             }
             self.change(subject.clone(), Action::Remove, Vec::new());
@@ -92,7 +93,7 @@ impl<'a> Planner<'a> {
             let subject = Subject::Volume(volume.name.clone());
             let ours = volume.group == self.desired.group
                 && volume.source.as_deref().is_none_or(|source| source == self.desired.source);
-            if !ours || self.memory.stuck.contains(&subject) {
+            if !ours || self.memory.removal_failed.contains(&subject) {
                 continue;
             }
             let mounted = |container: &Container| {
@@ -118,7 +119,7 @@ impl<'a> Planner<'a> {
             let subject = Subject::Image(reference.clone());
             let ours = built.group == self.desired.group
                 && built.source.as_deref().is_none_or(|source| source == self.desired.source);
-            if !ours || self.memory.stuck.contains(&subject) {
+            if !ours || self.memory.removal_failed.contains(&subject) {
                 continue;
             }
             let of = |container: &Container| {
@@ -142,10 +143,10 @@ impl<'a> Planner<'a> {
 
     /// Plans the end of one service; whether there still is something that its dependencies have to wait for.
     fn plan_removal(&mut self, name: &str, slots: &Slots<'a>, dependent: Option<&str>) -> bool {
-        let subject = Subject::Service(name.to_owned());
+        let subject = Subject::Service(name.into());
         let fewer = slots.service().filter(|service| self.desired.names().contains(service)).map(|service| {
             let left = self.replicas.get(service).map_or(0, Vec::len);
-            Cause { field: "replicas".into(), old: None, new: Some(left.into()), secret: false }
+            Cause::Field { path: "replicas".into(), old: None, new: Some(left.into()), secret: false }
         });
         let removes = matches!(self.desired.mode, Mode::Reconcile { .. });
         let purge = self.desired.mode.purges_volumes();
@@ -158,15 +159,15 @@ impl<'a> Planner<'a> {
         if removes {
             self.change(subject.clone(), Action::Remove, fewer.iter().cloned().collect());
         } else {
-            let state = open[0].state.to_string();
-            self.change(subject.clone(), Action::Stop, vec![Cause::of("state", Some(&state), Some("stopped"))]);
+            let cause = Cause::State { found: Some(open[0].state), wanted: WantedState::Stopped };
+            self.change(subject.clone(), Action::Stop, vec![cause]);
         }
-        if self.memory.failed.contains_key(name) || self.is_backing_off(name) {
+        if self.memory.has_failed(name) || self.is_backing_off(name) {
             return true;
         }
         if let Some(dependent) = dependent {
             let reason = format!("waits until {dependent} is gone, which needs it");
-            self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: None, quiet: false });
+            self.plan.waits.push(Wait { service: name.into(), reason, awaited: None, quiet: false });
             return true;
         }
         let cause = match removes && !self.desired.is_empty() {
@@ -180,7 +181,7 @@ impl<'a> Planner<'a> {
             } else if container.state == State::Removing {
                 let reason = "is being removed by the engine".to_owned();
                 let awaited = Awaited { container: container.id.clone(), limit: DEFAULT_READY_TIMEOUT };
-                self.plan.waits.push(Wait { service: name.to_owned(), reason, awaited: Some(awaited), quiet: false });
+                self.plan.waits.push(Wait { service: name.into(), reason, awaited: Some(awaited), quiet: false });
             } else {
                 let verb = Verb::Remove { container: ContainerRef::of(container), volumes: purge };
                 self.step(subject.clone(), verb, cause);

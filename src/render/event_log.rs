@@ -9,8 +9,10 @@ use serde_json::{Map, Value};
 use super::progress::printable;
 use super::{Paint, count, diagnostics, json, title};
 use crate::control::event::{Failed, Outcome, Report};
+use crate::observed::State;
 use crate::plan::backoff::heals;
-use crate::plan::step::{Action, Cause, Change, Step, Verb};
+use crate::plan::cause::Cause;
+use crate::plan::step::{Action, Change, Step, Verb};
 use crate::spec::Diagnostic;
 use crate::status::next_try;
 
@@ -171,8 +173,7 @@ fn why(change: &Change, spec: bool) -> String {
         return "no spec names it any longer".into();
     }
     let mut parts: Vec<String> = Vec::new();
-    let fields: Vec<&str> =
-        change.causes.iter().filter(|cause| is_field(cause)).map(|cause| cause.field.as_str()).collect();
+    let fields: Vec<&str> = change.causes.iter().filter_map(field).collect();
     if !fields.is_empty() {
         parts.push(match change.action {
             _ if fields == ["build"] => "its sources changed".into(),
@@ -183,52 +184,54 @@ fn why(change: &Change, spec: bool) -> String {
             _ => format!("{} differs", fields.join(", ")),
         });
     }
-    parts.extend(change.causes.iter().filter(|cause| !is_field(cause)).map(event));
+    parts.extend(change.causes.iter().filter_map(observed));
     parts.join("; ")
 }
 
-/// Returns true for a field of the spec, false for the state of the container or its surroundings.
-fn is_field(cause: &Cause) -> bool {
-    !matches!(cause.field.as_str(), "state" | "name" | "network" | "container" | "reload" | "health")
-        && !cause.field.starts_with("dependencies.")
+/// The path of a field of the spec; `None` for a cause that was observed on the engine.
+fn field(cause: &Cause) -> Option<&str> {
+    match cause {
+        Cause::Field { path, .. } => Some(path),
+        _ => None,
+    }
 }
 
 /// `resources.memory was changed to 64m by hand`.
 fn by_hand(change: &Change) -> String {
-    let one = |cause: &Cause| match &cause.old {
-        Some(Value::String(old)) => format!("{} was changed to {old} by hand", cause.field),
-        Some(old) => format!("{} was changed to {old} by hand", cause.field),
-        None => format!("{} was taken away by hand", cause.field),
+    let one = |cause: &Cause| match cause {
+        Cause::Field { path, old: Some(Value::String(old)), .. } => {
+            Some(format!("{path} was changed to {old} by hand"))
+        }
+        Cause::Field { path, old: Some(old), .. } => Some(format!("{path} was changed to {old} by hand")),
+        Cause::Field { path, old: None, .. } => Some(format!("{path} was taken away by hand")),
+        _ => None,
     };
-    change.causes.iter().filter(|cause| is_field(cause)).map(one).collect::<Vec<_>>().join("; ")
+    change.causes.iter().filter_map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// The text of a cause that is not a field of the spec.
-fn event(cause: &Cause) -> String {
-    let old = cause.old.as_ref().and_then(Value::as_str).unwrap_or_default();
-    if let Some(dependency) = cause.field.strip_prefix("dependencies.") {
-        return format!("{dependency} is started anew");
-    }
-    match (cause.field.as_str(), old) {
-        ("container", "") => "it has no container".into(),
-        ("container", old) => format!("{old} is not ready yet"),
-        ("state", "removed") => "container was removed".into(),
-        ("state", "paused") => "container was paused".into(),
-        ("state", "created") => "container was never started".into(),
-        ("state", "dead") => "container is dead".into(),
-        ("state", "exited") => "container exited".into(),
-        ("state", old) => match old.strip_prefix("exited (").and_then(|rest| rest.strip_suffix(')')) {
-            Some(code) => format!("container exited with {code}"),
-            None => format!("container is {old}"),
+/// What was observed on the engine; `None` for a field of the spec.
+fn observed(cause: &Cause) -> Option<String> {
+    Some(match cause {
+        Cause::Field { .. } => return None,
+        Cause::Dependency(name) => format!("{name} is started anew"),
+        Cause::NoContainer { candidate: None, .. } => "it has no container".into(),
+        Cause::NoContainer { candidate: Some(candidate), .. } => format!("{candidate} is not ready yet"),
+        Cause::State { found: None, .. } => "container was removed".into(),
+        Cause::State { found: Some(state), .. } => match state {
+            State::Paused => "container was paused".into(),
+            State::Created => "container was never started".into(),
+            State::Dead => "container is dead".into(),
+            State::Exited { code: None } => "container exited".into(),
+            State::Exited { code: Some(code) } => format!("container exited with {code}"),
+            state => format!("container is {state}"),
         },
-        ("name", old) if !old.is_empty() => format!("container was renamed to {old}"),
-        ("name", _) => "its name is taken by another container".into(),
-        ("network", "") => "not on its network".into(),
-        ("network", _) => "on another network".into(),
-        ("reload", _) => "asked for".into(),
-        ("health", _) => "it is unhealthy".into(),
-        (field, _) => field.to_owned(),
-    }
+        Cause::Name { found: Some(name), .. } => format!("container was renamed to {name}"),
+        Cause::Name { found: None, .. } => "its name is taken by another container".into(),
+        Cause::Network { found: None, .. } => "not on its network".into(),
+        Cause::Network { found: Some(_), .. } => "on another network".into(),
+        Cause::Reload => "asked for".into(),
+        Cause::Unhealthy => "it is unhealthy".into(),
+    })
 }
 
 /// `failed (Exited): it exited with 1; next try in 4 s (3rd in a row)`.

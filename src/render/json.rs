@@ -6,7 +6,8 @@ use crate::control::event::Outcome;
 use crate::desired::Desired;
 use crate::identity::service_of_instance;
 use crate::plan::Forecast;
-use crate::plan::step::{Cause, Change, Failure};
+use crate::plan::cause::{Cause, WantedState};
+use crate::plan::step::{Change, Failure};
 use crate::status::{Overview, ServiceStatus};
 
 /// Replaces values that may be secret.
@@ -96,11 +97,36 @@ fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
 
 /// The JSON of a cause. Values that may be secret are replaced unless `show_values` is set.
 pub fn cause(cause: &Cause, show_values: bool) -> Value {
-    json!({
-        "field": cause.field,
-        "old": shown(cause.old.as_ref(), cause.secret && !show_values),
-        "new": shown(cause.new.as_ref(), cause.secret && !show_values),
-    })
+    let (old, new) = values(cause);
+    let hide = is_secret(cause) && !show_values;
+    json!({"field": cause.path(), "old": shown(old.as_ref(), hide), "new": shown(new.as_ref(), hide)})
+}
+
+/// Returns true if the values of a cause may be secret.
+pub fn is_secret(cause: &Cause) -> bool {
+    matches!(cause, Cause::Field { secret: true, .. })
+}
+
+/// The old and the new value of a cause.
+pub fn values(cause: &Cause) -> (Option<Value>, Option<Value>) {
+    let text = |text: &Option<String>| text.as_deref().map(Value::from);
+    match cause {
+        Cause::Field { old, new, .. } => (old.clone(), new.clone()),
+        Cause::State { found, wanted } => {
+            let found = found.map_or_else(|| "removed".to_owned(), |state| state.to_string());
+            let wanted = match wanted {
+                WantedState::Running => "running",
+                WantedState::Succeeded => "succeeded",
+                WantedState::Stopped => "stopped",
+            };
+            (Some(found.into()), Some(wanted.into()))
+        }
+        Cause::Name { found, wanted } => (text(found), text(wanted)),
+        Cause::Network { found, wanted } => (text(found), Some(wanted.as_str().into())),
+        Cause::NoContainer { candidate, wanted } => (text(candidate), Some(wanted.as_str().into())),
+        Cause::Unhealthy => (Some("unhealthy".into()), Some("healthy".into())),
+        Cause::Dependency(_) | Cause::Reload => (None, None),
+    }
 }
 
 /// The value, or a placeholder if it is to be hidden.

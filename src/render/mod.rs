@@ -162,7 +162,7 @@ pub fn count(number: usize, noun: &str) -> String {
 /// A subject in messages: the name of a service, otherwise kind and name.
 pub fn title(subject: &Subject) -> String {
     match subject {
-        Subject::Service(name) => name.clone(),
+        Subject::Service(name) => name.to_string(),
         subject => format!("{} {}", subject.kind().to_lowercase(), subject.name()),
     }
 }

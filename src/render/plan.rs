@@ -1,9 +1,10 @@
 //! The text of a plan: the changes, then one line per step with its cause.
 
-use super::json::shown;
+use super::json::{is_secret, shown, values};
 use super::{Paint, painted, title};
 use crate::plan::Forecast;
-use crate::plan::step::{Action, Change, KNOWN_AFTER_APPLY, Step};
+use crate::plan::cause::KNOWN_AFTER_APPLY;
+use crate::plan::step::{Action, Change, Step};
 
 /// The text of `diff`; empty if there are no changes.
 pub fn forecast(forecast: &Forecast, show_values: bool, color: bool) -> String {
@@ -46,8 +47,8 @@ fn change(change: &Change, show_values: bool, color: bool) -> String {
     let action = painted(color, paint, change.action.word());
     let mut text = format!("{}: {action} ({})\n", title(&change.subject), change.source);
     for cause in &change.causes {
-        let hide = cause.secret && !show_values;
-        let line = match (&cause.old, &cause.new) {
+        let hide = is_secret(cause) && !show_values;
+        let line = match values(cause) {
             (Some(_), Some(_)) if hide => "changed".to_owned(),
             (None, Some(_)) if hide => "added".to_owned(),
             (Some(_), None) if hide => "removed".to_owned(),
@@ -55,7 +56,7 @@ fn change(change: &Change, show_values: bool, color: bool) -> String {
             (None, Some(new)) if new == KNOWN_AFTER_APPLY => KNOWN_AFTER_APPLY.to_owned(),
             (old, new) => format!("{} -> {}", plain(&shown(old.as_ref(), false)), plain(&shown(new.as_ref(), false))),
         };
-        text += &format!("    {}: {line}\n", cause.field);
+        text += &format!("    {}: {line}\n", cause.path());
     }
     text
 }

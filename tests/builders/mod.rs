@@ -13,11 +13,13 @@ use drillmaster::desired::{
 };
 use drillmaster::identity::{container_name, instance_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
+use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Step, Subject, Verb};
 use drillmaster::plan::{Memory, effect, forecast, instance_of};
 use drillmaster::spec::Tree;
 use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
+use drillmaster::types::ContainerId;
 
 /// The group of every test.
 pub const GROUP: &str = "shop";
@@ -217,7 +219,7 @@ impl Build {
         let service = self.done();
         let Some(number) = number else { return vec![service] };
         let replica =
-            |n| Service { name: instance_name(&service.service, Some(n)), replica: Some(n), ..service.clone() };
+            |n| Service { name: instance_name(&service.service, Some(n)).into(), replica: Some(n), ..service.clone() };
         (1..=number).map(replica).collect()
     }
 }
@@ -297,7 +299,7 @@ pub fn agreeing(wanted: &Desired) -> Observed {
 
 /// A forecast names what it creates by `new:<name>`; here it gets ids that do not change with its names.
 fn with_ids(mut step: Step) -> Step {
-    let id = format!("id-{}", step.subject.name());
+    let id = ContainerId::from(format!("id-{}", step.subject.name()));
     match &mut step.verb {
         Verb::Create { network, .. } => "net-1".clone_into(network),
         Verb::Start(target) | Verb::Unpause(target) | Verb::Stop(target) => target.id = id,
@@ -352,7 +354,7 @@ pub fn by_name<'a>(observed: &'a mut Observed, name: &str) -> &'a mut Container 
 /// A container of somebody else, running.
 pub fn foreign(name: &str) -> Container {
     Container {
-        id: format!("foreign-{name}"),
+        id: format!("foreign-{name}").into(),
         name: name.into(),
         identity: None,
         image: "somebody/else:1".into(),
@@ -389,7 +391,7 @@ pub fn plan_text(wanted: &Desired, observed: &Observed) -> String {
     let forecast = forecast(wanted, observed, &Memory::default());
     let mut lines = Vec::new();
     for change in &forecast.changes {
-        let fields: Vec<&str> = change.causes.iter().map(|cause| cause.field.as_str()).collect();
+        let fields: Vec<_> = change.causes.iter().map(Cause::path).collect();
         lines.push(format!("{} {} [{}]", change.action.word(), change.subject.name(), fields.join(" ")));
     }
     for look in &forecast.queries {

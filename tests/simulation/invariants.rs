@@ -15,6 +15,7 @@ use drillmaster::identity::{ENV_HASH, IMAGE_ID, SERVICE, SPEC_HASH};
 use drillmaster::observed::{Container, Health, ImageFacts, Observed, State};
 use drillmaster::plan::diff::compare;
 use drillmaster::spec::model::{Condition, RestartPolicy};
+use drillmaster::types::{ContainerId, ServiceName};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::time::Instant;
@@ -55,11 +56,11 @@ pub struct Invariants {
     away: Option<Instant>,
     hangs: Option<Instant>,
     /// Since when services are no longer there for their dependents.
-    unmet: BTreeMap<(String, bool), Instant>,
+    unmet: BTreeMap<(ServiceName, bool), Instant>,
     /// Since when containers run.
-    up: BTreeMap<String, Instant>,
+    up: BTreeMap<ContainerId, Instant>,
     /// When the controller last asked to start containers.
-    started: BTreeMap<String, Instant>,
+    started: BTreeMap<ContainerId, Instant>,
     /// How long containers of an image have to run until their pings are answered.
     answers: BTreeMap<String, Duration>,
     /// Services that were asked to be replaced, and the container that was meant.
@@ -170,7 +171,8 @@ impl Invariants {
     /// A container that was asked to be replaced and is still there.
     pub fn not_reloaded(&self, observed: &Observed) -> Option<String> {
         let kept = self.reloads.iter().filter(|(service, _)| !self.given_up.contains(*service));
-        let mut kept = kept.filter_map(|(_, (_, meant))| meant.as_ref().and_then(|id| observed.containers.get(id)));
+        let mut kept =
+            kept.filter_map(|(_, (_, meant))| meant.as_ref().and_then(|id| observed.containers.get(id.as_str())));
         kept.next().map(|container| container.name.clone())
     }
 
@@ -269,7 +271,7 @@ impl Invariants {
         for container in observed.containers.values().filter(|container| container.is_up()) {
             self.up.entry(container.id.clone()).or_insert(now);
         }
-        let services: BTreeSet<String> = self
+        let services: BTreeSet<ServiceName> = self
             .readings
             .iter()
             .filter_map(|(_, reading)| reading.as_ref())
@@ -322,12 +324,12 @@ impl Invariants {
             self.breaks(format!("the engine hangs, and is asked to {}", said(mutation, observed)));
         }
         if let Some(id) = target(mutation)
-            && let Some(container) = observed.containers.get(id)
+            && let Some(container) = observed.containers.get(id.as_str())
             && container.identity.as_ref().is_none_or(|identity| identity.group != GROUP || identity.source != SOURCE)
         {
             self.breaks(format!("{} is not ours, and is touched: {}", container.name, said(mutation, observed)));
         }
-        let found = |id: &String| observed.containers.get(id);
+        let found = |id: &String| observed.containers.get(id.as_str());
         match mutation {
             Mutation::Create(spec) => self.judge_create(spec, observed),
             Mutation::Start(id) => {
@@ -376,7 +378,7 @@ impl Invariants {
         if spec.name != format!("shop-{service}.new") {
             self.breaks(format!("{} is created for {service}", spec.name));
         }
-        if self.beliefs().iter().all(|belief| !belief.services.contains_key(&service)) {
+        if self.beliefs().iter().all(|belief| !belief.services.contains_key(service.as_str())) {
             self.breaks(format!("{} is created, and no spec names {service}", spec.name));
         }
         self.judge_dependencies(&service, observed, &format!("{} is created", spec.name));
@@ -453,7 +455,8 @@ impl Invariants {
         let mut wrong = Vec::new();
         for needed in last.dependencies.iter().filter(|needed| always(&needed.name, needed.condition)) {
             let ready = needed.condition == Condition::Ready;
-            let unmet = |ready| self.unmet.get(&(needed.name.clone(), ready)).is_some_and(|since| now - *since > grace);
+            let unmet =
+                |ready| self.unmet.get(&(needed.name.as_str().into(), ready)).is_some_and(|since| now - *since > grace);
             if unmet(false) || ready && unmet(true) {
                 wrong.push(format!("{what} although {} is not there", needed.name));
             }
@@ -523,14 +526,14 @@ fn target(mutation: &Mutation) -> Option<&String> {
 fn service_of(mutation: &Mutation, observed: &Observed) -> Option<String> {
     match mutation {
         Mutation::Create(spec) => spec.labels.get(SERVICE).cloned(),
-        mutation => observed.containers.get(target(mutation)?)?.service_of(GROUP).map(str::to_owned),
+        mutation => observed.containers.get(target(mutation)?.as_str())?.service_of(GROUP).map(str::to_owned),
     }
 }
 
 /// What a deed does, by names.
 fn said(mutation: &Mutation, observed: &Observed) -> String {
     let text = mutation.describe();
-    match target(mutation).and_then(|id| Some((id, observed.containers.get(id)?))) {
+    match target(mutation).and_then(|id| Some((id, observed.containers.get(id.as_str())?))) {
         Some((id, container)) => text.replace(drillmaster::engine::short(id), &container.name),
         None => text,
     }

@@ -15,9 +15,11 @@ use drillmaster::engine::faulty::{Faults, Faulty, Stop};
 use drillmaster::engine::sim::{Image, Latency, Script, Sim};
 use drillmaster::observed::{Health, Observed, State};
 use drillmaster::plan::backoff;
+use drillmaster::plan::cause::Cause;
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::Diagnostic;
 use drillmaster::spec::model::{Resources, RestartPolicy};
+use drillmaster::types::ContainerId;
 use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -296,7 +298,7 @@ impl World {
                     && failed.retry.is_none()
                     && !backoff::heals(failed.failure.reason)
                 {
-                    laws.given_up.insert(failed.failure.service.clone());
+                    laws.given_up.insert(failed.failure.service.to_string());
                 }
             };
             control::watch(engine, desired, setting, watch, interrupts, report).await
@@ -651,12 +653,12 @@ impl World {
                 return Some(format!("nobody finds {name}"));
             }
         }
-        let again = forecast(&self.good, &observed, &Memory { updated: self.updated(), ..Memory::default() });
+        let again = forecast(&self.good, &observed, &Memory::new(self.updated()));
         (!again.steps.is_empty())
             .then(|| format!("{:?}", again.steps.iter().map(ToString::to_string).collect::<Vec<_>>()))
     }
 
-    fn updated(&self) -> BTreeSet<String> {
+    fn updated(&self) -> BTreeSet<ContainerId> {
         Notes::new(self.state.path()).updated()
     }
 }
@@ -672,7 +674,7 @@ fn brief(report: &Report) -> String {
             failed.failure.service, failed.failure.reason, failed.failure.message, failed.count, failed.retry
         ),
         Report::Reconciling { change, spec } => {
-            let fields: Vec<&str> = change.causes.iter().map(|cause| cause.field.as_str()).collect();
+            let fields: Vec<_> = change.causes.iter().map(Cause::path).collect();
             format!("differs {} {:?} {fields:?} (spec {spec})", change.subject.name(), change.action)
         }
         Report::Settled(outcome) => format!(

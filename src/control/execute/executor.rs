@@ -49,23 +49,23 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<
                 inherited: inherited.clone(),
             }))
         }
-        Verb::Start(target) => Mutation::Start(target.id.clone()),
-        Verb::Unpause(target) => Mutation::Unpause(target.id.clone()),
+        Verb::Start(target) => Mutation::Start(target.id.to_string()),
+        Verb::Unpause(target) => Mutation::Unpause(target.id.to_string()),
         Verb::Stop(target) => {
             let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
-            Mutation::Stop { id: target.id.clone(), timeout: Some(timeout) }
+            Mutation::Stop { id: target.id.to_string(), timeout: Some(timeout) }
         }
-        Verb::Rename { container, to } => Mutation::Rename { id: container.id.clone(), name: to.clone() },
+        Verb::Rename { container, to } => Mutation::Rename { id: container.id.to_string(), name: to.clone() },
         Verb::Update { container, resources, restart } => {
-            Mutation::Update { id: container.id.clone(), resources: *resources, restart: *restart }
+            Mutation::Update { id: container.id.to_string(), resources: *resources, restart: *restart }
         }
         Verb::Connect { container, network, names } => {
-            Mutation::Connect { network: network.clone(), container: container.id.clone(), aliases: names.clone() }
+            Mutation::Connect { network: network.clone(), container: container.id.to_string(), aliases: names.clone() }
         }
         Verb::Disconnect { container, network } => {
-            Mutation::Disconnect { network: network.clone(), container: container.id.clone() }
+            Mutation::Disconnect { network: network.clone(), container: container.id.to_string() }
         }
-        Verb::Remove { container, volumes } => Mutation::Remove { id: container.id.clone(), volumes: *volumes },
+        Verb::Remove { container, volumes } => Mutation::Remove { id: container.id.to_string(), volumes: *volumes },
         Verb::CreateNetwork => Mutation::CreateNetwork {
             name: name.to_owned(),
             labels: identity::group_labels(&desired.group, &desired.source),
@@ -98,7 +98,7 @@ pub fn build(step: &Step, desired: &Desired) -> Option<(String, BuildRequest)> {
     let build = service.build.clone()?;
     let mut labels = build.labels.clone();
     labels.extend(identity::build_labels(&desired.group, &desired.source, image));
-    Some((service.name.clone(), BuildRequest { image: image.to_owned(), build, labels }))
+    Some((service.name.to_string(), BuildRequest { image: image.to_owned(), build, labels }))
 }
 
 /// The hook of a step.

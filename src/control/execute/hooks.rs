@@ -170,11 +170,12 @@ impl Call {
 fn variables(call: &Call, surroundings: &ExecContext) -> BTreeMap<String, String> {
     let container = call.container.as_ref();
     let replica = call.replica.map(|number| number.to_string());
+    let id = container.map(|container| container.id.to_string());
     let own = [
         (command::GROUP, Some(&surroundings.group)),
         (command::SERVICE, call.service.as_ref()),
         (command::REPLICA, replica.as_ref()),
-        (command::CONTAINER, container.map(|container| &container.id)),
+        (command::CONTAINER, id.as_ref()),
         (command::CONTAINER_NAME, container.map(|container| &container.name)),
         (command::EVENT, Some(&call.event)),
     ];
@@ -189,7 +190,7 @@ fn about(call: &Call, surroundings: &ExecContext) -> CallContext {
         service: call.service.clone().unwrap_or_default(),
         replica: call.replica,
         event: call.event.clone(),
-        container: container.map(|container| container.id.clone()).unwrap_or_default(),
+        container: container.map(|container| container.id.to_string()).unwrap_or_default(),
         container_name: container.map(|container| container.name.clone()).unwrap_or_default(),
         variables: call.variables.clone(),
         context: surroundings.context.values(),

@@ -110,7 +110,7 @@ async fn called(
         replica: probe.replica,
         event: "ping".to_owned(),
         context: surroundings.context.values(),
-        container: probe.container.id.clone(),
+        container: probe.container.id.to_string(),
         container_name: probe.container.name.clone(),
         ..CallContext::default()
     };

@@ -19,6 +19,7 @@ use crate::control::reconcile::Core;
 use crate::engine::{BuildProgress, Engine, EngineError, LogLine, LogOptions};
 use crate::plan;
 use crate::plan::step::{Failure, Reason, Verb};
+use crate::types::ContainerId;
 
 /// What the output of a build is told as, where that of a hook is told by the hook's name.
 const BUILD: &str = "build";
@@ -37,7 +38,7 @@ pub(in crate::control) struct Tasks {
     /// How the specs are read, where that happens more than once.
     read: Option<Read>,
     set: JoinSet<()>,
-    probes: HashMap<String, CancellationToken>,
+    probes: HashMap<ContainerId, CancellationToken>,
     /// Ends every hook.
     hooks: CancellationToken,
     /// Ends a build, by image.
@@ -101,7 +102,7 @@ impl Tasks {
     }
 
     /// Ids of containers that were updated in place, also by earlier runs.
-    pub fn updated(&self) -> std::collections::BTreeSet<String> {
+    pub fn updated(&self) -> std::collections::BTreeSet<ContainerId> {
         self.notes.updated()
     }
 

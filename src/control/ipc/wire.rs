@@ -11,8 +11,10 @@ use serde_json::Value;
 
 use crate::control::event::{Failed, Outcome, RequestKind};
 use crate::desired::fingerprint::Fingerprint;
+use crate::plan::cause::Cause;
 use crate::plan::step::{Change, Failure, Reason, Subject, Wait};
 use crate::status::ControllerStatus;
+use crate::types::ServiceName;
 
 /// What is asked for; see [`RequestKind`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,14 +92,14 @@ pub struct Hello {
 pub struct Settled {
     changes: Vec<Change>,
     failed: Vec<Broken>,
-    waits: Vec<(String, String)>,
-    ready: BTreeSet<String>,
+    waits: Vec<(ServiceName, String)>,
+    ready: BTreeSet<ServiceName>,
     stuck: Vec<(Subject, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Broken {
-    service: String,
+    service: ServiceName,
     reason: Reason,
     message: String,
     /// There is a container that serves meanwhile.
@@ -110,10 +112,12 @@ struct Broken {
 impl From<Outcome> for Settled {
     fn from(outcome: Outcome) -> Settled {
         let mut changes = outcome.changes;
-        for cause in changes.iter_mut().flat_map(|change| &mut change.causes).filter(|cause| cause.secret) {
-            // Whether there is a value is no secret.
-            cause.old = cause.old.take().map(|_| Value::from(""));
-            cause.new = cause.new.take().map(|_| Value::from(""));
+        for cause in changes.iter_mut().flat_map(|change| &mut change.causes) {
+            if let Cause::Field { old, new, secret: true, .. } = cause {
+                // Whether there is a value is not secret.
+                *old = old.take().map(|_| Value::from(""));
+                *new = new.take().map(|_| Value::from(""));
+            }
         }
         let broken = |failed: Failed| Broken {
             service: failed.failure.service,
@@ -164,7 +168,7 @@ impl From<Settled> for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::step::{Action, Cause};
+    use crate::plan::step::Action;
 
     #[test]
     fn a_question_is_what_a_person_would_type() {
@@ -172,7 +176,7 @@ mod tests {
             (r#"{"ask":"status"}"#, WireRequest::Status),
             (r#"{"ask":"reconcile","later":1}"#, WireRequest::Reconcile),
             (r#"{"ask":"reload","services":["api"]}"#, WireRequest::Reload { services: ["api".to_owned()].into() }),
-            (r#"{"ask":"end","by":"me"}"#, WireRequest::Shutdown { by: "me".into() }),
+            (r#"{"ask":"shutdown","by":"me"}"#, WireRequest::Shutdown { by: "me".into() }),
         ];
         for (text, question) in table {
             assert_eq!(serde_json::from_str::<WireRequest>(text).unwrap(), question, "{text}");
@@ -186,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_result_comes_through_without_its_secrets() {
-        let cause = |field: &str, secret| Cause { field: field.into(), old: Some("old".into()), new: None, secret };
+        let cause = |path: &str, secret| Cause::Field { path: path.into(), old: Some("old".into()), new: None, secret };
         let change = Change {
             subject: Subject::Service("api".into()),
             action: Action::Replace,
@@ -206,16 +210,19 @@ mod tests {
         let failed = Failed { failure, output: vec!["oh".into()], count: 2, retry: Some(Duration::from_secs(2)) };
         let outcome = Outcome {
             changes: vec![change],
-            failed: [("web".to_owned(), failed)].into(),
+            failed: [("web".into(), failed)].into(),
             waits: vec![Wait { service: "x".into(), reason: "waits".into(), awaited: None, quiet: false }],
-            ready: ["api".to_owned()].into(),
+            ready: ["api".into()].into(),
             stuck: [(Subject::Network("shop".into()), "busy".to_owned())].into(),
             ..Outcome::default()
         };
         let text = serde_json::to_string(&WireResponse::Settled(Box::new(outcome.clone().into()))).unwrap();
         let WireResponse::Settled(settled) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
         let come = Outcome::from(*settled);
-        assert_eq!(come.changes[0].causes[0].old, Some("".into()));
+        assert_eq!(
+            come.changes[0].causes[0],
+            Cause::Field { path: "env.A".into(), old: Some("".into()), new: None, secret: true }
+        );
         assert_eq!(come.changes[0].causes[1], outcome.changes[0].causes[1]);
         assert_eq!(Outcome { changes: Vec::new(), ..come }, Outcome { changes: Vec::new(), ..outcome });
     }

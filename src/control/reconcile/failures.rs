@@ -1,10 +1,11 @@
-//! What becomes of what did not succeed: looked at again, tried again, given up, left alone. Part of the controller's mind;
-//! for how long a failure holds is said by `plan::restart`.
+//! Failure policy: recheck, retry, give up or ignore. `plan::backoff` defines how long a failure holds.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::core::{Core, RETRY_PAUSE, TRIES, key};
+use super::core::Core;
+use super::snapshot::RETRY_PAUSE;
+use super::steps::MAX_ATTEMPTS;
 use crate::control::event::{Failed, Reaction, Report};
 use crate::desired::LifecycleEvent;
 use crate::engine::EngineError;
@@ -13,32 +14,34 @@ use crate::plan;
 use crate::plan::backoff::{
     BACKOFF_INITIAL, BACKOFF_MAX, Backoff, RetryPolicy, backoff_delay, requires_replacement, retry_policy,
 };
+use crate::plan::memory::ForceReason;
 use crate::plan::step::{Action, Failure, Plan, Reason, Step, Subject, Verb};
+use crate::types::ServiceName;
 
-/// How often a difference may be put right before it counts as a fight, rule 8 of the loop.
+/// How often drift in a field is corrected before it is ignored.
 const MAX_CORRECTIONS: u32 = 3;
-/// A difference that stayed away for so long was no fight.
+/// Drift that stays away for this long is counted from the start.
 const DRIFT_WINDOW: Duration = Duration::from_secs(60);
 
-/// A difference that was put right, while watching.
+/// Corrections of a field, while watching.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DriftCount {
     times: u32,
     last: Duration,
 }
 
-/// A step on something else than a service that was refused, while watching.
+/// An image, network or volume whose step failed, while watching.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Refusal {
+pub(super) struct FailedSubject {
     times: u32,
-    /// When it is tried again; `None`: it is being tried.
+    /// When the step is retried; `None`: it is being retried.
     retry: Option<Duration>,
 }
 
 impl Core {
-    /// A step did not succeed, as far as is known: its reply may be lost. So look, and try again if it is still needed;
+    /// A step failed, as far as is known: its reply may be lost. So list again, and retry the step if it is still needed,
     /// but not without end.
-    pub(super) fn refused(&mut self, step: &Step, error: &EngineError, now: Duration, reaction: &mut Reaction) {
+    pub(super) fn step_failed(&mut self, step: &Step, error: &EngineError, now: Duration, reaction: &mut Reaction) {
         if let Verb::Hook { moment, .. } = step.verb {
             self.hook_failed(step, moment, error, now, reaction);
             return;
@@ -48,27 +51,27 @@ impl Core {
             self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, reaction);
             return;
         }
-        self.dirty = true;
-        if step.verb == Verb::Build && !self.wants_built(step.subject.name()) {
-            // It was ended because its sources have changed, or ended by itself too late.
-            self.begun.remove(&key(step));
+        self.snapshot.dirty = true;
+        if step.verb == Verb::Build && !self.is_built(step.subject.name()) {
+            // The build was ended because its sources have changed, or ended by itself too late.
+            self.steps.forget(step);
             return;
         }
-        self.not_before.insert(step.subject.clone(), now + RETRY_PAUSE);
+        self.steps.not_before.insert(step.subject.clone(), now + RETRY_PAUSE);
         if self.watching.is_some() && matches!(error, EngineError::Unreachable { .. }) {
-            // The engine went away, which the list will tell. That is nobody's failure.
-            self.begun.remove(&key(step));
+            // The engine was lost, which the next list reports; the step did not fail.
+            self.steps.forget(step);
             return;
         }
-        let tries = self.begun.get(&key(step)).copied().unwrap_or_default();
+        let may_retry = self.steps.attempts_of(step) < MAX_ATTEMPTS;
         let again = match error {
-            EngineError::Refused { .. } => matches!(step.verb, Verb::Stop(_) | Verb::Remove { .. }) && tries < TRIES,
-            // It has taken a minute, and will be tried again in any case.
+            EngineError::Refused { .. } => matches!(step.verb, Verb::Stop(_) | Verb::Remove { .. }) && may_retry,
+            // It took a minute, and is retried with backoff in any case.
             EngineError::TimedOut { .. } if self.watching.is_some() => false,
-            _ => tries < TRIES,
+            _ => may_retry,
         };
         if again {
-            tracing::debug!(%error, %step, "refused, looking again");
+            tracing::debug!(%error, %step, "step failed, listing again");
             return;
         }
         let said = error.to_string();
@@ -79,40 +82,39 @@ impl Core {
                     (Verb::Create { .. }, _) => Reason::CreateFailed,
                     _ => Reason::StartFailed,
                 };
-                // For people a container's name says more than its id.
+                // The text of the step has the name of the container, the error only its id.
                 let message = match (error, step.to_string().split_once(": ")) {
                     (EngineError::TimedOut { .. } | EngineError::Unreachable { .. }, _) | (_, None) => said,
                     (_, Some((_, attempted))) => format!("cannot {attempted}: {}", message_of(error)),
                 };
                 self.fail_step(service, reason, message, step, now, reaction);
             }
-            Subject::Image(_) if step.verb == Verb::RemoveImage => self.is_stuck(step, said, now, reaction),
+            Subject::Image(_) if step.verb == Verb::RemoveImage => self.removal_failed(step, said, now, reaction),
             Subject::Image(image) => {
                 reaction.reports.push(Report::StepFailed(step.clone(), said));
-                self.memory.unavailable.insert(image.clone(), message_of(error));
-                // The same sources would fail again.
+                self.memory.images.unavailable.insert(image.clone(), message_of(error));
+                // A build of the same sources would fail again.
                 if step.verb != Verb::Build {
-                    self.try_later(&step.subject, now);
+                    self.retry_later(&step.subject, now);
                 }
             }
             Subject::Network(_) if step.verb == Verb::CreateNetwork => {
-                self.memory.no_network = Some(message_of(error));
-                self.try_later(&step.subject, now);
+                self.memory.network_error = Some(message_of(error));
+                self.retry_later(&step.subject, now);
             }
-            Subject::Network(_) | Subject::Volume(_) => self.is_stuck(step, said, now, reaction),
+            Subject::Network(_) | Subject::Volume(_) => self.removal_failed(step, said, now, reaction),
         }
     }
 
-    /// The engine keeps something that was to go.
-    fn is_stuck(&mut self, step: &Step, said: String, now: Duration, reaction: &mut Reaction) {
-        self.memory.stuck.insert(step.subject.clone());
-        reaction.reports.push(Report::StepFailed(step.clone(), said.clone()));
-        self.outcome.stuck.insert(step.subject.clone(), said);
-        self.try_later(&step.subject, now);
+    fn removal_failed(&mut self, step: &Step, error: String, now: Duration, reaction: &mut Reaction) {
+        self.memory.removal_failed.insert(step.subject.clone());
+        reaction.reports.push(Report::StepFailed(step.clone(), error.clone()));
+        self.outcome.stuck.insert(step.subject.clone(), error);
+        self.retry_later(&step.subject, now);
     }
 
-    /// Whether a service wants an image that is built.
-    pub(super) fn wants_built(&self, image: &str) -> bool {
+    /// Returns true if the image is built for a service in the specs.
+    pub(super) fn is_built(&self, image: &str) -> bool {
         self.desired.services.values().any(|service| service.build.is_some() && service.config.image == image)
     }
 
@@ -122,14 +124,14 @@ impl Core {
                 self.fail_step(service, Reason::NonConvergent, message, step, now, reaction);
             }
             Subject::Image(image) if step.verb != Verb::RemoveImage => {
-                self.memory.unavailable.insert(image.clone(), message);
-                self.try_later(&step.subject, now);
+                self.memory.images.unavailable.insert(image.clone(), message);
+                self.retry_later(&step.subject, now);
             }
             subject => {
-                self.memory.stuck.insert(subject.clone());
-                self.memory.no_network = Some(message.clone());
+                self.memory.removal_failed.insert(subject.clone());
+                self.memory.network_error = Some(message.clone());
                 self.outcome.stuck.insert(subject.clone(), message);
-                self.try_later(subject, now);
+                self.retry_later(subject, now);
             }
         }
     }
@@ -143,13 +145,13 @@ impl Core {
         now: Duration,
         reaction: &mut Reaction,
     ) {
-        let Some(observed) = &self.observed else { return };
+        let Some(observed) = &self.snapshot.observed else { return };
         let container = step.verb.container().cloned();
         let failure = plan::failure(&self.desired, observed, service, reason, message, container);
         self.fail(failure, Vec::new(), now, reaction);
     }
 
-    /// Remembers a failure for as long as it holds, and tells it.
+    /// Remembers a failure for as long as it holds, and reports it.
     pub(super) fn fail(
         &mut self,
         mut failure: Failure,
@@ -158,165 +160,180 @@ impl Core {
         reaction: &mut Reaction,
     ) {
         if failure.reason == Reason::BuildFailed {
-            // Below why it failed stands what it said last.
+            // The first line is the error, the rest is the end of the build's output.
             let mut lines = failure.message.lines().map(str::to_owned);
-            let why = lines.next().unwrap_or_default();
+            let error = lines.next().unwrap_or_default();
             output.extend(lines);
-            failure.message = why;
+            failure.message = error;
         }
-        let why = failure.container.as_ref().and_then(|container| self.unanswered.get(&container.id));
-        if let (Some(why), Reason::NotReady) = (why, failure.reason) {
-            failure.message = format!("{} ({why})", failure.message);
+        let work = failure.container.as_ref().and_then(|container| self.containers.get(&container.id));
+        if let (Some(error), Reason::NotReady) = (work.and_then(|work| work.probe_error.as_ref()), failure.reason) {
+            failure.message = format!("{} ({error})", failure.message);
         }
-        let mut failed = Failed { failure: failure.clone(), output, count: 1, retry: None };
+        let (count, retry) = self.remember(&failure, now);
         let service = failure.service.clone();
-        let before = self.memory.backoffs.get(&service);
-        let retry_policy = retry_policy(&failure, self.desired.services.get(&service), before, self.watching.is_some());
-        match retry_policy {
-            RetryPolicy::OnSpecChange => {
-                self.memory.failed.insert(service.clone(), failure);
-            }
-            RetryPolicy::AfterBackoff => {
-                if let (Reason::Exited, Some(container)) = (failure.reason, &failure.container) {
-                    // That it ended is taken in; what ends next is another time.
-                    self.memory.started.remove(&container.id);
-                }
-                // What was begun for it counts from here again.
-                self.begun.retain(|(subject, _), _| subject.name() != service);
-                let setback = Backoff::after(self.memory.backoffs.get(&service), failure, now);
-                (failed.count, failed.retry) = (setback.count, Some(setback.retry - now));
-                self.memory.backoffs.insert(service.clone(), setback);
-            }
-            RetryPolicy::WhileObserved => {}
-        }
+        let failed = Failed { failure, output, count, retry };
         if self.watching.is_some() {
             self.note_exit(&failed.failure);
-            self.begun.retain(|(subject, _), _| subject.name() != service);
+            self.steps.forget_subject(&service);
             self.clear_forced_replacement(&service);
-            let requires_replacement =
-                self.desired.services.get(&service).is_some_and(|it| requires_replacement(&failed.failure, it));
-            if let Some(container) = failed.failure.container.as_ref().filter(|_| requires_replacement) {
-                self.memory.forced_replacements.insert(container.id.clone(), "health");
+            let spec = self.desired.services.get(&service);
+            if let Some(container) = &failed.failure.container
+                && spec.is_some_and(|spec| requires_replacement(&failed.failure, spec))
+            {
+                self.memory.container_mut(&container.id).force_replace = Some(ForceReason::Unhealthy);
             }
         }
-        self.reporter.news(&Subject::Service(service.clone()));
+        self.reporter.mark(&Subject::Service(service.clone()));
         self.reporter.failed.insert(service.clone());
-        let event =
-            if failed.failure.reason == Reason::Unhealthy { LifecycleEvent::Unhealthy } else { LifecycleEvent::Failed };
+        let is_unhealthy = failed.failure.reason == Reason::Unhealthy;
+        let event = if is_unhealthy { LifecycleEvent::Unhealthy } else { LifecycleEvent::Failed };
         self.dispatch_hooks(&service, event, None, reaction);
         self.outcome.failed.insert(service, failed.clone());
         reaction.reports.push(Report::Failed(failed));
     }
 
-    /// Nothing of it is condemned any longer: to replace it was tried.
-    fn clear_forced_replacement(&mut self, service: &str) {
-        let Some(observed) = &self.observed else { return };
-        self.memory.forced_replacements.retain(|id, _| {
-            let container = observed.containers.get(id);
-            container.and_then(|container| plan::instance_of(&self.desired, container)).as_deref() != Some(service)
-        });
+    /// Remembers a failure. Returns how often in a row it has happened, and in how long it is retried.
+    fn remember(&mut self, failure: &Failure, now: Duration) -> (u32, Option<Duration>) {
+        let spec = self.desired.services.get(&failure.service);
+        let before = self.memory.backoff(&failure.service);
+        match retry_policy(failure, spec, before, self.watching.is_some()) {
+            RetryPolicy::OnSpecChange => {
+                self.memory.service_mut(&failure.service).failure = Some(failure.clone());
+                (1, None)
+            }
+            RetryPolicy::AfterBackoff => {
+                let backoff = Backoff::after(before, failure.clone(), now);
+                let result = (backoff.count, Some(backoff.retry - now));
+                if let (Reason::Exited, Some(container)) = (failure.reason, &failure.container) {
+                    // This exit is counted; the next one belongs to another start.
+                    self.memory.container_mut(&container.id).started_at = None;
+                }
+                self.steps.forget_subject(&failure.service);
+                self.memory.service_mut(&failure.service).backoff = Some(backoff);
+                result
+            }
+            RetryPolicy::WhileObserved => (1, None),
+        }
     }
 
-    /// Failures that hold as long as they are seen: new ones are told, old ones forgotten.
-    pub(super) fn record_failures(&mut self, seen: BTreeMap<String, Failure>, now: Duration, reaction: &mut Reaction) {
-        let gone: Vec<String> =
-            self.reporter.seen.keys().filter(|service| !seen.contains_key(*service)).cloned().collect();
+    /// A forced replacement is tried once.
+    fn clear_forced_replacement(&mut self, service: &str) {
+        let Some(observed) = &self.snapshot.observed else { return };
+        for (id, memory) in &mut self.memory.containers {
+            let container = observed.containers.get(id);
+            if container.and_then(|container| plan::instance_of(&self.desired, container)).as_deref() == Some(service) {
+                memory.force_replace = None;
+            }
+        }
+    }
+
+    /// Reports new failures among those that hold only while they are observed, and forgets those that are gone.
+    pub(super) fn record_failures(
+        &mut self,
+        failures: BTreeMap<ServiceName, Failure>,
+        now: Duration,
+        reaction: &mut Reaction,
+    ) {
+        let known = self.reporter.observed_failures.keys();
+        let gone: Vec<ServiceName> = known.filter(|service| !failures.contains_key(*service)).cloned().collect();
         for service in gone {
-            self.reporter.seen.remove(&service);
+            self.reporter.observed_failures.remove(&service);
             self.outcome.failed.remove(&service);
         }
-        for (service, failure) in seen {
+        for (service, failure) in failures {
             let text = (failure.reason, failure.message.clone());
-            if self.reporter.seen.insert(service, text.clone()) != Some(text) {
+            if self.reporter.observed_failures.insert(service, text.clone()) != Some(text) {
                 self.fail(failure, Vec::new(), now, reaction);
             }
         }
     }
 
-    /// While watching, what was refused to something else than a service is tried again later.
-    fn try_later(&mut self, subject: &Subject, now: Duration) {
+    /// While watching, a failed step on an image, network or volume is retried with backoff.
+    fn retry_later(&mut self, subject: &Subject, now: Duration) {
         let Some(watching) = &mut self.watching else { return };
-        let times = watching.refused.get(subject).map_or(0, |refusal| refusal.times) + 1;
+        let times = watching.failed_subjects.get(subject).map_or(0, |failed| failed.times) + 1;
         let retry = Some(now + backoff_delay(BACKOFF_INITIAL, BACKOFF_MAX, times));
-        watching.refused.insert(subject.clone(), Refusal { times, retry });
-        self.begun.retain(|(other, _), _| other != subject);
+        watching.failed_subjects.insert(subject.clone(), FailedSubject { times, retry });
+        self.steps.attempts.retain(|(other, _), _| other != subject);
     }
 
-    pub(super) fn try_refused_again(&mut self, now: Duration) {
+    /// Forgets the failures of images, networks and volumes whose retry is due.
+    pub(super) fn retry_failed_subjects(&mut self, now: Duration) {
         let Some(watching) = &mut self.watching else { return };
-        for (subject, refusal) in &mut watching.refused {
-            if refusal.retry.is_some_and(|retry| now >= retry) {
-                refusal.retry = None;
-                self.memory.unavailable.remove(subject.name());
-                self.memory.stuck.remove(subject);
+        for (subject, failed) in &mut watching.failed_subjects {
+            if failed.retry.is_some_and(|retry| now >= retry) {
+                failed.retry = None;
+                self.memory.images.unavailable.remove(subject.name());
+                self.memory.removal_failed.remove(subject);
                 self.outcome.stuck.remove(subject);
-                self.memory.no_network = None;
+                self.memory.network_error = None;
             }
         }
     }
 
-    pub(super) fn next_refused(&self) -> Option<Duration> {
-        self.watching.as_ref()?.refused.values().filter_map(|refusal| refusal.retry).min()
+    /// When the next image, network or volume is retried.
+    pub(super) fn next_retry(&self) -> Option<Duration> {
+        self.watching.as_ref()?.failed_subjects.values().filter_map(|failed| failed.retry).min()
     }
 
-    /// A step succeeded: what it is about is not refused, and the difference that it was for is put right.
+    /// A step succeeded: its subject no longer fails, and drift that it corrects is counted.
     pub(super) fn record_correction(&mut self, step: &Step, now: Duration) {
         let Some(watching) = &mut self.watching else { return };
-        watching.refused.remove(&step.subject);
+        watching.failed_subjects.remove(&step.subject);
         if !matches!(step.verb, Verb::Update { .. } | Verb::Rename { .. } | Verb::Connect { .. }) {
             return;
         }
-        // Who is replaced may be attached anew on the way, which is not what was told of it.
-        let attaches = matches!(step.verb, Verb::Connect { .. });
-        for field in self.reporter.differing(&step.subject).into_iter().filter(|field| !attaches || field == "network")
-        {
-            let fight =
-                watching.drift.entry((step.subject.clone(), field)).or_insert(DriftCount { times: 0, last: now });
-            fight.times = if now > fight.last + DRIFT_WINDOW { 1 } else { fight.times + 1 };
-            fight.last = now;
+        // A replacement also connects a container, without correcting drift.
+        let connects = matches!(step.verb, Verb::Connect { .. });
+        let fields = self.reporter.differing_fields(&step.subject);
+        for field in fields.into_iter().filter(|field| !connects || field == "network") {
+            let key = (step.subject.clone(), field);
+            let count = watching.drift.entry(key).or_insert(DriftCount { times: 0, last: now });
+            count.times = if now > count.last + DRIFT_WINDOW { 1 } else { count.times + 1 };
+            count.last = now;
         }
     }
 
-    /// Whether a difference is there again that was put right too often: it is left alone from now on.
+    /// Returns true if drift has returned that was corrected too often: it is ignored from now on.
     pub(super) fn is_flapping(&mut self, plan: &Plan, now: Duration, reaction: &mut Reaction) -> bool {
         let Some(watching) = &mut self.watching else { return false };
-        watching.drift.retain(|_, fight| now <= fight.last + DRIFT_WINDOW);
-        let fought = |subject: &Subject, field: &str| {
-            let fight = watching.drift.get(&(subject.clone(), field.to_owned()));
-            fight.is_some_and(|fight| fight.times >= MAX_CORRECTIONS)
+        watching.drift.retain(|_, count| now <= count.last + DRIFT_WINDOW);
+        let is_flapping = |subject: &Subject, field: &str| {
+            let count = watching.drift.get(&(subject.clone(), field.to_owned()));
+            count.is_some_and(|count| count.times >= MAX_CORRECTIONS)
         };
         let found = plan.changes.iter().find_map(|change| {
             let Subject::Service(service) = &change.subject else { return None };
-            let is_new = self.reporter.differing(&change.subject).is_empty();
-            let cause = change.causes.iter().find(|cause| fought(&change.subject, &cause.field))?;
-            let drift = matches!(change.action, Action::Update | Action::Replace);
-            (drift && is_new).then(|| (service.clone(), cause.field.clone()))
+            let is_new = self.reporter.differing_fields(&change.subject).is_empty();
+            let cause = change.causes.iter().find(|cause| is_flapping(&change.subject, &cause.path()))?;
+            let corrects = matches!(change.action, Action::Update | Action::Replace);
+            (corrects && is_new).then(|| (service.clone(), cause.path().into_owned()))
         });
-        let (Some((service, field)), Some(observed)) = (found, &self.observed) else { return false };
+        let (Some((service, field)), Some(observed)) = (found, &self.snapshot.observed) else { return false };
         let message = format!(
             "`{field}` was put right {MAX_CORRECTIONS} times, and each time somebody changed it back; it is left alone until the \
              spec changes"
         );
         let failure = plan::failure(&self.desired, observed, &service, Reason::NonConvergent, message, None);
         let failed = Failed { failure, output: Vec::new(), count: MAX_CORRECTIONS, retry: None };
-        self.memory.contested.entry(service.clone()).or_default().insert(field);
+        self.memory.service_mut(&service).ignored_drift.insert(field);
         self.outcome.failed.insert(service, failed.clone());
         reaction.reports.push(Report::Failed(failed));
         true
     }
 
-    /// What a container exited with, for whoever asks later.
+    /// Records the exit code of a container that crashed, for `status`.
     fn note_exit(&mut self, failure: &Failure) {
-        let state = failure.container.as_ref().and_then(|container| {
-            self.observed.as_ref()?.containers.get(&container.id).map(|container| container.state)
-        });
+        let container = failure.container.as_ref().and_then(|container| self.snapshot.container(&container.id));
+        let state = container.map(|container| container.state);
         if let (Some(watching), Some(State::Exited { code: Some(code) })) = (&mut self.watching, state) {
             watching.exits.insert(failure.service.clone(), code);
         }
     }
 }
 
-/// What the engine said, without what was attempted: that is in the sentence around it.
+/// The engine's message, without what was attempted: that is in the sentence around it.
 pub(super) fn message_of(error: &EngineError) -> String {
     match error {
         EngineError::NotFound { message, .. }

@@ -1,10 +1,10 @@
-//! What is told to the hooks of services and of the group when something has happened to them. Part of the controller's
-//! mind. Nothing waits for these hooks but the end of a run; those that something waits for are steps of the plan.
+//! Dispatches lifecycle events to hooks (`on`). No step waits for these hooks, only the end of a run does; hooks that a
+//! step waits for are steps themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::core::Core;
+use super::core::{Core, RunPhase};
 use crate::control::event::{Command, HookEvent, Reaction, Report};
 use crate::desired::{GroupEvent, HookPoint, LifecycleEvent, Mode};
 use crate::engine::EngineError;
@@ -12,9 +12,10 @@ use crate::identity::container_name;
 use crate::observed::State;
 use crate::plan::step::{ContainerRef, Plan, Reason, Step, Verb};
 use crate::plan::{effect, instance_of};
+use crate::types::ContainerId;
 
 impl Core {
-    /// Something has happened to a service.
+    /// Runs the hooks of a service for an event. `code`: the exit code, where the event is an exit.
     pub(super) fn dispatch_hooks(
         &mut self,
         service: &str,
@@ -28,11 +29,11 @@ impl Core {
             return;
         }
         let name = container_name(&self.desired.group, service);
-        let all = self.observed.iter().flat_map(|observed| observed.containers.values());
+        let all = self.snapshot.observed.iter().flat_map(|observed| observed.containers.values());
         let ours = all.filter(|container| instance_of(&self.desired, container).as_deref() == Some(service));
         let container = ours.max_by_key(|container| container.name == name);
         let variables = code.map(|code| ("DRILLMASTER_EXIT_CODE".to_owned(), code.to_string()));
-        let occurrence = HookEvent {
+        let hook_event = HookEvent {
             service: Some(spec.service.clone()),
             replica: spec.replica,
             event: event.to_string(),
@@ -40,18 +41,18 @@ impl Core {
             container: container.map(ContainerRef::of),
             variables: variables.into_iter().collect(),
         };
-        self.hooks_running += 1;
-        reaction.commands.push(Command::RunHooks(occurrence));
+        self.hooks.running += 1;
+        reaction.commands.push(Command::RunHooks(hook_event));
     }
 
-    /// A container has ended, and not by a step of ours.
-    pub(super) fn exited(&mut self, id: &str, code: Option<i64>, reaction: &mut Reaction) {
+    /// A container exited. If no step did it, the hooks for that run.
+    pub(super) fn exited(&mut self, id: &ContainerId, code: Option<i64>, reaction: &mut Reaction) {
         if let Some(owner) = self.owner_of(id).filter(|_| !self.is_busy(id)) {
             self.dispatch_hooks(&owner, LifecycleEvent::Exited, code, reaction);
         }
     }
 
-    /// A run has come to its end, as far as the group is concerned; whether its hooks are still to be run.
+    /// Runs the hooks of the group for an event. Returns true if there are any.
     pub(super) fn dispatch_group_hooks(
         &mut self,
         event: Option<GroupEvent>,
@@ -63,7 +64,7 @@ impl Core {
         let names = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(" ");
         let failed = self.outcome.failed.keys();
         let failed =
-            failed.map(|name| self.desired.spec_of(name).map_or(&name[..], |spec| &spec.service[..])).collect();
+            failed.map(|name| self.desired.spec_of(name).map_or(name.as_str(), |spec| &spec.service[..])).collect();
         let services = match event {
             GroupEvent::Down => self.desired.parting.values().map(|service| &service.service[..]).collect(),
             GroupEvent::Up | GroupEvent::Reload => self.desired.ready(&plan.ready),
@@ -72,7 +73,7 @@ impl Core {
             ("DRILLMASTER_SERVICES".to_owned(), names(services)),
             ("DRILLMASTER_FAILED".to_owned(), names(failed)),
         ]);
-        let occurrence = HookEvent {
+        let hook_event = HookEvent {
             service: None,
             replica: None,
             event: event.to_string(),
@@ -80,79 +81,81 @@ impl Core {
             container: None,
             variables,
         };
-        self.hooks_running += 1;
-        reaction.commands.push(Command::RunHooks(occurrence));
+        self.hooks.running += 1;
+        reaction.commands.push(Command::RunHooks(hook_event));
         true
     }
 
-    /// A run is about to end: whether the hooks of the group are still to be told, or to end.
+    /// A run is about to end: runs the hooks of the group once. Returns true while hooks are running.
     pub(super) fn has_group_hooks(&mut self, plan: &Plan, reaction: &mut Reaction) -> bool {
-        let reporter = std::mem::replace(&mut self.group_notified, true);
-        (!reporter && self.dispatch_group_hooks(self.group_event(), plan, reaction)) || self.hooks_running > 0
+        let notified = std::mem::replace(&mut self.hooks.group_notified, true);
+        (!notified && self.dispatch_group_hooks(self.group_event(), plan, reaction)) || self.hooks.running > 0
     }
 
-    /// Whether a step starts a container that has run before.
+    /// Returns true if a step starts a container that has run before.
     pub(super) fn is_restart(&self, step: &Step) -> bool {
         let Verb::Start(target) = &step.verb else { return false };
-        let container = self.observed.as_ref().and_then(|observed| observed.containers.get(&target.id));
+        let container = self.snapshot.container(&target.id);
         container.is_some_and(|container| matches!(container.state, State::Exited { .. }))
     }
 
-    /// A step succeeded: what that means for its service.
+    /// A step succeeded: dispatches the lifecycle event that it completes.
     pub(super) fn on_step_done(&mut self, step: &Step, restarted: bool, reaction: &mut Reaction) {
         let service = step.subject.name();
-        let serves = container_name(&self.desired.group, service);
+        let current = container_name(&self.desired.group, service);
         match &step.verb {
             Verb::Start(_) if restarted => self.dispatch_hooks(service, LifecycleEvent::Restarted, None, reaction),
             Verb::Remove { container, .. }
-                if container.name == serves && self.desired.services.contains_key(service) =>
+                if container.name == current && self.desired.services.contains_key(service) =>
             {
-                self.replaced.insert(service.to_owned());
+                self.services.entry(service.into()).or_default().replaced = true;
             }
-            Verb::Rename { to, .. } if *to == serves && self.replaced.remove(service) => {
-                self.dispatch_hooks(service, LifecycleEvent::Replaced, None, reaction);
+            Verb::Rename { to, .. } if *to == current => {
+                let work = self.services.get_mut(service);
+                if work.is_some_and(|work| std::mem::take(&mut work.replaced)) {
+                    self.dispatch_hooks(service, LifecycleEvent::Replaced, None, reaction);
+                }
             }
-            Verb::Stop(container) if container.name == serves && !self.desired.services.contains_key(service) => {
+            Verb::Stop(container) if container.name == current && !self.desired.services.contains_key(service) => {
                 self.dispatch_hooks(service, LifecycleEvent::Stopped, None, reaction);
             }
             _ => {}
         }
     }
 
-    /// What a run that ends is to its group.
-    pub(super) fn group_event(&self) -> Option<GroupEvent> {
+    /// The event that the end of this run is for the group.
+    fn group_event(&self) -> Option<GroupEvent> {
         match self.desired.mode {
             Mode::StartOnly | Mode::StopOnly => None,
             Mode::Reconcile { .. } if self.desired.is_empty() => Some(GroupEvent::Down),
-            Mode::Reconcile { .. } if self.reloads => Some(GroupEvent::Reload),
+            Mode::Reconcile { .. } if self.reload.requested => Some(GroupEvent::Reload),
             Mode::Reconcile { .. } => Some(GroupEvent::Up),
         }
     }
 
-    /// A hook that is a step did not succeed. What comes before a service serves fails it; what comes after does not
-    /// hold anything up.
+    /// A hook that is a step failed. `pre_start` and `post_start` fail the service; failures of others do not block.
     pub(super) fn hook_failed(
         &mut self,
         step: &Step,
-        moment: HookPoint,
+        point: HookPoint,
         error: &EngineError,
         now: Duration,
         reaction: &mut Reaction,
     ) {
-        if self.closing {
-            // It was ended with the run, and will be run by the next.
+        if self.phase == RunPhase::Stopping {
+            // It was ended with the run; the next run runs it again.
             return;
         }
-        let message = format!("its {moment} failed: {}", super::failures::message_of(error));
+        let message = format!("its {point} failed: {}", super::failures::message_of(error));
         let service = step.subject.name();
-        match moment {
+        match point {
             HookPoint::PreStart | HookPoint::PostStart => {
                 self.fail_step(service, Reason::HookFailed, message, step, now, reaction);
             }
             HookPoint::PreStop | HookPoint::PostStop | HookPoint::On(_) => {
                 reaction.reports.push(Report::Note(format!("{service}: {message}")));
                 let desired = self.desired.clone();
-                if let Some(observed) = &mut self.observed {
+                if let Some(observed) = &mut self.snapshot.observed {
                     effect::apply(step, None, now, &desired, observed, &mut self.memory);
                 }
             }

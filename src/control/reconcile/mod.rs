@@ -7,6 +7,7 @@ mod failures;
 mod lifecycle;
 mod report;
 mod snapshot;
+mod steps;
 mod watch_mode;
 
 pub use self::core::{Core, RunMode};

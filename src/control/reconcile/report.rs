@@ -1,4 +1,4 @@
-//! What is worth telling, once: differences, waits, who is ready. Part of the controller's mind; changes nothing.
+//! Reports for the user: each difference, wait, failure and ready service once. Decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -6,39 +6,46 @@ use std::time::Duration;
 use super::core::Core;
 use crate::control::event::{Reaction, Report};
 use crate::desired::{LifecycleEvent, Service};
+use crate::plan::cause::{Cause, WantedState};
 use crate::plan::instance_of;
-use crate::plan::step::{Action, Cause, Change, Plan, Reason, Subject, Wait};
+use crate::plan::step::{Action, Change, Plan, Reason, Subject, Wait};
+use crate::types::ServiceName;
 
 /// What was reported already.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
-    planned: bool,
-    waits: BTreeMap<String, String>,
-    ready: BTreeSet<String>,
-    /// Services of which something was told since they were ready last.
-    news: BTreeSet<String>,
-    /// Services of which the last that was told is that they failed.
-    pub(super) failed: BTreeSet<String>,
-    /// Differences that are there now.
-    differs: BTreeMap<Subject, Change>,
-    /// Services that are not healthy.
-    unhealthy: BTreeMap<String, String>,
-    /// Failures that hold as long as they are seen.
-    pub(super) seen: BTreeMap<String, (Reason, String)>,
+    plan_reported: bool,
+    waits: BTreeMap<ServiceName, String>,
+    ready: BTreeSet<ServiceName>,
+    /// Services with a report since they were last reported ready: that they are ready again is reported too.
+    marked: BTreeSet<ServiceName>,
+    /// Services whose last report is a failure.
+    pub(super) failed: BTreeSet<ServiceName>,
+    /// Differences that exist now.
+    changes: BTreeMap<Subject, Change>,
+    /// Services that are unhealthy, with the reason.
+    unhealthy: BTreeMap<ServiceName, String>,
+    /// Failures that hold only while they are observed.
+    pub(super) observed_failures: BTreeMap<ServiceName, (Reason, String)>,
 }
 
 impl Reporter {
-    /// Something was told of it: that it is ready again is worth telling too.
-    pub(super) fn news(&mut self, subject: &Subject) {
+    /// Marks a service as reported about: that it is ready is reported next.
+    pub(super) fn mark(&mut self, subject: &Subject) {
         if let Subject::Service(service) = subject {
-            self.news.insert(service.clone());
+            self.marked.insert(service.clone());
         }
     }
 
-    /// Fields in which a subject differs, as was told.
-    pub(super) fn differing(&self, subject: &Subject) -> Vec<String> {
-        let causes = self.differs.get(subject).map(|change| change.causes.as_slice()).unwrap_or_default();
-        causes.iter().map(|cause| cause.field.clone()).collect()
+    /// Fields in which a subject differs, as reported.
+    pub(super) fn differing_fields(&self, subject: &Subject) -> Vec<String> {
+        let causes = self.changes.get(subject).map(|change| change.causes.as_slice()).unwrap_or_default();
+        causes.iter().map(|cause| cause.path().into_owned()).collect()
+    }
+
+    /// Returns true if a difference of the service is reported and not resolved yet.
+    fn has_change(&self, service: &ServiceName) -> bool {
+        self.changes.contains_key(&Subject::Service(service.clone()))
     }
 }
 
@@ -55,14 +62,14 @@ impl Core {
             self.report_wait(wait, reaction);
         }
         if self.watching.is_some() {
-            let waits = |service: &String| plan.waits.iter().any(|wait| wait.service == *service && !wait.quiet);
+            let waits = |service: &ServiceName| plan.waits.iter().any(|wait| wait.service == *service && !wait.quiet);
             self.reporter.waits.retain(|service, _| waits(service));
         }
     }
 
     fn report_plan(&mut self, plan: &Plan, reaction: &mut Reaction) {
-        if !self.reporter.planned && plan.queries.is_empty() {
-            self.reporter.planned = true;
+        if !self.reporter.plan_reported && plan.queries.is_empty() {
+            self.reporter.plan_reported = true;
             self.outcome.changes.clone_from(&plan.changes);
             reaction.reports.push(Report::Planned(plan.changes.clone()));
         }
@@ -70,15 +77,15 @@ impl Core {
 
     fn report_ready(&mut self, plan: &Plan, now: Duration, reaction: &mut Reaction) {
         for name in &plan.ready {
-            // What was ready all along is no news, unless something was to be put right meanwhile.
-            let anew = match self.watching {
+            // A service that was ready all along is reported only if it had to be corrected meanwhile.
+            let is_new = match self.watching {
                 None => !self.reporter.ready.contains(name),
-                Some(_) => !self.reporter.differs.contains_key(&Subject::Service(name.clone())),
+                Some(_) => !self.reporter.has_change(name),
             };
-            if anew && self.reporter.news.remove(name) {
+            if is_new && self.reporter.marked.remove(name) {
                 self.reporter.failed.remove(name);
                 let is_job = self.desired.services.get(name).is_some_and(Service::is_job);
-                let (done, event): (fn(String) -> Report, _) = if is_job {
+                let (done, event): (fn(ServiceName) -> Report, _) = if is_job {
                     (Report::Succeeded, LifecycleEvent::Succeeded)
                 } else {
                     (Report::Ready, LifecycleEvent::Ready)
@@ -88,100 +95,106 @@ impl Core {
             }
         }
         self.reporter.ready.clone_from(&plan.ready);
-        for name in &plan.serves {
-            let settled = !self.reporter.differs.contains_key(&Subject::Service(name.clone()));
-            if self.watching.is_some() && settled && self.reporter.news.remove(name) {
+        for name in &plan.rolled_back {
+            let settled = !self.reporter.has_change(name);
+            if self.watching.is_some() && settled && self.reporter.marked.remove(name) {
                 self.reporter.failed.remove(name);
                 reaction.reports.push(Report::RolledBack(name.clone()));
             }
         }
         let Some(watching) = &mut self.watching else {
-            // A job that was tried again.
-            self.outcome.failed.retain(|name, _| self.memory.failed.contains_key(name) || !plan.ready.contains(name));
+            // A job may have succeeded after a retry.
+            self.outcome.failed.retain(|name, _| self.memory.has_failed(name) || !plan.ready.contains(name));
             return;
         };
-        watching.edited.retain(|name| !plan.ready.contains(name) && !plan.serves.contains(name));
+        watching.edited.retain(|name| !plan.ready.contains(name) && !plan.rolled_back.contains(name));
         watching.removed.retain(|name| !plan.ready.contains(name));
         for name in &plan.ready {
-            // It has come through: what was begun for it, and what it failed with, is past.
-            self.begun.retain(|(subject, _), _| subject.name() != name);
-            let holds = self.memory.failed.contains_key(name)
-                || self.memory.contested.contains_key(name)
-                || self.reporter.seen.contains_key(name);
-            if !holds && self.memory.backoffs.get(name).is_none_or(|setback| !setback.is_backing_off(now)) {
+            // Its attempts and earlier failures no longer count.
+            self.steps.forget_subject(name);
+            let memory = self.memory.services.get(name);
+            let holds = self.reporter.observed_failures.contains_key(name)
+                || memory.is_some_and(|service| {
+                    service.failure.is_some()
+                        || !service.ignored_drift.is_empty()
+                        || service.backoff.as_ref().is_some_and(|backoff| backoff.is_backing_off(now))
+                });
+            if !holds {
                 self.outcome.failed.remove(name);
             }
         }
     }
 
-    /// `waits for appdb, which is starting`: for whom is worth a line, how far that one is has lines of its own.
+    /// Reports what a service waits for, without how far that is: `waits for appdb, which is starting` ends before the
+    /// comma.
     fn report_wait(&mut self, wait: &Wait, reaction: &mut Reaction) {
-        let whom = wait.reason.split(", which").next().unwrap_or_default();
-        // While watching, a ping that is asked again because the engine was away is no news.
-        let silent =
-            self.watching.is_some() && wait.awaited.is_some() && !self.reporter.news.contains(wait.service.as_str());
-        let before = self.reporter.waits.insert(wait.service.clone(), whom.to_owned());
-        if before.as_deref() != Some(whom) && !silent {
+        let reason = wait.reason.split(", which").next().unwrap_or_default();
+        // While watching, a probe that is repeated because the engine was lost is not reported.
+        let silent = self.watching.is_some() && wait.awaited.is_some() && !self.reporter.marked.contains(&wait.service);
+        let before = self.reporter.waits.insert(wait.service.clone(), reason.to_owned());
+        if before.as_deref() != Some(reason) && !silent {
             if self.watching.is_some() {
-                self.reporter.news.insert(wait.service.clone());
+                self.reporter.marked.insert(wait.service.clone());
             }
-            reaction.reports.push(Report::Waiting { service: wait.service.clone(), reason: whom.to_owned() });
+            reaction.reports.push(Report::Waiting { service: wait.service.clone(), reason: reason.to_owned() });
         }
     }
 
-    /// Each difference once; what follows from one that was told, until its service is ready, goes without saying.
+    /// Reports each difference once. What follows from a reported difference is not reported until its service is ready.
     fn report_differences(&mut self, plan: &Plan, reaction: &mut Reaction) {
-        // What is not known yet may still differ.
+        // A container that is not inspected yet may still differ.
         let complete = plan.queries.is_empty();
-        // A replacement that has failed is not going to be tried: it was told when it was.
-        let given_up = |change: &&Change| {
-            change.action == Action::Replace && self.memory.failed.contains_key(change.subject.name())
-        };
+        // A replacement that failed is not tried again; it was reported when it was.
+        let given_up =
+            |change: &&Change| change.action == Action::Replace && self.memory.has_failed(change.subject.name());
         let open = plan.changes.iter().filter(|change| !given_up(change));
         let now: BTreeMap<&Subject, &Change> = open.map(|change| (&change.subject, change)).collect();
         let gone: Vec<Subject> =
-            self.reporter.differs.keys().filter(|subject| complete && !now.contains_key(subject)).cloned().collect();
+            self.reporter.changes.keys().filter(|subject| complete && !now.contains_key(subject)).cloned().collect();
         for subject in gone {
-            self.reporter.differs.remove(&subject);
+            self.reporter.changes.remove(&subject);
             let Subject::Service(service) = subject else { continue };
-            let exists = self.observed.as_ref().is_some_and(|observed| {
+            let exists = self.snapshot.observed.as_ref().is_some_and(|observed| {
                 observed
                     .of_group(&self.desired.group)
-                    .any(|container| instance_of(&self.desired, container).as_deref() == Some(&service))
+                    .any(|container| instance_of(&self.desired, container).as_deref() == Some(&*service))
             });
             if !exists && !self.desired.services.contains_key(&service) {
-                self.reporter.news.remove(&service);
+                self.reporter.marked.remove(&service);
                 self.outcome.failed.remove(&service);
                 reaction.reports.push(Report::Removed(service));
             }
         }
         for (subject, change) in now {
             let change = &self.original_change(change);
-            let before = self.reporter.differs.insert(subject.clone(), change.clone());
+            let before = self.reporter.changes.insert(subject.clone(), change.clone());
             let known = before.is_some_and(|before| before.action == change.action && before.causes == change.causes);
             let follows = matches!(change.action, Action::Start | Action::Create)
-                && matches!(subject, Subject::Service(service) if self.reporter.news.contains(service))
+                && matches!(subject, Subject::Service(service) if self.reporter.marked.contains(service))
                 && !self.reporter.failed.contains(subject.name());
             if known || follows {
                 continue;
             }
             let spec = self.watching.as_ref().is_some_and(|watching| watching.edited.contains(subject.name()));
-            self.reporter.news(subject);
+            self.reporter.mark(subject);
             self.reporter.failed.remove(subject.name());
-            if self.is_kept() {
+            if self.is_recording() {
                 self.outcome.changes.push(change.clone());
             }
             reaction.reports.push(Report::Reconciling { change: change.clone(), spec });
         }
     }
 
-    /// That there is no container says less than that somebody removed it.
+    /// A container that was removed externally is reported as removed, not as missing.
     fn original_change(&self, change: &Change) -> Change {
         let mut change = change.clone();
         let service = change.subject.name();
         let removed = self.watching.as_ref().is_some_and(|watching| watching.removed.contains(service));
-        if removed && change.action == Action::Create && change.causes.iter().all(|cause| cause.field == "container") {
-            change.causes = vec![Cause::of("state", Some("removed"), Some("running"))];
+        if removed
+            && change.action == Action::Create
+            && change.causes.iter().all(|cause| matches!(cause, Cause::NoContainer { .. }))
+        {
+            change.causes = vec![Cause::State { found: None, wanted: WantedState::Running }];
         }
         change
     }
@@ -193,7 +206,7 @@ impl Core {
                 self.dispatch_hooks(service, LifecycleEvent::Unhealthy, None, reaction);
             }
         }
-        let well: Vec<String> = plan
+        let well: Vec<ServiceName> = plan
             .ready
             .iter()
             .filter(|name| !plan.unhealthy.contains_key(*name) && self.reporter.unhealthy.contains_key(*name))
@@ -201,16 +214,16 @@ impl Core {
             .collect();
         for service in well {
             self.reporter.unhealthy.remove(&service);
-            // Another container may have told it by being ready.
-            if !self.reporter.news.contains(&service) {
+            // Otherwise it is reported as ready.
+            if !self.reporter.marked.contains(&service) {
                 reaction.reports.push(Report::Healthy(service));
             }
         }
         self.reporter.unhealthy.retain(|service, _| self.desired.services.contains_key(service));
     }
 
-    /// What a service waits for now, as it was told.
-    pub(super) fn waits_for(&self, service: &str) -> Option<&String> {
+    /// What a service waits for, as reported.
+    pub(super) fn waiting_for(&self, service: &str) -> Option<&String> {
         self.reporter.waits.get(service)
     }
 

@@ -1,247 +1,343 @@
-//! Keeping the snapshot true: lists, inspections, events that say that it is not. Part of the controller's mind.
+//! The snapshot of the engine, and how it is kept true: lists, inspections, and events that mark it as stale.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{Core, LIST, LIST_TRIES, RETRY_PAUSE, SUBSCRIBE, Subscription};
+use super::core::{Core, RunPhase};
 use crate::control::event::{Command, Reaction, Report};
+use crate::desired::Desired;
 use crate::engine::{ContainerEvent, EngineError, EngineEvent, Result};
 use crate::observed::{Container, Observed, State};
 use crate::plan::backoff::backoff_delay;
-use crate::plan::step::{Subject, Verb};
+use crate::plan::step::{Step, Subject, Verb};
 use crate::plan::{effect, instance_of};
+use crate::types::{ContainerId, ServiceName};
 
-/// The first pause after the engine has not answered while watching, and the longest.
-const GONE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Pause before a failed request or step is retried.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// Consecutive failures after which a one-shot run takes the engine for unreachable.
+const MAX_FAILURES: u32 = 3;
+/// First and longest pause between attempts to reach the engine, while watching.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// What an event says of a container.
+/// What is known of the engine, and the requests that keep it up to date.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    /// The engine's objects; `None` before the first list.
+    pub(super) observed: Option<Observed>,
+    /// A list is needed before the next decision.
+    pub(super) dirty: bool,
+    /// A step was completed after the last list.
+    pub(super) unverified: bool,
+    /// A list is under way.
+    pub(super) listing: bool,
+    /// When the last list was requested.
+    pub(super) last_list: Duration,
+    /// Images being inspected, by id.
+    pub(super) inspecting_images: BTreeSet<String>,
+    /// Consecutive failures of inspections.
+    pub(super) query_failures: u32,
+    pub(super) subscription: Subscription,
+    /// Steps completed since the list under way was requested: it may not show them yet.
+    completed: Vec<CompletedStep>,
+    list_failures: u32,
+    subscribe_failures: u32,
+    list_not_before: Duration,
+    subscribe_not_before: Duration,
+}
+
+/// The subscription to the engine's events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subscription {
+    None,
+    Requested,
+    Active,
+}
+
+/// A step that succeeded: from which desired state, with which id as its result, and when.
+#[derive(Debug)]
+struct CompletedStep {
+    step: Step,
+    desired: Arc<Desired>,
+    id: Option<String>,
+    at: Duration,
+}
+
+impl Default for Snapshot {
+    fn default() -> Snapshot {
+        Snapshot {
+            observed: None,
+            dirty: true,
+            unverified: false,
+            listing: false,
+            last_list: Duration::ZERO,
+            inspecting_images: BTreeSet::new(),
+            query_failures: 0,
+            subscription: Subscription::None,
+            completed: Vec::new(),
+            list_failures: 0,
+            subscribe_failures: 0,
+            list_not_before: Duration::ZERO,
+            subscribe_not_before: Duration::ZERO,
+        }
+    }
+}
+
+impl Snapshot {
+    /// A container, as far as it is known.
+    pub(super) fn container(&self, id: &ContainerId) -> Option<&Container> {
+        self.observed.as_ref()?.containers.get(id)
+    }
+
+    /// Records a step that succeeded, until a list shows it.
+    pub(super) fn completed(&mut self, step: Step, desired: Arc<Desired>, id: Option<String>, at: Duration) {
+        self.completed.push(CompletedStep { step, desired, id, at });
+    }
+
+    /// When paused requests may be repeated.
+    pub(super) fn pauses(&self) -> [Duration; 2] {
+        [self.list_not_before, self.subscribe_not_before]
+    }
+}
+
+/// Why the snapshot of a container is stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StaleReason {
-    /// It no longer runs.
-    CompletedStep,
-    /// It no longer exists.
+    /// It exited.
+    Ended,
+    /// It was removed.
     Removed,
-    /// It runs again.
-    Back,
-    /// Its health changed, or anything else.
+    /// It was started.
+    Started,
+    /// Its health or anything else changed.
     Other,
 }
 
 impl StaleReason {
-    /// Whether the snapshot says so already.
+    /// Returns true if the snapshot already shows it.
     fn is_known(self, container: &Container) -> bool {
         match self {
-            StaleReason::CompletedStep => !container.is_up(),
-            StaleReason::Back => container.state == State::Running,
+            StaleReason::Ended => !container.is_up(),
+            StaleReason::Started => container.state == State::Running,
             StaleReason::Removed | StaleReason::Other => false,
         }
     }
 }
 
-/// Whether a container that ran and runs has ended and was started again meanwhile, by the engine or by somebody else.
+/// Returns true if a container was running before and is running now, but exited and was started again in between, by
+/// the engine or externally.
 fn was_restarted(before: &Container, now: &Container) -> bool {
     let (Some(earlier), Some(later)) = (&before.details, &now.details) else { return false };
-    // When it was started is not known between a start of ours and the next look.
+    // The start time is unknown between a start of ours and the next inspection.
     let another = !earlier.started_at.is_empty() && earlier.started_at != later.started_at;
     before.state == State::Running && now.state == State::Running && (another || later.restarts > earlier.restarts)
 }
 
 impl Core {
     pub(super) fn listed(&mut self, mut observed: Observed, now: Duration, reaction: &mut Reaction) {
-        self.listing = false;
-        self.list_failures = 0;
-        self.unverified = !self.since_list.is_empty();
-        for ended in std::mem::take(&mut self.since_list) {
-            let (begun, id) = (&ended.begun, ended.id.as_deref());
-            effect::apply(&begun.step, id, ended.at, &begun.desired, &mut observed, &mut self.memory);
+        self.snapshot.listing = false;
+        self.snapshot.list_failures = 0;
+        let completed = std::mem::take(&mut self.snapshot.completed);
+        self.snapshot.unverified = !completed.is_empty();
+        for step in completed {
+            effect::apply(&step.step, step.id.as_deref(), step.at, &step.desired, &mut observed, &mut self.memory);
         }
-        if let Some(before) = self.observed.take() {
+        if let Some(before) = self.snapshot.observed.take() {
             observed.image_facts = before.image_facts;
             for (id, container) in before.containers {
                 let Some(listed) = observed.containers.get_mut(&id) else {
                     continue;
                 };
-                // Its start is under way: it runs when that has been answered.
-                let starting = self.busy.values().any(|begun| {
-                    matches!(&begun.step.verb, Verb::Start(target) if target.id == id) && !container.is_up()
+                // Its start is under way: it counts as running once that has succeeded.
+                let starting = self.steps.running.values().any(|running| {
+                    matches!(&running.step.verb, Verb::Start(target) if target.id == id) && !container.is_up()
                 });
                 if starting {
                     *listed = container;
                     continue;
                 }
-                // For a moment after a container has ended, a list still calls it running. An inspection does not.
+                // For a moment after a container has exited, a list still shows it as running. An inspection does not.
                 if listed.is_up() && !container.is_up() {
-                    self.stale.insert(id, StaleReason::Other);
+                    self.containers.entry(id).or_default().stale = Some(StaleReason::Other);
                 }
-                // Details do not go stale by themselves: what changes them is a step of ours, or an event.
+                // Details do not become stale by themselves: only a step or an event changes them.
                 if let Some(details) = container.details {
                     listed.details = Some(details);
                 }
             }
         }
         for container in observed.containers.values().filter(|container| !container.is_up()) {
-            self.memory.ended(&container.id);
+            self.memory.exited(&container.id);
         }
-        self.observed = Some(observed);
-        self.engine_is_back(now, reaction);
+        self.snapshot.observed = Some(observed);
+        self.engine_reconnected(now, reaction);
         self.prune();
     }
 
     pub(super) fn list_failed(&mut self, error: EngineError, now: Duration, reaction: &mut Reaction) {
-        self.listing = false;
-        self.list_failures += 1;
-        self.dirty = true;
+        let snapshot = &mut self.snapshot;
+        snapshot.listing = false;
+        snapshot.list_failures += 1;
+        snapshot.dirty = true;
         if self.watching.is_some() {
-            self.not_before.insert(LIST, now + backoff_delay(GONE.0, GONE.1, self.list_failures));
-            self.engine_is_gone(error, reaction);
-        } else if self.list_failures >= LIST_TRIES || self.observed.is_none() {
+            snapshot.list_not_before = now + backoff_delay(RECONNECT.0, RECONNECT.1, snapshot.list_failures);
+            self.engine_lost(error, reaction);
+        } else if snapshot.list_failures >= MAX_FAILURES || snapshot.observed.is_none() {
             self.outcome.engine = Some(error);
-            self.over = true;
+            self.phase = RunPhase::Over;
         } else {
+            snapshot.list_not_before = now + RETRY_PAUSE;
             reaction.reports.push(Report::Note(format!("{error}; asking again")));
-            self.not_before.insert(LIST, now + RETRY_PAUSE);
         }
     }
 
-    /// The list will tell whether it is still needed; but what is asked for again and again without an answer means
-    /// that the engine is gone.
-    pub(super) fn look_failed(&mut self, error: EngineError, now: Duration) {
-        self.dirty = true;
-        self.look_failures += 1;
-        self.not_before.insert(LIST, now + backoff_delay(RETRY_PAUSE, GONE.1, self.look_failures));
-        if self.look_failures >= LIST_TRIES && self.watching.is_none() {
+    /// An inspection failed. The next list shows whether it is still needed; an engine that fails to answer again and
+    /// again is unreachable.
+    pub(super) fn query_failed(&mut self, error: EngineError, now: Duration) {
+        let snapshot = &mut self.snapshot;
+        snapshot.dirty = true;
+        snapshot.query_failures += 1;
+        snapshot.list_not_before = now + backoff_delay(RETRY_PAUSE, RECONNECT.1, snapshot.query_failures);
+        if snapshot.query_failures >= MAX_FAILURES && self.watching.is_none() {
             self.outcome.engine = Some(error);
-            self.over = true;
+            self.phase = RunPhase::Over;
         }
     }
 
     pub(super) fn inspected(
         &mut self,
-        id: &str,
+        id: &ContainerId,
         result: Result<Option<Box<Container>>>,
         now: Duration,
         reaction: &mut Reaction,
     ) {
-        self.inspecting.remove(id);
-        // A step on it is under way or has just ended: what was seen may be older than what was done.
-        if self.is_busy(id) {
-            self.stale.insert(id.to_owned(), StaleReason::Other);
+        let is_busy = self.is_busy(id);
+        let work = self.containers.entry(id.clone()).or_default();
+        work.inspecting = false;
+        // A step on it is under way or has just ended: the result may be older than the step.
+        if is_busy {
+            work.stale = Some(StaleReason::Other);
             return;
         }
-        let Some(observed) = &mut self.observed else { return };
+        let Some(observed) = &mut self.snapshot.observed else { return };
         match result {
             Ok(Some(container)) => {
-                self.look_failures = 0;
+                self.snapshot.query_failures = 0;
                 let before = observed.containers.get(id);
-                let relived = before.is_some_and(|before| was_restarted(before, &container));
-                // What was brought back has to prove itself anew.
+                let restarted = before.is_some_and(|before| was_restarted(before, &container));
+                // A container that was started again has to become ready again.
                 let back = container.state == State::Running
-                    && before.is_some_and(|before| before.state != State::Running || relived);
-                if back && self.memory.started.contains_key(id) {
+                    && before.is_some_and(|before| before.state != State::Running || restarted);
+                if back && self.memory.started_at(id).is_some() {
                     self.memory.forget(id);
-                    self.memory.started.insert(id.to_owned(), now);
+                    self.memory.container_mut(id).started_at = Some(now);
                 } else if back && self.memory.watching {
                     self.memory.forget(id);
                 }
                 if !container.is_up() {
-                    self.memory.ended(id);
+                    self.memory.exited(id);
                 }
-                observed.containers.insert(id.to_owned(), *container);
-                if relived {
-                    self.came_back(id, reaction);
+                observed.containers.insert(id.clone(), *container);
+                if restarted {
+                    self.report_external_restart(id, reaction);
                 }
             }
             Ok(None) => {
                 let gone = observed.containers.remove(id);
                 let owner = gone.as_ref().and_then(|gone| instance_of(&self.desired, gone));
                 if let (Some(watching), Some(owner)) = (&mut self.watching, owner) {
-                    watching.removed.insert(owner.into_owned());
+                    watching.removed.insert(owner.into_owned().into());
                 }
             }
             Err(error) => {
-                // It was suspected for a reason.
-                self.stale.insert(id.to_owned(), StaleReason::Other);
-                self.look_failed(error, now);
+                work.stale = Some(StaleReason::Other);
+                self.query_failed(error, now);
             }
         }
     }
 
-    /// A container has ended and was started again before anybody looked.
-    fn came_back(&mut self, id: &str, reaction: &mut Reaction) {
+    fn report_external_restart(&mut self, id: &ContainerId, reaction: &mut Reaction) {
         let owner = self.owner_of(id).filter(|owner| self.desired.services.contains_key(owner));
         if let Some(service) = owner.filter(|_| self.watching.is_some()) {
             reaction.reports.push(Report::Note(format!(
                 "{service}: its container ended and was started again, not by drillmaster"
             )));
-            self.reporter.news(&Subject::Service(service));
+            self.reporter.mark(&Subject::Service(service));
         }
     }
 
     pub(super) fn engine_event(&mut self, event: EngineEvent, now: Duration, reaction: &mut Reaction) {
-        // A stream that brings events works, however often it has to be opened again.
+        // A stream that delivers events works, however often it has to be opened again.
         if event != EngineEvent::Subscribed {
-            self.subscribe_failures = 0;
+            self.snapshot.subscribe_failures = 0;
         }
-        let watching = self.watching.is_some();
         match event {
             EngineEvent::Subscribed => {
-                self.subscription = Subscription::Stands;
-                self.dirty = true;
+                self.snapshot.subscription = Subscription::Active;
+                self.snapshot.dirty = true;
                 self.resync();
             }
-            EngineEvent::Container { id, what } => {
-                if let ContainerEvent::Died { code } = what {
-                    self.died(&id, now);
-                    self.exited(&id, code, reaction);
-                }
-                let Some(observed) = &mut self.observed else { return };
-                let Some(container) = observed.containers.get_mut(&id) else {
-                    // Somebody made it; a step of ours that is under way tells by itself.
-                    let creating = self.busy.values().any(|begun| matches!(begun.step.verb, Verb::Create { .. }));
-                    self.dirty |= watching && what == ContainerEvent::Created && !creating;
-                    return;
-                };
-                let owner = instance_of(&self.desired, container).unwrap_or_default().into_owned();
-                let busy = self.busy.contains_key(&Subject::Service(owner));
-                let suspicion = match what {
-                    ContainerEvent::Health(health) if !busy => {
-                        container.health = health;
-                        // What is being asked for may be older than this, and would take its place.
-                        if !self.listing && !self.inspecting.contains(&id) {
-                            return;
-                        }
-                        StaleReason::Other
-                    }
-                    ContainerEvent::Health(_) => StaleReason::Other,
-                    ContainerEvent::Killed => return self.killed(&id, now),
-                    ContainerEvent::Died { .. } => StaleReason::CompletedStep,
-                    ContainerEvent::Destroyed => StaleReason::Removed,
-                    ContainerEvent::Started => StaleReason::Back,
-                    ContainerEvent::Changed if watching => StaleReason::Other,
-                    // A run meets everything else in its next list.
-                    ContainerEvent::Created | ContainerEvent::Changed => return,
-                };
-                // While a step on it is under way the event may be that step's own.
-                if busy || !suspicion.is_known(container) {
-                    // What only an inspection tells is not settled by what the snapshot comes to say.
-                    let kept = self.stale.entry(id).or_insert(suspicion);
-                    if *kept != StaleReason::Other {
-                        *kept = suspicion;
-                    }
-                }
+            EngineEvent::Container { id, what } => self.container_event(id.into(), what, now, reaction),
+            EngineEvent::Network { id, container } if self.watching.is_some() => {
+                self.network_changed(&id, container.map(ContainerId::from));
             }
-            EngineEvent::Network { id, container } if watching => self.network_changed(&id, container),
             EngineEvent::Network { .. } => {}
         }
     }
 
-    /// Somebody attached or detached a container, or made or removed a network.
-    fn network_changed(&mut self, id: &str, container: Option<String>) {
-        let Some(observed) = &self.observed else { return };
+    fn container_event(&mut self, id: ContainerId, what: ContainerEvent, now: Duration, reaction: &mut Reaction) {
+        if let ContainerEvent::Died { code } = what {
+            self.died(&id, now);
+            self.exited(&id, code, reaction);
+        }
+        let watching = self.watching.is_some();
+        let Some(observed) = &mut self.snapshot.observed else { return };
+        let Some(container) = observed.containers.get_mut(&id) else {
+            // It was created externally; the result of a step of ours arrives by itself.
+            let creating = self.steps.running.values().any(|running| matches!(running.step.verb, Verb::Create { .. }));
+            self.snapshot.dirty |= watching && what == ContainerEvent::Created && !creating;
+            return;
+        };
+        let owner = ServiceName::from(instance_of(&self.desired, container).unwrap_or_default().into_owned());
+        let busy = self.steps.running.contains_key(&Subject::Service(owner));
+        let work = self.containers.entry(id.clone()).or_default();
+        let reason = match what {
+            ContainerEvent::Health(health) if !busy => {
+                container.health = health;
+                // A list or inspection under way may be older than this event, and would overwrite it.
+                if !self.snapshot.listing && !work.inspecting {
+                    return;
+                }
+                StaleReason::Other
+            }
+            ContainerEvent::Health(_) => StaleReason::Other,
+            ContainerEvent::Killed => return self.killed(&id, now),
+            ContainerEvent::Died { .. } => StaleReason::Ended,
+            ContainerEvent::Destroyed => StaleReason::Removed,
+            ContainerEvent::Started => StaleReason::Started,
+            ContainerEvent::Changed if watching => StaleReason::Other,
+            // A one-shot run meets everything else in its next list.
+            ContainerEvent::Created | ContainerEvent::Changed => return,
+        };
+        // While a step is under way the event may be caused by it.
+        if busy || !reason.is_known(container) {
+            // What only an inspection shows is not settled by a later list.
+            let kept = work.stale.get_or_insert(reason);
+            if *kept != StaleReason::Other {
+                *kept = reason;
+            }
+        }
+    }
+
+    /// A container was attached or detached, or a network was created or removed.
+    fn network_changed(&mut self, id: &str, container: Option<ContainerId>) {
+        let Some(observed) = &self.snapshot.observed else { return };
         match container {
-            Some(container) => {
-                if observed.containers.get(&container).is_some_and(|c| c.service_of(&self.desired.group).is_some()) {
-                    self.stale.insert(container, StaleReason::Other);
+            Some(id) => {
+                let group = &self.desired.group;
+                if observed.containers.get(&id).is_some_and(|container| container.service_of(group).is_some()) {
+                    self.containers.entry(id).or_default().stale = Some(StaleReason::Other);
                 }
             }
             None => {
@@ -249,41 +345,65 @@ impl Core {
                 let concerns = known.is_none_or(|network| {
                     network.name == self.desired.network || network.group.as_ref() == Some(&self.desired.group)
                 });
-                self.dirty |= concerns && !self.busy.contains_key(&Subject::Network(self.desired.network.clone()));
+                let busy = self.steps.running.contains_key(&Subject::Network(self.desired.network.clone()));
+                self.snapshot.dirty |= concerns && !busy;
             }
         }
     }
 
-    /// Without events nothing can be awaited: ask again, but not without end. What happened meanwhile, a list tells.
+    /// The event stream broke. What happens until the next subscription is found by a list.
     pub(super) fn events_ended(&mut self, error: EngineError, now: Duration, reaction: &mut Reaction) {
-        let stood = std::mem::replace(&mut self.subscription, Subscription::None) == Subscription::Stands;
-        self.dirty = true;
-        self.subscribe_failures += 1;
+        let snapshot = &mut self.snapshot;
+        let was_active = std::mem::replace(&mut snapshot.subscription, Subscription::None) == Subscription::Active;
+        snapshot.dirty = true;
+        snapshot.subscribe_failures += 1;
         if self.watching.is_some() {
-            self.not_before.insert(SUBSCRIBE, now + backoff_delay(GONE.0 / 5, GONE.1, self.subscribe_failures));
-            // A stream that breaks may be all that broke: the next try tells.
-            if !stood {
-                self.engine_is_gone(error, reaction);
+            let delay = backoff_delay(RECONNECT.0 / 5, RECONNECT.1, snapshot.subscribe_failures);
+            snapshot.subscribe_not_before = now + delay;
+            // Maybe only the stream broke: the next attempt shows.
+            if !was_active {
+                self.engine_lost(error, reaction);
             }
             return;
         }
-        self.not_before.insert(LIST, now + RETRY_PAUSE);
-        if self.subscribe_failures > LIST_TRIES {
+        snapshot.list_not_before = now + RETRY_PAUSE;
+        if snapshot.subscribe_failures > MAX_FAILURES {
             self.outcome.engine = Some(error);
-            self.over = true;
+            self.phase = RunPhase::Over;
         }
     }
 
-    pub(super) fn inspect_suspects(&mut self, reaction: &mut Reaction) {
-        let (ready, later): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.stale)
-            .into_iter()
-            .partition(|(id, _)| !self.inspecting.contains(id) && !self.is_busy(id));
-        self.stale = later;
-        let Some(observed) = &self.observed else { return };
-        for (id, suspicion) in ready {
-            let open = observed.containers.get(&id).is_some_and(|container| !suspicion.is_known(container));
-            if open && self.inspecting.insert(id.clone()) {
-                reaction.commands.push(Command::Inspect(id));
+    /// Requests a list, unless it has to pause.
+    pub(super) fn list(&mut self, now: Duration, reaction: &mut Reaction) {
+        let snapshot = &mut self.snapshot;
+        if now < snapshot.list_not_before {
+            return;
+        }
+        snapshot.dirty = false;
+        snapshot.listing = true;
+        snapshot.last_list = now;
+        snapshot.completed.clear();
+        reaction.commands.push(Command::List);
+    }
+
+    /// Subscribes to the engine's events, unless it has to pause.
+    pub(super) fn subscribe(&mut self, now: Duration, reaction: &mut Reaction) {
+        let snapshot = &mut self.snapshot;
+        if snapshot.subscription == Subscription::None && now >= snapshot.subscribe_not_before {
+            snapshot.subscription = Subscription::Requested;
+            reaction.commands.push(Command::Subscribe);
+        }
+    }
+
+    /// Inspects stale containers, except those with a step or an inspection under way.
+    pub(super) fn inspect_stale(&mut self, reaction: &mut Reaction) {
+        let stale = self.containers.iter().filter(|(_, work)| work.stale.is_some() && !work.inspecting);
+        let ids: Vec<ContainerId> = stale.map(|(id, _)| id.clone()).collect();
+        for id in ids.into_iter().filter(|id| !self.is_busy(id)).collect::<Vec<_>>() {
+            let reason = self.containers.get_mut(&id).and_then(|work| work.stale.take());
+            let is_open = |reason: StaleReason| self.snapshot.container(&id).is_some_and(|it| !reason.is_known(it));
+            if reason.is_some_and(is_open) {
+                self.inspect(&id, reaction);
             }
         }
     }

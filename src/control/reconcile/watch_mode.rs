@@ -1,139 +1,123 @@
-//! What only a watch has: specs that change, an engine that goes away and comes back, containers that crash, other
-//! processes that ask. Part of the controller's mind.
+//! State and behaviour of a watch: spec changes, a lost engine, external stops, liveness, requests of other processes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{Core, Subscription};
-use super::failures::{DriftCount, Refusal};
+use super::core::{Core, RunPhase};
+use super::failures::{DriftCount, FailedSubject};
+use super::snapshot::Subscription;
 use crate::control::event::{Command, Reaction, Reading, Report, RequestId, RequestKind};
 use crate::desired::{Desired, GroupEvent, HookPoint, Service};
 use crate::engine::{ContainerExit, EngineError, Result};
 use crate::identity::{Identity, candidate_name};
 use crate::observed::State;
 use crate::plan::backoff::{BACKOFF_RESET_AFTER, Backoff};
+use crate::plan::memory::{ContainerLife, ForceReason, ImageMemory, ServiceMemory};
 use crate::plan::step::{Plan, Probe, Reason, Subject, Verb};
 use crate::plan::{self, instance_of};
 use crate::status::{ControllerStatus, ServiceActivity};
+use crate::types::{ContainerId, ServiceName};
 
-/// A container that somebody asked the engine to end ends within this time, or for another reason.
+/// A container that exits within this time after an external `docker stop` or `docker kill` was stopped by it.
 const EXTERNAL_STOP_TIMEOUT: Duration = Duration::from_secs(60);
-/// For so long an engine that has come back may still be ending what ran when it went.
-const COMING_BACK: Duration = Duration::from_secs(15);
+/// How long an engine that restarted may still be ending the containers that ran before.
+const ENGINE_RECOVERY: Duration = Duration::from_secs(15);
 
-/// The state of a watch beside that of any run.
-#[derive(Debug)]
+/// The state of a watch.
+#[derive(Debug, Default)]
 pub(super) struct Watching {
-    past: Past,
-    /// Why the engine does not answer.
-    gone: Option<EngineError>,
-    /// When it came back.
-    back: Option<Duration>,
-    /// Containers that somebody asked the engine to end, and when.
-    killed: BTreeMap<String, Duration>,
-    /// What was refused to images, networks and volumes.
-    pub(super) refused: BTreeMap<Subject, Refusal>,
-    /// Differences that were put right.
+    history: History,
+    /// Why the engine is unreachable.
+    engine_error: Option<EngineError>,
+    /// When the engine was reached again.
+    reconnected_at: Option<Duration>,
+    /// Containers that received a signal externally, and when.
+    signalled: BTreeMap<ContainerId, Duration>,
+    /// Images, networks and volumes whose step failed and is retried.
+    pub(super) failed_subjects: BTreeMap<Subject, FailedSubject>,
+    /// Corrections of drift, by subject and field.
     pub(super) drift: BTreeMap<(Subject, String), DriftCount>,
-    /// Services whose containers somebody removed.
-    pub(super) removed: BTreeSet<String>,
-    /// Exit codes of the last crashes, by service.
-    pub(super) exits: BTreeMap<String, i64>,
-    /// Services whose specs were changed and that were not ready since.
-    pub(super) edited: BTreeSet<String>,
-    /// Who waits until everything is settled.
-    tickets: BTreeSet<RequestId>,
+    /// Services whose container was removed externally.
+    pub(super) removed: BTreeSet<ServiceName>,
+    /// Exit codes of the last crashes.
+    pub(super) exits: BTreeMap<ServiceName, i64>,
+    /// Services whose specs changed and that have not become ready since.
+    pub(super) edited: BTreeSet<ServiceName>,
+    /// Requests that are answered once everything is settled.
+    requests: BTreeSet<RequestId>,
     /// Everything was settled once.
     settled: bool,
 }
 
-/// What the engine remembers of the time before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Past {
+/// The engine's record of exits before the watch started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum History {
+    #[default]
     Unknown,
-    Asked,
+    Requested,
     Known,
 }
 
 impl Watching {
-    pub(super) fn new() -> Watching {
-        Watching {
-            past: Past::Unknown,
-            gone: None,
-            back: None,
-            killed: BTreeMap::new(),
-            refused: BTreeMap::new(),
-            drift: BTreeMap::new(),
-            removed: BTreeSet::new(),
-            exits: BTreeMap::new(),
-            edited: BTreeSet::new(),
-            tickets: BTreeSet::new(),
-            settled: false,
-        }
-    }
-
-    /// Whether somebody will want to know what was done until now.
+    /// Returns true if a report of what was done is still due.
     pub(super) fn is_awaited(&self) -> bool {
-        !self.settled || !self.tickets.is_empty()
+        !self.settled || !self.requests.is_empty()
     }
 }
 
 impl Core {
-    // The specs.
-
     pub(super) fn specs_changed(&mut self, reaction: &mut Reaction) {
         if self.intake.changed() {
             reaction.commands.push(Command::ReadSpecs);
         }
     }
 
-    /// Reads once more what was doubted.
-    pub(super) fn look_up_specs(&mut self, now: Duration, reaction: &mut Reaction) {
+    /// Reads specs again that were held back.
+    pub(super) fn reread_pending_specs(&mut self, now: Duration, reaction: &mut Reaction) {
         if self.intake.is_due(now) {
             reaction.commands.push(Command::ReadSpecs);
         }
     }
 
-    pub(super) fn specs(&mut self, reading: Reading, now: Duration, reaction: &mut Reaction) {
-        let outputs = self.rereading;
+    pub(super) fn specs_read(&mut self, reading: Reading, now: Duration, reaction: &mut Reaction) {
+        let outputs_changed = self.outputs_changed;
         let (desired, report) = self.intake.take(reading, &self.desired, now);
         match self.intake.is_stale() {
             true => reaction.commands.push(Command::ReadSpecs),
-            false => self.rereading = false,
+            false => self.outputs_changed = false,
         }
         reaction.reports.extend(report);
         if let Some(desired) = desired {
-            self.adopt(desired, outputs);
-            self.end_builds(reaction);
+            self.adopt(desired, outputs_changed);
+            self.end_obsolete_builds(reaction);
         }
     }
 
-    /// Takes up a new desired state. What was remembered of a service holds as long as its spec does. `outputs`: the
-    /// specs are those from before, made of other outputs.
-    fn adopt(&mut self, desired: Desired, outputs: bool) {
-        let names: BTreeSet<&String> = desired.services.keys().chain(self.desired.services.keys()).collect();
-        let changed = |name: &&&String| match (self.desired.services.get(**name), desired.services.get(**name)) {
-            (Some(old), Some(new)) => !same(old, new),
+    /// Adopts a new desired state. What is remembered of a service holds until its spec changes. `outputs_changed`: the
+    /// specs are the same, with other outputs.
+    fn adopt(&mut self, desired: Desired, outputs_changed: bool) {
+        let names: BTreeSet<&ServiceName> = desired.services.keys().chain(self.desired.services.keys()).collect();
+        let is_changed = |name: &&&ServiceName| match (self.desired.services.get(**name), desired.services.get(**name))
+        {
+            (Some(old), Some(new)) => !is_same(old, new),
             _ => true,
         };
-        for name in names.iter().filter(changed) {
+        for name in names.iter().filter(is_changed) {
             let (old, new) = (self.desired.services.get(*name), desired.services.get(*name));
-            self.memory.hooks_run.retain(|(service, moment), hooks_run| {
-                if service == *name {
-                    hooks_run.done = hooks_run.done.min(still_done(*moment, old, new, outputs));
-                }
-                hooks_run.done > 0
-            });
-            self.memory.failed.remove(*name);
-            self.memory.backoffs.remove(*name);
-            self.memory.contested.remove(*name);
-            self.memory.ran.remove(*name);
+            if let Some(memory) = self.memory.services.get_mut(*name) {
+                let mut hooks = std::mem::take(&mut memory.hooks);
+                hooks.retain(|point, progress| {
+                    progress.done = progress.done.min(hooks_still_done(*point, old, new, outputs_changed));
+                    progress.done > 0
+                });
+                *memory = ServiceMemory { hooks, ..ServiceMemory::default() };
+            }
             self.outcome.failed.remove(*name);
-            self.reporter.seen.remove(*name);
-            self.begun.retain(|(subject, _), _| subject.name() != *name);
+            self.reporter.observed_failures.remove(*name);
+            self.steps.forget_subject(name);
             if let Some(watching) = &mut self.watching {
-                watching.drift.retain(|(subject, _), _| subject.name() != *name);
+                watching.drift.retain(|(subject, _), _| subject.name() != &***name);
                 watching.exits.remove(*name);
                 watching.edited.insert((*name).clone());
             }
@@ -141,252 +125,243 @@ impl Core {
         if let Some(watching) = &mut self.watching {
             watching.edited.retain(|name| desired.services.contains_key(name));
         }
-        // What is no longer desired wants to be parted from as it was specified.
+        // A service that leaves the specs is stopped as they specified it last.
         let parting = self.desired.services.iter().chain(&self.desired.parting);
         let parting = parting.filter(|(name, _)| !desired.services.contains_key(*name));
         let parting = parting.map(|(name, service)| (name.clone(), service.clone())).collect();
         self.desired = Arc::new(Desired { parting, ..desired });
     }
 
-    /// Ends builds of what nobody wants any longer, and forgets what became of others.
-    fn end_builds(&mut self, reaction: &mut Reaction) {
+    /// Ends builds of images that are no longer in the specs, and forgets the failures of others.
+    fn end_obsolete_builds(&mut self, reaction: &mut Reaction) {
         let wanted: BTreeSet<&String> = self.desired.services.values().map(|service| &service.config.image).collect();
-        self.memory.unavailable.retain(|image, _| wanted.contains(image));
-        let builds = self.busy.values().filter(|begun| begun.step.verb == Verb::Build);
-        let images = builds.map(|begun| begun.step.subject.name()).filter(|image| !self.wants_built(image));
+        self.memory.images.unavailable.retain(|image, _| wanted.contains(image));
+        let builds = self.steps.running.values().filter(|running| running.step.verb == Verb::Build);
+        let images = builds.map(|running| running.step.subject.name()).filter(|image| !self.is_built(image));
         reaction.commands.extend(images.map(|image| Command::EndBuild(image.to_owned())));
     }
 
-    // The engine.
-
-    /// It does not answer; told once.
-    pub(super) fn engine_is_gone(&mut self, error: EngineError, reaction: &mut Reaction) {
+    /// The engine is unreachable; reported once.
+    pub(super) fn engine_lost(&mut self, error: EngineError, reaction: &mut Reaction) {
         let Some(watching) = &mut self.watching else { return };
-        if watching.gone.replace(error.clone()).is_none() {
+        if watching.engine_error.replace(error.clone()).is_none() {
             reaction.reports.push(Report::EngineLost(error));
         }
     }
 
-    pub(super) fn engine_is_back(&mut self, now: Duration, reaction: &mut Reaction) {
-        if self.subscription == Subscription::Stands
+    pub(super) fn engine_reconnected(&mut self, now: Duration, reaction: &mut Reaction) {
+        if self.snapshot.subscription == Subscription::Active
             && let Some(watching) = &mut self.watching
-            && watching.gone.take().is_some()
+            && watching.engine_error.take().is_some()
         {
-            watching.back = Some(now);
-            // What was late or silent meanwhile had a reason.
-            self.memory.awaited.clear();
-            self.memory.lasting.clear();
-            self.memory.pings.clear();
+            watching.reconnected_at = Some(now);
+            // Without an engine, containers could neither become ready nor answer.
+            for container in self.memory.containers.values_mut() {
+                let life = &mut container.life;
+                *life = ContainerLife { probe_succeeded: life.probe_succeeded, ..ContainerLife::default() };
+            }
             reaction.reports.push(Report::EngineReconnected);
         }
     }
 
-    /// Whatever happened while nobody listened: every container is looked at again and has to prove itself. What ended
-    /// meanwhile is no crash of its own.
+    /// Events were missed: every container is inspected again and has to become ready again. What exited meanwhile did
+    /// not crash.
     pub(super) fn resync(&mut self) {
         if self.watching.is_none() {
             return;
         }
-        self.memory.started.clear();
-        self.memory.answered.clear();
-        self.memory.awaited.clear();
-        self.memory.lasting.clear();
-        self.memory.pings.clear();
-        self.unanswered.clear();
-        for container in self.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
+        for container in self.memory.containers.values_mut() {
+            container.started_at = None;
+            container.life = ContainerLife::default();
+        }
+        for work in self.containers.values_mut() {
+            work.probe_error = None;
+        }
+        for container in self.snapshot.observed.iter_mut().flat_map(|observed| observed.containers.values_mut()) {
             container.details = None;
         }
     }
 
-    /// Forgets what is about containers that are gone, so that a watch does not grow.
+    /// Forgets containers and services that are gone, so that a watch does not grow.
     pub(super) fn prune(&mut self) {
-        let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
-        let exists = |id: &String| observed.containers.contains_key(id);
-        self.memory.started.retain(|id, _| exists(id));
-        self.memory.answered.retain(exists);
-        self.memory.pings.retain(|id, _| exists(id));
-        self.memory.forced_replacements.retain(|id, _| exists(id));
-        self.memory.updated.retain(exists);
-        self.memory.collected.retain(exists);
-        self.unanswered.retain(|id, _| exists(id));
-        watching.killed.retain(|id, _| exists(id));
-        self.not_before.retain(|subject, _| match subject {
-            Subject::Service(name) => self.desired.services.contains_key(name),
+        let (Some(watching), Some(observed)) = (&mut self.watching, &self.snapshot.observed) else { return };
+        let exists = |id: &ContainerId| observed.containers.contains_key(id);
+        self.memory.containers.retain(|id, _| exists(id));
+        self.containers.retain(|id, work| exists(id) || work.inspecting || work.liveness_probe || work.probe.is_some());
+        watching.signalled.retain(|id, _| exists(id));
+        let is_desired = |name: &ServiceName| self.desired.services.contains_key(name);
+        self.steps.not_before.retain(|subject, _| match subject {
+            Subject::Service(name) => is_desired(name),
             _ => true,
         });
-        let known = |name: &String| self.desired.services.contains_key(name);
-        self.memory.backoffs.retain(|name, _| {
-            known(name)
-                || observed
-                    .of_group(&self.desired.group)
-                    .any(|c| instance_of(&self.desired, c).as_deref() == Some(name))
-        });
-        watching.exits.retain(|name, _| known(name));
+        let containers = observed.of_group(&self.desired.group);
+        let owners: BTreeSet<_> = containers.filter_map(|container| instance_of(&self.desired, container)).collect();
+        self.memory.services.retain(|name, _| is_desired(name) || owners.contains(name.as_str()));
+        self.services.retain(|name, work| is_desired(name) || work.diagnosing);
+        watching.exits.retain(|name, _| is_desired(name));
     }
 
-    // Containers that end.
-
-    /// Somebody asked the engine to end a container.
-    pub(super) fn killed(&mut self, id: &str, now: Duration) {
+    /// A container received a signal externally.
+    pub(super) fn killed(&mut self, id: &ContainerId, now: Duration) {
         if let Some(watching) = &mut self.watching {
-            watching.killed.insert(id.to_owned(), now);
+            watching.signalled.insert(id.clone(), now);
         }
     }
 
-    /// A container ended, and not by a step of ours: it crashed, unless somebody asked for it, or the engine went away
-    /// and took it along.
-    pub(super) fn died(&mut self, id: &str, now: Duration) {
-        let (Some(watching), Some(observed)) = (&mut self.watching, &self.observed) else { return };
-        let Some(container) = observed.containers.get(id) else { return };
-        let owner = instance_of(&self.desired, container).unwrap_or_default();
-        let asked = watching.killed.remove(id).is_some_and(|at| now < at + EXTERNAL_STOP_TIMEOUT);
-        if self.busy.contains_key(&Subject::Service(owner.into_owned())) {
+    /// A container exited, and not by a step: it crashed, unless it was stopped externally or the engine restarted.
+    pub(super) fn died(&mut self, id: &ContainerId, now: Duration) {
+        let owner = self.owner_of(id).unwrap_or_default();
+        let exists = self.snapshot.container(id).is_some();
+        let Some(watching) = self.watching.as_mut().filter(|_| exists) else { return };
+        let stopped = watching.signalled.remove(id).is_some_and(|at| now < at + EXTERNAL_STOP_TIMEOUT);
+        if self.steps.running.contains_key(&Subject::Service(owner)) {
             return;
         }
-        let coming_back = watching.gone.is_some() || watching.back.is_some_and(|back| now < back + COMING_BACK);
-        if asked || coming_back {
+        let engine_restarted = watching.engine_error.is_some()
+            || watching.reconnected_at.is_some_and(|reconnected| now < reconnected + ENGINE_RECOVERY);
+        if stopped || engine_restarted {
             self.memory.forget(id);
         } else {
-            // Also one that ran before the watch began.
-            self.memory.started.entry(id.to_owned()).or_insert(now);
+            // Also one that was started before the watch.
+            self.memory.container_mut(id).started_at.get_or_insert(now);
         }
     }
 
-    /// Whether the engine has yet to say what ended before the watch began.
-    pub(super) fn awaits_past(&mut self, reaction: &mut Reaction) -> bool {
+    /// Returns true until the engine has reported the exits before the watch started.
+    pub(super) fn awaits_recent_exits(&mut self, reaction: &mut Reaction) -> bool {
         let Some(watching) = &mut self.watching else { return false };
-        if watching.past == Past::Unknown {
-            watching.past = Past::Asked;
+        if watching.history == History::Unknown {
+            watching.history = History::Requested;
             reaction.commands.push(Command::RecentExits);
         }
-        watching.past == Past::Asked
+        watching.history == History::Requested
     }
 
-    /// Crashes before the watch began count: a controller that is started again does not begin a loop anew.
-    pub(super) fn past(&mut self, ends: Result<Vec<ContainerExit>>, now: Duration) {
+    /// Crashes before the watch started count: restarting the controller does not reset a crash loop.
+    pub(super) fn recent_exits(&mut self, exits: Result<Vec<ContainerExit>>, now: Duration) {
         let Some(watching) = &mut self.watching else { return };
-        watching.past = Past::Known;
-        let Some(observed) = &self.observed else { return };
-        // The times lie before the run began, so they are counted from `BACKOFF_RESET_AFTER` before now.
-        let mut backoffs: BTreeMap<String, Backoff> = BTreeMap::new();
-        for end in ends.unwrap_or_default().into_iter().filter(|end| !end.asked) {
-            let (group, replica) = (self.desired.group.clone(), end.replica);
-            let identity = Identity { group, service: end.service, replica, ..Identity::default() };
-            let Some(name) =
-                self.desired.instance_of(&identity).filter(|name| self.desired.services.contains_key(&**name))
-            else {
-                continue;
-            };
-            let name = name.into_owned();
-            let how = end.code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"));
-            watching.exits.extend(end.code.map(|code| (name.clone(), code)));
+        watching.history = History::Known;
+        let Some(observed) = &self.snapshot.observed else { return };
+        // The times lie before the start of the run, so they are counted from `BACKOFF_RESET_AFTER` before now.
+        let mut backoffs: BTreeMap<ServiceName, Backoff> = BTreeMap::new();
+        for exit in exits.unwrap_or_default().into_iter().filter(|exit| !exit.asked) {
+            let (group, replica) = (self.desired.group.clone(), exit.replica);
+            let identity = Identity { group, service: exit.service, replica, ..Identity::default() };
+            let name = self.desired.instance_of(&identity).map(|name| ServiceName::from(name.into_owned()));
+            let Some(name) = name.filter(|name| self.desired.services.contains_key(name)) else { continue };
+            let how = exit.code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"));
+            watching.exits.extend(exit.code.map(|code| (name.clone(), code)));
             let failure = plan::failure(&self.desired, observed, &name, Reason::Exited, how, None);
-            let at = BACKOFF_RESET_AFTER.saturating_sub(end.ago);
-            let setback = Backoff::after(backoffs.get(&name), failure, at);
-            backoffs.insert(name, setback);
+            let at = BACKOFF_RESET_AFTER.saturating_sub(exit.ago);
+            let backoff = Backoff::after(backoffs.get(&name), failure, at);
+            backoffs.insert(name, backoff);
         }
-        for (service, mut setback) in backoffs {
+        for (service, mut backoff) in backoffs {
             let shift = |at: Duration| (now + at).saturating_sub(BACKOFF_RESET_AFTER);
-            (setback.at, setback.retry) = (shift(setback.at), shift(setback.retry));
-            self.memory.backoffs.entry(service).or_insert(setback);
+            (backoff.at, backoff.retry) = (shift(backoff.at), shift(backoff.retry));
+            self.memory.service_mut(&service).backoff.get_or_insert(backoff);
         }
     }
 
-    // Pings of running services.
-
-    pub(super) fn check(&mut self, checks: Vec<Probe>, reaction: &mut Reaction) {
-        for probe in checks {
-            if !self.closing && self.checking.insert(probe.container.id.clone()) {
+    pub(super) fn probe_liveness(&mut self, probes: Vec<Probe>, reaction: &mut Reaction) {
+        if self.phase != RunPhase::Running {
+            return;
+        }
+        for probe in probes {
+            let work = self.containers.entry(probe.container.id.clone()).or_default();
+            if !std::mem::replace(&mut work.liveness_probe, true) {
                 reaction.commands.push(Command::ProbeLiveness(probe));
             }
         }
     }
 
-    pub(super) fn checked(&mut self, id: &str, said: std::result::Result<(), String>, now: Duration) {
-        self.checking.remove(id);
-        let gone = self.watching.as_ref().is_some_and(|watching| watching.gone.is_some());
-        // What was asked in a life that is over says nothing of the next, and without an engine nobody can answer.
-        if !self.memory.answered.contains(id) || (said.is_err() && gone) {
+    pub(super) fn liveness_probed(&mut self, id: &ContainerId, result: std::result::Result<(), String>, now: Duration) {
+        if let Some(work) = self.containers.get_mut(id) {
+            work.liveness_probe = false;
+        }
+        let engine_lost = self.watching.as_ref().is_some_and(|watching| watching.engine_error.is_some());
+        // A probe of an earlier life says nothing about this one, and without an engine no probe can succeed.
+        if !self.memory.probe_succeeded(id) || (result.is_err() && engine_lost) {
             return;
         }
-        let pings = self.memory.pings.entry(id.to_owned()).or_default();
-        pings.last = now;
-        match said {
-            Ok(()) => (pings.failures, pings.why) = (0, String::new()),
-            Err(why) => (pings.failures, pings.why) = (pings.failures + 1, why),
+        let liveness = self.memory.container_mut(id).life.liveness.get_or_insert_default();
+        liveness.last = now;
+        match result {
+            Ok(()) => (liveness.failures, liveness.error) = (0, String::new()),
+            Err(error) => (liveness.failures, liveness.error) = (liveness.failures + 1, error),
         }
     }
 
-    // Other processes.
-
-    pub(super) fn asked(&mut self, ticket: RequestId, ask: RequestKind, now: Duration, reaction: &mut Reaction) {
+    /// Another process requests something.
+    pub(super) fn requested(&mut self, id: RequestId, request: RequestKind, now: Duration, reaction: &mut Reaction) {
         if self.watching.is_none() {
             return;
         }
-        match ask {
+        match request {
             RequestKind::Status => {
-                reaction.commands.push(Command::Reply(ticket, Box::new(Report::Status(Box::new(self.live(now))))));
+                let status = Report::Status(Box::new(self.controller_status(now)));
+                reaction.commands.push(Command::Reply(id, Box::new(status)));
                 return;
             }
             RequestKind::Shutdown { by } => {
                 self.outcome.ended_by = Some(by);
-                self.closing = true;
+                self.phase = RunPhase::Stopping;
             }
-            RequestKind::Reconcile => self.reconcile(reaction),
+            RequestKind::Reconcile => self.retry_everything(reaction),
             RequestKind::Reload(services) => {
-                self.reload.extend(services);
-                self.reloads = true;
-                self.reconcile(reaction);
+                self.reload.pending.extend(services);
+                self.reload.requested = true;
+                self.retry_everything(reaction);
             }
         }
         if let Some(watching) = &mut self.watching {
-            watching.tickets.insert(ticket);
+            watching.requests.insert(id);
         }
     }
 
-    /// Somebody wants everything to be tried again now.
-    fn reconcile(&mut self, reaction: &mut Reaction) {
+    /// Forgets failures, and reads the specs and the engine's state again.
+    fn retry_everything(&mut self, reaction: &mut Reaction) {
         let memory = &mut self.memory;
-        memory.failed.clear();
-        memory.backoffs.clear();
-        memory.contested.clear();
-        memory.unavailable.clear();
-        memory.pulled.clear();
-        memory.ran.clear();
-        memory.stuck.clear();
-        memory.no_network = None;
-        self.begun.clear();
+        for service in memory.services.values_mut() {
+            *service = ServiceMemory { hooks: std::mem::take(&mut service.hooks), ..ServiceMemory::default() };
+        }
+        memory.images = ImageMemory::default();
+        memory.removal_failed.clear();
+        memory.network_error = None;
+        self.steps.attempts.clear();
         self.outcome.failed.clear();
         self.outcome.stuck.clear();
-        self.reporter.seen.clear();
+        self.reporter.observed_failures.clear();
         if let Some(watching) = &mut self.watching {
-            watching.refused.clear();
+            watching.failed_subjects.clear();
             watching.drift.clear();
         }
-        self.dirty = true;
+        self.snapshot.dirty = true;
         self.resync();
         self.specs_changed(reaction);
     }
 
-    /// Containers of the services to reload, as soon as they are known.
-    pub(super) fn condemn(&mut self) {
-        // What is being read may ask for another container anyway, and is to be replaced once.
+    /// Marks the containers of services to reload, as soon as they are known.
+    pub(super) fn force_reloads(&mut self) {
+        // Specs that are being read may ask for another container anyway: it is replaced once.
         if self.watching.is_some() && self.intake.is_open() {
             return;
         }
-        let Some(observed) = &self.observed else { return };
-        let reload = std::mem::take(&mut self.reload);
+        let Some(observed) = &self.snapshot.observed else { return };
+        let reload = std::mem::take(&mut self.reload.pending);
         for service in self.desired.services.values().filter(|service| reload.contains(&service.service)) {
             let candidate = candidate_name(&self.desired.group, &service.name);
-            // What serves may have lost its name a moment ago.
-            let serving = observed.of_group(&self.desired.group).filter(|container| {
-                container.name != candidate && instance_of(&self.desired, container).as_deref() == Some(&service.name)
+            // The current container may have lost its name a moment ago.
+            let current = observed.of_group(&self.desired.group).filter(|container| {
+                container.name != candidate && instance_of(&self.desired, container).as_deref() == Some(&*service.name)
             });
-            self.memory.forced_replacements.extend(serving.map(|container| (container.id.clone(), "reload")));
+            for container in current {
+                self.memory.container_mut(&container.id).force_replace = Some(ForceReason::Reload);
+            }
         }
     }
 
-    /// Everything that can be done is done: told the first time, and to whoever waits for it.
+    /// Everything that can be done is done: reported the first time, and to the processes that wait for it.
     pub(super) fn settle(&mut self, plan: &Plan, reaction: &mut Reaction) {
         let Some(watching) = &mut self.watching else { return };
         if self.intake.is_open() || !watching.is_awaited() {
@@ -395,54 +370,55 @@ impl Core {
         let mut outcome = self.outcome.clone();
         outcome.waits.clone_from(&plan.waits);
         outcome.ready.clone_from(&plan.ready);
-        outcome.observed = self.observed.clone().unwrap_or_default();
+        outcome.observed = self.snapshot.observed.clone().unwrap_or_default();
         let report = Report::Settled(Box::new(outcome));
         if !std::mem::replace(&mut watching.settled, true) {
             reaction.reports.push(report.clone());
         }
-        let group_event = if std::mem::take(&mut self.reloads) { GroupEvent::Reload } else { GroupEvent::Up };
-        for ticket in std::mem::take(&mut watching.tickets) {
-            reaction.commands.push(Command::Reply(ticket, Box::new(report.clone())));
+        let group_event = if std::mem::take(&mut self.reload.requested) { GroupEvent::Reload } else { GroupEvent::Up };
+        for id in std::mem::take(&mut watching.requests) {
+            reaction.commands.push(Command::Reply(id, Box::new(report.clone())));
         }
         self.outcome.changes.clear();
         self.outcome.steps.clear();
         self.dispatch_group_hooks(Some(group_event), plan, reaction);
     }
 
-    /// The watch is over, and whoever waits is told so.
+    /// The watch is over: answers the processes that wait.
     pub(super) fn dismiss(&mut self, reaction: &mut Reaction) {
         let Some(watching) = &mut self.watching else { return };
         let report = Report::Stopping(match &self.outcome.ended_by {
             Some(by) => format!("{by} asked for it"),
             None => "interrupted".into(),
         });
-        for ticket in std::mem::take(&mut watching.tickets) {
-            reaction.commands.push(Command::Reply(ticket, Box::new(report.clone())));
+        for id in std::mem::take(&mut watching.requests) {
+            reaction.commands.push(Command::Reply(id, Box::new(report.clone())));
         }
         reaction.reports.push(report);
     }
 
-    /// What is known beside the engine.
-    fn live(&self, now: Duration) -> ControllerStatus {
+    /// What the controller knows beside the engine.
+    fn controller_status(&self, now: Duration) -> ControllerStatus {
         let Some(watching) = &self.watching else { return ControllerStatus::default() };
-        let services = self.desired.services.keys().map(|name| (name.clone(), self.live_service(watching, name, now)));
+        let names = self.desired.services.keys();
+        let services = names.map(|name| (name.to_string(), self.service_activity(watching, name, now)));
         ControllerStatus {
-            services: services.filter(|(_, live)| *live != ServiceActivity::default()).collect(),
+            services: services.filter(|(_, activity)| *activity != ServiceActivity::default()).collect(),
             specs: self.intake.trouble(),
-            engine: watching.gone.as_ref().map(ToString::to_string),
+            engine: watching.engine_error.as_ref().map(ToString::to_string),
         }
     }
 
-    fn live_service(&self, watching: &Watching, name: &str, now: Duration) -> ServiceActivity {
+    fn service_activity(&self, watching: &Watching, name: &str, now: Duration) -> ServiceActivity {
         let failed = self.outcome.failed.get(name).map(|failed| &failed.failure);
-        // After ten quiet minutes it is as if it had never failed.
-        let setback = self.memory.backoffs.get(name).filter(|setback| now < setback.retry + BACKOFF_RESET_AFTER);
-        let waits = self.waits_for(name).map(|whom| ("Waiting".to_owned(), whom.clone()));
-        let said = failed.map(|failure| (failure.reason.word().to_owned(), failure.message.clone())).or(waits);
-        let (reason, message) = said.unzip();
-        let next_try = setback.filter(|setback| setback.is_backing_off(now)).map(|setback| setback.retry - now);
+        // After this time without a failure it is as if it had never failed.
+        let backoff = self.memory.backoff(name).filter(|backoff| now < backoff.retry + BACKOFF_RESET_AFTER);
+        let waiting = self.waiting_for(name).map(|reason| ("Waiting".to_owned(), reason.clone()));
+        let failed = failed.map(|failure| (failure.reason.word().to_owned(), failure.message.clone()));
+        let (reason, message) = failed.or(waiting).unzip();
+        let next_try = backoff.filter(|backoff| backoff.is_backing_off(now)).map(|backoff| backoff.retry - now);
         ServiceActivity {
-            restarts: setback.map_or(0, |setback| setback.count),
+            restarts: backoff.map_or(0, |backoff| backoff.count),
             last_exit: watching.exits.get(name).copied(),
             reason,
             message,
@@ -451,30 +427,27 @@ impl Core {
         }
     }
 
-    /// Whether it became unhealthy and is about to be restarted for it.
+    /// Returns true if it became unhealthy and is about to be restarted for that.
     fn is_restarting_unhealthy(&self, service: &str) -> bool {
-        let setback = self.memory.backoffs.get(service);
-        let running = setback.and_then(|setback| setback.failure.container.as_ref()).and_then(|container| {
-            self.observed.as_ref()?.containers.get(&container.id).map(|container| container.state == State::Running)
-        });
-        setback.is_some_and(|setback| setback.failure.reason == Reason::Unhealthy)
-            && running == Some(true)
+        let failure = self.memory.backoff(service).map(|backoff| &backoff.failure);
+        let failure = failure.filter(|failure| failure.reason == Reason::Unhealthy);
+        let container = failure.and_then(|failure| self.snapshot.container(&failure.container.as_ref()?.id));
+        container.is_some_and(|container| container.state == State::Running)
             && self.outcome.failed.contains_key(service)
     }
 }
 
-/// How many of the hooks that have been run need not be run again for another spec: those of a container that exists, as
-/// far as they are the same; those before one is created, while that is the same, or another one only for what they
-/// have given themselves.
-fn still_done(moment: HookPoint, old: Option<&Service>, new: Option<&Service>, outputs: bool) -> usize {
+/// How many of the hooks that have run count for another spec of the service: as far as they are the same; `pre_start`
+/// hooks only for the same container, or for one that differs by the outputs they have set themselves.
+fn hooks_still_done(point: HookPoint, old: Option<&Service>, new: Option<&Service>, outputs_changed: bool) -> usize {
     let (Some(old), Some(new)) = (old, new) else { return 0 };
-    if moment == HookPoint::PreStart && !outputs && !old.fingerprint.same_container(&new.fingerprint) {
+    if point == HookPoint::PreStart && !outputs_changed && !old.fingerprint.same_container(&new.fingerprint) {
         return 0;
     }
-    old.hooks_at(moment).iter().zip(new.hooks_at(moment)).take_while(|(old, new)| old == new).count()
+    old.hooks_at(point).iter().zip(new.hooks_at(point)).take_while(|(old, new)| old == new).count()
 }
 
-/// Whether two specs of a service ask for the same; where they are written does not matter.
-fn same(old: &Service, new: &Service) -> bool {
+/// Returns true if two specs of a service are the same, wherever they are written.
+fn is_same(old: &Service, new: &Service) -> bool {
     Service { place: String::new(), ..old.clone() } == Service { place: String::new(), ..new.clone() }
 }

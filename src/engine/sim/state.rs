@@ -566,7 +566,7 @@ impl World {
             address: container.is_running().then(|| address(number)),
         });
         Container {
-            id: container.id.clone(),
+            id: container.id.as_str().into(),
             name: container.name.clone(),
             identity: Identity::from_labels(&container.labels),
             image: container.config.image.clone(),

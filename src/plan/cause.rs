@@ -1,0 +1,99 @@
+//! Causes of changes, as data: what differs between the desired and the observed state.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::observed::State;
+
+/// Stands for a value that uses an output which is not set yet.
+pub const KNOWN_AFTER_APPLY: &str = "known after apply";
+
+/// A difference.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Cause {
+    /// A field of the spec.
+    Field {
+        /// Path of the field: `env.LOG_LEVEL`, `image`, `resources.memory`.
+        path: String,
+        /// Value in force; `None`: unset.
+        old: Option<Value>,
+        /// Value in the spec; `None`: unset.
+        new: Option<Value>,
+        /// The values may be secret, as those of the environment.
+        secret: bool,
+    },
+    /// The state of the container.
+    State {
+        /// The state it is in; `None`: it was removed.
+        found: Option<State>,
+        /// The state it should be in.
+        wanted: WantedState,
+    },
+    /// The name of the container.
+    Name {
+        /// Its name.
+        found: Option<String>,
+        /// The name it should have; `None`: it is surplus.
+        wanted: Option<String>,
+    },
+    /// The network of the container.
+    Network {
+        /// Id of the network it is attached to instead; `None`: it is detached.
+        found: Option<String>,
+        /// Name of the group's network.
+        wanted: String,
+    },
+    /// No container has the service's name yet.
+    NoContainer {
+        /// The candidate that is not ready yet, by name.
+        candidate: Option<String>,
+        /// The service's container name.
+        wanted: String,
+    },
+    /// A dependency with `restart: true` is started or replaced, or one that a job reruns with was replaced.
+    Dependency(String),
+    /// `drillmaster reload`, or a job that is run again.
+    Reload,
+    /// The container is unhealthy.
+    Unhealthy,
+}
+
+/// The state that a container should be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WantedState {
+    /// Running.
+    Running,
+    /// Exited with 0, as a job does.
+    Succeeded,
+    /// Stopped by `drillmaster stop`.
+    Stopped,
+}
+
+impl Cause {
+    /// A field of the spec whose values may be shown.
+    pub fn field(path: &str, old: Option<&str>, new: Option<&str>) -> Cause {
+        Cause::Field { path: path.to_owned(), old: old.map(Value::from), new: new.map(Value::from), secret: false }
+    }
+
+    /// A container that should be running.
+    pub fn not_running(found: State) -> Cause {
+        Cause::State { found: Some(found), wanted: WantedState::Running }
+    }
+
+    /// Path of what differs: a field of the spec, or `state`, `name`, `network`, `container`, `dependencies.<name>`,
+    /// `reload`, `health`.
+    pub fn path(&self) -> Cow<'_, str> {
+        match self {
+            Cause::Field { path, .. } => path.into(),
+            Cause::State { .. } => "state".into(),
+            Cause::Name { .. } => "name".into(),
+            Cause::Network { .. } => "network".into(),
+            Cause::NoContainer { .. } => "container".into(),
+            Cause::Dependency(name) => format!("dependencies.{name}").into(),
+            Cause::Reload => "reload".into(),
+            Cause::Unhealthy => "health".into(),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What a controller remembers beside what the engine shows: one record per container, one per service.
+//!
+//! Times are durations since the start of the run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::backoff::Backoff;
+use super::step::{Failure, Subject};
+use crate::desired::HookPoint;
+use crate::types::{ContainerId, ServiceName};
+
+/// The memory of a run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Memory {
+    /// Containers, by id.
+    pub containers: BTreeMap<ContainerId, ContainerMemory>,
+    /// Services, by name.
+    pub services: BTreeMap<ServiceName, ServiceMemory>,
+    /// Images, by reference.
+    pub images: ImageMemory,
+    /// Why the group's network could not be created.
+    pub network_error: Option<String>,
+    /// Networks, volumes and images that the engine refused to remove; not retried.
+    pub removal_failed: BTreeSet<Subject>,
+    /// Outputs that are assumed to be set, in a forecast only.
+    pub assumed_outputs: BTreeSet<String>,
+    /// The controller keeps running: exited containers are started again, failures are retried.
+    pub watching: bool,
+}
+
+/// What is remembered of a container.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ContainerMemory {
+    /// When this run started it. Kept when it exits, so that the exit counts as a failure; cleared by
+    /// [`Memory::forget`].
+    pub started_at: Option<Duration>,
+    /// Observations that hold until the container exits.
+    pub life: ContainerLife,
+    /// It was updated in place, by this run or an earlier one: its labels no longer show its limits.
+    pub updated_in_place: bool,
+    /// The outputs of a completed job were collected.
+    pub outputs_collected: bool,
+    /// This run stopped it after it had been the current container: its `post_stop` hooks are due.
+    pub stopped_after_serving: bool,
+    /// It is to be replaced although it matches its spec.
+    pub force_replace: Option<ForceReason>,
+}
+
+/// Observations about a running container, dropped together when it exits.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ContainerLife {
+    /// Its readiness probe has succeeded.
+    pub probe_succeeded: bool,
+    /// Since when its readiness is awaited.
+    pub waiting_since: Option<Duration>,
+    /// Until when it must stay as it is before the next step.
+    pub hold_until: Option<Duration>,
+    /// Results of its liveness probes; while watching, and for candidates during `min_ready`.
+    pub liveness: Option<Liveness>,
+}
+
+/// Results of the liveness probes of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Liveness {
+    /// When the last probe ended.
+    pub last: Duration,
+    /// Consecutive failures.
+    pub failures: u32,
+    /// Error of the last probe; empty if it succeeded.
+    pub error: String,
+}
+
+/// Why a container is replaced although it matches its spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForceReason {
+    /// `drillmaster reload`, or a job that is run again.
+    Reload,
+    /// It is unhealthy, and its spec says `action: replace`.
+    Unhealthy,
+}
+
+/// What is remembered of a service.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServiceMemory {
+    /// A failure that holds until the spec or its image changes.
+    pub failure: Option<Failure>,
+    /// A failure that is retried.
+    pub backoff: Option<Backoff>,
+    /// Hooks that have run, by hook point.
+    pub hooks: BTreeMap<HookPoint, HookProgress>,
+    /// Fields whose drift is left alone until the spec changes, because it returned each time it was corrected.
+    pub ignored_drift: BTreeSet<String>,
+    /// This run has brought the job to success.
+    pub job_succeeded: bool,
+}
+
+/// How many hooks of a hook point have run.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HookProgress {
+    /// The container they ran for; `None` before it is created.
+    pub container: Option<ContainerId>,
+    /// Number of hooks that have run.
+    pub done: usize,
+}
+
+/// What is remembered of images, by reference.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageMemory {
+    /// Images that this run has pulled.
+    pub pulled: BTreeSet<String>,
+    /// Images that could not be pulled or built, with the error.
+    pub unavailable: BTreeMap<String, String>,
+}
+
+impl Memory {
+    /// A new memory, with the containers that earlier runs updated in place.
+    pub fn new(updated_in_place: impl IntoIterator<Item = ContainerId>) -> Memory {
+        let updated = ContainerMemory { updated_in_place: true, ..ContainerMemory::default() };
+        let containers = updated_in_place.into_iter().map(|id| (id, updated.clone())).collect();
+        Memory { containers, ..Memory::default() }
+    }
+
+    /// When this run started the container.
+    pub fn started_at(&self, id: &ContainerId) -> Option<Duration> {
+        self.containers.get(id)?.started_at
+    }
+
+    /// Observations about the running container.
+    pub fn life(&self, id: &ContainerId) -> Option<&ContainerLife> {
+        self.containers.get(id).map(|container| &container.life)
+    }
+
+    /// Returns true if the container's readiness probe has succeeded since it was started.
+    pub fn probe_succeeded(&self, id: &ContainerId) -> bool {
+        self.life(id).is_some_and(|life| life.probe_succeeded)
+    }
+
+    /// The failure of a service that holds until its spec or image changes.
+    pub fn failure(&self, service: &str) -> Option<&Failure> {
+        self.services.get(service)?.failure.as_ref()
+    }
+
+    /// Returns true if the service has failed for good.
+    pub fn has_failed(&self, service: &str) -> bool {
+        self.failure(service).is_some()
+    }
+
+    /// The failure of a service that is retried.
+    pub fn backoff(&self, service: &str) -> Option<&Backoff> {
+        self.services.get(service)?.backoff.as_ref()
+    }
+
+    /// The record of a container, to change it.
+    pub fn container_mut(&mut self, id: &ContainerId) -> &mut ContainerMemory {
+        self.containers.entry(id.clone()).or_default()
+    }
+
+    /// The record of a service, to change it.
+    pub fn service_mut(&mut self, service: &str) -> &mut ServiceMemory {
+        self.services.entry(service.into()).or_default()
+    }
+
+    /// Drops what held while the container ran. It has to become ready again.
+    pub fn exited(&mut self, id: &ContainerId) {
+        if let Some(container) = self.containers.get_mut(id) {
+            container.life = ContainerLife::default();
+        }
+    }
+
+    /// Drops what held while the container ran, and that this run started it.
+    pub fn forget(&mut self, id: &ContainerId) {
+        self.exited(id);
+        if let Some(container) = self.containers.get_mut(id) {
+            container.started_at = None;
+        }
+    }
+}
