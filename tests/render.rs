@@ -185,8 +185,8 @@ fn event_lines_as_text_and_json() {
 #[test]
 fn stopped_watch_names_the_requester() {
     let by = Outcome { ended_by: Some("drillmaster down (pid 7)".into()), ..Outcome::default() };
-    assert_eq!(event_log::stopped(&by).message(), "the watch has ended: drillmaster down (pid 7) asked for it");
-    assert_eq!(event_log::stopped(&Outcome::default()).message(), "the watch has ended; containers stay");
+    assert_eq!(event_log::stopped(&by).message(), "watch stopped: requested by drillmaster down (pid 7)");
+    assert_eq!(event_log::stopped(&Outcome::default()).message(), "watch stopped; containers keep running");
 }
 
 #[test]

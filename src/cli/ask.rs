@@ -29,10 +29,10 @@ pub(super) fn check_source(client: &Client, desired: &Desired) -> Result<(), Fai
     }
     Err(Failure::Held {
         message: format!(
-            "pid {} (drillmaster up --watch) watches the group {} from another spec directory, {}",
+            "pid {} (drillmaster up --watch) is watching group {} with another spec directory, {}",
             hello.pid, desired.group, hello.source
         ),
-        remedy: Some(format!("name it with --specs {}, or choose another --group", hello.source)),
+        remedy: Some(format!("use --specs {}, or another --group", hello.source)),
     })
 }
 
@@ -40,7 +40,7 @@ pub(super) fn check_source(client: &Client, desired: &Desired) -> Result<(), Fai
 pub(super) fn refused(client: &Client, group: &str, command: &str, instead: &str) -> Failure {
     Failure::Held {
         message: format!(
-            "`{command}` is of no use while pid {} (drillmaster up --watch) watches the group {group}",
+            "cannot run `{command}`: pid {} (drillmaster up --watch) is watching group {group}",
             client.hello.pid
         ),
         remedy: Some(instead.to_owned()),
@@ -55,7 +55,7 @@ pub(super) async fn shut_down(
     style: Style,
 ) -> Result<(), Failure> {
     let pid = client.hello.pid;
-    style.note(&format!("asking pid {pid} (drillmaster up --watch) to end"));
+    style.note(&format!("stopping pid {pid} (drillmaster up --watch)"));
     let by = format!("drillmaster {command} (pid {})", std::process::id());
     let stopping = async {
         // If the request cannot be sent, the controller has exited already.
@@ -73,7 +73,7 @@ pub(super) async fn shut_down(
     match within(limit, stopping).await {
         Some(result) => result,
         None => Err(Failure::Held {
-            message: format!("pid {pid} (drillmaster up --watch) has not ended in the time given with --timeout"),
+            message: format!("timed out waiting for pid {pid} (drillmaster up --watch) to stop"),
             remedy: None,
         }),
     }
@@ -88,9 +88,10 @@ pub(super) async fn request(
     style: Style,
 ) -> Result<Outcome, Failure> {
     let pid = client.hello.pid;
-    style.note(&format!("asking pid {pid} (drillmaster up --watch)"));
+    style.note(&format!("delegating to pid {pid} (drillmaster up --watch)"));
     let settled = async {
-        let stopped = || format!("pid {pid} (drillmaster up --watch) ended before it was done; run this again");
+        let stopped =
+            || format!("pid {pid} (drillmaster up --watch) stopped before the request completed; re-run to continue");
         client.ask(request).await.with_context(stopped)?;
         loop {
             match client.next().await.with_context(stopped)? {
@@ -149,7 +150,7 @@ fn in_scope(mut outcome: Outcome, desired: &Desired) -> Outcome {
 
 fn unsupported(pid: u32, why: &str) -> Failure {
     Failure::Held {
-        message: format!("pid {pid} (drillmaster up --watch) does not understand: {why}"),
-        remedy: Some("it is of another version; end it with Ctrl-C there, and start it again".into()),
+        message: format!("pid {pid} (drillmaster up --watch) rejected the request: {why}"),
+        remedy: Some("it may run another version of drillmaster; stop it with Ctrl-C and start it again".into()),
     }
 }

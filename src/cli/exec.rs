@@ -41,17 +41,19 @@ pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<E
     let preference = |container: &&&Container| (container.name.ends_with(CANDIDATE_SUFFIX), container.name.clone());
     let Some(container) = containers.iter().filter(running).min_by_key(preference) else {
         let why = match containers.first() {
-            Some(container) => format!("it is {}", container.state),
-            None => "it has no container".to_owned(),
+            Some(container) => format!("container is {}", container.state),
+            None => "no container".to_owned(),
         };
-        return Err(
-            anyhow::anyhow!("cannot run a command in {}: {why}; `drillmaster up` starts it", exec.service).into()
-        );
+        return Err(anyhow::anyhow!(
+            "cannot execute a command in {}: {why}; run `drillmaster up` to start it",
+            exec.service
+        )
+        .into());
     };
     let tty = !exec.no_tty && std::io::stdin().is_terminal() && style.redraws();
     let attached = engine.attach(&container.id, &exec.command, tty).await?;
     // Restores the terminal on every return path.
-    let _raw = if tty { Some(Raw::enter().context("cannot use the terminal")?) } else { None };
+    let _raw = if tty { Some(Raw::enter().context("cannot set the terminal to raw mode")?) } else { None };
     let code = forward(&engine, attached, tty, style).await?;
     Ok(Exit::Code(u8::try_from(code).unwrap_or(1)))
 }
@@ -64,7 +66,7 @@ async fn forward(engine: &Docker, attached: Attached, tty: bool, style: Style) -
         let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut input).await;
         let _ = input.shutdown().await;
     });
-    let mut resizes = signal(SignalKind::window_change()).context("cannot follow the size of the terminal")?;
+    let mut resizes = signal(SignalKind::window_change()).context("cannot listen for changes of the terminal size")?;
     let mut retries = if tty { RESIZE_RETRIES } else { 0 };
     loop {
         if retries > 0

@@ -26,10 +26,10 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
         .filter_map(|(identity, container)| Some((identity, project.desired.instance_of(identity)?, &container.id[..])))
         .collect();
     for service in selected.iter().filter(|service| containers.iter().all(|(of, ..)| of.service != **service)) {
-        style.eprintln(&format!("{service}: it has no container"));
+        style.eprintln(&format!("{service}: no container"));
     }
     if containers.is_empty() && selected.is_empty() {
-        style.note(&format!("{group}: no service has a container"));
+        style.note(&format!("{group}: no containers"));
     }
     let width = containers.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
     let options = LogOptions { tail: logs.tail, follow: logs.follow, ..LogOptions::default() };

@@ -40,7 +40,7 @@ pub(crate) enum Exit {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The specs are invalid.
-    #[error("the specs are invalid")]
+    #[error("invalid specs")]
     Specs(Vec<Diagnostic>),
     /// The command line is invalid.
     #[error("{0}")]
@@ -75,7 +75,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot start the runtime")))
+        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot start the async runtime")))
         .and_then(|runtime| {
             let result = runtime.block_on(command(&cli, style));
             // Threads that wait for a lock or a credential helper must not delay the exit.
@@ -130,10 +130,10 @@ fn report(failure: &Failure, style: Style) -> u8 {
             style.error(&error.to_string());
             let remedy = match error {
                 EngineError::Unreachable { .. } => {
-                    "start an engine (on Debian: `sudo systemctl start docker`), or name another with --host"
+                    "start the engine (on Debian: `sudo systemctl start docker`), or use another one with --host"
                 }
                 EngineError::TimedOut { .. } => {
-                    "the engine hangs; restart it (on Debian: `sudo systemctl restart docker`) and run this again"
+                    "the engine hangs; restart it (on Debian: `sudo systemctl restart docker`), then re-run"
                 }
                 _ => return 1,
             };

@@ -146,7 +146,7 @@ impl Project {
     /// desired state stays unchanged.
     pub fn load_outputs(&mut self, state_directory: &Path, style: Style) -> Result<(), Vec<Diagnostic>> {
         if let Err(error) = self.context.open(state_directory) {
-            style.eprintln(&format!("the outputs of earlier runs cannot be read: {error}"));
+            style.eprintln(&format!("cannot read the outputs of earlier runs: {error}"));
         }
         self.desired = (self.resolve)(&self.context.values())?;
         Ok(())
@@ -180,7 +180,7 @@ impl Project {
             Ok(project) => Ok(project),
             Err(errors) if global.group.is_some() => {
                 style.eprintln(&diagnostics::render(&errors, style.color_err));
-                style.eprintln("going on with what the engine says of the group");
+                style.eprintln("continuing with the group's state from the engine");
                 Ok(Project::nothing(group(global)?, directory, false))
             }
             Err(errors) => Err(Failure::Specs(errors)),
@@ -202,7 +202,7 @@ impl Project {
             let known = self.desired.names();
             if !known.contains(&name[..]) {
                 let hint = closest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
-                return Err(Failure::Usage(format!("there is no service `{name}` in the specs{hint}")));
+                return Err(Failure::Usage(format!("no service `{name}` in the specs{hint}")));
             }
         }
         Ok(names.iter().cloned().collect())
@@ -227,7 +227,7 @@ impl Project {
         let needs = self.desired.needs();
         match order::first_need(&needs, |name| !scope.contains(name), |name| scope.contains(name)) {
             Some((dependent, dependency)) => Err(Failure::Usage(format!(
-                "`{dependency}` cannot be {verb}: `{dependent}` needs it and was left out; take `{dependent}` along, or leave `{dependency}` out"
+                "`{dependency}` cannot be {verb}: `{dependent}` depends on it and is not selected; select `{dependent}` too, or exclude `{dependency}`"
             ))),
             None => Ok(scope),
         }
@@ -246,11 +246,11 @@ fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>
         }
     };
     if let Some(name) = names.intersection(exclude).next() {
-        return Err(format!("`{name}` is both asked for and excluded"));
+        return Err(format!("`{name}` is both selected and excluded"));
     }
     match order::first_need(&needs, |name| scope.contains(name), |name| exclude.contains(name)) {
         Some((dependent, dependency)) => {
-            Err(format!("`{dependency}` cannot be excluded: `{dependent}` needs it; exclude `{dependent}` too"))
+            Err(format!("`{dependency}` cannot be excluded: `{dependent}` depends on it; exclude `{dependent}` too"))
         }
         None => Ok(scope),
     }
@@ -261,8 +261,8 @@ fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn read_timed_out() -> Diagnostic {
-    let message = format!("the specs were not read within {} s", READ_TIMEOUT.as_secs());
-    let hint = "does a program compare values that hold each other many times? Once it is mended, start the watch anew";
+    let message = format!("timed out after {} s reading the specs", READ_TIMEOUT.as_secs());
+    let hint = "a program may compare deeply nested values; correct it and restart the watch";
     Diagnostic::new(message).hint(hint.to_owned())
 }
 
@@ -347,7 +347,7 @@ fn parse(
         Ok(sources) => sources,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(display_path)]),
         Err(error) => {
-            let message = format!("the directory `{display_path}` cannot be read: {error}");
+            let message = format!("cannot read directory `{display_path}`: {error}");
             return Err(vec![Diagnostic::new(message)]);
         }
     };
@@ -358,8 +358,7 @@ fn parse(
     let (files, environment) = (&sources.files, &environment);
     let input = spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, reach };
     let specs = stack::with_large_stack(|| spec::load(&input));
-    specs
-        .unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("there is no thread to read the specs on: {error}"))]))
+    specs.unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("cannot spawn thread to read the specs: {error}"))]))
 }
 
 /// Returns true if there is no spec file or no directory.
@@ -500,7 +499,7 @@ mod tests {
         write(home, &["a", "c"]);
         assert_eq!(valid(&follow).await.scope, Scope::AllBut(["b".to_owned()].into()));
         write(home, &["a: b", "b"]);
-        assert_eq!(errors(&follow).await, ["`b` cannot be excluded: `a` needs it; exclude `a` too"]);
+        assert_eq!(errors(&follow).await, ["`b` cannot be excluded: `a` depends on it; exclude `a` too"]);
     }
 
     #[tokio::test]

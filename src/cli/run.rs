@@ -19,7 +19,7 @@ use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::step::{Action, Subject};
 use crate::render::progress::Progress;
-use crate::render::{Paint, Style, count, json, painted};
+use crate::render::{Paint, Style, count, json, painted, title};
 use crate::status::{self, View};
 
 /// A one-shot run.
@@ -77,7 +77,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     refuse_empty(global, &project, up)?;
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
     let if_watched = match project.desired.is_empty() {
-        true => IfWatched::Refuse("it keeps what runs; end it with Ctrl-C there, and run this again"),
+        true => IfWatched::Refuse("it keeps containers without specs running; stop it with Ctrl-C, then re-run"),
         false => IfWatched::Ask(WireRequest::Reconcile),
     };
     let (target, reload) = (Target::running(scope), BTreeSet::new());
@@ -91,8 +91,8 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "the specs in {} name no service; to remove every container of the group {}, say `drillmaster down` or \
-         `drillmaster up --prune-all`",
+        "no services in {}; to remove all containers of group {}, run `drillmaster down` or `drillmaster up \
+         --prune-all`",
         global.specs.display(),
         project.desired.group
     )))
@@ -112,7 +112,7 @@ pub(super) async fn start(global: &Global, selection: &Selection, style: Style) 
     let project = Project::load(global)?;
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
     let target = Target { scope, mode: Mode::StartOnly, removes_services: false };
-    let if_watched = IfWatched::Refuse("it starts what should run by itself; `drillmaster up` makes it try again now");
+    let if_watched = IfWatched::Refuse("it starts containers itself; `drillmaster up` makes it retry now");
     let job = Job { command: "start", target, reload: BTreeSet::new(), timeout: selection.timeout, if_watched };
     execute(global, project, job, style).await
 }
@@ -122,7 +122,7 @@ pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -
     let scope = project.with_dependents("stopped", &selection.services, &selection.exclude)?;
     let target = Target { scope, mode: Mode::StopOnly, removes_services: true };
     let if_watched = IfWatched::Refuse(
-        "it would bring back what is stopped; end it first (Ctrl-C there), or take the service out of the specs",
+        "it would start the services again; stop it with Ctrl-C first, or remove the services from the specs",
     );
     let job = Job { command: "stop", target, reload: BTreeSet::new(), timeout: selection.timeout, if_watched };
     execute(global, project, job, style).await
@@ -144,7 +144,9 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit
     let services = project.known(std::slice::from_ref(&run.job))?;
     if !project.desired.services.get(run.job.as_str()).is_some_and(Service::is_job) {
         let name = &run.job;
-        return Err(Failure::Usage(format!("`{name}` is not a Job; `drillmaster reload {name}` replaces a service")));
+        return Err(Failure::Usage(format!(
+            "`{name}` is not a job; use `drillmaster reload {name}` to recreate a service"
+        )));
     }
     let scope = Scope::Only(order::with_dependencies(&services, &project.desired.needs()));
     let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
@@ -160,7 +162,7 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit
 
 async fn execute(global: &Global, mut project: Project, job: Job, style: Style) -> Result<Exit, Failure> {
     let start = Instant::now();
-    let mut interrupts = session::interrupts("ending with the step under way", style)?;
+    let mut interrupts = session::interrupts("stopping after the current step", style)?;
     let remaining = || job.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
     let prepare = prepare(global, &project, &job, remaining, style);
     let (engine, info, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
@@ -183,7 +185,7 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
             match session::unless_interrupted(&mut interrupts, work).await? {
                 Ok(outcome) => outcome,
                 Err(exit) => {
-                    style.note("the watching controller goes on");
+                    style.note("the watching controller continues");
                     return Ok(exit);
                 }
             }
@@ -239,7 +241,7 @@ async fn reconcile(
         && target.removes_group()
         && let Err(error) = project.context.forget()
     {
-        style.eprintln(&format!("the outputs of the group cannot be forgotten: {error}"));
+        style.eprintln(&format!("cannot delete the outputs of the group: {error}"));
     }
     outcome
 }
@@ -285,20 +287,19 @@ async fn finish_run(
         style.result(&summary(desired, &outcome, style));
     }
     for wait in &outcome.waits {
-        style.eprintln(&format!("{}: not done: {}", wait.service, wait.reason));
+        style.eprintln(&format!("{}: pending: {}", wait.service, wait.reason));
     }
     for (subject, error) in &outcome.stuck {
-        let name = subject.name();
-        style.error(&format!("the {} {name} is left: {error}", subject.kind().to_lowercase()));
+        style.error(&format!("could not remove {}: {error}", title(subject)));
         if matches!(subject, Subject::Network(_)) && error.contains("active endpoints") {
             style.eprintln(
-                "  nothing of this group is attached to it: the engine has lost count. It is used again by the next \
-                 `up`; restarting the engine frees it",
+                "  no container of this group uses it; the engine reports a stale endpoint. The next `up` reuses the \
+                 network; restarting the engine releases it",
             );
         }
     }
     if outcome.timed_out {
-        style.error("the time given with --timeout is over; run it again to go on");
+        style.error("timed out (--timeout); re-run to continue");
     }
     Ok(if outcome.interrupted {
         Exit::Interrupted
@@ -347,7 +348,7 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
     let waiting = list(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
     if desired.is_empty() {
         let done = done.trim_start_matches(" (").trim_end_matches(')');
-        return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing done" } else { done });
+        return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing to do" } else { done });
     }
     let ready = painted(
         style.color_out,

@@ -81,13 +81,13 @@ pub(super) async fn acquire(
             return false;
         }
         let holder = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
-        style.note(&format!("waiting for {holder}, which holds the group {group}"));
+        style.note(&format!("waiting for {holder} to release the lock on group {group}"));
         *last_holder.borrow_mut() = Some(holder);
         true
     };
     let attempt = || async {
         let attempt = lock::acquire(&directory, command, wait_for).await.map_err(|error| {
-            let message = format!("cannot take the lock in {}", directory.display());
+            let message = format!("cannot acquire the lock in {}", directory.display());
             AttemptError::Other(anyhow::Error::new(error).context(message).into())
         })?;
         match attempt {
@@ -111,7 +111,7 @@ pub(super) async fn acquire(
         None => {
             let holder = last_holder.take().unwrap_or_else(|| "another drillmaster".into());
             Err(Failure::Held {
-                message: format!("{holder} holds the group {group}, and the time given with --timeout is over"),
+                message: format!("timed out waiting for the lock on group {group}, held by {holder}"),
                 remedy: None,
             })
         }
@@ -121,10 +121,9 @@ pub(super) async fn acquire(
 fn unresponsive(group: &str, holder: &Holder, error: &ConnectError) -> Failure {
     let pid = holder.pid;
     Failure::Held {
-        message: format!("{holder} watches the group {group}, and cannot be asked: {error}"),
+        message: format!("{holder} is watching group {group} but cannot be reached: {error}"),
         remedy: Some(format!(
-            "it is stopped or hangs; let it go on (`kill -CONT {pid}`) or end it (`kill -KILL {pid}`; containers \
-             stay), and run this again"
+            "resume it (`kill -CONT {pid}`) or kill it (`kill -KILL {pid}`; containers keep running), then re-run"
         )),
     }
 }
@@ -156,7 +155,7 @@ pub(super) fn interrupts(effect: &'static str, style: Style) -> Result<mpsc::Rec
                 std::process::exit(130);
             }
             interrupted = true;
-            style.note(&format!("\ninterrupted: {effect} (again: leave at once)"));
+            style.note(&format!("\ninterrupted: {effect} (press Ctrl-C again to exit immediately)"));
             // The receiver may be gone, or may not have read the previous interrupt yet.
             let _ = sender.try_send(());
         }

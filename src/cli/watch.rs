@@ -20,7 +20,7 @@ use crate::render::watch::{self, WatchPrinter};
 const REQUEST_QUEUE: usize = 16;
 
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
-    let mut interrupts = session::interrupts("the watch ends with the step under way, containers stay", style)?;
+    let mut interrupts = session::interrupts("stopping after the current step; containers keep running", style)?;
     let (mut project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
     run::refuse_empty(global, &project, up)?;
     let group = project.desired.group.clone();
@@ -32,10 +32,10 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
             GroupLock::Acquired(lock) => Ok((engine, info, lock)),
             GroupLock::HeldByWatcher(client) => Err(Failure::Held {
                 message: format!(
-                    "pid {} (drillmaster {WATCH}) watches the group {group} already, with the specs in {}",
+                    "pid {} (drillmaster {WATCH}) is already watching group {group} with the specs in {}",
                     client.hello.pid, client.hello.source
                 ),
-                remedy: Some("`drillmaster up` asks it to look again now, `drillmaster down` ends it".into()),
+                remedy: Some("`drillmaster up` makes it reconcile now; `drillmaster down` stops it".into()),
             }),
         }
     };
@@ -50,7 +50,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     project.desired.scope = scope;
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone() };
     let server = Server::start(&directory, hello, requests, Arc::new(watch::event))
-        .with_context(|| format!("cannot listen to other commands in {}", directory.display()))?;
+        .with_context(|| format!("cannot create the control socket in {}", directory.display()))?;
     let setting = run::setting(&info, &project, None);
     let Follow { read, changes } = follow;
     let watch = Watch { read, changes, requests: inbox, may_empty: up.prune_all };

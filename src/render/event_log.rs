@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use super::progress::printable;
+use super::plan::plain;
+use super::progress::{failed_to, printable};
 use super::{Paint, count, diagnostics, json, title};
 use crate::control::event::{Failed, Outcome, Report};
 use crate::observed::State;
@@ -69,7 +70,7 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
         Report::Reconciling { change, spec } => reconciling(change, *spec),
         Report::Ready(service) => EventLine::new("ready", Paint::Green, "ready", "").service(service),
         Report::Succeeded(job) => EventLine::new("succeeded", Paint::Green, "succeeded", "").service(job),
-        Report::RolledBack(service) => EventLine::new("serves", Paint::Yellow, "the container it had serves on", "").service(service),
+        Report::RolledBack(service) => EventLine::new("serves", Paint::Yellow, "rolled back to the previous container", "").service(service),
         Report::Failed(failed) => self::failed(failed),
         Report::Removed(service) => EventLine::new("removed", Paint::Yellow, "removed", "").service(service),
         Report::Unhealthy { service, why } => {
@@ -80,7 +81,7 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
         // Reported by the services that use the image.
         Report::StepFailed(Step { verb: Verb::Build, .. }, _) => return None,
         Report::StepFailed(step, why) => {
-            let line = EventLine::new("refused", Paint::Yellow, "left", format!(": {why}"));
+            let line = EventLine::new("refused", Paint::Yellow, failed_to(step), format!(": {why}"));
             on_object(step, line).with("why", why[..].into())
         }
         Report::StepStarted(step @ Step { verb: Verb::Pull, .. }) => {
@@ -96,19 +97,19 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
             on_object(step, EventLine::new("built", Paint::Bold, "built", ""))
         }
         Report::SpecsInvalid(errors) => specs_invalid(errors),
-        Report::SpecsValid => EventLine::new("specs-valid", Paint::Green, "the specs are valid again", ""),
+        Report::SpecsValid => EventLine::new("specs-valid", Paint::Green, "specs are valid again", ""),
         Report::SpecsEmpty => EventLine::new(
             "specs-empty",
             Paint::Yellow,
-            "the specs name no service any longer",
-            ": what runs is kept; `drillmaster down` removes it",
+            "no services left in the specs",
+            ": running containers are kept; `drillmaster down` removes them",
         ),
         Report::EngineLost(error) => {
-            let rest = format!(": {error}; it is asked again until it answers");
-            EventLine::new("engine-gone", Paint::Red, "engine", rest)
+            let rest = format!(": {error}; retrying");
+            EventLine::new("engine-gone", Paint::Red, "engine unreachable", rest)
                 .with("error", error.to_string().into())
         }
-        Report::EngineReconnected => EventLine::new("engine-back", Paint::Green, "the engine answers again", ""),
+        Report::EngineReconnected => EventLine::new("engine-back", Paint::Green, "reconnected to the engine", ""),
         Report::Output { service, event, line: text } => {
             let line = EventLine::new("said", Paint::Dim, event, format!(" | {}", printable(text)));
             let line = line.with("line", text[..].into()).with("hook", event[..].into());
@@ -132,12 +133,12 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
 /// The last event line of a watch.
 pub fn stopped(outcome: &Outcome) -> EventLine {
     let rest = match (&outcome.ended_by, &outcome.engine) {
-        (Some(by), _) => format!(": {by} asked for it"),
+        (Some(by), _) => format!(": requested by {by}"),
         (None, Some(error)) => format!(": {error}"),
-        (None, None) => "; containers stay".to_owned(),
+        (None, None) => "; containers keep running".to_owned(),
     };
     let by = outcome.ended_by.clone().map_or(Value::Null, Value::from);
-    EventLine::new("ended", Paint::Bold, "the watch has ended", rest).with("by", by)
+    EventLine::new("ended", Paint::Bold, "watch stopped", rest).with("by", by)
 }
 
 fn on_object(step: &Step, line: EventLine) -> EventLine {
@@ -170,7 +171,7 @@ fn reconciling(change: &Change, spec: bool) -> EventLine {
 /// The causes of a difference as a short text, without the values of environment variables.
 fn why(change: &Change, spec: bool) -> String {
     if change.action == Action::Remove && change.causes.is_empty() {
-        return "no spec names it any longer".into();
+        return "removed from the specs".into();
     }
     let mut parts: Vec<String> = Vec::new();
     let fields: Vec<&str> = change.causes.iter().filter_map(field).collect();
@@ -180,7 +181,7 @@ fn why(change: &Change, spec: bool) -> String {
             _ if spec => format!("spec changed: {}", fields.join(", ")),
             // The tag points to another image.
             _ if fields == ["image"] => "image changed".into(),
-            Action::Update => by_hand(change),
+            Action::Update => external_change(change),
             _ => format!("{} differs", fields.join(", ")),
         });
     }
@@ -196,14 +197,11 @@ fn field(cause: &Cause) -> Option<&str> {
     }
 }
 
-/// `resources.memory was changed to 64m by hand`.
-fn by_hand(change: &Change) -> String {
+/// `resources.memory modified externally (64m)`.
+fn external_change(change: &Change) -> String {
     let one = |cause: &Cause| match cause {
-        Cause::Field { path, old: Some(Value::String(old)), .. } => {
-            Some(format!("{path} was changed to {old} by hand"))
-        }
-        Cause::Field { path, old: Some(old), .. } => Some(format!("{path} was changed to {old} by hand")),
-        Cause::Field { path, old: None, .. } => Some(format!("{path} was taken away by hand")),
+        Cause::Field { path, old: Some(old), .. } => Some(format!("{path} modified externally ({})", plain(old))),
+        Cause::Field { path, old: None, .. } => Some(format!("{path} removed externally")),
         _ => None,
     };
     change.causes.iter().filter_map(one).collect::<Vec<_>>().join("; ")
@@ -213,8 +211,8 @@ fn by_hand(change: &Change) -> String {
 fn observed(cause: &Cause) -> Option<String> {
     Some(match cause {
         Cause::Field { .. } => return None,
-        Cause::Dependency(name) => format!("{name} is started anew"),
-        Cause::NoContainer { candidate: None, .. } => "it has no container".into(),
+        Cause::Dependency(name) => format!("dependency {name} restarted"),
+        Cause::NoContainer { candidate: None, .. } => "no container".into(),
         Cause::NoContainer { candidate: Some(candidate), .. } => format!("{candidate} is not ready yet"),
         Cause::State { found: None, .. } => "container was removed".into(),
         Cause::State { found: Some(state), .. } => match state {
@@ -226,11 +224,11 @@ fn observed(cause: &Cause) -> Option<String> {
             state => format!("container is {state}"),
         },
         Cause::Name { found: Some(name), .. } => format!("container was renamed to {name}"),
-        Cause::Name { found: None, .. } => "its name is taken by another container".into(),
-        Cause::Network { found: None, .. } => "not on its network".into(),
-        Cause::Network { found: Some(_), .. } => "on another network".into(),
-        Cause::Reload => "asked for".into(),
-        Cause::Unhealthy => "it is unhealthy".into(),
+        Cause::Name { found: None, .. } => "container name is taken by another container".into(),
+        Cause::Network { found: None, .. } => "not connected to its network".into(),
+        Cause::Network { found: Some(_), .. } => "connected to another network".into(),
+        Cause::Reload => "reload requested".into(),
+        Cause::Unhealthy => "unhealthy".into(),
     })
 }
 
@@ -241,7 +239,7 @@ fn failed(failed: &Failed) -> EventLine {
         Some(retry) => format!("; {}", next_try(retry, failed.count)),
         // Retried when the obstacle is gone.
         None if heals(failure.reason) => String::new(),
-        None => "; not tried again until its spec changes".into(),
+        None => "; no retry until the spec changes".into(),
     };
     let headline = format!("failed ({})", failure.reason.word());
     EventLine::new("failed", Paint::Red, headline, format!(": {}{next}", failure.message))
@@ -256,13 +254,13 @@ fn specs_invalid(errors: &[Diagnostic]) -> EventLine {
     let first = errors.first().map(Diagnostic::to_string).unwrap_or_default();
     let more = match errors.len() {
         0 | 1 => String::new(),
-        all => format!(" (and {} more)", count(all - 1, "error")),
+        all => format!(" (and {})", count(all - 1, "more error")),
     };
     EventLine::new(
         "specs-invalid",
         Paint::Red,
-        "the specs are invalid",
-        format!(", the last good ones hold: {first}{more}"),
+        "invalid specs",
+        format!("; keeping the last valid specs: {first}{more}"),
     )
     .with("diagnostics", diagnostics::to_json(errors)["diagnostics"].take())
 }

@@ -61,7 +61,8 @@ fn change(change: &Change, show_values: bool, color: bool) -> String {
     text
 }
 
-fn plain(value: &serde_json::Value) -> String {
+/// A value as text: strings without quotes, `(none)` for null.
+pub(super) fn plain(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "(none)".into(),
         serde_json::Value::String(text) => text.clone(),

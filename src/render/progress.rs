@@ -34,8 +34,8 @@ impl Progress {
                 self.clear(&title(&step.subject));
                 // A failed pull or build is reported by the services that use the image.
                 if !matches!(step.verb, Verb::Pull | Verb::Build) {
-                    let word = self.style.paint(Paint::Yellow, "left");
-                    self.line(&format!("{}: {word}: {why}", title(&step.subject)));
+                    let failed = self.style.paint(Paint::Yellow, &failed_to(&step));
+                    self.line(&format!("{}: {failed}: {why}", title(&step.subject)));
                 }
             }
             Report::Pulling(image, progress) if self.style.live => self.pulling(&image, &progress),
@@ -162,7 +162,7 @@ impl Progress {
         // If the group belongs to another directory, all services fail with one message: print it once.
         let last = std::mem::replace(&mut self.last_failure, failure.message.clone());
         if failure.reason == Reason::Conflict && last == failure.message {
-            text = format!("{}: {failed_with}: for the same reason", failure.service);
+            text = format!("{}: {failed_with}: same reason as above", failure.service);
         }
         text += &last_lines(failed);
         self.clear(&failure.service);
@@ -219,6 +219,12 @@ impl Progress {
     }
 }
 
+/// `failed to remove`.
+pub fn failed_to(step: &Step) -> String {
+    let text = step.to_string();
+    format!("failed to {}", text.split_once(": ").map_or(&text[..], |(_, verb)| verb))
+}
+
 /// The last lines of a container or build, printed below its failure; empty if there are none.
 pub fn last_lines(failed: &Failed) -> String {
     if failed.output.is_empty() {
@@ -226,7 +232,7 @@ pub fn last_lines(failed: &Failed) -> String {
     }
     let origin = if failed.failure.reason == Reason::BuildFailed { "build" } else { "container" };
     let lines = failed.output.iter().map(|line| format!("\n  | {}", printable(line)));
-    format!("\n  the last lines of its {origin}:{}", lines.collect::<String>())
+    format!("\n  last lines of its {origin}:{}", lines.collect::<String>())
 }
 
 fn megabytes(bytes: u64) -> String {

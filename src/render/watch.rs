@@ -56,11 +56,15 @@ impl WatchPrinter {
         }
         let mut text = self.text(line);
         match report {
-            Report::Settled(_) => text += &format!(" in {} (Ctrl-C ends the watch; containers stay)", self.specs),
+            Report::Settled(_) => {
+                text += &format!(" in {} (Ctrl-C stops the watch; containers keep running)", self.specs)
+            }
             Report::SpecsInvalid(errors) => {
                 let headline = self.style.paint(Paint::Red, &line.headline);
-                text =
-                    format!("{}{headline}; the last good ones hold", diagnostics::render(errors, self.style.color_err));
+                text = format!(
+                    "{}{headline}; keeping the last valid specs",
+                    diagnostics::render(errors, self.style.color_err)
+                );
             }
             Report::Failed(failed) => text += &last_lines(failed),
             _ => {}

@@ -281,7 +281,7 @@ fn buildkit_builds_the_same() {
     let run = up_by(&project, "1").exits(1).says("api: failed (BuildFailed)");
     run.says("step 2/2 `RUN echo no rule; exit 7` failed")
         .says("exit code: 7\n")
-        .says("  the last lines of its build:\n  | no rule\n");
+        .says("  last lines of its build:\n  | no rule\n");
     assert_eq!(lives(&project), before);
 }
 

@@ -187,7 +187,7 @@ fn a_bad_post_start_fails_its_service_and_a_better_one_heals_it() {
     write(&|name| hooks[name].to_owned());
     let mut run = project.run(&["up"]).exits(1);
     for (name, _, why) in bad {
-        run = run.says(&format!("of-{name}: not done: waits for {name}, which has failed"));
+        run = run.says(&format!("of-{name}: pending: waits for {name}, which has failed"));
         let begin = format!("{name}: failed (HookFailed): its post_start failed: ");
         let failed = run.stderr.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("{name}"));
         assert!(failed.contains(why), "{failed}");

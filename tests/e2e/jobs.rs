@@ -57,7 +57,7 @@ fn a_job_that_fails_is_tried_again_and_shown_and_a_better_spec_heals_it() {
     // Ten megabytes of output, of which the last lines count, and somebody left behind.
     write("sleep 1000 & yes $(seq 200) | head -c 10000000; echo; echo no such table; exit 7");
     let run = project.run(&["up"]).exits(1).says("migrate: failed (Exited): it exited with 7").says("| no such table");
-    let run = run.says("migrate failed | told").says("api: not done: waits for migrate");
+    let run = run.says("migrate failed | told").says("api: pending: waits for migrate");
     assert_eq!(run.stderr.matches("failed (Exited)").count(), 2, "tried again once: {run}");
     assert_eq!(project.names(), ["migrate.new"], "what it left is there to be looked at");
     let status = project.status("migrate");
@@ -114,7 +114,7 @@ fn a_job_is_run_when_somebody_asks_for_it() {
     project.run(&["run", "report"]).exits(0).prints("all is well");
     assert_ne!(project.id("report"), first);
     project.run(&["run", "bad"]).exits(1).says("bad: failed (Exited): it exited with 3").says("| all is lost");
-    project.run(&["run", "db"]).exits(2).says("not a Job");
+    project.run(&["run", "db"]).exits(2).says("not a job");
     project.run(&["run", "nobody"]).exits(2).says("nobody");
 }
 

@@ -33,7 +33,7 @@ fn either_form_makes_the_same_containers() {
     project.remove("group.yaml");
     project.write("all.yaml", &rendered.stdout);
     assert_eq!(project.differences(), Vec::<String>::new());
-    let hidden = project.run(&["render", "db"]).exits(0).prints("A: \"(hidden)\"");
+    let hidden = project.run(&["render", "db"]).exits(0).prints("A: (hidden)");
     assert!(!hidden.stdout.contains("name: api"), "{hidden}");
 }
 
