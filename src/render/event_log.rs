@@ -70,19 +70,19 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
         Report::Reconciling { change, spec } => reconciling(change, *spec),
         Report::Ready(service) => EventLine::new("ready", Paint::Green, "ready", "").service(service),
         Report::Succeeded(job) => EventLine::new("succeeded", Paint::Green, "succeeded", "").service(job),
-        Report::RolledBack(service) => EventLine::new("serves", Paint::Yellow, "rolled back to the previous container", "").service(service),
+        Report::RolledBack(service) => EventLine::new("rolled-back", Paint::Yellow, "rolled back to the previous container", "").service(service),
         Report::Failed(failed) => self::failed(failed),
         Report::Removed(service) => EventLine::new("removed", Paint::Yellow, "removed", "").service(service),
         Report::Unhealthy { service, why } => {
-            EventLine::new("unhealthy", Paint::Red, "unhealthy", format!(": {why}")).service(service).with("why", why[..].into())
+            EventLine::new("unhealthy", Paint::Red, "unhealthy", format!(": {why}")).service(service).with("error", why[..].into())
         }
         Report::Healthy(service) => EventLine::new("healthy", Paint::Green, "healthy", " again").service(service),
         Report::Note(text) => EventLine::new("note", Paint::Bold, "", text),
         // Reported by the services that use the image.
         Report::StepFailed(Step { verb: Verb::Build, .. }, _) => return None,
         Report::StepFailed(step, why) => {
-            let line = EventLine::new("refused", Paint::Yellow, failed_to(step), format!(": {why}"));
-            on_object(step, line).with("why", why[..].into())
+            let line = EventLine::new("step-failed", Paint::Yellow, failed_to(step), format!(": {why}"));
+            on_object(step, line).with("error", why[..].into())
         }
         Report::StepStarted(step @ Step { verb: Verb::Pull, .. }) => {
             on_object(step, EventLine::new("pulling", Paint::Bold, "pulling", format!(": {}", step.cause)))
@@ -106,12 +106,12 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
         ),
         Report::EngineLost(error) => {
             let rest = format!(": {error}; retrying");
-            EventLine::new("engine-gone", Paint::Red, "engine unreachable", rest)
+            EventLine::new("engine-lost", Paint::Red, "engine unreachable", rest)
                 .with("error", error.to_string().into())
         }
-        Report::EngineReconnected => EventLine::new("engine-back", Paint::Green, "reconnected to the engine", ""),
+        Report::EngineReconnected => EventLine::new("engine-reconnected", Paint::Green, "reconnected to the engine", ""),
         Report::Output { service, event, line: text } => {
-            let line = EventLine::new("said", Paint::Dim, event, format!(" | {}", printable(text)));
+            let line = EventLine::new("output", Paint::Dim, event, format!(" | {}", printable(text)));
             let line = line.with("line", text[..].into()).with("hook", event[..].into());
             match service {
                 Some(service) => line.service(service),
@@ -138,7 +138,7 @@ pub fn stopped(outcome: &Outcome) -> EventLine {
         (None, None) => "; containers keep running".to_owned(),
     };
     let by = outcome.ended_by.clone().map_or(Value::Null, Value::from);
-    EventLine::new("ended", Paint::Bold, "watch stopped", rest).with("by", by)
+    EventLine::new("watch-stopped", Paint::Bold, "watch stopped", rest).with("by", by)
 }
 
 fn on_object(step: &Step, line: EventLine) -> EventLine {
@@ -158,7 +158,7 @@ fn reconciling(change: &Change, spec: bool) -> EventLine {
     };
     let why = why(change, spec);
     let rest = if why.is_empty() { String::new() } else { format!(": {why}") };
-    let line = EventLine::new("differs", paint, headline, rest)
+    let line = EventLine::new("reconciling", paint, headline, rest)
         .service(change.subject.name())
         .with("kind", change.subject.kind().into())
         .with("action", change.action.word().into())

@@ -101,7 +101,7 @@ fn what_is_saved_under_a_watch_is_built_alone_and_what_is_saved_unchanged_not_at
     watch.agrees(&project);
     let lines: Vec<Value> = watch.told().into_iter().skip(said).collect();
     assert_eq!(lines.iter().filter(|line| is_building(line)).count(), 1, "{:#?}", watch.messages(said));
-    let differs = lines.iter().find(|line| line["event"] == "differs").unwrap();
+    let differs = lines.iter().find(|line| line["event"] == "reconciling").unwrap();
     assert_eq!(differs["message"], "api: replacing: its sources changed");
     let said_by_build = |line: &Value| is(line, "said", "api") && line["hook"] == "build";
     assert!(lines.iter().any(said_by_build), "{:#?}", watch.messages(said));

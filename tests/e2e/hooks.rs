@@ -243,7 +243,7 @@ fn while_watching_each_change_of_state_is_told() {
     write("one", "");
     let mut watcher = Watcher::start(&project);
     watcher.until("its words", |line| {
-        line["event"] == "said" && line["service"] == "api" && line["hook"] == "post_start" && line["line"] == "hello"
+        line["event"] == "output" && line["service"] == "api" && line["hook"] == "post_start" && line["line"] == "hello"
     });
     let until = |watcher: &mut Watcher, wanted: &[(&str, usize)]| {
         for (event, times) in wanted {

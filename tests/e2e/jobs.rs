@@ -160,7 +160,7 @@ fn a_job_that_hangs_holds_up_nobody_else_and_is_healed_while_watching() {
     let run = run.says("other: ready").says("migrate");
     run.never_says("api: ready");
     let mut watcher = Watcher::begin(&project);
-    watcher.until("it to have read the specs", |line| line["event"] == "differs" && line["service"] == "migrate");
+    watcher.until("it to have read the specs", |line| line["event"] == "reconciling" && line["service"] == "migrate");
     write("sleep 1000", "two");
     watcher.until("the other one to be replaced", |line| line["event"] == "ready" && line["service"] == "other");
     assert_eq!(project.exec("other", &["sh", "-c", "echo $A"]), "two\n");

@@ -207,7 +207,7 @@ fn a_watch_follows_all_that_programs_read() {
     let with_hook = format!("{own}def say(ctx):\n    print(\"said\")\n{}", sleeper("late", "post_start=say"));
     project.write("app.star", &with_hook);
     ready(&mut watcher, told, "late");
-    watcher.until_after(told, "what the function prints", |line| line["event"] == "said" && line["line"] == "said");
+    watcher.until_after(told, "what the function prints", |line| line["event"] == "output" && line["line"] == "said");
     let before = lives(&project);
     project.write("app.star", &with_hook.replace("\"said\"", "\"another\""));
     watcher.agrees(&project);

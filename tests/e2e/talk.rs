@@ -263,10 +263,10 @@ fn what_programs_are_told() {
     told("watching");
     project.write("all.yaml", &sleeper("api", "env: {A: secret-two}"));
     wait_for("the replacement", SOON, || {
-        let news = told("differs");
+        let news = told("reconciling");
         (news["action"] == "replace").then_some(())
     });
-    let news = told("differs");
+    let news = told("reconciling");
     assert_eq!((&news["service"], &news["causes"][0]["field"]), (&"api".into(), &"env.A".into()), "{news}");
     assert_eq!(news["message"], "api: replacing: spec changed: env.A");
     assert!(engine::text(&news["time"]).ends_with('Z'));

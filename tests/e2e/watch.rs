@@ -370,7 +370,7 @@ fn ctrl_c_ends_the_watch_and_containers_stay() {
         watcher.signal(signal);
         let run = watcher.ends().exits(130);
         let last: Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
-        assert_eq!(last["event"], "ended", "{run}");
+        assert_eq!(last["event"], "watch-stopped", "{run}");
         assert_eq!(lives(&project), before, "{run}");
         project.is_settled(&["api", "web"]);
     }
