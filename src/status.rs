@@ -258,12 +258,12 @@ fn with_live(mut status: ServiceStatus, known: &ServiceActivity, now: SystemTime
     status
 }
 
-/// `next try in 4 s (3rd in a row)`.
+/// `retrying in 4 s (3rd in a row)`.
 pub fn next_try(pause: Duration, count: u32) -> String {
     // Rounded up, so that the retry is never later than announced.
     let seconds = pause.as_millis().div_ceil(1000);
     let pause = format!("{seconds} s");
-    let end = match (count % 10, count % 100) {
+    let suffix = match (count % 10, count % 100) {
         (_, 11..=13) => "th",
         (1, _) => "st",
         (2, _) => "nd",
@@ -271,8 +271,8 @@ pub fn next_try(pause: Duration, count: u32) -> String {
         _ => "th",
     };
     match count {
-        0 | 1 => format!("next try in {pause}"),
-        count => format!("next try in {pause} ({count}{end} in a row)"),
+        0 | 1 => format!("retrying in {pause}"),
+        count => format!("retrying in {pause} ({count}{suffix} in a row)"),
     }
 }
 
@@ -292,7 +292,7 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
         .find(|c| c.service_of(&desired.group).is_none() && (c.name == final_name || c.name == new_name));
     let verdict = match (container, foreign) {
         (None, Some(foreign)) => {
-            let message = format!("a container named {} exists and is not drillmaster's", foreign.name);
+            let message = format!("container name {} is in use by a container that drillmaster does not manage", foreign.name);
             Verdict::new(Phase::Conflict, Some("NameTaken"), Some(message))
         }
         (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
@@ -342,7 +342,7 @@ impl Verdict {
 fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view: &View<'_>) -> Verdict {
     let source = container.identity.as_ref().map(|identity| identity.source.as_str()).unwrap_or_default();
     if source != view.desired.source {
-        let message = format!("the container belongs to {source}");
+        let message = format!("container belongs to the specs in {source}");
         return Verdict::new(Phase::Conflict, Some("OtherSource"), Some(message));
     }
     if container.identity.as_ref().is_some_and(|identity| identity.kind == JOB) {
@@ -360,7 +360,7 @@ fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view
             Verdict::new(Phase::Ready, reason, message)
         }
         (State::Running, _) if !container.name.ends_with(crate::identity::CANDIDATE_SUFFIX) => {
-            let message = format!("its container was renamed to {}", container.name);
+            let message = format!("container was renamed to {}", container.name);
             Verdict::new(Phase::Starting, Some("Renamed"), Some(message))
         }
         (State::Running, _) => Verdict::new(Phase::Starting, Some("NotReadyYet"), None),
@@ -416,7 +416,7 @@ fn last_exit(container: &Container) -> Option<LastExit> {
 
 fn health_failure(container: &Container) -> Option<String> {
     let failure = container.details.as_ref().map(|details| details.health_failure.as_str()).unwrap_or_default();
-    (!failure.is_empty()).then(|| format!("its last health check {failure}"))
+    (!failure.is_empty()).then(|| format!("last health check {failure}"))
 }
 
 fn start_error(container: &Container) -> Option<String> {
@@ -437,7 +437,7 @@ fn outdated(
         let next = if watched { "" } else { "; `drillmaster up` removes it" };
         let names = view.desired.names();
         let is_scaled_down = container.identity.as_ref().is_some_and(|identity| names.contains(&identity.service[..]));
-        let reason = if is_scaled_down { "its service has fewer replicas now" } else { "no spec names it" };
+        let reason = if is_scaled_down { "scaled down" } else { "not in the specs" };
         return (Some("NotInSpecs"), Some(format!("{reason}{next}")));
     };
     let Some(identity) = &container.identity else {
@@ -445,7 +445,7 @@ fn outdated(
     };
     let comparison = compare(service, container, identity, view.observed, false);
     let name = |cause: &Cause| match &*cause.path() {
-        "build" => "its sources".to_owned(),
+        "build" => "sources".to_owned(),
         path => path.to_owned(),
     };
     let fields: Vec<String> = comparison.replace.iter().chain(&comparison.update).map(name).collect();
@@ -453,7 +453,7 @@ fn outdated(
         return (None, None);
     }
     let next = if watched { "" } else { "; `drillmaster up` applies it" };
-    (Some("Outdated"), Some(format!("{} changed since{next}", fields.join(", "))))
+    (Some("Outdated"), Some(format!("{} changed{next}", fields.join(", "))))
 }
 
 fn ports(container: &Container) -> Vec<String> {

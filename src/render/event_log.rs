@@ -232,7 +232,7 @@ fn observed(cause: &Cause) -> Option<String> {
     })
 }
 
-/// `failed (Exited): it exited with 1; next try in 4 s (3rd in a row)`.
+/// `failed (Exited): it exited with 1; retrying in 4 s (3rd in a row)`.
 fn failed(failed: &Failed) -> EventLine {
     let failure = &failed.failure;
     let next = match failed.retry {
