@@ -238,7 +238,7 @@ fn with_live(mut status: ServiceStatus, known: &ServiceActivity, now: SystemTime
         status.phase = Phase::Restarting;
         status.reason = Some("CrashLoopBackOff".into());
         status.message = Some(why.map_or_else(|| next.clone(), |why| format!("{why}; {next}")));
-        status.next_try = now.checked_add(pause).map(|at| humantime::format_rfc3339_seconds(at).to_string());
+        status.next_try = now.checked_add(pause).map(rfc3339);
     } else if known.unhealthy && status.phase == Phase::Ready {
         status.phase = Phase::Unhealthy;
         status.reason = Some("Unhealthy".into());
@@ -292,7 +292,8 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
         .find(|c| c.service_of(&desired.group).is_none() && (c.name == final_name || c.name == new_name));
     let verdict = match (container, foreign) {
         (None, Some(foreign)) => {
-            let message = format!("container name {} is in use by a container that drillmaster does not manage", foreign.name);
+            let message =
+                format!("container name {} is in use by a container that drillmaster does not manage", foreign.name);
             Verdict::new(Phase::Conflict, Some("NameTaken"), Some(message))
         }
         (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
@@ -473,11 +474,16 @@ fn ports(container: &Container) -> Vec<String> {
     ports
 }
 
+/// A time in RFC 3339, in whole seconds.
+fn rfc3339(time: SystemTime) -> String {
+    format!("{:.0}", jiff::Timestamp::try_from(time).unwrap_or_default())
+}
+
 /// Start of the container's current state.
 fn since(container: &Container) -> String {
     let created = || {
         let seconds = u64::try_from(container.created).unwrap_or_default();
-        humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+        rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     };
     let time = container.details.as_ref().map(|details| match container.state {
         State::Exited { .. } | State::Dead | State::Removing => details.finished_at.clone(),

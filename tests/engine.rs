@@ -250,7 +250,7 @@ async fn what_cannot_be_done_is_told_apart() {
     assert!(unbound.to_string().contains("/no/such/directory"), "{unbound}");
 
     let busy = field.fails(Mutation::RemoveNetwork(field.network.clone())).await;
-    assert!(matches!(busy, EngineError::Conflict { .. }), "{busy:?}");
+    assert!(matches!(busy, EngineError::ActiveEndpoints { .. }), "{busy:?}");
     field.done(Mutation::Remove { id, volumes: false }).await;
 }
 

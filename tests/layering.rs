@@ -38,8 +38,8 @@ const IMPURE: &[&str] = &[
     "eprintln!",
 ];
 
-/// The only files that may name bollard.
-const BOLLARD: &[&str] = &["engine/docker.rs", "engine/convert.rs"];
+/// The only folders that may name bollard.
+const BOLLARD: &[&str] = &["engine/docker/", "engine/convert/"];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -121,7 +121,7 @@ fn pure_rooms_are_pure() {
 fn bollard_stays_in_its_corner() {
     let wrong: Vec<String> = all()
         .into_iter()
-        .filter(|(path, code)| code.contains("bollard::") && !BOLLARD.contains(&path.as_str()))
+        .filter(|(path, code)| code.contains("bollard::") && !BOLLARD.iter().any(|folder| path.starts_with(folder)))
         .map(|(path, _)| path)
         .collect();
     assert!(wrong.is_empty(), "these name bollard: {}", wrong.join(", "));

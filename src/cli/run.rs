@@ -289,9 +289,9 @@ async fn finish_run(
     for wait in &outcome.waits {
         style.eprintln(&format!("{}: pending: {}", wait.service, wait.reason));
     }
-    for (subject, error) in &outcome.stuck {
-        style.error(&format!("could not remove {}: {error}", title(subject)));
-        if matches!(subject, Subject::Network(_)) && error.contains("active endpoints") {
+    for (subject, stuck) in &outcome.stuck {
+        style.error(&format!("could not remove {}: {}", title(subject), stuck.error));
+        if stuck.active_endpoints {
             style.eprintln(
                 "  no container of this group uses it; the engine reports a stale endpoint. The next `up` reuses the \
                  network; restarting the engine releases it",

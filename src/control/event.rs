@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::desired::{Desired, Hook};
@@ -249,6 +250,15 @@ pub struct Limits {
     pub deadline: Option<Duration>,
 }
 
+/// Why a network, volume or image is still there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalError {
+    /// What the engine said, with what was attempted.
+    pub error: String,
+    /// The network has endpoints although no container of the group is attached: the engine has leaked one.
+    pub active_endpoints: bool,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outcome {
@@ -263,7 +273,7 @@ pub struct Outcome {
     /// Services that are ready.
     pub ready: BTreeSet<ServiceName>,
     /// Networks, volumes and images that the engine refused to remove, and what it said.
-    pub stuck: BTreeMap<Subject, String>,
+    pub stuck: BTreeMap<Subject, RemovalError>,
     /// A person ended it.
     pub interrupted: bool,
     /// A watch was ended by another process: which, as it named itself.

@@ -6,16 +6,14 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::layer::{Call, Layer};
 use super::{
-    BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineInfo, Exec, LogLine,
-    LogOptions, Mutation, PullProgress, Result,
+    BuildProgress, BuildRequest, Engine, EngineError, EngineFuture, EngineStream, Mutation, PullProgress, Result, short,
 };
-use crate::observed::{Container, ImageFacts, Observed};
 
 /// How long the engine may take. The defaults are far beyond what a busy engine needs: they are there for one that
 /// never answers.
@@ -58,7 +56,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    fn of(&self, mutation: &Mutation) -> Duration {
+    fn of_call(&self, call: Call<'_>) -> Duration {
+        match call {
+            Call::Apply(mutation) => self.of_mutation(mutation),
+            Call::Exec(_, exec) => exec.limit.saturating_add(self.exec_margin),
+            Call::Read(..) => self.change,
+            _ => self.read,
+        }
+    }
+
+    fn of_mutation(&self, mutation: &Mutation) -> Duration {
         match mutation {
             Mutation::Stop { timeout, .. } => timeout.unwrap_or(self.stop) + self.stop_margin,
             Mutation::CreateNetwork { .. }
@@ -97,47 +104,23 @@ pub struct Bounded<E> {
 }
 
 impl<E: Engine> Bounded<E> {
-    /// Bounds an engine.
+    /// Bounds the calls of an engine.
     pub fn new(engine: E, limits: Limits) -> Self {
         Bounded { engine, limits }
     }
 
     /// The engine itself.
-    pub fn inner(&self) -> &E {
+    pub fn engine(&self) -> &E {
         &self.engine
-    }
-
-    async fn pull_while_it_lives(&self, image: &str, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<()> {
-        let alive = Notify::new();
-        let heard = |news: PullProgress| {
-            alive.notify_one();
-            progress(news);
-        };
-        let attempted = || format!("pull {image}");
-        while_it_lives(self.limits.pull_silence, &alive, attempted, self.engine.pull(image, &heard)).await
-    }
-
-    async fn build_while_it_lives(
-        &self,
-        request: &BuildRequest,
-        progress: &(dyn Fn(BuildProgress) + Send + Sync),
-    ) -> Result<()> {
-        let alive = Notify::new();
-        let heard = |news: BuildProgress| {
-            alive.notify_one();
-            progress(news);
-        };
-        let attempted = || format!("build {}", request.image);
-        while_it_lives(self.limits.build_silence, &alive, attempted, self.engine.build(request, &heard)).await
     }
 }
 
 /// Waits for a call that may take as long as it likes, but not be silent for longer than this.
-async fn while_it_lives(
+async fn while_alive(
     limit: Duration,
     alive: &Notify,
     attempted: impl FnOnce() -> String,
-    mut call: BoxFuture<'_, Result<()>>,
+    mut call: EngineFuture<'_, ()>,
 ) -> Result<()> {
     loop {
         tokio::select! {
@@ -153,90 +136,76 @@ async fn while_it_lives(
     }
 }
 
-impl<E: Engine> Engine for Bounded<E> {
-    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
-        Box::pin(within(self.limits.read, || "say what it is".into(), self.engine.about()))
+impl<E: Engine> Layer for Bounded<E> {
+    fn inner(&self) -> &dyn Engine {
+        &self.engine
     }
 
-    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
-        tracing::debug!("asking the engine what it has");
-        Box::pin(within(self.limits.read, || "list what it has".into(), self.engine.list(group, volumes)))
+    fn call<'a, T: Send + 'static>(&'a self, call: Call<'a>, result: EngineFuture<'a, T>) -> EngineFuture<'a, T> {
+        match call {
+            Call::Apply(_) => tracing::debug!("asking the engine to {}", call.describe()),
+            Call::List => tracing::debug!("asking the engine what it has"),
+            Call::Inspect(id) => tracing::trace!("asking the engine about container {}", short(id)),
+            _ => {}
+        }
+        Box::pin(within(self.limits.of_call(call), move || call.describe(), result))
     }
 
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
-        tracing::trace!("asking the engine about container {}", super::short(id));
-        let attempted = || format!("inspect container {}", super::short(id));
-        Box::pin(within(self.limits.read, attempted, self.engine.inspect(id)))
+    fn stream<'a, T: Send + 'static>(
+        &'a self,
+        call: Call<'a>,
+        open: impl FnOnce() -> EngineStream<'a, T> + Send + 'a,
+    ) -> EngineStream<'a, T> {
+        match call {
+            Call::Logs(_, options) if options.follow => open(),
+            Call::Logs(..) => bounded(open(), self.limits.log_silence, call.describe(), usize::MAX),
+            // Only the subscription is due; events may never come.
+            _ => bounded(open(), self.limits.read, call.describe(), 1),
+        }
     }
 
-    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
-        Box::pin(within(self.limits.read, move || format!("inspect image {reference}"), self.engine.image(reference)))
-    }
-
-    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
-        tracing::debug!("asking the engine to {}", mutation.describe());
-        Box::pin(within(self.limits.of(mutation), || mutation.describe(), self.engine.apply(mutation)))
-    }
-
-    fn pull<'a>(
+    fn pull_image<'a>(
         &'a self,
         image: &'a str,
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.pull_while_it_lives(image, progress))
+    ) -> EngineFuture<'a, ()> {
+        Box::pin(async move {
+            let alive = Notify::new();
+            let on_progress = |update: PullProgress| {
+                alive.notify_one();
+                progress(update);
+            };
+            let call = self.engine.pull(image, &on_progress);
+            while_alive(self.limits.pull_silence, &alive, || Call::Pull(image).describe(), call).await
+        })
     }
 
-    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
-        let attempted = move || format!("read {path} in container {}", super::short(id));
-        Box::pin(within(self.limits.change, attempted, self.engine.read(id, path, most)))
-    }
-
-    fn build<'a>(
+    fn build_image<'a>(
         &'a self,
         request: &'a BuildRequest,
         progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> EngineFuture<'a, ()> {
         tracing::debug!("asking the engine to build {}", request.image);
-        Box::pin(self.build_while_it_lives(request, progress))
-    }
-
-    fn exec<'a>(
-        &'a self,
-        id: &'a str,
-        exec: &'a Exec,
-        heard: &'a mut (dyn FnMut(LogLine) + Send),
-    ) -> BoxFuture<'a, Result<i64>> {
-        let attempted = || format!("run a command in container {}", super::short(id));
-        let limit = exec.limit.saturating_add(self.limits.exec_margin);
-        Box::pin(within(limit, attempted, self.engine.exec(id, exec, heard)))
-    }
-
-    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
-        let lines = self.engine.logs(id, options);
-        if options.follow {
-            return lines;
-        }
-        let attempted = format!("give the output of container {}", super::short(id));
-        bounded(lines, self.limits.log_silence, attempted, usize::MAX)
-    }
-
-    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
-        Box::pin(within(self.limits.read, || "say what ended lately".into(), self.engine.recent_exits(group, span)))
-    }
-
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
-        bounded(self.engine.events(group), self.limits.read, "report events".into(), 1)
+        Box::pin(async move {
+            let alive = Notify::new();
+            let on_progress = |update: BuildProgress| {
+                alive.notify_one();
+                progress(update);
+            };
+            let call = self.engine.build(request, &on_progress);
+            while_alive(self.limits.build_silence, &alive, || Call::Build(request).describe(), call).await
+        })
     }
 }
 
 /// Bounds the wait for each of the first `count` items; after a missed deadline the stream ends.
 fn bounded<'a, T: Send + 'a>(
-    items: BoxStream<'a, Result<T>>,
+    items: EngineStream<'a, T>,
     limit: Duration,
     attempted: String,
     count: usize,
-) -> BoxStream<'a, Result<T>> {
-    let next = move |(mut items, seen): (BoxStream<'a, Result<T>>, usize)| {
+) -> EngineStream<'a, T> {
+    let next = move |(mut items, seen): (EngineStream<'a, T>, usize)| {
         let attempted = attempted.clone();
         async move {
             if seen >= count {
@@ -261,39 +230,37 @@ mod tests {
 
     use futures_util::future;
 
+    use super::super::{ContainerExit, EngineEvent, EngineInfo, Exec, LogLine, LogOptions};
     use super::*;
     use crate::desired::Build;
+    use crate::observed::{Container, ImageFacts, Observed};
     use crate::spec::Tree;
 
     /// Never answers, or only as often as this.
     struct Hung(usize);
 
     impl Engine for Hung {
-        fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
+        fn about(&self) -> EngineFuture<'_, EngineInfo> {
             Box::pin(future::pending())
         }
 
-        fn list<'a>(&'a self, _: &'a str, _: bool) -> BoxFuture<'a, Result<Observed>> {
+        fn list<'a>(&'a self, _: &'a str, _: bool) -> EngineFuture<'a, Observed> {
             Box::pin(future::pending())
         }
 
-        fn inspect<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+        fn inspect<'a>(&'a self, _: &'a str) -> EngineFuture<'a, Option<Container>> {
             Box::pin(future::pending())
         }
 
-        fn image<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
+        fn image<'a>(&'a self, _: &'a str) -> EngineFuture<'a, Option<ImageFacts>> {
             Box::pin(future::pending())
         }
 
-        fn apply<'a>(&'a self, _: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
+        fn apply<'a>(&'a self, _: &'a Mutation) -> EngineFuture<'a, Option<String>> {
             Box::pin(future::pending())
         }
 
-        fn pull<'a>(
-            &'a self,
-            _: &'a str,
-            progress: &'a (dyn Fn(PullProgress) + Send + Sync),
-        ) -> BoxFuture<'a, Result<()>> {
+        fn pull<'a>(&'a self, _: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
             Box::pin(async move {
                 for done in 0..self.0 {
                     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -303,7 +270,7 @@ mod tests {
             })
         }
 
-        fn read<'a>(&'a self, _: &'a str, _: &'a str, _: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+        fn read<'a>(&'a self, _: &'a str, _: &'a str, _: usize) -> EngineFuture<'a, Option<Vec<u8>>> {
             Box::pin(future::pending())
         }
 
@@ -311,7 +278,7 @@ mod tests {
             &'a self,
             _: &'a BuildRequest,
             progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
-        ) -> BoxFuture<'a, Result<()>> {
+        ) -> EngineFuture<'a, ()> {
             Box::pin(async move {
                 for _ in 0..self.0 {
                     tokio::time::sleep(Duration::from_secs(1000)).await;
@@ -326,20 +293,20 @@ mod tests {
             _: &'a str,
             _: &'a Exec,
             _: &'a mut (dyn FnMut(LogLine) + Send),
-        ) -> BoxFuture<'a, Result<i64>> {
+        ) -> EngineFuture<'a, i64> {
             Box::pin(future::pending())
         }
 
-        fn logs<'a>(&'a self, _: &'a str, _: LogOptions) -> BoxStream<'a, Result<LogLine>> {
+        fn logs<'a>(&'a self, _: &'a str, _: LogOptions) -> EngineStream<'a, LogLine> {
             let line = LogLine { stderr: false, text: "line".into() };
             stream::iter(vec![Ok(line); self.0]).chain(stream::pending()).boxed()
         }
 
-        fn recent_exits<'a>(&'a self, _: &'a str, _: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
+        fn recent_exits<'a>(&'a self, _: &'a str, _: Duration) -> EngineFuture<'a, Vec<ContainerExit>> {
             Box::pin(future::pending())
         }
 
-        fn events<'a>(&'a self, _: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
+        fn events<'a>(&'a self, _: &'a str) -> EngineStream<'a, EngineEvent> {
             stream::iter(vec![Ok(EngineEvent::Subscribed); self.0]).chain(stream::pending()).boxed()
         }
     }
@@ -398,9 +365,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn streams_may_be_silent_only_where_nothing_is_due() {
-        let silent = async |mut items: BoxStream<'_, Result<EngineEvent>>| {
-            timeout(Duration::from_secs(3_600), items.next()).await
-        };
+        let silent =
+            async |mut items: EngineStream<'_, EngineEvent>| timeout(Duration::from_secs(3_600), items.next()).await;
         let unsubscribed = hung(0);
         assert_eq!(limit(unsubscribed.events("shop").next().await.unwrap()), 30);
         let subscribed = hung(1);

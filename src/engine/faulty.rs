@@ -8,17 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::{
-    BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineInfo, Exec, LogLine,
-    LogOptions, Mutation, PullProgress, Result,
-};
-use crate::observed::{Container, ImageFacts, Observed};
+use super::layer::{Call, Layer};
+use super::{Engine, EngineError, EngineFuture, EngineStream, Mutation, Result};
 
 /// What goes wrong, and how often: each rate is a number of calls out of a thousand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +165,7 @@ impl Faulty {
     }
 
     /// Makes a call, or lets it meet its fate.
-    async fn call<T: Send + 'static>(&self, verb: &'static str, call: BoxFuture<'_, Result<T>>) -> Result<T> {
+    async fn attempt<T: Send + 'static>(&self, verb: &'static str, call: EngineFuture<'_, T>) -> Result<T> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(stop) = self.stop.filter(|stop| number >= stop.at) {
             if number == stop.at && stop.carried_out {
@@ -236,95 +232,65 @@ pub fn random(seed: u64, n: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-impl Engine for Faulty {
-    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
-        Box::pin(self.call("about", self.engine.about()))
+/// The word for a call, by which faults are limited.
+fn verb_of(call: Call<'_>) -> &'static str {
+    match call {
+        Call::About => "about",
+        Call::List => "list",
+        Call::Inspect(_) => "inspect",
+        Call::Image(_) => "image",
+        Call::Apply(mutation) => verb(mutation),
+        Call::Pull(_) => "pull",
+        Call::Read(..) => "read",
+        Call::Build(_) => "build",
+        Call::Exec(..) => "exec",
+        Call::Logs(..) => "logs",
+        Call::RecentExits => "ended",
+        Call::Events => "events",
+    }
+}
+
+impl Layer for Faulty {
+    fn inner(&self) -> &dyn Engine {
+        self.engine.as_ref()
     }
 
-    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
-        Box::pin(self.call("list", self.engine.list(group, volumes)))
+    fn call<'a, T: Send + 'static>(&'a self, call: Call<'a>, result: EngineFuture<'a, T>) -> EngineFuture<'a, T> {
+        Box::pin(self.attempt(verb_of(call), result))
     }
 
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
-        Box::pin(self.call("inspect", self.engine.inspect(id)))
-    }
-
-    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
-        Box::pin(self.call("image", self.engine.image(reference)))
-    }
-
-    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
-        Box::pin(self.call(verb(mutation), self.engine.apply(mutation)))
-    }
-
-    fn pull<'a>(
+    fn stream<'a, T: Send + 'static>(
         &'a self,
-        image: &'a str,
-        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.call("pull", self.engine.pull(image, progress)))
-    }
-
-    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
-        Box::pin(self.call("read", self.engine.read(id, path, most)))
-    }
-
-    fn build<'a>(
-        &'a self,
-        request: &'a BuildRequest,
-        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
-        Box::pin(self.call("build", self.engine.build(request, progress)))
-    }
-
-    fn exec<'a>(
-        &'a self,
-        id: &'a str,
-        exec: &'a Exec,
-        heard: &'a mut (dyn FnMut(LogLine) + Send),
-    ) -> BoxFuture<'a, Result<i64>> {
-        Box::pin(self.call("exec", self.engine.exec(id, exec, heard)))
-    }
-
-    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
+        call: Call<'a>,
+        open: impl FnOnce() -> EngineStream<'a, T> + Send + 'a,
+    ) -> EngineStream<'a, T> {
         let opened = async move {
-            match self.call("logs", Box::pin(async { Ok(()) })).await {
-                Ok(()) => self.engine.logs(id, options),
+            match self.attempt(verb_of(call), Box::pin(async { Ok(()) })).await {
+                Ok(()) => open(),
                 Err(error) => stream::once(async { Err(error) }).boxed(),
             }
         };
-        Box::pin(stream::once(opened).flatten())
-    }
-
-    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
-        Box::pin(self.call("ended", self.engine.recent_exits(group, span)))
-    }
-
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
-        let opened = async move {
-            match self.call("events", Box::pin(async { Ok(()) })).await {
-                Ok(()) => self.engine.events(group),
-                Err(error) => stream::once(async { Err(error) }).boxed(),
-            }
-        };
-        let faults = &self.faults;
+        let items = stream::once(opened).flatten();
+        if !matches!(call, Call::Events) {
+            return items.boxed();
+        }
         let mut number = self.calls() << 32;
         let mut cut = false;
-        let survive = move |event: Result<EngineEvent>| {
+        let mut is_first = true;
+        let survives = move |item: Result<T>| {
             if cut {
                 return std::future::ready(None);
             }
             number += 1;
-            // The subscription itself is a call, and had its chance.
-            let spared = matches!(event, Ok(EngineEvent::Subscribed)) || self.healed.load(Ordering::Relaxed);
-            let point = random(faults.seed, number) % 1000;
-            let dropped = !spared && point < u64::from(faults.dropped);
-            cut = !spared && point >= 1000 - u64::from(faults.cut.min(1000));
-            std::future::ready(Some((!dropped).then_some(event)))
+            // The subscription is a call itself, and had its chance.
+            let is_subscription = std::mem::take(&mut is_first) && item.is_ok();
+            let spared = is_subscription || self.healed.load(Ordering::Relaxed);
+            let point = random(self.faults.seed, number) % 1000;
+            let dropped = !spared && point < u64::from(self.faults.dropped);
+            cut = !spared && point >= 1000 - u64::from(self.faults.cut.min(1000));
+            std::future::ready(Some((!dropped).then_some(item)))
         };
-        let mut survive = survive;
-        let kept =
-            stream::once(opened).flatten().scan((), move |(), event| survive(event)).filter_map(std::future::ready);
-        Box::pin(kept)
+        let mut survives = survives;
+        items.scan((), move |(), item| survives(item)).filter_map(std::future::ready).boxed()
     }
 }

@@ -7,9 +7,12 @@ pub mod build;
 pub mod convert;
 pub mod deadline;
 pub mod docker;
+#[cfg(feature = "sim")]
 pub mod faulty;
+pub mod layer;
 pub mod lines;
 mod registry;
+#[cfg(feature = "sim")]
 pub mod sim;
 pub mod target;
 mod transport;
@@ -29,40 +32,42 @@ use crate::spec::model::{Resources, RestartPolicy};
 /// Result of an engine call.
 pub type Result<T> = std::result::Result<T, EngineError>;
 
+/// A call that is under way.
+pub type EngineFuture<'a, T> = BoxFuture<'a, Result<T>>;
+
+/// Items as they arrive; an error ends the stream.
+pub type EngineStream<'a, T> = BoxStream<'a, Result<T>>;
+
 /// An engine. Every call may fail, hang (see [`deadline`]) or lose its reply after it was carried out.
 pub trait Engine: Send + Sync {
     /// Which engine this is.
-    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>>;
+    fn about(&self) -> EngineFuture<'_, EngineInfo>;
 
     /// Everything it has: containers, networks, images, and volumes of the group where they are asked for.
-    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>>;
+    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed>;
 
     /// One container with its [`crate::observed::Details`]; `None`: there is none of that id.
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>>;
+    fn inspect<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Option<Container>>;
 
     /// Facts about an image by id or reference; `None`: there is none.
-    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>>;
+    fn image<'a>(&'a self, reference: &'a str) -> EngineFuture<'a, Option<ImageFacts>>;
 
     /// Carries out one mutation. A created container or network gives its id.
-    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>>;
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>>;
 
     /// Pulls an image, with progress.
-    fn pull<'a>(
-        &'a self,
-        image: &'a str,
-        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>>;
+    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()>;
 
     /// The content of a file in a container, running or not, cut off after `most` bytes; `None`: there is no such file. A
     /// file in memory (below a `tmpfs`) is not seen.
-    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>>;
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> EngineFuture<'a, Option<Vec<u8>>>;
 
     /// Builds an image, with progress. A build whose caller goes away ends.
     fn build<'a>(
         &'a self,
         request: &'a BuildRequest,
         progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>>;
+    ) -> EngineFuture<'a, ()>;
 
     /// Runs a command in a container to its end and gives its exit code. Each line of its output is told as it comes. A
     /// command whose caller goes away goes on: no engine has a call that ends one.
@@ -71,19 +76,19 @@ pub trait Engine: Send + Sync {
         id: &'a str,
         exec: &'a Exec,
         heard: &'a mut (dyn FnMut(LogLine) + Send),
-    ) -> BoxFuture<'a, Result<i64>>;
+    ) -> EngineFuture<'a, i64>;
 
     /// Output of a container: the last `tail` lines (all: `None`) since `since` (seconds since 1970, 0: the start),
     /// and what follows where `follow`.
-    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>>;
+    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> EngineStream<'a, LogLine>;
 
     /// Containers of the group that ended within the last `span`, oldest first, as far as the engine remembers: the last
     /// few hundred events of everything.
-    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>>;
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> EngineFuture<'a, Vec<ContainerExit>>;
 
     /// Events of containers and networks of the group from now on. The stream is subscribed when its first item is
     /// [`EngineEvent::Subscribed`]; it ends or fails when the engine goes away.
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>>;
+    fn events<'a>(&'a self, group: &'a str) -> EngineStream<'a, EngineEvent>;
 }
 
 /// Which engine this is.
@@ -264,7 +269,7 @@ pub struct Attached {
     /// Id by which the engine knows it.
     pub exec: String,
     /// What it writes, and whether to its error stream, as it comes. Of a terminal there is one stream.
-    pub output: BoxStream<'static, Result<(bool, Vec<u8>)>>,
+    pub output: EngineStream<'static, (bool, Vec<u8>)>,
     /// What it reads.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
 }
@@ -398,9 +403,18 @@ pub enum EngineError {
         /// What the engine said.
         message: String,
     },
-    /// The engine's state does not allow it (409), or an endpoint is still active (403).
+    /// The engine's state does not allow it (409, or 403).
     #[error("cannot {attempted}: {message}")]
     Conflict {
+        /// What was attempted.
+        attempted: String,
+        /// What the engine said.
+        message: String,
+    },
+    /// The network still has endpoints (403). If no container is attached, the engine has leaked one, and only its
+    /// restart releases it (moby/moby#42119).
+    #[error("cannot {attempted}: {message}")]
+    ActiveEndpoints {
         /// What was attempted.
         attempted: String,
         /// What the engine said.

@@ -57,7 +57,8 @@ impl EventLine {
     /// The JSON object: `{"time", "event", "message", …}`.
     pub fn to_json(&self, now: SystemTime) -> Value {
         let mut value = self.fields.clone();
-        value.insert("time".into(), humantime::format_rfc3339_millis(now).to_string().into());
+        let time = jiff::Timestamp::try_from(now).unwrap_or_default();
+        value.insert("time".into(), format!("{time:.3}").into());
         value.insert("event".into(), self.event.into());
         value.insert("message".into(), self.message().into());
         value.into()

@@ -66,7 +66,7 @@ pub fn outcome(desired: &Desired, outcome: &Outcome, services: &[ServiceStatus])
     let stuck: Vec<Value> = outcome
         .stuck
         .iter()
-        .map(|(subject, error)| json!({ "name": subject.name(), "kind": subject.kind(), "message": error }))
+        .map(|(subject, stuck)| json!({ "name": subject.name(), "kind": subject.kind(), "message": stuck.error }))
         .collect();
     json!({
         "group": desired.group,

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use jiff::Timestamp;
+
 use super::{Paint, painted};
 use crate::status::{Overview, Phase, ServiceStatus};
 
@@ -57,10 +59,11 @@ fn row(service: &ServiceStatus, now: SystemTime) -> [String; 5] {
 
 /// The age in its largest unit: `3m`, `2h`.
 fn ago(since: &str, now: SystemTime) -> String {
-    let Some(elapsed) = humantime::parse_rfc3339_weak(since).ok().and_then(|at| now.duration_since(at).ok()) else {
+    let (Ok(since), Ok(now)) = (since.parse::<Timestamp>(), Timestamp::try_from(now)) else {
         return String::new();
     };
-    match elapsed.as_secs() {
+    match now.duration_since(since).as_secs() {
+        ..0 => String::new(),
         seconds @ 0..60 => format!("{seconds}s"),
         seconds @ 60..3600 => format!("{}m", seconds / 60),
         seconds @ 3600..86_400 => format!("{}h", seconds / 3600),

@@ -146,7 +146,7 @@ fn the_json_of_status_is_as_promised() {
     assert_eq!(api["restarts"], 0);
     assert_eq!((&api["reason"], &api["message"]), (&Value::Null, &Value::Null));
     assert_eq!(api["ports"], json!([format!("127.0.0.1:{port}->80/tcp")]));
-    humantime::parse_rfc3339(&text(&api["since"])).unwrap();
+    text(&api["since"]).parse::<jiff::Timestamp>().unwrap();
     let later = &services[1];
     assert_eq!(
         (&later["phase"], &later["ready"], &later["container"]),

@@ -3,7 +3,9 @@
 //! On an engine of its own, which nobody minds being killed; to start one takes root.
 
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -73,10 +75,10 @@ impl Own {
     }
 
     /// When a service was started.
-    fn started(&self, project: &Project, service: &str) -> SystemTime {
+    fn started(&self, project: &Project, service: &str) -> Timestamp {
         let container = self.inspect(project, service);
         assert_eq!(container["State"]["Running"], true, "{service} runs");
-        humantime::parse_rfc3339(&text(&container["State"]["StartedAt"])).unwrap()
+        text(&container["State"]["StartedAt"]).parse().unwrap()
     }
 }
 
@@ -110,7 +112,7 @@ fn write(project: &Project, value: &str) {
 
 /// All five were started after `since`, each when those it needs were ready.
 #[track_caller]
-fn came_up_in_order(own: &Own, project: &Project, since: SystemTime) {
+fn came_up_in_order(own: &Own, project: &Project, since: Timestamp) {
     for (service, needs) in SERVICES {
         let started = own.started(project, service);
         assert!(started > since, "{service} was started again");
@@ -145,11 +147,11 @@ fn killed_stopped_or_held_it_comes_back_and_everything_with_it() {
     project.through(&own.host());
     write(&project, "one");
     let mut watcher = Watcher::start(&project);
-    came_up_in_order(&own, &project, SystemTime::UNIX_EPOCH);
+    came_up_in_order(&own, &project, Timestamp::UNIX_EPOCH);
     let before = ids(&own, &project);
 
     for how in ["kill", "stop"] {
-        let (since, told) = (SystemTime::now(), watcher.told().len());
+        let (since, told) = (Timestamp::now(), watcher.told().len());
         own.script(how);
         watcher
             .until_after(told, &format!("the engine to be missed after {how}"), |line| line["event"] == "engine-lost");

@@ -130,7 +130,11 @@ fn reload_replaces_what_matches_with_and_without_a_watch() {
     assert!(before[0] != after[0] && before[1..] == after[1..], "only what was named is replaced");
     assert_ne!(started, starts(), "what asked for it is restarted");
     watch.signal(Signal::INT);
-    watch.ends(LIMIT).exits(130).says("api: replacing: reload requested").says("web: restarting: dependency api restarted");
+    watch
+        .ends(LIMIT)
+        .exits(130)
+        .says("api: replacing: reload requested")
+        .says("web: restarting: dependency api restarted");
     let (before, started) = (ids(), starts());
     project.run(&["reload", "api"]).exits(0).prints("1 replaced").prints("1 restarted");
     let after = ids();
@@ -273,6 +277,6 @@ fn what_programs_are_told() {
     wait_for("it to be ready", SOON, || (told("ready")["time"].as_str() > news["time"].as_str()).then_some(()));
     watch.signal(Signal::TERM);
     let run = watch.ends(LIMIT).exits(130);
-    assert!(run.stdout.lines().last().is_some_and(|line| line.contains("\"ended\"")), "{run}");
+    assert!(run.stdout.lines().last().is_some_and(|line| line.contains("\"watch-stopped\"")), "{run}");
     run.never_says("secret");
 }

@@ -6,18 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use drillmaster::desired::{Desired, Service, VolumeSource};
+use drillmaster::engine::layer::{Call, Layer};
 use drillmaster::engine::sim::Sim;
-use drillmaster::engine::{
-    BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineEvent, EngineInfo, Exec, LogLine,
-    LogOptions, Mutation, PullProgress, Result,
-};
+use drillmaster::engine::{ContainerSpec, Engine, EngineFuture, EngineStream, Mutation};
 use drillmaster::identity::{ENV_HASH, IMAGE_ID, SERVICE, SPEC_HASH};
-use drillmaster::observed::{Container, Health, ImageFacts, Observed, State};
+use drillmaster::observed::{Container, Health, Observed, State};
 use drillmaster::plan::diff::compare;
 use drillmaster::spec::model::{Condition, RestartPolicy};
 use drillmaster::types::{ContainerId, ServiceName};
-use futures_util::future::BoxFuture;
-use futures_util::stream::BoxStream;
 use tokio::time::Instant;
 
 use crate::builders::{GROUP, SOURCE};
@@ -545,83 +541,57 @@ impl InvariantChecker {
     }
 }
 
-impl Engine for InvariantChecker {
-    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
-        self.sim.about()
+impl Layer for InvariantChecker {
+    fn inner(&self) -> &dyn Engine {
+        &self.sim
     }
 
-    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
-        self.laws().tell("-> list");
-        self.laws().counted("list");
-        self.sim.list(group, volumes)
+    fn call<'a, T: Send + 'static>(&'a self, call: Call<'a>, result: EngineFuture<'a, T>) -> EngineFuture<'a, T> {
+        match call {
+            Call::About | Call::Exec(..) => {}
+            Call::List => {
+                self.laws().tell("-> list");
+                self.laws().counted("list");
+            }
+            Call::Inspect(id) => {
+                let snapshot = self.sim.snapshot();
+                let name = snapshot.containers.get(id).map_or_else(|| id.to_owned(), |found| found.name.clone());
+                self.laws().tell(&format!("-> inspect {name}"));
+                self.laws().counted("inspect");
+            }
+            Call::Image(_) => self.laws().counted("image"),
+            Call::Apply(mutation) => {
+                let observed = self.sim.snapshot();
+                self.laws().judge(mutation, &observed);
+                self.laws().counted(&mutation.describe());
+            }
+            Call::Pull(image) => {
+                self.laws().tell(&format!("-> pull {image}"));
+                self.laws().counted("pull");
+            }
+            Call::Read(..) => self.laws().counted("read"),
+            Call::Build(request) => {
+                self.laws().tell(&format!("-> build {}", request.image));
+                self.laws().counted("build");
+            }
+            Call::RecentExits => self.laws().counted("ended"),
+            Call::Logs(..) | Call::Events => {}
+        }
+        result
     }
 
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
-        let name = self.sim.snapshot().containers.get(id).map_or_else(|| id.to_owned(), |found| found.name.clone());
-        self.laws().tell(&format!("-> inspect {name}"));
-        self.laws().counted("inspect");
-        self.sim.inspect(id)
-    }
-
-    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
-        self.laws().counted("image");
-        self.sim.image(reference)
-    }
-
-    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
-        let observed = self.sim.snapshot();
-        self.laws().judge(mutation, &observed);
-        self.laws().counted(&mutation.describe());
-        self.sim.apply(mutation)
-    }
-
-    fn pull<'a>(
+    fn stream<'a, T: Send + 'static>(
         &'a self,
-        image: &'a str,
-        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
-        self.laws().tell(&format!("-> pull {image}"));
-        self.laws().counted("pull");
-        self.sim.pull(image, progress)
-    }
-
-    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
-        self.laws().counted("read");
-        self.sim.read(id, path, most)
-    }
-
-    fn build<'a>(
-        &'a self,
-        request: &'a BuildRequest,
-        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
-        self.laws().tell(&format!("-> build {}", request.image));
-        self.laws().counted("build");
-        self.sim.build(request, progress)
-    }
-
-    fn exec<'a>(
-        &'a self,
-        id: &'a str,
-        exec: &'a Exec,
-        heard: &'a mut (dyn FnMut(LogLine) + Send),
-    ) -> BoxFuture<'a, Result<i64>> {
-        self.sim.exec(id, exec, heard)
-    }
-
-    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
-        self.laws().counted("logs");
-        self.sim.logs(id, options)
-    }
-
-    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
-        self.laws().counted("ended");
-        self.sim.recent_exits(group, span)
-    }
-
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
-        self.laws().tell("-> events");
-        self.laws().counted("events");
-        self.sim.events(group)
+        call: Call<'a>,
+        open: impl FnOnce() -> EngineStream<'a, T> + Send + 'a,
+    ) -> EngineStream<'a, T> {
+        match call {
+            Call::Events => {
+                self.laws().tell("-> events");
+                self.laws().counted("events");
+            }
+            _ => self.laws().counted("logs"),
+        }
+        open()
     }
 }

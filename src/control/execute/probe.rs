@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use http_body_util::Full;
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -191,15 +192,14 @@ async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<()
     let container = connect::inspect(engine, &probe.container.id).await?;
     // What the run before wrote lies before its end. The start is no such mark: the engine notes it when the program
     // may already have written its first lines.
-    let ended = container.details.and_then(|details| humantime::parse_rfc3339(&details.finished_at).ok());
-    let since = ended.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-    let since = since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or_default());
+    let ended = container.details.and_then(|details| details.finished_at.parse::<Timestamp>().ok());
+    let since = ended.map_or(0, Timestamp::as_second);
     let options = LogOptions { since, follow: true, timestamps: true, ..LogOptions::default() };
     let mut lines = engine.logs(&probe.container.id, options);
     while let Some(line) = lines.next().await {
         let line = line.map_err(|error| error.to_string())?;
         let (time, text) = match line.text.split_once(' ') {
-            Some((time, text)) => (humantime::parse_rfc3339(time).ok(), text),
+            Some((time, text)) => (time.parse::<Timestamp>().ok(), text),
             None => (None, line.text.as_str()),
         };
         let text = if time.is_some() { text } else { &line.text };

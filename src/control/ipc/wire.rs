@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::control::event::{Failed, Outcome, RequestKind};
+use crate::control::event::{Failed, Outcome, RemovalError, RequestKind};
 use crate::desired::fingerprint::Fingerprint;
 use crate::plan::cause::Cause;
 use crate::plan::step::{Change, Failure, Reason, Subject, Wait};
@@ -94,7 +94,7 @@ pub struct Settled {
     failed: Vec<Broken>,
     waits: Vec<(ServiceName, String)>,
     ready: BTreeSet<ServiceName>,
-    stuck: Vec<(Subject, String)>,
+    stuck: Vec<(Subject, RemovalError)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -213,7 +213,8 @@ mod tests {
             failed: [("web".into(), failed)].into(),
             waits: vec![Wait { service: "x".into(), reason: "waits".into(), awaited: None, quiet: false }],
             ready: ["api".into()].into(),
-            stuck: [(Subject::Network("shop".into()), "busy".to_owned())].into(),
+            stuck: [(Subject::Network("shop".into()), RemovalError { error: "busy".into(), active_endpoints: true })]
+                .into(),
             ..Outcome::default()
         };
         let text = serde_json::to_string(&WireResponse::Settled(Box::new(outcome.clone().into()))).unwrap();

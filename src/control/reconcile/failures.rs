@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::snapshot::RETRY_PAUSE;
 use super::steps::MAX_ATTEMPTS;
-use crate::control::event::{Failed, Reaction, Report};
+use crate::control::event::{Failed, Reaction, RemovalError, Report};
 use crate::desired::LifecycleEvent;
 use crate::engine::EngineError;
 use crate::observed::State;
@@ -89,7 +89,7 @@ impl Core {
                 };
                 self.fail_step(service, reason, message, step, now, reaction);
             }
-            Subject::Image(_) if step.verb == Verb::RemoveImage => self.removal_failed(step, said, now, reaction),
+            Subject::Image(_) if step.verb == Verb::RemoveImage => self.removal_failed(step, error, now, reaction),
             Subject::Image(image) => {
                 reaction.reports.push(Report::StepFailed(step.clone(), said));
                 self.memory.images.unavailable.insert(image.clone(), message_of(error));
@@ -102,14 +102,16 @@ impl Core {
                 self.memory.network_error = Some(message_of(error));
                 self.retry_later(&step.subject, now);
             }
-            Subject::Network(_) | Subject::Volume(_) => self.removal_failed(step, said, now, reaction),
+            Subject::Network(_) | Subject::Volume(_) => self.removal_failed(step, error, now, reaction),
         }
     }
 
-    fn removal_failed(&mut self, step: &Step, error: String, now: Duration, reaction: &mut Reaction) {
+    fn removal_failed(&mut self, step: &Step, error: &EngineError, now: Duration, reaction: &mut Reaction) {
+        let active_endpoints = matches!(error, EngineError::ActiveEndpoints { .. });
+        let error = error.to_string();
         self.memory.removal_failed.insert(step.subject.clone());
         reaction.reports.push(Report::StepFailed(step.clone(), error.clone()));
-        self.outcome.stuck.insert(step.subject.clone(), error);
+        self.outcome.stuck.insert(step.subject.clone(), RemovalError { error, active_endpoints });
         self.retry_later(&step.subject, now);
     }
 
@@ -130,7 +132,8 @@ impl Core {
             subject => {
                 self.memory.removal_failed.insert(subject.clone());
                 self.memory.network_error = Some(message.clone());
-                self.outcome.stuck.insert(subject.clone(), message);
+                let stuck = RemovalError { error: message, active_endpoints: false };
+                self.outcome.stuck.insert(subject.clone(), stuck);
                 self.retry_later(subject, now);
             }
         }
@@ -338,6 +341,7 @@ pub(super) fn message_of(error: &EngineError) -> String {
     match error {
         EngineError::NotFound { message, .. }
         | EngineError::Conflict { message, .. }
+        | EngineError::ActiveEndpoints { message, .. }
         | EngineError::Refused { message, .. } => message.clone(),
         error => error.to_string(),
     }

@@ -129,7 +129,7 @@ impl Output {
             }
             // What it does for itself explains a failure at most.
             let internal = name.starts_with("[internal]") || !name.starts_with('[');
-            if started && !step.told && !internal {
+            if started.is_some() && !step.told && !internal {
                 step.told = true;
                 tell(name.clone());
             }
@@ -150,7 +150,7 @@ impl Output {
         }
         for log in status.logs {
             let step = self.steps.entry(log.vertex).or_default();
-            for line in step.lines.take(log.stderr, &log.text) {
+            for line in step.lines.take(log.stream == 2, &log.text) {
                 let line = plain(&line.text);
                 step.note(&line);
                 if !line.trim().is_empty() {

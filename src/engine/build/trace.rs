@@ -1,132 +1,59 @@
-//! What BuildKit tells of a build: protobuf messages (`moby.buildkit.v1.StatusResponse`), of which a handful of fields
-//! is read by hand. Anything else in them is skipped, as the format wants it.
+//! Build progress of BuildKit: the fields of `moby.buildkit.v1.StatusResponse` that are used.
+//!
+//! Field numbers are those of BuildKit's `api/services/control/control.proto`; other fields are skipped.
 
-/// News of a build.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+use prost::Message;
+
+/// An update of a build.
+#[derive(Clone, PartialEq, Message)]
 pub struct Status {
-    /// Steps of which there is something new.
+    /// Build steps that changed.
+    #[prost(message, repeated, tag = "1")]
     pub vertices: Vec<Vertex>,
-    /// Output of steps.
+    /// Output of build steps.
+    #[prost(message, repeated, tag = "3")]
     pub logs: Vec<Log>,
 }
 
-/// A step.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A build step.
+#[derive(Clone, PartialEq, Message)]
 pub struct Vertex {
-    /// Which.
+    #[prost(string, tag = "1")]
     pub digest: String,
-    /// `[2/3] RUN make`.
+    /// Name for people: `[2/3] RUN make`.
+    #[prost(string, tag = "3")]
     pub name: String,
-    /// Nothing had to be done.
+    /// The result was in the build cache.
+    #[prost(bool, tag = "4")]
     pub cached: bool,
-    /// It has begun.
-    pub started: bool,
-    /// Why it failed; empty: it did not.
+    /// Present once the step has started; its time is not read.
+    #[prost(message, optional, tag = "5")]
+    pub started: Option<Time>,
+    /// Why the step failed; empty if it did not.
+    #[prost(string, tag = "7")]
     pub error: String,
 }
 
-/// Output of a step.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// A time, of which only the presence matters.
+#[derive(Clone, PartialEq, Message)]
+pub struct Time {}
+
+/// A piece of a build step's output.
+#[derive(Clone, PartialEq, Message)]
 pub struct Log {
-    /// Of which step.
+    /// Digest of the step.
+    #[prost(string, tag = "1")]
     pub vertex: String,
-    /// On its error stream.
-    pub stderr: bool,
-    /// A piece of it.
+    /// 1 for stdout, 2 for stderr.
+    #[prost(int64, tag = "3")]
+    pub stream: i64,
+    #[prost(bytes = "vec", tag = "4")]
     pub text: Vec<u8>,
 }
 
-/// Reads a message; `None` where it is none.
+/// Decodes an update; `None` if the message is malformed.
 pub fn status(bytes: &[u8]) -> Option<Status> {
-    let mut status = Status::default();
-    fields(bytes, |number, value| {
-        match (number, value) {
-            (1, Value::Bytes(bytes)) => status.vertices.push(vertex(bytes)?),
-            (3, Value::Bytes(bytes)) => status.logs.push(log(bytes)?),
-            _ => {}
-        }
-        Some(())
-    })?;
-    Some(status)
-}
-
-fn vertex(bytes: &[u8]) -> Option<Vertex> {
-    let mut vertex = Vertex::default();
-    fields(bytes, |number, value| {
-        match (number, value) {
-            (1, Value::Bytes(text)) => vertex.digest = lossy(text),
-            (3, Value::Bytes(text)) => vertex.name = lossy(text),
-            (4, Value::Number(cached)) => vertex.cached = cached != 0,
-            (5, Value::Bytes(_)) => vertex.started = true,
-            (7, Value::Bytes(text)) => vertex.error = lossy(text),
-            _ => {}
-        }
-        Some(())
-    })?;
-    Some(vertex)
-}
-
-fn log(bytes: &[u8]) -> Option<Log> {
-    let mut log = Log::default();
-    fields(bytes, |number, value| {
-        match (number, value) {
-            (1, Value::Bytes(text)) => log.vertex = lossy(text),
-            (3, Value::Number(stream)) => log.stderr = stream == 2,
-            (4, Value::Bytes(text)) => log.text = text.to_vec(),
-            _ => {}
-        }
-        Some(())
-    })?;
-    Some(log)
-}
-
-fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A value of a field.
-enum Value<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
-
-/// Gives each field of a message with its number; `None` where the message is cut off or not one.
-fn fields<'a>(mut rest: &'a [u8], mut take: impl FnMut(u64, Value<'a>) -> Option<()>) -> Option<()> {
-    while !rest.is_empty() {
-        let key = number(&mut rest)?;
-        let value = match key & 7 {
-            0 => Value::Number(number(&mut rest)?),
-            1 => Value::Bytes(bytes(&mut rest, 8)?),
-            2 => {
-                let length = usize::try_from(number(&mut rest)?).ok()?;
-                Value::Bytes(bytes(&mut rest, length)?)
-            }
-            5 => Value::Bytes(bytes(&mut rest, 4)?),
-            _ => return None,
-        };
-        take(key >> 3, value)?;
-    }
-    Some(())
-}
-
-/// Seven bits of each byte, the lowest first, until one has its highest bit not set.
-fn number(rest: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, after) = rest.split_first()?;
-        *rest = after;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
-fn bytes<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
-    let (bytes, after) = rest.split_at_checked(length)?;
-    *rest = after;
-    Some(bytes)
+    Status::decode(bytes).ok()
 }
 
 #[cfg(test)]
@@ -157,10 +84,10 @@ mod tests {
             digest: "sha256:1".into(),
             name: "[2/3] RUN make".into(),
             cached: true,
-            started: true,
+            started: Some(Time {}),
             error: "exit code: 2".into(),
         };
-        let log = Log { vertex: "sha256:1".into(), stderr: true, text: b"no rule\n".into() };
+        let log = Log { vertex: "sha256:1".into(), stream: 2, text: b"no rule\n".into() };
         assert_eq!(status(&message), Some(Status { vertices: vec![vertex], logs: vec![log] }));
         assert_eq!(status(&[]), Some(Status::default()));
     }

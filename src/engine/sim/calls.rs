@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
 use super::super::{
-    BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineInfo, Exec, LogLine,
-    LogOptions, Mutation, PullProgress, Result,
+    BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineFuture, EngineInfo,
+    EngineStream, Exec, LogLine, LogOptions, Mutation, PullProgress, Result,
 };
 use super::state::{Presence, SimContainer, SimExit, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
@@ -200,7 +199,7 @@ impl Sim {
 }
 
 impl Engine for Sim {
-    fn about(&self) -> BoxFuture<'_, Result<EngineInfo>> {
+    fn about(&self) -> EngineFuture<'_, EngineInfo> {
         Box::pin(async move {
             let visit = self.arrive("about".into(), |latency| latency.other).await?;
             self.leave(&visit).await?;
@@ -213,7 +212,7 @@ impl Engine for Sim {
         })
     }
 
-    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> BoxFuture<'a, Result<Observed>> {
+    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed> {
         Box::pin(async move {
             let visit = self.arrive("list".into(), |latency| latency.list).await?;
             let observed = self.lock().view(Some(group), volumes, true);
@@ -222,7 +221,7 @@ impl Engine for Sim {
         })
     }
 
-    fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<Container>>> {
+    fn inspect<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Option<Container>> {
         Box::pin(async move {
             let visit = self.arrive(format!("inspect {}", self.name_of(id)), |latency| latency.inspect).await?;
             // An inspection waits for what a list would not show yet.
@@ -239,7 +238,7 @@ impl Engine for Sim {
         })
     }
 
-    fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<ImageFacts>>> {
+    fn image<'a>(&'a self, reference: &'a str) -> EngineFuture<'a, Option<ImageFacts>> {
         Box::pin(async move {
             let visit = self.arrive(format!("image {reference}"), |latency| latency.inspect).await?;
             let found = {
@@ -252,7 +251,7 @@ impl Engine for Sim {
         })
     }
 
-    fn apply<'a>(&'a self, mutation: &'a Mutation) -> BoxFuture<'a, Result<Option<String>>> {
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>> {
         let (sim, mutation) = (self.clone(), mutation.clone());
         Box::pin(async move {
             // What was sent is carried out, whether or not the sender lives to see the reply.
@@ -263,11 +262,7 @@ impl Engine for Sim {
         })
     }
 
-    fn pull<'a>(
-        &'a self,
-        image: &'a str,
-        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
+    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
         Box::pin(async move {
             let visit = self.arrive(format!("pull {image}"), |latency| latency.pull).await?;
             progress(PullProgress { done: 0, total: 1, bytes: 0 });
@@ -285,7 +280,7 @@ impl Engine for Sim {
         })
     }
 
-    fn read<'a>(&'a self, id: &'a str, path: &'a str, _: usize) -> BoxFuture<'a, Result<Option<Vec<u8>>>> {
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, _: usize) -> EngineFuture<'a, Option<Vec<u8>>> {
         Box::pin(async move {
             let visit = self.arrive(format!("read {path} in {}", self.name_of(id)), |latency| latency.other).await?;
             let found = {
@@ -306,7 +301,7 @@ impl Engine for Sim {
         &'a self,
         request: &'a BuildRequest,
         progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
-    ) -> BoxFuture<'a, Result<()>> {
+    ) -> EngineFuture<'a, ()> {
         Box::pin(async move {
             let image = &request.image;
             let visit = self.arrive(format!("build {image}"), |latency| latency.build).await?;
@@ -322,7 +317,7 @@ impl Engine for Sim {
         id: &'a str,
         exec: &'a Exec,
         heard: &'a mut (dyn FnMut(LogLine) + Send),
-    ) -> BoxFuture<'a, Result<i64>> {
+    ) -> EngineFuture<'a, i64> {
         Box::pin(async move {
             let command = exec.command.join(" ");
             let visit = self.arrive(format!("exec {} {command}", self.name_of(id)), |latency| latency.other).await?;
@@ -355,7 +350,7 @@ impl Engine for Sim {
         })
     }
 
-    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> BoxStream<'a, Result<LogLine>> {
+    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> EngineStream<'a, LogLine> {
         let opened =
             async move {
                 match self.open_log(id, options).await {
@@ -369,7 +364,7 @@ impl Engine for Sim {
         stream::once(opened).flatten().boxed()
     }
 
-    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> BoxFuture<'a, Result<Vec<ContainerExit>>> {
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> EngineFuture<'a, Vec<ContainerExit>> {
         Box::pin(async move {
             let visit = self.arrive("ended".into(), |latency| latency.other).await?;
             let lately = |recent_exits: &&SimExit| recent_exits.group == group && recent_exits.at.elapsed() <= span;
@@ -386,7 +381,7 @@ impl Engine for Sim {
         })
     }
 
-    fn events<'a>(&'a self, group: &'a str) -> BoxStream<'a, Result<EngineEvent>> {
+    fn events<'a>(&'a self, group: &'a str) -> EngineStream<'a, EngineEvent> {
         let opened = async move {
             match self.subscribe(group).await {
                 Ok(inbox) => {

@@ -452,7 +452,7 @@ impl World {
         // Containers that do not run have no endpoints.
         if self.containers.values().any(|c| c.is_up() && c.networks.values().any(|attached| attached == id)) {
             let message = format!("error while removing network: network {} has active endpoints", network.name);
-            return Err(EngineError::Conflict { attempted: attempted.to_owned(), message });
+            return Err(EngineError::ActiveEndpoints { attempted: attempted.to_owned(), message });
         }
         self.networks.remove(id);
         self.history.push(format!("removed network {}", network.name));
@@ -593,7 +593,8 @@ impl World {
 
     fn rfc3339(&self, at: Option<Instant>) -> String {
         at.map(|at| UNIX_EPOCH + Duration::from_secs(EPOCH) + at.duration_since(self.began))
-            .map(|at| humantime::format_rfc3339_nanos(at).to_string())
+            .and_then(|at| jiff::Timestamp::try_from(at).ok())
+            .map(|at| format!("{at:.9}"))
             .unwrap_or_default()
     }
 }

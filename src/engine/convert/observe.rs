@@ -1,0 +1,438 @@
+//! Responses: containers, networks, volumes and images as [`crate::observed`] has them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
+    ContainerSummaryHealthStatusEnum, ContainerSummaryStateEnum, EndpointSettings, Health as EngineHealth,
+    HealthStatusEnum, HostConfig, ImageInspect, ImageSummary, MountPoint as EngineMount, Network as EngineNetwork,
+    PortBinding, PortMap, PortSummary, PortSummaryTypeEnum, RestartPolicy as EngineRestartPolicy,
+    RestartPolicyNameEnum, Volume as EngineVolume,
+};
+use jiff::Timestamp;
+
+use crate::identity::{self, Identity};
+use crate::observed::{
+    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
+};
+use crate::spec::model::{Protocol, Resources, RestartPolicy};
+use crate::spec::value::{ByteSize, CpuCount};
+
+/// A container of the list; `None` where it has no id.
+pub fn container(summary: ContainerSummary) -> Option<Container> {
+    let status = summary.status.unwrap_or_default();
+    let labels = summary.labels.unwrap_or_default();
+    let state = state_of_list(summary.state, &status);
+    Some(Container {
+        id: summary.id?.into(),
+        name: name(&summary.names.unwrap_or_default()),
+        identity: Identity::from_labels(&labels),
+        image: summary.image.unwrap_or_default(),
+        state,
+        health: summary
+            .health
+            .and_then(|health| health.status)
+            .map_or_else(|| health_of_status(&status), health_of_list),
+        networks: attachments(summary.network_settings.and_then(|settings| settings.networks)),
+        ports: published(summary.ports.unwrap_or_default()),
+        mounts: mount_points(summary.mounts.unwrap_or_default()),
+        created: summary.created.unwrap_or_default(),
+        details: None,
+    })
+}
+
+/// Its own name is the one without a second slash; the others are links. A container that is being removed has none.
+fn name(names: &[String]) -> String {
+    let bare = names.iter().map(|name| name.trim_start_matches('/'));
+    bare.min_by_key(|name| name.contains('/')).unwrap_or_default().to_owned()
+}
+
+fn state_of_list(state: Option<ContainerSummaryStateEnum>, status: &str) -> State {
+    use ContainerSummaryStateEnum as S;
+    match state {
+        Some(S::CREATED) => State::Created,
+        // While it stops it still runs.
+        Some(S::RUNNING | S::STOPPING) => State::Running,
+        Some(S::PAUSED) => State::Paused,
+        Some(S::RESTARTING) => State::Restarting,
+        Some(S::EXITED) => State::Exited { code: exit_code(status) },
+        Some(S::DEAD) => State::Dead,
+        // No state at all is what a container shows whose record is half gone.
+        Some(S::REMOVING | S::EMPTY) | None => State::Removing,
+    }
+}
+
+/// The number of `Exited (137) 3 minutes ago`.
+fn exit_code(status: &str) -> Option<i64> {
+    status.strip_prefix("Exited (")?.split_once(')')?.0.parse().ok()
+}
+
+/// The verdict at the end of `Up 2 minutes (healthy)`.
+fn health_of_status(status: &str) -> Health {
+    match status.rsplit_once('(').map(|(_, verdict)| verdict.trim_end_matches(')')) {
+        Some("healthy") => Health::Healthy,
+        Some("unhealthy") => Health::Unhealthy,
+        Some("health: starting" | "starting") => Health::Starting,
+        _ => Health::None,
+    }
+}
+
+fn health_of_list(status: ContainerSummaryHealthStatusEnum) -> Health {
+    use ContainerSummaryHealthStatusEnum as S;
+    match status {
+        S::EMPTY | S::NONE => Health::None,
+        S::STARTING => Health::Starting,
+        S::HEALTHY => Health::Healthy,
+        S::UNHEALTHY => Health::Unhealthy,
+    }
+}
+
+fn attachments(networks: Option<HashMap<String, EndpointSettings>>) -> Vec<Attachment> {
+    let mut attachments: Vec<Attachment> = networks
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(network, settings)| Attachment {
+            network_id: settings.network_id.unwrap_or_default(),
+            network,
+            address: settings.ip_address.and_then(|address| address.parse().ok()),
+        })
+        .collect();
+    attachments.sort_by(|one, other| one.network.cmp(&other.network));
+    attachments
+}
+
+/// The names of a container on its networks, by the networks' ids: only an inspection tells them.
+fn names(networks: Option<&HashMap<String, EndpointSettings>>) -> BTreeMap<String, Vec<String>> {
+    let named = |settings: &EndpointSettings| {
+        Some((settings.network_id.clone()?, settings.aliases.clone().unwrap_or_default()))
+    };
+    networks.into_iter().flat_map(HashMap::values).filter_map(named).collect()
+}
+
+fn published(ports: Vec<PortSummary>) -> Vec<PublishedPort> {
+    let mut ports: Vec<PublishedPort> = ports
+        .into_iter()
+        .filter_map(|port| {
+            Some(PublishedPort {
+                address: address(port.ip.as_deref()),
+                host: port.public_port?,
+                container: port.private_port,
+                protocol: match port.typ {
+                    Some(PortSummaryTypeEnum::UDP) => Protocol::Udp,
+                    Some(PortSummaryTypeEnum::SCTP) => Protocol::Sctp,
+                    Some(PortSummaryTypeEnum::TCP | PortSummaryTypeEnum::EMPTY) | None => Protocol::Tcp,
+                },
+            })
+        })
+        .collect();
+    ports.sort();
+    ports.dedup();
+    ports
+}
+
+fn address(text: Option<&str>) -> IpAddr {
+    text.and_then(|text| text.parse().ok()).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}
+
+fn mount_points(mounts: Vec<EngineMount>) -> Vec<MountPoint> {
+    let mut mounts: Vec<MountPoint> = mounts
+        .into_iter()
+        .map(|mount| {
+            let kind = mount.typ.unwrap_or_default();
+            MountPoint {
+                volume: mount.name.filter(|_| kind == "volume"),
+                bind: mount.source.filter(|_| kind == "bind"),
+                target: mount.destination.unwrap_or_default(),
+                writable: mount.rw.unwrap_or(true),
+            }
+        })
+        .collect();
+    mounts.sort_by(|one, other| one.target.cmp(&other.target));
+    mounts
+}
+
+/// What the last health check said where it failed: its exit code and the last line of its output.
+fn health_failure(health: &EngineHealth) -> String {
+    let last = health.log.as_ref().and_then(|log| log.last());
+    match last.and_then(|last| Some((last, last.exit_code.filter(|code| *code != 0)?))) {
+        Some((last, code)) => {
+            let line = last.output.as_deref().unwrap_or_default().lines().rev().find(|line| !line.trim().is_empty());
+            line.map_or_else(|| format!("exited with {code}"), |line| format!("exited with {code}: {}", line.trim()))
+        }
+        None => String::new(),
+    }
+}
+
+/// An inspected container, with its details; `None` where it has no id.
+pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
+    let config = response.config.unwrap_or_default();
+    let host = response.host_config.unwrap_or_default();
+    let state = response.state.unwrap_or_default();
+    let network = response.network_settings.unwrap_or_default();
+    let details = Details {
+        env: env(config.env.unwrap_or_default()),
+        resources: resources(&host),
+        restart: restart(host.restart_policy.as_ref()),
+        started_at: moment(state.started_at.as_deref()),
+        finished_at: moment(state.finished_at.as_deref()),
+        restarts: response.restart_count.and_then(|count| u64::try_from(count).ok()).unwrap_or_default(),
+        oom_killed: state.oom_killed.unwrap_or_default(),
+        error: state.error.clone().unwrap_or_default(),
+        names: names(network.networks.as_ref()),
+        health_failure: state.health.as_ref().map(health_failure).unwrap_or_default(),
+    };
+    Some(Container {
+        id: response.id?.into(),
+        name: response.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        identity: Identity::from_labels(&config.labels.unwrap_or_default()),
+        image: config.image.unwrap_or_default(),
+        state: state_of_inspection(&state),
+        health: state.health.and_then(|health| health.status).map_or(Health::None, health_of_inspection),
+        networks: attachments(network.networks),
+        ports: bound(network.ports.unwrap_or_default()),
+        mounts: mount_points(response.mounts.unwrap_or_default()),
+        created: response.created.as_deref().and_then(super::timestamp).map_or(0, Timestamp::as_second),
+        details: Some(details),
+    })
+}
+
+fn state_of_inspection(state: &ContainerState) -> State {
+    use ContainerStateStatusEnum as S;
+    match state.status {
+        Some(S::CREATED) => State::Created,
+        Some(S::RUNNING | S::STOPPING) => State::Running,
+        Some(S::PAUSED) => State::Paused,
+        Some(S::RESTARTING) => State::Restarting,
+        Some(S::EXITED) => State::Exited { code: state.exit_code },
+        Some(S::DEAD) => State::Dead,
+        Some(S::REMOVING | S::EMPTY) | None => State::Removing,
+    }
+}
+
+fn health_of_inspection(status: HealthStatusEnum) -> Health {
+    match status {
+        HealthStatusEnum::EMPTY | HealthStatusEnum::NONE => Health::None,
+        HealthStatusEnum::STARTING => Health::Starting,
+        HealthStatusEnum::HEALTHY => Health::Healthy,
+        HealthStatusEnum::UNHEALTHY => Health::Unhealthy,
+    }
+}
+
+fn env(lines: Vec<String>) -> BTreeMap<String, String> {
+    lines
+        .into_iter()
+        .map(|line| match line.split_once('=') {
+            Some((key, value)) => (key.to_owned(), value.to_owned()),
+            None => (line, String::new()),
+        })
+        .collect()
+}
+
+/// 0 and below mean no limit.
+fn resources(host: &HostConfig) -> Resources {
+    let limit = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
+    Resources {
+        memory: limit(host.memory).map(ByteSize::new),
+        cpus: limit(host.nano_cpus).and_then(cpus),
+        pids: limit(host.pids_limit).and_then(|pids| u32::try_from(pids).ok()),
+    }
+}
+
+fn cpus(nanos: u64) -> Option<CpuCount> {
+    format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000).parse().ok()
+}
+
+fn restart(policy: Option<&EngineRestartPolicy>) -> RestartPolicy {
+    use RestartPolicyNameEnum as N;
+    let retries = policy.and_then(|policy| policy.maximum_retry_count).unwrap_or_default();
+    match policy.and_then(|policy| policy.name) {
+        Some(N::ALWAYS) => RestartPolicy::Always,
+        Some(N::UNLESS_STOPPED) => RestartPolicy::UnlessStopped,
+        Some(N::ON_FAILURE) => RestartPolicy::OnFailure(u32::try_from(retries).unwrap_or_default()),
+        Some(N::NO | N::EMPTY) | None => RestartPolicy::No,
+    }
+}
+
+/// The engine writes the year 1 for "never".
+fn moment(text: Option<&str>) -> String {
+    text.filter(|text| !text.starts_with("0001-")).unwrap_or_default().to_owned()
+}
+
+fn bound(ports: PortMap) -> Vec<PublishedPort> {
+    let mut published: Vec<PublishedPort> = ports
+        .into_iter()
+        .flat_map(|(key, bindings)| {
+            bindings.unwrap_or_default().into_iter().filter_map(move |binding| bound_port(&key, &binding))
+        })
+        .collect();
+    published.sort();
+    published.dedup();
+    published
+}
+
+fn bound_port(key: &str, binding: &PortBinding) -> Option<PublishedPort> {
+    let (container, protocol) = key.split_once('/').unwrap_or((key, "tcp"));
+    Some(PublishedPort {
+        address: address(binding.host_ip.as_deref()),
+        host: binding.host_port.as_deref()?.parse().ok()?,
+        container: container.parse().ok()?,
+        protocol: match protocol {
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => Protocol::Tcp,
+        },
+    })
+}
+
+/// A network; `None` where it has no id.
+pub fn network(network: EngineNetwork) -> Option<Network> {
+    let labels = network.labels.unwrap_or_default();
+    Some(Network {
+        id: network.id?,
+        name: network.name.unwrap_or_default(),
+        group: labels.get(identity::GROUP).cloned(),
+        source: labels.get(identity::SOURCE).cloned(),
+    })
+}
+
+/// A volume; `None` where it does not carry our group label.
+pub fn volume(volume: EngineVolume) -> Option<Volume> {
+    Some(Volume {
+        group: volume.labels.get(identity::GROUP)?.clone(),
+        source: volume.labels.get(identity::SOURCE).cloned(),
+        name: volume.name,
+    })
+}
+
+/// Ids of the images by everything that names them, their own id included.
+pub fn images(summaries: Vec<ImageSummary>) -> BTreeMap<String, String> {
+    let mut images = BTreeMap::new();
+    for summary in summaries {
+        let references = summary.repo_tags.into_iter().chain(summary.repo_digests);
+        for reference in references.filter(|reference| !reference.contains("<none>")) {
+            images.insert(reference, summary.id.clone());
+        }
+        images.insert(summary.id.clone(), summary.id);
+    }
+    images
+}
+
+/// Images that were built for a group, as their labels say, by the reference that they were given.
+pub fn built(summaries: &[ImageSummary], group: &str) -> BTreeMap<String, BuiltImage> {
+    let built = |summary: &ImageSummary| {
+        let reference = summary.labels.get(identity::BUILD_IMAGE)?;
+        let owner = summary.labels.get(identity::BUILD_GROUP).filter(|owner| *owner == group)?;
+        // What is built on it inherits its labels, and has another name.
+        summary.repo_tags.contains(reference).then(|| {
+            let source = summary.labels.get(identity::BUILD_SOURCE).cloned();
+            (reference.clone(), BuiltImage { id: summary.id.clone(), group: owner.clone(), source })
+        })
+    };
+    summaries.iter().filter_map(built).collect()
+}
+
+/// What is to be known about an image.
+pub fn facts(image: ImageInspect) -> ImageFacts {
+    let config = image.config.unwrap_or_default();
+    let test = config.healthcheck.and_then(|check| check.test).unwrap_or_default();
+    let mut volumes = config.volumes.unwrap_or_default();
+    volumes.sort();
+    ImageFacts { healthcheck: test.first().is_some_and(|word| word != "NONE"), volumes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_of_a_list_is_read() {
+        use ContainerSummaryStateEnum as S;
+        let exited = |code| State::Exited { code };
+        let table = [
+            (Some(S::CREATED), "Created", State::Created, Health::None),
+            (Some(S::RUNNING), "Up 2 minutes", State::Running, Health::None),
+            (Some(S::RUNNING), "Up 2 minutes (healthy)", State::Running, Health::Healthy),
+            (Some(S::RUNNING), "Up Less than a second (health: starting)", State::Running, Health::Starting),
+            (Some(S::RUNNING), "Up 3 days (unhealthy)", State::Running, Health::Unhealthy),
+            (Some(S::PAUSED), "Up 2 minutes (Paused)", State::Paused, Health::None),
+            (Some(S::RESTARTING), "Restarting (1) 3 seconds ago", State::Restarting, Health::None),
+            (Some(S::EXITED), "Exited (0) 3 minutes ago", exited(Some(0)), Health::None),
+            (Some(S::EXITED), "Exited (137) About an hour ago", exited(Some(137)), Health::None),
+            (Some(S::EXITED), "Exited (-1) 1 second ago", exited(Some(-1)), Health::None),
+            (Some(S::EXITED), "", exited(None), Health::None),
+            (Some(S::REMOVING), "Removal In Progress", State::Removing, Health::None),
+            (Some(S::DEAD), "Dead", State::Dead, Health::None),
+            (None, "", State::Removing, Health::None),
+        ];
+        for (state, status, expected, health) in table {
+            assert_eq!((state_of_list(state, status), health_of_status(status)), (expected, health), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_never_was_is_empty() {
+        assert_eq!(moment(Some("0001-01-01T00:00:00Z")), "");
+    }
+
+    #[test]
+    fn an_entry_with_nothing_in_it_is_tolerated() {
+        let empty: ContainerSummary = serde_json::from_str(
+            r#"{"Id": "ab", "Names": null, "Ports": null, "Labels": null, "NetworkSettings": null, "Mounts": null}"#,
+        )
+        .unwrap();
+        let container = container(empty).unwrap();
+        assert_eq!((container.name.as_str(), container.state), ("", State::Removing));
+        assert_eq!(inspected(ContainerInspectResponse::default()), None);
+    }
+
+    #[test]
+    fn a_listed_container_is_read() {
+        let summary: ContainerSummary = serde_json::from_str(
+            r#"{"Id": "ab", "Names": ["/web/db", "/shop-db"], "Image": "postgres:15", "Created": 5, "State": "running",
+                "Status": "Up 2 seconds", "Labels": {"drillmaster.group": "shop", "drillmaster.service": "db"},
+                "Ports": [{"IP": "127.0.0.1", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+                          {"PrivatePort": 81, "Type": "udp"}],
+                "Health": {"Status": "healthy", "FailingStreak": 0},
+                "NetworkSettings": {"Networks": {"shop": {"NetworkID": "n1", "IPAddress": "10.0.0.2"},
+                                                 "other": {"NetworkID": "n2", "IPAddress": ""}}},
+                "Mounts": [{"Type": "volume", "Name": "v", "Source": "", "Destination": "/d", "RW": true},
+                           {"Type": "bind", "Source": "/conf", "Destination": "/c", "RW": false}]}"#,
+        )
+        .unwrap();
+        let container = container(summary).unwrap();
+        assert_eq!(container.name, "shop-db");
+        assert_eq!(container.service_of("shop"), Some("db"));
+        assert_eq!(container.health, Health::Healthy);
+        let address =
+            |network: &Attachment| (network.network.clone(), network.address.map(|address| address.to_string()));
+        let networks: Vec<_> = container.networks.iter().map(address).collect();
+        assert_eq!(networks, [("other".into(), None), ("shop".into(), Some("10.0.0.2".into()))]);
+        let (address, protocol) = (IpAddr::from([127, 0, 0, 1]), Protocol::Tcp);
+        assert_eq!(container.ports, [PublishedPort { address, host: 8080, container: 80, protocol }]);
+        assert_eq!((container.mounts[0].bind.as_deref(), container.mounts[0].writable), (Some("/conf"), false));
+        assert_eq!((container.mounts[1].volume.as_deref(), container.mounts[1].writable), (Some("v"), true));
+    }
+
+    #[test]
+    fn images_are_found_by_all_their_names() {
+        let image = |json: &str| -> ImageSummary { serde_json::from_str(json).unwrap() };
+        let rest = r#""ParentId": "", "Created": 0, "Size": 0, "SharedSize": 0, "Labels": null, "Containers": 0"#;
+        let found = images(vec![
+            image(&format!(
+                r#"{{"Id": "sha256:a", "RepoTags": ["debian:12"], "RepoDigests": ["debian@sha256:f"], {rest}}}"#
+            )),
+            image(&format!(r#"{{"Id": "sha256:b", "RepoTags": ["<none>:<none>"], "RepoDigests": null, {rest}}}"#)),
+        ]);
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, id)| (name.as_str(), id.as_str())).collect();
+        assert_eq!(
+            found,
+            [
+                ("debian:12", "sha256:a"),
+                ("debian@sha256:f", "sha256:a"),
+                ("sha256:a", "sha256:a"),
+                ("sha256:b", "sha256:b")
+            ]
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! Errors of the API and of the connection, as [`EngineError`].
+
+use super::*;
+
+/// Whether an error says that there was nothing left to do.
+pub(super) fn reached(mutation: &Mutation, error: &BollardError) -> bool {
+    let BollardError::DockerResponseServerError { status_code, message } = error else {
+        return false;
+    };
+    match mutation {
+        Mutation::Remove { .. } => {
+            *status_code == 404 || (*status_code == 409 && message.contains("already in progress"))
+        }
+        Mutation::RemoveNetwork(_) | Mutation::RemoveVolume(_) | Mutation::RemoveImage(_) => *status_code == 404,
+        Mutation::Rename { .. } => message.contains("same name as its current name"),
+        Mutation::Unpause(_) => message.contains("is not paused"),
+        // An id in the message is of a network that is gone: the container may still be attached by its name.
+        Mutation::Disconnect { network, .. } => {
+            message.contains("is not connected to")
+                && (short(network) == network || !message.contains(network.as_str()))
+        }
+        // An engine answers 304 to what runs or rests already, and bollard takes that for success.
+        Mutation::Start(_) | Mutation::Stop { .. } => false,
+        Mutation::Create(_) | Mutation::Update { .. } | Mutation::CreateNetwork { .. } | Mutation::Connect { .. } => {
+            false
+        }
+    }
+}
+
+/// Whether it is the container that does not exist, and not something in it.
+pub(super) fn is_no_container(error: &BollardError) -> bool {
+    error.to_string().contains("No such container:")
+}
+
+pub(super) fn status(error: &BollardError) -> Option<u16> {
+    match error {
+        BollardError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+pub(super) fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -> EngineError {
+    let attempted = attempted.to_owned();
+    match error {
+        BollardError::DockerResponseServerError { status_code, message } => match status_code {
+            404 => EngineError::NotFound { attempted, message },
+            403 if message.contains("active endpoints") => EngineError::ActiveEndpoints { attempted, message },
+            403 | 409 => EngineError::Conflict { attempted, message },
+            _ => EngineError::Refused { attempted, message },
+        },
+        BollardError::DockerStreamError { error } => EngineError::Refused { attempted, message: error },
+        BollardError::RequestTimeoutError => EngineError::TimedOut { attempted, limit: Duration::from_secs(NEVER) },
+        BollardError::IOError { .. } | BollardError::HyperResponseError { .. } => {
+            EngineError::Unreachable { endpoint: endpoint.to_string(), reason: reason(endpoint, &error) }
+        }
+        error => EngineError::Refused { attempted, message: error.to_string() },
+    }
+}
+
+/// What a connection failed of, in people's words.
+pub(super) fn reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> String {
+    let mut cause = Some(error);
+    let mut last = error.to_string();
+    while let Some(error) = cause {
+        if let Some(reason) = known_reason(endpoint, error) {
+            return reason.to_owned();
+        }
+        last = error.to_string();
+        cause = error.source();
+    }
+    last
+}
+
+fn known_reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    const CLOSED: &str = "the engine closed the connection";
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return (error.is_incomplete_message() || error.is_canceled() || error.is_closed()).then_some(CLOSED);
+    }
+    let error = match error.downcast_ref::<BollardError>() {
+        Some(BollardError::IOError { err }) => err,
+        _ => error.downcast_ref::<io::Error>()?,
+    };
+    // Of what breaks a stream bollard keeps but the text.
+    if error.kind() == io::ErrorKind::Other && error.to_string().contains("reading a body from connection") {
+        return Some(CLOSED);
+    }
+    let local = matches!(endpoint, Endpoint::Unix(_));
+    match error.kind() {
+        io::ErrorKind::NotFound if local => Some("no such socket"),
+        io::ErrorKind::ConnectionRefused if local => {
+            Some("connection refused (the socket is there, but no engine listens)")
+        }
+        io::ErrorKind::ConnectionRefused => Some("connection refused"),
+        io::ErrorKind::PermissionDenied => Some("permission denied (is your user in the group docker?)"),
+        io::ErrorKind::TimedOut => Some("no answer"),
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Some(CLOSED),
+        _ => None,
+    }
+}

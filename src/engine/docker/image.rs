@@ -1,0 +1,116 @@
+//! Pulls and builds, with credentials.
+
+use super::error::reason;
+use super::*;
+
+impl Docker {
+    pub(super) async fn pull_image(&self, image: &str, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<()> {
+        let reference = Reference::parse(image);
+        let attempted = format!("pull {image}");
+        let (credentials, trouble) = match self.credentials(reference.credentials_key()).await {
+            Ok(credentials) => (credentials, None),
+            // Public images need none, so the pull decides whether it matters.
+            Err(trouble) => (None, Some(trouble)),
+        };
+        let options = query::CreateImageOptions {
+            from_image: Some(reference.repository.to_owned()),
+            tag: Some(reference.version.to_owned()),
+            ..Default::default()
+        };
+        let mut messages = self.client.create_image(Some(options), None, credentials).boxed();
+        let mut tally = PullTracker::default();
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| {
+                let error = explained(self.fault(&attempted, error), reference.registry);
+                match &trouble {
+                    Some(trouble) => amended(error, &format!("; no credentials were sent: {trouble}")),
+                    None => error,
+                }
+            })?;
+            note(&mut tally, &message);
+            // Also where nothing has changed: it is the sign of life that deadlines are measured by.
+            progress(tally.progress());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn build_image(
+        &self,
+        request: &BuildRequest,
+        progress: &(dyn Fn(BuildProgress) + Send + Sync),
+    ) -> Result<()> {
+        let trouble = |trouble| self.build_trouble(&request.image, trouble);
+        let builder = match self.buildkit {
+            Some(true) => Builder::BuildKit,
+            Some(false) => Builder::Classic,
+            None => build::preferred(&self.wire).await.map_err(trouble)?,
+        };
+        let mut credentials = BTreeMap::new();
+        let dockerfile = build::dockerfile(request.build.tree.dockerfile.as_ref()).await;
+        for registry in build::registries(&dockerfile) {
+            // Public images need none, so the build decides whether it matters that they cannot be had.
+            if let Ok(Some(found)) = self.credentials(&registry).await {
+                credentials.extend(serde_json::to_value(found).ok().map(|found| (registry, found)));
+            }
+        }
+        build::build(&self.wire, builder, request, &credentials, progress).await.map_err(trouble)
+    }
+
+    fn build_trouble(&self, image: &str, trouble: BuildError) -> EngineError {
+        let attempted = format!("build {image}");
+        let reason = match trouble {
+            BuildError::Failed(message) => return EngineError::Refused { attempted, message },
+            // They may be back in a moment.
+            BuildError::Files(message) => return EngineError::Conflict { attempted, message },
+            BuildError::Wire(WireError::Io(error)) => reason(&self.endpoint, &error),
+            BuildError::Wire(WireError::Http(error)) => reason(&self.endpoint, &error),
+        };
+        EngineError::Unreachable { endpoint: self.endpoint.to_string(), reason }
+    }
+
+    /// Credentials for a registry; a helper may have to be run for them, which blocks.
+    async fn credentials(&self, key: &str) -> std::result::Result<Option<DockerCredentials>, String> {
+        let Some(directory) = self.config_dir.clone() else {
+            return Ok(None);
+        };
+        let server = key.to_owned();
+        let looked_up = tokio::task::spawn_blocking(move || registry::credentials(&directory, &server)).await;
+        let found = looked_up.map_err(|error| error.to_string())??;
+        let serveraddress = Some(key.to_owned());
+        Ok(found.map(|credential| match credential {
+            DockerCredential::IdentityToken(token) => {
+                DockerCredentials { identitytoken: Some(token), serveraddress, ..Default::default() }
+            }
+            DockerCredential::UsernamePassword(username, password) => DockerCredentials {
+                username: Some(username),
+                password: Some(password),
+                serveraddress,
+                ..Default::default()
+            },
+        }))
+    }
+}
+
+fn note(tally: &mut PullTracker, message: &CreateImageInfo) {
+    let current = message.progress_detail.as_ref().and_then(|detail| detail.current);
+    let current = current.and_then(|bytes| u64::try_from(bytes).ok());
+    tally.note(message.id.as_deref(), message.status.as_deref().unwrap_or_default(), current);
+}
+
+/// Shortens what an engine says about a registry that it did not reach.
+fn explained(error: EngineError, registry: &str) -> EngineError {
+    changed(error, |message| registry::trouble(registry, &message))
+}
+
+fn amended(error: EngineError, addition: &str) -> EngineError {
+    changed(error, |message| message + addition)
+}
+
+fn changed(error: EngineError, change: impl FnOnce(String) -> String) -> EngineError {
+    match error {
+        EngineError::NotFound { attempted, message } => EngineError::NotFound { attempted, message: change(message) },
+        EngineError::Conflict { attempted, message } => EngineError::Conflict { attempted, message: change(message) },
+        EngineError::Refused { attempted, message } => EngineError::Refused { attempted, message: change(message) },
+        error => error,
+    }
+}

@@ -1,0 +1,412 @@
+//! A Docker engine, spoken to through bollard.
+//!
+//! Carries out what it is asked, once, and says in people's words what went wrong. It retries nothing, waits for
+//! nothing but the answer (deadlines are [`super::deadline`]'s) and decides nothing.
+
+mod error;
+mod events;
+mod exec;
+mod image;
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error as StdError;
+use std::io::{self, Read as _};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::auth::DockerCredentials;
+use bollard::container::LogOutput;
+use bollard::errors::Error as BollardError;
+use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
+use bollard::models::{
+    CreateImageInfo, EventMessage, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, SystemInfo,
+    SystemVersion,
+};
+use bollard::query_parameters as query;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
+use docker_credential::DockerCredential;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::oneshot;
+
+use self::error::{fault, is_no_container, reached, status};
+use self::events::clock_difference;
+use self::exec::pieces;
+use super::build::{self, BuildError, Builder};
+use super::deadline::{Limits, within};
+use super::lines::Lines;
+use super::registry::{self, PullTracker, Reference};
+use super::target::{Endpoint, EngineConfig};
+use super::transport::{Wire, WireError};
+use super::{
+    Attached, BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineError, EngineEvent,
+    EngineFuture, EngineInfo, EngineStream, Exec, LogLine, LogOptions, Mutation, PullProgress, Result, convert, short,
+};
+use crate::identity;
+use crate::observed::{Container, ImageFacts, Observed};
+
+/// The oldest API that is spoken: Docker 20.10.
+const OLDEST_API: (u32, u32) = (1, 41);
+/// The newest one: what the bollard in use was made for.
+const NEWEST_API: (u32, u32) = (1, 53);
+/// bollard has one deadline for all calls, which would cut the long ones; ours are in `deadline.rs`.
+const NEVER: u64 = 365 * 24 * 3600;
+
+/// A Docker engine.
+pub struct Docker {
+    client: Client,
+    wire: Arc<Wire>,
+    endpoint: Endpoint,
+    config_dir: Option<PathBuf>,
+    buildkit: Option<bool>,
+    version: String,
+    api: String,
+    /// How far the engine's clock is ahead of ours at least, in nanoseconds.
+    clock: AtomicI64,
+}
+
+impl Docker {
+    /// Connects, and agrees on a version of the API: one request. It has the deadline of a read, since nothing bounds
+    /// an engine that does not exist yet.
+    pub async fn connect(target: &EngineConfig) -> Result<Docker> {
+        let attempted = || format!("connect to {}", target.endpoint);
+        within(Limits::default().read, attempted, Docker::negotiate(target)).await
+    }
+
+    async fn negotiate(target: &EngineConfig) -> Result<Docker> {
+        let wire = Wire::new(target.endpoint.clone());
+        let client = client(&wire, None).map_err(|error| fault(&target.endpoint, "connect", error))?;
+        let attempted = format!("talk to the engine at {}", target.endpoint);
+        let version = client.version().await.map_err(|error| fault(&target.endpoint, &attempted, error))?;
+        let api = agree(&version).map_err(|message| EngineError::Refused { attempted, message })?;
+        wire.speak(api.clone());
+        Ok(Docker {
+            client,
+            wire,
+            endpoint: target.endpoint.clone(),
+            config_dir: target.config_dir.clone(),
+            buildkit: target.buildkit,
+            version: version.version.unwrap_or_default(),
+            api,
+            clock: AtomicI64::new(0),
+        })
+    }
+
+    fn fault(&self, attempted: &str, error: BollardError) -> EngineError {
+        fault(&self.endpoint, attempted, error)
+    }
+
+    async fn ask_about(&self) -> Result<EngineInfo> {
+        let info = self.client.info().await.map_err(|error| self.fault("ask what it is", error))?;
+        if let Some(ahead) = info.system_time.as_deref().and_then(clock_difference) {
+            self.clock.store(ahead, Ordering::Relaxed);
+        }
+        Ok(EngineInfo {
+            reaches_containers: self.reaches_containers(&info),
+            id: info.id.unwrap_or_default(),
+            version: self.version.clone(),
+            api: self.api.clone(),
+        })
+    }
+
+    /// Rootless engines and those of Docker Desktop have their networks where we are not.
+    fn reaches_containers(&self, info: &SystemInfo) -> bool {
+        let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
+        let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
+        cfg!(target_os = "linux") && matches!(self.endpoint, Endpoint::Unix(_)) && !rootless && !virtual_machine
+    }
+
+    async fn list_all(&self, group: &str, volumes: bool) -> Result<Observed> {
+        let (containers, networks, images, volumes) = tokio::try_join!(
+            self.client.list_containers(Some(query::ListContainersOptions { all: true, ..Default::default() })),
+            self.client.list_networks(None),
+            self.client.list_images(None::<query::ListImagesOptions>),
+            async {
+                if !volumes {
+                    return Ok(Vec::new());
+                }
+                let filters = Some(HashMap::from([("label".into(), vec![format!("{}={group}", identity::GROUP)])]));
+                let found = self.client.list_volumes(Some(query::ListVolumesOptions { filters })).await?;
+                Ok(found.volumes.unwrap_or_default())
+            },
+        )
+        .map_err(|error| self.fault("list what it has", error))?;
+        let containers = containers.into_iter().filter_map(convert::container);
+        let networks = networks.into_iter().filter_map(convert::network);
+        let volumes = volumes.into_iter().filter_map(convert::volume);
+        Ok(Observed {
+            containers: containers.map(|container| (container.id.clone(), container)).collect(),
+            networks: networks.map(|network| (network.id.clone(), network)).collect(),
+            built: convert::built(&images, group),
+            images: convert::images(images),
+            volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
+            ..Default::default()
+        })
+    }
+
+    async fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
+        match self.client.inspect_container(id, None::<query::InspectContainerOptions>).await {
+            Ok(response) => Ok(convert::inspected(response)),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.fault(&format!("inspect container {}", short(id)), error)),
+        }
+    }
+
+    async fn inspect_image(&self, reference: &str) -> Result<Option<ImageFacts>> {
+        match self.client.inspect_image(reference).await {
+            Ok(image) => Ok(Some(convert::facts(image))),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(self.fault(&format!("inspect image {reference}"), error)),
+        }
+    }
+
+    async fn carry_out(&self, mutation: &Mutation) -> Result<Option<String>> {
+        match self.call(mutation).await {
+            Ok(id) => Ok(id),
+            Err(error) if reached(mutation, &error) => Ok(None),
+            Err(error) => Err(self.fault(&mutation.describe(), error)),
+        }
+    }
+
+    /// One deed, one request.
+    async fn call(&self, mutation: &Mutation) -> std::result::Result<Option<String>, BollardError> {
+        let client = &self.client;
+        match mutation {
+            Mutation::Create(spec) => return self.create(spec).await.map(Some),
+            Mutation::CreateNetwork { name, labels } => return self.create_network(name, labels).await.map(Some),
+            Mutation::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
+            Mutation::Stop { id, timeout } => {
+                let t = timeout.map(whole_seconds);
+                client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() })).await?;
+            }
+            Mutation::Unpause(id) => client.unpause_container(id).await?,
+            Mutation::Rename { id, name } => {
+                client.rename_container(id, query::RenameContainerOptions { name: name.clone() }).await?;
+            }
+            Mutation::Update { id, resources, restart } => {
+                client.update_container(id, convert::update_body(resources, *restart)).await?;
+            }
+            Mutation::Remove { id, volumes } => {
+                let options = query::RemoveContainerOptions { force: true, v: *volumes, link: false };
+                client.remove_container(id, Some(options)).await?;
+            }
+            Mutation::RemoveNetwork(id) => client.remove_network(id).await?,
+            Mutation::Connect { network, container, aliases } => {
+                let endpoint_config = Some(convert::endpoint(network, aliases));
+                let request = NetworkConnectRequest { container: container.clone(), endpoint_config };
+                client.connect_network(network, request).await?;
+            }
+            Mutation::Disconnect { network, container } => {
+                let request = NetworkDisconnectRequest { container: container.clone(), force: Some(true) };
+                client.disconnect_network(network, request).await?;
+            }
+            Mutation::RemoveVolume(name) => client.remove_volume(name, None::<query::RemoveVolumeOptions>).await?,
+            Mutation::RemoveImage(reference) => {
+                client.remove_image(reference, None::<query::RemoveImageOptions>, None).await?;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> std::result::Result<String, BollardError> {
+        let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
+        Ok(self.client.create_container(Some(options), convert::create_body(spec)).await?.id)
+    }
+
+    async fn create_network(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> std::result::Result<String, BollardError> {
+        let body = convert::network_body(name, labels).to_string();
+        let own_body = move |mut request: BollardRequest| {
+            *request.body_mut() = bollard::body_full(body.clone().into());
+            request
+        };
+        let client = self.client.clone().with_request_modifier(own_body);
+        Ok(client.create_network(NetworkCreateRequest::default()).await?.id)
+    }
+
+    /// The engine gives files as an archive.
+    async fn read_file(&self, id: &str, path: &str, most: usize) -> Result<Option<Vec<u8>>> {
+        // Headers and padding of an archive with one file.
+        const FRAME: usize = 64 * 1024;
+        let attempted = || format!("read {path} in container {}", short(id));
+        let options = query::DownloadFromContainerOptions { path: path.to_owned() };
+        let mut pieces = self.client.download_from_container(id, Some(options)).boxed();
+        let mut archive = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Ok(piece) => archive.extend_from_slice(&piece),
+                Err(error) if status(&error) == Some(404) && !is_no_container(&error) => return Ok(None),
+                Err(error) => return Err(self.fault(&attempted(), error)),
+            }
+            if archive.len() > most + FRAME {
+                break;
+            }
+        }
+        first_file(&archive, most)
+            .map_err(|error| EngineError::Refused { attempted: attempted(), message: format!("not a file: {error}") })
+    }
+}
+
+impl Engine for Docker {
+    fn about(&self) -> EngineFuture<'_, EngineInfo> {
+        Box::pin(self.ask_about())
+    }
+
+    fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed> {
+        Box::pin(self.list_all(group, volumes))
+    }
+
+    fn inspect<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Option<Container>> {
+        Box::pin(self.inspect_container(id))
+    }
+
+    fn image<'a>(&'a self, reference: &'a str) -> EngineFuture<'a, Option<ImageFacts>> {
+        Box::pin(self.inspect_image(reference))
+    }
+
+    fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>> {
+        Box::pin(self.carry_out(mutation))
+    }
+
+    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
+        Box::pin(self.pull_image(image, progress))
+    }
+
+    fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> EngineFuture<'a, Option<Vec<u8>>> {
+        Box::pin(self.read_file(id, path, most))
+    }
+
+    fn build<'a>(
+        &'a self,
+        request: &'a BuildRequest,
+        progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
+    ) -> EngineFuture<'a, ()> {
+        Box::pin(self.build_image(request, progress))
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a str,
+        exec: &'a Exec,
+        heard: &'a mut (dyn FnMut(LogLine) + Send),
+    ) -> EngineFuture<'a, i64> {
+        Box::pin(self.run(id, exec, heard))
+    }
+
+    fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> EngineStream<'a, LogLine> {
+        let output = self.client.logs(id, Some(log_options(options))).boxed();
+        let attempted = format!("read the output of container {}", short(id));
+        let state = Some((output, Lines::default()));
+        let pieces = stream::unfold(state, move |state| {
+            let attempted = attempted.clone();
+            async move {
+                let (mut output, mut lines) = state?;
+                match output.next().await {
+                    Some(Ok(piece)) => {
+                        let complete = pieces(&mut lines, &piece).into_iter().map(Ok).collect();
+                        Some((complete, Some((output, lines))))
+                    }
+                    Some(Err(error)) => Some((vec![Err(self.fault(&attempted, error))], None)),
+                    None => Some((lines.rest().into_iter().map(Ok).collect(), None)),
+                }
+            }
+        });
+        pieces.flat_map(stream::iter).boxed()
+    }
+
+    fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> EngineFuture<'a, Vec<ContainerExit>> {
+        Box::pin(self.ended_within(group, span))
+    }
+
+    fn events<'a>(&'a self, group: &'a str) -> EngineStream<'a, EngineEvent> {
+        self.subscribe(group)
+    }
+}
+
+/// A bollard on our own connections. `heard` is told when the head of the first response has come.
+fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::Result<Client, BollardError> {
+    let wire = wire.clone();
+    let heard = Arc::new(Mutex::new(heard));
+    let transport = move |request: BollardRequest| {
+        let (wire, heard) = (wire.clone(), heard.clone());
+        async move {
+            let response = wire.send(request).await.map_err(|error| match error {
+                WireError::Io(error) => BollardError::from(error),
+                WireError::Http(error) => BollardError::from(error),
+            })?;
+            // Only success is a beginning; bollard makes an error of the rest.
+            let heard =
+                heard.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| response.status().is_success());
+            if let Some(heard) = heard {
+                // Whoever asked may have gone.
+                let _ = heard.send(());
+            }
+            Ok(response)
+        }
+    };
+    // The address only has to be one: the wire knows the real one.
+    Client::connect_with_custom_transport(transport, Some("http://docker"), NEVER, API_DEFAULT_VERSION)
+}
+
+/// The version of the API that both sides speak, or why there is none.
+fn agree(version: &SystemVersion) -> std::result::Result<String, String> {
+    let engine = version.version.as_deref().unwrap_or("of unknown version");
+    let spoken = version.api_version.as_deref().unwrap_or_default();
+    let newest = api(spoken)
+        .ok_or_else(|| format!("it does not say which API it speaks ({spoken:?}); is it a Docker engine?"))?;
+    if newest < OLDEST_API {
+        return Err(format!("Docker {engine} speaks API {spoken}; Docker 20.10 (API 1.41) or later is needed"));
+    }
+    let oldest = version.min_api_version.as_deref().and_then(api).unwrap_or(OLDEST_API);
+    if oldest > NEWEST_API {
+        let (major, minor) = oldest;
+        return Err(format!(
+            "Docker {engine} speaks API {major}.{minor} and later; this drillmaster speaks up to 1.53 and must be upgraded"
+        ));
+    }
+    let (major, minor) = newest.min(NEWEST_API);
+    Ok(format!("{major}.{minor}"))
+}
+
+fn api(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+fn whole_seconds(duration: Duration) -> i32 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    i32::try_from(seconds).unwrap_or(i32::MAX)
+}
+
+fn log_options(options: LogOptions) -> query::LogsOptions {
+    query::LogsOptions {
+        follow: options.follow,
+        stdout: true,
+        stderr: true,
+        since: i32::try_from(options.since).unwrap_or(i32::MAX),
+        until: 0,
+        timestamps: options.timestamps,
+        tail: options.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
+    }
+}
+
+/// The content of the first file in an archive, as far as `most` bytes.
+fn first_file(archive: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
+    for entry in tar::Archive::new(archive).entries()? {
+        let entry = entry?;
+        if entry.header().entry_type().is_file() {
+            let mut content = Vec::new();
+            entry.take(most as u64).read_to_end(&mut content)?;
+            return Ok(Some(content));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "there is something else under its name"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+use super::*;
+
+fn version(version: &str, newest: &str, oldest: &str) -> SystemVersion {
+    SystemVersion {
+        version: Some(version.into()),
+        api_version: Some(newest.into()),
+        min_api_version: Some(oldest.into()),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn both_sides_agree_on_a_version() {
+    assert_eq!(agree(&version("20.10.24", "1.41", "1.12")).as_deref(), Ok("1.41"));
+    assert_eq!(agree(&version("29.0.0", "1.52", "1.44")).as_deref(), Ok("1.52"));
+    assert_eq!(agree(&version("40.0.0", "1.99", "1.50")).as_deref(), Ok("1.53"));
+    let old = agree(&version("19.03.15", "1.40", "1.12")).unwrap_err();
+    assert_eq!(old, "Docker 19.03.15 speaks API 1.40; Docker 20.10 (API 1.41) or later is needed");
+    let new = agree(&version("50.0.0", "1.99", "1.60")).unwrap_err();
+    assert!(new.contains("up to 1.53"), "{new}");
+    assert!(agree(&SystemVersion::default()).unwrap_err().contains("is it a Docker engine?"));
+}
+
+#[test]
+fn a_goal_that_is_reached_is_no_error() {
+    let error =
+        |status_code, message: &str| BollardError::DockerResponseServerError { status_code, message: message.into() };
+    let id = "3f2a91bc77d0".repeat(5) + "3f2a";
+    let network = "0123456789ab".repeat(5) + "0123";
+    let remove = Mutation::Remove { id: id.clone(), volumes: false };
+    assert!(reached(&remove, &error(404, "No such container: x")));
+    assert!(reached(&remove, &error(409, "removal of container x is already in progress")));
+    assert!(!reached(&remove, &error(500, "device busy")));
+    assert!(!reached(&Mutation::Start(id.clone()), &error(404, "No such container: x")));
+    let by_id = Mutation::Disconnect { network: network.clone(), container: id.clone() };
+    assert!(reached(&by_id, &error(500, "container x is not connected to network shop")));
+    let gone = format!("container x is not connected to the network {network}");
+    assert!(!reached(&by_id, &error(500, &gone)), "it may be attached by name");
+    let by_name = Mutation::Disconnect { network: "shop".into(), container: id };
+    assert!(reached(&by_name, &error(500, "container x is not connected to the network shop")));
+}
+
+/// A network that cannot be removed, as engines phrase it.
+#[test]
+fn active_endpoints_are_an_error_of_their_own() {
+    let table = [
+        // 20.10.24
+        (403, "error while removing network: network shop id 3f2a91bc77d0 has active endpoints", true),
+        // 26.1.5, 28.5.2
+        (
+            403,
+            r#"error while removing network: network shop has active endpoints (name:"api" id:"3f2a91bc77d0")"#,
+            true,
+        ),
+        (403, "bridge is a pre-defined network and cannot be removed", false),
+        (409, "network shop has active endpoints", false),
+    ];
+    for (status_code, message, expected) in table {
+        let error = BollardError::DockerResponseServerError { status_code, message: message.into() };
+        let error = fault(&Endpoint::Unix("/run/docker.sock".into()), "remove network shop", error);
+        assert_eq!(matches!(error, EngineError::ActiveEndpoints { .. }), expected, "{error:?}");
+        assert_eq!(error.to_string(), format!("cannot remove network shop: {message}"));
+    }
+}
+
+#[test]
+fn a_failed_connection_is_said_in_words() {
+    let unix = Endpoint::Unix("/run/docker.sock".into());
+    let said = |kind: io::ErrorKind| match fault(&unix, "start", BollardError::from(io::Error::from(kind))) {
+        EngineError::Unreachable { endpoint, reason } => {
+            assert_eq!(endpoint, "unix:///run/docker.sock");
+            reason
+        }
+        error => panic!("{error:?}"),
+    };
+    assert_eq!(said(io::ErrorKind::PermissionDenied), "permission denied (is your user in the group docker?)");
+    assert_eq!(said(io::ErrorKind::NotFound), "no such socket");
+    assert_eq!(said(io::ErrorKind::BrokenPipe), "the engine closed the connection");
+}
+
+/// An engine that answers each request with the next of these bodies, and gives the heads of what it was asked.
+async fn fake(bodies: &'static [&'static str]) -> (tempfile::TempDir, tokio::task::JoinHandle<Vec<String>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let directory = tempfile::tempdir().unwrap();
+    let listener = tokio::net::UnixListener::bind(directory.path().join("docker.sock")).unwrap();
+    let served = tokio::spawn(async move {
+        let mut heads = Vec::new();
+        for body in bodies {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            heads.push(String::from_utf8(head).unwrap());
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        heads
+    });
+    (directory, served)
+}
+
+fn target_in(directory: &tempfile::TempDir) -> EngineConfig {
+    let socket = directory.path().join("docker.sock");
+    EngineConfig { endpoint: Endpoint::Unix(socket), config_dir: Some(directory.path().to_owned()), buildkit: None }
+}
+
+const VERSION: &str = r#"{"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#;
+
+#[tokio::test]
+async fn a_pull_sends_credentials_and_tells_its_progress() {
+    const PULL: &str = concat!(
+        r#"{"status": "Pulling from shop/api", "id": "1"}"#,
+        "\n",
+        r#"{"status": "Pulling fs layer", "progressDetail": {}, "id": "aa"}"#,
+        "\n",
+        r#"{"status": "Downloading", "progressDetail": {"current": 10, "total": 20}, "id": "aa"}"#,
+        "\n",
+        r#"{"status": "Pull complete", "progressDetail": {}, "id": "aa"}"#,
+        "\n"
+    );
+    let (directory, served) = fake(&[VERSION, PULL]).await;
+    // ann:??>>~~ is the kind of password whose encoding differs in the two base64s.
+    let config = r#"{"auths": {"reg:5000": {"auth": "YW5uOj8/Pj5+fg=="}}}"#;
+    std::fs::write(directory.path().join("config.json"), config).unwrap();
+    let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+    let seen = Mutex::new(Vec::new());
+    engine.pull("reg:5000/shop/api", &|progress| seen.lock().unwrap().push(progress)).await.unwrap();
+    assert_eq!(seen.into_inner().unwrap().last(), Some(&PullProgress { done: 1, total: 1, bytes: 10 }));
+    let head = served.await.unwrap().remove(1);
+    assert!(head.starts_with("POST /v1.41/images/create?fromImage=reg%3A5000%2Fshop%2Fapi&tag=latest"), "{head}");
+    let auth = head.lines().find_map(|line| line.strip_prefix("x-registry-auth: ")).unwrap();
+    assert!(!auth.contains(['+', '/']) && auth.contains(['-', '_']), "{auth}");
+}
+
+#[tokio::test]
+async fn a_pull_that_fails_midway_says_why() {
+    const PULL: &str = concat!(
+        r#"{"status": "Pulling from library/nope", "id": "1"}"#,
+        "\n",
+        r#"{"errorDetail": {"message": "manifest for nope:1 not found"}, "error": "manifest for nope:1 not found"}"#,
+        "\n"
+    );
+    let (directory, _served) = fake(&[VERSION, PULL]).await;
+    let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+    let error = engine.pull("nope:1", &|_| {}).await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot pull nope:1: manifest for nope:1 not found");
+    assert!(matches!(error, EngineError::Refused { .. }));
+}
+
+/// A directory with a Dockerfile, and what asks for an image of it.
+fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
+    let context = tempfile::tempdir().unwrap();
+    std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
+    let place = build::tree::ContextPaths::new(context.path(), ".", None);
+    let tree = build::tree::look(&place, &Default::default()).0.unwrap();
+    let args = BTreeMap::from([("A".to_owned(), "b&c".to_owned())]);
+    let build = crate::desired::Build { tree, target: Some("x".into()), args, labels: BTreeMap::new() };
+    let labels = BTreeMap::from([("l".to_owned(), "m".to_owned())]);
+    (context, BuildRequest { image: "shop-api:1".into(), build, labels })
+}
+
+#[tokio::test]
+async fn a_build_goes_to_the_classic_builder_where_no_other_is_offered_with_what_registries_want() {
+    const BUILD: &str = "{\"stream\": \"Step 1/1 : FROM reg:5000/base\\n\"}\r\n{\"aux\": {\"ID\": \"sha256:1\"}}\r\n";
+    let (directory, served) = fake(&[VERSION, "OK", BUILD]).await;
+    let config = r#"{"auths": {"reg:5000": {"auth": "YW5uOj8/Pj5+fg=="}, "other": {"auth": "YW5uOj8/Pj5+fg=="}}}"#;
+    std::fs::write(directory.path().join("config.json"), config).unwrap();
+    let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+    let (_context, request) = to_build("FROM reg:5000/base\n");
+    let seen = Mutex::new(Vec::new());
+    let progress = |news| {
+        if let BuildProgress::Line(line) = news {
+            seen.lock().unwrap().push(line);
+        }
+    };
+    engine.build(&request, &progress).await.unwrap();
+    assert_eq!(seen.into_inner().unwrap(), ["Step 1/1 : FROM reg:5000/base"]);
+    let heads = served.await.unwrap();
+    assert!(heads[1].starts_with("GET /v1.41/_ping"), "{}", heads[1]);
+    let expected = "POST /v1.41/build?t=shop-api%3A1&dockerfile=Dockerfile&version=1&rm=1&forcerm=1&target=x\
+                    &buildargs=%7B%22A%22%3A%22b%26c%22%7D&labels=%7B%22l%22%3A%22m%22%7D HTTP/1.1";
+    assert_eq!(heads[2].lines().next(), Some(expected));
+    let config = heads[2].lines().find_map(|line| line.strip_prefix("x-registry-config: ")).unwrap();
+    let config = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE, config).unwrap();
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    assert_eq!(config["reg:5000"]["username"], "ann");
+    assert_eq!(config.as_object().unwrap().len(), 1, "what is not needed is not sent");
+}
+
+#[tokio::test]
+async fn a_build_whose_files_have_changed_is_no_build_of_the_engines() {
+    let (directory, _served) = fake(&[VERSION, "OK", ""]).await;
+    let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+    let (context, request) = to_build("FROM debian\n");
+    std::fs::write(context.path().join("new"), "new").unwrap();
+    let error = engine.build(&request, &|_| {}).await.unwrap_err();
+    let said = "cannot build shop-api:1: its sources have changed since they were read; run it again";
+    assert_eq!(error.to_string(), said);
+    assert!(matches!(error, EngineError::Conflict { .. }));
+}
+
+#[tokio::test]
+async fn an_engine_that_is_too_old_is_told_so() {
+    let (directory, _served) = fake(&[r#"{"Version": "18.09.1", "ApiVersion": "1.39"}"#]).await;
+    let error = Docker::connect(&target_in(&directory)).await.err().unwrap().to_string();
+    assert!(error.ends_with("Docker 18.09.1 speaks API 1.39; Docker 20.10 (API 1.41) or later is needed"), "{error}");
+}
