@@ -106,15 +106,20 @@ fn failed(reason: Reason, message: &str, count: u32, retry: Option<u64>) -> Repo
 
 /// Every event of a watch.
 fn reports() -> Vec<Report> {
-    let gone = EngineError::Unreachable { endpoint: "/var/run/docker.sock".into(), reason: "nobody listens".into() };
+    let gone =
+        EngineError::Unreachable { endpoint: "/var/run/docker.sock".into(), reason: "connection refused".into() };
     let state = |found: Option<State>| vec![Cause::State { found, wanted: WantedState::Running }];
     let network = |found: Option<&str>| Cause::Network { found: found.map(str::to_owned), wanted: "shop".into() };
-    let pull = Step { subject: Subject::Image("api:2".into()), verb: Verb::Pull, cause: "it is missing".into() };
-    let build =
-        Step { subject: Subject::Image("shop-api:2".into()), verb: Verb::Build, cause: "it is not there".into() };
+    let pull =
+        Step { subject: Subject::Image("api:2".into()), verb: Verb::Pull, cause: "image not present locally".into() };
+    let build = Step {
+        subject: Subject::Image("shop-api:2".into()),
+        verb: Verb::Build,
+        cause: "image not present locally".into(),
+    };
     let settled = Outcome {
         ready: ["web".into()].into(),
-        waits: vec![Wait { service: "x".into(), reason: "waits for api".into(), awaited: None, quiet: false }],
+        waits: vec![Wait { service: "x".into(), reason: "waiting for api".into(), awaited: None, quiet: false }],
         ..Outcome::default()
     };
     vec![
@@ -130,7 +135,7 @@ fn reports() -> Vec<Report> {
         Report::StepStarted(build.clone()),
         Report::Output { service: Some("api".into()), event: "build".into(), line: "Step 1/1 : FROM debian".into() },
         Report::StepDone(build),
-        failed(Reason::BuildFailed, "its image could not be built: no", 1, None),
+        failed(Reason::BuildFailed, "image build failed: no", 1, None),
         reconciling(Action::Update, true, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),
         reconciling(Action::Update, false, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),
         reconciling(Action::Update, false, vec![Cause::field("resources.pids", None, Some("10"))]),
@@ -152,9 +157,9 @@ fn reports() -> Vec<Report> {
         reconciling(Action::Remove, true, Vec::new()),
         Report::Removed("api".into()),
         Report::Ready("api".into()),
-        failed(Reason::Exited, "it exited with 1", 1, Some(1000)),
-        failed(Reason::Exited, "it exited with 1", 12, Some(299_100)),
-        failed(Reason::NotReady, "its ping did not answer", 1, None),
+        failed(Reason::Exited, "exited with 1", 1, Some(1000)),
+        failed(Reason::Exited, "exited with 1", 12, Some(299_100)),
+        failed(Reason::NotReady, "readiness probe failed", 1, None),
         failed(Reason::Conflict, "a container named shop-api exists", 1, None),
         Report::Unhealthy { service: "api".into(), why: "connection refused".into() },
         Report::Healthy("api".into()),
@@ -192,7 +197,7 @@ fn stopped_watch_names_the_requester() {
 #[test]
 fn steps_and_waits_are_not_events() {
     let step = Step { subject: Subject::Service("api".into()), verb: Verb::CreateNetwork, cause: String::new() };
-    let waits = Report::Waiting { service: "api".into(), reason: "waits for appdb".into() };
+    let waits = Report::Waiting { service: "api".into(), reason: "waiting for appdb".into() };
     for report in [Report::StepStarted(step.clone()), Report::StepDone(step), waits, Report::Planned(Vec::new())] {
         assert_eq!(event_line(&report), None, "{report:?}");
     }
@@ -215,14 +220,14 @@ fn status_contains_the_state_of_the_controller() {
         restarts: 4,
         last_exit: Some(137),
         next_try_ms: Some(7_900),
-        ..known("Exited", "it exited with 137")
+        ..known("Exited", "exited with 137")
     };
     let sick = ServiceActivity { unhealthy: true, ..known("Unhealthy", "connection refused") };
     let services = [
-        ("broken", known("ImageMissing", "there is no such image")),
+        ("broken", known("ImageMissing", "no such image")),
         ("resting", resting),
         ("sick", sick),
-        ("waits", known("Waiting", "waits for broken")),
+        ("waits", known("Waiting", "waiting for broken")),
     ];
     let live = ControllerStatus {
         services: services.map(|(name, live)| (name.to_owned(), live)).into(),

@@ -21,7 +21,7 @@ use crate::status::ControllerStatus;
 /// How long `status` waits for a watching controller: its answer is optional.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Fails if the controller watches another spec directory.
+/// Checks that the controller watches the same spec directory.
 pub(super) fn check_source(client: &Client, desired: &Desired) -> Result<(), Failure> {
     let hello = &client.hello;
     if hello.source == desired.source {

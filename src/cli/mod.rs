@@ -36,7 +36,7 @@ pub(crate) enum Exit {
     Code(u8),
 }
 
-/// Why a command could not do its work.
+/// The error of a command; determines the exit code.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The specs are invalid.

@@ -135,7 +135,7 @@ impl Project {
         Project::fixed(nothing(group, &directory), directory, readable)
     }
 
-    /// This is desired, whatever is given.
+    /// A project whose desired state does not depend on outputs.
     fn fixed(desired: Desired, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));

@@ -24,7 +24,7 @@ pub struct EventLine {
     pub event: &'static str,
     /// The service, or the kind and name of another object.
     pub subject: Option<String>,
-    /// The coloured start of the message.
+    /// The colored start of the message.
     pub headline: String,
     pub paint: Paint,
     /// The rest of the message.

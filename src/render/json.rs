@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::HIDDEN;
 use crate::control::event::Outcome;
 use crate::desired::Desired;
 use crate::identity::service_of_instance;
@@ -9,9 +10,6 @@ use crate::plan::Forecast;
 use crate::plan::cause::{Cause, WantedState};
 use crate::plan::step::{Change, Failure};
 use crate::status::{Overview, ServiceStatus};
-
-/// Replaces values that may be secret.
-const HIDDEN: &str = "(hidden)";
 
 /// The JSON of `diff`. `failures` is present only if there are any.
 pub fn diff(desired: &Desired, forecast: &Forecast, show_values: bool) -> Value {

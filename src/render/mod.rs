@@ -14,12 +14,15 @@ use std::io::{IsTerminal, Write};
 
 use crate::plan::step::Subject;
 
+/// Replaces values that may be secret.
+const HIDDEN: &str = "(hidden)";
+
 /// Output options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Use colours on stdout.
+    /// Use colors on stdout.
     pub color_out: bool,
-    /// Use colours on stderr.
+    /// Use colors on stderr.
     pub color_err: bool,
     /// Print only results and errors.
     pub quiet: bool,
@@ -103,7 +106,7 @@ impl Style {
         let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
     }
 
-    /// Colours a text for stderr.
+    /// Colors a text for stderr.
     pub fn paint(&self, paint: Paint, text: &str) -> String {
         painted(self.color_err, paint, text)
     }
@@ -124,7 +127,7 @@ impl Write for LogWriter {
     }
 }
 
-/// A colour by its meaning.
+/// A color by its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paint {
     /// Success.
@@ -139,7 +142,7 @@ pub enum Paint {
     Bold,
 }
 
-/// Colours a text if `color` is set.
+/// Colors a text if `color` is set.
 pub fn painted(color: bool, paint: Paint, text: &str) -> String {
     if !color || text.is_empty() {
         return text.to_owned();

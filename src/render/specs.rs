@@ -3,12 +3,10 @@
 use serde_json::{Value as Json, json};
 use serde_yaml::{Mapping, Value as Yaml};
 
+use super::HIDDEN;
 use crate::spec::model::Kind;
 use crate::spec::node::{Entry, Node, Resolved, Style, Value};
 use crate::spec::{Source, Specs};
-
-/// Replaces values that may be secret.
-const HIDDEN: &str = "(hidden)";
 
 /// A document to print.
 struct Document<'s> {
