@@ -25,7 +25,7 @@ use super::value::{
 #[serde(deny_unknown_fields)]
 #[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
 pub struct Service {
-    /// Name of the service within its group; also its host name on the group's network.
+    /// Name within the group; also the host name on the group's network.
     pub name: Name,
     /// Image to run, as in `docker run`; with `build`, the repository of what is built.
     #[serde(default)]
@@ -72,7 +72,7 @@ pub struct Service {
     /// The engine's own health check, in place of the image's HEALTHCHECK.
     #[serde(default)]
     pub healthcheck: Option<Healthcheck>,
-    /// What to do before a container is created. When it fails, the service has failed.
+    /// Hooks that run before a container is created. A failure fails the service or job.
     #[serde(default)]
     pub pre_start: OneOrMany<HostHook>,
     /// What to do once for each created container, after its first ping that answered and before its dependents start.
@@ -103,8 +103,8 @@ pub struct Service {
     /// Labels of the container, beside drillmaster's own.
     #[serde(default)]
     pub labels: BTreeMap<String, Text>,
-    /// Host name inside the container. Unless set, the service's name, with the number of the replica where there is one;
-    /// with `order: start-first` the container's id.
+    /// Host name inside the container. Defaults to the name, with the replica's number; with `order: start-first`, to the
+    /// container's id.
     #[serde(default)]
     pub hostname: Option<String>,
     /// Further names on the group's network.
@@ -252,7 +252,7 @@ pub enum Rerun {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
 pub struct JobDocument {
-    /// Name of the job within its group; also its host name on the group's network.
+    /// Name within the group; also the host name on the group's network.
     pub name: Name,
     /// Image to run, as in `docker run`; with `build`, the repository of what is built.
     #[serde(default)]
@@ -299,7 +299,7 @@ pub struct JobDocument {
     /// Makes an output of what the job writes to its standard output: others refer to it as `${context.key}`.
     #[serde(default)]
     pub capture: Option<OutputKey>,
-    /// What to do before a container is created. When it fails, the job has failed.
+    /// Hooks that run before a container is created. A failure fails the service or job.
     #[serde(default)]
     pub pre_start: OneOrMany<HostHook>,
     /// What to do when the job has ended.
@@ -317,7 +317,8 @@ pub struct JobDocument {
     /// Labels of the container, beside drillmaster's own.
     #[serde(default)]
     pub labels: BTreeMap<String, Text>,
-    /// Host name inside the container; the job's name unless set.
+    /// Host name inside the container. Defaults to the name, with the replica's number; with `order: start-first`, to the
+    /// container's id.
     #[serde(default)]
     pub hostname: Option<String>,
     /// Further names on the group's network.

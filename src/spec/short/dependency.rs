@@ -1,0 +1,74 @@
+//! Dependencies.
+
+use super::*;
+
+read_shaped! { Dependency }
+
+/// A dependency in full.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LongDependency {
+    /// The service or job that is needed.
+    name: Name,
+    /// What must be true of it; unless set, a service must be ready and a job must have succeeded.
+    #[serde(default)]
+    condition: Option<Condition>,
+    /// Restart the dependent when the dependency was replaced.
+    #[serde(default)]
+    restart: bool,
+}
+
+impl<'de> Shape<'de> for Dependency {
+    const EXPECTED: &'static str = "the name of a service or job";
+
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        Ok(Self { name: text.parse()?, condition: None, restart: false })
+    }
+
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
+        let LongDependency { name, condition, restart } = LongDependency::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Self { name, condition, restart })
+    }
+}
+
+impl Serialize for Condition {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Started => "started",
+            Self::Ready => "ready",
+            Self::Succeeded => "succeeded",
+        })
+    }
+}
+
+impl Serialize for Dependency {
+    /// Only the name where nothing else is said.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.condition.is_none() && !self.restart {
+            return self.name.serialize(serializer);
+        }
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("name", &self.name)?;
+        if let Some(condition) = self.condition {
+            map.serialize_entry("condition", &condition)?;
+        }
+        if self.restart {
+            map.serialize_entry("restart", &true)?;
+        }
+        map.end()
+    }
+}
+
+both_forms!(
+    Dependency,
+    LongDependency,
+    "A service or job that is needed: its name, or its name with a condition.",
+    ["appdb", {"name": "appdb", "condition": "started", "restart": true}],
+    [{"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"}]
+);

@@ -1,0 +1,127 @@
+//! Fields with a short and a long form: how each is read, printed and described to an editor.
+//!
+//! The short form is the canonical one: it is what is printed and written, and reading it again gives the same value.
+//! Nothing here looks at more than the one field.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess};
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::model::{
+    Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountSource, Ping, Port, Protocol,
+    RestartPolicy, Tmpfs, Ulimit,
+};
+use super::starlark::Function;
+use super::value::{Invalid, Name, Pattern, Period, Shape, Text, Words, quoted, shaped};
+
+/// Reading for a type with a [`Shape`], and writing through its `Display`.
+macro_rules! read_shaped {
+    ($($type:ident)*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                shaped(deserializer)
+            }
+        }
+    )*};
+}
+
+macro_rules! write_displayed {
+    ($($type:ident)*) => {$(
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    )*};
+}
+
+/// The schema of a type with a short form (any schema) and a long form (a struct that derives its schema).
+macro_rules! both_forms {
+    ($type:ident, $long:ident, $description:literal, $examples:tt, [$($short:tt),+]) => {
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "description": $description,
+                    "anyOf": [$($short,)+ $long::json_schema(generator)],
+                    "examples": $examples
+                })
+            }
+        }
+    };
+}
+
+pub(super) use {both_forms, read_shaped};
+
+// After the macros, which they use.
+mod dependency;
+mod healthcheck;
+mod host;
+mod mount;
+mod ping;
+mod port;
+mod restart;
+mod ulimit;
+
+pub(super) use self::ping::{http_path, http_status, nothing_to_run};
+pub(super) use self::port::port_number;
+use self::port::*;
+
+// --- ports -----------------------------------------------------------------------------------------------------------
+
+// --- mounts ----------------------------------------------------------------------------------------------------------
+
+// --- dependencies ----------------------------------------------------------------------------------------------------
+
+// --- pings -----------------------------------------------------------------------------------------------------------
+
+// --- health checks, restart policies, hosts, limits ------------------------------------------------------------------
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    /// Reads JSON and writes it again, which must be stable.
+    pub(super) fn canonical<T: DeserializeOwned + Serialize + PartialEq + fmt::Debug>(json: &str) -> String {
+        let value: T = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
+        let written = serde_json::to_string(&value).unwrap();
+        assert_eq!(serde_json::from_str::<T>(&written).unwrap(), value, "{json}, read again");
+        written.trim_matches('"').to_owned()
+    }
+
+    #[test]
+    fn the_other_forms() {
+        assert_eq!(canonical::<Tmpfs>("\"/run\""), "/run");
+        assert_eq!(canonical::<Tmpfs>("{\"target\": \"/run\", \"options\": \"size=1m\"}"), "/run:size=1m");
+        assert_eq!(canonical::<Dependency>("\"db\""), "db");
+        assert_eq!(canonical::<Dependency>("{\"name\": \"db\"}"), "db");
+        assert_eq!(
+            canonical::<Dependency>("{\"restart\": true, \"name\": \"db\", \"condition\": \"ready\"}"),
+            "{\"name\":\"db\",\"condition\":\"ready\",\"restart\":true}"
+        );
+        assert_eq!(canonical::<RestartPolicy>("\"on-failure:3\""), "on-failure:3");
+        assert_eq!(canonical::<RestartPolicy>("\"on-failure:0\""), "on-failure");
+        assert_eq!(canonical::<RestartPolicy>("\"unless-stopped\""), "unless-stopped");
+        assert_eq!(canonical::<ExtraHost>("\"a=10.0.0.1\""), "a:10.0.0.1");
+        assert_eq!(canonical::<ExtraHost>("\"a:[::1]\""), "a:::1");
+        assert_eq!(canonical::<ExtraHost>("{\"name\": \"a\", \"address\": \"host-gateway\"}"), "a:host-gateway");
+        assert_eq!(canonical::<Ulimit>("{\"soft\": 5, \"hard\": 5}"), "5");
+        assert_eq!(canonical::<Ulimit>("{\"soft\": 5, \"hard\": -1}"), "{\"soft\":5,\"hard\":-1}");
+        assert_eq!(canonical::<HealthcheckTest>("\"curl x\""), "curl x");
+        assert_eq!(canonical::<HealthcheckTest>("[\"CMD-SHELL\", \"curl x\"]"), "curl x");
+        assert_eq!(canonical::<HealthcheckTest>("[\"CMD\", \"curl\"]"), "[\"curl\"]");
+        assert_eq!(canonical::<HealthcheckTest>("[\"CMD\", \"CMD\"]"), "[\"CMD\",\"CMD\"]");
+    }
+}

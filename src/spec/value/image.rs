@@ -1,0 +1,264 @@
+//! Image references.
+
+use super::*;
+
+/// Reference to an image: `[registry[:port]/]path[:tag][@sha256:digest]`, or the id of an image, `sha256:<64 hex>`.
+///
+/// Kept as written. [`ImageRef::familiar`] gives the form under which the engine shows it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageRef(String);
+
+/// An image reference in its parts, all borrowed from its text.
+pub(super) struct ImageParts<'a> {
+    /// Everything before tag and digest.
+    name: &'a str,
+    tag: Option<&'a str>,
+    digest: Option<&'a str>,
+}
+
+impl<'a> ImageParts<'a> {
+    fn split(text: &'a str) -> Self {
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest)),
+            None => (text, None),
+        };
+        // A colon before the last slash belongs to the registry's port.
+        let path = rest.rfind('/').map_or(0, |slash| slash + 1);
+        match rest[path..].find(':') {
+            Some(colon) => Self { name: &rest[..path + colon], tag: Some(&rest[path + colon + 1..]), digest },
+            None => Self { name: rest, tag: None, digest },
+        }
+    }
+
+    /// Registry and path; the first component is a registry when it cannot be a path component of Docker Hub.
+    fn registry(&self) -> (Option<&'a str>, &'a str) {
+        match self.name.split_once('/') {
+            Some((first, path)) if is_registry(first) => (Some(first), path),
+            _ => (None, self.name),
+        }
+    }
+}
+
+fn is_registry(first: &str) -> bool {
+    first == "localhost" || first.contains(['.', ':']) || first.chars().any(|c| c.is_ascii_uppercase())
+}
+
+fn is_digest_hex(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn valid_host(host: &str) -> bool {
+    let (host, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            if address.parse::<std::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            ("localhost", if rest.is_empty() { None } else { Some(rest.strip_prefix(':').unwrap_or("")) })
+        }
+        None => host.split_once(':').map_or((host, None), |(host, port)| (host, Some(port))),
+    };
+    let label = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+    };
+    host.split('.').all(label) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// `[a-z0-9]+` parts joined by `.`, `_`, `__` or any number of `-`.
+fn valid_path_component(component: &str) -> bool {
+    let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    if !component.starts_with(alphanumeric) || !component.ends_with(alphanumeric) {
+        return false;
+    }
+    component
+        .split(alphanumeric)
+        .filter(|separator| !separator.is_empty())
+        .all(|separator| matches!(separator, "." | "_" | "__") || separator.chars().all(|c| c == '-'))
+}
+
+fn valid_tag(tag: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    tag.len() <= 128 && tag.starts_with(word) && tag.chars().all(|c| word(c) || c == '.' || c == '-')
+}
+
+impl FromStr for ImageRef {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = |why: String| Err(Invalid::new(format!("invalid image {}: {why}", quoted(text))));
+        if text.is_empty() {
+            return Err(Invalid::new("an image must not be empty"));
+        }
+        if text.strip_prefix("sha256:").is_some_and(is_digest_hex) {
+            return Ok(Self(text.into()));
+        }
+        if let Some(c) = text.chars().find(|c| c.is_whitespace() || c.is_control()) {
+            let shown = c.escape_default().to_string();
+            return wrong(if c == ' ' { "it holds a space".into() } else { format!("it holds `{shown}`") });
+        }
+        let parts = ImageParts::split(text);
+        if let Some(digest) = parts.digest
+            && !digest.strip_prefix("sha256:").is_some_and(is_digest_hex)
+        {
+            return wrong("a digest is `sha256:` and 64 digits 0-9a-f".into());
+        }
+        if let Some(tag) = parts.tag
+            && !valid_tag(tag)
+        {
+            return wrong(format!("invalid tag {}", quoted(tag)));
+        }
+        let (registry, path) = parts.registry();
+        if let Some(registry) = registry
+            && !valid_host(registry)
+        {
+            // An upper-case first component can only be a registry; say both readings.
+            let why = format!("{} is neither a registry nor a lower-case name", quoted(registry));
+            return wrong(why);
+        }
+        if path.len() > 255 {
+            return wrong("the name is longer than 255 characters".into());
+        }
+        if is_digest_hex(path) {
+            return wrong("64 hexadecimal digits alone are not a name".into())
+                .map_err(|e| e.hint(format!("write `sha256:{path}` for an image's id")));
+        }
+        for component in path.split('/') {
+            if valid_path_component(component) {
+                continue;
+            }
+            return if component.is_empty() {
+                wrong("a part of the name is empty".into())
+            } else if component.chars().any(|c| c.is_ascii_uppercase()) {
+                wrong(format!("{} must be lower-case", quoted(component)))
+            } else {
+                wrong(format!("invalid part {}; use a-z, 0-9, and `.`, `_`, `-` between them", quoted(component)))
+            };
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl ImageRef {
+    /// The form in which the engine lists and reports images: `docker.io/` and `docker.io/library/` left out,
+    /// `:latest` added where neither tag nor digest is written. An id stays as it is.
+    pub fn familiar(&self) -> String {
+        if self.is_id() {
+            return self.0.clone();
+        }
+        let parts = ImageParts::split(&self.0);
+        let (registry, path) = parts.registry();
+        let hub = matches!(registry, None | Some("docker.io" | "index.docker.io"));
+        let official = path.strip_prefix("library/").filter(|rest| hub && !rest.contains('/'));
+        let mut familiar = match (registry, official) {
+            (_, Some(official)) => official.to_owned(),
+            (Some(registry), None) if !hub => format!("{registry}/{path}"),
+            _ => path.to_owned(),
+        };
+        match (parts.tag, parts.digest) {
+            (None, None) => familiar.push_str(":latest"),
+            (tag, digest) => {
+                if let Some(tag) = tag {
+                    familiar = format!("{familiar}:{tag}");
+                }
+                if let Some(digest) = digest {
+                    familiar = format!("{familiar}@{digest}");
+                }
+            }
+        }
+        familiar
+    }
+
+    /// The repository alone, in the same form; `None` where a tag, a digest or an id is written.
+    pub fn repository(&self) -> Option<String> {
+        let parts = ImageParts::split(&self.0);
+        if self.is_id() || parts.tag.is_some() || parts.digest.is_some() {
+            return None;
+        }
+        self.familiar().strip_suffix(":latest").map(str::to_owned)
+    }
+
+    /// Whether this is the id of an image, which cannot be pulled.
+    pub fn is_id(&self) -> bool {
+        self.0.strip_prefix("sha256:").is_some_and(is_digest_hex)
+    }
+}
+
+text_value!(ImageRef, texted, "an image such as `postgres:15`", {
+    "type": "string",
+    "title": "image",
+    "description": "Image reference as in `docker run`: [registry[:port]/]name[:tag][@sha256:digest], or an id `sha256:...`.",
+    "pattern": "^[A-Za-z0-9\\[][A-Za-z0-9._:/@\\[\\]-]*$",
+    "examples": ["postgres:15", "registry.example.com:5000/shop/api:1"]
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_the_engines_familiar_form() {
+        let id = format!("sha256:{}", "0a".repeat(32));
+        let with_digest = format!("docker.io/library/a@{id}");
+        let tag_and_digest = format!("r.example:5000/a/b:1@{id}");
+        let familiar_digest = format!("a@{id}");
+        let cases = [
+            ("nginx", "nginx:latest"),
+            ("nginx:1.27", "nginx:1.27"),
+            ("library/nginx", "nginx:latest"),
+            ("docker.io/nginx", "nginx:latest"),
+            ("docker.io/library/nginx:1", "nginx:1"),
+            ("index.docker.io/shop/api", "shop/api:latest"),
+            ("docker.io/shop/api", "shop/api:latest"),
+            ("docker.io/library/a/b", "library/a/b:latest"),
+            ("localhost/a", "localhost/a:latest"),
+            ("localhost:5000/a:1", "localhost:5000/a:1"),
+            ("ghcr.io/library/a", "ghcr.io/library/a:latest"),
+            ("Registry/a", "Registry/a:latest"),
+            ("[::1]:5000/a", "[::1]:5000/a:latest"),
+            ("a/b.c_d__e--f", "a/b.c_d__e--f:latest"),
+            (&id, &id),
+            (&with_digest, &familiar_digest),
+            (&tag_and_digest, &tag_and_digest),
+        ];
+        for (text, familiar) in cases {
+            let image: ImageRef = text.parse().unwrap();
+            assert_eq!(image.as_str(), text);
+            assert_eq!(image.familiar(), familiar, "{text}");
+        }
+        let hex = "0a".repeat(32);
+        let long = "a".repeat(256);
+        for text in [
+            "",
+            " ",
+            "A",
+            "a:",
+            ":a",
+            "a/",
+            "/a",
+            "a//b",
+            "a b",
+            "a@",
+            "a@sha256:1",
+            "a_-b",
+            "a..b",
+            "a___b",
+            "-a",
+            "a-",
+            "a:-b",
+            "a:b:c",
+            "localhost:x/a",
+            "r.example:99999/a",
+            "-r.example/a",
+            "[::1/a",
+            "a\n",
+            "\u{e9}",
+            "$A",
+            &hex,
+            &long,
+        ] {
+            assert!(text.parse::<ImageRef>().is_err(), "{text:?}");
+        }
+    }
+}

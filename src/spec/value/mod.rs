@@ -1,0 +1,321 @@
+//! Single values of a spec: names, images, durations, sizes and the like.
+//!
+//! Each type can only hold what is valid, says in people's words what is wrong with a text, and prints one canonical
+//! form, so that two ways to write one value are the same value. It must not know where a text came from (places are
+//! the business of the decoder) nor what the value is used for.
+
+use std::borrow::{Borrow, Cow};
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::str::FromStr;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// What every value kept as text has: access to the text, printing, writing and reading, and its schema.
+macro_rules! text_value {
+    ($type:ident, $read:ident, $expected:literal, $schema:tt) => {
+        impl $type {
+            /// The canonical text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(value: $type) -> Self {
+                value.0
+            }
+        }
+
+        impl PartialEq<str> for $type {
+            fn eq(&self, other: &str) -> bool {
+                self.0 == other
+            }
+        }
+
+        impl PartialEq<&str> for $type {
+            fn eq(&self, other: &&str) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        read_value!($type, $read, $expected, $schema);
+    };
+}
+
+/// Deserialization and schema of a value that is read from a scalar through `FromStr`.
+macro_rules! read_value {
+    ($type:ident, $read:ident, $expected:literal, $schema:tt) => {
+        impl<'de> Shape<'de> for $type {
+            const EXPECTED: &'static str = $expected;
+            fn from_text(text: &str) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $read(deserializer)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+// After the macros, which they use.
+mod http;
+mod image;
+mod name;
+mod signal;
+mod size;
+mod text;
+mod time;
+
+pub use self::http::*;
+pub use self::image::*;
+pub use self::name::*;
+pub use self::signal::*;
+pub use self::size::*;
+pub use self::text::*;
+pub use self::time::*;
+
+/// Why a text is not a valid value, in words for people, with a hint where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Invalid {
+    /// What is wrong: lower case, no full stop.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl Invalid {
+    /// An error without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// The same error with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Invalid {
+    /// The hint stands on a line of its own: that is how it travels through serde, whose errors are one text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n{hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Text from a spec, in an error message: in backquotes, cut when long, control characters escaped.
+pub(super) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut shown: String = text.chars().take(LONGEST).flat_map(escaped).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+fn escaped(c: char) -> impl Iterator<Item = char> {
+    let escaped = c.is_control().then(|| c.escape_default());
+    let plain = escaped.is_none().then_some(c);
+    escaped.into_iter().flatten().chain(plain)
+}
+
+/// Name of the newtype by which a type asks the decoder for a scalar's source text, whatever it would resolve to.
+///
+/// Other deserializers take it for an ordinary newtype, and the visitor then reads numbers and booleans as text.
+pub(super) const VERBATIM: &str = "drillmaster::verbatim";
+
+/// Name of the newtype by which a function of a program is asked for.
+pub(super) const FUNCTION: &str = "drillmaster::function";
+
+/// A value that may be written in several shapes: as a scalar, a list or a map.
+pub(super) trait Shape<'de>: Sized {
+    /// What is expected, with its article: "a port", "a duration such as `10s`".
+    const EXPECTED: &'static str;
+
+    /// From a scalar's text.
+    fn from_text(text: &str) -> Result<Self, Invalid>;
+
+    /// From a list; refused unless a type takes lists.
+    fn from_list<A: SeqAccess<'de>>(_list: A) -> Result<Self, A::Error> {
+        Err(de::Error::invalid_type(de::Unexpected::Seq, &Self::EXPECTED))
+    }
+
+    /// From a map; refused unless a type has a long form.
+    fn from_map<A: MapAccess<'de>>(_map: A) -> Result<Self, A::Error> {
+        Err(de::Error::invalid_type(de::Unexpected::Map, &Self::EXPECTED))
+    }
+}
+
+/// Reads a value that may be written in several shapes.
+pub(super) fn shaped<'de, D: Deserializer<'de>, S: Shape<'de>>(deserializer: D) -> Result<S, D::Error> {
+    deserializer.deserialize_newtype_struct(VERBATIM, ShapeVisitor(PhantomData))
+}
+
+struct ShapeVisitor<S>(PhantomData<S>);
+
+impl<'de, S: Shape<'de>> Visitor<'de> for ShapeVisitor<S> {
+    type Value = S;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(S::EXPECTED)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<S, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<S, E> {
+        S::from_text(text).map_err(E::custom)
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<S, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<S, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<S, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<S, E> {
+        self.visit_str(&value.to_string())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<S, A::Error> {
+        S::from_list(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<S, A::Error> {
+        S::from_map(map)
+    }
+}
+
+/// Reads a value that must be written as text: `image: 80` is a mistake, not an image.
+fn texted<'de, D: Deserializer<'de>, S: Shape<'de>>(deserializer: D) -> Result<S, D::Error> {
+    struct Texts<S>(PhantomData<S>);
+    impl<'de, S: Shape<'de>> Visitor<'de> for Texts<S> {
+        type Value = S;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(S::EXPECTED)
+        }
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<S, E> {
+            S::from_text(text).map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_str(Texts(PhantomData))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads each text and compares what it prints; the empty text stands for an error.
+    pub(super) fn canonical<T: FromStr<Err = Invalid> + fmt::Display>(cases: &[(&str, &str)]) {
+        for (text, expected) in cases {
+            match text.parse::<T>() {
+                Ok(value) => {
+                    assert_eq!(value.to_string(), *expected, "{text}");
+                    let again = value.to_string().parse::<T>().map(|again| again.to_string());
+                    assert_eq!(again.as_deref(), Ok(*expected), "{text}, read again");
+                }
+                Err(error) => assert_eq!(*expected, "", "{text}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn values_can_be_read_from_json_too() {
+        fn read<T: de::DeserializeOwned + Serialize>(json: &str) -> String {
+            // By way of a value: read at once, numbers come with all of their digits, which is another shape.
+            let read = |json: &str| serde_json::from_value(serde_json::from_str(json).unwrap()).unwrap();
+            let value: T = read(json);
+            let written = serde_json::to_string(&value).unwrap();
+            let again: T = read(&written);
+            assert_eq!(serde_json::to_string(&again).unwrap(), written);
+            written
+        }
+        assert_eq!(read::<Text>("80"), "\"80\"");
+        assert_eq!(read::<Text>("true"), "\"true\"");
+        assert_eq!(read::<Words>("[\"a\", 1]"), "[\"a\",\"1\"]");
+        assert_eq!(read::<Words>("\"a 1\""), "[\"a\",\"1\"]");
+        assert_eq!(read::<OneOrMany<String>>("\"a\""), "[\"a\"]");
+        assert_eq!(read::<OneOrMany<String>>("[\"a\", \"b\"]"), "[\"a\",\"b\"]");
+        assert_eq!(read::<ByteSize>("1024"), "\"1k\"");
+        assert_eq!(read::<Period>("\"90s\""), "\"1m30s\"");
+        assert_eq!(read::<CpuCount>("0.5"), "0.5");
+        assert_eq!(read::<Pattern>("\"a+\""), "\"a+\"");
+        assert!(serde_json::from_str::<Name>("5").is_err());
+    }
+}

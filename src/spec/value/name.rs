@@ -1,0 +1,141 @@
+//! Names: of services, variables, outputs and capabilities.
+
+use super::*;
+
+/// Name of a service, group, volume or network: lower-case letters, digits, `-` and `_`, beginning and ending with a
+/// letter or digit, at most 63 characters. No dots: a name ending in `.new` is a container on its way.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(String);
+
+const NAME_LENGTH: usize = 63;
+
+impl FromStr for Name {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = |why: String| Err(Invalid::new(format!("invalid name {}: {why}", quoted(text))));
+        let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        if text.is_empty() {
+            return Err(Invalid::new("a name must not be empty"));
+        }
+        if text.len() > NAME_LENGTH {
+            return wrong(format!("{} characters, at most {NAME_LENGTH} are allowed", text.chars().count()));
+        }
+        if text.chars().any(|c| c.is_ascii_uppercase()) && text.to_ascii_lowercase().parse::<Self>().is_ok() {
+            let lower = text.to_ascii_lowercase();
+            return wrong("names are lower-case".into()).map_err(|e| e.hint(format!("did you mean `{lower}`?")));
+        }
+        if let Some(c) = text.chars().find(|&c| !alphanumeric(c) && c != '-' && c != '_') {
+            return wrong(format!("{} is not allowed; use a-z, 0-9, `-` and `_`", quoted(&c.to_string())));
+        }
+        if !text.starts_with(alphanumeric) || !text.ends_with(alphanumeric) {
+            return wrong("it must begin and end with a letter or digit".into());
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+text_value!(Name, texted, "a name", {
+    "type": "string",
+    "title": "name",
+    "description": "Lower-case letters, digits, `-` and `_`; begins and ends with a letter or digit; at most 63 characters.",
+    "pattern": "^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$",
+    "maxLength": 63,
+    "examples": ["appdb", "todo-web"]
+});
+
+/// A Linux capability: `NET_ADMIN`, `ALL`; `CAP_` in front and lower case are accepted and left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Capability(String);
+
+impl FromStr for Capability {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        match !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_') {
+            true => Ok(Self(name.into())),
+            false => Err(Invalid::new(format!("invalid capability {}", quoted(text)))
+                .hint("write for example `NET_ADMIN`, or `ALL`")),
+        }
+    }
+}
+
+text_value!(Capability, texted, "a capability such as `NET_ADMIN`", {
+    "type": "string",
+    "description": "Linux capability, or `ALL`.",
+    "pattern": "^[A-Za-z_]+$",
+    "examples": ["NET_ADMIN", "ALL"]
+});
+
+/// Name of an environment variable: not empty, without `=`, white space and NUL.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EnvName(String);
+
+impl FromStr for EnvName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() {
+            return Err(Invalid::new("the name of a variable must not be empty"));
+        }
+        match text.chars().find(|c| *c == '=' || c.is_whitespace() || c.is_control()) {
+            None => Ok(Self(text.into())),
+            Some(c) => {
+                let invalid = Invalid::new(format!("invalid name of a variable {}", quoted(text)));
+                Err(match c {
+                    '=' => invalid.hint("write `KEY: value`, not `KEY=value`"),
+                    _ => invalid.hint("a name has no white space"),
+                })
+            }
+        }
+    }
+}
+
+text_value!(EnvName, texted, "the name of a variable", {
+    "type": "string",
+    "description": "Name of an environment variable: not empty, without `=` and white space.",
+    "pattern": "^[^=\\s]+$",
+    "examples": ["LOG_LEVEL"]
+});
+
+/// Key of an output, as in `capture: user_id` and `${context.user_id}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OutputKey(String);
+
+impl FromStr for OutputKey {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let word = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if word && text.starts_with(|c: char| !c.is_ascii_digit()) {
+            return Ok(Self(text.into()));
+        }
+        Err(Invalid::new(format!("invalid key of an output {}", quoted(text)))
+            .hint("letters, digits and `_`, beginning with a letter or `_`"))
+    }
+}
+
+text_value!(OutputKey, texted, "the key of an output", {
+    "type": "string",
+    "description": "Key of an output: letters, digits and `_`; others refer to it as `${context.key}`.",
+    "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
+    "examples": ["user_id"]
+});
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::canonical;
+    use super::*;
+
+    #[test]
+    fn names() {
+        let long = "a".repeat(63);
+        let longer = "a".repeat(64);
+        let good = ["a", "a1", "my-app_2", "0", &long];
+        let bad = ["", "-a", "a-", "_a", "A", "a.b", "a.new", "a b", "\u{e9}", "a/b", &longer];
+        canonical::<Name>(&good.map(|name| (name, name)));
+        canonical::<Name>(&bad.map(|name| (name, "")));
+    }
+}
