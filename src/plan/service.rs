@@ -468,7 +468,7 @@ impl<'a> Planner<'a> {
             };
         }
         if matches!(current.state, State::Created | State::Exited { .. })
-            && !self.memory.started_at(&current.id).is_some()
+            && self.memory.started_at(&current.id).is_none()
             && !self.ensure_network(service, current)
         {
             self.step(

@@ -103,7 +103,7 @@ fn what_is_saved_under_a_watch_is_built_alone_and_what_is_saved_unchanged_not_at
     assert_eq!(lines.iter().filter(|line| is_building(line)).count(), 1, "{:#?}", watch.messages(said));
     let differs = lines.iter().find(|line| line["event"] == "reconciling").unwrap();
     assert_eq!(differs["message"], "api: replacing: its sources changed");
-    let said_by_build = |line: &Value| is(line, "said", "api") && line["hook"] == "build";
+    let said_by_build = |line: &Value| is(line, "output", "api") && line["hook"] == "build";
     assert!(lines.iter().any(said_by_build), "{:#?}", watch.messages(said));
     // A directory that is new is followed too.
     let said = watch.told().len();
