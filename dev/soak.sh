@@ -31,7 +31,7 @@ spec() {
     0) more='ping: {tcp: 80}' ;;
     1) more="dependencies: [$(service $((number - 1)))]"$'\nresources: {memory: 32m, cpus: 0.5}' ;;
     2) more="dependencies: [{name: $(service $((number - 1))), restart: true}]" ;;
-    3) more="dependencies: [$(service $((number - 1)))]"$'\nping: {exec: [test, -e, /tmp/here]}\nhealth: {every: 2s, failures: 3}' ;;
+    3) more="dependencies: [$(service $((number - 1)))]"$'\nping: {exec: [test, -e, /tmp/here]}\nhealth: {interval: 2s, retries: 3}' ;;
     4) more='volumes: ["/data"]' ;;
     esac
     write "$name" <<END

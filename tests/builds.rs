@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome, Reading, Report, Request, RequestKind};
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::local_state::Notes;
-use drillmaster::control::{self, Setting, Watch};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, RunOptions, WatchOptions};
 use drillmaster::desired::{Desired, Mode, Rerun, Scope};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
@@ -198,22 +197,22 @@ fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
 
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 
-fn setting() -> Setting {
-    let surroundings = ExecContext {
+fn run_options() -> RunOptions {
+    let context = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
-        context: Default::default(),
+        outputs: Default::default(),
     };
-    let notes = Notes::new(std::path::Path::new("/no/such/directory"));
-    let (context, reload) = (OutputStore::default(), BTreeSet::new());
-    Setting { limits: LIMITS, surroundings, notes, context, read: None, reload }
+    let local_state = LocalState::new(std::path::Path::new("/no/such/directory"));
+    let reload = BTreeSet::new();
+    RunOptions { limits: LIMITS, context, local_state, read: None, reload }
 }
 
 async fn up_on(engine: Arc<dyn Engine>, wanted: &Desired) -> (Outcome, Vec<Report>) {
     let (_interrupt, interrupts) = mpsc::channel(1);
     let mut reports = Vec::new();
-    let run = control::run(engine, wanted.clone(), setting(), interrupts, |report| reports.push(report));
+    let run = control::run(engine, wanted.clone(), run_options(), interrupts, |report| reports.push(report));
     (timeout(Duration::from_secs(86_400), run).await.unwrap(), reports)
 }
 
@@ -296,7 +295,7 @@ async fn down_with_images_leaves_none() {
 async fn an_interrupt_ends_a_build_at_once() {
     let sim = engine(&shop("one"));
     let (interrupt, interrupts) = mpsc::channel(1);
-    let run = control::run(Arc::new(sim.clone()), shop("one"), setting(), interrupts, |_| {});
+    let run = control::run(Arc::new(sim.clone()), shop("one"), run_options(), interrupts, |_| {});
     let run = tokio::spawn(run);
     while sim.count("build") == 0 {
         sleep(Duration::from_millis(10)).await;
@@ -317,7 +316,7 @@ async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
             assert_well(&up(&sim, &shop("one")).await, &sim);
             let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
             let (_interrupt, interrupts) = mpsc::channel(1);
-            let run = control::run(faulty.clone(), shop("two"), setting(), interrupts, |_| {});
+            let run = control::run(faulty.clone(), shop("two"), run_options(), interrupts, |_| {});
             let over = tokio::select! {
                 outcome = run => Some(outcome),
                 () = faulty.stopped() => None,
@@ -388,7 +387,7 @@ impl Watcher {
         let (requests, asked) = mpsc::channel(1);
         let (interrupts, interrupted) = mpsc::channel(1);
         let read = specs.clone();
-        let read: control::Read = Arc::new(move || {
+        let read: control::ReadSpecs = Arc::new(move || {
             let reading = read.lock().unwrap().clone();
             Box::pin(async {
                 // As a real one, it takes longer than a list.
@@ -396,11 +395,11 @@ impl Watcher {
                 reading
             })
         });
-        let watch = Watch { read, changes: changed, requests: asked, may_empty: false };
-        let setting = Setting { notes: Notes::new(state.path()), ..setting() };
+        let watch = WatchOptions { read, changes: changed, requests: asked, may_empty: false };
+        let options = RunOptions { local_state: LocalState::new(state.path()), ..run_options() };
         let told = reports.clone();
         let report = move |report| told.lock().unwrap().push(report);
-        let run = control::watch(Arc::new(sim.clone()), wanted.clone(), setting, watch, interrupted, report);
+        let run = control::watch(Arc::new(sim.clone()), wanted.clone(), options, watch, interrupted, report);
         let task = tokio::spawn(run);
         Watcher { sim: sim.clone(), specs, reports, changes, requests, _interrupts: interrupts, task, _state: state }
     }
@@ -426,7 +425,7 @@ impl Watcher {
     /// Asks for something, and waits for the answer.
     async fn ask(&self, ask: RequestKind) {
         let (reply, mut answers) = mpsc::unbounded_channel();
-        self.requests.send(Request { ask, reply }).await.unwrap();
+        self.requests.send(Request { kind: ask, reply }).await.unwrap();
         while answers.recv().await.is_some() {}
     }
 

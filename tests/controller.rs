@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome, Report};
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::local_state::Notes;
-use drillmaster::control::{self, Setting};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, Mode, Scope};
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
 use drillmaster::engine::sim::{Image, Latency, Script, Sim};
@@ -46,18 +45,17 @@ fn new_engine() -> Sim {
     Sim::new()
 }
 
-fn setting(limits: Limits) -> Setting {
-    let surroundings = ExecContext {
+fn run_options(limits: Limits) -> RunOptions {
+    let context = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
-        context: Default::default(),
+        outputs: Default::default(),
     };
-    STATE.with_borrow(|state| Setting {
+    STATE.with_borrow(|state| RunOptions {
         limits,
-        surroundings,
-        notes: Notes::new(state.path()),
-        context: OutputStore::default(),
+        context,
+        local_state: LocalState::new(state.path()),
         read: None,
         reload: BTreeSet::new(),
     })
@@ -66,7 +64,7 @@ fn setting(limits: Limits) -> Setting {
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired, limits: Limits) -> (Outcome, Vec<Report>) {
     let (_interrupt, interrupts) = mpsc::channel(1);
     let mut reports = Vec::new();
-    let run = control::run(engine, wanted.clone(), setting(limits), interrupts, |report| reports.push(report));
+    let run = control::run(engine, wanted.clone(), run_options(limits), interrupts, |report| reports.push(report));
     // What takes a day of simulated time does not end.
     let outcome = tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end");
     (outcome, reports)
@@ -681,7 +679,7 @@ async fn an_interrupt_ends_the_run_at_the_step_under_way_and_the_next_run_comple
             let _ = interrupt.send(()).await;
             std::future::pending::<()>().await;
         });
-        let outcome = control::run(engine, wanted.clone(), setting(LIMITS), interrupts, |_| {}).await;
+        let outcome = control::run(engine, wanted.clone(), run_options(LIMITS), interrupts, |_| {}).await;
         let calls = sim.calls().len();
         if outcome.interrupted {
             assert!(!outcome.is_good());
@@ -737,7 +735,7 @@ async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
                 let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
                 let (_interrupt, interrupts) = mpsc::channel(1);
                 let engine: Arc<dyn Engine> = faulty.clone();
-                let run = control::run(engine, new.clone(), setting(LIMITS), interrupts, |_| {});
+                let run = control::run(engine, new.clone(), run_options(LIMITS), interrupts, |_| {});
                 let done = tokio::select! {
                     outcome = run => Some(outcome),
                     () = faulty.stopped() => None,
@@ -978,7 +976,7 @@ async fn survive(seed: u64) -> Result<Vec<String>, String> {
             });
             let (_interrupt, interrupts) = mpsc::channel(1);
             let engine: Arc<dyn Engine> = faulty.clone();
-            let run = control::run(engine, wanted.clone(), setting(LIMITS), interrupts, |_| {});
+            let run = control::run(engine, wanted.clone(), run_options(LIMITS), interrupts, |_| {});
             let killed_after = if draw(500 + tries, 3) == 0 && rate > 0 {
                 ms(draw(600 + tries, 4000))
             } else {

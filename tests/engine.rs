@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use drillmaster::control::execute::command::{self, Command, ExecTarget};
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::hooks::{self, Call};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::execute::hooks::{self, HookCall};
 use drillmaster::control::execute::outputs::OutputMap;
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::deadline::{Bounded, Limits};
@@ -622,10 +622,10 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
         group: "shop".into(),
         directory: "/".into(),
         reaches_containers: true,
-        context: Default::default(),
+        outputs: Default::default(),
     };
     let run = async |script: &str, heard: &mut (dyn FnMut(LogLine) + Send)| {
-        let call = Call {
+        let call = HookCall {
             service: Some("a".into()),
             replica: None,
             container: Some(Container { id: id.as_str().into(), name: "shop-a.new".into() }),
@@ -648,7 +648,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
         "MORE=1 2",
     ];
     assert_eq!(lines, expected);
-    assert_eq!((failed.why.as_str(), failed.output), ("sh exited with 3", lines));
+    assert_eq!(failed.to_string(), "sh exited with 3");
 
     let mut bytes = 0;
     let ended = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;
@@ -657,7 +657,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
     let given = run("echo user=7 > $DRILLMASTER_OUTPUT; echo name=ann b >> $DRILLMASTER_OUTPUT", &mut drop).await;
     assert_eq!(given, Ok(OutputMap::from([("name".into(), "ann b".into()), ("user".into(), "7".into())])));
     let failed = run("echo user >> $DRILLMASTER_OUTPUT", &mut drop).await.unwrap_err();
-    assert_eq!(failed.why, "line 1 of its outputs is not `key=value`", "the file is another one each time");
+    assert_eq!(failed.to_string(), "line 1 of the output file is not `key=value`", "the file is another one each time");
 }
 
 #[tokio::test]
@@ -699,7 +699,7 @@ async fn a_command_whose_time_is_over_is_killed_in_its_container_with_its_childr
         let words = words.map(str::to_owned);
         let interrupted = CancellationToken::new();
         let limit = Duration::from_secs(if interrupt { 60 } else { 2 });
-        let command = Command { words: &words, place: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
+        let command = Command { words: &words, target: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
         let mut heard = |line: LogLine| {
             assert_eq!(line.text, "up");
             if interrupt {
@@ -710,8 +710,8 @@ async fn a_command_whose_time_is_over_is_killed_in_its_container_with_its_childr
         exec(&field.engine, &id, &["sh", "-c", "sleep 4324 >/dev/null 2>&1 &"]).await.unwrap();
         let said = command::run(&field.engine, &command, &interrupted, &mut heard).await.unwrap_err();
         let wanted =
-            if interrupt { "sh was interrupted and was killed" } else { "sh did not end within 2 s and was killed" };
-        assert_eq!(said, wanted);
+            if interrupt { "sh was interrupted and was killed" } else { "sh timed out after 2 s and was killed" };
+        assert_eq!(said.to_string(), wanted);
         for child in ["4321", "4322", "4323"] {
             wait_for("its end", SOON, || (running(&id, child) == 0).then_some(()));
         }
@@ -727,9 +727,12 @@ async fn where_there_is_no_shell_a_command_is_left_to_its_container() {
     exec(&field.engine, &id, &["rm", "/bin/sh"]).await.unwrap();
     let words = ["sleep", "4321"].map(str::to_owned);
     let limit = Duration::from_secs(1);
-    let command = Command { words: &words, place: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
+    let command = Command { words: &words, target: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
     let said = command::run(&field.engine, &command, &CancellationToken::new(), &mut drop).await.unwrap_err();
-    assert_eq!(said, "sleep did not end within 1 s and could not be killed: it may go on in its container");
+    assert_eq!(
+        said.to_string(),
+        "sleep timed out after 1 s and could not be killed; it may still run in its container"
+    );
     assert_eq!(running(&id, "sleep 4321"), 1);
 }
 

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::hooks::{self, Call, Failed};
+use drillmaster::control::error::HookError;
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::execute::hooks::{self, HookCall};
 use drillmaster::control::execute::outputs::{OutputMap, OutputStore};
 use drillmaster::control::execute::stack::with_large_stack;
 use drillmaster::engine::LogLine;
@@ -50,14 +51,14 @@ impl Stage {
     fn new() -> Stage {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().canonicalize().unwrap();
-        let context = OutputStore::default();
-        context.keep(OutputMap::from([("known".to_owned(), "1".to_owned())])).unwrap();
-        let surroundings = ExecContext { group: "shop".into(), directory: path, reaches_containers: true, context };
+        let outputs = OutputStore::default();
+        outputs.save(OutputMap::from([("known".to_owned(), "1".to_owned())])).unwrap();
+        let surroundings = ExecContext { group: "shop".into(), directory: path, reaches_containers: true, outputs };
         Stage { directory, surroundings }
     }
 
-    async fn run(&self, hook: Hook, interrupted: &CancellationToken) -> (Vec<String>, Result<OutputMap, Failed>) {
-        let call = Call {
+    async fn run(&self, hook: Hook, interrupted: &CancellationToken) -> (Vec<String>, Result<OutputMap, HookError>) {
+        let call = HookCall {
             service: Some("api".into()),
             replica: Some(2),
             container: None,
@@ -101,18 +102,18 @@ async fn outputs_are_read_and_given() {
     let (_, ended) = stage.run(hook("print(\"one\")", "call(f, capture=\"said\")"), &CancellationToken::new()).await;
     assert_eq!(ended, Ok(OutputMap::from([("said".to_owned(), "one".to_owned())])));
     let (_, ended) = stage.run(hook("ctx.context[\"a-b\"] = 1", "f"), &CancellationToken::new()).await;
-    assert!(ended.unwrap_err().why.contains("has no good key"));
+    assert!(ended.unwrap_err().to_string().contains("has an invalid key"));
 }
 
 #[tokio::test]
 async fn what_is_begun_ends_with_the_time_of_the_function() {
     let stage = Stage::new();
     let (_, ended) = stage.run(hook(GOES_ON, "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
-    assert_eq!(ended.unwrap_err().why, "f did not return within 0.5 s");
+    assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
     assert!(!runs(&stage.process()));
     let start = Instant::now();
     let (_, ended) = stage.run(hook("ctx.sleep(1000)", "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
-    assert_eq!(ended.unwrap_err().why, "f did not return within 0.5 s");
+    assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
     assert!(start.elapsed() < Duration::from_secs(20));
 }
 
@@ -130,7 +131,7 @@ async fn what_is_begun_ends_with_the_run() {
         interrupted.cancel();
     };
     let ((_, ended), ()) = tokio::join!(running, interrupt);
-    assert_eq!(ended.unwrap_err().why, "f was interrupted");
+    assert_eq!(ended.unwrap_err().to_string(), "f was interrupted");
     assert!(!runs(&stage.process()));
 }
 
@@ -138,9 +139,9 @@ async fn what_is_begun_ends_with_the_run() {
 async fn where_there_is_no_container_nothing_can_be_done_in_one() {
     let stage = Stage::new();
     let (_, ended) = stage.run(hook("ctx.exec([\"true\"])", "f"), &CancellationToken::new()).await;
-    assert_eq!(ended.unwrap_err().why, "specs/app.star:2:5: there is no container at this moment");
+    assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:2:5: the service has no container");
     let body = "def inner():\n    fail(\"no\")\ninner()";
     let (lines, ended) = stage.run(hook(body, "f"), &CancellationToken::new()).await;
-    assert_eq!(ended.unwrap_err().why, "specs/app.star:3:9: no");
+    assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:3:9: no");
     assert_eq!(lines, ["fail(\"no\")", "specs/app.star:4:5: in the call of `inner`"]);
 }

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome};
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::local_state::Notes;
-use drillmaster::control::{self, Setting};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, HookPoint, Mode, Scope};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faulty, Stop};
@@ -48,17 +47,17 @@ fn engine() -> Sim {
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = ExecContext {
+    let context = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
-        context: Default::default(),
+        outputs: Default::default(),
     };
-    let notes = Notes::new(state.path());
-    let (context, reload) = (OutputStore::default(), BTreeSet::new());
-    let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
+    let local_state = LocalState::new(state.path());
+    let reload = BTreeSet::new();
+    let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
-    let run = control::run(engine, wanted.clone(), setting, interrupts, drop);
+    let run = control::run(engine, wanted.clone(), options, interrupts, drop);
     tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")
 }
 
@@ -119,7 +118,7 @@ async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_un
     let outcome = up(&sim, &hooks_run("db:1")).await;
     let failure = &outcome.failed["db"].failure;
     assert_eq!(failure.reason, Reason::HookFailed);
-    assert_eq!(failure.message, "its post_start failed: fill exited with 3");
+    assert_eq!(failure.message, "post_start hook failed: fill exited with 3");
     assert!(outcome.waits.iter().any(|wait| wait.service == "api"), "{:?}", outcome.waits);
     assert_eq!((count(&sim, "init"), count(&sim, "fill")), (1, 1));
 

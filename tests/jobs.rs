@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome, Report};
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::local_state::Notes;
-use drillmaster::control::{self, Setting};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, Rerun};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faulty, Stop};
@@ -52,18 +51,18 @@ fn engine(wanted: &Desired, code: i64) -> Sim {
 
 async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired, reload: &[&str]) -> (Outcome, Vec<Report>) {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = ExecContext {
+    let context = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
-        context: Default::default(),
+        outputs: Default::default(),
     };
     let reload: BTreeSet<String> = reload.iter().map(|name| (*name).to_owned()).collect();
-    let notes = Notes::new(state.path());
-    let setting = Setting { limits: LIMITS, surroundings, notes, context: OutputStore::default(), read: None, reload };
+    let local_state = LocalState::new(state.path());
+    let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
     let mut reports = Vec::new();
-    let run = control::run(engine, wanted.clone(), setting, interrupts, |report| reports.push(report));
+    let run = control::run(engine, wanted.clone(), options, interrupts, |report| reports.push(report));
     let outcome = tokio::time::timeout(s(86_400), run).await.expect("the run does not end");
     (outcome, reports)
 }

@@ -38,6 +38,10 @@ const IMPURE: &[&str] = &[
     "eprintln!",
 ];
 
+/// What the state machine of the controller must not name: it is synchronous, and its time comes in with the events.
+const NOT_IN_RECONCILE: &[&str] =
+    &["control::execute", "control::ipc", "super::execute", "super::ipc", "tokio", "std::fs", "Instant", "SystemTime"];
+
 /// The only folders that may name bollard.
 const BOLLARD: &[&str] = &["engine/docker/", "engine/convert/"];
 
@@ -113,6 +117,18 @@ fn pure_rooms_are_pure() {
         if PURE.contains(&room_of(&path)) {
             wrong.extend(IMPURE.iter().filter(|word| code.contains(**word)).map(|word| format!("{path} names {word}")));
         }
+    }
+    assert!(wrong.is_empty(), "not pure:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn reconcile_is_pure() {
+    let reconcile: Vec<_> = all().into_iter().filter(|(path, _)| path.starts_with("control/reconcile/")).collect();
+    assert!(!reconcile.is_empty());
+    let mut wrong = Vec::new();
+    for (path, code) in reconcile {
+        let named = NOT_IN_RECONCILE.iter().filter(|word| code.contains(**word));
+        wrong.extend(named.map(|word| format!("{path} names {word}")));
     }
     assert!(wrong.is_empty(), "not pure:\n{}", wrong.join("\n"));
 }

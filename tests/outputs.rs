@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome, Reading};
-use drillmaster::control::execute::connect::ExecContext;
+use drillmaster::control::execute::context::ExecContext;
 use drillmaster::control::execute::outputs::{OutputMap, OutputStore};
-use drillmaster::control::local_state::Notes;
-use drillmaster::control::{self, Read, Setting};
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, ReadSpecs, RunOptions};
 use drillmaster::desired::{Desired, HookPoint, Rerun};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faulty, Stop};
@@ -82,25 +82,25 @@ impl Group {
         engine: Arc<dyn Engine>,
         wanted: impl Fn(&OutputMap) -> Desired + Send + Sync + 'static,
     ) -> Outcome {
-        let surroundings = ExecContext {
+        let outputs = OutputStore::default();
+        outputs.open(self.0.path()).unwrap();
+        let context = ExecContext {
             group: GROUP.into(),
             directory: SOURCE.into(),
             reaches_containers: true,
-            context: Default::default(),
+            outputs: outputs.clone(),
         };
-        let context = OutputStore::default();
-        context.open(self.0.path()).unwrap();
-        let first = wanted(&context.values());
-        let again = context.clone();
-        let read: Read = Arc::new(move || {
+        let first = wanted(&outputs.values());
+        let again = outputs.clone();
+        let read: ReadSpecs = Arc::new(move || {
             let reading = Reading::Valid(Box::new(wanted(&again.values())));
             Box::pin(std::future::ready(reading))
         });
-        let notes = Notes::new(self.0.path());
+        let local_state = LocalState::new(self.0.path());
         let reload = BTreeSet::new();
-        let setting = Setting { limits: LIMITS, surroundings, notes, context, read: Some(read), reload };
+        let options = RunOptions { limits: LIMITS, context, local_state, read: Some(read), reload };
         let (_interrupt, interrupts) = mpsc::channel(1);
-        let run = control::run(engine, first, setting, interrupts, drop);
+        let run = control::run(engine, first, options, interrupts, drop);
         tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")
     }
 
@@ -219,7 +219,7 @@ async fn outputs_that_cannot_be_used_fail_the_job() {
     let outcome = group.up(&sim, "db:1").await;
     let failure = &outcome.failed["schema"].failure;
     assert_eq!(failure.reason, Reason::OutputInvalid);
-    assert_eq!(failure.message, "it has succeeded, but line 1 of its outputs is not `key=value`");
+    assert_eq!(failure.message, "succeeded, but line 1 of the output file is not `key=value`");
     assert!(outcome.ready.contains("api"), "{outcome:#?}");
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drillmaster::control::execute::stack::with_large_stack;
-use drillmaster::control::specs::sources::{self, Within};
+use drillmaster::control::specs::sources::{self, ProgramReach};
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::{diagnostics, specs};
@@ -29,9 +29,9 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
         dotenv: sources.dotenv.as_ref(),
         environment: &environment,
         context: &BTreeMap::new(),
-        read: &|path| sources::read_further(directory, path),
+        read: &|path| sources::read_file(directory, path),
         tree: &tree,
-        reach: &Within::new(directory),
+        reach: &ProgramReach::new(directory),
     };
     with_large_stack(|| load(&input))
         .unwrap()

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use drillmaster::control::event::Reading;
 use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::specs::sources::{Found, Reader};
-use drillmaster::control::specs::watcher::{self, Backend, Events, Handler, Places, Watcher};
+use drillmaster::control::specs::sources::{Reader, SpecInput};
+use drillmaster::control::specs::watcher::{self, Backend, EventSource, Handler, WatchedPaths, Watcher};
 use drillmaster::spec::model::Build;
 use drillmaster::spec::{Content, Diagnostic};
 use notify::{EventHandler, RecursiveMode};
@@ -57,9 +57,9 @@ impl Ground {
             Some(backend) => Watcher::start_with(backend, tell),
             None => Watcher::start(tell),
         };
-        let parse = move |found: Found<'_>| {
+        let parse = move |input: SpecInput<'_>| {
             count.fetch_add(1, Ordering::Relaxed);
-            Reading::Invalid(vec![Diagnostic::new(say(&found))])
+            Reading::Invalid(vec![Diagnostic::new(say(&input))])
         };
         let reader = Reader::new(home.path().join("specs"), watcher, OutputStore::default(), Box::new(parse));
         Ground { home, reader, changes, parsed, told }
@@ -132,8 +132,8 @@ fn swap(target: impl AsRef<Path>, link: PathBuf) {
 }
 
 /// What was found, in words. A text `env_file FILE` asks for a further file, `build DIRECTORY` for what is built from.
-fn say(found: &Found<'_>) -> String {
-    let sources = match found.sources {
+fn say(input: &SpecInput<'_>) -> String {
+    let sources = match input.sources {
         Ok(sources) => sources,
         Err(_) => return "no directory".into(),
     };
@@ -146,7 +146,7 @@ fn say(found: &Found<'_>) -> String {
         };
         write!(said, "{}: {text}", file.path).unwrap();
         if let Some(path) = text.strip_prefix("env_file ") {
-            let read = (found.read)(path).map_or_else(|why| why, |bytes| String::from_utf8(bytes).unwrap());
+            let read = (input.read)(path).map_or_else(|why| why, |bytes| String::from_utf8(bytes).unwrap());
             write!(said, " = {read}").unwrap();
         }
         if let Some(context) = text.strip_prefix("build ") {
@@ -157,7 +157,7 @@ fn say(found: &Found<'_>) -> String {
                 args: Default::default(),
                 labels: Default::default(),
             };
-            let tree = (found.tree)(&build).map_or_else(|why| format!("{why:?}"), |tree| tree.digest[..8].to_owned());
+            let tree = (input.tree)(&build).map_or_else(|why| format!("{why:?}"), |tree| tree.digest[..8].to_owned());
             write!(said, " = {tree}").unwrap();
         }
         said.push('\n');
@@ -239,7 +239,7 @@ async fn many_saves_are_few_messages() {
             std::thread::sleep(Duration::from_millis(20));
             stalled |= before.elapsed() >= watcher::DEBOUNCE;
         }
-        stalled || start.elapsed() >= watcher::LATEST - watcher::DEBOUNCE
+        stalled || start.elapsed() >= watcher::MAX_DELAY - watcher::DEBOUNCE
     });
     ground.message().await;
     let mut messages = 1;
@@ -381,7 +381,7 @@ async fn a_directory_far_above_is_replaced() {
     let specs = home.path().join("project/sub/specs");
     fs::create_dir_all(&specs).unwrap();
     let (watcher, mut changes) = Watcher::start(|_| {});
-    let places = Places { directories: [specs.clone()].into(), ..Places::default() };
+    let places = WatchedPaths { directories: [specs.clone()].into(), ..WatchedPaths::default() };
     assert!(watcher.follow(&places));
     assert!(!watcher.follow(&places), "the watch stands");
     fs::rename(home.path().join("project"), home.path().join("old")).unwrap();
@@ -418,7 +418,7 @@ async fn further_files_are_followed() {
     })
     .await;
     let said = |a: &str, b: &str| format!("a.yaml: env_file ../conf/a.env = {a}\nb.yaml: env_file local.env = {b}\n");
-    let missing = "there is no such file";
+    let missing = "no such file or directory";
     assert_eq!(ground.read(), said("A", missing));
     ground.write("conf/a.env", "B");
     ground.once(&said("B", missing)).await;
@@ -511,7 +511,7 @@ async fn dotenv_comes_and_goes() {
 async fn a_file_that_cannot_be_read_is_mended() {
     let mut ground = Ground::new(one).await;
     symlink("../nowhere.yaml", ground.path("specs/db.yaml")).unwrap();
-    ground.once("db.yaml: there is no such file\nweb.yaml: one\n").await;
+    ground.once("db.yaml: no such file or directory\nweb.yaml: one\n").await;
     ground.write("nowhere.yaml", "db");
     ground.once("db.yaml: db\nweb.yaml: one\n").await;
 
@@ -519,7 +519,7 @@ async fn a_file_that_cannot_be_read_is_mended() {
     fs::set_permissions(ground.path("specs/web.yaml"), fs::Permissions::from_mode(0o000)).unwrap();
     ground.message().await;
     assert!(
-        ["one", "you may not read it"].map(|text| format!("db.yaml: db\nweb.yaml: {text}\n")).contains(&ground.read())
+        ["one", "permission denied"].map(|text| format!("db.yaml: db\nweb.yaml: {text}\n")).contains(&ground.read())
     );
     fs::set_permissions(ground.path("specs/web.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
     ground.once("db.yaml: db\nweb.yaml: one\n").await;
@@ -639,7 +639,7 @@ async fn what_is_written_before_a_watch_stands_is_read() {
 #[tokio::test]
 async fn where_watches_run_out_specs_are_polled() {
     for (backend, why) in [
-        ((|_| Ok(Box::new(Full) as Events)) as Backend, "the system's limit of watches is reached"),
+        ((|_| Ok(Box::new(Full) as EventSource)) as Backend, "limit of file watches reached"),
         (|_| Err(notify::Error::io(std::io::Error::from_raw_os_error(24))), "Too many open files"),
     ] {
         let mut ground = Ground::unread(Some(backend), one);
@@ -655,13 +655,13 @@ async fn where_watches_run_out_specs_are_polled() {
         }
         let told = ground.told.lock().unwrap();
         assert_eq!(told.len(), 1, "told once: {told:?}");
-        assert!(told[0].starts_with("watching files by polling: ") && told[0].contains(why), "{told:?}");
+        assert!(told[0].starts_with("polling for spec changes: ") && told[0].contains(why), "{told:?}");
     }
 }
 
 #[tokio::test]
 async fn where_specs_are_polled_a_half_written_file_is_not_read() {
-    let mut ground = Ground::unread(Some(|_| Ok(Box::new(Full) as Events)), one);
+    let mut ground = Ground::unread(Some(|_| Ok(Box::new(Full) as EventSource)), one);
     ground.message().await;
     ground.read();
     ground.write("specs/web.yaml", "");
@@ -678,7 +678,7 @@ async fn where_specs_are_polled_a_half_written_file_is_not_read() {
 #[tokio::test]
 async fn polling_ends_when_there_are_watches_again() {
     static FULL: AtomicBool = AtomicBool::new(true);
-    fn backend(handler: Handler) -> notify::Result<Events> {
+    fn backend(handler: Handler) -> notify::Result<EventSource> {
         if FULL.load(Ordering::Relaxed) {
             return Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
         }
@@ -686,7 +686,7 @@ async fn polling_ends_when_there_are_watches_again() {
     }
     let home = tempfile::tempdir().unwrap();
     let (watcher, _changes) = Watcher::start_with(backend, |_| {});
-    let places = Places { directories: [home.path().to_owned()].into(), ..Places::default() };
+    let places = WatchedPaths { directories: [home.path().to_owned()].into(), ..WatchedPaths::default() };
     assert!(!watcher.follow(&places) && watcher.polls());
     FULL.store(false, Ordering::Relaxed);
     assert!(watcher.follow(&places), "a new watch");

@@ -93,7 +93,7 @@ volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, tar
 tmpfs: [/run, "/tmp:size=64m"]
 dependencies: [appdb, {name: cache, condition: started, restart: true}]
 ping: {http: {port: 80, path: /healthz, status: 204}, interval: 100ms, timeout: 60s}
-health: {every: 10s, failures: 3, then: replace}
+health: {interval: 10s, retries: 3, action: replace}
 healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}
 pre_start: {run: [./make-certs.sh], timeout: 30s}
 post_start:
@@ -119,7 +119,7 @@ init: true
 shm_size: 64m
 ulimits: {nofile: 1024, nproc: {soft: 10, hard: -1}}
 pull: missing
-update: {order: recreate, min_ready: 2s, on_failure: keep}
+update: {order: auto, min_ready: 2s, on_failure: keep}
 replicas: 1
 "#;
 
@@ -173,8 +173,8 @@ fn outputs_are_text_or_numbers_once_they_are_known() {
     let known = [("a.yaml", text), ("output:tag", "2"), ("output:port", "8080"), ("output:pids", "17")];
     let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     let spec = &specs.services[0].spec;
-    assert_eq!((spec.image.as_ref().unwrap().as_str(), spec.env["A"].as_str()), ("x:2", "u8080"));
-    assert_eq!((spec.ports[0].host, spec.resources.pids), (Some(8080), Some(17)));
+    assert_eq!((spec.container.image.as_ref().unwrap().as_str(), spec.container.env["A"].as_str()), ("x:2", "u8080"));
+    assert_eq!((spec.container.ports[0].host, spec.container.resources.pids), (Some(8080), Some(17)));
     assert!(specs.services[0].uses.iter().all(|found| found.known));
     // Before, nothing of it is wrong, and what it is made of is told.
     let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", told(&errors)));
@@ -189,7 +189,10 @@ fn every_field_is_read() {
     let files =
         [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile.dev", "FROM x")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
-    assert_eq!(specs.services.iter().map(|s| s.spec.name.as_str()).collect::<Vec<_>>(), ["api", "appdb", "cache"]);
+    assert_eq!(
+        specs.services.iter().map(|s| s.spec.container.name.as_str()).collect::<Vec<_>>(),
+        ["api", "appdb", "cache"]
+    );
     assert_eq!(specs.services[0].source.to_string(), "a/all.yaml:3");
     assert_eq!(specs.services[2].source.to_string(), "b.yaml:4");
     assert_eq!(specs.services[0].env_files, [BTreeMap::from([("A".to_owned(), "1".to_owned())])]);
@@ -204,7 +207,7 @@ fn every_field_of_a_job_is_read() {
     let files =
         [("a.yaml", ALL_FIELDS_OF_A_JOB), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile", "FROM x")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
-    let names: Vec<&str> = specs.services.iter().map(|s| s.spec.name.as_str()).collect();
+    let names: Vec<&str> = specs.services.iter().map(|s| s.spec.container.name.as_str()).collect();
     assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
     assert_eq!(specs.services[2].source.to_string(), "a.yaml:2");
     let job = &specs.services[2];
@@ -228,9 +231,9 @@ fn anchors_and_merges_work_as_in_compose_files() {
                 name: web\nimage: i\n<<: [*base, *more]\nenv: {B: b}\n";
     let service = one(text);
     assert_eq!(service.restart, model::RestartPolicy::Always);
-    assert!(service.init);
-    assert_eq!(service.hostname.as_deref(), Some("h"));
-    assert_eq!(service.env.keys().map(|key| key.as_str()).collect::<Vec<_>>(), ["B"]);
+    assert!(service.container.init);
+    assert_eq!(service.container.hostname.as_deref(), Some("h"));
+    assert_eq!(service.container.env.keys().map(|key| key.as_str()).collect::<Vec<_>>(), ["B"]);
 }
 
 #[test]
@@ -257,13 +260,13 @@ resources: {pids: "${PORT}", memory: "${PORT}k"}
         [("app.yaml", text.as_str()), (".env", "IMAGE=nginx\nPORT=1\nYES=true\nSECONDS=5\n"), ("env:PORT", "8080")];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
     let service = &specs.services[0].spec;
-    assert_eq!(service.image.as_ref().map(AsRef::as_ref), Some("nginx"));
-    assert!(service.privileged && service.read_only);
-    assert_eq!(service.ports[0].to_string(), "127.0.0.1:8080:80/tcp");
+    assert_eq!(service.container.image.as_ref().map(AsRef::as_ref), Some("nginx"));
+    assert!(service.container.privileged && service.container.read_only);
+    assert_eq!(service.container.ports[0].to_string(), "127.0.0.1:8080:80/tcp");
     assert_eq!(service.ping.as_ref().unwrap().timeout, Duration::from_secs(5));
-    assert_eq!(service.hostname, None);
-    assert_eq!(service.resources.pids, Some(8080));
-    let env: Vec<_> = service.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(service.container.hostname, None);
+    assert_eq!(service.container.resources.pids, Some(8080));
+    let env: Vec<_> = service.container.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(env, [("ALSO", ""), ("EMPTY", ""), ("NUMBER", "8080"), ("PLAIN", "$HOME"), ("PRICE", "$5")]);
 }
 
@@ -376,7 +379,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             "a.yaml",
             concat!(
                 "name: 5\nimage: [b]\nports: 80\nenv: [A=1]\ninit: yes\nprivileged: 1\nread_only: \"true\"\nhostname: 12\n",
-                "labels: {a: [b]}\nresources: {pids: many, cpus: [1]}\nhealth: {failures: -1}\naliases: web\n",
+                "labels: {a: [b]}\nresources: {pids: many, cpus: [1]}\nhealth: {retries: -1}\naliases: web\n",
                 "cap_add: {A: b}\nping: 80\npull: [x]\ncommand: {a: b}\ntmpfs: 5\n",
             ),
         )],
@@ -444,7 +447,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             concat!(
                 "name: a\nimage: b\nrestart: false\nstop_signal: SIGFOO\nshm_size: 5x\nresources: {memory: 1m, cpus: 0}\ncap_add: [a b]\n",
                 "extra_hosts: [x, 'a:b']\nulimits: {nofile: x, nproc: {soft: 2, hard: 1}}\nenv: {'A B': x, 'A=B': x}\ncommand: \"it's\"\n",
-                "labels: {drillmaster.group: x}\nhealthcheck: {interval: 1s}\npull: alway\nhealth: {then: explode}\n",
+                "labels: {drillmaster.group: x}\nhealthcheck: {interval: 1s}\npull: alway\nhealth: {action: explode}\n",
             ),
         )],
     ),

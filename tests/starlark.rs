@@ -182,7 +182,7 @@ const FIELDS: &str = r#"{
     "volumes": ["data:/data", {"type": "bind", "source": "./x", "target": "/x"}], "tmpfs": ["/run"],
     "dependencies": ["other", {"name": "more", "condition": "started", "restart": true}],
     "ping": {"http": {"port": 80, "path": "/healthz", "status": 204}, "interval": "1s", "timeout": "60s"},
-    "health": {"every": "10s", "failures": 3, "then": "replace"}, "healthcheck": {"test": ["CMD", "x"], "retries": 3},
+    "health": {"interval": "10s", "retries": 3, "action": "replace"}, "healthcheck": {"test": ["CMD", "x"], "retries": 3},
     "pre_start": {"run": ["./a.sh"], "timeout": "30s"}, "post_start": [{"exec": "b"}, {"http": "http://localhost:9"}],
     "pre_stop": {"exec": ["c"]}, "post_stop": {"run": "d"}, "stop_signal": "int", "stop_timeout": "1m30s",
     "restart": "on-failure:5", "resources": {"memory": "256m", "cpus": 0.5, "pids": 100}, "labels": {"tier": "web"},
@@ -367,7 +367,7 @@ service(name="always", image="x")
     ];
     let specs = specs(&files);
     let services: Vec<String> =
-        specs.services.iter().map(|service| format!("{} {}", service.spec.name, service.source)).collect();
+        specs.services.iter().map(|service| format!("{} {}", service.spec.container.name, service.source)).collect();
     assert_eq!(services, ["always lib.star:6", "c c.yaml:1", "db-a lib.star:5", "db-b lib.star:5"]);
     assert_eq!(specs.printed, ["lib.star: evaluated"]);
 }
@@ -391,10 +391,10 @@ service(name="deep", image="x", labels={"found": " ".join(glob("**/x?.txt") + gl
         ("env:HOME", "/home/ann"),
     ]);
     let specs = directory.load().unwrap_or_else(|errors| panic!("{}", told(&errors)));
-    let names: Vec<&str> = specs.services.iter().map(|service| service.spec.name.as_str()).collect();
+    let names: Vec<&str> = specs.services.iter().map(|service| service.spec.container.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "deep"]);
-    assert_eq!(specs.services[2].spec.labels["found"].as_str(), "some/where/x2.txt x1.txt");
-    assert_eq!(specs.services[0].spec.env["HOME"].as_str(), "/home/ann");
+    assert_eq!(specs.services[2].spec.container.labels["found"].as_str(), "some/where/x2.txt x1.txt");
+    assert_eq!(specs.services[0].spec.container.env["HOME"].as_str(), "/home/ann");
     let variables: Vec<&str> = specs.variables.iter().map(String::as_str).collect();
     assert_eq!(variables, ["HOME", "LEVEL"]);
     for path in ["tables", "tables/a.json", "tables/b.json", "", "some", "some/where"] {

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome};
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::local_state::Notes;
-use drillmaster::control::{self, Setting};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, HookPoint, Mode, Rerun, Scope};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faulty, Stop};
@@ -284,16 +283,16 @@ async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
 
 async fn run_with(engine: Arc<dyn Engine>, wanted: &Desired, reload: BTreeSet<String>) -> Outcome {
     let state = tempfile::tempdir().unwrap();
-    let surroundings = ExecContext {
+    let context = ExecContext {
         group: GROUP.into(),
         directory: SOURCE.into(),
         reaches_containers: true,
-        context: Default::default(),
+        outputs: Default::default(),
     };
-    let (notes, context) = (Notes::new(state.path()), OutputStore::default());
-    let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
+    let local_state = LocalState::new(state.path());
+    let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload };
     let (_interrupt, interrupts) = mpsc::channel(1);
-    let run = control::run(engine, wanted.clone(), setting, interrupts, drop);
+    let run = control::run(engine, wanted.clone(), options, interrupts, drop);
     tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")
 }
 

@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use builders::*;
 use drillmaster::control::event::{Limits, Outcome, Reading, Report, Request, RequestKind};
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::local_state::Notes;
-use drillmaster::control::{self, Setting, Watch};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, RunOptions, WatchOptions};
 use drillmaster::desired::Desired;
 use drillmaster::engine::Engine;
 use drillmaster::engine::sim::{Image, Script, Sim};
@@ -69,7 +68,7 @@ impl Watcher {
         let (requests, asked) = mpsc::channel(1);
         let (interrupts, interrupted) = mpsc::channel(1);
         let read = specs.clone();
-        let watch = Watch {
+        let watch = WatchOptions {
             read: Arc::new(move || {
                 let reading = read.lock().unwrap().clone();
                 Box::pin(async { reading })
@@ -78,23 +77,22 @@ impl Watcher {
             requests: asked,
             may_empty,
         };
-        let surroundings = ExecContext {
+        let context = ExecContext {
             group: GROUP.into(),
             directory: SOURCE.into(),
             reaches_containers: true,
-            context: Default::default(),
+            outputs: Default::default(),
         };
-        let setting = Setting {
+        let options = RunOptions {
             limits: LIMITS,
-            surroundings,
-            notes: Notes::new(state.path()),
-            context: OutputStore::default(),
+            context,
+            local_state: LocalState::new(state.path()),
             read: None,
             reload: BTreeSet::new(),
         };
         let told = reports.clone();
         let report = move |report| told.lock().unwrap().push(report);
-        let task = tokio::spawn(control::watch(engine, wanted.clone(), setting, watch, interrupted, report));
+        let task = tokio::spawn(control::watch(engine, wanted.clone(), options, watch, interrupted, report));
         Watcher { sim: sim.clone(), specs, reports, changes, requests, interrupts, task, _state: state }
     }
 
@@ -160,7 +158,7 @@ impl Watcher {
 
     async fn ask(&self, ask: RequestKind) -> Vec<Report> {
         let (reply, mut replies) = mpsc::unbounded_channel();
-        self.requests.send(Request { ask, reply }).await.unwrap();
+        self.requests.send(Request { kind: ask, reply }).await.unwrap();
         let mut all = Vec::new();
         while let Some(report) = timeout(READ_TIMEOUT, replies.recv()).await.expect("the answer does not end") {
             all.push(report);
@@ -699,9 +697,9 @@ async fn what_is_in_the_way_may_go_away() {
 // Health.
 
 /// The health of a service, which is not part of its fingerprint.
-fn with_health(mut wanted: Desired, name: &str, then: HealthAction) -> Desired {
+fn with_health(mut wanted: Desired, name: &str, action: HealthAction) -> Desired {
     wanted.services.get_mut(name).unwrap().health =
-        Some(drillmaster::spec::model::Health { every: Some("10s".parse().unwrap()), failures: Some(3), then });
+        Some(drillmaster::spec::model::Health { interval: Some("10s".parse().unwrap()), retries: Some(3), action });
     wanted
 }
 

@@ -59,8 +59,8 @@ pub(super) async fn shut_down(
     let by = format!("drillmaster {command} (pid {})", std::process::id());
     let stopping = async {
         // If the request cannot be sent, the controller has exited already.
-        if client.ask(&WireRequest::Shutdown { by }).await.is_ok() {
-            while let Ok(Some(response)) = client.next().await {
+        if client.send(&WireRequest::Shutdown { by }).await.is_ok() {
+            while let Ok(Some(response)) = client.receive().await {
                 match response {
                     WireResponse::Stopping { .. } => break,
                     WireResponse::Unsupported { why } => return Err(unsupported(pid, &why)),
@@ -92,9 +92,9 @@ pub(super) async fn request(
     let settled = async {
         let stopped =
             || format!("pid {pid} (drillmaster up --watch) stopped before the request completed; re-run to continue");
-        client.ask(request).await.with_context(stopped)?;
+        client.send(request).await.with_context(stopped)?;
         loop {
-            match client.next().await.with_context(stopped)? {
+            match client.receive().await.with_context(stopped)? {
                 Some(WireResponse::Event { event }) => show(&event, style),
                 Some(WireResponse::Settled(settled)) => return Ok(Outcome::from(*settled)),
                 Some(WireResponse::Unsupported { why }) => return Err(unsupported(pid, &why)),
@@ -113,9 +113,9 @@ pub(super) async fn request(
 pub(super) async fn live(directory: &Path) -> Option<ControllerStatus> {
     let request = async {
         let mut client = Client::connect(directory, LIVE_TIMEOUT).await.ok()?;
-        client.ask(&WireRequest::Status).await.ok()?;
+        client.send(&WireRequest::Status).await.ok()?;
         loop {
-            match client.next().await.ok()?? {
+            match client.receive().await.ok()?? {
                 WireResponse::Status(live) => return Some(live),
                 WireResponse::Unsupported { .. } => return None,
                 _ => {}

@@ -3,7 +3,7 @@
 use super::args::{Diff, Global};
 use super::project::Project;
 use super::{Exit, Failure, session};
-use crate::control::local_state::Notes;
+use crate::control::local_state::LocalState;
 use crate::desired::Desired;
 use crate::plan::Memory;
 use crate::render::{self, Style, json};
@@ -17,8 +17,8 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     let state_directory = session::state_directory(&info, &project.desired.group);
     project.load_outputs(&state_directory, style).map_err(Failure::Specs)?;
     let desired = Desired { scope, ..project.desired };
-    let notes = Notes::new(&state_directory);
-    let memory = Memory::new(notes.updated());
+    let local_state = LocalState::new(&state_directory);
+    let memory = Memory::new(local_state.updated());
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
     let forecast = plan::forecast(&desired, &observed, &memory);
     if style.json {

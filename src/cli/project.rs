@@ -11,11 +11,11 @@ use tokio::task::{JoinError, JoinHandle};
 
 use super::Failure;
 use super::args::{Global, Up};
-use crate::control::Read;
+use crate::control::ReadSpecs;
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::control::execute::stack;
-use crate::control::specs::sources::{self, Found, Reader, Sources, Within};
+use crate::control::specs::sources::{self, ProgramReach, Reader, Sources, SpecInput};
 use crate::control::specs::watcher::Watcher;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
@@ -41,10 +41,10 @@ pub(super) struct Project {
 /// Resolves the specs, as they were read, with these outputs.
 type Resolve = Arc<dyn Fn(&OutputMap) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
 
-/// The specs of a watching controller after the initial load; see [`crate::control::Watch`].
+/// The specs of a watching controller after the initial load; see [`crate::control::WatchOptions`].
 pub(super) struct Follow {
     /// Reads the specs again, on another thread.
-    pub read: Read,
+    pub read: ReadSpecs,
     /// A message whenever the specs may have changed, and one at the start.
     pub changes: mpsc::Receiver<()>,
 }
@@ -81,9 +81,9 @@ impl Project {
         };
         // Not canonicalized: if the path is a link, its target may change.
         let path = absolute_unresolved(&global.specs)?;
-        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |found| reload.reading(found))));
+        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |input| reload.reading(input))));
         let current = Arc::new(SingleTask::default());
-        let read: Read = Arc::new(move || {
+        let read: ReadSpecs = Arc::new(move || {
             let (reader, current) = (reader.clone(), current.clone());
             Box::pin(async move {
                 let spawn = || tokio::task::spawn_blocking(move || reader.read());
@@ -109,9 +109,9 @@ impl Project {
     /// Reads the specs; also returns them as they are written.
     pub fn with_specs(global: &Global) -> Result<(Project, Specs), Failure> {
         let (directory, display_path) = (absolute(&global.specs)?, global.specs.display().to_string());
-        let read = |path: &str| sources::read_further(&directory, path);
-        let tree = |build: &Build| sources::look_at_tree(&directory, build);
-        let (sources, reach) = (sources::read(&directory), Within::new(&directory));
+        let read = |path: &str| sources::read_file(&directory, path);
+        let tree = |build: &Build| sources::read_tree(&directory, build);
+        let (sources, reach) = (sources::read(&directory), ProgramReach::new(&directory));
         let specs = parse(&display_path, &sources, &OutputMap::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
         let desired = desired(group(global)?, &directory, &specs);
         Ok((Project::fixed(desired, directory, true), specs))
@@ -121,9 +121,9 @@ impl Project {
         let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources::read(&directory), directory.clone());
         let resolve = move |context: &OutputMap| {
-            let read = |path: &str| sources::read_further(&root, path);
-            let tree = |build: &Build| sources::look_at_tree(&root, build);
-            let specs = parse(&display_path, &sources, context, &read, &tree, &Within::new(&root))?;
+            let read = |path: &str| sources::read_file(&root, path);
+            let tree = |build: &Build| sources::read_tree(&root, build);
+            let specs = parse(&display_path, &sources, context, &read, &tree, &ProgramReach::new(&root))?;
             Ok(desired(group.as_deref(), &root, &specs))
         };
         let desired = resolve(&OutputMap::new())?;
@@ -161,7 +161,7 @@ impl Project {
 
     /// Resolves the specs, as they were read, with the current outputs on each call; `apply` adapts the desired state to
     /// the command.
-    pub fn read_again(&self, apply: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> Read {
+    pub fn read_again(&self, apply: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> ReadSpecs {
         let (context, resolve) = (self.context.clone(), self.resolve.clone());
         Arc::new(move || {
             let reading = match resolve(&context.values()) {
@@ -301,18 +301,18 @@ struct Reload {
 }
 
 impl Reload {
-    fn reading(&self, found: Found<'_>) -> Reading {
-        self.valid(found).map_or_else(Reading::Invalid, |desired| Reading::Valid(Box::new(desired)))
+    fn reading(&self, input: SpecInput<'_>) -> Reading {
+        self.valid(input).map_or_else(Reading::Invalid, |desired| Reading::Valid(Box::new(desired)))
     }
 
-    fn valid(&self, found: Found<'_>) -> Result<Desired, Vec<Diagnostic>> {
+    fn valid(&self, input: SpecInput<'_>) -> Result<Desired, Vec<Diagnostic>> {
         let group = self.group.as_deref();
-        let desired = if self.may_empty && is_empty(found.sources) {
-            nothing(group, found.directory)
+        let desired = if self.may_empty && is_empty(input.sources) {
+            nothing(group, input.directory)
         } else {
             let values = self.context.values();
-            let specs = parse(&self.display_path, found.sources, &values, found.read, found.tree, found.reach)?;
-            desired(group, found.directory, &specs)
+            let specs = parse(&self.display_path, input.sources, &values, input.read, input.tree, input.reach)?;
+            desired(group, input.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
         let scope = scope(&desired, &self.names, &self.exclude).map_err(|error| vec![Diagnostic::new(error)])?;

@@ -12,9 +12,10 @@ use super::project::Project;
 use super::session::{self, GroupLock};
 use super::{Exit, Failure, ask};
 use crate::control::event::{Limits, Outcome};
+use crate::control::execute::context::ExecContext;
 use crate::control::ipc::wire::WireRequest;
-use crate::control::local_state::Notes;
-use crate::control::{self, Setting};
+use crate::control::local_state::LocalState;
+use crate::control::{self, RunOptions};
 use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::step::{Action, Subject};
@@ -192,8 +193,8 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
         }
         // The lock is held until the end of this arm.
         (_lock, _) => {
-            let setting = Setting { reload: job.reload.clone(), ..setting(&info, &project, remaining()) };
-            reconcile(engine.clone(), &project, &job.target, setting, interrupts, style).await
+            let options = RunOptions { reload: job.reload.clone(), ..run_options(&info, &project, remaining()) };
+            reconcile(engine.clone(), &project, &job.target, options, interrupts, style).await
         }
     };
     finish_run(engine.as_ref(), &project, &desired, outcome, style).await
@@ -227,33 +228,37 @@ async fn reconcile(
     engine: Arc<dyn Engine>,
     project: &Project,
     target: &Target,
-    setting: Setting,
+    options: RunOptions,
     interrupts: mpsc::Receiver<()>,
     style: Style,
 ) -> Outcome {
     let mut progress = Progress::new(style);
     let again = target.clone();
-    let setting = Setting { read: Some(project.read_again(move |desired| again.apply(desired))), ..setting };
+    let options = RunOptions { read: Some(project.read_again(move |desired| again.apply(desired))), ..options };
     let desired = target.apply(project.desired.clone());
-    let outcome = control::run(engine, desired, setting, interrupts, |report| progress.show(report)).await;
+    let outcome = control::run(engine, desired, options, interrupts, |report| progress.show(report)).await;
     progress.finish();
     if outcome.is_good()
         && target.removes_group()
-        && let Err(error) = project.context.forget()
+        && let Err(error) = project.context.clear()
     {
         style.eprintln(&format!("cannot delete the outputs of the group: {error}"));
     }
     outcome
 }
 
-/// The settings that every run of this project shares.
-pub(super) fn setting(info: &EngineInfo, project: &Project, timeout: Option<Duration>) -> Setting {
+/// The options that every run of this project shares.
+pub(super) fn run_options(info: &EngineInfo, project: &Project, timeout: Option<Duration>) -> RunOptions {
     let group = &project.desired.group;
-    Setting {
+    RunOptions {
         limits: limits(info, timeout),
-        surroundings: session::exec_context(info, group, &project.directory),
-        notes: Notes::new(&session::state_directory(info, group)),
-        context: project.context.clone(),
+        context: ExecContext {
+            group: group.clone(),
+            directory: project.directory.clone(),
+            reaches_containers: info.reaches_containers,
+            outputs: project.context.clone(),
+        },
+        local_state: LocalState::new(&session::state_directory(info, group)),
         read: None,
         reload: BTreeSet::new(),
     }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,6 @@ use tokio::time::timeout;
 
 use super::args::Global;
 use super::{Exit, Failure};
-use crate::control::execute::connect::ExecContext;
-use crate::control::execute::outputs::OutputStore;
 use crate::control::ipc::lock::{self, Attempt, Holder, Lock};
 use crate::control::ipc::socket::{Client, ConnectError};
 use crate::engine::deadline::{Bounded, Limits};
@@ -77,7 +75,7 @@ pub(super) async fn acquire(
     let directory = state_directory(info, group);
     let last_holder = RefCell::new(None);
     let wait_for = |holder: Option<&Holder>| {
-        if holder.is_some_and(Holder::watches) {
+        if holder.is_some_and(Holder::is_watching) {
             return false;
         }
         let holder = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
@@ -91,7 +89,7 @@ pub(super) async fn acquire(
             AttemptError::Other(anyhow::Error::new(error).context(message).into())
         })?;
         match attempt {
-            Attempt::Taken(lock) => Ok(GroupLock::Acquired(lock)),
+            Attempt::Acquired(lock) => Ok(GroupLock::Acquired(lock)),
             Attempt::Held(holder) => match Client::connect(&directory, HELLO_TIMEOUT).await {
                 Ok(client) => Ok(GroupLock::HeldByWatcher(client)),
                 Err(error) => Err(AttemptError::Unresponsive(holder, error)),
@@ -173,15 +171,5 @@ pub(super) async fn unless_interrupted<T>(
         result = work => result.map(Ok),
         // cancel-safe because a message that was not received stays in the channel
         Some(()) = interrupts.recv() => Ok(Err(Exit::Interrupted)),
-    }
-}
-
-/// The context that probes and hooks of the group run in.
-pub(super) fn exec_context(info: &EngineInfo, group: &str, directory: &Path) -> ExecContext {
-    ExecContext {
-        group: group.to_owned(),
-        directory: directory.to_owned(),
-        reaches_containers: info.reaches_containers,
-        context: OutputStore::default(),
     }
 }

@@ -12,7 +12,7 @@ use super::{Exit, Failure, run};
 use crate::control::ipc::lock::WATCH;
 use crate::control::ipc::socket::Server;
 use crate::control::ipc::wire::Hello;
-use crate::control::{self, Watch};
+use crate::control::{self, WatchOptions};
 use crate::render::Style;
 use crate::render::watch::{self, WatchPrinter};
 
@@ -51,12 +51,12 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone() };
     let server = Server::start(&directory, hello, requests, Arc::new(watch::event))
         .with_context(|| format!("cannot create the control socket in {}", directory.display()))?;
-    let setting = run::setting(&info, &project, None);
+    let options = run::run_options(&info, &project, None);
     let Follow { read, changes } = follow;
-    let watch = Watch { read, changes, requests: inbox, may_empty: up.prune_all };
+    let watch = WatchOptions { read, changes, requests: inbox, may_empty: up.prune_all };
     let mut printer = WatchPrinter::new(style, global.specs.display().to_string());
     let report = |report| printer.show(report);
-    let outcome = control::watch(engine, project.desired.clone(), setting, watch, interrupts, report).await;
+    let outcome = control::watch(engine, project.desired.clone(), options, watch, interrupts, report).await;
     printer.stopped(&outcome);
     server.close().await;
     drop(lock);

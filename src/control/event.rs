@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::error::{HookError, StepError};
 use crate::desired::{Desired, Hook};
 use crate::engine::{ContainerExit, EngineError, EngineEvent, PullProgress, Result};
 use crate::observed::{Container, ImageFacts, Observed};
@@ -26,7 +27,7 @@ pub enum Event {
     /// Facts about an image came.
     Image(String, Result<Option<ImageFacts>>),
     /// A step ended.
-    StepDone(Step, Result<Option<String>>),
+    StepDone(Step, std::result::Result<Option<String>, StepError>),
     /// The engine says that something happened.
     Engine(Result<EngineEvent>),
     /// The engine's event stream ended.
@@ -42,7 +43,7 @@ pub enum Event {
     /// A hook wrote a line: of which service (the group: `None`), at which event.
     HookOutput(Option<String>, String, String),
     /// The hooks of something that happened have ended; why one of them failed.
-    HooksDone(HookEvent, std::result::Result<(), String>),
+    HooksDone(HookEvent, std::result::Result<(), HookError>),
     /// One try of the ping of a container that is ready: why it was not answered.
     LivenessProbed(ContainerId, std::result::Result<(), String>),
     /// What the engine remembers of containers that ended before the run began.
@@ -145,9 +146,8 @@ pub enum RequestKind {
 /// What another process asks for, and where the answer goes. The sender is dropped after the last report.
 #[derive(Debug)]
 pub struct Request {
-    /// What for.
-    pub ask: RequestKind,
-    /// Where to.
+    pub kind: RequestKind,
+    /// Receives the reports of the answer.
     pub reply: mpsc::UnboundedSender<Report>,
 }
 

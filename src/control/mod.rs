@@ -4,6 +4,7 @@
 //! [`specs`] reads and watches the spec directory; [`ipc`] holds the lock of the group and serves other processes.
 //! Nothing in here parses specs or prints.
 
+pub mod error;
 pub mod event;
 pub mod execute;
 pub mod ipc;
@@ -11,6 +12,7 @@ pub mod local_state;
 pub mod reconcile;
 mod run;
 pub mod specs;
+mod state_file;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,9 +22,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use self::event::{Limits, Outcome, Reading, Report, Request};
-use self::execute::connect::ExecContext;
-use self::execute::outputs::OutputStore;
-use self::local_state::Notes;
+use self::execute::context::ExecContext;
+use self::local_state::LocalState;
 use crate::desired::Desired;
 use crate::engine::{Engine, EngineError};
 use crate::observed::Observed;
@@ -30,68 +31,62 @@ use crate::plan::step::Query;
 use crate::plan::{self, Memory};
 use crate::types::ContainerId;
 
-/// What a run is given beside the engine and the desired state.
+/// Options of a run.
 #[derive(Clone)]
-pub struct Setting {
-    /// How it may go.
+pub struct RunOptions {
     pub limits: Limits,
-    /// Where pings are made from.
-    pub surroundings: ExecContext,
-    /// What earlier runs noted.
-    pub notes: Notes,
-    /// Outputs of hooks and jobs.
-    pub context: OutputStore,
-    /// For a run that ends: reads the specs once more when outputs have changed. `None`: nothing is made of outputs. A
-    /// watch reads them as it does otherwise.
-    pub read: Option<Read>,
-    /// Services to replace although they match.
+    /// Where hooks and probes run.
+    pub context: ExecContext,
+    pub local_state: LocalState,
+    /// Reads the specs again when outputs change. `None`: the specs use no outputs. Ignored by a watch.
+    pub read: Option<ReadSpecs>,
+    /// Services to replace even if they match their specs.
     pub reload: BTreeSet<String>,
 }
 
-/// A way to read the specs, again and again.
-pub type Read = Arc<dyn Fn() -> BoxFuture<'static, Reading> + Send + Sync>;
+/// Reads the specs; may be called repeatedly. Must not block the event loop: slow work runs on another thread.
+pub type ReadSpecs = Arc<dyn Fn() -> BoxFuture<'static, Reading> + Send + Sync>;
 
-/// What a run is given that goes on until somebody ends it.
-pub struct Watch {
-    /// Reads the specs. Must not hold up the loop for long: what takes time runs on another thread.
-    pub read: Read,
-    /// Each message says that something in the specs may have changed.
+/// Options of a watch, beside those of a run.
+pub struct WatchOptions {
+    pub read: ReadSpecs,
+    /// Each message means that the specs may have changed.
     pub changes: mpsc::Receiver<()>,
-    /// What other processes ask for.
+    /// Requests of other processes.
     pub requests: mpsc::Receiver<Request>,
-    /// The specs may come to name no service, and then everything is removed.
+    /// Specs without services are valid and remove everything.
     pub may_empty: bool,
 }
 
-/// Runs until the engine agrees, or cannot be made to. `interrupts` ends it at the next step; containers stay as they
-/// are, and the next run continues.
+/// Runs until the engine matches the desired state or cannot be made to. A message on `interrupts` ends the run after
+/// the current step; containers stay as they are, and the next run continues.
 pub async fn run(
     engine: Arc<dyn Engine>,
     desired: Desired,
-    setting: Setting,
+    options: RunOptions,
     interrupts: mpsc::Receiver<()>,
     report: impl FnMut(Report),
 ) -> Outcome {
-    run::drive(engine, desired, setting, None, interrupts, report).await
+    run::drive(engine, desired, options, None, interrupts, report).await
 }
 
-/// Runs until somebody ends it, and keeps the engine in agreement with the specs. Containers stay as they are.
+/// Reconciles the engine with the specs until it is interrupted or asked to shut down. Containers stay as they are.
 pub async fn watch(
     engine: Arc<dyn Engine>,
     desired: Desired,
-    setting: Setting,
-    watch: Watch,
+    options: RunOptions,
+    watch: WatchOptions,
     interrupts: mpsc::Receiver<()>,
     report: impl FnMut(Report),
 ) -> Outcome {
-    run::drive(engine, desired, setting, Some(watch), interrupts, report).await
+    run::drive(engine, desired, options, Some(watch), interrupts, report).await
 }
 
-/// Looks until a forecast needs nothing more: a list, then what it leaves open.
+/// Observes the engine until a plan has no more queries about containers: one list, then inspections.
 ///
 /// # Errors
 ///
-/// Whatever the engine says.
+/// If a call of the engine fails.
 pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) -> Result<Observed, EngineError> {
     let purge = desired.mode.purges_volumes();
     let mut observed = engine.list(&desired.group, purge).await?;
@@ -99,9 +94,9 @@ pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) ->
         let queries = plan::plan(desired, &observed, memory, Duration::ZERO).queries;
         let open: Vec<&ContainerId> = queries
             .iter()
-            .filter_map(|look| match look {
+            .filter_map(|query| match query {
                 Query::Container(id) => Some(id),
-                // What an image brings matters when it is run, not for what differs.
+                // Image facts matter when a container is created, not for differences.
                 Query::Image(_) => None,
             })
             .collect();

@@ -1,6 +1,4 @@
-//! The loop: events in, commands out, until the run is over.
-//!
-//! [`Core`] decides, synchronously; its commands become [`Tasks`] and their results events.
+//! Event loop: passes events to [`Core`] and its commands to [`Tasks`], until the run is over.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +9,7 @@ use tokio::time::Instant;
 use super::event::{Command, Event, Outcome, Report, Request, RequestId, RequestKind};
 use super::execute::tasks::Tasks;
 use super::reconcile::{Core, RunMode};
-use super::{Setting, Watch};
+use super::{RunOptions, WatchOptions};
 use crate::desired::Desired;
 use crate::engine::Engine;
 use crate::plan::Memory;
@@ -19,38 +17,39 @@ use crate::plan::Memory;
 pub(super) async fn drive(
     engine: Arc<dyn Engine>,
     desired: Desired,
-    setting: Setting,
-    watch: Option<Watch>,
+    options: RunOptions,
+    watch: Option<WatchOptions>,
     mut interrupts: mpsc::Receiver<()>,
     mut report: impl FnMut(Report),
 ) -> Outcome {
     let start = Instant::now();
     let (events, mut inbox) = mpsc::unbounded_channel();
-    let course = match &watch {
+    let mode = match &watch {
         None => RunMode::Once,
         Some(watch) => RunMode::Watch { may_empty: watch.may_empty },
     };
     let (read, mut changes, mut requests) = match watch {
-        None => (setting.read, None, None),
+        None => (options.read, None, None),
         Some(watch) => (Some(watch.read), Some(watch.changes), Some(watch.requests)),
     };
-    let mut tasks = Tasks::new(engine, events, setting.surroundings, setting.notes, setting.context, read);
+    let mut tasks = Tasks::new(engine, events, options.context, options.local_state, read);
     let memory = Memory::new(tasks.updated());
-    let mut core = Core::new(desired, setting.limits, course, memory, setting.reload);
-    let mut clients = Subscribers::default();
+    let mut core = Core::new(desired, options.limits, mode, memory, options.reload);
+    let mut subscribers = Subscribers::default();
     let mut event = Event::Begin;
     loop {
         let reaction = core.handle(event, start.elapsed());
         for news in reaction.reports {
-            clients.tell(&news);
+            subscribers.send(&news);
             report(news);
         }
+        let (desired, observed) = core.view();
         for command in reaction.commands {
             match command {
-                Command::Reply(ticket, last) => clients.reaction(ticket, *last),
-                // What is begun after the end would be cut off.
+                Command::Reply(id, last) => subscribers.reply(id, *last),
+                // A task that begins now would be cut off.
                 _ if reaction.over => {}
-                command => tasks.begin(command, &core),
+                command => tasks.begin(command, desired, observed),
             }
         }
         if reaction.over {
@@ -59,25 +58,25 @@ pub(super) async fn drive(
         let wake = reaction.wake.map(|at| start + at);
         event = loop {
             tokio::select! {
-                // In this order, so that a run can be repeated: what it does depends on what happens alone.
+                // In this order, so that a run is reproducible: it depends on the events alone.
                 biased;
                 // cancel-safe because a message that was not received stays in the channel
                 Some(()) = interrupts.recv() => break Event::Interrupt,
                 // cancel-safe for the same reason
                 Some(event) = inbox.recv() => break event,
                 // cancel-safe for the same reason
-                Some(()) = received(&mut changes) => break Event::SpecsChanged,
+                Some(()) = receive(&mut changes) => break Event::SpecsChanged,
                 // cancel-safe for the same reason
-                Some(request) = received(&mut requests) => {
-                    let Request { ask, reply } = request;
-                    break Event::Request(clients.enter(&ask, reply), ask);
+                Some(request) = receive(&mut requests) => {
+                    let Request { kind, reply } = request;
+                    break Event::Request(subscribers.add(&kind, reply), kind);
                 }
-                // cancel-safe because the time is computed anew for the next turn
+                // cancel-safe because the time is computed again for the next turn
                 () = sleep_until(wake) => break Event::Tick,
                 // cancel-safe because a task that was not joined stays in the set
                 Some(ended) = tasks.join_next() => {
-                    // A task that ended has sent its event. One that panicked never will, and to wait for it would be
-                    // to hang: the bug is passed on.
+                    // A task that ended has sent its event. One that panicked never will, and waiting for its event would
+                    // hang: pass the panic on.
                     if let Err(error) = ended && let Ok(panic) = error.try_into_panic() {
                         std::panic::resume_unwind(panic);
                     }
@@ -88,8 +87,8 @@ pub(super) async fn drive(
     core.into_outcome()
 }
 
-/// The next message; never one where there is no channel, or no longer one.
-async fn received<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+/// The next message of an optional channel. Never returns if there is no channel; removes a closed one.
+async fn receive<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     let message = match channel {
         Some(open) => open.recv().await,
         None => std::future::pending().await,
@@ -100,37 +99,38 @@ async fn received<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     message
 }
 
-/// Processes that asked for something and wait for the answer.
+/// Processes whose requests are not answered yet.
 #[derive(Debug, Default)]
 struct Subscribers {
-    last: RequestId,
+    last_id: RequestId,
     waiting: BTreeMap<RequestId, Subscriber>,
 }
 
 #[derive(Debug)]
 struct Subscriber {
     reply: mpsc::UnboundedSender<Report>,
-    /// Told everything that happens until then.
+    /// Receives every report until its request is answered.
     follows: bool,
 }
 
 impl Subscribers {
-    fn enter(&mut self, ask: &RequestKind, reply: mpsc::UnboundedSender<Report>) -> RequestId {
-        self.last += 1;
-        let follows = matches!(ask, RequestKind::Reconcile | RequestKind::Reload(_));
-        self.waiting.insert(self.last, Subscriber { reply, follows });
-        self.last
+    fn add(&mut self, kind: &RequestKind, reply: mpsc::UnboundedSender<Report>) -> RequestId {
+        self.last_id += 1;
+        let follows = matches!(kind, RequestKind::Reconcile | RequestKind::Reload(_));
+        self.waiting.insert(self.last_id, Subscriber { reply, follows });
+        self.last_id
     }
 
-    /// One that has gone is not told anything any longer.
-    fn tell(&mut self, news: &Report) {
-        self.waiting.retain(|_, client| !client.follows || client.reply.send(news.clone()).is_ok());
+    /// Sends a report to those that follow, and forgets those that have disconnected.
+    fn send(&mut self, report: &Report) {
+        self.waiting.retain(|_, subscriber| !subscriber.follows || subscriber.reply.send(report.clone()).is_ok());
     }
 
-    fn reaction(&mut self, ticket: RequestId, last: Report) {
-        if let Some(client) = self.waiting.remove(&ticket) {
-            // It may have gone meanwhile.
-            let _ = client.reply.send(last);
+    /// Answers a request with its last report.
+    fn reply(&mut self, id: RequestId, last: Report) {
+        if let Some(subscriber) = self.waiting.remove(&id) {
+            // It may have disconnected.
+            let _ = subscriber.reply.send(last);
         }
     }
 }

@@ -229,7 +229,7 @@ mod tests {
     fn the_list_names_every_field_of_a_service_and_of_a_container() {
         let listed: BTreeSet<&str> = FIELDS.iter().map(|(field, _)| *field).collect();
         assert_eq!(listed.len(), FIELDS.len(), "a field is listed twice");
-        let service = schemars::schema_for!(crate::spec::model::Service);
+        let service = schemars::schema_for!(crate::spec::model::ServiceDocument);
         let job = schemars::schema_for!(crate::spec::model::JobDocument);
         for schema in [service, job] {
             let properties = schema.get("properties").and_then(Value::as_object).unwrap();

@@ -225,7 +225,7 @@ impl Service {
     pub fn hostname(&self) -> &str {
         match (&self.config.hostname, self.update.order) {
             (Some(hostname), _) => hostname,
-            (None, Order::Recreate) => &self.name,
+            (None, Order::Auto) => &self.name,
             (None, Order::StartFirst) => "",
         }
     }

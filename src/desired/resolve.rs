@@ -14,7 +14,7 @@ use super::{
 };
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
-use crate::spec::model::{self, Condition, MountSource};
+use crate::spec::model::{self, Condition, ContainerFields, MountSource};
 use crate::spec::value::ImageRef;
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 
@@ -77,7 +77,7 @@ pub fn resolve(specs: &Specs, surroundings: ResolveContext<'_>) -> Desired {
         .map(|service| (service.name.clone(), service))
         .collect();
     let is_idle = |loaded: &&Loaded<model::Service>| loaded.spec.replicas == Some(0);
-    let idle = specs.services.iter().filter(is_idle).map(|loaded| loaded.spec.name.to_string()).collect();
+    let idle = specs.services.iter().filter(is_idle).map(|loaded| loaded.spec.container.name.to_string()).collect();
     Desired {
         group,
         source: surroundings.directory.to_owned(),
@@ -114,15 +114,15 @@ struct Others<'a> {
 impl<'a> Others<'a> {
     fn of(specs: &'a Specs) -> Others<'a> {
         let all = || specs.services.iter().map(|loaded| &loaded.spec);
-        let jobs = all().filter(|spec| spec.kind != Kind::Service).map(|spec| spec.name.as_str()).collect();
-        let gives = |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.name.as_str()));
+        let jobs = all().filter(|spec| spec.kind != Kind::Service).map(|spec| spec.container.name.as_str()).collect();
+        let gives = |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.container.name.as_str()));
         Others { jobs, givers: all().flat_map(gives).collect() }
     }
 
     /// What it depends on: also who gives an output from which it is made.
     fn dependencies(&self, loaded: &Loaded<model::Service>) -> Vec<Dependency> {
         let spec = &loaded.spec;
-        let written = spec.dependencies.iter().map(|dependency| Dependency {
+        let written = spec.container.dependencies.iter().map(|dependency| Dependency {
             name: dependency.name.to_string(),
             condition: condition(dependency.condition, self.jobs.contains(dependency.name.as_str())),
             restart: dependency.restart,
@@ -130,7 +130,7 @@ impl<'a> Others<'a> {
         let mut dependencies: Vec<Dependency> = written.collect();
         let made_from = loaded.uses.iter().filter(|found| model::is_made_from(&found.field));
         for giver in made_from.filter_map(|found| self.givers.get(found.key.as_str()).copied()) {
-            let itself = giver == spec.name.as_str();
+            let itself = giver == spec.container.name.as_str();
             if !itself && dependencies.iter().all(|dependency| dependency.name != giver) {
                 let condition = condition(None, self.jobs.contains(giver));
                 dependencies.push(Dependency { name: giver.to_owned(), condition, restart: false });
@@ -159,14 +159,14 @@ fn service(
     surroundings: ResolveContext<'_>,
 ) -> Service {
     let spec = &loaded.spec;
-    let build = spec.build.as_ref().zip(loaded.tree.as_ref()).map(|(build, tree)| Build::new(build, tree));
+    let build = spec.container.build.as_ref().zip(loaded.tree.as_ref()).map(|(build, tree)| Build::new(build, tree));
     let image = image(spec, build.as_ref(), group);
     let config = config(spec, image, group, network, surroundings);
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     for file in &loaded.env_files {
         env.extend(file.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
-    env.extend(spec.env.iter().map(|(key, value)| (key.to_string(), value.to_string())));
+    env.extend(spec.container.env.iter().map(|(key, value)| (key.to_string(), value.to_string())));
     let dependencies = others.dependencies(loaded);
     let outputs = Outputs {
         gives: spec.captures().map(ToString::to_string).collect(),
@@ -176,8 +176,8 @@ fn service(
     };
     let fingerprint = Fingerprint::of(spec.kind, &config, &env, &dependencies);
     Service {
-        name: spec.name.as_str().into(),
-        service: spec.name.to_string(),
+        name: spec.container.name.as_str().into(),
+        service: spec.container.name.to_string(),
         replica: None,
         kind: spec.kind,
         config,
@@ -187,7 +187,7 @@ fn service(
         health: spec.health.clone(),
         hooks: hooks(spec),
         outputs,
-        pull: spec.pull,
+        pull: spec.container.pull,
         build,
         update: spec.update,
         place: loaded.source.to_string(),
@@ -206,7 +206,7 @@ fn condition(written: Option<Condition>, job: bool) -> Condition {
 fn hooks(spec: &model::Service) -> BTreeMap<HookPoint, Vec<Hook>> {
     let on = &spec.on;
     not_empty([
-        (HookPoint::PreStart, on_host(&spec.pre_start)),
+        (HookPoint::PreStart, on_host(&spec.container.pre_start)),
         (HookPoint::PostStart, spec.post_start.to_vec()),
         (HookPoint::PreStop, spec.pre_stop.to_vec()),
         (HookPoint::PostStop, on_host(&spec.post_stop)),
@@ -241,10 +241,10 @@ fn not_empty<K: Ord, const N: usize>(hooks: [(K, Vec<Hook>); N]) -> BTreeMap<K, 
 /// what it is built from.
 fn image(spec: &model::Service, build: Option<&Build>, group: &str) -> String {
     match build {
-        None => spec.image.as_ref().map(ImageRef::familiar).unwrap_or_default(),
+        None => spec.container.image.as_ref().map(ImageRef::familiar).unwrap_or_default(),
         Some(build) => {
-            let written = spec.image.as_ref().and_then(ImageRef::repository);
-            let repository = written.unwrap_or_else(|| repository(group, spec.name.as_str()));
+            let written = spec.container.image.as_ref().and_then(ImageRef::repository);
+            let repository = written.unwrap_or_else(|| repository(group, spec.container.name.as_str()));
             format!("{repository}:{}", build.tag())
         }
     }
@@ -264,31 +264,63 @@ fn config(
     network: &str,
     surroundings: ResolveContext<'_>,
 ) -> Config {
+    // Without `..`: a new field of the spec must be handled here.
+    let ContainerFields {
+        name: _,
+        image: _,
+        build: _,
+        command,
+        entrypoint,
+        user,
+        working_dir,
+        env: _,
+        env_file: _,
+        ports,
+        volumes,
+        tmpfs,
+        dependencies: _,
+        pre_start: _,
+        stop_signal,
+        stop_timeout,
+        resources,
+        labels,
+        hostname,
+        aliases,
+        extra_hosts,
+        cap_add,
+        cap_drop,
+        privileged,
+        read_only,
+        init,
+        shm_size,
+        ulimits,
+        pull: _,
+    } = &spec.container;
     Config {
         image,
-        command: spec.command.as_ref().map(|words| words.to_vec()),
-        entrypoint: spec.entrypoint.as_ref().map(|words| words.to_vec()),
-        user: spec.user.as_ref().map(ToString::to_string),
-        working_dir: spec.working_dir.clone(),
-        ports: sorted(spec.ports.clone()),
-        volumes: sorted(spec.volumes.iter().map(|mount| volume(mount, group, surroundings)).collect()),
-        tmpfs: spec.tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone())).collect(),
+        command: command.as_ref().map(|words| words.to_vec()),
+        entrypoint: entrypoint.as_ref().map(|words| words.to_vec()),
+        user: user.as_ref().map(ToString::to_string),
+        working_dir: working_dir.clone(),
+        ports: sorted(ports.clone()),
+        volumes: sorted(volumes.iter().map(|mount| volume(mount, group, surroundings)).collect()),
+        tmpfs: tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone())).collect(),
         healthcheck: spec.healthcheck.clone(),
-        stop_signal: spec.stop_signal.as_ref().map(ToString::to_string),
-        stop_timeout: spec.stop_timeout.map(|period| Seconds::from(Duration::from(period))),
+        stop_signal: stop_signal.as_ref().map(ToString::to_string),
+        stop_timeout: stop_timeout.map(|period| Seconds::from(Duration::from(period))),
         restart: spec.restart,
-        resources: spec.resources,
-        labels: spec.labels.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
-        hostname: spec.hostname.clone(),
-        aliases: sorted(spec.aliases.clone()),
-        extra_hosts: sorted(spec.extra_hosts.clone()),
-        cap_add: sorted(spec.cap_add.iter().map(ToString::to_string).collect()),
-        cap_drop: sorted(spec.cap_drop.iter().map(ToString::to_string).collect()),
-        privileged: spec.privileged,
-        read_only: spec.read_only,
-        init: spec.init,
-        shm_size: spec.shm_size.map(|size| size.bytes()),
-        ulimits: spec.ulimits.clone(),
+        resources: *resources,
+        labels: labels.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+        hostname: hostname.clone(),
+        aliases: sorted(aliases.clone()),
+        extra_hosts: sorted(extra_hosts.clone()),
+        cap_add: sorted(cap_add.iter().map(ToString::to_string).collect()),
+        cap_drop: sorted(cap_drop.iter().map(ToString::to_string).collect()),
+        privileged: *privileged,
+        read_only: *read_only,
+        init: *init,
+        shm_size: shm_size.map(|size| size.bytes()),
+        ulimits: ulimits.clone(),
         network: network.to_owned(),
     }
 }

@@ -65,7 +65,7 @@ pub enum RetryPolicy {
 
 /// Whether the container that failed is to be replaced, and not started again.
 pub fn requires_replacement(failure: &Failure, service: &Service) -> bool {
-    let replace = service.health.as_ref().is_some_and(|health| health.then == HealthAction::Replace);
+    let replace = service.health.as_ref().is_some_and(|health| health.action == HealthAction::Replace);
     failure.reason == Reason::Unhealthy && replace
 }
 

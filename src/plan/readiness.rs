@@ -132,7 +132,7 @@ impl<'a> Planner<'a> {
     /// How a container fails to answer its pings, where it does so as often as it may not.
     fn unanswered_pings(&self, service: &Service, container: &Container) -> Option<String> {
         let pings = self.liveness(container)?;
-        let most = service.health.as_ref().and_then(|health| health.failures).unwrap_or(LIVENESS_RETRIES).max(1);
+        let most = service.health.as_ref().and_then(|health| health.retries).unwrap_or(LIVENESS_RETRIES).max(1);
         (pings.failures >= most)
             .then(|| format!("its ping was not answered {} times in a row: {}", pings.failures, pings.error))
     }
@@ -184,10 +184,10 @@ impl<'a> Planner<'a> {
             return None;
         };
         if let Some(ping) = service.ping.as_ref().filter(|_| self.memory.probe_succeeded(&container.id)) {
-            self.check_every(health.every.map_or(LIVENESS_INTERVAL, Duration::from), service, container, ping);
+            self.check_every(health.interval.map_or(LIVENESS_INTERVAL, Duration::from), service, container, ping);
         }
         let why = self.unanswered_pings(service, container).or(engine)?;
-        if health.then == HealthAction::Ignore {
+        if health.action == HealthAction::Ignore {
             self.plan.unhealthy.insert(service.name.clone(), why);
             return None;
         }

@@ -750,7 +750,7 @@ impl<'a> Planner<'a> {
         match current {
             Some(current) if current.is_up() => {
                 let cause = format!("its replacement {how_far}");
-                if service.update.order == Order::Recreate || self.is_drained(service, current, &cause) {
+                if service.update.order == Order::Auto || self.is_drained(service, current, &cause) {
                     self.stop(&service.name, current, &cause);
                 }
             }

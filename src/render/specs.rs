@@ -20,13 +20,14 @@ fn documents<'s>(specs: &'s Specs, names: &[String], show_values: bool) -> Vec<D
     let group = specs.group.iter().filter(|_| names.is_empty());
     let group = group.map(|group| Document { kind: "Group", source: &group.source, root: group.settled() });
     let is_selected = |name: &str| names.is_empty() || names.iter().any(|selected| selected == name);
-    let services = specs.services.iter().filter(|service| is_selected(service.spec.name.as_str())).map(|service| {
-        let kind = match service.spec.kind {
-            Kind::Service => "Service",
-            Kind::Job(_) => "Job",
-        };
-        Document { kind, source: &service.source, root: service.settled() }
-    });
+    let services =
+        specs.services.iter().filter(|service| is_selected(service.spec.container.name.as_str())).map(|service| {
+            let kind = match service.spec.kind {
+                Kind::Service => "Service",
+                Kind::Job(_) => "Job",
+            };
+            Document { kind, source: &service.source, root: service.settled() }
+        });
     let mut documents: Vec<Document<'_>> = group.chain(services).collect();
     if !show_values {
         documents.iter_mut().for_each(|document| hide(&mut document.root));

@@ -48,7 +48,7 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
 type Services<'d> = BTreeMap<&'d str, &'d Document<Service>>;
 
 fn name(service: &Document<Service>) -> &str {
-    service.spec.name.as_str()
+    service.spec.container.name.as_str()
 }
 
 /// Of several services with one name the first.
@@ -136,7 +136,7 @@ fn dependencies<'d>(
     let mut unknown = 0;
     for service in named {
         let mut seen: HashMap<&str, &Range<usize>> = HashMap::new();
-        for (dependency, node) in with_nodes(service, "dependencies", &service.spec.dependencies) {
+        for (dependency, node) in with_nodes(service, "dependencies", &service.spec.container.dependencies) {
             let to = dependency.name.as_str();
             let place = service.place(dependency_span(node));
             if let Some(earlier) = seen.insert(to, &node.span) {
@@ -277,7 +277,7 @@ struct Published<'d> {
 fn ports(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
     let mut taken: HashMap<u16, Vec<Published<'_>>> = HashMap::new();
     for service in services {
-        for (port, node) in with_nodes(service, "ports", &service.spec.ports) {
+        for (port, node) in with_nodes(service, "ports", &service.spec.container.ports) {
             let Some(host) = port.host else { continue };
             let this = Published { service: name(service), port, place: service.place(&node.span) };
             let known = taken.entry(host).or_default();
@@ -337,7 +337,7 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         _ => return,
     };
     let cause = || service.place_of(if replicas > 1 { "replicas" } else { "update" });
-    for (port, node) in with_nodes(service, "ports", &spec.ports) {
+    for (port, node) in with_nodes(service, "ports", &spec.container.ports) {
         if let Some(host) = port.host {
             let message = format!("{why} at the same time, and only one can have the host port {host}");
             let hint = format!("write `\"{}\"` for a free host port each; `status` shows it", port.container);
@@ -349,7 +349,8 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     if !start_first {
         return;
     }
-    for (mount, node) in with_nodes(service, "volumes", &spec.volumes).into_iter().filter(|(mount, _)| !mount.read_only)
+    for (mount, node) in
+        with_nodes(service, "volumes", &spec.container.volumes).into_iter().filter(|(mount, _)| !mount.read_only)
     {
         let both =
             "with `order: start-first` the old and the new container run at the same time, and both would write to";
@@ -357,13 +358,14 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
             Diagnostic::at(service.place(&node.span), format!("{both} {}", quoted(&mount.target)))
                 .related(service.place_of("update"), "asked for here")
                 .hint(Some(match mount.source {
-                    MountSource::Anonymous => "write `tmpfs`, or `order: recreate`".to_owned(),
-                    _ => "mount it read-only (`:ro`), or write `order: recreate`".to_owned(),
+                    MountSource::Anonymous => "write `tmpfs`, or `order: auto`".to_owned(),
+                    _ => "mount it read-only (`:ro`), or write `order: auto`".to_owned(),
                 })),
         );
     }
-    let names = || std::iter::once(name(service)).chain(spec.aliases.iter().map(String::as_str));
-    if let Some(hostname) = spec.hostname.as_deref().filter(|hostname| names().any(|name| name == *hostname)) {
+    let names = || std::iter::once(name(service)).chain(spec.container.aliases.iter().map(String::as_str));
+    if let Some(hostname) = spec.container.hostname.as_deref().filter(|hostname| names().any(|name| name == *hostname))
+    {
         let message = format!(
             "the engine gives a host name to the network as soon as the container runs, and with \
                                `order: start-first` {} is only for one that is ready",
@@ -379,9 +381,9 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
 
 /// Two mounts at one path of a container.
 fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
-    let volumes = with_nodes(service, "volumes", &service.spec.volumes);
+    let volumes = with_nodes(service, "volumes", &service.spec.container.volumes);
     let volumes = volumes.into_iter().map(|(mount, node)| (mount.target.as_str(), node));
-    let tmpfs = with_nodes(service, "tmpfs", &service.spec.tmpfs);
+    let tmpfs = with_nodes(service, "tmpfs", &service.spec.container.tmpfs);
     let tmpfs = tmpfs.into_iter().map(|(tmpfs, node)| (tmpfs.target.as_str(), node));
     let mut taken: HashMap<&str, &Node> = HashMap::new();
     for (target, node) in volumes.chain(tmpfs) {
@@ -403,7 +405,7 @@ fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         |entry: &Entry| entry.value.value == Value::Pruned && closest(&entry.key.text, ["image", "build"]).is_some();
     let told = matches!(&service.root.value, Value::Map(entries) if entries.iter().any(told));
     let noun = if spec.kind == Kind::Service { "service" } else { "job" };
-    match (&spec.image, &spec.build) {
+    match (&spec.container.image, &spec.container.build) {
         (None, None) if !told => diagnostics.push(
             Diagnostic::at(service.place_of("image"), "missing field `image`")
                 .label(format!("this {noun} has neither `image` nor `build`")),
@@ -415,7 +417,7 @@ fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         ),
         _ => {}
     }
-    if spec.build.is_some() && spec.pull != Pull::default() {
+    if spec.container.build.is_some() && spec.container.pull != Pull::default() {
         diagnostics.push(
             Diagnostic::at(service.place_of("pull"), format!("the image of `{}` is built, not pulled", name(service)))
                 .hint("leave `pull` out".to_owned()),
@@ -442,10 +444,10 @@ fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         diagnostics.push(Diagnostic::at(at(path), message).hint(hint));
     };
-    if let Some(memory) = spec.resources.memory.filter(|memory| memory.bytes() < LEAST_MEMORY) {
+    if let Some(memory) = spec.container.resources.memory.filter(|memory| memory.bytes() < LEAST_MEMORY) {
         wrong(&["resources", "memory"], format!("{memory} of memory is less than the engine's least, 6m"), "");
     }
-    if spec.resources.pids == Some(0) {
+    if spec.container.resources.pids == Some(0) {
         wrong(&["resources", "pids"], "a limit of 0 processes".into(), "leave `pids` out for no limit");
     }
     if let Some(check) = &spec.healthcheck
@@ -456,11 +458,11 @@ fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         wrong(&["healthcheck"], message.into(), "the image's own health check holds where there is no `healthcheck`");
     }
     if let Some(health) = &spec.health {
-        if health.failures == Some(0) {
-            wrong(&["health", "failures"], "`failures` must be at least 1".into(), "");
+        if health.retries == Some(0) {
+            wrong(&["health", "retries"], "`retries` must be at least 1".into(), "");
         }
-        if health.every.is_some_and(|every| every.get().is_zero()) {
-            wrong(&["health", "every"], "`every` must be more than 0".into(), "");
+        if health.interval.is_some_and(|interval| interval.get().is_zero()) {
+            wrong(&["health", "interval"], "`interval` must be more than 0".into(), "");
         }
     }
     let labels = service.root.get("labels").into_iter().flat_map(Node::entries);

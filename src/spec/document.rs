@@ -149,6 +149,7 @@ pub fn read(
     for error in interpolate(&mut root, file.text(), variables, &mut documents.variables, &mut uses) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
+    replace_former_spellings(&mut root);
     let line = line_of(&root);
     let source = Source { file: path.to_owned(), line: Location::new(file, line..line).line() };
     match take_kind(&mut root) {
@@ -169,6 +170,27 @@ pub fn read(
             documents.remember_name(&root);
             diagnostics.push(at(span, message).hint(hint));
         }
+    }
+}
+
+/// Fields of `health` that had another name before 1.0, and still may.
+const FORMER_HEALTH_FIELDS: [(&str, &str); 3] = [("every", "interval"), ("failures", "retries"), ("then", "action")];
+
+/// Replaces spellings from before 1.0, so that nothing behind this knows them: fields of `health`, and
+/// `update: {order: recreate}`, which is `auto`.
+fn replace_former_spellings(root: &mut Node) {
+    if let Some(Value::Map(entries)) = root.get_mut("health").map(|health| &mut health.value) {
+        for entry in entries {
+            if let Some((_, now)) = FORMER_HEALTH_FIELDS.iter().find(|(former, _)| *former == entry.key.text) {
+                (*now).clone_into(&mut entry.key.text);
+            }
+        }
+    }
+    let order = root.get_mut("update").and_then(|update| update.get_mut("order"));
+    if let Some(Value::Scalar(order)) = order.map(|order| &mut order.value)
+        && order.text == "recreate"
+    {
+        "auto".clone_into(&mut order.text);
     }
 }
 

@@ -83,7 +83,7 @@ impl Service {
     pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
         let On { ready, exited, unhealthy, restarted, replaced, stopped, failed, succeeded } = &mut self.on;
         let hooks = [&mut self.post_start, &mut self.pre_stop, ready, unhealthy, restarted, replaced];
-        let host = [&mut self.pre_start, &mut self.post_stop, exited, stopped, failed, succeeded];
+        let host = [&mut self.container.pre_start, &mut self.post_stop, exited, stopped, failed, succeeded];
         let hooks = hooks.into_iter().flat_map(|hooks| &mut hooks.0);
         let ping = self.ping.as_mut().and_then(|ping| match &mut ping.check {
             Check::Function(function) => Some(function),

@@ -75,7 +75,7 @@ fn assemble(
             Loaded { spec, source, env_files, uses, tree, root }
         })
         .collect();
-    services.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
     Specs { group, services, reads, variables: documents.variables, printed: Vec::new(), functions: Vec::new() }
 }
 
@@ -248,7 +248,7 @@ impl EnvFiles<'_> {
     ) -> Vec<BTreeMap<String, String>> {
         let nodes = service.root.get("env_file").into_iter().flat_map(Node::items);
         let mut contents = Vec::new();
-        for (path, node) in service.spec.env_file.iter().zip(nodes) {
+        for (path, node) in service.spec.container.env_file.iter().zip(nodes) {
             let place = service.place(&node.span);
             if !self.known.contains_key(path) {
                 let result = self.read_one(path, &place, diagnostics);
@@ -286,7 +286,7 @@ impl EnvFiles<'_> {
 
 /// Looks at what the image of a service is built from.
 fn tree(input: &Input<'_>, service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) -> Option<Tree> {
-    let build = service.spec.build.as_ref()?;
+    let build = service.spec.container.build.as_ref()?;
     // Where the context is missing, which has been told, there is another in its place.
     let made_up = |node: &&Node| node.entries().any(|entry| entry.value.value == Value::Poison);
     let node = service.root.get("build").filter(|node| !made_up(node))?;

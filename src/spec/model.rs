@@ -20,136 +20,216 @@ use super::value::{
     ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, OutputKey, Pattern, Period, Signal, Text, Words,
 };
 
-/// `kind: Service`, the default kind: a container that should be running.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
-pub struct Service {
-    /// Name within the group; also the host name on the group's network.
-    pub name: Name,
+/// Declares what a Service and a Job share once: [`ContainerFields`], and with their own fields the documents as they are
+/// written. serde's `flatten` would lose the place of an error.
+macro_rules! container_kinds {
+    ($($(#[$doc:meta])* $field:ident: $type:ty,)*) => {
+        /// Fields that services and jobs share: everything that describes a container.
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct ContainerFields {
+            /// Name within the group; also the host name on the group's network.
+            pub name: Name,
+            $($(#[$doc])* pub $field: $type,)*
+        }
+
+        /// `kind: Service`, the default kind: a container that keeps running.
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        #[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
+        pub struct ServiceDocument {
+            /// Name within the group; also the host name on the group's network.
+            name: Name,
+            $($(#[$doc])* #[serde(default)] $field: $type,)*
+            /// How to tell that the service is ready.
+            #[serde(default)]
+            ping: Option<Ping>,
+            /// What to do while the service runs and its ping stops answering. Takes effect while watching.
+            #[serde(default)]
+            health: Option<Health>,
+            /// The engine's own health check, in place of the image's HEALTHCHECK.
+            #[serde(default)]
+            healthcheck: Option<Healthcheck>,
+            /// What to do once for each created container, after its first ping that answered and before its dependents start.
+            /// When it fails, the service has failed.
+            #[serde(default)]
+            post_start: OneOrMany<Hook>,
+            /// What to do before the container is stopped.
+            #[serde(default)]
+            pre_stop: OneOrMany<Hook>,
+            /// What to do after the container was stopped.
+            #[serde(default)]
+            post_stop: OneOrMany<HostHook>,
+            /// What to do when the state of the service changes.
+            #[serde(default)]
+            on: On,
+            /// The engine's restart policy, in Docker's words.
+            #[serde(default)]
+            restart: RestartPolicy,
+            /// How a container is replaced by a new one.
+            #[serde(default)]
+            update: Update,
+            /// How many containers there are, numbered from 1, all under the service's name on the network. One without a number
+            /// unless set.
+            #[serde(default)]
+            #[schemars(range(max = 1000))]
+            replicas: Option<u32>,
+        }
+
+        /// `kind: Job`: a container that runs to completion.
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        #[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
+        pub struct JobDocument {
+            /// Name within the group; also the host name on the group's network.
+            name: Name,
+            $($(#[$doc])* #[serde(default)] $field: $type,)*
+            /// How often to try again after a failure; 0 unless set.
+            #[serde(default)]
+            retries: u32,
+            /// When to run again after a success; `never` unless set. After a change that makes a new container it always is.
+            #[serde(default)]
+            rerun: Rerun,
+            /// Makes an output of what the job writes to its standard output: others refer to it as `${context.key}`.
+            #[serde(default)]
+            capture: Option<OutputKey>,
+            /// What to do when the job has ended.
+            #[serde(default)]
+            on: JobOn,
+        }
+
+        impl From<ServiceDocument> for Service {
+            fn from(document: ServiceDocument) -> Self {
+                Self {
+                    kind: Kind::Service,
+                    capture: None,
+                    ping: document.ping,
+                    health: document.health,
+                    healthcheck: document.healthcheck,
+                    post_start: document.post_start,
+                    pre_stop: document.pre_stop,
+                    post_stop: document.post_stop,
+                    on: document.on,
+                    restart: document.restart,
+                    update: document.update,
+                    replicas: document.replicas,
+                    container: ContainerFields { name: document.name, $($field: document.$field,)* },
+                }
+            }
+        }
+
+        impl From<JobDocument> for Service {
+            fn from(document: JobDocument) -> Self {
+                Self {
+                    kind: Kind::Job(Job { retries: document.retries, rerun: document.rerun }),
+                    capture: document.capture,
+                    on: On { succeeded: document.on.succeeded, failed: document.on.failed, ..On::default() },
+                    ping: None,
+                    health: None,
+                    healthcheck: None,
+                    post_start: OneOrMany::default(),
+                    pre_stop: OneOrMany::default(),
+                    post_stop: OneOrMany::default(),
+                    restart: RestartPolicy::No,
+                    update: Update::default(),
+                    replicas: None,
+                    container: ContainerFields { name: document.name, $($field: document.$field,)* },
+                }
+            }
+        }
+    };
+}
+
+container_kinds! {
     /// Image to run, as in `docker run`; with `build`, the repository of what is built.
-    #[serde(default)]
-    pub image: Option<ImageRef>,
+    image: Option<ImageRef>,
     /// How the image is built, where it is: a directory that holds a Dockerfile, or more in detail.
-    #[serde(default)]
-    pub build: Option<Build>,
+    build: Option<Build>,
     /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
-    #[serde(default)]
-    pub command: Option<Words>,
+    command: Option<Words>,
     /// Program, in place of the image's ENTRYPOINT.
-    #[serde(default)]
-    pub entrypoint: Option<Words>,
+    entrypoint: Option<Words>,
     /// User (and group) inside the container: `name`, `uid`, `uid:gid`.
-    #[serde(default)]
-    pub user: Option<Text>,
+    user: Option<Text>,
     /// Working directory inside the container.
-    #[serde(default)]
-    pub working_dir: Option<String>,
+    working_dir: Option<String>,
     /// Environment of the container. Wins over `env_file`.
-    #[serde(default)]
-    pub env: BTreeMap<EnvName, Text>,
+    env: BTreeMap<EnvName, Text>,
     /// Files of `KEY=value` lines, relative to the spec directory; a later file wins over an earlier one.
-    #[serde(default)]
-    pub env_file: OneOrMany<String>,
+    env_file: OneOrMany<String>,
     /// Published ports: `"host:container"`, on 127.0.0.1 unless another address is written in front.
-    #[serde(default)]
-    pub ports: Vec<Port>,
+    ports: Vec<Port>,
     /// Mounts: `name:/path` (a volume of the group), `./dir:/path` (relative to the spec directory), `/path`.
-    #[serde(default)]
-    pub volumes: Vec<Mount>,
+    volumes: Vec<Mount>,
     /// Paths inside the container that live in memory: `/path` or `/path:options`.
-    #[serde(default)]
-    pub tmpfs: OneOrMany<Tmpfs>,
+    tmpfs: OneOrMany<Tmpfs>,
     /// Services that must be ready, and jobs that must have succeeded, before the container is created.
-    #[serde(default)]
-    pub dependencies: Vec<Dependency>,
-    /// How to tell that the service is ready.
-    #[serde(default)]
-    pub ping: Option<Ping>,
-    /// What to do while the service runs and its ping stops answering. Takes effect while watching.
-    #[serde(default)]
-    pub health: Option<Health>,
-    /// The engine's own health check, in place of the image's HEALTHCHECK.
-    #[serde(default)]
-    pub healthcheck: Option<Healthcheck>,
+    dependencies: Vec<Dependency>,
     /// Hooks that run before a container is created. A failure fails the service or job.
-    #[serde(default)]
-    pub pre_start: OneOrMany<HostHook>,
-    /// What to do once for each created container, after its first ping that answered and before its dependents start.
-    /// When it fails, the service has failed.
-    #[serde(default)]
-    pub post_start: OneOrMany<Hook>,
-    /// What to do before the container is stopped.
-    #[serde(default)]
-    pub pre_stop: OneOrMany<Hook>,
-    /// What to do after the container was stopped.
-    #[serde(default)]
-    pub post_stop: OneOrMany<HostHook>,
-    /// What to do when the state of the service changes.
-    #[serde(default)]
-    pub on: On,
+    pre_start: OneOrMany<HostHook>,
     /// Signal that asks the container to stop, in place of the image's STOPSIGNAL.
-    #[serde(default)]
-    pub stop_signal: Option<Signal>,
+    stop_signal: Option<Signal>,
     /// Time between the stop signal and SIGKILL; 10 s unless set.
-    #[serde(default)]
-    pub stop_timeout: Option<Period>,
-    /// The engine's restart policy, in Docker's words.
-    #[serde(default)]
-    pub restart: RestartPolicy,
+    stop_timeout: Option<Period>,
     /// Limits. They are changed on the running container.
-    #[serde(default)]
-    pub resources: Resources,
+    resources: Resources,
     /// Labels of the container, beside drillmaster's own.
-    #[serde(default)]
-    pub labels: BTreeMap<String, Text>,
+    labels: BTreeMap<String, Text>,
     /// Host name inside the container. Defaults to the name, with the replica's number; with `order: start-first`, to the
     /// container's id.
-    #[serde(default)]
-    pub hostname: Option<String>,
+    hostname: Option<String>,
     /// Further names on the group's network.
-    #[serde(default)]
-    pub aliases: Vec<String>,
+    aliases: Vec<String>,
     /// Lines for /etc/hosts: `name:address`; the address may be `host-gateway`.
-    #[serde(default)]
-    pub extra_hosts: Vec<ExtraHost>,
+    extra_hosts: Vec<ExtraHost>,
     /// Linux capabilities to add.
-    #[serde(default)]
-    pub cap_add: Vec<Capability>,
+    cap_add: Vec<Capability>,
     /// Linux capabilities to drop.
-    #[serde(default)]
-    pub cap_drop: Vec<Capability>,
+    cap_drop: Vec<Capability>,
     /// All capabilities and devices of the host.
-    #[serde(default)]
-    pub privileged: bool,
+    privileged: bool,
     /// Root file system read-only.
-    #[serde(default)]
-    pub read_only: bool,
+    read_only: bool,
     /// Run an init process that reaps zombies and forwards signals.
-    #[serde(default)]
-    pub init: bool,
+    init: bool,
     /// Size of /dev/shm: `64m`, `1g`.
-    #[serde(default)]
-    pub shm_size: Option<ByteSize>,
+    shm_size: Option<ByteSize>,
     /// Limits of processes, by name: `nofile: 1024` or `nofile: {soft: 1024, hard: 2048}`.
-    #[serde(default)]
-    pub ulimits: BTreeMap<String, Ulimit>,
+    ulimits: BTreeMap<String, Ulimit>,
     /// When to pull the image.
-    #[serde(default)]
-    pub pull: Pull,
+    pull: Pull,
+}
+
+/// A service or a job, as it was read.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(from = "ServiceDocument")]
+pub struct Service {
+    /// What describes its container.
+    pub container: ContainerFields,
+    /// How to tell that the service is ready.
+    pub ping: Option<Ping>,
+    /// What to do while the service runs and its ping stops answering. Takes effect while watching.
+    pub health: Option<Health>,
+    /// The engine's own health check, in place of the image's HEALTHCHECK.
+    pub healthcheck: Option<Healthcheck>,
+    /// What to do once for each created container, after its first ping that answered and before its dependents start.
+    /// When it fails, the service has failed.
+    pub post_start: OneOrMany<Hook>,
+    /// What to do before the container is stopped.
+    pub pre_stop: OneOrMany<Hook>,
+    /// What to do after the container was stopped.
+    pub post_stop: OneOrMany<HostHook>,
+    /// What to do when the state of the service changes.
+    pub on: On,
+    /// The engine's restart policy, in Docker's words.
+    pub restart: RestartPolicy,
     /// How a container is replaced by a new one.
-    #[serde(default)]
     pub update: Update,
     /// How many containers there are, numbered from 1, all under the service's name on the network. One without a number
     /// unless set.
-    #[serde(default)]
-    #[schemars(range(max = 1000))]
     pub replicas: Option<u32>,
     /// The kind of the document.
-    #[serde(skip)]
     pub kind: Kind,
-    /// Key of the output that is what it writes to its standard output, which only a Job has.
-    #[serde(skip)]
+    /// Key of the output that a job writes to its standard output.
     pub capture: Option<OutputKey>,
 }
 
@@ -162,7 +242,7 @@ impl Service {
         fn on_host<'a>(field: &'static str, hooks: &'a [HostHook]) -> impl Iterator<Item = (&'static str, &'a Hook)> {
             hooks.iter().map(move |hook| (field, hook.get()))
         }
-        on_host("pre_start", &self.pre_start)
+        on_host("pre_start", &self.container.pre_start)
             .chain(named("post_start", &self.post_start))
             .chain(named("pre_stop", &self.pre_stop))
             .chain(on_host("post_stop", &self.post_stop))
@@ -183,7 +263,7 @@ impl Service {
 
     /// Keys of the outputs that it gives before its container is created.
     pub fn first_captures(&self) -> impl Iterator<Item = &OutputKey> {
-        self.pre_start.iter().filter_map(|hook| hook.get().capture.as_ref())
+        self.container.pre_start.iter().filter_map(|hook| hook.get().capture.as_ref())
     }
 
     /// Whether it may give outputs beside those that are captured.
@@ -245,195 +325,6 @@ pub enum Rerun {
     Always,
     /// When something that it depends on was replaced or has run again.
     WithDependencies,
-}
-
-/// `kind: Job` as it is written: a container that runs to its end once. It is read into a [`Service`].
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("anyOf" = [{"required": ["image"]}, {"required": ["build"]}]))]
-pub struct JobDocument {
-    /// Name within the group; also the host name on the group's network.
-    pub name: Name,
-    /// Image to run, as in `docker run`; with `build`, the repository of what is built.
-    #[serde(default)]
-    pub image: Option<ImageRef>,
-    /// How the image is built, where it is: a directory that holds a Dockerfile, or more in detail.
-    #[serde(default)]
-    pub build: Option<Build>,
-    /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
-    #[serde(default)]
-    pub command: Option<Words>,
-    /// Program, in place of the image's ENTRYPOINT.
-    #[serde(default)]
-    pub entrypoint: Option<Words>,
-    /// User (and group) inside the container: `name`, `uid`, `uid:gid`.
-    #[serde(default)]
-    pub user: Option<Text>,
-    /// Working directory inside the container.
-    #[serde(default)]
-    pub working_dir: Option<String>,
-    /// Environment of the container. Wins over `env_file`.
-    #[serde(default)]
-    pub env: BTreeMap<EnvName, Text>,
-    /// Files of `KEY=value` lines, relative to the spec directory; a later file wins over an earlier one.
-    #[serde(default)]
-    pub env_file: OneOrMany<String>,
-    /// Published ports: `"host:container"`, on 127.0.0.1 unless another address is written in front.
-    #[serde(default)]
-    pub ports: Vec<Port>,
-    /// Mounts: `name:/path` (a volume of the group), `./dir:/path` (relative to the spec directory), `/path`.
-    #[serde(default)]
-    pub volumes: Vec<Mount>,
-    /// Paths inside the container that live in memory: `/path` or `/path:options`.
-    #[serde(default)]
-    pub tmpfs: OneOrMany<Tmpfs>,
-    /// Services that must be ready, and jobs that must have succeeded, before the container is created.
-    #[serde(default)]
-    pub dependencies: Vec<Dependency>,
-    /// How often to try again after a failure; 0 unless set.
-    #[serde(default)]
-    pub retries: u32,
-    /// When to run again after a success; `never` unless set. After a change that makes a new container it always is.
-    #[serde(default)]
-    pub rerun: Rerun,
-    /// Makes an output of what the job writes to its standard output: others refer to it as `${context.key}`.
-    #[serde(default)]
-    pub capture: Option<OutputKey>,
-    /// Hooks that run before a container is created. A failure fails the service or job.
-    #[serde(default)]
-    pub pre_start: OneOrMany<HostHook>,
-    /// What to do when the job has ended.
-    #[serde(default)]
-    pub on: JobOn,
-    /// Signal that asks the container to stop, in place of the image's STOPSIGNAL.
-    #[serde(default)]
-    pub stop_signal: Option<Signal>,
-    /// Time between the stop signal and SIGKILL; 10 s unless set.
-    #[serde(default)]
-    pub stop_timeout: Option<Period>,
-    /// Limits. They are changed on the running container.
-    #[serde(default)]
-    pub resources: Resources,
-    /// Labels of the container, beside drillmaster's own.
-    #[serde(default)]
-    pub labels: BTreeMap<String, Text>,
-    /// Host name inside the container. Defaults to the name, with the replica's number; with `order: start-first`, to the
-    /// container's id.
-    #[serde(default)]
-    pub hostname: Option<String>,
-    /// Further names on the group's network.
-    #[serde(default)]
-    pub aliases: Vec<String>,
-    /// Lines for /etc/hosts: `name:address`; the address may be `host-gateway`.
-    #[serde(default)]
-    pub extra_hosts: Vec<ExtraHost>,
-    /// Linux capabilities to add.
-    #[serde(default)]
-    pub cap_add: Vec<Capability>,
-    /// Linux capabilities to drop.
-    #[serde(default)]
-    pub cap_drop: Vec<Capability>,
-    /// All capabilities and devices of the host.
-    #[serde(default)]
-    pub privileged: bool,
-    /// Root file system read-only.
-    #[serde(default)]
-    pub read_only: bool,
-    /// Run an init process that reaps zombies and forwards signals.
-    #[serde(default)]
-    pub init: bool,
-    /// Size of /dev/shm: `64m`, `1g`.
-    #[serde(default)]
-    pub shm_size: Option<ByteSize>,
-    /// Limits of processes, by name: `nofile: 1024` or `nofile: {soft: 1024, hard: 2048}`.
-    #[serde(default)]
-    pub ulimits: BTreeMap<String, Ulimit>,
-    /// When to pull the image.
-    #[serde(default)]
-    pub pull: Pull,
-}
-
-impl From<JobDocument> for Service {
-    fn from(document: JobDocument) -> Self {
-        let JobDocument {
-            name,
-            image,
-            build,
-            command,
-            entrypoint,
-            user,
-            working_dir,
-            env,
-            env_file,
-            ports,
-            volumes,
-            tmpfs,
-            dependencies,
-            retries,
-            rerun,
-            capture,
-            pre_start,
-            on,
-            stop_signal,
-            stop_timeout,
-            resources,
-            labels,
-            hostname,
-            aliases,
-            extra_hosts,
-            cap_add,
-            cap_drop,
-            privileged,
-            read_only,
-            init,
-            shm_size,
-            ulimits,
-            pull,
-        } = document;
-        Self {
-            kind: Kind::Job(Job { retries, rerun }),
-            ping: None,
-            health: None,
-            healthcheck: None,
-            post_start: OneOrMany::default(),
-            pre_stop: OneOrMany::default(),
-            post_stop: OneOrMany::default(),
-            on: On { succeeded: on.succeeded, failed: on.failed, ..On::default() },
-            restart: RestartPolicy::No,
-            capture,
-            update: Update::default(),
-            replicas: None,
-            name,
-            image,
-            build,
-            command,
-            entrypoint,
-            user,
-            working_dir,
-            env,
-            env_file,
-            ports,
-            volumes,
-            tmpfs,
-            dependencies,
-            pre_start,
-            stop_signal,
-            stop_timeout,
-            resources,
-            labels,
-            hostname,
-            aliases,
-            extra_hosts,
-            cap_add,
-            cap_drop,
-            privileged,
-            read_only,
-            init,
-            shm_size,
-            ulimits,
-            pull,
-        }
-    }
 }
 
 /// `kind: Group`: what holds for the whole directory. At most one document.
@@ -592,19 +483,19 @@ fn default_http_path() -> String {
     "/".into()
 }
 
-/// How a running service is watched.
+/// Liveness of a running service: its ping is repeated while watching.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// Time from one ping to the next; 10 s unless set.
+    /// Time between two pings. Defaults to 10 s.
     #[serde(default)]
-    pub every: Option<Period>,
-    /// How many pings must fail in a row; 3 unless set.
+    pub interval: Option<Period>,
+    /// Consecutive failures until the service is unhealthy. Defaults to 3.
     #[serde(default)]
-    pub failures: Option<u32>,
-    /// What then happens; `restart` unless set.
+    pub retries: Option<u32>,
+    /// What happens when the service is unhealthy. Defaults to `restart`.
     #[serde(default)]
-    pub then: HealthAction,
+    pub action: HealthAction,
 }
 
 /// What happens to an unhealthy service.
@@ -624,7 +515,7 @@ pub enum HealthAction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Update {
-    /// Which of the two goes first; `recreate` unless set.
+    /// Order of stopping the old and starting the new container. Defaults to `auto`.
     #[serde(default)]
     pub order: Order,
     /// How long the new one must have been ready before the old one goes; 0 unless set. One that does not stay ready for
@@ -640,10 +531,10 @@ pub struct Update {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
-    /// The old one is stopped first where both need a host port or would write to one place; else once the new one is
-    /// ready.
+    /// The old container is stopped first only where both need the same host port or would write to the same volume or
+    /// directory; otherwise once the new one is ready. `recreate` is accepted as well.
     #[default]
-    Recreate,
+    Auto,
     /// The new one gets its names on the network once it is ready, and the old one loses them before it is stopped, so
     /// that somebody answers to them at any time.
     StartFirst,

@@ -186,6 +186,14 @@ impl Node {
         self.entry(key).map(|entry| &entry.value)
     }
 
+    /// The value of a key, to change it.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.value {
+            Value::Map(entries) => entries.iter_mut().find(|entry| entry.key.text == key).map(|entry| &mut entry.value),
+            _ => None,
+        }
+    }
+
     /// The node at the end of a path of indexes.
     pub(super) fn at_mut(&mut self, path: &[usize]) -> Option<&mut Node> {
         path.iter().try_fold(self, |node, index| match &mut node.value {

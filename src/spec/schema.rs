@@ -10,7 +10,7 @@ use schemars::transform::transform_subschemas;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::model::{Group, JobDocument, Service};
+use super::model::{Group, JobDocument, ServiceDocument};
 
 /// What a reference to a variable looks like.
 const REFERENCE: &str = "\\$\\{";
@@ -18,7 +18,7 @@ const REFERENCE: &str = "\\$\\{";
 /// The JSON Schema (draft 2020-12) of one document of a spec file.
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
-    let service = kind::<Service>(&mut generator, "Service", false);
+    let service = kind::<ServiceDocument>(&mut generator, "Service", false);
     let job = kind::<JobDocument>(&mut generator, "Job", true);
     let group = kind::<Group>(&mut generator, "Group", true);
     let mut definitions = generator.take_definitions(true);

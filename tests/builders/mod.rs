@@ -90,8 +90,9 @@ impl Build {
     }
 
     /// What happens when its pings are no longer answered.
-    pub fn health(mut self, every: &str, failures: u32, then: HealthAction) -> Build {
-        self.0.health = Some(spec::Health { every: Some(every.parse().unwrap()), failures: Some(failures), then });
+    pub fn health(mut self, interval: &str, retries: u32, action: HealthAction) -> Build {
+        self.0.health =
+            Some(spec::Health { interval: Some(interval.parse().unwrap()), retries: Some(retries), action });
         self
     }
 

@@ -188,7 +188,7 @@ fn a_bad_post_start_fails_its_service_and_a_better_one_heals_it() {
     let mut run = project.run(&["up"]).exits(1);
     for (name, _, why) in bad {
         run = run.says(&format!("of-{name}: pending: waits for {name}, which has failed"));
-        let begin = format!("{name}: failed (HookFailed): its post_start failed: ");
+        let begin = format!("{name}: failed (HookFailed): post_start hook failed: ");
         let failed = run.stderr.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("{name}"));
         assert!(failed.contains(why), "{failed}");
     }
@@ -223,7 +223,7 @@ fn a_replacement_whose_post_start_fails_is_undone() {
     // One that only comes before or after a stop holds nothing up.
     let stops = "pre_stop: {run: ['false']}\npost_stop: {run: [sleep, '1000'], timeout: 500ms}";
     project.write("all.yaml", &sleeper("api", &format!("env: {{A: three}}\n{stops}")));
-    project.up().says("its pre_stop failed").says("its post_stop failed");
+    project.up().says("pre_stop hook failed").says("post_stop hook failed");
     assert_ne!(project.id("api"), old);
     project.is_settled(&["api"]);
 }
@@ -235,7 +235,7 @@ fn while_watching_each_change_of_state_is_told() {
     let occasions = ["ready", "exited", "unhealthy", "restarted", "replaced", "stopped", "failed"];
     let on: String = occasions.iter().map(|occasion| format!("{occasion}: {note}, ")).collect();
     let write = |value: &str, more: &str| {
-        let ping = "ping: {exec: [test, -f, /tmp/ready]}\nhealth: {every: 200ms, failures: 2, then: restart}";
+        let ping = "ping: {exec: [test, -f, /tmp/ready]}\nhealth: {interval: 200ms, retries: 2, action: restart}";
         let text = "touch /tmp/ready; sleep infinity";
         let api = format!("env: {{A: {value}}}\non: {{{on}}}\npost_start: [{note}, {{run: [echo, hello]}}]\n{ping}");
         project.write("all.yaml", &(script("api", text, &api) + &sleeper("other", "") + more));
@@ -376,11 +376,11 @@ fn a_request_is_sent_and_its_status_counts() {
         format!("{{http: {{{url}, method: POST, headers: {{x-token: abc}}, body: '{{\"name\": \"ann\"}}'{status}}}}}")
     };
     project.write("all.yaml", &sleeper("api", &format!("post_start: {}", hook(""))));
-    project.run(&["up"]).exits(1).says("api: failed (HookFailed)").says("answered 500");
+    project.run(&["up"]).exits(1).says("api: failed (HookFailed)").says("returned status 500");
     project.up();
     project.is_settled(&["api"]);
     project.write("all.yaml", &sleeper("api", &format!("env: {{A: b}}\npost_start: {}", hook(", status: 200"))));
-    project.run(&["up"]).exits(1).says("answered 202").says("not 200");
+    project.run(&["up"]).exits(1).says("returned status 202").says("expected 200");
     for request in asked.join().unwrap() {
         assert!(request.starts_with("POST /users?first=ann HTTP/1.1\r\n"), "{request}");
         assert!(request.to_lowercase().contains("x-token: abc\r\n"), "{request}");

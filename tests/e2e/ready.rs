@@ -55,7 +55,7 @@ fn by_http() {
 #[test]
 fn by_http_in_vain() {
     let ping = "ping: {http: {port: 80, path: /healthz}, timeout: 1s}";
-    times_out("nohttp", "httpd -f -p 80 -h /tmp", ping, "GET /healthz was answered with 404");
+    times_out("nohttp", "httpd -f -p 80 -h /tmp", ping, "GET /healthz returned status 404");
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn which_keeps_its_port_and_serves_on_it_again() {
     };
     let bad = spec("/tmp", "ping: {http: {port: 80, path: /passwd}, timeout: 1s}");
     let run = undone(&project, &spec("/etc", "ping: {tcp: 80}"), &bad);
-    run.says("GET /passwd was answered with 404");
+    run.says("GET /passwd returned status 404");
     assert!(get(port, "/passwd").contains("root"), "it serves again");
 }
 

@@ -255,7 +255,7 @@ fn dependents_go_on_unless_they_asked_to_be_restarted() {
 /// Its pings are answered until somebody breaks it; it runs on.
 fn breakable(name: &str, ping: &str, then: &str) -> String {
     let serve = "mkdir -p /tmp/www; echo ok > /tmp/www/ok; httpd -p 80 -h /tmp/www; sleep infinity";
-    script(name, serve, &format!("ping: {ping}\nhealth: {{every: 300ms, failures: 2, then: {then}}}"))
+    script(name, serve, &format!("ping: {ping}\nhealth: {{interval: 300ms, retries: 2, action: {then}}}"))
 }
 
 #[test]
@@ -263,7 +263,7 @@ fn what_does_not_answer_any_longer_is_restarted_replaced_or_shown() {
     let project = Project::new("health");
     // Serves again after a start; the engine's own check looks for a file that is there from the start.
     let checked = "---\nname: checked\nimage: drillmaster/healthcheck:1\n\
-                   command: [sh, -c, 'touch /tmp/healthy; sleep infinity']\nstop_signal: KILL\nhealth: {then: restart}\n";
+                   command: [sh, -c, 'touch /tmp/healthy; sleep infinity']\nstop_signal: KILL\nhealth: {action: restart}\n";
     let specs = [
         breakable("tcp", "{tcp: 80}", "restart"),
         breakable("http", "{http: {path: /ok}}", "replace"),

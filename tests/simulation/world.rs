@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use drillmaster::control::event::{Limits, Outcome, Reading, Report, Request, RequestKind};
-use drillmaster::control::execute::connect::ExecContext;
-use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::local_state::Notes;
-use drillmaster::control::{self, Setting, Watch};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, RunOptions, WatchOptions};
 use drillmaster::desired::Desired;
 use drillmaster::engine::deadline::{self, Bounded};
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
@@ -267,15 +266,15 @@ impl World {
         if !self.faulty {
             faulty.heal();
         }
-        let surroundings = ExecContext {
+        let context = ExecContext {
             group: GROUP.into(),
             directory: SOURCE.into(),
             reaches_containers: true,
-            context: Default::default(),
+            outputs: Default::default(),
         };
-        let notes = Notes::new(self.state.path());
-        let (context, reload) = (OutputStore::default(), BTreeSet::new());
-        let setting = Setting { limits: LIMITS, surroundings, notes, context, read: None, reload };
+        let local_state = LocalState::new(self.state.path());
+        let reload = BTreeSet::new();
+        let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload };
         let (changes, changed) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(16);
         let (interrupt, interrupts) = mpsc::channel(1);
@@ -284,7 +283,7 @@ impl World {
             let found = reading.lock().unwrap_or_else(PoisonError::into_inner).clone();
             std::future::ready(found).boxed()
         });
-        let watch = Watch { read, changes: changed, requests: requested, may_empty: false };
+        let watch = WatchOptions { read, changes: changed, requests: requested, may_empty: false };
         let engine = faulty.clone();
         let told = self.laws.clone();
         let task = tokio::spawn(async move {
@@ -301,7 +300,7 @@ impl World {
                     laws.given_up.insert(failed.failure.service.to_string());
                 }
             };
-            control::watch(engine, desired, setting, watch, interrupts, report).await
+            control::watch(engine, desired, options, watch, interrupts, report).await
         });
         self.controller = Some(Controller { task, faulty, changes, requests, interrupt });
     }
@@ -342,7 +341,7 @@ impl World {
     fn ask(&mut self, ask: RequestKind) {
         let Some(controller) = &self.controller else { return };
         let (reply, mut replies) = mpsc::unbounded_channel();
-        let _ = controller.requests.try_send(Request { ask, reply });
+        let _ = controller.requests.try_send(Request { kind: ask, reply });
         let told = self.laws.clone();
         tokio::spawn(async move {
             while let Some(report) = replies.recv().await {
@@ -659,7 +658,7 @@ impl World {
     }
 
     fn updated(&self) -> BTreeSet<ContainerId> {
-        Notes::new(self.state.path()).updated()
+        LocalState::new(self.state.path()).updated()
     }
 }
 

@@ -1,190 +1,95 @@
-//! One step is one engine verb. Translates and carries out; decides nothing.
+//! Executor: runs an [`Execution`] against the engine, or as a command, a function or a request. Decides nothing.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
 
-use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
-use super::hooks::Call;
-use super::outputs::{OUTPUT, OUTPUT_OF_JOB};
-use crate::control::event::HookEvent;
-use crate::desired::outputs::Outputs;
-use crate::desired::{Config, Desired, Hook, Service, Volume, VolumeSource};
-use crate::engine::{BuildRequest, ContainerSpec, Engine, Mutation, PullProgress, Result};
-use crate::identity;
-use crate::observed::{Container, Observed};
-use crate::plan::effect;
-use crate::plan::step::{Step, Verb};
+use super::context::ExecContext;
+use super::hooks::{self, HookCall};
+use super::outputs::{self, OutputMap};
+use super::translate::Execution;
+use crate::control::error::{HookError, OutputError, StepError};
+use crate::control::event::Event;
+use crate::engine::{BuildProgress, BuildRequest, Engine, LogLine};
 
-/// The engine's own time between the stop signal and SIGKILL.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Event name under which the output of a build is reported, as that of a hook is under its hook point.
+const BUILD: &str = "build";
 
-/// What the engine is asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Act {
-    /// A mutation.
-    Perform(Mutation),
-    /// An image, by reference.
-    Pull(String),
+/// Everything that executions share. Clones are cheap.
+#[derive(Clone)]
+pub(super) struct Executor {
+    pub engine: Arc<dyn Engine>,
+    pub context: ExecContext,
+    /// Receives progress and output. A closed receiver means that the run is over.
+    pub events: UnboundedSender<Event>,
+    /// The specs may use outputs, and are read again when one changes.
+    pub outputs_matter: bool,
 }
 
-/// The engine's verb for a step; `None` where the step names a service that is not desired, which no plan does.
-pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Option<Act> {
-    let name = step.subject.name();
-    Some(Act::Perform(match &step.verb {
-        Verb::Pull => return Some(Act::Pull(name.to_owned())),
-        Verb::Create { name: container, network, names, image_id, inherited } => {
-            let service = desired.services.get(name)?;
-            let mut labels: BTreeMap<String, String> = service.config.labels.clone();
-            labels.extend(effect::identity(desired, service, image_id).to_labels());
-            Mutation::Create(Box::new(ContainerSpec {
-                name: container.clone(),
-                labels,
-                volume_labels: identity::group_labels(&desired.group, &desired.source),
-                config: with_declared_volumes(&service.config, image_id, observed),
-                env: env(service),
-                network: network.clone(),
-                aliases: names.clone(),
-                hostname: service.hostname().to_owned(),
-                inherited: inherited.clone(),
-            }))
+impl Executor {
+    /// Runs the execution to its end and returns the id of what it created. `cancelled` ends hooks and builds.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Obsolete`] for a build that was cancelled; otherwise the failure of the engine, the hook or its
+    /// outputs.
+    pub async fn run_step(
+        &self,
+        execution: Execution,
+        cancelled: &CancellationToken,
+    ) -> Result<Option<String>, StepError> {
+        match execution {
+            Execution::Engine(mutation) => return Ok(self.engine.apply(&mutation).await?),
+            Execution::Pull(image) => self.pull(&image).await?,
+            Execution::Build { service, request } => self.build(&service, &request, cancelled).await?,
+            Execution::Hook(call) => self.run_hook(&call, cancelled).await?,
+            Execution::Collect { container, capture } => {
+                let collected = outputs::collect(self.engine.as_ref(), &container, capture.as_deref()).await?;
+                self.save_outputs(collected)?;
+            }
         }
-        Verb::Start(target) => Mutation::Start(target.id.to_string()),
-        Verb::Unpause(target) => Mutation::Unpause(target.id.to_string()),
-        Verb::Stop(target) => {
-            let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
-            Mutation::Stop { id: target.id.to_string(), timeout: Some(timeout) }
-        }
-        Verb::Rename { container, to } => Mutation::Rename { id: container.id.to_string(), name: to.clone() },
-        Verb::Update { container, resources, restart } => {
-            Mutation::Update { id: container.id.to_string(), resources: *resources, restart: *restart }
-        }
-        Verb::Connect { container, network, names } => {
-            Mutation::Connect { network: network.clone(), container: container.id.to_string(), aliases: names.clone() }
-        }
-        Verb::Disconnect { container, network } => {
-            Mutation::Disconnect { network: network.clone(), container: container.id.to_string() }
-        }
-        Verb::Remove { container, volumes } => Mutation::Remove { id: container.id.to_string(), volumes: *volumes },
-        Verb::CreateNetwork => Mutation::CreateNetwork {
-            name: name.to_owned(),
-            labels: identity::group_labels(&desired.group, &desired.source),
-        },
-        Verb::RemoveNetwork { id } => Mutation::RemoveNetwork(id.clone()),
-        Verb::RemoveVolume => Mutation::RemoveVolume(name.to_owned()),
-        Verb::RemoveImage => Mutation::RemoveImage(name.to_owned()),
-        // It has progress of its own: see `build`.
-        Verb::Build => return None,
-        // More than a verb of the engine: see `call` and `control::context`.
-        Verb::Hook { .. } | Verb::Collect(_) => return None,
-    }))
-}
-
-/// The environment of a container. A job is told where to write its outputs, which is no part of its spec.
-fn env(service: &Service) -> BTreeMap<String, String> {
-    let mut env = service.env.clone();
-    if service.is_job() {
-        env.entry(OUTPUT.to_owned()).or_insert_with(|| OUTPUT_OF_JOB.to_owned());
+        Ok(None)
     }
-    env
-}
 
-/// The build of a step, and the service for which it is told; `None` where the step is none, or the specs no longer
-/// want that image.
-pub fn build(step: &Step, desired: &Desired) -> Option<(String, BuildRequest)> {
-    let image = step.subject.name();
-    let wants = |service: &&Service| service.build.is_some() && service.config.image == image;
-    let service = desired.services.values().find(wants).filter(|_| step.verb == Verb::Build)?;
-    let build = service.build.clone()?;
-    let mut labels = build.labels.clone();
-    labels.extend(identity::build_labels(&desired.group, &desired.source, image));
-    Some((service.name.to_string(), BuildRequest { image: image.to_owned(), build, labels }))
-}
-
-/// The hook of a step.
-///
-/// # Errors
-///
-/// Why there is none to run: the specs no longer have it, or an output that it is told is not known.
-pub fn call(step: &Step, desired: &Desired) -> std::result::Result<Call, String> {
-    let gone = || "the specs no longer say what is to be done".to_owned();
-    let Verb::Hook { moment, index, container, .. } = &step.verb else { return Err(gone()) };
-    let service = desired.spec_of(step.subject.name()).ok_or_else(gone)?;
-    known(&service.outputs, &moment.field(), *index)?;
-    Ok(Call {
-        service: Some(service.service.clone()),
-        replica: service.replica,
-        container: container.clone(),
-        event: moment.to_string(),
-        hook: service.hooks_at(*moment).get(*index).ok_or_else(gone)?.clone(),
-        variables: BTreeMap::new(),
-    })
-}
-
-/// Whether all outputs are known that a hook is told.
-fn known(outputs: &Outputs, field: &str, index: usize) -> std::result::Result<(), String> {
-    match outputs.unknown_of_hook(field, index) {
-        Some(key) => Err(format!("the output `{key}` is not known")),
-        None => Ok(()),
+    async fn pull(&self, image: &str) -> Result<(), StepError> {
+        let progress = |progress| self.send(Event::Pulling(image.to_owned(), progress));
+        Ok(self.engine.pull(image, &progress).await?)
     }
-}
 
-/// The hooks that are told of something; an error where one cannot be: an output that it is told is not known.
-pub fn calls(occurrence: &HookEvent, desired: &Desired) -> Vec<std::result::Result<Call, String>> {
-    let outputs = match &occurrence.service {
-        Some(service) => {
-            let name = identity::instance_name(service, occurrence.replica);
-            desired.spec_of(&name).map(|service| &service.outputs)
+    async fn build(
+        &self,
+        service: &str,
+        request: &BuildRequest,
+        cancelled: &CancellationToken,
+    ) -> Result<(), StepError> {
+        let progress = |progress| {
+            if let BuildProgress::Line(line) = progress {
+                self.send(Event::HookOutput(Some(service.to_owned()), BUILD.to_owned(), line));
+            }
+        };
+        let built = cancelled.run_until_cancelled(self.engine.build(request, &progress)).await;
+        Ok(built.ok_or(StepError::Obsolete)??)
+    }
+
+    /// Runs a hook, reports its output line by line, and saves the outputs that it sets.
+    pub async fn run_hook(&self, call: &HookCall, cancelled: &CancellationToken) -> Result<(), HookError> {
+        let mut on_line = |line: LogLine| self.send(Event::HookOutput(call.instance(), call.event.clone(), line.text));
+        let outputs = hooks::run(self.engine.as_ref(), call, &self.context, cancelled, &mut on_line).await?;
+        Ok(self.save_outputs(outputs)?)
+    }
+
+    /// Saves outputs, and requests that the specs are read again if any changed. Must happen before the step is
+    /// reported as done, so that no container is created from an older value.
+    fn save_outputs(&self, outputs: OutputMap) -> Result<(), OutputError> {
+        let changed = self.context.outputs.save(outputs).map_err(|error| OutputError::Save(error.to_string()))?;
+        if changed && self.outputs_matter {
+            self.send(Event::OutputsChanged);
         }
-        None => Some(&desired.outputs),
-    };
-    let call = |(index, hook): (usize, &Hook)| {
-        outputs.map_or(Ok(()), |outputs| known(outputs, &format!("on.{}", occurrence.event), index))?;
-        Ok(Call {
-            service: occurrence.service.clone(),
-            replica: occurrence.replica,
-            container: occurrence.container.clone(),
-            event: occurrence.event.clone(),
-            hook: hook.clone(),
-            variables: occurrence.variables.clone(),
-        })
-    };
-    occurrence.hooks.iter().enumerate().map(call).collect()
-}
-
-/// The engine makes an anonymous volume for each path that the image declares, without labels. Asked for by us it
-/// gets ours, so that `down --volumes` finds it again.
-fn with_declared_volumes(config: &Config, image_id: &str, observed: &Observed) -> Config {
-    let declared = observed.image_facts.get(image_id).map(|facts| facts.volumes.as_slice()).unwrap_or_default();
-    let mut config = config.clone();
-    for target in declared {
-        let filled = config.tmpfs.contains_key(target) || config.volumes.iter().any(|volume| volume.target == *target);
-        if !filled {
-            let source = VolumeSource::Anonymous;
-            config.volumes.push(Volume { source, target: target.clone(), read_only: false });
-        }
+        Ok(())
     }
-    config
-}
 
-/// Does it.
-pub async fn perform(
-    act: &Act,
-    engine: &dyn Engine,
-    progress: &(dyn Fn(PullProgress) + Send + Sync),
-) -> Result<Option<String>> {
-    match act {
-        Act::Perform(deed) => engine.apply(deed).await,
-        Act::Pull(image) => engine.pull(image, progress).await.map(|()| None),
+    pub fn send(&self, event: Event) {
+        let _ = self.events.send(event);
     }
-}
-
-/// The time that a container has to stop, as its spec said when it was created.
-fn stop_timeout(container: &Container) -> Duration {
-    container
-        .identity
-        .as_ref()
-        .and_then(|identity| serde_json::from_str::<Value>(&identity.spec).ok())
-        .and_then(|spec| spec.get("stop_timeout")?.as_u64())
-        .map_or(STOP_TIMEOUT, Duration::from_secs)
 }

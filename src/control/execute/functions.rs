@@ -1,5 +1,4 @@
-//! Functions of programs, as hooks and pings: calls one on a thread of its own, and does for it what it asks for. What its
-//! end means is for others to say.
+//! Starlark functions of hooks and probes: calls one on its own thread and serves what it requests from the host.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,119 +9,87 @@ use futures_util::StreamExt;
 use http_body_util::Full;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Aborted, Command, ExecTarget, Failed, io_message, run_until_aborted};
-use super::connect::{self, ExecContext};
+use super::command::{self, Aborted, Command, ExecTarget, io_message, run_until_aborted};
+use super::connect::{self, ConnectError};
+use super::context::{ExecContext, HookEnv};
 use super::{http, stack};
-use crate::engine::{Engine, LogLine, LogOptions};
+use crate::control::error::{FunctionError, HttpError};
+use crate::engine::{Engine, EngineError, LogLine, LogOptions};
 use crate::spec::Diagnostic;
-use crate::spec::starlark::{CallContext, CallResult, Function, Host, HttpTarget, Ran, Response};
+use crate::spec::starlark::{CallResult, Function, Host, HttpTarget, Ran, Response};
 
-/// How much of a body a function gets, in bytes.
-const LONGEST_BODY: usize = 1 << 20;
-/// How much of what a command writes, in bytes: the end of it.
-const LONGEST_OUTPUT: usize = 1 << 20;
+/// Size limit of a response body, in bytes.
+const MAX_BODY: usize = 1 << 20;
+/// How much of a command's output a function can see, in bytes: the end of it.
+const MAX_OUTPUT: usize = 1 << 20;
 
-/// One call.
+/// One call of a function.
 #[derive(Debug)]
 pub struct Call<'a> {
-    /// What is called.
     pub function: &'a Function,
-    /// What it is told.
-    pub about: CallContext,
-    /// How long it may take.
+    /// What the function finds in `ctx`, and its commands in their environment.
+    pub env: HookEnv,
+    /// Time limit.
     pub limit: Duration,
 }
 
-/// Calls a function until it returns, its time is over or the run is interrupted. What it has begun is ended with it;
-/// a call that is dropped instead ends at the next thing that it asks for.
+/// Calls a function until it returns, times out or is interrupted; what it started ends with it. If the future is
+/// dropped, the thread ends at the function's next request. `on_line` receives what the function prints.
 ///
 /// # Errors
 ///
-/// Why it did not return.
+/// If the function fails or does not return in time.
 pub async fn call(
     engine: &dyn Engine,
     call: Call<'_>,
-    surroundings: &ExecContext,
+    context: &ExecContext,
     interrupted: &CancellationToken,
-    heard: &mut (dyn FnMut(LogLine) + Send),
-) -> Result<CallResult, Failed> {
-    let name = call.function.name().to_owned();
-    let (asks, mut inbox) = mpsc::unbounded_channel();
+    on_line: &mut (dyn FnMut(LogLine) + Send),
+) -> Result<CallResult, FunctionError> {
+    let Call { function, env, limit } = call;
+    let name = function.name().to_owned();
+    let (requests, mut inbox) = mpsc::unbounded_channel();
     let over = CancelOnDrop(Arc::new(AtomicBool::new(false)));
-    let (end, container) = (Instant::now() + call.limit, call.about.container.clone());
-    let variables = variables(&call.about);
-    let far = HostProxy { asks: asks.clone(), over: over.0.clone() };
-    let (function, about) = (call.function.clone(), call.about);
-    let begun = stack::spawn_large_stack(move || {
-        // Whoever has given up does not want it.
-        let _ = asks.send(HostRequest::CallResult(function.call(&about, &far)));
+    let service = HostService {
+        engine,
+        container: env.container.clone(),
+        context,
+        variables: env.variables(),
+        interrupted,
+        deadline: Instant::now() + limit,
+    };
+    let call_context = env.call_context(context.outputs.values());
+    let host = HostProxy { requests: requests.clone(), over: over.0.clone() };
+    let function = function.clone();
+    let spawned = stack::spawn_large_stack(move || {
+        // The receiver is gone if the call was aborted.
+        let _ = requests.send(HostRequest::Returned(function.call(&call_context, &host)));
     });
-    if let Err(error) = begun {
-        return Err(failed(format!("there is no thread to call {name} on: {}", io_message(&error))));
+    if let Err(error) = spawned {
+        return Err(FunctionError::Spawn { name, reason: io_message(&error) });
     }
-    let hands = HostService { engine, container, surroundings, variables, interrupted, end };
-    let cut = loop {
+    loop {
         tokio::select! {
-            // In this order, so that one that asks without end does not keep the others from their turn.
+            // In this order, so that endless requests do not delay the others.
             biased;
-            // cancel-safe because the call is ended
-            () = interrupted.cancelled() => break Aborted::Interrupted,
+            // cancel-safe because it ends the call
+            () = interrupted.cancelled() => return Err(FunctionError::Interrupted(name)),
             // cancel-safe for the same reason
-            () = sleep_until(end) => break Aborted::TimedOut,
+            () = sleep_until(service.deadline) => return Err(FunctionError::TimedOut { name, limit }),
             // cancel-safe because a message that was not received stays in the channel
-            Some(ask) = inbox.recv() => match ask {
-                HostRequest::CallResult(Ok(ended)) => return Ok(ended),
-                HostRequest::CallResult(Err(diagnostic)) => return Err(told(&diagnostic)),
-                HostRequest::Say(text) => heard(LogLine { stderr: false, text }),
-                ask => hands.answer(ask).await,
+            Some(request) = inbox.recv() => match request {
+                HostRequest::Returned(result) => return result.map_err(|error| FunctionError::Failed(Box::new(error))),
+                HostRequest::Print(text) => on_line(LogLine { stderr: false, text }),
+                request => service.serve(request).await,
             },
         }
-    };
-    Err(failed(match cut {
-        Aborted::TimedOut => format!("{name} did not return within {} s", call.limit.as_secs_f64()),
-        Aborted::Interrupted => format!("{name} was interrupted"),
-    }))
+    }
 }
 
-fn failed(why: String) -> Failed {
-    Failed { why, output: Vec::new() }
-}
-
-/// An error of a program: in one line, then the line of the program where it is, what to do and the calls that led
-/// there.
-fn told(diagnostic: &Diagnostic) -> Failed {
-    let line = diagnostic.place.as_ref().and_then(|place| {
-        let line = place.file.text().get(place.file.line_range(place.line()))?;
-        Some(line.trim().to_owned())
-    });
-    let hint = diagnostic.hint.iter().cloned();
-    let frames = diagnostic
-        .related
-        .iter()
-        .map(|(place, label)| format!("{}:{}:{}: {label}", place.file.path(), place.line(), place.column()));
-    Failed { why: diagnostic.to_string(), output: line.into_iter().chain(hint).chain(frames).collect() }
-}
-
-/// What commands find in their environment.
-fn variables(about: &CallContext) -> BTreeMap<String, String> {
-    let replica = about.replica.map(|number| number.to_string()).unwrap_or_default();
-    let own = [
-        (command::GROUP, &about.group),
-        (command::SERVICE, &about.service),
-        (command::REPLICA, &replica),
-        (command::CONTAINER, &about.container),
-        (command::CONTAINER_NAME, &about.container_name),
-        (command::EVENT, &about.event),
-    ];
-    let own = own.into_iter().filter(|(_, value)| !value.is_empty());
-    let own = own.map(|(name, value)| (name.to_owned(), value.clone()));
-    about.variables.clone().into_iter().chain(own).collect()
-}
-
-/// Says that a call is over, at the latest when it is dropped.
+/// Flag that becomes true when this is dropped.
 struct CancelOnDrop(Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
@@ -131,9 +98,30 @@ impl Drop for CancelOnDrop {
     }
 }
 
-type Reply<T> = oneshot::Sender<Result<T, String>>;
+/// Failure of a request of a function.
+#[derive(Debug, thiserror::Error)]
+enum HostError {
+    #[error("the call has ended")]
+    CallOver,
+    #[error("the service has no container")]
+    NoContainer,
+    #[error("timed out after {} s", .0.as_secs_f64())]
+    TimedOut(Duration),
+    #[error("the run was interrupted")]
+    Interrupted,
+    #[error("{url}: {reason}")]
+    Url { url: String, reason: String },
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
 
-/// What the thread of a function wants.
+type Reply<T> = oneshot::Sender<Result<T, HostError>>;
+
+/// Message from the thread of a function.
 enum HostRequest {
     Exec(Vec<String>, Option<Duration>, Reply<Ran>),
     Run(Vec<String>, Option<Duration>, Reply<Ran>),
@@ -141,53 +129,54 @@ enum HostRequest {
     Tcp(u16, Reply<bool>),
     Logs(u32, Reply<Vec<String>>),
     Sleep(Duration, Reply<()>),
-    Say(String),
-    CallResult(Result<CallResult, Diagnostic>),
+    Print(String),
+    Returned(Result<CallResult, Diagnostic>),
 }
 
-/// The host of a function, on its thread: passes on what it asks for, and waits for the answer.
+/// The host as the thread of a function sees it: forwards requests to a [`HostService`] and waits for the replies.
 struct HostProxy {
-    asks: mpsc::UnboundedSender<HostRequest>,
+    requests: mpsc::UnboundedSender<HostRequest>,
     over: Arc<AtomicBool>,
 }
 
 impl HostProxy {
-    fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> HostRequest) -> Result<T, String> {
-        const OVER: &str = "the call is over";
-        let (reply, answer) = oneshot::channel();
-        self.asks.send(ask(reply)).map_err(|_| OVER.to_owned())?;
-        answer.blocking_recv().unwrap_or_else(|_| Err(OVER.to_owned()))
+    fn request<T>(&self, request: impl FnOnce(Reply<T>) -> HostRequest) -> Result<T, String> {
+        let (reply, response) = oneshot::channel();
+        let sent = self.requests.send(request(reply));
+        let result = sent.map_err(|_| HostError::CallOver);
+        let result = result.and_then(|()| response.blocking_recv().unwrap_or(Err(HostError::CallOver)));
+        result.map_err(|error| error.to_string())
     }
 }
 
 impl Host for HostProxy {
     fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
-        self.ask(|reply| HostRequest::Exec(command.to_vec(), limit, reply))
+        self.request(|reply| HostRequest::Exec(command.to_vec(), limit, reply))
     }
 
     fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
-        self.ask(|reply| HostRequest::Run(command.to_vec(), limit, reply))
+        self.request(|reply| HostRequest::Run(command.to_vec(), limit, reply))
     }
 
     fn get(&self, target: &HttpTarget, limit: Option<Duration>) -> Result<Response, String> {
-        self.ask(|reply| HostRequest::Get(target.clone(), limit, reply))
+        self.request(|reply| HostRequest::Get(target.clone(), limit, reply))
     }
 
     fn tcp(&self, port: u16) -> Result<bool, String> {
-        self.ask(|reply| HostRequest::Tcp(port, reply))
+        self.request(|reply| HostRequest::Tcp(port, reply))
     }
 
     fn logs(&self, lines: u32) -> Result<Vec<String>, String> {
-        self.ask(|reply| HostRequest::Logs(lines, reply))
+        self.request(|reply| HostRequest::Logs(lines, reply))
     }
 
     fn sleep(&self, time: Duration) -> Result<(), String> {
-        self.ask(|reply| HostRequest::Sleep(time, reply))
+        self.request(|reply| HostRequest::Sleep(time, reply))
     }
 
     fn say(&self, line: &str) {
-        // A call that is over has nobody who listens.
-        let _ = self.asks.send(HostRequest::Say(line.to_owned()));
+        // The receiver is gone if the call was aborted.
+        let _ = self.requests.send(HostRequest::Print(line.to_owned()));
     }
 
     fn expired(&self) -> bool {
@@ -195,124 +184,120 @@ impl Host for HostProxy {
     }
 }
 
-/// Does what functions ask for.
+/// Serves the requests of one call.
 struct HostService<'a> {
     engine: &'a dyn Engine,
-    /// Id of the container; empty where there is none.
-    container: String,
-    surroundings: &'a ExecContext,
+    /// Id of the container, if there is one.
+    container: Option<String>,
+    context: &'a ExecContext,
     variables: BTreeMap<String, String>,
     interrupted: &'a CancellationToken,
-    /// When the call is over.
-    end: Instant,
+    deadline: Instant,
 }
 
 impl HostService<'_> {
-    async fn answer(&self, ask: HostRequest) {
-        // One that no longer waits does not want the answer.
-        match ask {
-            HostRequest::Exec(command, limit, reply) => {
-                let ran = match self.container() {
-                    Ok(id) => self.command(&command, ExecTarget::Container(id), limit).await,
-                    Err(why) => Err(why),
-                };
-                let _ = reply.send(ran);
+    async fn serve(&self, request: HostRequest) {
+        // The receiver of a reply is gone if the call was aborted.
+        match request {
+            HostRequest::Exec(words, limit, reply) => {
+                let _ = reply.send(match self.container() {
+                    Ok(id) => Ok(self.run_command(&words, ExecTarget::Container(id), limit).await),
+                    Err(error) => Err(error),
+                });
             }
-            HostRequest::Run(command, limit, reply) => {
-                let place = ExecTarget::Host(&self.surroundings.directory);
-                let _ = reply.send(self.command(&command, place, limit).await);
+            HostRequest::Run(words, limit, reply) => {
+                let target = ExecTarget::Host(&self.context.directory);
+                let _ = reply.send(Ok(self.run_command(&words, target, limit).await));
             }
             HostRequest::Get(target, limit, reply) => {
                 let _ = reply.send(self.within(limit, self.get(&target)).await);
             }
             HostRequest::Tcp(port, reply) => {
-                let connected = self.within(None, async { Ok(self.connect(port).await.is_ok()) });
-                let _ = reply.send(connected.await);
+                let accepts = async { Ok(self.connect(port).await.is_ok()) };
+                let _ = reply.send(self.within(None, accepts).await);
             }
             HostRequest::Logs(lines, reply) => {
                 let _ = reply.send(self.within(None, self.logs(lines)).await);
             }
             HostRequest::Sleep(time, reply) => {
                 let slept = async {
-                    tokio::time::sleep(time).await;
+                    sleep(time).await;
                     Ok(())
                 };
                 let _ = reply.send(self.within(None, slept).await);
             }
-            HostRequest::Say(_) | HostRequest::CallResult(_) => {}
+            HostRequest::Print(_) | HostRequest::Returned(_) => {}
         }
     }
 
-    fn container(&self) -> Result<&str, String> {
-        match self.container.as_str() {
-            "" => Err("there is no container at this moment".to_owned()),
-            id => Ok(id),
-        }
+    fn container(&self) -> Result<&str, HostError> {
+        self.container.as_deref().ok_or(HostError::NoContainer)
     }
 
-    /// The time that is left, or less.
-    fn time(&self, limit: Option<Duration>) -> Duration {
-        let left = self.end.saturating_duration_since(Instant::now());
+    /// The time until the deadline, at most `limit`.
+    fn time_left(&self, limit: Option<Duration>) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
         limit.map_or(left, |limit| limit.min(left))
     }
 
     async fn within<T>(
         &self,
         limit: Option<Duration>,
-        done: impl Future<Output = Result<T, String>>,
-    ) -> Result<T, String> {
-        let limit = self.time(limit);
-        match run_until_aborted(limit, self.interrupted, done).await {
+        work: impl Future<Output = Result<T, HostError>>,
+    ) -> Result<T, HostError> {
+        let limit = self.time_left(limit);
+        match run_until_aborted(limit, self.interrupted, work).await {
             Ok(result) => result,
-            Err(Aborted::TimedOut) => Err(format!("no answer within {} s", limit.as_secs_f64())),
-            Err(Aborted::Interrupted) => Err("the run was interrupted".to_owned()),
+            Err(Aborted::TimedOut) => Err(HostError::TimedOut(limit)),
+            Err(Aborted::Interrupted) => Err(HostError::Interrupted),
         }
     }
 
-    async fn command(&self, words: &[String], place: ExecTarget<'_>, limit: Option<Duration>) -> Result<Ran, String> {
-        let command = Command { words, place, variables: self.variables.clone(), limit: self.time(limit) };
+    async fn run_command(&self, words: &[String], target: ExecTarget<'_>, limit: Option<Duration>) -> Ran {
+        let command = Command { words, target, variables: self.variables.clone(), limit: self.time_left(limit) };
         let (mut output, mut length) = (VecDeque::new(), 0);
-        let mut heard = |line: LogLine| {
+        let mut on_line = |line: LogLine| {
             length += line.text.len();
             output.push_back(line.text);
-            while length > LONGEST_OUTPUT {
+            while length > MAX_OUTPUT {
                 let Some(first) = output.pop_front() else { break };
                 length -= first.len();
             }
         };
-        let ended = command::run(self.engine, &command, self.interrupted, &mut heard).await;
-        Ok(Ran { output: output.into(), failed: ended.err() })
+        let result = command::run(self.engine, &command, self.interrupted, &mut on_line).await;
+        Ran { output: output.into(), failed: result.err().map(|error| error.to_string()) }
     }
 
-    async fn connect(&self, port: u16) -> Result<TcpStream, String> {
-        connect::connect(self.engine, self.container()?, self.surroundings, port).await
+    async fn connect(&self, port: u16) -> Result<TcpStream, HostError> {
+        Ok(connect::connect(self.engine, self.container()?, self.context, port).await?)
     }
 
-    async fn get(&self, target: &HttpTarget) -> Result<Response, String> {
+    async fn get(&self, target: &HttpTarget) -> Result<Response, HostError> {
         let (stream, host, path) = match target {
             HttpTarget::Container(port, path) => {
                 (self.connect(*port).await?, format!("localhost:{port}"), path.clone())
             }
             HttpTarget::Url(url) => {
                 let stream = TcpStream::connect((url.host(), url.port())).await;
-                let stream = stream.map_err(|error| format!("{url}: {}", io_message(&error)))?;
+                let stream =
+                    stream.map_err(|error| HostError::Url { url: url.to_string(), reason: io_message(&error) })?;
                 (stream, url.authority().to_owned(), url.target().into_owned())
             }
         };
         let request = hyper::Request::get(path)
             .header(hyper::header::HOST, host)
             .body(Full::default())
-            .map_err(|error| error.to_string())?;
-        let (status, body) = http::exchange(stream, request, LONGEST_BODY).await?;
+            .map_err(|error| HttpError::Failed(error.to_string()))?;
+        let (status, body) = http::exchange(stream, request, MAX_BODY).await?;
         Ok(Response { status: status.as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
     }
 
-    async fn logs(&self, lines: u32) -> Result<Vec<String>, String> {
+    async fn logs(&self, lines: u32) -> Result<Vec<String>, HostError> {
         let options = LogOptions { tail: Some(lines), ..LogOptions::default() };
         let mut stream = self.engine.logs(self.container()?, options);
         let mut collected = Vec::new();
         while let Some(line) = stream.next().await {
-            collected.push(line.map_err(|error| error.to_string())?.text);
+            collected.push(line?.text);
         }
         Ok(collected)
     }

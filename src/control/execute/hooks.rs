@@ -1,6 +1,6 @@
-//! Hooks: runs one and says how it ended. When one runs, and what its end means, is decided in `plan`.
+//! Hooks: runs one to its end and returns its outputs. When it runs, and what a failure means, is decided in `plan`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -10,133 +10,147 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-pub use super::command::Failed;
 use super::command::{self, Aborted, Command, ExecTarget, io_message, run_until_aborted};
-use super::connect::ExecContext;
-use super::outputs::{self, OUTPUT, OutputMap, OutputStore};
+use super::context::{ExecContext, HookEnv};
+use super::outputs::{self, MAX_FILE_SIZE, OUTPUT, OutputMap, OutputStore};
 use super::{functions, http};
+use crate::control::error::{HookError, HttpError, OutputError, RequestError};
 use crate::desired::{Hook, HookAction, HttpRequest};
 use crate::engine::{Engine, LogLine};
 use crate::identity::instance_name;
 use crate::plan::step::ContainerRef;
-use crate::spec::starlark::CallContext;
 
-/// How much of a line is told.
-const LONGEST_LINE: usize = 8 * 1024;
-/// How many of the last lines explain a failure.
-const LAST_LINES: usize = 10;
+/// Length at which a line of output is truncated, in bytes.
+const MAX_LINE: usize = 8 * 1024;
 
 /// One run of a hook.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Call {
-    /// Service that it belongs to; `None`: a hook of the group.
+pub struct HookCall {
+    /// Service of the hook; `None` for a hook of the group.
     pub service: Option<String>,
-    /// Which replica of it; `None`: it has no replicas.
+    /// Replica index; `None` for a service without replicas.
     pub replica: Option<u32>,
-    /// Its container, where there is one.
+    /// Container of the service, if there is one.
     pub container: Option<ContainerRef>,
-    /// What has happened or is about to: `post_start`, `exited`, `up`.
+    /// Name of the hook point or event: `post_start`, `exited`, `up`.
     pub event: String,
-    /// What to do.
     pub hook: Hook,
-    /// Further variables for a command.
+    /// Further environment variables of a command.
     pub variables: BTreeMap<String, String>,
 }
 
-/// Runs a hook to its end, within its time, and gives its outputs. Each line of its output is told as it comes, cut where it is very long.
-/// Once `interrupted`, the hook is ended as at the end of its time. A call that is dropped instead ends at once, but for
-/// a command in a container, which goes on.
-///
-/// # Errors
-///
-/// Why it did not succeed.
-pub async fn run(
-    engine: &dyn Engine,
-    call: &Call,
-    surroundings: &ExecContext,
-    interrupted: &CancellationToken,
-    heard: &mut (dyn FnMut(LogLine) + Send),
-) -> Result<OutputMap, Failed> {
-    let mut last = VecDeque::new();
-    let mut said = call.hook.capture.as_ref().map(|_| String::new());
-    let mut note = |mut line: LogLine| {
-        if let Some(said) = said.as_mut().filter(|said| !line.stderr && said.len() <= outputs::MOST) {
-            said.push_str(&line.text);
-            said.push('\n');
-        }
-        cut(&mut line.text);
-        if !line.text.trim().is_empty() {
-            if last.len() == LAST_LINES {
-                last.pop_front();
-            }
-            last.push_back(line.text.clone());
-        }
-        heard(line);
-    };
-    let silent = |why| Failed { why, output: Vec::new() };
-    let limit = call.hook.timeout;
-    let (words, place) = match (&call.hook.action, &call.container) {
-        (HookAction::Http(request), _) => {
-            let most = if call.hook.capture.is_some() { outputs::MOST } else { 0 };
-            let body = ask(request, most, limit, interrupted).await.map_err(silent)?;
-            let text = || String::from_utf8_lossy(&body).into_owned();
-            return captured(call, call.hook.capture.is_some().then(text)).map_err(silent);
-        }
-        (HookAction::Run(words), _) => (words, ExecTarget::Host(&surroundings.directory)),
-        (HookAction::Exec(words), Some(container)) => (words, ExecTarget::Container(&container.id)),
-        (HookAction::Function(function), _) => {
-            let function = functions::Call { function, about: about(call, surroundings), limit };
-            let ended = functions::call(engine, function, surroundings, interrupted, &mut note).await;
-            let given = ended.map_err(|failed| failed.told_to(&mut note)).and_then(|ended| {
-                let mut given = outputs::set(ended.outputs).map_err(silent)?;
-                given.extend(captured(call, said).map_err(silent)?);
-                Ok(given)
-            });
-            return given;
-        }
-        (HookAction::Exec(words), None) => {
-            return Err(silent(format!("cannot run {} in the container: there is none", words[0])));
-        }
-    };
-    let file = OutputFile::at(place, &surroundings.context).map_err(silent)?;
-    let mut variables = variables(call, surroundings);
-    variables.insert(OUTPUT.to_owned(), file.path());
-    let command = Command { words, place, variables, limit };
-    let ended = command::run(engine, &command, interrupted, &mut note).await;
-    let given = match ended {
-        Ok(()) => file.read(engine).await.and_then(|mut given| {
-            given.extend(captured(call, said)?);
-            Ok(given)
-        }),
-        Err(why) => Err(why),
-    };
-    given.map_err(|why| Failed { why, output: last.into() })
-}
+impl HookCall {
+    /// Name of the service with the replica index, as users know it.
+    pub fn instance(&self) -> Option<String> {
+        self.service.as_ref().map(|service| instance_name(service, self.replica))
+    }
 
-/// What a hook said, where that is an output.
-fn captured(call: &Call, said: Option<String>) -> Result<OutputMap, String> {
-    match (&call.hook.capture, said) {
-        (Some(key), Some(said)) => outputs::captured(key.as_str(), &said),
-        _ => Ok(OutputMap::new()),
+    fn env(&self, context: &ExecContext) -> HookEnv {
+        let container = self.container.as_ref();
+        HookEnv {
+            group: context.group.clone(),
+            service: self.service.clone(),
+            replica: self.replica,
+            container: container.map(|container| container.id.to_string()),
+            container_name: container.map(|container| container.name.clone()),
+            event: Some(self.event.clone()),
+            variables: self.variables.clone(),
+        }
     }
 }
 
-/// The file to which a command writes outputs; on the host it goes with this.
+/// Runs a hook within its timeout and returns its outputs. `on_line` receives each line of output as it comes, truncated
+/// at [`MAX_LINE`]. Cancelling `interrupted` ends the hook as its timeout does. Dropping the future ends it at once,
+/// except for a command in a container, which continues.
+///
+/// # Errors
+///
+/// The reason why the hook failed.
+pub async fn run(
+    engine: &dyn Engine,
+    call: &HookCall,
+    context: &ExecContext,
+    interrupted: &CancellationToken,
+    on_line: &mut (dyn FnMut(LogLine) + Send),
+) -> Result<OutputMap, HookError> {
+    let capture = call.hook.capture.as_ref();
+    let mut captured = String::new();
+    let mut on_line = |mut line: LogLine| {
+        if capture.is_some() && !line.stderr && captured.len() <= MAX_FILE_SIZE {
+            captured.push_str(&line.text);
+            captured.push('\n');
+        }
+        truncate(&mut line.text);
+        on_line(line);
+    };
+    let limit = call.hook.timeout;
+    let mut outputs = match (&call.hook.action, &call.container) {
+        (HookAction::Http(request), _) => {
+            let max_body = if capture.is_some() { MAX_FILE_SIZE } else { 0 };
+            let body = send(request, max_body, limit, interrupted).await?;
+            captured = String::from_utf8_lossy(&body).into_owned();
+            OutputMap::new()
+        }
+        (HookAction::Run(words), _) => {
+            let target = ExecTarget::Host(&context.directory);
+            run_command(engine, call, words, target, context, interrupted, &mut on_line).await?
+        }
+        (HookAction::Exec(words), Some(container)) => {
+            let target = ExecTarget::Container(&container.id);
+            run_command(engine, call, words, target, context, interrupted, &mut on_line).await?
+        }
+        (HookAction::Exec(words), None) => return Err(HookError::NoContainer(words[0].clone())),
+        (HookAction::Function(function), _) => {
+            let function = functions::Call { function, env: call.env(context), limit };
+            match functions::call(engine, function, context, interrupted, &mut on_line).await {
+                Ok(result) => outputs::check(result.outputs)?,
+                Err(error) => {
+                    error.details().into_iter().for_each(|text| on_line(LogLine { stderr: true, text }));
+                    return Err(error.into());
+                }
+            }
+        }
+    };
+    if let Some(key) = capture {
+        outputs.extend(outputs::capture(key.as_str(), &captured)?);
+    }
+    Ok(outputs)
+}
+
+/// Runs a command and returns the outputs that it wrote to its output file.
+async fn run_command(
+    engine: &dyn Engine,
+    call: &HookCall,
+    words: &[String],
+    target: ExecTarget<'_>,
+    context: &ExecContext,
+    interrupted: &CancellationToken,
+    on_line: &mut (dyn FnMut(LogLine) + Send),
+) -> Result<OutputMap, HookError> {
+    let file = OutputFile::create(target, &context.outputs)?;
+    let mut variables = call.env(context).variables();
+    variables.insert(OUTPUT.to_owned(), file.path());
+    let command = Command { words, target, variables, limit: call.hook.timeout };
+    command::run(engine, &command, interrupted, on_line).await?;
+    Ok(file.read(engine).await?)
+}
+
+/// The file to which a command writes outputs. On the host it is removed when this is dropped.
 enum OutputFile<'a> {
     Host(NamedTempFile),
     Container { id: &'a str, path: String },
 }
 
 impl<'a> OutputFile<'a> {
-    fn at(place: ExecTarget<'a>, context: &OutputStore) -> Result<OutputFile<'a>, String> {
-        match place {
-            ExecTarget::Host(_) => match context.output_file() {
+    fn create(target: ExecTarget<'a>, outputs: &OutputStore) -> Result<OutputFile<'a>, OutputError> {
+        match target {
+            ExecTarget::Host(_) => match outputs.output_file() {
                 Ok(file) => Ok(OutputFile::Host(file)),
-                Err(error) => Err(format!("cannot make a file for its outputs: {}", io_message(&error))),
+                Err(error) => Err(OutputError::CreateFile(io_message(&error))),
             },
-            // One for each run: nobody can remove it, and the next one may write to its own.
+            // A name of its own for each run: the file stays in the container, and the next run must not read it.
             ExecTarget::Container(id) => {
-                Ok(OutputFile::Container { id, path: format!("{}-{}", outputs::OUTPUT_OF_JOB, command::mark()) })
+                Ok(OutputFile::Container { id, path: format!("{}-{}", outputs::JOB_OUTPUT_FILE, command::unique_id()) })
             }
         }
     }
@@ -148,96 +162,59 @@ impl<'a> OutputFile<'a> {
         }
     }
 
-    async fn read(&self, engine: &dyn Engine) -> Result<OutputMap, String> {
+    async fn read(&self, engine: &dyn Engine) -> Result<OutputMap, OutputError> {
         let written = match self {
             OutputFile::Host(file) => std::fs::read(file.path()).map_err(|error| io_message(&error)),
             OutputFile::Container { id, path } => {
-                let read = engine.read(id, path, outputs::MOST + 1).await;
+                let read = engine.read(id, path, MAX_FILE_SIZE + 1).await;
                 read.map(Option::unwrap_or_default).map_err(|error| error.to_string())
             }
         };
-        outputs::parse(&written.map_err(|why| format!("its outputs cannot be read: {why}"))?)
+        outputs::parse(&written.map_err(OutputError::Read)?)
     }
 }
 
-impl Call {
-    /// The service as people call it: with the number of the replica.
-    pub fn whose(&self) -> Option<String> {
-        self.service.as_ref().map(|service| instance_name(service, self.replica))
-    }
-}
-
-fn variables(call: &Call, surroundings: &ExecContext) -> BTreeMap<String, String> {
-    let container = call.container.as_ref();
-    let replica = call.replica.map(|number| number.to_string());
-    let id = container.map(|container| container.id.to_string());
-    let own = [
-        (command::GROUP, Some(&surroundings.group)),
-        (command::SERVICE, call.service.as_ref()),
-        (command::REPLICA, replica.as_ref()),
-        (command::CONTAINER, id.as_ref()),
-        (command::CONTAINER_NAME, container.map(|container| &container.name)),
-        (command::EVENT, Some(&call.event)),
-    ];
-    let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
-    call.variables.clone().into_iter().chain(own).collect()
-}
-
-fn about(call: &Call, surroundings: &ExecContext) -> CallContext {
-    let container = call.container.as_ref();
-    CallContext {
-        group: surroundings.group.clone(),
-        service: call.service.clone().unwrap_or_default(),
-        replica: call.replica,
-        event: call.event.clone(),
-        container: container.map(|container| container.id.to_string()).unwrap_or_default(),
-        container_name: container.map(|container| container.name.clone()).unwrap_or_default(),
-        variables: call.variables.clone(),
-        context: surroundings.context.values(),
-    }
-}
-
-/// Cuts a line that nobody would read to its end.
-fn cut(line: &mut String) {
-    if line.len() > LONGEST_LINE {
-        let end = (0..=LONGEST_LINE).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+/// Truncates a long line at a character boundary.
+fn truncate(line: &mut String) {
+    if line.len() > MAX_LINE {
+        let end = (0..=MAX_LINE).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
         line.truncate(end);
         line.push('…');
     }
 }
 
-async fn ask(
+/// Sends the request of a hook, checks the status and returns at most `max_body` bytes of the body.
+async fn send(
     request: &HttpRequest,
-    most: usize,
+    max_body: usize,
     limit: Duration,
     interrupted: &CancellationToken,
-) -> Result<Bytes, String> {
-    let what = format!("{} {}", request.method, request.url);
-    let (status, body) = match run_until_aborted(limit, interrupted, answer(request, most)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(why)) => return Err(format!("{what}: {why}")),
-        Err(Aborted::TimedOut) => return Err(format!("{what} was not answered within {} s", limit.as_secs_f64())),
-        Err(Aborted::Interrupted) => return Err(format!("{what} was interrupted")),
+) -> Result<Bytes, RequestError> {
+    let name = format!("{} {}", request.method, request.url);
+    let (status, body) = match run_until_aborted(limit, interrupted, exchange(request, max_body)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return Err(RequestError::Failed { request: name, error }),
+        Err(Aborted::TimedOut) => return Err(RequestError::TimedOut { request: name, limit }),
+        Err(Aborted::Interrupted) => return Err(RequestError::Interrupted { request: name }),
     };
     match request.status {
-        Some(wanted) if status.as_u16() == wanted => Ok(body),
-        Some(wanted) => Err(format!("{what} answered {status} and not {wanted}")),
+        Some(expected) if status.as_u16() == expected => Ok(body),
         None if status.is_success() => Ok(body),
-        None => Err(format!("{what} answered {status}")),
+        expected => Err(RequestError::Status { request: name, status: status.to_string(), expected }),
     }
 }
 
-async fn answer(request: &HttpRequest, most: usize) -> Result<(StatusCode, Bytes), String> {
+async fn exchange(request: &HttpRequest, max_body: usize) -> Result<(StatusCode, Bytes), HttpError> {
     let url = &request.url;
-    let mut sent = hyper::Request::builder().method(request.method.as_str()).uri(&*url.target());
+    let mut builder = hyper::Request::builder().method(request.method.as_str()).uri(&*url.target());
     for (name, value) in &request.headers {
-        sent = sent.header(name.as_str(), value.as_str().as_bytes());
+        builder = builder.header(name.as_str(), value.as_str().as_bytes());
     }
-    if sent.headers_ref().is_none_or(|headers| !headers.contains_key(HOST)) {
-        sent = sent.header(HOST, url.authority());
+    if builder.headers_ref().is_none_or(|headers| !headers.contains_key(HOST)) {
+        builder = builder.header(HOST, url.authority());
     }
     let body = request.body.as_ref().map(|body| body.as_str().to_owned()).unwrap_or_default();
-    let sent = sent.body(body.into()).map_err(|error| error.to_string())?;
-    let stream = TcpStream::connect((url.host(), url.port())).await.map_err(|error| io_message(&error))?;
-    http::exchange(stream, sent, most).await
+    let request = builder.body(body.into()).map_err(|error| HttpError::Failed(error.to_string()))?;
+    let stream = TcpStream::connect((url.host(), url.port())).await;
+    http::exchange(stream.map_err(|error| HttpError::Failed(io_message(&error)))?, request, max_body).await
 }

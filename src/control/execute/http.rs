@@ -1,4 +1,4 @@
-//! HTTP requests of pings and hooks: one request on one connection. What its status means is for others to say.
+//! HTTP requests of hooks and probes: one request on one connection. The caller decides what the status means.
 
 use std::error::Error;
 
@@ -9,54 +9,54 @@ use hyper::{Request, StatusCode};
 use tokio::net::TcpStream;
 
 use super::command::io_message;
+use crate::control::error::HttpError;
 
-/// Sends a request, whose host is given, and waits for the status, and for the body where up to `most` bytes of it are
-/// wanted: with 0, none is read.
+/// Sends a request and returns the status and the body. With a `max_body` of 0 the body is not read.
 ///
 /// # Errors
 ///
-/// Why there is none, for people; also where the body is larger.
+/// If the connection fails, or the body is larger than `max_body`, in bytes.
 pub async fn exchange(
     stream: TcpStream,
     mut request: Request<Full<Bytes>>,
-    most: usize,
-) -> Result<(StatusCode, Bytes), String> {
+    max_body: usize,
+) -> Result<(StatusCode, Bytes), HttpError> {
     request.headers_mut().entry(USER_AGENT).or_insert(HeaderValue::from_static("drillmaster"));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
-        .await
-        .map_err(|error| reason(&error))?;
-    let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| reason(&error))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream)).await.map_err(http_error)?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(http_error)?;
         let status = response.status();
-        if most == 0 {
+        if max_body == 0 {
             return Ok((status, Bytes::new()));
         }
-        match Limited::new(response.into_body(), most).collect().await {
+        match Limited::new(response.into_body(), max_body).collect().await {
             Ok(body) => Ok((status, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(format!("the answer is larger than {} KiB", most / 1024))
-            }
-            Err(error) => Err(error.downcast_ref().map_or_else(|| error.to_string(), reason)),
+            Err(error) if error.is::<LengthLimitError>() => Err(HttpError::TooLarge { limit: max_body }),
+            Err(error) => Err(match error.downcast::<hyper::Error>() {
+                Ok(error) => http_error(*error),
+                Err(error) => HttpError::Failed(error.to_string()),
+            }),
         }
     };
-    tokio::pin!(answer);
-    // The connection is driven only as long as it takes to see what is wanted.
+    tokio::pin!(exchange);
+    // The connection is only driven until the response is read.
     tokio::select! {
         // cancel-safe because the exchange is given up as a whole
-        answer = &mut answer => answer,
+        response = &mut exchange => response,
         // cancel-safe for the same reason
-        // Whoever closes right after the answer ends the connection before the answer is taken.
-        _ = connection => answer.await,
+        // A server that closes right after its response ends the connection before the response is read.
+        _ = connection => exchange.await,
     }
 }
 
-fn reason(error: &hyper::Error) -> String {
+fn http_error(error: hyper::Error) -> HttpError {
     if error.is_canceled() || error.is_incomplete_message() {
-        return "the connection was closed without an answer".to_owned();
+        return HttpError::Closed;
     }
-    // hyper itself says only that the connection had an error.
-    match error.source().and_then(|cause| cause.downcast_ref()) {
+    // The cause: hyper's own text is only that there was a connection error.
+    HttpError::Failed(match error.source().and_then(|cause| cause.downcast_ref()) {
         Some(cause) => io_message(cause),
         None => error.to_string(),
-    }
+    })
 }

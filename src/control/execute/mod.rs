@@ -1,12 +1,14 @@
 //! Execution: carries out the commands of [`super::reconcile`] and decides nothing.
 
 pub mod command;
-pub mod connect;
-pub mod executor;
-pub mod functions;
+mod connect;
+pub mod context;
+mod executor;
+mod functions;
 pub mod hooks;
-pub mod http;
+mod http;
 pub mod outputs;
-pub mod probe;
+mod probe;
 pub mod stack;
 pub(super) mod tasks;
+mod translate;

@@ -1,213 +1,228 @@
-//! Pings: tries one until it answers. Says what it found; what that means is decided in `plan`.
+//! Probes: execute the ping of a service. What the result means is decided in `plan`.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use backon::{ConstantBuilder, RetryableWithContext};
 use futures_util::StreamExt;
 use http_body_util::Full;
+use hyper::StatusCode;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Command, ExecTarget};
-use super::connect::{self, ExecContext};
+use super::connect::{self, ConnectError};
+use super::context::{ExecContext, HookEnv};
 use super::{functions, http};
-use crate::engine::{Engine, LogLine, LogOptions};
+use crate::control::error::{CommandError, FunctionError, HttpError};
+use crate::engine::{Engine, EngineError, LogLine, LogOptions};
 use crate::identity::service_of_instance;
 use crate::plan::step::Probe;
-use crate::spec::model::{Check, HttpCheck, Ping};
-use crate::spec::starlark::{CallContext, Function};
+use crate::spec::model::{Check, HttpCheck};
+use crate::spec::starlark::Function;
 use crate::spec::value::{Pattern, Words};
 
-/// Bound of one HTTP exchange.
-const EXCHANGE: Duration = Duration::from_secs(5);
-/// Bound of one command, in the container or on the host.
-const COMMAND: Duration = Duration::from_secs(30);
+/// Time limit of one HTTP exchange.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time limit of one command or function.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Number of attempts after which a container is inspected again: its address may change when the engine restarts it.
+const ATTEMPTS_PER_ADDRESS: u32 = 20;
 
-/// Tries the ping until it answers; tells each new reason why it does not.
-pub async fn until_answered(
-    engine: &dyn Engine,
-    probe: &Probe,
-    surroundings: &ExecContext,
-    mut unanswered: impl FnMut(String),
-) {
-    let mut last = String::new();
-    let mut known = Known { address: probe.address, tries: 0 };
-    loop {
-        match attempt(engine, probe, surroundings, &mut known).await {
-            Ok(()) => return,
-            Err(why) => {
-                if why != last {
-                    last.clone_from(&why);
-                    unanswered(why);
-                }
-            }
-        }
-        tokio::time::sleep(probe.ping.interval).await;
-    }
+/// Reason why a probe failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error("timed out after {} s", HTTP_TIMEOUT.as_secs())]
+    HttpTimedOut,
+    #[error("GET {path} returned status {status}")]
+    Status { path: String, status: StatusCode },
+    /// `detail` is the last line of output.
+    #[error("{error}{}", suffix(detail))]
+    Command { error: CommandError, detail: String },
+    #[error(transparent)]
+    Function(#[from] FunctionError),
+    #[error("{name} returned False{}", suffix(detail))]
+    ReturnedFalse { name: String, detail: String },
+    #[error("{name} returned a value of type {kind}, expected True or False")]
+    NotABool { name: String, kind: String },
+    #[error("no line of output matches {0:?}")]
+    NoMatch(String),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
-/// Tries the ping of a running container once; the error says why it was not answered.
+fn suffix(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+}
+
+/// Probes at the interval of the ping until it succeeds. `on_failure` receives each reason that differs from the last.
+pub async fn probe_until_ready<'a>(
+    engine: &'a dyn Engine,
+    probe: &'a Probe,
+    context: &'a ExecContext,
+    mut on_failure: impl FnMut(String),
+) {
+    let mut last = String::new();
+    let attempts = ConstantBuilder::new().with_delay(probe.ping.interval).without_max_times();
+    let attempt = |mut prober: Prober<'a>| async move {
+        let result = prober.attempt().await;
+        (prober, result)
+    };
+    let retry = attempt.retry(attempts).context(Prober::new(engine, probe, context)).notify(|error, _| {
+        let reason = error.to_string();
+        if reason != last {
+            last.clone_from(&reason);
+            on_failure(reason);
+        }
+    });
+    // Retries have no limit, so it cannot fail.
+    let _ = retry.await;
+}
+
+/// Probes a container once.
 ///
 /// # Errors
 ///
-/// Why, for people.
-pub async fn once(engine: &dyn Engine, probe: &Probe, surroundings: &ExecContext) -> Result<(), String> {
-    attempt(engine, probe, surroundings, &mut Known { address: probe.address, tries: 0 }).await
+/// The reason why the probe failed.
+pub async fn probe_once(engine: &dyn Engine, probe: &Probe, context: &ExecContext) -> Result<(), ProbeError> {
+    Prober::new(engine, probe, context).attempt().await
 }
 
-/// Where the container was found, so that it is not inspected for every try.
-#[derive(Debug)]
-struct Known {
+/// A probe and the address that its last attempts used.
+struct Prober<'a> {
+    engine: &'a dyn Engine,
+    probe: &'a Probe,
+    context: &'a ExecContext,
     address: Option<IpAddr>,
-    tries: u32,
+    attempts: u32,
 }
 
-/// After so many tries the container is inspected again: one that the engine restarted may have another address.
-const TRIES_OF_AN_ADDRESS: u32 = 20;
-
-/// One try; the error says why it was not answered.
-async fn attempt(
-    engine: &dyn Engine,
-    probe: &Probe,
-    surroundings: &ExecContext,
-    known: &mut Known,
-) -> Result<(), String> {
-    let Ping { check, .. } = &probe.ping;
-    match check {
-        Check::Tcp(port) => connect(engine, probe, surroundings, known, *port).await.map(drop),
-        Check::Http(http) => exchange(engine, probe, surroundings, known, http).await,
-        Check::Exec(words) => run(engine, words, ExecTarget::Container(&probe.container.id), BTreeMap::new()).await,
-        Check::Run(words) => {
-            let replica = probe.replica.map(|number| number.to_string());
-            let variables = [
-                (command::GROUP, Some(surroundings.group.as_str())),
-                (command::SERVICE, Some(service_of_instance(&probe.service, probe.replica))),
-                (command::REPLICA, replica.as_deref()),
-                (command::CONTAINER, Some(probe.container.id.as_str())),
-            ];
-            let variables =
-                variables.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
-            let variables = variables.collect();
-            run(engine, words, ExecTarget::Host(&surroundings.directory), variables).await
-        }
-        Check::Log(pattern) => log(engine, probe, pattern).await,
-        Check::Function(function) => called(engine, probe, surroundings, function).await,
+impl<'a> Prober<'a> {
+    fn new(engine: &'a dyn Engine, probe: &'a Probe, context: &'a ExecContext) -> Self {
+        Prober { engine, probe, context, address: probe.address, attempts: 0 }
     }
-}
 
-/// Calls a function, which has to return `True`. What it prints explains why it does not.
-async fn called(
-    engine: &dyn Engine,
-    probe: &Probe,
-    surroundings: &ExecContext,
-    function: &Function,
-) -> Result<(), String> {
-    let about = CallContext {
-        group: surroundings.group.clone(),
-        service: service_of_instance(&probe.service, probe.replica).to_owned(),
-        replica: probe.replica,
-        event: "ping".to_owned(),
-        context: surroundings.context.values(),
-        container: probe.container.id.to_string(),
-        container_name: probe.container.name.clone(),
-        ..CallContext::default()
-    };
-    let mut last = String::new();
-    let mut heard = |line: LogLine| last = line.text;
-    let call = functions::Call { function, about, limit: COMMAND };
-    let ended = functions::call(engine, call, surroundings, &CancellationToken::new(), &mut heard).await;
-    let name = function.name();
-    match ended.map_err(|failed| failed.why)?.returned {
-        Ok(true) => Ok(()),
-        Ok(false) if last.is_empty() => Err(format!("{name} returned False")),
-        Ok(false) => Err(format!("{name} returned False: {last}")),
-        Err(kind) => Err(format!("{name} returned a value of type {kind}, and not True or False")),
-    }
-}
-
-/// Connects to a port of the container.
-async fn connect(
-    engine: &dyn Engine,
-    probe: &Probe,
-    surroundings: &ExecContext,
-    known: &mut Known,
-    port: u16,
-) -> Result<TcpStream, String> {
-    known.tries += 1;
-    let fresh = known.address.filter(|_| !known.tries.is_multiple_of(TRIES_OF_AN_ADDRESS));
-    let address = match fresh.filter(|_| surroundings.reaches_containers) {
-        Some(address) => SocketAddr::new(address, port),
-        None => connect::address(&connect::inspect(engine, &probe.container.id).await?, surroundings, port)?,
-    };
-    known.address = Some(address.ip());
-    connect::connect_addr(address, surroundings).await
-}
-
-async fn exchange(
-    engine: &dyn Engine,
-    probe: &Probe,
-    surroundings: &ExecContext,
-    known: &mut Known,
-    http: &HttpCheck,
-) -> Result<(), String> {
-    let stream = connect(engine, probe, surroundings, known, http.port).await?;
-    let request = hyper::Request::get(&http.path)
-        .header(hyper::header::HOST, format!("{}:{}", probe.service, http.port))
-        .body(Full::default())
-        .map_err(|error| error.to_string())?;
-    let (status, _) = timeout(EXCHANGE, http::exchange(stream, request, 0))
-        .await
-        .map_err(|_| format!("no answer within {} s", EXCHANGE.as_secs()))??;
-    let good = match http.status {
-        Some(wanted) => status.as_u16() == wanted,
-        None => status.is_success() || status.is_redirection(),
-    };
-    if good { Ok(()) } else { Err(format!("GET {} was answered with {status}", http.path)) }
-}
-
-/// Runs a command; its last line explains a failure, from the error stream where there is one.
-async fn run(
-    engine: &dyn Engine,
-    words: &Words,
-    place: ExecTarget<'_>,
-    variables: BTreeMap<String, String>,
-) -> Result<(), String> {
-    let command = Command { words, place, variables, limit: COMMAND };
-    let mut last = LogLine { stderr: false, text: String::new() };
-    let mut heard = |line: LogLine| {
-        if !line.text.trim().is_empty() && line.stderr >= last.stderr {
-            last = line;
+    async fn attempt(&mut self) -> Result<(), ProbeError> {
+        match &self.probe.ping.check {
+            Check::Tcp(port) => self.connect(*port).await.map(drop),
+            Check::Http(http) => self.get(http).await,
+            Check::Exec(words) => {
+                self.run(words, ExecTarget::Container(&self.probe.container.id), BTreeMap::new()).await
+            }
+            Check::Run(words) => {
+                let env = HookEnv { container_name: None, event: None, ..self.env() };
+                self.run(words, ExecTarget::Host(&self.context.directory), env.variables()).await
+            }
+            Check::Log(pattern) => self.match_log(pattern).await,
+            Check::Function(function) => self.call(function).await,
         }
-    };
-    let ended = command::run(engine, &command, &CancellationToken::new(), &mut heard).await;
-    let said = last.text.trim();
-    ended.map_err(|why| if said.is_empty() { why } else { format!("{why}: {said}") })
-}
+    }
 
-/// Waits for a matching line of the output since the container's start. A stream that ends is looked at again.
-async fn log(engine: &dyn Engine, probe: &Probe, pattern: &Pattern) -> Result<(), String> {
-    let container = connect::inspect(engine, &probe.container.id).await?;
-    // What the run before wrote lies before its end. The start is no such mark: the engine notes it when the program
-    // may already have written its first lines.
-    let ended = container.details.and_then(|details| details.finished_at.parse::<Timestamp>().ok());
-    let since = ended.map_or(0, Timestamp::as_second);
-    let options = LogOptions { since, follow: true, timestamps: true, ..LogOptions::default() };
-    let mut lines = engine.logs(&probe.container.id, options);
-    while let Some(line) = lines.next().await {
-        let line = line.map_err(|error| error.to_string())?;
-        let (time, text) = match line.text.split_once(' ') {
-            Some((time, text)) => (time.parse::<Timestamp>().ok(), text),
-            None => (None, line.text.as_str()),
+    fn env(&self) -> HookEnv {
+        HookEnv {
+            group: self.context.group.clone(),
+            service: Some(service_of_instance(&self.probe.service, self.probe.replica).to_owned()),
+            replica: self.probe.replica,
+            container: Some(self.probe.container.id.to_string()),
+            container_name: Some(self.probe.container.name.clone()),
+            event: Some("ping".to_owned()),
+            variables: BTreeMap::new(),
+        }
+    }
+
+    /// Calls a function, which must return `True`. The last line that it prints explains a failure.
+    async fn call(&self, function: &Function) -> Result<(), ProbeError> {
+        let mut detail = String::new();
+        let mut on_line = |line: LogLine| detail = line.text;
+        let call = functions::Call { function, env: self.env(), limit: COMMAND_TIMEOUT };
+        let result = functions::call(self.engine, call, self.context, &CancellationToken::new(), &mut on_line).await?;
+        let name = function.name().to_owned();
+        match result.returned {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ProbeError::ReturnedFalse { name, detail }),
+            Err(kind) => Err(ProbeError::NotABool { name, kind }),
+        }
+    }
+
+    /// Connects to a port of the container.
+    async fn connect(&mut self, port: u16) -> Result<TcpStream, ProbeError> {
+        self.attempts += 1;
+        let fresh = self.address.filter(|_| !self.attempts.is_multiple_of(ATTEMPTS_PER_ADDRESS));
+        let address = match fresh.filter(|_| self.context.reaches_containers) {
+            Some(address) => SocketAddr::new(address, port),
+            None => {
+                let container = connect::inspect(self.engine, &self.probe.container.id).await?;
+                connect::address(&container, self.context, port)?
+            }
         };
-        let text = if time.is_some() { text } else { &line.text };
-        // The engine takes whole seconds: a line of the run before may be among them.
-        let old = time.zip(ended).is_some_and(|(time, ended)| time < ended);
-        if !old && pattern.is_match(text) {
-            return Ok(());
-        }
+        self.address = Some(address.ip());
+        Ok(connect::connect_addr(address, self.context).await?)
     }
-    Err(format!("no line of its output matches {:?}", pattern.as_str()))
+
+    async fn get(&mut self, http: &HttpCheck) -> Result<(), ProbeError> {
+        let stream = self.connect(http.port).await?;
+        let request = hyper::Request::get(&http.path)
+            .header(hyper::header::HOST, format!("{}:{}", self.probe.service, http.port))
+            .body(Full::default())
+            .map_err(|error| HttpError::Failed(error.to_string()))?;
+        let exchange = timeout(HTTP_TIMEOUT, http::exchange(stream, request, 0)).await;
+        let (status, _) = exchange.map_err(|_| ProbeError::HttpTimedOut)??;
+        let expected = match http.status {
+            Some(expected) => status.as_u16() == expected,
+            None => status.is_success() || status.is_redirection(),
+        };
+        if expected { Ok(()) } else { Err(ProbeError::Status { path: http.path.to_string(), status }) }
+    }
+
+    /// Runs a command. Its last line explains a failure, from stderr if there is one.
+    async fn run(
+        &self,
+        words: &Words,
+        target: ExecTarget<'_>,
+        variables: BTreeMap<String, String>,
+    ) -> Result<(), ProbeError> {
+        let command = Command { words, target, variables, limit: COMMAND_TIMEOUT };
+        let mut last = LogLine { stderr: false, text: String::new() };
+        let mut on_line = |line: LogLine| {
+            if !line.text.trim().is_empty() && line.stderr >= last.stderr {
+                last = line;
+            }
+        };
+        let result = command::run(self.engine, &command, &CancellationToken::new(), &mut on_line).await;
+        result.map_err(|error| ProbeError::Command { error, detail: last.text.trim().to_owned() })
+    }
+
+    /// Waits for a matching line of output since the container's last start. If the stream ends, the probe fails and is
+    /// repeated.
+    async fn match_log(&self, pattern: &Pattern) -> Result<(), ProbeError> {
+        let container = connect::inspect(self.engine, &self.probe.container.id).await?;
+        // Lines from before the last exit belong to the previous run. The start time would not do: the engine records it
+        // when the program may already have written its first lines.
+        let previous_exit = container.details.and_then(|details| details.finished_at.parse::<Timestamp>().ok());
+        let since = previous_exit.map_or(0, Timestamp::as_second);
+        let options = LogOptions { since, follow: true, timestamps: true, ..LogOptions::default() };
+        let mut lines = self.engine.logs(&self.probe.container.id, options);
+        while let Some(line) = lines.next().await {
+            let line = line?;
+            let (time, text) = split_timestamp(&line.text);
+            // `since` is in whole seconds, so lines of the previous run may still be included.
+            let old = time.zip(previous_exit).is_some_and(|(time, exit)| time < exit);
+            if !old && pattern.is_match(text) {
+                return Ok(());
+            }
+        }
+        Err(ProbeError::NoMatch(pattern.as_str().to_owned()))
+    }
+}
+
+fn split_timestamp(line: &str) -> (Option<Timestamp>, &str) {
+    let parsed = line.split_once(' ').and_then(|(time, text)| Some((time.parse::<Timestamp>().ok()?, text)));
+    parsed.map_or((None, line), |(time, text)| (Some(time), text))
 }

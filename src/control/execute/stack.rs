@@ -1,19 +1,19 @@
-//! Room for what is recursive: a thread with a deep stack.
+//! Runs recursive work on a thread with a large stack.
 //!
-//! Programs may nest calls and values, and what evaluates them is recursive, as is what keeps their values. Its own
-//! limits are set such that this much is enough.
+//! Starlark programs may nest calls and values, and both the evaluator and the destructors of values are recursive. The
+//! limits of programs are set so that this stack suffices.
 
 use std::io;
 use std::thread::{Builder, scope};
 
-/// Only what is used of it takes memory.
+/// Stack size in bytes. Only the used part takes memory.
 const STACK: usize = 256 << 20;
 
-/// Does something on a thread with a deep stack, and waits for it.
+/// Runs `work` on a thread with a large stack and waits for it.
 ///
 /// # Errors
 ///
-/// When the system gives no such thread.
+/// If the thread cannot be spawned.
 pub fn with_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     scope(|threads| {
         let thread = Builder::new().name("programs".into()).stack_size(STACK).spawn_scoped(threads, work)?;
@@ -21,11 +21,11 @@ pub fn with_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<
     })
 }
 
-/// Does something on a thread with a deep stack, and does not wait for it.
+/// Runs `work` on a thread with a large stack without waiting for it.
 ///
 /// # Errors
 ///
-/// When the system gives no such thread.
+/// If the thread cannot be spawned.
 pub fn spawn_large_stack(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Builder::new().name("function".into()).stack_size(STACK).spawn(work).map(drop)
 }

@@ -1,7 +1,7 @@
-//! How other processes talk to a watching controller: a unix socket beside the lock, for the same user only.
+//! Socket of a watching controller: a Unix socket beside the lock, for the same user only.
 //!
-//! Turns what comes in into [`Request`]s and reports into lines. Nobody at the other end can hold up the controller:
-//! each step of a conversation has a limit. Decides nothing and words nothing.
+//! Turns each line that arrives into a [`Request`] and the reports of its answer into lines. A client cannot block the
+//! controller: every read and write has a time limit.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
@@ -11,172 +11,176 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
 use super::wire::{Hello, WireRequest, WireResponse};
 use crate::control::event::{Report, Request};
 
-/// How long a client may take to ask, and to read each line of the answer.
+/// How long a client may take to send its request, and to read each line of the answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest question, in bytes.
-const LONGEST_QUESTION: u64 = 256 * 1024;
-/// How many may talk at once; more of them wait.
-const CLIENTS: u32 = 64;
-/// Pause after a connection could not be accepted: there may be no descriptors for the moment.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// How long the end of a watch waits until everybody has read that it ends.
+/// Size limit of a request, in bytes.
+const MAX_REQUEST: usize = 256 * 1024;
+/// How many clients are served at once; others wait.
+const MAX_CLIENTS: u32 = 64;
+/// Pause after a connection could not be accepted: the process may be out of file descriptors.
+const ACCEPT_DELAY: Duration = Duration::from_millis(500);
+/// How long a closing server waits for clients to read the rest of their answers.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
-/// The longest path of a socket (`sun_path` holds 108 bytes with the NUL on Linux, 104 elsewhere).
-const LONGEST_PATH: usize = 103;
+/// Maximum length of a socket path (`sun_path` holds 108 bytes with the NUL on Linux, 104 elsewhere).
+const MAX_PATH: usize = 103;
 
-/// Makes of a report what clients are told; nothing: nothing.
-pub type Wording = Arc<dyn Fn(&Report) -> Option<Value> + Send + Sync>;
+/// Converts a report into the JSON event that clients receive; `None` if they receive nothing.
+pub type ToEvent = Arc<dyn Fn(&Report) -> Option<Value> + Send + Sync>;
 
-/// The listening end. The socket is removed when it is dropped.
+/// Lines of JSON over a stream.
+type Lines = Framed<UnixStream, LinesCodec>;
+
+/// The listening end. Dropping it removes the socket.
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
     tasks: JoinSet<()>,
-    ends: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Server {
-    /// Listens in this directory, which nobody else may look into. Whoever holds the lock may do so: a socket that is
-    /// there already is of somebody who has gone. Must be called within a runtime.
+    /// Listens in a private directory. The caller must hold the lock of the group: an existing socket belongs to a
+    /// controller that has gone, and is replaced. Must be called within a runtime.
     ///
     /// # Errors
     ///
-    /// When the socket cannot be made.
+    /// If the socket cannot be created.
     pub fn start(
         directory: &Path,
         hello: Hello,
         requests: mpsc::Sender<Request>,
-        wording: Wording,
+        to_event: ToEvent,
     ) -> io::Result<Server> {
-        // Made under another name, so that under its own it is never open to more than it should be.
+        // Created under another name, so that the final one never has wider permissions.
         let new = directory.join("socket.new");
         remove(&new)?;
-        let listener = UnixListener::bind(reachable(directory, "socket.new")?.path())?;
+        let listener = UnixListener::bind(SocketPath::new(directory, "socket.new")?.path())?;
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
         let path = directory.join("socket");
         fs::rename(&new, &path)?;
-        let ends = Arc::new(Semaphore::new(CLIENTS as usize));
+        let permits = Arc::new(Semaphore::new(MAX_CLIENTS as usize));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, hello, requests, wording, ends.clone()));
-        Ok(Server { path, tasks, ends })
+        tasks.spawn(accept(listener, Conversation { hello, requests, to_event }, permits.clone()));
+        Ok(Server { path, tasks, permits })
     }
 
-    /// Lets those who talk read to the end, but not for long, and listens no longer.
+    /// Stops listening once clients have read their answers, at the latest after [`SHUTDOWN_GRACE`].
     pub async fn close(mut self) {
-        // One end is kept for whoever comes next; when all others are free, everybody has read to the end. Who has not
-        // by then has had its chance.
-        let _ = timeout(SHUTDOWN_GRACE, self.ends.acquire_many(CLIENTS - 1)).await;
+        // One permit belongs to the connection that is accepted next; the others are free once every client is done.
+        let _ = timeout(SHUTDOWN_GRACE, self.permits.acquire_many(MAX_CLIENTS - 1)).await;
         self.tasks.shutdown().await;
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What stays is replaced by the next one.
+        // A socket that remains is replaced by the next controller.
         let _ = remove(&self.path);
     }
 }
 
-async fn accept(
-    listener: UnixListener,
-    hello: Hello,
-    requests: mpsc::Sender<Request>,
-    wording: Wording,
-    ends: Arc<Semaphore>,
-) {
+async fn accept(listener: UnixListener, conversation: Conversation, permits: Arc<Semaphore>) {
     // Dropped with this task, and the conversations with it.
     let mut conversations = JoinSet::new();
     loop {
-        let Ok(end) = ends.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let (hello, requests, wording) = (hello.clone(), requests.clone(), wording.clone());
-                conversations.spawn(async move {
-                    if let Err(error) = converse(stream, hello, &requests, &wording).await {
-                        tracing::debug!(%error, "a client went away");
-                    }
-                    drop(end);
-                });
-            }
+            Ok((stream, _)) => _ = conversations.spawn(conversation.clone().serve(stream, permit)),
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_DELAY).await;
             }
         }
         while conversations.try_join_next().is_some() {}
     }
 }
 
-/// One question and its answer.
-async fn converse(
-    stream: UnixStream,
+/// One request and its answer.
+#[derive(Clone)]
+struct Conversation {
     hello: Hello,
-    requests: &mpsc::Sender<Request>,
-    wording: &Wording,
-) -> io::Result<()> {
-    let (read, mut write) = stream.into_split();
-    say(&mut write, &WireResponse::Hello(hello)).await?;
-    let mut read = BufReader::new(read.take(LONGEST_QUESTION));
-    let mut line = String::new();
-    let length = within(READ_TIMEOUT, read.read_line(&mut line)).await?;
-    if length == 0 {
-        return Ok(());
-    }
-    let question: WireRequest = match serde_json::from_str(&line) {
-        Ok(question) => question,
-        Err(error) => {
-            let why = format!("this version of drillmaster does not understand the question: {error}");
-            return say(&mut write, &WireResponse::Unsupported { why }).await;
+    requests: mpsc::Sender<Request>,
+    to_event: ToEvent,
+}
+
+impl Conversation {
+    async fn serve(self, stream: UnixStream, _permit: OwnedSemaphorePermit) {
+        let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(MAX_REQUEST));
+        if let Err(error) = self.converse(&mut lines).await {
+            tracing::debug!(%error, "client disconnected");
         }
-    };
-    let (reply, mut reports) = mpsc::unbounded_channel();
-    if requests.send(Request { ask: question.into(), reply }).await.is_err() {
-        return Ok(());
     }
-    let mut read = read.into_inner().into_inner();
-    loop {
-        tokio::select! {
-            // cancel-safe because a message that was not received stays in the channel
-            report = reports.recv() => {
-                let Some(report) = report else { return Ok(()) };
-                let answer = match report {
-                    Report::Status(live) => WireResponse::Status(*live),
-                    Report::Settled(outcome) => WireResponse::Settled(Box::new((*outcome).into())),
-                    Report::Stopping(why) => WireResponse::Stopping { why },
-                    report => match wording(&report) {
-                        Some(event) => WireResponse::Event { event },
-                        None => continue,
-                    },
-                };
-                say(&mut write, &answer).await?;
+
+    async fn converse(self, lines: &mut Lines) -> io::Result<()> {
+        send(lines, &WireResponse::Hello(self.hello)).await?;
+        let request = match within(READ_TIMEOUT, async { Ok(lines.next().await) }).await? {
+            None => return Ok(()),
+            Some(Ok(line)) => serde_json::from_str::<WireRequest>(&line).map_err(|error| error.to_string()),
+            Some(Err(LinesCodecError::Io(error))) => return Err(error),
+            Some(Err(error)) => Err(error.to_string()),
+        };
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                let why = format!("unsupported request: {error}; use the same drillmaster version as the controller");
+                return send(lines, &WireResponse::Unsupported { why }).await;
             }
-            // cancel-safe because what it reads is thrown away
-            () = gone(&mut read) => return Ok(()),
+        };
+        let (reply, mut reports) = mpsc::unbounded_channel();
+        if self.requests.send(Request { kind: request.into(), reply }).await.is_err() {
+            return Ok(());
+        }
+        loop {
+            tokio::select! {
+                // cancel-safe because a message that was not received stays in the channel
+                report = reports.recv() => {
+                    let Some(report) = report else { return Ok(()) };
+                    if let Some(response) = response(report, &self.to_event) {
+                        send(lines, &response).await?;
+                    }
+                }
+                // cancel-safe because further lines are discarded
+                () = closed(lines) => return Ok(()),
+            }
         }
     }
 }
 
-/// Returns when the other end has closed, whatever it says before.
-async fn gone(read: &mut OwnedReadHalf) {
-    let mut rest = [0; 1024];
-    while let Ok(1..) = read.read(&mut rest).await {}
+fn response(report: Report, to_event: &ToEvent) -> Option<WireResponse> {
+    Some(match report {
+        Report::Status(status) => WireResponse::Status(*status),
+        Report::Settled(outcome) => WireResponse::Settled(Box::new((*outcome).into())),
+        Report::Stopping(why) => WireResponse::Stopping { why },
+        report => WireResponse::Event { event: to_event(&report)? },
+    })
 }
 
-async fn say(write: &mut OwnedWriteHalf, answer: &impl serde::Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    within(READ_TIMEOUT, write.write_all(&line)).await
+/// Discards lines until the other end has closed.
+async fn closed(lines: &mut Lines) {
+    while let Some(Ok(_)) = lines.next().await {}
+}
+
+async fn send(lines: &mut Lines, message: &impl serde::Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(message)?;
+    within(READ_TIMEOUT, async { lines.send(line).await.map_err(io_error) }).await
+}
+
+fn io_error(error: LinesCodecError) -> io::Error {
+    match error {
+        LinesCodecError::Io(error) => error,
+        error => io::Error::new(ErrorKind::InvalidData, error),
+    }
 }
 
 async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -186,105 +190,100 @@ async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -
     }
 }
 
-/// The asking end.
+/// The end that connects to a controller.
 #[derive(Debug)]
 pub struct Client {
-    /// Who listens.
+    /// First message of the controller.
     pub hello: Hello,
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    write: OwnedWriteHalf,
+    lines: Lines,
 }
 
-/// Why nobody can be talked to.
+/// Reason why no controller can be reached.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody listens: there is no watching controller, or it is just beginning or ending.
-    #[error("nobody listens")]
+    /// There is no watching controller, or it is just starting or stopping.
+    #[error("no controller is listening")]
     NotListening,
-    /// Somebody listens and does not answer in time: it is stopped, or hangs.
-    #[error("it does not answer")]
+    /// The controller is stopped (`SIGSTOP`) or hangs.
+    #[error("the controller timed out")]
     TimedOut,
-    /// Anything else.
     #[error("{0}")]
     Failed(#[from] io::Error),
 }
 
 impl Client {
-    /// Connects to the controller of this directory, and waits for its first word, at most so long.
+    /// Connects to the controller of a directory and waits for its hello.
     ///
     /// # Errors
     ///
-    /// Where that does not come.
+    /// If it does not come within the limit.
     pub async fn connect(directory: &Path, limit: Duration) -> Result<Client, ConnectError> {
-        let hello = async {
-            let (read, write) = UnixStream::connect(reachable(directory, "socket")?.path()).await?.into_split();
-            let mut lines = BufReader::new(read).lines();
-            match answer(&mut lines).await? {
-                Some(WireResponse::Hello(hello)) => Ok(Client { hello, lines, write }),
-                Some(_) => Err(io::Error::other("it does not speak as a watching drillmaster does")),
+        let connect = async {
+            let stream = UnixStream::connect(SocketPath::new(directory, "socket")?.path()).await?;
+            // An answer of the controller may have any length.
+            let mut lines = Framed::new(stream, LinesCodec::new());
+            match receive(&mut lines).await? {
+                Some(WireResponse::Hello(hello)) => Ok(Client { hello, lines }),
+                Some(_) => Err(io::Error::other("not the socket of a drillmaster controller")),
                 None => Err(ErrorKind::ConnectionReset.into()),
             }
         };
-        match within(limit, hello).await {
-            Ok(client) => Ok(client),
-            Err(error) => Err(match error.kind() {
-                ErrorKind::NotFound
-                | ErrorKind::ConnectionRefused
-                | ErrorKind::ConnectionReset
-                | ErrorKind::BrokenPipe => ConnectError::NotListening,
-                ErrorKind::TimedOut | ErrorKind::WouldBlock => ConnectError::TimedOut,
-                _ => ConnectError::Failed(error),
-            }),
-        }
+        within(limit, connect).await.map_err(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                ConnectError::NotListening
+            }
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => ConnectError::TimedOut,
+            _ => ConnectError::Failed(error),
+        })
     }
 
-    /// Asks.
+    /// Sends a request.
     ///
     /// # Errors
     ///
-    /// When the controller has gone.
-    pub async fn ask(&mut self, question: &WireRequest) -> io::Result<()> {
-        say(&mut self.write, question).await
+    /// If the controller has gone.
+    pub async fn send(&mut self, request: &WireRequest) -> io::Result<()> {
+        send(&mut self.lines, request).await
     }
 
-    /// The next line of the answer; `None`: that was all.
+    /// Receives the next line of the answer; `None` at its end.
     ///
     /// # Errors
     ///
-    /// When the connection breaks, or what comes is no answer.
-    pub async fn next(&mut self) -> io::Result<Option<WireResponse>> {
-        answer(&mut self.lines).await
+    /// If the connection breaks, or the line is not a response.
+    pub async fn receive(&mut self) -> io::Result<Option<WireResponse>> {
+        receive(&mut self.lines).await
     }
 }
 
-async fn answer(lines: &mut Lines<BufReader<OwnedReadHalf>>) -> io::Result<Option<WireResponse>> {
-    match lines.next_line().await? {
-        Some(line) => Ok(Some(serde_json::from_str(&line)?)),
+async fn receive(lines: &mut Lines) -> io::Result<Option<WireResponse>> {
+    match lines.next().await {
+        Some(line) => Ok(Some(serde_json::from_str(&line.map_err(io_error)?)?)),
         None => Ok(None),
     }
 }
 
-/// A way to a file that is short enough for a socket.
-struct Way {
+/// Path of a socket that is short enough to bind or connect to.
+struct SocketPath {
     path: PathBuf,
-    /// What the path leads through.
+    /// Open while a short path through `/proc/self/fd` is in use.
     _directory: Option<File>,
 }
 
-impl Way {
+impl SocketPath {
+    fn new(directory: &Path, name: &str) -> io::Result<SocketPath> {
+        let path = directory.join(name);
+        if path.as_os_str().len() <= MAX_PATH {
+            return Ok(SocketPath { path, _directory: None });
+        }
+        let opened = File::open(directory)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", opened.as_raw_fd()));
+        Ok(SocketPath { path, _directory: Some(opened) })
+    }
+
     fn path(&self) -> &Path {
         &self.path
     }
-}
-
-fn reachable(directory: &Path, name: &str) -> io::Result<Way> {
-    let path = directory.join(name);
-    if path.as_os_str().len() <= LONGEST_PATH {
-        return Ok(Way { path, _directory: None });
-    }
-    let opened = File::open(directory)?;
-    let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", opened.as_raw_fd()));
-    Ok(Way { path, _directory: Some(opened) })
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -297,6 +296,7 @@ fn remove(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use tempfile::TempDir;
+    use tokio::io::AsyncWriteExt;
 
     use super::*;
     use crate::control::event::RequestKind;
@@ -305,15 +305,19 @@ mod tests {
     fn start(directory: &Path) -> (Server, mpsc::Receiver<Request>) {
         let (sender, requests) = mpsc::channel(1);
         let hello = Hello { pid: 7, source: "/specs".into() };
-        let wording: Wording = Arc::new(|report| match report {
+        let to_event: ToEvent = Arc::new(|report| match report {
             Report::Note(text) => Some(text[..].into()),
             _ => None,
         });
-        (Server::start(directory, hello, sender, wording).unwrap(), requests)
+        (Server::start(directory, hello, sender, to_event).unwrap(), requests)
     }
 
     async fn connect(directory: &Path) -> Client {
         Client::connect(directory, READ_TIMEOUT).await.unwrap()
+    }
+
+    async fn write(client: &mut Client, bytes: &[u8]) {
+        client.lines.get_mut().write_all(bytes).await.unwrap();
     }
 
     fn directory() -> TempDir {
@@ -321,33 +325,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_is_answered() {
+    async fn client_receives_hello_events_and_answer() {
         let state = directory();
         let (server, mut requests) = start(state.path());
         let mode = fs::metadata(state.path().join("socket")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let mut client = connect(state.path()).await;
         assert_eq!(client.hello, Hello { pid: 7, source: "/specs".into() });
-        client.ask(&WireRequest::Reconcile).await.unwrap();
+        client.send(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
-        assert_eq!(request.ask, RequestKind::Reconcile);
+        assert_eq!(request.kind, RequestKind::Reconcile);
         for report in [Report::Note("one".into()), Report::SpecsValid, Report::Note("two".into())] {
             request.reply.send(report).unwrap();
         }
         request.reply.send(Report::Status(Box::default())).unwrap();
         drop(request);
-        let told = |event: &str| WireResponse::Event { event: event.into() };
-        for expected in [told("one"), told("two"), WireResponse::Status(ControllerStatus::default())] {
-            assert_eq!(client.next().await.unwrap(), Some(expected));
+        let event = |event: &str| WireResponse::Event { event: event.into() };
+        for expected in [event("one"), event("two"), WireResponse::Status(ControllerStatus::default())] {
+            assert_eq!(client.receive().await.unwrap(), Some(expected));
         }
-        assert_eq!(client.next().await.unwrap(), None);
+        assert_eq!(client.receive().await.unwrap(), None);
         server.close().await;
         assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::NotListening)));
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "the socket is removed");
     }
 
     #[tokio::test]
-    async fn a_long_path_is_no_hindrance() {
+    async fn long_directory_path_works() {
         let state = directory();
         let deep = state.path().join("x".repeat(120));
         fs::create_dir(&deep).unwrap();
@@ -356,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_socket_of_one_that_was_killed_is_replaced() {
+    async fn stale_socket_is_replaced() {
         let state = directory();
         drop(UnixListener::bind(state.path().join("socket")).unwrap());
         assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::NotListening)));
@@ -365,38 +369,58 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_does_not_answer_is_not_waited_for() {
+    async fn connecting_to_a_hung_controller_times_out() {
         let state = directory();
         let _listener = UnixListener::bind(state.path().join("socket")).unwrap();
         assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::TimedOut)));
     }
 
     #[tokio::test]
-    async fn nonsense_is_answered_and_too_much_of_it_is_not_read() {
+    async fn malformed_requests_are_unsupported() {
         let state = directory();
         let (_server, _requests) = start(state.path());
         let mut client = connect(state.path()).await;
-        client.write.write_all(b"{\"ask\":\"dance\"}\n").await.unwrap();
+        write(&mut client, b"{\"ask\":\"dance\"}\n").await;
         assert!(
-            matches!(client.next().await.unwrap(), Some(WireResponse::Unsupported { why }) if why.contains("dance"))
+            matches!(client.receive().await.unwrap(), Some(WireResponse::Unsupported { why }) if why.contains("dance"))
         );
         let mut client = connect(state.path()).await;
-        // It may hang up in the middle.
-        let _ = client.write.write_all(&vec![b'x'; 1024 * 1024]).await;
-        assert!(matches!(client.next().await, Ok(Some(WireResponse::Unsupported { .. })) | Err(_)));
+        // The server may disconnect before everything is written.
+        let _ = client.lines.get_mut().write_all(&vec![b'x'; 1024 * 1024]).await;
+        assert!(matches!(client.receive().await, Ok(Some(WireResponse::Unsupported { .. })) | Err(_)));
+    }
+
+    #[tokio::test]
+    async fn requests_have_a_maximum_length() {
+        let state = directory();
+        let (_server, mut requests) = start(state.path());
+        let request = |length: usize| {
+            let text = r#"{"ask":"status"}"#;
+            format!("{text}{}\n", " ".repeat(length - text.len())).into_bytes()
+        };
+        let mut client = connect(state.path()).await;
+        write(&mut client, &request(MAX_REQUEST)).await;
+        assert_eq!(requests.recv().await.unwrap().kind, RequestKind::Status);
+        let mut client = connect(state.path()).await;
+        write(&mut client, &request(MAX_REQUEST + 1)).await;
+        let response = client.receive().await.unwrap();
+        assert!(
+            matches!(&response, Some(WireResponse::Unsupported { why }) if why.contains("max line length exceeded")),
+            "{response:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_says_nothing_or_reads_nothing_is_let_go() {
+    async fn silent_and_stalled_clients_are_disconnected() {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let mut silent = connect(state.path()).await;
-        assert_eq!(silent.next().await.unwrap(), None, "after a while");
-        let mut deaf = connect(state.path()).await;
-        deaf.ask(&WireRequest::Reconcile).await.unwrap();
+        assert_eq!(silent.receive().await.unwrap(), None, "after the timeout");
+        let mut stalled = connect(state.path()).await;
+        stalled.send(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
         let text = "x".repeat(64 * 1024);
-        // Far more than the socket holds.
+        // Far more than the socket buffers.
         for _ in 0..64 {
             let _ = request.reply.send(Report::Note(text.clone()));
         }
@@ -405,18 +429,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_goes_away_is_forgotten() {
+    async fn disconnected_client_is_forgotten() {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let mut client = connect(state.path()).await;
-        client.ask(&WireRequest::Reconcile).await.unwrap();
+        client.send(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
         drop(client);
         request.reply.closed().await;
     }
 
     #[tokio::test]
-    async fn many_talk_at_once() {
+    async fn more_clients_than_permits_are_served() {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let answers = async {
@@ -426,12 +450,12 @@ mod tests {
         };
         let clients = futures_util::future::join_all((0..200).map(|_| async {
             let mut client = connect(state.path()).await;
-            client.ask(&WireRequest::Status).await.unwrap();
-            assert_eq!(client.next().await.unwrap(), Some(WireResponse::Status(ControllerStatus::default())));
+            client.send(&WireRequest::Status).await.unwrap();
+            assert_eq!(client.receive().await.unwrap(), Some(WireResponse::Status(ControllerStatus::default())));
         }));
         tokio::select! {
             _ = clients => {}
-            () = answers => panic!("the server has ended"),
+            () = answers => panic!("the server has stopped"),
         }
     }
 }

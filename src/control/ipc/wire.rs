@@ -1,7 +1,7 @@
-//! What goes over the socket of a watching controller: one JSON line asks, JSON lines answer.
+//! Messages on the socket of a watching controller: the client sends one line of JSON, and lines of JSON answer it.
 //!
-//! The two ends may be of different versions: fields that are not known are ignored, and what cannot be understood is
-//! answered with a sentence that says so. Data only.
+//! The two ends may have different versions: unknown fields are ignored, and an unknown request is answered with
+//! [`WireResponse::Unsupported`]. Data only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,29 +16,19 @@ use crate::plan::step::{Change, Failure, Reason, Subject, Wait};
 use crate::status::ControllerStatus;
 use crate::types::ServiceName;
 
-/// What is asked for; see [`RequestKind`].
+/// Request of a client; see [`RequestKind`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "lowercase")]
 pub enum WireRequest {
-    /// [`RequestKind::Status`].
     Status,
-    /// [`RequestKind::Reconcile`].
     Reconcile,
-    /// [`RequestKind::Reload`].
-    Reload {
-        /// Which.
-        services: BTreeSet<String>,
-    },
-    /// [`RequestKind::Shutdown`].
-    Shutdown {
-        /// Who wants it.
-        by: String,
-    },
+    Reload { services: BTreeSet<String> },
+    Shutdown { by: String },
 }
 
 impl From<WireRequest> for RequestKind {
-    fn from(question: WireRequest) -> RequestKind {
-        match question {
+    fn from(request: WireRequest) -> RequestKind {
+        match request {
             WireRequest::Status => RequestKind::Status,
             WireRequest::Reconcile => RequestKind::Reconcile,
             WireRequest::Reload { services } => RequestKind::Reload(services),
@@ -47,62 +37,57 @@ impl From<WireRequest> for RequestKind {
     }
 }
 
-/// A line of the answer.
+/// Line of an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "lowercase")]
 pub enum WireResponse {
-    /// The first line, before anything was asked: who listens.
+    /// The first line, sent before the request.
     Hello(Hello),
-    /// Something happened meanwhile, as `up --watch --output json` prints it.
+    /// An event, as `up --watch --output json` prints it.
     Event {
-        /// What.
         event: Value,
     },
-    /// What the controller knows beside the engine.
     Status(ControllerStatus),
-    /// Everything that can be done is done.
+    /// The result of a reconcile or a reload.
     Settled(Box<Settled>),
-    /// The watch ends.
+    /// The watch stops; `why` is the reason.
     Stopping {
-        /// Why.
         why: String,
     },
-    /// The question is not one that can be answered.
+    /// The request is unknown or malformed; `why` is the reason.
     Unsupported {
-        /// Why.
         why: String,
     },
-    /// An answer of a later version.
+    /// A response of a later version.
     #[serde(other)]
     Unknown,
 }
 
-/// Who listens.
+/// Identity of a controller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Its process id.
     pub pid: u32,
-    /// The spec directory that it watches, absolute.
+    /// The spec directory that it watches, an absolute path.
     pub source: String,
 }
 
-/// An [`Outcome`], as far as others need it. Values that may be secret are left out.
+/// The parts of an [`Outcome`] that a client needs. Secret values are left out.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settled {
     changes: Vec<Change>,
-    failed: Vec<Broken>,
+    failed: Vec<FailedService>,
     waits: Vec<(ServiceName, String)>,
     ready: BTreeSet<ServiceName>,
     stuck: Vec<(Subject, RemovalError)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Broken {
+struct FailedService {
     service: ServiceName,
     reason: Reason,
     message: String,
-    /// There is a container that serves meanwhile.
+    /// A replacement failed, and the previous container serves.
     replaces: bool,
     output: Vec<String>,
     count: u32,
@@ -119,7 +104,7 @@ impl From<Outcome> for Settled {
                 *new = new.take().map(|_| Value::from(""));
             }
         }
-        let broken = |failed: Failed| Broken {
+        let failed = |failed: Failed| FailedService {
             service: failed.failure.service,
             reason: failed.failure.reason,
             message: failed.failure.message,
@@ -130,7 +115,7 @@ impl From<Outcome> for Settled {
         };
         Settled {
             changes,
-            failed: outcome.failed.into_values().map(broken).collect(),
+            failed: outcome.failed.into_values().map(failed).collect(),
             waits: outcome.waits.into_iter().map(|wait| (wait.service, wait.reason)).collect(),
             ready: outcome.ready,
             stuck: outcome.stuck.into_iter().collect(),
@@ -140,23 +125,23 @@ impl From<Outcome> for Settled {
 
 impl From<Settled> for Outcome {
     fn from(settled: Settled) -> Outcome {
-        let whole = |broken: Broken| {
+        let failed = |service: FailedService| {
             let failure = Failure {
-                service: broken.service.clone(),
-                reason: broken.reason,
-                message: broken.message,
+                service: service.service.clone(),
+                reason: service.reason,
+                message: service.message,
                 container: None,
                 fingerprint: Fingerprint::default(),
                 image: None,
-                replaces: broken.replaces,
+                replaces: service.replaces,
             };
-            let retry = broken.retry_ms.map(Duration::from_millis);
-            (broken.service, Failed { failure, output: broken.output, count: broken.count, retry })
+            let retry = service.retry_ms.map(Duration::from_millis);
+            (service.service, Failed { failure, output: service.output, count: service.count, retry })
         };
         let wait = |(service, reason)| Wait { service, reason, awaited: None, quiet: false };
         Outcome {
             changes: settled.changes,
-            failed: settled.failed.into_iter().map(whole).collect::<BTreeMap<_, _>>(),
+            failed: settled.failed.into_iter().map(failed).collect::<BTreeMap<_, _>>(),
             waits: settled.waits.into_iter().map(wait).collect(),
             ready: settled.ready,
             stuck: settled.stuck.into_iter().collect(),
@@ -171,15 +156,15 @@ mod tests {
     use crate::plan::step::Action;
 
     #[test]
-    fn a_question_is_what_a_person_would_type() {
+    fn requests_have_a_stable_json_form() {
         let table = [
             (r#"{"ask":"status"}"#, WireRequest::Status),
             (r#"{"ask":"reconcile","later":1}"#, WireRequest::Reconcile),
             (r#"{"ask":"reload","services":["api"]}"#, WireRequest::Reload { services: ["api".to_owned()].into() }),
             (r#"{"ask":"shutdown","by":"me"}"#, WireRequest::Shutdown { by: "me".into() }),
         ];
-        for (text, question) in table {
-            assert_eq!(serde_json::from_str::<WireRequest>(text).unwrap(), question, "{text}");
+        for (text, request) in table {
+            assert_eq!(serde_json::from_str::<WireRequest>(text).unwrap(), request, "{text}");
         }
         assert!(serde_json::from_str::<WireRequest>(r#"{"ask":"dance"}"#).is_err());
         assert_eq!(
@@ -189,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_comes_through_without_its_secrets() {
+    fn settled_outcome_is_sent_without_secrets() {
         let cause = |path: &str, secret| Cause::Field { path: path.into(), old: Some("old".into()), new: None, secret };
         let change = Change {
             subject: Subject::Service("api".into()),
@@ -219,12 +204,12 @@ mod tests {
         };
         let text = serde_json::to_string(&WireResponse::Settled(Box::new(outcome.clone().into()))).unwrap();
         let WireResponse::Settled(settled) = serde_json::from_str(&text).unwrap() else { panic!("{text}") };
-        let come = Outcome::from(*settled);
+        let received = Outcome::from(*settled);
         assert_eq!(
-            come.changes[0].causes[0],
+            received.changes[0].causes[0],
             Cause::Field { path: "env.A".into(), old: Some("".into()), new: None, secret: true }
         );
-        assert_eq!(come.changes[0].causes[1], outcome.changes[0].causes[1]);
-        assert_eq!(Outcome { changes: Vec::new(), ..come }, Outcome { changes: Vec::new(), ..outcome });
+        assert_eq!(received.changes[0].causes[1], outcome.changes[0].causes[1]);
+        assert_eq!(Outcome { changes: Vec::new(), ..received }, Outcome { changes: Vec::new(), ..outcome });
     }
 }

@@ -13,6 +13,7 @@ use super::report::Reporter;
 use super::snapshot::{Snapshot, StaleReason, Subscription};
 use super::steps::Steps;
 use super::watch_mode::Watching;
+use crate::control::error::StepError;
 use crate::control::event::{Command, Event, Limits, Outcome, Reaction, Report};
 use crate::control::specs::intake::Intake;
 use crate::desired::Desired;
@@ -525,7 +526,13 @@ impl Core {
         self.watching.as_ref().is_none_or(Watching::is_awaited)
     }
 
-    fn step_done(&mut self, step: Step, result: Result<Option<String>>, now: Duration, reaction: &mut Reaction) {
+    fn step_done(
+        &mut self,
+        step: Step,
+        result: std::result::Result<Option<String>, StepError>,
+        now: Duration,
+        reaction: &mut Reaction,
+    ) {
         let running = self.steps.running.remove(&step.subject);
         let id = match result {
             Ok(id) => id,

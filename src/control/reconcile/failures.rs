@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::core::Core;
 use super::snapshot::RETRY_PAUSE;
 use super::steps::MAX_ATTEMPTS;
+use crate::control::error::StepError;
 use crate::control::event::{Failed, Reaction, RemovalError, Report};
 use crate::desired::LifecycleEvent;
 use crate::engine::EngineError;
@@ -39,21 +40,31 @@ pub(super) struct FailedSubject {
 }
 
 impl Core {
-    /// A step failed, as far as is known: its reply may be lost. So list again, and retry the step if it is still needed,
-    /// but not without end.
-    pub(super) fn step_failed(&mut self, step: &Step, error: &EngineError, now: Duration, reaction: &mut Reaction) {
+    /// A step failed.
+    pub(super) fn step_failed(&mut self, step: &Step, error: &StepError, now: Duration, reaction: &mut Reaction) {
         if let Verb::Hook { moment, .. } = step.verb {
             self.hook_failed(step, moment, error, now, reaction);
             return;
         }
-        if matches!(step.verb, Verb::Collect(_)) && matches!(error, EngineError::Refused { .. }) {
-            let message = format!("it has succeeded, but {}", message_of(error));
-            self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, reaction);
-            return;
+        match error {
+            StepError::Engine(error) => self.engine_failed(step, error, now, reaction),
+            StepError::Hook(_) | StepError::Output(_) => {
+                let message = format!("succeeded, but {error}");
+                self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, reaction);
+            }
+            StepError::Obsolete => {
+                self.snapshot.dirty = true;
+                self.steps.forget(step);
+            }
         }
+    }
+
+    /// The engine did not carry out a step, as far as is known: its reply may be lost. So list again, and retry the step
+    /// if it is still needed, but not without end.
+    fn engine_failed(&mut self, step: &Step, error: &EngineError, now: Duration, reaction: &mut Reaction) {
         self.snapshot.dirty = true;
         if step.verb == Verb::Build && !self.is_built(step.subject.name()) {
-            // The build was ended because its sources have changed, or ended by itself too late.
+            // Its sources have changed meanwhile.
             self.steps.forget(step);
             return;
         }
@@ -337,7 +348,7 @@ impl Core {
 }
 
 /// The engine's message, without what was attempted: that is in the sentence around it.
-pub(super) fn message_of(error: &EngineError) -> String {
+fn message_of(error: &EngineError) -> String {
     match error {
         EngineError::NotFound { message, .. }
         | EngineError::Conflict { message, .. }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::core::{Core, RunPhase};
+use crate::control::error::StepError;
 use crate::control::event::{Command, HookEvent, Reaction, Report};
 use crate::desired::{GroupEvent, HookPoint, LifecycleEvent, Mode};
-use crate::engine::EngineError;
 use crate::identity::container_name;
 use crate::observed::State;
 use crate::plan::step::{ContainerRef, Plan, Reason, Step, Verb};
@@ -138,7 +138,7 @@ impl Core {
         &mut self,
         step: &Step,
         point: HookPoint,
-        error: &EngineError,
+        error: &StepError,
         now: Duration,
         reaction: &mut Reaction,
     ) {
@@ -146,7 +146,7 @@ impl Core {
             // It was ended with the run; the next run runs it again.
             return;
         }
-        let message = format!("its {point} failed: {}", super::failures::message_of(error));
+        let message = format!("{point} hook failed: {error}");
         let service = step.subject.name();
         match point {
             HookPoint::PreStart | HookPoint::PostStart => {

@@ -68,21 +68,21 @@ impl Watching {
 
 impl Core {
     pub(super) fn specs_changed(&mut self, reaction: &mut Reaction) {
-        if self.intake.changed() {
+        if self.intake.on_change() {
             reaction.commands.push(Command::ReadSpecs);
         }
     }
 
     /// Reads specs again that were held back.
     pub(super) fn reread_pending_specs(&mut self, now: Duration, reaction: &mut Reaction) {
-        if self.intake.is_due(now) {
+        if self.intake.confirm_is_due(now) {
             reaction.commands.push(Command::ReadSpecs);
         }
     }
 
     pub(super) fn specs_read(&mut self, reading: Reading, now: Duration, reaction: &mut Reaction) {
         let outputs_changed = self.outputs_changed;
-        let (desired, report) = self.intake.take(reading, &self.desired, now);
+        let (desired, report) = self.intake.accept(reading, &self.desired, now);
         match self.intake.is_stale() {
             true => reaction.commands.push(Command::ReadSpecs),
             false => self.outputs_changed = false,
@@ -404,7 +404,7 @@ impl Core {
         let services = names.map(|name| (name.to_string(), self.service_activity(watching, name, now)));
         ControllerStatus {
             services: services.filter(|(_, activity)| *activity != ServiceActivity::default()).collect(),
-            specs: self.intake.trouble(),
+            specs: self.intake.rejection(),
             engine: watching.engine_error.as_ref().map(ToString::to_string),
         }
     }

@@ -1,6 +1,7 @@
-//! What becomes of specs that were read again: taken up, doubted, or told to be wrong while the last good ones hold.
+//! Intake of specs: decides whether reloaded specs are applied, held back or rejected. Pure.
 //!
-//! Pure; reads nothing itself. Rules 2 and 3 of the loop are kept here.
+//! Invalid specs, specs of another group and specs that suddenly name no service are rejected: the last valid ones
+//! stay in force. Specs that lose services are applied only after they were read twice, [`CONFIRM_AFTER`] apart.
 
 use std::time::Duration;
 
@@ -8,31 +9,29 @@ use crate::control::event::{Reading, Report};
 use crate::desired::Desired;
 use crate::spec::Diagnostic;
 
-/// Specs that lose services are read once more after this time: an editor may have emptied a file that it is about to
-/// write, and git removes files that it is about to make.
-const DOUBT: Duration = Duration::from_millis(1500);
+/// When specs that lose services are read again: an editor may have emptied a file that it is about to write, and git
+/// removes files that it is about to create.
+const CONFIRM_AFTER: Duration = Duration::from_millis(1500);
 
-/// What was read and not taken up.
+/// State of the specs that were read and not applied.
 #[derive(Debug)]
 pub struct Intake {
     may_empty: bool,
-    /// A reading is under way.
     reading: bool,
-    /// Something changed meanwhile.
-    again: bool,
-    doubtful: Option<PendingSpecs>,
-    trouble: Option<RejectReason>,
+    /// The specs changed during the current reading.
+    changed_meanwhile: bool,
+    pending: Option<PendingSpecs>,
+    rejected: Option<RejectReason>,
 }
 
-/// Specs that lose services.
+/// Specs that lose services and are not confirmed yet.
 #[derive(Debug)]
 struct PendingSpecs {
     desired: Desired,
-    /// When they are read once more.
-    until: Duration,
+    /// When they are read again.
+    confirm_at: Duration,
 }
 
-/// Why what was read cannot be taken up.
 #[derive(Debug, PartialEq)]
 enum RejectReason {
     Invalid(Vec<Diagnostic>),
@@ -41,96 +40,98 @@ enum RejectReason {
 }
 
 impl Intake {
-    /// Nothing read yet. `may_empty`: the specs may come to name no service.
+    /// An intake that has read nothing. `may_empty`: specs without services are accepted.
     pub fn new(may_empty: bool) -> Intake {
-        Intake { may_empty, reading: false, again: false, doubtful: None, trouble: None }
+        Intake { may_empty, reading: false, changed_meanwhile: false, pending: None, rejected: None }
     }
 
-    /// Whether the specs should be read now, because something changed; if so, they are taken to be under way.
-    pub fn changed(&mut self) -> bool {
-        self.again = self.reading;
+    /// Records that the specs changed. Returns true if the caller must read them now, and false if a reading is under
+    /// way already.
+    pub fn on_change(&mut self) -> bool {
+        self.changed_meanwhile = self.reading;
         !std::mem::replace(&mut self.reading, true)
     }
 
-    /// Whether the time has come to read once more what was doubted.
-    pub fn is_due(&mut self, now: Duration) -> bool {
-        let due = self.doubtful.as_ref().is_some_and(|doubtful| now >= doubtful.until);
-        due && !self.reading && self.changed()
+    /// Returns true if the caller must now read the pending specs again.
+    pub fn confirm_is_due(&mut self, now: Duration) -> bool {
+        let due = self.pending.as_ref().is_some_and(|pending| now >= pending.confirm_at);
+        due && !self.reading && self.on_change()
     }
 
-    /// When that is.
+    /// When [`Intake::confirm_is_due`] returns true next.
     pub fn wake(&self) -> Option<Duration> {
-        self.doubtful.as_ref().filter(|_| !self.reading).map(|doubtful| doubtful.until)
+        self.pending.as_ref().filter(|_| !self.reading).map(|pending| pending.confirm_at)
     }
 
-    /// Whether a reading is under way or in doubt.
+    /// Returns true while a reading is under way or has to be confirmed.
     pub fn is_open(&self) -> bool {
-        self.reading || self.doubtful.is_some()
+        self.reading || self.pending.is_some()
     }
 
-    /// Why what was read last could not be taken up, for people.
-    pub fn trouble(&self) -> Option<String> {
-        Some(match self.trouble.as_ref()? {
+    /// Message about the specs that were rejected last.
+    pub fn rejection(&self) -> Option<String> {
+        Some(match self.rejected.as_ref()? {
             RejectReason::Invalid(diagnostics) => match diagnostics.as_slice() {
                 [] => "the specs are invalid".into(),
                 [only] => only.to_string(),
                 [first, rest @ ..] => format!("{first} (and {} more)", rest.len()),
             },
-            RejectReason::Empty => "the specs name no service any longer".into(),
-            RejectReason::OtherGroup(name) => format!("the specs now say that the group is {name}"),
+            RejectReason::Empty => "no services left in the specs".into(),
+            RejectReason::OtherGroup(name) => format!("group name changed to {name} in the specs"),
         })
     }
 
-    /// Takes a reading in: the desired state to take up, if any, and what is to be told. Whether to read again at once
-    /// is asked with [`Intake::is_stale`].
-    pub fn take(&mut self, reading: Reading, held: &Desired, now: Duration) -> (Option<Desired>, Option<Report>) {
+    /// Accepts the result of a reading: returns the desired state to apply, if it is another one, and a report. The
+    /// caller then reads again if [`Intake::is_stale`].
+    pub fn accept(&mut self, reading: Reading, current: &Desired, now: Duration) -> (Option<Desired>, Option<Report>) {
         self.reading = false;
         let desired = match reading {
             Reading::Valid(desired) => *desired,
-            Reading::Invalid(diagnostics) => return self.cannot(RejectReason::Invalid(diagnostics)),
+            Reading::Invalid(diagnostics) => return self.reject(RejectReason::Invalid(diagnostics)),
         };
-        if desired.group != held.group {
-            return self.cannot(RejectReason::OtherGroup(desired.group));
+        if desired.group != current.group {
+            return self.reject(RejectReason::OtherGroup(desired.group));
         }
-        if desired.is_empty() && !held.is_empty() && !self.may_empty {
-            return self.cannot(RejectReason::Empty);
+        if desired.is_empty() && !current.is_empty() && !self.may_empty {
+            return self.reject(RejectReason::Empty);
         }
-        let loses = !held.names().is_subset(&desired.names());
-        if loses && !self.is_confirmed(&desired, now) {
-            self.doubtful = Some(PendingSpecs { desired, until: now + DOUBT });
+        let loses_services = !current.names().is_subset(&desired.names());
+        if loses_services && !self.is_confirmed(&desired, now) {
+            self.pending = Some(PendingSpecs { desired, confirm_at: now + CONFIRM_AFTER });
             return (None, None);
         }
-        self.doubtful = None;
-        let mended = self.trouble.take().map(|_| Report::SpecsValid);
-        let same = Desired { parting: held.parting.clone(), ..desired.clone() } == *held;
-        ((!same).then_some(desired), mended)
+        self.pending = None;
+        let report = self.rejected.take().map(|_| Report::SpecsValid);
+        let same = Desired { parting: current.parting.clone(), ..desired.clone() } == *current;
+        ((!same).then_some(desired), report)
     }
 
-    /// Whether something changed while the reading was under way that was just taken in.
+    /// Returns true if the specs changed during the reading that was just accepted, and the caller must read them
+    /// again.
     pub fn is_stale(&mut self) -> bool {
-        std::mem::take(&mut self.again) && self.changed()
+        std::mem::take(&mut self.changed_meanwhile) && self.on_change()
     }
 
-    /// Whether the same was read before, long enough ago.
+    /// Returns true if the same specs were read before, long enough ago.
     fn is_confirmed(&self, desired: &Desired, now: Duration) -> bool {
-        self.doubtful.as_ref().is_some_and(|doubtful| now >= doubtful.until && doubtful.desired == *desired)
+        self.pending.as_ref().is_some_and(|pending| now >= pending.confirm_at && pending.desired == *desired)
     }
 
-    /// The last good specs hold. The same is not told twice.
-    fn cannot(&mut self, trouble: RejectReason) -> (Option<Desired>, Option<Report>) {
-        self.doubtful = None;
-        if self.trouble.as_ref() == Some(&trouble) {
+    /// Keeps the last valid specs. A reason is reported once.
+    fn reject(&mut self, reason: RejectReason) -> (Option<Desired>, Option<Report>) {
+        self.pending = None;
+        if self.rejected.as_ref() == Some(&reason) {
             return (None, None);
         }
-        let report = match &trouble {
+        let report = match &reason {
             RejectReason::Invalid(diagnostics) => Report::SpecsInvalid(diagnostics.clone()),
             RejectReason::Empty => Report::SpecsEmpty,
             RejectReason::OtherGroup(name) => Report::Note(format!(
-                "the specs now say that the group is {name}; the old one is kept: to change it, end this watch, take it \
-                 down, and begin anew"
+                "group name changed to {name} in the specs; keeping the current group. To switch, stop this watch, run \
+                 `drillmaster down` and start again"
             )),
         };
-        self.trouble = Some(trouble);
+        self.rejected = Some(reason);
         (None, Some(report))
     }
 }

@@ -1,4 +1,4 @@
-//! The spec directory: read, watched for changes, and compared with the specs that are in force.
+//! The spec directory: reads it, watches it for changes, and decides whether changed specs are applied.
 
 pub mod intake;
 pub mod sources;

@@ -1,8 +1,8 @@
-//! Notices that what the specs are made of may have changed, and says so once it is quiet again. Reads no spec and
-//! decides nothing: each message only means "look again", and a message too many is harmless.
+//! Watcher of the spec directory: sends a message when the specs may have changed, once changes have stopped for
+//! [`DEBOUNCE`]. A message only means "read again"; a superfluous one is harmless.
 //!
-//! Only directories are watched, each by itself: a file that an editor replaces is another file afterwards, and a watch
-//! on it would stay with the old one. Which directories is worked out anew after each reading.
+//! Only directories are watched, not recursively: a file that an editor replaces is a new file, and a watch on the old one
+//! would miss its changes. The set of directories is computed again after each reading.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -19,126 +19,126 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long nothing may happen before it is told: some editors truncate a file and write it again a little later.
+/// How long nothing must change before the message is sent: some editors truncate a file and write it a little later.
 pub const DEBOUNCE: Duration = Duration::from_millis(500);
-/// When it is told although something happens all the time.
-pub const LATEST: Duration = Duration::from_secs(5);
-/// How often it is told although nothing happened, should an event have been lost.
-pub const RESYNC: Duration = Duration::from_secs(30);
-/// How often where events cannot be had.
-pub const POLL: Duration = Duration::from_secs(1);
+/// Maximum delay of the message while changes continue.
+pub const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Interval of messages without a change, in case an event was lost.
+pub const RESYNC_INTERVAL: Duration = Duration::from_secs(30);
+/// The same interval while polling, without events.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many links a path may lead over; the system's own limit.
+/// Maximum number of symbolic links in a path; the limit of Linux.
 const MAX_LINKS: usize = 40;
 
-/// Whether the name of a file makes it a spec.
+/// Returns true for the file name of a spec.
 pub(super) fn is_spec(name: &str) -> bool {
     [".yaml", ".yml", ".star"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Whether the name of a file or directory keeps it from being looked at.
+/// Returns true for the name of a hidden file or directory.
 pub(super) fn is_hidden(name: &str) -> bool {
     name.starts_with('.')
 }
 
-/// What decides what a reading gives.
+/// Paths whose change may change the specs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Places {
-    /// Directories that are searched for specs.
+pub struct WatchedPaths {
+    /// Directories that may contain specs.
     pub directories: BTreeSet<PathBuf>,
-    /// Single files and directories, there or not; links are followed, and each on the way counts.
+    /// Single files and directories, which need not exist. Links are followed, and each of them is watched.
     pub entries: BTreeSet<PathBuf>,
-    /// Directories of which every entry counts.
+    /// Directories in which every entry is watched.
     pub trees: BTreeSet<PathBuf>,
 }
 
-/// Takes the events of a backend.
+/// Receiver of the events of a backend.
 pub type Handler = Box<dyn FnMut(notify::Result<notify::Event>) + Send>;
 
-/// Gives the events of directories. Dropping it ends them.
-pub type Events = Box<dyn notify::Watcher + Send>;
+/// Source of file events. Dropping it ends them.
+pub type EventSource = Box<dyn notify::Watcher + Send>;
 
-/// Makes the source of events.
-pub type Backend = fn(Handler) -> notify::Result<Events>;
+/// Creates the source of events.
+pub type Backend = fn(Handler) -> notify::Result<EventSource>;
 
-/// The system's own.
-fn native(handler: Handler) -> notify::Result<Events> {
+/// The backend of the operating system.
+fn native(handler: Handler) -> notify::Result<EventSource> {
     Ok(Box::new(notify::recommended_watcher(handler)?))
 }
 
-/// Watches directories until it is dropped.
+/// Watcher of directories. Dropping it ends the watches.
 pub struct Watcher {
     shared: Arc<Shared>,
     backend: Backend,
-    standing: Mutex<ActiveWatches>,
-    tell: Box<dyn Fn(String) + Send + Sync>,
-    _messages: AbortOnDropHandle<()>,
+    watches: Mutex<ActiveWatches>,
+    on_polling: Box<dyn Fn(String) + Send + Sync>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Watcher {
-    /// Begins with nothing to watch and with one message, so that what happened before is seen. `tell` is given, once,
-    /// a sentence for people where events cannot be had. Needs a tokio runtime.
-    pub fn start(tell: impl Fn(String) + Send + Sync + 'static) -> (Watcher, mpsc::Receiver<()>) {
-        Watcher::start_with(native, tell)
+    /// Starts a watcher that watches nothing yet, with one message waiting, so that earlier changes are seen.
+    /// `on_polling` receives the reason if the watcher has to poll. Must be called within a runtime.
+    pub fn start(on_polling: impl Fn(String) + Send + Sync + 'static) -> (Watcher, mpsc::Receiver<()>) {
+        Watcher::start_with(native, on_polling)
     }
 
-    /// The same with events from elsewhere.
+    /// The same with another backend.
     pub fn start_with(
         backend: Backend,
-        tell: impl Fn(String) + Send + Sync + 'static,
+        on_polling: impl Fn(String) + Send + Sync + 'static,
     ) -> (Watcher, mpsc::Receiver<()>) {
         let shared = Arc::new(Shared::default());
         let (sender, changes) = mpsc::channel(1);
         let _ = sender.try_send(());
-        let messages = AbortOnDropHandle::new(tokio::spawn(messages(Arc::clone(&shared), sender)));
-        let standing = Mutex::default();
-        (Watcher { shared, backend, standing, tell: Box::new(tell), _messages: messages }, changes)
+        let task = AbortOnDropHandle::new(tokio::spawn(send_changes(Arc::clone(&shared), sender)));
+        let watches = Mutex::default();
+        (Watcher { shared, backend, watches, on_polling: Box::new(on_polling), _task: task }, changes)
     }
 
-    /// Watches these places from now on, and no others. True where a watch is new: something may have been written
-    /// before it stood, so what was read before is to be read again.
-    pub fn follow(&self, places: &Places) -> bool {
-        let interests = places.interests();
+    /// Watches exactly these paths from now on. Returns true if a watch was added: a change before that may have been
+    /// missed, so the caller must read again.
+    pub fn follow(&self, paths: &WatchedPaths) -> bool {
+        let interests = paths.interests();
         let wanted: BTreeSet<PathBuf> = interests.keys().cloned().collect();
-        // Not held while the backend is called: the thread that answers the call hands out events as well.
+        // Unlocked before the backend is called: its thread needs the lock to pass events on.
         let lost = {
-            let mut known = lock(&self.shared.known);
-            known.interests = interests;
-            std::mem::take(&mut known.lost)
+            let mut state = lock(&self.shared.state);
+            state.interests = interests;
+            std::mem::take(&mut state.lost)
         };
-        let followed = lock(&self.standing).follow(&wanted, &lost, || self.handler(), self.backend);
-        let (grew, trouble) = match followed {
-            Ok(grew) => (grew, None),
+        let updated = lock(&self.watches).update(&wanted, &lost, || self.handler(), self.backend);
+        let (added, error) = match updated {
+            Ok(added) => (added, None),
             Err(error) => (false, Some(error)),
         };
-        let polled = self.shared.polling.swap(trouble.is_some(), Ordering::Relaxed);
-        if let Some(error) = trouble.filter(|_| !polled) {
-            (self.tell)(format!("watching files by polling: {}", notify_message(&error)));
-            self.shared.touched.notify_one();
+        let polled = self.shared.polling.swap(error.is_some(), Ordering::Relaxed);
+        if let Some(error) = error.filter(|_| !polled) {
+            (self.on_polling)(format!("polling for spec changes: {}", notify_message(&error)));
+            self.shared.changed.notify_one();
         }
-        grew
+        added
     }
 
-    /// Whether changes are found by looking every now and then, which may be while a file is being written.
+    /// Returns true if the watcher polls. A message may then come while a file is being written.
     pub fn polls(&self) -> bool {
         self.shared.polling.load(Ordering::Relaxed)
     }
 
     fn handler(&self) -> Handler {
         let shared = Arc::clone(&self.shared);
-        Box::new(move |event| shared.heard(event))
+        Box::new(move |event| shared.on_event(event))
     }
 }
 
-/// The watches that stand.
+/// The watches that are in place.
 #[derive(Default)]
 struct ActiveWatches {
-    events: Option<Events>,
-    /// Each directory by its path without links, and which directory it was.
+    events: Option<EventSource>,
+    /// By path with links resolved.
     watches: BTreeMap<PathBuf, Identity>,
 }
 
-/// Which directory it is, whatever its path: device and inode.
+/// Identity of a directory, independent of its path: device and inode.
 type Identity = (u64, u64);
 
 fn identity(directory: &Path) -> Option<Identity> {
@@ -147,9 +147,9 @@ fn identity(directory: &Path) -> Option<Identity> {
 }
 
 impl ActiveWatches {
-    /// Makes the watches those of the wanted directories; those at or below a lost path are gone. True where one is
-    /// new; the first error where one cannot be had.
-    fn follow(
+    /// Adds and removes watches until there is one for each wanted directory. Watches at or below a lost path are gone.
+    /// Returns true if one was added, and the first error if one failed.
+    fn update(
         &mut self,
         wanted: &BTreeSet<PathBuf>,
         lost: &[PathBuf],
@@ -160,121 +160,118 @@ impl ActiveWatches {
             Some(events) => events,
             none => none.insert(backend(handler())?),
         };
-        // The old ones first: a directory that was renamed can be watched under one path only.
-        self.watches.retain(|path, known| {
-            let stands = wanted.contains(path)
+        // Old watches first: a renamed directory can be watched under one path only.
+        self.watches.retain(|path, watched| {
+            let keep = wanted.contains(path)
                 && !lost.iter().any(|lost| path.starts_with(lost))
-                && identity(path) == Some(*known);
-            if !stands {
-                // It may have gone with its directory.
+                && identity(path) == Some(*watched);
+            if !keep {
+                // It may be gone with its directory.
                 let _ = events.unwatch(path);
             }
-            stands
+            keep
         });
-        let mut grew = false;
-        let mut trouble = None;
+        let mut added = false;
+        let mut first_error = None;
         let new: Vec<&PathBuf> = wanted.iter().filter(|path| !self.watches.contains_key(*path)).collect();
         for path in new {
-            // One that is gone by now is seen in its parent.
+            // Removed meanwhile, which the watch on its parent reports.
             let Some(identity) = identity(path) else {
                 continue;
             };
             match events.watch(path, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     self.watches.insert(path.clone(), identity);
-                    grew = true;
+                    added = true;
                 }
-                Err(_) if !path.is_dir() => grew = true,
-                Err(error) => trouble = trouble.or(Some(error)),
+                Err(_) if !path.is_dir() => added = true,
+                Err(error) => first_error = first_error.or(Some(error)),
             }
         }
-        trouble.map_or(Ok(grew), Err)
+        first_error.map_or(Ok(added), Err)
     }
 }
 
-/// What is wrong with a backend, for people.
+/// Error of a backend as a message.
 fn notify_message(error: &notify::Error) -> String {
     match &error.kind {
-        ErrorKind::MaxFilesWatch => {
-            "the system's limit of watches is reached (sysctl fs.inotify.max_user_watches)".into()
-        }
+        ErrorKind::MaxFilesWatch => "limit of file watches reached (sysctl fs.inotify.max_user_watches)".into(),
         ErrorKind::Io(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            "a directory may not be read".into()
+            "permission denied for a directory".into()
         }
         _ => error.to_string(),
     }
 }
 
-/// What the thread of the backend, the one that reads and the task that sends messages have in common.
+/// State shared by the backend's thread, the reading thread and the sending task.
 #[derive(Default)]
 struct Shared {
-    known: Mutex<Known>,
-    /// Something of interest happened.
-    touched: Notify,
+    state: Mutex<WatchState>,
+    /// Notified of relevant changes.
+    changed: Notify,
     polling: AtomicBool,
 }
 
 impl Shared {
-    /// Takes an event.
-    fn heard(&self, event: notify::Result<notify::Event>) {
-        let mut known = lock(&self.known);
-        let counts = match event {
-            Ok(event) if !event.need_rescan() => known.concerns(&event),
-            // Nobody knows what was missed, nor which watches have gone.
+    fn on_event(&self, event: notify::Result<notify::Event>) {
+        let mut state = lock(&self.state);
+        let relevant = match event {
+            Ok(event) if !event.need_rescan() => state.is_relevant(&event),
+            // Any change may have been missed, and any watch may be gone.
             _ => {
-                known.lost = vec![PathBuf::from("/")];
+                state.lost = vec![PathBuf::from("/")];
                 true
             }
         };
-        if counts {
-            self.touched.notify_one();
+        if relevant {
+            self.changed.notify_one();
         }
     }
 }
 
-/// What is of interest, and what went.
+/// Which events are relevant, and which watches are gone.
 #[derive(Default)]
-struct Known {
-    /// By directory, without links.
+struct WatchState {
+    /// By directory, with links resolved.
     interests: HashMap<PathBuf, Interest>,
-    /// Paths that were moved or removed since the last reading. The watches there and below are gone with them: the
-    /// number of a removed directory is given to the next, and notify forgets the watches of what was moved.
+    /// Paths that were moved or removed since the last reading. Watches at and below them are gone: the inode of a removed
+    /// directory may be reused, and `notify` drops the watches of a moved one.
     lost: Vec<PathBuf>,
 }
 
-/// What is of interest in a directory.
+/// Which entries of a directory are relevant.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Interest {
-    /// Specs, and directories that may hold some.
+    /// Specs, and directories that may contain some.
     specs: bool,
-    /// Everything.
+    /// All entries.
     all: bool,
-    /// These entries.
+    /// Entries by name.
     names: BTreeSet<OsString>,
 }
 
-impl Known {
-    /// Whether an event may change what is read.
-    fn concerns(&mut self, event: &notify::Event) -> bool {
+impl WatchState {
+    /// Returns true if the event may change the specs.
+    fn is_relevant(&mut self, event: &notify::Event) -> bool {
         let moved = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-            // Reading the specs brings these.
+            // Caused by reading the specs.
             EventKind::Access(_) => return false,
             EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => true,
             _ => false,
         };
-        let mut counts = event.paths.is_empty();
+        let mut relevant = event.paths.is_empty();
         for path in &event.paths {
             if moved && self.interests.keys().any(|directory| directory.starts_with(path)) {
                 self.lost.push(path.clone());
-                counts = true;
+                relevant = true;
             }
-            counts = counts || self.matters(path);
+            relevant = relevant || self.is_relevant_path(path);
         }
-        counts
+        relevant
     }
 
-    fn matters(&self, path: &Path) -> bool {
+    fn is_relevant_path(&self, path: &Path) -> bool {
         if self.interests.contains_key(path) {
             return true;
         }
@@ -290,7 +287,7 @@ impl Known {
     }
 }
 
-impl Places {
+impl WatchedPaths {
     fn interests(&self) -> HashMap<PathBuf, Interest> {
         let mut interests: HashMap<PathBuf, Interest> = HashMap::new();
         for directory in self.directories.iter().filter_map(|directory| directory.canonicalize().ok()) {
@@ -300,7 +297,7 @@ impl Places {
             interests.entry(directory).or_default().all = true;
         }
         for entry in &self.entries {
-            trail(entry, |directory, name| {
+            visit_links(entry, |directory, name| {
                 interests.entry(directory.to_owned()).or_default().names.insert(name.to_owned());
             });
         }
@@ -308,18 +305,18 @@ impl Places {
     }
 }
 
-/// The entries that decide where an absolute path leads: its last one, each link on the way, and the first that is not
-/// there. Each is given as the directory that holds it, without links, and its name.
-fn trail(path: &Path, mut step: impl FnMut(&Path, &OsStr)) {
+/// Visits the entries that decide where an absolute path leads: its last one, each link on the way, and the first that
+/// does not exist. `visit` receives the directory of the entry, with links resolved, and its name.
+fn visit_links(path: &Path, mut visit: impl FnMut(&Path, &OsStr)) {
     let mut rest: VecDeque<OsString> = path.iter().map(OsStr::to_owned).collect();
-    let mut at = PathBuf::from("/");
+    let mut directory = PathBuf::from("/");
     let mut links = 0;
     while let Some(part) = rest.pop_front() {
         match Path::new(&part).components().next() {
             Some(Component::Normal(name)) => {
-                let entry = at.join(name);
+                let entry = directory.join(name);
                 if let Ok(target) = fs::read_link(&entry) {
-                    step(&at, name);
+                    visit(&directory, name);
                     links += 1;
                     if links > MAX_LINKS {
                         return;
@@ -330,46 +327,46 @@ fn trail(path: &Path, mut step: impl FnMut(&Path, &OsStr)) {
                     continue;
                 }
                 if rest.is_empty() || !entry.is_dir() {
-                    return step(&at, name);
+                    return visit(&directory, name);
                 }
-                at = entry;
+                directory = entry;
             }
             Some(Component::ParentDir) => {
-                at.pop();
+                directory.pop();
             }
-            Some(Component::RootDir) => at = PathBuf::from("/"),
+            Some(Component::RootDir) => directory = PathBuf::from("/"),
             Some(Component::CurDir | Component::Prefix(_)) | None => {}
         }
     }
 }
 
-/// Sends a message when something happened and it is quiet again, and every now and then anyway.
-async fn messages(shared: Arc<Shared>, changes: mpsc::Sender<()>) {
+/// Sends a message after each burst of changes, and at an interval in any case.
+async fn send_changes(shared: Arc<Shared>, changes: mpsc::Sender<()>) {
     loop {
-        let pause = if shared.polling.load(Ordering::Relaxed) { POLL } else { RESYNC };
+        let interval = if shared.polling.load(Ordering::Relaxed) { POLL_INTERVAL } else { RESYNC_INTERVAL };
         tokio::select! {
             biased;
             // cancel-safe because it ends the task
             () = changes.closed() => return,
             // cancel-safe because a notification that was not received stays
-            () = shared.touched.notified() => quiet(&shared.touched).await,
-            // cancel-safe because the time begins anew with each turn
-            () = sleep(pause) => {}
+            () = shared.changed.notified() => wait_until_quiet(&shared.changed).await,
+            // cancel-safe because the interval starts again with each turn
+            () = sleep(interval) => {}
         }
-        // Where one waits already, it is enough.
+        // A message that is already waiting is enough.
         let _ = changes.try_send(());
     }
 }
 
-/// Waits until nothing has happened for a while, but not for ever.
-async fn quiet(touched: &Notify) {
-    let latest = Instant::now() + LATEST;
-    while Instant::now() < latest && timeout_at(latest.min(Instant::now() + DEBOUNCE), touched.notified()).await.is_ok()
-    {
-    }
+/// Waits until there is no change for [`DEBOUNCE`], at most for [`MAX_DELAY`].
+async fn wait_until_quiet(changed: &Notify) {
+    let deadline = Instant::now() + MAX_DELAY;
+    while Instant::now() < deadline
+        && timeout_at(deadline.min(Instant::now() + DEBOUNCE), changed.notified()).await.is_ok()
+    {}
 }
 
-/// A panic elsewhere leaves nothing here half done.
+/// Locks a mutex. A panic never leaves the data inconsistent, so poisoning is ignored.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -378,53 +375,55 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    /// Says when each message came, in milliseconds from the start, while things happen at these times.
-    async fn told(touches: &[u64], polling: bool, until: u64) -> Vec<u64> {
+    /// Times of the messages for changes at these times, all in milliseconds since the start.
+    async fn message_times(changed_at: &[u64], polling: bool, until: u64) -> Vec<u64> {
         let start = Instant::now();
         let shared = Arc::new(Shared { polling: polling.into(), ..Shared::default() });
         let (sender, mut changes) = mpsc::channel(1);
-        let _task = AbortOnDropHandle::new(tokio::spawn(messages(Arc::clone(&shared), sender)));
-        let touches: Vec<u64> = touches.to_owned();
+        let _task = AbortOnDropHandle::new(tokio::spawn(send_changes(Arc::clone(&shared), sender)));
+        let changed_at: Vec<u64> = changed_at.to_owned();
         let _other = AbortOnDropHandle::new(tokio::spawn(async move {
-            for at in touches {
+            for at in changed_at {
                 tokio::time::sleep_until(start + Duration::from_millis(at)).await;
-                shared.touched.notify_one();
+                shared.changed.notify_one();
             }
         }));
-        let mut told = Vec::new();
+        let mut times = Vec::new();
         while let Ok(Some(())) = timeout_at(start + Duration::from_millis(until), changes.recv()).await {
-            told.push(start.elapsed().as_millis() as u64);
+            times.push(start.elapsed().as_millis() as u64);
         }
-        told
+        times
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_happens_is_told_once_it_is_quiet() {
-        assert_eq!(told(&[100], false, 20_000).await, [600]);
-        assert_eq!(told(&[100, 400, 700], false, 20_000).await, [1200], "written in steps");
-        assert_eq!(told(&[100, 700], false, 20_000).await, [600, 1200], "two changes");
+    async fn message_is_sent_once_changes_stop() {
+        assert_eq!(message_times(&[100], false, 20_000).await, [600]);
+        assert_eq!(message_times(&[100, 400, 700], false, 20_000).await, [1200], "written in steps");
+        assert_eq!(message_times(&[100, 700], false, 20_000).await, [600, 1200], "two changes");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_never_ends_is_told_all_the_same() {
+    async fn endless_changes_delay_a_message_up_to_a_maximum() {
         let always: Vec<u64> = (0..120).map(|n| n * 100).collect();
-        let told = told(&always, false, 20_000).await;
-        assert!(told.len() == 3 && told[0] <= 5_100 && told[1] <= 10_200 && told[2] == 12_400, "{told:?}");
+        let times = message_times(&always, false, 20_000).await;
+        assert!(times.len() == 3 && times[0] <= 5_100 && times[1] <= 10_200 && times[2] == 12_400, "{times:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_told_every_now_and_then() {
-        assert_eq!(told(&[], false, 70_000).await, [30_000, 60_000]);
-        assert_eq!(told(&[10_000], false, 50_000).await, [10_500, 40_500], "not in the middle of a change");
-        assert_eq!(told(&[], true, 3_500).await, [1_000, 2_000, 3_000]);
+    async fn messages_are_sent_at_an_interval_without_changes() {
+        assert_eq!(message_times(&[], false, 70_000).await, [30_000, 60_000]);
+        assert_eq!(message_times(&[10_000], false, 50_000).await, [10_500, 40_500], "not in the middle of a change");
+        assert_eq!(message_times(&[], true, 3_500).await, [1_000, 2_000, 3_000]);
     }
 
     #[tokio::test]
-    async fn the_thread_ends_with_the_watcher() {
+    async fn backend_thread_ends_with_the_watcher() {
         let home = tempfile::tempdir().unwrap();
         let (watcher, changes) = Watcher::start(|_| {});
-        assert!(watcher.follow(&Places { directories: [home.path().to_owned()].into(), ..Places::default() }));
-        // The thread holds it through the handler.
+        assert!(
+            watcher.follow(&WatchedPaths { directories: [home.path().to_owned()].into(), ..WatchedPaths::default() })
+        );
+        // The thread holds a reference through the handler.
         let shared = Arc::downgrade(&watcher.shared);
         drop((watcher, changes));
         let ended = async {
@@ -436,24 +435,24 @@ mod tests {
     }
 
     #[test]
-    fn every_link_on_the_way_counts() {
+    fn visits_every_link_on_a_path() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         fs::create_dir_all(home.join("real/deep")).unwrap();
         for (link, target) in [("a", "real"), ("b", "./a/../b2"), ("b2", "real/deep"), ("loop", "loop")] {
             std::os::unix::fs::symlink(target, home.join(link)).unwrap();
         }
-        let trail = |path: &str| {
+        let links = |path: &str| {
             let mut steps = Vec::new();
-            trail(&home.join(path), |directory, name| {
+            visit_links(&home.join(path), |directory, name| {
                 steps.push(directory.join(name).strip_prefix(&home).unwrap().to_str().unwrap().to_owned());
             });
             steps
         };
-        assert_eq!(trail("real/deep/x"), ["real/deep/x"]);
-        assert_eq!(trail("real/none/x"), ["real/none"]);
-        assert_eq!(trail("a/deep"), ["a", "real/deep"]);
-        assert_eq!(trail("b/x"), ["b", "a", "b2", "real/deep/x"]);
-        assert_eq!(trail("loop/x").len(), MAX_LINKS + 1);
+        assert_eq!(links("real/deep/x"), ["real/deep/x"]);
+        assert_eq!(links("real/none/x"), ["real/none"]);
+        assert_eq!(links("a/deep"), ["a", "real/deep"]);
+        assert_eq!(links("b/x"), ["b", "a", "b2", "real/deep/x"]);
+        assert_eq!(links("loop/x").len(), MAX_LINKS + 1);
     }
 }

@@ -17,25 +17,52 @@ use crate::spec::model::{Healthcheck, HealthcheckTest, Port, Protocol, Resources
 
 /// The request that creates a container.
 pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
-    let config = &spec.config;
+    // Without `..`: a new field must be sent here, or by `host_config`; labels, names and the host name are in the spec.
+    let Config {
+        image,
+        command,
+        entrypoint,
+        user,
+        working_dir,
+        ports,
+        healthcheck,
+        stop_signal,
+        stop_timeout,
+        network,
+        labels: _,
+        hostname: _,
+        aliases: _,
+        volumes: _,
+        tmpfs: _,
+        restart: _,
+        resources: _,
+        extra_hosts: _,
+        cap_add: _,
+        cap_drop: _,
+        privileged: _,
+        read_only: _,
+        init: _,
+        shm_size: _,
+        ulimits: _,
+    } = &spec.config;
     ContainerCreateBody {
-        image: Some(config.image.clone()),
-        cmd: config.command.clone(),
-        entrypoint: config.entrypoint.clone(),
-        user: config.user.clone(),
-        working_dir: config.working_dir.clone(),
+        image: Some(image.clone()),
+        cmd: command.clone(),
+        entrypoint: entrypoint.clone(),
+        user: user.clone(),
+        working_dir: working_dir.clone(),
         env: some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
         labels: Some(spec.labels.clone().into_iter().collect()),
         hostname: Some(spec.hostname.clone()).filter(|name| !name.is_empty()),
-        exposed_ports: some(exposed(&config.ports)),
-        healthcheck: config.healthcheck.as_ref().map(health_config),
-        stop_signal: config.stop_signal.clone(),
-        stop_timeout: config.stop_timeout.map(|timeout| signed(timeout.0)),
+        exposed_ports: some(exposed(ports)),
+        healthcheck: healthcheck.as_ref().map(health_config),
+        stop_signal: stop_signal.clone(),
+        stop_timeout: stop_timeout.map(|timeout| signed(timeout.0)),
         host_config: Some(host_config(spec)),
         // Under the network's name, as the engine keeps it: under its id, engines from 26 on never start the container
         // again once the network was made anew.
         networking_config: Some(NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(config.network.clone(), endpoint(&spec.network, &spec.aliases))])),
+            endpoints_config: Some(HashMap::from([(network.clone(), endpoint(&spec.network, &spec.aliases))])),
         }),
         ..Default::default()
     }

@@ -49,7 +49,7 @@ pub(super) fn check<'d>(
             } else if name(giver) == name(service) {
                 let message = format!(
                     "`{}` needs the output `{}` to be created, and gives it only then",
-                    giver.spec.name, found.key
+                    giver.spec.container.name, found.key
                 );
                 diagnostics.push(Diagnostic::at(place, message));
             } else {

@@ -1,0 +1,158 @@
+//! Errors of steps: what the executor returns and [`super::reconcile`] decides about. Data only.
+
+use std::time::Duration;
+
+use crate::engine::EngineError;
+use crate::spec::Diagnostic;
+
+/// Failure of a step.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StepError {
+    /// The engine did not do it, or its reply was lost.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The hook failed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// The step was done, but its outputs cannot be had.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The specs changed meanwhile, and the step is no longer needed.
+    #[error("no longer in the specs")]
+    Obsolete,
+}
+
+/// Failure of a hook.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum HookError {
+    #[error("hook no longer in the specs")]
+    NotInSpecs,
+    /// The hook uses an output that is not set yet.
+    #[error("output `{0}` is not set yet")]
+    UnknownOutput(String),
+    #[error("cannot run {0}: the service has no container")]
+    NoContainer(String),
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
+    Function(#[from] FunctionError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Output(#[from] OutputError),
+}
+
+/// Failure of a command of a hook or a probe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    #[error("cannot run {program}: {reason}")]
+    Start { program: String, reason: String },
+    #[error("{program} exited with {code}")]
+    Exited { program: String, code: i64 },
+    #[error("{program} was killed by signal {signal}")]
+    Signalled { program: String, signal: i32 },
+    #[error("{program} exited without an exit code")]
+    NoExitCode { program: String },
+    #[error("{program} timed out after {} s {}", limit.as_secs_f64(), after_abort(*killed))]
+    TimedOut { program: String, limit: Duration, killed: bool },
+    #[error("{program} was interrupted {}", after_abort(*killed))]
+    Interrupted { program: String, killed: bool },
+    #[error("cannot wait for {program}: {reason}")]
+    Wait { program: String, reason: String },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+fn after_abort(killed: bool) -> &'static str {
+    if killed { "and was killed" } else { "and could not be killed; it may still run in its container" }
+}
+
+/// Failure of a call of a Starlark function.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum FunctionError {
+    #[error("cannot spawn thread to call {name}: {reason}")]
+    Spawn { name: String, reason: String },
+    #[error("{name} timed out after {} s", limit.as_secs_f64())]
+    TimedOut { name: String, limit: Duration },
+    #[error("{0} was interrupted")]
+    Interrupted(String),
+    /// The function failed while it ran.
+    #[error("{0}")]
+    Failed(Box<Diagnostic>),
+}
+
+impl FunctionError {
+    /// Lines that explain the message: the source line, the hint and the calls that led there.
+    pub fn details(&self) -> Vec<String> {
+        let FunctionError::Failed(diagnostic) = self else { return Vec::new() };
+        let line = diagnostic.place.as_ref().and_then(|place| {
+            let line = place.file.text().get(place.file.line_range(place.line()))?;
+            Some(line.trim().to_owned())
+        });
+        let frames = diagnostic
+            .related
+            .iter()
+            .map(|(place, label)| format!("{}:{}:{}: {label}", place.file.path(), place.line(), place.column()));
+        line.into_iter().chain(diagnostic.hint.clone()).chain(frames).collect()
+    }
+}
+
+/// Failure of the HTTP request of a hook. `request` is method and URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("{request}: {error}")]
+    Failed { request: String, error: HttpError },
+    #[error("{request} timed out after {} s", limit.as_secs_f64())]
+    TimedOut { request: String, limit: Duration },
+    #[error("{request} was interrupted")]
+    Interrupted { request: String },
+    /// `status` with its reason phrase.
+    #[error("{request} returned status {status}{}", expected.map(|code| format!(", expected {code}")).unwrap_or_default())]
+    Status { request: String, status: String, expected: Option<u16> },
+}
+
+/// Failure of an HTTP exchange.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HttpError {
+    #[error("connection closed without a response")]
+    Closed,
+    #[error("response body is larger than {} KiB", .limit / 1024)]
+    TooLarge { limit: usize },
+    /// The request cannot be built, or the connection failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Failure to read, check or save outputs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutputError {
+    #[error("output file is larger than {} KiB", .limit / 1024)]
+    FileTooLarge { limit: usize },
+    #[error("output file is not UTF-8")]
+    NotUtf8,
+    #[error("line {number} of the output file {problem}")]
+    Line { number: usize, problem: OutputProblem },
+    #[error("output `{}` {problem}", key.escape_debug())]
+    Value { key: String, problem: OutputProblem },
+    #[error("cannot create the output file: {0}")]
+    CreateFile(String),
+    #[error("cannot read the output file: {0}")]
+    Read(String),
+    #[error("cannot save outputs: {0}")]
+    Save(String),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Reason why a line or a value is not an output.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutputProblem {
+    #[error("is not `key=value`")]
+    NotAPair,
+    #[error("has an invalid key: {0}")]
+    InvalidKey(String),
+    #[error("contains a NUL byte")]
+    Nul,
+    #[error("is larger than {} KiB", .limit / 1024)]
+    TooLarge { limit: usize },
+}

@@ -1,0 +1,198 @@
+//! Translation of steps: what the executor has to run for a step. Pure; decides nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::hooks::HookCall;
+use super::outputs::{JOB_OUTPUT_FILE, OUTPUT};
+use crate::control::error::{HookError, StepError};
+use crate::control::event::HookEvent;
+use crate::desired::outputs::Outputs;
+use crate::desired::{Config, Desired, Hook, HookPoint, Service, Volume, VolumeSource};
+use crate::engine::{BuildRequest, ContainerSpec, Mutation};
+use crate::identity;
+use crate::observed::{Container, Observed};
+use crate::plan::effect;
+use crate::plan::step::{ContainerRef, Step, Verb};
+
+/// The engine's own time between the stop signal and SIGKILL.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the executor runs for a step.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Execution {
+    Engine(Mutation),
+    /// Pulls an image by reference.
+    Pull(String),
+    /// Builds an image. The output is reported as that of `service`.
+    Build {
+        service: String,
+        request: BuildRequest,
+    },
+    Hook(HookCall),
+    /// Collects the outputs of a job: those in its output file, and its standard output as `capture`.
+    Collect {
+        container: String,
+        capture: Option<String>,
+    },
+}
+
+/// Translates a step.
+///
+/// # Errors
+///
+/// [`StepError::Obsolete`] if the specs no longer have what the step is about; [`StepError::Hook`] if the hook cannot
+/// run.
+pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<Execution, StepError> {
+    let name = step.subject.name();
+    let mutation = match &step.verb {
+        Verb::Pull => return Ok(Execution::Pull(name.to_owned())),
+        Verb::Build => return build(name, desired).ok_or(StepError::Obsolete),
+        Verb::Hook { moment, index, container, .. } => {
+            return Ok(Execution::Hook(hook_call(name, *moment, *index, container.as_ref(), desired)?));
+        }
+        Verb::Collect(container) => {
+            let capture = desired.services.get(name).and_then(|job| job.outputs.capture.clone());
+            return Ok(Execution::Collect { container: container.id.to_string(), capture });
+        }
+        Verb::Create { name: container, network, names, image_id, inherited } => {
+            let service = desired.services.get(name).ok_or(StepError::Obsolete)?;
+            let mut labels: BTreeMap<String, String> = service.config.labels.clone();
+            labels.extend(effect::identity(desired, service, image_id).to_labels());
+            Mutation::Create(Box::new(ContainerSpec {
+                name: container.clone(),
+                labels,
+                volume_labels: identity::group_labels(&desired.group, &desired.source),
+                config: with_declared_volumes(&service.config, image_id, observed),
+                env: env(service),
+                network: network.clone(),
+                aliases: names.clone(),
+                hostname: service.hostname().to_owned(),
+                inherited: inherited.clone(),
+            }))
+        }
+        Verb::Start(target) => Mutation::Start(target.id.to_string()),
+        Verb::Unpause(target) => Mutation::Unpause(target.id.to_string()),
+        Verb::Stop(target) => {
+            let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
+            Mutation::Stop { id: target.id.to_string(), timeout: Some(timeout) }
+        }
+        Verb::Rename { container, to } => Mutation::Rename { id: container.id.to_string(), name: to.clone() },
+        Verb::Update { container, resources, restart } => {
+            Mutation::Update { id: container.id.to_string(), resources: *resources, restart: *restart }
+        }
+        Verb::Connect { container, network, names } => {
+            Mutation::Connect { network: network.clone(), container: container.id.to_string(), aliases: names.clone() }
+        }
+        Verb::Disconnect { container, network } => {
+            Mutation::Disconnect { network: network.clone(), container: container.id.to_string() }
+        }
+        Verb::Remove { container, volumes } => Mutation::Remove { id: container.id.to_string(), volumes: *volumes },
+        Verb::CreateNetwork => Mutation::CreateNetwork {
+            name: name.to_owned(),
+            labels: identity::group_labels(&desired.group, &desired.source),
+        },
+        Verb::RemoveNetwork { id } => Mutation::RemoveNetwork(id.clone()),
+        Verb::RemoveVolume => Mutation::RemoveVolume(name.to_owned()),
+        Verb::RemoveImage => Mutation::RemoveImage(name.to_owned()),
+    };
+    Ok(Execution::Engine(mutation))
+}
+
+/// The environment of a container. That of a job names its output file, which is not part of the spec.
+fn env(service: &Service) -> BTreeMap<String, String> {
+    let mut env = service.env.clone();
+    if service.is_job() {
+        env.entry(OUTPUT.to_owned()).or_insert_with(|| JOB_OUTPUT_FILE.to_owned());
+    }
+    env
+}
+
+/// The build of an image; `None` if no service wants it any more.
+fn build(image: &str, desired: &Desired) -> Option<Execution> {
+    let wants = |service: &&Service| service.build.is_some() && service.config.image == image;
+    let service = desired.services.values().find(wants)?;
+    let build = service.build.clone()?;
+    let mut labels = build.labels.clone();
+    labels.extend(identity::build_labels(&desired.group, &desired.source, image));
+    let request = BuildRequest { image: image.to_owned(), build, labels };
+    Some(Execution::Build { service: service.name.to_string(), request })
+}
+
+/// The hook at this point and index of a service.
+fn hook_call(
+    name: &str,
+    point: HookPoint,
+    index: usize,
+    container: Option<&ContainerRef>,
+    desired: &Desired,
+) -> Result<HookCall, HookError> {
+    let service = desired.spec_of(name).ok_or(HookError::NotInSpecs)?;
+    check_outputs(&service.outputs, &point.field(), index)?;
+    Ok(HookCall {
+        service: Some(service.service.clone()),
+        replica: service.replica,
+        container: container.cloned(),
+        event: point.to_string(),
+        hook: service.hooks_at(point).get(index).ok_or(HookError::NotInSpecs)?.clone(),
+        variables: BTreeMap::new(),
+    })
+}
+
+/// Fails if a hook uses an output that is not set yet.
+fn check_outputs(outputs: &Outputs, field: &str, index: usize) -> Result<(), HookError> {
+    match outputs.unknown_of_hook(field, index) {
+        Some(key) => Err(HookError::UnknownOutput(key.to_owned())),
+        None => Ok(()),
+    }
+}
+
+/// The hooks of a lifecycle event, in their order; an error in place of each that cannot run.
+pub fn hook_calls(event: &HookEvent, desired: &Desired) -> Vec<Result<HookCall, HookError>> {
+    let outputs = match &event.service {
+        Some(service) => {
+            let name = identity::instance_name(service, event.replica);
+            desired.spec_of(&name).map(|service| &service.outputs)
+        }
+        None => Some(&desired.outputs),
+    };
+    let call = |(index, hook): (usize, &Hook)| {
+        outputs.map_or(Ok(()), |outputs| check_outputs(outputs, &format!("on.{}", event.event), index))?;
+        Ok(HookCall {
+            service: event.service.clone(),
+            replica: event.replica,
+            container: event.container.clone(),
+            event: event.event.clone(),
+            hook: hook.clone(),
+            variables: event.variables.clone(),
+        })
+    };
+    event.hooks.iter().enumerate().map(call).collect()
+}
+
+/// Adds an anonymous volume for each path that the image declares. The engine would create it as well, but without the
+/// labels by which `down --volumes` finds it.
+fn with_declared_volumes(config: &Config, image_id: &str, observed: &Observed) -> Config {
+    let declared = observed.image_facts.get(image_id).map(|facts| facts.volumes.as_slice()).unwrap_or_default();
+    let mut config = config.clone();
+    for target in declared {
+        let mounted = config.tmpfs.contains_key(target) || config.volumes.iter().any(|volume| volume.target == *target);
+        if !mounted {
+            let source = VolumeSource::Anonymous;
+            config.volumes.push(Volume { source, target: target.clone(), read_only: false });
+        }
+    }
+    config
+}
+
+/// The stop timeout in the spec from which the container was created.
+fn stop_timeout(container: &Container) -> Duration {
+    container
+        .identity
+        .as_ref()
+        .and_then(|identity| serde_json::from_str::<Value>(&identity.spec).ok())
+        .and_then(|spec| spec.get("stop_timeout")?.as_u64())
+        .map_or(STOP_TIMEOUT, Duration::from_secs)
+}
