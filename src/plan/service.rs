@@ -467,7 +467,7 @@ impl<'a> Planner<'a> {
             };
         }
         if matches!(current.state, State::Created | State::Exited { .. })
-            && !self.memory.started_at(&current.id).is_some()
+            && self.memory.started_at(&current.id).is_none()
             && !self.ensure_network(service, current)
         {
             self.step(Subject::of(service), Verb::Start(ContainerRef::of(current)), "rolling back: replacement failed");

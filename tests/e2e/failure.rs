@@ -19,9 +19,9 @@ fn a_missing_image_fails_alone() {
         .says(MISSING)
         .says("never: failed (ImageMissing)")
         .says("pull: never");
-    let run = run.says("needs: not done: waiting for missing, which has failed");
+    let run = run.says("needs: pending: waiting for missing, which has failed");
     let run = run
-        .says("further: not done: waiting for needs")
+        .says("further: pending: waiting for needs")
         .prints("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
     run.never_says("panicked");
     assert_eq!(project.names(), ["api", "web"]);

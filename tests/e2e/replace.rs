@@ -122,7 +122,7 @@ fn a_service_without_a_predecessor_that_fails_can_be_looked_at() {
     project.write("all.yaml", &(bad + &sleeper("dependent", "dependencies: [api]") + &sleeper("other", "")));
     let run = project.run(&["up"]).exits(1);
     let run = run.says("api: failed (Exited): exited with code 7 before becoming ready").says("| hello");
-    let run = run.says("dependent: not done: waiting for api, which has failed");
+    let run = run.says("dependent: pending: waiting for api, which has failed");
     run.prints("1 service ready, 1 failed: api, 1 waiting: dependent");
     let status = project.status("api");
     assert_eq!((&status["phase"], &status["ready"]), (&"Failed".into(), &false.into()), "{status:#}");

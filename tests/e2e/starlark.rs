@@ -33,7 +33,7 @@ fn either_form_makes_the_same_containers() {
     project.remove("group.yaml");
     project.write("all.yaml", &rendered.stdout);
     assert_eq!(project.differences(), Vec::<String>::new());
-    let hidden = project.run(&["render", "db"]).exits(0).prints("A: \"(hidden)\"");
+    let hidden = project.run(&["render", "db"]).exits(0).prints("A: (hidden)");
     assert!(!hidden.stdout.contains("name: api"), "{hidden}");
 }
 
@@ -207,7 +207,7 @@ fn a_watch_follows_all_that_programs_read() {
     let with_hook = format!("{own}def say(ctx):\n    print(\"said\")\n{}", sleeper("late", "post_start=say"));
     project.write("app.star", &with_hook);
     ready(&mut watcher, told, "late");
-    watcher.until_after(told, "what the function prints", |line| line["event"] == "said" && line["line"] == "said");
+    watcher.until_after(told, "what the function prints", |line| line["event"] == "output" && line["line"] == "said");
     let before = lives(&project);
     project.write("app.star", &with_hook.replace("\"said\"", "\"another\""));
     watcher.agrees(&project);
