@@ -1,29 +1,31 @@
-//! drillmaster keeps a directory of service definitions (*specs*) and a Docker engine in agreement.
+//! drillmaster reconciles a Docker engine with a directory of service specs.
 //!
-//! # The way of the data
+//! # Data flow
 //!
 //! ```text
-//! files ──► spec ──► desired ─┐
-//!                             ├─► plan ──► act ──► engine
-//! engine ──► observed ────────┘     │
-//!    ▲                              └────► status, diff (printed)
-//!    └── events, timers: each only says "look again"
+//! spec files ──► spec ──► desired ──┐
+//!                                   ├──► plan ──► control::execute ──► engine
+//! engine ──► observed ──────────────┘      │
+//!    ▲                                     └────► diff, status (printed by render)
+//!    └── events and timers: each one triggers an inspection, none changes state by itself
 //! ```
 //!
-//! - [`spec`]: what people write, parsed and checked, every error with its place.
-//! - [`desired`]: the specs fully resolved: names, defaults, fingerprints, order. Immutable, one value.
-//! - [`observed`]: a snapshot of what the engine has, from a constant number of list calls.
-//! - [`plan`](mod@plan): a pure function of desired, observed, memory and time. `diff` prints it, `up` carries it out,
-//!   `down` is the same function with nothing desired. There is no second code path that decides.
-//! - [`engine`]: the engine behind a trait: a few reads, one mutation at a time, a stream of events.
-//! - [`control`]: one loop, one event type, one synchronous handler that says what to do.
-//! - [`status`](mod@status): what there is to say about each service, derived.
-//! - [`render`]: the only place that prints.
+//! - [`spec`]: specs as written by the user, parsed and validated; every error has a file, line and column.
+//! - [`desired`]: desired state: the specs fully resolved to names, defaults, fingerprints and order. Immutable.
+//! - [`observed`]: observed state: a snapshot of the engine from a constant number of list calls.
+//! - [`plan`](mod@plan): a pure function of desired state, observed state, memory and time. `diff` prints its steps, `up`
+//!   executes them, `down` plans with an empty desired state. There is no second code path that decides.
+//! - [`engine`]: the Docker Engine API behind a trait: reads, one mutation at a time, a stream of events.
+//! - [`control`]: the controller. `control::reconcile` is its event loop, `control::execute` runs steps and hooks,
+//!   `control::specs` reads and watches the spec directory, `control::ipc` holds the lock and serves other processes.
+//! - [`status`](mod@status): status of each service, derived from desired and observed state.
+//! - [`identity`]: names and labels by which drillmaster recognizes its containers.
+//! - [`render`]: all output.
 //! - [`cli`]: the commands.
 //!
-//! `spec`, `desired`, `observed`, `identity`, `plan` and `status` are pure: no files, no clock, no environment, no
-//! engine; text and time come in as arguments. `engine` knows `desired` and `observed`; `control` knows everything but
-//! `cli` and `render`. A test reads the `use` lines and fails on a wrong arrow.
+//! `spec`, `desired`, `observed`, `identity`, `plan` and `status` are pure: no files, no clock, no environment, no engine;
+//! they receive text and time as arguments. `engine` may import `desired` and `observed`; `control` may import everything
+//! but `cli` and `render`. `tests/layering.rs` checks these rules.
 
 pub mod cli;
 pub mod control;

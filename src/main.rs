@@ -1,4 +1,4 @@
-//! Parses the command line, runs it, maps how it ended to an exit code.
+//! The `drillmaster` binary: parses the command line and runs the command.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What there is to say about each service: phase, reason, message. Derived from a snapshot; pure, decides nothing.
+//! Status of the services: phase, reason and message, derived from a snapshot. Pure; changes nothing.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,46 +14,46 @@ use crate::plan::diff::compare;
 use crate::plan::instance_of;
 use crate::spec::model::Protocol;
 
-/// The reason of a service that waits for another.
+/// Reason of a service that waits for a dependency.
 pub const WAITING: &str = "Waiting";
 
-/// What the label of a job's container calls its kind.
+/// Kind of a job in its container's label.
 const JOB: &str = "Job";
 
-/// What a service is doing, in one word.
+/// Summary state of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// It has no container, or one that was never started.
+    /// There is no container, or it was never started.
     Pending,
-    /// Its container runs and is not ready yet.
+    /// The container runs and is not ready yet.
     Starting,
-    /// Its container runs, was ready, and the engine does not call it unhealthy.
+    /// The container runs, became ready, and is not unhealthy.
     Ready,
-    /// Its job is under way.
+    /// The job is running.
     Running,
-    /// Its job has succeeded.
+    /// The job has succeeded.
     Succeeded,
-    /// The engine's health check says so.
+    /// The health check of the engine or the liveness probe fails.
     Unhealthy,
-    /// Its container is frozen.
+    /// The container is paused.
     Paused,
-    /// The engine is bringing it back.
+    /// The engine restarts the container, or the next retry is due later.
     Restarting,
-    /// Its container has ended.
+    /// The container exited after it was ready.
     Exited,
-    /// Its container ended before it was ever ready, or cannot be used.
+    /// The container exited before it was ready, cannot be used, or could not be created.
     Failed,
-    /// Something that is not ours is in the way.
+    /// The container name belongs to another owner.
     Conflict,
 }
 
 impl Phase {
-    /// Whether dependents may count on it.
+    /// Returns true if dependents may start.
     fn is_ready(self) -> bool {
         matches!(self, Phase::Ready | Phase::Succeeded)
     }
 
-    /// The word of the JSON contract.
+    /// Name in the JSON contract.
     pub fn word(self) -> &'static str {
         match self {
             Phase::Pending => "Pending",
@@ -71,84 +71,84 @@ impl Phase {
     }
 }
 
-/// What a watching controller knows beside the engine.
+/// State of a watching controller that the engine does not know.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ControllerStatus {
-    /// What it knows of services, by name; of those of which there is nothing to say, nothing.
+    /// By service name; services without activity are absent.
     pub services: BTreeMap<String, ServiceActivity>,
-    /// Why the specs could not be taken up, as it was shown; `None`: they hold.
+    /// Error of the specs, as printed; `None`: they are valid.
     pub specs: Option<String>,
-    /// Why the engine does not answer; `None`: it does.
+    /// Error of the connection to the engine; `None`: it is connected.
     pub engine: Option<String>,
 }
 
-/// What a watching controller knows of a service.
+/// State of a service that only the controller knows.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ServiceActivity {
-    /// How often the controller has brought it back after it crashed or became unhealthy, in a row.
+    /// Consecutive restarts by the controller after crashes or failed probes.
     pub restarts: u32,
-    /// Exit code of the last end, where known.
+    /// Last exit code, if known.
     pub last_exit: Option<i64>,
-    /// Why it has failed or waits, in one word.
+    /// Reason of a failure or wait, a CamelCase word.
     pub reason: Option<String>,
-    /// Why, in a sentence.
+    /// Message that belongs to the reason.
     pub message: Option<String>,
-    /// In how long it is tried again, in milliseconds.
+    /// Time until the next retry, in milliseconds.
     pub next_try_ms: Option<u64>,
-    /// Its pings are not answered.
+    /// The liveness probe fails.
     pub unhealthy: bool,
 }
 
-/// A service as people and programs are told of it.
+/// Status of a service, as `status` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceStatus {
     /// Name of the service.
     pub name: String,
-    /// Number of the replica; `None`: the service has no replicas.
+    /// Replica index; `None`: the service has no replicas.
     pub replica: Option<u32>,
-    /// Kind of its document.
+    /// `Service` or `Job`.
     pub kind: String,
-    /// What it is doing.
+    /// Summary state.
     pub phase: Phase,
-    /// Whether its dependents may count on it.
+    /// Whether its dependents may start.
     pub ready: bool,
-    /// Its container.
+    /// The current container, otherwise the candidate.
     pub container: Option<ContainerStatus>,
-    /// How often the engine restarted it, and a watching controller in a row.
+    /// Restarts by the engine plus consecutive restarts by a watching controller.
     pub restarts: u64,
-    /// Why it is in this phase, in one word.
+    /// Reason of the phase, a CamelCase word.
     pub reason: Option<String>,
-    /// Why, in a sentence.
+    /// Message that belongs to the reason.
     pub message: Option<String>,
-    /// Ports that are published now: `127.0.0.1:8080->80/tcp`.
+    /// Published ports: `127.0.0.1:8080->80/tcp`.
     pub ports: Vec<String>,
-    /// Since when, RFC 3339; `None`: there is no container.
+    /// Start of the container's current state, RFC 3339; `None`: there is no container.
     pub since: Option<String>,
-    /// How its container last ended, as far as is known.
+    /// Last exit of the container, if known.
     pub last_exit: Option<LastExit>,
-    /// When it is tried again, RFC 3339; `None`: nothing waits for that.
+    /// Time of the next retry, RFC 3339; `None`: no retry is planned.
     pub next_try: Option<String>,
 }
 
 impl ServiceStatus {
-    /// The name that people are told: with the number of the replica.
+    /// Name with the replica index.
     pub fn shown_name(&self) -> String {
         instance_name(&self.name, self.replica)
     }
 }
 
-/// How a container ended.
+/// Exit of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastExit {
     /// Exit code.
     pub code: i64,
     /// `Completed`, `Error` or `OOMKilled`.
     pub reason: &'static str,
-    /// When, RFC 3339, where the engine tells.
+    /// Time of the exit, RFC 3339, if known.
     pub at: Option<String>,
 }
 
-/// A container as people and programs are told of it.
+/// Container of a service, as `status` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerStatus {
     /// Full id.
@@ -159,37 +159,38 @@ pub struct ContainerStatus {
     pub image: String,
 }
 
-/// What there is to judge by.
+/// Input of the status.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// What should exist.
+    /// Desired state.
     pub desired: &'a Desired,
-    /// Whether the specs could be read; where not, that a service is not desired says nothing.
+    /// Whether the specs are valid; if not, a service missing in `desired` is not an orphan.
     pub readable: bool,
-    /// What exists. Should hold details of the group's containers; without them there is less to say.
+    /// Observed state, preferably with details of the group's containers: start times, restarts and errors come from
+    /// them.
     pub observed: &'a Observed,
-    /// What a watching controller said at this moment.
+    /// Status of the watching controller, if there is one.
     pub live: Option<&'a ControllerStatus>,
-    /// When that was.
+    /// Time of the snapshot.
     pub now: SystemTime,
 }
 
-/// The whole answer to how things are.
+/// Status of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overview {
     /// Name of the group.
     pub group: String,
-    /// Every service that is desired or has a container, by name.
+    /// Every service that is desired or has a container, sorted by name.
     pub services: Vec<ServiceStatus>,
-    /// Whether a controller watches the group.
+    /// Whether a controller is watching the group.
     pub watched: bool,
-    /// Why it could not take up the specs, as it was shown.
+    /// Error of the specs, as the controller printed it.
     pub specs: Option<String>,
-    /// Why the engine does not answer.
+    /// Error of the connection to the engine.
     pub engine: Option<String>,
 }
 
-/// Judges all of it.
+/// Derives the status of a group.
 pub fn overview(view: &View<'_>) -> Overview {
     Overview {
         group: view.desired.group.clone(),
@@ -200,7 +201,7 @@ pub fn overview(view: &View<'_>) -> Overview {
     }
 }
 
-/// The status of every service that is desired or has a container, by name.
+/// Derives the status of every service that is desired or has a container, sorted by name.
 pub fn status(view: &View<'_>) -> Vec<ServiceStatus> {
     let View { desired, observed, .. } = view;
     let names: BTreeSet<Cow<'_, str>> = desired
@@ -223,8 +224,7 @@ pub fn status(view: &View<'_>) -> Vec<ServiceStatus> {
     all
 }
 
-/// Adds what a watching controller knows of a service: that it waits for its next try, that its pings are not answered,
-/// why it has failed.
+/// Adds the controller's state of a service: backoff, failed liveness probe, failure.
 fn with_live(mut status: ServiceStatus, known: &ServiceActivity, now: SystemTime) -> ServiceStatus {
     status.restarts += u64::from(known.restarts);
     if let Some(code) = known.last_exit
@@ -249,7 +249,7 @@ fn with_live(mut status: ServiceStatus, known: &ServiceActivity, now: SystemTime
         }
     } else if known.reason.is_some() {
         (status.reason, status.message) = (known.reason.clone(), known.message.clone());
-        // Where another container serves meanwhile, what failed is its replacement.
+        // In other phases the current container still runs, and the failure is that of its replacement.
         if matches!(status.phase, Phase::Pending | Phase::Exited | Phase::Starting) {
             status.phase = Phase::Failed;
         }
@@ -258,12 +258,12 @@ fn with_live(mut status: ServiceStatus, known: &ServiceActivity, now: SystemTime
     status
 }
 
-/// `next try in 4 s (3rd in a row)`.
+/// `retrying in 4 s (3rd in a row)`.
 pub fn next_try(pause: Duration, count: u32) -> String {
-    // Rounded up: nobody who waits so long waits in vain.
+    // Rounded up, so that the retry is never later than announced.
     let seconds = pause.as_millis().div_ceil(1000);
     let pause = format!("{seconds} s");
-    let end = match (count % 10, count % 100) {
+    let suffix = match (count % 10, count % 100) {
         (_, 11..=13) => "th",
         (1, _) => "st",
         (2, _) => "nd",
@@ -271,8 +271,8 @@ pub fn next_try(pause: Duration, count: u32) -> String {
         _ => "th",
     };
     match count {
-        0 | 1 => format!("next try in {pause}"),
-        count => format!("next try in {pause} ({count}{end} in a row)"),
+        0 | 1 => format!("retrying in {pause}"),
+        count => format!("retrying in {pause} ({count}{suffix} in a row)"),
     }
 }
 
@@ -292,7 +292,8 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
         .find(|c| c.service_of(&desired.group).is_none() && (c.name == final_name || c.name == new_name));
     let verdict = match (container, foreign) {
         (None, Some(foreign)) => {
-            let message = format!("a container named {} exists and is not drillmaster's", foreign.name);
+            let message =
+                format!("container name {} is in use by a container that drillmaster does not manage", foreign.name);
             Verdict::new(Phase::Conflict, Some("NameTaken"), Some(message))
         }
         (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
@@ -342,7 +343,7 @@ impl Verdict {
 fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view: &View<'_>) -> Verdict {
     let source = container.identity.as_ref().map(|identity| identity.source.as_str()).unwrap_or_default();
     if source != view.desired.source {
-        let message = format!("the container belongs to {source}");
+        let message = format!("container belongs to the specs in {source}");
         return Verdict::new(Phase::Conflict, Some("OtherSource"), Some(message));
     }
     if container.identity.as_ref().is_some_and(|identity| identity.kind == JOB) {
@@ -360,7 +361,7 @@ fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view
             Verdict::new(Phase::Ready, reason, message)
         }
         (State::Running, _) if !container.name.ends_with(crate::identity::CANDIDATE_SUFFIX) => {
-            let message = format!("its container was renamed to {}", container.name);
+            let message = format!("container was renamed to {}", container.name);
             Verdict::new(Phase::Starting, Some("Renamed"), Some(message))
         }
         (State::Running, _) => Verdict::new(Phase::Starting, Some("NotReadyYet"), None),
@@ -403,7 +404,7 @@ fn exit_reason(code: Option<i64>, oom_killed: bool) -> &'static str {
     }
 }
 
-/// Of a container that runs the engine does not say with what it ended before.
+/// The last exit of a stopped container. For a running one, the engine does not report its previous exit.
 fn last_exit(container: &Container) -> Option<LastExit> {
     let State::Exited { code: Some(code) } = container.state else {
         return None;
@@ -415,15 +416,15 @@ fn last_exit(container: &Container) -> Option<LastExit> {
 }
 
 fn health_failure(container: &Container) -> Option<String> {
-    let said = container.details.as_ref().map(|details| details.health_failure.as_str()).unwrap_or_default();
-    (!said.is_empty()).then(|| format!("its last health check {said}"))
+    let failure = container.details.as_ref().map(|details| details.health_failure.as_str()).unwrap_or_default();
+    (!failure.is_empty()).then(|| format!("last health check {failure}"))
 }
 
 fn start_error(container: &Container) -> Option<String> {
     container.details.as_ref().map(|details| details.error.clone()).filter(|error| !error.is_empty())
 }
 
-/// A container that serves although its spec has changed or is gone.
+/// Reason and message of a ready container whose spec has changed or was removed.
 fn outdated(
     service: Option<&Service>,
     container: &Container,
@@ -436,24 +437,24 @@ fn outdated(
         }
         let next = if watched { "" } else { "; `drillmaster up` removes it" };
         let names = view.desired.names();
-        let is_fewer = container.identity.as_ref().is_some_and(|identity| names.contains(&identity.service[..]));
-        let why = if is_fewer { "its service has fewer replicas now" } else { "no spec names it" };
-        return (Some("NotInSpecs"), Some(format!("{why}{next}")));
+        let is_scaled_down = container.identity.as_ref().is_some_and(|identity| names.contains(&identity.service[..]));
+        let reason = if is_scaled_down { "scaled down" } else { "not in the specs" };
+        return (Some("NotInSpecs"), Some(format!("{reason}{next}")));
     };
     let Some(identity) = &container.identity else {
         return (None, None);
     };
     let comparison = compare(service, container, identity, view.observed, false);
-    let word = |cause: &Cause| match &*cause.path() {
-        "build" => "its sources".to_owned(),
+    let name = |cause: &Cause| match &*cause.path() {
+        "build" => "sources".to_owned(),
         path => path.to_owned(),
     };
-    let fields: Vec<String> = comparison.replace.iter().chain(&comparison.update).map(word).collect();
+    let fields: Vec<String> = comparison.replace.iter().chain(&comparison.update).map(name).collect();
     if fields.is_empty() {
         return (None, None);
     }
     let next = if watched { "" } else { "; `drillmaster up` applies it" };
-    (Some("Outdated"), Some(format!("{} changed since{next}", fields.join(", "))))
+    (Some("Outdated"), Some(format!("{} changed{next}", fields.join(", "))))
 }
 
 fn ports(container: &Container) -> Vec<String> {
@@ -478,16 +479,16 @@ fn rfc3339(time: SystemTime) -> String {
     format!("{:.0}", jiff::Timestamp::try_from(time).unwrap_or_default())
 }
 
-/// Since when it is in its state.
+/// Start of the container's current state.
 fn since(container: &Container) -> String {
     let created = || {
         let seconds = u64::try_from(container.created).unwrap_or_default();
         rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     };
-    let told = container.details.as_ref().map(|details| match container.state {
+    let time = container.details.as_ref().map(|details| match container.state {
         State::Exited { .. } | State::Dead | State::Removing => details.finished_at.clone(),
         State::Created => String::new(),
         _ => details.started_at.clone(),
     });
-    told.filter(|time| !time.is_empty()).unwrap_or_else(created)
+    time.filter(|time| !time.is_empty()).unwrap_or_else(created)
 }

@@ -50,14 +50,14 @@ fn an_image_is_built_before_its_service_is_created() {
         create api [container]
         create db [container]
         --
-        image shop-api:one: build   # it is not there
-        network shop: create   # the group has none
-        db: create shop-db.new   # it has no container
-        api: create shop-api.new   # it has no container
-        db: start shop-db.new   # it has no container
-        api: start shop-api.new   # it has no container
-        db: rename shop-db.new to shop-db   # it is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        image shop-api:one: build   # image not present locally
+        network shop: create   # missing
+        db: create shop-db.new   # no container
+        api: create shop-api.new   # no container
+        db: start shop-db.new   # no container
+        api: start shop-api.new   # no container
+        db: rename shop-db.new to shop-db   # candidate is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
     assert_eq!(plan_text(&wanted, &agreeing(&wanted)), "--");
@@ -84,14 +84,14 @@ fn what_several_build_alike_is_built_once_and_a_job_is_built_too() {
         create migrate [container]
         create api [container]
         --
-        image shop/app:one: build   # it is not there
-        network shop: create   # the group has none
-        migrate: create shop-migrate.new   # it has not run yet
-        migrate: start shop-migrate.new   # it has not run yet
-        migrate: rename shop-migrate.new to shop-migrate   # it has succeeded
-        api: create shop-api.new   # it has no container
-        api: start shop-api.new   # it has no container
-        api: rename shop-api.new to shop-api   # it is ready
+        image shop/app:one: build   # image not present locally
+        network shop: create   # missing
+        migrate: create shop-migrate.new   # not run yet
+        migrate: start shop-migrate.new   # not run yet
+        migrate: rename shop-migrate.new to shop-migrate   # candidate has succeeded
+        api: create shop-api.new   # no container
+        api: start shop-api.new   # no container
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -106,12 +106,12 @@ fn changed_sources_replace_that_one_service() {
         "
         replace api [build]
         --
-        image shop-api:two: build   # it is not there
-        api: create shop-api.new   # its sources changed
-        api: start shop-api.new   # its sources changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        image shop-api:two: build   # image not present locally
+        api: create shop-api.new   # build sources changed
+        api: start shop-api.new   # build sources changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -144,7 +144,7 @@ fn where_a_build_has_failed_the_old_container_serves_on_and_is_cared_for() {
         let planned = plan(&new, &observed, &memory, Duration::ZERO);
         let [failure] = planned.failures.as_slice() else { panic!("{planned:#?}") };
         assert_eq!((failure.reason, failure.replaces), (Reason::BuildFailed, true));
-        assert_eq!(failure.message, "its image could not be built: no rule to make it");
+        assert_eq!(failure.message, "cannot build image: no rule to make it");
         by_name(&mut observed, "shop-api").state = State::Exited { code: Some(1) };
         assert_eq!(now(&new, &observed, &memory), ["api: start shop-api"], "watching: {watching}");
     }
@@ -175,12 +175,12 @@ fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
         remove shop-api:old []
         remove shop-api:one []
         --
-        db: stop shop-db   # asked for
-        api: stop shop-api   # asked for
+        db: stop shop-db   # requested
+        api: stop shop-api   # requested
         image shop-api:old: remove   # --images
-        db: remove shop-db   # asked for
-        api: remove shop-api   # asked for
-        network shop: remove net-1   # nothing uses it any longer
+        db: remove shop-db   # requested
+        api: remove shop-api   # requested
+        network shop: remove net-1   # unused
         image shop-api:one: remove   # --images
     ",
     );
@@ -270,7 +270,7 @@ async fn a_build_that_fails_fails_alone_and_once_in_a_run() {
     let outcome = up(&sim, &shop("two")).await;
     let failure = &outcome.failed["api"].failure;
     assert_eq!(failure.reason, Reason::BuildFailed);
-    assert_eq!(failure.message, "its image could not be built: step 1/1 `FROM nothing` failed: no such image");
+    assert_eq!(failure.message, "cannot build image: step 1/1 `FROM nothing` failed: no such image");
     assert_eq!((sim.id_of("shop-api"), sim.count("build")), (api, 1));
     assert!(outcome.ready.contains("db"));
     sim.set_unbuildable("shop-api:two", None);

@@ -302,15 +302,15 @@ async fn a_container_that_exits_while_it_is_awaited_fails_at_once_with_its_last_
         assert!(began.elapsed() < Duration::from_secs(8), "after {after}: not at once, but {:?}", began.elapsed());
         let (reason, message) = failure(&outcome, "db");
         assert_eq!(reason, Reason::Exited, "after {after}: {message}");
-        assert_eq!(message, "it exited with 3 before it was ready");
+        assert_eq!(message, "exited with code 3 before becoming ready");
         let lines: Vec<String> = (5..15).map(|n| format!("line {n}")).collect();
         assert_eq!(outcome.failed["db"].output, lines, "after {after}");
         assert!(!outcome.is_good());
         assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
         let waits: BTreeMap<&str, &str> =
             outcome.waits.iter().map(|wait| (wait.service.as_str(), wait.reason.as_str())).collect();
-        assert_eq!(waits["api"], "waits for db, which has failed");
-        assert!(waits["web"].starts_with("waits for api"), "{waits:?}");
+        assert_eq!(waits["api"], "waiting for db, which has failed");
+        assert!(waits["web"].starts_with("waiting for api"), "{waits:?}");
         assert_eq!(sim.id_of("shop-api.new"), None, "dependents are not created");
         assert!(sim.id_of("shop-db.new").is_some(), "what failed stays to be looked at");
     }
@@ -442,7 +442,10 @@ async fn a_health_check_that_never_succeeds_ends_at_the_deadline() {
     let began = Instant::now();
     let outcome = up(&sim, &wanted).await;
     let (reason, message) = failure(&outcome, "db");
-    assert_eq!((reason, message.as_str()), (Reason::NotReady, "it waited 20 s for the engine to call it healthy"));
+    assert_eq!(
+        (reason, message.as_str()),
+        (Reason::NotReady, "timed out after 20 s waiting for the container to become healthy")
+    );
     assert!(began.elapsed() < Duration::from_secs(22));
 }
 
@@ -488,7 +491,7 @@ async fn a_ping_says_why_it_was_not_answered() {
     sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(2, "no route\n".into())));
     let outcome = up(&sim, &wanted).await;
     let message = failure(&outcome, "db").1;
-    assert_eq!(message, "it waited 20 s for its ping (exec ping) to answer (ping exited with 2: no route)");
+    assert_eq!(message, "timed out after 20 s waiting for readiness probe (exec ping) (ping exited with 2: no route)");
 }
 
 #[tokio::test(start_paused = true)]
@@ -500,9 +503,9 @@ async fn a_missing_image_fails_alone() {
     let outcome = up(&sim, &wanted).await;
     let (reason, message) = failure(&outcome, "bad");
     assert_eq!(reason, Reason::ImageMissing);
-    assert!(message.contains("the image bad:1 is not there and could not be pulled: pull access denied"), "{message}");
+    assert!(message.contains("cannot pull image bad:1: pull access denied"), "{message}");
     assert_eq!(outcome.ready, BTreeSet::from(["good".into()]));
-    assert_eq!(outcome.waits[0].reason, "waits for bad, which has failed");
+    assert_eq!(outcome.waits[0].reason, "waiting for bad, which has failed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -703,7 +706,7 @@ async fn a_run_ends_at_its_deadline() {
     assert!(began.elapsed() <= ms(10_500), "{:?}", began.elapsed());
     assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
     let reasons: Vec<&str> = outcome.waits.iter().map(|wait| wait.reason.as_str()).collect();
-    assert_eq!(reasons, ["waits for its ping (exec ping) to answer", "waits for db, which is not ready yet"]);
+    assert_eq!(reasons, ["waiting for readiness probe (exec ping)", "waiting for db, which is not ready yet"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,7 +108,7 @@ async fn a_job_that_fails_is_tried_as_often_as_it_says_with_growing_pauses() {
         let begin = tokio::time::Instant::now();
         let (outcome, reports) = run_on(Arc::new(sim.clone()), &wanted, &[]).await;
         let failure = &outcome.failed["migrate"].failure;
-        assert_eq!((failure.reason, failure.message.as_str()), (Reason::Exited, "it exited with 7"));
+        assert_eq!((failure.reason, failure.message.as_str()), (Reason::Exited, "exited with code 7"));
         assert_eq!(runs(&sim), 1 + retries as usize);
         let told = reports.iter().filter(|report| matches!(report, Report::Failed(_))).count();
         assert_eq!(told, 1 + retries as usize, "each failure is told");

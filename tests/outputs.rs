@@ -189,8 +189,7 @@ async fn a_job_gives_again_what_was_lost_and_a_hook_is_asked_for() {
     assert_eq!(lost.known(), given(&[("schema", "v1")]));
     assert_eq!(ids(&sim), before, "what runs goes on");
     let waits: Vec<&str> = outcome.waits.iter().map(|wait| wait.reason.as_str()).collect();
-    let reason =
-        "waits for the output `user` of db, which it has not given; `drillmaster reload db` makes it try again";
+    let reason = "waiting for output `user` of db, which did not set it; `drillmaster reload db` runs it again";
     assert_eq!(waits, [reason]);
 }
 
@@ -204,7 +203,7 @@ async fn what_nobody_gives_is_waited_for_and_the_run_ends() {
     };
     let outcome = group.run_on(Arc::new(sim.clone()), wanted).await;
     assert!(!outcome.is_good() && outcome.ready.contains("web"));
-    assert_eq!(outcome.waits[0].reason, "waits for the output `user`, which nobody has given yet");
+    assert_eq!(outcome.waits[0].reason, "waiting for output `user` (not set yet)");
     assert_eq!(sim.id_of("shop-api.new"), None);
 }
 

@@ -34,16 +34,16 @@ fn first_up_of_a_chain() {
         create b [container]
         create c [container]
         --
-        network shop: create   # the group has none
-        a: create shop-a.new   # it has no container
-        a: start shop-a.new   # it has no container
-        a: rename shop-a.new to shop-a   # it is ready
-        b: create shop-b.new   # it has no container
-        b: start shop-b.new   # it has no container
-        b: rename shop-b.new to shop-b   # it is ready
-        c: create shop-c.new   # it has no container
-        c: start shop-c.new   # it has no container
-        c: rename shop-c.new to shop-c   # it is ready
+        network shop: create   # missing
+        a: create shop-a.new   # no container
+        a: start shop-a.new   # no container
+        a: rename shop-a.new to shop-a   # candidate is ready
+        b: create shop-b.new   # no container
+        b: start shop-b.new   # no container
+        b: rename shop-b.new to shop-b   # candidate is ready
+        c: create shop-c.new   # no container
+        c: start shop-c.new   # no container
+        c: rename shop-c.new to shop-c   # candidate is ready
     ",
     );
 }
@@ -65,19 +65,19 @@ fn first_up_of_a_diamond() {
         create right [container]
         create top [container]
         --
-        network shop: create   # the group has none
-        base: create shop-base.new   # it has no container
-        base: start shop-base.new   # it has no container
-        base: rename shop-base.new to shop-base   # it is ready
-        left: create shop-left.new   # it has no container
-        right: create shop-right.new   # it has no container
-        left: start shop-left.new   # it has no container
-        right: start shop-right.new   # it has no container
-        left: rename shop-left.new to shop-left   # it is ready
-        right: rename shop-right.new to shop-right   # it is ready
-        top: create shop-top.new   # it has no container
-        top: start shop-top.new   # it has no container
-        top: rename shop-top.new to shop-top   # it is ready
+        network shop: create   # missing
+        base: create shop-base.new   # no container
+        base: start shop-base.new   # no container
+        base: rename shop-base.new to shop-base   # candidate is ready
+        left: create shop-left.new   # no container
+        right: create shop-right.new   # no container
+        left: start shop-left.new   # no container
+        right: start shop-right.new   # no container
+        left: rename shop-left.new to shop-left   # candidate is ready
+        right: rename shop-right.new to shop-right   # candidate is ready
+        top: create shop-top.new   # no container
+        top: start shop-top.new   # no container
+        top: rename shop-top.new to shop-top   # candidate is ready
     ",
     );
 }
@@ -111,9 +111,9 @@ fn a_changed_env_value_replaces_that_container() {
         --
         api: create shop-api.new   # env.LOG changed
         api: start shop-api.new   # env.LOG changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -130,9 +130,9 @@ fn a_changed_env_value_is_looked_up_first() {
         --
         api: create shop-api.new   # env.LOG changed
         api: start shop-api.new   # env.LOG changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     "#,
     );
 }
@@ -148,10 +148,10 @@ fn a_port_that_stays_is_handed_over_old_container_stopped_first() {
         replace api [command]
         --
         api: create shop-api.new   # command changed
-        api: stop shop-api   # its replacement needs its ports or volumes
+        api: stop shop-api   # replacement needs its ports or volumes
         api: start shop-api.new   # command changed
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -168,9 +168,9 @@ fn a_port_that_changes_lets_the_old_container_serve_until_the_new_one_is_ready()
         --
         api: create shop-api.new   # ports changed
         api: start shop-api.new   # ports changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -188,10 +188,10 @@ fn a_shared_volume_stops_the_old_container_first() {
         replace db [env.A]
         --
         db: create shop-db.new   # env.A changed
-        db: stop shop-db   # its replacement needs its ports or volumes
+        db: stop shop-db   # replacement needs its ports or volumes
         db: start shop-db.new   # env.A changed
-        db: remove shop-db   # its replacement is ready
-        db: rename shop-db.new to shop-db   # it is ready
+        db: remove shop-db   # replacement is ready
+        db: rename shop-db.new to shop-db   # candidate is ready
     ",
     );
 }
@@ -207,10 +207,10 @@ fn anonymous_volumes_move_to_the_replacement() {
         replace db [command]
         --
         db: create shop-db.new taking 1 volumes   # command changed
-        db: stop shop-db   # its replacement needs its ports or volumes
+        db: stop shop-db   # replacement needs its ports or volumes
         db: start shop-db.new   # command changed
-        db: remove shop-db   # its replacement is ready
-        db: rename shop-db.new to shop-db   # it is ready
+        db: remove shop-db   # replacement is ready
+        db: rename shop-db.new to shop-db   # candidate is ready
     ",
     );
 }
@@ -229,9 +229,9 @@ fn an_image_tag_that_moved_replaces() {
         --
         api: create shop-api.new   # image changed
         api: start shop-api.new   # image changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -248,14 +248,14 @@ fn a_missing_image_is_pulled_once_for_all_who_use_it() {
         create a [container]
         create b [container]
         --
-        network shop: create   # the group has none
-        image app:1: pull   # it is not there
-        a: create shop-a.new   # it has no container
-        b: create shop-b.new   # it has no container
-        a: start shop-a.new   # it has no container
-        b: start shop-b.new   # it has no container
-        a: rename shop-a.new to shop-a   # it is ready
-        b: rename shop-b.new to shop-b   # it is ready
+        network shop: create   # missing
+        image app:1: pull   # image not present locally
+        a: create shop-a.new   # no container
+        b: create shop-b.new   # no container
+        a: start shop-a.new   # no container
+        b: start shop-b.new   # no container
+        a: rename shop-a.new to shop-a   # candidate is ready
+        b: rename shop-b.new to shop-b   # candidate is ready
     ",
     );
 }
@@ -271,12 +271,12 @@ fn a_missing_image_that_may_not_be_pulled_fails() {
         "
         create a [container]
         create b [container]
-        FAILS a: ImageMissing: the image a:1 is not there, and `pull: never` forbids to fetch it
+        FAILS a: ImageMissing: image a:1 is not present locally, and `pull: never` is set
         --
-        network shop: create   # the group has none
-        b: create shop-b.new   # it has no container
-        b: start shop-b.new   # it has no container
-        b: rename shop-b.new to shop-b   # it is ready
+        network shop: create   # missing
+        b: create shop-b.new   # no container
+        b: start shop-b.new   # no container
+        b: rename shop-b.new to shop-b   # candidate is ready
     ",
     );
 }
@@ -309,7 +309,7 @@ fn a_paused_container_is_thawed() {
         "
         start db [state]
         --
-        db: unpause shop-db   # it is paused
+        db: unpause shop-db   # paused
     ",
     );
 }
@@ -327,7 +327,7 @@ fn a_stopped_container_is_started() {
         "
         start api [state]
         --
-        api: start shop-api   # it has exited with 137
+        api: start shop-api   # exited with code 137
     ",
     );
 }
@@ -343,10 +343,10 @@ fn a_dead_container_is_made_anew() {
         "
         create api [state]
         --
-        api: remove shop-api   # it is dead and cannot be started
-        api: create shop-api.new   # it has no container
-        api: start shop-api.new   # it has no container
-        api: rename shop-api.new to shop-api   # it is ready
+        api: remove shop-api   # dead: cannot be started
+        api: create shop-api.new   # no container
+        api: start shop-api.new   # no container
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -362,7 +362,7 @@ fn a_container_that_was_renamed_by_hand_gets_its_name_back() {
         "
         update api [name]
         --
-        api: rename precious to shop-api   # it was renamed to precious
+        api: rename precious to shop-api   # renamed externally to precious
     ",
     );
 }
@@ -379,12 +379,12 @@ fn a_renamed_container_that_differs_is_renamed_and_replaced() {
         "
         replace api [command]
         --
-        api: rename precious to shop-api   # it was renamed to precious
+        api: rename precious to shop-api   # renamed externally to precious
         api: create shop-api.new   # command changed
         api: start shop-api.new   # command changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -401,8 +401,8 @@ fn a_superfluous_copy_goes() {
         "
         update api [name]
         --
-        api: stop twin   # superfluous: another container serves under the name
-        api: remove twin   # superfluous: another container serves under the name
+        api: stop twin   # surplus container: another one holds the service name
+        api: remove twin   # surplus container: another one holds the service name
     ",
     );
 }
@@ -421,10 +421,10 @@ fn two_containers_that_swapped_names_by_hand_get_them_back() {
         update a [name]
         update b [name]
         --
-        a: rename shop-b to shop-a.new   # it was renamed to shop-b
-        b: rename shop-a to shop-b.new   # it was renamed to shop-a
-        a: rename shop-a.new to shop-a   # it is ready
-        b: rename shop-b.new to shop-b   # it is ready
+        a: rename shop-b to shop-a.new   # renamed externally to shop-b
+        b: rename shop-a to shop-b.new   # renamed externally to shop-a
+        a: rename shop-a.new to shop-a   # candidate is ready
+        b: rename shop-b.new to shop-b   # candidate is ready
     ",
     );
 }
@@ -440,7 +440,7 @@ fn a_disconnected_container_is_attached_again() {
         "
         update api [network]
         --
-        api: connect shop-api to net-1   # it is not on the network shop
+        api: connect shop-api to net-1   # not attached to network shop
     ",
     );
 }
@@ -457,10 +457,10 @@ fn a_network_that_was_made_anew_gets_its_stopped_containers_back() {
         "
         start api [state]
         --
-        network shop: create   # the group has none
-        api: disconnect shop-api from shop   # it is not on the network shop
-        api: connect shop-api to new:shop   # it is not on the network shop
-        api: start shop-api   # it has exited with 0
+        network shop: create   # missing
+        api: disconnect shop-api from shop   # not attached to network shop
+        api: connect shop-api to new:shop   # not attached to network shop
+        api: start shop-api   # exited with code 0
     ",
     );
 }
@@ -480,12 +480,12 @@ fn a_candidate_of_an_earlier_spec_goes() {
         "
         replace api [command]
         --
-        api: remove shop-api.new   # it was made from an earlier version of the spec
+        api: remove shop-api.new   # outdated spec revision
         api: create shop-api.new   # command changed
         api: start shop-api.new   # command changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -502,8 +502,8 @@ fn a_candidate_that_is_not_needed_goes() {
         "
         update api [name]
         --
-        api: stop shop-api.new   # not needed: the container that serves is the right one
-        api: remove shop-api.new   # not needed: the container that serves is the right one
+        api: stop shop-api.new   # replacement no longer needed
+        api: remove shop-api.new   # replacement no longer needed
     ",
     );
 }
@@ -521,9 +521,9 @@ fn a_candidate_half_way_is_brought_on() {
         "
         replace api [command]
         --
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -539,7 +539,7 @@ fn a_candidate_whose_forerunner_was_already_removed_takes_the_name() {
         "
         create api [container]
         --
-        api: rename shop-api.new to shop-api   # it is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -555,10 +555,10 @@ fn what_no_spec_names_any_longer_goes_dependents_first() {
         remove api []
         remove db []
         --
-        api: stop shop-api   # no spec names it
-        api: remove shop-api   # no spec names it
-        db: stop shop-db   # no spec names it
-        db: remove shop-db   # no spec names it
+        api: stop shop-api   # orphan: not in the specs
+        api: remove shop-api   # orphan: not in the specs
+        db: stop shop-db   # orphan: not in the specs
+        db: remove shop-db   # orphan: not in the specs
     ",
     );
 }
@@ -575,13 +575,13 @@ fn down_goes_in_reverse() {
         remove a []
         remove shop []
         --
-        c: stop shop-c   # asked for
-        c: remove shop-c   # asked for
-        b: stop shop-b   # asked for
-        b: remove shop-b   # asked for
-        a: stop shop-a   # asked for
-        a: remove shop-a   # asked for
-        network shop: remove net-1   # nothing uses it any longer
+        c: stop shop-c   # requested
+        c: remove shop-c   # requested
+        b: stop shop-b   # requested
+        b: remove shop-b   # requested
+        a: stop shop-a   # requested
+        a: remove shop-a   # requested
+        network shop: remove net-1   # unused
     ",
     );
 }
@@ -607,9 +607,9 @@ fn down_with_volumes() {
         remove shop []
         remove shop-data []
         --
-        a: stop shop-a   # asked for
-        a: remove shop-a with volumes   # asked for
-        network shop: remove net-1   # nothing uses it any longer
+        a: stop shop-a   # requested
+        a: remove shop-a with volumes   # requested
+        network shop: remove net-1   # unused
         volume shop-data: remove   # --volumes
     ",
     );
@@ -629,11 +629,11 @@ fn down_of_containers_that_need_each_other_in_a_circle() {
         remove b []
         remove shop []
         --
-        a: stop shop-a   # asked for
-        a: remove shop-a   # asked for
-        b: stop shop-b   # asked for
-        b: remove shop-b   # asked for
-        network shop: remove net-1   # nothing uses it any longer
+        a: stop shop-a   # requested
+        a: remove shop-a   # requested
+        b: stop shop-b   # requested
+        b: remove shop-b   # requested
+        network shop: remove net-1   # unused
     ",
     );
 }
@@ -650,8 +650,8 @@ fn stop_stops_dependents_first_and_keeps_everything() {
         stop api [state]
         stop db [state]
         --
-        api: stop shop-api   # asked for
-        db: stop shop-db   # asked for
+        api: stop shop-api   # requested
+        db: stop shop-db   # requested
     ",
     );
 }
@@ -670,10 +670,10 @@ fn start_starts_what_exists_and_misses_what_does_not() {
         "
         start db [state]
         start api [state]
-        FAILS new: NoContainer: it has no container; `drillmaster up` creates one
+        FAILS new: NoContainer: no container; run `drillmaster up`
         --
-        db: start shop-db   # it has exited with 0
-        api: start shop-api   # it has exited with 0
+        db: start shop-db   # exited with code 0
+        api: start shop-api   # exited with code 0
     ",
     );
 }
@@ -686,12 +686,12 @@ fn a_foreign_container_with_our_name_is_a_conflict() {
     check(&wanted, &observed, "
         create api [container]
         create other [container]
-        FAILS db: Conflict: a container named shop-db exists and is not drillmaster's; it was left alone (rename or remove it: docker rename shop-db …)
+        FAILS db: Conflict: container shop-db exists and is not managed by drillmaster; rename or remove it (docker rename shop-db …)
         --
-        network shop: create   # the group has none
-        other: create shop-other.new   # it has no container
-        other: start shop-other.new   # it has no container
-        other: rename shop-other.new to shop-other   # it is ready
+        network shop: create   # missing
+        other: create shop-other.new   # no container
+        other: start shop-other.new   # no container
+        other: rename shop-other.new to shop-other   # candidate is ready
     ");
 }
 
@@ -708,9 +708,9 @@ fn a_foreign_container_in_the_place_of_a_replacement_is_in_nobodys_way_until_the
         start db [state]
         restart api [dependencies.db]
         --
-        api: stop shop-api   # db is started anew, and it asked to be restarted then
-        db: start shop-db   # it has exited with 137
-        api: start shop-api   # it has exited
+        api: stop shop-api   # dependency db restarted (`restart: true`)
+        db: start shop-db   # exited with code 137
+        api: start shop-api   # exited
     ",
     );
     let new = desired([service("api").needs_that("db", Condition::Ready, true).port("8080:80"), service("db")]);
@@ -718,7 +718,7 @@ fn a_foreign_container_in_the_place_of_a_replacement_is_in_nobodys_way_until_the
     add(&mut observed, foreign("shop-api.new"));
     check(&new, &observed, "
         replace api [ports]
-        FAILS api: Conflict: a container named shop-api.new exists and is not drillmaster's; it was left alone (rename or remove it: docker rename shop-api.new …)
+        FAILS api: Conflict: container shop-api.new exists and is not managed by drillmaster; rename or remove it (docker rename shop-api.new …)
         --
     ");
 }
@@ -734,7 +734,7 @@ fn nobody_rests_for_an_image_that_does_not_come() {
         &agreeing(&old),
         "
         replace db [image]
-        FAILS db: ImageMissing: the image db:2 is not there, and `pull: never` forbids to fetch it
+        FAILS db: ImageMissing: image db:2 is not present locally, and `pull: never` is set
         --
     ",
     );
@@ -752,14 +752,14 @@ fn an_image_is_pulled_before_anybody_rests_for_it() {
         replace db [image]
         restart api [dependencies.db]
         --
-        image db:2: pull   # it is not there
-        api: stop shop-api   # db is started anew, and it asked to be restarted then
+        image db:2: pull   # image not present locally
+        api: stop shop-api   # dependency db restarted (`restart: true`)
         db: create shop-db.new   # image changed
         db: start shop-db.new   # image changed
-        db: stop shop-db   # its replacement is ready
-        db: remove shop-db   # its replacement is ready
-        db: rename shop-db.new to shop-db   # it is ready
-        api: start shop-api   # it has exited
+        db: stop shop-db   # replacement is ready
+        db: remove shop-db   # replacement is ready
+        db: rename shop-db.new to shop-db   # candidate is ready
+        api: start shop-api   # exited
     ",
     );
 }
@@ -770,7 +770,7 @@ fn the_same_group_from_another_directory_is_a_conflict() {
     let mut observed = agreeing(&wanted);
     identity_of(&mut observed, "shop-api").source = "/home/bob/shop/specs".into();
     check(&wanted, &observed, "
-        FAILS api: Conflict: the group shop belongs to /home/bob/shop/specs, which has containers on this engine; use another --group, or take them down from there
+        FAILS api: Conflict: group shop belongs to /home/bob/shop/specs, which has containers on this engine; use another --group, or run `drillmaster down` there
         --
     ");
 }
@@ -790,7 +790,7 @@ fn a_port_of_a_foreign_container_is_a_conflict() {
     add(&mut at_start, observed.containers["foreign-other"].clone());
     let plan = drillmaster::plan::plan(&wanted, &at_start, &memory, Duration::ZERO);
     assert!(plan.steps.is_empty(), "{:?}", plan.steps);
-    assert!(plan.failures[0].message.contains("the host port 8080 is held by the container other"));
+    assert!(plan.failures[0].message.contains("host port 8080 is in use by container other"));
 }
 
 #[test]
@@ -810,10 +810,10 @@ fn two_services_swap_their_ports() {
         a: stop shop-a   # b needs its port 8001
         a: start shop-a.new   # ports changed
         b: start shop-b.new   # ports changed
-        a: remove shop-a   # its replacement is ready
-        b: remove shop-b   # its replacement is ready
-        a: rename shop-a.new to shop-a   # it is ready
-        b: rename shop-b.new to shop-b   # it is ready
+        a: remove shop-a   # replacement is ready
+        b: remove shop-b   # replacement is ready
+        a: rename shop-a.new to shop-a   # candidate is ready
+        b: rename shop-b.new to shop-b   # candidate is ready
     ",
     );
 }
@@ -832,13 +832,13 @@ fn a_port_moves_to_a_service_that_the_other_needs() {
         b: create shop-b.new   # ports changed
         a: stop shop-a   # b needs its port 8001
         b: start shop-b.new   # ports changed
-        b: stop shop-b   # its replacement is ready
-        b: remove shop-b   # its replacement is ready
-        b: rename shop-b.new to shop-b   # it is ready
+        b: stop shop-b   # replacement is ready
+        b: remove shop-b   # replacement is ready
+        b: rename shop-b.new to shop-b   # candidate is ready
         a: create shop-a.new   # ports changed
         a: start shop-a.new   # ports changed
-        a: remove shop-a   # its replacement is ready
-        a: rename shop-a.new to shop-a   # it is ready
+        a: remove shop-a   # replacement is ready
+        a: rename shop-a.new to shop-a   # candidate is ready
     ",
     );
 }
@@ -856,11 +856,11 @@ fn a_port_of_a_service_that_no_spec_names_is_taken_over() {
         create new [container]
         remove old []
         --
-        new: create shop-new.new   # it has no container
-        old: stop shop-old   # no spec names it
-        new: start shop-new.new   # it has no container
-        old: remove shop-old   # no spec names it
-        new: rename shop-new.new to shop-new   # it is ready
+        new: create shop-new.new   # no container
+        old: stop shop-old   # orphan: not in the specs
+        new: start shop-new.new   # no container
+        old: remove shop-old   # orphan: not in the specs
+        new: rename shop-new.new to shop-new   # candidate is ready
     ",
     );
 }
@@ -881,13 +881,13 @@ fn who_asked_for_it_is_restarted_when_a_dependency_is_replaced() {
         replace db [command]
         restart api [dependencies.db]
         --
-        api: stop shop-api   # db is started anew, and it asked to be restarted then
+        api: stop shop-api   # dependency db restarted (`restart: true`)
         db: create shop-db.new   # command changed
         db: start shop-db.new   # command changed
-        db: stop shop-db   # its replacement is ready
-        db: remove shop-db   # its replacement is ready
-        db: rename shop-db.new to shop-db   # it is ready
-        api: start shop-api   # it has exited
+        db: stop shop-db   # replacement is ready
+        db: remove shop-db   # replacement is ready
+        db: rename shop-db.new to shop-db   # candidate is ready
+        api: start shop-api   # exited
     ",
     );
 }
@@ -909,13 +909,13 @@ fn a_network_that_is_not_the_groups_any_longer_goes() {
         replace api [network]
         remove shop []
         --
-        network other: create   # the group has none
+        network other: create   # missing
         api: create shop-api.new   # network changed
         api: start shop-api.new   # network changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
-        network shop: remove net-1   # nothing uses it any longer
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+        network shop: remove net-1   # unused
     ",
     );
 }
@@ -933,8 +933,8 @@ fn of_two_networks_of_our_name_the_one_in_use_stays() {
         update b [network]
         remove shop []
         --
-        b: connect shop-b to net-1   # it is not on the network shop
-        network shop: remove net-0   # nothing uses it any longer
+        b: connect shop-b to net-1   # not attached to network shop
+        network shop: remove net-0   # unused
     ",
     );
 }
@@ -952,9 +952,9 @@ fn containers_on_two_networks_of_our_name_come_together() {
         update b [network]
         remove shop []
         --
-        b: disconnect shop-b from net-0   # it is not on the network shop
-        b: connect shop-b to net-1   # it is not on the network shop
-        network shop: remove net-0   # nothing uses it any longer
+        b: disconnect shop-b from net-0   # not attached to network shop
+        b: connect shop-b to net-1   # not attached to network shop
+        network shop: remove net-0   # unused
     ",
     );
 }
@@ -970,9 +970,9 @@ fn a_network_that_is_not_ours_is_used_and_never_removed() {
         "
         create api [container]
         --
-        api: create shop-api.new   # it has no container
-        api: start shop-api.new   # it has no container
-        api: rename shop-api.new to shop-api   # it is ready
+        api: create shop-api.new   # no container
+        api: start shop-api.new   # no container
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
     let mut observed = agreeing(&wanted);
@@ -984,8 +984,8 @@ fn a_network_that_is_not_ours_is_used_and_never_removed() {
         "
         remove api []
         --
-        api: stop shop-api   # asked for
-        api: remove shop-api   # asked for
+        api: stop shop-api   # requested
+        api: remove shop-api   # requested
     ",
     );
 }
@@ -1012,10 +1012,10 @@ fn a_hash_of_another_version_is_compared_by_what_was_applied() {
         replace api [command]
         --
         api: create shop-api.new   # command changed
-        api: stop shop-api   # its replacement needs its ports or volumes
+        api: stop shop-api   # replacement needs its ports or volumes
         api: start shop-api.new   # command changed
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
 }
@@ -1033,9 +1033,9 @@ fn what_was_left_out_is_not_touched() {
         --
         api: create shop-api.new   # command changed
         api: start shop-api.new   # command changed
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
     new.scope = Scope::AllBut(["api".to_owned(), "db".to_owned()].into());
@@ -1045,8 +1045,8 @@ fn what_was_left_out_is_not_touched() {
         "
         remove gone []
         --
-        gone: stop shop-gone   # no spec names it
-        gone: remove shop-gone   # no spec names it
+        gone: stop shop-gone   # orphan: not in the specs
+        gone: remove shop-gone   # orphan: not in the specs
     ",
     );
 }

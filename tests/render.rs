@@ -1,5 +1,5 @@
-//! What people and programs read: plans, status, results. The snapshots lie in tests/snapshots; INSTA_UPDATE=always
-//! writes them anew.
+//! Output of plans, status and events, as text and JSON. Snapshots are in tests/snapshots; INSTA_UPDATE=always rewrites
+//! them.
 
 #![allow(clippy::unwrap_used)] // a test that cannot make its input fails
 
@@ -16,13 +16,13 @@ use drillmaster::plan::cause::{Cause, WantedState};
 use drillmaster::plan::step::{Action, Change, Failure, Reason, Step, Subject, Verb, Wait};
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::render;
-use drillmaster::render::event_log::{self, news};
+use drillmaster::render::event_log::{self, event_line};
 use drillmaster::spec::Diagnostic;
 use drillmaster::status::{ControllerStatus, ServiceActivity, View, overview};
 
 use insta::assert_snapshot;
 
-/// A group in which something of every kind differs.
+/// A group with a difference of every kind.
 fn example() -> (drillmaster::desired::Desired, drillmaster::observed::Observed) {
     let before = desired([
         service("appdb").image("appdb:1").env("PASSWORD", "old secret"),
@@ -49,26 +49,26 @@ fn example() -> (drillmaster::desired::Desired, drillmaster::observed::Observed)
 }
 
 #[test]
-fn a_plan_for_people() {
+fn plan_as_text() {
     let (wanted, observed) = example();
     let forecast = forecast(&wanted, &observed, &Memory::default());
     let text = render::plan::forecast(&forecast, false, false);
     assert!(!text.contains("secret"), "values of the environment are hidden");
     assert_snapshot!("plan", text);
     let shown = render::plan::forecast(&forecast, true, false);
-    assert!(shown.contains("env.PASSWORD: old secret -> new secret"), "unless they are asked for: {shown}");
+    assert!(shown.contains("env.PASSWORD: old secret -> new secret"), "unless --show-values is given: {shown}");
     assert!(render::plan::forecast(&forecast, false, true).contains("\u{1b}["));
 }
 
 #[test]
-fn a_plan_for_programs() {
+fn plan_as_json() {
     let (wanted, observed) = example();
     let forecast = forecast(&wanted, &observed, &Memory::default());
     assert_snapshot!("plan.json", format!("{:#}", render::json::diff(&wanted, &forecast, false)));
 }
 
 #[test]
-fn how_services_are() {
+fn status_as_text_and_json() {
     let (wanted, observed) = example();
     let now = UNIX_EPOCH + Duration::from_secs(1_795_412_700); // 2026-11-23T05:45:00Z
     let overview = overview(&View { desired: &wanted, readable: true, observed: &observed, live: None, now });
@@ -77,11 +77,11 @@ fn how_services_are() {
 }
 
 #[test]
-fn what_a_container_prints_does_not_steer_the_terminal() {
+fn control_characters_are_replaced() {
     assert_eq!(render::progress::printable("a\u{1b}[2Jb\tc\u{7}"), "a\u{fffd}[2Jb\tc\u{fffd}");
 }
 
-fn differs(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
+fn reconciling(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
     let subject = Subject::Service("api".into());
     let change = Change { subject, action, replica: None, causes, source: "app.yaml:12".into() };
     Report::Reconciling { change, spec }
@@ -104,53 +104,62 @@ fn failed(reason: Reason, message: &str, count: u32, retry: Option<u64>) -> Repo
     Report::Failed(Failed { failure, output: vec!["oh".into()], count, retry: retry.map(Duration::from_millis) })
 }
 
-/// Everything that can happen while watching.
+/// Every event of a watch.
 fn reports() -> Vec<Report> {
-    let gone = EngineError::Unreachable { endpoint: "/var/run/docker.sock".into(), reason: "nobody listens".into() };
+    let gone =
+        EngineError::Unreachable { endpoint: "/var/run/docker.sock".into(), reason: "connection refused".into() };
     let state = |found: Option<State>| vec![Cause::State { found, wanted: WantedState::Running }];
     let network = |found: Option<&str>| Cause::Network { found: found.map(str::to_owned), wanted: "shop".into() };
-    let pull = Step { subject: Subject::Image("api:2".into()), verb: Verb::Pull, cause: "it is missing".into() };
-    let build =
-        Step { subject: Subject::Image("shop-api:2".into()), verb: Verb::Build, cause: "it is not there".into() };
+    let pull =
+        Step { subject: Subject::Image("api:2".into()), verb: Verb::Pull, cause: "image not present locally".into() };
+    let build = Step {
+        subject: Subject::Image("shop-api:2".into()),
+        verb: Verb::Build,
+        cause: "image not present locally".into(),
+    };
     let settled = Outcome {
         ready: ["web".into()].into(),
-        waits: vec![Wait { service: "x".into(), reason: "waits for api".into(), awaited: None, quiet: false }],
+        waits: vec![Wait { service: "x".into(), reason: "waiting for api".into(), awaited: None, quiet: false }],
         ..Outcome::default()
     };
     vec![
-        differs(Action::Create, true, vec![Cause::NoContainer { candidate: None, wanted: "shop-api".into() }]),
-        differs(Action::Replace, true, vec![secret("env.LOG_LEVEL"), Cause::field("image", Some("a:1"), Some("a:2"))]),
-        differs(Action::Replace, false, vec![Cause::field("image", Some("sha256:1"), Some("sha256:2"))]),
-        differs(Action::Replace, false, vec![Cause::Reload]),
-        differs(Action::Replace, true, vec![Cause::field("build", Some("shop-api:1"), Some("shop-api:2"))]),
+        reconciling(Action::Create, true, vec![Cause::NoContainer { candidate: None, wanted: "shop-api".into() }]),
+        reconciling(
+            Action::Replace,
+            true,
+            vec![secret("env.LOG_LEVEL"), Cause::field("image", Some("a:1"), Some("a:2"))],
+        ),
+        reconciling(Action::Replace, false, vec![Cause::field("image", Some("sha256:1"), Some("sha256:2"))]),
+        reconciling(Action::Replace, false, vec![Cause::Reload]),
+        reconciling(Action::Replace, true, vec![Cause::field("build", Some("shop-api:1"), Some("shop-api:2"))]),
         Report::StepStarted(build.clone()),
         Report::Output { service: Some("api".into()), event: "build".into(), line: "Step 1/1 : FROM debian".into() },
         Report::StepDone(build),
-        failed(Reason::BuildFailed, "its image could not be built: no", 1, None),
-        differs(Action::Update, true, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),
-        differs(Action::Update, false, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),
-        differs(Action::Update, false, vec![Cause::field("resources.pids", None, Some("10"))]),
-        differs(
+        failed(Reason::BuildFailed, "image build failed: no", 1, None),
+        reconciling(Action::Update, true, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),
+        reconciling(Action::Update, false, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),
+        reconciling(Action::Update, false, vec![Cause::field("resources.pids", None, Some("10"))]),
+        reconciling(
             Action::Update,
             false,
             vec![Cause::Name { found: Some("shop-other".into()), wanted: Some("shop-api".into()) }],
         ),
-        differs(Action::Update, false, vec![network(None)]),
-        differs(Action::Update, false, vec![network(Some("id"))]),
-        differs(Action::Start, false, state(Some(State::Exited { code: Some(137) }))),
-        differs(Action::Start, false, state(Some(State::Exited { code: None }))),
-        differs(Action::Start, false, state(Some(State::Created))),
-        differs(Action::Start, false, state(Some(State::Paused))),
-        differs(Action::Create, false, state(Some(State::Dead))),
-        differs(Action::Create, false, state(None)),
-        differs(Action::Restart, false, vec![Cause::Dependency("appdb".into())]),
-        differs(Action::Restart, false, vec![Cause::Unhealthy]),
-        differs(Action::Remove, true, Vec::new()),
+        reconciling(Action::Update, false, vec![network(None)]),
+        reconciling(Action::Update, false, vec![network(Some("id"))]),
+        reconciling(Action::Start, false, state(Some(State::Exited { code: Some(137) }))),
+        reconciling(Action::Start, false, state(Some(State::Exited { code: None }))),
+        reconciling(Action::Start, false, state(Some(State::Created))),
+        reconciling(Action::Start, false, state(Some(State::Paused))),
+        reconciling(Action::Create, false, state(Some(State::Dead))),
+        reconciling(Action::Create, false, state(None)),
+        reconciling(Action::Restart, false, vec![Cause::Dependency("appdb".into())]),
+        reconciling(Action::Restart, false, vec![Cause::Unhealthy]),
+        reconciling(Action::Remove, true, Vec::new()),
         Report::Removed("api".into()),
         Report::Ready("api".into()),
-        failed(Reason::Exited, "it exited with 1", 1, Some(1000)),
-        failed(Reason::Exited, "it exited with 1", 12, Some(299_100)),
-        failed(Reason::NotReady, "its ping did not answer", 1, None),
+        failed(Reason::Exited, "exited with 1", 1, Some(1000)),
+        failed(Reason::Exited, "exited with 1", 12, Some(299_100)),
+        failed(Reason::NotReady, "readiness probe failed", 1, None),
         failed(Reason::Conflict, "a container named shop-api exists", 1, None),
         Report::Unhealthy { service: "api".into(), why: "connection refused".into() },
         Report::Healthy("api".into()),
@@ -168,34 +177,34 @@ fn reports() -> Vec<Report> {
 }
 
 #[test]
-fn what_a_watching_controller_says() {
-    let said: Vec<_> = reports().iter().map(|report| news(report).expect("worth telling")).collect();
-    let text: String = said.iter().map(|news| news.message() + "\n").collect();
+fn event_lines_as_text_and_json() {
+    let lines: Vec<_> = reports().iter().map(|report| event_line(report).expect("an event")).collect();
+    let text: String = lines.iter().map(|line| line.message() + "\n").collect();
     assert!(!text.contains("secret"), "values of the environment are hidden");
     assert_snapshot!("watch", text);
-    let json: String = said.iter().map(|news| format!("{}\n", news.to_json(UNIX_EPOCH))).collect();
+    let json: String = lines.iter().map(|line| format!("{}\n", line.to_json(UNIX_EPOCH))).collect();
     assert!(!json.contains("secret"), "values of the environment are hidden");
     assert_snapshot!("watch.json", json);
 }
 
 #[test]
-fn how_a_watch_ends() {
+fn stopped_watch_names_the_requester() {
     let by = Outcome { ended_by: Some("drillmaster down (pid 7)".into()), ..Outcome::default() };
-    assert_eq!(event_log::ended(&by).message(), "the watch has ended: drillmaster down (pid 7) asked for it");
-    assert_eq!(event_log::ended(&Outcome::default()).message(), "the watch has ended; containers stay");
+    assert_eq!(event_log::stopped(&by).message(), "watch stopped: requested by drillmaster down (pid 7)");
+    assert_eq!(event_log::stopped(&Outcome::default()).message(), "watch stopped; containers keep running");
 }
 
 #[test]
-fn what_is_under_way_is_no_news() {
+fn steps_and_waits_are_not_events() {
     let step = Step { subject: Subject::Service("api".into()), verb: Verb::CreateNetwork, cause: String::new() };
-    let waits = Report::Waiting { service: "api".into(), reason: "waits for appdb".into() };
+    let waits = Report::Waiting { service: "api".into(), reason: "waiting for appdb".into() };
     for report in [Report::StepStarted(step.clone()), Report::StepDone(step), waits, Report::Planned(Vec::new())] {
-        assert_eq!(news(&report), None, "{report:?}");
+        assert_eq!(event_line(&report), None, "{report:?}");
     }
 }
 
 #[test]
-fn what_only_a_watching_controller_knows_is_in_the_status() {
+fn status_contains_the_state_of_the_controller() {
     let wanted = desired([service("broken"), service("resting"), service("sick"), service("waits"), service("well")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-resting").state = State::Exited { code: Some(137) };
@@ -211,14 +220,14 @@ fn what_only_a_watching_controller_knows_is_in_the_status() {
         restarts: 4,
         last_exit: Some(137),
         next_try_ms: Some(7_900),
-        ..known("Exited", "it exited with 137")
+        ..known("Exited", "exited with 137")
     };
     let sick = ServiceActivity { unhealthy: true, ..known("Unhealthy", "connection refused") };
     let services = [
-        ("broken", known("ImageMissing", "there is no such image")),
+        ("broken", known("ImageMissing", "no such image")),
         ("resting", resting),
         ("sick", sick),
-        ("waits", known("Waiting", "waits for broken")),
+        ("waits", known("Waiting", "waiting for broken")),
     ];
     let live = ControllerStatus {
         services: services.map(|(name, live)| (name.to_owned(), live)).into(),
@@ -229,7 +238,7 @@ fn what_only_a_watching_controller_knows_is_in_the_status() {
     let view = View { desired: &wanted, readable: true, observed: &observed, live: Some(&live), now };
     assert_snapshot!("watched", render::status::table(&overview(&view), now, false));
     assert_snapshot!("watched.json", format!("{:#}", render::json::status(&overview(&view))));
-    // Specs that cannot be read say nothing of who should exist.
+    // If the specs are invalid, no service is an orphan.
     let none = desired([]);
     let overview = overview(&View { desired: &none, readable: false, live: None, ..view });
     assert!(overview.services.iter().all(|service| service.reason.as_deref() != Some("NotInSpecs")), "{overview:#?}");

@@ -111,7 +111,7 @@ name: a
 image: "x:${TAG}"
 user: ${NUMBER}
 command: ["${NUMBER}", 80, "80", yes, "no", ~, "", " x ", "a: b", "- c", "#d", "$$HOME ${WORD} $$$$", "é\n\t\"", 'it''s']
-env: {NUMBER: "${NUMBER}", WORD: "${WORD}", EMPTY: "${EMPTY}", TRUE: true, "A.B": 1.10, LONG: "${WORD}${NUMBER}"}
+env: {NUMBER: "${NUMBER}", WORD: "${WORD}", EMPTY: "${EMPTY}", TRUE: true, "A.B": 1.10, HEX: 0x1F, OCTAL: 010, EXP: 1e3, SMALL: 1.0e-5, YES: True, LONG: "${WORD}${NUMBER}"}
 ports: ["${NUMBER}:80", "${NUMBER}"]
 resources: {cpus: "${FRACTION}", pids: "${NUMBER}", memory: "${NUMBER}m"}
 privileged: "${TRUTH}"
@@ -125,7 +125,7 @@ post_start:
 name: "${NUMBER}"
 image: x
 env: {USER_ID: "${context.user} of ${WORD} $$", N: "${context.n}"}
-resources: {cpus: "${context.cpus}"}
+resources: {cpus: "${context.cpus}", pids: 0x10}
 dependencies: [{name: a, condition: started}]
 ---
 kind: Job
@@ -140,6 +140,7 @@ kind: Job
 name: k
 image: x
 pre_start: {run: [a], capture: n}
+resources: {cpus: 1.50}
 "##;
     let yaml = yaml.replace("~, ", "");
     let directory = files(&[("app.yaml", &yaml)]);

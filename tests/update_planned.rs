@@ -56,16 +56,16 @@ fn replicas_are_created_at_once_and_dependents_wait_for_all() {
         create api-2 [container]
         create web [container]
         --
-        network shop: create   # the group has none
-        api-1: create shop-api-1.new   # it has no container
-        api-2: create shop-api-2.new   # it has no container
-        api-1: start shop-api-1.new   # it has no container
-        api-2: start shop-api-2.new   # it has no container
-        api-1: rename shop-api-1.new to shop-api-1   # it is ready
-        api-2: rename shop-api-2.new to shop-api-2   # it is ready
-        web: create shop-web.new   # it has no container
-        web: start shop-web.new   # it has no container
-        web: rename shop-web.new to shop-web   # it is ready
+        network shop: create   # missing
+        api-1: create shop-api-1.new   # no container
+        api-2: create shop-api-2.new   # no container
+        api-1: start shop-api-1.new   # no container
+        api-2: start shop-api-2.new   # no container
+        api-1: rename shop-api-1.new to shop-api-1   # candidate is ready
+        api-2: rename shop-api-2.new to shop-api-2   # candidate is ready
+        web: create shop-web.new   # no container
+        web: start shop-web.new   # no container
+        web: rename shop-web.new to shop-web   # candidate is ready
     ",
     );
 }
@@ -80,9 +80,9 @@ fn scaling_touches_only_the_difference() {
         "
         create api-3 [container]
         --
-        api-3: create shop-api-3.new   # it has no container
-        api-3: start shop-api-3.new   # it has no container
-        api-3: rename shop-api-3.new to shop-api-3   # it is ready
+        api-3: create shop-api-3.new   # no container
+        api-3: start shop-api-3.new   # no container
+        api-3: rename shop-api-3.new to shop-api-3   # candidate is ready
     ",
     );
     check(
@@ -91,8 +91,8 @@ fn scaling_touches_only_the_difference() {
         "
         remove api-2 [replicas]
         --
-        api-2: stop shop-api-2   # its service has fewer replicas now
-        api-2: remove shop-api-2   # its service has fewer replicas now
+        api-2: stop shop-api-2   # scaled down
+        api-2: remove shop-api-2   # scaled down
     ",
     );
 }
@@ -106,10 +106,10 @@ fn numbers_come_and_go_by_renaming() {
         update api-1 [name]
         create api-2 [container]
         --
-        api-1: rename shop-api to shop-api-1   # it was renamed to shop-api
-        api-2: create shop-api-2.new   # it has no container
-        api-2: start shop-api-2.new   # it has no container
-        api-2: rename shop-api-2.new to shop-api-2   # it is ready
+        api-1: rename shop-api to shop-api-1   # renamed externally to shop-api
+        api-2: create shop-api-2.new   # no container
+        api-2: start shop-api-2.new   # no container
+        api-2: rename shop-api-2.new to shop-api-2   # candidate is ready
     ",
     );
     check(
@@ -119,9 +119,9 @@ fn numbers_come_and_go_by_renaming() {
         update api [name]
         remove api-2 [replicas]
         --
-        api: rename shop-api-1 to shop-api   # it was renamed to shop-api-1
-        api-2: stop shop-api-2   # its service has fewer replicas now
-        api-2: remove shop-api-2   # its service has fewer replicas now
+        api: rename shop-api-1 to shop-api   # renamed externally to shop-api-1
+        api-2: stop shop-api-2   # scaled down
+        api-2: remove shop-api-2   # scaled down
     ",
     );
 }
@@ -136,8 +136,8 @@ fn a_service_scaled_to_nothing_holds_nobody_up() {
         "
         remove api-1 [replicas]
         --
-        api-1: stop shop-api-1   # its service has fewer replicas now
-        api-1: remove shop-api-1   # its service has fewer replicas now
+        api-1: stop shop-api-1   # scaled down
+        api-1: remove shop-api-1   # scaled down
     ",
     );
     check(
@@ -146,10 +146,10 @@ fn a_service_scaled_to_nothing_holds_nobody_up() {
         "
         create web [container]
         --
-        network shop: create   # the group has none
-        web: create shop-web.new   # it has no container
-        web: start shop-web.new   # it has no container
-        web: rename shop-web.new to shop-web   # it is ready
+        network shop: create   # missing
+        web: create shop-web.new   # no container
+        web: start shop-web.new   # no container
+        web: rename shop-web.new to shop-web   # candidate is ready
     ",
     );
 }
@@ -166,9 +166,9 @@ fn another_service_takes_the_name_that_a_replica_had() {
         --
         api-1: create shop-api-1.new   # name changed
         api-1: start shop-api-1.new   # name changed
-        api-1: stop shop-api-1   # its replacement is ready
-        api-1: remove shop-api-1   # its replacement is ready
-        api-1: rename shop-api-1.new to shop-api-1   # it is ready
+        api-1: stop shop-api-1   # replacement is ready
+        api-1: remove shop-api-1   # replacement is ready
+        api-1: rename shop-api-1.new to shop-api-1   # candidate is ready
     ",
     );
 }
@@ -185,14 +185,14 @@ fn replicas_are_replaced_one_after_another() {
         --
         api-1: create shop-api-1.new   # image changed
         api-1: start shop-api-1.new   # image changed
-        api-1: stop shop-api-1   # its replacement is ready
-        api-1: remove shop-api-1   # its replacement is ready
-        api-1: rename shop-api-1.new to shop-api-1   # it is ready
+        api-1: stop shop-api-1   # replacement is ready
+        api-1: remove shop-api-1   # replacement is ready
+        api-1: rename shop-api-1.new to shop-api-1   # candidate is ready
         api-2: create shop-api-2.new   # image changed
         api-2: start shop-api-2.new   # image changed
-        api-2: stop shop-api-2   # its replacement is ready
-        api-2: remove shop-api-2   # its replacement is ready
-        api-2: rename shop-api-2.new to shop-api-2   # it is ready
+        api-2: stop shop-api-2   # replacement is ready
+        api-2: remove shop-api-2   # replacement is ready
+        api-2: rename shop-api-2.new to shop-api-2   # candidate is ready
     ",
     );
     // One that does not run serves nobody: it comes first.
@@ -230,12 +230,12 @@ fn with_the_new_one_first_names_change_hands_while_both_run() {
         "
         create api [container]
         --
-        network shop: create   # the group has none
-        api: create shop-api.new   # it has no container
-        api: start shop-api.new   # it has no container
-        api: disconnect shop-api.new from new:shop   # it is not known as api yet
-        api: connect shop-api.new to new:shop   # it is not on the network shop
-        api: rename shop-api.new to shop-api   # it is ready
+        network shop: create   # missing
+        api: create shop-api.new   # no container
+        api: start shop-api.new   # no container
+        api: disconnect shop-api.new from new:shop   # network alias api not set
+        api: connect shop-api.new to new:shop   # not attached to network shop
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
     let observed = with_image(agreeing(&wanted), "api:2");
@@ -248,21 +248,21 @@ fn with_the_new_one_first_names_change_hands_while_both_run() {
         --
         api: create shop-api.new   # image changed
         api: start shop-api.new   # image changed
-        api: disconnect shop-api.new from net-1   # it is not known as api yet
-        api: connect shop-api.new to net-1   # it is not on the network shop
-        api: pre_stop: exec bye   # its replacement is ready
-        api: disconnect shop-api from net-1   # its replacement is ready
-        api: connect shop-api without names to net-1   # its replacement is ready
-        api: stop shop-api   # its replacement is ready
-        api: remove shop-api   # its replacement is ready
-        api: rename shop-api.new to shop-api   # it is ready
+        api: disconnect shop-api.new from net-1   # network alias api not set
+        api: connect shop-api.new to net-1   # not attached to network shop
+        api: pre_stop: exec bye   # replacement is ready
+        api: disconnect shop-api from net-1   # replacement is ready
+        api: connect shop-api without names to net-1   # replacement is ready
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
     // The old one was made with its names, and its host name is one of them: it leaves the network.
     let observed = with_image(agreeing(&desired([service("api").ping(PING)])), "api:2");
     let plan = plan_text(&desired([start_first("api:2")]), &observed);
     assert!(
-        plan.contains("api: disconnect shop-api from net-1   # its replacement is ready\napi: stop shop-api "),
+        plan.contains("api: disconnect shop-api from net-1   # replacement is ready\napi: stop shop-api "),
         "{plan}"
     );
 }
@@ -405,11 +405,11 @@ async fn a_replacement_has_to_stay_ready() {
     let outcome = up(&sim, &wanted("api:3")).await;
     let failure = &outcome.failed["api"].failure;
     assert_eq!(failure.reason, Reason::NotReady);
-    assert!(failure.message.starts_with("it did not stay ready for 5 s: its ping was not answered 3 times in a row"));
+    assert!(failure.message.starts_with("did not stay ready for min_ready (5 s): liveness probe failed 3 times"));
     assert_eq!((sim.id_of("shop-api"), sim.id_of("shop-api.new")), (second.clone(), None));
 
     let outcome = up(&sim, &wanted("api:4")).await;
-    assert_eq!(outcome.failed["api"].failure.message, "it exited with 3 before it was ready");
+    assert_eq!(outcome.failed["api"].failure.message, "exited with code 3 before becoming ready");
     assert_eq!((sim.id_of("shop-api"), sim.id_of("shop-api.new")), (second, None));
 }
 
@@ -453,7 +453,7 @@ async fn a_replica_that_fails_stops_the_roll() {
     let outcome = up(&sim, &wanted("api:2")).await;
     assert_eq!(outcome.failed.keys().collect::<Vec<_>>(), ["api-1"]);
     let waits: Vec<String> = outcome.waits.iter().map(|wait| format!("{}: {}", wait.service, wait.reason)).collect();
-    let why = "waits for api-1, which has failed with this spec";
+    let why = "waiting for api-1, which failed with this spec";
     assert_eq!(waits, [format!("api-2: {why}"), format!("api-3: {why}")]);
     let after: Vec<_> = (1..=3).map(|n| sim.id_of(&format!("shop-api-{n}"))).collect();
     assert_eq!(before, after, "all of them serve on");

@@ -834,7 +834,7 @@ async fn what_somebody_restarted_has_to_answer_again_and_is_told() {
     assert!(sim.count("exec") > asked, "it was asked");
     let told = watcher.reports.lock().unwrap();
     let [Report::Note(why), Report::Ready(_)] = told.as_slice() else { panic!("{told:#?}") };
-    assert_eq!(why, "api: its container ended and was started again, not by drillmaster");
+    assert_eq!(why, "api: container restarted externally");
 }
 
 #[tokio::test(start_paused = true)]
@@ -855,7 +855,7 @@ async fn down_ends_the_watch() {
     let sim = engine(&wanted);
     let mut watcher = Watcher::settled(&sim, &wanted).await;
     let reports = watcher.ask(RequestKind::Shutdown { by: "drillmaster down (pid 7)".into() }).await;
-    assert_eq!(reports, [Report::Stopping("drillmaster down (pid 7) asked for it".into())]);
+    assert_eq!(reports, [Report::Stopping("requested by drillmaster down (pid 7)".into())]);
     let outcome = timeout(READ_TIMEOUT, &mut watcher.task).await.unwrap().unwrap();
     assert_eq!(outcome.ended_by.as_deref(), Some("drillmaster down (pid 7)"));
     assert!(agree(&sim, &wanted), "removing is not its business");

@@ -1,233 +1,227 @@
-//! The command line, as clap reads it. No logic.
+//! Command line arguments, parsed by clap. No logic.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Keeps a directory of service definitions and a Docker engine in agreement.
+/// Reconciles a Docker engine with a directory of service specs
 #[derive(Debug, Parser)]
 #[command(name = "drillmaster", version, about, max_term_width = 100, propagate_version = true)]
-#[command(after_help = "Exit codes: 0 done (diff: no differences), 1 a service failed (diff: differences), \
-2 specs or usage invalid, 3 no engine, 4 another controller holds the group, 130 interrupted.")]
+#[command(
+    after_help = "Exit codes: 0 success (diff: no differences), 1 failure (diff: differences), 2 invalid specs or usage, \
+3 engine unreachable, 4 group locked by another controller, 130 interrupted. `exec` exits with the exit code of its command."
+)]
 pub struct Cli {
-    /// What holds for every command.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Keeps a command's own options apart from those that every command has.
+/// Separates the global options from the options of a command in its help.
 const HEADING: &str = "Global options";
 
-/// What holds for every command.
+/// Global options
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Directory of the specs.
+    /// Spec directory
     #[arg(long, global = true, help_heading = HEADING, default_value = "specs", value_name = "DIR")]
     pub specs: PathBuf,
-    /// Name of the group, in place of the Group document's or the directory's.
+    /// Group name [default: name in the Group document, otherwise the directory that contains DIR]
     #[arg(long, global = true, help_heading = HEADING, value_name = "NAME")]
     pub group: Option<String>,
-    /// Engine to use: unix:///path or tcp://host:port [default: DOCKER_HOST, else the docker context]
+    /// Docker engine, unix:///PATH or tcp://HOST:PORT [default: DOCKER_HOST, otherwise the current docker context]
     #[arg(long, global = true, help_heading = HEADING, value_name = "URL")]
     pub host: Option<String>,
-    /// Form of the results on stdout.
-    #[arg(long, short, global = true, help_heading = HEADING, value_enum, default_value_t, value_name = "FORM")]
+    /// Output format
+    #[arg(long, short, global = true, help_heading = HEADING, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
-    /// When to use colours.
+    /// Colored output; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, help_heading = HEADING, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
-    /// Tell what the engine is asked for; twice: every question too.
+    /// Log engine API calls (-v: writes, -vv: reads too)
     #[arg(long, short, global = true, help_heading = HEADING, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
-    /// Tell nothing but results and errors.
+    /// Suppress progress output
     #[arg(long, short, global = true, help_heading = HEADING)]
     pub quiet: bool,
 }
 
-/// Form of the results.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Output {
-    /// For people.
     #[default]
     Text,
-    /// For programs.
     Json,
 }
 
-/// When to use colours.
+/// Use of colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Color {
-    /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
-    /// Always.
     Always,
-    /// Never.
     Never,
 }
 
-/// What to do.
+/// Command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make the engine agree with the specs: create, replace, start and remove what differs; with --watch, keep it so.
+    /// Create, update and remove containers to match the specs
     Up(Up),
-    /// Remove the containers and the network of the group; volumes and images stay.
+    /// Remove the containers and the network of the group; keep volumes and images
     Down(Down),
-    /// Start containers that exist, in the order of their dependencies; create none.
+    /// Start existing containers in dependency order
     Start(Selection),
-    /// Stop containers, dependents first; keep them.
+    /// Stop containers, dependents first, without removing them
     Stop(Selection),
-    /// Say what `up` would do, and why.
+    /// Show the changes `up` would make, and why
     Diff(Diff),
-    /// Replace services although they match their specs, and restart the dependents that asked for it.
+    /// Force-recreate services; restart dependents with `restart: true`
     Reload(Reload),
-    /// Run a job although it has succeeded, and what it needs before; show what it prints.
+    /// Re-run a job and its dependencies, then show its output
     Run(Run),
-    /// Say how each service is.
+    /// Show service status
     Status(Status),
-    /// Show what services print.
+    /// Show service logs
     Logs(Logs),
-    /// Run a command in the container of a service, with this terminal; ends with its exit code.
+    /// Execute a command in a service's container; exits with its exit code
     Exec(Exec),
-    /// Say who needs whom, in Graphviz's language: `drillmaster graph | dot -Tsvg`; needs no engine.
+    /// Print the dependency graph in DOT format: `drillmaster graph | dot -Tsvg`
     Graph,
-    /// Check the specs; needs no engine.
+    /// Validate the specs (no engine needed)
     Validate,
-    /// Print the specs as YAML, with variables replaced and programs evaluated; needs no engine.
+    /// Print the specs as YAML with variables replaced and programs evaluated (no engine needed)
     Render(Render),
-    /// Print the JSON Schema of the specs.
+    /// Print the JSON Schema of the specs
     Schema,
 }
 
-/// Which services.
+/// Selected services.
 #[derive(Debug, Args)]
 pub struct Selection {
-    /// Services, by name [default: all]
+    /// Service names [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Leave this service out; may be given several times.
+    /// Exclude this service (repeatable)
     #[arg(long, value_name = "SERVICE", value_delimiter = ',')]
     pub exclude: Vec<String>,
-    /// Give up after this time, e.g. 90s or 5m; what is done stays.
+    /// Timeout (e.g. 90s, 5m); completed steps are kept
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
 
-/// `up`.
+/// Arguments of `up`.
 #[derive(Debug, Args)]
 pub struct Up {
-    /// Which services; what they depend on comes along.
     #[command(flatten)]
     pub selection: Selection,
-    /// When the specs name no service at all, remove every container of the group.
+    /// If the specs have no services, remove all containers of the group
     #[arg(long)]
     pub prune_all: bool,
-    /// Stay, and keep the engine in agreement: when specs change, containers end, things are removed by hand. Ctrl-C
-    /// ends it, containers stay.
+    /// Keep running and reconcile on spec changes, container exits and drift; Ctrl-C stops the watch and leaves
+    /// containers running
     #[arg(long, conflicts_with = "timeout")]
     pub watch: bool,
 }
 
-/// `reload`.
+/// Arguments of `reload`.
 #[derive(Debug, Args)]
 pub struct Reload {
-    /// Services, by name.
+    /// Service names
     #[arg(value_name = "SERVICE", required = true)]
     pub services: Vec<String>,
-    /// Give up after this time, e.g. 90s or 5m; what is done stays.
+    /// Timeout (e.g. 90s, 5m); completed steps are kept
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
 
-/// `run`.
+/// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The job, by name.
+    /// Job name
     #[arg(value_name = "JOB")]
     pub job: String,
-    /// Give up after this time, e.g. 90s or 5m; what is done stays.
+    /// Timeout (e.g. 90s, 5m); completed steps are kept
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
 
-/// `status`.
+/// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Stay, and show every change, until Ctrl-C.
+    /// Show changes until Ctrl-C
     #[arg(long)]
     pub watch: bool,
 }
 
-/// `down`.
+/// Arguments of `down`.
 #[derive(Debug, Args)]
 pub struct Down {
-    /// Leave this service as it is; may be given several times.
+    /// Exclude this service (repeatable)
     #[arg(long, value_name = "SERVICE", value_delimiter = ',')]
     pub exclude: Vec<String>,
-    /// Remove the group's volumes as well, with all that is in them.
+    /// Also remove the volumes of the group and their data
     #[arg(long)]
     pub volumes: bool,
-    /// Remove the images as well that were built for the group, old ones too.
+    /// Also remove all images built for the group
     #[arg(long)]
     pub images: bool,
-    /// Give up after this time, e.g. 90s or 5m; what is done stays.
+    /// Timeout (e.g. 90s, 5m); completed steps are kept
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
 }
 
-/// `diff`.
+/// Arguments of `diff`.
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// Services, by name; what they depend on comes along [default: all]
+    /// Service names; their dependencies are included [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Show values of the environment, which may be secret.
+    /// Show the values of environment variables, which may be secret
     #[arg(long)]
     pub show_values: bool,
 }
 
-/// `render`.
+/// Arguments of `render`.
 #[derive(Debug, Args)]
 pub struct Render {
-    /// Services, by name [default: all, and the group]
+    /// Service names [default: all services and the group]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Show values of the environment, which may be secret.
+    /// Show the values of environment variables, which may be secret
     #[arg(long)]
     pub show_values: bool,
 }
 
-/// `logs`.
+/// Arguments of `logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
-    /// Services, by name [default: all]
+    /// Service names [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Go on showing what comes.
+    /// Follow log output
     #[arg(long, short)]
     pub follow: bool,
-    /// Only the last so many lines of each.
+    /// Number of lines to show from the end of each log [default: all]
     #[arg(long, short = 'n', value_name = "LINES")]
     pub tail: Option<u32>,
 }
 
-/// `exec`.
+/// Arguments of `exec`.
 #[derive(Debug, Args)]
 pub struct Exec {
-    /// The service, by name.
+    /// Service name
     #[arg(value_name = "SERVICE")]
     pub service: String,
-    /// Of a service with replicas, the container of this number [default: the first that runs]
-    #[arg(long, value_name = "NUMBER")]
+    /// Replica index [default: first running]
+    #[arg(long, value_name = "INDEX")]
     pub replica: Option<u32>,
-    /// No terminal, also where this is one.
+    /// Disable pseudo-TTY allocation
     #[arg(long, short = 'T')]
     pub no_tty: bool,
-    /// The command and its arguments.
+    /// Command and arguments
     #[arg(value_name = "CMD", last = true, required = true)]
     pub command: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Asks the watching controller that has the group.
+//! Requests to the watching controller that holds the group.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::Failure;
+use super::session::within;
 use crate::control::event::Outcome;
 use crate::control::ipc::socket::Client;
 use crate::control::ipc::wire::{WireRequest, WireResponse};
@@ -17,100 +18,101 @@ use crate::plan::step::Subject;
 use crate::render::Style;
 use crate::status::ControllerStatus;
 
-/// How long `status` waits for what a watching controller knows: it can do without.
-const LIVE: Duration = Duration::from_secs(2);
+/// How long `status` waits for a watching controller: its answer is optional.
+const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Fails where the controller watches another spec directory.
-pub(super) fn is_of(client: &Client, desired: &Desired) -> Result<(), Failure> {
+/// Checks that the controller watches the same spec directory.
+pub(super) fn check_source(client: &Client, desired: &Desired) -> Result<(), Failure> {
     let hello = &client.hello;
     if hello.source == desired.source {
         return Ok(());
     }
     Err(Failure::Held {
         message: format!(
-            "pid {} (drillmaster up --watch) watches the group {} from another spec directory, {}",
+            "pid {} (drillmaster up --watch) is watching group {} with another spec directory, {}",
             hello.pid, desired.group, hello.source
         ),
-        remedy: Some(format!("name it with --specs {}, or choose another --group", hello.source)),
+        remedy: Some(format!("use --specs {}, or another --group", hello.source)),
     })
 }
 
-/// What is said where a command would be undone by the controller.
+/// The error of a command whose effect the controller would undo.
 pub(super) fn refused(client: &Client, group: &str, command: &str, instead: &str) -> Failure {
     Failure::Held {
         message: format!(
-            "`{command}` is of no use while pid {} (drillmaster up --watch) watches the group {group}",
+            "cannot run `{command}`: pid {} (drillmaster up --watch) is watching group {group}",
             client.hello.pid
         ),
         remedy: Some(instead.to_owned()),
     }
 }
 
-/// Asks the controller to end, and waits until it does.
-pub(super) async fn end(
+/// Stops the controller and waits for its exit.
+pub(super) async fn shut_down(
     mut client: Client,
     command: &str,
     limit: Option<Duration>,
     style: Style,
 ) -> Result<(), Failure> {
     let pid = client.hello.pid;
-    style.note(&format!("asking pid {pid} (drillmaster up --watch) to end"));
+    style.note(&format!("stopping pid {pid} (drillmaster up --watch)"));
     let by = format!("drillmaster {command} (pid {})", std::process::id());
-    let ending = async {
-        // One that has gone meanwhile has ended too.
+    let stopping = async {
+        // If the request cannot be sent, the controller has exited already.
         if client.send(&WireRequest::Shutdown { by }).await.is_ok() {
-            while let Ok(Some(answer)) = client.receive().await {
-                match answer {
+            while let Ok(Some(response)) = client.receive().await {
+                match response {
                     WireResponse::Stopping { .. } => break,
-                    WireResponse::Unsupported { why } => return Err(sorry(pid, &why)),
+                    WireResponse::Unsupported { why } => return Err(unsupported(pid, &why)),
                     _ => {}
                 }
             }
         }
         Ok(())
     };
-    match within(limit, ending).await {
+    match within(limit, stopping).await {
         Some(result) => result,
         None => Err(Failure::Held {
-            message: format!("pid {pid} (drillmaster up --watch) has not ended in the time given with --timeout"),
+            message: format!("timed out waiting for pid {pid} (drillmaster up --watch) to stop"),
             remedy: None,
         }),
     }
 }
 
-/// Asks for work, shows what is told, and gives the result, as far as these services are concerned.
-pub(super) async fn work(
+/// Sends a request, prints the controller's events, and returns the outcome for the services in scope.
+pub(super) async fn request(
     mut client: Client,
-    question: &WireRequest,
+    request: &WireRequest,
     desired: &Desired,
     limit: Option<Duration>,
     style: Style,
 ) -> Result<Outcome, Failure> {
     let pid = client.hello.pid;
-    style.note(&format!("asking pid {pid} (drillmaster up --watch)"));
+    style.note(&format!("delegating to pid {pid} (drillmaster up --watch)"));
     let settled = async {
-        let ended = || format!("pid {pid} (drillmaster up --watch) ended before it was done; run this again");
-        client.send(question).await.with_context(ended)?;
+        let stopped =
+            || format!("pid {pid} (drillmaster up --watch) stopped before the request completed; re-run to continue");
+        client.send(request).await.with_context(stopped)?;
         loop {
-            match client.receive().await.with_context(ended)? {
+            match client.receive().await.with_context(stopped)? {
                 Some(WireResponse::Event { event }) => show(&event, style),
                 Some(WireResponse::Settled(settled)) => return Ok(Outcome::from(*settled)),
-                Some(WireResponse::Unsupported { why }) => return Err(sorry(pid, &why)),
-                Some(WireResponse::Stopping { .. }) | None => return Err(Failure::Other(anyhow::anyhow!(ended()))),
+                Some(WireResponse::Unsupported { why }) => return Err(unsupported(pid, &why)),
+                Some(WireResponse::Stopping { .. }) | None => return Err(Failure::Other(anyhow::anyhow!(stopped()))),
                 Some(WireResponse::Hello(_) | WireResponse::Status(_) | WireResponse::Unknown) => {}
             }
         }
     };
     match within(limit, settled).await {
-        Some(outcome) => Ok(of_these(outcome?, desired)),
+        Some(outcome) => Ok(in_scope(outcome?, desired)),
         None => Ok(Outcome { timed_out: true, ..Outcome::default() }),
     }
 }
 
-/// What a watching controller of this state directory knows, where there is one that answers.
+/// The status of the controller of this state directory; `None` if there is none or it does not respond.
 pub(super) async fn live(directory: &Path) -> Option<ControllerStatus> {
-    let asked = async {
-        let mut client = Client::connect(directory, LIVE).await.ok()?;
+    let request = async {
+        let mut client = Client::connect(directory, LIVE_TIMEOUT).await.ok()?;
         client.send(&WireRequest::Status).await.ok()?;
         loop {
             match client.receive().await.ok()?? {
@@ -120,7 +122,7 @@ pub(super) async fn live(directory: &Path) -> Option<ControllerStatus> {
             }
         }
     };
-    timeout(LIVE, asked).await.ok().flatten()
+    timeout(LIVE_TIMEOUT, request).await.ok().flatten()
 }
 
 fn show(event: &Value, style: Style) {
@@ -129,33 +131,26 @@ fn show(event: &Value, style: Style) {
     for line in event["output"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         text += &format!("\n  | {}", crate::render::progress::printable(line));
     }
-    // A failure is shown also when quiet.
-    if event["event"] == "failed" { style.complain(&text) } else { style.note(&text) }
+    // Failures are printed even with --quiet.
+    if event["event"] == "failed" { style.eprintln(&text) } else { style.note(&text) }
 }
 
-fn of_these(mut outcome: Outcome, desired: &Desired) -> Outcome {
+fn in_scope(mut outcome: Outcome, desired: &Desired) -> Outcome {
     let scope = &desired.scope;
-    let concerns = |name: &str| scope.contains(desired.spec_of(name).map_or(name, |spec| &spec.service));
+    let contains = |name: &str| scope.contains(desired.spec_of(name).map_or(name, |spec| &spec.service));
     outcome.changes.retain(|change| match &change.subject {
         Subject::Service(name) => scope.contains(service_of_instance(name, change.replica)),
         _ => true,
     });
-    outcome.failed.retain(|name, _| concerns(name));
-    outcome.waits.retain(|wait| concerns(&wait.service));
-    outcome.ready.retain(|name| concerns(name));
+    outcome.failed.retain(|name, _| contains(name));
+    outcome.waits.retain(|wait| contains(&wait.service));
+    outcome.ready.retain(|name| contains(name));
     outcome
 }
 
-fn sorry(pid: u32, why: &str) -> Failure {
+fn unsupported(pid: u32, why: &str) -> Failure {
     Failure::Held {
-        message: format!("pid {pid} (drillmaster up --watch) does not understand: {why}"),
-        remedy: Some("it is of another version; end it with Ctrl-C there, and start it again".into()),
-    }
-}
-
-async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match limit {
-        Some(limit) => timeout(limit, work).await.ok(),
-        None => Some(work.await),
+        message: format!("pid {pid} (drillmaster up --watch) rejected the request: {why}"),
+        remedy: Some("it may run another version of drillmaster; stop it with Ctrl-C and start it again".into()),
     }
 }

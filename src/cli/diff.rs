@@ -13,8 +13,8 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     let mut project = Project::load(global)?;
     let scope = project.with_dependencies(&diff.services, &[])?;
     let engine = session::connect(global).await?;
-    let about = engine.about().await?;
-    let state_directory = session::state_directory(&about, &project.desired.group);
+    let info = engine.about().await?;
+    let state_directory = session::state_directory(&info, &project.desired.group);
     project.load_outputs(&state_directory, style).map_err(Failure::Specs)?;
     let desired = Desired { scope, ..project.desired };
     let local_state = LocalState::new(&state_directory);

@@ -1,4 +1,4 @@
-//! `exec`: a command in the container of a service, with the terminal of whoever calls, or with its pipes.
+//! `exec`: runs a command in a service's container, attached to the caller's terminal or pipes.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::identity::CANDIDATE_SUFFIX;
 use crate::observed::{Container, State};
 use crate::render::Style;
 
-/// How often a terminal is told its size until it takes it: a command that has just begun has none yet.
-const FITTINGS: u32 = 20;
-/// And the pause between.
-const FITTING: Duration = Duration::from_millis(50);
+/// How often the terminal size is sent until the engine accepts it: a command that has just started has no terminal yet.
+const RESIZE_RETRIES: u32 = 20;
+/// Delay between these attempts.
+const RESIZE_DELAY: Duration = Duration::from_millis(50);
 
 pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
@@ -37,65 +37,67 @@ pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<E
     };
     let containers: Vec<&Container> = observed.of_group(group).filter(of_service).collect();
     let running = |container: &&&Container| container.state == State::Running;
-    // One that serves, else one that is on its way; of replicas the first.
-    let best = |container: &&&Container| (container.name.ends_with(CANDIDATE_SUFFIX), container.name.clone());
-    let Some(container) = containers.iter().filter(running).min_by_key(best) else {
+    // The current container before a candidate, the lowest replica first.
+    let preference = |container: &&&Container| (container.name.ends_with(CANDIDATE_SUFFIX), container.name.clone());
+    let Some(container) = containers.iter().filter(running).min_by_key(preference) else {
         let why = match containers.first() {
-            Some(container) => format!("it is {}", container.state),
-            None => "it has no container".to_owned(),
+            Some(container) => format!("container is {}", container.state),
+            None => "no container".to_owned(),
         };
-        return Err(
-            anyhow::anyhow!("cannot run a command in {}: {why}; `drillmaster up` starts it", exec.service).into()
-        );
+        return Err(anyhow::anyhow!(
+            "cannot execute a command in {}: {why}; run `drillmaster up` to start it",
+            exec.service
+        )
+        .into());
     };
     let tty = !exec.no_tty && std::io::stdin().is_terminal() && style.redraws();
     let attached = engine.attach(&container.id, &exec.command, tty).await?;
-    // Given back as it was, however this ends.
-    let _raw = if tty { Some(Raw::enter().context("cannot use the terminal")?) } else { None };
-    let code = converse(&engine, attached, tty, style).await?;
+    // Restores the terminal on every return path.
+    let _raw = if tty { Some(Raw::enter().context("cannot set the terminal to raw mode")?) } else { None };
+    let code = forward(&engine, attached, tty, style).await?;
     Ok(Exit::Code(u8::try_from(code).unwrap_or(1)))
 }
 
-/// Passes on what is typed and what is said until the command ends; gives its exit code.
-async fn converse(engine: &Docker, attached: Attached, tty: bool, style: Style) -> Result<i64, Failure> {
+/// Forwards input and output until the command exits; returns its exit code.
+async fn forward(engine: &Docker, attached: Attached, tty: bool, style: Style) -> Result<i64, Failure> {
     let Attached { exec, mut output, mut input } = attached;
-    let typing = tokio::spawn(async move {
-        // Whoever does not read any longer is told nothing; the end of the input is passed on.
+    let stdin = tokio::spawn(async move {
+        // If the command stops reading, its exit code still counts; end of input is forwarded.
         let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut input).await;
         let _ = input.shutdown().await;
     });
-    let mut resized = signal(SignalKind::window_change()).context("cannot follow the size of the terminal")?;
-    let mut tries = if tty { FITTINGS } else { 0 };
+    let mut resizes = signal(SignalKind::window_change()).context("cannot listen for changes of the terminal size")?;
+    let mut retries = if tty { RESIZE_RETRIES } else { 0 };
     loop {
-        if tries > 0
+        if retries > 0
             && let Ok(size) = tcgetwinsize(std::io::stdin())
         {
-            let fits = engine.resize(&exec, size.ws_row, size.ws_col).await.is_ok();
-            tries = if fits { 0 } else { tries - 1 };
+            let resized = engine.resize(&exec, size.ws_row, size.ws_col).await.is_ok();
+            retries = if resized { 0 } else { retries - 1 };
         }
         tokio::select! {
-            // cancel-safe because a piece that was not received stays in the stream
-            piece = output.next() => match piece {
-                Some(piece) => {
-                    let (stderr, bytes) = piece?;
-                    // Nobody reads it any longer.
-                    if !style.pass_on(stderr, &bytes) {
+            // cancel-safe because an unread chunk stays in the stream
+            chunk = output.next() => match chunk {
+                Some(chunk) => {
+                    let (stderr, bytes) = chunk?;
+                    // The output is closed.
+                    if !style.forward(stderr, &bytes) {
                         break;
                     }
                 }
                 None => break,
             },
             // cancel-safe because a signal that was not received stays pending
-            Some(()) = resized.recv(), if tty => tries = FITTINGS,
-            // cancel-safe because the time is counted anew for the next turn
-            () = tokio::time::sleep(FITTING), if tries > 0 => {}
+            Some(()) = resizes.recv(), if tty => retries = RESIZE_RETRIES,
+            // cancel-safe because each wait starts a new timer
+            () = tokio::time::sleep(RESIZE_DELAY), if retries > 0 => {}
         }
     }
-    typing.abort();
+    stdin.abort();
     Ok(engine.ended_with(&exec).await?)
 }
 
-/// A terminal that passes every key on, also Ctrl-C; until this is dropped.
+/// Raw mode of the terminal, in which Ctrl-C is forwarded as well; restored on drop.
 struct Raw(Termios);
 
 impl Raw {
@@ -110,7 +112,7 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // There is nothing to be done about one that is gone.
+        // An error means that the terminal is gone.
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! `graph`: who needs whom, for people's drawing programs or for programs. Needs no engine.
+//! `graph`: the dependency graph, as DOT or JSON. Needs no engine.
 
 use super::args::Global;
 use super::project::Project;

@@ -1,4 +1,4 @@
-//! `logs`: what services print, each line with its service in front.
+//! `logs`: the output of services, each line prefixed with its service.
 
 use std::borrow::Cow;
 
@@ -15,21 +15,21 @@ use crate::render::{Style, json};
 
 pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
-    let wanted = project.known(&logs.services)?;
+    let selected = project.known(&logs.services)?;
     let engine = session::connect(global).await?;
     let group = project.desired.group.as_str();
     let observed = engine.list(group, false).await?;
-    let of_wanted = |identity: &&Identity| wanted.is_empty() || wanted.contains(&identity.service);
+    let is_selected = |identity: &&Identity| selected.is_empty() || selected.contains(&identity.service);
     let containers: Vec<(&Identity, Cow<'_, str>, &str)> = observed
         .of_group(group)
-        .filter_map(|container| Some((container.identity.as_ref().filter(of_wanted)?, container)))
+        .filter_map(|container| Some((container.identity.as_ref().filter(is_selected)?, container)))
         .filter_map(|(identity, container)| Some((identity, project.desired.instance_of(identity)?, &container.id[..])))
         .collect();
-    for service in wanted.iter().filter(|service| containers.iter().all(|(of, ..)| of.service != **service)) {
-        style.complain(&format!("{service}: it has no container"));
+    for service in selected.iter().filter(|service| containers.iter().all(|(of, ..)| of.service != **service)) {
+        style.eprintln(&format!("{service}: no container"));
     }
-    if containers.is_empty() && wanted.is_empty() {
-        style.note(&format!("{group}: no service has a container"));
+    if containers.is_empty() && selected.is_empty() {
+        style.note(&format!("{group}: no containers"));
     }
     let width = containers.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
     let options = LogOptions { tail: logs.tail, follow: logs.follow, ..LogOptions::default() };
@@ -37,19 +37,19 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
         containers.into_iter().map(|(of, name, id)| engine.logs(id, options).map(move |line| (of, name.clone(), line)));
     let mut lines = select_all(streams);
     while let Some((of, name, line)) = lines.next().await {
-        let read = match line {
+        let is_open = match line {
             Ok(line) if style.json => {
                 let value = serde_json::json!({ "service": of.service, "stderr": line.stderr, "line": line.text });
-                let value = json::numbered(value, of.replica);
+                let value = json::with_replica(value, of.replica);
                 style.result(&format!("{value}\n"))
             }
             Ok(line) => style.result(&format!("{name:width$} | {}\n", printable(&line.text))),
             Err(error) => {
-                style.complain(&format!("{name}: {error}"));
+                style.eprintln(&format!("{name}: {error}"));
                 true
             }
         };
-        if !read {
+        if !is_open {
             break;
         }
     }

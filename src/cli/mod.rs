@@ -1,4 +1,4 @@
-//! The commands: from arguments to settings, from results to exit codes. Decides nothing about containers.
+//! The commands: arguments to settings, results to exit codes. Contains no reconciliation logic.
 
 pub mod args;
 mod ask;
@@ -21,41 +21,36 @@ use crate::engine::EngineError;
 use crate::render::{LogWriter, Style, diagnostics};
 use crate::spec::Diagnostic;
 
-/// How a command ended well.
+/// The result of a command that could do its work; determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Everything is done.
+    /// Success.
     Ok,
-    /// `diff` found differences, or a service failed: what is to be said is said.
+    /// `diff` found differences, or a service failed; already reported.
     Failed,
-    /// `diff` found what cannot succeed.
+    /// `diff` found changes that cannot succeed.
     Invalid,
-    /// A person ended it.
+    /// Stopped by Ctrl-C or SIGTERM.
     Interrupted,
-    /// `exec`: as the command in the container ended.
+    /// The exit code of the command that `exec` ran.
     Code(u8),
 }
 
-/// Why a command could not do its work.
+/// The error of a command; determines the exit code.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The specs are invalid.
-    #[error("the specs are invalid")]
+    #[error("invalid specs")]
     Specs(Vec<Diagnostic>),
-    /// What was typed cannot be meant.
+    /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// There is no engine, or it does not answer.
+    /// The engine is unreachable or returned an error.
     #[error("{0}")]
     Engine(EngineError),
     /// Another controller holds the group.
     #[error("{message}")]
-    Held {
-        /// Who, and why it is not waited for.
-        message: String,
-        /// What to do.
-        remedy: Option<String>,
-    },
+    Held { message: String, remedy: Option<String> },
     /// Anything else.
     #[error("{0:#}")]
     Other(#[from] anyhow::Error),
@@ -67,7 +62,7 @@ impl From<EngineError> for Failure {
     }
 }
 
-/// Runs a command line and says how it ended.
+/// Runs a command line and returns its exit code.
 pub fn run(cli: Cli) -> ExitCode {
     let color = match cli.global.color {
         Color::Auto => None,
@@ -80,10 +75,10 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot start the runtime")))
+        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot start the async runtime")))
         .and_then(|runtime| {
             let result = runtime.block_on(command(&cli, style));
-            // A thread that waits for a lock or a credential helper must not hold up the end.
+            // Threads that wait for a lock or a credential helper must not delay the exit.
             runtime.shutdown_background();
             result
         });
@@ -93,7 +88,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(Exit::Invalid) => ExitCode::from(2),
         Ok(Exit::Interrupted) => ExitCode::from(130),
         Ok(Exit::Code(code)) => ExitCode::from(code),
-        Err(failure) => ExitCode::from(explain(&failure, style)),
+        Err(failure) => ExitCode::from(report(&failure, style)),
     }
 }
 
@@ -117,14 +112,14 @@ async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
     }
 }
 
-/// Says what went wrong and what to do; gives the exit code.
-fn explain(failure: &Failure, style: Style) -> u8 {
+/// Prints the error and its remedy; returns the exit code.
+fn report(failure: &Failure, style: Style) -> u8 {
     match failure {
         Failure::Specs(errors) => {
             if style.json {
                 style.result_json(&diagnostics::to_json(errors));
             }
-            style.complain(&diagnostics::render(errors, style.color_err));
+            style.eprintln(&diagnostics::render(errors, style.color_err));
             2
         }
         Failure::Usage(message) => {
@@ -135,20 +130,20 @@ fn explain(failure: &Failure, style: Style) -> u8 {
             style.error(&error.to_string());
             let remedy = match error {
                 EngineError::Unreachable { .. } => {
-                    "start an engine (on Debian: `sudo systemctl start docker`), or name another with --host"
+                    "start the engine (on Debian: `sudo systemctl start docker`), or use another one with --host"
                 }
                 EngineError::TimedOut { .. } => {
-                    "the engine hangs; restart it (on Debian: `sudo systemctl restart docker`) and run this again"
+                    "the engine hangs; restart it (on Debian: `sudo systemctl restart docker`), then re-run"
                 }
                 _ => return 1,
             };
-            style.complain(&format!("  {remedy}"));
+            style.eprintln(&format!("  {remedy}"));
             3
         }
         Failure::Held { message, remedy } => {
             style.error(message);
             if let Some(remedy) = remedy {
-                style.complain(&format!("  {remedy}"));
+                style.eprintln(&format!("  {remedy}"));
             }
             4
         }

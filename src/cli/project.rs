@@ -1,4 +1,4 @@
-//! The spec directory of this call, read and resolved; once, or again and again.
+//! The spec directory of a command, read and resolved once or repeatedly.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -21,174 +21,173 @@ use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
 use crate::desired::{Desired, Mode, Scope, order};
 use crate::render::{Style, diagnostics};
+use crate::spec::locate::closest;
 use crate::spec::model::Build;
 use crate::spec::{self, Diagnostic, Reach, Specs, Tree, TreeError};
 
-/// A spec directory and what it says.
+/// A spec directory and the desired state of its specs.
 pub(super) struct Project {
     /// The directory, absolute.
     pub directory: PathBuf,
-    /// What should exist.
+    /// Desired state.
     pub desired: Desired,
-    /// Whether the specs could be read; where not, nothing is desired, and only the group is known.
+    /// Whether the specs are valid; if not, no service is desired and only the group is known.
     pub readable: bool,
-    /// Outputs of hooks and jobs; none until [`Project::load_outputs`].
+    /// Outputs of hooks and jobs; empty until [`Project::load_outputs`].
     pub context: OutputStore,
     resolve: Resolve,
 }
 
-/// The specs as they were read, resolved with outputs.
+/// Resolves the specs, as they were read, with these outputs.
 type Resolve = Arc<dyn Fn(&OutputMap) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
 
-/// The specs of a watching controller after the first reading, as [`crate::control::WatchOptions`] takes them.
+/// The specs of a watching controller after the initial load; see [`crate::control::WatchOptions`].
 pub(super) struct Follow {
-    /// Reads them again, on a thread of its own.
+    /// Reads the specs again, on another thread.
     pub read: ReadSpecs,
-    /// Each message says that they may have changed; the first one comes at once.
+    /// A message whenever the specs may have changed, and one at the start.
     pub changes: mpsc::Receiver<()>,
 }
 
 impl Project {
-    /// Reads the specs, and prepares to read them again whenever they may have changed. Here every error is an end;
-    /// later readings give it as what is wrong with the specs. Needs a tokio runtime.
+    /// Reads the specs and prepares to read them again when they change. Errors of the initial load are returned here;
+    /// later ones are [`Reading::Invalid`]. Must be called in a tokio runtime.
     ///
-    /// `desired` touches what is selected. Later readings keep to the selection: a service that is new is touched only
-    /// if the selection takes it in; one that was touched and is no longer in the specs still is, so that it can go.
+    /// The scope is that of the selected services. Later readings keep the selection: a new service is in scope only if
+    /// it is selected; a service that was in scope and is removed from the specs stays in scope, so that its containers
+    /// are removed.
     ///
-    /// `tell` is given a sentence for people where changes can only be found by polling; on whatever thread.
+    /// `notify` receives a message, on any thread, if changes can only be detected by polling.
     pub fn follow(
         global: &Global,
         up: &Up,
-        tell: impl Fn(String) + Send + Sync + 'static,
+        notify: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<(Project, Follow), Failure> {
         let mut project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
         let (names, exclude) = (up.selection.services.clone(), up.selection.exclude.clone());
         project.desired.scope = project.with_dependencies(&names, &exclude)?;
 
-        let (watcher, changes) = Watcher::start(tell);
+        let (watcher, changes) = Watcher::start(notify);
         let context = project.context.clone();
-        let again = Reload {
+        let reload = Reload {
             context: context.clone(),
             group: global.group.clone(),
-            shown: global.specs.display().to_string(),
+            display_path: global.specs.display().to_string(),
             may_empty: up.prune_all,
             names: names.into_iter().collect(),
             exclude: exclude.into_iter().collect(),
             source: project.desired.source.clone(),
             scope: Mutex::new(project.desired.scope.clone()),
         };
-        // Not the directory that it leads to today: where it is a link, another one may be linked tomorrow.
-        let path = named(&global.specs)?;
-        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |input| again.reading(input))));
-        let under_way = Arc::new(UnderWay::default());
+        // Not canonicalized: if the path is a link, its target may change.
+        let path = absolute_unresolved(&global.specs)?;
+        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |input| reload.reading(input))));
+        let current = Arc::new(SingleTask::default());
         let read: ReadSpecs = Arc::new(move || {
-            let (reader, under_way) = (reader.clone(), under_way.clone());
+            let (reader, current) = (reader.clone(), current.clone());
             Box::pin(async move {
-                let begin = || tokio::task::spawn_blocking(move || reader.read());
-                match under_way
-                    .within(LONGEST_READING, begin)
-                    .await
-                    .map(|ended| ended.map_err(JoinError::try_into_panic))
-                {
+                let spawn = || tokio::task::spawn_blocking(move || reader.read());
+                let result = current.join(READ_TIMEOUT, spawn).await;
+                match result.map(|joined| joined.map_err(JoinError::try_into_panic)) {
                     Some(Ok(reading)) => reading,
                     Some(Err(Ok(panic))) => std::panic::resume_unwind(panic),
-                    // The process ends, and nobody waits for it.
+                    // The runtime is shutting down.
                     Some(Err(Err(_))) => std::future::pending().await,
-                    None => Reading::Invalid(vec![endless()]),
+                    None => Reading::Invalid(vec![read_timed_out()]),
                 }
             })
         });
         Ok((project, Follow { read, changes }))
     }
 
-    /// Reads the specs; every error is an end.
+    /// Reads the specs.
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         Project::read(global, group(global)?, directory).map_err(Failure::Specs)
     }
 
-    /// Reads the specs, for who wants to look at them as they are written as well.
+    /// Reads the specs; also returns them as they are written.
     pub fn with_specs(global: &Global) -> Result<(Project, Specs), Failure> {
-        let (directory, shown) = (absolute(&global.specs)?, global.specs.display().to_string());
+        let (directory, display_path) = (absolute(&global.specs)?, global.specs.display().to_string());
         let read = |path: &str| sources::read_file(&directory, path);
         let tree = |build: &Build| sources::read_tree(&directory, build);
         let (sources, reach) = (sources::read(&directory), ProgramReach::new(&directory));
-        let specs = parse(&shown, &sources, &OutputMap::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
+        let specs = parse(&display_path, &sources, &OutputMap::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
         let desired = desired(group(global)?, &directory, &specs);
         Ok((Project::fixed(desired, directory, true), specs))
     }
 
     fn read(global: &Global, group: Option<&str>, directory: PathBuf) -> Result<Project, Vec<Diagnostic>> {
-        let (shown, group) = (global.specs.display().to_string(), group.map(str::to_owned));
+        let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources::read(&directory), directory.clone());
         let resolve = move |context: &OutputMap| {
             let read = |path: &str| sources::read_file(&root, path);
             let tree = |build: &Build| sources::read_tree(&root, build);
-            let specs = parse(&shown, &sources, context, &read, &tree, &ProgramReach::new(&root))?;
+            let specs = parse(&display_path, &sources, context, &read, &tree, &ProgramReach::new(&root))?;
             Ok(desired(group.as_deref(), &root, &specs))
         };
         let desired = resolve(&OutputMap::new())?;
         Ok(Project { desired, directory, readable: true, context: OutputStore::default(), resolve: Arc::new(resolve) })
     }
 
-    /// Nothing is desired.
+    /// A project without services.
     fn nothing(group: Option<&str>, directory: PathBuf, readable: bool) -> Project {
         Project::fixed(nothing(group, &directory), directory, readable)
     }
 
-    /// This is desired, whatever is given.
+    /// A project whose desired state does not depend on outputs.
     fn fixed(desired: Desired, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
         Project { desired, directory, readable, context: OutputStore::default(), resolve }
     }
 
-    /// Learns which outputs are known, and what is desired with them. Where the specs are invalid with them, what is
-    /// desired stays as it was.
+    /// Reads the outputs of earlier runs and resolves the specs with them. If the specs are invalid with them, the
+    /// desired state stays unchanged.
     pub fn load_outputs(&mut self, state_directory: &Path, style: Style) -> Result<(), Vec<Diagnostic>> {
         if let Err(error) = self.context.open(state_directory) {
-            style.complain(&format!("the outputs of earlier runs cannot be read: {error}"));
+            style.eprintln(&format!("cannot read the outputs of earlier runs: {error}"));
         }
         self.desired = (self.resolve)(&self.context.values())?;
         Ok(())
     }
 
-    /// As [`Project::load_outputs`], for commands that go on with what they have.
+    /// As [`Project::load_outputs`], but only prints errors.
     pub fn try_load_outputs(&mut self, state_directory: &Path, style: Style) {
         if let Err(errors) = self.load_outputs(state_directory, style) {
-            style.complain(&diagnostics::render(&errors, style.color_err));
+            style.eprintln(&diagnostics::render(&errors, style.color_err));
         }
     }
 
-    /// Resolves the specs, as they were read, again whenever outputs have changed; `shape` makes of them what a command
-    /// wants.
-    pub fn read_again(&self, shape: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> ReadSpecs {
+    /// Resolves the specs, as they were read, with the current outputs on each call; `apply` adapts the desired state to
+    /// the command.
+    pub fn read_again(&self, apply: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> ReadSpecs {
         let (context, resolve) = (self.context.clone(), self.resolve.clone());
         Arc::new(move || {
             let reading = match resolve(&context.values()) {
-                Ok(desired) => Reading::Valid(Box::new(shape(desired))),
+                Ok(desired) => Reading::Valid(Box::new(apply(desired))),
                 Err(errors) => Reading::Invalid(errors),
             };
             Box::pin(std::future::ready(reading))
         })
     }
 
-    /// Reads the specs where that is possible. A group that is named with `--group` can be looked at and taken down
-    /// without them.
+    /// Reads the specs. If they are invalid and `--group` is given, prints the errors and continues without services: a
+    /// group can be inspected and removed without its specs.
     pub fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         match Project::read(global, group(global)?, directory.clone()) {
             Ok(project) => Ok(project),
             Err(errors) if global.group.is_some() => {
-                style.complain(&diagnostics::render(&errors, style.color_err));
-                style.complain("going on with what the engine says of the group");
+                style.eprintln(&diagnostics::render(&errors, style.color_err));
+                style.eprintln("continuing with the group's state from the engine");
                 Ok(Project::nothing(group(global)?, directory, false))
             }
             Err(errors) => Err(Failure::Specs(errors)),
         }
     }
 
-    /// Reads the specs; a directory that is gone, or has no spec file, desires nothing. For `up --prune-all` only.
+    /// Reads the specs. A directory that does not exist or has no spec file has no services. For `up --prune-all` only.
     pub fn load_or_empty(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         if is_empty(&sources::read(&directory)) {
@@ -197,32 +196,27 @@ impl Project {
         Project::load(global)
     }
 
-    /// Checks that these services are in the specs.
+    /// Checks that the specs define these services.
     pub fn known(&self, names: &[String]) -> Result<BTreeSet<String>, Failure> {
         for name in names.iter().filter(|_| self.readable) {
             let known = self.desired.names();
             if !known.contains(&name[..]) {
-                let nearest = known
-                    .into_iter()
-                    .map(|known| (strsim::damerau_levenshtein(name, known), known))
-                    .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
-                    .min();
-                let hint = nearest.map(|(_, known)| format!("; did you mean `{known}`?")).unwrap_or_default();
-                return Err(Failure::Usage(format!("there is no service `{name}` in the specs{hint}")));
+                let hint = closest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+                return Err(Failure::Usage(format!("no service `{name}` in the specs{hint}")));
             }
         }
         Ok(names.iter().cloned().collect())
     }
 
-    /// The services of `up` and `start`: those that are named with what they need, or all; without the excluded ones,
-    /// which nobody else may need.
+    /// The scope of `up` and `start`: the named services and their dependencies, or all services; without the excluded
+    /// ones, on which no other service may depend.
     pub fn with_dependencies(&self, names: &[String], exclude: &[String]) -> Result<Scope, Failure> {
         let (names, exclude) = (self.known(names)?, self.known(exclude)?);
         scope(&self.desired, &names, &exclude).map_err(Failure::Usage)
     }
 
-    /// The services of `down` and `stop`: those that are named, or all; without the excluded ones, which may not need
-    /// any of them.
+    /// The scope of `down` and `stop`: the named services, or all; without the excluded ones, which may not depend on a
+    /// service in scope.
     pub fn with_dependents(&self, verb: &str, names: &[String], exclude: &[String]) -> Result<Scope, Failure> {
         let (names, exclude) = (self.known(names)?, self.known(exclude)?);
         let scope = match (names.is_empty(), exclude.is_empty()) {
@@ -232,15 +226,15 @@ impl Project {
         };
         let needs = self.desired.needs();
         match order::first_need(&needs, |name| !scope.contains(name), |name| scope.contains(name)) {
-            Some((who, what)) => Err(Failure::Usage(format!(
-                "`{what}` cannot be {verb}: `{who}` needs it and was left out; take `{who}` along, or leave `{what}` out"
+            Some((dependent, dependency)) => Err(Failure::Usage(format!(
+                "`{dependency}` cannot be {verb}: `{dependent}` depends on it and is not selected; select `{dependent}` too, or exclude `{dependency}`"
             ))),
             None => Ok(scope),
         }
     }
 }
 
-/// What `up` takes in of the services that there are, or why it cannot.
+/// The scope of `up` among the desired services, or an error message.
 fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>) -> Result<Scope, String> {
     let needs = desired.needs();
     let scope = match (names.is_empty(), exclude.is_empty()) {
@@ -252,55 +246,57 @@ fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>
         }
     };
     if let Some(name) = names.intersection(exclude).next() {
-        return Err(format!("`{name}` is both asked for and excluded"));
+        return Err(format!("`{name}` is both selected and excluded"));
     }
     match order::first_need(&needs, |name| scope.contains(name), |name| exclude.contains(name)) {
-        Some((who, what)) => Err(format!("`{what}` cannot be excluded: `{who}` needs it; exclude `{who}` too")),
+        Some((dependent, dependency)) => {
+            Err(format!("`{dependency}` cannot be excluded: `{dependent}` depends on it; exclude `{dependent}` too"))
+        }
         None => Ok(scope),
     }
 }
 
-/// How long a reading is waited for. Programs are bounded, but not whatever the interpreter does at once; and a directory
-/// that is built from may be large.
-const LONGEST_READING: Duration = Duration::from_secs(120);
+/// Time limit of one read. Programs are limited, but a single operation of the interpreter is not, and build contexts
+/// may be large.
+const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
-fn endless() -> Diagnostic {
-    let message = format!("the specs were not read within {} s", LONGEST_READING.as_secs());
-    let hint = "does a program compare values that hold each other many times? Once it is mended, start the watch anew";
+fn read_timed_out() -> Diagnostic {
+    let message = format!("timed out after {} s reading the specs", READ_TIMEOUT.as_secs());
+    let hint = "a program may compare deeply nested values; correct it and restart the watch";
     Diagnostic::new(message).hint(hint.to_owned())
 }
 
-/// What takes long on another thread, one at a time.
-struct UnderWay<T>(tokio::sync::Mutex<Option<JoinHandle<T>>>);
+/// At most one slow task on another thread.
+struct SingleTask<T>(tokio::sync::Mutex<Option<JoinHandle<T>>>);
 
-impl<T> Default for UnderWay<T> {
+impl<T> Default for SingleTask<T> {
     fn default() -> Self {
         Self(tokio::sync::Mutex::new(None))
     }
 }
 
-impl<T> UnderWay<T> {
-    /// Begins it, unless it still goes on, and waits for its end as long as it may take; `None`: longer.
-    async fn within(&self, limit: Duration, begin: impl FnOnce() -> JoinHandle<T>) -> Option<Result<T, JoinError>> {
+impl<T> SingleTask<T> {
+    /// Waits for the running task, or spawns one. If it takes longer than `limit`, returns `None` and keeps it running.
+    async fn join(&self, limit: Duration, spawn: impl FnOnce() -> JoinHandle<T>) -> Option<Result<T, JoinError>> {
         let mut slot = self.0.lock().await;
-        let ended = tokio::time::timeout(limit, slot.get_or_insert_with(begin)).await.ok()?;
+        let joined = tokio::time::timeout(limit, slot.get_or_insert_with(spawn)).await.ok()?;
         *slot = None;
-        Some(ended)
+        Some(joined)
     }
 }
 
-/// What a reading after the first needs to know.
+/// Reads the specs after the initial load.
 struct Reload {
     context: OutputStore,
     group: Option<String>,
-    /// The spec directory, as people see it.
-    shown: String,
+    /// The spec directory as given on the command line.
+    display_path: String,
     may_empty: bool,
     names: BTreeSet<String>,
     exclude: BTreeSet<String>,
-    /// What the first reading said who owns the group. It stays so, even where a link leads elsewhere by now.
+    /// Owner of the group, from the initial load; unchanged even if the path is a link whose target changes.
     source: String,
-    /// Of the last valid reading.
+    /// The scope of the last valid read.
     scope: Mutex<Scope>,
 }
 
@@ -315,7 +311,7 @@ impl Reload {
             nothing(group, input.directory)
         } else {
             let values = self.context.values();
-            let specs = parse(&self.shown, input.sources, &values, input.read, input.tree, input.reach)?;
+            let specs = parse(&self.display_path, input.sources, &values, input.read, input.tree, input.reach)?;
             desired(group, input.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -325,7 +321,8 @@ impl Reload {
     }
 }
 
-/// A scope together with what the last one had that is no longer in the specs: its containers are to go.
+/// Adds to a scope the services of the previous one that are no longer in the specs, so that their containers are
+/// removed.
 fn include_removed(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
     match (scope, last) {
         (Scope::Only(mut names), Scope::Only(last)) => {
@@ -337,9 +334,9 @@ fn include_removed(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
     }
 }
 
-/// Checks what was read of a directory that people see under this name.
+/// Parses and validates the sources of a directory; `display_path` is used in diagnostics.
 fn parse(
-    shown: &str,
+    display_path: &str,
     sources: &io::Result<Sources>,
     context: &OutputMap,
     read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
@@ -348,9 +345,9 @@ fn parse(
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
         Ok(sources) => sources,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(shown)]),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(display_path)]),
         Err(error) => {
-            let message = format!("the directory `{shown}` cannot be read: {error}");
+            let message = format!("cannot read directory `{display_path}`: {error}");
             return Err(vec![Diagnostic::new(message)]);
         }
     };
@@ -359,13 +356,12 @@ fn parse(
         .collect();
     let dotenv = sources.dotenv.as_ref();
     let (files, environment) = (&sources.files, &environment);
-    let input = spec::Input { dir: shown, files, dotenv, environment, context, read, tree, reach };
+    let input = spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, reach };
     let specs = stack::with_large_stack(|| spec::load(&input));
-    specs
-        .unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("there is no thread to read the specs on: {error}"))]))
+    specs.unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("cannot spawn thread to read the specs: {error}"))]))
 }
 
-/// Whether there is no spec file at all, or not even the directory.
+/// Returns true if there is no spec file or no directory.
 fn is_empty(sources: &io::Result<Sources>) -> bool {
     match sources {
         Ok(sources) => sources.files.is_empty(),
@@ -405,13 +401,13 @@ fn group(global: &Global) -> Result<Option<&str>, Failure> {
     }
 }
 
-/// The absolute path; links are followed where the directory exists, so that one directory has one name.
+/// The absolute path. Links are resolved if the directory exists, so that a directory has one name.
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    path.canonicalize().or_else(|_| named(path))
+    path.canonicalize().or_else(|_| absolute_unresolved(path))
 }
 
-/// The absolute path, links and all.
-fn named(path: &Path) -> Result<PathBuf, Failure> {
+/// The absolute path, links not resolved.
+fn absolute_unresolved(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::Usage(format!("--specs {}: {error}", path.display())))
 }
 
@@ -426,7 +422,7 @@ mod tests {
     use super::*;
     use crate::desired::VolumeSource;
 
-    /// What `up --watch` begins with.
+    /// The project of `up --watch`.
     fn follow(home: &Path, arguments: &[&str]) -> Result<(Project, Follow), Failure> {
         let specs = home.join("specs");
         let line = ["drillmaster", "up", "--watch", "--specs", specs.to_str().unwrap()];
@@ -435,7 +431,7 @@ mod tests {
         Project::follow(&cli.global, up, |_| {})
     }
 
-    /// Writes services, each with what it needs: `a: b c`.
+    /// Writes services with their dependencies: `a: b c`.
     fn write(home: &Path, services: &[&str]) {
         let document = |service: &&str| {
             let (name, needs) = service.split_once(':').unwrap_or((service, ""));
@@ -465,37 +461,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reading_gives_what_the_first_gave() {
+    async fn unchanged_specs_are_read_the_same_again() {
         let home = tempfile::tempdir().unwrap();
         write(home.path(), &["a: b", "b"]);
         let (project, mut follow) = follow(home.path(), &[]).unwrap();
-        assert_eq!(follow.changes.recv().await, Some(()), "the first message comes at once");
+        assert_eq!(follow.changes.recv().await, Some(()), "a message at the start");
         assert_eq!(valid(&follow).await, project.desired);
         assert_eq!(valid(&follow).await, project.desired);
     }
 
     #[tokio::test]
-    async fn a_selection_holds_while_specs_change() {
+    async fn selection_is_kept_when_specs_change() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path();
         write(home, &["a: b", "b", "c"]);
         let (project, follow) = follow(home, &["a"]).unwrap();
         assert_eq!(project.desired.scope, only(&["a", "b"]));
         write(home, &["a: b", "b", "c", "d"]);
-        assert_eq!(valid(&follow).await.scope, only(&["a", "b"]), "a new service is not asked for");
+        assert_eq!(valid(&follow).await.scope, only(&["a", "b"]), "a new service is not selected");
         write(home, &["a: b c", "b", "c", "d"]);
-        assert_eq!(valid(&follow).await.scope, only(&["a", "b", "c"]), "one that is needed comes along");
+        assert_eq!(valid(&follow).await.scope, only(&["a", "b", "c"]), "a new dependency is added");
         write(home, &["a: b", "b", "d"]);
-        assert_eq!(valid(&follow).await.scope, only(&["a", "b", "c"]), "one that is no longer there is to go");
+        assert_eq!(valid(&follow).await.scope, only(&["a", "b", "c"]), "a removed service stays in scope");
         write(home, &["a", "b", "c", "d"]);
-        assert_eq!(valid(&follow).await.scope, only(&["a"]), "one that is there and not needed is left alone");
+        assert_eq!(valid(&follow).await.scope, only(&["a"]), "a service no longer needed leaves the scope");
         write(home, &["d"]);
         let desired = valid(&follow).await;
         assert_eq!((desired.scope, desired.services.len()), (only(&["a"]), 1));
     }
 
     #[tokio::test]
-    async fn what_is_excluded_stays_so() {
+    async fn excluded_services_stay_excluded() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path();
         write(home, &["a", "b"]);
@@ -503,25 +499,25 @@ mod tests {
         write(home, &["a", "c"]);
         assert_eq!(valid(&follow).await.scope, Scope::AllBut(["b".to_owned()].into()));
         write(home, &["a: b", "b"]);
-        assert_eq!(errors(&follow).await, ["`b` cannot be excluded: `a` needs it; exclude `a` too"]);
+        assert_eq!(errors(&follow).await, ["`b` cannot be excluded: `a` depends on it; exclude `a` too"]);
     }
 
     #[tokio::test]
-    async fn what_takes_too_long_is_not_begun_twice() {
-        let under_way = UnderWay::default();
+    async fn slow_task_is_not_spawned_twice() {
+        let task = SingleTask::default();
         let (release, released) = std::sync::mpsc::channel();
         let short = Duration::from_millis(10);
-        let ended = under_way.within(short, || tokio::task::spawn_blocking(move || released.recv().unwrap())).await;
-        assert!(ended.is_none());
-        assert!(under_way.within(short, || unreachable!("it still goes on")).await.is_none());
+        let joined = task.join(short, || tokio::task::spawn_blocking(move || released.recv().unwrap())).await;
+        assert!(joined.is_none());
+        assert!(task.join(short, || unreachable!("the first task is still running")).await.is_none());
         release.send(1).unwrap();
         let long = Duration::from_secs(60);
-        assert_eq!(under_way.within(long, || unreachable!("it still goes on")).await.unwrap().unwrap(), 1);
-        assert_eq!(under_way.within(long, || tokio::spawn(async { 2 })).await.unwrap().unwrap(), 2);
+        assert_eq!(task.join(long, || unreachable!("the first task is still running")).await.unwrap().unwrap(), 1);
+        assert_eq!(task.join(long, || tokio::spawn(async { 2 })).await.unwrap().unwrap(), 2);
     }
 
     #[tokio::test]
-    async fn at_first_every_error_is_an_end() {
+    async fn initial_load_returns_errors() {
         let home = tempfile::tempdir().unwrap();
         assert!(matches!(follow(home.path(), &[]), Err(Failure::Specs(_))));
         write(home.path(), &["a"]);
@@ -530,25 +526,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn specs_that_are_gone_are_an_error_unless_that_may_be() {
+    async fn missing_specs_are_an_error_without_prune_all() {
         let home = tempfile::tempdir().unwrap();
         write(home.path(), &["a"]);
-        let (project, careful) = follow(home.path(), &[]).unwrap();
-        let (_, careless) = follow(home.path(), &["--prune-all"]).unwrap();
+        let (project, strict) = follow(home.path(), &[]).unwrap();
+        let (_, lenient) = follow(home.path(), &["--prune-all"]).unwrap();
         fs::remove_file(home.path().join("specs/app.yaml")).unwrap();
-        assert!(errors(&careful).await[0].starts_with("there is no `*.yaml`, `*.yml` or `*.star` file"));
-        assert_eq!(valid(&careless).await.services.len(), 0);
+        assert!(errors(&strict).await[0].starts_with("there is no `*.yaml`, `*.yml` or `*.star` file"));
+        assert_eq!(valid(&lenient).await.services.len(), 0);
         fs::remove_dir(home.path().join("specs")).unwrap();
-        assert!(errors(&careful).await[0].starts_with("there is no directory"));
-        assert_eq!(valid(&careless).await.services.len(), 0);
-        assert_eq!(valid(&careless).await.group, project.desired.group);
+        assert!(errors(&strict).await[0].starts_with("there is no directory"));
+        assert_eq!(valid(&lenient).await.services.len(), 0);
+        assert_eq!(valid(&lenient).await.group, project.desired.group);
         write(home.path(), &["a"]);
-        assert_eq!(valid(&careful).await, project.desired);
-        assert_eq!(valid(&careless).await, project.desired);
+        assert_eq!(valid(&strict).await, project.desired);
+        assert_eq!(valid(&lenient).await, project.desired);
     }
 
     #[tokio::test]
-    async fn an_env_file_that_was_wrong_is_read_again() {
+    async fn corrected_env_file_is_read_again() {
         let home = tempfile::tempdir().unwrap();
         write(home.path(), &["a"]);
         let (_, follow) = follow(home.path(), &[]).unwrap();
@@ -561,7 +557,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_owner_stays_where_a_link_is_swapped() {
+    async fn owner_is_kept_when_a_link_changes() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         write(&home, &["a"]);

@@ -1,8 +1,11 @@
-//! `up`, `down`, `start`, `stop`, `reload`: one run of the controller each, with another desired state. Beside a watching
-//! controller, which does the work then, a question.
+//! `up`, `down`, `start`, `stop`, `reload`, `run`: one run of the controller each, with different desired states. If a
+//! controller is watching the group, a request to it instead.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
 
 use super::args::{Down, Global, Logs, Reload, Run, Selection, Up};
 use super::project::Project;
@@ -17,51 +20,56 @@ use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::step::{Action, Subject};
 use crate::render::progress::Progress;
-use crate::render::{Paint, Style, count, json, painted};
+use crate::render::{Paint, Style, count, json, painted, title};
 use crate::status::{self, View};
 
-/// A run to do.
+/// A one-shot run.
 struct Job {
-    /// What the lock says of it.
+    /// The name of the command, written to the lock file.
     command: &'static str,
-    /// What it wants of what the specs desire.
-    shape: Shape,
+    target: Target,
     reload: BTreeSet<String>,
     timeout: Option<Duration>,
-    beside: IfWatched,
+    if_watched: IfWatched,
 }
 
-/// Makes of what the specs desire what a command wants.
+/// How a command changes the desired state of the specs.
 #[derive(Debug, Clone)]
-struct Shape {
+struct Target {
     scope: Scope,
     mode: Mode,
-    /// No services are desired: they are to go, or to rest.
-    parts: bool,
+    /// No service is desired: `down` removes them, `stop` stops them.
+    removes_services: bool,
 }
 
-impl Shape {
-    /// Services are to exist and to run.
-    fn agree(scope: Scope) -> Shape {
-        Shape { scope, mode: Mode::Reconcile { purge_volumes: false, purge_images: false }, parts: false }
+impl Target {
+    /// The services of the specs exist and run.
+    fn running(scope: Scope) -> Target {
+        let mode = Mode::Reconcile { purge_volumes: false, purge_images: false };
+        Target { scope, mode, removes_services: false }
     }
 
-    fn of(&self, desired: Desired) -> Desired {
+    /// Returns true if the whole group is removed.
+    fn removes_group(&self) -> bool {
+        self.removes_services && self.scope == Scope::All && matches!(self.mode, Mode::Reconcile { .. })
+    }
+
+    fn apply(&self, desired: Desired) -> Desired {
         let (scope, mode) = (self.scope.clone(), self.mode);
-        match self.parts {
+        match self.removes_services {
             true => desired.without_services(scope, mode),
             false => Desired { scope, mode, ..desired },
         }
     }
 }
 
-/// What is done where a watching controller has the group.
+/// What a command does if a controller is watching the group.
 enum IfWatched {
-    /// It is asked to do the work.
+    /// Sends a request to it.
     Ask(WireRequest),
-    /// It is asked to end.
+    /// Stops it, then runs.
     Shutdown,
-    /// Nothing: it would undo the work at once. What to do instead.
+    /// Fails with this remedy: the controller would undo the work at once.
     Refuse(&'static str),
 }
 
@@ -69,23 +77,23 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
     refuse_empty(global, &project, up)?;
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
-    let beside = match project.desired.is_empty() {
-        true => IfWatched::Refuse("it keeps what runs; end it with Ctrl-C there, and run this again"),
+    let if_watched = match project.desired.is_empty() {
+        true => IfWatched::Refuse("it keeps containers without specs running; stop it with Ctrl-C, then re-run"),
         false => IfWatched::Ask(WireRequest::Reconcile),
     };
-    let (shape, reload) = (Shape::agree(scope), BTreeSet::new());
-    let job = Job { command: "up", shape, reload, timeout: up.selection.timeout, beside };
-    carry_out(global, project, job, style).await
+    let (target, reload) = (Target::running(scope), BTreeSet::new());
+    let job = Job { command: "up", target, reload, timeout: up.selection.timeout, if_watched };
+    execute(global, project, job, style).await
 }
 
-/// Specs without any service would remove everything.
+/// Rejects specs without services, which would remove every container of the group, unless `--prune-all` is given.
 pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Result<(), Failure> {
     if !project.desired.is_empty() || up.prune_all {
         return Ok(());
     }
     Err(Failure::Usage(format!(
-        "the specs in {} name no service; to remove every container of the group {}, say `drillmaster down` or \
-         `drillmaster up --prune-all`",
+        "no services in {}; to remove all containers of group {}, run `drillmaster down` or `drillmaster up \
+         --prune-all`",
         global.specs.display(),
         project.desired.group
     )))
@@ -95,30 +103,30 @@ pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<E
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
     let mode = Mode::Reconcile { purge_volumes: down.volumes, purge_images: down.images };
-    let shape = Shape { scope, mode, parts: true };
+    let target = Target { scope, mode, removes_services: true };
     let (reload, timeout) = (BTreeSet::new(), down.timeout);
-    carry_out(global, project, Job { command: "down", shape, reload, timeout, beside: IfWatched::Shutdown }, style)
+    execute(global, project, Job { command: "down", target, reload, timeout, if_watched: IfWatched::Shutdown }, style)
         .await
 }
 
 pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
     let project = Project::load(global)?;
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
-    let shape = Shape { scope, mode: Mode::StartOnly, parts: false };
-    let beside = IfWatched::Refuse("it starts what should run by itself; `drillmaster up` makes it try again now");
-    let job = Job { command: "start", shape, reload: BTreeSet::new(), timeout: selection.timeout, beside };
-    carry_out(global, project, job, style).await
+    let target = Target { scope, mode: Mode::StartOnly, removes_services: false };
+    let if_watched = IfWatched::Refuse("it starts containers itself; `drillmaster up` makes it retry now");
+    let job = Job { command: "start", target, reload: BTreeSet::new(), timeout: selection.timeout, if_watched };
+    execute(global, project, job, style).await
 }
 
 pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("stopped", &selection.services, &selection.exclude)?;
-    let shape = Shape { scope, mode: Mode::StopOnly, parts: true };
-    let beside = IfWatched::Refuse(
-        "it would bring back what is stopped; end it first (Ctrl-C there), or take the service out of the specs",
+    let target = Target { scope, mode: Mode::StopOnly, removes_services: true };
+    let if_watched = IfWatched::Refuse(
+        "it would start the services again; stop it with Ctrl-C first, or remove the services from the specs",
     );
-    let job = Job { command: "stop", shape, reload: BTreeSet::new(), timeout: selection.timeout, beside };
-    carry_out(global, project, job, style).await
+    let job = Job { command: "stop", target, reload: BTreeSet::new(), timeout: selection.timeout, if_watched };
+    execute(global, project, job, style).await
 }
 
 pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Result<Exit, Failure> {
@@ -126,10 +134,10 @@ pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Re
     let services = project.known(&reload.services)?;
     let with_dependents = order::with_restarted(&services, &project.desired);
     let scope = Scope::Only(order::with_dependencies(&with_dependents, &project.desired.needs()));
-    let beside = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
-    let shape = Shape::agree(scope);
-    let job = Job { command: "reload", shape, reload: services, timeout: reload.timeout, beside };
-    carry_out(global, project, job, style).await
+    let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
+    let target = Target::running(scope);
+    let job = Job { command: "reload", target, reload: services, timeout: reload.timeout, if_watched };
+    execute(global, project, job, style).await
 }
 
 pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit, Failure> {
@@ -137,105 +145,129 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit
     let services = project.known(std::slice::from_ref(&run.job))?;
     if !project.desired.services.get(run.job.as_str()).is_some_and(Service::is_job) {
         let name = &run.job;
-        return Err(Failure::Usage(format!("`{name}` is not a Job; `drillmaster reload {name}` replaces a service")));
+        return Err(Failure::Usage(format!(
+            "`{name}` is not a job; use `drillmaster reload {name}` to recreate a service"
+        )));
     }
     let scope = Scope::Only(order::with_dependencies(&services, &project.desired.needs()));
-    let beside = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
-    let job = Job { command: "run", shape: Shape::agree(scope), reload: services, timeout: run.timeout, beside };
-    let ended = carry_out(global, project, job, style).await?;
+    let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
+    let job =
+        Job { command: "run", target: Target::running(scope), reload: services, timeout: run.timeout, if_watched };
+    let exit = execute(global, project, job, style).await?;
     if !style.json {
         let logs = Logs { services: vec![run.job.clone()], follow: false, tail: None };
         super::logs::logs(global, &logs, style).await?;
     }
-    Ok(ended)
+    Ok(exit)
 }
 
-async fn carry_out(global: &Global, mut project: Project, job: Job, style: Style) -> Result<Exit, Failure> {
+async fn execute(global: &Global, mut project: Project, job: Job, style: Style) -> Result<Exit, Failure> {
     let start = Instant::now();
-    let mut interrupts = session::interrupts("ending with the step under way", style)?;
-    let Job { command, shape, reload, timeout, beside } = job;
-    let desired = shape.of(project.desired.clone());
-    let left = || timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
-    let prepare = async {
-        let engine = session::connect(global).await?;
-        let about = engine.about().await?;
-        loop {
-            let right = session::acquire(&about, &desired.group, command, left(), style).await?;
-            let GroupLock::HeldByWatcher(client) = right else { return Ok((engine, about, right)) };
-            ask::is_of(&client, &desired)?;
-            match &beside {
-                IfWatched::Ask(_) => return Ok((engine, about, GroupLock::HeldByWatcher(client))),
-                IfWatched::Refuse(instead) => return Err(ask::refused(&client, &desired.group, command, instead)),
-                IfWatched::Shutdown => ask::end(client, command, left(), style).await?,
-            }
-        }
-    };
-    let (engine, about, right) = match session::unless_interrupted(&mut interrupts, prepare).await? {
+    let mut interrupts = session::interrupts("stopping after the current step", style)?;
+    let remaining = || job.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+    let prepare = prepare(global, &project, &job, remaining, style);
+    let (engine, info, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
         Ok(prepared) => prepared,
-        Err(ended) => return Ok(ended),
+        Err(exit) => return Ok(exit),
     };
-    let state_directory = session::state_directory(&about, &desired.group);
-    match shape.parts {
+    let state_directory = session::state_directory(&info, &project.desired.group);
+    match job.target.removes_services {
         true => project.try_load_outputs(&state_directory, style),
         false => project.load_outputs(&state_directory, style).map_err(Failure::Specs)?,
     }
-    let desired = shape.of(project.desired.clone());
-    let outcome = match (right, beside) {
-        (GroupLock::HeldByWatcher(client), IfWatched::Ask(question)) => {
+    let desired = job.target.apply(project.desired.clone());
+    let outcome = match (lock, &job.if_watched) {
+        (GroupLock::HeldByWatcher(client), IfWatched::Ask(request)) => {
             let work = async {
-                let mut outcome = ask::work(client, &question, &desired, left(), style).await?;
+                let mut outcome = ask::request(client, request, &desired, remaining(), style).await?;
                 outcome.observed = engine.list(&desired.group, false).await?;
                 Ok(outcome)
             };
             match session::unless_interrupted(&mut interrupts, work).await? {
                 Ok(outcome) => outcome,
-                Err(ended) => {
-                    style.note("the watching controller goes on");
-                    return Ok(ended);
+                Err(exit) => {
+                    style.note("the watching controller continues");
+                    return Ok(exit);
                 }
             }
         }
-        // Held until the run is over.
-        (_right, _) => {
-            let mut progress = Progress::new(style);
-            let again = shape.clone();
-            let read = Some(project.read_again(move |desired| again.of(desired)));
-            let options = RunOptions { reload, read, ..run_options(&about, &project, left()) };
-            let report = |report| progress.show(report);
-            let outcome = control::run(engine.clone(), desired.clone(), options, interrupts, report).await;
-            progress.finish();
-            // Who gave outputs is gone.
-            let all = shape.parts && shape.scope == Scope::All && matches!(shape.mode, Mode::Reconcile { .. });
-            if let Some(Err(error)) = (all && outcome.is_good()).then(|| project.context.clear()) {
-                style.complain(&format!("the outputs of the group cannot be forgotten: {error}"));
-            }
-            outcome
+        // The lock is held until the end of this arm.
+        (_lock, _) => {
+            let options = RunOptions { reload: job.reload.clone(), ..run_options(&info, &project, remaining()) };
+            reconcile(engine.clone(), &project, &job.target, options, interrupts, style).await
         }
     };
     finish_run(engine.as_ref(), &project, &desired, outcome, style).await
 }
 
-/// How a run of this project may go.
-pub(super) fn run_options(about: &EngineInfo, project: &Project, timeout: Option<Duration>) -> RunOptions {
+/// Connects to the engine and takes the lock of the group, or connects to the controller that holds it.
+async fn prepare(
+    global: &Global,
+    project: &Project,
+    job: &Job,
+    remaining: impl Fn() -> Option<Duration>,
+    style: Style,
+) -> Result<(Arc<dyn Engine>, EngineInfo, GroupLock), Failure> {
+    let group = &project.desired.group;
+    let engine = session::connect(global).await?;
+    let info = engine.about().await?;
+    loop {
+        let lock = session::acquire(&info, group, job.command, remaining(), style).await?;
+        let GroupLock::HeldByWatcher(client) = lock else { return Ok((engine, info, lock)) };
+        ask::check_source(&client, &project.desired)?;
+        match &job.if_watched {
+            IfWatched::Ask(_) => return Ok((engine, info, GroupLock::HeldByWatcher(client))),
+            IfWatched::Refuse(remedy) => return Err(ask::refused(&client, group, job.command, remedy)),
+            IfWatched::Shutdown => ask::shut_down(client, job.command, remaining(), style).await?,
+        }
+    }
+}
+
+/// Runs the controller in this process.
+async fn reconcile(
+    engine: Arc<dyn Engine>,
+    project: &Project,
+    target: &Target,
+    options: RunOptions,
+    interrupts: mpsc::Receiver<()>,
+    style: Style,
+) -> Outcome {
+    let mut progress = Progress::new(style);
+    let again = target.clone();
+    let options = RunOptions { read: Some(project.read_again(move |desired| again.apply(desired))), ..options };
+    let desired = target.apply(project.desired.clone());
+    let outcome = control::run(engine, desired, options, interrupts, |report| progress.show(report)).await;
+    progress.finish();
+    if outcome.is_good()
+        && target.removes_group()
+        && let Err(error) = project.context.clear()
+    {
+        style.eprintln(&format!("cannot delete the outputs of the group: {error}"));
+    }
+    outcome
+}
+
+/// The options that every run of this project shares.
+pub(super) fn run_options(info: &EngineInfo, project: &Project, timeout: Option<Duration>) -> RunOptions {
     let group = &project.desired.group;
     RunOptions {
-        limits: limits(about, timeout),
+        limits: limits(info, timeout),
         context: ExecContext {
             group: group.clone(),
             directory: project.directory.clone(),
-            reaches_containers: about.reaches_containers,
+            reaches_containers: info.reaches_containers,
             outputs: project.context.clone(),
         },
-        local_state: LocalState::new(&session::state_directory(about, group)),
+        local_state: LocalState::new(&session::state_directory(info, group)),
         read: None,
         reload: BTreeSet::new(),
     }
 }
 
-/// How much may go on at once. Creating and starting saturates two cores from four on; teardown gains until eight.
-fn limits(about: &EngineInfo, timeout: Option<Duration>) -> Limits {
+/// The number of concurrent steps. Measured on two cores: four setups saturate them; teardowns gain up to eight.
+fn limits(info: &EngineInfo, timeout: Option<Duration>) -> Limits {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let teardowns = if about.stops_one_at_a_time() { 1 } else { 8 };
+    let teardowns = if info.stops_one_at_a_time() { 1 } else { 8 };
     Limits { setups: (2 * cores).max(4), teardowns, deadline: timeout }
 }
 
@@ -260,20 +292,19 @@ async fn finish_run(
         style.result(&summary(desired, &outcome, style));
     }
     for wait in &outcome.waits {
-        style.complain(&format!("{}: not done: {}", wait.service, wait.reason));
+        style.eprintln(&format!("{}: pending: {}", wait.service, wait.reason));
     }
     for (subject, stuck) in &outcome.stuck {
-        let name = subject.name();
-        style.error(&format!("the {} {name} is left: {}", subject.kind().to_lowercase(), stuck.error));
+        style.error(&format!("could not remove {}: {}", title(subject), stuck.error));
         if stuck.active_endpoints {
-            style.complain(
-                "  nothing of this group is attached to it: the engine has lost count. It is used again by the next \
-                 `up`; restarting the engine frees it",
+            style.eprintln(
+                "  no container of this group uses it; the engine reports a stale endpoint. The next `up` reuses the \
+                 network; restarting the engine releases it",
             );
         }
     }
     if outcome.timed_out {
-        style.error("the time given with --timeout is over; run it again to go on");
+        style.error("timed out (--timeout); re-run to continue");
     }
     Ok(if outcome.interrupted {
         Exit::Interrupted
@@ -284,7 +315,7 @@ async fn finish_run(
     })
 }
 
-/// `shop: 3 services ready (1 created, 1 replaced)`.
+/// The result line: `shop: 3 services ready (1 created, 1 replaced)`.
 fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
     let done: Vec<String> = [
         (Action::Create, "created"),
@@ -296,7 +327,7 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
         (Action::Remove, "removed"),
     ]
     .into_iter()
-    .filter_map(|(action, word)| {
+    .filter_map(|(action, verb)| {
         let number = outcome
             .changes
             .iter()
@@ -304,7 +335,7 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
             .filter(|change| !outcome.failed.contains_key(change.subject.name()))
             .filter(|change| outcome.waits.iter().all(|wait| wait.service != change.subject.name()))
             .count();
-        (number > 0).then(|| format!("{number} {word}"))
+        (number > 0).then(|| format!("{number} {verb}"))
     })
     .collect();
     let done = match done.is_empty() {
@@ -313,16 +344,16 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
         false => format!(" ({})", done.join(", ")),
     };
     let group = &desired.group;
-    let named = |names: Vec<&str>, word: &str| match names.len() {
+    let list = |names: Vec<&str>, state: &str| match names.len() {
         0 => String::new(),
-        number => format!(", {number} {word}: {}", names.join(", ")),
+        number => format!(", {number} {state}: {}", names.join(", ")),
     };
-    let failed = named(outcome.failed.keys().map(|name| name.as_str()).collect(), "failed");
+    let failed = list(outcome.failed.keys().map(|name| name.as_str()).collect(), "failed");
     let failed = painted(style.color_out && !failed.is_empty(), Paint::Red, &failed);
-    let waiting = named(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
+    let waiting = list(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
     if desired.is_empty() {
         let done = done.trim_start_matches(" (").trim_end_matches(')');
-        return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing done" } else { done });
+        return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing to do" } else { done });
     }
     let ready = painted(
         style.color_out,

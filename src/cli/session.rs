@@ -1,4 +1,4 @@
-//! A call that talks to an engine: connected, locked, interruptible.
+//! Set-up of a command that talks to the engine: connection, lock of the group, interrupts.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use backon::{ConstantBuilder, Retryable as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::args::Global;
 use super::{Exit, Failure};
@@ -20,12 +22,12 @@ use crate::engine::target::target;
 use crate::engine::{Engine, EngineInfo};
 use crate::render::Style;
 
-/// Connects to the engine that is meant.
+/// Connects to the engine that `--host`, DOCKER_HOST or the docker context names; every call has a deadline.
 pub(super) async fn connect(global: &Global) -> Result<Arc<dyn Engine>, Failure> {
     Ok(Arc::new(Bounded::new(docker(global).await?, Limits::default())))
 }
 
-/// Connects to it, for what only this engine can do; such calls have deadlines of their own.
+/// Connects to the engine without deadlines, for calls that only [`Docker`] has.
 pub(super) async fn docker(global: &Global) -> Result<Docker, Failure> {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -34,100 +36,112 @@ pub(super) async fn docker(global: &Global) -> Result<Docker, Failure> {
     Ok(Docker::connect(&target).await?)
 }
 
-/// Where the lock and the notes of a group lie.
-pub(super) fn state_directory(about: &EngineInfo, group: &str) -> PathBuf {
+/// Directory of the lock, the socket and the local state of a group.
+pub(super) fn state_directory(info: &EngineInfo, group: &str) -> PathBuf {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let (state, home) = (path("XDG_STATE_HOME"), path("HOME"));
-    lock::state_directory(state.as_deref(), home.as_deref(), &about.id, group)
+    lock::state_directory(state.as_deref(), home.as_deref(), &info.id, group)
 }
 
-/// Who may change the group.
+/// The exclusive right to change a group.
 pub(super) enum GroupLock {
-    /// This process, for as long as it keeps this.
+    /// Held by this process until it is dropped.
     Acquired(Lock),
-    /// A watching controller, which can be asked.
+    /// Held by a watching controller, which accepts requests.
     HeldByWatcher(Client),
 }
 
-/// How long a watching controller may take to say its first word.
-const HELLO: Duration = Duration::from_secs(5);
-/// Pause before somebody who holds the lock and does not listen is spoken to again: it is just beginning or ending.
+/// How long a watching controller may take to send its first line.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Delay between attempts to reach a lock holder that does not listen: it is just starting or stopping.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Finds out who may change the group: takes the right where nobody has it, waits where another one-shot command has
-/// it, at most for this long.
+/// Why one attempt to take the lock failed.
+enum AttemptError {
+    /// A watching controller holds the lock and does not respond.
+    Unresponsive(Holder, ConnectError),
+    Other(Failure),
+}
+
+/// Takes the lock of the group, or connects to the watching controller that holds it. While another one-shot command
+/// holds the lock, waits for it, at most for `timeout`.
 pub(super) async fn acquire(
-    about: &EngineInfo,
+    info: &EngineInfo,
     group: &str,
     command: &str,
     timeout: Option<Duration>,
     style: Style,
 ) -> Result<GroupLock, Failure> {
-    let directory = state_directory(about, group);
-    let last = RefCell::new(None);
-    let right = async {
-        let mut deaf = None;
-        loop {
-            let waits_for = |holder: Option<&Holder>| {
-                if holder.is_some_and(Holder::is_watching) {
-                    return false;
-                }
-                let who = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
-                style.note(&format!("waiting for {who}, which holds the group {group}"));
-                *last.borrow_mut() = Some(who);
-                true
-            };
-            let attempt = lock::acquire(&directory, command, waits_for).await.map_err(|error| {
-                let message = format!("cannot take the lock in {}", directory.display());
-                Failure::Other(anyhow::Error::new(error).context(message))
-            })?;
-            let holder = match attempt {
-                Attempt::Acquired(lock) => return Ok(GroupLock::Acquired(lock)),
-                Attempt::Held(holder) => holder,
-            };
-            match Client::connect(&directory, HELLO).await {
-                Ok(client) => return Ok(GroupLock::HeldByWatcher(client)),
-                Err(ConnectError::NotListening) if deaf.get_or_insert_with(Instant::now).elapsed() < HELLO => {
-                    tokio::time::sleep(RETRY_DELAY).await;
-                }
-                Err(error) => return Err(unheard(group, &holder, &error)),
-            }
+    let directory = state_directory(info, group);
+    let last_holder = RefCell::new(None);
+    let wait_for = |holder: Option<&Holder>| {
+        if holder.is_some_and(Holder::is_watching) {
+            return false;
+        }
+        let holder = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
+        style.note(&format!("waiting for {holder} to release the lock on group {group}"));
+        *last_holder.borrow_mut() = Some(holder);
+        true
+    };
+    let attempt = || async {
+        let attempt = lock::acquire(&directory, command, wait_for).await.map_err(|error| {
+            let message = format!("cannot acquire the lock in {}", directory.display());
+            AttemptError::Other(anyhow::Error::new(error).context(message).into())
+        })?;
+        match attempt {
+            Attempt::Acquired(lock) => Ok(GroupLock::Acquired(lock)),
+            Attempt::Held(holder) => match Client::connect(&directory, HELLO_TIMEOUT).await {
+                Ok(client) => Ok(GroupLock::HeldByWatcher(client)),
+                Err(error) => Err(AttemptError::Unresponsive(holder, error)),
+            },
         }
     };
-    match timeout {
-        Some(timeout) => match tokio::time::timeout(timeout, right).await {
-            Ok(right) => right,
-            Err(_) => {
-                let holder = last.take().unwrap_or_else(|| "another drillmaster".into());
-                Err(Failure::Held {
-                    message: format!("{holder} holds the group {group}, and the time given with --timeout is over"),
-                    remedy: None,
-                })
-            }
-        },
-        None => right.await,
+    let mut first_refusal = None;
+    let is_starting = |error: &AttemptError| {
+        matches!(error, AttemptError::Unresponsive(_, ConnectError::NotListening))
+            && first_refusal.get_or_insert_with(Instant::now).elapsed() < HELLO_TIMEOUT
+    };
+    let retries = ConstantBuilder::new().with_delay(RETRY_DELAY).without_max_times();
+    match within(timeout, attempt.retry(retries).when(is_starting)).await {
+        Some(Ok(lock)) => Ok(lock),
+        Some(Err(AttemptError::Unresponsive(holder, error))) => Err(unresponsive(group, &holder, &error)),
+        Some(Err(AttemptError::Other(failure))) => Err(failure),
+        None => {
+            let holder = last_holder.take().unwrap_or_else(|| "another drillmaster".into());
+            Err(Failure::Held {
+                message: format!("timed out waiting for the lock on group {group}, held by {holder}"),
+                remedy: None,
+            })
+        }
     }
 }
 
-fn unheard(group: &str, holder: &Holder, error: &ConnectError) -> Failure {
+fn unresponsive(group: &str, holder: &Holder, error: &ConnectError) -> Failure {
     let pid = holder.pid;
     Failure::Held {
-        message: format!("{holder} watches the group {group}, and cannot be asked: {error}"),
+        message: format!("{holder} is watching group {group} but cannot be reached: {error}"),
         remedy: Some(format!(
-            "it is stopped or hangs; let it go on (`kill -CONT {pid}`) or end it (`kill -KILL {pid}`; containers \
-             stay), and run this again"
+            "resume it (`kill -CONT {pid}`) or kill it (`kill -KILL {pid}`; containers keep running), then re-run"
         )),
     }
 }
 
-/// Interrupts by Ctrl-C, or by SIGTERM: the first is passed on, the second ends the process at once.
-/// `what` says what the first one does.
-pub(super) fn interrupts(what: &'static str, style: Style) -> Result<mpsc::Receiver<()>, Failure> {
+/// Runs `work` with an optional time limit; `None`: timed out.
+pub(super) async fn within<T>(limit: Option<Duration>, work: impl IntoFuture<Output = T>) -> Option<T> {
+    match limit {
+        Some(limit) => timeout(limit, work.into_future()).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// Listens for Ctrl-C and SIGTERM: the first one is sent to the receiver, the second one exits the process.
+/// `effect` is printed at the first one and describes what it does.
+pub(super) fn interrupts(effect: &'static str, style: Style) -> Result<mpsc::Receiver<()>, Failure> {
     let mut ctrl_c = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut before = false;
+        let mut interrupted = false;
         loop {
             tokio::select! {
                 // cancel-safe because a signal that was not received stays pending
@@ -135,25 +149,25 @@ pub(super) fn interrupts(what: &'static str, style: Style) -> Result<mpsc::Recei
                 // cancel-safe for the same reason
                 _ = terminate.recv() => {}
             }
-            if before {
+            if interrupted {
                 std::process::exit(130);
             }
-            before = true;
-            style.note(&format!("\ninterrupted: {what} (again: leave at once)"));
-            // The run may be over, or its one message may be waiting already.
+            interrupted = true;
+            style.note(&format!("\ninterrupted: {effect} (press Ctrl-C again to exit immediately)"));
+            // The receiver may be gone, or may not have read the previous interrupt yet.
             let _ = sender.try_send(());
         }
     });
     Ok(receiver)
 }
 
-/// Waits for something that an interrupt may end.
+/// Runs `work` until an interrupt arrives.
 pub(super) async fn unless_interrupted<T>(
     interrupts: &mut mpsc::Receiver<()>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<Result<T, Exit>, Failure> {
     tokio::select! {
-        // cancel-safe because nothing has been changed yet: what is given up is a wait
+        // cancel-safe because `work` only reads and waits
         result = work => result.map(Ok),
         // cancel-safe because a message that was not received stays in the channel
         Some(()) = interrupts.recv() => Ok(Err(Exit::Interrupted)),

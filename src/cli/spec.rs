@@ -1,4 +1,4 @@
-//! `validate`, `render` and `schema`: what needs no engine.
+//! `validate`, `render` and `schema`: commands that need no engine.
 
 use super::args::{Global, Render};
 use super::project::Project;
@@ -8,7 +8,7 @@ use crate::spec;
 
 pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
     let (project, specs) = Project::with_specs(global)?;
-    told(&specs, style);
+    print_program_output(&specs, style);
     if style.json {
         style.result_json(&serde_json::json!({ "diagnostics": [] }));
     } else {
@@ -21,7 +21,7 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
 pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<Exit, Failure> {
     let (project, specs) = Project::with_specs(global)?;
     project.known(&render.services)?;
-    told(&specs, style);
+    print_program_output(&specs, style);
     if style.json {
         style.result_json(&specs::to_json(&specs, &render.services, render.show_values));
     } else {
@@ -30,8 +30,8 @@ pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<E
     Ok(Exit::Ok)
 }
 
-/// Shows what programs printed.
-fn told(specs: &spec::Specs, style: Style) {
+/// Prints the output of `print` in programs.
+fn print_program_output(specs: &spec::Specs, style: Style) {
     specs.printed.iter().for_each(|line| style.note(line));
 }
 

@@ -1,10 +1,11 @@
-//! `status`: how each service is, once or again whenever something has changed.
+//! `status`: the status of the services, once or with every change.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use backon::{ConstantBuilder, Retryable as _};
 use futures_util::StreamExt;
 use futures_util::future::{join, try_join_all};
 use futures_util::stream::BoxStream;
@@ -19,30 +20,30 @@ use crate::render::{self, Style, json};
 use crate::status::{Overview, View, overview};
 use crate::types::ContainerId;
 
-/// How often a watching controller is asked, which tells nothing by itself.
-const TICK: Duration = Duration::from_secs(2);
-/// Events come in flocks: what comes within this time is looked at once.
+/// How often a watching controller is polled: it reports nothing by itself.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Events within this time lead to one refresh: they come in bursts.
 const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
-/// Pause before an engine that went away is looked for again.
+/// Delay before a lost engine is contacted again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Result<Exit, Failure> {
     let engine = session::connect(global);
-    let mut looker = match Project::load_leniently(global, style) {
-        Ok(project) => Looker::new(project, engine.await?, style).await?,
-        // Whoever watches these specs can still be asked.
+    let mut reader = match Project::load_leniently(global, style) {
+        Ok(project) => StatusReader::new(project, engine.await?, style).await?,
+        // A controller that watches these specs still knows the group and its state.
         Err(Failure::Specs(errors)) => {
             let Ok(engine) = engine.await else { return Err(Failure::Specs(errors)) };
             let Some(group) = watched_group(global, engine.as_ref()).await else { return Err(Failure::Specs(errors)) };
             let global = Global { group: Some(group), ..global.clone() };
-            Looker::new(Project::load_leniently(&global, style)?, engine, style).await?
+            StatusReader::new(Project::load_leniently(&global, style)?, engine, style).await?
         }
         Err(failure) => return Err(failure),
     };
     if status.watch {
-        return watch(global, &mut looker, style).await;
+        return watch(global, &mut reader, style).await;
     }
-    let overview = looker.look().await?;
+    let overview = reader.read().await?;
     if style.json {
         style.result_json(&json::status(&overview));
     } else {
@@ -51,104 +52,104 @@ pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Re
     Ok(Exit::Ok)
 }
 
-/// What it takes to say how things are.
-struct Looker {
+/// Reads the status of the group from the specs, the engine and the controller.
+struct StatusReader {
     project: Project,
     engine: Arc<dyn Engine>,
-    state: PathBuf,
+    state_directory: PathBuf,
 }
 
-impl Looker {
-    async fn new(mut project: Project, engine: Arc<dyn Engine>, style: Style) -> Result<Looker, Failure> {
-        let state = session::state_directory(&engine.about().await?, &project.desired.group);
-        project.try_load_outputs(&state, style);
-        Ok(Looker { project, engine, state })
+impl StatusReader {
+    async fn new(mut project: Project, engine: Arc<dyn Engine>, style: Style) -> Result<StatusReader, Failure> {
+        let state_directory = session::state_directory(&engine.about().await?, &project.desired.group);
+        project.try_load_outputs(&state_directory, style);
+        Ok(StatusReader { project, engine, state_directory })
     }
 
-    async fn look(&self) -> Result<Overview, EngineError> {
+    async fn read(&self) -> Result<Overview, EngineError> {
         let (desired, readable) = (&self.project.desired, self.project.readable);
-        let (observed, live) = join(detailed(self.engine.as_ref(), &desired.group), ask::live(&self.state)).await;
+        let observed = list_with_details(self.engine.as_ref(), &desired.group);
+        let (observed, live) = join(observed, ask::live(&self.state_directory)).await;
         let now = SystemTime::now();
         Ok(overview(&View { desired, readable, observed: &observed?, live: live.as_ref(), now }))
     }
-}
 
-/// Shows how things are whenever that has changed, until nobody reads it any longer. An engine that goes away is waited
-/// for.
-async fn watch(global: &Global, looker: &mut Looker, style: Style) -> Result<Exit, Failure> {
-    let mut shown = Shown { style, last: None };
-    let mut last = looker.look().await?;
-    let (engine, group) = (looker.engine.clone(), looker.project.desired.group.clone());
-    let mut hints = None;
-    loop {
-        // Specs change too; those that are invalid say nothing.
+    /// Reads the specs again. If they are invalid or name another group, the last valid specs are kept.
+    fn reload_specs(&mut self, global: &Global, style: Style) {
         if let Ok(mut project) = Project::load(global)
-            && project.desired.group == group
-            && project.load_outputs(&looker.state, style).is_ok()
+            && project.desired.group == self.project.desired.group
+            && project.load_outputs(&self.state_directory, style).is_ok()
         {
-            looker.project = project;
-        }
-        let looked = async {
-            // Subscribed first, so that nothing is missed that happens after the look.
-            if hints.is_none() {
-                hints = Some(subscribe(engine.as_ref(), &group).await?);
-            }
-            looker.look().await
-        };
-        match looked.await {
-            Ok(overview) => last = overview,
-            Err(error) => {
-                hints = None;
-                last.engine = Some(error.to_string());
-            }
-        }
-        if !shown.show(&last) {
-            return Ok(Exit::Ok);
-        }
-        let Some(stream) = &mut hints else {
-            tokio::time::sleep(RETRY_DELAY).await;
-            continue;
-        };
-        let ticks = last.watched || last.services.iter().any(|service| service.next_try.is_some());
-        tokio::select! {
-            // cancel-safe because an event is only a hint, and what it hints at is looked at after every wait
-            hint = stream.next() => match hint {
-                Some(Ok(_)) => tokio::time::sleep(EVENT_DEBOUNCE).await,
-                Some(Err(_)) | None => hints = None,
-            },
-            // cancel-safe because it is begun anew for each wait
-            () = tokio::time::sleep(TICK), if ticks => {}
+            self.project = project;
         }
     }
 }
 
-/// Subscribes to what happens to the group.
+/// Prints the status each time it changes, until stdout is closed. If the engine becomes unreachable, reconnects.
+async fn watch(global: &Global, reader: &mut StatusReader, style: Style) -> Result<Exit, Failure> {
+    let mut printer = Printer { style, last: None };
+    let mut last = reader.read().await?;
+    let (engine, group) = (reader.engine.clone(), reader.project.desired.group.clone());
+    loop {
+        let connect = || async {
+            let events = subscribe(engine.as_ref(), &group).await?;
+            reader.read().await?;
+            Ok(events)
+        };
+        let report_lost = |error: &EngineError| {
+            last.engine = Some(error.to_string());
+            printer.print(&last)
+        };
+        let retries = ConstantBuilder::new().with_delay(RETRY_DELAY).without_max_times();
+        let Ok(mut events) = connect.retry(retries).when(report_lost).await else { return Ok(Exit::Ok) };
+        loop {
+            reader.reload_specs(global, style);
+            let Ok(overview) = reader.read().await else { break };
+            last = overview;
+            if !printer.print(&last) {
+                return Ok(Exit::Ok);
+            }
+            let polls = last.watched || last.services.iter().any(|service| service.next_try.is_some());
+            tokio::select! {
+                // cancel-safe because an event only triggers a refresh, and each wait ends with one
+                event = events.next() => match event {
+                    Some(Ok(_)) => tokio::time::sleep(EVENT_DEBOUNCE).await,
+                    Some(Err(_)) | None => break,
+                },
+                // cancel-safe because each wait starts a new timer
+                () = tokio::time::sleep(POLL_INTERVAL), if polls => {}
+            }
+        }
+    }
+}
+
+/// Subscribes to the events of the group.
 async fn subscribe<'a>(
     engine: &'a dyn Engine,
     group: &'a str,
 ) -> Result<BoxStream<'a, Result<EngineEvent, EngineError>>, EngineError> {
-    let mut hints = engine.events(group);
-    match hints.next().await {
+    let mut events = engine.events(group);
+    match events.next().await {
         Some(Err(error)) => Err(error),
-        // One that ends at once is noticed by whoever reads on.
-        Some(Ok(_)) | None => Ok(hints),
+        // The caller notices if the stream ends at once.
+        Some(Ok(_)) | None => Ok(events),
     }
 }
 
-/// What was shown last.
-struct Shown {
+/// Prints the status where it differs from the last one printed.
+struct Printer {
     style: Style,
     last: Option<Value>,
 }
 
-impl Shown {
-    /// Shows it where it differs from the last. False: nobody reads it any longer.
-    fn show(&mut self, overview: &Overview) -> bool {
+impl Printer {
+    /// Returns false if stdout is closed.
+    fn print(&mut self, overview: &Overview) -> bool {
         let value = json::status(overview);
         let key = key(value.clone(), self.style.json);
         let first = self.last.is_none();
         let changed = self.last.replace(key.clone()).as_ref() != Some(&key);
-        // Times go on, and on a terminal they are drawn over each other.
+        // On a terminal the table is redrawn even if nothing changed, to update its times.
         if !changed && (self.style.json || !self.style.redraws()) {
             return true;
         }
@@ -162,7 +163,7 @@ impl Shown {
     }
 }
 
-/// What has to differ to be shown: that it is a second later is no change, nor is what a table does not show.
+/// The part of the status whose changes are printed: without the passing of time and without what the table omits.
 fn key(mut overview: Value, json: bool) -> Value {
     for service in overview["services"].as_array_mut().into_iter().flatten() {
         if !service["next_try"].is_null() {
@@ -175,10 +176,10 @@ fn key(mut overview: Value, json: bool) -> Value {
     overview
 }
 
-/// The group that a controller keeps in agreement with these specs, as far as containers and the controller tell.
+/// The group that a running controller reconciles with this spec directory, found by the labels of its containers.
 async fn watched_group(global: &Global, engine: &dyn Engine) -> Option<String> {
     let source = global.specs.canonicalize().ok()?.to_string_lossy().into_owned();
-    let about: EngineInfo = engine.about().await.ok()?;
+    let info: EngineInfo = engine.about().await.ok()?;
     let observed = engine.list("", false).await.ok()?;
     let groups: BTreeSet<&String> = observed
         .containers
@@ -188,26 +189,26 @@ async fn watched_group(global: &Global, engine: &dyn Engine) -> Option<String> {
         .map(|identity| &identity.group)
         .collect();
     for group in groups {
-        if ask::live(&session::state_directory(&about, group)).await.is_some() {
+        if ask::live(&session::state_directory(&info, group)).await.is_some() {
             return Some(group.clone());
         }
     }
     None
 }
 
-/// What the engine has, with the details of the group's containers.
-async fn detailed(engine: &dyn Engine, group: &str) -> Result<Observed, EngineError> {
+/// Lists the engine's objects and inspects the group's containers.
+async fn list_with_details(engine: &dyn Engine, group: &str) -> Result<Observed, EngineError> {
     let mut observed = engine.list(group, false).await?;
     inspect(engine, group, &mut observed).await?;
     Ok(observed)
 }
 
-/// Looks up the details of the group's containers: since when, how often, why.
+/// Inspects the group's containers: start times, restart counts, errors.
 pub(super) async fn inspect(engine: &dyn Engine, group: &str, observed: &mut Observed) -> Result<(), EngineError> {
     let ids: Vec<ContainerId> = observed.of_group(group).map(|container| container.id.clone()).collect();
-    let inspected = try_join_all(ids.iter().map(|id| engine.inspect(id))).await?;
-    for (id, found) in ids.into_iter().zip(inspected) {
-        match found {
+    let details = try_join_all(ids.iter().map(|id| engine.inspect(id))).await?;
+    for (id, container) in ids.into_iter().zip(details) {
+        match container {
             Some(container) => observed.containers.insert(id, container),
             None => observed.containers.remove(&id),
         };

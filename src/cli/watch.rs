@@ -1,4 +1,4 @@
-//! `up --watch`: a run of the controller that stays.
+//! `up --watch`: a run of the controller that continues until it is stopped.
 
 use std::sync::Arc;
 
@@ -14,50 +14,50 @@ use crate::control::ipc::socket::Server;
 use crate::control::ipc::wire::Hello;
 use crate::control::{self, WatchOptions};
 use crate::render::Style;
-use crate::render::watch::{self, Watching};
+use crate::render::watch::{self, WatchPrinter};
 
-/// How many requests of other processes may wait until the controller looks at them.
-const REQUESTS: usize = 16;
+/// How many requests of other processes may be queued.
+const REQUEST_QUEUE: usize = 16;
 
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
-    let mut interrupts = session::interrupts("the watch ends with the step under way, containers stay", style)?;
+    let mut interrupts = session::interrupts("stopping after the current step; containers keep running", style)?;
     let (mut project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
     run::refuse_empty(global, &project, up)?;
     let group = project.desired.group.clone();
     let group = group.as_str();
     let prepare = async {
         let engine = session::connect(global).await?;
-        let about = engine.about().await?;
-        match session::acquire(&about, group, WATCH, None, style).await? {
-            GroupLock::Acquired(lock) => Ok((engine, about, lock)),
+        let info = engine.about().await?;
+        match session::acquire(&info, group, WATCH, None, style).await? {
+            GroupLock::Acquired(lock) => Ok((engine, info, lock)),
             GroupLock::HeldByWatcher(client) => Err(Failure::Held {
                 message: format!(
-                    "pid {} (drillmaster {WATCH}) watches the group {group} already, with the specs in {}",
+                    "pid {} (drillmaster {WATCH}) is already watching group {group} with the specs in {}",
                     client.hello.pid, client.hello.source
                 ),
-                remedy: Some("`drillmaster up` asks it to look again now, `drillmaster down` ends it".into()),
+                remedy: Some("`drillmaster up` makes it reconcile now; `drillmaster down` stops it".into()),
             }),
         }
     };
-    let (engine, about, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
+    let (engine, info, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
         Ok(prepared) => prepared,
-        Err(ended) => return Ok(ended),
+        Err(exit) => return Ok(exit),
     };
-    let (requests, inbox) = mpsc::channel(REQUESTS);
-    let directory = session::state_directory(&about, group);
+    let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
+    let directory = session::state_directory(&info, group);
     let scope = project.desired.scope.clone();
     project.load_outputs(&directory, style).map_err(Failure::Specs)?;
     project.desired.scope = scope;
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone() };
     let server = Server::start(&directory, hello, requests, Arc::new(watch::event))
-        .with_context(|| format!("cannot listen to other commands in {}", directory.display()))?;
-    let options = run::run_options(&about, &project, None);
+        .with_context(|| format!("cannot create the control socket in {}", directory.display()))?;
+    let options = run::run_options(&info, &project, None);
     let Follow { read, changes } = follow;
     let watch = WatchOptions { read, changes, requests: inbox, may_empty: up.prune_all };
-    let mut watching = Watching::new(style, global.specs.display().to_string());
-    let report = |report| watching.show(report);
+    let mut printer = WatchPrinter::new(style, global.specs.display().to_string());
+    let report = |report| printer.show(report);
     let outcome = control::watch(engine, project.desired.clone(), options, watch, interrupts, report).await;
-    watching.ended(&outcome);
+    printer.stopped(&outcome);
     server.close().await;
     drop(lock);
     match outcome.engine {

@@ -20,26 +20,26 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
     }
     match &step.verb {
         Verb::Remove { volumes: true, .. } | Verb::RemoveVolume if !desired.mode.purges_volumes() => {
-            Some(format!("`{step}` would remove a volume without being asked to"))
+            Some(format!("`{step}` would remove a volume without `--volumes` or `--images`"))
         }
         Verb::Create { .. } | Verb::Remove { .. } | Verb::RemoveNetwork { .. }
             if !matches!(desired.mode, Mode::Reconcile { .. }) =>
         {
-            Some(format!("`{step}` is not a matter of starting or stopping"))
+            Some(format!("`{step}` is not allowed in start/stop mode"))
         }
         Verb::RemoveNetwork { id } => match observed.networks.get(id) {
             Some(network) if network.group.as_deref() == Some(desired.group.as_str()) => None,
             _ => Some(format!("`{step}` would remove a network that is not of this group")),
         },
         Verb::RemoveImage if !desired.mode.purges_images() => {
-            Some(format!("`{step}` would remove an image without being asked to"))
+            Some(format!("`{step}` would remove an image without `--volumes` or `--images`"))
         }
         Verb::RemoveImage => match observed.built.get(step.subject.name()) {
             Some(built) if built.group == desired.group => None,
             _ => Some(format!("`{step}` would remove an image that was not built for this group")),
         },
         Verb::Build if !matches!(desired.mode, Mode::Reconcile { .. }) => {
-            Some(format!("`{step}` is not a matter of starting or stopping"))
+            Some(format!("`{step}` is not allowed in start/stop mode"))
         }
         Verb::RemoveVolume => match observed.volumes.get(step.subject.name()) {
             Some(volume) if volume.group == desired.group => None,

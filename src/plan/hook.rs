@@ -58,7 +58,7 @@ impl<'a> Planner<'a> {
         });
         match (stopped, self.desired.spec_of(name)) {
             (Some(container), Some(service)) => {
-                self.hooks_are_done(service, HookPoint::PostStop, Some(container), "it has been stopped")
+                self.hooks_are_done(service, HookPoint::PostStop, Some(container), "container stopped")
             }
             _ => true,
         }

@@ -40,7 +40,7 @@ impl<'a> Planner<'a> {
             },
         };
         let cause = super::service::fields(&causes);
-        let cause = if current.is_none() { "it has not run yet".to_owned() } else { cause };
+        let cause = if current.is_none() { "not run yet".to_owned() } else { cause };
         let action = if current.is_none() { Action::Create } else { Action::Replace };
         self.change(subject, action, causes);
         if failed {
@@ -60,7 +60,7 @@ impl<'a> Planner<'a> {
         if let Some(candidate) = candidate {
             let cause = vec![Cause::Name { found: Some(candidate.name.clone()), wanted: None }];
             self.change(Subject::of(service), Action::Update, cause);
-            self.remove_surplus(service, candidate, "not needed: the job has succeeded");
+            self.remove_surplus(service, candidate, "replacement no longer needed: job succeeded");
         } else if self.somebody_waits_for_outputs() && !self.is_collected(service, done) {
             return DependencyState::Started;
         }

@@ -229,8 +229,8 @@ impl<'a> Planner<'a> {
             .find(|identity| identity.source != self.desired.source);
         let Some(owner) = foreign else { return false };
         let message = format!(
-            "the group {} belongs to {}, which has containers on this engine; use another --group, or take them down \
-             from there",
+            "group {} belongs to {}, which has containers on this engine; use another --group, or run \
+             `drillmaster down` there",
             self.desired.group, owner.source
         );
         let wanted = self.desired.services.values().map(|service| (&service.name[..], &service.service[..]));
@@ -358,7 +358,7 @@ pub fn failure(
         });
     let keeps = wanted.is_some_and(|wanted| wanted.update.on_failure == OnFailure::Keep) && replaces;
     let message = match &container {
-        Some(failed) if keeps => format!("{message}; it is kept as {}", failed.name),
+        Some(failed) if keeps => format!("{message}; kept as {}", failed.name),
         _ => message,
     };
     Failure { service: service.into(), reason, message, container, fingerprint, image, replaces }

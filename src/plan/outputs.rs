@@ -29,7 +29,7 @@ impl<'a> Planner<'a> {
         };
         self.change(subject, Action::Replace, causes);
         let state = match service.is_job() {
-            true => DependencyState::Pending("waits for an output"),
+            true => DependencyState::Pending("is waiting for an output"),
             false => self.keep_running(service, current, &Comparison::default(), false),
         };
         if self.dependencies(service, true).is_ok() {
@@ -58,14 +58,14 @@ impl<'a> Planner<'a> {
         });
         let reason = match giver.map(|giver| &giver.service) {
             Some(giver) if ready => format!(
-                "waits for the output `{key}` of {giver}, which it has not given; `drillmaster reload {giver}` makes it \
-                 try again"
+                "waiting for output `{key}` of {giver}, which did not set it; `drillmaster reload {giver}` runs it \
+                 again"
             ),
-            Some(giver) => format!("waits for the output `{key}` of {giver}"),
-            None => format!("waits for the output `{key}`, which nobody has given yet"),
+            Some(giver) => format!("waiting for output `{key}` of {giver}"),
+            None => format!("waiting for output `{key}` (not set yet)"),
         };
         self.wait(service, reason, None);
-        DependencyState::Pending("waits for an output")
+        DependencyState::Pending("is waiting for an output")
     }
 
     /// Whether a hook can be told what it is to be told; says what is waited for where not.
@@ -81,7 +81,7 @@ impl<'a> Planner<'a> {
         if !wanted || self.memory.containers.get(&container.id).is_some_and(|memory| memory.outputs_collected) {
             return true;
         }
-        self.step(Subject::of(service), Verb::Collect(ContainerRef::of(container)), "it has succeeded");
+        self.step(Subject::of(service), Verb::Collect(ContainerRef::of(container)), "job succeeded");
         false
     }
 

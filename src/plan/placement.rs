@@ -36,10 +36,10 @@ impl<'a> Planner<'a> {
         let Some(network) = self.network else {
             let subject = Subject::Network(self.desired.network.clone());
             if self.plan.steps.iter().all(|step| step.subject != subject) {
-                self.step(subject, Verb::CreateNetwork, "the group has none");
+                self.step(subject, Verb::CreateNetwork, "missing");
             }
             self.network_change(service, container, None);
-            self.wait_quietly(service, format!("waits for the network {}", self.desired.network));
+            self.wait_quietly(service, format!("waiting for the network {}", self.desired.network));
             return true;
         };
         if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
@@ -51,7 +51,7 @@ impl<'a> Planner<'a> {
                         self.network_change(service, container, Some(&network.id));
                         let verb =
                             Verb::Disconnect { container: ContainerRef::of(container), network: network.id.clone() };
-                        self.step(Subject::of(service), verb, format!("it is not known as {} yet", service.service));
+                        self.step(Subject::of(service), verb, format!("network alias {} not set", service.service));
                         return true;
                     }
                 }
@@ -72,7 +72,7 @@ impl<'a> Planner<'a> {
                 Verb::Connect { container: ContainerRef::of(container), network: network.id.clone(), names }
             }
         };
-        self.step(Subject::of(service), verb, format!("it is not on the network {}", network.name));
+        self.step(Subject::of(service), verb, format!("not attached to network {}", network.name));
         true
     }
 
@@ -100,7 +100,7 @@ impl<'a> Planner<'a> {
         let verb = match (attached, aliases_deferred(container)) {
             (true, true) => match self.is_found(service, container, network) {
                 None => return false,
-                Some(false) => return self.has_lasted(service, container, DRAIN_PERIOD, "is being withdrawn"),
+                Some(false) => return self.has_lasted(service, container, DRAIN_PERIOD, "is being drained"),
                 Some(true) => Verb::Disconnect { container: target, network: network_id },
             },
             (true, false) => Verb::Disconnect { container: target, network: network_id },
@@ -123,7 +123,7 @@ impl<'a> Planner<'a> {
         let Some(surplus) = surplus else { return false };
         self.network_change(service, container, Some(&surplus.id));
         let verb = Verb::Disconnect { container: ContainerRef::of(container), network: surplus.id.clone() };
-        self.step(Subject::of(service), verb, format!("it is on the network {}, which is not needed", surplus.name));
+        self.step(Subject::of(service), verb, format!("attached to surplus network {}", surplus.name));
         true
     }
 
@@ -140,8 +140,7 @@ impl<'a> Planner<'a> {
     pub(super) fn has_port_conflict(&mut self, service: &'a Service) -> bool {
         let foreign = |holder: &Container| holder.service_of(&self.desired.group).is_none();
         let Some((port, holder)) = self.holder(service, foreign) else { return false };
-        let message =
-            format!("the host port {port} is held by the container {}, which is not of this group", holder.name);
+        let message = format!("host port {port} is in use by container {}, which is not in this group", holder.name);
         self.fail(&service.name, Reason::Conflict, message, None);
         true
     }
@@ -184,7 +183,7 @@ impl<'a> Planner<'a> {
             let cause = format!("{} needs its port {port}", service.name);
             self.stop(owner, holder, &cause);
         }
-        self.wait(service, format!("waits until {owner} has let go of port {port}"), None);
+        self.wait(service, format!("waiting for {owner} to release port {port}"), None);
         false
     }
 }

@@ -57,16 +57,16 @@ impl<'a> Planner<'a> {
             return self.check_min_uptime(service, container);
         }
         let what = match (&service.ping, answered) {
-            (Some(ping), false) => format!("its ping ({}) to answer", ping.check),
-            _ if container.health == Health::Unhealthy => "the engine to call it healthy (now: unhealthy)".to_owned(),
-            _ => "the engine to call it healthy".to_owned(),
+            (Some(ping), false) => format!("readiness probe ({})", ping.check),
+            _ if container.health == Health::Unhealthy => "the container to become healthy (now: unhealthy)".to_owned(),
+            _ => "the container to become healthy".to_owned(),
         };
         let since = self.waiting_since(container);
         let late = self.now >= since + limit;
         let awaited = Awaited { container: container.id.clone(), limit };
-        self.wait(service, format!("waits for {what}"), Some(awaited));
+        self.wait(service, format!("waiting for {what}"), Some(awaited));
         if late && !self.timeout_already_reported(service, container, since) {
-            let message = format!("it waited {} for {what}", seconds(limit));
+            let message = format!("timed out after {} waiting for {what}", seconds(limit));
             self.fail(&service.name, Reason::NotReady, message, Some(ContainerRef::of(container)));
             return DependencyState::Failed;
         }
@@ -89,7 +89,7 @@ impl<'a> Planner<'a> {
         if let Some(why) = self.unanswered_pings(service, candidate) {
             return Some(self.fail_min_ready(service, candidate, &why));
         }
-        if self.has_lasted(service, candidate, period, "has to stay ready for a while") {
+        if self.has_lasted(service, candidate, period, "must stay ready for min_ready") {
             return None;
         }
         if let Some(ping) = &service.ping {
@@ -114,7 +114,7 @@ impl<'a> Planner<'a> {
     /// A replacement was ready, and is not any longer, before it has proved itself.
     pub(super) fn fail_min_ready(&mut self, service: &Service, candidate: &Container, why: &str) -> DependencyState {
         let period = service.update.min_ready.map_or(Duration::ZERO, Duration::from);
-        let message = format!("it did not stay ready for {}: {why}", seconds(period));
+        let message = format!("did not stay ready for min_ready ({}): {why}", seconds(period));
         self.fail(&service.name, Reason::NotReady, message, Some(ContainerRef::of(candidate)));
         DependencyState::Failed
     }
@@ -133,8 +133,7 @@ impl<'a> Planner<'a> {
     fn unanswered_pings(&self, service: &Service, container: &Container) -> Option<String> {
         let pings = self.liveness(container)?;
         let most = service.health.as_ref().and_then(|health| health.retries).unwrap_or(LIVENESS_RETRIES).max(1);
-        (pings.failures >= most)
-            .then(|| format!("its ping was not answered {} times in a row: {}", pings.failures, pings.error))
+        (pings.failures >= most).then(|| format!("liveness probe failed {} times: {}", pings.failures, pings.error))
     }
 
     /// While watching, a container that is late and replaces nothing is waited for on; that it is late is told once.
@@ -156,7 +155,7 @@ impl<'a> Planner<'a> {
                 let until = since + MIN_UPTIME;
                 self.wake(until);
                 let awaited = Awaited { container: container.id.clone(), limit: MIN_UPTIME };
-                let reason = "has just been started".to_owned();
+                let reason = "was started a moment ago".to_owned();
                 self.plan.waits.push(Wait {
                     service: service.name.clone(),
                     reason,
@@ -176,8 +175,8 @@ impl<'a> Planner<'a> {
         }
         let said = container.details.as_ref().map(|details| details.health_failure.as_str()).unwrap_or_default();
         let engine = (container.health == Health::Unhealthy).then(|| match said {
-            "" => "the engine calls it unhealthy".to_owned(),
-            said => format!("the engine calls it unhealthy: its last health check {said}"),
+            "" => "container is unhealthy".to_owned(),
+            said => format!("container is unhealthy: last health check {said}"),
         });
         let Some(health) = &service.health else {
             self.plan.unhealthy.extend(engine.map(|why| (service.name.clone(), why)));
@@ -215,14 +214,14 @@ impl<'a> Planner<'a> {
         let restarts = container.details.as_ref().map_or(0, |details| details.restarts);
         let told = service.ping.is_some() || container.health != Health::None;
         if !told && restarts >= RESTARTS && self.memory.started_at(&container.id).is_some() {
-            let message = format!("the engine has restarted it {restarts} times, and it never ran for {MIN_UPTIME:?}");
+            let message = format!("restarted {restarts} times by the engine without running for {MIN_UPTIME:?}");
             self.fail(&service.name, Reason::Exited, message, Some(ContainerRef::of(container)));
             return DependencyState::Failed;
         }
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
         let since = self.waiting_since(container);
         if self.now >= since + limit {
-            let message = format!("for {} its container {doing} by the engine", seconds(limit));
+            let message = format!("timed out after {}: the container {doing} by the engine", seconds(limit));
             self.fail(&service.name, Reason::NotReady, message, Some(ContainerRef::of(container)));
             return DependencyState::Failed;
         }
@@ -236,13 +235,13 @@ impl<'a> Planner<'a> {
         let serves = container.name == container_name(&self.desired.group, &service.name);
         let when = match (serves, self.memory.watching) {
             _ if service.is_job() => "",
-            (false, _) => " before it was ready",
-            (true, false) => " soon after it was started",
+            (false, _) => " before becoming ready",
+            (true, false) => " shortly after it was started",
             (true, true) => "",
         };
         let how = match container.state {
-            State::Exited { code: Some(code) } => format!("it exited with {code}{when}"),
-            _ => format!("it ended{when}"),
+            State::Exited { code: Some(code) } => format!("exited with code {code}{when}"),
+            _ => format!("exited{when}"),
         };
         self.fail(&service.name, Reason::Exited, how, Some(ContainerRef::of(container)));
     }
@@ -260,7 +259,7 @@ impl<'a> Planner<'a> {
         let Some((name, why)) = missing else {
             return Ok(());
         };
-        self.wait(service, format!("waits for {name}, which {why}"), None);
+        self.wait(service, format!("waiting for {name}, which {why}"), None);
         Err(DependencyState::WaitsFor(name))
     }
 
@@ -282,7 +281,7 @@ impl<'a> Planner<'a> {
             (Some(DependencyState::Started), Condition::Ready) => "is not ready yet",
             (Some(DependencyState::Started), Condition::Succeeded) => "has not succeeded yet",
             (Some(DependencyState::Pending(what)), _) => what,
-            (Some(DependencyState::WaitsFor(other)), _) => return Some(format!("waits for {other}")),
+            (Some(DependencyState::WaitsFor(other)), _) => return Some(format!("is waiting for {other}")),
             (Some(DependencyState::Failed), _) => "has failed",
             (Some(DependencyState::RolledBack), _) => "could not be replaced",
             (None, _) => "is not known",

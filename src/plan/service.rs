@@ -50,17 +50,16 @@ impl<'a> Planner<'a> {
         if let Some(owner) = instance_of(self.desired, foreign) {
             // Somebody gave one of our containers another's name; it gets its own back, or goes.
             if self.desired.mode == Mode::StartOnly {
-                let message = format!("a container of {owner} has its name; `drillmaster up` puts that right");
+                let message = format!("name is in use by a container of {owner}; run `drillmaster up`");
                 self.fail(&service.name, Reason::NoContainer, message, None);
                 return Some(DependencyState::Failed);
             }
             self.release_name(service);
-            self.wait(service, format!("waits until the container of {owner} gives its name back"), None);
+            self.wait(service, format!("waiting for {owner} to release the container name"), None);
             return Some(DependencyState::Pending("has its name taken by another service's container"));
         }
         let message = format!(
-            "a container named {} exists and is not drillmaster's; it was left alone (rename or remove it: docker \
-             rename {} …)",
+            "container {} exists and is not managed by drillmaster; rename or remove it (docker rename {} …)",
             foreign.name, foreign.name
         );
         self.fail(&service.name, Reason::Conflict, message, None);
@@ -86,7 +85,7 @@ impl<'a> Planner<'a> {
         };
         if let Some(stray) = slots.strays.iter().find(in_the_way).copied() {
             let to = candidate_name(&self.desired.group, &service.name);
-            let cause = format!("it was renamed to {}", stray.name);
+            let cause = format!("renamed externally to {}", stray.name);
             self.step(subject, Verb::Rename { container: ContainerRef::of(stray), to }, cause);
         }
     }
@@ -97,12 +96,12 @@ impl<'a> Planner<'a> {
             Some(current) if service.is_job() && current.has_succeeded() => DependencyState::Succeeded,
             Some(current) if !service.is_job() => self.keep_running(service, current, &Comparison::default(), false),
             Some(_) => {
-                let message = "it has not succeeded; `drillmaster up` runs it".to_owned();
+                let message = "job has not succeeded; run `drillmaster up`".to_owned();
                 self.fail(&service.name, Reason::NoContainer, message, None);
                 DependencyState::Failed
             }
             None => {
-                let message = "it has no container; `drillmaster up` creates one".to_owned();
+                let message = "no container; run `drillmaster up`".to_owned();
                 self.fail(&service.name, Reason::NoContainer, message, None);
                 DependencyState::Failed
             }
@@ -120,13 +119,13 @@ impl<'a> Planner<'a> {
                     Action::Update,
                     vec![Cause::Name { found: Some(stray.name.clone()), wanted: None }],
                 );
-                self.remove_surplus(service, stray, "superfluous: another container serves under the name");
-                return DependencyState::Pending("has a superfluous container");
+                self.remove_surplus(service, stray, "surplus container: another one holds the service name");
+                return DependencyState::Pending("has a surplus container");
             }
             if !self.is_drift_ignored(&service.name, "name") {
                 let name = container_name(&self.desired.group, &service.name);
                 let verb = Verb::Rename { container: ContainerRef::of(stray), to: name };
-                self.step(subject.clone(), verb, format!("it was renamed to {}", stray.name));
+                self.step(subject.clone(), verb, format!("renamed externally to {}", stray.name));
                 renamed = true;
             }
             slots.current = Some(stray);
@@ -167,11 +166,11 @@ impl<'a> Planner<'a> {
                 if let Some((candidate, _)) = candidate {
                     let cause = vec![Cause::Name { found: Some(candidate.name.clone()), wanted: None }];
                     self.change(subject, Action::Update, cause);
-                    self.remove_surplus(service, candidate, "not needed: the container that serves is the right one");
+                    self.remove_surplus(service, candidate, "replacement no longer needed");
                     return if failed {
                         DependencyState::Failed
                     } else {
-                        DependencyState::Pending("has an unneeded replacement")
+                        DependencyState::Pending("has a surplus replacement")
                     };
                 }
                 if renamed {
@@ -217,7 +216,7 @@ impl<'a> Planner<'a> {
         }
         self.change(Subject::of(service), Action::Restart, vec![Cause::Unhealthy]);
         if self.dependents_rest(service) {
-            self.stop(&service.name, current, "it is unhealthy");
+            self.stop(&service.name, current, "unhealthy");
         }
         Err(DependencyState::Pending("is being restarted"))
     }
@@ -280,9 +279,9 @@ impl<'a> Planner<'a> {
                 }
                 if self.ready_to_start(service, current) && self.dependents_rest(service) && self.knows_image(current) {
                     let cause = match current.state {
-                        State::Exited { code: Some(code) } => format!("it has exited with {code}"),
-                        State::Exited { code: None } => "it has exited".to_owned(),
-                        _ => "it was never started".to_owned(),
+                        State::Exited { code: Some(code) } => format!("exited with code {code}"),
+                        State::Exited { code: None } => "exited".to_owned(),
+                        _ => "never started".to_owned(),
                     };
                     self.step(subject, Verb::Start(ContainerRef::of(current)), cause);
                 }
@@ -290,25 +289,25 @@ impl<'a> Planner<'a> {
             }
             State::Paused => {
                 self.change(subject.clone(), Action::Start, vec![Cause::not_running(current.state)]);
-                self.step(subject, Verb::Unpause(ContainerRef::of(current)), "it is paused");
+                self.step(subject, Verb::Unpause(ContainerRef::of(current)), "paused");
                 DependencyState::Pending("is paused")
             }
             State::Restarting => self.await_engine(service, current, "is being restarted"),
             State::Removing => self.await_engine(service, current, "is being removed"),
             State::Dead if self.desired.mode == Mode::StartOnly => {
-                let message = "its container is dead; `drillmaster up` makes another".to_owned();
+                let message = "container is dead; run `drillmaster up`".to_owned();
                 self.fail(&service.name, Reason::NoContainer, message, None);
                 DependencyState::Failed
             }
             State::Dead => {
                 self.change(subject.clone(), Action::Create, vec![Cause::not_running(current.state)]);
-                self.remove(subject, current, "it is dead and cannot be started");
+                self.remove(subject, current, "dead: cannot be started");
                 DependencyState::Pending("is dead")
             }
             State::Running => {
                 if let Some(other) = self.restarted_dependency(service) {
                     self.change(subject.clone(), Action::Restart, vec![Cause::Dependency(other.to_owned())]);
-                    let cause = format!("{other} is started anew, and it asked to be restarted then");
+                    let cause = format!("dependency {other} restarted (`restart: true`)");
                     self.stop(&service.name, current, &cause);
                     return DependencyState::Pending("is being restarted");
                 }
@@ -340,7 +339,7 @@ impl<'a> Planner<'a> {
         failed: bool,
     ) -> DependencyState {
         let cause = match current {
-            None => "it has no container".to_owned(),
+            None => "no container".to_owned(),
             Some(_) => fields(&causes),
         };
         match current {
@@ -384,7 +383,7 @@ impl<'a> Planner<'a> {
             self.memory.failure(&other.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image))
         };
         if let Some(failed) = others.clone().find(failed) {
-            self.wait(service, format!("waits for {}, which has failed with this spec", failed.name), None);
+            self.wait(service, format!("waiting for {}, which failed with this spec", failed.name), None);
             return Some(self.roll_back(service, current));
         }
         if current.state != State::Running {
@@ -399,7 +398,7 @@ impl<'a> Planner<'a> {
                 }
             }
         })?;
-        self.wait_quietly(service, format!("waits for {}, which comes first", first.name));
+        self.wait_quietly(service, format!("waiting for {}, which is replaced first", first.name));
         Some(DependencyState::Pending("is being replaced"))
     }
 
@@ -416,7 +415,7 @@ impl<'a> Planner<'a> {
                 self.progress_replacement(service, current, candidate, cause)
             }
             Some((candidate, _)) => {
-                self.remove_surplus(service, candidate, "it was made from an earlier version of the spec");
+                self.remove_surplus(service, candidate, "outdated spec revision");
                 DependencyState::Pending("is being replaced")
             }
             None => {
@@ -448,11 +447,11 @@ impl<'a> Planner<'a> {
         let Some(current) = current else { return DependencyState::Failed };
         match (candidate, service.update.on_failure) {
             (Some(candidate), OnFailure::Rollback) => {
-                self.remove_surplus(service, candidate, "the replacement failed");
+                self.remove_surplus(service, candidate, "replacement failed");
                 DependencyState::Failed
             }
             (Some(candidate), OnFailure::Keep) if candidate.is_up() => {
-                self.stop(&service.name, candidate, "the replacement failed, and is kept to be looked at");
+                self.stop(&service.name, candidate, "replacement failed; kept for inspection");
                 DependencyState::Failed
             }
             _ => self.roll_back(service, current),
@@ -468,14 +467,10 @@ impl<'a> Planner<'a> {
             };
         }
         if matches!(current.state, State::Created | State::Exited { .. })
-            && !self.memory.started_at(&current.id).is_some()
+            && self.memory.started_at(&current.id).is_none()
             && !self.ensure_network(service, current)
         {
-            self.step(
-                Subject::of(service),
-                Verb::Start(ContainerRef::of(current)),
-                "its replacement failed, so it serves again",
-            );
+            self.step(Subject::of(service), Verb::Start(ContainerRef::of(current)), "rolling back: replacement failed");
         }
         match current.state {
             // It may have lost its names to the replacement.
@@ -504,7 +499,7 @@ impl<'a> Planner<'a> {
                 && !self.differs(dependent)
         });
         if let Some(dependent) = running {
-            let reason = format!("waits until {} is stopped, which asked to be restarted", dependent.name);
+            let reason = format!("waiting for dependent {} to stop", dependent.name);
             self.wait(service, reason, None);
         }
         running.is_none()
@@ -543,16 +538,16 @@ impl<'a> Planner<'a> {
         }
         if self.network.is_none() {
             if let Some(reason) = &self.memory.network_error {
-                let message = format!("the network {} could not be created: {reason}", self.desired.network);
+                let message = format!("cannot create network {}: {reason}", self.desired.network);
                 self.fail(&service.name, Reason::CreateFailed, message, None);
                 return Some(DependencyState::Failed);
             }
             let network = Subject::Network(self.desired.network.clone());
             if self.plan.steps.iter().all(|step| step.subject != network) {
-                self.step(network, Verb::CreateNetwork, "the group has none");
+                self.step(network, Verb::CreateNetwork, "missing");
             }
-            self.wait_quietly(service, format!("waits for the network {}", self.desired.network));
-            return Some(DependencyState::Pending("waits for its network"));
+            self.wait_quietly(service, format!("waiting for the network {}", self.desired.network));
+            return Some(DependencyState::Pending("is waiting for its network"));
         }
         self.image(service)
     }
@@ -579,17 +574,17 @@ impl<'a> Planner<'a> {
         }
         let subject = Subject::Image(image.clone());
         if self.plan.steps.iter().all(|step| step.subject != subject) {
-            self.step(subject, Verb::Build, "it is not there");
+            self.step(subject, Verb::Build, "image not present locally");
         }
-        self.wait_quietly(service, format!("waits for the image {image}"));
-        Some(DependencyState::Pending("waits for its image"))
+        self.wait_quietly(service, format!("waiting for the image {image}"));
+        Some(DependencyState::Pending("is waiting for its image"))
     }
 
     /// Whether the image of a service could not be built. The same sources would fail again.
     fn build_has_failed(&mut self, service: &Service) -> bool {
         let why = self.memory.images.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
         if let Some(why) = why {
-            let message = format!("its image could not be built: {why}");
+            let message = format!("cannot build image: {why}");
             self.fail(&service.name, Reason::BuildFailed, message, None);
         }
         why.is_some()
@@ -599,7 +594,7 @@ impl<'a> Planner<'a> {
     fn fetch(&mut self, service: &'a Service) -> Option<DependencyState> {
         let image = &service.config.image;
         if let Some(reason) = self.memory.images.unavailable.get(image) {
-            let message = format!("the image {image} is not there and could not be pulled: {reason}");
+            let message = format!("cannot pull image {image}: {reason}");
             self.fail(&service.name, Reason::ImageMissing, message, None);
             return Some(DependencyState::Failed);
         }
@@ -612,14 +607,14 @@ impl<'a> Planner<'a> {
         if wanted {
             let subject = Subject::Image(image.clone());
             if self.plan.steps.iter().all(|step| step.subject != subject) {
-                let cause = if present.is_none() { "it is not there" } else { "pull: always" };
+                let cause = if present.is_none() { "image not present locally" } else { "pull: always" };
                 self.step(subject, Verb::Pull, cause);
             }
-            self.wait_quietly(service, format!("waits for the image {image}"));
-            return Some(DependencyState::Pending("waits for its image"));
+            self.wait_quietly(service, format!("waiting for the image {image}"));
+            return Some(DependencyState::Pending("is waiting for its image"));
         }
         if present.is_none() {
-            let message = format!("the image {image} is not there, and `pull: never` forbids to fetch it");
+            let message = format!("image {image} is not present locally, and `pull: never` is set");
             self.fail(&service.name, Reason::ImageMissing, message, None);
             return Some(DependencyState::Failed);
         }
@@ -674,8 +669,8 @@ impl<'a> Planner<'a> {
             }
             State::Created | State::Exited { .. } if self.is_backing_off(&service.name) => DependencyState::Failed,
             State::Exited { .. } if self.memory.backoff(&service.name).is_none() => {
-                self.remove(Subject::of(service), candidate, "it ended before it was ready");
-                DependencyState::Pending("is being created anew")
+                self.remove(Subject::of(service), candidate, "it ended before becoming ready");
+                DependencyState::Pending("is being created again")
             }
             State::Created | State::Exited { .. } => {
                 if let Err(state) = self.dependencies(service, false) {
@@ -688,7 +683,7 @@ impl<'a> Planner<'a> {
                     return DependencyState::Pending("is being attached to its network");
                 }
                 if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
-                    let cause = "its replacement needs its ports or volumes";
+                    let cause = "replacement needs its ports or volumes";
                     self.stop(&service.name, current, cause);
                 } else if self.ports_are_free(service, candidate) && self.knows_image(candidate) {
                     self.step(Subject::of(service), Verb::Start(ContainerRef::of(candidate)), cause);
@@ -696,14 +691,14 @@ impl<'a> Planner<'a> {
                 DependencyState::Pending("is being started")
             }
             State::Paused => {
-                self.step(Subject::of(service), Verb::Unpause(ContainerRef::of(candidate)), "it is paused");
+                self.step(Subject::of(service), Verb::Unpause(ContainerRef::of(candidate)), "paused");
                 DependencyState::Pending("is paused")
             }
             State::Restarting => self.await_engine(service, candidate, "is being restarted"),
             State::Removing => self.await_engine(service, candidate, "is being removed"),
             State::Dead => {
-                self.remove(Subject::of(service), candidate, "it ended before it was ready");
-                DependencyState::Pending("is being created anew")
+                self.remove(Subject::of(service), candidate, "it ended before becoming ready");
+                DependencyState::Pending("is being created again")
             }
             State::Running if service.is_job() => self.await_end(service, candidate),
             State::Running => {
@@ -716,11 +711,7 @@ impl<'a> Planner<'a> {
                 let state = self.readiness(service, candidate);
                 if state != DependencyState::Ready {
                     if self.memory.life(&candidate.id).is_some_and(|life| life.hold_until.is_some()) {
-                        return self.fail_min_ready(
-                            service,
-                            candidate,
-                            "the engine does not call it healthy any longer",
-                        );
+                        return self.fail_min_ready(service, candidate, "no longer healthy");
                     }
                     return state;
                 }
@@ -728,7 +719,7 @@ impl<'a> Planner<'a> {
                     return DependencyState::Failed;
                 }
                 // Dependents may go on with it, but what they mean by ready is the name.
-                if !self.hooks_are_done(service, HookPoint::PostStart, Some(candidate), "it answers") {
+                if !self.hooks_are_done(service, HookPoint::PostStart, Some(candidate), "readiness probe succeeded") {
                     return DependencyState::Started;
                 }
                 if current.is_some()
@@ -749,16 +740,16 @@ impl<'a> Planner<'a> {
         let subject = Subject::of(service);
         match current {
             Some(current) if current.is_up() => {
-                let cause = format!("its replacement {how_far}");
+                let cause = format!("replacement {how_far}");
                 if service.update.order == Order::Auto || self.is_drained(service, current, &cause) {
                     self.stop(&service.name, current, &cause);
                 }
             }
-            Some(current) => self.remove(subject, current, &format!("its replacement {how_far}")),
+            Some(current) => self.remove(subject, current, &format!("replacement {how_far}")),
             None => {
                 let to = container_name(&self.desired.group, &service.name);
                 let verb = Verb::Rename { container: ContainerRef::of(candidate), to };
-                self.step(subject, verb, format!("it {how_far}"));
+                self.step(subject, verb, format!("candidate {how_far}"));
             }
         }
     }
@@ -810,9 +801,9 @@ impl<'a> Planner<'a> {
 pub(super) fn fields(causes: &[Cause]) -> String {
     let paths: Vec<Cow<'_, str>> = causes.iter().map(Cause::path).collect();
     match (causes, paths.as_slice()) {
-        ([Cause::Reload], _) => "asked for".to_owned(),
-        ([Cause::Unhealthy], _) => "it is unhealthy".to_owned(),
-        ([Cause::Field { path, .. }], _) if path == "build" => "its sources changed".to_owned(),
+        ([Cause::Reload], _) => "requested".to_owned(),
+        ([Cause::Unhealthy], _) => "unhealthy".to_owned(),
+        ([Cause::Field { path, .. }], _) if path == "build" => "build sources changed".to_owned(),
         (_, [first, second, third, rest @ ..]) if !rest.is_empty() => {
             format!("{first}, {second}, {third} and {} more changed", rest.len())
         }

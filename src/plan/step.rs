@@ -382,7 +382,7 @@ pub struct Probe {
 pub struct Wait {
     /// Service that waits.
     pub service: ServiceName,
-    /// Why: `waits for appdb, which is starting`.
+    /// Why: `waiting for appdb, which is starting`.
     pub reason: String,
     /// Where it is a container that is awaited: which, and for how long at most. Without: the wait ends with whatever
     /// it waits for.

@@ -79,7 +79,7 @@ impl<'a> Planner<'a> {
                 .any(|container| container.networks.iter().any(|a| a.network_id == network.id));
             if !attached && !occupied {
                 let verb = Verb::RemoveNetwork { id: network.id.clone() };
-                self.step(subject, verb, "nothing uses it any longer");
+                self.step(subject, verb, "unused");
             }
         }
     }
@@ -166,14 +166,14 @@ impl<'a> Planner<'a> {
             return true;
         }
         if let Some(dependent) = dependent {
-            let reason = format!("waits until {dependent} is gone, which needs it");
+            let reason = format!("waiting for dependent {dependent} to be removed");
             self.plan.waits.push(Wait { service: name.into(), reason, awaited: None, quiet: false });
             return true;
         }
         let cause = match removes && !self.desired.is_empty() {
-            true if fewer.is_some() => "its service has fewer replicas now",
-            true => "no spec names it",
-            false => "asked for",
+            true if fewer.is_some() => "scaled down",
+            true => "orphan: not in the specs",
+            false => "requested",
         };
         for container in open {
             if container.is_up() {

@@ -1,7 +1,6 @@
-//! What is wrong in the specs, for people and for programs.
+//! Diagnostics of the specs as text and as JSON.
 //!
-//! Makes texts and values; printing them is the caller's. Whatever the files hold, the text stays short and holds no
-//! control characters.
+//! The text is short and free of control characters, whatever the files contain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -11,17 +10,18 @@ use std::sync::Arc;
 use annotate_snippets::{Annotation, AnnotationKind, Element, Level, Origin, Padding, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use super::count;
 use crate::spec::{Diagnostic, Location, SourceText};
 
-/// The longest line that is shown whole, in characters.
-const LONGEST_LINE: usize = 160;
-/// How much of a longer line is shown before the mark and after it.
+/// The longest line that is printed in full, in characters.
+const MAX_LINE: usize = 160;
+/// How many characters of a longer line are printed before and after the mark.
 const BEFORE_MARK: usize = 40;
 const AFTER_MARK: usize = 80;
-/// Places of one file that are closer than this, in lines, are shown in one piece.
-const ONE_PIECE: usize = 40;
+/// Marks of one file within this number of lines share a snippet.
+const SNIPPET_LINES: usize = 40;
 
-/// The diagnostics as text: each with its lines shown and marked, and how many there are at the end.
+/// The diagnostics as text: each with its source lines, and a summary at the end.
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
@@ -36,14 +36,14 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     out
 }
 
-/// The diagnostics for programs: `{"diagnostics": [{"file", "line", "column", "message", "hint"}]}`.
+/// The diagnostics as JSON: `{"diagnostics": [{"file", "line", "column", "message", "hint"}]}`.
 pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
     let one = |diagnostic: &Diagnostic| {
-        let place = diagnostic.place.as_ref();
+        let location = diagnostic.place.as_ref();
         json!({
-            "file": place.map(|place| place.file.path()),
-            "line": place.map(Location::line),
-            "column": place.map(Location::column),
+            "file": location.map(|location| location.file.path()),
+            "line": location.map(Location::line),
+            "column": location.map(Location::column),
             "message": diagnostic.message,
             "hint": diagnostic.hint,
         })
@@ -53,12 +53,11 @@ pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
 
 /// "2 errors in 1 file".
 fn summary(diagnostics: &[Diagnostic]) -> String {
-    let counted = |count: usize, noun: &str| format!("{count} {noun}{}", if count == 1 { "" } else { "s" });
     let places = diagnostics.iter().filter_map(|diagnostic| diagnostic.place.as_ref());
     let files: BTreeSet<&str> = places.map(|place| place.file.path()).collect();
-    let mut text = counted(diagnostics.len(), "error");
+    let mut text = count(diagnostics.len(), "error");
     if !files.is_empty() {
-        let _ = write!(text, " in {}", counted(files.len(), "file"));
+        let _ = write!(text, " in {}", count(files.len(), "file"));
     }
     text
 }
@@ -67,8 +66,8 @@ fn one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
     let mut group = Level::ERROR.primary_title(clean(&diagnostic.message)).elements(Vec::<Element<'_>>::new());
     let primary = diagnostic.place.iter().map(|place| Mark { place, label: &diagnostic.label, primary: true });
     let related = diagnostic.related.iter().map(|(place, label)| Mark { place, label, primary: false });
-    for piece in pieces(primary.chain(related)) {
-        group = group.elements(piece.elements());
+    for marks in group_marks(primary.chain(related)) {
+        group = group.elements(marks.elements());
     }
     if let Some(hint) = &diagnostic.hint {
         if diagnostic.place.as_ref().is_some_and(|place| !place.file.text().is_empty()) {
@@ -79,7 +78,7 @@ fn one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
     renderer.render(&[group])
 }
 
-/// A place to mark.
+/// A location to mark.
 struct Mark<'d> {
     place: &'d Location,
     label: &'d str,
@@ -92,27 +91,27 @@ impl Mark<'_> {
     }
 }
 
-/// Marks of one file that are shown together; the first gives the place in the headline.
-struct Piece<'d> {
+/// Marks of one file in one snippet; the first one is the location in its header.
+struct MarkGroup<'d> {
     marks: Vec<Mark<'d>>,
 }
 
-fn pieces<'d>(marks: impl Iterator<Item = Mark<'d>>) -> Vec<Piece<'d>> {
-    let mut pieces: Vec<Piece<'d>> = Vec::new();
+fn group_marks<'d>(marks: impl Iterator<Item = Mark<'d>>) -> Vec<MarkGroup<'d>> {
+    let mut groups: Vec<MarkGroup<'d>> = Vec::new();
     for mark in marks {
-        let fits = |piece: &&mut Piece<'d>| {
-            let near = |other: &Mark<'_>| other.line().abs_diff(mark.line()) <= ONE_PIECE;
-            piece.marks.iter().all(|other| Arc::ptr_eq(&other.place.file, &mark.place.file) && near(other))
+        let fits = |group: &&mut MarkGroup<'d>| {
+            let near = |other: &Mark<'_>| other.line().abs_diff(mark.line()) <= SNIPPET_LINES;
+            group.marks.iter().all(|other| Arc::ptr_eq(&other.place.file, &mark.place.file) && near(other))
         };
-        match pieces.iter_mut().find(fits) {
-            Some(piece) => piece.marks.push(mark),
-            None => pieces.push(Piece { marks: vec![mark] }),
+        match groups.iter_mut().find(fits) {
+            Some(group) => group.marks.push(mark),
+            None => groups.push(MarkGroup { marks: vec![mark] }),
         }
     }
-    pieces
+    groups
 }
 
-impl Piece<'_> {
+impl MarkGroup<'_> {
     fn elements(&self) -> Vec<Element<'static>> {
         let Some(first) = self.marks.first() else {
             return Vec::new();
@@ -126,23 +125,23 @@ impl Piece<'_> {
         if exact {
             return vec![snippet.path(path).into()];
         }
-        // The snippet would count the column in what is shown of the line; say the real one above it.
+        // The snippet would count columns in the shortened line: print the real column above it.
         vec![Origin::path(path).line(first.line()).char_column(first.place.column()).into(), snippet.into()]
     }
 
-    /// The lines from the first mark to the last, cleaned and cut, with the marks moved to where their text went.
+    /// The lines from the first to the last mark, sanitized and shortened, with the marks moved accordingly.
     ///
-    /// True when the first mark has the same column in it as in the file.
+    /// Also returns true if the first mark has the same column in it as in the file.
     fn snippet(&self, file: &SourceText) -> (Snippet<'static, Annotation<'static>>, bool) {
         let lines = || self.marks.iter().map(Mark::line);
         let (from, to) = (lines().min().unwrap_or(1), lines().max().unwrap_or(1));
         let mut source = String::new();
-        let mut starts: BTreeMap<usize, (usize, Shown)> = BTreeMap::new();
+        let mut starts: BTreeMap<usize, (usize, ShownLine)> = BTreeMap::new();
         for line in from..=to {
             let range = file.line_range(line);
             let text = file.text().get(range.clone()).unwrap_or_default();
             let marked = self.marks.iter().find(|mark| mark.line() == line);
-            let shown = Shown::new(text, marked.map(|mark| mark.place.span.start.saturating_sub(range.start)));
+            let shown = ShownLine::new(text, marked.map(|mark| mark.place.span.start.saturating_sub(range.start)));
             let start = source.len();
             source.push_str(&shown.text);
             source.push('\n');
@@ -169,20 +168,20 @@ impl Piece<'_> {
     }
 }
 
-/// A line as it is shown.
-struct Shown {
+/// A line as it is printed.
+struct ShownLine {
     text: String,
-    /// For each byte of the line where a character begins, the byte of `text` where it is shown.
+    /// For each byte offset in the line where a character starts, its offset in `text`.
     map: Vec<(usize, usize)>,
 }
 
-impl Shown {
+impl ShownLine {
     fn new(line: &str, mark: Option<usize>) -> Self {
-        let count = line.chars().count();
+        let length = line.chars().count();
         let marked = line.char_indices().take_while(|(at, _)| *at < mark.unwrap_or(0)).count();
-        let window = match count > LONGEST_LINE {
-            true => marked.saturating_sub(BEFORE_MARK)..marked.saturating_add(AFTER_MARK).min(count),
-            false => 0..count,
+        let window = match length > MAX_LINE {
+            true => marked.saturating_sub(BEFORE_MARK)..marked.saturating_add(AFTER_MARK).min(length),
+            false => 0..length,
         };
         let mut shown = Self { text: String::new(), map: Vec::new() };
         if window.start > 0 {
@@ -193,7 +192,7 @@ impl Shown {
             shown.push(c);
         }
         shown.map.push((line.char_indices().nth(window.end).map_or(line.len(), |(at, _)| at), shown.text.len()));
-        if window.end < count {
+        if window.end < length {
             shown.text.push('…');
         }
         shown
@@ -201,7 +200,7 @@ impl Shown {
 
     fn push(&mut self, c: char) {
         match c {
-            '\u{feff}' if self.text.is_empty() => {} // a byte order mark is no part of its line
+            '\u{feff}' if self.text.is_empty() => {} // a byte order mark is not part of the line
             '\t' => self.text.push_str("    "),
             c if is_unsafe(c) => self.text.push('\u{fffd}'),
             c => self.text.push(c),
@@ -219,23 +218,23 @@ impl Shown {
     }
 }
 
-/// Whether a character could do something to the terminal, or make text look like other text.
+/// Returns true if a character could control the terminal or disguise text.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// A message in one line without control characters, and not endless.
+/// A message on one line, without control characters and of limited length.
 fn clean(text: &str) -> String {
-    const LONGEST: usize = 600;
+    const MAX_LENGTH: usize = 600;
     let mut shown = String::new();
-    for c in text.chars().take(LONGEST) {
+    for c in text.chars().take(MAX_LENGTH) {
         match is_unsafe(c) {
             true => shown.extend(c.escape_default()),
             false => shown.push(c),
         }
     }
-    if text.chars().nth(LONGEST).is_some() {
+    if text.chars().nth(MAX_LENGTH).is_some() {
         shown.push('…');
     }
     shown

@@ -1,12 +1,13 @@
-//! What a watching controller says of a report: one sentence for people with its cause, the same for programs.
+//! Event lines of `up --watch`: a report as one line of text and as one JSON object. Prints nothing.
 //!
-//! Says nothing of what is no news: steps that begin and end, waits. Makes texts and values; prints nothing.
+//! Waits and most steps are not events: they appear only in the progress display.
 
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
 
-use super::progress::printable;
+use super::plan::plain;
+use super::progress::{failed_to, printable};
 use super::{Paint, count, diagnostics, json, title};
 use crate::control::event::{Failed, Outcome, Report};
 use crate::observed::State;
@@ -16,30 +17,29 @@ use crate::plan::step::{Action, Change, Step, Verb};
 use crate::spec::Diagnostic;
 use crate::status::next_try;
 
-/// Something that happened.
+/// An event of the watch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventLine {
-    /// What kind of thing, in one word of the JSON contract.
+    /// Its name in the JSON contract.
     pub event: &'static str,
-    /// Whom it is about: a service by its name, anything else with its kind in front.
-    pub whom: Option<String>,
-    /// What is to be noticed first.
-    pub word: String,
-    /// How much it matters.
+    /// The service, or the kind and name of another object.
+    pub subject: Option<String>,
+    /// The colored start of the message.
+    pub headline: String,
     pub paint: Paint,
-    /// The rest of the sentence.
+    /// The rest of the message.
     pub rest: String,
-    /// What programs are told beside the sentence.
+    /// Additional JSON fields.
     pub fields: Map<String, Value>,
 }
 
 impl EventLine {
-    fn new(event: &'static str, paint: Paint, word: impl Into<String>, rest: impl Into<String>) -> EventLine {
-        EventLine { event, whom: None, word: word.into(), paint, rest: rest.into(), fields: Map::new() }
+    fn new(event: &'static str, paint: Paint, headline: impl Into<String>, rest: impl Into<String>) -> EventLine {
+        EventLine { event, subject: None, headline: headline.into(), paint, rest: rest.into(), fields: Map::new() }
     }
 
-    fn of(mut self, service: &str) -> EventLine {
-        self.whom = Some(service.to_owned());
+    fn service(mut self, service: &str) -> EventLine {
+        self.subject = Some(service.to_owned());
         self.with("service", service.into())
     }
 
@@ -48,13 +48,13 @@ impl EventLine {
         self
     }
 
-    /// The whole sentence, on one line.
+    /// The message, on one line.
     pub fn message(&self) -> String {
-        let whom = self.whom.as_ref().map(|whom| format!("{whom}: ")).unwrap_or_default();
-        format!("{whom}{}{}", self.word, self.rest)
+        let subject = self.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+        format!("{subject}{}{}", self.headline, self.rest)
     }
 
-    /// For programs: `{"time", "event", "message", …}`.
+    /// The JSON object: `{"time", "event", "message", …}`.
     pub fn to_json(&self, now: SystemTime) -> Value {
         let mut value = self.fields.clone();
         let time = jiff::Timestamp::try_from(now).unwrap_or_default();
@@ -65,58 +65,58 @@ impl EventLine {
     }
 }
 
-/// What is said of a report; `None`: nothing.
-pub fn news(report: &Report) -> Option<EventLine> {
+/// The event line of a report; `None` if the report is not an event.
+pub fn event_line(report: &Report) -> Option<EventLine> {
     Some(match report {
-        Report::Reconciling { change, spec } => differs(change, *spec),
-        Report::Ready(service) => EventLine::new("ready", Paint::Green, "ready", "").of(service),
-        Report::Succeeded(job) => EventLine::new("succeeded", Paint::Green, "succeeded", "").of(job),
-        Report::RolledBack(service) => EventLine::new("serves", Paint::Yellow, "the container it had serves on", "").of(service),
+        Report::Reconciling { change, spec } => reconciling(change, *spec),
+        Report::Ready(service) => EventLine::new("ready", Paint::Green, "ready", "").service(service),
+        Report::Succeeded(job) => EventLine::new("succeeded", Paint::Green, "succeeded", "").service(job),
+        Report::RolledBack(service) => EventLine::new("rolled-back", Paint::Yellow, "rolled back to the previous container", "").service(service),
         Report::Failed(failed) => self::failed(failed),
-        Report::Removed(service) => EventLine::new("removed", Paint::Yellow, "removed", "").of(service),
+        Report::Removed(service) => EventLine::new("removed", Paint::Yellow, "removed", "").service(service),
         Report::Unhealthy { service, why } => {
-            EventLine::new("unhealthy", Paint::Red, "unhealthy", format!(": {why}")).of(service).with("why", why[..].into())
+            EventLine::new("unhealthy", Paint::Red, "unhealthy", format!(": {why}")).service(service).with("error", why[..].into())
         }
-        Report::Healthy(service) => EventLine::new("healthy", Paint::Green, "healthy", " again").of(service),
+        Report::Healthy(service) => EventLine::new("healthy", Paint::Green, "healthy", " again").service(service),
         Report::Note(text) => EventLine::new("note", Paint::Bold, "", text),
-        // Told by the services that want it.
+        // Reported by the services that use the image.
         Report::StepFailed(Step { verb: Verb::Build, .. }, _) => return None,
         Report::StepFailed(step, why) => {
-            let news = EventLine::new("refused", Paint::Yellow, "left", format!(": {why}"));
-            about(step, news).with("why", why[..].into())
+            let line = EventLine::new("step-failed", Paint::Yellow, failed_to(step), format!(": {why}"));
+            on_object(step, line).with("error", why[..].into())
         }
         Report::StepStarted(step @ Step { verb: Verb::Pull, .. }) => {
-            about(step, EventLine::new("pulling", Paint::Bold, "pulling", format!(": {}", step.cause)))
+            on_object(step, EventLine::new("pulling", Paint::Bold, "pulling", format!(": {}", step.cause)))
         }
         Report::StepDone(step @ Step { verb: Verb::Pull, .. }) => {
-            about(step, EventLine::new("pulled", Paint::Bold, "pulled", ""))
+            on_object(step, EventLine::new("pulled", Paint::Bold, "pulled", ""))
         }
         Report::StepStarted(step @ Step { verb: Verb::Build, .. }) => {
-            about(step, EventLine::new("building", Paint::Bold, "building", ""))
+            on_object(step, EventLine::new("building", Paint::Bold, "building", ""))
         }
         Report::StepDone(step @ Step { verb: Verb::Build, .. }) => {
-            about(step, EventLine::new("built", Paint::Bold, "built", ""))
+            on_object(step, EventLine::new("built", Paint::Bold, "built", ""))
         }
         Report::SpecsInvalid(errors) => specs_invalid(errors),
-        Report::SpecsValid => EventLine::new("specs-valid", Paint::Green, "the specs are valid again", ""),
+        Report::SpecsValid => EventLine::new("specs-valid", Paint::Green, "specs are valid again", ""),
         Report::SpecsEmpty => EventLine::new(
             "specs-empty",
             Paint::Yellow,
-            "the specs name no service any longer",
-            ": what runs is kept; `drillmaster down` removes it",
+            "no services left in the specs",
+            ": running containers are kept; `drillmaster down` removes them",
         ),
         Report::EngineLost(error) => {
-            let rest = format!(": {error}; it is asked again until it answers");
-            EventLine::new("engine-gone", Paint::Red, "engine", rest)
+            let rest = format!(": {error}; retrying");
+            EventLine::new("engine-lost", Paint::Red, "engine unreachable", rest)
                 .with("error", error.to_string().into())
         }
-        Report::EngineReconnected => EventLine::new("engine-back", Paint::Green, "the engine answers again", ""),
-        Report::Output { service, event, line } => {
-            let news = EventLine::new("said", Paint::Dim, event, format!(" | {}", printable(line)));
-            let news = news.with("line", line[..].into()).with("hook", event[..].into());
+        Report::EngineReconnected => EventLine::new("engine-reconnected", Paint::Green, "reconnected to the engine", ""),
+        Report::Output { service, event, line: text } => {
+            let line = EventLine::new("output", Paint::Dim, event, format!(" | {}", printable(text)));
+            let line = line.with("line", text[..].into()).with("hook", event[..].into());
             match service {
-                Some(service) => news.of(service),
-                None => news,
+                Some(service) => line.service(service),
+                None => line,
             }
         }
         Report::Settled(outcome) => settled(outcome),
@@ -126,29 +126,29 @@ pub fn news(report: &Report) -> Option<EventLine> {
         | Report::Pulling(..)
         | Report::Waiting { .. }
         | Report::Status(_)
-        // Told by whoever runs the watch, when it is over.
+        // See `stopped`.
         | Report::Stopping(_) => return None,
     })
 }
 
-/// How the watch ended.
-pub fn ended(outcome: &Outcome) -> EventLine {
+/// The last event line of a watch.
+pub fn stopped(outcome: &Outcome) -> EventLine {
     let rest = match (&outcome.ended_by, &outcome.engine) {
-        (Some(by), _) => format!(": {by} asked for it"),
+        (Some(by), _) => format!(": requested by {by}"),
         (None, Some(error)) => format!(": {error}"),
-        (None, None) => "; containers stay".to_owned(),
+        (None, None) => "; containers keep running".to_owned(),
     };
     let by = outcome.ended_by.clone().map_or(Value::Null, Value::from);
-    EventLine::new("ended", Paint::Bold, "the watch has ended", rest).with("by", by)
+    EventLine::new("watch-stopped", Paint::Bold, "watch stopped", rest).with("by", by)
 }
 
-fn about(step: &Step, news: EventLine) -> EventLine {
+fn on_object(step: &Step, line: EventLine) -> EventLine {
     let (name, kind) = (step.subject.name(), step.subject.kind());
-    EventLine { whom: Some(title(&step.subject)), ..news }.with("name", name.into()).with("kind", kind.into())
+    EventLine { subject: Some(title(&step.subject)), ..line }.with("name", name.into()).with("kind", kind.into())
 }
 
-fn differs(change: &Change, spec: bool) -> EventLine {
-    let (word, paint) = match change.action {
+fn reconciling(change: &Change, spec: bool) -> EventLine {
+    let (headline, paint) = match change.action {
         Action::Create => ("creating", Paint::Green),
         Action::Replace => ("replacing", Paint::Yellow),
         Action::Update => ("updating", Paint::Yellow),
@@ -159,20 +159,20 @@ fn differs(change: &Change, spec: bool) -> EventLine {
     };
     let why = why(change, spec);
     let rest = if why.is_empty() { String::new() } else { format!(": {why}") };
-    let news = EventLine::new("differs", paint, word, rest)
-        .of(change.subject.name())
+    let line = EventLine::new("reconciling", paint, headline, rest)
+        .service(change.subject.name())
         .with("kind", change.subject.kind().into())
         .with("action", change.action.word().into())
         .with("causes", change.causes.iter().map(|cause| json::cause(cause, false)).collect())
         .with("source", change.source[..].into())
         .with("spec", spec.into());
-    EventLine { whom: Some(title(&change.subject)), ..news }
+    EventLine { subject: Some(title(&change.subject)), ..line }
 }
 
-/// The cause of a difference in a few words; values of the environment are never among them.
+/// The causes of a difference as a short text, without the values of environment variables.
 fn why(change: &Change, spec: bool) -> String {
     if change.action == Action::Remove && change.causes.is_empty() {
-        return "no spec names it any longer".into();
+        return "removed from the specs".into();
     }
     let mut parts: Vec<String> = Vec::new();
     let fields: Vec<&str> = change.causes.iter().filter_map(field).collect();
@@ -180,9 +180,9 @@ fn why(change: &Change, spec: bool) -> String {
         parts.push(match change.action {
             _ if fields == ["build"] => "its sources changed".into(),
             _ if spec => format!("spec changed: {}", fields.join(", ")),
-            // The reference is the same; what it names is not.
+            // The tag points to another image.
             _ if fields == ["image"] => "image changed".into(),
-            Action::Update => by_hand(change),
+            Action::Update => external_change(change),
             _ => format!("{} differs", fields.join(", ")),
         });
     }
@@ -198,14 +198,11 @@ fn field(cause: &Cause) -> Option<&str> {
     }
 }
 
-/// `resources.memory was changed to 64m by hand`.
-fn by_hand(change: &Change) -> String {
+/// `resources.memory modified externally (64m)`.
+fn external_change(change: &Change) -> String {
     let one = |cause: &Cause| match cause {
-        Cause::Field { path, old: Some(Value::String(old)), .. } => {
-            Some(format!("{path} was changed to {old} by hand"))
-        }
-        Cause::Field { path, old: Some(old), .. } => Some(format!("{path} was changed to {old} by hand")),
-        Cause::Field { path, old: None, .. } => Some(format!("{path} was taken away by hand")),
+        Cause::Field { path, old: Some(old), .. } => Some(format!("{path} modified externally ({})", plain(old))),
+        Cause::Field { path, old: None, .. } => Some(format!("{path} removed externally")),
         _ => None,
     };
     change.causes.iter().filter_map(one).collect::<Vec<_>>().join("; ")
@@ -215,8 +212,8 @@ fn by_hand(change: &Change) -> String {
 fn observed(cause: &Cause) -> Option<String> {
     Some(match cause {
         Cause::Field { .. } => return None,
-        Cause::Dependency(name) => format!("{name} is started anew"),
-        Cause::NoContainer { candidate: None, .. } => "it has no container".into(),
+        Cause::Dependency(name) => format!("dependency {name} restarted"),
+        Cause::NoContainer { candidate: None, .. } => "no container".into(),
         Cause::NoContainer { candidate: Some(candidate), .. } => format!("{candidate} is not ready yet"),
         Cause::State { found: None, .. } => "container was removed".into(),
         Cause::State { found: Some(state), .. } => match state {
@@ -228,26 +225,26 @@ fn observed(cause: &Cause) -> Option<String> {
             state => format!("container is {state}"),
         },
         Cause::Name { found: Some(name), .. } => format!("container was renamed to {name}"),
-        Cause::Name { found: None, .. } => "its name is taken by another container".into(),
-        Cause::Network { found: None, .. } => "not on its network".into(),
-        Cause::Network { found: Some(_), .. } => "on another network".into(),
-        Cause::Reload => "asked for".into(),
-        Cause::Unhealthy => "it is unhealthy".into(),
+        Cause::Name { found: None, .. } => "container name is taken by another container".into(),
+        Cause::Network { found: None, .. } => "not connected to its network".into(),
+        Cause::Network { found: Some(_), .. } => "connected to another network".into(),
+        Cause::Reload => "reload requested".into(),
+        Cause::Unhealthy => "unhealthy".into(),
     })
 }
 
-/// `failed (Exited): it exited with 1; next try in 4 s (3rd in a row)`.
+/// `failed (Exited): it exited with 1; retrying in 4 s (3rd in a row)`.
 fn failed(failed: &Failed) -> EventLine {
     let failure = &failed.failure;
     let next = match failed.retry {
         Some(retry) => format!("; {}", next_try(retry, failed.count)),
-        // When what is in the way goes, it heals by itself.
+        // Retried when the obstacle is gone.
         None if heals(failure.reason) => String::new(),
-        None => "; not tried again until its spec changes".into(),
+        None => "; no retry until the spec changes".into(),
     };
-    let word = format!("failed ({})", failure.reason.word());
-    EventLine::new("failed", Paint::Red, word, format!(": {}{next}", failure.message))
-        .of(&failure.service)
+    let headline = format!("failed ({})", failure.reason.word());
+    EventLine::new("failed", Paint::Red, headline, format!(": {}{next}", failure.message))
+        .service(&failure.service)
         .with("reason", failure.reason.word().into())
         .with("output", failed.output.clone().into())
         .with("count", failed.count.into())
@@ -258,13 +255,13 @@ fn specs_invalid(errors: &[Diagnostic]) -> EventLine {
     let first = errors.first().map(Diagnostic::to_string).unwrap_or_default();
     let more = match errors.len() {
         0 | 1 => String::new(),
-        all => format!(" (and {} more)", count(all - 1, "error")),
+        all => format!(" (and {})", count(all - 1, "more error")),
     };
     EventLine::new(
         "specs-invalid",
         Paint::Red,
-        "the specs are invalid",
-        format!(", the last good ones hold: {first}{more}"),
+        "invalid specs",
+        format!("; keeping the last valid specs: {first}{more}"),
     )
     .with("diagnostics", diagnostics::to_json(errors)["diagnostics"].take())
 }
@@ -272,15 +269,15 @@ fn specs_invalid(errors: &[Diagnostic]) -> EventLine {
 fn settled(outcome: &Outcome) -> EventLine {
     let waiting = outcome.waits.iter().filter(|wait| !outcome.failed.contains_key(&wait.service)).count();
     let all = outcome.ready.len() + outcome.failed.len() + waiting;
-    let mut bad = Vec::new();
+    let mut problems = Vec::new();
     if !outcome.failed.is_empty() {
-        bad.push(format!("{} failed", outcome.failed.len()));
+        problems.push(format!("{} failed", outcome.failed.len()));
     }
     if waiting > 0 {
-        bad.push(format!("{waiting} waiting"));
+        problems.push(format!("{waiting} waiting"));
     }
-    let bad = if bad.is_empty() { String::new() } else { format!(" ({})", bad.join(", ")) };
-    EventLine::new("watching", Paint::Bold, "watching", format!(" {}{bad}", count(all, "service")))
+    let problems = if problems.is_empty() { String::new() } else { format!(" ({})", problems.join(", ")) };
+    EventLine::new("watching", Paint::Bold, "watching", format!(" {}{problems}", count(all, "service")))
         .with("services", all.into())
         .with("failed", outcome.failed.len().into())
         .with("waiting", waiting.into())

@@ -1,4 +1,4 @@
-//! Who needs whom: in Graphviz's language, which draws it, and as JSON.
+//! The dependency graph in DOT format and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::desired::{Dependency, Desired, Service};
 use crate::spec::model::Condition;
 
-/// `drillmaster graph | dot -Tsvg`: an arrow leads from who needs to what is needed. Jobs are round.
+/// The graph in DOT format. Edges point from the dependent to its dependency; jobs are ellipses.
 pub fn dot(desired: &Desired) -> String {
     let mut text = format!("digraph {} {{\n", quoted(&desired.group));
     let services = by_service(desired);
@@ -25,7 +25,7 @@ pub fn dot(desired: &Desired) -> String {
     text + "}\n"
 }
 
-/// The same for programs.
+/// The graph as JSON.
 pub fn json(desired: &Desired) -> Value {
     let services: Vec<Value> = by_service(desired)
         .into_iter()
@@ -36,12 +36,12 @@ pub fn json(desired: &Desired) -> Value {
     json!({ "group": desired.group, "services": services })
 }
 
-/// Replicas of a service need the same.
+/// One entry per service: its replicas have the same dependencies.
 fn by_service(desired: &Desired) -> BTreeMap<&str, &Service> {
     desired.services.values().map(|service| (service.service.as_str(), service)).collect()
 }
 
-/// What goes without saying is not said: a service is to be ready, a job to have succeeded.
+/// Labels only what differs from the default condition: ready for a service, succeeded for a job.
 fn label(dependency: &Dependency) -> String {
     let condition = match dependency.condition {
         Condition::Started => "started",

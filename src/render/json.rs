@@ -1,7 +1,8 @@
-//! The JSON that programs read. Stable: fields are added, never changed or removed.
+//! JSON output. Stable: fields are added, never changed or removed.
 
 use serde_json::{Value, json};
 
+use super::HIDDEN;
 use crate::control::event::Outcome;
 use crate::desired::Desired;
 use crate::identity::service_of_instance;
@@ -10,10 +11,7 @@ use crate::plan::cause::{Cause, WantedState};
 use crate::plan::step::{Change, Failure};
 use crate::status::{Overview, ServiceStatus};
 
-/// What stands for a value that may be secret.
-const HIDDEN: &str = "(hidden)";
-
-/// `diff --output json`. What cannot succeed is added only where there is something.
+/// The JSON of `diff`. `failures` is present only if there are any.
 pub fn diff(desired: &Desired, forecast: &Forecast, show_values: bool) -> Value {
     let mut value = json!({ "group": desired.group, "changes": changes(&forecast.changes, show_values) });
     if !forecast.failures.is_empty() {
@@ -22,24 +20,24 @@ pub fn diff(desired: &Desired, forecast: &Forecast, show_values: bool) -> Value 
     value
 }
 
-/// `status --output json`. What is wrong beside the services is added only where there is something.
+/// The JSON of `status`. `specs` and `engine` are present only if there is an error.
 pub fn status(overview: &Overview) -> Value {
     let mut value = json!({
         "group": overview.group,
         "watched": overview.watched,
         "services": overview.services.iter().map(service).collect::<Vec<_>>(),
     });
-    for (field, wrong) in [("specs", &overview.specs), ("engine", &overview.engine)] {
-        if let Some(wrong) = wrong {
-            value[field] = wrong[..].into();
+    for (field, error) in [("specs", &overview.specs), ("engine", &overview.engine)] {
+        if let Some(error) = error {
+            value[field] = error[..].into();
         }
     }
     value
 }
 
-/// The result of `up`, `down`, `start` and `stop`.
+/// The JSON of `up`, `down`, `start`, `stop`, `reload` and `run`.
 pub fn outcome(desired: &Desired, outcome: &Outcome, services: &[ServiceStatus]) -> Value {
-    let word = if outcome.interrupted {
+    let result = if outcome.interrupted {
         "interrupted"
     } else if outcome.is_good() {
         "done"
@@ -59,8 +57,8 @@ pub fn outcome(desired: &Desired, outcome: &Outcome, services: &[ServiceStatus])
         .waits
         .iter()
         .map(|wait| {
-            let (service, replica) = named(&wait.service, desired);
-            numbered(json!({ "service": service, "message": wait.reason }), replica)
+            let (service, replica) = service_and_replica(&wait.service, desired);
+            with_replica(json!({ "service": service, "message": wait.reason }), replica)
         })
         .collect();
     let stuck: Vec<Value> = outcome
@@ -70,7 +68,7 @@ pub fn outcome(desired: &Desired, outcome: &Outcome, services: &[ServiceStatus])
         .collect();
     json!({
         "group": desired.group,
-        "outcome": word,
+        "outcome": result,
         "changes": changes(&outcome.changes, false),
         "failures": failures,
         "waiting": waits,
@@ -90,12 +88,12 @@ fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
                 "causes": change.causes.iter().map(|cause| self::cause(cause, show_values)).collect::<Vec<_>>(),
                 "source": change.source,
             });
-            numbered(value, change.replica)
+            with_replica(value, change.replica)
         })
         .collect()
 }
 
-/// A cause; values that may be secret are hidden unless `show_values`.
+/// The JSON of a cause. Values that may be secret are replaced unless `show_values` is set.
 pub fn cause(cause: &Cause, show_values: bool) -> Value {
     let (old, new) = values(cause);
     let hide = is_secret(cause) && !show_values;
@@ -129,7 +127,7 @@ pub fn values(cause: &Cause) -> (Option<Value>, Option<Value>) {
     }
 }
 
-/// The value, or what stands for it; nothing stays nothing.
+/// The value, or a placeholder if it is to be hidden.
 pub fn shown(value: Option<&Value>, hide: bool) -> Value {
     match value {
         None => Value::Null,
@@ -139,21 +137,21 @@ pub fn shown(value: Option<&Value>, hide: bool) -> Value {
 }
 
 fn failure(failure: &Failure, desired: &Desired) -> Value {
-    let (service, replica) = named(&failure.service, desired);
+    let (service, replica) = service_and_replica(&failure.service, desired);
     let value = json!({ "service": service, "reason": failure.reason.word(), "message": failure.message });
-    numbered(value, replica)
+    with_replica(value, replica)
 }
 
-/// Of a service with replicas, which one is meant; of any other there is nothing to say.
-pub fn numbered(mut value: Value, replica: Option<u32>) -> Value {
+/// Adds the replica index, if there is one.
+pub fn with_replica(mut value: Value, replica: Option<u32>) -> Value {
     if let Some(number) = replica {
         value["replica"] = number.into();
     }
     value
 }
 
-/// A service and which replica of it; of one that no spec names, the name is all that is known.
-fn named<'a>(name: &'a str, desired: &'a Desired) -> (&'a str, Option<u32>) {
+/// Splits a name into service and replica index; an orphan has only its name.
+fn service_and_replica<'a>(name: &'a str, desired: &'a Desired) -> (&'a str, Option<u32>) {
     desired.spec_of(name).map_or((name, None), |spec| (&spec.service[..], spec.replica))
 }
 
@@ -176,5 +174,5 @@ fn service(status: &ServiceStatus) -> Value {
         }),
         "next_try": status.next_try,
     });
-    numbered(value, status.replica)
+    with_replica(value, status.replica)
 }

@@ -1,4 +1,4 @@
-//! The only place that prints: results to stdout, progress and messages to stderr. Decides nothing.
+//! Output: the only module that prints. Results go to stdout, progress and messages to stderr.
 
 pub mod diagnostics;
 pub mod event_log;
@@ -14,23 +14,26 @@ use std::io::{IsTerminal, Write};
 
 use crate::plan::step::Subject;
 
-/// How to print.
+/// Replaces values that may be secret.
+const HIDDEN: &str = "(hidden)";
+
+/// Output options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// Colours on stdout.
+    /// Use colors on stdout.
     pub color_out: bool,
-    /// Colours on stderr.
+    /// Use colors on stderr.
     pub color_err: bool,
-    /// Nothing but results and errors.
+    /// Print only results and errors.
     pub quiet: bool,
-    /// Results as JSON.
+    /// Print results as JSON.
     pub json: bool,
-    /// Whether stderr is a terminal, where lines can be drawn over.
+    /// Whether stderr is a terminal, so that lines can be redrawn.
     pub live: bool,
 }
 
 impl Style {
-    /// Finds out: `color` is `None` for "on a terminal, unless NO_COLOR is set".
+    /// Inspects stdout and stderr. `color` is `None` for "on a terminal, unless NO_COLOR is set".
     pub fn new(color: Option<bool>, no_color: bool, quiet: bool, json: bool) -> Style {
         let wanted = |terminal: bool| color.unwrap_or(terminal && !no_color);
         let live = std::io::stderr().is_terminal();
@@ -43,14 +46,14 @@ impl Style {
         }
     }
 
-    /// Prints a result to stdout. False: nobody reads it any longer, so there is no need for more.
+    /// Prints a result to stdout. Returns false if stdout is closed.
     pub fn result(&self, text: &str) -> bool {
         let mut out = std::io::stdout().lock();
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
     }
 
-    /// Passes on what a program has written to the same stream here, byte for byte. False: nobody reads it any longer.
-    pub fn pass_on(&self, stderr: bool, bytes: &[u8]) -> bool {
+    /// Copies output of a command to the same stream, byte for byte. Returns false if the stream is closed.
+    pub fn forward(&self, stderr: bool, bytes: &[u8]) -> bool {
         if stderr {
             return std::io::stderr().lock().write_all(bytes).is_ok();
         }
@@ -58,57 +61,58 @@ impl Style {
         out.write_all(bytes).and_then(|()| out.flush()).is_ok()
     }
 
-    /// Prints a result for programs: one JSON document, indented, with a newline.
+    /// Prints a result as indented JSON.
     pub fn result_json(&self, value: &serde_json::Value) {
         self.result(&format!("{value:#}\n"));
     }
 
-    /// Whether a result can be drawn over the one before.
+    /// Returns true if stdout is a terminal, so that a result can replace the previous one.
     pub fn redraws(&self) -> bool {
         std::io::stdout().is_terminal()
     }
 
-    /// Prints a result that takes the place of the one before: over it on a terminal, else below it.
+    /// Prints a result that replaces the previous one: over it on a terminal, below it elsewhere. Returns false if stdout
+    /// is closed.
     pub fn result_again(&self, text: &str, first: bool) -> bool {
         match (self.redraws(), first) {
             (true, true) => self.result(&format!("\u{1b}[2J\u{1b}[H{text}")),
-            // Each line to its end, and what was below, so that nothing flickers.
+            // Clears to the end of each line, and below, instead of the whole screen: no flicker.
             (true, false) => self.result(&format!("\u{1b}[H{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n"))),
             (false, true) => self.result(text),
             (false, false) => self.result(&format!("\n{text}")),
         }
     }
 
-    /// Prints one of many results for programs: a JSON document on one line.
+    /// Prints one of several results as JSON on one line. Returns false if stdout is closed.
     pub fn result_line(&self, value: &serde_json::Value) -> bool {
         self.result(&format!("{value}\n"))
     }
 
-    /// Prints a line of progress to stderr, unless it should be quiet.
+    /// Prints a line of progress to stderr, except with --quiet.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            self.complain(text);
+            self.eprintln(text);
         }
     }
 
-    /// Prints an error to stderr, also when quiet.
+    /// Prints an error to stderr, even with --quiet.
     pub fn error(&self, text: &str) {
-        self.complain(&format!("{} {text}", self.paint(Paint::Red, "error:")));
+        self.eprintln(&format!("{} {text}", self.paint(Paint::Red, "error:")));
     }
 
-    /// Prints a line to stderr, also when quiet.
-    pub fn complain(&self, text: &str) {
-        // There is nowhere to say that stderr cannot be written to.
+    /// Prints a line to stderr, even with --quiet.
+    pub fn eprintln(&self, text: &str) {
+        // A failure to write to stderr cannot be reported anywhere.
         let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
     }
 
-    /// Colours a text for stderr.
+    /// Colors a text for stderr.
     pub fn paint(&self, paint: Paint, text: &str) -> String {
         painted(self.color_err, paint, text)
     }
 }
 
-/// Where `-v` writes: stderr, for as long as somebody reads it. An error here would be a panic in the middle of a step.
+/// The writer of `-v`: stderr, ignoring errors, which would cause a panic during a step.
 #[derive(Debug)]
 pub struct LogWriter;
 
@@ -123,22 +127,22 @@ impl Write for LogWriter {
     }
 }
 
-/// A colour with a meaning.
+/// A color by its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paint {
-    /// What went well.
+    /// Success.
     Green,
-    /// What needs attention.
+    /// Needs attention.
     Yellow,
-    /// What went wrong.
+    /// Error.
     Red,
-    /// What matters less.
+    /// Less important.
     Dim,
-    /// What matters more.
+    /// More important.
     Bold,
 }
 
-/// Colours a text, or not.
+/// Colors a text if `color` is set.
 pub fn painted(color: bool, paint: Paint, text: &str) -> String {
     if !color || text.is_empty() {
         return text.to_owned();
@@ -154,11 +158,11 @@ pub fn painted(color: bool, paint: Paint, text: &str) -> String {
 }
 
 /// `1 service`, `2 services`.
-pub fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A subject for people: a service by its name alone, anything else with its kind in front.
+/// A subject in messages: the name of a service, otherwise kind and name.
 pub fn title(subject: &Subject) -> String {
     match subject {
         Subject::Service(name) => name.to_string(),

@@ -1,4 +1,4 @@
-//! A plan for people: what differs, then one step a line with its cause.
+//! The text of a plan: the changes, then one line per step with its cause.
 
 use super::json::{is_secret, shown, values};
 use super::{Paint, painted, title};
@@ -6,15 +6,15 @@ use crate::plan::Forecast;
 use crate::plan::cause::KNOWN_AFTER_APPLY;
 use crate::plan::step::{Action, Change, Step};
 
-/// `diff`. Empty where nothing differs.
+/// The text of `diff`; empty if there are no changes.
 pub fn forecast(forecast: &Forecast, show_values: bool, color: bool) -> String {
     let mut text = String::new();
     for change in &forecast.changes {
         text += &self::change(change, show_values, color);
     }
     for failure in &forecast.failures {
-        let word = painted(color, Paint::Red, failure.reason.word());
-        text += &format!("{}: {word}: {}\n", failure.service, failure.message);
+        let reason = painted(color, Paint::Red, failure.reason.word());
+        text += &format!("{}: {reason}: {}\n", failure.service, failure.message);
     }
     if !forecast.steps.is_empty() {
         text += &painted(color, Paint::Dim, "# plan\n");
@@ -23,7 +23,7 @@ pub fn forecast(forecast: &Forecast, show_values: bool, color: bool) -> String {
     text
 }
 
-/// One step a line: `api: create shop-api.new  # env.LOG_LEVEL changed`.
+/// One line per step: `api: create shop-api.new  # env.LOG_LEVEL changed`.
 pub fn steps(steps: &[Step], color: bool) -> String {
     let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
     let width = lines.iter().map(String::len).max().unwrap_or_default().min(60);
@@ -37,7 +37,7 @@ pub fn steps(steps: &[Step], color: bool) -> String {
         .collect()
 }
 
-/// A change, a line for each field: `api: replace (app.yaml:12)`.
+/// A change and one line per field: `api: replace (app.yaml:12)`.
 fn change(change: &Change, show_values: bool, color: bool) -> String {
     let paint = match change.action {
         Action::Create | Action::Start => Paint::Green,
@@ -61,7 +61,8 @@ fn change(change: &Change, show_values: bool, color: bool) -> String {
     text
 }
 
-fn plain(value: &serde_json::Value) -> String {
+/// A value as text: strings without quotes, `(none)` for null.
+pub(super) fn plain(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => "(none)".into(),
         serde_json::Value::String(text) => text.clone(),

@@ -1,4 +1,4 @@
-//! What happens while it happens: on a terminal one live line for each service, elsewhere plain lines.
+//! The progress display: on a terminal one live line per service, elsewhere plain lines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::control::event::{Failed, Report};
 use crate::engine::PullProgress;
 use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
 
-/// Shows reports as they come.
+/// Displays reports as they arrive.
 #[derive(Debug)]
 pub struct Progress {
     style: Style,
@@ -20,23 +20,22 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows nothing yet.
     pub fn new(style: Style) -> Progress {
         Progress { style, lines: MultiProgress::new(), bars: BTreeMap::new(), last_failure: String::new() }
     }
 
-    /// Shows one report.
+    /// Displays one report of a one-shot run.
     pub fn show(&mut self, report: Report) {
         match report {
             Report::Planned(changes) => self.planned(&changes),
-            Report::StepStarted(step) => self.begun(&step),
+            Report::StepStarted(step) => self.started(&step),
             Report::StepDone(step) => self.done(&step),
             Report::StepFailed(step, why) => {
                 self.clear(&title(&step.subject));
-                // An image that cannot be had is told by the services that want it.
+                // A failed pull or build is reported by the services that use the image.
                 if !matches!(step.verb, Verb::Pull | Verb::Build) {
-                    let word = self.style.paint(Paint::Yellow, "left");
-                    self.line(&format!("{}: {word}: {why}", title(&step.subject)));
+                    let failed = self.style.paint(Paint::Yellow, &failed_to(&step));
+                    self.line(&format!("{}: {failed}: {why}", title(&step.subject)));
                 }
             }
             Report::Pulling(image, progress) if self.style.live => self.pulling(&image, &progress),
@@ -50,28 +49,28 @@ impl Progress {
                 self.end(&job, &word);
             }
             Report::Output { service, event, line } => {
-                let whom = service.map(|service| format!("{service} ")).unwrap_or_default();
-                self.line(&format!("{whom}{event} | {}", printable(&line)));
+                let service = service.map(|service| format!("{service} ")).unwrap_or_default();
+                self.line(&format!("{service}{event} | {}", printable(&line)));
             }
             Report::Failed(failed) => self.failed(&failed),
             Report::Note(text) => self.line(&text),
-            // With the outputs that were given; they were valid before.
+            // Specs that are invalid only with the outputs of this run.
             Report::SpecsInvalid(errors) => self.print(&diagnostics::render(&errors, self.style.color_err), true),
-            // Only a run that stays says more: `watch`.
+            // Only `up --watch` prints the others.
             _ => {}
         }
     }
 
-    /// Shows on live lines what is under way, and nothing else.
+    /// Updates the live lines only; for `up --watch`, which prints events itself.
     pub fn draw(&mut self, report: &Report) {
         if !self.style.live {
             return;
         }
         match report {
-            Report::StepStarted(step) => self.begun(step),
+            Report::StepStarted(step) => self.started(step),
             Report::Waiting { service, reason } => self.set_message(service, reason),
             Report::Pulling(image, progress) => self.pulling(image, progress),
-            // What follows, another step or a wait, has a line of its own.
+            // The next step or wait adds its own line.
             Report::StepDone(step) | Report::StepFailed(step, _) => self.clear(&title(&step.subject)),
             Report::Ready(service)
             | Report::Succeeded(service)
@@ -85,16 +84,16 @@ impl Progress {
         }
     }
 
-    /// Prints a line above the live ones. `always`: also when quiet.
+    /// Prints a line above the live lines. `always`: even with --quiet.
     pub fn print(&self, text: &str, always: bool) {
         match (self.style.live, always) {
             (true, _) => self.suspended(text),
-            (false, true) => self.style.complain(text),
+            (false, true) => self.style.eprintln(text),
             (false, false) => self.style.note(text),
         }
     }
 
-    /// Takes the live lines away; what was printed above them stays.
+    /// Removes the live lines; printed lines stay.
     pub fn finish(&mut self) {
         for bar in self.bars.values() {
             bar.finish_and_clear();
@@ -102,25 +101,25 @@ impl Progress {
         self.bars.clear();
     }
 
-    /// What will be destroyed is said before it is.
+    /// Lists what will be removed before it is removed.
     fn planned(&mut self, changes: &[Change]) {
-        let named = |action: Action, kind: &str| -> Vec<&str> {
+        let with_action = |action: Action, kind: &str| -> Vec<&str> {
             changes
                 .iter()
                 .filter(|change| change.action == action && change.subject.kind() == kind)
                 .map(|change| change.subject.name())
                 .collect()
         };
-        for (kind, word) in [("Service", "service"), ("Network", "network"), ("Volume", "volume"), ("Image", "image")] {
-            let names = named(Action::Remove, kind);
+        for (kind, noun) in [("Service", "service"), ("Network", "network"), ("Volume", "volume"), ("Image", "image")] {
+            let names = with_action(Action::Remove, kind);
             if !names.is_empty() {
-                let word = self.style.paint(Paint::Yellow, &format!("removes {}", count(names.len(), word)));
-                self.line(&format!("{word}: {}", names.join(", ")));
+                let removes = self.style.paint(Paint::Yellow, &format!("removes {}", count(names.len(), noun)));
+                self.line(&format!("{removes}: {}", names.join(", ")));
             }
         }
     }
 
-    fn begun(&mut self, step: &Step) {
+    fn started(&mut self, step: &Step) {
         let text = match &step.verb {
             Verb::Create { name, .. } => format!("creating {name}"),
             Verb::Start(container) => format!("starting {}", container.name),
@@ -144,7 +143,7 @@ impl Progress {
 
     fn done(&mut self, step: &Step) {
         match (&step.verb, &step.subject) {
-            // Its bar may be the last that is seen of a service; as a plain line it says nothing new.
+            // Removes the live line; a plain line would repeat the start of the step.
             (Verb::Remove { .. }, Subject::Service(service)) => self.clear(service),
             (Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage, subject) => {
                 self.end(&title(subject), "removed")
@@ -158,20 +157,20 @@ impl Progress {
 
     fn failed(&mut self, failed: &Failed) {
         let failure = &failed.failure;
-        let word = self.style.paint(Paint::Red, &format!("failed ({})", failure.reason.word()));
-        let mut text = format!("{}: {word}: {}", failure.service, failure.message);
-        // That the group is another directory's is one reason for all of its services, and told once.
+        let failed_with = self.style.paint(Paint::Red, &format!("failed ({})", failure.reason.word()));
+        let mut text = format!("{}: {failed_with}: {}", failure.service, failure.message);
+        // If the group belongs to another directory, all services fail with one message: print it once.
         let last = std::mem::replace(&mut self.last_failure, failure.message.clone());
         if failure.reason == Reason::Conflict && last == failure.message {
-            text = format!("{}: {word}: for the same reason", failure.service);
+            text = format!("{}: {failed_with}: same reason as above", failure.service);
         }
         text += &last_lines(failed);
         self.clear(&failure.service);
-        // A failure is an error: it is shown also when quiet.
+        // Errors are printed even with --quiet.
         self.print(&text, true);
     }
 
-    /// Something is going on with a subject.
+    /// Displays the current activity of a subject.
     fn set_message(&mut self, name: &str, text: &str) {
         if self.style.live {
             self.bar(name, text);
@@ -180,7 +179,7 @@ impl Progress {
         }
     }
 
-    /// Something has come to its end for a subject.
+    /// Prints the final state of a subject.
     fn end(&mut self, name: &str, text: &str) {
         self.clear(name);
         self.line(&format!("{name}: {text}"));
@@ -202,7 +201,7 @@ impl Progress {
     }
 
     fn suspended(&self, text: &str) {
-        self.lines.suspend(|| self.style.complain(text));
+        self.lines.suspend(|| self.style.eprintln(text));
     }
 
     fn bar(&mut self, name: &str, text: &str) {
@@ -220,21 +219,27 @@ impl Progress {
     }
 }
 
-/// What explains a failure, below it; empty: nothing.
+/// `failed to remove`.
+pub fn failed_to(step: &Step) -> String {
+    let text = step.to_string();
+    format!("failed to {}", text.split_once(": ").map_or(&text[..], |(_, verb)| verb))
+}
+
+/// The last lines of a container or build, printed below its failure; empty if there are none.
 pub fn last_lines(failed: &Failed) -> String {
     if failed.output.is_empty() {
         return String::new();
     }
-    let whose = if failed.failure.reason == Reason::BuildFailed { "build" } else { "container" };
+    let origin = if failed.failure.reason == Reason::BuildFailed { "build" } else { "container" };
     let lines = failed.output.iter().map(|line| format!("\n  | {}", printable(line)));
-    format!("\n  the last lines of its {whose}:{}", lines.collect::<String>())
+    format!("\n  last lines of its {origin}:{}", lines.collect::<String>())
 }
 
 fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
 }
 
-/// What a container printed must not steer the terminal.
+/// Replaces control characters, so that output of containers cannot control the terminal.
 pub fn printable(line: &str) -> String {
     line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

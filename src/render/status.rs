@@ -7,15 +7,15 @@ use jiff::Timestamp;
 use super::{Paint, painted};
 use crate::status::{Overview, Phase, ServiceStatus};
 
-const HEAD: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
+const HEADER: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
 
-/// One line for each service, and below what hinders the controller at the moment.
+/// The table, and below it the errors of the controller.
 pub fn table(overview: &Overview, now: SystemTime, color: bool) -> String {
     let services = &overview.services;
-    let mut rows: Vec<[String; 5]> = vec![HEAD.map(str::to_owned)];
+    let mut rows: Vec<[String; 5]> = vec![HEADER.map(str::to_owned)];
     rows.extend(services.iter().map(|service| row(service, now)));
     let widths: Vec<usize> =
-        (0..HEAD.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+        (0..HEADER.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let phases = std::iter::once(None).chain(services.iter().map(|service| Some(service.phase)));
     let mut text = String::new();
     for (row, phase) in rows.iter().zip(phases) {
@@ -31,9 +31,9 @@ pub fn table(overview: &Overview, now: SystemTime, color: bool) -> String {
         text += line.trim_end();
         text.push('\n');
     }
-    for (what, wrong) in [("specs", &overview.specs), ("engine", &overview.engine)] {
-        if let Some(wrong) = wrong {
-            text += &format!("{}: {}\n", painted(color, Paint::Red, what), wrong.trim_end());
+    for (origin, error) in [("specs", &overview.specs), ("engine", &overview.engine)] {
+        if let Some(error) = error {
+            text += &format!("{}: {}\n", painted(color, Paint::Red, origin), error.trim_end());
         }
     }
     text
@@ -57,7 +57,7 @@ fn row(service: &ServiceStatus, now: SystemTime) -> [String; 5] {
     [service.shown_name(), service.phase.word().to_owned(), since, service.ports.join(", "), message]
 }
 
-/// `3m`, `2h`: the largest unit is enough.
+/// The age in its largest unit: `3m`, `2h`.
 fn ago(since: &str, now: SystemTime) -> String {
     let (Ok(since), Ok(now)) = (since.parse::<Timestamp>(), Timestamp::try_from(now)) else {
         return String::new();

@@ -1,31 +1,31 @@
-//! What a watching controller prints: one line for each thing that happened; what is under way only as live lines.
+//! The output of `up --watch`: one line per event, and live lines for what is in progress.
 
 use std::time::SystemTime;
 
 use serde_json::Value;
 
-use super::event_log::{self, EventLine, news};
+use super::event_log::{self, EventLine, event_line};
 use super::progress::{Progress, last_lines, printable};
 use super::{Paint, Style, diagnostics};
 use crate::control::event::{Outcome, Report};
 
-/// What programs are told of a report, also those that ask the controller from another process.
+/// The JSON object of a report, as other processes receive it from the controller.
 pub fn event(report: &Report) -> Option<Value> {
-    news(report).map(|news| news.to_json(SystemTime::now()))
+    event_line(report).map(|line| line.to_json(SystemTime::now()))
 }
 
-/// Prints reports as they come.
+/// Prints reports as they arrive.
 #[derive(Debug)]
-pub struct Watching {
+pub struct WatchPrinter {
     style: Style,
     specs: String,
     progress: Progress,
 }
 
-impl Watching {
-    /// Prints nothing yet. `specs`: the spec directory, as shown to people.
-    pub fn new(style: Style, specs: String) -> Watching {
-        Watching { style, specs, progress: Progress::new(style) }
+impl WatchPrinter {
+    /// `specs` is the spec directory as given on the command line.
+    pub fn new(style: Style, specs: String) -> WatchPrinter {
+        WatchPrinter { style, specs, progress: Progress::new(style) }
     }
 
     /// Prints one report.
@@ -33,44 +33,48 @@ impl Watching {
         if let Report::StepStarted(step) | Report::StepDone(step) = &report {
             tracing::debug!(%step, cause = step.cause, begun = matches!(report, Report::StepStarted(_)), "step");
         }
-        if let Some(news) = news(&report) {
-            self.tell(&news, &report);
+        if let Some(line) = event_line(&report) {
+            self.print(&line, &report);
         }
         self.progress.draw(&report);
     }
 
-    /// Says how it ended.
-    pub fn ended(&mut self, outcome: &Outcome) {
+    /// Prints how the watch ended.
+    pub fn stopped(&mut self, outcome: &Outcome) {
         self.progress.finish();
-        let news = event_log::ended(outcome);
+        let line = event_log::stopped(outcome);
         match self.style.json {
-            // Whether anybody still reads it changes nothing.
-            true => _ = self.style.result_line(&news.to_json(SystemTime::now())),
-            false => self.style.note(&self.text(&news)),
+            true => _ = self.style.result_line(&line.to_json(SystemTime::now())),
+            false => self.style.note(&self.text(&line)),
         }
     }
 
-    fn tell(&self, news: &EventLine, report: &Report) {
+    fn print(&self, line: &EventLine, report: &Report) {
         if self.style.json {
-            self.style.result_line(&news.to_json(SystemTime::now()));
+            self.style.result_line(&line.to_json(SystemTime::now()));
             return;
         }
-        let mut text = self.text(news);
+        let mut text = self.text(line);
         match report {
-            Report::Settled(_) => text += &format!(" in {} (Ctrl-C ends the watch; containers stay)", self.specs),
+            Report::Settled(_) => {
+                text += &format!(" in {} (Ctrl-C stops the watch; containers keep running)", self.specs)
+            }
             Report::SpecsInvalid(errors) => {
-                let word = self.style.paint(Paint::Red, &news.word);
-                text = format!("{}{word}; the last good ones hold", diagnostics::render(errors, self.style.color_err));
+                let headline = self.style.paint(Paint::Red, &line.headline);
+                text = format!(
+                    "{}{headline}; keeping the last valid specs",
+                    diagnostics::render(errors, self.style.color_err)
+                );
             }
             Report::Failed(failed) => text += &last_lines(failed),
             _ => {}
         }
-        // What went wrong is shown also when quiet.
-        self.progress.print(&text, news.paint == Paint::Red);
+        // Errors are printed even with --quiet.
+        self.progress.print(&text, line.paint == Paint::Red);
     }
 
-    fn text(&self, news: &EventLine) -> String {
-        let whom = news.whom.as_ref().map(|whom| format!("{whom}: ")).unwrap_or_default();
-        format!("{whom}{}{}", self.style.paint(news.paint, &news.word), printable(&news.rest))
+    fn text(&self, line: &EventLine) -> String {
+        let subject = line.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+        format!("{subject}{}{}", self.style.paint(line.paint, &line.headline), printable(&line.rest))
     }
 }

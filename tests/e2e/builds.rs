@@ -78,7 +78,7 @@ fn what_is_as_it_was_is_not_built_again() {
     write(&project, "api/main", "two");
     assert_eq!(project.differences(), ["api replace build"]);
     let plan = project.run(&["diff"]).exits(1).stdout;
-    assert!(plan.contains(": build ") && plan.contains("# its sources changed"), "{plan}");
+    assert!(plan.contains(": build ") && plan.contains("# build sources changed"), "{plan}");
     assert_eq!(project.status("api")["reason"], "Outdated");
     project.run(&["reload", "api"]).exits(0).says("building");
     assert_eq!(project.exec("api", &["cat", "/srv/main"]), "two");
@@ -101,9 +101,9 @@ fn what_is_saved_under_a_watch_is_built_alone_and_what_is_saved_unchanged_not_at
     watch.agrees(&project);
     let lines: Vec<Value> = watch.told().into_iter().skip(said).collect();
     assert_eq!(lines.iter().filter(|line| is_building(line)).count(), 1, "{:#?}", watch.messages(said));
-    let differs = lines.iter().find(|line| line["event"] == "differs").unwrap();
+    let differs = lines.iter().find(|line| line["event"] == "reconciling").unwrap();
     assert_eq!(differs["message"], "api: replacing: its sources changed");
-    let said_by_build = |line: &Value| is(line, "said", "api") && line["hook"] == "build";
+    let said_by_build = |line: &Value| is(line, "output", "api") && line["hook"] == "build";
     assert!(lines.iter().any(said_by_build), "{:#?}", watch.messages(said));
     // A directory that is new is followed too.
     let said = watch.told().len();
@@ -281,7 +281,7 @@ fn buildkit_builds_the_same() {
     let run = up_by(&project, "1").exits(1).says("api: failed (BuildFailed)");
     run.says("step 2/2 `RUN echo no rule; exit 7` failed")
         .says("exit code: 7\n")
-        .says("  the last lines of its build:\n  | no rule\n");
+        .says("  last lines of its build:\n  | no rule\n");
     assert_eq!(lives(&project), before);
 }
 

@@ -380,7 +380,8 @@ fn a_change_that_fails_is_undone_and_not_tried_again_until_the_spec_changes() {
     // The old one is kept alive meanwhile.
     let told = watcher.told().len();
     engine::act(&project.name("api"), "kill");
-    watcher.until_after(told, "the old one to serve", |line| line["event"] == "serves" && line["service"] == "api");
+    watcher
+        .until_after(told, "the old one to serve", |line| line["event"] == "rolled-back" && line["service"] == "api");
     assert_eq!(project.id("api"), before["api"].id);
     taken_up(&project, &mut watcher, 2);
     assert_eq!(created(&project, &events, "api"), 1, "it was tried once: {:#?}", watcher.messages(0));

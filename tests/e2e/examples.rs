@@ -63,7 +63,8 @@ fn an_update_lets_nobody_wait_and_keeps_what_has_failed() {
     let project = Project::new("exupdate");
     on("update", &project, &["up"]).exits(0).prints("2 services ready");
     let old = project.id("api");
-    let run = with(("SERVES", "0.5"), "update", &project, &["up"]).exits(1).says("it did not stay ready for 2 s");
+    let run =
+        with(("SERVES", "0.5"), "update", &project, &["up"]).exits(1).says("did not stay ready for min_ready (2 s)");
     run.says(&format!("it is kept as {}", project.name("api.new")));
     assert_eq!((project.id("api"), project.names()), (old, ["api", "api.new", "client"].map(str::to_owned).to_vec()));
     with(("VERSION", "2"), "update", &project, &["up"]).exits(0).prints("1 replaced");

@@ -18,7 +18,7 @@ fn a_command_in_a_container_is_as_if_it_ran_here() {
     let project = Project::new("exec");
     let job = format!("---\nkind: Job\nname: job\nimage: {BUSYBOX}\ncommand: [\"true\"]\n");
     project.write("all.yaml", &(sleeper("api", "") + &sleeper("worker", "replicas: 2") + &job));
-    project.run(&["exec", "api", "--", "true"]).exits(1).says("cannot run a command in api: it has no container");
+    project.run(&["exec", "api", "--", "true"]).exits(1).says("cannot execute a command in api: no container");
     project.up();
     let run = project.run(&["exec", "api", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]).exits(7);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
@@ -31,9 +31,9 @@ fn a_command_in_a_container_is_as_if_it_ran_here() {
         (hostname(&["worker"]), hostname(&["worker", "--replica", "2"])),
         ("worker-1\n".into(), "worker-2\n".into())
     );
-    project.run(&["exec", "worker", "--replica", "3", "--", "true"]).exits(1).says("it has no container");
+    project.run(&["exec", "worker", "--replica", "3", "--", "true"]).exits(1).says("no container");
     project.run(&["exec", "apo", "--", "true"]).exits(2).says("did you mean `api`?");
-    project.run(&["exec", "job", "--", "true"]).exits(1).says("it is exited (0)");
+    project.run(&["exec", "job", "--", "true"]).exits(1).says("container is exited (0)");
     // Engines differ in which of the two they give.
     let run = project.run(&["exec", "api", "--", "nothing-like-it"]);
     assert!(matches!(run.code, Some(126 | 127)), "{run}");

@@ -19,9 +19,9 @@ fn a_missing_image_fails_alone() {
         .says(MISSING)
         .says("never: failed (ImageMissing)")
         .says("pull: never");
-    let run = run.says("needs: not done: waits for missing, which has failed");
+    let run = run.says("needs: pending: waiting for missing, which has failed");
     let run = run
-        .says("further: not done: waits for needs")
+        .says("further: pending: waiting for needs")
         .prints("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
     run.never_says("panicked");
     assert_eq!(project.names(), ["api", "web"]);
@@ -79,8 +79,8 @@ fn two_services_fail_and_each_says_its_own() {
     let two = script("two", "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i.; done; exit 2", "ping: {tcp: 80}");
     project.write("all.yaml", &(one + &two));
     let run = project.run(&["up"]).exits(1);
-    let run = run.says("one: failed (Exited): it exited with 1").says("| first words");
-    let run = run.says("two: failed (Exited): it exited with 2").says("| line 30.").never_says("| line 2.");
+    let run = run.says("one: failed (Exited): exited with code 1").says("| first words");
+    let run = run.says("two: failed (Exited): exited with code 2").says("| line 30.").never_says("| line 2.");
     assert_eq!(run.stderr.matches("failed (").count(), 2, "each once: {run}");
 }
 

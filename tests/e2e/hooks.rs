@@ -187,7 +187,7 @@ fn a_bad_post_start_fails_its_service_and_a_better_one_heals_it() {
     write(&|name| hooks[name].to_owned());
     let mut run = project.run(&["up"]).exits(1);
     for (name, _, why) in bad {
-        run = run.says(&format!("of-{name}: not done: waits for {name}, which has failed"));
+        run = run.says(&format!("of-{name}: pending: waiting for {name}, which has failed"));
         let begin = format!("{name}: failed (HookFailed): post_start hook failed: ");
         let failed = run.stderr.lines().find(|line| line.starts_with(&begin)).unwrap_or_else(|| panic!("{name}"));
         assert!(failed.contains(why), "{failed}");
@@ -243,7 +243,7 @@ fn while_watching_each_change_of_state_is_told() {
     write("one", "");
     let mut watcher = Watcher::start(&project);
     watcher.until("its words", |line| {
-        line["event"] == "said" && line["service"] == "api" && line["hook"] == "post_start" && line["line"] == "hello"
+        line["event"] == "output" && line["service"] == "api" && line["hook"] == "post_start" && line["line"] == "hello"
     });
     let until = |watcher: &mut Watcher, wanted: &[(&str, usize)]| {
         for (event, times) in wanted {

@@ -157,7 +157,7 @@ fn a_connection_that_breaks_is_survived() {
     let slow = script("api", "sleep 3; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &(slow + &sleeper("web", "dependencies: [api]")));
     let mut running = project.spawn(&["up"]);
-    running.until_says("api: waits for its ping");
+    running.until_says("api: waiting for readiness probe");
     proxy.cut();
     running.ends(Duration::from_secs(60)).exits(0);
     project.is_settled(&["api", "web"]);

@@ -56,8 +56,8 @@ fn a_job_that_fails_is_tried_again_and_shown_and_a_better_spec_heals_it() {
     };
     // Ten megabytes of output, of which the last lines count, and somebody left behind.
     write("sleep 1000 & yes $(seq 200) | head -c 10000000; echo; echo no such table; exit 7");
-    let run = project.run(&["up"]).exits(1).says("migrate: failed (Exited): it exited with 7").says("| no such table");
-    let run = run.says("migrate failed | told").says("api: not done: waits for migrate");
+    let run = project.run(&["up"]).exits(1).says("migrate: failed (Exited): exited with code 7").says("| no such table");
+    let run = run.says("migrate failed | told").says("api: pending: waiting for migrate");
     assert_eq!(run.stderr.matches("failed (Exited)").count(), 2, "tried again once: {run}");
     assert_eq!(project.names(), ["migrate.new"], "what it left is there to be looked at");
     let status = project.status("migrate");
@@ -113,8 +113,8 @@ fn a_job_is_run_when_somebody_asks_for_it() {
     let first = project.id("report");
     project.run(&["run", "report"]).exits(0).prints("all is well");
     assert_ne!(project.id("report"), first);
-    project.run(&["run", "bad"]).exits(1).says("bad: failed (Exited): it exited with 3").says("| all is lost");
-    project.run(&["run", "db"]).exits(2).says("not a Job");
+    project.run(&["run", "bad"]).exits(1).says("bad: failed (Exited): exited with code 3").says("| all is lost");
+    project.run(&["run", "db"]).exits(2).says("not a job");
     project.run(&["run", "nobody"]).exits(2).says("nobody");
 }
 
@@ -160,7 +160,7 @@ fn a_job_that_hangs_holds_up_nobody_else_and_is_healed_while_watching() {
     let run = run.says("other: ready").says("migrate");
     run.never_says("api: ready");
     let mut watcher = Watcher::begin(&project);
-    watcher.until("it to have read the specs", |line| line["event"] == "differs" && line["service"] == "migrate");
+    watcher.until("it to have read the specs", |line| line["event"] == "reconciling" && line["service"] == "migrate");
     write("sleep 1000", "two");
     watcher.until("the other one to be replaced", |line| line["event"] == "ready" && line["service"] == "other");
     assert_eq!(project.exec("other", &["sh", "-c", "echo $A"]), "two\n");

@@ -154,9 +154,9 @@ fn killed_stopped_or_held_it_comes_back_and_everything_with_it() {
         let (since, told) = (Timestamp::now(), watcher.told().len());
         own.script(how);
         watcher
-            .until_after(told, &format!("the engine to be missed after {how}"), |line| line["event"] == "engine-gone");
+            .until_after(told, &format!("the engine to be missed after {how}"), |line| line["event"] == "engine-lost");
         own.script("start");
-        watcher.until_after(told, "the engine to be found again", |line| line["event"] == "engine-back");
+        watcher.until_after(told, "the engine to be found again", |line| line["event"] == "engine-reconnected");
         watcher.waits(&format!("all five to be ready after {how}"), |_| project.is_ready().then_some(()));
         came_up_in_order(&own, &project, since);
         let lines = watcher.told().split_off(told);
@@ -165,7 +165,7 @@ fn killed_stopped_or_held_it_comes_back_and_everything_with_it() {
             let failed = lines.iter().find(|line| line["event"] == "failed");
             assert!(failed.is_none(), "that the engine ended is nobody's failure: {:#?}", watcher.messages(told));
         }
-        for event in ["engine-gone", "engine-back"] {
+        for event in ["engine-lost", "engine-reconnected"] {
             let times = lines.iter().filter(|line| line["event"] == event).count();
             assert_eq!(times, 1, "{how}: {event}: {:#?}", watcher.messages(told));
         }

@@ -107,10 +107,10 @@ fn what_nobody_gives_is_named_and_holds_up_nobody_else() {
     ];
     project.write("all.yaml", &specs.concat());
     let run = project.run(&["up"]).exits(1);
-    run.says("api: not done: waits for the output `user_id`, which nobody has given yet");
+    run.says("api: pending: waiting for output `user_id` (not set yet)");
     assert_eq!(project.names(), ["db", "web"]);
     project.write("all.yaml", &specs.concat().replace("[\"true\"]}", "[echo, '9'], capture: user_id}"));
-    project.run(&["up"]).exits(1).says("waits for the output `user_id` of db, which it has not given");
+    project.run(&["up"]).exits(1).says("waiting for output `user_id` of db, which did not set it");
     project.run(&["reload", "db"]).exits(0);
     project.up();
     assert!(env(&project, "api").contains(&"USER_ID=9".to_owned()));

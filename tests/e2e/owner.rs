@@ -35,7 +35,7 @@ fn a_container_of_the_same_name_is_reported_and_left_alone() {
     let run = project.run(&["up"]).exits(1).says("api: failed (Conflict)").says(&project.name("api"));
     let run = run
         .says("left alone")
-        .says("web: not done: waits for api")
+        .says("web: pending: waiting for api")
         .prints("1 service ready, 1 failed: api, 1 waiting: web");
     assert_eq!(run.stderr.matches("left alone").count(), 1, "said once: {run}");
     assert_eq!(project.id("api"), by_hand.0, "it is the same container");

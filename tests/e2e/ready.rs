@@ -31,7 +31,7 @@ fn times_out(purpose: &str, command: &str, ping: &str, why: &str) {
     let api = script("api", &format!("echo here I am; {command}"), ping);
     project.write("all.yaml", &(api + &sleeper("web", "dependencies: [api]")));
     let run = project.run(&["up"]).exits(1).says("api: failed (NotReady)").says(why).says("| here I am");
-    let run = run.says("web: not done: waits for api, which has failed").prints("1 failed: api, 1 waiting: web");
+    let run = run.says("web: pending: waiting for api, which has failed").prints("1 failed: api, 1 waiting: web");
     assert!(run.took >= Duration::from_secs(1) && run.took < Duration::from_secs(15), "{run}");
     assert_eq!(project.names(), ["api.new"], "it can be looked at; its dependent was not created");
 }
@@ -133,7 +133,7 @@ fn by_the_health_check_of_its_image() {
     let api = script("api", &after_a_second("touch /tmp/healthy; sleep infinity"), "");
     let api = api.replace("drillmaster/busybox:1", "drillmaster/healthcheck:1");
     project.write("all.yaml", &(api + &sleeper("web", "dependencies: [api]")));
-    let run = project.up().says("api: waits for the engine to call it healthy");
+    let run = project.up().says("api: waiting for the container to become healthy");
     assert!(run.took > Duration::from_secs(1), "{run}");
     project.is_settled(&["api", "web"]);
     project.exec("api", &["rm", "/tmp/healthy"]);
@@ -173,9 +173,9 @@ fn one_that_ends_while_it_is_awaited_fails_at_once_with_its_last_words() {
         .replace("drillmaster/busybox:1", "drillmaster/healthcheck:1");
     project.write("all.yaml", &(api + &ill + &sleeper("web", "dependencies: [api]")));
     let run = project.run(&["up"]).exits(1);
-    let run = run.says("api: failed (Exited): it exited with 9").says("| out of memory, or so");
-    let run = run.says("ill: failed (Exited): it exited with 8").says("| also");
-    let run = run.says("web: not done: waits for api, which has failed");
+    let run = run.says("api: failed (Exited): exited with code 9").says("| out of memory, or so");
+    let run = run.says("ill: failed (Exited): exited with code 8").says("| also");
+    let run = run.says("web: pending: waiting for api, which has failed");
     assert!(run.took < Duration::from_secs(20), "not at the deadline of its ping: {run}");
 }
 
@@ -195,7 +195,7 @@ fn one_that_the_engine_restarts_again_and_again_is_not_ready() {
     let project = Project::new("loop");
     let api = script("api", "echo I crash; sleep 0.2; exit 1", "restart: always");
     project.write("all.yaml", &(api + &sleeper("web", "dependencies: [api]")));
-    let run = project.run(&["up", "--timeout", "8s"]).exits(1).says("web: not done: waits for api");
+    let run = project.run(&["up", "--timeout", "8s"]).exits(1).says("web: pending: waiting for api");
     assert!(!run.stderr.contains("api: ready"), "{run}");
     assert_eq!(project.names(), ["api.new"]);
 }

@@ -37,7 +37,7 @@ fn whose_ping_never_answers() {
     let project = Project::new("badping");
     let bad = script("api", "echo I listen nowhere; sleep infinity", "ping: {tcp: 80, timeout: 1s}");
     let run = undone(&project, &sleeper("api", ""), &bad).says("failed (NotReady)").says("| I listen nowhere");
-    run.says("1 s for its ping (tcp 80) to answer").says("connection refused");
+    run.says("timed out after 1 s waiting for readiness probe (tcp 80)").says("connection refused");
     // Going back to what runs is no change at all.
     let id = project.id("api");
     project.write("all.yaml", &(sleeper("api", "") + &sleeper("other", "")));
@@ -121,8 +121,8 @@ fn a_service_without_a_predecessor_that_fails_can_be_looked_at() {
     let bad = script("api", "echo hello; exit 7", "");
     project.write("all.yaml", &(bad + &sleeper("dependent", "dependencies: [api]") + &sleeper("other", "")));
     let run = project.run(&["up"]).exits(1);
-    let run = run.says("api: failed (Exited): it exited with 7 before it was ready").says("| hello");
-    let run = run.says("dependent: not done: waits for api, which has failed");
+    let run = run.says("api: failed (Exited): exited with code 7 before becoming ready").says("| hello");
+    let run = run.says("dependent: pending: waiting for api, which has failed");
     run.prints("1 service ready, 1 failed: api, 1 waiting: dependent");
     let status = project.status("api");
     assert_eq!((&status["phase"], &status["ready"]), (&"Failed".into(), &false.into()), "{status:#}");

@@ -94,7 +94,7 @@ fn they_are_replaced_one_after_another_and_not_after_one_that_failed() {
     let before = lives(&project);
     project.write("all.yaml", &with("c", "ping: {tcp: 80, timeout: 1s}"));
     let run = project.run(&["up"]).exits(1).says("api-1: failed (NotReady)").prints("1 failed: api-1");
-    run.says("api-2: not done: waits for api-1, which has failed with this spec");
+    run.says("api-2: pending: waiting for api-1, which failed with this spec");
     let after = lives(&project);
     assert_eq!(after.keys().collect::<Vec<_>>(), ["api-1", "api-2", "api-3", "web"]);
     for n in 1..=3 {

@@ -55,11 +55,11 @@ fn up_of_one_takes_what_it_needs_along() {
 fn what_somebody_needs_cannot_be_excluded() {
     let project = shop("exclude");
     let run = project.run(&["up", "--exclude", "db"]).exits(2);
-    run.says("`db`").says("`api`").says("needs it").never_says("Usage:");
+    run.says("`db`").says("`api`").says("depends on it").never_says("Usage:");
     project.run(&["up", "web", "--exclude", "api"]).exits(2).says("`api`").says("`web`");
     project.run(&["up", "--exclude", "wob"]).exits(2).says("no service `wob`").says("did you mean `web`?");
     project.run(&["up", "wob"]).exits(2).says("no service `wob`").says("did you mean `web`?");
-    project.run(&["up", "web", "--exclude", "web"]).exits(2).says("both asked for and excluded");
+    project.run(&["up", "web", "--exclude", "web"]).exits(2).says("both selected and excluded");
     assert_eq!(project.names(), Vec::<String>::new(), "nothing was touched");
     project.run(&["up", "--exclude", "web", "--exclude", "other"]).exits(0).prints("2 services ready");
     assert_eq!(project.names(), ["api", "db"]);
@@ -230,7 +230,7 @@ fn without_a_single_spec_nothing_goes_unless_asked_for() {
     for service in ALL {
         project.remove(&format!("{service}.yaml"));
     }
-    project.run(&["up"]).exits(2).says("name no service").says("--prune-all");
+    project.run(&["up"]).exits(2).says("no services in").says("--prune-all");
     assert_eq!(project.containers(), before);
     project.remove("group.yaml");
     for command in [&["up"][..], &["down"], &["diff"], &["stop"], &["start"], &["status"], &["validate"]] {

@@ -33,7 +33,7 @@ fn either_form_makes_the_same_containers() {
     project.remove("group.yaml");
     project.write("all.yaml", &rendered.stdout);
     assert_eq!(project.differences(), Vec::<String>::new());
-    let hidden = project.run(&["render", "db"]).exits(0).prints("A: \"(hidden)\"");
+    let hidden = project.run(&["render", "db"]).exits(0).prints("A: (hidden)");
     assert!(!hidden.stdout.contains("name: api"), "{hidden}");
 }
 
@@ -77,7 +77,7 @@ service(name="by-name", image={BUSYBOX:?}, command=["sleep", "infinity"], init=T
     let mut command = project.command(&["up"]);
     command.env("OWNER", "bob");
     let run = process::run(command, Duration::from_secs(90)).exits(0).prints("3 services ready (3 created)");
-    let run = run.says("db: waits for its ping").says("db post_start | from the host for db");
+    let run = run.says("db: waiting for readiness probe").says("db post_start | from the host for db");
     run.says("by-value: ready").says("by-name: ready");
     let env = project.exec("by-value", &["env"]);
     let expected = format!("USER_ID=page of bob-{}.new\n", project.name("db"));
@@ -207,7 +207,7 @@ fn a_watch_follows_all_that_programs_read() {
     let with_hook = format!("{own}def say(ctx):\n    print(\"said\")\n{}", sleeper("late", "post_start=say"));
     project.write("app.star", &with_hook);
     ready(&mut watcher, told, "late");
-    watcher.until_after(told, "what the function prints", |line| line["event"] == "said" && line["line"] == "said");
+    watcher.until_after(told, "what the function prints", |line| line["event"] == "output" && line["line"] == "said");
     let before = lives(&project);
     project.write("app.star", &with_hook.replace("\"said\"", "\"another\""));
     watcher.agrees(&project);

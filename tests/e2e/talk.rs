@@ -57,7 +57,7 @@ fn a_second_watch_is_told_who_watches_already() {
 fn down_ends_the_watch_and_removes_everything() {
     let (project, watch) = watched("enddown");
     project.run(&["down"]).exits(0).prints("3 removed");
-    let run = watch.ends(LIMIT).exits(0).says("the watch has ended: drillmaster down (pid ");
+    let run = watch.ends(LIMIT).exits(0).says("watch stopped: requested by drillmaster down (pid ");
     run.never_says("removed");
     assert!(project.containers().is_empty() && engine::networks(&project.group).is_empty());
     assert!(!state(&project, "socket").exists());
@@ -68,7 +68,7 @@ fn ctrl_c_ends_the_watch_and_containers_stay() {
     for signal in [Signal::TERM, Signal::INT] {
         let (project, watch) = watched("endsignal");
         watch.signal(signal);
-        watch.ends(LIMIT).exits(130).says("containers stay");
+        watch.ends(LIMIT).exits(130).says("containers keep running");
         project.is_settled(&["api", "far", "web"]);
     }
 }
@@ -87,7 +87,7 @@ fn the_second_ctrl_c_leaves_at_once() {
     // What is under way on the engine when it leaves could outlive this test.
     watch.until_says("web: ready");
     watch.signal(Signal::INT);
-    watch.until_says("again: leave at once");
+    watch.until_says("press Ctrl-C again");
     watch.signal(Signal::INT);
     let run = watch.ends(LIMIT).exits(130);
     assert!(run.took < Duration::from_secs(25), "{run}");
@@ -130,7 +130,11 @@ fn reload_replaces_what_matches_with_and_without_a_watch() {
     assert!(before[0] != after[0] && before[1..] == after[1..], "only what was named is replaced");
     assert_ne!(started, starts(), "what asked for it is restarted");
     watch.signal(Signal::INT);
-    watch.ends(LIMIT).exits(130).says("api: replacing: asked for").says("web: restarting: api is started anew");
+    watch
+        .ends(LIMIT)
+        .exits(130)
+        .says("api: replacing: reload requested")
+        .says("web: restarting: dependency api restarted");
     let (before, started) = (ids(), starts());
     project.run(&["reload", "api"]).exits(0).prints("1 replaced").prints("1 restarted");
     let after = ids();
@@ -162,7 +166,7 @@ fn status_tells_what_only_the_watch_knows() {
         run.stdout.contains("bad.yaml").then_some(())
     });
     watch.signal(Signal::INT);
-    watch.ends(LIMIT).exits(130).says("prots").says("the last good ones hold");
+    watch.ends(LIMIT).exits(130).says("prots").says("keeping the last valid specs");
     project.run(&["status"]).exits(2).says("prots");
     project.remove("bad.yaml");
     assert_eq!(all(&project)["watched"], false);
@@ -238,7 +242,7 @@ fn a_watch_waits_for_a_command_that_ends_by_itself() {
     let slow = script("api", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &slow);
     let mut first = project.spawn(&["up"]);
-    first.until_says("waits for its ping");
+    first.until_says("waiting for readiness probe");
     let mut watch = project.spawn(&["up", "--watch"]);
     watch.until_says("waiting for pid");
     first.ends(LIMIT).exits(0);
@@ -263,16 +267,16 @@ fn what_programs_are_told() {
     told("watching");
     project.write("all.yaml", &sleeper("api", "env: {A: secret-two}"));
     wait_for("the replacement", SOON, || {
-        let news = told("differs");
+        let news = told("reconciling");
         (news["action"] == "replace").then_some(())
     });
-    let news = told("differs");
+    let news = told("reconciling");
     assert_eq!((&news["service"], &news["causes"][0]["field"]), (&"api".into(), &"env.A".into()), "{news}");
     assert_eq!(news["message"], "api: replacing: spec changed: env.A");
     assert!(engine::text(&news["time"]).ends_with('Z'));
     wait_for("it to be ready", SOON, || (told("ready")["time"].as_str() > news["time"].as_str()).then_some(()));
     watch.signal(Signal::TERM);
     let run = watch.ends(LIMIT).exits(130);
-    assert!(run.stdout.lines().last().is_some_and(|line| line.contains("\"ended\"")), "{run}");
+    assert!(run.stdout.lines().last().is_some_and(|line| line.contains("\"watch-stopped\"")), "{run}");
     run.never_says("secret");
 }

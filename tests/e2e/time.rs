@@ -33,7 +33,7 @@ fn a_time_limit_ends_a_run_and_the_next_completes_it() {
     let project = waiting("timeout");
     // Long enough for `other`, also on a busy machine.
     let run = project.run(&["up", "--timeout", "6s"]).exits(1).says("--timeout");
-    let run = run.says("api: not done: waits for its ping").says("web: not done: waits for api");
+    let run = run.says("api: pending: waiting for readiness probe").says("web: pending: waiting for api");
     assert!(run.took > Duration::from_secs(6) && run.took < Duration::from_secs(30), "{run}");
     completed(&project);
     project.run(&["up", "--timeout", "soon"]).exits(2).says("--timeout");
@@ -45,12 +45,12 @@ fn an_interrupt_ends_a_run_and_the_next_completes_it() {
     let project = waiting("interrupt");
     for signal in [Signal::INT, Signal::TERM] {
         let mut running = project.spawn(&["up"]);
-        running.until_says("api: waits for its ping");
+        running.until_says("api: waiting for readiness probe");
         crate::support::wait_for("other", crate::support::SOON, || {
             project.names().contains(&"other".into()).then_some(())
         });
         running.signal(signal);
-        let run = running.ends(LIMIT).exits(130).says("interrupted").says("api: not done: waits for its ping");
+        let run = running.ends(LIMIT).exits(130).says("interrupted").says("api: pending: waiting for readiness probe");
         assert!(run.took < Duration::from_secs(40), "{run}");
     }
     completed(&project);
@@ -66,7 +66,7 @@ fn an_interrupt_ends_after_the_step_and_a_second_at_once() {
     let mut running = project.spawn(&["down"]);
     running.until_says("api: stopping");
     running.signal(Signal::INT);
-    running.until_says("again: leave at once");
+    running.until_says("press Ctrl-C again");
     assert!(running.is_running(), "it waits for the step");
     running.signal(Signal::INT);
     let run = running.ends(LIMIT).exits(130);
@@ -79,7 +79,7 @@ fn an_interrupt_ends_after_the_step_and_a_second_at_once() {
 fn an_interrupted_run_says_so_to_programs() {
     let project = waiting("intjson");
     let mut running = project.spawn(&["up", "--output", "json"]);
-    running.until_says("api: waits for its ping");
+    running.until_says("api: waiting for readiness probe");
     running.signal(Signal::INT);
     let run = running.ends(LIMIT).exits(130);
     assert_eq!(run.json()["outcome"], "interrupted", "{run}");

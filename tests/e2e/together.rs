@@ -30,7 +30,7 @@ fn whoever_waits_says_for_whom() {
     let slow = script("api", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &slow);
     let mut first = project.spawn(&["up"]);
-    first.until_says("waits for its ping");
+    first.until_says("waiting for readiness probe");
     // These do not change anything, so they need not wait.
     project.run(&["status"]).exits(0).prints("Starting");
     project.run(&["diff"]).exits(1);
@@ -48,13 +48,14 @@ fn a_wait_for_another_can_be_interrupted() {
     let never = script("api", "sleep infinity", "ping: {tcp: 80}");
     project.write("all.yaml", &never);
     let mut first = project.spawn(&["up"]);
-    first.until_says("waits for its ping");
+    first.until_says("waiting for readiness probe");
     let mut second = project.spawn(&["up"]);
     second.until_says("waiting for");
     second.signal(rustix::process::Signal::INT);
     second.ends(Duration::from_secs(20)).exits(130);
     // A time limit holds for the wait as well.
-    let third = project.run(&["up", "--timeout", "1s"]).exits(4).says("holds the group").says("drillmaster up");
+    let third =
+        project.run(&["up", "--timeout", "1s"]).exits(4).says("timed out waiting for the lock").says("drillmaster up");
     assert!(third.took < Duration::from_secs(20), "{third}");
     assert!(first.is_running());
     // It dies without a word; nobody is locked out.

@@ -140,12 +140,12 @@ fn a_new_one_that_does_not_stay_ready_is_undone_or_kept() {
     project.up();
     let old = project.id("api");
     project.write("api.yaml", &spec(1, "rollback"));
-    let run = project.run(&["up"]).exits(1).says("failed (NotReady)").says("it did not stay ready for 3 s");
+    let run = project.run(&["up"]).exits(1).says("failed (NotReady)").says("did not stay ready for min_ready (3 s)");
     run.says("| serving for 1").says("connection refused");
     assert_eq!((project.id("api"), project.names()), (old.clone(), vec!["api".to_owned()]));
 
     project.write("api.yaml", &spec(1, "keep"));
-    project.run(&["up"]).exits(1).says("it did not stay ready for 3 s");
+    project.run(&["up"]).exits(1).says("did not stay ready for min_ready (3 s)");
     assert_eq!((project.id("api"), project.names()), (old.clone(), vec!["api".to_owned(), "api.new".to_owned()]));
     let state = |service: &str| project.inspect(service)["State"]["Status"].clone();
     assert_eq!((state("api"), state("api.new")), ("running".into(), "exited".into()));

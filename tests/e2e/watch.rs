@@ -370,7 +370,7 @@ fn ctrl_c_ends_the_watch_and_containers_stay() {
         watcher.signal(signal);
         let run = watcher.ends().exits(130);
         let last: Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
-        assert_eq!(last["event"], "ended", "{run}");
+        assert_eq!(last["event"], "watch-stopped", "{run}");
         assert_eq!(lives(&project), before, "{run}");
         project.is_settled(&["api", "web"]);
     }
@@ -390,7 +390,7 @@ fn ctrl_c_twice_leaves_at_once_and_the_next_watch_goes_on() {
     project.write("all.yaml", &deaf("two"));
     events.position("kill", &project.name("api"));
     watcher.signal(Signal::INT);
-    watcher.until_says("again: leave at once");
+    watcher.until_says("press Ctrl-C again");
     watcher.signal(Signal::INT);
     let run = watcher.ends().exits(130);
     assert!(run.took.as_secs() < 50, "it did not wait for the step: {run}");

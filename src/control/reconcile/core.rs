@@ -185,7 +185,7 @@ impl Core {
             Event::Engine(Ok(event)) => self.engine_event(event, now, reaction),
             Event::Engine(Err(error)) => self.events_ended(error, now, reaction),
             Event::EngineEventsEnded => {
-                let reason = "its event stream ended".to_owned();
+                let reason = "the event stream ended".to_owned();
                 let error = EngineError::Unreachable { endpoint: "the same place".into(), reason };
                 self.events_ended(error, now, reaction);
             }

@@ -326,8 +326,8 @@ impl Core {
         });
         let (Some((service, field)), Some(observed)) = (found, &self.snapshot.observed) else { return false };
         let message = format!(
-            "`{field}` was put right {MAX_CORRECTIONS} times, and each time somebody changed it back; it is left alone until the \
-             spec changes"
+            "drift in `{field}` corrected {MAX_CORRECTIONS} times and reverted externally; ignoring it until the spec \
+             changes"
         );
         let failure = plan::failure(&self.desired, observed, &service, Reason::NonConvergent, message, None);
         let failed = Failed { failure, output: Vec::new(), count: MAX_CORRECTIONS, retry: None };

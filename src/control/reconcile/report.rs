@@ -125,7 +125,7 @@ impl Core {
         }
     }
 
-    /// Reports what a service waits for, without how far that is: `waits for appdb, which is starting` ends before the
+    /// Reports what a service waits for, without how far that is: `waiting for appdb, which is starting` ends before the
     /// comma.
     fn report_wait(&mut self, wait: &Wait, reaction: &mut Reaction) {
         let reason = wait.reason.split(", which").next().unwrap_or_default();

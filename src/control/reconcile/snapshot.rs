@@ -188,7 +188,7 @@ impl Core {
             self.phase = RunPhase::Over;
         } else {
             snapshot.list_not_before = now + RETRY_PAUSE;
-            reaction.reports.push(Report::Note(format!("{error}; asking again")));
+            reaction.reports.push(Report::Note(format!("{error}; retrying")));
         }
     }
 
@@ -260,9 +260,7 @@ impl Core {
     fn report_external_restart(&mut self, id: &ContainerId, reaction: &mut Reaction) {
         let owner = self.owner_of(id).filter(|owner| self.desired.services.contains_key(owner));
         if let Some(service) = owner.filter(|_| self.watching.is_some()) {
-            reaction.reports.push(Report::Note(format!(
-                "{service}: its container ended and was started again, not by drillmaster"
-            )));
+            reaction.reports.push(Report::Note(format!("{service}: container restarted externally")));
             self.reporter.mark(&Subject::Service(service));
         }
     }

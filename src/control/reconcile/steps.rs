@@ -95,14 +95,13 @@ impl Core {
             }
             let Some(observed) = &self.snapshot.observed else { return };
             if let Some(rule) = check::violation(&step, &self.desired, observed) {
-                let message =
-                    format!("refused to carry out a step that breaks a rule: {rule}. This is a bug in drillmaster");
+                let message = format!("step refused: {rule}; this is a bug in drillmaster");
                 self.give_up(&step, message, now, reaction);
                 continue;
             }
             if !self.steps.attempt(&step) {
                 let message = format!(
-                    "`{step}` was carried out {MAX_ATTEMPTS} times and is still needed: something works against it"
+                    "`{step}` applied {MAX_ATTEMPTS} times without converging; check for another process changing it"
                 );
                 self.give_up(&step, message, now, reaction);
                 continue;

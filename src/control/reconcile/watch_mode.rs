@@ -249,7 +249,7 @@ impl Core {
             let identity = Identity { group, service: exit.service, replica, ..Identity::default() };
             let name = self.desired.instance_of(&identity).map(|name| ServiceName::from(name.into_owned()));
             let Some(name) = name.filter(|name| self.desired.services.contains_key(name)) else { continue };
-            let how = exit.code.map_or_else(|| "it ended".to_owned(), |code| format!("it exited with {code}"));
+            let how = exit.code.map_or_else(|| "exited".to_owned(), |code| format!("exited with code {code}"));
             watching.exits.extend(exit.code.map(|code| (name.clone(), code)));
             let failure = plan::failure(&self.desired, observed, &name, Reason::Exited, how, None);
             let at = BACKOFF_RESET_AFTER.saturating_sub(exit.ago);
@@ -388,7 +388,7 @@ impl Core {
     pub(super) fn dismiss(&mut self, reaction: &mut Reaction) {
         let Some(watching) = &mut self.watching else { return };
         let report = Report::Stopping(match &self.outcome.ended_by {
-            Some(by) => format!("{by} asked for it"),
+            Some(by) => format!("requested by {by}"),
             None => "interrupted".into(),
         });
         for id in std::mem::take(&mut watching.requests) {
