@@ -10,8 +10,8 @@ const HEAD: &str = "\
 
 <!-- Generated from the JSON Schema. Refresh: UPDATE_REFERENCE=1 cargo test --test docs -->
 
-This page lists every field of a spec. [Writing specs](specs.md) introduces them. The same text, in a form for editors, is
-printed by `drillmaster schema`. A value may contain `${VAR}` wherever plain text is expected.
+Every field of a spec, with its type and default. [Writing specs](specs.md) introduces the most important ones;
+`drillmaster schema` prints the same for editors. A value may contain `${VAR}` wherever plain text is expected.
 ";
 
 /// Kinds of documents, in the order of the page.
