@@ -677,9 +677,7 @@ group(on={"up": greet})
     let hooks: Vec<String> = service
         .hooks
         .iter()
-        .flat_map(|(moment, hooks)| {
-            hooks.iter().map(move |hook| format!("{moment} {} {:?}", hook.action, hook.timeout))
-        })
+        .flat_map(|(point, hooks)| hooks.iter().map(move |hook| format!("{point} {} {:?}", hook.action, hook.timeout)))
         .collect();
     assert_eq!(
         hooks,

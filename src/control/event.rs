@@ -1,4 +1,4 @@
-//! What goes into the controller's mind and what comes out: events, commands, reports, how a run ended. Data only.
+//! Controller events, commands, reports and the outcome of a run. Data only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,135 +15,127 @@ use crate::spec::Diagnostic;
 use crate::status::ControllerStatus;
 use crate::types::{ContainerId, ServiceName};
 
-/// Something that happened.
+/// Input of the state machine.
 #[derive(Debug)]
 pub enum Event {
-    /// The run begins.
     Begin,
-    /// A list came.
+    /// Result of [`Command::List`].
     Listed(Result<Observed>),
-    /// An inspection came.
+    /// Result of [`Command::Inspect`]; `None`: no such container.
     Inspected(ContainerId, Result<Option<Box<Container>>>),
-    /// Facts about an image came.
+    /// Result of [`Command::Image`]; `None`: no such image.
     Image(String, Result<Option<ImageFacts>>),
-    /// A step ended.
+    /// Result of [`Command::RunStep`]: the id of what was created.
     StepDone(Step, std::result::Result<Option<String>, StepError>),
-    /// The engine says that something happened.
+    /// An event of the engine.
     Engine(Result<EngineEvent>),
-    /// The engine's event stream ended.
     EngineEventsEnded,
-    /// A ping has answered.
+    /// The readiness probe succeeded and ends.
     ProbeSucceeded(ContainerId),
-    /// A ping has not answered, and why.
+    /// The readiness probe failed once, with the error.
     ProbeFailed(ContainerId, String),
-    /// A pull gets on.
+    /// Progress of a pull, by image reference.
     Pulling(String, PullProgress),
-    /// The last output of a failed container.
+    /// Result of [`Command::Diagnose`]: the last lines of the container's output.
     Diagnosed(Failure, Vec<String>),
-    /// A hook wrote a line: of which service (the group: `None`), at which event.
+    /// A line printed by a hook or a build: service (`None` for the group), event, line.
     HookOutput(Option<String>, String, String),
-    /// The hooks of something that happened have ended; why one of them failed.
+    /// Result of [`Command::RunHooks`]: the first error.
     HooksDone(HookEvent, std::result::Result<(), HookError>),
-    /// One try of the ping of a container that is ready: why it was not answered.
+    /// Result of [`Command::ProbeLiveness`].
     LivenessProbed(ContainerId, std::result::Result<(), String>),
-    /// What the engine remembers of containers that ended before the run began.
+    /// Result of [`Command::RecentExits`].
     RecentExits(Result<Vec<ContainerExit>>),
-    /// Something in the specs may have changed.
+    /// The specs may have changed.
     SpecsChanged,
-    /// Outputs have changed, of which the specs may be made.
+    /// Outputs have changed that specs may use.
     OutputsChanged,
-    /// The specs were read.
+    /// Result of [`Command::ReadSpecs`].
     SpecsRead(Reading),
-    /// Another process asks for something.
+    /// A request of another process.
     Request(RequestId, RequestKind),
-    /// It is time that the handler asked for.
+    /// The wake-up that the last reaction asked for.
     Tick,
-    /// A person wants the run to end.
+    /// SIGINT or SIGTERM.
     Interrupt,
 }
 
-/// Something to do.
+/// Work for the executor.
 #[derive(Debug, PartialEq)]
 pub enum Command {
     /// Subscribe to the engine's events.
     Subscribe,
-    /// List everything.
+    /// List the engine's objects.
     List,
-    /// Inspect a container.
     Inspect(ContainerId),
-    /// Look up an image.
+    /// Inspect an image, by id.
     Image(String),
-    /// Carry out a step.
     RunStep(Step),
-    /// Try a ping until it answers.
+    /// Repeat a readiness probe until it succeeds.
     Probe(Probe),
-    /// Stop trying the ping of this container.
+    /// Stop the readiness probe of a container.
     EndProbe(ContainerId),
-    /// Fetch the last output of a failed container.
+    /// Read the last output of a failed container.
     Diagnose(Failure),
-    /// Try the ping of a container that is ready, once.
+    /// Run a liveness probe once.
     ProbeLiveness(Probe),
-    /// End every hook that is under way: the run is to end.
+    /// Abort all hooks: the run is stopping.
     EndHooks,
-    /// End the build of this image: nobody wants it any longer.
+    /// Abort the build of an image that is no longer in the specs.
     EndBuild(String),
-    /// Run the hooks of something that has happened, one after another.
+    /// Run the hooks of a lifecycle event, one after another.
     RunHooks(HookEvent),
-    /// Ask the engine which containers ended lately.
+    /// List the containers that exited recently.
     RecentExits,
-    /// Read the specs.
     ReadSpecs,
-    /// Answer whoever holds this ticket, and let it go.
+    /// Send the last report of a request.
     Reply(RequestId, Box<Report>),
 }
 
-/// Something that has happened, and that hooks are to be told.
+/// A lifecycle event with the hooks to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HookEvent {
-    /// To which service; `None`: to the group.
+    /// `None` for the group.
     pub service: Option<String>,
-    /// To which replica of it; `None`: it has no replicas.
+    /// Number of the replica, for services with replicas.
     pub replica: Option<u32>,
-    /// What, as it is written below `on`.
+    /// Name of the event, as below `on`.
     pub event: String,
-    /// Who is told.
     pub hooks: Vec<Hook>,
-    /// Its container, where there is one.
     pub container: Option<ContainerRef>,
-    /// Further variables for them.
+    /// Additional environment variables.
     pub variables: BTreeMap<String, String>,
 }
 
-/// What reading the specs gave.
+/// Result of reading the specs.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reading {
-    /// They are valid, and this is what they ask for.
     Valid(Box<Desired>),
-    /// They are not, or the directory is gone.
+    /// Invalid specs, or the directory is missing.
     Invalid(Vec<Diagnostic>),
 }
 
-/// Which of the processes that asked for something is meant; numbered as they come.
+/// Number of a request, in order of arrival.
 pub type RequestId = u64;
 
-/// What another process may ask a watching controller for.
+/// Request to a watching controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestKind {
-    /// What it knows beside the engine: answered with [`Report::Status`].
+    /// State that is not on the engine; answered by [`Report::Status`].
     Status,
-    /// To read the specs and to try everything again now, also what has failed: every report until all of it is
-    /// settled, then [`Report::Settled`].
+    /// Read the specs and retry everything now, also what has failed. Answered by all reports until everything is
+    /// settled, then by [`Report::Settled`].
     Reconcile,
-    /// To replace these services although they match: answered as [`RequestKind::Reconcile`].
+    /// Replace services although they match; answered as [`RequestKind::Reconcile`].
     Reload(BTreeSet<String>),
-    /// To end: answered with [`Report::Stopping`], once the steps under way have ended. Containers stay.
+    /// Stop the watch after the steps under way; containers keep running. Answered by [`Report::Stopping`].
     Shutdown {
-        /// Who wants it: `drillmaster down (pid 123)`.
+        /// The requester: `drillmaster down (pid 123)`.
         by: String,
     },
 }
 
-/// What another process asks for, and where the answer goes. The sender is dropped after the last report.
+/// A request with the channel for its answer. The sender is dropped after the last report.
 #[derive(Debug)]
 pub struct Request {
     pub kind: RequestKind,
@@ -151,109 +143,96 @@ pub struct Request {
     pub reply: mpsc::UnboundedSender<Report>,
 }
 
-/// What people may want to know while it happens.
+/// Notification for the user; rendered by `render/`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Report {
-    /// What is going to be done, told once.
+    /// The differences to resolve, once.
     Planned(Vec<Change>),
-    /// A step begins.
     StepStarted(Step),
-    /// A step succeeded.
     StepDone(Step),
-    /// A step was refused.
+    /// A step on an image, network or volume failed, with the error.
     StepFailed(Step, String),
-    /// An image gets on, by reference.
+    /// Progress of a pull, by image reference.
     Pulling(String, PullProgress),
     /// A service waits.
     Waiting {
-        /// Which.
         service: ServiceName,
-        /// For what.
         reason: String,
     },
-    /// A service is ready.
     Ready(ServiceName),
-    /// A job has succeeded.
+    /// A job succeeded.
     Succeeded(ServiceName),
-    /// A hook wrote a line.
+    /// A line printed by a hook or a build.
     Output {
-        /// Of which service; `None`: the group's.
+        /// `None` for the group.
         service: Option<String>,
-        /// At which event.
         event: String,
-        /// What.
         line: String,
     },
-    /// While watching: a service whose replacement has failed is served by the container that it had before.
+    /// While watching: a replacement failed, and the previous container serves.
     RolledBack(ServiceName),
-    /// A service has failed.
     Failed(Failed),
-    /// Anything else that a person should know.
+    /// Anything else.
     Note(String),
-    /// While watching: a difference that was not there before, and is going to be mended.
+    /// While watching: a new difference that is about to be resolved.
     Reconciling {
-        /// What differs, and what is done about it.
         change: Change,
-        /// The spec of the service was changed; else the engine's side was.
+        /// The spec changed; otherwise the engine's side did.
         spec: bool,
     },
-    /// A service that no spec names any longer is gone.
+    /// An orphan was removed.
     Removed(ServiceName),
-    /// A running service does not answer its pings, or the engine does not call it healthy any longer.
+    /// A running service became unhealthy.
     Unhealthy {
-        /// Which.
         service: ServiceName,
-        /// Why, in a sentence.
         why: String,
     },
-    /// It does again.
+    /// It recovered.
     Healthy(ServiceName),
-    /// The specs are invalid; the last good ones hold.
+    /// The specs are invalid; the last valid ones are kept.
     SpecsInvalid(Vec<Diagnostic>),
-    /// They are valid again, and ask for nothing new.
+    /// The specs are valid again, and unchanged.
     SpecsValid,
-    /// The specs suddenly name no service; what runs is kept.
+    /// No services are left in the specs; running containers are kept.
     SpecsEmpty,
-    /// The engine does not answer; it is asked again until it does.
+    /// The engine is unreachable; it is retried.
     EngineLost(EngineError),
-    /// It answers again.
     EngineReconnected,
-    /// Everything that can be done is done. While watching: for the first time, and for whoever asked.
+    /// Everything that can be done is done. While watching: the first time, and as the answer to a request.
     Settled(Box<Outcome>),
-    /// What the controller knows beside the engine; for whoever asked.
+    /// Answer to [`RequestKind::Status`].
     Status(Box<ControllerStatus>),
-    /// The watch ends, because of this.
+    /// The watch stops, with the reason.
     Stopping(String),
 }
 
-/// A failure, with what its container said last.
+/// A failure with the last output of its container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failed {
-    /// What failed and why.
     pub failure: Failure,
-    /// The last lines of output of its container.
+    /// Last lines of the container's output.
     pub output: Vec<String>,
-    /// How often it has failed so in a row.
+    /// Consecutive failures.
     pub count: u32,
-    /// In how long it is tried again; `None`: not until its spec changes.
+    /// Time until the retry; `None`: not before the spec changes.
     pub retry: Option<Duration>,
 }
 
-/// How a run may go.
+/// Limits of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many steps that build up may run at once. Creating and starting saturates two cores from four on.
+    /// Concurrent steps that create or start. Four saturate two cores.
     pub setups: usize,
-    /// How many steps that tear down may run at once.
+    /// Concurrent steps that stop or remove.
     pub teardowns: usize,
-    /// When the whole run has to be over.
+    /// When the run is stopped (`--timeout`); time since its start.
     pub deadline: Option<Duration>,
 }
 
-/// Why a network, volume or image is still there.
+/// Why a network, volume or image could not be removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovalError {
-    /// What the engine said, with what was attempted.
+    /// Error of the engine.
     pub error: String,
     /// The network has endpoints although no container of the group is attached: the engine has leaked one.
     pub active_endpoints: bool,
@@ -262,32 +241,29 @@ pub struct RemovalError {
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outcome {
-    /// What differed at the beginning.
+    /// Differences at the start.
     pub changes: Vec<Change>,
-    /// Steps that were carried out.
+    /// Completed steps.
     pub steps: Vec<Step>,
-    /// Services that failed, by name.
     pub failed: BTreeMap<ServiceName, Failed>,
-    /// Services that still wait, and why.
     pub waits: Vec<Wait>,
-    /// Services that are ready.
     pub ready: BTreeSet<ServiceName>,
-    /// Networks, volumes and images that the engine refused to remove, and what it said.
+    /// Networks, volumes and images that could not be removed.
     pub stuck: BTreeMap<Subject, RemovalError>,
-    /// A person ended it.
+    /// Stopped by SIGINT or SIGTERM.
     pub interrupted: bool,
-    /// A watch was ended by another process: which, as it named itself.
+    /// The process that stopped the watch.
     pub ended_by: Option<String>,
-    /// The run's own time was over.
+    /// Stopped by `--timeout`.
     pub timed_out: bool,
-    /// The engine went away.
+    /// The engine became unreachable.
     pub engine: Option<EngineError>,
-    /// The last snapshot.
+    /// Last snapshot.
     pub observed: Observed,
 }
 
 impl Outcome {
-    /// Whether everything is as it was wanted.
+    /// Returns true if everything is as desired.
     pub fn is_good(&self) -> bool {
         self.failed.is_empty()
             && self.waits.is_empty()
@@ -298,15 +274,12 @@ impl Outcome {
     }
 }
 
-/// What the handler answers.
+/// Output of the state machine.
 #[derive(Debug, Default)]
 pub struct Reaction {
-    /// What to do now.
     pub commands: Vec<Command>,
-    /// What to tell.
     pub reports: Vec<Report>,
-    /// When to call again at the latest, in time since the start of the run.
+    /// When to call again at the latest; time since the start of the run.
     pub wake: Option<Duration>,
-    /// The run is over.
     pub over: bool,
 }

@@ -211,8 +211,8 @@ pub struct Service {
 
 impl Service {
     /// What to do at this moment, one after the other.
-    pub fn hooks_at(&self, moment: HookPoint) -> &[Hook] {
-        self.hooks.get(&moment).map_or(&[], Vec::as_slice)
+    pub fn hooks_at(&self, point: HookPoint) -> &[Hook] {
+        self.hooks.get(&point).map_or(&[], Vec::as_slice)
     }
 
     /// Its names on the network.
@@ -288,7 +288,7 @@ impl HookPoint {
     pub fn field(self) -> String {
         match self {
             HookPoint::On(occasion) => format!("on.{occasion}"),
-            moment => moment.to_string(),
+            point => point.to_string(),
         }
     }
 }

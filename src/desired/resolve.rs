@@ -513,9 +513,7 @@ mod tests {
         );
         let told = |name: &str| -> Vec<String> {
             let hooks = desired.services[name].hooks.iter();
-            hooks
-                .flat_map(|(moment, hooks)| hooks.iter().map(move |hook| format!("{moment}: {}", hook.action)))
-                .collect()
+            hooks.flat_map(|(point, hooks)| hooks.iter().map(move |hook| format!("{point}: {}", hook.action))).collect()
         };
         assert_eq!(
             told("a"),

@@ -1,7 +1,7 @@
-//! When what has failed is tried again: the crash-loop policy, pure.
+//! Backoff and retry policy. Pure: time is passed in.
 //!
-//! A container that ends, becomes unhealthy or cannot be started is brought back after 1 s, then 2 s, 4 s and so on up
-//! to 5 min; what has run for 10 min since starts from 1 s again. Only while watching: a run that ends tries once.
+//! A container that exits, becomes unhealthy or cannot be started is retried after 1 s, then 2 s, 4 s and so on up to
+//! 5 min; the delay starts from 1 s again after 10 min of uptime. A one-shot run does not retry, except jobs.
 
 use std::time::Duration;
 
@@ -9,68 +9,67 @@ use super::step::{Failure, Reason};
 use crate::desired::{Kind, Service};
 use crate::spec::model::HealthAction;
 
-/// The pause after the first failure.
+/// Delay after the first failure.
 pub const BACKOFF_INITIAL: Duration = Duration::from_secs(1);
-/// The longest pause.
+/// Longest delay.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(300);
-/// After so long without a failure the next one is the first again.
+/// Uptime after which the next failure counts as the first.
 pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(600);
 
-/// A failure that is tried again.
+/// A failure that is retried.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Backoff {
-    /// What failed.
     pub failure: Failure,
-    /// How often in a row.
+    /// Consecutive failures.
     pub count: u32,
-    /// When; time since the start of the run.
+    /// When it happened; time since the start of the run.
     pub at: Duration,
-    /// When it is tried again.
+    /// When it is retried; time since the start of the run.
     pub retry: Duration,
 }
 
 impl Backoff {
-    /// Another failure, after those before it.
+    /// The next failure after `before`.
     pub fn after(before: Option<&Backoff>, failure: Failure, at: Duration) -> Backoff {
         let count = match before {
-            // The time of a pause is not a time of running.
+            // The delay does not count as uptime.
             Some(before) if at < before.retry + BACKOFF_RESET_AFTER => before.count + 1,
             _ => 1,
         };
         Backoff { failure, count, at, retry: at + backoff_delay(BACKOFF_INITIAL, BACKOFF_MAX, count) }
     }
 
-    /// Whether it waits for its next try.
+    /// Returns true until the next retry is due.
     pub fn is_backing_off(&self, now: Duration) -> bool {
         now < self.retry
     }
 }
 
-/// How long to wait after the `count`-th failure in a row: `first`, doubled each time, at most `longest`.
+/// Delay after the `count`-th consecutive failure: `first`, doubled each time, at most `longest`.
 pub fn backoff_delay(first: Duration, longest: Duration, count: u32) -> Duration {
     let doubled = 2u32.checked_pow(count.saturating_sub(1)).and_then(|factor| first.checked_mul(factor));
     doubled.map_or(longest, |backoff_delay| backoff_delay.min(longest))
 }
 
-/// How long a failure holds.
+/// When a failure is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryPolicy {
-    /// Until the spec changes: the same would happen again, and something better serves.
+    /// When the spec changes: a retry would fail again, and another container serves meanwhile.
     OnSpecChange,
-    /// Until the next try.
+    /// After the backoff delay.
     AfterBackoff,
-    /// As long as what it is about is seen: nothing needs to be remembered.
+    /// As soon as its cause is gone; nothing needs to be remembered.
     WhileObserved,
 }
 
-/// Whether the container that failed is to be replaced, and not started again.
+/// Returns true if the failed container is replaced instead of restarted.
 pub fn requires_replacement(failure: &Failure, service: &Service) -> bool {
     let replace = service.health.as_ref().is_some_and(|health| health.action == HealthAction::Replace);
     failure.reason == Reason::Unhealthy && replace
 }
 
-/// How long a failure holds. `before`: what failed of the service before it; a run that ends, `watching` not, tries
-/// again only what its spec says.
+/// When a failure is retried. `before` is the previous failure of the service. Without `watching`, only the retries of
+/// jobs are left.
 pub fn retry_policy(
     failure: &Failure,
     service: Option<&Service>,
@@ -94,7 +93,7 @@ pub fn retry_policy(
     }
 }
 
-/// Whether a failure is over as soon as what it is about is no longer seen.
+/// Returns true if a failure ends as soon as its cause is no longer observed.
 pub fn heals(reason: Reason) -> bool {
     matches!(reason, Reason::Conflict | Reason::NoContainer | Reason::ImageMissing | Reason::BuildFailed)
 }

@@ -1,11 +1,11 @@
-//! What no plan may ever do, whatever the planner was given. Checked before a plan is carried out: a step that breaks
-//! a rule is a bug in the planner, and is refused rather than done.
+//! Invariants of plans, checked before a step is executed. A step that violates one is a bug in the planner and is
+//! refused.
 
 use super::step::{Step, Verb};
 use crate::desired::{Desired, Mode};
 use crate::observed::Observed;
 
-/// The rule that a step breaks, in a sentence; `None`: none.
+/// The invariant that a step violates, as a sentence.
 pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<String> {
     if let Some(container) = step.verb.container() {
         match observed.containers.get(&container.id).map(|container| container.identity.as_ref()) {

@@ -1,4 +1,4 @@
-//! Is this container what the spec asks for? Pure comparison; what follows from it is decided in `plan`.
+//! Comparison of a container with its spec. Pure; `plan` decides what follows from it.
 
 use serde_json::{Map, Value};
 
@@ -8,19 +8,18 @@ use crate::desired::{Kind, Service};
 use crate::identity::Identity;
 use crate::observed::{Container, Observed};
 
-/// What a comparison found.
+/// Result of a comparison.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Comparison {
-    /// Differences for which the container is replaced.
+    /// Differences that replace the container.
     pub replace: Vec<Cause>,
-    /// Differences that are changed on the running container.
+    /// Differences that are updated in place.
     pub update: Vec<Cause>,
-    /// The container has to be inspected before more can be said.
+    /// The container must be inspected first.
     pub unclear: bool,
 }
 
-/// Compares a container of ours with its service. `updated`: it was changed while it ran since it was created, so that
-/// its labels do not say what holds now.
+/// Compares a managed container with its service. `updated`: it was updated in place, so its labels may be outdated.
 pub fn compare(
     service: &Service,
     container: &Container,
@@ -28,7 +27,7 @@ pub fn compare(
     observed: &Observed,
     updated: bool,
 ) -> Comparison {
-    // What is made from an output that is not known yet has nothing to be compared with.
+    // A field that uses an unknown output has no value to compare.
     let open = service.outputs.awaited().next().is_some();
     if open || agrees(service, container, identity, observed, updated) {
         return Comparison::default();
@@ -39,7 +38,7 @@ pub fn compare(
     };
     let wanted = fingerprint::canonical(service.kind, &service.config);
     let mut found = Comparison::default();
-    // Another service had its name, with a number at the end, or it has one that was a replica's.
+    // Its name was that of another service, or of a replica.
     if identity.service != service.service {
         let (found_name, wanted) = (Some(identity.service.clone()), Some(service.service.clone()));
         found.replace.push(Cause::Name { found: found_name, wanted });
@@ -49,14 +48,14 @@ pub fn compare(
     compare_env(service, container, identity, &applied, &mut found);
     compare_updatable(container, updated, &applied, &wanted, &mut found);
     if service.build.is_some() {
-        // An image of the same repository has another tag because it is built from something else.
+        // Another tag in the same repository means other sources.
         found.replace.iter_mut().for_each(rename_if_rebuilt);
     }
     found.replace.sort_by(|a, b| a.path().cmp(&b.path()));
     found
 }
 
-/// Whether nothing differs, as far as that is seen at a glance: it is so almost always, and asked for at every event.
+/// Returns true if nothing differs at first glance: the usual case, checked at every event.
 fn agrees(service: &Service, container: &Container, identity: &Identity, observed: &Observed, updated: bool) -> bool {
     let fingerprint = &service.fingerprint;
     let labels = identity.service == service.service
@@ -72,8 +71,7 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
     labels && image && limits
 }
 
-/// Names a change of the image `build` where both images are of one repository: the tag is a hash of the sources. Two
-/// ids are not.
+/// Renames a change of the image to `build` if both images are in one repository: the tag is a hash of the sources.
 fn rename_if_rebuilt(cause: &mut Cause) {
     let repository = |image: &Option<Value>| {
         let (repository, _) = image.as_ref()?.as_str()?.rsplit_once(':')?;
@@ -87,7 +85,7 @@ fn rename_if_rebuilt(cause: &mut Cause) {
     }
 }
 
-/// A hash of our version decides alone; of another version, the canonical JSON does.
+/// Equal hashes of this version decide alone; otherwise the canonical JSON is compared.
 fn compare_spec(
     service: &Service,
     identity: &Identity,
@@ -116,7 +114,7 @@ fn compare_spec(
     }
 }
 
-/// The same reference may name another image by now (it was built or pulled again).
+/// The same reference may point to another image after a build or a pull.
 fn compare_image(service: &Service, identity: &Identity, observed: &Observed, found: &mut Comparison) {
     let Some(now) = observed.images.get(&service.config.image) else {
         return;
@@ -129,7 +127,7 @@ fn compare_image(service: &Service, identity: &Identity, observed: &Observed, fo
     }
 }
 
-/// Labels hold no values of the environment, so which of them changed is only told by an inspection.
+/// Labels hold no values of the environment, so which variable changed needs an inspection.
 fn compare_env(
     service: &Service,
     container: &Container,
@@ -156,7 +154,7 @@ fn compare_env(
         });
     };
     for (name, value) in &service.env {
-        // A variable that the image sets and the spec did not is new to the spec.
+        // A variable of the image that the old spec did not set is new.
         let old = details.env.get(name).filter(|_| names.contains(&name.as_str()));
         if old != Some(value) {
             cause(name, old, Some(value));
@@ -176,8 +174,7 @@ fn compare_env(
     }
 }
 
-/// What can be changed on a running container may have been changed since it was created, so where its label differs
-/// from the spec only an inspection tells.
+/// Fields that can be updated in place may have been: where the label differs from the spec, an inspection is needed.
 fn compare_updatable(
     container: &Container,
     updated: bool,
@@ -211,12 +208,12 @@ fn compare_updatable(
     };
     let takes_away =
         |field: &str| present["resources"].get(field).is_some() && wanted_values["resources"].get(field).is_none();
-    // The request that updates a container has no word for taking these limits away.
+    // The update request cannot remove these limits.
     let causes = if takes_away("memory") || takes_away("cpus") { &mut found.replace } else { &mut found.update };
     differences("", &present, &wanted_values, causes);
 }
 
-/// Differences of two JSON values, objects entered, everything else compared as a whole.
+/// Differences of two JSON values: recursive for objects, as a whole for everything else.
 fn differences(path: &str, old: &Value, new: &Value, causes: &mut Vec<Cause>) {
     if let (Value::Object(old), Value::Object(new)) = (old, new) {
         let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
@@ -226,7 +223,7 @@ fn differences(path: &str, old: &Value, new: &Value, causes: &mut Vec<Cause>) {
             let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
             match (old.get(key), new.get(key)) {
                 (Some(old), Some(new)) => differences(&path, old, new, causes),
-                // A whole object that came or went is told field by field, so that the paths stay the same.
+                // An object that was added or removed is reported field by field, so that the paths stay the same.
                 (Some(Value::Object(fields)), None) => {
                     differences(&path, &Value::Object(fields.clone()), &Value::Object(Map::new()), causes);
                 }

@@ -1,5 +1,5 @@
-//! What a step that succeeded changes in a snapshot: how the controller keeps its snapshot true without asking the
-//! engine after every step, and how a forecast looks ahead. Pure.
+//! Effects of steps on a snapshot: the controller applies them instead of listing after every step, a forecast to look
+//! ahead. Pure.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,8 +17,8 @@ use crate::observed::{
 };
 use crate::types::ContainerId;
 
-/// Applies a step that succeeded. `id` is what the engine called the thing that was created; in a forecast there is
-/// none, and its name serves. `now` is when it ended, in time since the start of the run.
+/// Applies a step that succeeded. `id`: the id of the created object; in a forecast `new:<name>` stands for it. `now`:
+/// when the step ended, in time since the start of the run.
 pub fn apply(
     step: &Step,
     id: Option<&str>,
@@ -60,7 +60,7 @@ pub fn apply(
                 return;
             };
             let id = ContainerId::from(id.map_or_else(|| format!("new:{container}"), str::to_owned));
-            // When it was, the next list tells: after everything else.
+            // The real time is in the next list; until then it is the youngest.
             let youngest = observed.containers.values().map(|container| container.created).max().unwrap_or_default();
             let attachment =
                 Attachment { network_id: network.clone(), network: desired.network.clone(), address: None };
@@ -78,12 +78,12 @@ pub fn apply(
                 details: None,
             };
             observed.containers.insert(id, created);
-            // The next one will be created another time.
+            // The hooks run again for the next container.
             memory.service_mut(name).hooks.remove(&HookPoint::PreStart);
         }
-        Verb::Hook { moment, index, container, .. } => {
+        Verb::Hook { point, index, container, .. } => {
             let container = container.as_ref().map(|container| container.id.clone());
-            memory.service_mut(name).hooks.insert(*moment, HookProgress { container, done: index + 1 });
+            memory.service_mut(name).hooks.insert(*point, HookProgress { container, done: index + 1 });
         }
         Verb::Collect(target) => {
             memory.container_mut(&target.id).outputs_collected = true;
@@ -103,7 +103,7 @@ pub fn apply(
             let expects_health = observed.containers.get(&target.id).is_some_and(|it| expects_health(it, observed));
             if let Some(container) = observed.containers.get_mut(&target.id) {
                 container.state = State::Running;
-                // A start begins the count of the engine's restarts anew; when it was, the next look tells.
+                // The engine resets its restart count at a start; the start time is known after the next inspection.
                 if let Some(details) = &mut container.details {
                     details.restarts = 0;
                     details.started_at.clear();
@@ -166,7 +166,7 @@ pub fn apply(
     }
 }
 
-/// In a forecast, what would have to be looked up is taken to hold no surprise.
+/// In a forecast, an inspection is assumed to find no difference.
 pub(super) fn assume(look: &Query, observed: &mut Observed) {
     match look {
         Query::Container(id) => with(observed, id, |container| {
@@ -214,7 +214,7 @@ pub fn identity(desired: &Desired, service: &Service, image_id: &str) -> Identit
     }
 }
 
-/// Whether the engine will check the health of a container: as its own spec said, else as its image says.
+/// Returns true if the container has a health check, from its own spec or its image.
 fn expects_health(container: &Container, observed: &Observed) -> bool {
     match own_healthcheck(container) {
         Some(expected) => expected,
@@ -225,14 +225,14 @@ fn expects_health(container: &Container, observed: &Observed) -> bool {
     }
 }
 
-/// What a container's own spec said about health checks; `None`: nothing, so its image decides.
+/// Whether the container's own spec enables a health check; `None` leaves it to the image.
 pub(super) fn own_healthcheck(container: &Container) -> Option<bool> {
     let spec: Value = serde_json::from_str(&container.identity.as_ref()?.spec).ok()?;
     let disabled = spec.get("healthcheck")?.get("disable").and_then(Value::as_bool);
     Some(!disabled.unwrap_or_default())
 }
 
-/// Id of the image that a container was made from, as far as that can be looked up.
+/// Id of the container's image, if known.
 pub(super) fn image_of<'a>(container: &'a Container, observed: &'a Observed) -> Option<&'a String> {
     let noted = container.identity.as_ref().map(|identity| &identity.image_id).filter(|id| !id.is_empty());
     noted.or_else(|| observed.images.get(&container.image))

@@ -1,5 +1,5 @@
-//! Hooks around a container's life: what has to be run before it is created, once it answers, before and after it is
-//! stopped. Part of the planner. What is run on other occasions is told, not planned: nothing waits for it.
+//! Hooks as steps: `pre_start`, `post_start`, `pre_stop`, `post_stop`. Lifecycle hooks (`on`) are dispatched by the
+//! controller; no step waits for them.
 
 use super::Planner;
 use super::step::{ContainerRef, Subject, Verb};
@@ -8,24 +8,24 @@ use crate::identity::container_name;
 use crate::observed::{Container, State};
 
 impl<'a> Planner<'a> {
-    /// Whether all hooks of this moment have been run; if not, the next one is to be run now.
+    /// Returns true if all hooks of this hook point have run; otherwise plans the next one.
     pub(super) fn hooks_are_done(
         &mut self,
         service: &Service,
-        moment: HookPoint,
+        point: HookPoint,
         container: Option<&Container>,
         cause: &str,
     ) -> bool {
-        let progress = self.memory.services.get(&service.name).and_then(|service| service.hooks.get(&moment));
+        let progress = self.memory.services.get(&service.name).and_then(|service| service.hooks.get(&point));
         let same = progress.filter(|progress| progress.container.as_ref() == container.map(|container| &container.id));
         let done = same.map_or(0, |progress| progress.done);
-        let Some(hook) = service.hooks_at(moment).get(done) else { return true };
-        // Nobody is kept from going by what a last hook is not told.
-        if moment == HookPoint::PostStart && !self.is_hook_known(service, moment, done) {
+        let Some(hook) = service.hooks_at(point).get(done) else { return true };
+        // A missing output never blocks removal: stop hooks run without it.
+        if point == HookPoint::PostStart && !self.is_hook_known(service, point, done) {
             return false;
         }
         let verb = Verb::Hook {
-            moment,
+            point,
             index: done,
             action: hook.action.to_string(),
             container: container.map(ContainerRef::of),
@@ -34,7 +34,7 @@ impl<'a> Planner<'a> {
         false
     }
 
-    /// Stops a container: one that serves only after its `pre_stop`.
+    /// Stops a container; the current container after its `pre_stop` hooks.
     pub(super) fn stop(&mut self, name: &str, container: &Container, cause: &str) {
         let served = container.name == container_name(&self.desired.group, name) && container.state == State::Running;
         let known = self.desired.spec_of(name);
@@ -46,7 +46,7 @@ impl<'a> Planner<'a> {
         self.step(Subject::Service(name.into()), Verb::Stop(ContainerRef::of(container)), cause);
     }
 
-    /// Whether the `post_stop` of what this run has stopped is done.
+    /// Returns true if the `post_stop` hooks of a stopped container have run.
     pub(super) fn post_stop_done<'c>(
         &mut self,
         name: &str,

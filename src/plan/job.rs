@@ -1,5 +1,4 @@
-//! What a job needs next: it runs to its end once, and its success is its container that exited with 0 under its name.
-//! Part of the planner.
+//! Jobs: run to completion once per spec. A job has succeeded when its container, under the job's name, exited with 0.
 
 use super::Planner;
 use super::cause::{Cause, WantedState};
@@ -10,11 +9,11 @@ use crate::desired::{Job, Rerun, Service};
 use crate::identity::container_name;
 use crate::observed::{Container, State};
 
-/// A job may run for as long as it likes; that it is awaited keeps the run going.
+/// A job may run without limit; that it is awaited keeps the run going.
 const FOR_EVER: std::time::Duration = std::time::Duration::MAX;
 
 impl<'a> Planner<'a> {
-    /// `up`: it has succeeded once with this spec.
+    /// `up`: the job has succeeded once with this spec.
     pub(super) fn job(
         &mut self,
         service: &'a Service,
@@ -44,13 +43,13 @@ impl<'a> Planner<'a> {
         let action = if current.is_none() { Action::Create } else { Action::Replace };
         self.change(subject, action, causes);
         if failed {
-            // What it left is there to be looked at.
+            // The failed container is kept for inspection.
             return DependencyState::Failed;
         }
         self.create_replacement(service, current.map(|(current, _)| current), candidate, &cause)
     }
 
-    /// It has succeeded, and nothing is to be done.
+    /// The job has succeeded; nothing to run.
     fn rest_job(
         &mut self,
         service: &'a Service,
@@ -61,7 +60,7 @@ impl<'a> Planner<'a> {
             let cause = vec![Cause::Name { found: Some(candidate.name.clone()), wanted: None }];
             self.change(Subject::of(service), Action::Update, cause);
             self.remove_surplus(service, candidate, "replacement no longer needed: job succeeded");
-        } else if self.somebody_waits_for_outputs() && !self.is_collected(service, done) {
+        } else if self.has_pending_outputs() && !self.is_collected(service, done) {
             return DependencyState::Started;
         }
         DependencyState::Succeeded
@@ -78,14 +77,14 @@ impl<'a> Planner<'a> {
             Rerun::WithDependencies => service.dependencies.iter().find_map(|dependency| {
                 let replicas = self.replicas.get(dependency.name.as_str())?;
                 let current = |replica: &&Service| self.slots.get(replica.name.as_str())?.current;
-                // One more replica is no other dependency.
+                // Scale-out does not count as a change of the dependency.
                 let oldest = replicas.iter().filter_map(current).map(|container| container.created).min()?;
                 (oldest > done.created).then(|| Cause::Dependency(dependency.name.clone()))
             }),
         }
     }
 
-    /// A job's container runs: nothing to do but to wait for its end.
+    /// Waits for a running job to exit.
     pub(super) fn await_end(&mut self, service: &Service, container: &Container) -> DependencyState {
         self.plan.waits.push(Wait {
             service: service.name.clone(),
@@ -98,7 +97,7 @@ impl<'a> Planner<'a> {
 }
 
 impl Container {
-    /// Whether it ended well: what a job is to do.
+    /// Returns true if the container exited with 0.
     pub fn has_succeeded(&self) -> bool {
         self.state == State::Exited { code: Some(0) }
     }

@@ -1,8 +1,8 @@
-//! The decision: a pure function of what should exist, what exists, what this run remembers, and the time.
+//! The planner: a pure function of desired state, observed state, memory and time.
 //!
-//! Level-triggered: [`plan`] says which steps may begin *now*; when one is done, it is asked again. So a run that was
-//! killed is continued by any later one, from what the engine shows. [`forecast`] folds the same function over the
-//! effects of its own steps, which is the whole plan that `diff` prints: there is no second code path that decides.
+//! Level-triggered: [`plan`] returns the steps that may start *now* and is called again after each. So any later run
+//! continues one that was killed, from the state of the engine. [`forecast`] applies the effects of its own steps until
+//! nothing is left, which is what `diff` prints: there is no second code path that decides.
 
 pub mod backoff;
 pub mod cause;
@@ -32,18 +32,18 @@ pub use memory::Memory;
 use readiness::DependencyState;
 use step::{Action, Change, ContainerRef, Failure, Plan, Query, Reason, Step, Subject, Verb};
 
-/// Time that a service without a ping has to become healthy, and a ping's own unless it says otherwise.
+/// Time a service has to become ready, unless its ping sets one.
 pub const DEFAULT_READY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How long a service that nothing tells to be ready must have run since this run started it: one that ends at once was
-/// never ready, and must not take the place of one that was.
+/// Uptime after which a service without ping and health check counts as ready: a container that exits at once must not
+/// replace one that was ready.
 pub const MIN_UPTIME: Duration = Duration::from_millis(500);
 
-/// How long a container is still there after it is no longer found by its names. Whoever looked it up before, and tried
-/// to connect in the moment in which it was attached anew, tries again after a second.
+/// Time between removing a container's network aliases and stopping it: clients that resolved its name before can still
+/// connect, also with one retry after a second.
 pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 
-/// Says what may be done now.
+/// Plans the steps that may start now.
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
     let mut planner = Planner::new(desired, observed, memory, now);
     if planner.conflict_of_group() {
@@ -57,20 +57,20 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Durati
     planner.plan
 }
 
-/// A whole plan.
+/// A complete plan.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Forecast {
-    /// What differs now.
+    /// Differences.
     pub changes: Vec<Change>,
-    /// Every step to agreement, in order, if all goes well.
+    /// All steps in order, if every step succeeds.
     pub steps: Vec<Step>,
-    /// What has to be looked up before the forecast is exact.
+    /// Inspections without which the forecast is not exact.
     pub queries: BTreeSet<Query>,
-    /// What cannot succeed.
+    /// Services that cannot succeed.
     pub failures: Vec<Failure>,
 }
 
-/// The whole plan, if all goes well: every ping answers, every step succeeds.
+/// Plans everything, assuming that every step and every ping succeeds.
 pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Forecast {
     let mut observed = observed.clone();
     let mut memory = memory.clone();
@@ -81,7 +81,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
         failures: first.failures.clone(),
         steps: Vec::new(),
     };
-    // Each round carries out at least one step, and no service takes more than a dozen.
+    // Each round plans at least one step, and no service takes more than a dozen.
     let bound = 32 * (2 + desired.services.len() + observed.containers.len());
     for _ in 0..bound {
         let next = plan(desired, &observed, &memory, MIN_UPTIME);
@@ -100,7 +100,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
                 forecast.failures.push(failure);
             }
         }
-        // Who is restarted with another may come to it only when the image of that one is there.
+        // A restart with a dependency may only show once the dependency's image is present.
         for change in next.changes.into_iter().filter(|change| change.action == Action::Restart) {
             if forecast.changes.iter().all(|known| known.subject != change.subject) {
                 forecast.changes.push(change);
@@ -118,7 +118,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
         }
         effect::settle(desired, &mut observed);
         if busy.is_empty() && !learned && plan(desired, &observed, &memory, MIN_UPTIME).steps.is_empty() {
-            // What is left may wait for outputs; whoever gives them is through by now.
+            // What is left may wait for outputs; every producer has run by now.
             let awaited = outputs::awaited(desired);
             if awaited.is_subset(&memory.assumed_outputs) {
                 break;
@@ -129,14 +129,14 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
     forecast
 }
 
-/// The containers of one service, sorted by what their names say.
+/// The containers of one service, by role.
 #[derive(Debug, Clone, Default)]
 struct Slots<'a> {
-    /// `<group>-<service>`: it was ready once.
+    /// Holds the service name: it was ready once.
     current: Option<&'a Container>,
-    /// `<group>-<service>.new`: not ready yet.
+    /// Named `<group>-<service>.new`: not ready yet.
     candidate: Option<&'a Container>,
-    /// Ours by label, renamed by somebody.
+    /// Managed, but renamed externally.
     strays: Vec<&'a Container>,
 }
 
@@ -149,7 +149,7 @@ impl<'a> Slots<'a> {
         self.all().find_map(|container| container.identity.as_ref())
     }
 
-    /// The service, whichever replica they are.
+    /// The service, without the number of a replica.
     fn service(&self) -> Option<&'a str> {
         self.identity().map(|identity| identity.service.as_str())
     }
@@ -161,14 +161,14 @@ struct Planner<'a> {
     memory: &'a Memory,
     now: Duration,
     slots: BTreeMap<Cow<'a, str>, Slots<'a>>,
-    /// Containers by the host ports that they hold now.
+    /// Containers by the host ports they hold.
     ports: BTreeMap<(Protocol, u16), Vec<&'a Container>>,
-    /// The network that the group uses: its own of that name, else anybody's.
+    /// The group's network, or an unmanaged one of that name.
     network: Option<&'a Network>,
-    /// The containers that each service should have, by number.
+    /// The replicas of each service, by number.
     replicas: BTreeMap<&'a str, Vec<&'a Service>>,
     dependency_states: BTreeMap<&'a str, DependencyState>,
-    /// Services that are about to be started or replaced: who asked to be restarted then rests first.
+    /// Services about to be started or replaced: dependents with `restart: true` are stopped first.
     about_to_start: BTreeSet<&'a str>,
     plan: Plan,
 }
@@ -220,7 +220,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The same group from another directory: nothing of it is touched, everything that was asked for has failed.
+    /// The group belongs to another spec directory: every requested service fails, and nothing is touched.
     fn conflict_of_group(&mut self) -> bool {
         let foreign = self
             .observed
@@ -266,7 +266,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether a network was made for this group by this spec directory.
+    /// Returns true if the network was created for this group by this spec directory.
     fn is_ours(&self, network: &Network) -> bool {
         network.group.as_deref() == Some(self.desired.group.as_str())
             && network.source.as_deref() == Some(self.desired.source.as_str())
@@ -292,7 +292,7 @@ impl<'a> Planner<'a> {
         self.plan.changes.push(Change { subject, action, replica, causes, source });
     }
 
-    /// Remembers a failure. A run that ends remembers the first.
+    /// Reports a failure. A one-shot run keeps the first of a service.
     fn fail(&mut self, service: &str, reason: Reason, message: String, container: Option<ContainerRef>) {
         if self.memory.has_failed(service) && !self.memory.watching {
             return;
@@ -300,12 +300,12 @@ impl<'a> Planner<'a> {
         self.plan.failures.push(failure(self.desired, self.observed, service, reason, message, container));
     }
 
-    /// The plan may be another one at this time, by time alone.
+    /// Notes that the plan may change at this time without an event.
     fn wake(&mut self, at: Duration) {
         self.plan.wake = Some(self.plan.wake.map_or(at, |wake| wake.min(at)));
     }
 
-    /// Whether a service waits for its next try.
+    /// Returns true until the service's next retry is due.
     fn is_backing_off(&mut self, service: &str) -> bool {
         let backoff = self.memory.backoff(service).filter(|backoff| backoff.is_backing_off(self.now));
         let retry = backoff.map(|backoff| backoff.retry);
@@ -315,13 +315,13 @@ impl<'a> Planner<'a> {
         retry.is_some()
     }
 
-    /// Whether somebody works against this field of a service.
+    /// Returns true if drift in this field is ignored because it keeps returning.
     fn is_drift_ignored(&self, service: &str, field: &str) -> bool {
         self.memory.services.get(service).is_some_and(|service| service.ignored_drift.contains(field))
     }
 }
 
-/// Whether a container has the name of one that is not ready yet, from when its service had `replicas` or had none.
+/// Returns true for a candidate name from before the service had `replicas`, or from when it had them.
 fn was_candidate(group: &str, container: &Container) -> bool {
     container.identity.as_ref().is_some_and(|identity| {
         let numbered = instance_name(&identity.service, Some(identity.replica.unwrap_or(1)));
@@ -329,12 +329,12 @@ fn was_candidate(group: &str, container: &Container) -> bool {
     })
 }
 
-/// What a container is called among the services: which one it is of, and which replica. `None`: it is not of the group.
+/// The service that owns a container, with the number of the replica; `None` if it is not in the group.
 pub fn instance_of<'c>(desired: &Desired, container: &'c Container) -> Option<Cow<'c, str>> {
     desired.instance_of(container.identity.as_ref()?)
 }
 
-/// A failure as it is remembered: with what was tried, and whether something that served before is still there.
+/// A failure with the fingerprint that was tried, and whether a current container is still there.
 pub fn failure(
     desired: &Desired,
     observed: &Observed,
@@ -364,9 +364,8 @@ pub fn failure(
     Failure { service: service.into(), reason, message, container, fingerprint, image, replaces }
 }
 
-/// The group's own network of that name; where there are several (two clients created it at once), the oldest in
-/// use, by the number of containers attached and then by id, so that everybody chooses the same. Else a network of
-/// that name which is not ours: it is used, and never removed.
+/// The group's network. Of several with its name (two clients created it at once), the one in use by most containers, then
+/// the lowest id, so that every run chooses the same. An unmanaged network of that name is used but never removed.
 fn chosen_network<'a>(desired: &Desired, observed: &'a Observed) -> Option<&'a Network> {
     let attached = |network: &Network| {
         observed.of_group(&desired.group).filter(|c| c.networks.iter().any(|a| a.network_id == network.id)).count()

@@ -1,5 +1,4 @@
-//! Outputs: who waits for one, and when what a job has given is collected. Part of the planner. How outputs are kept is
-//! not its business; which are known is in the desired state.
+//! Outputs: which service waits for one, and when a job's outputs are collected. Known outputs are in the desired state.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +11,8 @@ use crate::desired::{HookPoint, Service};
 use crate::observed::Container;
 
 impl<'a> Planner<'a> {
-    /// A service that is made from outputs which are not known: nothing new is created; what runs goes on. `None`: it
-    /// waits for nothing.
+    /// Handles a service that uses unknown outputs: no container is created, a running one keeps running. `None`: nothing is
+    /// missing.
     pub(super) fn await_outputs(&mut self, service: &'a Service, slots: &Slots<'a>) -> Option<DependencyState> {
         let missing =
             |key: &&String| !self.memory.assumed_outputs.contains(*key) && !service.outputs.gives_first.contains(*key);
@@ -38,7 +37,7 @@ impl<'a> Planner<'a> {
         Some(if state == DependencyState::Ready { DependencyState::RolledBack } else { state })
     }
 
-    /// Whether what a container is made from is known by now, after its `pre_start`; says what is waited for where not.
+    /// Returns true if every output that the container uses is known after `pre_start`; otherwise waits.
     pub(super) fn is_made_known(&mut self, service: &Service) -> bool {
         let open = service
             .outputs
@@ -49,11 +48,11 @@ impl<'a> Planner<'a> {
         open.map(|key| self.wait_for_output(service, &key)).is_none()
     }
 
-    /// Waits for an output, and says who should give it.
+    /// Waits for an output and names its producer.
     fn wait_for_output(&mut self, service: &Service, key: &str) -> DependencyState {
         let giver = self.desired.producer_of(key);
         let ready = giver.and_then(|giver| self.dependency_states.get(giver.name.as_str())).is_some_and(|state| {
-            // It is through with everything that could give it.
+            // All its hooks have run.
             matches!(state, DependencyState::Ready | DependencyState::Succeeded)
         });
         let reason = match giver.map(|giver| &giver.service) {
@@ -68,14 +67,14 @@ impl<'a> Planner<'a> {
         DependencyState::Pending("is waiting for an output")
     }
 
-    /// Whether a hook can be told what it is to be told; says what is waited for where not.
-    pub(super) fn is_hook_known(&mut self, service: &Service, moment: HookPoint, index: usize) -> bool {
-        let unknown = service.outputs.unknown_of_hook(&moment.field(), index);
+    /// Returns true if every output that the hook uses is known; otherwise waits.
+    pub(super) fn is_hook_known(&mut self, service: &Service, point: HookPoint, index: usize) -> bool {
+        let unknown = service.outputs.unknown_of_hook(&point.field(), index);
         let unknown = unknown.filter(|key| !self.memory.assumed_outputs.contains(*key)).map(str::to_owned);
         unknown.map(|key| self.wait_for_output(service, &key)).is_none()
     }
 
-    /// Whether what a job that has succeeded gives is collected; if not, that is to be done now.
+    /// Returns true if the outputs of a succeeded job are collected; otherwise plans it.
     pub(super) fn is_collected(&mut self, service: &Service, container: &Container) -> bool {
         let wanted = service.outputs.capture.is_some() || self.desired.uses_outputs();
         if !wanted || self.memory.containers.get(&container.id).is_some_and(|memory| memory.outputs_collected) {
@@ -85,9 +84,8 @@ impl<'a> Planner<'a> {
         false
     }
 
-    /// Whether somebody waits for outputs that a job which succeeded long ago may have given: what was known of them may
-    /// be lost.
-    pub(super) fn somebody_waits_for_outputs(&self) -> bool {
+    /// Returns true if any service waits for an output: that of a job that succeeded in an earlier run may have been lost.
+    pub(super) fn has_pending_outputs(&self) -> bool {
         let open = |service: &&Service| self.desired.scope.contains(&service.service);
         self.desired.services.values().filter(open).any(|service| {
             service.outputs.awaited().flat_map(|(_, keys)| keys).any(|key| !self.memory.assumed_outputs.contains(key))
@@ -95,12 +93,12 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What of a service is known only later.
+/// Fields of a service that are known only after apply.
 pub(super) fn open_fields(service: &Service) -> Vec<Cause> {
     service.outputs.awaited().map(|(field, _)| Cause::field(&field, None, Some(KNOWN_AFTER_APPLY))).collect()
 }
 
-/// The outputs that somebody in scope waits for, as a forecast takes them to come.
+/// Outputs that services in scope wait for; a forecast assumes them.
 pub(super) fn awaited(desired: &crate::desired::Desired) -> BTreeSet<String> {
     let scope = |service: &&Service| desired.scope.contains(&service.service);
     let unknown = desired.services.values().filter(scope).flat_map(|service| service.outputs.unknown.values());

@@ -1,5 +1,4 @@
-//! What a container needs of its surroundings: its network, free host ports, volumes that nobody else writes to. Part of
-//! the planner.
+//! Placement of a container: network, host ports, volumes.
 
 use std::net::IpAddr;
 
@@ -12,8 +11,7 @@ use crate::observed::{Container, Network, State};
 use crate::spec::model::Protocol;
 
 impl<'a> Planner<'a> {
-    /// Whether it is known what the image of a container brings, which decides how to tell that it is ready; looks it
-    /// up where it is not.
+    /// Returns true if the container's image has been inspected, which tells how it becomes ready; otherwise asks for it.
     pub(super) fn knows_image(&mut self, container: &Container) -> bool {
         let unknown = image_of(container, self.observed)
             .filter(|id| own_healthcheck(container).is_none() && !self.observed.image_facts.contains_key(*id));
@@ -21,14 +19,14 @@ impl<'a> Planner<'a> {
         unknown.is_none()
     }
 
-    /// Attaches a container to the group's network, with its names there, where it is not; true while that is being done.
+    /// Attaches a container to the group's network with its aliases. Returns true while a step is needed.
     pub(super) fn ensure_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
         self.attach(service, container, true)
     }
 
-    /// Attaches a container to the group's network where it is not; true while that is being done. `named`: it is to be
-    /// found there, also where it gets its names late. An endpoint keeps the names that it was made with, so one that
-    /// has none is made anew; its address is free meanwhile, and almost always it gets the same again.
+    /// Attaches a container to the group's network. Returns true while a step is needed. `named`: with its aliases, even if
+    /// they were deferred. Aliases of an endpoint cannot be changed, so it is created again; the engine almost always assigns
+    /// the same address.
     pub(super) fn attach(&mut self, service: &'a Service, container: &'a Container, named: bool) -> bool {
         if self.is_drift_ignored(&service.name, "network") {
             return false;
@@ -61,7 +59,7 @@ impl<'a> Planner<'a> {
         let stale = container.networks.iter().find(|attachment| attachment.network == network.name);
         self.network_change(service, container, stale.map(|attachment| attachment.network_id.as_str()));
         let verb = match stale {
-            // An id that is gone cannot be named; its name can, and of a stopped container that suffices.
+            // A network that is gone can be left only by its name, which works for a stopped container.
             Some(stale) => {
                 let known = self.observed.networks.contains_key(&stale.network_id);
                 let network = if known { &stale.network_id } else { &stale.network };
@@ -76,7 +74,7 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Whether a container is found on the network by its service's name; `None`: it is being looked up.
+    /// Whether the service name resolves to the container; `None` until it is inspected.
     fn is_found(&mut self, service: &Service, container: &Container, network: &Network) -> Option<bool> {
         let Some(details) = &container.details else {
             self.plan.queries.insert(Query::Container(container.id.clone()));
@@ -85,8 +83,8 @@ impl<'a> Planner<'a> {
         Some(details.names.get(&network.id).is_some_and(|names| names.contains(&service.service)))
     }
 
-    /// Whether a container that has served is no longer found by its names; takes them from it, after its `pre_stop`. It
-    /// stays on the network without them, for whoever has found it before.
+    /// Returns true if the current container is drained; otherwise removes its aliases after its `pre_stop` hooks. It stays
+    /// attached, for clients that resolved its name before.
     pub(super) fn is_drained(&mut self, service: &Service, container: &'a Container, cause: &str) -> bool {
         if container.state != State::Running {
             return true;
@@ -105,15 +103,15 @@ impl<'a> Planner<'a> {
             },
             (true, false) => Verb::Disconnect { container: target, network: network_id },
             (false, true) => Verb::Connect { container: target, network: network_id, names: Vec::new() },
-            // Its host name would make it found again.
+            // Its host name would still resolve.
             (false, false) => return true,
         };
         self.step(Subject::of(service), verb, cause);
         false
     }
 
-    /// Detaches a container from a network of ours that is not the group's any longer, so that it can go; true while
-    /// that is being done.
+    /// Detaches a container from a surplus network of the group, so that the network can be removed. Returns true while a
+    /// step is needed.
     fn leave_surplus_network(&mut self, service: &Service, container: &Container, chosen: &Network) -> bool {
         let surplus = container
             .networks
@@ -127,7 +125,7 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// Told once, and only of a container that serves: what is being created is told as that.
+    /// Reports a network change once, for a running container only.
     fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
         let told = self.plan.changes.iter().any(|change| change.subject == Subject::of(service));
         if !told && container.state == State::Running {
@@ -136,7 +134,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether a container that is not of this group holds a host port of the service; then it has failed, for now.
+    /// Returns true if a container outside the group holds a host port of the service, and fails the service.
     pub(super) fn has_port_conflict(&mut self, service: &'a Service) -> bool {
         let foreign = |holder: &Container| holder.service_of(&self.desired.group).is_none();
         let Some((port, holder)) = self.holder(service, foreign) else { return false };
@@ -145,7 +143,7 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// A container that runs and holds a host port of the service, among those that are meant.
+    /// A running container that holds a host port of the service, among those accepted by `meant`.
     fn holder(&self, service: &'a Service, meant: impl Fn(&Container) -> bool) -> Option<(u16, &'a Container)> {
         service.config.ports.iter().find_map(|port| {
             let host = port.host?;
@@ -157,26 +155,26 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Whether the host ports of a service are free for this container of it. A container of the group that is about
-    /// to go anyway makes room; anybody else's is a failure.
+    /// Returns true if the service's host ports are free for this container. A container of the group that is going to be
+    /// removed is stopped first.
     pub(super) fn ports_are_free(&mut self, service: &'a Service, container: &Container) -> bool {
         if self.has_port_conflict(service) {
             return false;
         }
         let holder = self.holder(service, |holder| holder.id != container.id);
         let Some((port, holder)) = holder else { return true };
-        // A foreign one would have shut it out.
+        // A container outside the group was handled above.
         let Some(owner) = instance_of(self.desired, holder) else { return true };
         let owner = &*owner;
         let named = holder.service_of(&self.desired.group).unwrap_or(owner);
-        // It may be another container than the one that serves: a candidate that an earlier run left behind.
+        // It may be a candidate that an earlier run left.
         let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
         let goes = matches!(self.desired.mode, Mode::Reconcile { .. })
             && self.desired.scope.contains(named)
             && !self.memory.has_failed(owner)
             && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
         if !goes {
-            // Let the engine say no: it knows best.
+            // The engine decides.
             return true;
         }
         if comparison.is_some_and(|found| !found.replace.is_empty()) {
@@ -188,12 +186,12 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Whether a container gets its names on the network only once it is ready.
+/// Returns true if the container gets its network aliases only once it is ready.
 pub(super) fn aliases_deferred(container: &Container) -> bool {
     container.identity.as_ref().is_some_and(|identity| identity.named_when_ready)
 }
 
-/// Whether a container holds a host port on an address that overlaps this one.
+/// Returns true if the container holds a host port on an overlapping address.
 fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) -> bool {
     container.ports.iter().any(|port| {
         port.protocol == protocol
@@ -203,8 +201,8 @@ fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) 
     })
 }
 
-/// Whether the old container has to stop before the new one starts: both want a host port, or both would write to the
-/// same place.
+/// Returns true if the old container must stop before the new one starts: both need the same host port, or would write
+/// to the same volume or directory.
 pub(super) fn clashes(service: &Service, old: &Container) -> bool {
     let ports = service
         .config
@@ -221,8 +219,7 @@ pub(super) fn clashes(service: &Service, old: &Container) -> bool {
     ports || places || !inherited(service, old).is_empty()
 }
 
-/// The anonymous volumes of the old container that the new one takes over: those whose path the spec does not fill
-/// otherwise.
+/// Anonymous volumes of the old container that move to the new one: those whose path the spec does not mount otherwise.
 pub(super) fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
     let filled = |target: &str| {
         service.config.tmpfs.contains_key(target)
@@ -243,7 +240,7 @@ pub(super) fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
     volumes
 }
 
-/// The engine names a volume that nobody named with 64 hexadecimal digits.
+/// Anonymous volumes have names of 64 hexadecimal digits.
 fn is_anonymous(volume: &str) -> bool {
     volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

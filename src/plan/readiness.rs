@@ -1,4 +1,4 @@
-//! How far a service is, what it waits for, and when that is too long. Part of the planner.
+//! Readiness and liveness: how far a service is, what it waits for, and when that takes too long.
 
 use std::time::Duration;
 
@@ -10,30 +10,29 @@ use crate::identity::container_name;
 use crate::observed::{Container, Health, State};
 use crate::spec::model::{Condition, HealthAction, Ping};
 
-/// How often the engine may restart a service that nothing tells to be ready before it has run for a moment.
+/// Restarts by the engine after which a service without ping and health check has failed.
 const RESTARTS: u64 = 3;
 
-/// Time from one ping of a running service to the next, where its `health` does not say.
+/// Time between two liveness probes, unless `health` sets it.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(10);
-/// How many of them must fail in a row, where its `health` does not say.
+/// Consecutive failures until a service is unhealthy, unless `health` sets them.
 const LIVENESS_RETRIES: u32 = 3;
 
-/// How far a service has come, as its dependents see it.
+/// State of a service as its dependents see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DependencyState {
-    /// Its container runs and is ready.
+    /// Running and ready.
     Ready,
-    /// Its container runs.
+    /// Running.
     Started,
-    /// Not running, or not the container that it should be; with what is going on.
+    /// Not running, or not the right container; with what is being done.
     Pending(&'static str),
-    /// Not running, because it waits for this service.
+    /// Not running: waits for this service.
     WaitsFor(String),
-    /// It is a job, and has succeeded.
+    /// A job that has succeeded.
     Succeeded,
-    /// It has failed.
     Failed,
-    /// Its replacement has failed, and the container that it had serves again.
+    /// The replacement failed and the previous container serves.
     RolledBack,
 }
 
@@ -48,7 +47,7 @@ impl<'a> Planner<'a> {
         self.memory.life(&container.id)?.liveness.as_ref()
     }
 
-    /// Whether a running container is ready; asks for its ping and waits where it is not.
+    /// The readiness of a running container; plans a probe and waits if it is not ready.
     pub(super) fn readiness(&mut self, service: &Service, container: &Container) -> DependencyState {
         let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
         let answered = service.ping.is_none() || self.memory.probe_succeeded(&container.id);
@@ -79,8 +78,8 @@ impl<'a> Planner<'a> {
         if late { DependencyState::Failed } else { DependencyState::Started }
     }
 
-    /// Whether a replacement that is ready has been so for its `min_ready`; `Some`: not yet, or it has failed. A run that is
-    /// continued counts anew.
+    /// Checks that a ready candidate has stayed ready for `min_ready`. `Some`: not yet, or it failed. A later run counts from
+    /// the start again.
     pub(super) fn check_min_ready(&mut self, service: &Service, candidate: &Container) -> Option<DependencyState> {
         let period = service.update.min_ready.map_or(Duration::ZERO, Duration::from);
         if period.is_zero() {
@@ -98,7 +97,7 @@ impl<'a> Planner<'a> {
         Some(DependencyState::Started)
     }
 
-    /// Whether a container has been as it is for so long, as far as this run has seen.
+    /// Returns true if a container has been unchanged for this period, as far as this run knows.
     pub(super) fn has_lasted(&mut self, service: &Service, it: &Container, period: Duration, reason: &str) -> bool {
         self.plan.hold.insert(it.id.clone(), period);
         let until = self.memory.life(&it.id).and_then(|life| life.hold_until).unwrap_or(self.now + period);
@@ -111,7 +110,7 @@ impl<'a> Planner<'a> {
         false
     }
 
-    /// A replacement was ready, and is not any longer, before it has proved itself.
+    /// A candidate did not stay ready for `min_ready`.
     pub(super) fn fail_min_ready(&mut self, service: &Service, candidate: &Container, why: &str) -> DependencyState {
         let period = service.update.min_ready.map_or(Duration::ZERO, Duration::from);
         let message = format!("did not stay ready for min_ready ({}): {why}", seconds(period));
@@ -119,7 +118,7 @@ impl<'a> Planner<'a> {
         DependencyState::Failed
     }
 
-    /// Asks for a ping of a container that is ready, where the last is that long ago.
+    /// Plans a liveness probe if the last one is `every` ago.
     fn check_every(&mut self, every: Duration, service: &Service, container: &Container, ping: &Ping) {
         let due = self.liveness(container).map_or(self.now, |liveness| liveness.last + every);
         if self.now >= due {
@@ -129,23 +128,23 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// How a container fails to answer its pings, where it does so as often as it may not.
+    /// Why the container is unhealthy: too many consecutive liveness failures.
     fn unanswered_pings(&self, service: &Service, container: &Container) -> Option<String> {
         let pings = self.liveness(container)?;
         let most = service.health.as_ref().and_then(|health| health.retries).unwrap_or(LIVENESS_RETRIES).max(1);
         (pings.failures >= most).then(|| format!("liveness probe failed {} times: {}", pings.failures, pings.error))
     }
 
-    /// While watching, a container that is late and replaces nothing is waited for on; that it is late is told once.
+    /// While watching, a first container that is late is still awaited; the timeout is reported once.
     fn timeout_already_reported(&self, service: &Service, container: &Container, since: Duration) -> bool {
-        self.memory.backoff(&service.name).is_some_and(|setback| {
-            setback.failure.reason == Reason::NotReady
-                && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
-                && setback.at >= since
+        self.memory.backoff(&service.name).is_some_and(|backoff| {
+            backoff.failure.reason == Reason::NotReady
+                && backoff.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
+                && backoff.at >= since
         })
     }
 
-    /// Nothing tells that it is ready but that it runs: then it has to run for a moment.
+    /// Without ping and health check, a service is ready after a minimum uptime.
     fn check_min_uptime(&mut self, service: &Service, container: &Container) -> DependencyState {
         let told = service.ping.is_some() || container.health != Health::None;
         let since = self.memory.started_at(&container.id);
@@ -167,8 +166,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Looks after the health of a container that serves, while watching: asks for the ping that is due, and says what
-    /// is wrong; `None`: it is healthy, or nobody wants to know.
+    /// Checks the liveness of a current container while watching: plans the probe that is due. Returns why it is unhealthy, if
+    /// that has consequences.
     pub(super) fn check_liveness(&mut self, service: &Service, container: &Container) -> Option<String> {
         if !self.memory.watching || container.state != State::Running {
             return None;
@@ -193,18 +192,17 @@ impl<'a> Planner<'a> {
         Some(why)
     }
 
-    /// Whether it was told already, and is being mended, that this container ails: in the life that it has now.
+    /// Returns true if the container was reported unhealthy in its present life, and is being restarted.
     pub(super) fn unhealthy_already_reported(&self, service: &Service, container: &Container) -> bool {
         let started = self.memory.started_at(&container.id).unwrap_or_default();
-        self.memory.backoff(&service.name).is_some_and(|setback| {
-            setback.failure.reason == Reason::Unhealthy
-                && setback.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
-                && setback.at >= started
+        self.memory.backoff(&service.name).is_some_and(|backoff| {
+            backoff.failure.reason == Reason::Unhealthy
+                && backoff.failure.container.as_ref().is_some_and(|failed| failed.id == container.id)
+                && backoff.at >= started
         })
     }
 
-    /// The engine is at work on the container (it restarts or removes it): it is left to it, for as long as a service
-    /// may take to get ready.
+    /// The engine is restarting or removing the container: wait, for as long as a service may take to become ready.
     pub(super) fn await_engine(
         &mut self,
         service: &Service,
@@ -246,8 +244,8 @@ impl<'a> Planner<'a> {
         self.fail(&service.name, Reason::Exited, how, Some(ContainerRef::of(container)));
     }
 
-    /// Whether everything that the service needs is as far as it must be; else waits, naming for whom. A container that
-    /// exists was made for what serves now, also where its replacement has failed; a new one was not.
+    /// Checks that all dependencies are far enough, else waits for the first that is not. An existing container may also run
+    /// with a rolled-back dependency; a new one may not.
     pub(super) fn dependencies(&mut self, service: &'a Service, exists: bool) -> Result<(), DependencyState> {
         let missing = service.dependencies.iter().find_map(|dependency| {
             self.replicas_of(&dependency.name).into_iter().find_map(|name| {
@@ -263,7 +261,7 @@ impl<'a> Planner<'a> {
         Err(DependencyState::WaitsFor(name))
     }
 
-    /// What a service that is needed consists of. Of one that is scaled to nothing, nothing is needed.
+    /// The replicas of a dependency; none if it is scaled to 0.
     fn replicas_of<'n>(&'n self, service: &'n str) -> Vec<&'n str> {
         match self.replicas.get(service) {
             Some(replicas) => replicas.iter().map(|replica| replica.name.as_str()).collect(),
@@ -290,7 +288,6 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// A ping of this container.
 fn probe(service: &Service, container: &Container, ping: &Ping) -> Probe {
     Probe {
         service: service.name.clone(),

@@ -1,4 +1,4 @@
-//! What one service needs next: its container created, started, replaced, mended, awaited. Part of the planner.
+//! Services: the next step to create, start, replace, correct or await a container.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use crate::observed::{Container, State};
 use crate::spec::model::Pull;
 
 impl<'a> Planner<'a> {
-    /// Plans for one service in scope.
+    /// Plans one service in scope.
     pub(super) fn service(&mut self, service: &'a Service) -> DependencyState {
         let name = container_name(&self.desired.group, &service.name);
         if let Some(state) = self.conflict_of_name(service, &name) {
@@ -27,13 +27,13 @@ impl<'a> Planner<'a> {
             return DependencyState::Pending("is being stopped");
         }
         match self.desired.mode {
-            // `stop` and `down` desire no services; a service that is desired should run.
+            // `stop` and `down` desire no services; a desired service should run.
             Mode::StopOnly | Mode::Reconcile { .. } => self.agree(service, slots),
             Mode::StartOnly => self.run(service, &slots),
         }
     }
 
-    /// A service outside of the scope stands where it stands.
+    /// A service out of scope stays as it is.
     pub(super) fn state_out_of_scope(&mut self, service: &'a Service) -> DependencyState {
         match self.slots.get(service.name.as_str()).and_then(|slots| slots.current) {
             Some(current) if service.is_job() && current.has_succeeded() => DependencyState::Succeeded,
@@ -42,13 +42,13 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether a container that is not of this service has a name that it needs now.
+    /// Handles a container of another owner that holds a name the service needs now.
     fn conflict_of_name(&mut self, service: &Service, name: &str) -> Option<DependencyState> {
         let foreign = self.observed.containers.values().find(|container| {
             container.name == name && instance_of(self.desired, container).as_deref() != Some(&service.name)
         })?;
         if let Some(owner) = instance_of(self.desired, foreign) {
-            // Somebody gave one of our containers another's name; it gets its own back, or goes.
+            // A container of the group was renamed externally; it gets its own name back or is removed.
             if self.desired.mode == Mode::StartOnly {
                 let message = format!("name is in use by a container of {owner}; run `drillmaster up`");
                 self.fail(&service.name, Reason::NoContainer, message, None);
@@ -66,8 +66,8 @@ impl<'a> Planner<'a> {
         Some(DependencyState::Failed)
     }
 
-    /// The service cannot have its name yet. Its own container may have the name that the other one needs back (they
-    /// were swapped), so it steps aside to the name that every container has before it serves.
+    /// The service name is taken by another service's container. If the two were swapped, this service's container moves to
+    /// its candidate name first.
     fn release_name(&mut self, service: &Service) {
         let subject = Subject::of(service);
         let name = container_name(&self.desired.group, &service.name);
@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// `start`: what exists runs.
+    /// `start`: existing containers run.
     fn run(&mut self, service: &'a Service, slots: &Slots<'a>) -> DependencyState {
         match slots.current {
             Some(current) if service.is_job() && current.has_succeeded() => DependencyState::Succeeded,
@@ -108,7 +108,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// `up`: it exists, matches and runs.
+    /// `up`: the container exists, matches its spec and runs.
     fn agree(&mut self, service: &'a Service, mut slots: Slots<'a>) -> DependencyState {
         let subject = Subject::of(service);
         let mut renamed = false;
@@ -190,7 +190,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// While watching, every container is looked at once: what somebody changed on it is not in its labels.
+    /// While watching, every container is inspected once: external changes do not show in labels.
     fn unknown(&mut self, slots: &Slots<'a>) {
         if self.memory.watching {
             let unknown = slots.all().filter(|container| container.is_up() && container.details.is_none());
@@ -198,7 +198,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Why a container is to be replaced although it matches. What ails is told first, then restarted in its own plan.
+    /// Why a matching container is replaced. An unhealthy one is reported first, then restarted in a later plan.
     fn forced_replacements(
         &mut self,
         service: &'a Service,
@@ -221,12 +221,12 @@ impl<'a> Planner<'a> {
         Err(DependencyState::Pending("is being restarted"))
     }
 
-    /// A container of ours whose name somebody changed.
+    /// A container that was renamed externally.
     fn stray(&self, service: &Service, slots: &mut Slots<'a>) -> Option<&'a Container> {
-        // Where several are astray, the one that matches serves; else the youngest. The name decides between equals, so
-        // that the order of a list does not.
+        // Of several, the one that matches becomes current, else the youngest; the name decides between equals, so that the
+        // order of the list does not matter.
         let mut strays = std::mem::take(&mut slots.strays);
-        // What is on its way out serves nobody, and is not in the way.
+        // A container being removed does not block.
         strays.retain(|stray| stray.state != State::Removing);
         let best = |container: &&&Container| {
             let same = container.identity.as_ref().is_some_and(|identity| {
@@ -242,7 +242,7 @@ impl<'a> Planner<'a> {
             return Comparison::default();
         };
         if service.outputs.is_self_referencing() {
-            // Whatever it was made from is not known any longer; its `pre_start` gives it again for another one.
+            // Its outputs are gone; `pre_start` sets them again for another container.
             return Comparison { replace: open_fields(service), ..Comparison::default() };
         }
         let updated = self.memory.containers.get(&container.id).is_some_and(|memory| memory.updated_in_place);
@@ -252,7 +252,7 @@ impl<'a> Planner<'a> {
         found
     }
 
-    /// The right container exists under its name: it should be attached, unpaused, running, within its limits, ready.
+    /// The right container holds the name: it should be attached, running, within its limits, ready.
     pub(super) fn keep_running(
         &mut self,
         service: &'a Service,
@@ -329,7 +329,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// There is no container, or not the right one.
+    /// No container holds the name, or the wrong one.
     fn create_or_replace(
         &mut self,
         service: &'a Service,
@@ -360,12 +360,12 @@ impl<'a> Planner<'a> {
         }
         if let (Some(current), None, true) = (current, &candidate, self.memory.watching) {
             if let Some(state) = self.build(service) {
-                // That may take long, and what serves meanwhile is cared for.
+                // A build may take long; the current container is supervised meanwhile.
                 self.keep_running(service, current, &Comparison::default(), false);
                 return state;
             }
             return match self.create_replacement(service, Some(current), None, &cause) {
-                // Something is in the way of a new one. Where that rests, what the old one fails with must not put it off.
+                // The replacement is blocked. Failures of the old container must not extend its backoff.
                 DependencyState::Failed if !self.is_backing_off(&service.name) => self.roll_back(service, current),
                 state => state,
             };
@@ -373,8 +373,8 @@ impl<'a> Planner<'a> {
         self.create_replacement(service, current, candidate, &cause)
     }
 
-    /// Replicas of a service are replaced one after another, so that the others serve meanwhile, and none after one that
-    /// has failed. One that does not run serves nobody, and waits only for that.
+    /// Replicas are replaced one at a time, and none after one that failed. A replica that is not running waits only for
+    /// that.
     fn await_rolling_turn(&mut self, service: &'a Service, current: &'a Container) -> Option<DependencyState> {
         let others: Vec<&Service> = self.replicas.get(service.service.as_str())?.clone();
         let mut others = others.into_iter().filter(|other| other.name != service.name);
@@ -402,7 +402,7 @@ impl<'a> Planner<'a> {
         Some(DependencyState::Pending("is being replaced"))
     }
 
-    /// A container with this spec is created, and brought on until it has the name.
+    /// Creates a container with this spec and brings it to the service name.
     pub(super) fn create_replacement(
         &mut self,
         service: &'a Service,
@@ -436,8 +436,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A replacement has failed: it goes, and the container that served before serves again. Without one, what failed
-    /// stays where it is, to be looked at.
+    /// A replacement failed: remove it and return to the current container. A first container that failed is kept for
+    /// inspection.
     fn undo(
         &mut self,
         service: &'a Service,
@@ -458,7 +458,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The container that a service has goes on to serve, although it is not the one that its spec asks for.
+    /// Keeps the current container although its spec has changed.
     fn roll_back(&mut self, service: &'a Service, current: &'a Container) -> DependencyState {
         if self.memory.watching {
             return match self.keep_running(service, current, &Comparison::default(), false) {
@@ -473,15 +473,14 @@ impl<'a> Planner<'a> {
             self.step(Subject::of(service), Verb::Start(ContainerRef::of(current)), "rolling back: replacement failed");
         }
         match current.state {
-            // It may have lost its names to the replacement.
+            // It may have lost its aliases to the candidate.
             State::Running if self.ensure_network(service, current) => DependencyState::Failed,
             State::Running => DependencyState::RolledBack,
             _ => DependencyState::Failed,
         }
     }
 
-    /// Whether the dependents that want to be restarted with this service rest; it is about to be started, so those that
-    /// run are stopped. Says what is waited for where not.
+    /// Returns true if no dependent with `restart: true` is running; otherwise waits until they are stopped.
     fn dependents_rest(&mut self, service: &'a Service) -> bool {
         if self.is_one_more(service) {
             return true;
@@ -505,20 +504,20 @@ impl<'a> Planner<'a> {
         running.is_none()
     }
 
-    /// Whether a replica comes to others that are there: that is nobody else's matter.
+    /// Scale-out: does not affect dependents.
     fn is_one_more(&self, service: &Service) -> bool {
         let is_there = |name: &str| self.slots.get(name).is_some_and(|slots| slots.current.is_some());
         let others = self.replicas.get(service.service.as_str()).into_iter().flatten();
         !is_there(&service.name) && others.into_iter().any(|other| is_there(&other.name))
     }
 
-    /// Whether a container may be created now; says what is waited for, or pulls, where not.
+    /// Checks that a container may be created now; otherwise waits, pulls or builds.
     fn may_create(&mut self, service: &'a Service) -> Option<DependencyState> {
         let name = candidate_name(&self.desired.group, &service.name);
         if let Some(state) = self.conflict_of_name(service, &name) {
             return Some(state);
         }
-        // A build needs nobody else, and nobody is to rest for as long as it takes.
+        // Do not stop dependents while the image is being built.
         if let Some(state) = self.build(service) {
             return Some(state);
         }
@@ -528,7 +527,7 @@ impl<'a> Planner<'a> {
         if self.has_port_conflict(service) {
             return Some(DependencyState::Failed);
         }
-        // Nobody rests for an image that is not there, nor while it comes.
+        // Do not stop dependents while the image is missing or being pulled.
         let serves = self.slots.get(service.name.as_str()).is_some_and(|slots| slots.current.is_some());
         if serves && let Some(state) = self.fetch(service) {
             return Some(state);
@@ -552,7 +551,7 @@ impl<'a> Planner<'a> {
         self.image(service)
     }
 
-    /// Whether a service's container is another one than its spec asks for.
+    /// Returns true if the service's current container differs from its spec.
     fn differs(&self, service: &Service) -> bool {
         let current = self.slots.get(service.name.as_str()).and_then(|slots| slots.current);
         current.is_some_and(|current| {
@@ -563,7 +562,7 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Builds the image of a service that has one to build; `None`: it is there, or needs none.
+    /// Plans the build of a service's image; `None` if it is present or not built.
     fn build(&mut self, service: &'a Service) -> Option<DependencyState> {
         let image = &service.config.image;
         if service.build.is_none() || self.observed.images.contains_key(image) {
@@ -580,7 +579,7 @@ impl<'a> Planner<'a> {
         Some(DependencyState::Pending("is waiting for its image"))
     }
 
-    /// Whether the image of a service could not be built. The same sources would fail again.
+    /// Returns true if the service's image could not be built; a build of the same sources would fail again.
     fn build_has_failed(&mut self, service: &Service) -> bool {
         let why = self.memory.images.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
         if let Some(why) = why {
@@ -590,7 +589,7 @@ impl<'a> Planner<'a> {
         why.is_some()
     }
 
-    /// Pulls the image of a service where that is to be done; `None`: it is there.
+    /// Plans the pull of a service's image; `None` if it is present.
     fn fetch(&mut self, service: &'a Service) -> Option<DependencyState> {
         let image = &service.config.image;
         if let Some(reason) = self.memory.images.unavailable.get(image) {
@@ -621,7 +620,7 @@ impl<'a> Planner<'a> {
         None
     }
 
-    /// Whether the image of a service is there, and known; says what is waited for where not.
+    /// Checks that the service's image is present and inspected; otherwise waits.
     fn image(&mut self, service: &'a Service) -> Option<DependencyState> {
         if let Some(state) = self.fetch(service) {
             return Some(state);
@@ -648,7 +647,7 @@ impl<'a> Planner<'a> {
         self.step(Subject::of(service), verb, cause);
     }
 
-    /// The replacement (or first container) exists under its `.new` name: bring it on by one step.
+    /// Brings a candidate one step further.
     fn progress_replacement(
         &mut self,
         service: &'a Service,
@@ -703,7 +702,7 @@ impl<'a> Planner<'a> {
             State::Running if service.is_job() => self.await_end(service, candidate),
             State::Running => {
                 let is_late = aliases_deferred(candidate);
-                // An earlier run may have ended while it was given its names.
+                // An earlier run may have been killed while it set the aliases.
                 let unknown = is_late && !self.memory.probe_succeeded(&candidate.id);
                 if unknown && service.ping.is_some() && self.attach(service, candidate, false) {
                     return DependencyState::Pending("is being attached to its network");
@@ -718,7 +717,7 @@ impl<'a> Planner<'a> {
                 if self.is_backing_off(&service.name) {
                     return DependencyState::Failed;
                 }
-                // Dependents may go on with it, but what they mean by ready is the name.
+                // Dependents with `condition: started` may start; `ready` needs the service name.
                 if !self.hooks_are_done(service, HookPoint::PostStart, Some(candidate), "readiness probe succeeded") {
                     return DependencyState::Started;
                 }
@@ -735,7 +734,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The new container has come so far that it takes the place and the name of the old one.
+    /// Promotes a candidate: stops and removes the current container, then renames the candidate.
     fn take_over(&mut self, service: &Service, current: Option<&'a Container>, candidate: &Container, how_far: &str) {
         let subject = Subject::of(service);
         match current {
@@ -754,12 +753,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Whether an existing container may be started now; says what is waited for where not.
+    /// Returns true if an existing container may be started now; otherwise waits.
     fn ready_to_start(&mut self, service: &'a Service, container: &'a Container) -> bool {
         self.dependencies(service, true).is_ok() && self.ports_are_free(service, container)
     }
 
-    /// A dependency that is about to be started or replaced, and with which this service wants to be restarted.
+    /// A dependency with `restart: true` that is about to be started or replaced.
     fn restarted_dependency(&self, service: &'a Service) -> Option<&'a str> {
         service
             .dependencies
@@ -768,7 +767,7 @@ impl<'a> Planner<'a> {
             .map(|d| d.name.as_str())
     }
 
-    /// Takes a container away: stopped first, so that it can close its files.
+    /// Stops, then removes a surplus container.
     pub(super) fn remove_surplus(&mut self, service: &Service, container: &Container, cause: &str) {
         if container.state == State::Removing {
             self.await_engine(service, container, "is being removed");
@@ -779,7 +778,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Removes a container, unless the engine is at it.
+    /// Removes a container, unless the engine is already removing it.
     pub(super) fn remove(&mut self, subject: Subject, container: &Container, cause: &str) {
         if container.state == State::Removing {
             return;
@@ -791,7 +790,7 @@ impl<'a> Planner<'a> {
         self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: false });
     }
 
-    /// Waits for something whose own progress is told.
+    /// Waits for something that reports its own progress.
     pub(super) fn wait_quietly(&mut self, service: &Service, reason: String) {
         self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited: None, quiet: true });
     }

@@ -1,4 +1,4 @@
-//! The words of a plan: steps with causes, waits with reasons, changes as people and programs read them. Data only.
+//! Data of a plan: steps with causes, waits with reasons, changes and failures.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,37 +14,36 @@ use crate::observed::Container;
 use crate::spec::model::{Ping, Resources, RestartPolicy};
 use crate::types::{ContainerId, ServiceName};
 
-/// What the planner found.
+/// Result of the planner.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// What differs, a line for each thing. Empty: desired and observed agree.
+    /// Differences; empty if desired and observed state agree.
     pub changes: Vec<Change>,
-    /// Steps that may begin now. One subject may have several; one at a time is carried out, the first first.
+    /// Steps that may start now; of one subject, one at a time in this order.
     pub steps: Vec<Step>,
-    /// Containers whose ping should be tried now.
+    /// Readiness probes that should be running.
     pub probes: Vec<Probe>,
-    /// Containers that are ready and whose ping should be tried once now.
+    /// Liveness probes that are due.
     pub checks: Vec<Probe>,
-    /// Services that are not healthy, and for which nothing is done about it; with the reason.
+    /// Services that are unhealthy without consequences, with the reason.
     pub unhealthy: BTreeMap<ServiceName, String>,
-    /// Containers that have to stay as they are before the next step, by id, and for how long.
+    /// Containers that must stay unchanged before the next step, and for how long.
     pub hold: BTreeMap<ContainerId, Duration>,
-    /// When the plan may be another one by time alone; time since the start of the run.
+    /// When the plan may change without an event; time since the start of the run.
     pub wake: Option<Duration>,
-    /// What cannot begin yet, and why.
+    /// What cannot start yet, and why.
     pub waits: Vec<Wait>,
-    /// What has to be looked up before more can be said.
+    /// Inspections that are needed first.
     pub queries: BTreeSet<Query>,
-    /// Services that are ready.
     pub ready: BTreeSet<ServiceName>,
-    /// Services whose replacement has failed, and whose earlier container is ready instead.
+    /// Services whose replacement failed and whose previous container is ready.
     pub rolled_back: BTreeSet<ServiceName>,
-    /// Services that have failed, seen now for the first time.
+    /// New failures.
     pub failures: Vec<Failure>,
 }
 
 impl Plan {
-    /// Nothing to do, to wait for or to look up.
+    /// Returns true if there is nothing to do, wait for or inspect.
     pub fn is_settled(&self) -> bool {
         self.steps.is_empty()
             && self.probes.is_empty()
@@ -54,12 +53,10 @@ impl Plan {
     }
 }
 
-/// What a step is about. Steps of one subject are carried out one after another.
+/// Subject of a step. Steps of one subject run one after another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Subject {
-    /// A service, by name.
     Service(ServiceName),
-    /// A network, by name.
     Network(String),
     /// A volume, by its name on the engine.
     Volume(String),
@@ -68,12 +65,11 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The subject of everything that is done for a service.
+    /// The subject of all steps of a service.
     pub fn of(service: &Service) -> Subject {
         Subject::Service(service.name.clone())
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         match self {
             Subject::Service(name) => name,
@@ -81,7 +77,7 @@ impl Subject {
         }
     }
 
-    /// Its kind, as in `kind:` and in labels.
+    /// The kind, as in JSON and labels.
     pub fn kind(&self) -> &'static str {
         match self {
             Subject::Service(_) => "Service",
@@ -92,104 +88,80 @@ impl Subject {
     }
 }
 
-/// One verb of the engine, and why.
+/// One operation on a subject, with its cause.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step {
-    /// What it is about.
     pub subject: Subject,
-    /// What is done.
     pub verb: Verb,
-    /// Why, in a few words.
+    /// Short text for people.
     pub cause: String,
 }
 
-/// What is done to a container, network, volume or image.
+/// The operation of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verb {
-    /// Pull the image.
     Pull,
-    /// Build the image.
     Build,
-    /// Create the network.
     CreateNetwork,
-    /// Create the service's container, under its `.new` name.
+    /// Create the service's container under its `.new` name.
     Create {
-        /// Name of the container.
         name: String,
         /// Id of the network.
         network: String,
-        /// Its names on the network; none where it gets them once it is ready.
+        /// Aliases on the network; empty if they are deferred until it is ready.
         names: Vec<String>,
-        /// Id of the image now.
         image_id: String,
-        /// Anonymous volumes that it takes over.
+        /// Anonymous volumes taken over from the current container.
         inherited: Vec<Inherited>,
     },
-    /// Start a container.
     Start(ContainerRef),
-    /// Thaw a container.
     Unpause(ContainerRef),
-    /// Stop a container.
     Stop(ContainerRef),
-    /// Give a container another name.
     Rename {
-        /// The container.
         container: ContainerRef,
-        /// Its new name.
+        /// New name.
         to: String,
     },
-    /// Change limits and restart policy of a running container.
+    /// Update limits and restart policy in place.
     Update {
-        /// The container.
         container: ContainerRef,
-        /// Limits.
         resources: Resources,
-        /// Restart policy.
         restart: RestartPolicy,
     },
     /// Attach a container to the group's network.
     Connect {
-        /// The container.
         container: ContainerRef,
         /// Id of the network.
         network: String,
-        /// Its names there; none where it is not, or no longer, to be found by them.
+        /// Aliases; empty if it should not be found by name.
         names: Vec<String>,
     },
-    /// Detach a container from a network: that is not the group's any longer, or on which it is to have other names.
+    /// Detach a container from a surplus network, or to attach it with other aliases.
     Disconnect {
-        /// The container.
         container: ContainerRef,
-        /// Id of the network, or its name where the id is gone.
+        /// Id of the network, or its name if the network is gone.
         network: String,
     },
-    /// Remove a container.
     Remove {
-        /// The container.
         container: ContainerRef,
-        /// Its anonymous volumes too.
+        /// Also remove its anonymous volumes.
         volumes: bool,
     },
-    /// Remove a network.
     RemoveNetwork {
-        /// Its id.
         id: String,
     },
-    /// Remove a volume.
     RemoveVolume,
-    /// Collect the outputs of a job that has succeeded.
+    /// Collect the outputs of a succeeded job.
     Collect(ContainerRef),
-    /// Take an image's name away, and with its last one the image.
+    /// Remove an image reference, and the image with its last one.
     RemoveImage,
-    /// Run a hook.
     Hook {
-        /// Of which moment.
-        moment: HookPoint,
-        /// Which of its hooks, from 0.
+        point: HookPoint,
+        /// Index among the hooks of the hook point.
         index: usize,
-        /// What it does, for people.
+        /// What the hook does, for people.
         action: String,
-        /// The container that it is about, where there is one.
+        /// The container it runs for.
         container: Option<ContainerRef>,
     },
 }
@@ -207,24 +179,22 @@ pub enum VerbKind {
     Hook(HookPoint, usize),
 }
 
-/// A container that exists: the id for the engine, the name for people.
+/// Reference to an existing container: id for the engine, name for people.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ContainerRef {
-    /// Full id.
     pub id: ContainerId,
     /// Name at the time of planning.
     pub name: String,
 }
 
 impl ContainerRef {
-    /// A container as it is seen now.
     pub fn of(container: &Container) -> ContainerRef {
         ContainerRef { id: container.id.clone(), name: container.name.clone() }
     }
 }
 
 impl Verb {
-    /// The container that it is done to; `None`: it is done to something else, or makes one.
+    /// The container that the verb acts on.
     pub fn container(&self) -> Option<&ContainerRef> {
         match self {
             Verb::Start(container) | Verb::Unpause(container) | Verb::Stop(container) | Verb::Collect(container) => {
@@ -265,11 +235,11 @@ impl Verb {
             Verb::Remove { container, .. } => of("remove", container),
             Verb::Collect(container) => of("collect", container),
             Verb::Rename { container, to } => VerbKind::Rename(container.name.clone(), to.clone()),
-            Verb::Hook { moment, index, .. } => VerbKind::Hook(*moment, *index),
+            Verb::Hook { point, index, .. } => VerbKind::Hook(*point, *index),
         }
     }
 
-    /// Whether it takes something away, so that it is limited where the engine's teardown is fragile.
+    /// Returns true for verbs that are limited where the engine's teardown is fragile.
     pub fn is_teardown(&self) -> bool {
         matches!(
             self,
@@ -307,43 +277,40 @@ impl fmt::Display for Step {
             Verb::Disconnect { container, .. } => write!(f, "{subject}: disconnect {}", container.name),
             Verb::Remove { container, .. } => write!(f, "{subject}: remove {}", container.name),
             Verb::Collect(container) => write!(f, "{subject}: collect outputs of {}", container.name),
-            Verb::Hook { moment, action, .. } => write!(f, "{subject}: {moment}: {action}"),
+            Verb::Hook { point, action, .. } => write!(f, "{subject}: {point}: {action}"),
         }
     }
 }
 
-/// A difference between desired and observed, of one thing.
+/// Difference between desired and observed state of one subject.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// What differs.
     pub subject: Subject,
-    /// What is to be done about it.
+    /// What is done about it.
     pub action: Action,
-    /// Of a service with replicas, which one of them the subject is.
+    /// Number of the replica, for services with replicas.
     #[serde(default)]
     pub replica: Option<u32>,
-    /// The fields that differ.
     pub causes: Vec<Cause>,
-    /// Where it is written (`app.yaml:12`), or the spec directory where it is no longer written.
+    /// Where the spec is written (`app.yaml:12`), or the spec directory if it was removed.
     pub source: String,
 }
 
 /// What is to be done about a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Action {
-    /// There is no container yet.
+    /// Create a first container.
     Create,
-    /// Another container takes its place.
+    /// Replace the container.
     Replace,
-    /// It is changed while it runs.
+    /// Change it in place.
     Update,
-    /// It is stopped and started again.
+    /// Stop and start it.
     Restart,
-    /// It is started, or thawed.
+    /// Start or unpause it.
     Start,
-    /// It is stopped, and kept.
+    /// Stop it and keep the container.
     Stop,
-    /// It is removed.
     Remove,
 }
 
@@ -362,45 +329,39 @@ impl Action {
     }
 }
 
-/// A ping to try until it answers.
+/// A probe of a container: its ping, repeated until it succeeds (readiness) or once (liveness).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Probe {
-    /// Service that is awaited.
     pub service: ServiceName,
-    /// Which replica it is; `None`: the service has none.
+    /// Number of the replica, for services with replicas.
     pub replica: Option<u32>,
-    /// Its container.
     pub container: ContainerRef,
-    /// Where it is, as far as a list has told: so a container that has long been running need not be inspected.
+    /// Address from the list, so that a running container need not be inspected.
     pub address: Option<IpAddr>,
-    /// What to try, and how often.
     pub ping: Ping,
 }
 
-/// Something that cannot begin yet.
+/// A service that cannot continue yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    /// Service that waits.
     pub service: ServiceName,
-    /// Why: `waiting for appdb, which is starting`.
+    /// Reason: `waiting for appdb, which is starting`.
     pub reason: String,
-    /// Where it is a container that is awaited: which, and for how long at most. Without: the wait ends with whatever
-    /// it waits for.
+    /// The awaited container with its deadline; without one, the wait ends with what it waits for.
     pub awaited: Option<Awaited>,
-    /// What it waits for is told anyway, once for all who wait.
+    /// What it waits for is reported by itself.
     pub quiet: bool,
 }
 
-/// A container that should get ready within a time.
+/// A container that must become ready in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Awaited {
-    /// Id of the container.
     pub container: ContainerId,
-    /// Time that it has from the moment it was first awaited.
+    /// Time from the moment it was first awaited.
     pub limit: Duration,
 }
 
-/// Something that a list does not tell.
+/// An inspection: what a list does not show.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Query {
     /// Details of a container, by id.
@@ -412,57 +373,55 @@ pub enum Query {
 /// A service that has failed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    /// Service.
     pub service: ServiceName,
-    /// Why, in one word.
     pub reason: Reason,
-    /// Why, in a sentence.
+    /// The reason in a sentence.
     pub message: String,
-    /// Container whose last output explains it.
+    /// The container whose last output explains it.
     pub container: Option<ContainerRef>,
-    /// What was tried.
+    /// Fingerprint of the spec that failed.
     pub fingerprint: Fingerprint,
-    /// Id that the image had then, where there was one.
+    /// Id of the image that failed, if it was present.
     pub image: Option<String>,
-    /// It is about a replacement: a container with another spec, which served before, is still there.
+    /// A replacement failed: a current container with another spec is still there.
     pub replaces: bool,
 }
 
 impl Failure {
-    /// Whether the same would be tried again.
+    /// Returns true if a retry would use the same spec and image.
     pub fn is_about(&self, fingerprint: &Fingerprint, image: Option<&String>) -> bool {
         self.fingerprint.same_container(fingerprint) && (self.image.is_none() || self.image.as_ref() == image)
     }
 }
 
-/// Why a service failed, in one word, as Kubernetes writes its reasons.
+/// Why a service failed: a CamelCase word, as in Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
-    /// A container or directory that is not ours has what we would need.
+    /// An unmanaged container, or another spec directory, holds what the service needs.
     Conflict,
-    /// The image is not there and could not be had.
+    /// The image is missing and could not be pulled.
     ImageMissing,
     /// The image could not be built.
     BuildFailed,
     /// The engine refused to create the container.
     CreateFailed,
-    /// The engine refused to start it, or another step on it.
+    /// The engine refused to start it, or to do another step.
     StartFailed,
-    /// It ended before it was ready.
+    /// It exited before it was ready.
     Exited,
-    /// It was not ready in time.
+    /// It did not become ready in time.
     NotReady,
-    /// The same step was needed again and again.
+    /// A step or correction had no lasting effect.
     NonConvergent,
     /// `start` found no container.
     NoContainer,
-    /// The engine does not answer.
+    /// The engine did not answer in time.
     EngineHangs,
-    /// It was ready, and does not answer its pings any longer.
+    /// It was ready, and its liveness probes fail.
     Unhealthy,
-    /// A hook of it did not succeed.
+    /// A `pre_start` or `post_start` hook failed.
     HookFailed,
-    /// It has succeeded, and what it gives cannot be used.
+    /// The job succeeded, but its outputs are invalid.
     OutputInvalid,
 }
 

@@ -1,4 +1,4 @@
-//! What is no longer wanted goes, dependents before what they need. Part of the planner.
+//! Removal of orphans, surplus networks, and purged volumes and images; dependents before their dependencies.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +14,7 @@ use crate::identity::Identity;
 use crate::observed::{Container, Network, State};
 
 impl<'a> Planner<'a> {
-    /// Containers of services that are not desired.
+    /// Stops and removes the containers of services that are not desired.
     pub(super) fn remove_orphans(&mut self) {
         if self.desired.mode == Mode::StartOnly {
             return;
@@ -26,7 +26,7 @@ impl<'a> Planner<'a> {
             .filter(|(_, slots)| slots.service().is_some_and(|service| self.desired.scope.contains(service)))
             .map(|(name, slots)| (name.clone(), slots.clone()))
             .collect();
-        // What is remembered are the names of services: every replica of one is needed.
+        // Labels name services, so every replica of a dependency is needed.
         let mut replicas: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (name, slots) in &orphans {
             replicas.entry(slots.service().unwrap_or_default()).or_default().push(name.to_string());
@@ -37,7 +37,7 @@ impl<'a> Planner<'a> {
             .map(|(name, slots)| (name.to_string(), slots.all().flat_map(remembered_needs).flat_map(named).collect()))
             .collect();
         let order = dependencies_first(&needs);
-        // Dependents come after what they need, so walk from the end; whoever comes later and needs this one goes first.
+        // Dependents come last in this order, so walk from the end.
         let mut alive: BTreeSet<String> = BTreeSet::new();
         for name in order.iter().rev() {
             let Some((name, slots)) = orphans.iter().find(|(orphan, _)| orphan == name) else {
@@ -51,12 +51,12 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// A network of the group goes with its last container, and any other but the one in use as soon as it is empty.
+    /// Removes the group's network after its last container, and surplus networks as soon as they are empty.
     pub(super) fn surplus_networks(&mut self) {
         if !matches!(self.desired.mode, Mode::Reconcile { .. }) {
             return;
         }
-        // With nothing desired the last container takes the network along; what was left out may still need it.
+        // Services out of scope may still need the network.
         let ends = self.desired.is_empty();
         let occupied = ends && self.observed.of_group(&self.desired.group).next().is_some();
         let surplus: Vec<&Network> = self
@@ -84,7 +84,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// `down --volumes`: volumes of the group that nothing uses any longer.
+    /// `down --volumes`: removes unused volumes of the group.
     pub(super) fn purged_volumes(&mut self) {
         if !self.desired.mode.purges_volumes() {
             return;
@@ -110,7 +110,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// `down --images`: images that were built for the group and that nothing uses any longer.
+    /// `down --images`: removes unused images that were built for the group.
     pub(super) fn purged_images(&mut self) {
         if !self.desired.mode.purges_images() {
             return;
@@ -128,7 +128,7 @@ impl<'a> Planner<'a> {
             };
             let mut users = self.observed.containers.values().filter(|container| of(container)).peekable();
             let used = users.peek().is_some();
-            // What only containers use that are to go, is used no longer when they are gone.
+            // An image used only by containers that are removed becomes unused.
             let goes = |container: &Container| {
                 container.service_of(&self.desired.group).is_some_and(|name| self.desired.scope.contains(name))
             };
@@ -141,7 +141,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Plans the end of one service; whether there still is something that its dependencies have to wait for.
+    /// Plans the removal of one service. Returns true while its dependencies have to wait.
     fn plan_removal(&mut self, name: &str, slots: &Slots<'a>, dependent: Option<&str>) -> bool {
         let subject = Subject::Service(name.into());
         let fewer = slots.service().filter(|service| self.desired.names().contains(service)).map(|service| {
@@ -191,7 +191,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// What a container needs, as its spec said when it was last applied.
+/// Dependencies of a container, from the applied spec in its labels.
 fn remembered_needs(container: &Container) -> Vec<String> {
     let spec = |identity: &Identity| serde_json::from_str::<Value>(&identity.spec).ok();
     container

@@ -135,7 +135,7 @@ impl Progress {
             Verb::CreateNetwork => "creating".into(),
             Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => "removing".into(),
             Verb::Collect(_) => "collecting outputs".into(),
-            Verb::Hook { moment, action, .. } => format!("{moment}: {action}"),
+            Verb::Hook { point, action, .. } => format!("{point}: {action}"),
         };
         let cause = self.style.paint(Paint::Dim, &format!("({})", step.cause));
         self.set_message(&title(&step.subject), &format!("{text} {cause}"));

@@ -183,8 +183,8 @@ impl Build {
     }
 
     /// The last hook of this moment gives an output.
-    pub fn captured(mut self, moment: HookPoint, key: &str) -> Build {
-        self.0.hooks.get_mut(&moment).unwrap().last_mut().unwrap().capture = Some(key.parse().unwrap());
+    pub fn captured(mut self, point: HookPoint, key: &str) -> Build {
+        self.0.hooks.get_mut(&point).unwrap().last_mut().unwrap().capture = Some(key.parse().unwrap());
         self.0.outputs.gives.insert(key.into());
         self
     }
@@ -203,10 +203,10 @@ impl Build {
     }
 
     /// A hook that is executed in the container.
-    pub fn hook(mut self, moment: HookPoint, words: &[&str]) -> Build {
+    pub fn hook(mut self, point: HookPoint, words: &[&str]) -> Build {
         let action = HookAction::Exec(Words(words.iter().map(|word| (*word).into()).collect()));
         let hook = Hook { action, timeout: Duration::from_secs(60), capture: None };
-        self.0.hooks.entry(moment).or_default().push(hook);
+        self.0.hooks.entry(point).or_default().push(hook);
         self
     }
 

@@ -35,14 +35,14 @@ fn killed_at_ten_moments_it_goes_on_where_it_was() {
     let warm = project.up().took;
     let mut numbers = std::iter::successors(Some(mix(seed)), |seed| Some(mix(*seed)));
     // The moment of each is anywhere in its own part of the run.
-    let mut moment = |part: u32, parts: u32, whole: Duration| {
+    let mut point = |part: u32, parts: u32, whole: Duration| {
         let within = numbers.next().unwrap() % 1000;
         (whole * part + whole * u32::try_from(within).unwrap() / 1000) / parts
     };
 
     for part in 0..4 {
         project.run(&["down", "--volumes"]).exits(0);
-        kill_after(&project, moment(part, 4, cold));
+        kill_after(&project, point(part, 4, cold));
         project.up();
         project.is_settled(&SERVICES);
     }
@@ -50,7 +50,7 @@ fn killed_at_ten_moments_it_goes_on_where_it_was() {
         project.exec("db", &["sh", "-c", &format!("echo kept > {path}/file")]);
     }
     for part in 0..6 {
-        let at = moment(part, 6, warm);
+        let at = point(part, 6, warm);
         write(&project, &format!("w{part}"));
         let (api, other) = (project.id("api"), project.id("other"));
         kill_after(&project, at);

@@ -275,12 +275,12 @@ fn while_watching_each_change_of_state_is_told() {
 
 /// Runs `command`, kills it with SIGKILL in the middle of the hook of that moment, and runs it again to its end.
 #[track_caller]
-fn killed_in(project: &Project, moment: &str, command: &str) {
-    let what = format!("{moment} api");
+fn killed_in(project: &Project, point: &str, command: &str) {
+    let what = format!("{point} api");
     let stay = project.home.path().join("stay");
-    std::fs::write(&stay, moment).unwrap();
+    std::fs::write(&stay, point).unwrap();
     let running = project.spawn(&[command]);
-    wait_for(&format!("the hook {moment}"), SOON, || self::what(project).contains(&what).then_some(()));
+    wait_for(&format!("the hook {point}"), SOON, || self::what(project).contains(&what).then_some(()));
     running.signal(Signal::KILL);
     drop::<Running>(running);
     std::fs::remove_file(&stay).unwrap();
@@ -289,7 +289,7 @@ fn killed_in(project: &Project, moment: &str, command: &str) {
     project.run(&[command]).exits(0);
     let ends = self::what(project).iter().filter(|it| **it == format!("end-{what}")).count();
     // That a container was stopped by drillmaster is not to be seen on it, so what follows the stop is begun once.
-    assert!(ends >= 1 || moment == "post_stop", "{moment} was not run to its end: {:#?}", timeline(project));
+    assert!(ends >= 1 || point == "post_stop", "{point} was not run to its end: {:#?}", timeline(project));
 }
 
 #[test]

@@ -56,7 +56,8 @@ fn a_job_that_fails_is_tried_again_and_shown_and_a_better_spec_heals_it() {
     };
     // Ten megabytes of output, of which the last lines count, and somebody left behind.
     write("sleep 1000 & yes $(seq 200) | head -c 10000000; echo; echo no such table; exit 7");
-    let run = project.run(&["up"]).exits(1).says("migrate: failed (Exited): exited with code 7").says("| no such table");
+    let run =
+        project.run(&["up"]).exits(1).says("migrate: failed (Exited): exited with code 7").says("| no such table");
     let run = run.says("migrate failed | told").says("api: pending: waiting for migrate");
     assert_eq!(run.stderr.matches("failed (Exited)").count(), 2, "tried again once: {run}");
     assert_eq!(project.names(), ["migrate.new"], "what it left is there to be looked at");

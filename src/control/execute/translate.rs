@@ -50,8 +50,8 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
     let mutation = match &step.verb {
         Verb::Pull => return Ok(Execution::Pull(name.to_owned())),
         Verb::Build => return build(name, desired).ok_or(StepError::Obsolete),
-        Verb::Hook { moment, index, container, .. } => {
-            return Ok(Execution::Hook(hook_call(name, *moment, *index, container.as_ref(), desired)?));
+        Verb::Hook { point, index, container, .. } => {
+            return Ok(Execution::Hook(hook_call(name, *point, *index, container.as_ref(), desired)?));
         }
         Verb::Collect(container) => {
             let capture = desired.services.get(name).and_then(|job| job.outputs.capture.clone());

@@ -232,7 +232,7 @@ impl Core {
                 self.snapshot.query_failures = 0;
                 facts
             }
-            // It was removed, which the list will show. A container of it may still run, with nobody left to ask.
+            // It was removed, which the list will show. Containers of it may still run.
             Ok(None) => {
                 self.snapshot.dirty = true;
                 ImageFacts::default()

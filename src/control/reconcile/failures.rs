@@ -42,8 +42,8 @@ pub(super) struct FailedSubject {
 impl Core {
     /// A step failed.
     pub(super) fn step_failed(&mut self, step: &Step, error: &StepError, now: Duration, reaction: &mut Reaction) {
-        if let Verb::Hook { moment, .. } = step.verb {
-            self.hook_failed(step, moment, error, now, reaction);
+        if let Verb::Hook { point, .. } = step.verb {
+            self.hook_failed(step, point, error, now, reaction);
             return;
         }
         match error {
