@@ -58,7 +58,8 @@ fn choices(page: &mut String, form: &Value) {
     };
     page.push_str("\n| Value | Description |\n|---|---|\n");
     for choice in choices {
-        let _ = writeln!(page, "| `{}` | {} |", choice["const"].as_str().unwrap_or_default(), cell(&description(choice)));
+        let _ =
+            writeln!(page, "| `{}` | {} |", choice["const"].as_str().unwrap_or_default(), cell(&description(choice)));
     }
 }
 
