@@ -491,7 +491,10 @@ async fn a_ping_says_why_it_was_not_answered() {
     sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(2, "no route\n".into())));
     let outcome = up(&sim, &wanted).await;
     let message = failure(&outcome, "db").1;
-    assert_eq!(message, "timed out after 20 s waiting for readiness probe (exec ping) (ping exited with 2: no route)");
+    assert_eq!(
+        message,
+        "timed out after 20 s waiting for readiness probe (exec ping) (ping exited with code 2: no route)"
+    );
 }
 
 #[tokio::test(start_paused = true)]

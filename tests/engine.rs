@@ -648,7 +648,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
         "MORE=1 2",
     ];
     assert_eq!(lines, expected);
-    assert_eq!(failed.to_string(), "sh exited with 3");
+    assert_eq!(failed.to_string(), "sh exited with code 3");
 
     let mut bytes = 0;
     let ended = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;

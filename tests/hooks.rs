@@ -155,14 +155,14 @@ async fn a_command_fails_with_its_code_and_its_last_lines() {
     let (lines, ended) = stage.shell("echo out; echo err >&2; exit 3").await;
     let of = |stderr: bool| lines.iter().filter(move |line| line.stderr == stderr).map(|line| line.text.as_str());
     assert_eq!((of(false).collect::<Vec<_>>(), of(true).collect::<Vec<_>>()), (vec!["out"], vec!["err"]));
-    assert_eq!(why(ended), "sh exited with 3");
+    assert_eq!(why(ended), "sh exited with code 3");
 
     let (lines, ended) = stage.shell("seq 1 100; echo; exit 4").await;
     assert_eq!(lines.len(), 101);
     assert_eq!((lines[99].text.as_str(), lines[100].text.as_str()), ("100", ""));
-    assert_eq!(why(ended), "sh exited with 4");
+    assert_eq!(why(ended), "sh exited with code 4");
     let (lines, ended) = stage.shell("echo no such user; exit 1").await;
-    assert_eq!((texts(&lines), why(ended)), (vec!["no such user"], "sh exited with 1".to_owned()));
+    assert_eq!((texts(&lines), why(ended)), (vec!["no such user"], "sh exited with code 1".to_owned()));
     let (_, ended) = stage.shell("kill -SEGV $$").await;
     assert_eq!(ended.unwrap_err().to_string(), "sh was killed by signal 11");
 }
@@ -224,7 +224,7 @@ async fn much_output_is_told_without_being_kept() {
     let (lines, _, longest, ended) = told("head -c 10000000 /dev/zero | tr '\\0' x; exit 1").await;
     assert!(lines < 100, "{lines}");
     assert_eq!(longest, 8 * 1024 + '…'.len_utf8(), "what has no end of line is cut");
-    assert_eq!(why(ended), "sh exited with 1");
+    assert_eq!(why(ended), "sh exited with code 1");
 
     let (_, bytes, _, ended) = told("head -c 1000000 /dev/urandom >&2").await;
     assert_eq!(ended, Ok(OutputMap::new()));
@@ -253,7 +253,7 @@ async fn children_that_are_left_behind_hold_nothing_up_and_end() {
         assert!(texts(&lines).contains(&"done"), "{script}");
         match code {
             0 => assert_eq!(ended, Ok(OutputMap::new()), "{script}"),
-            _ => assert_eq!(why(ended), "sh exited with 7"),
+            _ => assert_eq!(why(ended), "sh exited with code 7"),
         }
         stage.all_end(1);
     }
@@ -546,7 +546,7 @@ async fn a_command_in_a_container_tells_its_lines_and_fails_with_its_code() {
     let (lines, ended) = in_container(&sim, &id, json!({"exec": ["create-user", "ann"]})).await;
     assert_eq!(sim.calls(), ["exec shop-api create-user ann"]);
     assert_eq!(texts(&lines), ["one", "two"]);
-    assert_eq!(why(ended), "create-user exited with 3");
+    assert_eq!(why(ended), "create-user exited with code 3");
     sim.kill("shop-api", 1);
     let (_, ended) = in_container(&sim, &id, json!({"exec": ["create-user", "ann"]})).await;
     assert!(why(ended).contains("is not running"));

@@ -118,7 +118,7 @@ async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_un
     let outcome = up(&sim, &hooks_run("db:1")).await;
     let failure = &outcome.failed["db"].failure;
     assert_eq!(failure.reason, Reason::HookFailed);
-    assert_eq!(failure.message, "post_start hook failed: fill exited with 3");
+    assert_eq!(failure.message, "post_start hook failed: fill exited with code 3");
     assert!(outcome.waits.iter().any(|wait| wait.service == "api"), "{:?}", outcome.waits);
     assert_eq!((count(&sim, "init"), count(&sim, "fill")), (1, 1));
 

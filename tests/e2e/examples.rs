@@ -65,7 +65,7 @@ fn an_update_lets_nobody_wait_and_keeps_what_has_failed() {
     let old = project.id("api");
     let run =
         with(("SERVES", "0.5"), "update", &project, &["up"]).exits(1).says("did not stay ready for min_ready (2 s)");
-    run.says(&format!("it is kept as {}", project.name("api.new")));
+    run.says(&format!("kept as {}", project.name("api.new")));
     assert_eq!((project.id("api"), project.names()), (old, ["api", "api.new", "client"].map(str::to_owned).to_vec()));
     with(("VERSION", "2"), "update", &project, &["up"]).exits(0).prints("1 replaced");
     assert_eq!(project.names(), ["api", "client"]);

@@ -152,7 +152,7 @@ fn who_makes_up_a_value_before_it_is_created_is_made_of_it() {
     // One that cannot be made up leaves everything as it is.
     let id = project.id("db");
     project.write("../fail", "");
-    project.run(&["reload", "db"]).exits(1).says("pre_start hook failed: sh exited with 3");
+    project.run(&["reload", "db"]).exits(1).says("pre_start hook failed: sh exited with code 3");
     assert_eq!(project.id("db"), id);
     assert_eq!(project.differences(), Vec::<String>::new());
 }

@@ -49,7 +49,7 @@ fn whose_ping_never_answers() {
 fn which_ends_at_once() {
     let project = Project::new("badexit");
     let bad = script("api", "echo no configuration; echo giving up >&2; exit 3", "ping: {tcp: 80, timeout: 60s}");
-    let run = undone(&project, &sleeper("api", ""), &bad).says("failed (Exited)").says("exited with 3");
+    let run = undone(&project, &sleeper("api", ""), &bad).says("failed (Exited)").says("exited with code 3");
     let run = run.says("| no configuration").says("| giving up");
     assert!(run.took < Duration::from_secs(20), "it does not wait for the ping's deadline: {run}");
 }
@@ -60,7 +60,7 @@ fn which_ends_at_once_without_a_ping() {
     let bad = script("api", "echo no configuration; sleep 0.2; exit 3", "");
     undone(&project, &sleeper("api", ""), &bad)
         .says("failed (Exited)")
-        .says("exited with 3")
+        .says("exited with code 3")
         .says("| no configuration");
 }
 
@@ -126,7 +126,7 @@ fn a_service_without_a_predecessor_that_fails_can_be_looked_at() {
     run.prints("1 service ready, 1 failed: api, 1 waiting: dependent");
     let status = project.status("api");
     assert_eq!((&status["phase"], &status["ready"]), (&"Failed".into(), &false.into()), "{status:#}");
-    assert_eq!(status["message"], "exited with 7");
+    assert_eq!(status["message"], "exited with code 7");
     assert_eq!(project.names(), ["api.new", "other"]);
     // The next run tries anew, and with another spec it goes well.
     project.write(

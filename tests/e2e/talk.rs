@@ -187,7 +187,7 @@ fn status_goes_on_for_those_who_watch() {
         (last["services"][0]["phase"] == "Ready").then_some(())
     });
     engine::act(&project.name("api"), "kill");
-    wait_for("the end of it", SOON, || text.stdout().contains("exited with 137").then_some(()));
+    wait_for("the end of it", SOON, || text.stdout().contains("exited with code 137").then_some(()));
 }
 
 #[test]
