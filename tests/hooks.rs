@@ -118,7 +118,7 @@ fn why(ended: Result<OutputMap, HookError>) -> String {
 }
 
 #[tokio::test]
-async fn a_command_starts_in_the_spec_directory_and_knows_what_it_is_about() {
+async fn command_starts_in_spec_directory_with_its_variables() {
     let stage = Stage::new();
     stage.program("tell.sh", "#!/bin/sh\npwd\nenv | grep ^DRILLMASTER_ | grep -v _OUTPUT= | sort\ncat\n");
     let (lines, ended) = stage.run(json!({"run": ["./tell.sh"]})).await;
@@ -168,7 +168,7 @@ async fn a_command_fails_with_its_code_and_its_last_lines() {
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_started_is_said_with_what_to_look_at() {
+async fn missing_program_is_reported_with_a_hint() {
     let stage = Stage::new();
     let said = async |program: &str| why(stage.run(json!({"run": [program]})).await.1);
     let directory = stage.surroundings.directory.display();
@@ -192,7 +192,7 @@ async fn a_program_that_cannot_be_started_is_said_with_what_to_look_at() {
 }
 
 #[tokio::test]
-async fn output_is_told_while_the_command_runs() {
+async fn output_is_streamed_while_the_command_runs() {
     let stage = Stage::new();
     let script = "echo ready; until test -e go; do sleep 0.02; done; echo gone >&2; printf unfinished";
     let mut lines = Vec::new();
@@ -207,7 +207,7 @@ async fn output_is_told_while_the_command_runs() {
 }
 
 #[tokio::test]
-async fn much_output_is_told_without_being_kept() {
+async fn large_output_is_streamed_without_being_kept() {
     let stage = Stage::new();
     let told = async |script: &str| {
         let (mut lines, mut bytes, mut longest) = (0_usize, 0_usize, 0_usize);
@@ -541,7 +541,7 @@ async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_in_a_container_tells_its_lines_and_fails_with_its_code() {
+async fn command_in_container_streams_lines_and_fails_with_its_code() {
     let (sim, id) = simulated(|it| it.exec = Script::Ends(3, "one\ntwo\n".into())).await;
     let (lines, ended) = in_container(&sim, &id, json!({"exec": ["create-user", "ann"]})).await;
     assert_eq!(sim.calls(), ["exec shop-api create-user ann"]);
@@ -556,7 +556,7 @@ async fn a_command_in_a_container_tells_its_lines_and_fails_with_its_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_hangs_in_a_container_is_ended_where_that_can_be_done() {
+async fn hanging_command_in_container_is_killed_where_possible() {
     let hook = json!({"exec": ["slow"], "timeout": "30s"});
     let hangs = BTreeMap::from([("slow".to_owned(), Script::Hangs)]);
     let (sim, id) = simulated(|it| it.programs = hangs.clone()).await;

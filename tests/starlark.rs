@@ -373,7 +373,7 @@ service(name="always", image="x")
 }
 
 #[test]
-fn what_is_read_is_known() {
+fn read_files_are_recorded() {
     let program = r#"
 tables = [json.decode(read_file(path)) for path in glob("tables/*.json")]
 for row in tables:
@@ -410,7 +410,7 @@ fn a_program_without_specs_is_none() {
 // --- errors ----------------------------------------------------------------------------------------------------------
 
 #[test]
-fn what_is_wrong_is_told_at_its_place() {
+fn errors_are_reported_at_their_place() {
     let lib = r#"def postgres(name):
     return service(name=name, image="x", env={"A": [1]})
 
@@ -558,7 +558,7 @@ fn hostile_programs_are_errors_at_their_place() {
 }
 
 #[test]
-fn what_is_large_but_not_hostile_is_evaluated() {
+fn large_programs_are_evaluated() {
     let program = "for n in range(5000):\n  service(name=\"a%d\" % n, image=\"x\", env={\"N\": n}, dependencies=[\"a%d\" % (n - 1)] if n else [])\n";
     assert_eq!(specs(&[("app.star", program)]).services.len(), 5000);
     let rows: String = (0..5000).map(|n| format!("    {{\"name\": \"a{n}\", \"port\": {n}}},\n")).collect();

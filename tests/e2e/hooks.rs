@@ -229,7 +229,7 @@ fn a_replacement_whose_post_start_fails_is_undone() {
 }
 
 #[test]
-fn while_watching_each_change_of_state_is_told() {
+fn watch_runs_hooks_for_every_state_change() {
     let project = project("onwatch");
     let note = "{run: [sh, ./note.sh]}";
     let occasions = ["ready", "exited", "unhealthy", "restarted", "replaced", "stopped", "failed"];

@@ -74,7 +74,7 @@ fn state(group: &str) -> (Vec<Container>, Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn the_same_group_from_another_directory_is_reported_and_nothing_is_touched() {
+fn group_of_another_directory_is_reported_and_not_touched() {
     let owner = Project::new("twodirs");
     owner.write("all.yaml", &(sleeper("api", "volumes: ['data:/data']") + &sleeper("web", "")));
     owner.up();
@@ -110,7 +110,7 @@ fn two_groups_do_not_see_each_other() {
 }
 
 #[test]
-fn a_volume_that_somebody_else_made_is_used_and_never_removed() {
+fn unmanaged_volume_is_used_and_never_removed() {
     let project = Project::new("foreignvol");
     let name = project.name("data");
     engine::must("POST", "/volumes/create", Some(&json!({ "Name": name })));

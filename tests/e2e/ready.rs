@@ -166,7 +166,7 @@ fn a_health_check_that_fails_for_good_says_what_it_said() {
 }
 
 #[test]
-fn one_that_ends_while_it_is_awaited_fails_at_once_with_its_last_words() {
+fn exit_before_ready_fails_with_logs() {
     let project = Project::new("ends");
     let api = script("api", &after_a_second("echo out of memory, or so; exit 9"), "ping: {tcp: 80, timeout: 60s}");
     let ill = script("ill", &after_a_second("echo also; exit 8"), "")

@@ -72,7 +72,7 @@ fn whose_program_does_not_exist() {
 }
 
 #[test]
-fn whose_new_port_is_taken_by_somebody_else() {
+fn replacement_with_a_taken_port_rolls_back() {
     let project = Project::new("badport");
     let (good, bad) = (port(), port());
     let _somebody = std::net::TcpListener::bind(("127.0.0.1", bad)).unwrap();
@@ -138,7 +138,7 @@ fn a_service_without_a_predecessor_that_fails_can_be_looked_at() {
 }
 
 #[test]
-fn without_clashes_the_old_container_serves_until_the_new_one_is_ready() {
+fn without_conflict_old_container_serves_until_new_is_ready() {
     let project = Project::new("overlap");
     let spec = |value: &str| {
         let more = format!("env: {{A: {value}}}\nping: {{exec: [test, -f, /tmp/ready]}}");

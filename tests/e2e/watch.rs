@@ -259,7 +259,7 @@ fn breakable(name: &str, ping: &str, then: &str) -> String {
 }
 
 #[test]
-fn what_does_not_answer_any_longer_is_restarted_replaced_or_shown() {
+fn unresponsive_service_is_restarted_replaced_or_shown() {
     let project = Project::new("health");
     // Serves again after a start; the engine's own check looks for a file that is there from the start.
     let checked = "---\nname: checked\nimage: drillmaster/healthcheck:1\n\
