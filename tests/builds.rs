@@ -64,7 +64,7 @@ fn an_image_is_built_before_its_service_is_created() {
 }
 
 #[test]
-fn an_image_from_elsewhere_or_built_again_is_no_change_of_the_sources() {
+fn rebuilt_or_foreign_image_is_no_source_change() {
     let old = desired([service("api")]);
     let new = desired([service("api").built("one")]);
     assert!(plan_text(&new, &agreeing(&old)).starts_with("replace api [image]"));
@@ -74,7 +74,7 @@ fn an_image_from_elsewhere_or_built_again_is_no_change_of_the_sources() {
 }
 
 #[test]
-fn what_several_build_alike_is_built_once_and_a_job_is_built_too() {
+fn identical_builds_run_once_also_for_jobs() {
     let image = |name: &str| service(name).built("one").image("shop/app:one");
     let wanted = desired([image("migrate").job(0, Rerun::Never), image("api").needs("migrate")]);
     check(
@@ -122,7 +122,7 @@ fn now(wanted: &Desired, observed: &Observed, memory: &Memory) -> Vec<String> {
 }
 
 #[test]
-fn a_build_waits_for_nobody_and_nobody_rests_while_it_takes_its_time() {
+fn build_does_not_wait_for_or_stop_other_services() {
     let db = |digest: &str| service("db").built(digest);
     let web = || service("web").needs_that("db", drillmaster::spec::model::Condition::Ready, true);
     let wanted = desired([db("two"), web()]);
@@ -134,7 +134,7 @@ fn a_build_waits_for_nobody_and_nobody_rests_while_it_takes_its_time() {
 }
 
 #[test]
-fn where_a_build_has_failed_the_old_container_serves_on_and_is_cared_for() {
+fn failed_build_keeps_old_container_supervised() {
     let old = desired([service("api").built("one")]);
     let new = desired([service("api").built("two")]);
     for watching in [false, true] {
@@ -156,7 +156,7 @@ fn built(observed: &mut Observed, reference: &str, group: &str, source: &str) {
 }
 
 #[test]
-fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
+fn down_with_images_removes_unused_built_images() {
     let mut observed = agreeing(&desired([service("api").built("one"), service("db")]));
     built(&mut observed, "shop-api:one", GROUP, SOURCE);
     built(&mut observed, "shop-api:old", GROUP, SOURCE);
@@ -239,7 +239,7 @@ fn shop(digest: &str) -> Desired {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_as_it_was_is_not_built_again_and_its_output_is_told() {
+async fn unchanged_sources_are_not_built_and_output_is_reported() {
     let sim = engine(&shop("one"));
     let (outcome, reports) = up_on(Arc::new(sim.clone()), &shop("one")).await;
     assert_well(&outcome, &sim);
@@ -342,7 +342,7 @@ async fn a_build_whose_reply_is_lost_is_not_made_twice() {
 }
 
 #[test]
-fn whatever_goes_wrong_the_next_run_agrees() {
+fn next_run_converges_after_any_failure() {
     for seed in seeds(150) {
         on_paused_time(async {
             let sim = engine(&shop("one"));
@@ -447,7 +447,7 @@ impl Watcher {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_builds_what_is_saved_and_stays_with_the_old_one_while_that_fails() {
+async fn watch_builds_saved_sources_and_keeps_old_on_failure() {
     let sim = engine(&shop("one"));
     let watcher = Watcher::begin(&sim, &shop("one"));
     watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
@@ -494,7 +494,7 @@ async fn what_serves_while_its_replacement_is_built_is_cared_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_build_of_what_was_changed_meanwhile_is_ended_and_nobody_is_blamed() {
+async fn build_of_outdated_sources_is_cancelled_without_failure() {
     let sim = engine(&shop("one"));
     let watcher = Watcher::begin(&sim, &shop("one"));
     watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
@@ -510,7 +510,7 @@ async fn a_build_of_what_was_changed_meanwhile_is_ended_and_nobody_is_blamed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_builds_what_was_saved_just_before_and_replaces_once() {
+async fn reload_builds_saved_sources_and_replaces_once() {
     let sim = engine(&shop("one"));
     let watcher = Watcher::begin(&sim, &shop("one"));
     watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;

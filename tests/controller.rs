@@ -280,7 +280,7 @@ async fn stop_and_start() {
 // Failures.
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_exits_while_it_is_awaited_fails_at_once_with_its_last_lines() {
+async fn exit_while_awaited_fails_at_once_with_last_lines() {
     for after in [0, 30, 450, 3000] {
         let wanted = desired([
             service("db").ping(Duration::from_secs(300)),
@@ -398,7 +398,7 @@ async fn a_replacement_that_fails_gives_the_same_old_container_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_without_a_ping_that_exits_soon_gives_the_old_container_back() {
+async fn early_exit_of_replacement_without_ping_rolls_back() {
     for with_port in [false, true] {
         for after in [0, 30, 300] {
             let build = |image: &str| {
@@ -418,7 +418,7 @@ async fn a_replacement_without_a_ping_that_exits_soon_gives_the_old_container_ba
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_asked_to_be_restarted_serves_again_when_the_replacement_failed() {
+async fn dependent_restarts_after_failed_replacement() {
     let build = |image: &str| {
         desired([service("db").image(image).ping(PING), service("api").needs_that("db", Condition::Ready, true)])
     };
@@ -491,7 +491,10 @@ async fn a_ping_says_why_it_was_not_answered() {
     sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(2, "no route\n".into())));
     let outcome = up(&sim, &wanted).await;
     let message = failure(&outcome, "db").1;
-    assert_eq!(message, "timed out after 20 s waiting for readiness probe (exec ping) (ping exited with 2: no route)");
+    assert_eq!(
+        message,
+        "timed out after 20 s waiting for readiness probe (exec ping) (ping exited with code 2: no route)"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -520,7 +523,7 @@ async fn a_missing_image_is_pulled_with_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_port_that_somebody_else_holds_fails_alone_and_costs_the_old_container_nothing() {
+async fn taken_port_fails_alone_and_keeps_old_container() {
     let build = |port: &str| desired([service("api").port(port), service("other")]);
     let sim = engine(&build("8080:80"));
     assert_agrees(&up(&sim, &build("8080:80")).await, &sim, &build("8080:80"));
@@ -579,7 +582,7 @@ async fn limits_are_changed_in_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_done_by_hand_is_put_right() {
+async fn external_changes_are_corrected() {
     let wanted = desired([service("api").needs("db"), service("db").ping(PING), service("web")]);
     type Hand = fn(&Sim);
     let hands: Vec<(&str, Hand)> = vec![
@@ -652,7 +655,7 @@ async fn a_container_that_the_engine_restarts_is_left_to_the_engine() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_left_out_stays_as_it_is() {
+async fn services_out_of_scope_stay_unchanged() {
     let build = |value| desired([service("api").env("A", value), service("db").env("A", value), service("old")]);
     let sim = engine(&build("1"));
     assert_agrees(&up(&sim, &build("1")).await, &sim, &build("1"));
@@ -670,7 +673,7 @@ async fn what_was_left_out_stays_as_it_is() {
 // Being stopped.
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupt_ends_the_run_at_the_step_under_way_and_the_next_run_completes() {
+async fn interrupt_ends_after_current_step_and_next_run_completes() {
     let wanted = diamond();
     for after in (0..3000).step_by(97) {
         let sim = engine(&wanted);
@@ -891,7 +894,7 @@ async fn a_death_in_the_gap_between_two_streams_of_events_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_is_removed_by_hand_while_it_is_awaited_is_made_anew() {
+async fn container_removed_while_awaited_is_created_again() {
     let wanted = desired([service("db").ping(Duration::from_secs(300))]);
     let sim = engine(&wanted);
     sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Answers(Duration::from_secs(5))));
@@ -908,7 +911,7 @@ async fn a_container_that_is_removed_by_hand_while_it_is_awaited_is_made_anew() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_works_against_the_run_is_named() {
+async fn external_interference_is_reported() {
     let wanted = desired([service("db").ping(Duration::from_secs(30))]);
     let sim = engine(&wanted);
     sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(1, String::new())));
@@ -1058,7 +1061,7 @@ fn on_paused_time<T>(future: impl Future<Output = T>) -> T {
 // Costs.
 
 #[tokio::test(start_paused = true)]
-async fn a_cold_up_of_a_hundred_sends_three_calls_for_each_and_an_agreeing_one_a_single_list() {
+async fn cold_up_sends_three_calls_per_service_and_no_op_one_list() {
     let wanted = desired((0..100).map(|n| service(&format!("s{n:03}")).image("app:1")));
     let sim = engine(&wanted);
     let outcome = up(&sim, &wanted).await;

@@ -131,7 +131,7 @@ fn sleeper() -> &'static str {
 }
 
 #[tokio::test]
-async fn connecting_and_asking_who_it_is_takes_two_requests() {
+async fn connecting_and_reading_info_takes_two_requests() {
     let proxy = Proxy::start(&socket());
     let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
     let about = engine.about().await.unwrap();
@@ -227,7 +227,7 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_told_apart() {
+async fn errors_are_distinguished() {
     let field = Field::new("errors").await;
     let gone = "0".repeat(64);
     let missing = field.fails(Mutation::Start(gone.clone())).await;
@@ -406,7 +406,7 @@ async fn events_are_hints_about_the_group() {
 }
 
 #[tokio::test]
-async fn what_is_done_by_hand_is_an_event_and_what_ended_is_remembered() {
+async fn external_changes_are_events_and_exits_are_listed() {
     let field = Field::new("hands").await;
     let mut events = field.engine.events(&field.ground.group);
     assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
@@ -592,7 +592,7 @@ async fn a_command_tells_its_output_and_its_code() {
 }
 
 #[tokio::test]
-async fn the_output_of_a_command_is_told_while_it_runs() {
+async fn command_output_is_streamed() {
     let field = Field::new("execflow").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
     // It ends when somebody has reacted to its first line.
@@ -648,7 +648,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
         "MORE=1 2",
     ];
     assert_eq!(lines, expected);
-    assert_eq!(failed.to_string(), "sh exited with 3");
+    assert_eq!(failed.to_string(), "sh exited with code 3");
 
     let mut bytes = 0;
     let ended = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;
@@ -689,7 +689,7 @@ fn running(id: &str, what: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_command_whose_time_is_over_is_killed_in_its_container_with_its_children() {
+async fn timed_out_command_is_killed_with_its_children() {
     let field = Field::new("execkill").await;
     for (name, interrupt) in [("late", false), ("interrupted", true)] {
         let mut blueprint = field.blueprint(name, sleeper());
@@ -803,7 +803,7 @@ async fn a_container_outlives_its_network() {
 }
 
 #[tokio::test]
-async fn networks_of_one_name_are_told_apart_by_their_ids() {
+async fn networks_of_one_name_are_distinguished_by_id() {
     let field = Field::new("twins").await;
     // The check for duplicates is left out, as two clients at the same moment would have it.
     let label = format!("{GROUP}={}", field.ground.group);

@@ -97,7 +97,7 @@ async fn hooks_stand_between_what_they_are_named_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_is_initialised_before_the_old_one_is_parted_from() {
+async fn replacement_is_initialised_before_old_one_is_removed() {
     let sim = engine();
     assert!(up(&sim, &hooks_run("db:1")).await.is_good());
     sim.forget_calls();
@@ -107,7 +107,7 @@ async fn a_replacement_is_initialised_before_the_old_one_is_parted_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_undone() {
+async fn failed_initialisation_fails_service_and_rolls_back() {
     let fails = |image: &str| {
         Image::new(image).behaving(|it| {
             it.programs.insert("fill".into(), Script::Ends(3, "no room".into()));
@@ -118,7 +118,7 @@ async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_un
     let outcome = up(&sim, &hooks_run("db:1")).await;
     let failure = &outcome.failed["db"].failure;
     assert_eq!(failure.reason, Reason::HookFailed);
-    assert_eq!(failure.message, "post_start hook failed: fill exited with 3");
+    assert_eq!(failure.message, "post_start hook failed: fill exited with code 3");
     assert!(outcome.waits.iter().any(|wait| wait.service == "api"), "{:?}", outcome.waits);
     assert_eq!((count(&sim, "init"), count(&sim, "fill")), (1, 1));
 

@@ -157,7 +157,7 @@ fn a_port_that_stays_is_handed_over_old_container_stopped_first() {
 }
 
 #[test]
-fn a_port_that_changes_lets_the_old_container_serve_until_the_new_one_is_ready() {
+fn changed_port_keeps_old_container_until_new_is_ready() {
     let old = desired([service("api").port("8080:80")]);
     let new = desired([service("api").port("8081:80")]);
     check(
@@ -237,7 +237,7 @@ fn an_image_tag_that_moved_replaces() {
 }
 
 #[test]
-fn a_missing_image_is_pulled_once_for_all_who_use_it() {
+fn missing_image_is_pulled_once() {
     let wanted = desired([service("a").image("app:1"), service("b").image("app:1")]);
     let mut observed = empty(&wanted);
     observed.images.clear();
@@ -333,7 +333,7 @@ fn a_stopped_container_is_started() {
 }
 
 #[test]
-fn a_dead_container_is_made_anew() {
+fn dead_container_is_created_again() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").state = State::Dead;
@@ -446,7 +446,7 @@ fn a_disconnected_container_is_attached_again() {
 }
 
 #[test]
-fn a_network_that_was_made_anew_gets_its_stopped_containers_back() {
+fn recreated_network_gets_stopped_containers_back() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").state = State::Exited { code: Some(0) };
@@ -529,7 +529,7 @@ fn a_candidate_half_way_is_brought_on() {
 }
 
 #[test]
-fn a_candidate_whose_forerunner_was_already_removed_takes_the_name() {
+fn candidate_without_current_container_takes_the_name() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").name = "shop-api.new".into();
@@ -696,7 +696,7 @@ fn a_foreign_container_with_our_name_is_a_conflict() {
 }
 
 #[test]
-fn a_foreign_container_in_the_place_of_a_replacement_is_in_nobodys_way_until_there_is_one() {
+fn name_conflict_is_ignored_until_replacement_needed() {
     let old = desired([service("api").needs_that("db", Condition::Ready, true), service("db")]);
     let mut observed = agreeing(&old);
     add(&mut observed, foreign("shop-api.new"));
@@ -724,7 +724,7 @@ fn a_foreign_container_in_the_place_of_a_replacement_is_in_nobodys_way_until_the
 }
 
 #[test]
-fn nobody_rests_for_an_image_that_does_not_come() {
+fn failed_pull_does_not_stop_dependents() {
     let built = |image: &str| {
         desired([service("api").needs_that("db", Condition::Ready, true), service("db").image(image).pull(Pull::Never)])
     };
@@ -866,7 +866,7 @@ fn a_port_of_a_service_that_no_spec_names_is_taken_over() {
 }
 
 #[test]
-fn who_asked_for_it_is_restarted_when_a_dependency_is_replaced() {
+fn dependent_with_restart_follows_replaced_dependency() {
     let build = |word| {
         desired([
             service("db").command(&[word]),
@@ -991,7 +991,7 @@ fn a_network_that_is_not_ours_is_used_and_never_removed() {
 }
 
 #[test]
-fn a_hash_of_another_version_is_compared_by_what_was_applied() {
+fn other_hash_version_is_compared_by_applied_spec() {
     let wanted = desired([service("api").command(&["serve"]).env("A", "1").port("8080:80")]);
     let mut observed = agreeing(&wanted);
     identity_of(&mut observed, "shop-api").spec_hash = "v0:abc".into();
@@ -1021,7 +1021,7 @@ fn a_hash_of_another_version_is_compared_by_what_was_applied() {
 }
 
 #[test]
-fn what_was_left_out_is_not_touched() {
+fn services_out_of_scope_are_not_touched() {
     let old = desired([service("api").needs("db").command(&["one"]), service("db"), service("gone")]);
     let mut new = desired([service("api").needs("db").command(&["two"]), service("db").command(&["two"])]);
     new.scope = Scope::Only(["api".to_owned()].into());
@@ -1052,7 +1052,7 @@ fn what_was_left_out_is_not_touched() {
 }
 
 #[test]
-fn a_dependency_that_was_left_out_and_does_not_run_is_waited_for() {
+fn stopped_dependency_out_of_scope_is_awaited() {
     let mut wanted = desired([service("api").needs("db"), service("db")]);
     wanted.scope = Scope::Only(["api".to_owned()].into());
     check(

@@ -373,7 +373,7 @@ service(name="always", image="x")
 }
 
 #[test]
-fn what_is_read_is_known() {
+fn read_files_are_recorded() {
     let program = r#"
 tables = [json.decode(read_file(path)) for path in glob("tables/*.json")]
 for row in tables:
@@ -410,7 +410,7 @@ fn a_program_without_specs_is_none() {
 // --- errors ----------------------------------------------------------------------------------------------------------
 
 #[test]
-fn what_is_wrong_is_told_at_its_place() {
+fn errors_are_reported_at_their_place() {
     let lib = r#"def postgres(name):
     return service(name=name, image="x", env={"A": [1]})
 
@@ -558,7 +558,7 @@ fn hostile_programs_are_errors_at_their_place() {
 }
 
 #[test]
-fn what_is_large_but_not_hostile_is_evaluated() {
+fn large_programs_are_evaluated() {
     let program = "for n in range(5000):\n  service(name=\"a%d\" % n, image=\"x\", env={\"N\": n}, dependencies=[\"a%d\" % (n - 1)] if n else [])\n";
     assert_eq!(specs(&[("app.star", program)]).services.len(), 5000);
     let rows: String = (0..5000).map(|n| format!("    {{\"name\": \"a{n}\", \"port\": {n}}},\n")).collect();
@@ -584,7 +584,7 @@ impl Stage {
 impl Host for Stage {
     fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
         self.asked(format!("exec {} {limit:?}", command.join(" ")));
-        let failed = (command[0] == "false").then(|| "false exited with 1".to_owned());
+        let failed = (command[0] == "false").then(|| "false exited with code 1".to_owned());
         Ok(Ran { output: vec!["one".into(), "two".into()], failed })
     }
 
@@ -724,7 +724,7 @@ out = ctx.exec(["cat", 1], timeout="2s")
 if out.output != "one\ntwo" or not out.ok or out.error:
     fail("exec")
 bad = ctx.exec("false", check=False)
-if bad.ok or bad.error != "false exited with 1":
+if bad.ok or bad.error != "false exited with code 1":
     fail("exec")
 got = ctx.http_get("/x", port=81)
 if got.status != 404 or got.ok or got.body != "none" or ctx.http_get("http://h:1/y").ok:
@@ -756,7 +756,7 @@ fn functions_that_fail_say_where() {
     let stage = Stage::default();
     for (body, message) in [
         ("return 1 + \"a\"", "specs/app.star:2:12: operation `+` not supported for types `int` and `string`"),
-        ("ctx.exec([\"false\"])", "specs/app.star:2:5: false exited with 1: two"),
+        ("ctx.exec([\"false\"])", "specs/app.star:2:5: false exited with code 1: two"),
         ("ctx.exec([])", "specs/app.star:2:5: the command is empty"),
         ("ctx.exec([\"a\"], timout=1)", "specs/app.star:2:5: `exec` has no argument `timout`"),
         ("ctx.sleep(0.5)", "specs/app.star:2:5: the run was interrupted"),

@@ -320,7 +320,7 @@ async fn a_crash_loop_does_not_hurry_and_a_new_spec_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_ended_or_removed_is_back_at_once() {
+async fn stopped_or_removed_container_is_back_at_once() {
     type Hand = fn(&Sim);
     let hands: [(&str, Hand); 4] = [
         ("killed", |sim| sim.kill_by_hand("shop-api")),
@@ -362,7 +362,7 @@ async fn what_somebody_ended_or_removed_is_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_drift_is_mended_without_a_restart() {
+async fn other_drift_is_corrected_without_a_restart() {
     type Hand = fn(&Sim);
     let hands: [(&str, Hand, &str); 3] = [
         ("renamed", |sim| assert!(sim.rename("shop-api", "somebody")), "api update [name]"),
@@ -404,7 +404,7 @@ async fn a_network_that_was_removed_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_changes_it_back_again_and_again_is_left_alone() {
+async fn flapping_drift_is_ignored() {
     let wanted = desired([service("api").memory("128m"), service("other")]);
     let sim = engine(&wanted);
     let watcher = Watcher::settled(&sim, &wanted).await;
@@ -544,7 +544,7 @@ async fn a_changed_spec_replaces_exactly_what_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn invalid_specs_change_nothing_and_are_told_once() {
+async fn invalid_specs_change_nothing_and_are_reported_once() {
     let wanted = chain();
     let sim = engine(&wanted);
     let watcher = Watcher::settled(&sim, &wanted).await;
@@ -585,7 +585,7 @@ async fn a_service_that_leaves_the_specs_goes_when_that_is_certain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn specs_that_name_nothing_remove_nothing_unless_that_was_allowed() {
+async fn empty_specs_remove_nothing_unless_allowed() {
     for may_empty in [false, true] {
         let wanted = chain();
         let sim = engine(&wanted);
@@ -620,7 +620,7 @@ async fn a_group_is_not_renamed_under_its_watch() {
 // Failed changes.
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_replacement_is_undone_and_not_tried_again_until_the_spec_changes() {
+async fn failed_replacement_rolls_back_until_spec_changes() {
     let build =
         |image: &str| desired([service("api").image(image).port("8080:80").ping(PING), service("web").needs("api")]);
     for starts in [true, false] {
@@ -652,7 +652,7 @@ async fn a_failed_replacement_is_undone_and_not_tried_again_until_the_spec_chang
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_never_answers_is_waited_for_and_told_once() {
+async fn service_that_never_answers_is_reported_once() {
     let wanted = desired([service("db").ping(PING), service("api").needs("db")]);
     let sim = engine(&wanted);
     sim.add_image("db:1", Image::new("db:1").behaving(|it| it.exec = Script::Answers(s(600))));
@@ -666,7 +666,7 @@ async fn what_never_answers_is_waited_for_and_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_the_way_may_go_away() {
+async fn conflict_resolves_when_its_cause_is_gone() {
     let wanted = desired([service("api").port("8080:80"), service("db").image("late:1"), service("other")]);
     let sim = engine(&desired([service("api"), service("other")]));
     let squatter = sim.create_foreign("squatter", &[8080]);
@@ -704,7 +704,7 @@ fn with_health(mut wanted: Desired, name: &str, action: HealthAction) -> Desired
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_stops_answering_is_restarted_replaced_or_shown() {
+async fn unhealthy_service_is_restarted_replaced_or_shown() {
     for then in [HealthAction::Restart, HealthAction::Replace, HealthAction::Ignore] {
         let wanted = with_health(desired([service("api").ping(PING), service("web").needs("api")]), "api", then);
         let sim = engine(&wanted);
@@ -762,7 +762,7 @@ async fn the_engines_health_check_counts_as_well() {
 // Other processes.
 
 #[tokio::test(start_paused = true)]
-async fn reconcile_tries_again_what_was_given_up() {
+async fn reconcile_request_retries_failures() {
     let build = |image: &str| desired([service("api").image(image).ping(PING)]);
     let sim = engine(&build("api:1"));
     sim.add_image("api:2", Image::new("api:2").behaving(|it| it.exits = Some((s(0), 1))));
@@ -781,7 +781,7 @@ async fn reconcile_tries_again_what_was_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reload_replaces_and_takes_along_who_asked() {
+async fn reload_replaces_and_restarts_dependents() {
     let wanted = desired([
         service("db").ping(PING),
         service("api").needs_that("db", Condition::Ready, true),
@@ -805,7 +805,7 @@ async fn reload_replaces_and_takes_along_who_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_serves_is_cared_for_while_a_foreign_container_bars_its_replacement() {
+async fn blocked_replacement_keeps_old_container_supervised() {
     let old = desired([service("api")]);
     let sim = engine(&old);
     let watcher = Watcher::settled(&sim, &old).await;
@@ -823,7 +823,7 @@ async fn what_serves_is_cared_for_while_a_foreign_container_bars_its_replacement
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_restarted_has_to_answer_again_and_is_told() {
+async fn externally_restarted_container_must_become_ready_again() {
     let wanted = desired([service("api").ping(PING)]);
     let sim = engine(&wanted);
     let watcher = Watcher::settled(&sim, &wanted).await;
