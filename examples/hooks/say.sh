@@ -4,5 +4,6 @@
 if [ -n "$DRILLMASTER_SERVICE" ]; then
     echo "$DRILLMASTER_EVENT of $DRILLMASTER_SERVICE in $DRILLMASTER_GROUP"
 else
+    # shellcheck disable=SC2153 # set by drillmaster
     echo "$DRILLMASTER_EVENT of $DRILLMASTER_GROUP has finished: $DRILLMASTER_SERVICES"
 fi
