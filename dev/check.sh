@@ -16,8 +16,8 @@ need_rust
 use_engine
 dev/images.sh
 
-run cargo fmt --check
-run cargo clippy --locked --all-targets -- -D warnings
+run cargo fmt --all --check
+run cargo clippy --locked --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS='-D warnings' run cargo doc --locked --no-deps --document-private-items --lib
 need_shellcheck
 run shellcheck -x .ci/run dev/*.sh demo/*/*.sh examples/*/*.sh examples/*/*/*.sh findings/*.sh

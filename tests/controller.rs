@@ -15,14 +15,14 @@ use drillmaster::control::execute::context::ExecContext;
 use drillmaster::control::local_state::LocalState;
 use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, Mode, Scope};
-use drillmaster::engine::faulty::{Faults, Faulty, Stop};
-use drillmaster::engine::sim::{Image, Latency, Script, Sim};
 use drillmaster::engine::{Engine, EngineError};
 use drillmaster::observed::{Health, State};
 use drillmaster::plan::Memory;
 use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Reason, Verb};
 use drillmaster::spec::model::{Condition, RestartPolicy};
+use drillmaster_sim::faulty::{Faults, Faulty, Stop};
+use drillmaster_sim::{Image, Latency, Script, Sim};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -930,7 +930,7 @@ async fn external_interference_is_reported() {
 /// What one seed makes of the scenario: under faults, in as many runs as it takes, then once without.
 async fn survive(seed: u64) -> Result<Vec<String>, String> {
     let (old, new) = before_and_after();
-    let draw = |n: u64, below: u64| drillmaster::engine::faulty::random(seed ^ 0xD811, n) % below;
+    let draw = |n: u64, below: u64| drillmaster_sim::faulty::random(seed ^ 0xD811, n) % below;
     let sim = new_engine();
     sim.set_stale(ms(if draw(0, 2) == 0 { 70 } else { 0 }));
     if draw(1, 3) == 0 {

@@ -14,9 +14,9 @@ use drillmaster::control::execute::hooks::{self, HookCall};
 use drillmaster::control::execute::outputs::{OutputMap, OutputStore};
 use drillmaster::control::execute::stack::with_large_stack;
 use drillmaster::engine::LogLine;
-use drillmaster::engine::sim::Sim;
 use drillmaster::spec::model::{Build, Hook};
 use drillmaster::spec::{Content, Input, Nowhere, SourceFile, TreeError, load};
+use drillmaster_sim::Sim;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

@@ -15,10 +15,10 @@ use drillmaster::control::local_state::LocalState;
 use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, HookPoint, Mode, Scope};
 use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
-use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::faulty::{Faulty, Stop};
+use drillmaster_sim::{Image, Script, Sim};
 use tokio::sync::mpsc;
 
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };

@@ -15,12 +15,12 @@ use drillmaster::control::local_state::LocalState;
 use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, Rerun};
 use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
-use drillmaster::engine::sim::{Image, Sim};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::faulty::{Faulty, Stop};
+use drillmaster_sim::{Image, Sim};
 use tokio::sync::mpsc;
 
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };

@@ -17,11 +17,11 @@ use drillmaster::control::local_state::LocalState;
 use drillmaster::control::{self, ReadSpecs, RunOptions};
 use drillmaster::desired::{Desired, HookPoint, Rerun};
 use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
-use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::faulty::{Faulty, Stop};
+use drillmaster_sim::{Image, Script, Sim};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 

@@ -16,12 +16,12 @@ use drillmaster::control::local_state::LocalState;
 use drillmaster::control::{self, RunOptions, WatchOptions};
 use drillmaster::desired::Desired;
 use drillmaster::engine::Engine;
-use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::observed::{Health, State};
 use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Action, Reason};
 use drillmaster::spec::Diagnostic;
 use drillmaster::spec::model::{Condition, HealthAction, Resources, RestartPolicy};
+use drillmaster_sim::{Image, Script, Sim};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -626,7 +626,7 @@ async fn failed_replacement_rolls_back_until_spec_changes() {
     for starts in [true, false] {
         let sim = engine(&build("api:1"));
         sim.add_image("api:3", Image::new("api:3"));
-        let bad = |it: &mut drillmaster::engine::sim::Behaviour| match starts {
+        let bad = |it: &mut drillmaster_sim::Behaviour| match starts {
             true => it.exits = Some((s(0), 1)),
             false => it.unstartable = Some("no such file".into()),
         };

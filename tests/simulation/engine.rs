@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use drillmaster::engine::deadline::{Bounded, Limits};
-use drillmaster::engine::sim::{Image, Sim};
 use drillmaster::engine::{ContainerEvent, Engine, EngineError, EngineEvent, Mutation};
 use drillmaster::observed::State;
 use drillmaster::plan::effect;
 use drillmaster::spec::model::RestartPolicy;
+use drillmaster_sim::{Image, Sim};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use builders::{on_paused_time, seeds};
-use drillmaster::engine::faulty::{Faults, Stop};
+use drillmaster_sim::faulty::{Faults, Stop};
 use schedule::{Schedule, diamond};
 use world::World;
 
