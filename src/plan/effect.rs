@@ -29,104 +29,31 @@ pub fn apply(
 ) {
     let name = step.subject.name();
     match &step.verb {
-        Verb::Pull => {
-            memory.images.pulled.insert(name.to_owned());
-            observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
-        }
-        Verb::Build => {
+        Verb::Pull | Verb::Build => {
+            if step.verb == Verb::Pull {
+                memory.images.pulled.insert(name.to_owned());
+            }
             observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
         }
         Verb::RemoveImage => {
             observed.images.remove(name);
             observed.built.remove(name);
         }
-        Verb::CreateNetwork => {
-            let network = Network {
-                id: id.map_or_else(|| format!("new:{name}"), str::to_owned),
-                name: name.to_owned(),
-                group: Some(desired.group.clone()),
-                source: Some(desired.source.clone()),
-            };
-            observed.networks.insert(network.id.clone(), network);
-        }
-        Verb::RemoveNetwork { id } => {
-            observed.networks.remove(id);
-        }
         Verb::RemoveVolume => {
             observed.volumes.remove(name);
         }
-        Verb::Create { name: container, network, image_id, inherited, .. } => {
-            let Some(service) = desired.services.get(name) else {
-                return;
-            };
-            let id = ContainerId::from(id.map_or_else(|| format!("new:{container}"), str::to_owned));
-            // The real time is in the next list; until then it is the youngest.
-            let youngest = observed.containers.values().map(|container| container.created).max().unwrap_or_default();
-            let attachment =
-                Attachment { network_id: network.clone(), network: desired.network.clone(), address: None };
-            let created = Container {
-                id: id.clone(),
-                name: container.clone(),
-                identity: Some(identity(desired, service, image_id)),
-                image: service.config.image.clone(),
-                state: State::Created,
-                health: Health::None,
-                networks: vec![attachment],
-                ports: Vec::new(),
-                mounts: mounts(service, inherited),
-                created: youngest + 1,
-                details: None,
-            };
-            observed.containers.insert(id, created);
-            // The hooks run again for the next container.
-            memory.service_mut(name).hooks.remove(&HookPoint::PreStart);
+        Verb::CreateNetwork | Verb::RemoveNetwork { .. } | Verb::Connect { .. } | Verb::Disconnect { .. } => {
+            apply_to_network(step, id, desired, observed);
         }
         Verb::Hook { point, index, container, .. } => {
             let container = container.as_ref().map(|container| container.id.clone());
             memory.service_mut(name).hooks.insert(*point, HookProgress { container, done: index + 1 });
         }
-        Verb::Collect(target) => {
-            memory.container_mut(&target.id).outputs_collected = true;
-        }
-        Verb::Start(target) => {
-            memory.forget(&target.id);
-            let container = memory.container_mut(&target.id);
-            container.started_at = Some(now);
-            // The stop hooks run again at its next stop.
-            container.stopped_after_serving = false;
-            let is_over = |point: &HookPoint| matches!(point, HookPoint::PreStop | HookPoint::PostStop);
-            memory
-                .service_mut(name)
-                .hooks
-                .retain(|point, progress| progress.container.as_ref() != Some(&target.id) || !is_over(point));
-            let service = desired.services.get(name);
-            let expects_health = observed.containers.get(&target.id).is_some_and(|it| expects_health(it, observed));
-            if let Some(container) = observed.containers.get_mut(&target.id) {
-                container.state = State::Running;
-                // The engine resets its restart count at a start; the start time is known after the next inspection.
-                if let Some(details) = &mut container.details {
-                    details.restarts = 0;
-                    details.started_at.clear();
-                }
-                container.health = if expects_health { Health::Starting } else { Health::None };
-                container.ports = service.map(published).unwrap_or_default();
-            }
-        }
-        Verb::Unpause(target) => {
-            with(observed, &target.id, |container| container.state = State::Running);
-        }
-        Verb::Stop(target) => {
-            memory.forget(&target.id);
-            let served = container_name(&desired.group, name);
-            if observed.containers.get(&target.id).is_some_and(|container| container.name == served) {
-                memory.container_mut(&target.id).stopped_after_serving = true;
-            }
-            with(observed, &target.id, |container| {
-                container.state = State::Exited { code: None };
-                container.health = Health::None;
-                container.ports.clear();
-            });
-        }
+        Verb::Collect(target) => memory.container_mut(&target.id).outputs_collected = true,
+        Verb::Create { .. } => create(step, id, desired, observed, memory),
+        Verb::Start(target) => start(name, &target.id, now, desired, observed, memory),
+        Verb::Stop(target) => stop(name, &target.id, desired, observed, memory),
+        Verb::Unpause(target) => with(observed, &target.id, |container| container.state = State::Running),
         Verb::Rename { container, to } => {
             if desired.services.get(name).is_some_and(Service::is_job) {
                 memory.service_mut(name).job_succeeded = true;
@@ -141,6 +68,29 @@ pub fn apply(
                 details.restart = *restart;
             });
         }
+        Verb::Remove { container, .. } => {
+            observed.containers.remove(&container.id);
+            memory.containers.remove(&container.id);
+            memory.service_mut(name).hooks.retain(|_, progress| progress.container.as_ref() != Some(&container.id));
+        }
+    }
+}
+
+fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Observed) {
+    let name = step.subject.name();
+    match &step.verb {
+        Verb::CreateNetwork => {
+            let network = Network {
+                id: id.map_or_else(|| format!("new:{name}"), str::to_owned),
+                name: name.to_owned(),
+                group: Some(desired.group.clone()),
+                source: Some(desired.source.clone()),
+            };
+            observed.networks.insert(network.id.clone(), network);
+        }
+        Verb::RemoveNetwork { id } => {
+            observed.networks.remove(id);
+        }
         Verb::Connect { container, network, names } => {
             let name = observed.networks.get(network).map(|network| network.name.clone()).unwrap_or_default();
             with(observed, &container.id, |container| {
@@ -150,20 +100,76 @@ pub fn apply(
                 }
             });
         }
-        Verb::Disconnect { container, network } => {
-            with(observed, &container.id, |container| {
-                container.networks.retain(|a| a.network_id != *network && a.network != *network);
-                if let Some(details) = &mut container.details {
-                    details.names.remove(network);
-                }
-            });
-        }
-        Verb::Remove { container, .. } => {
-            observed.containers.remove(&container.id);
-            memory.containers.remove(&container.id);
-            memory.service_mut(name).hooks.retain(|_, progress| progress.container.as_ref() != Some(&container.id));
-        }
+        Verb::Disconnect { container, network } => with(observed, &container.id, |container| {
+            container.networks.retain(|a| a.network_id != *network && a.network != *network);
+            if let Some(details) = &mut container.details {
+                details.names.remove(network);
+            }
+        }),
+        _ => {}
     }
+}
+
+fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {
+    let name = step.subject.name();
+    let Verb::Create { name: container, network, image_id, inherited, .. } = &step.verb else { return };
+    let Some(service) = desired.services.get(name) else { return };
+    let id = ContainerId::from(id.map_or_else(|| format!("new:{container}"), str::to_owned));
+    // The real time is in the next list; until then it is the youngest.
+    let youngest = observed.containers.values().map(|container| container.created).max().unwrap_or_default();
+    let created = Container {
+        id: id.clone(),
+        name: container.clone(),
+        identity: Some(identity(desired, service, image_id)),
+        image: service.config.image.clone(),
+        state: State::Created,
+        health: Health::None,
+        networks: vec![Attachment { network_id: network.clone(), network: desired.network.clone(), address: None }],
+        ports: Vec::new(),
+        mounts: mounts(service, inherited),
+        created: youngest + 1,
+        details: None,
+    };
+    observed.containers.insert(id, created);
+    // The hooks run again for the next container.
+    memory.service_mut(name).hooks.remove(&HookPoint::PreStart);
+}
+
+fn start(name: &str, id: &ContainerId, now: Duration, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {
+    memory.forget(id);
+    let container = memory.container_mut(id);
+    container.started_at = Some(now);
+    // The stop hooks run again at its next stop.
+    container.stopped_after_serving = false;
+    let is_stop_hook = |point: &HookPoint| matches!(point, HookPoint::PreStop | HookPoint::PostStop);
+    let is_over =
+        |point: &HookPoint, progress: &HookProgress| progress.container.as_ref() == Some(id) && is_stop_hook(point);
+    memory.service_mut(name).hooks.retain(|point, progress| !is_over(point, progress));
+    let service = desired.services.get(name);
+    let expects_health = observed.containers.get(id).is_some_and(|it| expects_health(it, observed));
+    with(observed, id, |container| {
+        container.state = State::Running;
+        // The engine resets its restart count at a start; the start time is known after the next inspection.
+        if let Some(details) = &mut container.details {
+            details.restarts = 0;
+            details.started_at.clear();
+        }
+        container.health = if expects_health { Health::Starting } else { Health::None };
+        container.ports = service.map(published).unwrap_or_default();
+    });
+}
+
+fn stop(name: &str, id: &ContainerId, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {
+    memory.forget(id);
+    let current = container_name(&desired.group, name);
+    if observed.containers.get(id).is_some_and(|container| container.name == current) {
+        memory.container_mut(id).stopped_after_serving = true;
+    }
+    with(observed, id, |container| {
+        container.state = State::Exited { code: None };
+        container.health = Health::None;
+        container.ports.clear();
+    });
 }
 
 /// In a forecast, an inspection is assumed to find no difference.

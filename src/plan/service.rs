@@ -574,38 +574,46 @@ impl<'a> Planner<'a> {
                 DependencyState::Pending("is being created again")
             }
             State::Running if service.is_job() => self.await_end(service, candidate),
-            State::Running => {
-                let is_late = aliases_deferred(candidate);
-                // An earlier run may have been killed while it set the aliases.
-                let unknown = is_late && !self.memory.probe_succeeded(&candidate.id);
-                if unknown && service.ping.is_some() && self.attach(service, candidate, false) {
-                    return DependencyState::Pending("is being attached to its network");
-                }
-                let state = self.readiness(service, candidate);
-                if state != DependencyState::Ready {
-                    if self.memory.life(&candidate.id).is_some_and(|life| life.hold_until.is_some()) {
-                        return self.fail_min_ready(service, candidate, "no longer healthy");
-                    }
-                    return state;
-                }
-                if self.is_backing_off(&service.name) {
-                    return DependencyState::Failed;
-                }
-                // Dependents with `condition: started` may start; `ready` needs the service name.
-                if !self.hooks_are_done(service, HookPoint::PostStart, Some(candidate), "readiness probe succeeded") {
-                    return DependencyState::Started;
-                }
-                if current.is_some()
-                    && let Some(state) = self.check_min_ready(service, candidate)
-                {
-                    return state;
-                }
-                if !self.ensure_network(service, candidate) {
-                    self.take_over(service, current, candidate, "is ready");
-                }
-                DependencyState::Started
-            }
+            State::Running => self.prove(service, current, candidate),
         }
+    }
+
+    /// Promotes a running candidate once it is ready, initialised, and has stayed ready for `min_ready`.
+    fn prove(
+        &mut self,
+        service: &'a Service,
+        current: Option<&'a Container>,
+        candidate: &'a Container,
+    ) -> DependencyState {
+        let is_late = aliases_deferred(candidate);
+        // An earlier run may have been killed while it set the aliases.
+        let unknown = is_late && !self.memory.probe_succeeded(&candidate.id);
+        if unknown && service.ping.is_some() && self.attach(service, candidate, false) {
+            return DependencyState::Pending("is being attached to its network");
+        }
+        let state = self.readiness(service, candidate);
+        if state != DependencyState::Ready {
+            if self.memory.life(&candidate.id).is_some_and(|life| life.hold_until.is_some()) {
+                return self.fail_min_ready(service, candidate, "no longer healthy");
+            }
+            return state;
+        }
+        if self.is_backing_off(&service.name) {
+            return DependencyState::Failed;
+        }
+        // Dependents with `condition: started` may start; `ready` needs the service name.
+        if !self.hooks_are_done(service, HookPoint::PostStart, Some(candidate), "readiness probe succeeded") {
+            return DependencyState::Started;
+        }
+        if current.is_some()
+            && let Some(state) = self.check_min_ready(service, candidate)
+        {
+            return state;
+        }
+        if !self.ensure_network(service, candidate) {
+            self.take_over(service, current, candidate, "is ready");
+        }
+        DependencyState::Started
     }
 
     /// Promotes a candidate: stops and removes the current container, then renames the candidate.

@@ -156,6 +156,21 @@ fn insert(edits: &mut Vec<Edit>, at: usize, removed: usize, text: String) {
     edits.push(Edit { at, removed, text, rank: 0 });
 }
 
+/// End of the expression in an f-string that starts at `index`: where its conversion begins, or its closing brace.
+fn end_of_expression(tokens: &[Lexeme], index: usize) -> Option<usize> {
+    let mut open = 0_usize;
+    for lexeme in tokens.iter().skip(index + 1) {
+        if opens(&lexeme.token) {
+            open += 1;
+        } else if closes(&lexeme.token) && open > 0 {
+            open -= 1;
+        } else if open == 0 && matches!(lexeme.token, Token::FStringBang | Token::FStringExprEnd) {
+            return Some(lexeme.span.start);
+        }
+    }
+    None
+}
+
 fn rewrite(tokens: &[Lexeme], length: usize, edits: &mut Vec<Edit>) -> Result<(), Refused> {
     let pairs = pairs(tokens);
     for (index, Lexeme { token, span }) in tokens.iter().enumerate() {
@@ -179,18 +194,7 @@ fn rewrite(tokens: &[Lexeme], length: usize, edits: &mut Vec<Edit>) -> Result<()
                 insert(edits, end, 0, "))".to_owned());
             }
             Token::FStringExprStart => {
-                // Up to what says how it is shown, or to the end.
-                let end = tokens.iter().skip(index + 1).scan(0_usize, |open, lexeme| {
-                    if opens(&lexeme.token) {
-                        *open += 1;
-                    } else if closes(&lexeme.token) && *open > 0 {
-                        *open -= 1;
-                    } else if *open == 0 && matches!(lexeme.token, Token::FStringBang | Token::FStringExprEnd) {
-                        return Some(Some(lexeme.span.start));
-                    }
-                    Some(None)
-                });
-                if let Some(end) = end.flatten().next() {
+                if let Some(end) = end_of_expression(tokens, index) {
                     insert(edits, span.end, 0, format!("{SHOWN}("));
                     insert(edits, end, 0, ")".to_owned());
                 }
