@@ -640,10 +640,10 @@ fn an_alias_bomb_is_refused() {
         let _ = writeln!(merges, "x{n}: &x{n} {{<<: [*x{0}, *x{0}], k{n}: 1}}", n - 1);
     }
     bounded(|| messages(&merges));
-    assert_eq!(messages("name: a\nimage: &x [*x]\n")[0], "`*x` names nothing that was anchored before it");
+    assert_eq!(messages("name: a\nimage: &x [*x]\n")[0], "undefined alias `*x`");
     assert_eq!(
         messages("name: &n a\nimage: b\n---\nname: *n\nimage: b\n")[0],
-        "`*n` names nothing that was anchored before it"
+        "undefined alias `*n`"
     );
 }
 

@@ -107,7 +107,7 @@ const NOT_OF_A_JOB: [(&str, &str); 11] = [
     ("ready", ENDS),
     ("replicas", "a job runs once"),
     ("restart", "write `retries: 3` to try again after a failure"),
-    ("update", "a job serves nobody: its container is replaced at once"),
+    ("update", "not supported for jobs: their containers are replaced at once"),
 ];
 
 /// Fields of a job that a service has not.

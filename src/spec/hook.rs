@@ -1,6 +1,4 @@
-//! Hooks: what people write to be done when something happens to a service, a job or the group.
-//!
-//! Only types and how they are read; nothing here says when a hook runs, or runs one.
+//! Hooks as written in specs: types and how they are read. `plan` and the controller decide when they run.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,67 +17,65 @@ use super::value::{
     HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, OutputKey, Period, Shape, Text, Words, quoted, shaped,
 };
 
-/// What to do when the state of a service changes.
-///
-/// Where no container runs for certain, nothing can be executed in one: there a hook is a [`HostHook`].
+/// Hooks for state changes of a service. Where no container is certain to run, a hook is a [`HostHook`].
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct On {
-    /// It has become ready.
+    /// The service became ready.
     #[serde(default)]
     pub ready: OneOrMany<Hook>,
-    /// Its container has ended without being asked to.
+    /// The container exited by itself.
     #[serde(default)]
     pub exited: OneOrMany<HostHook>,
-    /// Its ping has stopped answering.
+    /// The service became unhealthy.
     #[serde(default)]
     pub unhealthy: OneOrMany<Hook>,
-    /// Its container was restarted.
+    /// The container was restarted.
     #[serde(default)]
     pub restarted: OneOrMany<Hook>,
-    /// Its container was replaced by a new one.
+    /// The container was replaced.
     #[serde(default)]
     pub replaced: OneOrMany<Hook>,
-    /// Its container was stopped.
+    /// The container was stopped for good.
     #[serde(default)]
     pub stopped: OneOrMany<HostHook>,
-    /// It has failed.
+    /// The service failed.
     #[serde(default)]
     pub failed: OneOrMany<HostHook>,
-    /// It has succeeded, which only a Job can.
+    /// The job succeeded.
     #[serde(skip)]
     pub succeeded: OneOrMany<HostHook>,
 }
 
-/// What to do when a job has ended.
+/// Hooks for the end of a job.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobOn {
-    /// It has exited with 0.
+    /// The job exited with code 0.
     #[serde(default)]
     pub succeeded: OneOrMany<HostHook>,
-    /// It has failed, and is not tried again.
+    /// The job failed and has no retries left.
     #[serde(default)]
     pub failed: OneOrMany<HostHook>,
 }
 
-/// What to do when a command has finished.
+/// Hooks for the end of a command.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupOn {
-    /// `up`: everything is ready or has failed.
+    /// `up` has finished: every service is ready or has failed.
     #[serde(default)]
     pub up: OneOrMany<HostHook>,
-    /// `down`: everything is gone.
+    /// `down` has finished.
     #[serde(default)]
     pub down: OneOrMany<HostHook>,
-    /// `reload`: the services are ready again.
+    /// `reload` has finished: the services are ready again.
     #[serde(default)]
     pub reload: OneOrMany<HostHook>,
 }
 
 impl Service {
-    /// The functions that are its ping and its hooks.
+    /// Functions used as ping and hooks.
     pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
         let On { ready, exited, unhealthy, restarted, replaced, stopped, failed, succeeded } = &mut self.on;
         let hooks = [&mut self.post_start, &mut self.pre_stop, ready, unhealthy, restarted, replaced];
@@ -99,7 +95,7 @@ impl GroupOn {
         self.up.iter().chain(self.down.iter()).chain(self.reload.iter()).map(HostHook::get)
     }
 
-    /// The functions among them.
+    /// Functions used as hooks.
     pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
         [&mut self.up, &mut self.down, &mut self.reload].into_iter().flat_map(host_functions_mut)
     }
@@ -118,18 +114,18 @@ impl Hook {
     }
 }
 
-/// What is done when something happens: one action, and how long it may take.
+/// An action with a timeout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
-    /// What is done.
+    /// The action.
     pub action: HookAction,
-    /// When it is given up; 60 s unless set.
+    /// Timeout. Defaults to 60 s.
     pub timeout: Duration,
-    /// Key of the output that is what it writes to its standard output, or the body of the answer.
+    /// Key of the output that is set to its stdout, or to the body of the response.
     pub capture: Option<OutputKey>,
 }
 
-/// A hook that needs no container: its action is never `exec`.
+/// A hook that runs on the host: its action is never `exec`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostHook(Hook);
 
@@ -140,7 +136,7 @@ impl HostHook {
     }
 }
 
-/// What a hook does.
+/// Action of a hook.
 #[derive(Debug, Clone, PartialEq)]
 pub enum HookAction {
     /// `exec: [create-user, ann]`: a command in the container.
@@ -156,15 +152,15 @@ pub enum HookAction {
 /// An HTTP request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpRequest {
-    /// Where to.
+    /// URL.
     pub url: HttpUrl,
-    /// The method; GET unless set.
+    /// Method. Defaults to GET.
     pub method: Method,
-    /// Headers, beside those that every request has.
+    /// Headers.
     pub headers: BTreeMap<HeaderName, HeaderValue>,
-    /// The body, if there is one.
+    /// Body.
     pub body: Option<Text>,
-    /// The only status that counts as a success; any 2xx unless set.
+    /// Expected status. Defaults to any 2xx.
     pub status: Option<u16>,
 }
 
@@ -188,51 +184,51 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
 const ACTIONS_HINT: &str = "write one of `exec`, `run` and `http`";
 const HOST_ACTIONS_HINT: &str = "write one of `run` and `http`";
 
-/// What is done when something happens: exactly one of `exec`, `run` and `http`.
+/// A hook: exactly one of `exec`, `run` and `http`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongHook {
-    /// A command in the container.
+    /// Command in the container.
     #[serde(default)]
     exec: Option<Words>,
-    /// A command on the host, started in the spec directory.
+    /// Command on the host, started in the spec directory.
     #[serde(default)]
     run: Option<Words>,
-    /// A request from the host; a URL alone is a GET.
+    /// HTTP request from the host; a URL alone is a GET.
     #[serde(default)]
     http: Option<HttpRequest>,
     /// A function of a program.
     #[serde(default)]
     #[schemars(skip)]
     function: Option<Function>,
-    /// When it is given up; 60 s unless set.
+    /// Timeout. Defaults to 60 s.
     #[serde(default)]
     timeout: Option<Period>,
-    /// Makes an output of what the command writes to its standard output, or of the body of the answer: others refer
-    /// to it as `${context.key}`.
+    /// Key of an output that is set to the command's stdout, or to the body of the response. Other fields use it as
+    /// `${context.key}`.
     #[serde(default)]
     capture: Option<OutputKey>,
 }
 
-/// What is done when something happens and no container runs: exactly one of `run` and `http`.
+/// A hook on the host: exactly one of `run` and `http`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongHostHook {
-    /// A command on the host, started in the spec directory.
+    /// Command on the host, started in the spec directory.
     #[serde(default)]
     run: Option<Words>,
-    /// A request from the host; a URL alone is a GET.
+    /// HTTP request from the host; a URL alone is a GET.
     #[serde(default)]
     http: Option<HttpRequest>,
     /// A function of a program.
     #[serde(default)]
     #[schemars(skip)]
     function: Option<Function>,
-    /// When it is given up; 60 s unless set.
+    /// Timeout. Defaults to 60 s.
     #[serde(default)]
     timeout: Option<Period>,
-    /// Makes an output of what the command writes to its standard output, or of the body of the answer: others refer
-    /// to it as `${context.key}`.
+    /// Key of an output that is set to the command's stdout, or to the body of the response. Other fields use it as
+    /// `${context.key}`.
     #[serde(default)]
     capture: Option<OutputKey>,
 }
@@ -253,7 +249,7 @@ impl LongHook {
         let names: Vec<String> = actions.iter().map(|(name, _)| format!("`{name}`")).collect();
         let action = match (actions.pop(), actions.is_empty()) {
             (Some((_, action)), true) => action,
-            (None, _) => return Err(Invalid::new("the hook says nothing to do").hint(actions_hint)),
+            (None, _) => return Err(Invalid::new("the hook has no action").hint(actions_hint)),
             _ => {
                 let invalid = Invalid::new(format!("a hook does one thing, found {}", names.join(" and ")));
                 return Err(invalid.hint("write a list of hooks; they run one after the other"));
@@ -302,18 +298,18 @@ impl<'de> Shape<'de> for HostHook {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongHttpRequest {
-    /// Where to.
+    /// URL.
     url: HttpUrl,
-    /// The method; GET unless set.
+    /// Method. Defaults to GET.
     #[serde(default)]
     method: Method,
-    /// Headers, beside those that every request has.
+    /// Headers.
     #[serde(default)]
     headers: BTreeMap<HeaderName, HeaderValue>,
-    /// The body, if there is one.
+    /// Body.
     #[serde(default)]
     body: Option<Text>,
-    /// The only status that counts as a success; any 2xx unless set.
+    /// Expected status. Defaults to any 2xx.
     #[serde(default, deserialize_with = "http_status")]
     #[schemars(range(min = 100, max = 599))]
     status: Option<u16>,

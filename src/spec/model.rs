@@ -40,36 +40,35 @@ macro_rules! container_kinds {
             /// Name within the group; also the host name on the group's network.
             name: Name,
             $($(#[$doc])* #[serde(default)] $field: $type,)*
-            /// How to tell that the service is ready.
+            /// Readiness check. Without one, the service is ready after running for 0.5 s, or when its health check is healthy.
             #[serde(default)]
             ping: Option<Ping>,
-            /// What to do while the service runs and its ping stops answering. Takes effect while watching.
+            /// Liveness: what happens when the ping of a running service fails. Takes effect with `--watch`.
             #[serde(default)]
             health: Option<Health>,
-            /// The engine's own health check, in place of the image's HEALTHCHECK.
+            /// Docker health check. Overrides the image's HEALTHCHECK.
             #[serde(default)]
             healthcheck: Option<Healthcheck>,
-            /// What to do once for each created container, after its first ping that answered and before its dependents start.
-            /// When it fails, the service has failed.
+            /// Hooks that run once per container, after its first successful ping and before its dependents start. A failure fails
+            /// the service.
             #[serde(default)]
             post_start: OneOrMany<Hook>,
-            /// What to do before the container is stopped.
+            /// Hooks that run before the container is stopped.
             #[serde(default)]
             pre_stop: OneOrMany<Hook>,
-            /// What to do after the container was stopped.
+            /// Hooks that run after the container has stopped.
             #[serde(default)]
             post_stop: OneOrMany<HostHook>,
-            /// What to do when the state of the service changes.
+            /// Hooks that run when the state of the service changes.
             #[serde(default)]
             on: On,
-            /// The engine's restart policy, in Docker's words.
+            /// Docker restart policy: `no`, `always`, `unless-stopped`, `on-failure[:n]`. Defaults to `no`.
             #[serde(default)]
             restart: RestartPolicy,
-            /// How a container is replaced by a new one.
+            /// How the container is replaced.
             #[serde(default)]
             update: Update,
-            /// How many containers there are, numbered from 1, all under the service's name on the network. One without a number
-            /// unless set.
+            /// Number of containers, numbered from 1; all resolve to the service name. Defaults to one container without a number.
             #[serde(default)]
             #[schemars(range(max = 1000))]
             replicas: Option<u32>,
@@ -83,16 +82,16 @@ macro_rules! container_kinds {
             /// Name within the group; also the host name on the group's network.
             name: Name,
             $($(#[$doc])* #[serde(default)] $field: $type,)*
-            /// How often to try again after a failure; 0 unless set.
+            /// Retries after a failure. Defaults to 0.
             #[serde(default)]
             retries: u32,
-            /// When to run again after a success; `never` unless set. After a change that makes a new container it always is.
+            /// When to run again after a success. Defaults to `never`. A changed job always runs again.
             #[serde(default)]
             rerun: Rerun,
-            /// Makes an output of what the job writes to its standard output: others refer to it as `${context.key}`.
+            /// Key of an output that is set to the job's stdout. Other fields use it as `${context.key}`.
             #[serde(default)]
             capture: Option<OutputKey>,
-            /// What to do when the job has ended.
+            /// Hooks that run when the job has exited.
             #[serde(default)]
             on: JobOn,
         }
@@ -140,101 +139,101 @@ macro_rules! container_kinds {
 }
 
 container_kinds! {
-    /// Image to run, as in `docker run`; with `build`, the repository of what is built.
+    /// Image, as in `docker run`. With `build`, the repository of the built image.
     image: Option<ImageRef>,
-    /// How the image is built, where it is: a directory that holds a Dockerfile, or more in detail.
+    /// Build context of the image: a directory with a Dockerfile, or `{context, dockerfile, target, args, labels}`.
     build: Option<Build>,
-    /// Arguments, in place of the image's CMD. A string is split as a shell would split it, but not run by one.
+    /// Command. Overrides the image's CMD. A string is split like a shell does, but not run by one.
     command: Option<Words>,
-    /// Program, in place of the image's ENTRYPOINT.
+    /// Entrypoint. Overrides the image's ENTRYPOINT.
     entrypoint: Option<Words>,
-    /// User (and group) inside the container: `name`, `uid`, `uid:gid`.
+    /// User, and optionally group: `name`, `uid`, `uid:gid`.
     user: Option<Text>,
-    /// Working directory inside the container.
+    /// Working directory in the container.
     working_dir: Option<String>,
-    /// Environment of the container. Wins over `env_file`.
+    /// Environment variables. Override `env_file`.
     env: BTreeMap<EnvName, Text>,
-    /// Files of `KEY=value` lines, relative to the spec directory; a later file wins over an earlier one.
+    /// Files with `KEY=value` lines, relative to the spec directory. Later files override earlier ones.
     env_file: OneOrMany<String>,
-    /// Published ports: `"host:container"`, on 127.0.0.1 unless another address is written in front.
+    /// Published ports: `"[address:][host:]container[/protocol]"`. The address defaults to 127.0.0.1.
     ports: Vec<Port>,
-    /// Mounts: `name:/path` (a volume of the group), `./dir:/path` (relative to the spec directory), `/path`.
+    /// Mounts: `name:/path` (a volume of the group), `./dir:/path` (relative to the spec directory), or `/path` (an anonymous
+    /// volume).
     volumes: Vec<Mount>,
-    /// Paths inside the container that live in memory: `/path` or `/path:options`.
+    /// tmpfs mounts: `/path` or `/path:options`.
     tmpfs: OneOrMany<Tmpfs>,
-    /// Services that must be ready, and jobs that must have succeeded, before the container is created.
+    /// Services that must be ready and jobs that must have succeeded before the container is created.
     dependencies: Vec<Dependency>,
     /// Hooks that run before a container is created. A failure fails the service or job.
     pre_start: OneOrMany<HostHook>,
-    /// Signal that asks the container to stop, in place of the image's STOPSIGNAL.
+    /// Signal that stops the container. Overrides the image's STOPSIGNAL.
     stop_signal: Option<Signal>,
-    /// Time between the stop signal and SIGKILL; 10 s unless set.
+    /// Time between the stop signal and SIGKILL. Defaults to 10 s.
     stop_timeout: Option<Period>,
-    /// Limits. They are changed on the running container.
+    /// Resource limits. Updated in place.
     resources: Resources,
-    /// Labels of the container, beside drillmaster's own.
+    /// Labels of the container.
     labels: BTreeMap<String, Text>,
     /// Host name inside the container. Defaults to the name, with the replica's number; with `order: start-first`, to the
     /// container's id.
     hostname: Option<String>,
-    /// Further names on the group's network.
+    /// Additional aliases on the group's network.
     aliases: Vec<String>,
-    /// Lines for /etc/hosts: `name:address`; the address may be `host-gateway`.
+    /// Entries for /etc/hosts: `name:address`; the address may be `host-gateway`.
     extra_hosts: Vec<ExtraHost>,
     /// Linux capabilities to add.
     cap_add: Vec<Capability>,
     /// Linux capabilities to drop.
     cap_drop: Vec<Capability>,
-    /// All capabilities and devices of the host.
+    /// Run privileged: with all capabilities and devices of the host.
     privileged: bool,
-    /// Root file system read-only.
+    /// Mount the root file system read-only.
     read_only: bool,
-    /// Run an init process that reaps zombies and forwards signals.
+    /// Run an init process that forwards signals and reaps processes.
     init: bool,
     /// Size of /dev/shm: `64m`, `1g`.
     shm_size: Option<ByteSize>,
-    /// Limits of processes, by name: `nofile: 1024` or `nofile: {soft: 1024, hard: 2048}`.
+    /// Ulimits by name: `nofile: 1024` or `nofile: {soft: 1024, hard: 2048}`.
     ulimits: BTreeMap<String, Ulimit>,
-    /// When to pull the image.
+    /// When to pull the image. Defaults to `missing`.
     pull: Pull,
 }
 
-/// A service or a job, as it was read.
+/// A service or a job, as read from its document.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(from = "ServiceDocument")]
 pub struct Service {
-    /// What describes its container.
+    /// Fields of its container.
     pub container: ContainerFields,
-    /// How to tell that the service is ready.
+    /// Readiness check. Without one, the service is ready after running for 0.5 s, or when its health check is healthy.
     pub ping: Option<Ping>,
-    /// What to do while the service runs and its ping stops answering. Takes effect while watching.
+    /// Liveness: what happens when the ping of a running service fails. Takes effect with `--watch`.
     pub health: Option<Health>,
-    /// The engine's own health check, in place of the image's HEALTHCHECK.
+    /// Docker health check. Overrides the image's HEALTHCHECK.
     pub healthcheck: Option<Healthcheck>,
-    /// What to do once for each created container, after its first ping that answered and before its dependents start.
-    /// When it fails, the service has failed.
+    /// Hooks that run once per container, after its first successful ping and before its dependents start. A failure fails
+    /// the service.
     pub post_start: OneOrMany<Hook>,
-    /// What to do before the container is stopped.
+    /// Hooks that run before the container is stopped.
     pub pre_stop: OneOrMany<Hook>,
-    /// What to do after the container was stopped.
+    /// Hooks that run after the container has stopped.
     pub post_stop: OneOrMany<HostHook>,
-    /// What to do when the state of the service changes.
+    /// Hooks that run when the state of the service changes.
     pub on: On,
-    /// The engine's restart policy, in Docker's words.
+    /// Docker restart policy: `no`, `always`, `unless-stopped`, `on-failure[:n]`. Defaults to `no`.
     pub restart: RestartPolicy,
-    /// How a container is replaced by a new one.
+    /// How the container is replaced.
     pub update: Update,
-    /// How many containers there are, numbered from 1, all under the service's name on the network. One without a number
-    /// unless set.
+    /// Number of containers, numbered from 1; all resolve to the service name. Defaults to one container without a number.
     pub replicas: Option<u32>,
     /// The kind of the document.
     pub kind: Kind,
-    /// Key of the output that a job writes to its standard output.
+    /// Key of the output that is set to a job's stdout.
     pub capture: Option<OutputKey>,
 }
 
 impl Service {
-    /// All of its hooks, each with the field that holds it.
+    /// All hooks, each with the field that holds it.
     pub fn hooks(&self) -> impl Iterator<Item = (&'static str, &Hook)> {
         fn named<'a>(field: &'static str, hooks: &'a [Hook]) -> impl Iterator<Item = (&'static str, &'a Hook)> {
             hooks.iter().map(move |hook| (field, hook))
@@ -256,47 +255,47 @@ impl Service {
             .chain(on_host("on.succeeded", &self.on.succeeded))
     }
 
-    /// Keys of the outputs that it is known to give: those that are captured.
+    /// Keys of captured outputs.
     pub fn captures(&self) -> impl Iterator<Item = &OutputKey> {
         self.capture.iter().chain(self.hooks().filter_map(|(_, hook)| hook.capture.as_ref()))
     }
 
-    /// Keys of the outputs that it gives before its container is created.
+    /// Keys of outputs that `pre_start` hooks capture.
     pub fn first_captures(&self) -> impl Iterator<Item = &OutputKey> {
         self.container.pre_start.iter().filter_map(|hook| hook.get().capture.as_ref())
     }
 
-    /// Whether it may give outputs beside those that are captured.
+    /// Returns true if it may set outputs other than captured ones.
     pub fn may_write_outputs(&self) -> bool {
         self.kind != Kind::Service || self.hooks().any(|(_, hook)| hook.may_write_outputs())
     }
 }
 
-/// Whether a container cannot be created before what this field says is known: everything but what is done later.
+/// Returns true if the container cannot be created before this field's outputs are known.
 pub fn is_made_from(field: &str) -> bool {
     const LATER: [&str; 5] = ["post_start", "pre_stop", "post_stop", "on", "health"];
     !LATER.contains(&field.split('.').next().unwrap_or_default())
 }
 
 impl Hook {
-    /// Whether it is told of a file to which it can write outputs.
+    /// Returns true if the hook gets a file for outputs.
     pub fn may_write_outputs(&self) -> bool {
         !matches!(self.action, HookAction::Http(_))
     }
 }
 
-/// The kind of a document that makes a container.
+/// Kind of a container document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Kind {
-    /// It should be running.
+    /// Keeps running.
     #[default]
     Service,
-    /// It should have run.
+    /// Runs to completion.
     Job(Job),
 }
 
 impl Kind {
-    /// As it is written in a spec.
+    /// The kind as written in a spec.
     pub fn word(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -305,39 +304,39 @@ impl Kind {
     }
 }
 
-/// What a Job has and a Service has not.
+/// Fields of a job only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Job {
-    /// How often it is tried again after it failed.
+    /// Retries after a failure.
     pub retries: u32,
-    /// When one that has succeeded is run again.
+    /// When to run again after a success.
     pub rerun: Rerun,
 }
 
-/// When a Job that has succeeded is run again. A Job of which something changed that makes a new container always is.
+/// When a job that has succeeded runs again. A changed job always runs again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rerun {
     /// Never.
     #[default]
     Never,
-    /// Whenever `up` is called.
+    /// At every `up`.
     Always,
-    /// When something that it depends on was replaced or has run again.
+    /// When a dependency was replaced or has run again.
     WithDependencies,
 }
 
-/// `kind: Group`: what holds for the whole directory. At most one document.
+/// `kind: Group`: settings of the group. At most one document.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Name of the group, in place of the slug of the directory that holds the spec directory.
+    /// Name of the group. Defaults to the name of the directory that holds the spec directory.
     #[serde(default)]
     pub name: Option<Name>,
-    /// Name of the network of the group; the group's name unless set.
+    /// Name of the group's network. Defaults to the group's name.
     #[serde(default)]
     pub network: Option<Name>,
-    /// What to do when a command has finished.
+    /// Hooks that run when a command has finished.
     #[serde(default)]
     pub on: GroupOn,
 }
@@ -348,9 +347,9 @@ pub struct Group {
 /// or `/sctp`. Long: `{container: 80, host: 8080, address: 0.0.0.0, protocol: udp}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
-    /// Address on the host to listen on; 127.0.0.1 unless written.
+    /// Address on the host. Defaults to 127.0.0.1.
     pub address: IpAddr,
-    /// Port on the host; `None`: the engine picks a free one.
+    /// Port on the host; `None` for a free one.
     pub host: Option<u16>,
     /// Port in the container.
     pub container: u16,
@@ -362,7 +361,7 @@ pub struct Port {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// TCP, unless written otherwise.
+    /// TCP, the default.
     #[default]
     Tcp,
     /// UDP.
@@ -381,18 +380,18 @@ pub struct Mount {
     pub source: MountSource,
     /// Absolute path in the container.
     pub target: String,
-    /// Not writable from the container.
+    /// Mounted read-only.
     pub read_only: bool,
 }
 
-/// What a mount shows.
+/// Source of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MountSource {
-    /// A volume without a name of ours; it moves to a replacement of the container.
+    /// An anonymous volume; it moves to the replacement of the container.
     Anonymous,
     /// A volume of the group, `<group>-<name>` on the engine.
     Volume(Name),
-    /// A path of the host: absolute, or relative to the spec directory (`./conf`, `../conf`), or `~/...`.
+    /// A path on the host: absolute, relative to the spec directory (`./conf`, `../conf`), or below the home directory (`~/…`).
     Bind(String),
 }
 
@@ -401,51 +400,50 @@ pub enum MountSource {
 pub struct Tmpfs {
     /// Absolute path in the container.
     pub target: String,
-    /// Options as for mount(8), e.g. `size=64m,mode=1777`; may be empty.
+    /// Mount options as in mount(8), e.g. `size=64m,mode=1777`; may be empty.
     pub options: String,
 }
 
 /// A dependency: `appdb`, or `{name: appdb, condition: ready, restart: true}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
-    /// The service or job that is needed.
+    /// Name of the service or job.
     pub name: Name,
-    /// What must be true of it before the dependent is created; `None`: what its kind calls done (a Service: ready, a
-    /// Job: succeeded).
+    /// Condition for creating the dependent; `None`: `ready` for a service, `succeeded` for a job.
     pub condition: Option<Condition>,
-    /// Restart the dependent when the dependency was replaced.
+    /// Restart the dependent with the dependency.
     pub restart: bool,
 }
 
-/// What must be true of a dependency.
+/// Condition on a dependency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Condition {
-    /// Its container runs.
+    /// The container runs.
     Started,
-    /// Its ping has answered, and the engine calls it healthy where it has a health check. A job: it has succeeded.
+    /// The ping has succeeded, and the health check, if there is one. A job: it has succeeded.
     Ready,
-    /// It has ended, with 0. Only a job can.
+    /// It has exited with code 0. Jobs only.
     Succeeded,
 }
 
-/// How to tell that a service is ready: one check, repeated every `interval` until it answers.
+/// Readiness check, repeated every `interval` until it succeeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ping {
-    /// What is tried.
+    /// The check.
     pub check: Check,
-    /// Time from one try to the next; 100 ms unless set.
+    /// Time between two attempts. Defaults to 100 ms.
     pub interval: Duration,
-    /// When to give up; 300 s unless set.
+    /// Time until the service has failed. Defaults to 300 s.
     pub timeout: Duration,
 }
 
-/// One try of a ping.
+/// The check of a ping.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Check {
-    /// `tcp: 5432`: a connection to this port of the container is accepted.
+    /// `tcp: 5432`: this port of the container accepts a connection.
     Tcp(u16),
-    /// `http: {port: 80, path: /healthz}`: a GET is answered with 2xx or 3xx, or with `status` where that is set.
+    /// `http: {port: 80, path: /healthz}`: a GET returns 2xx or 3xx, or `status` if set.
     Http(HttpCheck),
     /// `exec: [pg_isready]`: a command in the container exits with 0.
     Exec(Words),
@@ -461,15 +459,15 @@ pub enum Check {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HttpCheck {
-    /// Port in the container; 80 unless set.
+    /// Port in the container. Defaults to 80.
     #[serde(default = "default_http_port", deserialize_with = "short::port_number")]
     #[schemars(range(min = 1))]
     pub port: u16,
-    /// Path and query; `/` unless set.
+    /// Path and query. Defaults to `/`.
     #[serde(default = "default_http_path", deserialize_with = "short::http_path")]
     #[schemars(regex(pattern = "^/"))]
     pub path: String,
-    /// The only status that counts as an answer; any 2xx or 3xx unless set.
+    /// The expected status. Defaults to any 2xx or 3xx.
     #[serde(default, deserialize_with = "short::http_status", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 599))]
     pub status: Option<u16>,
@@ -507,27 +505,26 @@ pub enum HealthAction {
     Restart,
     /// The container is replaced.
     Replace,
-    /// It is only shown.
+    /// It is only reported.
     Ignore,
 }
 
-/// How a container is replaced by a new one.
+/// How the container is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Update {
     /// Order of stopping the old and starting the new container. Defaults to `auto`.
     #[serde(default)]
     pub order: Order,
-    /// How long the new one must have been ready before the old one goes; 0 unless set. One that does not stay ready for
-    /// so long has failed.
+    /// Time the new container must stay ready before the old one is removed. Defaults to 0.
     #[serde(default)]
     pub min_ready: Option<Period>,
-    /// What becomes of a new one that has failed; `rollback` unless set. The old one serves again in any case.
+    /// What happens to a new container that fails. Defaults to `rollback`. The old container serves in any case.
     #[serde(default)]
     pub on_failure: OnFailure,
 }
 
-/// Which container goes first when one is replaced.
+/// Order of stopping the old and starting the new container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
@@ -535,77 +532,77 @@ pub enum Order {
     /// directory; otherwise once the new one is ready. `recreate` is accepted as well.
     #[default]
     Auto,
-    /// The new one gets its names on the network once it is ready, and the old one loses them before it is stopped, so
-    /// that somebody answers to them at any time.
+    /// The new container gets the service's network aliases once it is ready, and the old one loses them before it is
+    /// stopped: the name always resolves.
     StartFirst,
 }
 
-/// What becomes of a replacement that has failed.
+/// What happens to a replacement that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
     /// It is removed.
     #[default]
     Rollback,
-    /// It is stopped, and stays to be looked at until the spec changes or `up` is called again.
+    /// It is stopped and kept for inspection until the spec changes or `up` runs again.
     Keep,
 }
 
-/// The engine's health check, with Docker's words.
+/// Docker health check.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Healthcheck {
-    /// The command: a list is executed as it is, a string by the container's shell.
+    /// Command: a list is executed directly, a string by the container's shell.
     #[serde(default)]
     pub test: Option<HealthcheckTest>,
-    /// Time from one check to the next.
+    /// Time between two checks. Docker's default is 30 s.
     #[serde(default)]
     pub interval: Option<Period>,
-    /// Time after which a check counts as failed.
+    /// Timeout of a check. Docker's default is 30 s.
     #[serde(default)]
     pub timeout: Option<Period>,
-    /// How many must fail in a row.
+    /// Consecutive failures until the container is unhealthy. Docker's default is 3.
     #[serde(default)]
     pub retries: Option<u32>,
-    /// Time after the start in which failures do not count.
+    /// Time after the start during which failures do not count.
     #[serde(default)]
     pub start_period: Option<Period>,
-    /// Turn the image's health check off.
+    /// Disable the image's health check.
     #[serde(default)]
     pub disable: bool,
 }
 
-/// The command of a health check.
+/// Command of a health check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HealthcheckTest {
-    /// Run by the container's shell.
+    /// Executed by the container's shell.
     Shell(String),
-    /// Executed as it is.
+    /// Executed directly.
     Exec(Vec<String>),
 }
 
-/// The engine's restart policy: `no`, `always`, `unless-stopped`, `on-failure`, `on-failure:5`.
+/// Docker restart policy: `no`, `always`, `unless-stopped`, `on-failure`, `on-failure:5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RestartPolicy {
-    /// Never by the engine: while watching, drillmaster brings back what should run.
+    /// Not by the engine. With `--watch`, drillmaster restarts exited containers.
     #[default]
     No,
     /// Whenever it exits, and when the engine starts.
     Always,
-    /// As `always`, unless it was stopped by hand.
+    /// Like `always`, unless it was stopped.
     UnlessStopped,
-    /// When it exits with another code than 0, at most so many times (0: without end).
+    /// When it exits with a non-zero code, at most this many times (0: unlimited).
     OnFailure(u32),
 }
 
-/// Limits of a container.
+/// Resource limits of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// Memory: `256m`, `1g`. At least 6 MB.
+    /// Memory: `256m`, `1g`. At least 6m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<ByteSize>,
-    /// Processors, e.g. 0.5.
+    /// CPUs, e.g. 0.5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<CpuCount>,
     /// Number of processes and threads.
@@ -613,7 +610,7 @@ pub struct Resources {
     pub pids: Option<u32>,
 }
 
-/// A line for /etc/hosts.
+/// Entry for /etc/hosts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExtraHost {
     /// Host name.
@@ -622,12 +619,12 @@ pub struct ExtraHost {
     pub address: String,
 }
 
-/// A process limit; `-1` means unlimited.
+/// Ulimit; `-1` is unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ulimit {
-    /// The limit in force.
+    /// Soft limit.
     pub soft: i64,
-    /// How far the process may raise it.
+    /// Hard limit.
     pub hard: i64,
 }
 
@@ -635,7 +632,7 @@ pub struct Ulimit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Pull {
-    /// When the engine does not have it.
+    /// When it is not present locally.
     #[default]
     Missing,
     /// Before each new container.

@@ -286,7 +286,7 @@ impl<'t> Builder<'t> {
     fn alias(&mut self, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
         let Some(Anchored { nodes, bytes, height, .. }) = self.anchors.get(&anchor) else {
             // Either an anchor of an earlier document, or one that holds this alias.
-            let message = format!("{} names nothing that was anchored before it", self.source(&span));
+            let message = format!("undefined alias {}", self.source(&span));
             return Err(Box::new(
                 YamlError::new(span, message).hint("an anchor (`&name`) holds within its document, after its end"),
             ));
@@ -428,7 +428,7 @@ fn check_tag(tag: Option<&Tag>, allowed: &str, span: &Range<usize>) -> Result<()
 }
 
 fn unknown_tag(tag: &Tag, span: &Range<usize>) -> Box<YamlError> {
-    let message = format!("the tag {} means nothing here", quoted(&tag.to_string()));
+    let message = format!("unsupported tag {}", quoted(&tag.to_string()));
     Box::new(YamlError::new(span.clone(), message).hint("text that begins with `!` needs quotes"))
 }
 
@@ -445,7 +445,7 @@ fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
         ("simple key expect", "a `:` is missing after this key", "write `key: value`"),
         ("simple key expected", "a `:` is missing after this key", "write `key: value`"),
         ("could not find expected ':'", "a `:` is missing after this key", "write `key: value`"),
-        ("unknown anchor", "the alias names nothing that was anchored before it", "anchors are written `&name`"),
+        ("unknown anchor", "undefined alias", "anchors are written `&name`"),
         ("unexpected end of stream", "a quote is not closed", "close it with the same quote"),
         ("unexpected document indicator", "a quote is not closed", "close it with the same quote"),
         ("unknown escape character", "unknown escape after `\\`", "in single quotes `\\` means itself"),

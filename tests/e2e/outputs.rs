@@ -116,7 +116,7 @@ fn missing_output_is_named_and_blocks_only_its_consumer() {
     assert!(env(&project, "api").contains(&"USER_ID=9".to_owned()));
     // Nobody could give it: an error before anything is touched.
     project.write("all.yaml", &sleeper("api", "env: {USER_ID: \"${context.user_id}\"}"));
-    project.run(&["validate"]).exits(2).says("nobody gives the output `user_id`");
+    project.run(&["validate"]).exits(2).says("undefined output `user_id`");
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn pattern(line: &str) -> Result<Option<Pattern>, String> {
         None => (false, line),
     };
     if exception && text.is_empty() {
-        return Err("`!` takes nothing back".into());
+        return Err("`!` pattern is empty".into());
     }
     let parts = cleaned(text);
     if parts.is_empty() {
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn invalid_patterns_are_reported_with_their_line() {
-        assert_eq!(Ignore::parse("a\n!\n").unwrap_err(), "`!` takes nothing back (line 2)");
+        assert_eq!(Ignore::parse("a\n!\n").unwrap_err(), "`!` pattern is empty (line 2)");
         assert_eq!(Ignore::parse("[a\n").unwrap_err(), "the pattern `[a` cannot be understood (line 1)");
     }
 

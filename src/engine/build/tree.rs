@@ -486,7 +486,7 @@ mod tests {
         let (result, _) = look(&file, &Sums::default());
         assert_eq!(result, Err(TreeError::Context("it is not a directory".into())));
         write(&home, "api/.dockerignore", "a\n!\n");
-        let ignore = "`!` takes nothing back (line 2)";
+        let ignore = "`!` pattern is empty (line 2)";
         assert_eq!(error(&home, None), TreeError::Context(format!(".dockerignore: {ignore}")));
     }
 

@@ -24,7 +24,7 @@ pub(super) fn check<'d>(
         || documents.groups.iter().any(|group| group.spec.on.hooks().any(|hook| hook.may_write_outputs()));
     let known = |found: &OutputUse| found.known || anybody || givers.contains_key(found.key.as_str());
     let nobody = |place: Location, found: &OutputUse| {
-        let message = format!("nobody gives the output `{}`", found.key);
+        let message = format!("undefined output `{}`", found.key);
         let hint = match closest(&found.key, givers.keys().copied()) {
             Some(close) => format!("did you mean `{close}`?"),
             None => format!("a hook gives it with `capture: {}`, or a Job", found.key),
@@ -85,7 +85,7 @@ fn givers<'d>(
         match givers.get(key) {
             // Two hooks of one service may keep one output up to date.
             Some(first) if first.service.map(name) != owner => diagnostics.push(
-                Diagnostic::at(giver.place, format!("two give the output `{key}`"))
+                Diagnostic::at(giver.place, format!("output `{key}` is defined twice"))
                     .label("again here")
                     .related(first.place.clone(), "first here"),
             ),

@@ -68,7 +68,7 @@ impl Serialize for Dependency {
 both_forms!(
     Dependency,
     LongDependency,
-    "A service or job that is needed: its name, or its name with a condition.",
+    "A dependency: the name of a service or job, or `{name, condition, restart}`.",
     ["appdb", {"name": "appdb", "condition": "started", "restart": true}],
     [{"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"}]
 );

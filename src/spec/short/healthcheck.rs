@@ -21,7 +21,7 @@ impl<'de> Shape<'de> for HealthcheckTest {
         let (first, rest) = words.split_first().ok_or_else(|| de::Error::custom(nothing_to_run("test")))?;
         match (first.as_str(), rest) {
             ("NONE", []) => Err(de::Error::custom(
-                Invalid::new("`NONE` is written in another way here").hint("write `disable: true`"),
+                Invalid::new("`NONE` is not supported").hint("use `healthcheck: {disable: true}`"),
             )),
             ("CMD" | "CMD-SHELL", []) => Err(de::Error::custom(nothing_to_run("test"))),
             ("CMD-SHELL", [line]) => Ok(Self::Shell(line.clone())),
@@ -52,7 +52,7 @@ impl JsonSchema for HealthcheckTest {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "The command of a health check: a list is executed as it is, a string by the container's shell.",
+            "description": "Command of the health check: a list is executed directly, a string by the container's shell.",
             "anyOf": [
                 {"type": "string", "minLength": 1},
                 {"type": "array", "items": generator.subschema_for::<Text>(), "minItems": 1}

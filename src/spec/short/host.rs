@@ -5,7 +5,7 @@ use super::*;
 read_shaped! { ExtraHost }
 write_displayed! { ExtraHost }
 
-/// A line for /etc/hosts in full.
+/// An entry for /etc/hosts in full.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongExtraHost {
@@ -65,7 +65,7 @@ impl<'de> Shape<'de> for ExtraHost {
 both_forms!(
     ExtraHost,
     LongExtraHost,
-    "A line for /etc/hosts: `name:address`; the address may be `host-gateway`.",
+    "An entry for /etc/hosts: `name:address`; the address may be `host-gateway`.",
     ["host.docker.internal:host-gateway", "db.local:10.0.0.5"],
     [{"type": "string", "pattern": "^[^:=\\s]+[:=].+$"}]
 );

@@ -220,7 +220,7 @@ impl<'de> Shape<'de> for Tmpfs {
 both_forms!(
     Tmpfs,
     LongTmpfs,
-    "A path in the container that lives in memory: `/path` or `/path:options`.",
+    "A tmpfs mount: `/path` or `/path:options`.",
     ["/run", "/tmp:size=64m,mode=1777", {"target": "/tmp", "options": "size=64m"}],
     [{"type": "string", "pattern": "^/[^:]*(:.*)?$"}]
 );

@@ -71,8 +71,9 @@ impl TryFrom<LongPing> for Ping {
         let check = match (checks.pop(), checks.is_empty()) {
             (Some((_, check)), true) => check,
             (None, _) => {
-                return Err(Invalid::new("the ping says nothing to try")
-                    .hint("write one of `tcp`, `http`, `exec`, `run` and `log`"));
+                return Err(
+                    Invalid::new("the ping has no check").hint("write one of `tcp`, `http`, `exec`, `run` and `log`")
+                );
             }
             _ => {
                 return Err(Invalid::new(format!("a ping tries one thing, found {}", names.join(" and "))));

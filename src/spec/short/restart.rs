@@ -54,7 +54,7 @@ impl JsonSchema for RestartPolicy {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "The engine's restart policy, in Docker's words.",
+            "description": "Docker restart policy.",
             "anyOf": [
                 {"enum": ["no", "always", "unless-stopped", "on-failure"]},
                 {"type": "string", "pattern": "^on-failure:[0-9]+$"}

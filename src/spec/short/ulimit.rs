@@ -60,7 +60,7 @@ impl Serialize for Ulimit {
 both_forms!(
     Ulimit,
     LongUlimit,
-    "A process limit: one number for both, or soft and hard; -1 means unlimited.",
+    "A ulimit: one number for both, or soft and hard; -1 means unlimited.",
     [1024, {"soft": 1024, "hard": 2048}],
     [{"type": "integer", "minimum": -1}]
 );
