@@ -1,28 +1,13 @@
 //! When hooks are run, on the simulated engine, in paused time. How one is run is `hooks.rs`' business.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod builders;
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
-
-use builders::*;
-use drillmaster::control::event::{Limits, Outcome};
-use drillmaster::control::execute::context::ExecContext;
-use drillmaster::control::local_state::LocalState;
-use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, HookPoint, Mode, Scope};
-use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
+use drillmaster::engine::faulty::Stop;
 use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
-use tokio::sync::mpsc;
 
-const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
-const PING: Duration = Duration::from_secs(20);
+use crate::builders::*;
+use crate::harness::*;
 
 /// `db` is initialised once it answers, and says goodbye before it is stopped; `api` needs it.
 fn hooks_run(image: &str) -> Desired {
@@ -37,37 +22,8 @@ fn hooks_run(image: &str) -> Desired {
     ])
 }
 
-fn engine() -> Sim {
-    let sim = Sim::new();
-    for image in ["db:1", "db:2", "api:1"] {
-        sim.add_image(image, Image::new(image));
-    }
-    sim
-}
-
-async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
-    let state = tempfile::tempdir().unwrap();
-    let context = ExecContext {
-        group: GROUP.into(),
-        directory: SOURCE.into(),
-        reaches_containers: true,
-        outputs: Default::default(),
-    };
-    let local_state = LocalState::new(state.path());
-    let reload = BTreeSet::new();
-    let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload };
-    let (_interrupt, interrupts) = mpsc::channel(1);
-    let run = control::run(engine, wanted.clone(), options, interrupts, drop);
-    tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")
-}
-
-async fn up(sim: &Sim, wanted: &Desired) -> Outcome {
-    run_on(Arc::new(sim.clone()), wanted).await
-}
-
-fn position(sim: &Sim, call: &str) -> usize {
-    let calls = sim.calls();
-    calls.iter().position(|it| it == call).unwrap_or_else(|| panic!("no `{call}` in {calls:#?}"))
+fn engine() -> Harness {
+    Harness::with_images(&["db:1", "db:2", "api:1"])
 }
 
 /// How often a hook of `db` was run.
@@ -79,31 +35,31 @@ fn count(sim: &Sim, hook: &str) -> usize {
 async fn hooks_stand_between_what_they_are_named_after() {
     let wanted = hooks_run("db:1");
     let sim = engine();
-    assert!(up(&sim, &wanted).await.is_good());
-    assert!(position(&sim, "exec shop-db.new ping") < position(&sim, "exec shop-db.new init"));
-    assert!(position(&sim, "exec shop-db.new init") < position(&sim, "exec shop-db.new fill"));
-    assert!(position(&sim, "exec shop-db.new fill") < position(&sim, "rename shop-db.new to shop-db"));
-    assert!(position(&sim, "rename shop-db.new to shop-db") < position(&sim, "create shop-api.new"));
+    assert!(sim.up(&wanted).await.is_good());
+    assert!(sim.call_index("exec shop-db.new ping") < sim.call_index("exec shop-db.new init"));
+    assert!(sim.call_index("exec shop-db.new init") < sim.call_index("exec shop-db.new fill"));
+    assert!(sim.call_index("exec shop-db.new fill") < sim.call_index("rename shop-db.new to shop-db"));
+    assert!(sim.call_index("rename shop-db.new to shop-db") < sim.call_index("create shop-api.new"));
     assert_eq!((count(&sim, "init"), count(&sim, "fill"), count(&sim, "bye")), (1, 1, 0));
-    assert!(up(&sim, &wanted).await.is_good());
+    assert!(sim.up(&wanted).await.is_good());
     assert_eq!(count(&sim, "init"), 1, "what is as it should be is left alone");
     sim.stop_by_hand("shop-db");
-    assert!(up(&sim, &wanted).await.is_good());
+    assert!(sim.up(&wanted).await.is_good());
     assert_eq!(count(&sim, "init"), 1, "a restart is no creation");
     sim.forget_calls();
     let down = wanted.without_services(Scope::All, Mode::Reconcile { purge_volumes: false, purge_images: false });
-    assert!(up(&sim, &down).await.is_good());
-    assert!(position(&sim, "exec shop-db bye") < position(&sim, "stop shop-db"));
+    assert!(sim.up(&down).await.is_good());
+    assert!(sim.call_index("exec shop-db bye") < sim.call_index("stop shop-db"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_replacement_is_initialised_before_the_old_one_is_parted_from() {
     let sim = engine();
-    assert!(up(&sim, &hooks_run("db:1")).await.is_good());
+    assert!(sim.up(&hooks_run("db:1")).await.is_good());
     sim.forget_calls();
-    assert!(up(&sim, &hooks_run("db:2")).await.is_good());
-    assert!(position(&sim, "exec shop-db.new fill") < position(&sim, "exec shop-db bye"));
-    assert!(position(&sim, "exec shop-db bye") < position(&sim, "stop shop-db"));
+    assert!(sim.up(&hooks_run("db:2")).await.is_good());
+    assert!(sim.call_index("exec shop-db.new fill") < sim.call_index("exec shop-db bye"));
+    assert!(sim.call_index("exec shop-db bye") < sim.call_index("stop shop-db"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +71,7 @@ async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_un
     };
     let sim = engine();
     sim.add_image("db:1", fails("db:1"));
-    let outcome = up(&sim, &hooks_run("db:1")).await;
+    let outcome = sim.up(&hooks_run("db:1")).await;
     let failure = &outcome.failed["db"].failure;
     assert_eq!(failure.reason, Reason::HookFailed);
     assert_eq!(failure.message, "post_start hook failed: fill exited with 3");
@@ -124,9 +80,9 @@ async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_un
 
     let sim = engine();
     sim.add_image("db:2", fails("db:2"));
-    assert!(up(&sim, &hooks_run("db:1")).await.is_good());
+    assert!(sim.up(&hooks_run("db:1")).await.is_good());
     let before = sim.id_of("shop-db");
-    let outcome = up(&sim, &hooks_run("db:2")).await;
+    let outcome = sim.up(&hooks_run("db:2")).await;
     assert_eq!(outcome.failed["db"].failure.reason, Reason::HookFailed);
     assert_eq!(sim.id_of("shop-db"), before, "the old one serves on");
     assert_eq!(sim.id_of("shop-db.new"), None);
@@ -142,9 +98,9 @@ async fn a_goodbye_that_fails_holds_nothing_up() {
         }),
     );
     let wanted = hooks_run("db:1");
-    assert!(up(&sim, &wanted).await.is_good());
+    assert!(sim.up(&wanted).await.is_good());
     assert!(
-        up(&sim, &wanted.without_services(Scope::All, Mode::Reconcile { purge_volumes: false, purge_images: false }))
+        sim.up(&wanted.without_services(Scope::All, Mode::Reconcile { purge_volumes: false, purge_images: false }))
             .await
             .is_good()
     );
@@ -156,18 +112,14 @@ async fn whenever_the_run_is_killed_each_hook_has_run_in_the_end() {
     let wanted = hooks_run("db:1");
     let calls = {
         let sim = engine();
-        up(&sim, &wanted).await;
+        sim.up(&wanted).await;
         sim.calls().len() as u64
     };
     for at in 1..=calls {
         for carried_out in [false, true] {
             let sim = engine();
-            let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
-            tokio::select! {
-                _ = run_on(faulty.clone(), &wanted) => {}
-                () = faulty.stopped() => {}
-            }
-            let outcome = up(&sim, &wanted).await;
+            sim.up_killed(Stop { at, carried_out }, &wanted).await;
+            let outcome = sim.up(&wanted).await;
             assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}");
             assert!(count(&sim, "init") >= 1 && count(&sim, "fill") >= 1, "killed at call {at}: {:#?}", sim.calls());
             assert_eq!(sim.snapshot().of_group(GROUP).count(), 2);

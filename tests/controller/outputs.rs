@@ -1,20 +1,12 @@
 //! Outputs: who is made of one waits for it, is told apart in a plan, and is replaced when it changes; on the simulated
 //! engine, in paused time.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod builders;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use builders::*;
-use drillmaster::control::event::{Limits, Outcome, Reading};
-use drillmaster::control::execute::context::ExecContext;
-use drillmaster::control::execute::outputs::{OutputMap, OutputStore};
-use drillmaster::control::local_state::LocalState;
-use drillmaster::control::{self, ReadSpecs, RunOptions};
+use drillmaster::control::event::{Outcome, Reading};
+use drillmaster::control::execute::outputs::OutputMap;
 use drillmaster::desired::{Desired, HookPoint, Rerun};
 use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faulty, Stop};
@@ -22,11 +14,9 @@ use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
-use tempfile::TempDir;
-use tokio::sync::mpsc;
 
-const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
-const PING: Duration = Duration::from_secs(20);
+use crate::builders::*;
+use crate::harness::*;
 
 /// What the specs ask for while these outputs are known: `db` creates a user whose id `api` is told; `web` has nothing to
 /// do with it; `schema` is a job, of whose output `report` is made.
@@ -46,14 +36,11 @@ fn wanted(image: &str, known: &OutputMap) -> Desired {
 }
 
 /// An engine on which `db:1` calls the user 7, `db:2` calls it 8, and `db:3` calls it 7 as well.
-fn engine() -> Sim {
-    let sim = Sim::new();
+fn engine() -> Harness {
+    let sim = Harness::with_images(&["api:1", "report:1", "web:1"]);
     for (image, user) in [("db:1", "7\n"), ("db:2", "8\n"), ("db:3", "7\n")] {
         let init = Script::Ends(0, user.into());
         sim.add_image(image, Image::new(image).behaving(|it| _ = it.programs.insert("init".into(), init)));
-    }
-    for image in ["api:1", "report:1", "web:1"] {
-        sim.add_image(image, Image::new(image));
     }
     let job = Image::new("schema:1").behaving(|it| {
         it.exits = Some((Duration::from_secs(2), 0));
@@ -63,59 +50,32 @@ fn engine() -> Sim {
     sim
 }
 
-/// A group with its state directory.
-struct Group(TempDir);
+/// Runs with specs that are read again whenever an output changes.
+async fn run_on(
+    sim: &Harness,
+    engine: Arc<dyn Engine>,
+    wanted: impl Fn(&OutputMap) -> Desired + Send + Sync + 'static,
+) -> Outcome {
+    let mut options = sim.options();
+    let outputs = options.context.outputs.clone();
+    let first = wanted(&outputs.values());
+    options.read = Some(Arc::new(move || {
+        let reading = Reading::Valid(Box::new(wanted(&outputs.values())));
+        Box::pin(std::future::ready(reading))
+    }));
+    sim.run(engine, &first, options).await.0
+}
 
-impl Group {
-    fn new() -> Group {
-        Group(tempfile::tempdir().unwrap())
-    }
+async fn up(sim: &Harness, image: &'static str) -> Outcome {
+    run_on(sim, Arc::new((**sim).clone()), move |known| wanted(image, known)).await
+}
 
-    fn known(&self) -> OutputMap {
-        let context = OutputStore::default();
-        context.open(self.0.path()).unwrap();
-        context.values()
-    }
-
-    async fn run_on(
-        &self,
-        engine: Arc<dyn Engine>,
-        wanted: impl Fn(&OutputMap) -> Desired + Send + Sync + 'static,
-    ) -> Outcome {
-        let outputs = OutputStore::default();
-        outputs.open(self.0.path()).unwrap();
-        let context = ExecContext {
-            group: GROUP.into(),
-            directory: SOURCE.into(),
-            reaches_containers: true,
-            outputs: outputs.clone(),
-        };
-        let first = wanted(&outputs.values());
-        let again = outputs.clone();
-        let read: ReadSpecs = Arc::new(move || {
-            let reading = Reading::Valid(Box::new(wanted(&again.values())));
-            Box::pin(std::future::ready(reading))
-        });
-        let local_state = LocalState::new(self.0.path());
-        let reload = BTreeSet::new();
-        let options = RunOptions { limits: LIMITS, context, local_state, read: Some(read), reload };
-        let (_interrupt, interrupts) = mpsc::channel(1);
-        let run = control::run(engine, first, options, interrupts, drop);
-        tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")
-    }
-
-    async fn up(&self, sim: &Sim, image: &'static str) -> Outcome {
-        self.run_on(Arc::new(sim.clone()), move |known| wanted(image, known)).await
-    }
+fn known(sim: &Harness) -> OutputMap {
+    sim.outputs().values()
 }
 
 fn given(pairs: &[(&str, &str)]) -> OutputMap {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-}
-
-fn position(sim: &Sim, call: &str) -> usize {
-    let calls = sim.calls();
-    calls.iter().position(|it| it == call).unwrap_or_else(|| panic!("no `{call}` in {calls:#?}"))
 }
 
 fn count(sim: &Sim, call: &str) -> usize {
@@ -143,50 +103,50 @@ fn a_plan_says_what_is_known_only_later() {
 
 #[tokio::test(start_paused = true)]
 async fn who_is_made_of_an_output_is_created_with_it_and_once() {
-    let (sim, group) = (engine(), Group::new());
-    let outcome = group.up(&sim, "db:1").await;
+    let sim = engine();
+    let outcome = up(&sim, "db:1").await;
     assert!(outcome.is_good(), "{outcome:#?}");
-    assert_eq!(group.known(), given(&[("user", "7"), ("schema", "v1")]));
+    assert_eq!(known(&sim), given(&[("user", "7"), ("schema", "v1")]));
     assert_eq!(count(&sim, "exec shop-db.new init"), 1);
-    assert!(position(&sim, "exec shop-db.new init") < position(&sim, "create shop-api.new"));
-    assert!(position(&sim, "rename shop-db.new to shop-db") < position(&sim, "create shop-api.new"));
+    assert!(sim.call_index("exec shop-db.new init") < sim.call_index("create shop-api.new"));
+    assert!(sim.call_index("rename shop-db.new to shop-db") < sim.call_index("create shop-api.new"));
     for service in ["api", "report", "web", "db", "schema"] {
         assert_eq!(count(&sim, &format!("create shop-{service}.new")), 1);
     }
-    let wanted = wanted("db:1", &group.known());
+    let wanted = wanted("db:1", &known(&sim));
     for container in sim.snapshot().of_group(GROUP) {
         let service = &wanted.services[container.service_of(GROUP).unwrap()];
         assert_eq!(container.identity.as_ref().unwrap().env_hash, service.fingerprint.env_hash, "{}", service.name);
     }
     sim.forget_calls();
-    assert!(group.up(&sim, "db:1").await.is_good());
+    assert!(up(&sim, "db:1").await.is_good());
     assert!(sim.calls().iter().all(|call| !call.starts_with("create") && !call.ends_with("init")), "{:?}", sim.calls());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_changed_output_replaces_who_is_made_of_it_and_nobody_else() {
-    let (sim, group) = (engine(), Group::new());
-    assert!(group.up(&sim, "db:1").await.is_good());
+    let sim = engine();
+    assert!(up(&sim, "db:1").await.is_good());
     let before = ids(&sim);
-    assert!(group.up(&sim, "db:3").await.is_good(), "another container, and the same output");
+    assert!(up(&sim, "db:3").await.is_good(), "another container, and the same output");
     let same = ids(&sim);
     let changed: Vec<&String> = before.keys().filter(|name| before[*name] != same[*name]).collect();
     assert_eq!(changed, ["db"]);
-    assert!(group.up(&sim, "db:2").await.is_good());
+    assert!(up(&sim, "db:2").await.is_good());
     let after = ids(&sim);
     let changed: Vec<&String> = after.keys().filter(|name| after[*name] != same[*name]).collect();
     assert_eq!(changed, ["api", "db"]);
-    assert_eq!(group.known()["user"], "8");
+    assert_eq!(known(&sim)["user"], "8");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_job_gives_again_what_was_lost_and_a_hook_is_asked_for() {
-    let (sim, group) = (engine(), Group::new());
-    assert!(group.up(&sim, "db:1").await.is_good());
+    let mut sim = engine();
+    assert!(up(&sim, "db:1").await.is_good());
     let before = ids(&sim);
-    let lost = Group::new();
-    let outcome = lost.up(&sim, "db:1").await;
-    assert_eq!(lost.known(), given(&[("schema", "v1")]));
+    sim.lose_state();
+    let outcome = up(&sim, "db:1").await;
+    assert_eq!(known(&sim), given(&[("schema", "v1")]));
     assert_eq!(ids(&sim), before, "what runs goes on");
     let waits: Vec<&str> = outcome.waits.iter().map(|wait| wait.reason.as_str()).collect();
     let reason = "waiting for output `user` of db, which did not set it; `drillmaster reload db` runs it again";
@@ -195,13 +155,13 @@ async fn a_job_gives_again_what_was_lost_and_a_hook_is_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_gives_is_waited_for_and_the_run_ends() {
-    let (sim, group) = (engine(), Group::new());
+    let sim = engine();
     sim.add_image("api:1", Image::new("api:1"));
     let wanted = |known: &OutputMap| {
         let value = known.get("user").map(String::as_str);
         desired([service("api").env_of("USER", None, "user", value), service("web")])
     };
-    let outcome = group.run_on(Arc::new(sim.clone()), wanted).await;
+    let outcome = run_on(&sim, Arc::new(sim.clone()), wanted).await;
     assert!(!outcome.is_good() && outcome.ready.contains("web"));
     assert_eq!(outcome.waits[0].reason, "waiting for output `user` (not set yet)");
     assert_eq!(sim.id_of("shop-api.new"), None);
@@ -209,13 +169,13 @@ async fn what_nobody_gives_is_waited_for_and_the_run_ends() {
 
 #[tokio::test(start_paused = true)]
 async fn outputs_that_cannot_be_used_fail_the_job() {
-    let (sim, group) = (engine(), Group::new());
+    let sim = engine();
     let job = Image::new("schema:1").behaving(|it| {
         it.exits = Some((Duration::from_secs(2), 0));
         it.gives = "schema\n".into();
     });
     sim.add_image("schema:1", job);
-    let outcome = group.up(&sim, "db:1").await;
+    let outcome = up(&sim, "db:1").await;
     let failure = &outcome.failed["schema"].failure;
     assert_eq!(failure.reason, Reason::OutputInvalid);
     assert_eq!(failure.message, "succeeded, but line 1 of the output file is not `key=value`");
@@ -225,21 +185,21 @@ async fn outputs_that_cannot_be_used_fail_the_job() {
 #[tokio::test(start_paused = true)]
 async fn whenever_the_run_is_killed_the_next_one_comes_to_the_same() {
     let calls = {
-        let (sim, group) = (engine(), Group::new());
-        group.up(&sim, "db:1").await;
+        let sim = engine();
+        up(&sim, "db:1").await;
         sim.calls().len() as u64
     };
     for at in 1..=calls {
         for carried_out in [false, true] {
-            let (sim, group) = (engine(), Group::new());
+            let sim = engine();
             let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
             tokio::select! {
-                _ = group.run_on(faulty.clone(), |known| wanted("db:1", known)) => {}
+                _ = run_on(&sim, faulty.clone(), |known| wanted("db:1", known)) => {}
                 () = faulty.stopped() => {}
             }
-            let outcome = group.up(&sim, "db:1").await;
+            let outcome = up(&sim, "db:1").await;
             assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}");
-            assert_eq!(group.known(), given(&[("user", "7"), ("schema", "v1")]), "killed at call {at}");
+            assert_eq!(known(&sim), given(&[("user", "7"), ("schema", "v1")]), "killed at call {at}");
             let made: Vec<String> = sim.calls().into_iter().filter(|call| call == "create shop-api.new").collect();
             assert!(made.len() <= 2, "killed at call {at}: {:#?}", sim.calls());
             assert_eq!(sim.snapshot().of_group(GROUP).count(), 5);

@@ -1,33 +1,16 @@
 //! Jobs on the simulated engine, in paused time: run to their end once, before who needs them, and again when asked to.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod builders;
-
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
-
-use builders::*;
-use drillmaster::control::event::{Limits, Outcome, Report};
-use drillmaster::control::execute::context::ExecContext;
-use drillmaster::control::local_state::LocalState;
-use drillmaster::control::{self, RunOptions};
+use drillmaster::control::event::Report;
 use drillmaster::desired::{Desired, Rerun};
-use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
+use drillmaster::engine::faulty::Stop;
 use drillmaster::engine::sim::{Image, Sim};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::model::Condition;
-use tokio::sync::mpsc;
 
-const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
-
-fn s(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
+use crate::builders::*;
+use crate::harness::*;
 
 /// A database, a job that fills it, and a service that needs the job.
 fn migrated(retries: u32, rerun: Rerun) -> Desired {
@@ -39,41 +22,14 @@ fn migrated(retries: u32, rerun: Rerun) -> Desired {
 }
 
 /// An engine on which the job ends so after two seconds.
-fn engine(wanted: &Desired, code: i64) -> Sim {
-    let sim = Sim::new();
+fn engine(wanted: &Desired, code: i64) -> Harness {
+    let sim = Harness::new();
     for service in wanted.services.values() {
         let image = Image::new(&service.config.image);
         let image = if service.is_job() { image.behaving(|it| it.exits = Some((s(2), code))) } else { image };
         sim.add_image(&service.config.image, image);
     }
     sim
-}
-
-async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired, reload: &[&str]) -> (Outcome, Vec<Report>) {
-    let state = tempfile::tempdir().unwrap();
-    let context = ExecContext {
-        group: GROUP.into(),
-        directory: SOURCE.into(),
-        reaches_containers: true,
-        outputs: Default::default(),
-    };
-    let reload: BTreeSet<String> = reload.iter().map(|name| (*name).to_owned()).collect();
-    let local_state = LocalState::new(state.path());
-    let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload };
-    let (_interrupt, interrupts) = mpsc::channel(1);
-    let mut reports = Vec::new();
-    let run = control::run(engine, wanted.clone(), options, interrupts, |report| reports.push(report));
-    let outcome = tokio::time::timeout(s(86_400), run).await.expect("the run does not end");
-    (outcome, reports)
-}
-
-async fn up(sim: &Sim, wanted: &Desired) -> Outcome {
-    run_on(Arc::new(sim.clone()), wanted, &[]).await.0
-}
-
-fn at(sim: &Sim, line: &str) -> usize {
-    let history = sim.history();
-    history.iter().position(|it| it == line).unwrap_or_else(|| panic!("no `{line}` in {history:#?}"))
 }
 
 fn runs(sim: &Sim) -> usize {
@@ -84,18 +40,20 @@ fn runs(sim: &Sim) -> usize {
 async fn a_job_runs_once_after_what_it_needs_and_before_who_needs_it() {
     let wanted = migrated(0, Rerun::Never);
     let sim = engine(&wanted, 0);
-    let outcome = up(&sim, &wanted).await;
+    let outcome = sim.up(&wanted).await;
     assert!(outcome.is_good(), "{outcome:#?}");
     assert_eq!(outcome.ready, wanted.services.keys().cloned().collect());
-    assert!(at(&sim, "renamed shop-db.new to shop-db") < at(&sim, "created shop-migrate.new"));
-    assert!(at(&sim, "died shop-migrate.new (0)") < at(&sim, "renamed shop-migrate.new to shop-migrate"));
-    assert!(at(&sim, "renamed shop-migrate.new to shop-migrate") < at(&sim, "created shop-api.new"));
+    assert!(sim.change_index("renamed shop-db.new to shop-db") < sim.change_index("created shop-migrate.new"));
+    assert!(
+        sim.change_index("died shop-migrate.new (0)") < sim.change_index("renamed shop-migrate.new to shop-migrate")
+    );
+    assert!(sim.change_index("renamed shop-migrate.new to shop-migrate") < sim.change_index("created shop-api.new"));
     let observed = sim.snapshot();
     let job = observed.containers.values().find(|it| it.name == "shop-migrate").unwrap();
     assert_eq!(job.state, State::Exited { code: Some(0) });
     assert_eq!(job.identity.as_ref().unwrap().kind, "Job");
     sim.forget_calls();
-    assert!(up(&sim, &wanted).await.is_good());
+    assert!(sim.up(&wanted).await.is_good());
     assert_eq!(runs(&sim), 0, "done is done");
     assert_eq!(forecast(&wanted, &sim.snapshot(), &Memory::default()).changes, []);
 }
@@ -106,7 +64,7 @@ async fn a_job_that_fails_is_tried_as_often_as_it_says_with_growing_pauses() {
         let wanted = migrated(retries, Rerun::Never);
         let sim = engine(&wanted, 7);
         let begin = tokio::time::Instant::now();
-        let (outcome, reports) = run_on(Arc::new(sim.clone()), &wanted, &[]).await;
+        let (outcome, reports) = sim.up_reporting(&wanted).await;
         let failure = &outcome.failed["migrate"].failure;
         assert_eq!((failure.reason, failure.message.as_str()), (Reason::Exited, "exited with code 7"));
         assert_eq!(runs(&sim), 1 + retries as usize);
@@ -132,7 +90,7 @@ async fn a_job_that_succeeds_at_last_is_done() {
             it.fails_in = 2;
         }),
     );
-    let outcome = up(&sim, &wanted).await;
+    let outcome = sim.up(&wanted).await;
     assert!(outcome.is_good(), "{outcome:#?}");
     assert_eq!(runs(&sim), 3);
 }
@@ -143,14 +101,14 @@ async fn a_changed_job_runs_again_and_keeps_its_last_success_until_then() {
         desired([service("migrate").env("TO", value).job(0, Rerun::Never), service("api").needs("migrate")])
     };
     let sim = engine(&build("1"), 0);
-    assert!(up(&sim, &build("1")).await.is_good());
+    assert!(sim.up(&build("1")).await.is_good());
     let (job, api) = (sim.id_of("shop-migrate"), sim.id_of("shop-api"));
     sim.forget_calls();
-    assert!(up(&sim, &build("2")).await.is_good());
+    assert!(sim.up(&build("2")).await.is_good());
     assert_eq!(runs(&sim), 1);
     assert_ne!(sim.id_of("shop-migrate"), job);
     assert_eq!(sim.id_of("shop-api"), api, "who runs already goes on");
-    assert!(at(&sim, "died shop-migrate.new (0)") < at(&sim, "removed shop-migrate"));
+    assert!(sim.change_index("died shop-migrate.new (0)") < sim.change_index("removed shop-migrate"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,16 +117,16 @@ async fn a_job_runs_again_when_its_spec_says_so() {
     let sim = engine(&always, 0);
     for _ in 0..3 {
         sim.forget_calls();
-        assert!(up(&sim, &always).await.is_good());
+        assert!(sim.up(&always).await.is_good());
         assert_eq!(runs(&sim), 1, "{:#?}", sim.history());
     }
     let with = migrated(0, Rerun::WithDependencies);
     sim.forget_calls();
-    assert!(up(&sim, &with).await.is_good());
+    assert!(sim.up(&with).await.is_good());
     assert_eq!(runs(&sim), 0);
     sim.remove("shop-db");
     sim.forget_calls();
-    assert!(up(&sim, &with).await.is_good());
+    assert!(sim.up(&with).await.is_good());
     assert_eq!(runs(&sim), 1, "its dependency was made anew");
 }
 
@@ -176,9 +134,9 @@ async fn a_job_runs_again_when_its_spec_says_so() {
 async fn a_job_runs_on_demand() {
     let wanted = migrated(0, Rerun::Never);
     let sim = engine(&wanted, 0);
-    assert!(up(&sim, &wanted).await.is_good());
+    assert!(sim.up(&wanted).await.is_good());
     sim.forget_calls();
-    assert!(run_on(Arc::new(sim.clone()), &wanted, &["migrate"]).await.0.is_good());
+    assert!(sim.reload(&wanted, &["migrate"]).await.is_good());
     assert_eq!(runs(&sim), 1);
 }
 
@@ -187,19 +145,15 @@ async fn whenever_the_run_is_killed_the_next_one_completes_and_a_success_is_not_
     let wanted = migrated(0, Rerun::Never);
     let calls = {
         let sim = engine(&wanted, 0);
-        up(&sim, &wanted).await;
+        sim.up(&wanted).await;
         sim.calls().len() as u64
     };
     for at in 1..=calls {
         for carried_out in [false, true] {
             let sim = engine(&wanted, 0);
-            let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
-            tokio::select! {
-                _ = run_on(faulty.clone(), &wanted, &[]) => {}
-                () = faulty.stopped() => {}
-            }
+            sim.up_killed(Stop { at, carried_out }, &wanted).await;
             let succeeded = sim.id_of("shop-migrate");
-            let outcome = up(&sim, &wanted).await;
+            let outcome = sim.up(&wanted).await;
             assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}\n{:#?}", sim.history());
             if succeeded.is_some() {
                 assert_eq!(sim.id_of("shop-migrate"), succeeded, "killed at call {at}");

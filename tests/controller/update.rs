@@ -1,37 +1,18 @@
 //! How containers are replaced and how many there are: whole plans as text, and runs on the simulated engine in paused
 //! time. That nobody is refused on a real network is the business of the end-to-end tests.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod builders;
-
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use builders::*;
-use drillmaster::control::event::{Limits, Outcome};
-use drillmaster::control::execute::context::ExecContext;
-use drillmaster::control::local_state::LocalState;
-use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::{Desired, HookPoint, Mode, Rerun, Scope};
-use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
+use drillmaster::engine::faulty::Stop;
 use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::observed::{Container, Observed, State};
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
-use tokio::sync::mpsc;
 
-const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
-const PING: Duration = Duration::from_secs(20);
-
-#[track_caller]
-fn check(wanted: &Desired, observed: &Observed, expected: &str) {
-    let found = plan_text(wanted, observed);
-    let lines = |text: &str| text.trim().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n");
-    assert_eq!(lines(&found), lines(expected), "\n{found}\n");
-}
+use crate::builders::*;
+use crate::harness::*;
 
 /// `api` with as many replicas, and `web`, which needs it.
 fn scaled(number: Option<u32>, image: &str) -> Desired {
@@ -269,37 +250,6 @@ fn with_the_new_one_first_names_change_hands_while_both_run() {
 
 // Runs.
 
-fn engine(images: &[&str]) -> Sim {
-    let sim = Sim::new();
-    for image in images {
-        sim.add_image(image, Image::new(image));
-    }
-    sim
-}
-
-async fn run_on(engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
-    run_with(engine, wanted, BTreeSet::new()).await
-}
-
-async fn run_with(engine: Arc<dyn Engine>, wanted: &Desired, reload: BTreeSet<String>) -> Outcome {
-    let state = tempfile::tempdir().unwrap();
-    let context = ExecContext {
-        group: GROUP.into(),
-        directory: SOURCE.into(),
-        reaches_containers: true,
-        outputs: Default::default(),
-    };
-    let local_state = LocalState::new(state.path());
-    let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload };
-    let (_interrupt, interrupts) = mpsc::channel(1);
-    let run = control::run(engine, wanted.clone(), options, interrupts, drop);
-    tokio::time::timeout(Duration::from_secs(86_400), run).await.expect("the run does not end")
-}
-
-async fn up(sim: &Sim, wanted: &Desired) -> Outcome {
-    run_on(Arc::new(sim.clone()), wanted).await
-}
-
 /// Whether a container runs and is found by the service's name.
 fn is_found(container: &Container, service: &str) -> bool {
     let names = container.details.as_ref().map(|details| &details.names);
@@ -333,19 +283,19 @@ async fn somebody_is_found_at_any_time() {
             let api = start_first(image).hook(HookPoint::PostStart, &["fill"]);
             desired([if let Some(number) = number { api.replicas(number) } else { api }])
         };
-        let sim = engine(&["api:1", "api:2"]);
+        let sim = Harness::with_images(&["api:1", "api:2"]);
         sim.add_image("api:2", Image::new("api:2").behaving(|it| it.exec = Script::Answers(Duration::from_secs(3))));
-        assert!(up(&sim, &wanted("api:1")).await.is_good());
+        assert!(sim.up(&wanted("api:1")).await.is_good());
         let seen = watch_names(&sim, "api");
-        let outcome = up(&sim, &wanted("api:2")).await;
+        let outcome = sim.up(&wanted("api:2")).await;
         assert!(outcome.is_good(), "{outcome:#?}");
         assert_eq!(*seen.lock().unwrap(), (0, Vec::new()), "{:#?}", sim.history());
-        let reload = run_with(Arc::new(sim.clone()), &wanted("api:2"), ["api".to_owned()].into()).await;
+        let reload = sim.reload(&wanted("api:2"), &["api"]).await;
         assert!(reload.is_good(), "{reload:#?}");
         assert_eq!(*seen.lock().unwrap(), (0, Vec::new()), "{:#?}", sim.history());
         // And then it is left alone.
         sim.forget_calls();
-        assert!(up(&sim, &wanted("api:2")).await.is_good());
+        assert!(sim.up(&wanted("api:2")).await.is_good());
         let calls = sim.calls();
         assert!(calls.iter().all(|call| !call.starts_with("connect") && !call.starts_with("create")), "{calls:?}");
     }
@@ -356,27 +306,23 @@ async fn wherever_the_run_is_killed_the_next_one_finds_somebody_to_the_end() {
     let wanted =
         |image: &str| desired([start_first(image).min_ready("1s"), service("web").image("web:1").needs("api")]);
     let prepared = async || {
-        let sim = engine(&["api:1", "api:2", "web:1"]);
-        assert!(up(&sim, &wanted("api:1")).await.is_good());
+        let sim = Harness::with_images(&["api:1", "api:2", "web:1"]);
+        assert!(sim.up(&wanted("api:1")).await.is_good());
         sim.forget_calls();
         sim
     };
     let calls = {
         let sim = prepared().await;
-        up(&sim, &wanted("api:2")).await;
+        sim.up(&wanted("api:2")).await;
         sim.calls().len() as u64
     };
     for at in 1..=calls {
         for carried_out in [false, true] {
             let sim = prepared().await;
             let seen = watch_names(&sim, "api");
-            let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
             let second = wanted("api:2");
-            tokio::select! {
-                _ = run_on(faulty.clone(), &second) => {}
-                () = faulty.stopped() => {}
-            }
-            let outcome = up(&sim, &second).await;
+            sim.up_killed(Stop { at, carried_out }, &second).await;
+            let outcome = sim.up(&second).await;
             assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}");
             assert_eq!(*seen.lock().unwrap(), (0, Vec::new()), "killed at call {at}: {:#?}", sim.history());
             let snapshot = sim.snapshot();
@@ -390,25 +336,25 @@ async fn wherever_the_run_is_killed_the_next_one_finds_somebody_to_the_end() {
 #[tokio::test(start_paused = true)]
 async fn a_replacement_has_to_stay_ready() {
     let wanted = |image: &str| desired([service("api").image(image).ping(PING).min_ready("5s")]);
-    let sim = engine(&["api:1", "api:2", "api:3", "api:4"]);
+    let sim = Harness::with_images(&["api:1", "api:2", "api:3", "api:4"]);
     let after = Duration::from_secs(2);
     sim.add_image("api:3", Image::new("api:3").behaving(|it| it.exec = Script::AnswersUntil(after)));
     sim.add_image("api:4", Image::new("api:4").behaving(|it| it.exits = Some((after, 3))));
     let begun = tokio::time::Instant::now();
-    assert!(up(&sim, &wanted("api:1")).await.is_good());
+    assert!(sim.up(&wanted("api:1")).await.is_good());
     assert!(begun.elapsed() < Duration::from_secs(5), "there is no old one to wait for");
     let begun = tokio::time::Instant::now();
-    assert!(up(&sim, &wanted("api:2")).await.is_good());
+    assert!(sim.up(&wanted("api:2")).await.is_good());
     assert!(begun.elapsed() >= Duration::from_secs(5) && begun.elapsed() < Duration::from_secs(8));
 
     let second = sim.id_of("shop-api");
-    let outcome = up(&sim, &wanted("api:3")).await;
+    let outcome = sim.up(&wanted("api:3")).await;
     let failure = &outcome.failed["api"].failure;
     assert_eq!(failure.reason, Reason::NotReady);
     assert!(failure.message.starts_with("did not stay ready for min_ready (5 s): liveness probe failed 3 times"));
     assert_eq!((sim.id_of("shop-api"), sim.id_of("shop-api.new")), (second.clone(), None));
 
-    let outcome = up(&sim, &wanted("api:4")).await;
+    let outcome = sim.up(&wanted("api:4")).await;
     assert_eq!(outcome.failed["api"].failure.message, "exited with code 3 before becoming ready");
     assert_eq!((sim.id_of("shop-api"), sim.id_of("shop-api.new")), (second, None));
 }
@@ -420,11 +366,11 @@ async fn a_replacement_that_has_failed_may_be_kept() {
             let api = service("api").image(image).ping(Duration::from_secs(3)).keep();
             desired([if first { api.start_first() } else { api }])
         };
-        let sim = engine(&["api:1", "api:2", "api:3"]);
+        let sim = Harness::with_images(&["api:1", "api:2", "api:3"]);
         sim.add_image("api:2", Image::new("api:2").behaving(|it| it.exec = Script::Hangs));
-        assert!(up(&sim, &wanted("api:1")).await.is_good());
+        assert!(sim.up(&wanted("api:1")).await.is_good());
         let before = sim.id_of("shop-api");
-        let outcome = up(&sim, &wanted("api:2")).await;
+        let outcome = sim.up(&wanted("api:2")).await;
         assert_eq!(outcome.failed["api"].failure.reason, Reason::NotReady);
         assert_eq!(sim.id_of("shop-api"), before, "the old one serves on");
         let snapshot = sim.snapshot();
@@ -432,10 +378,10 @@ async fn a_replacement_that_has_failed_may_be_kept() {
         assert!(matches!(kept.state, State::Exited { .. }), "{:?}", kept.state);
         assert!(snapshot.containers.values().any(|it| it.name == "shop-api" && is_found(it, "api")));
         // Another spec discards it, also the one from before.
-        assert!(up(&sim, &wanted("api:3")).await.is_good());
+        assert!(sim.up(&wanted("api:3")).await.is_good());
         assert_eq!((sim.id_of("shop-api.new"), sim.snapshot().of_group(GROUP).count()), (None, 1));
-        up(&sim, &wanted("api:2")).await;
-        assert!(up(&sim, &wanted("api:3")).await.is_good());
+        sim.up(&wanted("api:2")).await;
+        assert!(sim.up(&wanted("api:3")).await.is_good());
         assert_eq!(sim.id_of("shop-api.new"), None);
     }
 }
@@ -446,11 +392,11 @@ async fn a_replica_that_fails_stops_the_roll() {
         let api = service("api").image(image).ping(Duration::from_secs(3)).start_first().replicas(3);
         desired([api, service("web").image("web:1").needs("api")])
     };
-    let sim = engine(&["api:1", "api:2", "api:3", "web:1"]);
+    let sim = Harness::with_images(&["api:1", "api:2", "api:3", "web:1"]);
     sim.add_image("api:2", Image::new("api:2").behaving(|it| it.exec = Script::Hangs));
-    assert!(up(&sim, &wanted("api:1")).await.is_good());
+    assert!(sim.up(&wanted("api:1")).await.is_good());
     let before: Vec<_> = (1..=3).map(|n| sim.id_of(&format!("shop-api-{n}"))).collect();
-    let outcome = up(&sim, &wanted("api:2")).await;
+    let outcome = sim.up(&wanted("api:2")).await;
     assert_eq!(outcome.failed.keys().collect::<Vec<_>>(), ["api-1"]);
     let waits: Vec<String> = outcome.waits.iter().map(|wait| format!("{}: {}", wait.service, wait.reason)).collect();
     let why = "waiting for api-1, which failed with this spec";
@@ -458,24 +404,24 @@ async fn a_replica_that_fails_stops_the_roll() {
     let after: Vec<_> = (1..=3).map(|n| sim.id_of(&format!("shop-api-{n}"))).collect();
     assert_eq!(before, after, "all of them serve on");
     assert_eq!(sim.snapshot().of_group(GROUP).filter(|it| is_found(it, "api")).count(), 3);
-    assert!(up(&sim, &wanted("api:3")).await.is_good());
+    assert!(sim.up(&wanted("api:3")).await.is_good());
     assert_eq!(sim.snapshot().of_group(GROUP).filter(|it| it.image == "api:3").count(), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_selection_means_all_replicas() {
     let wanted = |number| desired([service("api").replicas(number), service("web")]);
-    let sim = engine(&["api:1", "web:1"]);
-    assert!(up(&sim, &wanted(3)).await.is_good());
+    let sim = Harness::with_images(&["api:1", "web:1"]);
+    assert!(sim.up(&wanted(3)).await.is_good());
     let only = |name: &str| Scope::Only([name.to_owned()].into());
     let fewer = Desired { scope: only("api"), ..wanted(1) };
-    assert!(up(&sim, &fewer).await.is_good());
+    assert!(sim.up(&fewer).await.is_good());
     assert_eq!(sim.snapshot().of_group(GROUP).count(), 2);
     let down = wanted(1).without_services(
         Scope::AllBut(["api".to_owned()].into()),
         Mode::Reconcile { purge_volumes: false, purge_images: false },
     );
-    assert!(up(&sim, &down).await.is_good());
+    assert!(sim.up(&down).await.is_good());
     let there: Vec<String> = sim.snapshot().of_group(GROUP).map(|it| it.name.clone()).collect();
     assert_eq!(there, ["shop-api-1"]);
 }

@@ -1,29 +1,23 @@
 //! Images that are built: what the planner makes of them, and how it goes on the simulated engine, in paused time.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
-mod builders;
-
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use builders::*;
-use drillmaster::control::event::{Limits, Outcome, Reading, Report, Request, RequestKind};
-use drillmaster::control::execute::context::ExecContext;
-use drillmaster::control::local_state::LocalState;
-use drillmaster::control::{self, RunOptions, WatchOptions};
+use drillmaster::control::event::{Outcome, Reading, Report, RequestKind};
+use drillmaster::control::{self};
 use drillmaster::desired::{Desired, Mode, Rerun, Scope};
-use drillmaster::engine::Engine;
 use drillmaster::engine::faulty::{Faults, Faulty, Stop};
-use drillmaster::engine::sim::{Image, Latency, Sim};
+use drillmaster::engine::sim::{Latency, Sim};
 use drillmaster::observed::{BuiltImage, Observed, State};
 use drillmaster::plan::step::{Reason, Verb};
 use drillmaster::plan::{Memory, plan};
-use tempfile::TempDir;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+
+use crate::builders::*;
+use crate::harness::*;
+use crate::watcher::*;
 
 /// An engine without the images that are built.
 fn unbuilt(wanted: &Desired) -> Observed {
@@ -32,12 +26,6 @@ fn unbuilt(wanted: &Desired) -> Observed {
         observed.images.remove(&service.config.image);
     }
     observed
-}
-
-#[track_caller]
-fn check(wanted: &Desired, observed: &Observed, expected: &str) {
-    let lines = |text: &str| text.trim().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
-    assert_eq!(lines(&plan_text(wanted, observed)), lines(expected));
 }
 
 #[test]
@@ -195,40 +183,6 @@ fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
 
 // On the simulated engine.
 
-const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
-
-fn run_options() -> RunOptions {
-    let context = ExecContext {
-        group: GROUP.into(),
-        directory: SOURCE.into(),
-        reaches_containers: true,
-        outputs: Default::default(),
-    };
-    let local_state = LocalState::new(std::path::Path::new("/no/such/directory"));
-    let reload = BTreeSet::new();
-    RunOptions { limits: LIMITS, context, local_state, read: None, reload }
-}
-
-async fn up_on(engine: Arc<dyn Engine>, wanted: &Desired) -> (Outcome, Vec<Report>) {
-    let (_interrupt, interrupts) = mpsc::channel(1);
-    let mut reports = Vec::new();
-    let run = control::run(engine, wanted.clone(), run_options(), interrupts, |report| reports.push(report));
-    (timeout(Duration::from_secs(86_400), run).await.unwrap(), reports)
-}
-
-async fn up(sim: &Sim, wanted: &Desired) -> Outcome {
-    up_on(Arc::new(sim.clone()), wanted).await.0
-}
-
-/// An engine that has the images that are not built.
-fn engine(wanted: &Desired) -> Sim {
-    let sim = Sim::new();
-    for service in wanted.services.values().filter(|service| service.build.is_none()) {
-        sim.add_image(&service.config.image, Image::new(&service.name));
-    }
-    sim
-}
-
 #[track_caller]
 fn assert_well(outcome: &Outcome, sim: &Sim) {
     assert!(outcome.is_good(), "{:#?}\n{:#?}", outcome.failed, sim.calls());
@@ -240,8 +194,8 @@ fn shop(digest: &str) -> Desired {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_as_it_was_is_not_built_again_and_its_output_is_told() {
-    let sim = engine(&shop("one"));
-    let (outcome, reports) = up_on(Arc::new(sim.clone()), &shop("one")).await;
+    let sim = Harness::of(&shop("one"));
+    let (outcome, reports) = sim.up_reporting(&shop("one")).await;
     assert_well(&outcome, &sim);
     let said = |report: &Report| {
         matches!(report, Report::Output { service: Some(service), event, line }
@@ -249,53 +203,53 @@ async fn what_is_as_it_was_is_not_built_again_and_its_output_is_told() {
     };
     assert!(reports.iter().any(said), "{reports:#?}");
     let (api, db) = (sim.id_of("shop-api"), sim.id_of("shop-db"));
-    assert_well(&up(&sim, &shop("one")).await, &sim);
+    assert_well(&sim.up(&shop("one")).await, &sim);
     assert_eq!((sim.count("build"), sim.id_of("shop-api")), (1, api.clone()));
-    assert_well(&up(&sim, &shop("two")).await, &sim);
+    assert_well(&sim.up(&shop("two")).await, &sim);
     assert_eq!(sim.count("build"), 2);
     assert_ne!(sim.id_of("shop-api"), api);
     assert_eq!(sim.id_of("shop-db"), db);
     // What is there again was built before.
-    assert_well(&up(&sim, &shop("one")).await, &sim);
+    assert_well(&sim.up(&shop("one")).await, &sim);
     assert_eq!(sim.count("build"), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_build_that_fails_fails_alone_and_once_in_a_run() {
-    let sim = engine(&shop("one"));
-    assert_well(&up(&sim, &shop("one")).await, &sim);
+    let sim = Harness::of(&shop("one"));
+    assert_well(&sim.up(&shop("one")).await, &sim);
     let api = sim.id_of("shop-api");
     sim.set_unbuildable("shop-api:two", Some("step 1/1 `FROM nothing` failed: no such image"));
     sim.forget_calls();
-    let outcome = up(&sim, &shop("two")).await;
+    let outcome = sim.up(&shop("two")).await;
     let failure = &outcome.failed["api"].failure;
     assert_eq!(failure.reason, Reason::BuildFailed);
     assert_eq!(failure.message, "cannot build image: step 1/1 `FROM nothing` failed: no such image");
     assert_eq!((sim.id_of("shop-api"), sim.count("build")), (api, 1));
     assert!(outcome.ready.contains("db"));
     sim.set_unbuildable("shop-api:two", None);
-    assert_well(&up(&sim, &shop("two")).await, &sim);
+    assert_well(&sim.up(&shop("two")).await, &sim);
 }
 
 #[tokio::test(start_paused = true)]
 async fn down_with_images_leaves_none() {
-    let sim = engine(&shop("one"));
+    let sim = Harness::of(&shop("one"));
     for digest in ["one", "two"] {
-        assert_well(&up(&sim, &shop(digest)).await, &sim);
+        assert_well(&sim.up(&shop(digest)).await, &sim);
     }
     assert_eq!(sim.snapshot().built.len(), 2);
-    assert_well(&up(&sim, &nothing()).await, &sim);
+    assert_well(&sim.up(&nothing()).await, &sim);
     assert_eq!(sim.snapshot().built.len(), 2);
     let purge = Desired { mode: Mode::Reconcile { purge_volumes: false, purge_images: true }, ..nothing() };
-    assert_well(&up(&sim, &purge).await, &sim);
+    assert_well(&sim.up(&purge).await, &sim);
     assert_eq!(sim.snapshot().built.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_interrupt_ends_a_build_at_once() {
-    let sim = engine(&shop("one"));
+    let sim = Harness::of(&shop("one"));
     let (interrupt, interrupts) = mpsc::channel(1);
-    let run = control::run(Arc::new(sim.clone()), shop("one"), run_options(), interrupts, |_| {});
+    let run = control::run(Arc::new(sim.clone()), shop("one"), sim.options(), interrupts, |_| {});
     let run = tokio::spawn(run);
     while sim.count("build") == 0 {
         sleep(Duration::from_millis(10)).await;
@@ -305,23 +259,17 @@ async fn an_interrupt_ends_a_build_at_once() {
     let outcome = timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
     // Steps under way are waited for, a build is not.
     assert!(outcome.interrupted && begun.elapsed() < Duration::from_millis(1000), "{:?}", begun.elapsed());
-    assert_well(&up(&sim, &shop("one")).await, &sim);
+    assert_well(&sim.up(&shop("one")).await, &sim);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
     for carried_out in [false, true] {
         for at in 1.. {
-            let sim = engine(&shop("two"));
-            assert_well(&up(&sim, &shop("one")).await, &sim);
-            let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
-            let (_interrupt, interrupts) = mpsc::channel(1);
-            let run = control::run(faulty.clone(), shop("two"), run_options(), interrupts, |_| {});
-            let over = tokio::select! {
-                outcome = run => Some(outcome),
-                () = faulty.stopped() => None,
-            };
-            assert_well(&up(&sim, &shop("two")).await, &sim);
+            let sim = Harness::of(&shop("two"));
+            assert_well(&sim.up(&shop("one")).await, &sim);
+            let over = sim.up_killed(Stop { at, carried_out }, &shop("two")).await;
+            assert_well(&sim.up(&shop("two")).await, &sim);
             assert_eq!(sim.snapshot().built.len(), 2, "stopped at {at}");
             if over.is_some() {
                 assert!(at > 8, "the run has more calls than that");
@@ -333,10 +281,10 @@ async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_build_whose_reply_is_lost_is_not_made_twice() {
-    let sim = engine(&shop("one"));
+    let sim = Harness::of(&shop("one"));
     let faults = Faults { lost: 1000, verbs: vec!["build"], at_most: 1, ..Faults::default() };
     let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
-    let (outcome, _) = up_on(faulty, &shop("one")).await;
+    let outcome = sim.up_on(faulty, &shop("one")).await;
     assert_well(&outcome, &sim);
     assert_eq!(sim.count("build"), 1);
 }
@@ -345,12 +293,12 @@ async fn a_build_whose_reply_is_lost_is_not_made_twice() {
 fn whatever_goes_wrong_the_next_run_agrees() {
     for seed in seeds(150) {
         on_paused_time(async {
-            let sim = engine(&shop("one"));
-            assert_well(&up(&sim, &shop("one")).await, &sim);
+            let sim = Harness::of(&shop("one"));
+            assert_well(&sim.up(&shop("one")).await, &sim);
             let faults = Faults { seed, broken: 80, lost: 80, hung: 30, refused: 40, dropped: 50, ..Faults::default() };
             let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
-            up_on(faulty.clone(), &shop("two")).await;
-            let outcome = up(&sim, &shop("two")).await;
+            sim.up_on(faulty.clone(), &shop("two")).await;
+            let outcome = sim.up(&shop("two")).await;
             assert!(outcome.is_good(), "seed {seed}: {:#?}\n{:#?}", outcome.failed, faulty.journal());
             let observed = sim.snapshot();
             let images: BTreeSet<&str> = observed.containers.values().map(|found| found.image.as_str()).collect();
@@ -361,164 +309,97 @@ fn whatever_goes_wrong_the_next_run_agrees() {
 
 // While watching.
 
-struct Watcher {
-    sim: Sim,
-    specs: Arc<Mutex<Reading>>,
-    reports: Arc<Mutex<Vec<Report>>>,
-    changes: mpsc::Sender<()>,
-    requests: mpsc::Sender<Request>,
-    _interrupts: mpsc::Sender<()>,
-    task: JoinHandle<Outcome>,
-    _state: TempDir,
+/// A watch that is settled. As in a real one, a reading of the specs takes longer than a list.
+async fn watch(sim: &mut Harness, wanted: &Desired) -> Watcher {
+    sim.read_delay = ms(50);
+    let watcher = sim.watch(wanted);
+    watcher.until_settled().await;
+    watcher
 }
 
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+fn failures(watcher: &Watcher) -> usize {
+    let is = |report: &Report| matches!(report, Report::Failed(it) if it.failure.reason == Reason::BuildFailed);
+    watcher.count(is)
 }
 
-impl Watcher {
-    fn begin(sim: &Sim, wanted: &Desired) -> Watcher {
-        let state = tempfile::tempdir().unwrap();
-        let specs = Arc::new(Mutex::new(Reading::Valid(Box::new(wanted.clone()))));
-        let reports = Arc::new(Mutex::new(Vec::new()));
-        let (changes, changed) = mpsc::channel(1);
-        let (requests, asked) = mpsc::channel(1);
-        let (interrupts, interrupted) = mpsc::channel(1);
-        let read = specs.clone();
-        let read: control::ReadSpecs = Arc::new(move || {
-            let reading = read.lock().unwrap().clone();
-            Box::pin(async {
-                // As a real one, it takes longer than a list.
-                sleep(Duration::from_millis(50)).await;
-                reading
-            })
-        });
-        let watch = WatchOptions { read, changes: changed, requests: asked, may_empty: false };
-        let options = RunOptions { local_state: LocalState::new(state.path()), ..run_options() };
-        let told = reports.clone();
-        let report = move |report| told.lock().unwrap().push(report);
-        let run = control::watch(Arc::new(sim.clone()), wanted.clone(), options, watch, interrupted, report);
-        let task = tokio::spawn(run);
-        Watcher { sim: sim.clone(), specs, reports, changes, requests, _interrupts: interrupts, task, _state: state }
-    }
-
-    fn edit(&self, wanted: &Desired) {
-        *self.specs.lock().unwrap() = Reading::Valid(Box::new(wanted.clone()));
-        let _ = self.changes.try_send(());
-    }
-
-    #[track_caller]
-    fn until(&self, what: &str, holds: impl Fn(&Watcher) -> bool) -> impl Future<Output = ()> {
-        let (caller, what) = (std::panic::Location::caller(), what.to_owned());
-        async move {
-            let begin = Instant::now();
-            while !holds(self) {
-                let told = || format!("{:#?}\n{:#?}", self.reports.lock().unwrap(), self.sim.calls());
-                assert!(begin.elapsed() < Duration::from_secs(900), "{caller}: never {what}\n{}", told());
-                sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-
-    /// Asks for something, and waits for the answer.
-    async fn ask(&self, ask: RequestKind) {
-        let (reply, mut answers) = mpsc::unbounded_channel();
-        self.requests.send(Request { kind: ask, reply }).await.unwrap();
-        while answers.recv().await.is_some() {}
-    }
-
-    fn told(&self, is: impl Fn(&Report) -> bool) -> usize {
-        self.reports.lock().unwrap().iter().filter(|report| is(report)).count()
-    }
-
-    fn failures(&self) -> usize {
-        self.told(|report| matches!(report, Report::Failed(failed) if failed.failure.reason == Reason::BuildFailed))
-    }
-
-    /// Whether the container of a service runs from this image.
-    fn serves(&self, image: &str) -> bool {
-        let observed = self.sim.snapshot();
-        observed.containers.values().any(|container| {
-            container.name == "shop-api" && container.image == image && container.state == State::Running
-        })
-    }
+/// Whether the container of `api` runs from this image.
+fn serves(watcher: &Watcher, image: &str) -> bool {
+    let observed = watcher.sim.snapshot();
+    observed
+        .containers
+        .values()
+        .any(|container| container.name == "shop-api" && container.image == image && container.state == State::Running)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_watch_builds_what_is_saved_and_stays_with_the_old_one_while_that_fails() {
-    let sim = engine(&shop("one"));
-    let watcher = Watcher::begin(&sim, &shop("one"));
-    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
     let db = sim.id_of("shop-db");
     watcher.edit(&shop("two"));
-    watcher.until("rebuilt", |it| it.serves("shop-api:two")).await;
+    watcher.until("rebuilt", |it| serves(it, "shop-api:two")).await;
     assert_eq!(sim.id_of("shop-db"), db);
 
     sim.set_unbuildable("shop-api:bad", Some("no"));
     let builds = sim.count("build");
     watcher.edit(&shop("bad"));
-    watcher.until("failed", |it| it.failures() == 1).await;
+    watcher.until("failed", |it| failures(it) == 1).await;
     let serving = sim.id_of("shop-api").unwrap();
     // It is cared for all the same.
     sim.kill("shop-api", 1);
-    watcher.until("started again", |it| it.serves("shop-api:two")).await;
+    watcher.until("started again", |it| serves(it, "shop-api:two")).await;
     sleep(Duration::from_secs(1200)).await;
-    assert_eq!((sim.count("build"), watcher.failures()), (builds + 1, 1), "the same sources are built once");
+    assert_eq!((sim.count("build"), failures(&watcher)), (builds + 1, 1), "the same sources are built once");
     assert_eq!(sim.id_of("shop-api"), Some(serving));
     // Whoever asks may know more.
     watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
-    assert_eq!((sim.count("build"), watcher.failures()), (builds + 2, 2));
-    assert!(watcher.serves("shop-api:two"));
+    assert_eq!((sim.count("build"), failures(&watcher)), (builds + 2, 2));
+    assert!(serves(&watcher, "shop-api:two"));
 
     watcher.edit(&shop("good"));
-    watcher.until("healed", |it| it.serves("shop-api:good")).await;
+    watcher.until("healed", |it| serves(it, "shop-api:good")).await;
     assert_eq!(sim.count("build"), builds + 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_serves_while_its_replacement_is_built_is_cared_for() {
-    let sim = engine(&shop("one"));
-    let watcher = Watcher::begin(&sim, &shop("one"));
-    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
     sim.set_latency(Latency { build: Duration::from_secs(300), ..Latency::default() });
     watcher.edit(&shop("two"));
     watcher.until("begun", |it| it.sim.count("build") == 2).await;
     sim.kill("shop-api", 1);
     let killed = Instant::now();
-    watcher.until("started again", |it| it.serves("shop-api:one")).await;
+    watcher.until("started again", |it| serves(it, "shop-api:one")).await;
     assert!(killed.elapsed() < Duration::from_secs(10));
-    watcher.until("rebuilt", |it| it.serves("shop-api:two")).await;
+    watcher.until("rebuilt", |it| serves(it, "shop-api:two")).await;
     assert_eq!(sim.count("build"), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_build_of_what_was_changed_meanwhile_is_ended_and_nobody_is_blamed() {
-    let sim = engine(&shop("one"));
-    let watcher = Watcher::begin(&sim, &shop("one"));
-    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
     watcher.edit(&shop("two"));
     watcher.until("begun", |it| it.sim.count("build") == 2).await;
     sleep(Duration::from_millis(500)).await;
     watcher.edit(&shop("three"));
-    watcher.until("rebuilt", |it| it.serves("shop-api:three")).await;
+    watcher.until("rebuilt", |it| serves(it, "shop-api:three")).await;
     assert!(!sim.snapshot().built.contains_key("shop-api:two"), "its build was ended");
-    assert_eq!(watcher.told(|report| matches!(report, Report::Failed(_) | Report::StepFailed(..))), 0);
+    assert_eq!(watcher.count(|report| matches!(report, Report::Failed(_) | Report::StepFailed(..))), 0);
     let done = |report: &Report| matches!(report, Report::StepDone(step) if step.verb == Verb::Build);
-    assert_eq!(watcher.told(done), 2, "the first and the last");
+    assert_eq!(watcher.count(done), 2, "the first and the last");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_reload_builds_what_was_saved_just_before_and_replaces_once() {
-    let sim = engine(&shop("one"));
-    let watcher = Watcher::begin(&sim, &shop("one"));
-    watcher.until("settled", |it| it.told(|report| matches!(report, Report::Settled(_))) > 0).await;
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
     // Saved, and not noticed yet.
     *watcher.specs.lock().unwrap() = Reading::Valid(Box::new(shop("two")));
     let created = sim.count("create");
     watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
-    assert!(watcher.serves("shop-api:two"));
+    assert!(serves(&watcher, "shop-api:two"));
     assert_eq!((sim.count("create"), sim.count("build")), (created + 1, 2));
     // Unchanged sources are replaced and not built.
     let before = sim.id_of("shop-api");
