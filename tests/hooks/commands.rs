@@ -1,15 +1,9 @@
 //! Hooks with real processes and a real server: what they are told, how they end, and that nothing of them stays.
 
-// The lint of clippy.toml does not see that helpers of tests are tests.
-#![allow(clippy::unwrap_used)]
-
-mod support;
-
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::pin::pin;
 
@@ -20,102 +14,11 @@ use drillmaster::control::execute::outputs::OutputMap;
 use drillmaster::engine::sim::{Behaviour, Image, Script, Sim};
 use drillmaster::engine::{ContainerSpec, Engine, LogLine, Mutation};
 use drillmaster::plan::step::ContainerRef;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use support::{SOON, wait_for};
-
-/// A spec directory.
-struct Stage {
-    directory: TempDir,
-    surroundings: ExecContext,
-}
-
-impl Stage {
-    fn new() -> Stage {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().canonicalize().unwrap();
-        let surroundings = ExecContext {
-            group: "shop".into(),
-            directory: path,
-            reaches_containers: true,
-            outputs: Default::default(),
-        };
-        Stage { directory, surroundings }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn program(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
-        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// Runs a hook: its lines, and how it ended.
-    async fn run(&self, hook: Value) -> (Vec<LogLine>, Result<OutputMap, HookError>) {
-        let mut lines = Vec::new();
-        let ended = self.run_with(&call(hook), &CancellationToken::new(), &mut |line| lines.push(line)).await;
-        (lines, ended)
-    }
-
-    async fn run_with(
-        &self,
-        call: &HookCall,
-        interrupted: &CancellationToken,
-        heard: &mut (dyn FnMut(LogLine) + Send),
-    ) -> Result<OutputMap, HookError> {
-        hooks::run(&Sim::new(), call, &self.surroundings, interrupted, heard).await
-    }
-
-    /// Runs a script on the host.
-    async fn shell(&self, script: &str) -> (Vec<LogLine>, Result<OutputMap, HookError>) {
-        self.run(json!({"run": ["sh", "-c", script]})).await
-    }
-
-    /// The ids of processes that a script wrote to the file `pids`, once there are so many.
-    fn pids(&self, count: usize) -> Vec<Pid> {
-        wait_for("processes that say their ids", SOON, || {
-            let text = std::fs::read_to_string(self.path("pids")).unwrap_or_default();
-            let pids: Vec<Pid> = text.lines().map(|line| Pid::from_raw(line.parse().unwrap()).unwrap()).collect();
-            (pids.len() == count && text.ends_with('\n')).then_some(pids)
-        })
-    }
-
-    fn all_end(&self, count: usize) {
-        for pid in self.pids(count) {
-            wait_for("the end of a process", SOON, || (!runs(pid)).then_some(()));
-        }
-    }
-}
-
-/// Whether there is such a process; one that nobody has waited for does not count.
-fn runs(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-}
-
-fn call(hook: Value) -> HookCall {
-    HookCall {
-        service: Some("api".into()),
-        replica: None,
-        container: Some(ContainerRef { id: "0123".into(), name: "shop-api.new".into() }),
-        event: "post_start".into(),
-        hook: serde_json::from_value(hook).unwrap(),
-        variables: BTreeMap::new(),
-    }
-}
-
-fn texts(lines: &[LogLine]) -> Vec<&str> {
-    lines.iter().map(|line| line.text.as_str()).collect()
-}
-
-fn why(ended: Result<OutputMap, HookError>) -> String {
-    ended.unwrap_err().to_string()
-}
+use crate::stage::*;
 
 #[tokio::test]
 async fn a_command_starts_in_the_spec_directory_and_knows_what_it_is_about() {
