@@ -16,12 +16,14 @@ need_rust
 use_engine
 dev/images.sh
 
-run cargo fmt --check
-run cargo clippy --locked --all-targets -- -D warnings
+run cargo fmt --all --check
+run cargo clippy --locked --workspace --all-targets -- -D warnings
 RUSTDOCFLAGS='-D warnings' run cargo doc --locked --no-deps --document-private-items --lib
-# Where they are installed.
-if command -v shellcheck >/dev/null; then run shellcheck -x dev/*.sh demo/*/*.sh .ci/run; fi
-if command -v cargo-deny >/dev/null; then run cargo deny --locked check licenses bans sources; fi
+need_shellcheck
+run shellcheck -x .ci/run dev/*.sh demo/*/*.sh examples/*/*.sh examples/*/*/*.sh findings/*.sh
+need_cargo_deny
+# The advisories need their own database, which may be out of reach.
+run cargo deny --locked check --hide-inclusion-graph licenses bans sources
 
 # Building takes minutes: build first, then see that the engine is still well.
 run cargo test --locked --no-run

@@ -238,6 +238,18 @@ need_rust() {
     command -v cc >/dev/null || install gcc libc6-dev
 }
 
+need_shellcheck() { command -v shellcheck >/dev/null || install shellcheck; }
+
+# need_cargo_deny: installs it outside the clone, so that it is built once. Unoptimized, because that takes two minutes
+# instead of ten, and a check takes a second either way.
+need_cargo_deny() {
+    local version=0.20.2 tools=$dev_dir/tools
+    PATH=$tools/bin:$PATH
+    [[ $(cargo deny --version 2>/dev/null) == "cargo-deny $version" ]] && return
+    make_dev_dir
+    cargo install --quiet --locked --debug --no-default-features --version "$version" --root "$tools" cargo-deny
+}
+
 # use_engine: the one named by ENGINE answers, and what runs from here on uses it.
 use_engine() {
     local scripts

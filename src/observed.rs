@@ -167,7 +167,7 @@ pub struct Details {
     pub error: String,
     /// Its names on each network, by the network's id.
     pub names: BTreeMap<String, Vec<String>>,
-    /// What the last health check said where it failed: `exited with 1: no tooth`; empty: nothing.
+    /// What the last health check said where it failed: `exited with code 1: no tooth`; empty: nothing.
     pub health_failure: String,
 }
 

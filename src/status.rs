@@ -392,7 +392,7 @@ fn judge_job(service: Option<&Service>, container: &Container, has_name: bool, v
 fn exited(container: &Container, code: Option<i64>, was_ready: bool) -> Verdict {
     let oom = container.details.as_ref().is_some_and(|details| details.oom_killed);
     let reason = exit_reason(code, oom);
-    let message = start_error(container).or_else(|| Some(format!("exited with {}", code?)));
+    let message = start_error(container).or_else(|| Some(format!("exited with code {}", code?)));
     Verdict::new(if was_ready { Phase::Exited } else { Phase::Failed }, Some(reason), message)
 }
 

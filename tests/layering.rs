@@ -158,7 +158,7 @@ fn only_render_prints() {
 
 /// The lint cannot forbid it: derives of a library write some.
 #[test]
-fn nobody_writes_unsafe_code() {
+fn no_unsafe_code() {
     let written = |code: &str| {
         ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern"].iter().any(|word| code.contains(word))
     };

@@ -157,8 +157,8 @@ fn reports() -> Vec<Report> {
         reconciling(Action::Remove, true, Vec::new()),
         Report::Removed("api".into()),
         Report::Ready("api".into()),
-        failed(Reason::Exited, "exited with 1", 1, Some(1000)),
-        failed(Reason::Exited, "exited with 1", 12, Some(299_100)),
+        failed(Reason::Exited, "exited with code 1", 1, Some(1000)),
+        failed(Reason::Exited, "exited with code 1", 12, Some(299_100)),
         failed(Reason::NotReady, "readiness probe failed", 1, None),
         failed(Reason::Conflict, "a container named shop-api exists", 1, None),
         Report::Unhealthy { service: "api".into(), why: "connection refused".into() },
@@ -220,7 +220,7 @@ fn status_contains_the_state_of_the_controller() {
         restarts: 4,
         last_exit: Some(137),
         next_try_ms: Some(7_900),
-        ..known("Exited", "exited with 137")
+        ..known("Exited", "exited with code 137")
     };
     let sick = ServiceActivity { unhealthy: true, ..known("Unhealthy", "connection refused") };
     let services = [

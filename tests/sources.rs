@@ -208,7 +208,7 @@ async fn a_file_is_moved_into_place_and_away() {
 }
 
 #[tokio::test]
-async fn a_half_written_file_is_not_told() {
+async fn half_written_file_is_not_reported() {
     let mut ground = Ground::new(one).await;
     loop {
         let start = Instant::now();
@@ -267,7 +267,7 @@ async fn a_directory_comes_and_goes_and_comes_again() {
 }
 
 #[tokio::test]
-async fn a_directory_is_made_anew_between_two_readings() {
+async fn directory_recreated_between_two_readings() {
     let mut ground = Ground::new(|home| write(home, "specs/sub/db.yaml", "db")).await;
     // The second one may have the number of the first.
     fs::remove_dir_all(ground.path("specs/sub")).unwrap();
@@ -437,7 +437,7 @@ async fn further_files_are_followed() {
 }
 
 #[tokio::test]
-async fn what_is_built_from_is_followed() {
+async fn build_sources_are_watched() {
     let mut ground = Ground::new(|home| {
         write(home, "specs/a.yaml", "build ../api");
         write(home, "api/Dockerfile", "FROM x");
@@ -473,7 +473,7 @@ async fn what_is_built_from_is_followed() {
 }
 
 #[tokio::test]
-async fn what_is_left_out_of_a_build_is_not_told_and_what_is_as_it_was_not_parsed() {
+async fn ignored_files_are_not_reported_and_unchanged_not_parsed() {
     let mut ground = Ground::new(|home| {
         write(home, "specs/a.yaml", "build ../api");
         write(home, "api/Dockerfile", "FROM x");
@@ -508,7 +508,7 @@ async fn dotenv_comes_and_goes() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_is_mended() {
+async fn unreadable_file_recovers() {
     let mut ground = Ground::new(one).await;
     symlink("../nowhere.yaml", ground.path("specs/db.yaml")).unwrap();
     ground.once("db.yaml: no such file or directory\nweb.yaml: one\n").await;
@@ -526,7 +526,7 @@ async fn a_file_that_cannot_be_read_is_mended() {
 }
 
 #[tokio::test]
-async fn noise_is_not_told() {
+async fn unrelated_files_are_not_reported() {
     let mut ground = Ground::new(|home| {
         write(home, "specs/web.yaml", "env_file ../app.env");
         write(home, "app.env", "A");
@@ -630,7 +630,7 @@ impl notify::Watcher for Late {
 }
 
 #[tokio::test]
-async fn what_is_written_before_a_watch_stands_is_read() {
+async fn changes_before_the_watch_is_active_are_read() {
     let late: Backend = |handler| Ok(Box::new(<Late as notify::Watcher>::new(handler, notify::Config::default())?));
     let ground = Ground::unread(Some(late), one);
     assert_eq!(ground.read(), "web.yaml: late\n");

@@ -9,10 +9,10 @@ set -eu
 
 user=${POSTGRES_USER:-postgres}
 db=${POSTGRES_DB:-$user}
-# In here until it is complete: a first start that was cut short starts over.
+# Created here until it is complete: an interrupted first start starts over.
 new=$PGDATA/.new
 
-# Process 1 gets only the signals it asks for.
+# Process 1 receives only signals that it handles.
 trap 'exit 143' INT TERM
 
 as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
@@ -43,7 +43,7 @@ initialise() {
         printf 'CREATE DATABASE "%s"\n' "$(printf %s "$db" | sed 's/"/""/g')" |
             as_postgres postgres --single -j -D "$new" postgres >/dev/null
     fi
-    # PG_VERSION says that a database is here, so it goes last.
+    # PG_VERSION marks a complete database, so it is moved last.
     find "$new" -mindepth 1 -maxdepth 1 ! -name PG_VERSION -exec mv {} "$PGDATA" \;
     mv "$new/PG_VERSION" "$PGDATA"
 }

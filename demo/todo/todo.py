@@ -29,7 +29,7 @@ PORT = 8080
 MAX_BODY = 64 * 1024
 MAX_TITLE = 500
 
-# The table of users is made by whoever creates the first one. Rows from before there were users are the first user's.
+# The hook that creates the first user also creates the table of users. Older rows belong to the first user.
 MIGRATIONS = """
 CREATE TABLE IF NOT EXISTS todos (id serial PRIMARY KEY, title text NOT NULL);
 ALTER TABLE todos ADD COLUMN IF NOT EXISTS owner integer REFERENCES users;
@@ -55,7 +55,7 @@ ITEM = '<li>{title} <button name="done" value="{id}">done</button></li>'
 
 
 class Refused(Exception):
-    """A request that is answered with a status and a sentence."""
+    """An error response with a status and a sentence."""
 
     def __init__(self, status, message):
         super().__init__(message)
@@ -64,8 +64,8 @@ class Refused(Exception):
 
 @contextlib.contextmanager
 def database():
-    """A connection for one request: whatever happens to the database, the next
-    request finds it as soon as it is back."""
+    """A connection for one request, so that after an outage of the database the next
+    request succeeds as soon as it is back."""
     connection = psycopg2.connect(os.environ["DB_URI"], connect_timeout=3)
     try:
         with connection, connection.cursor() as cursor:
@@ -104,7 +104,7 @@ def delete_todo(id):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    timeout = 10  # of a client that says nothing
+    timeout = 10  # of an idle client
 
     def do_GET(self):
         self.answer(self.get)
@@ -140,7 +140,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/":
             fields = self.body()
             if "done" in fields:
-                # Somebody else may have been quicker.
+                # Another request may have been faster.
                 with contextlib.suppress(Refused):
                     delete_todo(fields["done"])
             else:
@@ -207,7 +207,7 @@ def main():
         return migrate()
     if not os.environ.get("USER_ID", "").isdigit():
         sys.exit("todo: USER_ID is not set to a number")
-    # Process 1 gets only the signals it asks for.
+    # Process 1 receives only signals that it handles.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     server = http.server.ThreadingHTTPServer(("", PORT), Handler)

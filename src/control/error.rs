@@ -47,7 +47,7 @@ pub enum HookError {
 pub enum CommandError {
     #[error("cannot run {program}: {reason}")]
     Start { program: String, reason: String },
-    #[error("{program} exited with {code}")]
+    #[error("{program} exited with code {code}")]
     Exited { program: String, code: i64 },
     #[error("{program} was killed by signal {signal}")]
     Signalled { program: String, signal: i32 },

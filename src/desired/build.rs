@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_built_from_is_in_the_tag_and_where_it_lies_is_not() {
+    fn build_tag_covers_sources_but_not_their_location() {
         let plain = build("00ff");
         let pairs = |value: &str| BTreeMap::from([("A".to_owned(), value.to_owned())]);
         let others = [

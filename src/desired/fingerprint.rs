@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_updated_or_means_nothing_is_in_no_hash() {
+    fn updatable_and_irrelevant_fields_are_not_hashed() {
         let before = Fingerprint::of(Kind::Service, &config(), &env(&[]), &[]);
         let resources = Resources { pids: Some(100), ..Resources::default() };
         let after = Config { restart: RestartPolicy::Always, resources, ..config() };
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_becomes_a_job_is_another_container_and_what_a_job_does_after_is_not() {
+    fn kind_replaces_but_job_policies_do_not() {
         use crate::spec::model::{Job, Rerun};
         let of = |kind| Fingerprint::of(kind, &config(), &env(&[]), &[]);
         let job = of(Kind::Job(Job::default()));
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_the_environment_are_hashed_and_not_told() {
+    fn env_values_are_hashed_but_not_stored() {
         let before = Fingerprint::of(Kind::Service, &config(), &env(&[("PASSWORD", "hunter2")]), &[]);
         let after = Fingerprint::of(Kind::Service, &config(), &env(&[("PASSWORD", "hunter3")]), &[]);
         assert_ne!(before.env_hash, after.env_hash);

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn who_needs_what_is_named() {
+    fn first_need_names_the_chain() {
         let chain = needs(&[("a", &["b"]), ("b", &[])]);
         assert_eq!(first_need(&chain, |name| name == "a", |name| name == "b"), Some(("a", "b")));
         assert_eq!(first_need(&chain, |name| name == "b", |name| name == "a"), None);

@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_is_named_after_its_repository_and_its_sources() {
+    fn built_image_is_named_by_repository_and_sources() {
         let desired = resolved(
             "name: a\nbuild: api\n---\nname: b_-c\nbuild: {context: api, target: x}\n---\nname: d\n\
              image: docker.io/library/shop\nbuild: api\n---\nname: e\nimage: reg:5000/shop/api\nbuild: api\n---\n\
@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_made_from_an_output_depends_on_who_gives_it() {
+    fn consumer_depends_on_producer() {
         let desired = resolved(
             "name: db\nimage: x\npost_start: {exec: [a], capture: user}\npost_stop: {run: [b, '${context.user}']}\n---\n\
              kind: Job\nname: migrate\nimage: x\ncapture: schema\n---\nname: api\nimage: x\ndependencies: [migrate]\n\

@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_build_may_be_silent_for_longer_than_a_pull_but_not_for_ever() {
+    async fn build_may_be_silent_longer_than_a_pull() {
         let tree = Tree { context: String::new(), dockerfile: String::new(), digest: String::new() };
         let build = Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() };
         let request = BuildRequest { image: "api:1".into(), build, labels: BTreeMap::new() };

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn output_without_an_end_of_line_is_given_before_it_fills_the_memory() {
+    fn long_lines_are_flushed() {
         let mut lines = Lines::default();
         let piece = [b'x'; 32 * 1024];
         let given: Vec<LogLine> = (0..100).flat_map(|_| lines.take(false, &piece)).collect();
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_replaced() {
+    fn invalid_utf8_is_replaced() {
         let lines = Lines::default().take(false, b"\xff\x00\n");
         assert_eq!(lines[0].text, "\u{fffd}\0");
     }

@@ -7,13 +7,9 @@ pub mod build;
 pub mod convert;
 pub mod deadline;
 pub mod docker;
-#[cfg(feature = "sim")]
-pub mod faulty;
 pub mod layer;
 pub mod lines;
 mod registry;
-#[cfg(feature = "sim")]
-pub mod sim;
 pub mod target;
 mod transport;
 

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_says_what_to_do() {
+    fn unsupported_endpoints_come_with_a_hint() {
         let ssh = found(None, &[("DOCKER_HOST", "ssh://ann@lab")]);
         assert!(
             ssh.starts_with("DOCKER_HOST names the engine ssh://ann@lab, and ssh is not supported; forward"),

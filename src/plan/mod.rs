@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod cause;
 pub mod check;
+mod create;
 pub mod diff;
 pub mod effect;
 pub mod hook;

@@ -6,14 +6,13 @@ use super::cause::Cause;
 use super::diff::{Comparison, compare};
 use super::memory::ForceReason;
 use super::outputs::open_fields;
-use super::placement::{aliases_deferred, clashes, inherited};
+use super::placement::{aliases_deferred, clashes};
 use super::readiness::DependencyState;
 use super::step::{Action, Awaited, ContainerRef, Query, Reason, Subject, Verb, Wait};
 use super::{Planner, Slots, instance_of};
 use crate::desired::{HookPoint, Kind, Mode, OnFailure, Order, Service};
 use crate::identity::{candidate_name, container_name};
 use crate::observed::{Container, State};
-use crate::spec::model::Pull;
 
 impl<'a> Planner<'a> {
     /// Plans one service in scope.
@@ -43,7 +42,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Handles a container of another owner that holds a name the service needs now.
-    fn conflict_of_name(&mut self, service: &Service, name: &str) -> Option<DependencyState> {
+    pub(super) fn conflict_of_name(&mut self, service: &Service, name: &str) -> Option<DependencyState> {
         let foreign = self.observed.containers.values().find(|container| {
             container.name == name && instance_of(self.desired, container).as_deref() != Some(&service.name)
         })?;
@@ -481,7 +480,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Returns true if no dependent with `restart: true` is running; otherwise waits until they are stopped.
-    fn dependents_rest(&mut self, service: &'a Service) -> bool {
+    pub(super) fn dependents_rest(&mut self, service: &'a Service) -> bool {
         if self.is_one_more(service) {
             return true;
         }
@@ -511,46 +510,6 @@ impl<'a> Planner<'a> {
         !is_there(&service.name) && others.into_iter().any(|other| is_there(&other.name))
     }
 
-    /// Checks that a container may be created now; otherwise waits, pulls or builds.
-    fn may_create(&mut self, service: &'a Service) -> Option<DependencyState> {
-        let name = candidate_name(&self.desired.group, &service.name);
-        if let Some(state) = self.conflict_of_name(service, &name) {
-            return Some(state);
-        }
-        // Do not stop dependents while the image is being built.
-        if let Some(state) = self.build(service) {
-            return Some(state);
-        }
-        if let Err(state) = self.dependencies(service, false) {
-            return Some(state);
-        }
-        if self.has_port_conflict(service) {
-            return Some(DependencyState::Failed);
-        }
-        // Do not stop dependents while the image is missing or being pulled.
-        let serves = self.slots.get(service.name.as_str()).is_some_and(|slots| slots.current.is_some());
-        if serves && let Some(state) = self.fetch(service) {
-            return Some(state);
-        }
-        if !self.dependents_rest(service) {
-            return Some(DependencyState::Pending("is being replaced"));
-        }
-        if self.network.is_none() {
-            if let Some(reason) = &self.memory.network_error {
-                let message = format!("cannot create network {}: {reason}", self.desired.network);
-                self.fail(&service.name, Reason::CreateFailed, message, None);
-                return Some(DependencyState::Failed);
-            }
-            let network = Subject::Network(self.desired.network.clone());
-            if self.plan.steps.iter().all(|step| step.subject != network) {
-                self.step(network, Verb::CreateNetwork, "missing");
-            }
-            self.wait_quietly(service, format!("waiting for the network {}", self.desired.network));
-            return Some(DependencyState::Pending("is waiting for its network"));
-        }
-        self.image(service)
-    }
-
     /// Returns true if the service's current container differs from its spec.
     fn differs(&self, service: &Service) -> bool {
         let current = self.slots.get(service.name.as_str()).and_then(|slots| slots.current);
@@ -560,91 +519,6 @@ impl<'a> Planner<'a> {
                 || !comparison.replace.is_empty()
                 || self.memory.containers.get(&current.id).is_some_and(|memory| memory.force_replace.is_some())
         })
-    }
-
-    /// Plans the build of a service's image; `None` if it is present or not built.
-    fn build(&mut self, service: &'a Service) -> Option<DependencyState> {
-        let image = &service.config.image;
-        if service.build.is_none() || self.observed.images.contains_key(image) {
-            return None;
-        }
-        if self.build_has_failed(service) {
-            return Some(DependencyState::Failed);
-        }
-        let subject = Subject::Image(image.clone());
-        if self.plan.steps.iter().all(|step| step.subject != subject) {
-            self.step(subject, Verb::Build, "image not present locally");
-        }
-        self.wait_quietly(service, format!("waiting for the image {image}"));
-        Some(DependencyState::Pending("is waiting for its image"))
-    }
-
-    /// Returns true if the service's image could not be built; a build of the same sources would fail again.
-    fn build_has_failed(&mut self, service: &Service) -> bool {
-        let why = self.memory.images.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
-        if let Some(why) = why {
-            let message = format!("cannot build image: {why}");
-            self.fail(&service.name, Reason::BuildFailed, message, None);
-        }
-        why.is_some()
-    }
-
-    /// Plans the pull of a service's image; `None` if it is present.
-    fn fetch(&mut self, service: &'a Service) -> Option<DependencyState> {
-        let image = &service.config.image;
-        if let Some(reason) = self.memory.images.unavailable.get(image) {
-            let message = format!("cannot pull image {image}: {reason}");
-            self.fail(&service.name, Reason::ImageMissing, message, None);
-            return Some(DependencyState::Failed);
-        }
-        let present = self.observed.images.get(image);
-        let wanted = match service.pull {
-            Pull::Always => !self.memory.images.pulled.contains(image),
-            Pull::Missing => present.is_none(),
-            Pull::Never => false,
-        };
-        if wanted {
-            let subject = Subject::Image(image.clone());
-            if self.plan.steps.iter().all(|step| step.subject != subject) {
-                let cause = if present.is_none() { "image not present locally" } else { "pull: always" };
-                self.step(subject, Verb::Pull, cause);
-            }
-            self.wait_quietly(service, format!("waiting for the image {image}"));
-            return Some(DependencyState::Pending("is waiting for its image"));
-        }
-        if present.is_none() {
-            let message = format!("image {image} is not present locally, and `pull: never` is set");
-            self.fail(&service.name, Reason::ImageMissing, message, None);
-            return Some(DependencyState::Failed);
-        }
-        None
-    }
-
-    /// Checks that the service's image is present and inspected; otherwise waits.
-    fn image(&mut self, service: &'a Service) -> Option<DependencyState> {
-        if let Some(state) = self.fetch(service) {
-            return Some(state);
-        }
-        let id = self.observed.images.get(&service.config.image)?;
-        if self.observed.image_facts.contains_key(id) {
-            return None;
-        }
-        self.plan.queries.insert(Query::Image(id.clone()));
-        Some(DependencyState::Pending("is about to be created"))
-    }
-
-    fn create(&mut self, service: &Service, current: Option<&Container>, cause: &str) {
-        let (Some(network), Some(image_id)) = (self.network, self.observed.images.get(&service.config.image)) else {
-            return;
-        };
-        let verb = Verb::Create {
-            name: candidate_name(&self.desired.group, &service.name),
-            network: network.id.clone(),
-            names: if service.update.order == Order::StartFirst { Vec::new() } else { service.network_names() },
-            image_id: image_id.clone(),
-            inherited: current.map(|current| inherited(service, current)).unwrap_or_default(),
-        };
-        self.step(Subject::of(service), verb, cause);
     }
 
     /// Brings a candidate one step further.

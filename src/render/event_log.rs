@@ -221,7 +221,7 @@ fn observed(cause: &Cause) -> Option<String> {
             State::Created => "container was never started".into(),
             State::Dead => "container is dead".into(),
             State::Exited { code: None } => "container exited".into(),
-            State::Exited { code: Some(code) } => format!("container exited with {code}"),
+            State::Exited { code: Some(code) } => format!("container exited with code {code}"),
             state => format!("container is {state}"),
         },
         Cause::Name { found: Some(name), .. } => format!("container was renamed to {name}"),
@@ -233,7 +233,7 @@ fn observed(cause: &Cause) -> Option<String> {
     })
 }
 
-/// `failed (Exited): it exited with 1; retrying in 4 s (3rd in a row)`.
+/// `failed (Exited): exited with code 1; retrying in 4 s (3rd in a row)`.
 fn failed(failed: &Failed) -> EventLine {
     let failure = &failed.failure;
     let next = match failed.retry {

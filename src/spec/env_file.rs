@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn all_wrong_lines_are_told_with_their_places() {
+    fn all_invalid_lines_are_reported() {
         let text = "A=1\nnonsense\nB=\"open\nC='x' y\n=z\n";
         let errors = parse(text).unwrap_err();
         let told: Vec<_> = errors.iter().map(|e| (&text[e.span.clone()], e.message.as_str())).collect();

@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_references_say_what_is_wrong_and_where() {
+    fn invalid_references_are_reported_with_their_place() {
         let set = "set it in the environment or in `.env`, or write a default: `${NO:-…}`";
         for (text, expected) in [
             ("ab${NO}c", format!("2..7 the variable `NO` is not set ({set})")),

@@ -7,11 +7,11 @@ use std::time::Duration;
 use drillmaster::control::event::{Outcome, Reading, Report, RequestKind};
 use drillmaster::control::{self};
 use drillmaster::desired::{Desired, Mode, Rerun, Scope};
-use drillmaster::engine::faulty::{Faults, Faulty, Stop};
-use drillmaster::engine::sim::{Latency, Sim};
 use drillmaster::observed::{BuiltImage, Observed, State};
 use drillmaster::plan::step::{Reason, Verb};
 use drillmaster::plan::{Memory, plan};
+use drillmaster_sim::faulty::{Faults, Faulty, Stop};
+use drillmaster_sim::{Latency, Sim};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -52,7 +52,7 @@ fn an_image_is_built_before_its_service_is_created() {
 }
 
 #[test]
-fn an_image_from_elsewhere_or_built_again_is_no_change_of_the_sources() {
+fn rebuilt_or_foreign_image_is_no_source_change() {
     let old = desired([service("api")]);
     let new = desired([service("api").built("one")]);
     assert!(plan_text(&new, &agreeing(&old)).starts_with("replace api [image]"));
@@ -62,7 +62,7 @@ fn an_image_from_elsewhere_or_built_again_is_no_change_of_the_sources() {
 }
 
 #[test]
-fn what_several_build_alike_is_built_once_and_a_job_is_built_too() {
+fn identical_builds_run_once_also_for_jobs() {
     let image = |name: &str| service(name).built("one").image("shop/app:one");
     let wanted = desired([image("migrate").job(0, Rerun::Never), image("api").needs("migrate")]);
     check(
@@ -110,7 +110,7 @@ fn now(wanted: &Desired, observed: &Observed, memory: &Memory) -> Vec<String> {
 }
 
 #[test]
-fn a_build_waits_for_nobody_and_nobody_rests_while_it_takes_its_time() {
+fn build_does_not_wait_for_or_stop_other_services() {
     let db = |digest: &str| service("db").built(digest);
     let web = || service("web").needs_that("db", drillmaster::spec::model::Condition::Ready, true);
     let wanted = desired([db("two"), web()]);
@@ -122,7 +122,7 @@ fn a_build_waits_for_nobody_and_nobody_rests_while_it_takes_its_time() {
 }
 
 #[test]
-fn where_a_build_has_failed_the_old_container_serves_on_and_is_cared_for() {
+fn failed_build_keeps_old_container_supervised() {
     let old = desired([service("api").built("one")]);
     let new = desired([service("api").built("two")]);
     for watching in [false, true] {
@@ -144,7 +144,7 @@ fn built(observed: &mut Observed, reference: &str, group: &str, source: &str) {
 }
 
 #[test]
-fn down_with_images_removes_what_was_built_for_the_group_and_is_not_used() {
+fn down_with_images_removes_unused_built_images() {
     let mut observed = agreeing(&desired([service("api").built("one"), service("db")]));
     built(&mut observed, "shop-api:one", GROUP, SOURCE);
     built(&mut observed, "shop-api:old", GROUP, SOURCE);
@@ -193,7 +193,7 @@ fn shop(digest: &str) -> Desired {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_as_it_was_is_not_built_again_and_its_output_is_told() {
+async fn unchanged_sources_are_not_built_and_output_is_reported() {
     let sim = Harness::of(&shop("one"));
     let (outcome, reports) = sim.up_reporting(&shop("one")).await;
     assert_well(&outcome, &sim);
@@ -290,7 +290,7 @@ async fn a_build_whose_reply_is_lost_is_not_made_twice() {
 }
 
 #[test]
-fn whatever_goes_wrong_the_next_run_agrees() {
+fn next_run_converges_after_any_failure() {
     for seed in seeds(150) {
         on_paused_time(async {
             let sim = Harness::of(&shop("one"));
@@ -332,7 +332,7 @@ fn serves(watcher: &Watcher, image: &str) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_builds_what_is_saved_and_stays_with_the_old_one_while_that_fails() {
+async fn watch_builds_saved_sources_and_keeps_old_on_failure() {
     let mut sim = Harness::of(&shop("one"));
     let watcher = watch(&mut sim, &shop("one")).await;
     let db = sim.id_of("shop-db");
@@ -377,7 +377,7 @@ async fn what_serves_while_its_replacement_is_built_is_cared_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_build_of_what_was_changed_meanwhile_is_ended_and_nobody_is_blamed() {
+async fn build_of_outdated_sources_is_cancelled_without_failure() {
     let mut sim = Harness::of(&shop("one"));
     let watcher = watch(&mut sim, &shop("one")).await;
     watcher.edit(&shop("two"));
@@ -392,7 +392,7 @@ async fn a_build_of_what_was_changed_meanwhile_is_ended_and_nobody_is_blamed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reload_builds_what_was_saved_just_before_and_replaces_once() {
+async fn reload_builds_saved_sources_and_replaces_once() {
     let mut sim = Harness::of(&shop("one"));
     let watcher = watch(&mut sim, &shop("one")).await;
     // Saved, and not noticed yet.

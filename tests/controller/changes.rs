@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use drillmaster::desired::Scope;
-use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::RestartPolicy;
+use drillmaster_sim::{Image, Script, Sim};
 
 use crate::builders::*;
 use crate::harness::*;
@@ -54,7 +54,7 @@ async fn limits_are_changed_in_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_done_by_hand_is_put_right() {
+async fn external_changes_are_corrected() {
     let wanted = desired([service("api").needs("db"), service("db").ping(PING), service("web")]);
     type Hand = fn(&Sim);
     let hands: Vec<(&str, Hand)> = vec![
@@ -127,7 +127,7 @@ async fn a_container_that_the_engine_restarts_is_left_to_the_engine() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_left_out_stays_as_it_is() {
+async fn services_out_of_scope_stay_unchanged() {
     let build = |value| desired([service("api").env("A", value), service("db").env("A", value), service("old")]);
     let sim = Harness::of(&build("1"));
     assert_agrees(&sim.up(&build("1")).await, &sim, &build("1"));

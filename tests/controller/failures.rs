@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use drillmaster::control::event::Report;
-use drillmaster::engine::sim::{Image, Script};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::{Image, Script};
 use tokio::time::Instant;
 
 use crate::builders::*;
 use crate::harness::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_exits_while_it_is_awaited_fails_at_once_with_its_last_lines() {
+async fn exit_while_awaited_fails_at_once_with_last_lines() {
     for after in [0, 30, 450, 3000] {
         let wanted = desired([
             service("db").ping(Duration::from_secs(300)),
@@ -132,7 +132,7 @@ async fn a_replacement_that_fails_gives_the_same_old_container_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_without_a_ping_that_exits_soon_gives_the_old_container_back() {
+async fn early_exit_of_replacement_without_ping_rolls_back() {
     for with_port in [false, true] {
         for after in [0, 30, 300] {
             let build = |image: &str| {
@@ -152,7 +152,7 @@ async fn a_replacement_without_a_ping_that_exits_soon_gives_the_old_container_ba
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_asked_to_be_restarted_serves_again_when_the_replacement_failed() {
+async fn dependent_restarts_after_failed_replacement() {
     let build = |image: &str| {
         desired([service("db").image(image).ping(PING), service("api").needs_that("db", Condition::Ready, true)])
     };
@@ -225,7 +225,10 @@ async fn a_ping_says_why_it_was_not_answered() {
     sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(2, "no route\n".into())));
     let outcome = sim.up(&wanted).await;
     let message = failure(&outcome, "db").1;
-    assert_eq!(message, "timed out after 20 s waiting for readiness probe (exec ping) (ping exited with 2: no route)");
+    assert_eq!(
+        message,
+        "timed out after 20 s waiting for readiness probe (exec ping) (ping exited with code 2: no route)"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +257,7 @@ async fn a_missing_image_is_pulled_with_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_port_that_somebody_else_holds_fails_alone_and_costs_the_old_container_nothing() {
+async fn taken_port_fails_alone_and_keeps_old_container() {
     let build = |port: &str| desired([service("api").port(port), service("other")]);
     let sim = Harness::of(&build("8080:80"));
     assert_agrees(&sim.up(&build("8080:80")).await, &sim, &build("8080:80"));

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use drillmaster::control::{self};
 use drillmaster::desired::Desired;
-use drillmaster::engine::faulty::{Faults, Faulty};
-use drillmaster::engine::sim::{Image, Latency, Script};
 use drillmaster::engine::{Engine, EngineError};
 use drillmaster::observed::State;
 use drillmaster::plan::Memory;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::faulty::{Faults, Faulty};
+use drillmaster_sim::{Image, Latency, Script};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -144,7 +144,7 @@ async fn a_death_in_the_gap_between_two_streams_of_events_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_is_removed_by_hand_while_it_is_awaited_is_made_anew() {
+async fn container_removed_while_awaited_is_created_again() {
     let wanted = desired([service("db").ping(Duration::from_secs(300))]);
     let sim = Harness::of(&wanted);
     sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Answers(Duration::from_secs(5))));
@@ -161,7 +161,7 @@ async fn a_container_that_is_removed_by_hand_while_it_is_awaited_is_made_anew() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_works_against_the_run_is_named() {
+async fn external_interference_is_reported() {
     let wanted = desired([service("db").ping(Duration::from_secs(30))]);
     let sim = Harness::of(&wanted);
     sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(1, String::new())));
@@ -180,7 +180,7 @@ async fn whoever_works_against_the_run_is_named() {
 /// What one seed makes of the scenario: under faults, in as many runs as it takes, then once without.
 async fn survive(seed: u64) -> Result<Vec<String>, String> {
     let (old, new) = before_and_after();
-    let draw = |n: u64, below: u64| drillmaster::engine::faulty::random(seed ^ 0xD811, n) % below;
+    let draw = |n: u64, below: u64| drillmaster_sim::faulty::random(seed ^ 0xD811, n) % below;
     let sim = Harness::new();
     sim.set_stale(ms(if draw(0, 2) == 0 { 70 } else { 0 }));
     if draw(1, 3) == 0 {

@@ -1,10 +1,10 @@
 //! When hooks are run, on the simulated engine, in paused time. How one is run is `hooks.rs`' business.
 
 use drillmaster::desired::{Desired, HookPoint, Mode, Scope};
-use drillmaster::engine::faulty::Stop;
-use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::faulty::Stop;
+use drillmaster_sim::{Image, Script, Sim};
 
 use crate::builders::*;
 use crate::harness::*;
@@ -53,7 +53,7 @@ async fn hooks_stand_between_what_they_are_named_after() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_is_initialised_before_the_old_one_is_parted_from() {
+async fn replacement_is_initialised_before_old_one_is_removed() {
     let sim = engine();
     assert!(sim.up(&hooks_run("db:1")).await.is_good());
     sim.forget_calls();
@@ -63,7 +63,7 @@ async fn a_replacement_is_initialised_before_the_old_one_is_parted_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_undone() {
+async fn failed_initialisation_fails_service_and_rolls_back() {
     let fails = |image: &str| {
         Image::new(image).behaving(|it| {
             it.programs.insert("fill".into(), Script::Ends(3, "no room".into()));
@@ -74,7 +74,7 @@ async fn a_service_whose_initialisation_fails_has_failed_and_a_replacement_is_un
     let outcome = sim.up(&hooks_run("db:1")).await;
     let failure = &outcome.failed["db"].failure;
     assert_eq!(failure.reason, Reason::HookFailed);
-    assert_eq!(failure.message, "post_start hook failed: fill exited with 3");
+    assert_eq!(failure.message, "post_start hook failed: fill exited with code 3");
     assert!(outcome.waits.iter().any(|wait| wait.service == "api"), "{:?}", outcome.waits);
     assert_eq!((count(&sim, "init"), count(&sim, "fill")), (1, 1));
 

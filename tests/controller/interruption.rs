@@ -7,8 +7,8 @@ use std::time::Duration;
 use drillmaster::control::event::Limits;
 use drillmaster::control::{self, RunOptions};
 use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::Stop;
-use drillmaster::engine::sim::{Image, Script};
+use drillmaster_sim::faulty::Stop;
+use drillmaster_sim::{Image, Script};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -16,7 +16,7 @@ use crate::builders::*;
 use crate::harness::*;
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupt_ends_the_run_at_the_step_under_way_and_the_next_run_completes() {
+async fn interrupt_ends_after_current_step_and_next_run_completes() {
     let wanted = diamond();
     for after in (0..3000).step_by(97) {
         let sim = Harness::of(&wanted);

@@ -2,12 +2,12 @@
 
 use drillmaster::control::event::Report;
 use drillmaster::desired::{Desired, Rerun};
-use drillmaster::engine::faulty::Stop;
-use drillmaster::engine::sim::{Image, Sim};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::faulty::Stop;
+use drillmaster_sim::{Image, Sim};
 
 use crate::builders::*;
 use crate::harness::*;
@@ -37,7 +37,7 @@ fn runs(sim: &Sim) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_runs_once_after_what_it_needs_and_before_who_needs_it() {
+async fn job_runs_once_between_dependencies_and_dependents() {
     let wanted = migrated(0, Rerun::Never);
     let sim = engine(&wanted, 0);
     let outcome = sim.up(&wanted).await;
@@ -59,7 +59,7 @@ async fn a_job_runs_once_after_what_it_needs_and_before_who_needs_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_fails_is_tried_as_often_as_it_says_with_growing_pauses() {
+async fn failed_job_is_retried_with_backoff() {
     for retries in [0, 3] {
         let wanted = migrated(retries, Rerun::Never);
         let sim = engine(&wanted, 7);
@@ -96,7 +96,7 @@ async fn a_job_that_succeeds_at_last_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_job_runs_again_and_keeps_its_last_success_until_then() {
+async fn changed_job_runs_again_and_keeps_last_success_until_then() {
     let build = |value: &str| {
         desired([service("migrate").env("TO", value).job(0, Rerun::Never), service("api").needs("migrate")])
     };
@@ -141,7 +141,7 @@ async fn a_job_runs_on_demand() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whenever_the_run_is_killed_the_next_one_completes_and_a_success_is_not_repeated() {
+async fn killed_run_resumes_without_repeating_successes() {
     let wanted = migrated(0, Rerun::Never);
     let calls = {
         let sim = engine(&wanted, 0);

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use drillmaster::control::{self};
 use drillmaster::desired::Mode;
-use drillmaster::engine::sim::{Image, Script};
 use drillmaster::observed::Health;
 use drillmaster::plan::Memory;
 use drillmaster::plan::step::Verb;
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::{Image, Script};
 use tokio::time::Instant;
 
 use crate::builders::*;
@@ -139,7 +139,7 @@ async fn stop_and_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cold_up_of_a_hundred_sends_three_calls_for_each_and_an_agreeing_one_a_single_list() {
+async fn cold_up_sends_three_calls_per_service_and_no_op_one_list() {
     let wanted = desired((0..100).map(|n| service(&format!("s{n:03}")).image("app:1")));
     let sim = Harness::of(&wanted);
     let outcome = sim.up(&wanted).await;

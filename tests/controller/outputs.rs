@@ -9,11 +9,11 @@ use drillmaster::control::event::{Outcome, Reading};
 use drillmaster::control::execute::outputs::OutputMap;
 use drillmaster::desired::{Desired, HookPoint, Rerun};
 use drillmaster::engine::Engine;
-use drillmaster::engine::faulty::{Faulty, Stop};
-use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::faulty::{Faulty, Stop};
+use drillmaster_sim::{Image, Script, Sim};
 
 use crate::builders::*;
 use crate::harness::*;
@@ -90,7 +90,7 @@ fn ids(sim: &Sim) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_plan_says_what_is_known_only_later() {
+fn plan_shows_known_after_apply() {
     let desired = wanted("db:1", &OutputMap::new());
     insta::assert_snapshot!("outputs_first", plan_text(&desired, &empty(&desired)));
     // Who runs already and whose output was lost is not touched; a job gives its outputs again.
@@ -102,7 +102,7 @@ fn a_plan_says_what_is_known_only_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_made_of_an_output_is_created_with_it_and_once() {
+async fn consumer_of_an_output_is_created_once_with_its_value() {
     let sim = engine();
     let outcome = up(&sim, "db:1").await;
     assert!(outcome.is_good(), "{outcome:#?}");
@@ -124,7 +124,7 @@ async fn who_is_made_of_an_output_is_created_with_it_and_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_output_replaces_who_is_made_of_it_and_nobody_else() {
+async fn changed_output_replaces_only_its_consumers() {
     let sim = engine();
     assert!(up(&sim, "db:1").await.is_good());
     let before = ids(&sim);
@@ -140,7 +140,7 @@ async fn a_changed_output_replaces_who_is_made_of_it_and_nobody_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_gives_again_what_was_lost_and_a_hook_is_asked_for() {
+async fn lost_output_is_collected_from_job_or_needs_reload() {
     let mut sim = engine();
     assert!(up(&sim, "db:1").await.is_good());
     let before = ids(&sim);
@@ -154,7 +154,7 @@ async fn a_job_gives_again_what_was_lost_and_a_hook_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_gives_is_waited_for_and_the_run_ends() {
+async fn missing_output_leaves_consumer_pending() {
     let sim = engine();
     sim.add_image("api:1", Image::new("api:1"));
     let wanted = |known: &OutputMap| {

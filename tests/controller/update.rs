@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use drillmaster::desired::{Desired, HookPoint, Mode, Rerun, Scope};
-use drillmaster::engine::faulty::Stop;
-use drillmaster::engine::sim::{Image, Script, Sim};
 use drillmaster::observed::{Container, Observed, State};
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
+use drillmaster_sim::faulty::Stop;
+use drillmaster_sim::{Image, Script, Sim};
 
 use crate::builders::*;
 use crate::harness::*;
@@ -108,7 +108,7 @@ fn numbers_come_and_go_by_renaming() {
 }
 
 #[test]
-fn a_service_scaled_to_nothing_holds_nobody_up() {
+fn service_scaled_to_zero_does_not_block_dependents() {
     let observed = agreeing(&scaled(Some(1), "api:1"));
     let none = scaled(Some(0), "api:1");
     check(
@@ -185,7 +185,7 @@ fn replicas_are_replaced_one_after_another() {
 }
 
 #[test]
-fn one_replica_more_is_nobody_elses_matter() {
+fn scale_out_does_not_affect_dependents() {
     let wanted = |number| {
         let api = service("api").replicas(number);
         let web = service("web").needs_that("api", Condition::Ready, true);
@@ -277,7 +277,7 @@ fn watch_names(sim: &Sim, service: &'static str) -> Arc<Mutex<(u32, Vec<String>)
 }
 
 #[tokio::test(start_paused = true)]
-async fn somebody_is_found_at_any_time() {
+async fn service_name_always_resolves_during_replacement() {
     for number in [None, Some(3)] {
         let wanted = |image: &str| {
             let api = start_first(image).hook(HookPoint::PostStart, &["fill"]);
@@ -302,7 +302,7 @@ async fn somebody_is_found_at_any_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wherever_the_run_is_killed_the_next_one_finds_somebody_to_the_end() {
+async fn service_name_resolves_after_a_kill_at_any_call() {
     let wanted =
         |image: &str| desired([start_first(image).min_ready("1s"), service("web").image("web:1").needs("api")]);
     let prepared = async || {

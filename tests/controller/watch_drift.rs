@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drillmaster::control::event::{Report, RequestKind};
-use drillmaster::engine::sim::{Image, Sim};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::{Condition, Resources, RestartPolicy};
+use drillmaster_sim::{Image, Sim};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::builders::*;
@@ -84,7 +84,7 @@ async fn a_crash_loop_does_not_hurry_and_a_new_spec_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_ended_or_removed_is_back_at_once() {
+async fn stopped_or_removed_container_is_back_at_once() {
     type Hand = fn(&Sim);
     let hands: [(&str, Hand); 4] = [
         ("killed", |sim| sim.kill_by_hand("shop-api")),
@@ -126,7 +126,7 @@ async fn what_somebody_ended_or_removed_is_back_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_drift_is_mended_without_a_restart() {
+async fn other_drift_is_corrected_without_a_restart() {
     type Hand = fn(&Sim);
     let hands: [(&str, Hand, &str); 3] = [
         ("renamed", |sim| assert!(sim.rename("shop-api", "somebody")), "api update [name]"),
@@ -168,7 +168,7 @@ async fn a_network_that_was_removed_is_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_changes_it_back_again_and_again_is_left_alone() {
+async fn flapping_drift_is_ignored() {
     let wanted = desired([service("api").memory("128m"), service("other")]);
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;

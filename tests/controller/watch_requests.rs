@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use drillmaster::control::event::{Report, RequestKind};
 use drillmaster::desired::Desired;
-use drillmaster::engine::sim::{Image, Script};
 use drillmaster::observed::Health;
 use drillmaster::plan::step::Action;
 use drillmaster::spec::model::{Condition, HealthAction};
+use drillmaster_sim::{Image, Script};
 use tokio::time::{sleep, timeout};
 
 use crate::builders::*;
@@ -22,7 +22,7 @@ fn with_health(mut wanted: Desired, name: &str, action: HealthAction) -> Desired
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_stops_answering_is_restarted_replaced_or_shown() {
+async fn unhealthy_service_is_restarted_replaced_or_shown() {
     for then in [HealthAction::Restart, HealthAction::Replace, HealthAction::Ignore] {
         let wanted = with_health(desired([service("api").ping(PING), service("web").needs("api")]), "api", then);
         let sim = Harness::of(&wanted);
@@ -80,7 +80,7 @@ async fn the_engines_health_check_counts_as_well() {
 // Other processes.
 
 #[tokio::test(start_paused = true)]
-async fn reconcile_tries_again_what_was_given_up() {
+async fn reconcile_request_retries_failures() {
     let build = |image: &str| desired([service("api").image(image).ping(PING)]);
     let sim = Harness::of(&build("api:1"));
     sim.add_image("api:2", Image::new("api:2").behaving(|it| it.exits = Some((s(0), 1))));
@@ -99,7 +99,7 @@ async fn reconcile_tries_again_what_was_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn reload_replaces_and_takes_along_who_asked() {
+async fn reload_replaces_and_restarts_dependents() {
     let wanted = desired([
         service("db").ping(PING),
         service("api").needs_that("db", Condition::Ready, true),
@@ -123,7 +123,7 @@ async fn reload_replaces_and_takes_along_who_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_serves_is_cared_for_while_a_foreign_container_bars_its_replacement() {
+async fn blocked_replacement_keeps_old_container_supervised() {
     let old = desired([service("api")]);
     let sim = Harness::of(&old);
     let watcher = sim.watch_settled(&old).await;
@@ -141,7 +141,7 @@ async fn what_serves_is_cared_for_while_a_foreign_container_bars_its_replacement
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_somebody_restarted_has_to_answer_again_and_is_told() {
+async fn externally_restarted_container_must_become_ready_again() {
     let wanted = desired([service("api").ping(PING)]);
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;

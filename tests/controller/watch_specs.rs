@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use drillmaster::control::event::{Reading, Report, RequestKind};
 use drillmaster::desired::Desired;
-use drillmaster::engine::sim::{Image, Script};
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::Diagnostic;
+use drillmaster_sim::{Image, Script};
 use tokio::time::sleep;
 
 use crate::builders::*;
@@ -40,7 +40,7 @@ async fn a_changed_spec_replaces_exactly_what_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn invalid_specs_change_nothing_and_are_told_once() {
+async fn invalid_specs_change_nothing_and_are_reported_once() {
     let wanted = chain();
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
@@ -81,7 +81,7 @@ async fn a_service_that_leaves_the_specs_goes_when_that_is_certain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn specs_that_name_nothing_remove_nothing_unless_that_was_allowed() {
+async fn empty_specs_remove_nothing_unless_allowed() {
     for may_empty in [false, true] {
         let wanted = chain();
         let sim = Harness::of(&wanted);
@@ -116,13 +116,13 @@ async fn a_group_is_not_renamed_under_its_watch() {
 // Failed changes.
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_replacement_is_undone_and_not_tried_again_until_the_spec_changes() {
+async fn failed_replacement_rolls_back_until_spec_changes() {
     let build =
         |image: &str| desired([service("api").image(image).port("8080:80").ping(PING), service("web").needs("api")]);
     for starts in [true, false] {
         let sim = Harness::of(&build("api:1"));
         sim.add_image("api:3", Image::new("api:3"));
-        let bad = |it: &mut drillmaster::engine::sim::Behaviour| match starts {
+        let bad = |it: &mut drillmaster_sim::Behaviour| match starts {
             true => it.exits = Some((s(0), 1)),
             false => it.unstartable = Some("no such file".into()),
         };
@@ -148,7 +148,7 @@ async fn a_failed_replacement_is_undone_and_not_tried_again_until_the_spec_chang
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_never_answers_is_waited_for_and_told_once() {
+async fn service_that_never_answers_is_reported_once() {
     let wanted = desired([service("db").ping(PING), service("api").needs("db")]);
     let sim = Harness::of(&wanted);
     sim.add_image("db:1", Image::new("db:1").behaving(|it| it.exec = Script::Answers(s(600))));
@@ -162,7 +162,7 @@ async fn what_never_answers_is_waited_for_and_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_in_the_way_may_go_away() {
+async fn conflict_resolves_when_its_cause_is_gone() {
     let wanted = desired([service("api").port("8080:80"), service("db").image("late:1"), service("other")]);
     let sim = Harness::of(&desired([service("api"), service("other")]));
     let squatter = sim.create_foreign("squatter", &[8080]);

@@ -8,9 +8,9 @@ use drillmaster::control::event::{Outcome, Reading, Report, Request, RequestKind
 use drillmaster::control::{self, WatchOptions};
 use drillmaster::desired::Desired;
 use drillmaster::engine::Engine;
-use drillmaster::engine::sim::Sim;
 use drillmaster::observed::State;
 use drillmaster::plan::cause::Cause;
+use drillmaster_sim::Sim;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};

@@ -60,7 +60,7 @@ fn is(line: &Value, event: &str, service: &str) -> bool {
 }
 
 #[test]
-fn what_is_as_it_was_is_not_built_again() {
+fn unchanged_sources_are_not_built_again() {
     let project = shop("built");
     let run = project.up().says("build | ").says(": built").prints("2 services ready (2 created)");
     run.says("web: ready");
@@ -87,7 +87,7 @@ fn what_is_as_it_was_is_not_built_again() {
 }
 
 #[test]
-fn what_is_saved_under_a_watch_is_built_alone_and_what_is_saved_unchanged_not_at_all() {
+fn watch_builds_only_changed_sources() {
     let project = shop("saved");
     let mut watch = Watcher::start(&project);
     let before = lives(&project);
@@ -115,7 +115,7 @@ fn what_is_saved_under_a_watch_is_built_alone_and_what_is_saved_unchanged_not_at
 }
 
 #[test]
-fn a_broken_dockerfile_leaves_the_old_one_and_a_fixed_one_heals_it() {
+fn broken_dockerfile_keeps_old_container_until_fixed() {
     let project = shop("broken");
     let mut watch = Watcher::start(&project);
     let before = lives(&project);
@@ -146,7 +146,7 @@ fn a_broken_dockerfile_leaves_the_old_one_and_a_fixed_one_heals_it() {
 }
 
 #[test]
-fn a_failed_build_is_an_error_of_that_service_and_reload_tries_again() {
+fn failed_build_fails_its_service_and_reload_retries() {
     let project = shop("failed");
     project.up();
     let before = lives(&project);
@@ -190,7 +190,7 @@ fn begun(purpose: &str) -> (Project, process::Running, String) {
 }
 
 #[test]
-fn whoever_is_killed_inside_a_build_leaves_nothing_and_the_next_run_completes() {
+fn crash_during_build_leaves_no_containers() {
     let (project, up, mark) = begun("killbuild");
     up.signal(Signal::KILL);
     drop(up);
@@ -244,7 +244,7 @@ fn has_options(project: &Project) {
 }
 
 #[test]
-fn target_args_and_a_dockerfile_outside_are_heeded_and_what_is_left_out_is_not_sent() {
+fn build_options_and_dockerignore_are_respected() {
     let project = options("options");
     up_by(&project, "0").exits(0);
     has_options(&project);
@@ -286,7 +286,7 @@ fn buildkit_builds_the_same() {
 }
 
 #[test]
-fn down_removes_images_only_when_asked_to_and_those_that_nobody_uses() {
+fn down_removes_unused_images_only_with_images() {
     let project = shop("rmi");
     project.up();
     write(&project, "api/main", "two");

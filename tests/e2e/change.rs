@@ -241,7 +241,7 @@ fn an_image_that_means_something_else_by_now_is_a_difference() {
 }
 
 #[test]
-fn restart_policy_and_limits_are_changed_on_the_running_container() {
+fn restart_policy_and_limits_are_updated_in_place() {
     let project = Project::new("update");
     project.write("api.yaml", &sleeper("api", ""));
     project.up();

@@ -36,7 +36,7 @@ fn without_an_engine_it_says_how_to_get_one() {
 }
 
 #[test]
-fn an_engine_that_nobody_can_mean_is_a_mistake_of_usage() {
+fn invalid_engine_address_is_a_usage_error() {
     let mut project = Project::new("badhost");
     project.write("all.yaml", &sleeper("api", ""));
     for host in ["nonsense", "tcp://", "ssh://somewhere", "https://somewhere:2376"] {
@@ -47,7 +47,7 @@ fn an_engine_that_nobody_can_mean_is_a_mistake_of_usage() {
 }
 
 #[test]
-fn invalid_specs_touch_nothing_and_are_told_all_at_once() {
+fn invalid_specs_touch_nothing_and_report_all_errors() {
     let project = Project::new("invalid");
     project.write("all.yaml", &sleeper("api", ""));
     project.up();

@@ -41,7 +41,7 @@ fn killed() {
         engine::act(&project.name("api"), "kill");
         let status = project.status("api");
         assert_eq!((&status["phase"], &status["ready"]), (&json!("Exited"), &json!(false)), "{status:#}");
-        assert_eq!(status["message"], "exited with 137");
+        assert_eq!(status["message"], "exited with code 137");
     }));
 }
 

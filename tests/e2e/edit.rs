@@ -126,7 +126,7 @@ const SAVES: [(&str, Save); 11] = [
 ];
 
 #[test]
-fn however_it_is_saved_exactly_what_changed_is_replaced_once() {
+fn saved_change_replaces_exactly_once_in_any_way() {
     let project = Project::new("save");
     project.write("all.yaml", &whole("v0"));
     let mut watcher = Watcher::start(&project);
@@ -255,7 +255,7 @@ fn taken_up(project: &Project, watcher: &mut Watcher, value: u32) {
 }
 
 #[test]
-fn invalid_specs_change_nothing_and_are_told_once_with_their_place() {
+fn invalid_specs_change_nothing_and_show_their_place_once() {
     let project = Project::new("invalid");
     project.write("all.yaml", &(sleeper("api", "") + &sleeper("web", "dependencies: [api]")));
     let mut watcher = Watcher::start(&project);
@@ -359,7 +359,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_change_that_fails_is_undone_and_not_tried_again_until_the_spec_changes() {
+fn failed_change_rolls_back_until_spec_changes() {
     let project = Project::new("bad");
     let other = sleeper("web", "dependencies: [api]");
     project.write("all.yaml", &(sleeper("api", "") + &other));

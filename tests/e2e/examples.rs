@@ -16,7 +16,7 @@ fn on(example: &str, project: &Project, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn jobs_run_before_who_needs_them_and_again_when_they_ask_for_it() {
+fn jobs_run_before_dependents_and_rerun_as_configured() {
     let project = Project::new("exjobs");
     let run = on("jobs", &project, &["up"]).exits(0).says("schema: succeeded").says("check: succeeded");
     run.says("report: succeeded").says("api: ready");
@@ -59,13 +59,13 @@ fn with(variable: (&str, &str), example: &str, project: &Project, arguments: &[&
 }
 
 #[test]
-fn an_update_lets_nobody_wait_and_keeps_what_has_failed() {
+fn update_is_without_downtime_and_keeps_a_failed_candidate() {
     let project = Project::new("exupdate");
     on("update", &project, &["up"]).exits(0).prints("2 services ready");
     let old = project.id("api");
     let run =
         with(("SERVES", "0.5"), "update", &project, &["up"]).exits(1).says("did not stay ready for min_ready (2 s)");
-    run.says(&format!("it is kept as {}", project.name("api.new")));
+    run.says(&format!("kept as {}", project.name("api.new")));
     assert_eq!((project.id("api"), project.names()), (old, ["api", "api.new", "client"].map(str::to_owned).to_vec()));
     with(("VERSION", "2"), "update", &project, &["up"]).exits(0).prints("1 replaced");
     assert_eq!(project.names(), ["api", "client"]);
@@ -84,7 +84,7 @@ fn replicas_come_and_go() {
 }
 
 #[test]
-fn outputs_reach_who_is_made_of_them() {
+fn outputs_reach_their_consumers() {
     let project = Project::new("exoutputs");
     on("outputs", &project, &["diff"]).exits(1).prints("env.USER_ID: known after apply");
     on("outputs", &project, &["up"]).exits(0).says("store post_start | ");
@@ -120,7 +120,7 @@ fn programs_make_services_of_a_table() {
 }
 
 #[test]
-fn programs_make_as_many_shards_as_they_are_told_to() {
+fn program_creates_the_requested_shards() {
     let project = Project::new("exshards");
     on("starlark-shards", &project, &["up"]).exits(0).prints("4 services ready (4 created)");
     let told = project.exec("router", &["sh", "-c", "for shard in $SHARDS; do wget -q -O - $shard; done"]);

@@ -120,7 +120,7 @@ fn a_terminal_is_handed_on() {
 }
 
 #[test]
-fn the_graph_is_drawn_and_told() {
+fn graph_is_printed() {
     let project = Project::new("graph");
     let job = format!("---\nkind: Job\nname: migrate\nimage: {BUSYBOX}\ndependencies: [db]\n");
     let api = sleeper("api", "replicas: 2\ndependencies: [migrate, {name: db, condition: started, restart: true}]");

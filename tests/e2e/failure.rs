@@ -45,7 +45,7 @@ fn an_image_that_is_there_is_not_pulled() {
 }
 
 #[test]
-fn what_the_engine_says_no_to_fails_alone_and_is_told_in_its_words() {
+fn refused_service_fails_alone_with_the_engines_message() {
     let project = Project::new("refused");
     let taken = port();
     let _somebody = std::net::TcpListener::bind(("127.0.0.1", taken)).unwrap();
@@ -99,7 +99,7 @@ fn a_container_killed_for_its_memory_says_so() {
 }
 
 #[test]
-fn a_network_and_a_volume_carry_what_is_needed_to_own_them() {
+fn networks_and_volumes_carry_ownership_labels() {
     let project = Project::new("labels");
     project.write("all.yaml", &sleeper("api", "volumes: ['data:/data']\nlabels: {team: core}"));
     project.up();

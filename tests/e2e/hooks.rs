@@ -163,8 +163,8 @@ fn a_replacement_goes_through_all_of_them() {
 fn a_bad_post_start_fails_its_service_and_a_better_one_heals_it() {
     let project = project("badhook");
     let bad = [
-        ("fails", "{run: [sh, -c, 'echo no such user >&2; exit 3']}", "exited with 3"),
-        ("within", "{exec: [sh, -c, 'echo not in here; exit 4']}", "exited with 4"),
+        ("fails", "{run: [sh, -c, 'echo no such user >&2; exit 3']}", "exited with code 3"),
+        ("within", "{exec: [sh, -c, 'echo not in here; exit 4']}", "exited with code 4"),
         ("hangs", "{run: [sh, -c, 'sleep 1000 & echo $! > ../hanging; wait'], timeout: 1s}", "1 s"),
         ("stuck", "{exec: [sleep, '1000'], timeout: 1s}", "1 s"),
         ("missing", "{run: [./no-such-program]}", "no-such-program"),
@@ -229,7 +229,7 @@ fn a_replacement_whose_post_start_fails_is_undone() {
 }
 
 #[test]
-fn while_watching_each_change_of_state_is_told() {
+fn watch_runs_hooks_for_every_state_change() {
     let project = project("onwatch");
     let note = "{run: [sh, ./note.sh]}";
     let occasions = ["ready", "exited", "unhealthy", "restarted", "replaced", "stopped", "failed"];

@@ -91,7 +91,7 @@ fn over_tcp_a_port_is_pinged_where_it_is_published() {
         project.is_settled(&["api", "http"]);
     } else {
         let run = run.exits(1).says("api: ready").says("http: failed (NotReady)");
-        run.says("add it to `ports`");
+        run.says("add 81 to `ports`");
     }
 }
 

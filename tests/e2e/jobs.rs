@@ -47,7 +47,7 @@ fn a_job_succeeds_before_its_dependents_are_created_and_is_done() {
 }
 
 #[test]
-fn a_job_that_fails_is_tried_again_and_shown_and_a_better_spec_heals_it() {
+fn failed_job_is_retried_and_a_new_spec_fixes_it() {
     let project = Project::new("badjob");
     let write = |script: &str| {
         let hooks = "retries: 1\non: {failed: {run: [echo, told]}}";
@@ -102,7 +102,7 @@ fn jobs_run_again_as_they_say() {
 }
 
 #[test]
-fn a_job_is_run_when_somebody_asks_for_it() {
+fn run_command_runs_a_job() {
     let project = Project::new("runjob");
     let specs = [
         sleeper("db", ""),
@@ -120,7 +120,7 @@ fn a_job_is_run_when_somebody_asks_for_it() {
 }
 
 #[test]
-fn killed_in_the_middle_of_a_job_it_goes_on_and_repeats_no_success() {
+fn run_killed_during_a_job_resumes_without_repeats() {
     let project = Project::new("killjob");
     let script = "echo ran >> /data/runs; sleep 1.5; echo done";
     let more = "volumes: ['data:/data']";
@@ -145,7 +145,7 @@ fn killed_in_the_middle_of_a_job_it_goes_on_and_repeats_no_success() {
 }
 
 #[test]
-fn a_job_that_hangs_holds_up_nobody_else_and_is_healed_while_watching() {
+fn hanging_job_blocks_only_dependents_and_recovers() {
     let project = Project::new("hangjob");
     let write = |script: &str, value: &str| {
         let specs = [

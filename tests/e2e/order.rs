@@ -67,7 +67,7 @@ fn a_dependency_that_need_only_be_started_is_not_awaited() {
 }
 
 #[test]
-fn whoever_asked_for_it_is_restarted_when_its_dependency_is_replaced() {
+fn dependent_with_restart_follows_its_dependency() {
     let project = Project::new("restart");
     let specs = |value: &str| {
         let db = sleeper("db", &format!("env: {{A: {value}}}"));

@@ -32,7 +32,7 @@ fn env(project: &Project, service: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_is_given_reaches_who_is_made_of_it_and_a_change_replaces_nobody_else() {
+fn changed_output_replaces_only_its_consumers() {
     let project = Project::new("outputs");
     project.write("all.yaml", &specs("7"));
     let diff = project.run(&["diff"]).exits(1).prints("env.USER_ID: known after apply");
@@ -65,7 +65,7 @@ fn what_is_given_reaches_who_is_made_of_it_and_a_change_replaces_nobody_else() {
 }
 
 #[test]
-fn a_watch_takes_up_what_is_given_while_it_runs() {
+fn watch_uses_outputs_set_while_it_runs() {
     let project = Project::new("outwatch");
     project.write("all.yaml", &specs("7"));
     let _watcher = Watcher::start(&project);
@@ -82,7 +82,7 @@ fn a_watch_takes_up_what_is_given_while_it_runs() {
 }
 
 #[test]
-fn a_run_that_is_killed_in_a_hook_is_followed_by_one_that_hands_its_output_on() {
+fn output_survives_a_run_killed_in_its_hook() {
     let project = Project::new("outkill");
     let hook = "echo begun > ../begun; test -e ../again || sleep 100; echo token=t1 > $DRILLMASTER_OUTPUT";
     let specs = sleeper("db", &format!("post_start: {{run: [sh, -c, '{hook}']}}"))
@@ -98,7 +98,7 @@ fn a_run_that_is_killed_in_a_hook_is_followed_by_one_that_hands_its_output_on() 
 }
 
 #[test]
-fn what_nobody_gives_is_named_and_holds_up_nobody_else() {
+fn missing_output_is_named_and_blocks_only_its_consumer() {
     let project = Project::new("outnone");
     let specs = [
         sleeper("db", "post_start: {exec: [\"true\"]}"),
@@ -120,7 +120,7 @@ fn what_nobody_gives_is_named_and_holds_up_nobody_else() {
 }
 
 #[test]
-fn who_makes_up_a_value_before_it_is_created_is_made_of_it() {
+fn pre_start_output_is_used_by_its_own_service() {
     let project = Project::new("outown");
     let first = "test -e ../fail && exit 3; cat /proc/sys/kernel/random/uuid";
     let specs = sleeper(
@@ -152,7 +152,7 @@ fn who_makes_up_a_value_before_it_is_created_is_made_of_it() {
     // One that cannot be made up leaves everything as it is.
     let id = project.id("db");
     project.write("../fail", "");
-    project.run(&["reload", "db"]).exits(1).says("pre_start hook failed: sh exited with 3");
+    project.run(&["reload", "db"]).exits(1).says("pre_start hook failed: sh exited with code 3");
     assert_eq!(project.id("db"), id);
     assert_eq!(project.differences(), Vec::<String>::new());
 }

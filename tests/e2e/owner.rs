@@ -34,10 +34,10 @@ fn a_container_of_the_same_name_is_reported_and_left_alone() {
     let by_hand = ByHand::new(&project.name("api"), &json!({}));
     let run = project.run(&["up"]).exits(1).says("api: failed (Conflict)").says(&project.name("api"));
     let run = run
-        .says("left alone")
+        .says("is not managed by drillmaster")
         .says("web: pending: waiting for api")
         .prints("1 service ready, 1 failed: api, 1 waiting: web");
-    assert_eq!(run.stderr.matches("left alone").count(), 1, "said once: {run}");
+    assert_eq!(run.stderr.matches("is not managed by drillmaster").count(), 1, "said once: {run}");
     assert_eq!(project.id("api"), by_hand.0, "it is the same container");
     assert_eq!(project.inspect("api")["State"]["Running"], true);
     assert_eq!(project.names(), ["other"]);
@@ -63,7 +63,7 @@ fn so_is_one_of_the_name_that_a_replacement_would_have() {
     let before = project.id("api");
     let by_hand = ByHand::new(&format!("{}.new", project.name("api")), &json!({}));
     project.write("all.yaml", &sleeper("api", "env: {A: two}"));
-    project.run(&["up"]).exits(1).says("api: failed (Conflict)").says("left alone");
+    project.run(&["up"]).exits(1).says("api: failed (Conflict)").says("is not managed by drillmaster");
     assert_eq!(project.id("api"), before);
     assert_eq!(project.id("api.new"), by_hand.0);
 }
@@ -74,7 +74,7 @@ fn state(group: &str) -> (Vec<Container>, Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn the_same_group_from_another_directory_is_reported_and_nothing_is_touched() {
+fn group_of_another_directory_is_reported_and_not_touched() {
     let owner = Project::new("twodirs");
     owner.write("all.yaml", &(sleeper("api", "volumes: ['data:/data']") + &sleeper("web", "")));
     owner.up();
@@ -110,7 +110,7 @@ fn two_groups_do_not_see_each_other() {
 }
 
 #[test]
-fn a_volume_that_somebody_else_made_is_used_and_never_removed() {
+fn unmanaged_volume_is_used_and_never_removed() {
     let project = Project::new("foreignvol");
     let name = project.name("data");
     engine::must("POST", "/volumes/create", Some(&json!({ "Name": name })));

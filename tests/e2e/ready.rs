@@ -15,7 +15,7 @@ fn gets_ready(purpose: &str, then: &str, ping: &str) {
     let project = Project::new(purpose);
     project.write("wait.sh", "#!/bin/sh\ntest -e go\n");
     project.write("all.yaml", &(script("api", &after_a_second(then), ping) + &sleeper("web", "dependencies: [api]")));
-    let run = project.up().prints("2 services ready").says("api: waits for").says("api: ready");
+    let run = project.up().prints("2 services ready").says("api: waiting for").says("api: ready");
     assert!(run.took > Duration::from_secs(1), "{run}");
     let order: Vec<usize> = ["api: ready", "web: creating"].iter().map(|text| run.stderr.find(text).unwrap()).collect();
     assert!(order[0] < order[1], "{run}");
@@ -72,7 +72,7 @@ fn by_exec() {
 #[test]
 fn by_exec_in_vain() {
     let ping = "ping: {exec: [sh, -c, 'echo not yet; exit 4'], timeout: 1s}";
-    times_out("noexec", "sleep infinity", ping, "exited with 4: not yet");
+    times_out("noexec", "sleep infinity", ping, "exited with code 4: not yet");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn a_health_check_that_fails_for_good_says_what_it_said() {
 }
 
 #[test]
-fn one_that_ends_while_it_is_awaited_fails_at_once_with_its_last_words() {
+fn exit_before_ready_fails_with_logs() {
     let project = Project::new("ends");
     let api = script("api", &after_a_second("echo out of memory, or so; exit 9"), "ping: {tcp: 80, timeout: 60s}");
     let ill = script("ill", &after_a_second("echo also; exit 8"), "")

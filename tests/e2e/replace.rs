@@ -49,7 +49,7 @@ fn whose_ping_never_answers() {
 fn which_ends_at_once() {
     let project = Project::new("badexit");
     let bad = script("api", "echo no configuration; echo giving up >&2; exit 3", "ping: {tcp: 80, timeout: 60s}");
-    let run = undone(&project, &sleeper("api", ""), &bad).says("failed (Exited)").says("exited with 3");
+    let run = undone(&project, &sleeper("api", ""), &bad).says("failed (Exited)").says("exited with code 3");
     let run = run.says("| no configuration").says("| giving up");
     assert!(run.took < Duration::from_secs(20), "it does not wait for the ping's deadline: {run}");
 }
@@ -60,7 +60,7 @@ fn which_ends_at_once_without_a_ping() {
     let bad = script("api", "echo no configuration; sleep 0.2; exit 3", "");
     undone(&project, &sleeper("api", ""), &bad)
         .says("failed (Exited)")
-        .says("exited with 3")
+        .says("exited with code 3")
         .says("| no configuration");
 }
 
@@ -72,7 +72,7 @@ fn whose_program_does_not_exist() {
 }
 
 #[test]
-fn whose_new_port_is_taken_by_somebody_else() {
+fn replacement_with_a_taken_port_rolls_back() {
     let project = Project::new("badport");
     let (good, bad) = (port(), port());
     let _somebody = std::net::TcpListener::bind(("127.0.0.1", bad)).unwrap();
@@ -126,7 +126,7 @@ fn a_service_without_a_predecessor_that_fails_can_be_looked_at() {
     run.prints("1 service ready, 1 failed: api, 1 waiting: dependent");
     let status = project.status("api");
     assert_eq!((&status["phase"], &status["ready"]), (&"Failed".into(), &false.into()), "{status:#}");
-    assert_eq!(status["message"], "exited with 7");
+    assert_eq!(status["message"], "exited with code 7");
     assert_eq!(project.names(), ["api.new", "other"]);
     // The next run tries anew, and with another spec it goes well.
     project.write(
@@ -138,7 +138,7 @@ fn a_service_without_a_predecessor_that_fails_can_be_looked_at() {
 }
 
 #[test]
-fn without_clashes_the_old_container_serves_until_the_new_one_is_ready() {
+fn without_conflict_old_container_serves_until_new_is_ready() {
     let project = Project::new("overlap");
     let spec = |value: &str| {
         let more = format!("env: {{A: {value}}}\nping: {{exec: [test, -f, /tmp/ready]}}");

@@ -77,7 +77,7 @@ fn scaling_touches_only_the_difference() {
 }
 
 #[test]
-fn they_are_replaced_one_after_another_and_not_after_one_that_failed() {
+fn replicas_are_replaced_one_at_a_time_until_one_fails() {
     let project = Project::new("roll");
     let with = |version: &str, more: &str| spec(Some(3), &format!("env: {{V: {version}}}\n{more}"));
     project.write("all.yaml", &with("a", ""));
@@ -104,7 +104,7 @@ fn they_are_replaced_one_after_another_and_not_after_one_that_failed() {
 }
 
 #[test]
-fn people_and_programs_are_told_which_one() {
+fn output_names_the_replica() {
     let project = Project::new("which");
     let hook = "post_start: {run: [sh, -c, 'echo replica $${DRILLMASTER_REPLICA} of $${DRILLMASTER_SERVICE}']}";
     let talker = crate::support::project::script("api", "echo hello; sleep infinity", &format!("replicas: 2\n{hook}"));

@@ -52,7 +52,7 @@ fn up_of_one_takes_what_it_needs_along() {
 }
 
 #[test]
-fn what_somebody_needs_cannot_be_excluded() {
+fn needed_service_cannot_be_excluded() {
     let project = shop("exclude");
     let run = project.run(&["up", "--exclude", "db"]).exits(2);
     run.says("`db`").says("`api`").says("depends on it").never_says("Usage:");
@@ -143,7 +143,7 @@ fn down_leaves_nothing_but_volumes_and_with_volumes_nothing() {
 }
 
 #[test]
-fn down_ends_what_hangs_and_what_is_paused_too() {
+fn down_stops_hanging_and_paused_containers() {
     let project = Project::new("downodd");
     // Deaf to SIGTERM, with little patience for it.
     let deaf = "---\nname: deaf\nimage: drillmaster/busybox:1\ncommand: [sleep, infinity]\nstop_timeout: 1s\n";

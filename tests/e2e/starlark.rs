@@ -39,7 +39,7 @@ fn either_form_makes_the_same_containers() {
 
 /// What the first tool of this kind could do, one after the other.
 #[test]
-fn functions_say_when_a_service_is_ready_and_what_is_done_then() {
+fn functions_serve_as_pings_and_hooks() {
     let project = Project::new("functions");
     let published = port();
     let program = format!(

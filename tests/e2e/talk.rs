@@ -37,7 +37,7 @@ fn holder(project: &Project) -> String {
 }
 
 #[test]
-fn a_second_watch_is_told_who_watches_already() {
+fn second_watch_names_the_first() {
     let (project, mut watch) = watched("second");
     let pid = format!("pid {}", holder(&project));
     let specs = project.specs().canonicalize().unwrap();
@@ -173,7 +173,7 @@ fn status_tells_what_only_the_watch_knows() {
 }
 
 #[test]
-fn status_goes_on_for_those_who_watch() {
+fn status_watch_keeps_running() {
     let project = Project::new("statuswatch");
     project.write("all.yaml", &sleeper("api", ""));
     let text = project.spawn(&["status", "--watch"]);
@@ -187,11 +187,11 @@ fn status_goes_on_for_those_who_watch() {
         (last["services"][0]["phase"] == "Ready").then_some(())
     });
     engine::act(&project.name("api"), "kill");
-    wait_for("the end of it", SOON, || text.stdout().contains("exited with 137").then_some(()));
+    wait_for("the end of it", SOON, || text.stdout().contains("exited with code 137").then_some(()));
 }
 
 #[test]
-fn a_killed_watch_locks_nobody_out() {
+fn killed_watch_releases_the_lock() {
     let (project, watch) = watched("sigkill");
     watch.signal(Signal::KILL);
     drop(watch);
@@ -250,7 +250,7 @@ fn a_watch_waits_for_a_command_that_ends_by_itself() {
 }
 
 #[test]
-fn what_programs_are_told() {
+fn json_events_of_a_watch() {
     let project = Project::new("jsonlines");
     project.write("all.yaml", &sleeper("api", "env: {A: secret-one}"));
     let watch = project.spawn(&["up", "--watch", "--output", "json"]);

@@ -25,7 +25,7 @@ fn two_cold_starts_at_the_same_moment_ten_times() {
 }
 
 #[test]
-fn whoever_waits_says_for_whom() {
+fn waiting_command_names_the_lock_holder() {
     let project = Project::new("waits");
     let slow = script("api", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &slow);

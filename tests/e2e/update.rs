@@ -81,7 +81,7 @@ fn with_the_new_one_first_no_client_is_refused() {
 }
 
 #[test]
-fn a_run_that_is_killed_while_names_change_hands_refuses_nobody_either() {
+fn run_killed_during_promotion_refuses_no_connection() {
     let project = Project::new("firstkill");
     write(&project, 1, START_FIRST);
     project.up();
@@ -110,7 +110,7 @@ fn a_run_that_is_killed_while_names_change_hands_refuses_nobody_either() {
 }
 
 #[test]
-fn a_watch_refuses_nobody_and_a_free_host_port_goes_along() {
+fn watch_refuses_no_connection_with_ephemeral_host_port() {
     let project = Project::new("firstwatch");
     let more = format!("{START_FIRST}\nports: ['80']");
     write(&project, 1, &more);

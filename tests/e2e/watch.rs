@@ -57,7 +57,7 @@ const HANDS: [Hand; 9] = [
         does: |project, name| engine::act(&project.name(name), "kill"),
         mended: was_restarted,
         stays: Stays::Container,
-        cause: "exited with 137",
+        cause: "exited with code 137",
     },
     Hand {
         service: "stopped",
@@ -116,7 +116,7 @@ const HANDS: [Hand; 9] = [
         },
         mended: was_restarted,
         stays: Stays::Container,
-        cause: "exited with 7",
+        cause: "exited with code 7",
     },
     Hand {
         service: "starved",
@@ -259,7 +259,7 @@ fn breakable(name: &str, ping: &str, then: &str) -> String {
 }
 
 #[test]
-fn what_does_not_answer_any_longer_is_restarted_replaced_or_shown() {
+fn unresponsive_service_is_restarted_replaced_or_shown() {
     let project = Project::new("health");
     // Serves again after a start; the engine's own check looks for a file that is there from the start.
     let checked = "---\nname: checked\nimage: drillmaster/healthcheck:1\n\
@@ -325,7 +325,7 @@ fn a_crash_loop_is_slowed_down_shown_and_ended_by_a_new_spec() {
     project.remove("well");
     let third = watcher.until("the third crash", |line| line["service"] == "api" && line["count"] == 3);
     assert_eq!(third["reason"], "Exited", "{third:#}");
-    assert!(text(&third["message"]).contains("exited with 4"), "{third:#}");
+    assert!(text(&third["message"]).contains("exited with code 4"), "{third:#}");
     let status = project.status("api");
     assert_eq!(status["last_exit"]["code"], 4, "{status:#}");
     assert_eq!((&status["ready"], status["restarts"].as_u64() >= Some(2)), (&json!(false), true), "{status:#}");

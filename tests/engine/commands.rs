@@ -58,7 +58,7 @@ async fn a_command_tells_its_output_and_its_code() {
 }
 
 #[tokio::test]
-async fn the_output_of_a_command_is_told_while_it_runs() {
+async fn command_output_is_streamed() {
     let field = Field::new("execflow").await;
     let id = field.run(field.blueprint("a", sleeper())).await;
     // It ends when somebody has reacted to its first line.
@@ -114,7 +114,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
         "MORE=1 2",
     ];
     assert_eq!(lines, expected);
-    assert_eq!(failed.to_string(), "sh exited with 3");
+    assert_eq!(failed.to_string(), "sh exited with code 3");
 
     let mut bytes = 0;
     let ended = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;
@@ -155,7 +155,7 @@ fn running(id: &str, what: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_command_whose_time_is_over_is_killed_in_its_container_with_its_children() {
+async fn timed_out_command_is_killed_with_its_children() {
     let field = Field::new("execkill").await;
     for (name, interrupt) in [("late", false), ("interrupted", true)] {
         let mut blueprint = field.blueprint(name, sleeper());

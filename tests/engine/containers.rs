@@ -16,7 +16,7 @@ use crate::support::ground::{docker, socket};
 use crate::support::proxy::Proxy;
 
 #[tokio::test]
-async fn connecting_and_asking_who_it_is_takes_two_requests() {
+async fn connecting_and_reading_info_takes_two_requests() {
     let proxy = Proxy::start(&socket());
     let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
     let about = engine.about().await.unwrap();
@@ -112,7 +112,7 @@ async fn a_container_lives_and_every_deed_can_be_repeated() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_done_is_told_apart() {
+async fn errors_are_distinguished() {
     let field = Field::new("errors").await;
     let gone = "0".repeat(64);
     let missing = field.fails(Mutation::Start(gone.clone())).await;
@@ -284,7 +284,7 @@ async fn a_container_outlives_its_network() {
 }
 
 #[tokio::test]
-async fn networks_of_one_name_are_told_apart_by_their_ids() {
+async fn networks_of_one_name_are_distinguished_by_id() {
     let field = Field::new("twins").await;
     // The check for duplicates is left out, as two clients at the same moment would have it.
     let label = format!("{GROUP}={}", field.ground.group);

@@ -54,7 +54,7 @@ async fn events_are_hints_about_the_group() {
 }
 
 #[tokio::test]
-async fn what_is_done_by_hand_is_an_event_and_what_ended_is_remembered() {
+async fn external_changes_are_events_and_exits_are_listed() {
     let field = Field::new("hands").await;
     let mut events = field.engine.events(&field.ground.group);
     assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));

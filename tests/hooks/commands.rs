@@ -11,9 +11,9 @@ use drillmaster::control::error::HookError;
 use drillmaster::control::execute::context::ExecContext;
 use drillmaster::control::execute::hooks::{self, HookCall};
 use drillmaster::control::execute::outputs::OutputMap;
-use drillmaster::engine::sim::{Behaviour, Image, Script, Sim};
 use drillmaster::engine::{ContainerSpec, Engine, LogLine, Mutation};
 use drillmaster::plan::step::ContainerRef;
+use drillmaster_sim::{Behaviour, Image, Script, Sim};
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::stage::*;
 
 #[tokio::test]
-async fn a_command_starts_in_the_spec_directory_and_knows_what_it_is_about() {
+async fn command_starts_in_spec_directory_with_its_variables() {
     let stage = Stage::new();
     stage.program("tell.sh", "#!/bin/sh\npwd\nenv | grep ^DRILLMASTER_ | grep -v _OUTPUT= | sort\ncat\n");
     let (lines, ended) = stage.run(json!({"run": ["./tell.sh"]})).await;
@@ -58,20 +58,20 @@ async fn a_command_fails_with_its_code_and_its_last_lines() {
     let (lines, ended) = stage.shell("echo out; echo err >&2; exit 3").await;
     let of = |stderr: bool| lines.iter().filter(move |line| line.stderr == stderr).map(|line| line.text.as_str());
     assert_eq!((of(false).collect::<Vec<_>>(), of(true).collect::<Vec<_>>()), (vec!["out"], vec!["err"]));
-    assert_eq!(why(ended), "sh exited with 3");
+    assert_eq!(why(ended), "sh exited with code 3");
 
     let (lines, ended) = stage.shell("seq 1 100; echo; exit 4").await;
     assert_eq!(lines.len(), 101);
     assert_eq!((lines[99].text.as_str(), lines[100].text.as_str()), ("100", ""));
-    assert_eq!(why(ended), "sh exited with 4");
+    assert_eq!(why(ended), "sh exited with code 4");
     let (lines, ended) = stage.shell("echo no such user; exit 1").await;
-    assert_eq!((texts(&lines), why(ended)), (vec!["no such user"], "sh exited with 1".to_owned()));
+    assert_eq!((texts(&lines), why(ended)), (vec!["no such user"], "sh exited with code 1".to_owned()));
     let (_, ended) = stage.shell("kill -SEGV $$").await;
     assert_eq!(ended.unwrap_err().to_string(), "sh was killed by signal 11");
 }
 
 #[tokio::test]
-async fn a_program_that_cannot_be_started_is_said_with_what_to_look_at() {
+async fn missing_program_is_reported_with_a_hint() {
     let stage = Stage::new();
     let said = async |program: &str| why(stage.run(json!({"run": [program]})).await.1);
     let directory = stage.surroundings.directory.display();
@@ -95,7 +95,7 @@ async fn a_program_that_cannot_be_started_is_said_with_what_to_look_at() {
 }
 
 #[tokio::test]
-async fn output_is_told_while_the_command_runs() {
+async fn output_is_streamed_while_the_command_runs() {
     let stage = Stage::new();
     let script = "echo ready; until test -e go; do sleep 0.02; done; echo gone >&2; printf unfinished";
     let mut lines = Vec::new();
@@ -110,7 +110,7 @@ async fn output_is_told_while_the_command_runs() {
 }
 
 #[tokio::test]
-async fn much_output_is_told_without_being_kept() {
+async fn large_output_is_streamed_without_being_kept() {
     let stage = Stage::new();
     let told = async |script: &str| {
         let (mut lines, mut bytes, mut longest) = (0_usize, 0_usize, 0_usize);
@@ -127,7 +127,7 @@ async fn much_output_is_told_without_being_kept() {
     let (lines, _, longest, ended) = told("head -c 10000000 /dev/zero | tr '\\0' x; exit 1").await;
     assert!(lines < 100, "{lines}");
     assert_eq!(longest, 8 * 1024 + '…'.len_utf8(), "what has no end of line is cut");
-    assert_eq!(why(ended), "sh exited with 1");
+    assert_eq!(why(ended), "sh exited with code 1");
 
     let (_, bytes, _, ended) = told("head -c 1000000 /dev/urandom >&2").await;
     assert_eq!(ended, Ok(OutputMap::new()));
@@ -156,7 +156,7 @@ async fn children_that_are_left_behind_hold_nothing_up_and_end() {
         assert!(texts(&lines).contains(&"done"), "{script}");
         match code {
             0 => assert_eq!(ended, Ok(OutputMap::new()), "{script}"),
-            _ => assert_eq!(why(ended), "sh exited with 7"),
+            _ => assert_eq!(why(ended), "sh exited with code 7"),
         }
         stage.all_end(1);
     }
@@ -444,12 +444,12 @@ async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_in_a_container_tells_its_lines_and_fails_with_its_code() {
+async fn command_in_container_streams_lines_and_fails_with_its_code() {
     let (sim, id) = simulated(|it| it.exec = Script::Ends(3, "one\ntwo\n".into())).await;
     let (lines, ended) = in_container(&sim, &id, json!({"exec": ["create-user", "ann"]})).await;
     assert_eq!(sim.calls(), ["exec shop-api create-user ann"]);
     assert_eq!(texts(&lines), ["one", "two"]);
-    assert_eq!(why(ended), "create-user exited with 3");
+    assert_eq!(why(ended), "create-user exited with code 3");
     sim.kill("shop-api", 1);
     let (_, ended) = in_container(&sim, &id, json!({"exec": ["create-user", "ann"]})).await;
     assert!(why(ended).contains("is not running"));
@@ -459,7 +459,7 @@ async fn a_command_in_a_container_tells_its_lines_and_fails_with_its_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_command_that_hangs_in_a_container_is_ended_where_that_can_be_done() {
+async fn hanging_command_in_container_is_killed_where_possible() {
     let hook = json!({"exec": ["slow"], "timeout": "30s"});
     let hangs = BTreeMap::from([("slow".to_owned(), Script::Hangs)]);
     let (sim, id) = simulated(|it| it.programs = hangs.clone()).await;

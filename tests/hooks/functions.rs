@@ -78,7 +78,7 @@ async fn outputs_are_read_and_given() {
 }
 
 #[tokio::test]
-async fn what_is_begun_ends_with_the_time_of_the_function() {
+async fn calls_end_with_the_function_timeout() {
     let stage = stage();
     let (_, ended) = run(&stage, hook(GOES_ON, "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
@@ -91,7 +91,7 @@ async fn what_is_begun_ends_with_the_time_of_the_function() {
 }
 
 #[tokio::test]
-async fn what_is_begun_ends_with_the_run() {
+async fn calls_end_with_the_run() {
     let stage = stage();
     let interrupted = CancellationToken::new();
     let running = run(&stage, hook(GOES_ON, "f"), &interrupted);

@@ -30,7 +30,7 @@ fn a_foreign_container_with_our_name_is_a_conflict() {
 }
 
 #[test]
-fn a_foreign_container_in_the_place_of_a_replacement_is_in_nobodys_way_until_there_is_one() {
+fn name_conflict_is_ignored_until_replacement_needed() {
     let old = desired([service("api").needs_that("db", Condition::Ready, true), service("db")]);
     let mut observed = agreeing(&old);
     add(&mut observed, foreign("shop-api.new"));

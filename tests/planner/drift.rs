@@ -57,7 +57,7 @@ fn a_stopped_container_is_started() {
 }
 
 #[test]
-fn a_dead_container_is_made_anew() {
+fn dead_container_is_created_again() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").state = State::Dead;
@@ -170,7 +170,7 @@ fn a_disconnected_container_is_attached_again() {
 }
 
 #[test]
-fn a_network_that_was_made_anew_gets_its_stopped_containers_back() {
+fn recreated_network_gets_stopped_containers_back() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").state = State::Exited { code: Some(0) };

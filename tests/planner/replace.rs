@@ -70,7 +70,7 @@ fn a_port_that_stays_is_handed_over_old_container_stopped_first() {
 }
 
 #[test]
-fn a_port_that_changes_lets_the_old_container_serve_until_the_new_one_is_ready() {
+fn changed_port_keeps_old_container_until_new_is_ready() {
     let old = desired([service("api").port("8080:80")]);
     let new = desired([service("api").port("8081:80")]);
     check(
@@ -150,7 +150,7 @@ fn an_image_tag_that_moved_replaces() {
 }
 
 #[test]
-fn a_missing_image_is_pulled_once_for_all_who_use_it() {
+fn missing_image_is_pulled_once() {
     let wanted = desired([service("a").image("app:1"), service("b").image("app:1")]);
     let mut observed = empty(&wanted);
     observed.images.clear();
@@ -195,7 +195,7 @@ fn a_missing_image_that_may_not_be_pulled_fails() {
 }
 
 #[test]
-fn nobody_rests_for_an_image_that_does_not_come() {
+fn failed_pull_does_not_stop_dependents() {
     let built = |image: &str| {
         desired([service("api").needs_that("db", Condition::Ready, true), service("db").image(image).pull(Pull::Never)])
     };
@@ -236,7 +236,7 @@ fn an_image_is_pulled_before_anybody_rests_for_it() {
 }
 
 #[test]
-fn who_asked_for_it_is_restarted_when_a_dependency_is_replaced() {
+fn dependent_with_restart_follows_replaced_dependency() {
     let build = |word| {
         desired([
             service("db").command(&[word]),
@@ -263,7 +263,7 @@ fn who_asked_for_it_is_restarted_when_a_dependency_is_replaced() {
 }
 
 #[test]
-fn a_hash_of_another_version_is_compared_by_what_was_applied() {
+fn other_hash_version_is_compared_by_applied_spec() {
     let wanted = desired([service("api").command(&["serve"]).env("A", "1").port("8080:80")]);
     let mut observed = agreeing(&wanted);
     identity_of(&mut observed, "shop-api").spec_hash = "v0:abc".into();
@@ -356,7 +356,7 @@ fn a_candidate_half_way_is_brought_on() {
 }
 
 #[test]
-fn a_candidate_whose_forerunner_was_already_removed_takes_the_name() {
+fn candidate_without_current_container_takes_the_name() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").name = "shop-api.new".into();

@@ -5,7 +5,7 @@ use drillmaster::desired::Scope;
 use crate::builders::*;
 
 #[test]
-fn what_was_left_out_is_not_touched() {
+fn services_out_of_scope_are_not_touched() {
     let old = desired([service("api").needs("db").command(&["one"]), service("db"), service("gone")]);
     let mut new = desired([service("api").needs("db").command(&["two"]), service("db").command(&["two"])]);
     new.scope = Scope::Only(["api".to_owned()].into());
@@ -36,7 +36,7 @@ fn what_was_left_out_is_not_touched() {
 }
 
 #[test]
-fn a_dependency_that_was_left_out_and_does_not_run_is_waited_for() {
+fn stopped_dependency_out_of_scope_is_awaited() {
     let mut wanted = desired([service("api").needs("db"), service("db")]);
     wanted.scope = Scope::Only(["api".to_owned()].into());
     check(

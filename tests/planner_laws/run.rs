@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
     }
 
     pub fn draw(&mut self, below: usize) -> usize {
-        self.random = drillmaster::engine::faulty::random(self.random, 1);
+        self.random = drillmaster_sim::faulty::random(self.random, 1);
         usize::try_from(self.random % (below as u64)).unwrap()
     }
 

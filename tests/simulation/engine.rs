@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use drillmaster::engine::deadline::{Bounded, Limits};
-use drillmaster::engine::sim::{Image, Sim};
 use drillmaster::engine::{ContainerEvent, Engine, EngineError, EngineEvent, Mutation};
 use drillmaster::observed::State;
 use drillmaster::plan::effect;
 use drillmaster::spec::model::RestartPolicy;
+use drillmaster_sim::{Image, Sim};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
@@ -42,7 +42,7 @@ fn state(sim: &Sim, id: &str) -> State {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_goes_away_takes_what_is_under_way_with_it() {
+async fn lost_engine_fails_calls_under_way() {
     let sim = Sim::new();
     let plain = run(&sim, "plain", RestartPolicy::No).await;
     let policy = run(&sim, "policy", RestartPolicy::UnlessStopped).await;
@@ -95,7 +95,7 @@ async fn an_engine_that_hangs_does_later_what_it_was_asked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_ended_is_remembered_with_who_wanted_it() {
+async fn exits_are_remembered_with_their_cause() {
     let sim = Sim::new();
     let id = run(&sim, "db", RestartPolicy::No).await;
     let start = Mutation::Start(id.clone());

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use drillmaster::desired::{Desired, Service, VolumeSource};
 use drillmaster::engine::layer::{Call, Layer};
-use drillmaster::engine::sim::Sim;
 use drillmaster::engine::{ContainerSpec, Engine, EngineFuture, EngineStream, Mutation};
 use drillmaster::identity::{ENV_HASH, IMAGE_ID, SERVICE, SPEC_HASH};
 use drillmaster::observed::{Container, Health, Observed, State};
 use drillmaster::plan::diff::compare;
 use drillmaster::spec::model::{Condition, RestartPolicy};
 use drillmaster::types::{ContainerId, ServiceName};
+use drillmaster_sim::Sim;
 use tokio::time::Instant;
 
 use crate::builders::{GROUP, SOURCE};

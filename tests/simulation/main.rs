@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use builders::{on_paused_time, seeds};
-use drillmaster::engine::faulty::{Faults, Stop};
+use drillmaster_sim::faulty::{Faults, Stop};
 use schedule::{Schedule, diamond};
 use world::World;
 
@@ -45,7 +45,7 @@ fn run(seed: u64) -> Run {
 }
 
 #[test]
-fn whatever_happens_it_comes_to_agree_again() {
+fn controller_converges_under_faults() {
     let seeds = seeds(SEEDS);
     let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
     let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -89,7 +89,7 @@ fn whatever_happens_it_comes_to_agree_again() {
 }
 
 #[test]
-fn a_controller_that_is_killed_at_any_call_is_followed_by_one_that_comes_through() {
+fn next_controller_converges_after_a_kill_at_any_call() {
     for carried_out in [true, false] {
         for at in 1.. {
             let (killed, story) = on_paused_time(async {

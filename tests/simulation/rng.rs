@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use drillmaster::engine::faulty::random;
+use drillmaster_sim::faulty::random;
 
 /// Draws from a seed: the same draws each time.
 pub struct Rng {

@@ -5,8 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use drillmaster::desired::Desired;
-use drillmaster::engine::sim::{Image, Script};
 use drillmaster::spec::model::{Condition, HealthAction, RestartPolicy};
+use drillmaster_sim::{Image, Script};
 
 use crate::builders::{desired, service};
 use crate::rng::Rng;

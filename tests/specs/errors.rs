@@ -277,7 +277,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
 ];
 
 #[test]
-fn everything_that_can_be_wrong_is_told_with_its_place() {
+fn every_error_is_reported_with_its_place() {
     let mut out = String::new();
     for (name, files) in WRONG {
         let errors = load_dir(files).expect_err(name);
@@ -287,7 +287,7 @@ fn everything_that_can_be_wrong_is_told_with_its_place() {
 }
 
 #[test]
-fn what_is_no_text_is_told() {
+fn non_utf8_files_are_reported() {
     let wide: Vec<u8> = "name: a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let wide = [&[0xff, 0xfe], wide.as_slice()].concat();
     let errors = load_bytes(&[("a.yaml", b"name: a\nimage: caf\xe9\n"), ("b.yaml", &wide)]).unwrap_err();

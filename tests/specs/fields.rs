@@ -173,7 +173,7 @@ fn fields_without_a_value_are_as_good_as_left_out() {
 }
 
 #[test]
-fn variables_come_from_the_environment_before_dotenv_and_keep_their_kind() {
+fn environment_wins_over_dotenv_and_keeps_value_kinds() {
     let text = r#"
 name: web
 image: ${IMAGE}

@@ -27,7 +27,7 @@ impl Stage {
 impl Host for Stage {
     fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
         self.asked(format!("exec {} {limit:?}", command.join(" ")));
-        let failed = (command[0] == "false").then(|| "false exited with 1".to_owned());
+        let failed = (command[0] == "false").then(|| "false exited with code 1".to_owned());
         Ok(Ran { output: vec!["one".into(), "two".into()], failed })
     }
 
@@ -167,7 +167,7 @@ out = ctx.exec(["cat", 1], timeout="2s")
 if out.output != "one\ntwo" or not out.ok or out.error:
     fail("exec")
 bad = ctx.exec("false", check=False)
-if bad.ok or bad.error != "false exited with 1":
+if bad.ok or bad.error != "false exited with code 1":
     fail("exec")
 got = ctx.http_get("/x", port=81)
 if got.status != 404 or got.ok or got.body != "none" or ctx.http_get("http://h:1/y").ok:
@@ -199,7 +199,7 @@ fn functions_that_fail_say_where() {
     let stage = Stage::default();
     for (body, message) in [
         ("return 1 + \"a\"", "specs/app.star:2:12: operation `+` not supported for types `int` and `string`"),
-        ("ctx.exec([\"false\"])", "specs/app.star:2:5: false exited with 1: two"),
+        ("ctx.exec([\"false\"])", "specs/app.star:2:5: false exited with code 1: two"),
         ("ctx.exec([])", "specs/app.star:2:5: the command is empty"),
         ("ctx.exec([\"a\"], timout=1)", "specs/app.star:2:5: `exec` has no argument `timout`"),
         ("ctx.sleep(0.5)", "specs/app.star:2:5: the run was interrupted"),
@@ -241,7 +241,7 @@ fn only_programs_have_functions() {
 /// Refresh with `UPDATE_REFERENCE=1 cargo test --test starlark reference`.
 #[test]
 fn the_reference_is_up_to_date() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/starlark-reference.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/programs-reference.md");
     let reference = drillmaster::spec::starlark::reference();
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(path, &reference).unwrap();

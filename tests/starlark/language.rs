@@ -251,7 +251,7 @@ service(name="always", image="x")
 }
 
 #[test]
-fn what_is_read_is_known() {
+fn read_files_are_recorded() {
     let program = r#"
 tables = [json.decode(read_file(path)) for path in glob("tables/*.json")]
 for row in tables:
@@ -288,7 +288,7 @@ fn a_program_without_specs_is_none() {
 // --- errors ----------------------------------------------------------------------------------------------------------
 
 #[test]
-fn what_is_wrong_is_told_at_its_place() {
+fn errors_are_reported_at_their_place() {
     let lib = r#"def postgres(name):
     return service(name=name, image="x", env={"A": [1]})
 

@@ -27,7 +27,7 @@ pub struct Run {
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Run { typed, code, stdout, stderr, took } = self;
-        let how = code.map_or("was killed".into(), |code| format!("exited with {code}"));
+        let how = code.map_or("was killed".into(), |code| format!("exited with code {code}"));
         write!(f, "`{typed}` {how} after {:.1} s\n--- stdout\n{stdout}--- stderr\n{stderr}---", took.as_secs_f32())
     }
 }

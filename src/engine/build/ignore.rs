@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_told_with_its_line() {
+    fn invalid_patterns_are_reported_with_their_line() {
         assert_eq!(Ignore::parse("a\n!\n").unwrap_err(), "`!` takes nothing back (line 2)");
         assert_eq!(Ignore::parse("[a\n").unwrap_err(), "the pattern `[a` cannot be understood (line 1)");
     }
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_entered_only_where_something_may_be_taken_back() {
+    fn excluded_directory_is_entered_only_for_exceptions() {
         let enters = |text: &str, directory: &str| Ignore::parse(text).unwrap().takes_back_in(directory);
         assert!(!enters("node_modules", "node_modules"));
         assert!(!enters("*\n!src", "node_modules"));

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_classic_builder_prints_is_told_line_by_line() {
+    fn classic_builder_output_is_split_into_lines() {
         let mut messages = classic(&[
             "Step 1/2 : FROM debian",
             "\n",

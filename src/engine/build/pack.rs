@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dockerfile_from_elsewhere_is_sent_and_taken_out_again_where_that_can_be() {
+    fn external_dockerfile_is_sent_and_removed_where_possible() {
         let home = ground(&[("api/a", "1"), ("docker/api", "FROM x\n")]);
         let outside = place(&home, Some("../docker/api"));
         assert_eq!(dockerfile_name(&files(&outside).unwrap()), FOREIGN);
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_what_was_read_before_is_not_sent_to_its_end() {
+    fn changed_files_abort_the_upload() {
         let home = ground(&[("api/Dockerfile", "FROM x\n"), ("api/a", "1")]);
         let place = place(&home, None);
         let digest = look(&place, &Sums::default()).0.unwrap().digest;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_context_that_nobody_takes_is_packed_no_further() {
+    async fn packing_stops_when_the_receiver_is_gone() {
         let home = ground(&[("api/Dockerfile", "FROM x\n"), ("api/large", &"x".repeat(8 << 20))]);
         let place = place(&home, None);
         let files = files(&place).unwrap();

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_no_message_is_none() {
+    fn truncated_or_malformed_message_is_none() {
         let message = field(1, &field(3, b"[1/1] FROM scratch"));
         for length in 1..message.len() {
             assert_eq!(status(&message[..length]), None, "{length}");

@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_does_not_count() {
+    fn excluded_files_do_not_change_the_digest() {
         let home = ground(&[("api/a", "1"), ("api/.dockerignore", "log\n*.tmp\n!keep.tmp\n"), ("api/keep.tmp", "1")]);
         let before = digest(&home);
         for path in ["api/log/x", "api/x.tmp", "api/.a.swp", "api/a~"] {
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dockerfile_counts_also_where_it_is_left_out_or_lies_elsewhere() {
+    fn dockerfile_counts_even_if_excluded_or_outside() {
         let home = ground(&[("api/.dockerignore", "Dockerfile\n.dockerignore"), ("docker/api", "FROM a\n")]);
         assert_eq!(paths(&home), Vec::<String>::new());
         let before = digest(&home);
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_watched_is_what_counts() {
+    fn watched_files_are_those_in_the_digest() {
         let home = ground(&[("api/a/b", "1"), ("api/big/x", "1"), ("api/.dockerignore", "big")]);
         let (_, watched) = look(&place(&home, None), &Sums::default());
         let root = home.path().join("api").canonicalize().unwrap();
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn errors_are_reported() {
         let home = ground(&[("file", "")]);
         let no_file = TreeError::Dockerfile("there is no such file".into());
         assert_eq!(error(&home, Some("Dockerfile.dev")), no_file);

@@ -266,7 +266,7 @@ mod tests {
     use crate::spec::value::ByteSize;
 
     #[test]
-    fn a_limit_on_processes_can_be_taken_away_and_memory_brings_its_swap() {
+    fn pids_limit_can_be_removed_and_memory_sets_swap() {
         let none = Resources::default();
         let memory = Resources { memory: Some(ByteSize::new(1 << 30)), ..none };
         let json = serde_json::to_value(update_body(&memory, RestartPolicy::OnFailure(3))).unwrap();
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_health_check_can_be_turned_off_and_written_in_the_engines_way() {
+    fn healthcheck_can_be_disabled_or_in_docker_form() {
         let check = |test, disable| Healthcheck {
             test,
             interval: None,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_lately_is_told_with_who_wanted_it() {
+    fn recent_exits_say_whether_they_were_requested() {
         let event = |at: i64, id: &str, action: &str, signal: &str| -> EventMessage {
             let json = format!(
                 r#"{{"Type": "container", "Action": "{action}", "timeNano": {at}000000000, "Actor": {{"ID": "{id}",

@@ -158,7 +158,10 @@ fn health_failure(health: &EngineHealth) -> String {
     match last.and_then(|last| Some((last, last.exit_code.filter(|code| *code != 0)?))) {
         Some((last, code)) => {
             let line = last.output.as_deref().unwrap_or_default().lines().rev().find(|line| !line.trim().is_empty());
-            line.map_or_else(|| format!("exited with {code}"), |line| format!("exited with {code}: {}", line.trim()))
+            line.map_or_else(
+                || format!("exited with code {code}"),
+                |line| format!("exited with code {code}: {}", line.trim()),
+            )
         }
         None => String::new(),
     }

@@ -162,7 +162,7 @@ fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
 }
 
 #[tokio::test]
-async fn a_build_goes_to_the_classic_builder_where_no_other_is_offered_with_what_registries_want() {
+async fn classic_builder_gets_registry_credentials() {
     const BUILD: &str = "{\"stream\": \"Step 1/1 : FROM reg:5000/base\\n\"}\r\n{\"aux\": {\"ID\": \"sha256:1\"}}\r\n";
     let (directory, served) = fake(&[VERSION, "OK", BUILD]).await;
     let config = r#"{"auths": {"reg:5000": {"auth": "YW5uOj8/Pj5+fg=="}, "other": {"auth": "YW5uOj8/Pj5+fg=="}}}"#;
@@ -202,7 +202,7 @@ async fn a_build_whose_files_have_changed_is_no_build_of_the_engines() {
 }
 
 #[tokio::test]
-async fn an_engine_that_is_too_old_is_told_so() {
+async fn too_old_engine_is_refused() {
     let (directory, _served) = fake(&[r#"{"Version": "18.09.1", "ApiVersion": "1.39"}"#]).await;
     let error = Docker::connect(&target_in(&directory)).await.err().unwrap().to_string();
     assert!(error.ends_with("Docker 18.09.1 speaks API 1.39; Docker 20.10 (API 1.41) or later is needed"), "{error}");

@@ -9,11 +9,11 @@ use starlark::typing::Ty;
 use super::{builtins, function, limits, resource};
 
 const HEAD: &str = "\
-# Starlark in drillmaster: the reference
+# Reference of programs
 
-<!-- Made from the code by tests/starlark.rs; see there how to make it anew. -->
+<!-- Generated from the code. Refresh: UPDATE_REFERENCE=1 cargo test --test starlark reference -->
 
-What a `*.star` file can call. [starlark.md](starlark.md) teaches it.
+Everything that a `*.star` file can call. [Programs](programs.md) introduces it.
 ";
 
 /// A title, a sentence, and what adds what it is about.

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::super::{ContainerEvent, LogLine};
 use super::Sim;
-use crate::observed::{Health, State};
+use drillmaster::engine::{ContainerEvent, LogLine};
+use drillmaster::observed::{Health, State};
 
 /// Something that a program does in its time.
 #[derive(Debug)]
-pub(super) enum Doing {
+pub(crate) enum Doing {
     Writes(String),
     Turns(Health),
     Exits(i64),
@@ -18,7 +18,7 @@ pub(super) enum Doing {
 
 impl Sim {
     /// Lets the program of a container that was just started do what it does, each thing in its time.
-    pub(super) fn live(&self, id: &str) {
+    pub(crate) fn live(&self, id: &str) {
         let (life, start, plan) = {
             let world = self.lock();
             let Some(container) = world.containers.get(id) else { return };
@@ -51,7 +51,7 @@ impl Sim {
     }
 
     /// A program does something, unless its life is over.
-    pub(super) fn act(&self, id: &str, life: Option<u64>, doing: Doing) -> bool {
+    pub(crate) fn act(&self, id: &str, life: Option<u64>, doing: Doing) -> bool {
         let alive = self.lock().containers.get(id).is_some_and(|container| {
             life.is_none_or(|life| container.lives == life) && matches!(container.state, State::Running | State::Paused)
         });
@@ -79,7 +79,7 @@ impl Sim {
     }
 
     /// The process of a container ends. Where that was not asked for, the engine's restart policy has its say.
-    pub(super) fn end(&self, id: &str, code: i64, asked_for: bool) {
+    pub(crate) fn end(&self, id: &str, code: i64, asked_for: bool) {
         let again = self.change(|world| world.end(id, code, asked_for));
         let Some((life, pause)) = again else { return };
         let (sim, id) = (self.clone(), id.to_owned());
@@ -100,7 +100,7 @@ impl Sim {
     }
 
     /// A container goes, with its anonymous volumes where `volumes`.
-    pub(super) fn take_away(&self, id: &str, volumes: bool) {
+    pub(crate) fn take_away(&self, id: &str, volumes: bool) {
         self.change(|world| {
             world.emit_event(id, ContainerEvent::Destroyed);
             let Some(container) = world.containers.remove(id) else { return };

@@ -7,9 +7,10 @@
 //! program exits, a list that lags behind, somebody's `docker rename`) is said to it beforehand or done to it by hand.
 //!
 //! It must not know what drillmaster wants: it reads labels only where a real engine would filter by them. Faults of the
-//! connection are not its business either; [`super::faulty`] adds them.
+//! connection are not its business either; [`faulty`] adds them.
 
 mod calls;
+pub mod faulty;
 mod image;
 mod manual;
 mod process;
@@ -25,7 +26,7 @@ use tokio::time::Instant;
 
 pub use self::image::{Behaviour, Image, Script};
 use self::state::{Presence, World};
-use crate::observed::{Network, Observed};
+use drillmaster::observed::{Network, Observed};
 
 /// How long calls take. Half of it passes before the engine does what it is asked, half before the reply arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +72,7 @@ impl Default for Latency {
     }
 }
 /// A simulated engine. Clones are handles on the same engine. Its methods are what somebody does beside drillmaster, and
-/// what a test wants to know; calls go through [`Engine`](super::Engine), inside of a tokio runtime.
+/// what a test wants to know; calls go through [`Engine`](drillmaster::engine::Engine), inside of a tokio runtime.
 #[derive(Debug, Clone)]
 pub struct Sim {
     world: Arc<Mutex<World>>,

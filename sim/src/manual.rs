@@ -5,13 +5,13 @@ use std::net::Ipv4Addr;
 
 use tokio::time::Instant;
 
-use super::super::ContainerEvent;
 use super::process::Doing;
 use super::state::{Presence, SimContainer};
 use super::{Image, Sim};
-use crate::desired::Config;
-use crate::observed::{Health, State};
-use crate::spec::model::{Resources, RestartPolicy};
+use drillmaster::desired::Config;
+use drillmaster::engine::ContainerEvent;
+use drillmaster::observed::{Health, State};
+use drillmaster::spec::model::{Resources, RestartPolicy};
 
 impl Sim {
     /// Ends the process of a container without anybody asking for it, as an out-of-memory kill or a crash would.
@@ -112,11 +112,11 @@ impl Sim {
     pub fn create_foreign(&self, name: &str, host_ports: &[u16]) -> String {
         let id = self.change(|world| {
             let id = world.fresh_id();
-            let port = |host: &u16| crate::spec::model::Port {
+            let port = |host: &u16| drillmaster::spec::model::Port {
                 address: Ipv4Addr::LOCALHOST.into(),
                 host: Some(*host),
                 container: *host,
-                protocol: crate::spec::model::Protocol::Tcp,
+                protocol: drillmaster::spec::model::Protocol::Tcp,
             };
             let ports = host_ports.iter().map(port).collect();
             let config = Config { image: "somebody/else:1".into(), ports, ..Config::default() };
@@ -260,7 +260,7 @@ impl Sim {
     }
 
     /// A container is sent the signal that is to end it.
-    pub(super) fn signal(&self, id: &str) {
+    pub(crate) fn signal(&self, id: &str) {
         self.change(|world| {
             if world.containers.get(id).is_some_and(SimContainer::is_up) {
                 world.emit_event(id, ContainerEvent::Killed);

@@ -7,14 +7,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::super::{BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LogLine, Result};
 use super::{Image, Latency};
-use crate::desired::{Config, VolumeSource};
-use crate::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, REPLICA, SERVICE, SOURCE};
-use crate::observed::{
+use drillmaster::desired::{Config, VolumeSource};
+use drillmaster::engine::{BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LogLine, Result};
+use drillmaster::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, REPLICA, SERVICE, SOURCE};
+use drillmaster::observed::{
     Attachment, BuiltImage, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
 };
-use crate::spec::model::{Resources, RestartPolicy};
+use drillmaster::spec::model::{Resources, RestartPolicy};
 
 /// The moment at which every simulation begins, in seconds since 1970.
 const EPOCH: u64 = 1_700_000_000;
@@ -24,36 +24,36 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 const REMEMBERED: usize = 256;
 
 #[derive(Debug)]
-pub(super) struct World {
-    pub(super) began: Instant,
-    pub(super) latency: Latency,
-    pub(super) stale: Duration,
-    pub(super) containers: BTreeMap<String, SimContainer>,
-    pub(super) networks: BTreeMap<String, Network>,
-    pub(super) volumes: BTreeMap<String, BTreeMap<String, String>>,
-    pub(super) images: BTreeMap<String, Image>,
-    pub(super) registry: BTreeMap<String, Image>,
+pub(crate) struct World {
+    pub(crate) began: Instant,
+    pub(crate) latency: Latency,
+    pub(crate) stale: Duration,
+    pub(crate) containers: BTreeMap<String, SimContainer>,
+    pub(crate) networks: BTreeMap<String, Network>,
+    pub(crate) volumes: BTreeMap<String, BTreeMap<String, String>>,
+    pub(crate) images: BTreeMap<String, Image>,
+    pub(crate) registry: BTreeMap<String, Image>,
     /// What was built, by reference.
-    pub(super) built: BTreeMap<String, BuiltImage>,
+    pub(crate) built: BTreeMap<String, BuiltImage>,
     /// Builds that fail, and what they say.
-    pub(super) unbuildable: BTreeMap<String, String>,
-    pub(super) presence: Presence,
+    pub(crate) unbuildable: BTreeMap<String, String>,
+    pub(crate) presence: Presence,
     /// How often it went away: what was under way then is lost.
-    pub(super) epoch: u64,
-    pub(super) subscribers: Vec<Subscriber>,
+    pub(crate) epoch: u64,
+    pub(crate) subscribers: Vec<Subscriber>,
     /// Events that it could not tell while it hung.
-    pub(super) held: Vec<(Option<String>, EngineEvent)>,
-    pub(super) exits: VecDeque<SimExit>,
-    pub(super) calls: Vec<String>,
-    pub(super) history: Vec<String>,
-    pub(super) under_way: usize,
-    pub(super) most_under_way: usize,
-    pub(super) next: u64,
+    pub(crate) held: Vec<(Option<String>, EngineEvent)>,
+    pub(crate) exits: VecDeque<SimExit>,
+    pub(crate) calls: Vec<String>,
+    pub(crate) history: Vec<String>,
+    pub(crate) under_way: usize,
+    pub(crate) most_under_way: usize,
+    pub(crate) next: u64,
 }
 
 /// Whether the engine is there for its callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
+pub(crate) enum Presence {
     Answers,
     /// It takes calls and does not answer them.
     Hangs,
@@ -63,64 +63,64 @@ pub(super) enum Presence {
 
 /// A container of a group that ended.
 #[derive(Debug)]
-pub(super) struct SimExit {
-    pub(super) group: String,
-    pub(super) service: String,
-    pub(super) replica: Option<u32>,
-    pub(super) at: Instant,
-    pub(super) code: i64,
-    pub(super) asked: bool,
+pub(crate) struct SimExit {
+    pub(crate) group: String,
+    pub(crate) service: String,
+    pub(crate) replica: Option<u32>,
+    pub(crate) at: Instant,
+    pub(crate) code: i64,
+    pub(crate) asked: bool,
 }
 
 #[derive(Debug)]
-pub(super) struct Subscriber {
-    pub(super) group: String,
-    pub(super) hints: mpsc::UnboundedSender<Result<EngineEvent>>,
+pub(crate) struct Subscriber {
+    pub(crate) group: String,
+    pub(crate) hints: mpsc::UnboundedSender<Result<EngineEvent>>,
 }
 
 /// A container as the engine keeps it.
 #[derive(Debug, Clone)]
-pub(super) struct SimContainer {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) labels: HashMap<String, String>,
-    pub(super) config: Config,
-    pub(super) env: BTreeMap<String, String>,
-    pub(super) image: Image,
-    pub(super) state: State,
-    pub(super) health: Health,
+pub(crate) struct SimContainer {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) labels: HashMap<String, String>,
+    pub(crate) config: Config,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) image: Image,
+    pub(crate) state: State,
+    pub(crate) health: Health,
     /// Ids of networks by name: a real engine keys them by name too.
-    pub(super) networks: BTreeMap<String, String>,
+    pub(crate) networks: BTreeMap<String, String>,
     /// Its names on each network, by the network's id.
-    pub(super) names: BTreeMap<String, Vec<String>>,
+    pub(crate) names: BTreeMap<String, Vec<String>>,
     /// Its host name, which is a name on every network; empty: its id.
-    pub(super) hostname: String,
-    pub(super) mounts: Vec<Mount>,
-    pub(super) resources: Resources,
-    pub(super) restart: RestartPolicy,
-    pub(super) created: u64,
-    pub(super) started: Option<Instant>,
-    pub(super) finished: Option<Instant>,
-    pub(super) restarts: u64,
-    pub(super) error: String,
-    pub(super) output: Vec<(u64, LogLine)>,
+    pub(crate) hostname: String,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) resources: Resources,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) created: u64,
+    pub(crate) started: Option<Instant>,
+    pub(crate) finished: Option<Instant>,
+    pub(crate) restarts: u64,
+    pub(crate) error: String,
+    pub(crate) output: Vec<(u64, LogLine)>,
     /// How often it was started: what a program was going to do ends with its life.
-    pub(super) lives: u64,
+    pub(crate) lives: u64,
     /// Until when lists call it running although it is not.
-    pub(super) stale_until: Option<Instant>,
+    pub(crate) stale_until: Option<Instant>,
     /// Ended with the engine, which will start it again.
-    pub(super) revives: bool,
+    pub(crate) revives: bool,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Mount {
-    pub(super) point: MountPoint,
+pub(crate) struct Mount {
+    pub(crate) point: MountPoint,
     /// Not named by whoever created it, so that it goes with `docker rm --volumes`.
-    pub(super) anonymous: bool,
+    pub(crate) anonymous: bool,
 }
 impl World {
     /// 64 hexadecimal digits, each time others.
-    pub(super) fn fresh_id(&mut self) -> String {
+    pub(crate) fn fresh_id(&mut self) -> String {
         self.next += 1;
         // Any mixing will do that spreads neighbours, so that the order of ids says nothing.
         let mut x = self.next.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -130,20 +130,20 @@ impl World {
         format!("{x:016x}{:048x}", self.next)
     }
 
-    pub(super) fn seconds(&self) -> u64 {
+    pub(crate) fn seconds(&self) -> u64 {
         EPOCH + self.began.elapsed().as_secs()
     }
 
-    pub(super) fn name_of(&self, id: &str) -> String {
+    pub(crate) fn name_of(&self, id: &str) -> String {
         self.containers.get(id).map_or_else(|| id.to_owned(), |container| container.name.clone())
     }
 
-    pub(super) fn network_name(&self, id: &str) -> String {
+    pub(crate) fn network_name(&self, id: &str) -> String {
         self.networks.get(id).map_or_else(|| id.to_owned(), |network| network.name.clone())
     }
 
     /// Tells subscribers of the container's group.
-    pub(super) fn emit_event(&mut self, id: &str, what: ContainerEvent) {
+    pub(crate) fn emit_event(&mut self, id: &str, what: ContainerEvent) {
         let Some(group) = self.containers.get(id).and_then(|container| container.labels.get(GROUP)).cloned() else {
             return;
         };
@@ -151,11 +151,11 @@ impl World {
     }
 
     /// Tells everybody: events of networks do not say whose they are.
-    pub(super) fn tell_of_network(&mut self, id: &str, container: Option<&str>) {
+    pub(crate) fn tell_of_network(&mut self, id: &str, container: Option<&str>) {
         self.event(None, EngineEvent::Network { id: id.to_owned(), container: container.map(str::to_owned) });
     }
 
-    pub(super) fn event(&mut self, group: Option<String>, event: EngineEvent) {
+    pub(crate) fn event(&mut self, group: Option<String>, event: EngineEvent) {
         if self.presence == Presence::Hangs {
             self.held.push((group, event));
             return;
@@ -168,7 +168,7 @@ impl World {
         self.containers.get_mut(id).ok_or_else(|| no_container(attempted, id))
     }
 
-    pub(super) fn build(&mut self, request: &BuildRequest) -> std::result::Result<(), String> {
+    pub(crate) fn build(&mut self, request: &BuildRequest) -> std::result::Result<(), String> {
         if let Some(why) = self.unbuildable.get(&request.image) {
             return Err(why.clone());
         }
@@ -181,7 +181,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn remove_image(&mut self, reference: &str) -> Result<()> {
+    pub(crate) fn remove_image(&mut self, reference: &str) -> Result<()> {
         let attempted = format!("remove image {reference}");
         if self.containers.values().any(|container| container.config.image == reference) {
             let message = format!("conflict: unable to remove repository reference \"{reference}\" (must force)");
@@ -192,7 +192,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn create(&mut self, spec: &ContainerSpec) -> Result<String> {
+    pub(crate) fn create(&mut self, spec: &ContainerSpec) -> Result<String> {
         let attempted = format!("create the container {}", spec.name);
         if let Some(holder) = self.containers.values().find(|container| container.name == spec.name) {
             let message = format!(
@@ -278,7 +278,7 @@ impl World {
     }
 
     /// Starts a container; false where it runs already.
-    pub(super) fn start(&mut self, id: &str) -> Result<bool> {
+    pub(crate) fn start(&mut self, id: &str) -> Result<bool> {
         let attempted = format!("start the container {}", self.name_of(id));
         let container = self.containers.get(id).ok_or_else(|| no_container(&attempted, id))?;
         match container.state {
@@ -333,7 +333,7 @@ impl World {
         }
         let taken = container.config.ports.iter().find_map(|port| {
             let host = port.host?;
-            let holds = |other: &crate::spec::model::Port| {
+            let holds = |other: &drillmaster::spec::model::Port| {
                 other.host == Some(host)
                     && other.protocol == port.protocol
                     && other.address.is_ipv4() == port.address.is_ipv4()
@@ -357,7 +357,7 @@ impl World {
     }
 
     /// Ends a process; where the engine will start it again: of which life this was, and the pause before.
-    pub(super) fn end(&mut self, id: &str, code: i64, asked_for: bool) -> Option<(u64, Duration)> {
+    pub(crate) fn end(&mut self, id: &str, code: i64, asked_for: bool) -> Option<(u64, Duration)> {
         let (now, stale) = (Instant::now(), self.stale);
         let container = self.containers.get_mut(id)?;
         if !container.is_up() {
@@ -388,7 +388,7 @@ impl World {
         again.then_some((life, pause))
     }
 
-    pub(super) fn unpause(&mut self, id: &str) -> Result<()> {
+    pub(crate) fn unpause(&mut self, id: &str) -> Result<()> {
         let attempted = format!("unpause the container {}", self.name_of(id));
         let container = self.container(id, &attempted)?;
         if container.state != State::Paused {
@@ -401,7 +401,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn rename(&mut self, id: &str, to: &str) -> Result<()> {
+    pub(crate) fn rename(&mut self, id: &str, to: &str) -> Result<()> {
         let attempted = format!("rename the container {}", self.name_of(id));
         if self.containers.get(id).is_some_and(|container| container.name == to) {
             return Ok(());
@@ -417,7 +417,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn update(&mut self, id: &str, resources: Resources, restart: RestartPolicy) -> Result<()> {
+    pub(crate) fn update(&mut self, id: &str, resources: Resources, restart: RestartPolicy) -> Result<()> {
         let container = self.container(id, "update the container")?;
         // A limit of memory or processors cannot be taken away by an update: leaving it out leaves it as it is.
         container.resources = Resources {
@@ -432,7 +432,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn create_network(&mut self, name: &str, labels: &BTreeMap<String, String>) -> String {
+    pub(crate) fn create_network(&mut self, name: &str, labels: &BTreeMap<String, String>) -> String {
         // No check for another one of that name: two clients can do this at once, and so it is on a real engine.
         let network = Network {
             id: self.fresh_id(),
@@ -447,7 +447,7 @@ impl World {
         id
     }
 
-    pub(super) fn remove_network(&mut self, id: &str, attempted: &str) -> Result<()> {
+    pub(crate) fn remove_network(&mut self, id: &str, attempted: &str) -> Result<()> {
         let Some(network) = self.networks.get(id).cloned() else { return Ok(()) };
         // Containers that do not run have no endpoints.
         if self.containers.values().any(|c| c.is_up() && c.networks.values().any(|attached| attached == id)) {
@@ -460,7 +460,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn connect(&mut self, network: &str, id: &str, aliases: &[String]) -> Result<()> {
+    pub(crate) fn connect(&mut self, network: &str, id: &str, aliases: &[String]) -> Result<()> {
         let attempted = format!("connect the container {}", self.name_of(id));
         let Some(found) = self.networks.get(network).cloned() else {
             let message = format!("network {network} not found");
@@ -480,7 +480,7 @@ impl World {
     }
 
     /// By id or name. Of a container that does not run, the name of a network that is gone will do.
-    pub(super) fn disconnect(&mut self, network: &str, id: &str) -> Result<()> {
+    pub(crate) fn disconnect(&mut self, network: &str, id: &str) -> Result<()> {
         let attempted = format!("disconnect the container {}", self.name_of(id));
         let named: Vec<&Network> =
             self.networks.values().filter(|known| known.id == network || known.name == network).collect();
@@ -512,7 +512,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn remove_volume(&mut self, name: &str) -> Result<()> {
+    pub(crate) fn remove_volume(&mut self, name: &str) -> Result<()> {
         let attempted = format!("remove the volume {name}");
         if !self.volumes.contains_key(name) {
             return Ok(());
@@ -528,7 +528,7 @@ impl World {
     }
 
     /// What a list shows.
-    pub(super) fn view(&self, group: Option<&str>, volumes: bool, stale: bool) -> Observed {
+    pub(crate) fn view(&self, group: Option<&str>, volumes: bool, stale: bool) -> Observed {
         let mut observed = Observed::default();
         let now = Instant::now();
         for container in self.containers.values() {
@@ -557,7 +557,7 @@ impl World {
         observed
     }
 
-    pub(super) fn view_of(&self, container: &SimContainer) -> Container {
+    pub(crate) fn view_of(&self, container: &SimContainer) -> Container {
         let address = |n: usize| IpAddr::from(Ipv4Addr::new(10, 0, 0, u8::try_from(n % 250).unwrap_or(0) + 2));
         let number = self.containers.keys().position(|id| *id == container.id).unwrap_or(0);
         let networks = container.networks.iter().map(|(name, id)| Attachment {
@@ -601,24 +601,24 @@ impl World {
 
 impl SimContainer {
     /// Whether its processes exist or are about to again.
-    pub(super) fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
     }
 
     /// Whether its processes exist, so that it holds ports and addresses.
-    pub(super) fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, State::Running | State::Paused)
     }
 
-    pub(super) fn checks_health(&self) -> bool {
+    pub(crate) fn checks_health(&self) -> bool {
         match &self.config.healthcheck {
             Some(healthcheck) => !healthcheck.disable,
             None => self.image.facts.healthcheck,
         }
     }
 
-    pub(super) fn ports(&self) -> Vec<PublishedPort> {
-        let published = |port: &crate::spec::model::Port| {
+    pub(crate) fn ports(&self) -> Vec<PublishedPort> {
+        let published = |port: &drillmaster::spec::model::Port| {
             Some(PublishedPort {
                 address: port.address,
                 host: port.host?,
@@ -639,6 +639,6 @@ fn mount(volume: Option<String>, bind: Option<String>, target: &str, writable: b
     Mount { point: MountPoint { volume, bind, target: target.to_owned(), writable }, anonymous: false }
 }
 
-pub(super) fn no_container(attempted: &str, id: &str) -> EngineError {
+pub(crate) fn no_container(attempted: &str, id: &str) -> EngineError {
     EngineError::NotFound { attempted: attempted.to_owned(), message: format!("No such container: {id}") }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::observed::ImageFacts;
+use drillmaster::observed::ImageFacts;
 
 /// How the program of an image behaves, from the moment its container is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Default for Behaviour {
 
 impl Behaviour {
     /// What a command of this program does.
-    pub(super) fn script(&self, program: Option<&String>) -> &Script {
+    pub(crate) fn script(&self, program: Option<&String>) -> &Script {
         program.and_then(|program| self.programs.get(program)).unwrap_or(&self.exec)
     }
 }

@@ -7,13 +7,13 @@ use futures_util::stream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
-use super::super::{
+use super::state::{Presence, SimContainer, SimExit, Subscriber, World, no_container};
+use super::{Latency, Script, Sim};
+use drillmaster::engine::{
     BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineFuture, EngineInfo,
     EngineStream, Exec, LogLine, LogOptions, Mutation, PullProgress, Result,
 };
-use super::state::{Presence, SimContainer, SimExit, Subscriber, World, no_container};
-use super::{Latency, Script, Sim};
-use crate::observed::{Container, ImageFacts, Observed, State};
+use drillmaster::observed::{Container, ImageFacts, Observed, State};
 
 /// What a stopped process has unless the caller says otherwise.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,7 +63,7 @@ impl Sim {
     }
 
     /// Waits until the engine is neither away nor hangs.
-    pub(super) async fn present(&self) {
+    pub(crate) async fn present(&self) {
         let mut changes = self.changes.subscribe();
         while self.lock().presence != Presence::Answers && changes.changed().await.is_ok() {}
     }

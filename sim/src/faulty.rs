@@ -13,8 +13,8 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::layer::{Call, Layer};
-use super::{Engine, EngineError, EngineFuture, EngineStream, Mutation, Result};
+use drillmaster::engine::layer::{Call, Layer};
+use drillmaster::engine::{Engine, EngineError, EngineFuture, EngineStream, Mutation, Result};
 
 /// What goes wrong, and how often: each rate is a number of calls out of a thousand.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,137 @@
+//! Creation of containers: the image and network they need, and the request itself.
+
+use super::Planner;
+use super::placement::inherited;
+use super::readiness::DependencyState;
+use super::step::{Query, Reason, Subject, Verb};
+use crate::desired::{Order, Service};
+use crate::identity::candidate_name;
+use crate::observed::Container;
+use crate::spec::model::Pull;
+
+impl<'a> Planner<'a> {
+    /// Checks that a container may be created now; otherwise waits, pulls or builds.
+    pub(super) fn may_create(&mut self, service: &'a Service) -> Option<DependencyState> {
+        let name = candidate_name(&self.desired.group, &service.name);
+        if let Some(state) = self.conflict_of_name(service, &name) {
+            return Some(state);
+        }
+        // Do not stop dependents while the image is being built.
+        if let Some(state) = self.build(service) {
+            return Some(state);
+        }
+        if let Err(state) = self.dependencies(service, false) {
+            return Some(state);
+        }
+        if self.has_port_conflict(service) {
+            return Some(DependencyState::Failed);
+        }
+        // Do not stop dependents while the image is missing or being pulled.
+        let serves = self.slots.get(service.name.as_str()).is_some_and(|slots| slots.current.is_some());
+        if serves && let Some(state) = self.fetch(service) {
+            return Some(state);
+        }
+        if !self.dependents_rest(service) {
+            return Some(DependencyState::Pending("is being replaced"));
+        }
+        if self.network.is_none() {
+            if let Some(reason) = &self.memory.network_error {
+                let message = format!("cannot create network {}: {reason}", self.desired.network);
+                self.fail(&service.name, Reason::CreateFailed, message, None);
+                return Some(DependencyState::Failed);
+            }
+            let network = Subject::Network(self.desired.network.clone());
+            if self.plan.steps.iter().all(|step| step.subject != network) {
+                self.step(network, Verb::CreateNetwork, "missing");
+            }
+            self.wait_quietly(service, format!("waiting for the network {}", self.desired.network));
+            return Some(DependencyState::Pending("is waiting for its network"));
+        }
+        self.image(service)
+    }
+
+    /// Plans the build of a service's image; `None` if it is present or not built.
+    pub(super) fn build(&mut self, service: &'a Service) -> Option<DependencyState> {
+        let image = &service.config.image;
+        if service.build.is_none() || self.observed.images.contains_key(image) {
+            return None;
+        }
+        if self.build_has_failed(service) {
+            return Some(DependencyState::Failed);
+        }
+        let subject = Subject::Image(image.clone());
+        if self.plan.steps.iter().all(|step| step.subject != subject) {
+            self.step(subject, Verb::Build, "image not present locally");
+        }
+        self.wait_quietly(service, format!("waiting for the image {image}"));
+        Some(DependencyState::Pending("is waiting for its image"))
+    }
+
+    /// Returns true if the service's image could not be built; a build of the same sources would fail again.
+    pub(super) fn build_has_failed(&mut self, service: &Service) -> bool {
+        let why = self.memory.images.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
+        if let Some(why) = why {
+            let message = format!("cannot build image: {why}");
+            self.fail(&service.name, Reason::BuildFailed, message, None);
+        }
+        why.is_some()
+    }
+
+    /// Plans the pull of a service's image; `None` if it is present.
+    fn fetch(&mut self, service: &'a Service) -> Option<DependencyState> {
+        let image = &service.config.image;
+        if let Some(reason) = self.memory.images.unavailable.get(image) {
+            let message = format!("cannot pull image {image}: {reason}");
+            self.fail(&service.name, Reason::ImageMissing, message, None);
+            return Some(DependencyState::Failed);
+        }
+        let present = self.observed.images.get(image);
+        let wanted = match service.pull {
+            Pull::Always => !self.memory.images.pulled.contains(image),
+            Pull::Missing => present.is_none(),
+            Pull::Never => false,
+        };
+        if wanted {
+            let subject = Subject::Image(image.clone());
+            if self.plan.steps.iter().all(|step| step.subject != subject) {
+                let cause = if present.is_none() { "image not present locally" } else { "pull: always" };
+                self.step(subject, Verb::Pull, cause);
+            }
+            self.wait_quietly(service, format!("waiting for the image {image}"));
+            return Some(DependencyState::Pending("is waiting for its image"));
+        }
+        if present.is_none() {
+            let message = format!("image {image} is not present locally, and `pull: never` is set");
+            self.fail(&service.name, Reason::ImageMissing, message, None);
+            return Some(DependencyState::Failed);
+        }
+        None
+    }
+
+    /// Checks that the service's image is present and inspected; otherwise waits.
+    fn image(&mut self, service: &'a Service) -> Option<DependencyState> {
+        if let Some(state) = self.fetch(service) {
+            return Some(state);
+        }
+        let id = self.observed.images.get(&service.config.image)?;
+        if self.observed.image_facts.contains_key(id) {
+            return None;
+        }
+        self.plan.queries.insert(Query::Image(id.clone()));
+        Some(DependencyState::Pending("is about to be created"))
+    }
+
+    pub(super) fn create(&mut self, service: &Service, current: Option<&Container>, cause: &str) {
+        let (Some(network), Some(image_id)) = (self.network, self.observed.images.get(&service.config.image)) else {
+            return;
+        };
+        let verb = Verb::Create {
+            name: candidate_name(&self.desired.group, &service.name),
+            network: network.id.clone(),
+            names: if service.update.order == Order::StartFirst { Vec::new() } else { service.network_names() },
+            image_id: image_id.clone(),
+            inherited: current.map(|current| inherited(service, current)).unwrap_or_default(),
+        };
+        self.step(Subject::of(service), verb, cause);
+    }
+}
