@@ -414,7 +414,7 @@ impl Sim {
     }
 }
 
-/// Somebody reads the output of a container.
+/// A reader of a container's output.
 struct Reading {
     sim: Sim,
     id: String,

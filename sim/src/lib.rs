@@ -4,7 +4,7 @@
 //! It keeps containers, networks, volumes and images, and refuses what a real engine refuses, with the same kind of
 //! error. It runs on tokio's clock, so that under paused time hours pass in milliseconds, and it is deterministic: the
 //! same calls at the same times give the same ids and the same events. What is unusual about a run (an image whose
-//! program exits, a list that lags behind, somebody's `docker rename`) is said to it beforehand or done to it by hand.
+//! program exits, a list that lags behind, an external `docker rename`) is configured or done through [`Sim`].
 //!
 //! It must not know what drillmaster wants: it reads labels only where a real engine would filter by them. Faults of the
 //! connection are not its business either; [`faulty`] adds them.
@@ -71,7 +71,7 @@ impl Default for Latency {
         }
     }
 }
-/// A simulated engine. Clones are handles on the same engine. Its methods are what somebody does beside drillmaster, and
+/// A simulated engine. Clones are handles on the same engine. Its methods are external changes, and
 /// what a test wants to know; calls go through [`Engine`](drillmaster::engine::Engine), inside of a tokio runtime.
 #[derive(Debug, Clone)]
 pub struct Sim {
@@ -199,7 +199,7 @@ impl Sim {
         self.lock().history.clone()
     }
 
-    /// Somebody sees everything that happens from now on, at the moment at which it happens.
+    /// Subscribes to everything that happens from now on.
     pub fn witness(&self, see: impl FnMut(&str, &Observed) + Send + 'static) {
         *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = Some(Witness(Box::new(see)));
     }
@@ -230,7 +230,7 @@ impl Sim {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the world, and wakes whoever waits for a change.
+    /// Changes the state and wakes waiting calls.
     fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
         let (result, news) = {
             let mut world = self.lock();

@@ -1,4 +1,4 @@
-//! What somebody does to the engine beside drillmaster, by hand.
+//! External changes: what a user does with `docker`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -108,7 +108,7 @@ impl Sim {
         }
     }
 
-    /// `docker run` by somebody else: running, without labels of ours, holding these host ports on 127.0.0.1. Its id.
+    /// `docker run`: a running container without drillmaster's labels, with these host ports on 127.0.0.1. Returns its id.
     pub fn create_foreign(&self, name: &str, host_ports: &[u16]) -> String {
         let id = self.change(|world| {
             let id = world.fresh_id();
@@ -152,18 +152,18 @@ impl Sim {
         id
     }
 
-    /// `docker network create` by somebody. Its id.
+    /// `docker network create`. Returns its id.
     pub fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> String {
         self.change(|world| world.create_network(name, labels))
     }
 
-    /// `docker network rm` by somebody; false where containers use it or there is none.
+    /// `docker network rm`. Returns false if the network is in use or missing.
     pub fn remove_network(&self, name: &str) -> bool {
         let id = self.lock().networks.values().find(|network| network.name == name).map(|network| network.id.clone());
         id.is_some_and(|id| self.change(|world| world.remove_network(&id, "remove the network")).is_ok())
     }
 
-    /// Somebody takes every container off a network, and removes it.
+    /// Disconnects every container from a network and removes it.
     pub fn remove_network_by_force(&self, name: &str) {
         self.change(|world| {
             let Some(network) = world.networks.values().find(|network| network.name == name).cloned() else { return };
@@ -176,7 +176,7 @@ impl Sim {
         });
     }
 
-    /// `docker volume create` by somebody, without labels.
+    /// `docker volume create`, without labels.
     pub fn create_volume(&self, name: &str) {
         self.change(|world| world.volumes.entry(name.to_owned()).or_default().clear());
     }

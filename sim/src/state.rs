@@ -115,7 +115,7 @@ pub(crate) struct SimContainer {
 #[derive(Debug, Clone)]
 pub(crate) struct Mount {
     pub(crate) point: MountPoint,
-    /// Not named by whoever created it, so that it goes with `docker rm --volumes`.
+    /// Anonymous: removed by `docker rm --volumes`.
     pub(crate) anonymous: bool,
 }
 impl World {
@@ -533,7 +533,7 @@ impl World {
         let now = Instant::now();
         for container in self.containers.values() {
             let mut view = self.view_of(container);
-            // Only an inspection tells these; and whoever knows everything.
+            // Only an inspection shows these.
             if group.is_some() {
                 view.details = None;
             }

@@ -64,7 +64,7 @@ mod tests {
         Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() }
     }
 
-    /// Images out there have this tag: a change of this test builds every one of them anew at the next upgrade.
+    /// Images out there have this tag: changing this test rebuilds every image at the next upgrade.
     #[test]
     fn tags_stay_what_they_are() {
         assert_eq!(build("00ff").tag(), "997d906dd2dcba26");

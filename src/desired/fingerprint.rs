@@ -28,8 +28,7 @@ pub enum Change {
     Environment,
 }
 
-/// The list: every field of a Service and a Job, and what its change means. The last group belongs to later versions
-/// and has its place here so that nobody has to guess.
+/// Every field of a Service and a Job, and what a change of it means for an existing container.
 pub const FIELDS: &[(&str, Change)] = &[
     ("kind", Change::Replace),
     ("name", Change::Identity),

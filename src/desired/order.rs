@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desired, Job, Kind, Rerun, Service};
 
-/// Who needs whom: each name with the names that it depends on.
+/// Dependencies: each name with the names it depends on.
 pub type Needs = BTreeMap<String, BTreeSet<String>>;
 
 /// Names in an order in which each comes after what it needs. Names that are needed and not listed are left out; on a

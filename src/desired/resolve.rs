@@ -93,7 +93,7 @@ pub fn resolve(specs: &Specs, surroundings: ResolveContext<'_>) -> Desired {
 }
 
 impl Desired {
-    /// Who needs whom, by the names of services.
+    /// Dependencies by service name.
     pub fn needs(&self) -> Needs {
         let mut needs: Needs = self.idle.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
         for service in self.services.values() {
@@ -469,7 +469,7 @@ mod tests {
         assert_eq!(last.network_names(), ["a"]);
         let c = &desired.services["c"];
         assert_eq!((c.replica, c.hostname(), c.update.on_failure), (None, "", model::OnFailure::Keep));
-        // How many there are is nobody's matter, not even their own.
+        // The number of replicas does not change their containers.
         let one = resolved("name: a\nimage: x\n");
         assert_eq!(last.fingerprint, one.services["a"].fingerprint);
         let needing =

@@ -115,7 +115,7 @@ impl<E: Engine> Bounded<E> {
     }
 }
 
-/// Waits for a call that may take as long as it likes, but not be silent for longer than this.
+/// Waits for a call without a deadline, as long as it shows progress within `limit`.
 async fn while_alive(
     limit: Duration,
     alive: &Notify,

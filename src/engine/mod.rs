@@ -1,7 +1,7 @@
 //! The engine as the controller sees it: a few reads, one mutation at a time, a stream of events.
 //!
-//! An engine does what it is asked and decides nothing. Only `docker.rs` and `convert.rs` name bollard; `build`
-//! speaks of itself to the engine, since bollard cannot read what BuildKit tells.
+//! An engine executes calls and decides nothing. Only `docker` and `convert` use bollard; `build` talks to the engine
+//! itself, because bollard cannot decode BuildKit's progress.
 
 pub mod build;
 pub mod convert;
@@ -65,7 +65,7 @@ pub trait Engine: Send + Sync {
         progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
     ) -> EngineFuture<'a, ()>;
 
-    /// Runs a command in a container to its end and gives its exit code. Each line of its output is told as it comes. A
+    /// Runs a command in a container and returns its exit code. Output is passed on line by line. A
     /// command whose caller goes away goes on: no engine has a call that ends one.
     fn exec<'a>(
         &'a self,
@@ -260,7 +260,7 @@ pub enum BuildProgress {
     Line(String),
 }
 
-/// A command in a container whose input and output are somebody's own.
+/// A command in a container with attached input and output.
 pub struct Attached {
     /// Id by which the engine knows it.
     pub exec: String,
@@ -346,7 +346,7 @@ pub struct ContainerExit {
     pub ago: Duration,
     /// Exit code, where known.
     pub code: Option<i64>,
-    /// Somebody asked the engine to end it: it did not crash.
+    /// It was stopped by a request to the engine: it did not crash.
     pub asked: bool,
 }
 
@@ -357,7 +357,7 @@ pub enum ContainerEvent {
     Created,
     /// It was started.
     Started,
-    /// Somebody asked the engine to send it a signal, as `docker stop` and `docker kill` do.
+    /// A signal was sent through the engine, as `docker stop` and `docker kill` do.
     Killed,
     /// Its main process ended.
     Died {

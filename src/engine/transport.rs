@@ -51,8 +51,8 @@ impl Wire {
         Arc::new(Wire { endpoint, idle: Mutex::default(), api: OnceLock::new() })
     }
 
-    /// From now on requests say that they speak this version of the API. bollard leaves it out, so that an engine of
-    /// next year would answer in a language which nobody here has read.
+    /// Sends this API version with every request from now on. bollard leaves it out, so that a newer engine may respond
+    /// with an unsupported API version.
     pub fn speak(&self, api: String) {
         // A version that was already agreed on stays.
         let _ = self.api.set(api);
@@ -171,7 +171,7 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the connection; what went wrong is told by the request that was under way.
+    // Ends with the connection; the request under way reports the error.
     tokio::spawn(connection.with_upgrades());
     Ok(sender)
 }

@@ -8,7 +8,7 @@
 //! - `$$`: one `$`.
 //!
 //! Any other `$` stays as it is, also `$VAR`: commands are full of those. Keys and comments are left alone. A scalar
-//! that held a reference is read anew, so that `"${PORT}"` can be a number where a number is wanted. It must not know
+//! that held a reference is parsed again, so that `"${PORT}"` can be a number where a number is wanted. It must not know
 //! where variables come from.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ const MAX_NESTING: usize = 16;
 /// How much text one file may hold with its variables replaced.
 const MAX_TEXT: usize = 16 * 1024 * 1024;
 
-/// How many errors of one document are told.
+/// Errors reported per document.
 const MAX_ERRORS: usize = 100;
 
 /// The variables that references can name.

@@ -12,7 +12,7 @@ use super::node::{Node, Value};
 use super::value::quoted;
 use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, starlark, yaml};
 
-/// How many errors of one file are told.
+/// Errors reported per file.
 const MAX_ERRORS: usize = 100;
 
 /// Reads and checks specs.

@@ -165,9 +165,9 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The known word that somebody who wrote `word` probably meant.
+/// The known word closest to `word`, for "did you mean".
 pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    const LONGEST: usize = 100; // the distance takes quadratic time, and nobody mistypes a longer word
+    const LONGEST: usize = 100; // the distance takes quadratic time
     if word.len() > LONGEST {
         return None;
     }

@@ -30,7 +30,7 @@ pub enum Value {
     Function(usize),
     /// Left out after an error in it was recorded, so that reading can go on.
     Pruned,
-    /// In place of a field that is missing, so that reading can go on: takes whatever form is asked for.
+    /// In place of a field that is missing, so that reading can go on: takes any form.
     Poison,
 }
 
@@ -70,7 +70,7 @@ pub enum Style {
     Text,
     /// It held a variable: text where text is wanted, a number where a number is wanted.
     Replaced,
-    /// It held an output that is not known yet, and holds something in its place: takes whatever form is asked for.
+    /// It held an output that is not known yet, and holds something in its place: takes any form.
     Open,
 }
 

@@ -408,6 +408,14 @@ pub fn plan_text(wanted: &Desired, observed: &Observed) -> String {
     lines.join("\n")
 }
 
+/// Compares a plan with the expected lines, whatever their indentation.
+#[track_caller]
+pub fn check(wanted: &Desired, observed: &Observed, expected: &str) {
+    let found = plan_text(wanted, observed);
+    let lines = |text: &str| text.trim().lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n");
+    assert_eq!(lines(&found), lines(expected), "\n{found}\n");
+}
+
 pub fn step_line(step: &Step) -> String {
     let extra = match &step.verb {
         Verb::Create { inherited, .. } if !inherited.is_empty() => format!(" taking {} volumes", inherited.len()),

@@ -2,7 +2,7 @@
 //!
 //! [`Core::handle`] applies the event to the snapshot, asks the planner, and starts what the plan allows within the
 //! limits. It neither blocks nor performs I/O. A one-shot run and a watch share it: a run is over when nothing is left to
-//! do, a watch when it is stopped. `plan::backoff` says how they differ in what they do about failures.
+//! do, a watch when it is stopped. `plan::backoff` defines how they differ in retrying failures.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

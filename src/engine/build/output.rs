@@ -15,7 +15,7 @@ use crate::engine::lines::Lines;
 const LAST_LINES: usize = 10;
 /// Lines of the classic builder that say nothing.
 const NOISE: [&str; 2] = [" ---> Running in ", "Removing intermediate container "];
-/// How much of a line is told.
+/// Longest reported line, in bytes.
 const LONGEST_LINE: usize = 8 * 1024;
 
 /// A message of the engine.
@@ -103,7 +103,7 @@ impl Output {
     /// A line of the classic builder.
     fn printed(&mut self, line: &str, tell: &mut impl FnMut(String)) {
         let line = plain(line);
-        // Of the containers and images in between nobody knows.
+        // Intermediate containers and images are not reported.
         let noise = NOISE.iter().any(|noise| line.starts_with(noise)) || is_image_id(&line);
         let told = !noise && !line.trim().is_empty();
         match line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : ")) {
@@ -219,7 +219,7 @@ fn plain(line: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What is told of these messages, and how it ended.
+    /// The reported lines of these messages, and the result.
     fn said(messages: &[String]) -> (Vec<String>, Result<(), String>) {
         let (mut output, mut told) = (Output::default(), Vec::new());
         for message in messages {

@@ -36,7 +36,7 @@ pub(super) struct Packing {
 /// Why a context was not sent to its end.
 #[derive(Debug)]
 pub(super) enum Why {
-    /// Nobody takes it any longer, which has a reason of its own.
+    /// The receiver is gone, which is reported elsewhere.
     Refused,
     /// Something is wrong with the files, for people.
     Files(String),
@@ -68,7 +68,7 @@ pub(super) fn pack(
         let out = Pieces { pieces: pieces.clone(), sent };
         let packed = pack_all(&place, &files, &digest, hides, io::BufWriter::with_capacity(PIECE, out));
         packed.map_err(|error| {
-            // Whoever reads the archive must not take it for whole.
+            // The reader must not take the archive for complete.
             let _ = pieces.blocking_send(Err(io::Error::other("the context cannot be sent")));
             match error.kind() {
                 io::ErrorKind::BrokenPipe => Why::Refused,
@@ -80,7 +80,7 @@ pub(super) fn pack(
     Packing { body: Box::pin(stream::unfold(inbox, next)), task }
 }
 
-/// Where pieces go: to whoever sends them.
+/// Passes pieces on to the sender.
 struct Pieces<S> {
     pieces: mpsc::Sender<io::Result<Frame<Bytes>>>,
     sent: S,

@@ -274,7 +274,7 @@ impl Sums {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone(), seen);
     }
 
-    /// Forgets everything about places that nobody builds from any longer.
+    /// Forgets directories that no build uses any more.
     pub fn only(&self, wanted: impl Fn(&ContextPaths) -> bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|place, _| wanted(place));
     }
@@ -301,7 +301,7 @@ fn sum_of(path: &Path, known: Option<&(Stamp, Sum)>) -> io::Result<(bool, Sum, S
     Ok((is_executable(&found), sum.finalize().into(), stamp))
 }
 
-/// As an image will have it: for everybody or nobody.
+/// Executable bit as it will be in the image: for all or for none.
 pub(super) fn is_executable(found: &Metadata) -> bool {
     found.mode() & 0o100 != 0
 }

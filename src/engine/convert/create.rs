@@ -60,7 +60,7 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         stop_timeout: stop_timeout.map(|timeout| signed(timeout.0)),
         host_config: Some(host_config(spec)),
         // Under the network's name, as the engine keeps it: under its id, engines from 26 on never start the container
-        // again once the network was made anew.
+        // again once the network was created again.
         networking_config: Some(NetworkingConfig {
             endpoints_config: Some(HashMap::from([(network.clone(), endpoint(&spec.network, &spec.aliases))])),
         }),
@@ -198,7 +198,7 @@ fn health_config(check: &Healthcheck) -> HealthConfig {
     }
 }
 
-/// The engine's notation says first how the rest is meant; whoever writes it himself is taken at his word.
+/// Docker's notation: `CMD` or `CMD-SHELL` first; a test written in it is passed on as it is.
 fn health_test(test: &HealthcheckTest) -> Vec<String> {
     match test {
         HealthcheckTest::Shell(line) => vec!["CMD-SHELL".into(), line.clone()],

@@ -79,7 +79,7 @@ impl Docker {
 
     /// The exit code of such a command, whose output has ended.
     pub async fn ended_with(&self, exec: &str) -> Result<i64> {
-        let attempted = || "say how a command ended".to_owned();
+        let attempted = || "read the exit code of a command".to_owned();
         let code = async { self.exit_code(exec).await.map_err(|error| self.fault(&attempted(), error)) };
         within(Limits::default().change, attempted, code).await
     }

@@ -1,7 +1,6 @@
-//! A Docker engine, spoken to through bollard.
+//! Adapter for the Docker Engine API, through bollard.
 //!
-//! Carries out what it is asked, once, and says in people's words what went wrong. It retries nothing, waits for
-//! nothing but the answer (deadlines are [`super::deadline`]'s) and decides nothing.
+//! Sends each request once and explains errors. It decides and retries nothing; deadlines are [`super::deadline`]'s.
 
 mod error;
 mod events;
@@ -328,7 +327,7 @@ impl Engine for Docker {
     }
 }
 
-/// A bollard on our own connections. `heard` is told when the head of the first response has come.
+/// A bollard on our own connections. `on_response` is called when the first response head arrives.
 fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::Result<Client, BollardError> {
     let wire = wire.clone();
     let heard = Arc::new(Mutex::new(heard));
@@ -343,7 +342,7 @@ fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::
             let heard =
                 heard.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| response.status().is_success());
             if let Some(heard) = heard {
-                // Whoever asked may have gone.
+                // The receiver may be gone.
                 let _ = heard.send(());
             }
             Ok(response)

@@ -9,7 +9,7 @@ use crate::spec::locate::{Diagnostic, Location, closest};
 use crate::spec::model::{self, Service};
 use crate::spec::node::{Node, Value};
 
-/// Checks them; what somebody needs of another before its container can be created is an edge as dependencies are.
+/// Checks outputs. Using an output in a container's fields is a dependency on its producer.
 pub(super) fn check<'d>(
     documents: &'d Documents,
     named: &[&'d Document<Service>],
@@ -17,13 +17,13 @@ pub(super) fn check<'d>(
     diagnostics: &mut Vec<Diagnostic>,
 ) {
     let givers = givers(documents, named, diagnostics);
-    // Whoever is told of a file for outputs may write any key to it.
+    // A hook or job with an output file may write any key to it.
     let anybody = documents.incomplete
         || !documents.other_names.is_empty()
         || documents.services.iter().any(|service| service.spec.may_write_outputs())
         || documents.groups.iter().any(|group| group.spec.on.hooks().any(|hook| hook.may_write_outputs()));
     let known = |found: &OutputUse| found.known || anybody || givers.contains_key(found.key.as_str());
-    let nobody = |place: Location, found: &OutputUse| {
+    let undefined = |place: Location, found: &OutputUse| {
         let message = format!("undefined output `{}`", found.key);
         let hint = match closest(&found.key, givers.keys().copied()) {
             Some(close) => format!("did you mean `{close}`?"),
@@ -33,11 +33,11 @@ pub(super) fn check<'d>(
     };
     for group in &documents.groups {
         let missing = group.uses.iter().filter(|found| !known(found));
-        diagnostics.extend(missing.map(|found| nobody(group.place(&found.span), found)));
+        diagnostics.extend(missing.map(|found| undefined(group.place(&found.span), found)));
     }
     for service in named {
         let missing = service.uses.iter().filter(|found| !known(found));
-        diagnostics.extend(missing.map(|found| nobody(service.place(&found.span), found)));
+        diagnostics.extend(missing.map(|found| undefined(service.place(&found.span), found)));
         for found in service.uses.iter().filter(|found| model::is_made_from(&found.field)) {
             let Some(Giver { service: Some(giver), .. }) = givers.get(found.key.as_str()) else { continue };
             let place = service.place(&found.span);

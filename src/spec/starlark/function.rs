@@ -43,7 +43,7 @@ struct Live {
     files: Arc<Files>,
 }
 
-/// What a function is told about why it is called.
+/// Context of a call: service, event, container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallContext {
     /// The group.
@@ -82,7 +82,7 @@ pub struct Response {
     pub body: String,
 }
 
-/// What is asked for.
+/// The request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpTarget {
     /// A URL, from the host.

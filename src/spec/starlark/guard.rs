@@ -116,7 +116,7 @@ fn closes(token: &Token) -> bool {
     matches!(token, ClosingRound | ClosingSquare | ClosingCurly | FStringExprEnd)
 }
 
-/// Counts more than the true depth, never less: each token may lead one level down, until what separates begins anew.
+/// Counts more than the true depth, never less: each token may lead one level down, until a separator resets it.
 fn nesting(tokens: &[Lexeme]) -> Result<(), Refused> {
     let (mut depth, mut blocks, mut elifs) = (0_usize, 0_usize, 0_usize);
     let mut brackets: Vec<usize> = Vec::new();

@@ -346,7 +346,7 @@ fn guarded(builder: &mut GlobalsBuilder) {
     }
 }
 
-/// Operators, each under its own name, which nobody can write as a name.
+/// Operators, each under its own name, which is no valid name.
 #[starlark_module]
 fn operators(builder: &mut GlobalsBuilder) {
     fn add<'v>(

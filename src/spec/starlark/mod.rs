@@ -106,7 +106,7 @@ pub(super) fn evaluate(
         found: RefCell::default(),
     };
     for path in texts.keys() {
-        // What is wrong is told where it is found.
+        // Errors are reported where they are found.
         let _ = evaluation.module(path);
     }
     evaluation.end()
@@ -472,7 +472,7 @@ fn called_at(eval: &Evaluator<'_, '_, '_>) -> Option<(String, Range<usize>)> {
     Some((span.filename().to_owned(), span.span.begin().get() as usize..span.span.end().get() as usize))
 }
 
-/// A value of a program that is to be kept, under a name that nobody can write.
+/// A value of a program that is to be kept, under a name that no program can contain.
 fn keep<'v>(eval: &Evaluator<'v, '_, '_>, variable: &str, value: Value<'v>) {
     eval.module().set(variable, value);
 }

@@ -13,7 +13,7 @@ use starlark::{starlark_module, starlark_simple_value};
 pub(super) struct Resource {
     /// `Service` or `Job`.
     pub kind: String,
-    /// Its name; empty where it has none, which is told elsewhere.
+    /// Its name; empty if it has none, which is reported elsewhere.
     pub name: String,
     /// Its image.
     pub image: String,

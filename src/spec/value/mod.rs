@@ -177,7 +177,7 @@ fn escaped(c: char) -> impl Iterator<Item = char> {
 /// Other deserializers take it for an ordinary newtype, and the visitor then reads numbers and booleans as text.
 pub(super) const VERBATIM: &str = "drillmaster::verbatim";
 
-/// Name of the newtype by which a function of a program is asked for.
+/// Name of the newtype by which a function of a program is read.
 pub(super) const FUNCTION: &str = "drillmaster::function";
 
 /// A value that may be written in several shapes: as a scalar, a list or a map.

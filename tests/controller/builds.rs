@@ -1,0 +1,409 @@
+//! Images that are built: what the planner makes of them, and how it goes on the simulated engine, in paused time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drillmaster::control::event::{Outcome, Reading, Report, RequestKind};
+use drillmaster::control::{self};
+use drillmaster::desired::{Desired, Mode, Rerun, Scope};
+use drillmaster::observed::{BuiltImage, Observed, State};
+use drillmaster::plan::step::{Reason, Verb};
+use drillmaster::plan::{Memory, plan};
+use drillmaster_sim::faulty::{Faults, Faulty, Stop};
+use drillmaster_sim::{Latency, Sim};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::builders::*;
+use crate::harness::*;
+use crate::watcher::*;
+
+/// An engine without the images that are built.
+fn unbuilt(wanted: &Desired) -> Observed {
+    let mut observed = empty(wanted);
+    for service in wanted.services.values().filter(|service| service.build.is_some()) {
+        observed.images.remove(&service.config.image);
+    }
+    observed
+}
+
+#[test]
+fn an_image_is_built_before_its_service_is_created() {
+    let wanted = desired([service("api").built("one"), service("db")]);
+    check(
+        &wanted,
+        &unbuilt(&wanted),
+        "
+        create api [container]
+        create db [container]
+        --
+        image shop-api:one: build   # image not present locally
+        network shop: create   # missing
+        db: create shop-db.new   # no container
+        api: create shop-api.new   # no container
+        db: start shop-db.new   # no container
+        api: start shop-api.new   # no container
+        db: rename shop-db.new to shop-db   # candidate is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+    assert_eq!(plan_text(&wanted, &agreeing(&wanted)), "--");
+}
+
+#[test]
+fn rebuilt_or_foreign_image_is_no_source_change() {
+    let old = desired([service("api")]);
+    let new = desired([service("api").built("one")]);
+    assert!(plan_text(&new, &agreeing(&old)).starts_with("replace api [image]"));
+    let mut observed = agreeing(&new);
+    observed.images.insert("shop-api:one".into(), "sha256:other".into());
+    assert!(plan_text(&new, &observed).starts_with("replace api [image]"));
+}
+
+#[test]
+fn identical_builds_run_once_also_for_jobs() {
+    let image = |name: &str| service(name).built("one").image("shop/app:one");
+    let wanted = desired([image("migrate").job(0, Rerun::Never), image("api").needs("migrate")]);
+    check(
+        &wanted,
+        &unbuilt(&wanted),
+        "
+        create migrate [container]
+        create api [container]
+        --
+        image shop/app:one: build   # image not present locally
+        network shop: create   # missing
+        migrate: create shop-migrate.new   # not run yet
+        migrate: start shop-migrate.new   # not run yet
+        migrate: rename shop-migrate.new to shop-migrate   # candidate has succeeded
+        api: create shop-api.new   # no container
+        api: start shop-api.new   # no container
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn changed_sources_replace_that_one_service() {
+    let old = desired([service("api").built("one"), service("web").needs("api").built("one")]);
+    let new = desired([service("api").built("two"), service("web").needs("api").built("one")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [build]
+        --
+        image shop-api:two: build   # image not present locally
+        api: create shop-api.new   # build sources changed
+        api: start shop-api.new   # build sources changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+/// What may begin now.
+fn now(wanted: &Desired, observed: &Observed, memory: &Memory) -> Vec<String> {
+    plan(wanted, observed, memory, Duration::ZERO).steps.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn build_does_not_wait_for_or_stop_other_services() {
+    let db = |digest: &str| service("db").built(digest);
+    let web = || service("web").needs_that("db", drillmaster::spec::model::Condition::Ready, true);
+    let wanted = desired([db("two"), web()]);
+    let observed = agreeing(&desired([db("one"), web()]));
+    assert_eq!(now(&wanted, &observed, &Memory::default()), ["image shop-db:two: build"], "web is not stopped yet");
+    let wanted = desired([service("db").ping(Duration::from_secs(9)), service("api").needs("db").built("one")]);
+    let steps = now(&wanted, &unbuilt(&wanted), &Memory::default());
+    assert_eq!(steps, ["network shop: create", "image shop-api:one: build"], "db is not ready yet");
+}
+
+#[test]
+fn failed_build_keeps_old_container_supervised() {
+    let old = desired([service("api").built("one")]);
+    let new = desired([service("api").built("two")]);
+    for watching in [false, true] {
+        let mut observed = agreeing(&old);
+        let mut memory = Memory { watching, ..Memory::default() };
+        memory.images.unavailable.insert("shop-api:two".into(), "no rule to make it".into());
+        let planned = plan(&new, &observed, &memory, Duration::ZERO);
+        let [failure] = planned.failures.as_slice() else { panic!("{planned:#?}") };
+        assert_eq!((failure.reason, failure.replaces), (Reason::BuildFailed, true));
+        assert_eq!(failure.message, "cannot build image: no rule to make it");
+        by_name(&mut observed, "shop-api").state = State::Exited { code: Some(1) };
+        assert_eq!(now(&new, &observed, &memory), ["api: start shop-api"], "watching: {watching}");
+    }
+}
+
+fn built(observed: &mut Observed, reference: &str, group: &str, source: &str) {
+    let image = BuiltImage { id: format!("sha256:{reference}"), group: group.into(), source: Some(source.into()) };
+    observed.built.insert(reference.into(), image);
+}
+
+#[test]
+fn down_with_images_removes_unused_built_images() {
+    let mut observed = agreeing(&desired([service("api").built("one"), service("db")]));
+    built(&mut observed, "shop-api:one", GROUP, SOURCE);
+    built(&mut observed, "shop-api:old", GROUP, SOURCE);
+    built(&mut observed, "shop-api:foreign", GROUP, "/elsewhere/specs");
+    built(&mut observed, "used:old", GROUP, SOURCE);
+    let mut user = foreign("somebody");
+    user.image = "used:old".into();
+    add(&mut observed, user);
+    check(
+        &Desired { mode: Mode::Reconcile { purge_volumes: false, purge_images: true }, ..nothing() },
+        &observed,
+        "
+        remove db []
+        remove api []
+        remove shop []
+        remove shop-api:old []
+        remove shop-api:one []
+        --
+        db: stop shop-db   # requested
+        api: stop shop-api   # requested
+        image shop-api:old: remove   # --images
+        db: remove shop-db   # requested
+        api: remove shop-api   # requested
+        network shop: remove net-1   # unused
+        image shop-api:one: remove   # --images
+    ",
+    );
+    assert!(!plan_text(&nothing(), &observed).contains("image"), "a plain down leaves them");
+    let scope = Scope::AllBut(["api".to_owned()].into());
+    let mut rest = nothing();
+    rest.scope = scope;
+    rest.mode = Mode::Reconcile { purge_volumes: false, purge_images: true };
+    let text = plan_text(&rest, &observed);
+    assert!(text.contains("image shop-api:old: remove") && !text.contains("shop-api:one"), "{text}");
+}
+
+// On the simulated engine.
+
+#[track_caller]
+fn assert_well(outcome: &Outcome, sim: &Sim) {
+    assert!(outcome.is_good(), "{:#?}\n{:#?}", outcome.failed, sim.calls());
+}
+
+fn shop(digest: &str) -> Desired {
+    desired([service("api").built(digest), service("db")])
+}
+
+#[tokio::test(start_paused = true)]
+async fn unchanged_sources_are_not_built_and_output_is_reported() {
+    let sim = Harness::of(&shop("one"));
+    let (outcome, reports) = sim.up_reporting(&shop("one")).await;
+    assert_well(&outcome, &sim);
+    let said = |report: &Report| {
+        matches!(report, Report::Output { service: Some(service), event, line }
+        if service == "api" && event == "build" && line.starts_with("Step 1/1"))
+    };
+    assert!(reports.iter().any(said), "{reports:#?}");
+    let (api, db) = (sim.id_of("shop-api"), sim.id_of("shop-db"));
+    assert_well(&sim.up(&shop("one")).await, &sim);
+    assert_eq!((sim.count("build"), sim.id_of("shop-api")), (1, api.clone()));
+    assert_well(&sim.up(&shop("two")).await, &sim);
+    assert_eq!(sim.count("build"), 2);
+    assert_ne!(sim.id_of("shop-api"), api);
+    assert_eq!(sim.id_of("shop-db"), db);
+    // What is there again was built before.
+    assert_well(&sim.up(&shop("one")).await, &sim);
+    assert_eq!(sim.count("build"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_that_fails_fails_alone_and_once_in_a_run() {
+    let sim = Harness::of(&shop("one"));
+    assert_well(&sim.up(&shop("one")).await, &sim);
+    let api = sim.id_of("shop-api");
+    sim.set_unbuildable("shop-api:two", Some("step 1/1 `FROM nothing` failed: no such image"));
+    sim.forget_calls();
+    let outcome = sim.up(&shop("two")).await;
+    let failure = &outcome.failed["api"].failure;
+    assert_eq!(failure.reason, Reason::BuildFailed);
+    assert_eq!(failure.message, "cannot build image: step 1/1 `FROM nothing` failed: no such image");
+    assert_eq!((sim.id_of("shop-api"), sim.count("build")), (api, 1));
+    assert!(outcome.ready.contains("db"));
+    sim.set_unbuildable("shop-api:two", None);
+    assert_well(&sim.up(&shop("two")).await, &sim);
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_with_images_leaves_none() {
+    let sim = Harness::of(&shop("one"));
+    for digest in ["one", "two"] {
+        assert_well(&sim.up(&shop(digest)).await, &sim);
+    }
+    assert_eq!(sim.snapshot().built.len(), 2);
+    assert_well(&sim.up(&nothing()).await, &sim);
+    assert_eq!(sim.snapshot().built.len(), 2);
+    let purge = Desired { mode: Mode::Reconcile { purge_volumes: false, purge_images: true }, ..nothing() };
+    assert_well(&sim.up(&purge).await, &sim);
+    assert_eq!(sim.snapshot().built.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_ends_a_build_at_once() {
+    let sim = Harness::of(&shop("one"));
+    let (interrupt, interrupts) = mpsc::channel(1);
+    let run = control::run(Arc::new(sim.clone()), shop("one"), sim.options(), interrupts, |_| {});
+    let run = tokio::spawn(run);
+    while sim.count("build") == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let begun = Instant::now();
+    interrupt.send(()).await.unwrap();
+    let outcome = timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
+    // Steps under way are waited for, a build is not.
+    assert!(outcome.interrupted && begun.elapsed() < Duration::from_millis(1000), "{:?}", begun.elapsed());
+    assert_well(&sim.up(&shop("one")).await, &sim);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
+    for carried_out in [false, true] {
+        for at in 1.. {
+            let sim = Harness::of(&shop("two"));
+            assert_well(&sim.up(&shop("one")).await, &sim);
+            let over = sim.up_killed(Stop { at, carried_out }, &shop("two")).await;
+            assert_well(&sim.up(&shop("two")).await, &sim);
+            assert_eq!(sim.snapshot().built.len(), 2, "stopped at {at}");
+            if over.is_some() {
+                assert!(at > 8, "the run has more calls than that");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_whose_reply_is_lost_is_not_made_twice() {
+    let sim = Harness::of(&shop("one"));
+    let faults = Faults { lost: 1000, verbs: vec!["build"], at_most: 1, ..Faults::default() };
+    let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
+    let outcome = sim.up_on(faulty, &shop("one")).await;
+    assert_well(&outcome, &sim);
+    assert_eq!(sim.count("build"), 1);
+}
+
+#[test]
+fn next_run_converges_after_any_failure() {
+    for seed in seeds(150) {
+        on_paused_time(async {
+            let sim = Harness::of(&shop("one"));
+            assert_well(&sim.up(&shop("one")).await, &sim);
+            let faults = Faults { seed, broken: 80, lost: 80, hung: 30, refused: 40, dropped: 50, ..Faults::default() };
+            let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
+            sim.up_on(faulty.clone(), &shop("two")).await;
+            let outcome = sim.up(&shop("two")).await;
+            assert!(outcome.is_good(), "seed {seed}: {:#?}\n{:#?}", outcome.failed, faulty.journal());
+            let observed = sim.snapshot();
+            let images: BTreeSet<&str> = observed.containers.values().map(|found| found.image.as_str()).collect();
+            assert_eq!(images, BTreeSet::from(["shop-api:two", "db:1"]), "seed {seed}");
+        });
+    }
+}
+
+// While watching.
+
+/// A watch that is settled. As in a real one, a reading of the specs takes longer than a list.
+async fn watch(sim: &mut Harness, wanted: &Desired) -> Watcher {
+    sim.read_delay = ms(50);
+    let watcher = sim.watch(wanted);
+    watcher.until_settled().await;
+    watcher
+}
+
+fn failures(watcher: &Watcher) -> usize {
+    let is = |report: &Report| matches!(report, Report::Failed(it) if it.failure.reason == Reason::BuildFailed);
+    watcher.count(is)
+}
+
+/// Whether the container of `api` runs from this image.
+fn serves(watcher: &Watcher, image: &str) -> bool {
+    let observed = watcher.sim.snapshot();
+    observed
+        .containers
+        .values()
+        .any(|container| container.name == "shop-api" && container.image == image && container.state == State::Running)
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_builds_saved_sources_and_keeps_old_on_failure() {
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
+    let db = sim.id_of("shop-db");
+    watcher.edit(&shop("two"));
+    watcher.until("rebuilt", |it| serves(it, "shop-api:two")).await;
+    assert_eq!(sim.id_of("shop-db"), db);
+
+    sim.set_unbuildable("shop-api:bad", Some("no"));
+    let builds = sim.count("build");
+    watcher.edit(&shop("bad"));
+    watcher.until("failed", |it| failures(it) == 1).await;
+    let serving = sim.id_of("shop-api").unwrap();
+    // It is cared for all the same.
+    sim.kill("shop-api", 1);
+    watcher.until("started again", |it| serves(it, "shop-api:two")).await;
+    sleep(Duration::from_secs(1200)).await;
+    assert_eq!((sim.count("build"), failures(&watcher)), (builds + 1, 1), "the same sources are built once");
+    assert_eq!(sim.id_of("shop-api"), Some(serving));
+    // Whoever asks may know more.
+    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
+    assert_eq!((sim.count("build"), failures(&watcher)), (builds + 2, 2));
+    assert!(serves(&watcher, "shop-api:two"));
+
+    watcher.edit(&shop("good"));
+    watcher.until("healed", |it| serves(it, "shop-api:good")).await;
+    assert_eq!(sim.count("build"), builds + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_serves_while_its_replacement_is_built_is_cared_for() {
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
+    sim.set_latency(Latency { build: Duration::from_secs(300), ..Latency::default() });
+    watcher.edit(&shop("two"));
+    watcher.until("begun", |it| it.sim.count("build") == 2).await;
+    sim.kill("shop-api", 1);
+    let killed = Instant::now();
+    watcher.until("started again", |it| serves(it, "shop-api:one")).await;
+    assert!(killed.elapsed() < Duration::from_secs(10));
+    watcher.until("rebuilt", |it| serves(it, "shop-api:two")).await;
+    assert_eq!(sim.count("build"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn build_of_outdated_sources_is_cancelled_without_failure() {
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
+    watcher.edit(&shop("two"));
+    watcher.until("begun", |it| it.sim.count("build") == 2).await;
+    sleep(Duration::from_millis(500)).await;
+    watcher.edit(&shop("three"));
+    watcher.until("rebuilt", |it| serves(it, "shop-api:three")).await;
+    assert!(!sim.snapshot().built.contains_key("shop-api:two"), "its build was ended");
+    assert_eq!(watcher.count(|report| matches!(report, Report::Failed(_) | Report::StepFailed(..))), 0);
+    let done = |report: &Report| matches!(report, Report::StepDone(step) if step.verb == Verb::Build);
+    assert_eq!(watcher.count(done), 2, "the first and the last");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reload_builds_saved_sources_and_replaces_once() {
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
+    // Saved, and not noticed yet.
+    *watcher.specs.lock().unwrap() = Reading::Valid(Box::new(shop("two")));
+    let created = sim.count("create");
+    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
+    assert!(serves(&watcher, "shop-api:two"));
+    assert_eq!((sim.count("create"), sim.count("build")), (created + 1, 2));
+    // Unchanged sources are replaced and not built.
+    let before = sim.id_of("shop-api");
+    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
+    assert_ne!(sim.id_of("shop-api"), before);
+    assert_eq!(sim.count("build"), 2);
+}

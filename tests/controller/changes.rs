@@ -1,0 +1,143 @@
+//! Changed specs and drift.
+
+use std::collections::BTreeSet;
+
+use drillmaster::desired::Scope;
+use drillmaster::plan::cause::Cause;
+use drillmaster::plan::step::Reason;
+use drillmaster::spec::model::RestartPolicy;
+use drillmaster_sim::{Image, Script, Sim};
+
+use crate::builders::*;
+use crate::harness::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_value_replaces_exactly_that_container() {
+    let build = |value| {
+        desired([service("api").needs("db").env("LOG", value), service("db").ping(PING), service("web").needs("api")])
+    };
+    let sim = Harness::of(&build("info"));
+    assert_agrees(&sim.up(&build("info")).await, &sim, &build("info"));
+    let before = ["shop-api", "shop-db", "shop-web"].map(|name| sim.id_of(name));
+    let outcome = sim.up(&build("debug")).await;
+    assert_agrees(&outcome, &sim, &build("debug"));
+    let after = ["shop-api", "shop-db", "shop-web"].map(|name| sim.id_of(name));
+    assert_ne!(before[0], after[0]);
+    assert_eq!(before[1..], after[1..]);
+    let causes: Vec<_> = outcome.changes[0].causes.iter().map(Cause::path).collect();
+    assert_eq!((outcome.changes.len(), causes), (1, vec!["env.LOG".into()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn swapped_ports_are_swapped() {
+    let build = |a: &str, b: &str| desired([service("a").port(a), service("b").port(b).needs("a")]);
+    let (old, new) = (build("8001:80", "8002:80"), build("8002:80", "8001:80"));
+    let sim = Harness::of(&old);
+    assert_agrees(&sim.up(&old).await, &sim, &old);
+    let outcome = sim.up(&new).await;
+    assert_agrees(&outcome, &sim, &new);
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_are_changed_in_place() {
+    let (old, new) = (desired([service("api").memory("64m")]), desired([service("api").memory("128m")]));
+    let sim = Harness::of(&old);
+    assert_agrees(&sim.up(&old).await, &sim, &old);
+    let id = sim.id_of("shop-api");
+    let outcome = sim.up(&new).await;
+    assert!(outcome.is_good());
+    assert_eq!(sim.id_of("shop-api"), id);
+    assert_eq!(sim.count("update"), 1);
+    let outcome = sim.up(&new).await;
+    assert!(outcome.changes.is_empty() && outcome.is_good(), "{:?}", outcome.changes);
+    assert_eq!(sim.count("update"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn external_changes_are_corrected() {
+    let wanted = desired([service("api").needs("db"), service("db").ping(PING), service("web")]);
+    type Hand = fn(&Sim);
+    let hands: Vec<(&str, Hand)> = vec![
+        ("paused", |sim| sim.pause("shop-db")),
+        ("renamed", |sim| assert!(sim.rename("shop-api", "precious"))),
+        ("disconnected", |sim| sim.disconnect("shop-api")),
+        ("killed", |sim| sim.kill("shop-db", 137)),
+        ("removed", |sim| sim.remove("shop-web")),
+        ("dead", |sim| sim.mark_dead("shop-web")),
+        ("swapped", |sim| {
+            assert!(sim.rename("shop-api", "x") && sim.rename("shop-db", "shop-api") && sim.rename("x", "shop-db"));
+        }),
+        ("engine restarted", Sim::restart),
+        ("network removed", |sim| {
+            sim.restart();
+            assert!(sim.remove_network(GROUP));
+        }),
+        ("a second network", |sim| {
+            let labels = drillmaster::identity::group_labels(GROUP, SOURCE);
+            sim.create_network(GROUP, &labels);
+        }),
+        ("all at once", |sim| {
+            sim.pause("shop-db");
+            assert!(sim.rename("shop-api", "precious"));
+            sim.disconnect("precious");
+            sim.kill("shop-web", 1);
+        }),
+    ];
+    for (what, by_hand) in hands {
+        let sim = Harness::of(&wanted);
+        sim.set_stale(ms(70));
+        assert_agrees(&sim.up(&wanted).await, &sim, &wanted);
+        by_hand(&sim);
+        // A first list that is still stale cannot be told from the truth.
+        tokio::time::sleep(ms(70)).await;
+        let outcome = sim.up(&wanted).await;
+        assert!(!outcome.changes.is_empty(), "{what}: nothing was told");
+        assert!(outcome.is_good(), "{what}: {}\n{:#?}", describe(&outcome), sim.calls());
+        assert_agrees(&outcome, &sim, &wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_container_with_our_name_is_left_alone() {
+    let wanted = desired([service("api"), service("other")]);
+    let sim = Harness::of(&wanted);
+    let id = sim.create_foreign("shop-api", &[]);
+    let outcome = sim.up(&wanted).await;
+    assert_eq!(failure(&outcome, "api").0, Reason::Conflict);
+    assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
+    assert_eq!(sim.id_of("shop-api"), Some(id));
+    assert!(sim.calls().iter().all(|call| !call.contains("shop-api")), "{:#?}", sim.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_the_engine_restarts_is_left_to_the_engine() {
+    let wanted = desired([service("api").restart(RestartPolicy::OnFailure(3)).ping(PING)]);
+    let sim = Harness::of(&wanted);
+    sim.add_image(
+        "api:1",
+        Image::new("api").behaving(|api| {
+            api.exits = Some((ms(50), 1));
+            api.exec = Script::Ends(1, String::new());
+        }),
+    );
+    let outcome = sim.up(&wanted).await;
+    assert_eq!(failure(&outcome, "api").0, Reason::Exited);
+    assert_eq!(sim.count("start"), 1);
+    assert_eq!(sim.history().iter().filter(|line| line.starts_with("started")).count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_out_of_scope_stay_unchanged() {
+    let build = |value| desired([service("api").env("A", value), service("db").env("A", value), service("old")]);
+    let sim = Harness::of(&build("1"));
+    assert_agrees(&sim.up(&build("1")).await, &sim, &build("1"));
+    let before = ["shop-db", "shop-old"].map(|name| sim.id_of(name));
+    let api = sim.id_of("shop-api");
+    let mut wanted = build("2");
+    wanted.services.remove("old");
+    wanted.scope = Scope::Only(["api".to_owned()].into());
+    let outcome = sim.up(&wanted).await;
+    assert!(outcome.is_good(), "{}", describe(&outcome));
+    assert_ne!(sim.id_of("shop-api"), api);
+    assert_eq!(before, ["shop-db", "shop-old"].map(|name| sim.id_of(name)));
+}

@@ -1,0 +1,272 @@
+//! Failures of containers, replacements, images and ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use drillmaster::control::event::Report;
+use drillmaster::observed::State;
+use drillmaster::plan::step::Reason;
+use drillmaster::spec::model::Condition;
+use drillmaster_sim::{Image, Script};
+use tokio::time::Instant;
+
+use crate::builders::*;
+use crate::harness::*;
+
+#[tokio::test(start_paused = true)]
+async fn exit_while_awaited_fails_at_once_with_last_lines() {
+    for after in [0, 30, 450, 3000] {
+        let wanted = desired([
+            service("db").ping(Duration::from_secs(300)),
+            service("api").needs("db"),
+            service("web").needs("api"),
+            service("other"),
+        ]);
+        let sim = Harness::of(&wanted);
+        sim.add_image(
+            "db:1",
+            Image::new("db").behaving(|db| {
+                db.exec = Script::Ends(1, String::new());
+                db.exits = Some((ms(after), 3));
+                db.output = (0..15).map(|n| (ms(0), format!("line {n}"))).collect();
+            }),
+        );
+        let began = Instant::now();
+        let outcome = sim.up(&wanted).await;
+        assert!(began.elapsed() < Duration::from_secs(8), "after {after}: not at once, but {:?}", began.elapsed());
+        let (reason, message) = failure(&outcome, "db");
+        assert_eq!(reason, Reason::Exited, "after {after}: {message}");
+        assert_eq!(message, "exited with code 3 before becoming ready");
+        let lines: Vec<String> = (5..15).map(|n| format!("line {n}")).collect();
+        assert_eq!(outcome.failed["db"].output, lines, "after {after}");
+        assert!(!outcome.is_good());
+        assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
+        let waits: BTreeMap<&str, &str> =
+            outcome.waits.iter().map(|wait| (wait.service.as_str(), wait.reason.as_str())).collect();
+        assert_eq!(waits["api"], "waiting for db, which has failed");
+        assert!(waits["web"].starts_with("waiting for api"), "{waits:?}");
+        assert_eq!(sim.id_of("shop-api.new"), None, "dependents are not created");
+        assert!(sim.id_of("shop-db.new").is_some(), "what failed stays to be looked at");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_without_a_ping_that_exits_at_once_fails() {
+    for after in [0, 30, 300] {
+        let wanted = desired([service("api")]);
+        let sim = Harness::of(&wanted);
+        sim.add_image("api:1", Image::new("api").behaving(|api| api.exits = Some((ms(after), 1))));
+        let outcome = sim.up(&wanted).await;
+        assert_eq!(failure(&outcome, "api").0, Reason::Exited, "after {after}");
+        assert!(outcome.ready.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exit_is_noticed_although_lists_are_stale() {
+    for after in [0, 5, 150, 170, 200, 335, 400, 1000] {
+        let wanted = desired([service("db").ping(Duration::from_secs(300)), service("other")]);
+        let sim = Harness::of(&wanted);
+        sim.set_stale(ms(70));
+        sim.add_image(
+            "db:1",
+            Image::new("db").behaving(|db| {
+                db.exec = Script::Ends(1, String::new());
+                db.exits = Some((ms(after), 3));
+            }),
+        );
+        let began = Instant::now();
+        let outcome = sim.up(&wanted).await;
+        assert_eq!(failure(&outcome, "db").0, Reason::Exited, "after {after}");
+        assert!(began.elapsed() < Duration::from_secs(8), "after {after}: {:?}", began.elapsed());
+    }
+}
+
+/// Ways for a replacement to fail: a name, its image, and the reason that is given.
+fn failing_replacements() -> Vec<(&'static str, Image, Reason)> {
+    let exits = |after| {
+        Image::new("new").behaving(|it| {
+            it.exec = Script::Ends(1, "no".into());
+            it.exits = Some((ms(after), 1));
+        })
+    };
+    vec![
+        ("exits at once", exits(0), Reason::Exited),
+        ("exits soon", exits(100), Reason::Exited),
+        ("exits later", exits(2000), Reason::Exited),
+        ("never answers", Image::new("new").behaving(|it| it.exec = Script::Ends(1, "no".into())), Reason::NotReady),
+        ("its ping hangs", Image::new("new").behaving(|it| it.exec = Script::Hangs), Reason::NotReady),
+        ("is never healthy", Image::new("new").healthcheck(None), Reason::NotReady),
+        (
+            "cannot start",
+            Image::new("new").behaving(|it| it.unstartable = Some("no such file".into())),
+            Reason::StartFailed,
+        ),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_that_fails_gives_the_same_old_container_back() {
+    for with_port in [false, true] {
+        for (what, image, reason) in failing_replacements() {
+            let build = |image: &str| {
+                let api = service("api").image(image).ping(PING);
+                let api = if with_port { api.port("8080:80").volume("data", "/data") } else { api };
+                desired([api, service("web").needs("api"), service("other")])
+            };
+            let (old, new) = (build("api:1"), build("api:2"));
+            let sim = Harness::of(&old);
+            sim.add_image("api:2", image);
+            assert_agrees(&sim.up(&old).await, &sim, &old);
+            let id = sim.id_of("shop-api");
+            sim.forget_calls();
+            let outcome = sim.up(&new).await;
+            assert_eq!(failure(&outcome, "api").0, reason, "{what}: {}", describe(&outcome));
+            assert_eq!(sim.id_of("shop-api"), id, "{what}");
+            assert_tidy(&sim, &old);
+            let created = sim.calls().iter().filter(|call| call.starts_with("create")).count();
+            assert_eq!(created, 1, "{what}: it was tried again");
+            assert!(!sim.calls().iter().any(|call| call.ends_with("by force")), "{what}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn early_exit_of_replacement_without_ping_rolls_back() {
+    for with_port in [false, true] {
+        for after in [0, 30, 300] {
+            let build = |image: &str| {
+                let api = service("api").image(image);
+                desired([if with_port { api.port("8080:80") } else { api }])
+            };
+            let sim = Harness::of(&build("api:1"));
+            sim.add_image("api:2", Image::new("new").behaving(|it| it.exits = Some((ms(after), 1))));
+            assert_agrees(&sim.up(&build("api:1")).await, &sim, &build("api:1"));
+            let id = sim.id_of("shop-api");
+            let outcome = sim.up(&build("api:2")).await;
+            assert_eq!(failure(&outcome, "api").0, Reason::Exited, "after {after}");
+            assert_eq!(sim.id_of("shop-api"), id, "after {after}, port {with_port}: the old one is gone");
+            assert_tidy(&sim, &build("api:1"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dependent_restarts_after_failed_replacement() {
+    let build = |image: &str| {
+        desired([service("db").image(image).ping(PING), service("api").needs_that("db", Condition::Ready, true)])
+    };
+    let sim = Harness::of(&build("db:1"));
+    sim.add_image("db:2", Image::new("new").behaving(|it| it.exits = Some((ms(0), 1))));
+    assert_agrees(&sim.up(&build("db:1")).await, &sim, &build("db:1"));
+    let outcome = sim.up(&build("db:2")).await;
+    assert_eq!(failure(&outcome, "db").0, Reason::Exited);
+    assert!(sim.history().iter().any(|line| line == "died shop-api (0)"), "it was to be stopped");
+    assert!(outcome.waits.is_empty(), "{:?}", outcome.waits);
+    let api = sim.snapshot().containers.into_values().find(|container| container.name == "shop-api");
+    assert_eq!(api.map(|api| api.state), Some(State::Running), "what it needs serves again, and so does it");
+    assert_agrees(&sim.up(&build("db:1")).await, &sim, &build("db:1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_health_check_that_never_succeeds_ends_at_the_deadline() {
+    let wanted = desired([service("db").ping(PING), service("other")]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("db:1", Image::new("db").healthcheck(None));
+    let began = Instant::now();
+    let outcome = sim.up(&wanted).await;
+    let (reason, message) = failure(&outcome, "db");
+    assert_eq!(
+        (reason, message.as_str()),
+        (Reason::NotReady, "timed out after 20 s waiting for the container to become healthy")
+    );
+    assert!(began.elapsed() < Duration::from_secs(22));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_health_check_that_succeeds_is_waited_for_whenever_it_does() {
+    // Whatever is under way at that moment (a list above all), its event is not lost.
+    for after in 0..1500 {
+        let wanted = desired([service("db"), service("other").needs("db")]);
+        let sim = Harness::of(&wanted);
+        sim.add_image("db:1", Image::new("db").healthcheck(Some(ms(after))));
+        let hand = sim.clone();
+        tokio::spawn(async move {
+            hand.until_happened("started shop-db.new").await;
+            tokio::time::sleep(ms(300)).await;
+            hand.cut_events();
+        });
+        let began = Instant::now();
+        let outcome = sim.up(&wanted).await;
+        assert_agrees(&outcome, &sim, &wanted);
+        assert!(began.elapsed() < Duration::from_secs(6), "after {after}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_ping_waits_for_its_line() {
+    let wanted = desired([service("db").ping_log("ready to accept", PING), service("api").needs("db")]);
+    let sim = Harness::of(&wanted);
+    sim.add_image(
+        "db:1",
+        Image::new("db").behaving(|db| {
+            db.output = vec![(ms(10), "hello".into()), (ms(4000), "ready to accept connections".into())];
+        }),
+    );
+    let outcome = sim.up(&wanted).await;
+    assert_agrees(&outcome, &sim, &wanted);
+    assert!(sim.count("logs") <= 2, "it follows, and does not ask again and again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_says_why_it_was_not_answered() {
+    let wanted = desired([service("db").ping(PING)]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(2, "no route\n".into())));
+    let outcome = sim.up(&wanted).await;
+    let message = failure(&outcome, "db").1;
+    assert_eq!(
+        message,
+        "timed out after 20 s waiting for readiness probe (exec ping) (ping exited with code 2: no route)"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_image_fails_alone() {
+    let wanted = desired([service("bad"), service("after").needs("bad"), service("good")]);
+    let sim = Harness::new();
+    sim.add_image("good:1", Image::new("good"));
+    sim.add_image("after:1", Image::new("after"));
+    let outcome = sim.up(&wanted).await;
+    let (reason, message) = failure(&outcome, "bad");
+    assert_eq!(reason, Reason::ImageMissing);
+    assert!(message.contains("cannot pull image bad:1: pull access denied"), "{message}");
+    assert_eq!(outcome.ready, BTreeSet::from(["good".into()]));
+    assert_eq!(outcome.waits[0].reason, "waiting for bad, which has failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_missing_image_is_pulled_with_progress() {
+    let wanted = desired([service("a").image("app:1"), service("b").image("app:1")]);
+    let sim = Harness::new();
+    sim.add_to_registry("app:1", Image::new("app"));
+    let (outcome, reports) = sim.up_reporting(&wanted).await;
+    assert_agrees(&outcome, &sim, &wanted);
+    assert_eq!(sim.count("pull"), 1);
+    assert!(reports.iter().any(|report| matches!(report, Report::Pulling(image, _) if image == "app:1")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn taken_port_fails_alone_and_keeps_old_container() {
+    let build = |port: &str| desired([service("api").port(port), service("other")]);
+    let sim = Harness::of(&build("8080:80"));
+    assert_agrees(&sim.up(&build("8080:80")).await, &sim, &build("8080:80"));
+    let id = sim.id_of("shop-api");
+    sim.create_foreign("somebody", &[9090]);
+    let outcome = sim.up(&build("9090:80")).await;
+    let (reason, message) = failure(&outcome, "api");
+    assert_eq!(reason, Reason::Conflict, "{message}");
+    assert_eq!(sim.id_of("shop-api"), id);
+    assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
+    assert_tidy(&sim, &build("8080:80"));
+}

@@ -1,0 +1,231 @@
+//! The controller on a simulated engine, with a state directory of its own: the set-up of every test here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drillmaster::control::event::{Limits, Outcome, Report};
+use drillmaster::control::execute::context::ExecContext;
+use drillmaster::control::execute::outputs::OutputStore;
+use drillmaster::control::local_state::LocalState;
+use drillmaster::control::{self, RunOptions};
+use drillmaster::desired::Desired;
+use drillmaster::engine::Engine;
+use drillmaster::observed::State;
+use drillmaster::plan::step::Reason;
+use drillmaster::plan::{Memory, forecast};
+use drillmaster_sim::faulty::{Faulty, Stop};
+use drillmaster_sim::{Image, Sim};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::builders::{GROUP, SOURCE, desired, service};
+
+pub const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
+pub const PING: Duration = Duration::from_secs(20);
+/// Simulated time in which every run ends.
+const RUN_TIMEOUT: Duration = Duration::from_secs(86_400);
+
+pub fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A simulated engine and the state directory of the group on it. Ids of containers are the same on every simulated
+/// engine, so engines must not share a state directory.
+pub struct Harness {
+    sim: Sim,
+    state: TempDir,
+    /// How long a watch takes to read the specs.
+    pub read_delay: Duration,
+}
+
+impl Deref for Harness {
+    type Target = Sim;
+
+    fn deref(&self) -> &Sim {
+        &self.sim
+    }
+}
+
+impl Harness {
+    /// An engine without images.
+    pub fn new() -> Harness {
+        Harness { sim: Sim::new(), state: tempfile::tempdir().unwrap(), read_delay: Duration::ZERO }
+    }
+
+    /// An engine with these images, which behave well.
+    pub fn with_images(images: &[&str]) -> Harness {
+        let harness = Harness::new();
+        for image in images {
+            harness.add_image(image, Image::new(image));
+        }
+        harness
+    }
+
+    /// An engine with the images of these services that are not built.
+    pub fn of(wanted: &Desired) -> Harness {
+        let harness = Harness::new();
+        harness.add_images(wanted);
+        harness
+    }
+
+    pub fn add_images(&self, wanted: &Desired) {
+        for service in wanted.services.values().filter(|service| service.build.is_none()) {
+            self.add_image(&service.config.image, Image::new(&service.config.image));
+        }
+    }
+
+    /// Empties the state directory.
+    pub fn lose_state(&mut self) {
+        self.state = tempfile::tempdir().unwrap();
+    }
+
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// The outputs that are known in the state directory.
+    pub fn outputs(&self) -> OutputStore {
+        let outputs = OutputStore::default();
+        outputs.open(self.state()).unwrap();
+        outputs
+    }
+
+    pub fn options(&self) -> RunOptions {
+        let context = ExecContext {
+            group: GROUP.into(),
+            directory: SOURCE.into(),
+            reaches_containers: true,
+            outputs: self.outputs(),
+        };
+        let local_state = LocalState::new(self.state());
+        RunOptions { limits: LIMITS, context, local_state, read: None, reload: BTreeSet::new() }
+    }
+
+    /// Runs to the end; panics if that takes a simulated day.
+    pub async fn run(&self, engine: Arc<dyn Engine>, wanted: &Desired, options: RunOptions) -> (Outcome, Vec<Report>) {
+        let (_interrupt, interrupts) = mpsc::channel(1);
+        let mut reports = Vec::new();
+        let run = control::run(engine, wanted.clone(), options, interrupts, |report| reports.push(report));
+        let outcome = timeout(RUN_TIMEOUT, run).await.expect("the run does not end");
+        (outcome, reports)
+    }
+
+    pub async fn up(&self, wanted: &Desired) -> Outcome {
+        self.up_reporting(wanted).await.0
+    }
+
+    pub async fn up_reporting(&self, wanted: &Desired) -> (Outcome, Vec<Report>) {
+        self.run(Arc::new(self.sim.clone()), wanted, self.options()).await
+    }
+
+    pub async fn up_on(&self, engine: Arc<dyn Engine>, wanted: &Desired) -> Outcome {
+        self.run(engine, wanted, self.options()).await.0
+    }
+
+    /// An `up` that replaces or runs these services again.
+    pub async fn reload(&self, wanted: &Desired, services: &[&str]) -> Outcome {
+        let reload = services.iter().map(|name| (*name).to_owned()).collect();
+        let options = RunOptions { reload, ..self.options() };
+        self.run(Arc::new(self.sim.clone()), wanted, options).await.0
+    }
+
+    /// An `up` that is killed at a call of the engine; its outcome if it ends before.
+    pub async fn up_killed(&self, stop: Stop, wanted: &Desired) -> Option<Outcome> {
+        let faulty = Arc::new(Faulty::stopping(Arc::new(self.sim.clone()), stop));
+        tokio::select! {
+            outcome = self.up_on(faulty.clone(), wanted) => Some(outcome),
+            () = faulty.stopped() => None,
+        }
+    }
+
+    /// Ids of the group's containers, by name.
+    pub fn ids(&self) -> BTreeMap<String, String> {
+        let snapshot = self.snapshot();
+        snapshot.of_group(GROUP).map(|container| (container.name.clone(), container.id.to_string())).collect()
+    }
+
+    /// The place of a call of the engine among all of them.
+    #[track_caller]
+    pub fn call_index(&self, call: &str) -> usize {
+        position(&self.calls(), call)
+    }
+
+    /// The place of a change on the engine among all of them.
+    #[track_caller]
+    pub fn change_index(&self, change: &str) -> usize {
+        position(&self.history(), change)
+    }
+}
+
+#[track_caller]
+pub fn position(lines: &[String], line: &str) -> usize {
+    lines.iter().position(|it| it == line).unwrap_or_else(|| panic!("no `{line}` in {lines:#?}"))
+}
+
+#[track_caller]
+pub fn assert_before(lines: &[String], first: &str, then: &str) {
+    assert!(position(lines, first) < position(lines, then), "`{first}` comes after `{then}`: {lines:#?}");
+}
+
+/// An `up` that has to end well, and leaves one container for each service.
+#[track_caller]
+pub fn assert_agrees(outcome: &Outcome, sim: &Sim, wanted: &Desired) {
+    assert!(outcome.is_good(), "{}\n{:#?}", describe(outcome), sim.history());
+    assert_eq!(outcome.ready, wanted.services.keys().cloned().collect::<BTreeSet<_>>());
+    assert_tidy(sim, wanted);
+}
+
+/// One container for each service, running under its name; one network; nothing else of the group.
+#[track_caller]
+pub fn assert_tidy(sim: &Sim, wanted: &Desired) {
+    let observed = sim.snapshot();
+    let names: BTreeSet<String> = observed.of_group(GROUP).map(|container| container.name.clone()).collect();
+    let expected: BTreeSet<String> = wanted.services.keys().map(|name| format!("shop-{name}")).collect();
+    assert_eq!(names, expected, "{:#?}", sim.history());
+    for container in observed.of_group(GROUP) {
+        let service = &wanted.services[container.service_of(GROUP).unwrap()];
+        let identity = container.identity.as_ref().unwrap();
+        assert_eq!(container.state, State::Running, "{}", container.name);
+        assert_eq!(identity.spec_hash, service.fingerprint.spec_hash, "{}", container.name);
+        assert_eq!(identity.env_hash, service.fingerprint.env_hash, "{}", container.name);
+    }
+    let networks: Vec<_> = observed.networks.values().filter(|network| network.name == GROUP).collect();
+    assert_eq!(networks.len(), usize::from(!wanted.services.is_empty()));
+    let again = forecast(wanted, &observed, &Memory::default());
+    assert!(again.steps.is_empty(), "{:?}", again.steps);
+}
+
+pub fn describe(outcome: &Outcome) -> String {
+    let failed: Vec<String> = outcome
+        .failed
+        .values()
+        .map(|failed| format!("{}: {:?}: {}", failed.failure.service, failed.failure.reason, failed.failure.message))
+        .collect();
+    let waits: Vec<String> = outcome.waits.iter().map(|wait| format!("{} {}", wait.service, wait.reason)).collect();
+    format!(
+        "failed {failed:#?}\nwaits {waits:#?}\nstuck {:?}\ninterrupted {} timed out {} engine {:?}",
+        outcome.stuck, outcome.interrupted, outcome.timed_out, outcome.engine
+    )
+}
+
+pub fn failure(outcome: &Outcome, service: &str) -> (Reason, String) {
+    let failed = outcome.failed.get(service).unwrap_or_else(|| panic!("{service} did not fail: {}", describe(outcome)));
+    (failed.failure.reason, failed.failure.message.clone())
+}
+
+pub fn diamond() -> Desired {
+    desired([
+        service("top").needs("left").needs("right"),
+        service("left").needs("base").ping(PING),
+        service("right").needs("base").ping(PING),
+        service("base").ping(PING),
+    ])
+}

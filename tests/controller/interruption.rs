@@ -1,0 +1,105 @@
+//! Runs that end early: an interrupt, a deadline, a kill at any call.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drillmaster::control::event::Limits;
+use drillmaster::control::{self, RunOptions};
+use drillmaster::engine::Engine;
+use drillmaster_sim::faulty::Stop;
+use drillmaster_sim::{Image, Script};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::builders::*;
+use crate::harness::*;
+
+#[tokio::test(start_paused = true)]
+async fn interrupt_ends_after_current_step_and_next_run_completes() {
+    let wanted = diamond();
+    for after in (0..3000).step_by(97) {
+        let sim = Harness::of(&wanted);
+        let (interrupt, interrupts) = mpsc::channel(1);
+        let engine: Arc<dyn Engine> = Arc::new(sim.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(ms(after)).await;
+            // The run may be over.
+            let _ = interrupt.send(()).await;
+            std::future::pending::<()>().await;
+        });
+        let outcome = control::run(engine, wanted.clone(), sim.options(), interrupts, |_| {}).await;
+        let calls = sim.calls().len();
+        if outcome.interrupted {
+            assert!(!outcome.is_good());
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            assert_eq!(sim.calls().len(), calls, "after {after}: it went on");
+        }
+        let outcome = sim.up(&wanted).await;
+        assert_agrees(&outcome, &sim, &wanted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_ends_at_its_deadline() {
+    let wanted = desired([service("db").ping(Duration::from_secs(300)), service("api").needs("db"), service("other")]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(1, "no".into())));
+    let began = Instant::now();
+    let limits = Limits { deadline: Some(Duration::from_secs(10)), ..LIMITS };
+    let options = RunOptions { limits, ..sim.options() };
+    let (outcome, _) = sim.run(Arc::new(sim.clone()), &wanted, options).await;
+    assert!(outcome.timed_out && !outcome.is_good());
+    assert!(began.elapsed() <= ms(10_500), "{:?}", began.elapsed());
+    assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
+    let reasons: Vec<&str> = outcome.waits.iter().map(|wait| wait.reason.as_str()).collect();
+    assert_eq!(reasons, ["waiting for readiness probe (exec ping)", "waiting for db, which is not ready yet"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
+    let build = |value: &str| {
+        [
+            service("db").volume("data", "/data").anonymous_volume("/scratch").env("LOG", value).ping(PING),
+            service("api").needs("db").port("8080:80").ping(PING),
+        ]
+    };
+    let mut old: Vec<Build> = build("info").into();
+    old.push(service("gone").needs("db"));
+    let (old, new) = (desired(old), desired(build("debug").into_iter().chain([service("web").needs("api")])));
+    let prepare = || {
+        let sim = Harness::of(&old);
+        sim.set_stale(ms(70));
+        sim.add_images(&new);
+        sim
+    };
+    let mut expected: Option<String> = None;
+    for (scenario, from) in [("cold", None), ("replacement", Some(&old))] {
+        for carried_out in [false, true] {
+            let mut volumes: Option<usize> = None;
+            for at in 1.. {
+                let sim = prepare();
+                if let Some(from) = from {
+                    assert_agrees(&sim.up(from).await, &sim, from);
+                }
+                let done = sim.up_killed(Stop { at, carried_out }, &new).await;
+                if let Some(outcome) = &done {
+                    assert_agrees(outcome, &sim, &new);
+                }
+                let outcome = sim.up(&new).await;
+                assert!(outcome.is_good(), "{scenario}, stopped at {at}: {}\n{:#?}", describe(&outcome), sim.calls());
+                assert_agrees(&outcome, &sim, &new);
+                let found = picture(&sim.snapshot());
+                assert_eq!(&found, expected.get_or_insert(found.clone()), "{scenario}, stopped at {at}");
+                assert!(!sim.calls().iter().any(|call| call.ends_with("by force")), "{scenario}, stopped at {at}");
+                let count = sim.volumes().len();
+                // A candidate that was never started may have left an empty anonymous volume behind, never more.
+                assert!(count <= *volumes.get_or_insert(2), "{scenario}, stopped at {at}: {count} volumes");
+                if done.is_some() {
+                    assert!(at >= 20, "{scenario}: only {at} calls");
+                    break;
+                }
+            }
+        }
+    }
+}

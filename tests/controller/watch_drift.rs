@@ -1,0 +1,281 @@
+//! The watch at rest, and what it corrects: crashes, drift, an engine that restarts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use drillmaster::control::event::{Report, RequestKind};
+use drillmaster::observed::State;
+use drillmaster::plan::step::Reason;
+use drillmaster::spec::model::{Condition, Resources, RestartPolicy};
+use drillmaster_sim::{Image, Sim};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::builders::*;
+use crate::harness::*;
+use crate::watcher::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_comes_up_in_order_and_then_rests() {
+    let wanted = chain();
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    sleep(s(3600)).await;
+    assert_eq!(mutations(&sim), Vec::<String>::new());
+    assert!(sim.calls().len() <= 125, "one list each half minute is enough: {}", sim.calls().len());
+    assert_eq!(watcher.told(), Vec::<String>::new(), "never a line for nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupt_ends_it_and_containers_stay() {
+    let wanted = chain();
+    let sim = Harness::of(&wanted);
+    let mut watcher = sim.watch_settled(&wanted).await;
+    watcher.interrupts.send(()).await.unwrap();
+    let outcome = timeout(READ_TIMEOUT, &mut watcher.task).await.unwrap().unwrap();
+    assert!(outcome.interrupted);
+    assert!(agree(&sim, &wanted));
+    assert_eq!(mutations(&sim), Vec::<String>::new());
+}
+
+// Crashes and hands.
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_is_brought_back_with_growing_pauses() {
+    let wanted = desired([service("api"), service("other")]);
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    let before = sim.ids();
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        let begin = Instant::now();
+        sim.kill("shop-api", 1);
+        watcher.agrees(&wanted).await;
+        pauses.push((begin.elapsed() - s(1)).as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8]);
+    assert_eq!(sim.ids(), before, "the same containers");
+    assert_eq!(watcher.told()[..3], ["api Exited 1 next 1 s", "api start [state]", "api ready"]);
+    sleep(s(620)).await;
+    watcher.forget();
+    sim.kill("shop-api", 1);
+    watcher.agrees(&wanted).await;
+    assert_eq!(watcher.told()[0], "api Exited 1 next 1 s", "ten minutes of running are enough");
+    assert!(mutations(&sim).iter().all(|call| call == "start shop-api"), "{:?}", mutations(&sim));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_does_not_hurry_and_a_new_spec_ends_it() {
+    let build = |image: &str| desired([service("api").image(image), service("web").needs("api"), service("other")]);
+    let sim = Harness::of(&build("api:2"));
+    sim.add_image("api:1", Image::new("api:1").behaving(|it| it.exits = Some((s(2), 3))));
+    let watcher = sim.watch(&build("api:1"));
+    sleep(s(3600)).await;
+    let starts = sim.calls().iter().filter(|call| call.starts_with("start shop-api")).count();
+    assert!((14..22).contains(&starts), "{starts} tries in an hour");
+    let live = watcher.ask(RequestKind::Status).await;
+    let [Report::Status(live)] = live.as_slice() else { panic!("{live:?}") };
+    let api = &live.services["api"];
+    assert_eq!((api.last_exit, api.reason.as_deref()), (Some(3), Some("Exited")), "{api:?}");
+    assert!(api.restarts >= 13 && api.next_try_ms.is_none_or(|next| next <= 300_000), "{api:?}");
+    watcher.edit(&build("api:2"));
+    let begin = Instant::now();
+    watcher.agrees(&build("api:2")).await;
+    assert!(begin.elapsed() < s(10), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopped_or_removed_container_is_back_at_once() {
+    type Hand = fn(&Sim);
+    let hands: [(&str, Hand); 4] = [
+        ("killed", |sim| sim.kill_by_hand("shop-api")),
+        ("stopped", |sim| sim.stop_by_hand("shop-api")),
+        ("removed", |sim| sim.remove("shop-api")),
+        ("paused", |sim| sim.pause("shop-api")),
+    ];
+    let wanted = chain();
+    for (what, hand) in hands {
+        let sim = Harness::of(&wanted);
+        let watcher = sim.watch_settled(&wanted).await;
+        sleep(s(60)).await;
+        watcher.forget();
+        let before = sim.ids();
+        for _ in 0..5 {
+            let begin = Instant::now();
+            hand(&sim);
+            watcher.agrees(&wanted).await;
+            let took = begin.elapsed() - s(1);
+            assert!(took < Duration::from_millis(1800), "{what}: {took:?} {:#?}", sim.history());
+            sleep(s(15)).await;
+        }
+        let after = sim.ids();
+        let told = if what == "removed" { "api create [state]" } else { "api start [state]" };
+        assert_eq!(watcher.told()[..2], [told, "api ready"], "{what}");
+        for name in ["shop-db", "shop-web", "shop-other"] {
+            assert_eq!(before[name], after[name], "{what}: {name} is none of its business");
+        }
+        assert!(!watcher.has(|report| matches!(report, Report::Failed(_))), "{what}: {:?}", watcher.told());
+        assert_eq!(
+            watcher.count(|report| matches!(report, Report::Reconciling { .. })),
+            5,
+            "{what}: {:?}",
+            watcher.told()
+        );
+        assert_eq!(watcher.count(|it| *it == Report::Ready("api".into())), 5, "{what}: {:?}", watcher.told());
+        assert!(mutations(&sim).iter().all(|call| call.contains("shop-api")), "{what}: {:?}", mutations(&sim));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_drift_is_corrected_without_a_restart() {
+    type Hand = fn(&Sim);
+    let hands: [(&str, Hand, &str); 3] = [
+        ("renamed", |sim| assert!(sim.rename("shop-api", "somebody")), "api update [name]"),
+        ("disconnected", |sim| sim.disconnect("shop-api"), "api update [network]"),
+        (
+            "limited",
+            |sim| {
+                let memory = Some("64m".parse().unwrap());
+                sim.update_by_hand("shop-api", Resources { memory, ..Resources::default() }, RestartPolicy::default());
+            },
+            "api update [resources.memory]",
+        ),
+    ];
+    let wanted = desired([service("api").memory("128m"), service("web").needs("api")]);
+    for (what, hand, told) in hands {
+        let sim = Harness::of(&wanted);
+        let watcher = sim.watch_settled(&wanted).await;
+        let before = sim.ids();
+        hand(&sim);
+        watcher.until("mended", |watcher| watcher.count(|it| matches!(it, Report::StepDone(_))) >= 1).await;
+        watcher.agrees(&wanted).await;
+        assert_eq!(sim.ids(), before, "{what}");
+        assert_eq!(watcher.told(), [told, "api ready"], "{what}");
+        let api = sim.snapshot().containers.remove(before["shop-api"].as_str()).unwrap();
+        assert_eq!(api.state, State::Running, "{what}");
+        assert!(!sim.history().iter().any(|line| line.starts_with("died")), "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_was_removed_is_made_again() {
+    let wanted = chain();
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    let before = sim.ids();
+    sim.remove_network_by_force(GROUP);
+    watcher.agrees(&wanted).await;
+    assert_eq!(sim.ids(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn flapping_drift_is_ignored() {
+    let wanted = desired([service("api").memory("128m"), service("other")]);
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    let fought = |report: &Report| matches!(report, Report::Failed(it) if it.failure.reason == Reason::NonConvergent);
+    let mut rounds = 0;
+    while !watcher.has(fought) {
+        rounds += 1;
+        assert!(rounds < 10, "it fights on: {:?}", watcher.told());
+        let memory = Some("64m".parse().unwrap());
+        sim.update_by_hand("shop-api", Resources { memory, ..Resources::default() }, RestartPolicy::default());
+        sleep(s(5)).await;
+    }
+    assert_eq!(sim.count("update"), 3, "{:?}", sim.calls());
+    sim.forget_calls();
+    sleep(s(300)).await;
+    assert_eq!(sim.count("update"), 0);
+    sim.kill_by_hand("shop-api");
+    watcher.agrees(&wanted).await;
+    assert_eq!(sim.count("update"), 0, "it is kept running, and that is left alone");
+    let edited = desired([service("api").memory("256m"), service("other")]);
+    watcher.edit(&edited);
+    watcher.until("updated", |watcher| watcher.sim.count("update") == 1).await;
+}
+
+// Dependencies.
+
+#[tokio::test(start_paused = true)]
+async fn dependents_go_on_unless_they_asked_to_be_restarted() {
+    let wanted = desired([
+        service("db").ping(PING),
+        service("api").needs_that("db", Condition::Ready, true),
+        service("web").needs("db"),
+    ]);
+    for removed in [false, true] {
+        let sim = Harness::of(&wanted);
+        let watcher = sim.watch_settled(&wanted).await;
+        let before = sim.ids();
+        if removed {
+            sim.remove("shop-db")
+        } else {
+            sim.kill("shop-db", 1)
+        };
+        watcher.agrees(&wanted).await;
+        watcher.until("api restarted", |it| it.has(|report| *report == Report::Ready("api".into()))).await;
+        let history = sim.history();
+        let at = |line: &str| history.iter().position(|it| it == line).unwrap_or_else(|| panic!("{line} {history:#?}"));
+        let started = if removed { "renamed shop-db.new to shop-db" } else { "started shop-db" };
+        assert!(at("died shop-api (0)") < at(started) && at(started) < at("started shop-api"), "{history:#?}");
+        assert!(!history.iter().any(|line| line.contains("shop-web")), "{history:#?}");
+        assert_eq!(sim.ids()["shop-api"], before["shop-api"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_comes_up_again_in_order_after_an_engine_restart() {
+    let wanted = chain();
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    let before = sim.ids();
+    sim.go_away(true);
+    sleep(s(20)).await;
+    assert!(watcher.has(|it| matches!(it, Report::EngineLost(_))));
+    assert_eq!(mutations(&sim), Vec::<String>::new(), "nothing is done meanwhile");
+    let tries = sim.calls().len();
+    assert!(tries < 40, "{tries} tries in 20 s");
+    sim.come_back();
+    watcher.agrees(&wanted).await;
+    assert_eq!(sim.ids(), before);
+    let history = sim.history();
+    let at = |line: &str| history.iter().rposition(|it| it == line).unwrap_or_else(|| panic!("{line} {history:#?}"));
+    assert!(at("started shop-db") < at("started shop-api") && at("started shop-api") < at("started shop-web"));
+    let told = watcher.told();
+    assert_eq!(told[..2], ["engine gone", "engine back"]);
+    assert!(!watcher.has(|it| matches!(it, Report::Failed(_))), "nothing has crashed: {told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hung_engine_is_waited_for() {
+    let wanted = chain();
+    let sim = Harness::of(&wanted);
+    let bounded = drillmaster::engine::deadline::Bounded::new(sim.clone(), Default::default());
+    let watcher = sim.watch_on(Arc::new(bounded), &wanted, false);
+    watcher.agrees(&wanted).await;
+    sim.hang();
+    sleep(s(100)).await;
+    sim.forget_calls();
+    sleep(s(300)).await;
+    let calls = sim.calls().len();
+    assert!((5..20).contains(&calls), "{calls} calls in five minutes");
+    assert_eq!(watcher.count(|it| matches!(it, Report::EngineLost(_))), 1);
+    sim.resume();
+    watcher.until("back", |it| it.has(|report| *report == Report::EngineReconnected)).await;
+    watcher.agrees(&wanted).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_stream_is_no_news() {
+    let wanted = chain();
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    for _ in 0..10 {
+        sim.cut_events();
+        sleep(s(20)).await;
+    }
+    assert_eq!(watcher.told(), Vec::<String>::new());
+    assert_eq!(mutations(&sim), Vec::<String>::new());
+    sim.cut_events();
+    sim.remove("shop-other");
+    watcher.agrees(&wanted).await;
+}

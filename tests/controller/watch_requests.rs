@@ -1,0 +1,199 @@
+//! Health under the watch, and requests of other processes.
+
+use std::collections::BTreeSet;
+
+use drillmaster::control::event::{Report, RequestKind};
+use drillmaster::desired::Desired;
+use drillmaster::observed::Health;
+use drillmaster::plan::step::Action;
+use drillmaster::spec::model::{Condition, HealthAction};
+use drillmaster_sim::{Image, Script};
+use tokio::time::{sleep, timeout};
+
+use crate::builders::*;
+use crate::harness::*;
+use crate::watcher::*;
+
+/// The health of a service, which is not part of its fingerprint.
+fn with_health(mut wanted: Desired, name: &str, action: HealthAction) -> Desired {
+    wanted.services.get_mut(name).unwrap().health =
+        Some(drillmaster::spec::model::Health { interval: Some("10s".parse().unwrap()), retries: Some(3), action });
+    wanted
+}
+
+#[tokio::test(start_paused = true)]
+async fn unhealthy_service_is_restarted_replaced_or_shown() {
+    for then in [HealthAction::Restart, HealthAction::Replace, HealthAction::Ignore] {
+        let wanted = with_health(desired([service("api").ping(PING), service("web").needs("api")]), "api", then);
+        let sim = Harness::of(&wanted);
+        sim.add_image("api:1", Image::new("api:1").behaving(|it| it.exec = Script::AnswersUntil(s(120))));
+        let watcher = sim.watch_settled(&wanted).await;
+        let before = sim.ids();
+        sleep(s(115)).await;
+        assert_eq!(watcher.told(), Vec::<String>::new(), "{then:?}");
+        sleep(s(55)).await;
+        watcher.agrees(&wanted).await;
+        let told = watcher.told();
+        match then {
+            HealthAction::Restart => {
+                assert_eq!(told, ["api Unhealthy 1 next 1 s", "api restart [health]", "api ready"]);
+                assert_eq!(sim.ids(), before);
+                assert_eq!(mutations(&sim), ["stop shop-api", "start shop-api"]);
+            }
+            HealthAction::Replace => {
+                assert_eq!(told, ["api Unhealthy 1 next 1 s", "api replace [health]", "api ready"]);
+                assert_ne!(sim.ids()["shop-api"], before["shop-api"]);
+            }
+            HealthAction::Ignore => {
+                assert_eq!(told, ["api unhealthy"]);
+                assert_eq!(mutations(&sim), Vec::<String>::new());
+            }
+        }
+        assert_eq!(sim.ids()["shop-web"], before["shop-web"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_engines_health_check_counts_as_well() {
+    for (health, expected) in [
+        (None, vec!["api unhealthy", "api healthy"]),
+        (Some(HealthAction::Restart), vec!["api Unhealthy 1 next 1 s", "api restart [health]", "api ready"]),
+    ] {
+        let wanted = desired([service("api")]);
+        let wanted = match health {
+            Some(then) => with_health(wanted, "api", then),
+            None => wanted,
+        };
+        let sim = Harness::of(&wanted);
+        sim.add_image("api:1", Image::new("api:1").healthcheck(Some(s(1))));
+        let watcher = sim.watch_settled(&wanted).await;
+        sim.turn("shop-api", Health::Unhealthy);
+        sleep(s(5)).await;
+        if health.is_none() {
+            sim.turn("shop-api", Health::Healthy);
+        }
+        sleep(s(5)).await;
+        assert_eq!(watcher.told(), expected);
+    }
+}
+
+// Other processes.
+
+#[tokio::test(start_paused = true)]
+async fn reconcile_request_retries_failures() {
+    let build = |image: &str| desired([service("api").image(image).ping(PING)]);
+    let sim = Harness::of(&build("api:1"));
+    sim.add_image("api:2", Image::new("api:2").behaving(|it| it.exits = Some((s(0), 1))));
+    let watcher = sim.watch_settled(&build("api:1")).await;
+    watcher.edit(&build("api:2"));
+    watcher.until("failed", |it| it.has(|report| matches!(report, Report::Failed(_)))).await;
+    watcher.agrees(&build("api:1")).await;
+    let reports = watcher.ask(RequestKind::Reconcile).await;
+    assert!(reports.iter().any(|report| matches!(report, Report::Failed(_))), "it was tried again");
+    let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
+    assert!(outcome.failed.contains_key("api") && !outcome.is_good());
+    watcher.edit(&build("api:1"));
+    let reports = watcher.ask(RequestKind::Reconcile).await;
+    let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
+    assert!(outcome.is_good() && outcome.ready.contains("api"), "{outcome:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reload_replaces_and_restarts_dependents() {
+    let wanted = desired([
+        service("db").ping(PING),
+        service("api").needs_that("db", Condition::Ready, true),
+        service("web").needs("db"),
+    ]);
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    let before = sim.ids();
+    let reports = watcher.ask(RequestKind::Reload(BTreeSet::from(["db".to_owned()]))).await;
+    let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
+    assert!(outcome.is_good(), "{outcome:#?}");
+    let actions: Vec<_> =
+        outcome.changes.iter().map(|change| (change.subject.name().to_owned(), change.action)).collect();
+    assert_eq!(actions, [("api".to_owned(), Action::Restart), ("db".to_owned(), Action::Replace)]);
+    let after = sim.ids();
+    assert_ne!(before["shop-db"], after["shop-db"]);
+    assert_eq!((&before["shop-api"], &before["shop-web"]), (&after["shop-api"], &after["shop-web"]));
+    assert!(sim.history().iter().any(|line| line == "started shop-api"));
+    assert!(!sim.history().iter().any(|line| line.contains("shop-web")));
+    assert!(agree(&sim, &wanted));
+}
+
+#[tokio::test(start_paused = true)]
+async fn blocked_replacement_keeps_old_container_supervised() {
+    let old = desired([service("api")]);
+    let sim = Harness::of(&old);
+    let watcher = sim.watch_settled(&old).await;
+    let before = sim.ids()["shop-api"].clone();
+    sim.create_foreign("shop-api.new", &[]);
+    let new = desired([service("api").port("8080:80")]);
+    watcher.edit(&new);
+    watcher.until("barred", |it| it.has(|report| matches!(report, Report::Failed(_)))).await;
+    sim.kill_by_hand("shop-api");
+    watcher.until("it to serve again", |it| it.sim.history().iter().any(|line| line == "started shop-api")).await;
+    assert_eq!(sim.ids()["shop-api"], before);
+    sim.remove("shop-api.new");
+    watcher.agrees(&new).await;
+    assert_ne!(sim.ids()["shop-api"], before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn externally_restarted_container_must_become_ready_again() {
+    let wanted = desired([service("api").ping(PING)]);
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    let asked = sim.count("exec");
+    watcher.reports.lock().unwrap().clear();
+    sim.restart_by_hand("shop-api");
+    watcher.until("ready again", |it| it.has(|report| *report == Report::Ready("api".into()))).await;
+    assert!(sim.count("exec") > asked, "it was asked");
+    let told = watcher.reports.lock().unwrap();
+    let [Report::Note(why), Report::Ready(_)] = told.as_slice() else { panic!("{told:#?}") };
+    assert_eq!(why, "api: container restarted externally");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reload_replaces_what_has_just_lost_its_name() {
+    let wanted = desired([service("api")]);
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    let before = sim.ids();
+    assert!(sim.rename("shop-api", "aside"));
+    watcher.ask(RequestKind::Reload(BTreeSet::from(["api".to_owned()]))).await;
+    assert!(agree(&sim, &wanted));
+    assert_ne!(before["shop-api"], sim.ids()["shop-api"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn down_ends_the_watch() {
+    let wanted = chain();
+    let sim = Harness::of(&wanted);
+    let mut watcher = sim.watch_settled(&wanted).await;
+    let reports = watcher.ask(RequestKind::Shutdown { by: "drillmaster down (pid 7)".into() }).await;
+    assert_eq!(reports, [Report::Stopping("requested by drillmaster down (pid 7)".into())]);
+    let outcome = timeout(READ_TIMEOUT, &mut watcher.task).await.unwrap().unwrap();
+    assert_eq!(outcome.ended_by.as_deref(), Some("drillmaster down (pid 7)"));
+    assert!(agree(&sim, &wanted), "removing is not its business");
+}
+
+// The next controller.
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loop_survives_the_controller() {
+    let wanted = desired([service("api"), service("other")]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("api:1", Image::new("api:1").behaving(|it| it.exits = Some((s(2), 3))));
+    let watcher = sim.watch(&wanted);
+    sleep(s(50)).await;
+    drop(watcher);
+    let watcher = sim.watch(&wanted);
+    watcher.until("failed", |it| it.has(|report| matches!(report, Report::Failed(_)))).await;
+    let count = watcher.reports.lock().unwrap().iter().find_map(|report| match report {
+        Report::Failed(failed) => Some(failed.count),
+        _ => None,
+    });
+    assert!(count >= Some(4), "{count:?}");
+}

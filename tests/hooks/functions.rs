@@ -1,0 +1,120 @@
+//! Functions of programs with real processes: how they end, what ends with them, and what they hand on.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use drillmaster::control::error::HookError;
+use drillmaster::control::execute::hooks::HookCall;
+use drillmaster::control::execute::outputs::OutputMap;
+use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::spec::model::{Build, Hook};
+use drillmaster::spec::{Content, Input, Nowhere, SourceFile, TreeError, load};
+use tokio_util::sync::CancellationToken;
+
+use crate::stage::*;
+use crate::support::SOON;
+
+/// A function with this body as a hook, given by what stands for it: `f`, `call(f, timeout="1s")`.
+#[track_caller]
+fn hook(body: &str, given: &str) -> Hook {
+    let body = body.replace('\n', "\n    ");
+    let program = format!("def f(ctx):\n    {body}\n\nservice(name=\"api\", image=\"x\", post_start={given})\n");
+    let files = [SourceFile { path: "app.star".into(), content: Content::Bytes(program.into_bytes()) }];
+    let input = Input {
+        dir: "specs",
+        files: &files,
+        dotenv: None,
+        environment: &BTreeMap::new(),
+        context: &BTreeMap::new(),
+        read: &|_| Err("there is none".into()),
+        tree: &|_: &Build| Err(TreeError::Context("there is none".into())),
+        reach: &Nowhere,
+    };
+    let mut specs = with_large_stack(|| load(&input)).unwrap().unwrap();
+    specs.services.remove(0).spec.post_start.0.remove(0)
+}
+
+/// A stage on which the output `known` is set.
+fn stage() -> Stage {
+    let stage = Stage::new();
+    stage.surroundings.outputs.save(OutputMap::from([("known".to_owned(), "1".to_owned())])).unwrap();
+    stage
+}
+
+async fn run(
+    stage: &Stage,
+    hook: Hook,
+    interrupted: &CancellationToken,
+) -> (Vec<String>, Result<OutputMap, HookError>) {
+    let call = HookCall {
+        service: Some("api".into()),
+        replica: Some(2),
+        container: None,
+        event: "pre_start".into(),
+        hook,
+        variables: BTreeMap::new(),
+    };
+    let mut lines = Vec::new();
+    let ended = stage.run_with(&call, interrupted, &mut |line| lines.push(line.text)).await;
+    (lines, ended)
+}
+
+/// Writes down its id, and goes on.
+const GOES_ON: &str = "ctx.run([\"sh\", \"-c\", \"echo $$ > pids; exec sleep 1000\"])";
+
+#[tokio::test]
+async fn outputs_are_read_and_given() {
+    let body = "ran = ctx.run(\"sh -c 'echo $DRILLMASTER_SERVICE-$DRILLMASTER_REPLICA $DRILLMASTER_EVENT'\")\n\
+                print(ran.output, ctx.replica)\n\
+                ctx.context[\"next\"] = int(ctx.context[\"known\"]) + 1";
+    let stage = stage();
+    let (lines, ended) = run(&stage, hook(body, "f"), &CancellationToken::new()).await;
+    assert_eq!(lines, ["api-2 pre_start 2"]);
+    assert_eq!(ended, Ok(OutputMap::from([("next".to_owned(), "2".to_owned())])));
+    let (_, ended) = run(&stage, hook("print(\"one\")", "call(f, capture=\"said\")"), &CancellationToken::new()).await;
+    assert_eq!(ended, Ok(OutputMap::from([("said".to_owned(), "one".to_owned())])));
+    let (_, ended) = run(&stage, hook("ctx.context[\"a-b\"] = 1", "f"), &CancellationToken::new()).await;
+    assert!(ended.unwrap_err().to_string().contains("has an invalid key"));
+}
+
+#[tokio::test]
+async fn calls_end_with_the_function_timeout() {
+    let stage = stage();
+    let (_, ended) = run(&stage, hook(GOES_ON, "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
+    assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
+    assert!(!runs(stage.pids(1)[0]));
+    let start = Instant::now();
+    let (_, ended) =
+        run(&stage, hook("ctx.sleep(1000)", "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
+    assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
+    assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn calls_end_with_the_run() {
+    let stage = stage();
+    let interrupted = CancellationToken::new();
+    let running = run(&stage, hook(GOES_ON, "f"), &interrupted);
+    let interrupt = async {
+        let file = stage.path("pids");
+        let began = Instant::now();
+        while !file.exists() && began.elapsed() < SOON {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        interrupted.cancel();
+    };
+    let ((_, ended), ()) = tokio::join!(running, interrupt);
+    assert_eq!(ended.unwrap_err().to_string(), "f was interrupted");
+    assert!(!runs(stage.pids(1)[0]));
+}
+
+#[tokio::test]
+async fn where_there_is_no_container_nothing_can_be_done_in_one() {
+    let stage = stage();
+    let (_, ended) = run(&stage, hook("ctx.exec([\"true\"])", "f"), &CancellationToken::new()).await;
+    assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:2:5: the service has no container");
+    let body = "def inner():\n    fail(\"no\")\ninner()";
+    let (lines, ended) = run(&stage, hook(body, "f"), &CancellationToken::new()).await;
+    assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:3:9: no");
+    assert_eq!(lines, ["fail(\"no\")", "specs/app.star:4:5: in the call of `inner`"]);
+}

@@ -1,0 +1,159 @@
+//! Conflicts: names, groups and ports that others hold or that services exchange.
+
+use std::time::Duration;
+
+use drillmaster::identity::Identity;
+use drillmaster::observed::{ImageFacts, State};
+use drillmaster::spec::model::Condition;
+
+use crate::builders::*;
+
+fn identity_of<'a>(observed: &'a mut drillmaster::observed::Observed, name: &str) -> &'a mut Identity {
+    by_name(observed, name).identity.as_mut().unwrap()
+}
+
+#[test]
+fn a_foreign_container_with_our_name_is_a_conflict() {
+    let wanted = desired([service("api").needs("db"), service("db"), service("other")]);
+    let mut observed = empty(&wanted);
+    add(&mut observed, foreign("shop-db"));
+    check(&wanted, &observed, "
+        create api [container]
+        create other [container]
+        FAILS db: Conflict: container shop-db exists and is not managed by drillmaster; rename or remove it (docker rename shop-db …)
+        --
+        network shop: create   # missing
+        other: create shop-other.new   # no container
+        other: start shop-other.new   # no container
+        other: rename shop-other.new to shop-other   # candidate is ready
+    ");
+}
+
+#[test]
+fn name_conflict_is_ignored_until_replacement_needed() {
+    let old = desired([service("api").needs_that("db", Condition::Ready, true), service("db")]);
+    let mut observed = agreeing(&old);
+    add(&mut observed, foreign("shop-api.new"));
+    by_name(&mut observed, "shop-db").state = State::Exited { code: Some(137) };
+    check(
+        &old,
+        &observed,
+        "
+        start db [state]
+        restart api [dependencies.db]
+        --
+        api: stop shop-api   # dependency db restarted (`restart: true`)
+        db: start shop-db   # exited with code 137
+        api: start shop-api   # exited
+    ",
+    );
+    let new = desired([service("api").needs_that("db", Condition::Ready, true).port("8080:80"), service("db")]);
+    let mut observed = agreeing(&old);
+    add(&mut observed, foreign("shop-api.new"));
+    check(&new, &observed, "
+        replace api [ports]
+        FAILS api: Conflict: container shop-api.new exists and is not managed by drillmaster; rename or remove it (docker rename shop-api.new …)
+        --
+    ");
+}
+
+#[test]
+fn the_same_group_from_another_directory_is_a_conflict() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    identity_of(&mut observed, "shop-api").source = "/home/bob/shop/specs".into();
+    check(&wanted, &observed, "
+        FAILS api: Conflict: group shop belongs to /home/bob/shop/specs, which has containers on this engine; use another --group, or run `drillmaster down` there
+        --
+    ");
+}
+
+#[test]
+fn a_port_of_a_foreign_container_is_a_conflict() {
+    let wanted = desired([service("api").port("8080:80")]);
+    let mut observed = empty(&wanted);
+    let mut other = foreign("other");
+    other.ports = by_name(&mut agreeing(&wanted), "shop-api").ports.clone();
+    add(&mut observed, other);
+    let memory = drillmaster::plan::Memory::default();
+    let mut at_start = agreeing(&wanted);
+    let api = by_name(&mut at_start, "shop-api");
+    api.state = State::Created;
+    api.ports.clear();
+    add(&mut at_start, observed.containers["foreign-other"].clone());
+    let plan = drillmaster::plan::plan(&wanted, &at_start, &memory, Duration::ZERO);
+    assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+    assert!(plan.failures[0].message.contains("host port 8080 is in use by container other"));
+}
+
+#[test]
+fn two_services_swap_their_ports() {
+    let old = desired([service("a").port("8001:80"), service("b").port("8002:80")]);
+    let new = desired([service("a").port("8002:80"), service("b").port("8001:80")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace a [ports]
+        replace b [ports]
+        --
+        a: create shop-a.new   # ports changed
+        b: create shop-b.new   # ports changed
+        b: stop shop-b   # a needs its port 8002
+        a: stop shop-a   # b needs its port 8001
+        a: start shop-a.new   # ports changed
+        b: start shop-b.new   # ports changed
+        a: remove shop-a   # replacement is ready
+        b: remove shop-b   # replacement is ready
+        a: rename shop-a.new to shop-a   # candidate is ready
+        b: rename shop-b.new to shop-b   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_port_moves_to_a_service_that_the_other_needs() {
+    let old = desired([service("a").port("8001:80").needs("b"), service("b")]);
+    let new = desired([service("a").needs("b"), service("b").port("8001:80")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace b [ports]
+        replace a [ports]
+        --
+        b: create shop-b.new   # ports changed
+        a: stop shop-a   # b needs its port 8001
+        b: start shop-b.new   # ports changed
+        b: stop shop-b   # replacement is ready
+        b: remove shop-b   # replacement is ready
+        b: rename shop-b.new to shop-b   # candidate is ready
+        a: create shop-a.new   # ports changed
+        a: start shop-a.new   # ports changed
+        a: remove shop-a   # replacement is ready
+        a: rename shop-a.new to shop-a   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_port_of_a_service_that_no_spec_names_is_taken_over() {
+    let old = desired([service("old").port("8001:80")]);
+    let new = desired([service("new").port("8001:80")]);
+    let mut observed = agreeing(&old);
+    add_image(&mut observed, "new:1", ImageFacts::default());
+    check(
+        &new,
+        &observed,
+        "
+        create new [container]
+        remove old []
+        --
+        new: create shop-new.new   # no container
+        old: stop shop-old   # orphan: not in the specs
+        new: start shop-new.new   # no container
+        old: remove shop-old   # orphan: not in the specs
+        new: rename shop-new.new to shop-new   # candidate is ready
+    ",
+    );
+}

@@ -1,0 +1,288 @@
+//! Correction of drift: containers and networks that were changed externally.
+
+use drillmaster::observed::State;
+use drillmaster::spec::model::RestartPolicy;
+
+use crate::builders::*;
+
+#[test]
+fn limits_and_restart_policy_are_updated_in_place() {
+    let old = desired([service("api").memory("64m")]);
+    let new = desired([service("api").memory("128m").restart(RestartPolicy::Always)]);
+    let mut observed = agreeing(&old);
+    inspect(&mut observed, &old.services["api"]);
+    check(
+        &new,
+        &observed,
+        "
+        update api [resources.memory restart]
+        --
+        api: update shop-api   # resources.memory, restart changed
+    ",
+    );
+}
+
+#[test]
+fn a_paused_container_is_thawed() {
+    let wanted = desired([service("api").needs("db"), service("db")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-db").state = State::Paused;
+    check(
+        &wanted,
+        &observed,
+        "
+        start db [state]
+        --
+        db: unpause shop-db   # paused
+    ",
+    );
+}
+
+#[test]
+fn a_stopped_container_is_started() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    let api = by_name(&mut observed, "shop-api");
+    api.state = State::Exited { code: Some(137) };
+    api.ports.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        start api [state]
+        --
+        api: start shop-api   # exited with code 137
+    ",
+    );
+}
+
+#[test]
+fn dead_container_is_created_again() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").state = State::Dead;
+    check(
+        &wanted,
+        &observed,
+        "
+        create api [state]
+        --
+        api: remove shop-api   # dead: cannot be started
+        api: create shop-api.new   # no container
+        api: start shop-api.new   # no container
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_container_that_was_renamed_by_hand_gets_its_name_back() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").name = "precious".into();
+    check(
+        &wanted,
+        &observed,
+        "
+        update api [name]
+        --
+        api: rename precious to shop-api   # renamed externally to precious
+    ",
+    );
+}
+
+#[test]
+fn a_renamed_container_that_differs_is_renamed_and_replaced() {
+    let old = desired([service("api").command(&["one"])]);
+    let new = desired([service("api").command(&["two"])]);
+    let mut observed = agreeing(&old);
+    by_name(&mut observed, "shop-api").name = "precious".into();
+    check(
+        &new,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: rename precious to shop-api   # renamed externally to precious
+        api: create shop-api.new   # command changed
+        api: start shop-api.new   # command changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_superfluous_copy_goes() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    let twin = copy(by_name(&mut observed, "shop-api"), "twin", "twin");
+    add(&mut observed, twin);
+    check(
+        &wanted,
+        &observed,
+        "
+        update api [name]
+        --
+        api: stop twin   # surplus container: another one holds the service name
+        api: remove twin   # surplus container: another one holds the service name
+    ",
+    );
+}
+
+#[test]
+fn two_containers_that_swapped_names_by_hand_get_them_back() {
+    let wanted = desired([service("a"), service("b")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-a").name = "x".into();
+    by_name(&mut observed, "shop-b").name = "shop-a".into();
+    by_name(&mut observed, "x").name = "shop-b".into();
+    check(
+        &wanted,
+        &observed,
+        "
+        update a [name]
+        update b [name]
+        --
+        a: rename shop-b to shop-a.new   # renamed externally to shop-b
+        b: rename shop-a to shop-b.new   # renamed externally to shop-a
+        a: rename shop-a.new to shop-a   # candidate is ready
+        b: rename shop-b.new to shop-b   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_disconnected_container_is_attached_again() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").networks.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        update api [network]
+        --
+        api: connect shop-api to net-1   # not attached to network shop
+    ",
+    );
+}
+
+#[test]
+fn recreated_network_gets_stopped_containers_back() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").state = State::Exited { code: Some(0) };
+    observed.networks.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        start api [state]
+        --
+        network shop: create   # missing
+        api: disconnect shop-api from shop   # not attached to network shop
+        api: connect shop-api to new:shop   # not attached to network shop
+        api: start shop-api   # exited with code 0
+    ",
+    );
+}
+
+#[test]
+fn a_network_that_is_not_the_groups_any_longer_goes() {
+    let old = desired([service("api")]);
+    let mut new = desired([]);
+    new.network = "other".into();
+    let mut api = service("api").done();
+    api.config.network = "other".into();
+    api.fingerprint =
+        drillmaster::desired::fingerprint::Fingerprint::of(api.kind, &api.config, &api.env, &api.dependencies);
+    new.services.insert("api".into(), api);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [network]
+        remove shop []
+        --
+        network other: create   # missing
+        api: create shop-api.new   # network changed
+        api: start shop-api.new   # network changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+        network shop: remove net-1   # unused
+    ",
+    );
+}
+
+#[test]
+fn of_two_networks_of_our_name_the_one_in_use_stays() {
+    let wanted = desired([service("a"), service("b")]);
+    let mut observed = agreeing(&wanted);
+    observed.networks.insert("net-0".into(), network("net-0", GROUP, true));
+    by_name(&mut observed, "shop-b").networks.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        update b [network]
+        remove shop []
+        --
+        b: connect shop-b to net-1   # not attached to network shop
+        network shop: remove net-0   # unused
+    ",
+    );
+}
+
+#[test]
+fn containers_on_two_networks_of_our_name_come_together() {
+    let wanted = desired([service("a"), service("b"), service("c")]);
+    let mut observed = agreeing(&wanted);
+    observed.networks.insert("net-0".into(), network("net-0", GROUP, true));
+    by_name(&mut observed, "shop-b").networks[0].network_id = "net-0".into();
+    check(
+        &wanted,
+        &observed,
+        "
+        update b [network]
+        remove shop []
+        --
+        b: disconnect shop-b from net-0   # not attached to network shop
+        b: connect shop-b to net-1   # not attached to network shop
+        network shop: remove net-0   # unused
+    ",
+    );
+}
+
+#[test]
+fn a_network_that_is_not_ours_is_used_and_never_removed() {
+    let wanted = desired([service("api")]);
+    let mut observed = empty(&wanted);
+    observed.networks.insert("theirs".into(), network("theirs", GROUP, false));
+    check(
+        &wanted,
+        &observed,
+        "
+        create api [container]
+        --
+        api: create shop-api.new   # no container
+        api: start shop-api.new   # no container
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+    let mut observed = agreeing(&wanted);
+    observed.networks.clear();
+    observed.networks.insert("net-1".into(), network("net-1", GROUP, false));
+    check(
+        &nothing(),
+        &observed,
+        "
+        remove api []
+        --
+        api: stop shop-api   # requested
+        api: remove shop-api   # requested
+    ",
+    );
+}

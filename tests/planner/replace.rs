@@ -1,0 +1,372 @@
+//! Replacement of containers, and candidates of an interrupted one.
+
+use drillmaster::identity::Identity;
+use drillmaster::observed::{ImageFacts, State};
+use drillmaster::spec::model::{Condition, Pull};
+
+use crate::builders::*;
+
+fn identity_of<'a>(observed: &'a mut drillmaster::observed::Observed, name: &str) -> &'a mut Identity {
+    by_name(observed, name).identity.as_mut().unwrap()
+}
+
+#[test]
+fn a_changed_env_value_replaces_that_container() {
+    let old = desired([service("api").env("LOG", "info").env("SAME", "x"), service("db")]);
+    let new = desired([service("api").env("LOG", "debug").env("SAME", "x"), service("db")]);
+    let mut observed = agreeing(&old);
+    inspect(&mut observed, &old.services["api"]);
+    check(
+        &new,
+        &observed,
+        "
+        replace api [env.LOG]
+        --
+        api: create shop-api.new   # env.LOG changed
+        api: start shop-api.new   # env.LOG changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_changed_env_value_is_looked_up_first() {
+    let old = desired([service("api").env("LOG", "info")]);
+    let new = desired([service("api").env("LOG", "debug")]);
+    check(
+        &new,
+        &agreeing(&old),
+        r#"
+        look at Container("id-api")
+        --
+        api: create shop-api.new   # env.LOG changed
+        api: start shop-api.new   # env.LOG changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    "#,
+    );
+}
+
+#[test]
+fn a_port_that_stays_is_handed_over_old_container_stopped_first() {
+    let old = desired([service("api").port("8080:80").command(&["one"])]);
+    let new = desired([service("api").port("8080:80").command(&["two"])]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [command]
+        --
+        api: create shop-api.new   # command changed
+        api: stop shop-api   # replacement needs its ports or volumes
+        api: start shop-api.new   # command changed
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn changed_port_keeps_old_container_until_new_is_ready() {
+    let old = desired([service("api").port("8080:80")]);
+    let new = desired([service("api").port("8081:80")]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace api [ports]
+        --
+        api: create shop-api.new   # ports changed
+        api: start shop-api.new   # ports changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_shared_volume_stops_the_old_container_first() {
+    let old = desired([service("db").volume("data", "/data").env("A", "1")]);
+    let new = desired([service("db").volume("data", "/data").env("A", "2")]);
+    let mut observed = agreeing(&old);
+    inspect(&mut observed, &old.services["db"]);
+    check(
+        &new,
+        &observed,
+        "
+        replace db [env.A]
+        --
+        db: create shop-db.new   # env.A changed
+        db: stop shop-db   # replacement needs its ports or volumes
+        db: start shop-db.new   # env.A changed
+        db: remove shop-db   # replacement is ready
+        db: rename shop-db.new to shop-db   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn anonymous_volumes_move_to_the_replacement() {
+    let old = desired([service("db").anonymous_volume("/data").command(&["one"])]);
+    let new = desired([service("db").anonymous_volume("/data").command(&["two"])]);
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace db [command]
+        --
+        db: create shop-db.new taking 1 volumes   # command changed
+        db: stop shop-db   # replacement needs its ports or volumes
+        db: start shop-db.new   # command changed
+        db: remove shop-db   # replacement is ready
+        db: rename shop-db.new to shop-db   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn an_image_tag_that_moved_replaces() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    observed.images.insert("api:1".into(), "sha256:newer".into());
+    observed.image_facts.insert("sha256:newer".into(), ImageFacts::default());
+    check(
+        &wanted,
+        &observed,
+        "
+        replace api [image]
+        --
+        api: create shop-api.new   # image changed
+        api: start shop-api.new   # image changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn missing_image_is_pulled_once() {
+    let wanted = desired([service("a").image("app:1"), service("b").image("app:1")]);
+    let mut observed = empty(&wanted);
+    observed.images.clear();
+    check(
+        &wanted,
+        &observed,
+        "
+        create a [container]
+        create b [container]
+        --
+        network shop: create   # missing
+        image app:1: pull   # image not present locally
+        a: create shop-a.new   # no container
+        b: create shop-b.new   # no container
+        a: start shop-a.new   # no container
+        b: start shop-b.new   # no container
+        a: rename shop-a.new to shop-a   # candidate is ready
+        b: rename shop-b.new to shop-b   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_missing_image_that_may_not_be_pulled_fails() {
+    let wanted = desired([service("a").pull(Pull::Never), service("b")]);
+    let mut observed = empty(&wanted);
+    observed.images.remove("a:1");
+    check(
+        &wanted,
+        &observed,
+        "
+        create a [container]
+        create b [container]
+        FAILS a: ImageMissing: image a:1 is not present locally, and `pull: never` is set
+        --
+        network shop: create   # missing
+        b: create shop-b.new   # no container
+        b: start shop-b.new   # no container
+        b: rename shop-b.new to shop-b   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn failed_pull_does_not_stop_dependents() {
+    let built = |image: &str| {
+        desired([service("api").needs_that("db", Condition::Ready, true), service("db").image(image).pull(Pull::Never)])
+    };
+    let old = built("db:1");
+    check(
+        &built("db:2"),
+        &agreeing(&old),
+        "
+        replace db [image]
+        FAILS db: ImageMissing: image db:2 is not present locally, and `pull: never` is set
+        --
+    ",
+    );
+}
+
+#[test]
+fn an_image_is_pulled_before_anybody_rests_for_it() {
+    let built =
+        |image: &str| desired([service("api").needs_that("db", Condition::Ready, true), service("db").image(image)]);
+    let old = built("db:1");
+    check(
+        &built("db:2"),
+        &agreeing(&old),
+        "
+        replace db [image]
+        restart api [dependencies.db]
+        --
+        image db:2: pull   # image not present locally
+        api: stop shop-api   # dependency db restarted (`restart: true`)
+        db: create shop-db.new   # image changed
+        db: start shop-db.new   # image changed
+        db: stop shop-db   # replacement is ready
+        db: remove shop-db   # replacement is ready
+        db: rename shop-db.new to shop-db   # candidate is ready
+        api: start shop-api   # exited
+    ",
+    );
+}
+
+#[test]
+fn dependent_with_restart_follows_replaced_dependency() {
+    let build = |word| {
+        desired([
+            service("db").command(&[word]),
+            service("api").needs_that("db", Condition::Ready, true),
+            service("web").needs("db"),
+        ])
+    };
+    check(
+        &build("two"),
+        &agreeing(&build("one")),
+        "
+        replace db [command]
+        restart api [dependencies.db]
+        --
+        api: stop shop-api   # dependency db restarted (`restart: true`)
+        db: create shop-db.new   # command changed
+        db: start shop-db.new   # command changed
+        db: stop shop-db   # replacement is ready
+        db: remove shop-db   # replacement is ready
+        db: rename shop-db.new to shop-db   # candidate is ready
+        api: start shop-api   # exited
+    ",
+    );
+}
+
+#[test]
+fn other_hash_version_is_compared_by_applied_spec() {
+    let wanted = desired([service("api").command(&["serve"]).env("A", "1").port("8080:80")]);
+    let mut observed = agreeing(&wanted);
+    identity_of(&mut observed, "shop-api").spec_hash = "v0:abc".into();
+    identity_of(&mut observed, "shop-api").env_hash = "v0:abc".into();
+    inspect(&mut observed, &wanted.services["api"]);
+    check(
+        &wanted,
+        &observed,
+        "
+        --
+    ",
+    );
+    let changed = desired([service("api").command(&["serve", "more"]).env("A", "1").port("8080:80")]);
+    check(
+        &changed,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: create shop-api.new   # command changed
+        api: stop shop-api   # replacement needs its ports or volumes
+        api: start shop-api.new   # command changed
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_candidate_of_an_earlier_spec_goes() {
+    let old = desired([service("api").command(&["one"])]);
+    let middle = desired([service("api").command(&["two"])]);
+    let new = desired([service("api").command(&["three"])]);
+    let mut observed = agreeing(&old);
+    let mut candidate = copy(by_name(&mut agreeing(&middle), "shop-api"), "candidate", "shop-api.new");
+    candidate.state = State::Created;
+    add(&mut observed, candidate);
+    check(
+        &new,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: remove shop-api.new   # outdated spec revision
+        api: create shop-api.new   # command changed
+        api: start shop-api.new   # command changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn a_candidate_that_is_not_needed_goes() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    let candidate = copy(by_name(&mut observed, "shop-api"), "candidate", "shop-api.new");
+    add(&mut observed, candidate);
+    check(
+        &wanted,
+        &observed,
+        "
+        update api [name]
+        --
+        api: stop shop-api.new   # replacement no longer needed
+        api: remove shop-api.new   # replacement no longer needed
+    ",
+    );
+}
+
+#[test]
+fn a_candidate_half_way_is_brought_on() {
+    let old = desired([service("api").command(&["one"])]);
+    let new = desired([service("api").command(&["two"])]);
+    let mut observed = agreeing(&old);
+    let candidate = copy(by_name(&mut agreeing(&new), "shop-api"), "candidate", "shop-api.new");
+    add(&mut observed, candidate);
+    check(
+        &new,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn candidate_without_current_container_takes_the_name() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").name = "shop-api.new".into();
+    check(
+        &wanted,
+        &observed,
+        "
+        create api [container]
+        --
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}

@@ -1,0 +1,316 @@
+//! Random worlds: desired and observed states that shrink well.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use drillmaster::desired::{Desired, Mode, Scope, Service};
+use drillmaster::identity::{candidate_name, container_name, instance_name};
+use drillmaster::observed::{Attachment, Container, Details, Health, ImageFacts, Observed, PublishedPort, State};
+use drillmaster::plan::effect;
+use drillmaster::spec::model::{Condition, Protocol};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::builders::*;
+
+pub const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// A service, in a form that shrinks well.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    pub version: u8,
+    /// Bits of the services before this one that it needs.
+    pub needs: u8,
+    pub restart: bool,
+    pub started: bool,
+    pub ping: bool,
+    pub port: Option<u16>,
+    pub volume: bool,
+    pub replicas: Option<u32>,
+    pub start_first: bool,
+    pub min_ready: bool,
+    pub keep: bool,
+}
+
+/// A container of the group, in a form that shrinks well.
+#[derive(Debug, Clone)]
+pub struct Remnant {
+    pub service: usize,
+    /// 0: its name, 1: its `.new` name, 2, 3: astray, 4: the name of the next service.
+    pub slot: u8,
+    pub version: u8,
+    /// Bits of any services: labels may remember what no spec would be allowed to say.
+    pub needs: u8,
+    pub state: u8,
+    pub network: u8,
+    pub port: Option<u16>,
+    pub strange_hash: bool,
+    pub replica: Option<u32>,
+    /// It gets its names late; whether it has them.
+    pub late: Option<bool>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub wanted: Vec<Option<Draft>>,
+    pub remnants: Vec<Remnant>,
+    /// Bits: a foreign container takes the name of this service, one that holds a port, an unrelated one.
+    pub foreign: u8,
+    /// Bits: the group's network exists, another of its name, a foreign one of its name, an old one of the group.
+    pub networks: u8,
+    pub scope: Option<u8>,
+    pub mode: u8,
+    pub order: u64,
+}
+
+pub fn draft() -> impl Strategy<Value = Draft> {
+    (
+        0..3_u8,
+        any::<u8>(),
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+        option::of(0..4_u16),
+        any::<bool>(),
+        option::weighted(0.3, 0..4_u32),
+        (prop::bool::weighted(0.4), prop::bool::weighted(0.3), any::<bool>()),
+    )
+        .prop_map(|(version, needs, restart, started, ping, port, volume, replicas, update)| Draft {
+            replicas,
+            start_first: update.0,
+            min_ready: update.1,
+            keep: update.2,
+            version,
+            needs,
+            restart,
+            started,
+            ping,
+            port,
+            volume,
+        })
+}
+
+pub fn remnant() -> impl Strategy<Value = Remnant> {
+    let slot = prop_oneof![6 => Just(0_u8), 3 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8), 1 => Just(4_u8)];
+    let state = prop_oneof![6 => Just(0_u8), 10 => 1..8_u8];
+    let network = prop_oneof![6 => Just(0_u8), 4 => 1..5_u8];
+    (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), of_a_remnant()).prop_map(
+        |(service, slot, version, needs, state, network, port, (strange_hash, replica, late))| Remnant {
+            service,
+            slot,
+            version,
+            needs,
+            state,
+            network,
+            port,
+            strange_hash,
+            replica,
+            late,
+        },
+    )
+}
+
+pub fn of_a_remnant() -> impl Strategy<Value = (bool, Option<u32>, Option<bool>)> {
+    (prop::bool::weighted(0.1), option::weighted(0.3, 1..4_u32), option::weighted(0.4, any::<bool>()))
+}
+
+pub fn case() -> impl Strategy<Value = Case> {
+    let foreign = prop_oneof![6 => Just(0_u8), 1 => 0..8_u8];
+    let networks = prop_oneof![4 => Just(1_u8), 4 => 0..16_u8];
+    let mode = prop_oneof![8 => Just(0_u8), 2 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8)];
+    let scope = prop_oneof![5 => Just(None), 2 => any::<u8>().prop_map(Some)];
+    (
+        vec(option::weighted(0.7, draft()), NAMES.len()),
+        vec(remnant(), 0..8),
+        foreign,
+        networks,
+        scope,
+        mode,
+        any::<u64>(),
+    )
+        .prop_map(|(wanted, remnants, foreign, networks, scope, mode, order)| Case {
+            wanted,
+            remnants,
+            foreign,
+            networks,
+            scope,
+            mode,
+            order,
+        })
+}
+
+pub fn written(name: &str, version: u8, port: Option<u16>) -> Build {
+    let mut build = service(name).image("app:1").command(&[["one", "two", "two"][usize::from(version)]]);
+    if version > 0 {
+        build = build.env("VERSION", &version.to_string());
+    }
+    if version > 1 {
+        build = build.built("two");
+    }
+    match port {
+        Some(port) => build.port(&format!("{}:80", 8000 + port)),
+        None => build,
+    }
+}
+
+impl Case {
+    pub fn desired(&self) -> Desired {
+        let mut ports = BTreeSet::new();
+        let mut services = Vec::new();
+        let exists = |n: usize| self.wanted[n].is_some();
+        for (n, draft) in self.wanted.iter().enumerate() {
+            let Some(draft) = draft else { continue };
+            // What the specs may not say.
+            let at_once = draft.start_first || draft.replicas.is_some();
+            let port = draft.port.filter(|port| !at_once && ports.insert(*port));
+            let mut build = written(NAMES[n], draft.version, port);
+            if let Some(number) = draft.replicas {
+                build = build.replicas(number);
+            }
+            if draft.start_first {
+                build = build.start_first();
+            }
+            if draft.min_ready {
+                build = build.min_ready("600ms");
+            }
+            if draft.keep {
+                build = build.keep();
+            }
+            for needed in (0..n).filter(|needed| draft.needs & (1 << needed) != 0 && exists(*needed)) {
+                let condition = if draft.started { Condition::Started } else { Condition::Ready };
+                build = build.needs_that(NAMES[needed], condition, draft.restart);
+            }
+            if draft.ping {
+                build = build.ping(Duration::from_secs(30));
+            }
+            if draft.volume && !draft.start_first {
+                build = build.volume(NAMES[n], "/data");
+            }
+            services.push(build);
+        }
+        let mut desired = desired(if self.mode == 1 || self.mode == 2 { Vec::new() } else { services });
+        desired.mode = match self.mode {
+            2 => Mode::StopOnly,
+            3 => Mode::StartOnly,
+            _ => Mode::Reconcile { purge_volumes: false, purge_images: false },
+        };
+        if let Some(bits) = self.scope {
+            let names = (0..NAMES.len()).filter(|n| bits & (1 << n) != 0).map(|n| NAMES[n].to_owned()).collect();
+            desired.scope = if bits & 128 == 0 { Scope::Only(names) } else { Scope::AllBut(names) };
+        }
+        desired
+    }
+
+    pub fn observed(&self) -> Observed {
+        let mut observed = Observed::default();
+        add_image(&mut observed, "app:1", ImageFacts::default());
+        let networks =
+            [("net-1", GROUP, true), ("net-2", GROUP, true), ("net-3", GROUP, false), ("net-4", "old", true)];
+        for (n, (id, name, ours)) in networks.into_iter().enumerate() {
+            if self.networks & (1 << n) != 0 {
+                observed.networks.insert(id.into(), network(id, name, ours));
+            }
+        }
+        let mut ports = BTreeSet::new();
+        if self.foreign & 1 != 0 {
+            add(&mut observed, foreign("shop-a"));
+        }
+        if self.foreign & 2 != 0 {
+            let mut holder = foreign("holder");
+            holder.ports.push(published(0));
+            ports.insert(0);
+            add(&mut observed, holder);
+        }
+        if self.foreign & 4 != 0 {
+            add(&mut observed, foreign("shop-zzz.new"));
+        }
+        for (n, remnant) in self.remnants.iter().enumerate() {
+            let container = remnant.container(n, &observed, &mut ports);
+            if observed.containers.values().all(|other| other.name != container.name) {
+                add(&mut observed, container);
+            }
+        }
+        observed
+    }
+}
+
+pub fn published(port: u16) -> PublishedPort {
+    let address = std::net::Ipv4Addr::LOCALHOST.into();
+    PublishedPort { address, host: 8000 + port, container: 80, protocol: Protocol::Tcp }
+}
+
+impl Remnant {
+    pub fn service(&self) -> Service {
+        let mut build = written(NAMES[self.service], self.version, self.port);
+        for needed in (0..NAMES.len()).filter(|needed| self.needs & (1 << needed) != 0) {
+            build = build.needs(NAMES[needed]);
+        }
+        if self.late.is_some() {
+            build = build.start_first();
+        }
+        let service = build.done();
+        Service { name: instance_name(&service.service, self.replica).into(), replica: self.replica, ..service }
+    }
+
+    /// What an inspection finds.
+    pub fn details(&self, container: &Container) -> Details {
+        let names = if self.late == Some(false) { Vec::new() } else { vec![NAMES[self.service].to_owned()] };
+        let names = container.networks.iter().map(|attached| (attached.network_id.clone(), names.clone())).collect();
+        Details { env: self.service().env, names, ..Details::default() }
+    }
+
+    pub fn container(&self, n: usize, observed: &Observed, ports: &mut BTreeSet<u16>) -> Container {
+        let service = self.service();
+        let name = &service.name;
+        let mut identity = effect::identity(&nothing(), &service, "sha256:app:1");
+        if self.strange_hash {
+            identity.spec_hash = "v0:strange".into();
+        }
+        let state = match self.state {
+            0 => State::Running,
+            1 => State::Created,
+            2 => State::Exited { code: Some(0) },
+            3 => State::Exited { code: Some(137) },
+            4 => State::Paused,
+            5 => State::Restarting,
+            6 => State::Removing,
+            _ => State::Dead,
+        };
+        let mut container = Container {
+            id: format!("id-{n}").into(),
+            name: match self.slot {
+                0 => container_name(GROUP, name),
+                1 => candidate_name(GROUP, name),
+                2 | 3 => format!("astray-{n}"),
+                _ => container_name(GROUP, NAMES[(self.service + 1) % NAMES.len()]),
+            },
+            identity: Some(identity),
+            image: "app:1".into(),
+            state,
+            health: Health::None,
+            networks: Vec::new(),
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            created: i64::try_from(n).unwrap(),
+            details: None,
+        };
+        let at = |id: &str, name: &str| Attachment { network_id: id.into(), network: name.into(), address: None };
+        let running = matches!(state, State::Running | State::Paused);
+        container.networks = match self.network {
+            1 => Vec::new(),
+            // A network that is gone can only be one of a stopped container.
+            2 if !container.is_up() => vec![at("net-gone", GROUP)],
+            n @ (0 | 3 | 4) => {
+                let id = ["net-1", "", "", "net-2", "net-4"][usize::from(n)];
+                let known = observed.networks.get(id);
+                known.map(|network| at(id, &network.name)).into_iter().collect()
+            }
+            _ => Vec::new(),
+        };
+        if let Some(port) = self.port.filter(|port| running && ports.insert(*port)) {
+            container.ports.push(published(port));
+        }
+        container
+    }
+}

@@ -1,0 +1,128 @@
+//! The planner, by law: whatever there is and whatever is wanted, plans agree with the engine's rules, touch only what
+//! is ours, keep the order of dependencies, and lead to agreement from wherever a run was broken off.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "../builders/mod.rs"]
+mod builders;
+mod case;
+mod run;
+
+use std::time::Duration;
+
+use drillmaster::desired::{Desired, Mode, Scope};
+use drillmaster::observed::{Container, Observed, State};
+use drillmaster::plan::{Memory, check, effect, forecast};
+use drillmaster::types::ContainerId;
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
+use builders::*;
+use case::*;
+use run::*;
+
+/// What may not change: what is not ours, and what was left out.
+fn untouchable(desired: &Desired, observed: &Observed) -> Vec<Container> {
+    observed
+        .containers
+        .values()
+        .filter(|container| container.service_of(GROUP).is_none_or(|name| !desired.scope.contains(name)))
+        // The engine itself goes on with these.
+        .filter(|container| !matches!(container.state, State::Removing | State::Restarting))
+        .cloned()
+        .collect()
+}
+
+/// Ids in reverse order, which is the order of a list.
+fn turned_around(observed: &Observed) -> Observed {
+    let mut turned = observed.clone();
+    turned.containers.clear();
+    for (n, container) in observed.containers.values().enumerate() {
+        let id = ContainerId::from(format!("{:03}-{}", 999 - n, container.id));
+        turned.containers.insert(id.clone(), Container { id, ..container.clone() });
+    }
+    turned
+}
+
+fn config() -> ProptestConfig {
+    // The same worlds each time, so that a change is judged by itself. Who asks for more with PROPTEST_CASES gets new
+    // ones; a case that fails is printed whole.
+    let rng_seed = match std::env::var_os("PROPTEST_CASES") {
+        None => RngSeed::Fixed(20_260_923),
+        Some(_) => RngSeed::Random,
+    };
+    let default = ProptestConfig::default();
+    let cases = if rng_seed == RngSeed::Random { default.cases } else { 1500 };
+    ProptestConfig { cases, rng_seed, failure_persistence: None, ..default }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn carrying_out_plans_in_any_order_leads_to_agreement(case in case()) {
+        let (desired, observed) = (case.desired(), case.observed());
+        let before = untouchable(&desired, &observed);
+        let mut run = Run::new(&case, &desired, observed, case.order);
+        run.go(None)?;
+        run.agrees()?;
+        for container in before {
+            prop_assert_eq!(Some(&container), run.observed.containers.get(&container.id));
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_broken_off_anywhere_is_completed_by_the_next(case in case(), after in 0..30_usize) {
+        let (desired, observed) = (case.desired(), case.observed());
+        let mut whole = Run::new(&case, &desired, observed.clone(), case.order);
+        whole.go(None)?;
+        let mut first = Run::new(&case, &desired, observed, case.order);
+        first.go(Some(after))?;
+        let details = std::mem::take(&mut first.details);
+        let mut second = Run::new(&case, &desired, first.observed, !case.order);
+        second.details = details;
+        second.go(None)?;
+        second.agrees()?;
+        if !whole.has_failures() && matches!(desired.mode, Mode::Reconcile { .. }) && desired.scope == Scope::All {
+            let text = |observed: &Observed| picture(observed).replace("Exited { code: None }", "Exited");
+            prop_assert_eq!(text(&whole.observed), text(&second.observed));
+        }
+    }
+
+    #[test]
+    fn the_order_of_lists_does_not_matter(case in case()) {
+        let (desired, mut observed) = (case.desired(), case.observed());
+        // A forecast does not foresee what the engine is about to do by itself.
+        observed.containers.retain(|_, container| !matches!(container.state, State::Removing | State::Restarting));
+        let lines = |observed: &Observed| {
+            let mut lines: Vec<String> = forecast(&desired, observed, &Memory::default()).steps.iter().map(ToString::to_string).collect();
+            lines.sort();
+            lines
+        };
+        prop_assert_eq!(lines(&observed), lines(&turned_around(&observed)));
+    }
+
+    #[test]
+    fn a_forecast_ends_in_agreement(case in case()) {
+        let (desired, mut observed) = (case.desired(), case.observed());
+        observed.containers.retain(|_, container| !matches!(container.state, State::Removing | State::Restarting));
+        let details = Run::new(&case, &desired, observed.clone(), 0).details;
+        for container in observed.containers.values_mut() {
+            container.details = details.get(&container.id).cloned();
+        }
+        let mut memory = Memory::default();
+        let whole = forecast(&desired, &observed, &Memory::default());
+        for step in &whole.steps {
+            prop_assert_eq!(check::violation(step, &desired, &observed), None);
+            effect::apply(step, None, Duration::ZERO, &desired, &mut observed, &mut memory);
+        }
+        if whole.failures.is_empty() {
+            prop_assert_eq!(forecast(&desired, &observed, &Memory::default()).steps, Vec::new());
+        }
+        // A change is told if and only if there is something to do or something that cannot be done.
+        if whole.steps.is_empty() && whole.failures.is_empty() && desired.scope == Scope::All {
+            prop_assert_eq!(&whole.changes, &Vec::new());
+        }
+        prop_assert!(whole.steps.is_empty() || !whole.changes.is_empty(), "{:?}", whole.steps);
+    }
+}

@@ -1,0 +1,425 @@
+//! A run that carries out plans in any order, and judges each step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use drillmaster::desired::{Desired, Mode, Order, Scope, Service};
+use drillmaster::identity::{candidate_name, container_name};
+use drillmaster::observed::{Attachment, Container, Details, ImageFacts, Observed, PublishedPort, State};
+use drillmaster::plan::step::{Query, Step, Subject, Verb};
+use drillmaster::plan::{Memory, check, effect, forecast, instance_of, plan};
+use drillmaster::spec::model::Condition;
+use drillmaster::types::{ContainerId, ServiceName};
+use proptest::prelude::*;
+
+use crate::builders::*;
+use crate::case::*;
+
+/// An engine of which only the rules are simulated, and a planner that is asked until it has nothing more to do.
+pub struct Run<'a> {
+    pub desired: &'a Desired,
+    pub observed: Observed,
+    pub memory: Memory,
+    /// What inspections find, by container.
+    pub details: BTreeMap<ContainerId, Details>,
+    pub needs_at_start: BTreeMap<String, BTreeSet<String>>,
+    pub order: u64,
+    pub random: u64,
+    pub steps: usize,
+    pub created: usize,
+    pub now: Duration,
+    pub trace: Vec<String>,
+}
+
+impl<'a> Run<'a> {
+    pub fn new(case: &Case, desired: &'a Desired, observed: Observed, order: u64) -> Run<'a> {
+        let details = case.remnants.iter().enumerate().filter_map(|(n, remnant)| {
+            let id = ContainerId::from(format!("id-{n}"));
+            let details = remnant.details(observed.containers.get(&id)?);
+            Some((id, details))
+        });
+        let details = details.collect();
+        let needs_at_start = remembered(&observed);
+        Run {
+            desired,
+            observed,
+            memory: Memory::default(),
+            details,
+            needs_at_start,
+            order,
+            random: order,
+            steps: 0,
+            created: 0,
+            now: Duration::ZERO,
+            trace: Vec::new(),
+        }
+    }
+
+    pub fn draw(&mut self, below: usize) -> usize {
+        self.random = drillmaster_sim::faulty::random(self.random, 1);
+        usize::try_from(self.random % (below as u64)).unwrap()
+    }
+
+    /// Goes on until nothing happens any more, or for so many steps.
+    pub fn go(&mut self, most: Option<usize>) -> Result<(), TestCaseError> {
+        let mut quiet = 0;
+        for _ in 0..2000 {
+            if most.is_some_and(|most| self.steps >= most) {
+                return Ok(());
+            }
+            let happened = self.round(quiet > 0)?;
+            quiet = if happened { 0 } else { quiet + 1 };
+            if quiet > 3 {
+                return Ok(());
+            }
+        }
+        Err(TestCaseError::fail(format!("there is no end to it: {:?}", self.plan().steps)))
+    }
+
+    pub fn plan(&self) -> drillmaster::plan::step::Plan {
+        plan(self.desired, &self.observed, &self.memory, self.now)
+    }
+
+    /// Some of what may be done now is done, in any order; `eager`: everything that can happen by itself does.
+    pub fn round(&mut self, eager: bool) -> Result<bool, TestCaseError> {
+        let plan = self.plan();
+        let mut happened = false;
+        if eager {
+            let lasting = plan.hold.values().max().copied().unwrap_or_default();
+            self.now += lasting.max(Duration::from_millis(300));
+        }
+        for (_, container) in self.memory.containers.iter_mut().filter(|(id, _)| !plan.hold.contains_key(*id)) {
+            container.life.hold_until = None;
+        }
+        for (id, period) in plan.hold {
+            let hold = &mut self.memory.container_mut(&id).life.hold_until;
+            happened |= hold.is_none();
+            hold.get_or_insert(self.now + period);
+        }
+        for check in plan.checks {
+            self.memory.container_mut(&check.container.id).life.liveness.get_or_insert_default().last = self.now;
+        }
+        for failure in plan.failures {
+            let memory = self.memory.service_mut(&failure.service);
+            happened |= memory.failure.replace(failure.clone()).is_none();
+        }
+        for look in plan.queries {
+            happened = true;
+            match look {
+                Query::Container(id) => {
+                    let details = self.details.get(&id).cloned().unwrap_or_default();
+                    self.observed.containers.get_mut(&id).unwrap().details = Some(details);
+                }
+                Query::Image(id) => {
+                    self.observed.image_facts.insert(id, ImageFacts::default());
+                }
+            }
+        }
+        for probe in plan.probes {
+            if eager || self.draw(2) == 0 {
+                let life = &mut self.memory.container_mut(&probe.container.id).life;
+                happened |= !std::mem::replace(&mut life.probe_succeeded, true);
+            }
+        }
+        for id in self.observed.containers.keys().cloned().collect::<Vec<_>>() {
+            let moves = eager || self.draw(3) == 0;
+            let container = self.observed.containers.get_mut(&id).unwrap();
+            match container.state {
+                State::Removing if moves => {
+                    self.observed.containers.remove(&id);
+                    happened = true;
+                }
+                State::Restarting if moves => {
+                    container.state = State::Running;
+                    happened = true;
+                }
+                _ => {}
+            }
+        }
+        let mut first: BTreeMap<Subject, Step> = BTreeMap::new();
+        for step in plan.steps {
+            first.entry(step.subject.clone()).or_insert(step);
+        }
+        let mut steps: Vec<Step> = first.into_values().collect();
+        let keep = if steps.is_empty() { 0 } else { 1 + self.draw(steps.len()) };
+        while steps.len() > keep {
+            let n = self.draw(steps.len());
+            steps.swap_remove(n);
+        }
+        while !steps.is_empty() {
+            let n = self.draw(steps.len());
+            let step = steps.swap_remove(n);
+            self.trace.push(step_line(&step));
+            self.judge(&step).map_err(|error| TestCaseError::fail(format!("{error}\nafter {:#?}", self.trace)))?;
+            self.created += 1;
+            let id = matches!(step.verb, Verb::Create { .. } | Verb::CreateNetwork)
+                .then(|| format!("made-{:x}-{}", self.order, self.created));
+            effect::apply(&step, id.as_deref(), self.now, self.desired, &mut self.observed, &mut self.memory);
+            match (&step.verb, id, service_of(&step)) {
+                (Verb::Create { network, names, .. }, Some(id), Some(name)) => {
+                    let env = self.desired.services[name].env.clone();
+                    let names = BTreeMap::from([(network.clone(), names.clone())]);
+                    self.details.insert(id.into(), Details { env, names, ..Details::default() });
+                }
+                (Verb::Connect { container, network, names }, ..) => {
+                    self.details.entry(container.id.clone()).or_default().names.insert(network.clone(), names.clone());
+                }
+                (Verb::Disconnect { container, network }, ..) => {
+                    self.details.entry(container.id.clone()).or_default().names.remove(network);
+                }
+                _ => {}
+            }
+            self.steps += 1;
+            happened = true;
+        }
+        Ok(happened)
+    }
+
+    /// What a real engine would refuse, and what nobody may do.
+    pub fn judge(&self, step: &Step) -> Result<(), TestCaseError> {
+        prop_assert_eq!(check::violation(step, self.desired, &self.observed), None);
+        let taken = |name: &str| self.observed.containers.values().any(|container| container.name == name);
+        match &step.verb {
+            Verb::Create { name, network, .. } => {
+                prop_assert!(!taken(name), "`{}`: the name is taken", step);
+                prop_assert!(self.observed.networks.contains_key(network), "`{}`: no network", step);
+                self.needs_are_met(step)?;
+                self.others_serve(step)?;
+            }
+            Verb::Rename { to, .. } => prop_assert!(!taken(to), "`{}`: the name is taken", step),
+            Verb::Start(target) => {
+                let container = &self.observed.containers[&target.id];
+                prop_assert!(
+                    matches!(container.state, State::Created | State::Exited { .. }),
+                    "`{}`: it is {:?}",
+                    step,
+                    container.state
+                );
+                for attachment in &container.networks {
+                    let known = self.observed.networks.contains_key(&attachment.network_id);
+                    prop_assert!(known, "`{}`: its network is gone", step);
+                }
+                self.ports_are_free(step, container)?;
+                self.needs_are_met(step)?;
+            }
+            Verb::Unpause(target) => prop_assert_eq!(self.observed.containers[&target.id].state, State::Paused),
+            Verb::Remove { container, .. } => {
+                let container = &self.observed.containers[&container.id];
+                prop_assert!(!container.is_up(), "`{}`: it still runs", step);
+                self.dependents_are_gone(step, container)?;
+            }
+            Verb::Stop(target) => {
+                self.dependents_are_gone(step, &self.observed.containers[&target.id])?;
+                self.nobody_finds(step, &self.observed.containers[&target.id])?;
+            }
+            Verb::Connect { network, container, names } => {
+                prop_assert!(self.observed.networks.contains_key(network));
+                let container = &self.observed.containers[&container.id];
+                let spec = &self.desired.services[service_of(step).unwrap()];
+                let late = container.identity.as_ref().unwrap().named_when_ready;
+                let new = container.name.ends_with(".new") && late && container.state == State::Running;
+                let ready = spec.ping.is_none() || self.memory.probe_succeeded(&container.id);
+                prop_assert!(!new || names.is_empty() || ready, "`{}`, which is not ready", step);
+            }
+            Verb::RemoveNetwork { id } => {
+                let attached = |c: &&Container| c.networks.iter().any(|a| a.network_id == *id);
+                let user = self.observed.containers.values().find(attached);
+                prop_assert!(user.is_none(), "`{}`: {} is attached", step, user.map_or("", |c| &c.name));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub fn has_failures(&self) -> bool {
+        self.memory.services.values().any(|service| service.failure.is_some())
+    }
+
+    pub fn is_found(&self, container: &Container) -> bool {
+        let names = self.details.get(&container.id).map(|details| &details.names);
+        let service = container.service_of(GROUP).unwrap();
+        container.networks.iter().any(|attached| {
+            names
+                .and_then(|names| names.get(&attached.network_id))
+                .is_some_and(|names| names.iter().any(|n| n == service))
+        })
+    }
+
+    /// With the new one first, nobody finds the old one any more when it is stopped, and everybody the new one.
+    pub fn nobody_finds(&self, step: &Step, old: &Container) -> Result<(), TestCaseError> {
+        let name = service_of(step).unwrap();
+        let first = self.desired.services.get(name).is_some_and(|service| service.update.order == Order::StartFirst);
+        let new = self.observed.containers.values().find(|other| other.name == candidate_name(GROUP, name));
+        let running = |container: &Container| container.state == State::Running;
+        let Some(new) =
+            new.filter(|new| first && running(new) && running(old) && old.name == container_name(GROUP, name))
+        else {
+            return Ok(());
+        };
+        // Another service may need the port that it has.
+        let gives_way = step.cause.contains("needs its port");
+        if gives_way || self.desired.scope != Scope::All || self.memory.has_failed(name) {
+            return Ok(());
+        }
+        // Who comes from another network leaves it when it goes.
+        let shared = |attached: &Attachment| new.networks.iter().any(|a| a.network_id == attached.network_id);
+        let networks = old.networks.iter().filter(|attached| shared(attached)).cloned().collect();
+        let found = self.is_found(&Container { networks, ..old.clone() });
+        prop_assert!(!found, "`{}`, and it is still found", step);
+        prop_assert!(self.is_found(new), "`{}`, and the new one is not found", step);
+        Ok(())
+    }
+
+    /// A replica that serves is replaced only while no other is.
+    pub fn others_serve(&self, step: &Step) -> Result<(), TestCaseError> {
+        let name = service_of(step).unwrap();
+        let service = &self.desired.services[name];
+        let of = |name: String| self.observed.containers.values().find(|container| container.name == name);
+        let serves = |name: &str| of(container_name(GROUP, name)).is_some_and(|it| it.state == State::Running);
+        if service.replica.is_none() || !serves(name) {
+            return Ok(());
+        }
+        let is_other = |other: &&Service| other.service == service.service && other.name != name;
+        for other in self.desired.services.values().filter(is_other) {
+            let replaced =
+                of(container_name(GROUP, &other.name)).is_some() && of(candidate_name(GROUP, &other.name)).is_some();
+            prop_assert!(!replaced, "`{}`, and {} is being replaced", step, other.name);
+        }
+        Ok(())
+    }
+
+    /// No container of the group stands in the way that the planner could have moved out of it.
+    pub fn ports_are_free(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
+        let spec = &self.desired.services[service_of(step).unwrap()];
+        let wanted = |port: &PublishedPort| spec.config.ports.iter().any(|p| p.host == Some(port.host));
+        let holder = self.observed.containers.values().find(|other| {
+            let movable = instance_of(self.desired, other).is_some_and(|name| !self.memory.has_failed(&name))
+                && other.service_of(GROUP).is_some_and(|service| self.desired.scope.contains(service));
+            movable && other.id != container.id && other.is_up() && other.ports.iter().any(wanted)
+        });
+        let agree = matches!(self.desired.mode, Mode::Reconcile { .. });
+        prop_assert!(!agree || holder.is_none(), "`{}`: {} holds its port", step, holder.map_or("", |c| &c.name));
+        Ok(())
+    }
+
+    /// Whatever a service needs serves already, unless it is put back after a failure.
+    pub fn needs_are_met(&self, step: &Step) -> Result<(), TestCaseError> {
+        let name = service_of(step).unwrap();
+        if self.memory.has_failed(name) {
+            return Ok(());
+        }
+        let needed = self.desired.services[name].dependencies.iter().flat_map(|dependency| {
+            let replicas = self.desired.services.values().filter(|service| service.service == dependency.name);
+            replicas.map(move |replica| (dependency, replica))
+        });
+        for (dependency, needed) in needed {
+            // Somebody may have made a second one by renaming: whichever is ready will do.
+            let right = self.observed.containers.values().filter(|container| {
+                let identity = container.identity.clone().unwrap_or_default();
+                let same = identity.spec_hash == needed.fingerprint.spec_hash
+                    && identity.env_hash == needed.fingerprint.env_hash
+                    || identity.spec_hash.starts_with("v0:")
+                    || !self.desired.scope.contains(&dependency.name)
+                    || self.desired.mode == Mode::StartOnly
+                    // Its replacement failed and it serves again: good enough for a container that was made for it.
+                    || self.memory.has_failed(&needed.name);
+                // One that somebody renamed was ready before that.
+                let named =
+                    dependency.condition == Condition::Started || container.name != candidate_name(GROUP, &needed.name);
+                instance_of(self.desired, container).as_deref() == Some(&needed.name)
+                    && same
+                    && named
+                    && container.state == State::Running
+            });
+            let right: Vec<&Container> = right.collect();
+            prop_assert!(!right.is_empty(), "`{}`, but {} does not run", step, needed.name);
+            let must_answer = dependency.condition == Condition::Ready
+                && needed.ping.is_some()
+                && self.desired.scope.contains(&dependency.name)
+                && !self.memory.has_failed(&needed.name);
+            let answered = right.iter().any(|container| self.memory.probe_succeeded(&container.id));
+            prop_assert!(!must_answer || answered, "`{}`, but {} is not ready", step, needed.name);
+        }
+        Ok(())
+    }
+
+    /// What is taken down for good is needed by nothing that is still to be taken down, unless in a circle.
+    pub fn dependents_are_gone(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
+        let name = service_of(step).unwrap();
+        if self.desired.services.contains_key(name) || self.in_circle() {
+            return Ok(());
+        }
+        let rest = self.desired.mode == Mode::StopOnly;
+        for other in self.observed.of_group(GROUP).filter(|other| other.id != container.id) {
+            let owner = instance_of(self.desired, other).unwrap();
+            let remove_orphans = !self.desired.services.contains_key(&*owner)
+                && other.service_of(GROUP).is_some_and(|service| self.desired.scope.contains(service));
+            let needs = remembered_by(other).contains(container.service_of(GROUP).unwrap());
+            let there = !rest || other.is_up();
+            prop_assert!(
+                !(remove_orphans && needs && there && owner != name),
+                "`{}`, but {} needs it",
+                step,
+                other.name
+            );
+        }
+        Ok(())
+    }
+
+    pub fn in_circle(&self) -> bool {
+        self.needs_at_start.keys().any(|start| {
+            let mut open: Vec<&String> = self.needs_at_start[start].iter().collect();
+            let mut seen = BTreeSet::new();
+            while let Some(next) = open.pop() {
+                if next == start {
+                    return true;
+                }
+                if seen.insert(next) {
+                    open.extend(self.needs_at_start.get(next).into_iter().flatten());
+                }
+            }
+            false
+        })
+    }
+
+    /// Everything is as it should be, where nothing failed and nothing was left out.
+    pub fn agrees(&self) -> Result<(), TestCaseError> {
+        let left = self.plan();
+        prop_assert!(left.steps.is_empty(), "still to do: {:?}", left.steps);
+        if self.has_failures() || self.desired.scope != Scope::All {
+            return Ok(());
+        }
+        prop_assert!(left.waits.is_empty(), "still waits: {:?}", left.waits);
+        prop_assert!(left.changes.is_empty(), "still differs: {:?}", left.changes);
+        let names: BTreeSet<ServiceName> = self.desired.services.keys().cloned().collect();
+        prop_assert_eq!(&left.ready, &names);
+        if matches!(self.desired.mode, Mode::Reconcile { .. }) {
+            let there: Vec<&str> = self.observed.of_group(GROUP).map(|container| container.name.as_str()).collect();
+            let there_sorted: BTreeSet<String> = there.iter().map(|name| (*name).to_owned()).collect();
+            let expected: BTreeSet<String> = names.iter().map(|name| container_name(GROUP, name)).collect();
+            prop_assert_eq!(there.len(), expected.len());
+            prop_assert_eq!(there_sorted, expected);
+        }
+        for container in self.observed.of_group(GROUP).filter(|_| matches!(self.desired.mode, Mode::Reconcile { .. })) {
+            let late = container.identity.as_ref().unwrap().named_when_ready;
+            prop_assert!(!late || self.is_found(container), "nobody finds {}", container.name);
+        }
+        let again = forecast(self.desired, &self.observed, &Memory::default());
+        prop_assert!(again.steps.is_empty() && again.changes.is_empty(), "converged, and yet: {:?}", again.steps);
+        Ok(())
+    }
+}
+
+pub fn remembered(observed: &Observed) -> BTreeMap<String, BTreeSet<String>> {
+    let mut needs: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for container in observed.of_group(GROUP) {
+        needs.entry(container.service_of(GROUP).unwrap().to_owned()).or_default().extend(remembered_by(container));
+    }
+    needs
+}
+
+pub fn remembered_by(container: &Container) -> BTreeSet<String> {
+    let spec: serde_json::Value = serde_json::from_str(&container.identity.as_ref().unwrap().spec).unwrap();
+    let names = spec.get("dependencies").and_then(|d| d.as_array()).into_iter().flatten();
+    names.filter_map(|d| Some(d.get("name")?.as_str()?.to_owned())).collect()
+}

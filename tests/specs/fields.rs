@@ -1,0 +1,201 @@
+//! Fields that are read, and the ways to write them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use drillmaster::spec::model::{self};
+
+use crate::loading::*;
+
+pub const ALL_FIELDS: &str = r#"# yaml-language-server: $schema=../schema/spec.json
+kind: Service
+name: api
+image: shop/api
+build: {context: ./api, dockerfile: Dockerfile.dev, target: release, args: {VERSION: 1.10}, labels: {tier: web}}
+command: [serve, --port, 80, --version, 1.10]
+entrypoint: "/entry 'two words'"
+user: 1000
+working_dir: /srv
+env: {LOG: info, PORT: 8080, RATIO: 1.10, ON: yes, FLAG: true, EMPTY: "", LEVEL: "${LEVEL:-debug}"}
+env_file: common.env
+ports: ["8080:80", 9000, "0.0.0.0:53:53/udp", {container: 443, host: 8443, address: "::1"}]
+volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, target: /x, read_only: true}]
+tmpfs: [/run, "/tmp:size=64m"]
+dependencies: [appdb, {name: cache, condition: started, restart: true}]
+ping: {http: {port: 80, path: /healthz, status: 204}, interval: 100ms, timeout: 60s}
+health: {interval: 10s, retries: 3, action: replace}
+healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}
+pre_start: {run: [./make-certs.sh], timeout: 30s}
+post_start:
+- exec: create-user ann
+  capture: user_id
+- http: {url: "http://localhost:8080/warm?up=1", method: POST, headers: {X-Who: ann, n: 1}, body: 5, status: 204}
+pre_stop: {exec: [drain]}
+post_stop: [{http: "http://localhost:9/gone"}]
+on: {exited: {run: ./tell-me.sh}, unhealthy: [{exec: [dump]}, {run: [./tell-me.sh]}], ready: [], failed: }
+stop_signal: int
+stop_timeout: 1m30s
+restart: on-failure:5
+resources: {memory: 256m, cpus: 0.5, pids: 100}
+labels: {tier: web, "1": 2}
+hostname: api.local
+aliases: [www]
+extra_hosts: ["host.docker.internal:host-gateway", {name: db, address: 10.0.0.5}]
+cap_add: [cap_net_admin]
+cap_drop: [ALL]
+privileged: false
+read_only: true
+init: true
+shm_size: 64m
+ulimits: {nofile: 1024, nproc: {soft: 10, hard: -1}}
+pull: missing
+update: {order: auto, min_ready: 2s, on_failure: keep}
+replicas: 1
+"#;
+
+pub const ALL_FIELDS_OF_A_JOB: &str = r#"kind: Job
+name: migrate
+image: shop/api
+build: ./api
+command: [migrate]
+entrypoint: /entry
+user: 1000
+working_dir: /srv
+env: {LOG: info}
+env_file: common.env
+ports: ["8090:80"]
+volumes: ["data:/data"]
+tmpfs: /run
+dependencies: [appdb, {name: seed, condition: succeeded}]
+retries: 3
+rerun: with-dependencies
+capture: version
+pre_start: {run: [./backup.sh]}
+on: {succeeded: {run: [./tell-me.sh]}, failed: [{http: "http://localhost:9"}]}
+stop_signal: int
+stop_timeout: 5s
+resources: {cpus: 0.5}
+labels: {tier: job}
+hostname: migrate.local
+aliases: [m]
+extra_hosts: ["host.docker.internal:host-gateway"]
+cap_add: [CHOWN]
+cap_drop: [ALL]
+privileged: true
+read_only: true
+init: true
+shm_size: 1m
+ulimits: {nofile: 1024}
+pull: missing
+---
+kind: Job
+name: seed
+image: shop/api:1
+"#;
+
+pub const OTHERS: &str = "name: appdb\nimage: postgres\n---\nname: cache\nimage: redis\n---\nkind: Group\nname: shop\n\
+                      network: shop-net\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
+
+#[test]
+fn outputs_are_text_or_numbers_once_they_are_known() {
+    let text = "name: a\nimage: 'x:${context.tag}'\nports: ['${context.port}:80']\nenv: {A: 'u${context.port}'}\n\
+                resources: {pids: '${context.pids}'}\n---\nkind: Job\nname: b\nimage: x\n";
+    let known = [("a.yaml", text), ("output:tag", "2"), ("output:port", "8080"), ("output:pids", "17")];
+    let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let spec = &specs.services[0].spec;
+    assert_eq!((spec.container.image.as_ref().unwrap().as_str(), spec.container.env["A"].as_str()), ("x:2", "u8080"));
+    assert_eq!((spec.container.ports[0].host, spec.container.resources.pids), (Some(8080), Some(17)));
+    assert!(specs.services[0].uses.iter().all(|found| found.known));
+    // Before, nothing of it is wrong, and what it is made of is told.
+    let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let uses = &specs.services[0].uses;
+    let fields: Vec<(&str, &str)> = uses.iter().map(|found| (found.field.as_str(), found.key.as_str())).collect();
+    assert_eq!(fields, [("image", "tag"), ("ports.0", "port"), ("env.A", "port"), ("resources.pids", "pids")]);
+    assert!(uses.iter().all(|found| !found.known));
+}
+
+#[test]
+fn every_field_is_read() {
+    let files =
+        [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile.dev", "FROM x")];
+    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    assert_eq!(
+        specs.services.iter().map(|s| s.spec.container.name.as_str()).collect::<Vec<_>>(),
+        ["api", "appdb", "cache"]
+    );
+    assert_eq!(specs.services[0].source.to_string(), "a/all.yaml:3");
+    assert_eq!(specs.services[2].source.to_string(), "b.yaml:4");
+    assert_eq!(specs.services[0].env_files, [BTreeMap::from([("A".to_owned(), "1".to_owned())])]);
+    assert_eq!(specs.reads, BTreeSet::from(["common.env".to_owned()]));
+    assert_eq!(specs.variables, BTreeSet::from(["LEVEL".to_owned()]));
+    let group = specs.group.as_ref().map(|group| (&group.spec, &group.source));
+    insta::assert_debug_snapshot!("every_field", (&specs.services[0].spec, group));
+}
+
+#[test]
+fn every_field_of_a_job_is_read() {
+    let files =
+        [("a.yaml", ALL_FIELDS_OF_A_JOB), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile", "FROM x")];
+    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let names: Vec<&str> = specs.services.iter().map(|s| s.spec.container.name.as_str()).collect();
+    assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
+    assert_eq!(specs.services[2].source.to_string(), "a.yaml:2");
+    let job = &specs.services[2];
+    insta::assert_debug_snapshot!("every_field_of_a_job", (&job.spec, &job.source, &job.env_files, &job.tree));
+    assert_eq!(specs.services[3].spec.kind, model::Kind::Job(model::Job::default()));
+}
+
+#[test]
+fn the_same_said_in_another_way_is_the_same() {
+    let flow = one("{name: a, image: b, env: {X: '1', Y: two}, command: [x, 'y z'], ports: ['80'], stop_timeout: 90s}");
+    let block = one(concat!(
+        "\u{feff}# comment\r\nimage: \"b\"\r\nports:\r\n- 80\r\ncommand: x 'y z'\r\n",
+        "stop_timeout: 1m30s\r\nenv:\r\n  Y: >-\r\n    two\r\n  X: 1\r\nname: a\r\n"
+    ));
+    assert_eq!(flow, block);
+}
+
+#[test]
+fn anchors_and_merges_work_as_in_compose_files() {
+    let text = "x-base: &base\n  restart: always\n  env: {A: a}\n  init: true\nx-more: &more {init: false, hostname: h}\n\
+                name: web\nimage: i\n<<: [*base, *more]\nenv: {B: b}\n";
+    let service = one(text);
+    assert_eq!(service.restart, model::RestartPolicy::Always);
+    assert!(service.container.init);
+    assert_eq!(service.container.hostname.as_deref(), Some("h"));
+    assert_eq!(service.container.env.keys().map(|key| key.as_str()).collect::<Vec<_>>(), ["B"]);
+}
+
+#[test]
+fn fields_without_a_value_are_as_good_as_left_out() {
+    let service = one("name: a\nimage: b\nports:\n  # - 80:80\nenv:\ncommand:\nresources:\nping:\ntmpfs:\nenv_file:\n");
+    assert_eq!(service, one("name: a\nimage: b"));
+}
+
+#[test]
+fn environment_wins_over_dotenv_and_keeps_value_kinds() {
+    let text = r#"
+name: web
+image: ${IMAGE}
+privileged: ${YES}
+read_only: "${YES}"
+ping: {tcp: "${PORT}", timeout: "${SECONDS}s"}
+ports: ["${PORT}:80"]
+env: {EMPTY: "${NOTHING:-}", ALSO: ${NOTHING-}, NUMBER: ${PORT}, PRICE: $$5, PLAIN: $HOME}
+hostname: ${NOTHING:-}
+resources: {pids: "${PORT}", memory: "${PORT}k"}
+"#;
+    let text = text.replace("ALSO: ${NOTHING-}, NUMBER: ${PORT}", "ALSO: \"${NOTHING-}\", NUMBER: \"${PORT}\"");
+    let files =
+        [("app.yaml", text.as_str()), (".env", "IMAGE=nginx\nPORT=1\nYES=true\nSECONDS=5\n"), ("env:PORT", "8080")];
+    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let service = &specs.services[0].spec;
+    assert_eq!(service.container.image.as_ref().map(AsRef::as_ref), Some("nginx"));
+    assert!(service.container.privileged && service.container.read_only);
+    assert_eq!(service.container.ports[0].to_string(), "127.0.0.1:8080:80/tcp");
+    assert_eq!(service.ping.as_ref().unwrap().timeout, Duration::from_secs(5));
+    assert_eq!(service.container.hostname, None);
+    assert_eq!(service.container.resources.pids, Some(8080));
+    let env: Vec<_> = service.container.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    assert_eq!(env, [("ALSO", ""), ("EMPTY", ""), ("NUMBER", "8080"), ("PLAIN", "$HOME"), ("PRICE", "$5")]);
+}

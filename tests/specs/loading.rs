@@ -1,0 +1,69 @@
+//! Specs that are loaded from memory.
+
+use std::collections::BTreeMap;
+
+use drillmaster::render::diagnostics;
+use drillmaster::spec::model::{self, Service};
+use drillmaster::spec::{Content, Diagnostic, Input, Nowhere, SourceFile, Specs, Tree, TreeError, load};
+
+/// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, `output:KEY` an output, all others can be read as env files.
+pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
+    let file = |path: &str, bytes: &[u8]| SourceFile { path: path.into(), content: Content::Bytes(bytes.into()) };
+    let specs: Vec<SourceFile> =
+        files.iter().filter(|(path, _)| path.ends_with(".yaml")).map(|(path, bytes)| file(path, bytes)).collect();
+    let environment: BTreeMap<String, String> = files
+        .iter()
+        .filter_map(|(path, bytes)| {
+            Some((path.strip_prefix("env:")?.to_owned(), String::from_utf8_lossy(bytes).into_owned()))
+        })
+        .collect();
+    let dotenv = files.iter().find(|(path, _)| *path == ".env").map(|(path, bytes)| file(path, bytes));
+    let read = |wanted: &str| {
+        let found = files.iter().find(|(path, _)| *path == wanted);
+        found.map(|(_, bytes)| bytes.to_vec()).ok_or_else(|| "no such file".to_owned())
+    };
+    let outputs = files.iter().filter_map(|(path, bytes)| {
+        Some((path.strip_prefix("output:")?.to_owned(), String::from_utf8_lossy(bytes).into_owned()))
+    });
+    let context = outputs.collect();
+    // Directories to build from are those that hold a file.
+    let tree = |build: &model::Build| {
+        let holds = |path: &str| files.iter().any(|(file, _)| file.starts_with(path));
+        let dockerfile = format!("{}/{}", build.context, build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+        match (holds(&format!("{}/", build.context)), holds(&dockerfile)) {
+            (true, true) => Ok(Tree { context: build.context.clone(), dockerfile, digest: "00ff".into() }),
+            (true, false) => Err(TreeError::Dockerfile("there is no such file".into())),
+            (false, _) => Err(TreeError::Context("there is no such directory".into())),
+        }
+    };
+    load(&Input {
+        dir: "specs",
+        files: &specs,
+        dotenv: dotenv.as_ref(),
+        environment: &environment,
+        context: &context,
+        read: &read,
+        tree: &tree,
+        reach: &Nowhere,
+    })
+}
+
+pub fn load_dir(files: &[(&str, &str)]) -> Result<Specs, Vec<Diagnostic>> {
+    load_bytes(&files.iter().map(|(path, text)| (*path, text.as_bytes())).collect::<Vec<_>>())
+}
+
+pub fn told(errors: &[Diagnostic]) -> String {
+    diagnostics::render(errors, false)
+}
+
+pub fn one(text: &str) -> Service {
+    match load_dir(&[("app.yaml", text)]) {
+        Ok(specs) => specs.services.into_iter().next().unwrap().spec,
+        Err(errors) => panic!("{}", told(&errors)),
+    }
+}
+
+pub fn messages(text: &str) -> Vec<String> {
+    let errors = load_dir(&[("app.yaml", text)]).err().unwrap_or_default();
+    errors.into_iter().map(|error| error.message).collect()
+}

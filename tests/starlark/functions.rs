@@ -1,0 +1,250 @@
+//! Functions of programs: hooks and pings.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::spec::Diagnostic;
+use drillmaster::spec::model;
+use drillmaster::spec::starlark::{CallContext, CallResult, Function, Host, HttpTarget, Ran, Response};
+
+use crate::programs::*;
+
+/// What a function can do here: it writes down what it is asked for.
+#[derive(Default)]
+struct Stage {
+    asked: Mutex<Vec<String>>,
+    expired: std::sync::atomic::AtomicBool,
+}
+
+impl Stage {
+    fn asked(&self, what: String) {
+        self.asked.lock().unwrap().push(what);
+    }
+}
+
+impl Host for Stage {
+    fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
+        self.asked(format!("exec {} {limit:?}", command.join(" ")));
+        let failed = (command[0] == "false").then(|| "false exited with code 1".to_owned());
+        Ok(Ran { output: vec!["one".into(), "two".into()], failed })
+    }
+
+    fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
+        self.asked(format!("run {} {limit:?}", command.join(" ")));
+        Ok(Ran { output: vec!["ann".into()], failed: None })
+    }
+
+    fn get(&self, target: &HttpTarget, _: Option<Duration>) -> Result<Response, String> {
+        self.asked(format!("get {target:?}"));
+        Ok(Response { status: 404, body: "none".into() })
+    }
+
+    fn tcp(&self, port: u16) -> Result<bool, String> {
+        Ok(port == 80)
+    }
+
+    fn logs(&self, lines: u32) -> Result<Vec<String>, String> {
+        Ok(vec!["line".into(); lines as usize])
+    }
+
+    fn sleep(&self, time: Duration) -> Result<(), String> {
+        self.asked(format!("sleep {time:?}"));
+        Err("the run was interrupted".into())
+    }
+
+    fn say(&self, line: &str) {
+        self.asked(format!("say {line}"));
+    }
+
+    fn expired(&self) -> bool {
+        self.expired.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// The ping of a program's only service.
+#[track_caller]
+fn ping(program: &str) -> Function {
+    let service = specs(&[("app.star", program)]).services.swap_remove(0).spec;
+    match service.ping.unwrap().check {
+        model::Check::Function(function) => function,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn call(function: &Function, stage: &Stage) -> Result<CallResult, Diagnostic> {
+    let about = CallContext {
+        group: "shop".into(),
+        service: "a".into(),
+        event: "ping".into(),
+        context: BTreeMap::from([("user".to_owned(), "ann".to_owned())]),
+        ..CallContext::default()
+    };
+    with_large_stack(|| function.call(&about, stage)).unwrap()
+}
+
+/// How a ping with this body ends.
+#[track_caller]
+fn ends(body: &str, stage: &Stage) -> Result<CallResult, String> {
+    let body = body.replace('\n', "\n    ");
+    let program = format!("def ready(ctx):\n    {body}\nservice(name=\"a\", image=\"x\", ping=ready)\n");
+    call(&ping(&program), stage).map_err(|error| error.to_string())
+}
+
+#[test]
+fn functions_are_hooks_and_pings() {
+    let program = r#"
+load("lib.star", "answers")
+
+def greet(ctx):
+    ctx.run(["./greet.sh", ctx.service])
+
+service(
+    name="a",
+    image="x",
+    ping=call(answers(80), interval="1s", timeout="9s"),
+    pre_start=greet,
+    post_start=[greet, exec(["b"]), {"function": greet, "timeout": "2s"}],
+    on={"ready": lambda ctx: None, "failed": [greet]},
+)
+job(name="j", image="x", on={"succeeded": greet})
+group(on={"up": greet})
+"#;
+    let lib = "def answers(port):\n    def answers(ctx):\n        return ctx.tcp(port)\n    return answers\n";
+    let desired = desired(&[("app.star", program), ("lib.star", lib)]);
+    let service = &desired.services["a"];
+    let ping = service.ping.as_ref().unwrap();
+    assert_eq!((ping.interval, ping.timeout), (Duration::from_secs(1), Duration::from_secs(9)));
+    assert_eq!(ping.check.to_string(), "function answers (app.star:7)");
+    let hooks: Vec<String> = service
+        .hooks
+        .iter()
+        .flat_map(|(point, hooks)| hooks.iter().map(move |hook| format!("{point} {} {:?}", hook.action, hook.timeout)))
+        .collect();
+    assert_eq!(
+        hooks,
+        [
+            "pre_start function greet (app.star:7) 60s",
+            "post_start function greet (app.star:7) 60s",
+            "post_start exec b 60s",
+            "post_start function greet (app.star:7) 2s",
+            "ready function lambda (app.star:7) 60s",
+            "failed function greet (app.star:7) 60s",
+        ]
+    );
+    let model::Check::Function(answers) = &ping.check else { panic!() };
+    assert_eq!(call(answers, &Stage::default()).unwrap().returned, Ok(true));
+    let stage = Stage::default();
+    for (_, hooks) in desired.services["j"].hooks.iter().chain(&service.hooks).filter(|(_, hooks)| hooks.len() == 1) {
+        let model::HookAction::Function(function) = &hooks[0].action else { panic!() };
+        call(function, &stage).unwrap();
+    }
+    assert_eq!(*stage.asked.lock().unwrap(), ["run ./greet.sh a None"; 3]);
+    assert_eq!(desired.on.len(), 1);
+}
+
+#[test]
+fn nothing_is_replaced_when_a_function_changes() {
+    let of = |body: &str| {
+        let program = format!(
+            "def ready(ctx):\n    return {body}\nservice(name=\"a\", image=\"x\", ping=ready, post_start=ready)\n"
+        );
+        desired(&[("app.star", &program)]).services["a"].clone()
+    };
+    let (one, other) = (of("True"), of("False"));
+    assert_eq!(one.fingerprint, other.fingerprint);
+    assert_eq!(one, of("True"));
+    assert_ne!(one, other, "what changed takes effect");
+}
+
+#[test]
+fn functions_do_what_their_argument_can_do() {
+    let stage = Stage::default();
+    let body = r#"if ctx.service != "a" or ctx.group != "shop" or ctx.event != "ping" or ctx.container:
+    fail("about")
+out = ctx.exec(["cat", 1], timeout="2s")
+if out.output != "one\ntwo" or not out.ok or out.error:
+    fail("exec")
+bad = ctx.exec("false", check=False)
+if bad.ok or bad.error != "false exited with code 1":
+    fail("exec")
+got = ctx.http_get("/x", port=81)
+if got.status != 404 or got.ok or got.body != "none" or ctx.http_get("http://h:1/y").ok:
+    fail("get")
+if ctx.context["user"] != "ann" or ctx.context.get("none", "x") != "x" or "none" in ctx.context:
+    fail("context")
+ctx.context["id"] = 7
+ctx.context["user"] = ctx.context["id"] + "b"
+print("said", len(ctx.logs(tail=3)))
+return ctx.tcp(80) and not ctx.tcp(81)"#;
+    let ended = ends(body, &stage).unwrap();
+    assert_eq!(ended.returned, Ok(true));
+    assert_eq!(ended.outputs, [("id".to_owned(), "7".to_owned()), ("user".to_owned(), "7b".to_owned())]);
+    assert_eq!(
+        *stage.asked.lock().unwrap(),
+        [
+            "exec cat 1 Some(2s)",
+            "exec false None",
+            "get Container(81, \"/x\")",
+            "get Url(HttpUrl(\"http://h:1/y\"))",
+            "say said 3",
+        ]
+    );
+    assert_eq!(ends("pass", &stage).unwrap().returned, Err("NoneType".to_owned()));
+}
+
+#[test]
+fn functions_that_fail_say_where() {
+    let stage = Stage::default();
+    for (body, message) in [
+        ("return 1 + \"a\"", "specs/app.star:2:12: operation `+` not supported for types `int` and `string`"),
+        ("ctx.exec([\"false\"])", "specs/app.star:2:5: false exited with code 1: two"),
+        ("ctx.exec([])", "specs/app.star:2:5: the command is empty"),
+        ("ctx.exec([\"a\"], timout=1)", "specs/app.star:2:5: `exec` has no argument `timout`"),
+        ("ctx.sleep(0.5)", "specs/app.star:2:5: the run was interrupted"),
+        ("ctx.sleep(\"soon\")", "specs/app.star:2:5: invalid duration `soon`"),
+        ("ctx.context[\"none\"]", "specs/app.star:2:5: there is no output `none`"),
+        ("ctx.http_get(\"https://x\")", "specs/app.star:2:5: `https://x`: https is not supported"),
+        (
+            "service(name=\"b\")",
+            "specs/app.star:2:5: `service` can be called while specs are read, and not when something happens",
+        ),
+        ("env(\"A\")", "specs/app.star:2:5: `env` can be called while specs are read, and not when something happens"),
+        (
+            "for n in range(1000000):\n    for m in range(1000000):\n        pass",
+            "specs/app.star:3:9: the program takes more than 1000000 steps",
+        ),
+        ("x = \"x\" * 1000000000", "specs/app.star:2:9: this makes a text of more than 1 MiB"),
+        ("def f():\n    return f()\nf()", "specs/app.star:3:16: calls are nested more than 100 deep"),
+    ] {
+        let error = ends(body, &stage);
+        assert!(error.as_ref().is_err_and(|error| error.starts_with(message)), "{body}: {error:?}, expected {message}");
+    }
+    stage.expired.store(true, std::sync::atomic::Ordering::Relaxed);
+    let endless = ends("for n in range(1000000):\n    pass", &stage);
+    assert_eq!(endless, Err("specs/app.star:2:5: the program takes too long".to_owned()));
+    let nested = "def inner(ctx):\n    fail(\"deep\")\n\ndef ready(ctx):\n    inner(ctx)\n\nservice(name=\"a\", image=\"x\", ping=ready)\n";
+    let error = call(&ping(nested), &Stage::default()).unwrap_err();
+    assert_eq!(error.to_string(), "specs/app.star:2:5: deep");
+    let frames: Vec<String> =
+        error.related.iter().map(|(place, label)| format!("{}:{} {label}", place.line(), place.column())).collect();
+    assert_eq!(frames, ["5:5 in the call of `inner`"]);
+}
+
+#[test]
+fn only_programs_have_functions() {
+    let errors = errors(&[("app.yaml", "name: a\nimage: x\nping: {function: ready}\npost_start: {functon: x}\n")]);
+    assert!(errors.contains("expected a function of a `*.star` file, found the text `ready`"), "{errors}");
+}
+
+/// Refresh with `UPDATE_REFERENCE=1 cargo test --test starlark reference`.
+#[test]
+fn the_reference_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/programs-reference.md");
+    let reference = drillmaster::spec::starlark::reference();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(path, &reference).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), reference, "make it anew, as this test says");
+}

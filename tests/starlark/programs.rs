@@ -1,0 +1,121 @@
+//! Programs in a directory that is not on disk.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::desired::resolve::{ResolveContext, resolve};
+use drillmaster::desired::{Desired, Service};
+use drillmaster::render::diagnostics;
+use drillmaster::spec::model;
+use drillmaster::spec::{Content, Diagnostic, Input, Reach, SourceFile, Specs, Tree, load};
+
+/// A spec directory in memory: `*.star` and `*.yaml` are specs, `env:NAME` sets a variable, all others can be read.
+#[derive(Default)]
+pub struct Directory {
+    pub files: BTreeMap<String, String>,
+    /// What was asked for.
+    pub asked: Mutex<Vec<String>>,
+}
+
+impl Directory {
+    pub fn of(files: &[(&str, &str)]) -> Directory {
+        let files = files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect();
+        Directory { files, ..Directory::default() }
+    }
+
+    pub fn load(&self) -> Result<Specs, Vec<Diagnostic>> {
+        let is_spec = |path: &str| path.ends_with(".star") || path.ends_with(".yaml");
+        let file = |(path, text): (&String, &String)| SourceFile {
+            path: path.clone(),
+            content: Content::Bytes(text.clone().into_bytes()),
+        };
+        let files: Vec<SourceFile> = self.files.iter().filter(|(path, _)| is_spec(path)).map(file).collect();
+        let variable = |(path, text): (&String, &String)| Some((path.strip_prefix("env:")?.to_owned(), text.clone()));
+        let environment = self.files.iter().filter_map(variable).collect();
+        let read = |path: &str| self.read(path);
+        let (environment, context) = (&environment, &BTreeMap::new());
+        let tree = |build: &model::Build| {
+            let context = build.context.clone();
+            Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
+        };
+        let input = Input {
+            dir: "specs",
+            files: &files,
+            dotenv: None,
+            environment,
+            context,
+            read: &read,
+            tree: &tree,
+            reach: self,
+        };
+        with_large_stack(|| load(&input)).unwrap()
+    }
+}
+
+impl Reach for Directory {
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        self.asked.lock().unwrap().push(path.to_owned());
+        let found = self.files.get(path).map(|text| text.clone().into_bytes());
+        found.ok_or_else(|| "there is no such file".to_owned())
+    }
+
+    fn list(&self, path: &str) -> Result<Vec<(String, bool)>, String> {
+        self.asked.lock().unwrap().push(format!("{path}/"));
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let inside = self.files.keys().filter_map(|file| file.strip_prefix(&prefix));
+        let names = inside.map(|rest| match rest.split_once('/') {
+            Some((directory, _)) => (directory.to_owned(), true),
+            None => (rest.to_owned(), false),
+        });
+        Ok(names.collect::<std::collections::BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn expired(&self) -> bool {
+        false
+    }
+}
+
+pub fn told(errors: &[Diagnostic]) -> String {
+    diagnostics::render(errors, false)
+}
+
+#[track_caller]
+pub fn specs(files: &[(&str, &str)]) -> Specs {
+    Directory::of(files).load().unwrap_or_else(|errors| panic!("{}", told(&errors)))
+}
+
+#[track_caller]
+pub fn errors(files: &[(&str, &str)]) -> String {
+    match Directory::of(files).load() {
+        Ok(specs) => panic!("no error: {specs:#?}"),
+        Err(errors) => told(&errors),
+    }
+}
+
+/// The messages of a program that is wrong, each with its place.
+#[track_caller]
+pub fn messages(program: &str) -> Vec<String> {
+    let errors = Directory::of(&[("app.star", program)]).load().err().unwrap_or_default();
+    errors.iter().map(ToString::to_string).collect()
+}
+
+#[track_caller]
+pub fn desired(files: &[(&str, &str)]) -> Desired {
+    resolve(&specs(files), ResolveContext { group: Some("shop"), directory: "/srv/shop/specs", home: None })
+}
+
+/// But for where it is written.
+pub fn without_place(service: &Service) -> Service {
+    Service { place: String::new(), ..service.clone() }
+}
+
+#[track_caller]
+pub fn same(yaml: &str, star: &str) {
+    let (yaml, star) = (desired(&[("app.yaml", yaml)]), desired(&[("app.star", star)]));
+    let services = |desired: &Desired| -> Vec<Service> { desired.services.values().map(without_place).collect() };
+    assert_eq!(services(&yaml), services(&star));
+    assert_eq!((yaml.group, yaml.network, yaml.on), (star.group, star.network, star.on));
+}
+
+// --- the same as in YAML ---------------------------------------------------------------------------------------------
