@@ -1,10 +1,10 @@
-//! Who owns what on the engine: the labels that we write and read, and the names that we give.
+//! Ownership of engine objects: labels and names.
 //!
-//! The engine is the only database, so this is its schema. Pure; knows nothing of specs or of what should exist.
+//! The engine is the only database; this is its schema. Pure and independent of the specs.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Name of the group; what does not carry it is never touched.
+/// Name of the group. Objects without it are never changed.
 pub const GROUP: &str = "drillmaster.group";
 /// Name of the service.
 pub const SERVICE: &str = "drillmaster.service";
@@ -39,7 +39,7 @@ const READY: &str = "ready";
 /// Ending of a container's name until it is ready. Service names have no dots, so no service can claim it.
 pub const CANDIDATE_SUFFIX: &str = ".new";
 
-/// What our labels on a container say.
+/// Identity of a container, stored in its labels.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
     /// [`GROUP`].
@@ -65,7 +65,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads an identity; `None` where the group label is missing: the object is not ours.
+    /// Reads an identity. Returns `None` without the group label: the container is not managed.
     pub fn from_labels(labels: &HashMap<String, String>) -> Option<Identity> {
         let text = |key: &str| labels.get(key).cloned().unwrap_or_default();
         Some(Identity {
@@ -82,7 +82,7 @@ impl Identity {
         })
     }
 
-    /// The labels that say it.
+    /// Returns the labels of the identity.
     pub fn to_labels(&self) -> BTreeMap<String, String> {
         [
             (GROUP, &self.group),

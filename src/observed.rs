@@ -1,6 +1,6 @@
-//! What the engine has: one snapshot, in words that no engine owns.
+//! Observed state: a snapshot of the engine, in engine-independent types.
 //!
-//! Filled by `engine`, read by `plan` and `status`. Holds facts only; what they mean is decided elsewhere.
+//! Created by `engine`, read by `plan` and `status`. Contains facts only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::types::ContainerId;
 /// A snapshot, from a constant number of list calls.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Observed {
-    /// Every container of the engine, ours or not, by id.
+    /// All containers of the engine, managed or not, by id.
     pub containers: BTreeMap<ContainerId, Container>,
     /// Every network, by id.
     pub networks: BTreeMap<String, Network>,
@@ -30,20 +30,18 @@ pub struct Observed {
     pub volumes: BTreeMap<String, Volume>,
 }
 
-/// A container.
+/// An observed container.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
     /// Full id.
     pub id: ContainerId,
     /// Name without the leading slash.
     pub name: String,
-    /// What our labels say; `None`: not ours.
+    /// Identity from its labels; `None`: not managed.
     pub identity: Option<Identity>,
     /// Image as the engine shows it.
     pub image: String,
-    /// What it does.
     pub state: State,
-    /// What the engine's health check says.
     pub health: Health,
     /// Networks it is attached to, also while it is stopped.
     pub networks: Vec<Attachment>,
@@ -53,11 +51,11 @@ pub struct Container {
     pub mounts: Vec<MountPoint>,
     /// Seconds since 1970 at which it was created.
     pub created: i64,
-    /// What only an inspection tells; `None`: not inspected.
+    /// Details from an inspection; `None`: not inspected.
     pub details: Option<Details>,
 }
 
-/// What a container does, in the engine's words.
+/// State of a container, as in the Docker API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Created and never started.
@@ -95,7 +93,7 @@ impl fmt::Display for State {
     }
 }
 
-/// What the engine's health check says.
+/// Result of the Docker health check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Health {
     /// There is no check.
@@ -146,7 +144,7 @@ pub struct MountPoint {
     pub writable: bool,
 }
 
-/// What only an inspection tells.
+/// Details from an inspection.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Details {
     /// Environment, the image's included.
@@ -159,9 +157,9 @@ pub struct Details {
     pub started_at: String,
     /// RFC 3339; empty: never ended.
     pub finished_at: String,
-    /// How often the engine restarted it.
+    /// Number of restarts by the engine.
     pub restarts: u64,
-    /// Killed by the kernel for want of memory.
+    /// Killed by the kernel: out of memory.
     pub oom_killed: bool,
     /// What the engine says went wrong at the last start; empty: nothing.
     pub error: String,
@@ -216,7 +214,7 @@ pub struct ImageFacts {
 }
 
 impl Container {
-    /// Whether its processes exist (frozen ones too).
+    /// Returns true if it has processes, also when paused.
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
     }

@@ -1,6 +1,6 @@
-//! What an image is built from, and the name that follows from it: another tree is another image.
+//! Build inputs of an image and its tag, a hash over them.
 //!
-//! Pure. The files were looked at before; here they are a digest.
+//! Pure: the files were read before and are represented by a digest.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use crate::spec::model;
 /// to be read.
 const DIGITS: usize = 16;
 
-/// How the image of a service is built.
+/// Build configuration of a service's image.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Build {
     /// The files: where they lie, and what they are.
     pub tree: Tree,
-    /// The stage; the last one unless set.
+    /// Target stage. Defaults to the last one.
     pub target: Option<String>,
-    /// Values for the `ARG`s of the Dockerfile.
+    /// Build arguments.
     pub args: BTreeMap<String, String>,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
@@ -39,7 +39,7 @@ impl Build {
         }
     }
 
-    /// The tag of its image: a hash over everything that goes into it. Where the files lie does not.
+    /// Returns the image tag: a hash over all inputs except the location of the files.
     pub fn tag(&self) -> String {
         let Build { tree, target, args, labels } = self;
         let mut recipe = json!({"version": 1, "files": tree.digest});

@@ -1,7 +1,7 @@
-//! Fingerprints: when is a container still the one that a spec asks for, and what does a changed field mean?
+//! Fingerprints of containers, and the effect of each field's change.
 //!
-//! Pure, and stable: an upgrade of drillmaster must not replace anybody's containers. Hashes carry a version; a hash of
-//! an unknown version is not compared, the canonical JSON beside it is.
+//! Pure and stable: upgrading drillmaster must not replace containers. Hashes carry a version; if it is unknown, the
+//! canonical JSON is compared instead.
 
 use std::collections::BTreeMap;
 
@@ -10,21 +10,21 @@ use sha2::{Digest, Sha256};
 
 use super::{Config, Dependency, Kind};
 
-/// Version of the hashes made here.
+/// Version of the computed hashes.
 pub const VERSION: &str = "v1:";
 
-/// What a change of a field means for a container that exists.
+/// Effect of a field's change on an existing container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Another name is another service.
+    /// Identifies the service.
     Identity,
-    /// Nothing: only drillmaster itself uses it, from then on.
+    /// None: used by drillmaster only.
     Nothing,
-    /// It is changed on the running container.
+    /// Updated on the running container.
     Update,
-    /// The container is replaced.
+    /// Replaces the container.
     Replace,
-    /// The container is replaced; it counts in the env hash.
+    /// Replaces the container; part of the env hash.
     Environment,
 }
 
@@ -83,7 +83,7 @@ pub fn change_of(field: &str) -> Change {
     FIELDS.iter().find(|(name, _)| *name == field).map_or(Change::Nothing, |(_, change)| *change)
 }
 
-/// What a service's container is compared by.
+/// Fingerprint of a service's container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fingerprint {
     /// Over the sorted resolved environment.
@@ -116,7 +116,7 @@ impl Fingerprint {
         }
     }
 
-    /// Whether two fingerprints ask for the same container.
+    /// Returns true if both describe the same container.
     pub fn same_container(&self, other: &Fingerprint) -> bool {
         self.env_hash == other.env_hash && self.spec_hash == other.spec_hash
     }
@@ -223,7 +223,7 @@ mod tests {
         assert!(!before.applied.contains("hunter2"));
     }
 
-    /// Who adds a field to the spec has to say what its change means.
+    /// Each new spec field needs an entry for the effect of its change.
     #[test]
     fn the_list_names_every_field_of_a_service_and_of_a_container() {
         let listed: BTreeSet<&str> = FIELDS.iter().map(|(field, _)| *field).collect();

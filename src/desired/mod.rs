@@ -1,6 +1,6 @@
-//! What should exist: the specs fully resolved. Immutable, one value.
+//! Desired state: the specs fully resolved, as one immutable value.
 //!
-//! Pure. Says nothing about what exists, nor how to get there.
+//! Pure and independent of the observed state and the plan.
 
 pub mod build;
 pub mod fingerprint;
@@ -25,7 +25,7 @@ pub use build::Build;
 use fingerprint::Fingerprint;
 use outputs::Outputs;
 
-/// The whole of it.
+/// Desired state of a group.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Desired {
     /// Name of the group.
@@ -38,7 +38,7 @@ pub struct Desired {
     pub services: BTreeMap<ServiceName, Service>,
     /// Names of services that should exist without any container: `replicas: 0`.
     pub idle: BTreeSet<String>,
-    /// What is known of services that are no longer desired, by name: how they want to be parted from.
+    /// Specs of services that are no longer desired, by name, for their stop settings and hooks.
     pub parting: BTreeMap<ServiceName, Service>,
     /// Hooks of the group; none where a list would be empty.
     pub on: BTreeMap<GroupEvent, Vec<Hook>>,
@@ -51,12 +51,12 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Whether anybody refers to an output.
+    /// Returns true if an output is used.
     pub fn uses_outputs(&self) -> bool {
         !self.outputs.uses.is_empty() || self.services.values().any(|service| !service.outputs.uses.is_empty())
     }
 
-    /// Who gives an output for certain.
+    /// Returns the producer of a captured output.
     pub fn producer_of(&self, key: &str) -> Option<&Service> {
         self.services.values().find(|service| service.outputs.gives.contains(key))
     }
@@ -66,7 +66,7 @@ impl Desired {
         self.services.get(name).or_else(|| self.parting.get(name))
     }
 
-    /// This with no services: they are to go, or to rest.
+    /// Returns a copy without services, to remove or stop them.
     #[must_use]
     pub fn without_services(&self, scope: Scope, mode: Mode) -> Desired {
         let (services, idle) = (BTreeMap::new(), BTreeSet::new());
@@ -134,7 +134,7 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether a service may be touched.
+    /// Returns true if the service is selected.
     pub fn contains(&self, service: &str) -> bool {
         match self {
             Scope::All => true,
@@ -172,7 +172,7 @@ impl Mode {
     }
 }
 
-/// A service or a job, resolved; of a service with replicas, one of them.
+/// A resolved service or job, or one replica of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
     /// Name, which nothing else in the group has: the service's, with the number of the replica where there is one.
@@ -236,7 +236,7 @@ impl Service {
     }
 }
 
-/// When a hook of a service or job runs.
+/// Hook point of a service or job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HookPoint {
     /// Before a container is created; a failure is one of the service.
@@ -251,28 +251,28 @@ pub enum HookPoint {
     On(LifecycleEvent),
 }
 
-/// A change of a service's or job's state.
+/// Lifecycle event of a service or job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LifecycleEvent {
-    /// It has become ready.
+    /// It became ready.
     Ready,
-    /// Its container has ended without being asked to.
+    /// Its container exited unexpectedly.
     Exited,
-    /// Its ping has stopped answering.
+    /// It became unhealthy.
     Unhealthy,
     /// Its container was restarted.
     Restarted,
-    /// Its container was replaced by a new one.
+    /// Its container was replaced.
     Replaced,
     /// Its container was stopped.
     Stopped,
-    /// It has failed.
+    /// It failed.
     Failed,
-    /// It has succeeded; jobs only.
+    /// It succeeded. Jobs only.
     Succeeded,
 }
 
-/// A command that has finished.
+/// Group event: a command has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GroupEvent {
     /// `up`.
@@ -294,7 +294,7 @@ impl HookPoint {
 }
 
 impl fmt::Display for HookPoint {
-    /// As it is written in a spec.
+    /// Returns the name used in specs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             HookPoint::PreStart => "pre_start",
@@ -307,7 +307,7 @@ impl fmt::Display for HookPoint {
 }
 
 impl fmt::Display for LifecycleEvent {
-    /// As it is written in a spec.
+    /// Returns the name used in specs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             LifecycleEvent::Ready => "ready",
@@ -323,7 +323,7 @@ impl fmt::Display for LifecycleEvent {
 }
 
 impl fmt::Display for GroupEvent {
-    /// As it is written in a spec.
+    /// Returns the name used in specs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             GroupEvent::Up => "up",

@@ -1,7 +1,7 @@
-//! What is wrong between fields and between documents that are each well formed.
+//! Cross-field and cross-document validation.
 //!
-//! Works on the documents alone; what needs further files is checked where they are read. Parts that were already
-//! reported are not in the documents any more.
+//! Uses the documents only; files they refer to are checked where they are read. Values that were already reported are
+//! no longer in the documents.
 
 mod outputs;
 
@@ -16,16 +16,16 @@ use super::model::{Condition, Dependency, Kind, MountSource, Order, Port, Pull, 
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
 
-/// The least memory that the engine accepts for a container.
+/// Minimum memory that the engine accepts for a container.
 const LEAST_MEMORY: u64 = 6 * 1024 * 1024;
 
-/// The most replicas of a service.
+/// Maximum number of replicas of a service.
 const MOST_REPLICAS: u32 = 1000;
 
-/// How many errors of one sort are looked into more closely: no file tells more, and looking takes time.
+/// Number of errors of one sort that are examined in detail, to bound the time.
 const MAX_ERRORS: usize = 100;
 
-/// All checks.
+/// Runs all checks.
 pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     let named: Vec<_> = documents.services.iter().filter(|service| service.named).collect();
     unique_names(&named, diagnostics);
@@ -51,12 +51,12 @@ fn name(service: &Document<Service>) -> &str {
     service.spec.container.name.as_str()
 }
 
-/// Of several services with one name the first.
+/// Maps names to services; the first one wins.
 fn by_name<'d>(services: &[&'d Document<Service>]) -> Services<'d> {
     services.iter().rev().map(|service| (name(service), *service)).collect()
 }
 
-/// Elements of a list field with their nodes; without those of which a part was missing.
+/// Returns the elements of a list field with their nodes, without incomplete ones.
 fn with_nodes<'d, T>(service: &'d Document<Service>, field: &str, values: &'d [T]) -> Vec<(&'d T, &'d Node)> {
     let nodes = service.root.get(field).into_iter().flat_map(Node::items);
     values
@@ -116,7 +116,7 @@ fn reserved_networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// A dependency that names a service there is, or an output that is used and given by one.
+/// A dependency on an existing service, declared or through an output.
 struct Edge<'d> {
     to: &'d str,
     place: Location,
@@ -125,7 +125,7 @@ struct Edge<'d> {
 
 type Edges<'d> = BTreeMap<&'d str, Vec<Edge<'d>>>;
 
-/// Checks each dependency by itself; gives the sound ones.
+/// Checks each dependency on its own and returns the valid ones.
 fn dependencies<'d>(
     documents: &Documents,
     named: &[&'d Document<Service>],
@@ -161,7 +161,7 @@ fn dependencies<'d>(
     edges
 }
 
-/// A service cannot succeed.
+/// Rejects `condition: succeeded` for services: only jobs succeed.
 fn never_succeeds(
     service: &Document<Service>,
     dependency: &Dependency,
@@ -177,7 +177,7 @@ fn never_succeeds(
     Some(diagnostic.hint(format!("write `condition: ready`, or make `{}` a `kind: Job`", name(needed))))
 }
 
-/// The name in the long form, else the whole.
+/// Returns the node of the name in the long form, otherwise the whole node.
 fn dependency_span(node: &Node) -> &Range<usize> {
     node.get("name").map_or(&node.span, |name| &name.span)
 }
@@ -197,7 +197,7 @@ fn dependency_hint(service: &Document<Service>, to: &str, services: &Services<'_
     }
 }
 
-/// Walks the dependencies depth first; each one that leads back to where the walk came from closes a cycle.
+/// Finds cycles by depth-first search: an edge back to the current path closes a cycle.
 fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
@@ -212,7 +212,7 @@ fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
         if seen.contains_key(start) {
             continue;
         }
-        // A stack of its own, not the program's: a chain may be thousands of services long.
+        // An explicit stack: a chain can be thousands of services long.
         let mut way: Vec<(&str, usize)> = vec![(start, 0)];
         seen.insert(start, Seen::OnTheWay);
         while let Some((service, next)) = way.last_mut() {
@@ -266,14 +266,14 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
     Some(diagnostic)
 }
 
-/// A port of the host with who publishes it where.
+/// A published host port with its service and location.
 struct Published<'d> {
     service: &'d str,
     port: &'d Port,
     place: Location,
 }
 
-/// Ports that would listen on one address and port of the host, in one service or in two.
+/// Rejects ports that bind the same host address and port.
 fn ports(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
     let mut taken: HashMap<u16, Vec<Published<'_>>> = HashMap::new();
     for service in services {
@@ -300,12 +300,12 @@ fn clash(this: &Published<'_>, other: &Published<'_>) -> Diagnostic {
         .related(other.place.clone(), format!("published by `{}`", other.service))
 }
 
-/// The number of replicas that a service's own containers have in their names: none where it has no `replicas`.
+/// Returns the replica numbers in a service's container names; empty without `replicas`.
 fn numbers(service: &Document<Service>) -> std::ops::RangeInclusive<u32> {
     1..=service.spec.replicas.unwrap_or_default()
 }
 
-/// The containers of a service with replicas are called `api-1`, `api-2`, as another service may be.
+/// Rejects services named like a replica of another service, e.g. `api-1`.
 fn numbered_names(named: &[&Document<Service>], services: &Services<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for service in named {
         let Some((of, number)) = name(service).rsplit_once('-') else { continue };
@@ -321,7 +321,7 @@ fn numbered_names(named: &[&Document<Service>], services: &Services<'_>, diagnos
     }
 }
 
-/// What several containers of a service that run at once cannot share.
+/// Rejects what containers of a service that run at the same time cannot share.
 fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
     let replicas = spec.replicas.unwrap_or(1);
@@ -379,7 +379,7 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Two mounts at one path of a container.
+/// Rejects two mounts at the same container path.
 fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let volumes = with_nodes(service, "volumes", &service.spec.container.volumes);
     let volumes = volumes.into_iter().map(|(mount, node)| (mount.target.as_str(), node));
@@ -397,10 +397,10 @@ fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Where the image comes from: it is named or built, and what is built has a tag of its own and is not pulled.
+/// Requires `image` or `build`. A built image gets a generated tag and is not pulled.
 fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
-    // What is wrong with it, also that it is misspelt, has been told.
+    // An invalid or misspelt field was already reported.
     let told =
         |entry: &Entry| entry.value.value == Value::Pruned && closest(&entry.key.text, ["image", "build"]).is_some();
     let told = matches!(&service.root.value, Value::Map(entries) if entries.iter().any(told));
@@ -433,7 +433,7 @@ fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Values that are well formed but that the engine or sense refuses.
+/// Rejects well-formed values that the engine does not accept or that make no sense.
 fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
     let at = |path: &[&str]| {

@@ -1,27 +1,25 @@
 //! Files of `KEY=value` lines: `.env` and `env_file`.
 //!
-//! Blank lines and lines that begin with `#` are skipped; `export ` may stand in front. A value may be plain (white
-//! space around it and a comment after ` #` are left out), in single quotes (as it is) or in double quotes (with `\n`,
-//! `\t`, `\r`, `\"`, `\\` and `\$`). Values end with their line. Nothing is replaced in them: `$` means itself. The last
-//! of several lines for one key holds.
+//! Blank lines and lines starting with `#` are skipped; a leading `export ` is accepted. A value is plain (surrounding
+//! white space and a comment after ` #` are removed), in single quotes (literal) or in double quotes (with the escapes
+//! `\n`, `\t`, `\r`, `\"`, `\\` and `\$`). A value ends with its line. Variables are not substituted. The last line for a
+//! key wins.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::value::{EnvName, quoted};
 
-/// Something wrong in such a file.
+/// Error in an env file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineError {
-    /// Bytes of the file.
+    /// Byte range in the file.
     pub span: Range<usize>,
-    /// What is wrong.
     pub message: String,
-    /// What to do about it.
     pub hint: Option<String>,
 }
 
-/// Reads a whole file: its values, or everything that is wrong.
+/// Parses a file. Returns its values, or all errors.
 pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<LineError>> {
     let mut values = BTreeMap::new();
     let mut errors = Vec::new();
@@ -39,7 +37,7 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<LineError>> {
     if errors.is_empty() { Ok(values) } else { Err(errors) }
 }
 
-/// A line that begins at byte `at` of the file; `None` when it says nothing.
+/// Parses the line that starts at byte `at` of the file. Returns `None` if it is blank or a comment.
 fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineError> {
     let error = |part: &str, message: String, hint: &str| {
         let start = at + offset(line, part);
@@ -83,12 +81,12 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
     Ok(Some((key.to_owned(), value)))
 }
 
-/// Where a part of a text begins in it.
+/// Returns the offset of a subslice in its text.
 fn offset(whole: &str, part: &str) -> usize {
     (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize).min(whole.len())
 }
 
-/// Up to the closing quote, and what follows it.
+/// Splits at the closing quote.
 fn double_quoted(text: &str) -> Option<(String, &str)> {
     let mut out = String::new();
     let mut chars = text.char_indices();

@@ -1,11 +1,10 @@
-//! From files to specs: parsed, checked, every error with its place.
+//! Spec loading: parsing and validation. Every error has a location.
 //!
-//! Pure: the texts of the files, the environment and a way to read further files come in as arguments.
+//! Pure: file contents, environment and a reader for further files are passed as arguments.
 //!
-//! The way of a file: `yaml`, or `starlark` for a program, makes located trees (`node`) of it, one for each document;
-//! `interpolate` replaces the
-//! variables in them; `document` reads each into its kind (`model`, `hook`, `value`, `short`) through `decode`, which
-//! finds all that is wrong and not only the first; `check` looks at what holds between them; `load` does all of that.
+//! Stages: `yaml` or `starlark` parses a file into located trees (`node`), one per document; `interpolate` substitutes
+//! variables; `document` decodes each tree into its kind (`model`, `hook`, `value`, `short`) through `decode`, which
+//! reports all errors, not only the first; `check` validates across documents. `load` runs all stages.
 
 pub mod build;
 mod check;
@@ -36,39 +35,39 @@ use model::{Group, Service};
 use node::Node;
 pub use schema::schema;
 
-/// Everything that specs are made of.
+/// Input of spec loading.
 #[derive(Clone, Copy)]
 pub struct Input<'a> {
-    /// The spec directory as shown to people, e.g. `specs`.
+    /// Spec directory as displayed, e.g. `specs`.
     pub dir: &'a str,
     /// The spec files in it, in any order.
     pub files: &'a [SourceFile],
-    /// The file `.env` in it, where there is one.
+    /// The `.env` file of the spec directory, if any.
     pub dotenv: Option<&'a SourceFile>,
-    /// The environment of the process; it wins over `.env`.
+    /// Process environment. Takes precedence over `.env`.
     pub environment: &'a BTreeMap<String, String>,
-    /// Outputs of hooks and jobs that are known, by key.
+    /// Known outputs of hooks and jobs, by key.
     pub context: &'a BTreeMap<String, String>,
-    /// Reads a further file, its path relative to the spec directory; the error is a text for people.
+    /// Reads another file, relative to the spec directory. The error is a message for the user.
     pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
-    /// Looks at what an image is built from.
+    /// Inspects a build context.
     pub tree: &'a (dyn Fn(&model::Build) -> Result<Tree, TreeError> + Sync),
-    /// What programs can reach.
+    /// File access for Starlark programs.
     pub reach: &'a dyn Reach,
 }
 
-/// What programs can reach while they are evaluated: files within the spec directory, wherever a path or a link in it
-/// leads. The errors are texts for people.
+/// File access for Starlark programs: files in the spec directory, with symbolic links resolved. Errors are messages for
+/// the user.
 pub trait Reach: Sync {
     /// Reads a file.
     fn read(&self, path: &str) -> Result<Vec<u8>, String>;
-    /// The names in a directory, and which of them are directories; the spec directory itself is `""`.
+    /// Lists a directory: names and whether each is a directory. The spec directory is `""`.
     fn list(&self, path: &str) -> Result<Vec<(String, bool)>, String>;
-    /// Whether they have taken too long.
+    /// Returns true if the evaluation has exceeded its time limit.
     fn expired(&self) -> bool;
 }
 
-/// Nothing: for specs that are not programs.
+/// No file access, for specs without programs.
 #[derive(Debug, Clone, Copy)]
 pub struct Nowhere;
 
@@ -86,87 +85,83 @@ impl Reach for Nowhere {
     }
 }
 
-/// What an image is built from, as it lies there now.
+/// Current state of a build context.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tree {
-    /// The directory, absolute.
+    /// Absolute path of the context.
     pub context: String,
-    /// The Dockerfile, absolute.
+    /// Absolute path of the Dockerfile.
     pub dockerfile: String,
-    /// Hash of everything in them that a build is given.
+    /// Hash of all files that are sent to the builder.
     pub digest: String,
 }
 
-/// Why nothing can be built from there; texts for people.
+/// Error in a build context; messages for the user.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TreeError {
-    /// Something is wrong with the context.
+    /// The context is invalid.
     Context(String),
-    /// Something is wrong with the Dockerfile.
+    /// The Dockerfile is invalid.
     Dockerfile(String),
 }
 
 /// One file of the spec directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Path relative to the spec directory, with `/` between its parts.
+    /// Path relative to the spec directory, separated by `/`.
     pub path: String,
-    /// What is in it.
     pub content: Content,
 }
 
-/// What is in a file.
+/// Content of a spec file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// Its bytes.
     Bytes(Vec<u8>),
-    /// So many bytes, more than [`MAX_FILE_SIZE`]: there is no need to read it.
+    /// Not read: its size in bytes exceeds [`MAX_FILE_SIZE`].
     TooLarge(u64),
-    /// It cannot be read; the text says why, for people.
+    /// Not readable, with a message for the user.
     Unreadable(String),
 }
 
-/// Names of networks that mean something of their own to the engine; no group's network can have them.
+/// Network names that are reserved by the engine.
 pub const RESERVED_NETWORKS: [&str; 4] = ["bridge", "default", "host", "none"];
 
-/// The largest spec file, in bytes.
+/// Maximum size of a spec file, in bytes.
 pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
 
 /// The specs of a directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Specs {
-    /// The Group document, if there is one.
+    /// The Group document, if any.
     pub group: Option<Loaded<Group>>,
     /// The services and jobs, sorted by name.
     pub services: Vec<Loaded<Service>>,
-    /// Further files that were read, relative to the spec directory: what to watch beside the specs.
+    /// Other files that were read, relative to the spec directory. Watched together with the specs.
     pub reads: BTreeSet<String>,
-    /// Variables that the specs name, set or not.
+    /// Variables used in the specs, set or not.
     pub variables: BTreeSet<String>,
-    /// What programs printed, each line with its file in front.
+    /// Output of `print` in programs; each line starts with its file.
     pub printed: Vec<String>,
     /// Functions of programs, as they are called and where they are given, by their numbers.
     pub functions: Vec<String>,
 }
 
-/// A document as it was read.
+/// A parsed document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded<T> {
-    /// What it says.
     pub spec: T,
-    /// Where it stands.
     pub source: Source,
-    /// Contents of its `env_file`s, in their order.
+    /// Contents of its `env_file`s, in order.
     pub env_files: Vec<BTreeMap<String, String>>,
-    /// Outputs that it refers to.
+    /// Outputs it uses.
     pub uses: Vec<OutputUse>,
-    /// What its image is built from, where it is.
+    /// Build context, if the image is built.
     pub tree: Option<Tree>,
-    /// The tree that it was read from, with variables replaced.
+    /// Source tree with variables substituted.
     pub root: Node,
 }
 
-/// Where a document stands: the line of its `name`, else of its first key. Shown as `app.yaml:12`.
+/// Location of a document: the line of its `name`, or of its first key. Displayed as `app.yaml:12`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
     /// Path relative to the spec directory.

@@ -49,7 +49,7 @@ impl FromStr for HttpUrl {
 }
 
 impl HttpUrl {
-    /// Host and port as they are written: what the `Host` header says.
+    /// Returns host and port as written, for the `Host` header.
     pub fn authority(&self) -> &str {
         let rest = self.0.strip_prefix(HTTP).unwrap_or_default();
         rest.split(['/', '?']).next().unwrap_or_default()
@@ -65,17 +65,17 @@ impl HttpUrl {
         }
     }
 
-    /// Name or address of the host, without brackets.
+    /// Returns the host name or address, without brackets.
     pub fn host(&self) -> &str {
         self.host_and_port().0
     }
 
-    /// The port; 80 unless written.
+    /// Returns the port. Defaults to 80.
     pub fn port(&self) -> u16 {
         self.host_and_port().1.and_then(|port| port.parse().ok()).unwrap_or(80)
     }
 
-    /// Path and query, beginning with `/`: what the request line says.
+    /// Returns path and query for the request line; starts with `/`.
     pub fn target(&self) -> Cow<'_, str> {
         match self.0.get(HTTP.len() + self.authority().len()..).unwrap_or_default() {
             path if path.starts_with('/') => path.into(),
@@ -92,7 +92,7 @@ text_value!(HttpUrl, texted, "a URL such as `http://localhost:8080/path`", {
     "examples": ["http://localhost:9/alert"]
 });
 
-/// Value of an HTTP header: one line, without white space around it.
+/// Value of an HTTP header: one line without surrounding white space.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HeaderValue(String);
 
@@ -114,7 +114,7 @@ text_value!(HeaderValue, shaped, "the value of a header", {
     "description": "Value of an HTTP header: one line."
 });
 
-/// Name of an HTTP header. Equal whatever its case: kept in lower case.
+/// Name of an HTTP header, stored in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HeaderName(String);
 

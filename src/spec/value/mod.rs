@@ -132,12 +132,12 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    /// An error without a hint.
+    /// Creates an error without a hint.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None }
     }
 
-    /// The same error with a hint.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -146,7 +146,7 @@ impl Invalid {
 }
 
 impl fmt::Display for Invalid {
-    /// The hint stands on a line of its own: that is how it travels through serde, whose errors are one text.
+    /// Puts the hint on its own line, because serde errors carry a single text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
         match &self.hint {
@@ -156,7 +156,7 @@ impl fmt::Display for Invalid {
     }
 }
 
-/// Text from a spec, in an error message: in backquotes, cut when long, control characters escaped.
+/// Formats spec text for an error message: in backquotes, truncated if long, control characters escaped.
 pub(super) fn quoted(text: &str) -> String {
     const LONGEST: usize = 60;
     let mut shown: String = text.chars().take(LONGEST).flat_map(escaped).collect();
@@ -172,34 +172,34 @@ fn escaped(c: char) -> impl Iterator<Item = char> {
     escaped.into_iter().flatten().chain(plain)
 }
 
-/// Name of the newtype by which a type asks the decoder for a scalar's source text, whatever it would resolve to.
+/// Newtype name that requests a scalar's source text from the decoder, whatever the scalar would resolve to.
 ///
-/// Other deserializers take it for an ordinary newtype, and the visitor then reads numbers and booleans as text.
+/// Other deserializers treat it as an ordinary newtype; the visitor then converts numbers and booleans to text.
 pub(super) const VERBATIM: &str = "drillmaster::verbatim";
 
 /// Name of the newtype by which a function of a program is read.
 pub(super) const FUNCTION: &str = "drillmaster::function";
 
-/// A value that may be written in several shapes: as a scalar, a list or a map.
+/// A value with several notations: scalar, list or map.
 pub(super) trait Shape<'de>: Sized {
     /// What is expected, with its article: "a port", "a duration such as `10s`".
     const EXPECTED: &'static str;
 
-    /// From a scalar's text.
+    /// Parses a scalar's text.
     fn from_text(text: &str) -> Result<Self, Invalid>;
 
-    /// From a list; refused unless a type takes lists.
+    /// Parses a list. Rejected by default.
     fn from_list<A: SeqAccess<'de>>(_list: A) -> Result<Self, A::Error> {
         Err(de::Error::invalid_type(de::Unexpected::Seq, &Self::EXPECTED))
     }
 
-    /// From a map; refused unless a type has a long form.
+    /// Parses a map. Rejected by default.
     fn from_map<A: MapAccess<'de>>(_map: A) -> Result<Self, A::Error> {
         Err(de::Error::invalid_type(de::Unexpected::Map, &Self::EXPECTED))
     }
 }
 
-/// Reads a value that may be written in several shapes.
+/// Deserializes a value with several notations.
 pub(super) fn shaped<'de, D: Deserializer<'de>, S: Shape<'de>>(deserializer: D) -> Result<S, D::Error> {
     deserializer.deserialize_newtype_struct(VERBATIM, ShapeVisitor(PhantomData))
 }
@@ -246,7 +246,7 @@ impl<'de, S: Shape<'de>> Visitor<'de> for ShapeVisitor<S> {
     }
 }
 
-/// Reads a value that must be written as text: `image: 80` is a mistake, not an image.
+/// Deserializes a value that must be a string: `image: 80` is rejected.
 fn texted<'de, D: Deserializer<'de>, S: Shape<'de>>(deserializer: D) -> Result<S, D::Error> {
     struct Texts<S>(PhantomData<S>);
     impl<'de, S: Shape<'de>> Visitor<'de> for Texts<S> {

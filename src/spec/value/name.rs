@@ -3,7 +3,7 @@
 use super::*;
 
 /// Name of a service, group, volume or network: lower-case letters, digits, `-` and `_`, beginning and ending with a
-/// letter or digit, at most 63 characters. No dots: a name ending in `.new` is a container on its way.
+/// letter or digit, at most 63 characters. No dots: `.new` is the suffix of candidate containers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
@@ -44,7 +44,7 @@ text_value!(Name, texted, "a name", {
     "examples": ["appdb", "todo-web"]
 });
 
-/// A Linux capability: `NET_ADMIN`, `ALL`; `CAP_` in front and lower case are accepted and left out.
+/// A Linux capability: `NET_ADMIN`, `ALL`; a `CAP_` prefix and lower case are accepted and normalized.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Capability(String);
 

@@ -2,17 +2,15 @@
 
 use super::*;
 
-/// A length of time with its unit: `100ms`, `10s`, `1m30s`, `2h`, `0s`. At most what the engine can hold, 292 years.
+/// A duration with units: `100ms`, `10s`, `1m30s`, `2h`, `0s`. At most 292 years, the engine's maximum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Period(Duration);
 
 impl Period {
-    /// A period of this length.
     pub const fn new(duration: Duration) -> Self {
         Self(duration)
     }
 
-    /// The length.
     pub const fn get(self) -> Duration {
         self.0
     }
@@ -24,7 +22,7 @@ impl From<Period> for Duration {
     }
 }
 
-/// Units with their nanoseconds, the longest first.
+/// Units in nanoseconds, longest first.
 const TIME_UNITS: [(&str, u64); 6] = [
     ("h", 3_600_000_000_000),
     ("m", 60_000_000_000),
