@@ -1,6 +1,6 @@
-//! Builds: what people write for an image that is made from a directory.
+//! Build configuration of an image: types and parsing.
 //!
-//! Only types and how they are read; what lies in the directory is looked at elsewhere.
+//! The content of the build context is read elsewhere.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ use serde::de::{self, Deserializer, MapAccess};
 use super::short::{both_forms, read_shaped};
 use super::value::{EnvName, Invalid, Shape, Text, quoted, shaped};
 
-/// How an image is built.
+/// Build configuration of an image.
 ///
-/// Short: `./api`, the directory that is its context. Long: `{context: ./api, dockerfile: Dockerfile, target: release,
+/// Short: `./api`, the build context. Long: `{context: ./api, dockerfile: Dockerfile, target: release,
 /// args: {VERSION: "1"}}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Build {
@@ -31,7 +31,7 @@ pub struct Build {
     pub labels: BTreeMap<String, Text>,
 }
 
-/// Labels that begin so are drillmaster's own: these say whose a container is, and containers have those of their image.
+/// Reserved label prefixes. Such labels record the owner of a container, and containers inherit image labels.
 pub const OWN_LABELS: [&str; 2] = ["drillmaster.", "dev.drillmaster."];
 
 impl Build {

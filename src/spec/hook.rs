@@ -90,7 +90,7 @@ impl Service {
 }
 
 impl GroupOn {
-    /// All hooks of the group.
+    /// Returns all hooks of the group.
     pub fn hooks(&self) -> impl Iterator<Item = &Hook> {
         self.up.iter().chain(self.down.iter()).chain(self.reload.iter()).map(HostHook::get)
     }

@@ -1,8 +1,8 @@
-//! What people write: the kinds and their fields, parsed into types in which a wrong value cannot be held.
+//! Spec types: kinds and fields. Parsing into them rejects invalid values.
 //!
-//! Fields that can be written in a short and a long form are read in `short`. The same types give the JSON Schema (`drillmaster schema`). They say nothing about the engine and hold nothing
-//! that depends on the machine: variables are already replaced when a document is read into them, names are not yet
-//! prefixed with the group, files that they name are not yet read.
+//! `short` reads fields that have a short and a long form. The JSON Schema (`drillmaster schema`) is derived from these
+//! types. They are independent of the engine and of the machine: variables are already substituted, names do not have
+//! the group's prefix yet, and referenced files have not been read.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -20,8 +20,8 @@ use super::value::{
     ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, OutputKey, Pattern, Period, Signal, Text, Words,
 };
 
-/// Declares what a Service and a Job share once: [`ContainerFields`], and with their own fields the documents as they are
-/// written. serde's `flatten` would lose the place of an error.
+/// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
+/// serde's `flatten` would lose the location of an error.
 macro_rules! container_kinds {
     ($($(#[$doc:meta])* $field:ident: $type:ty,)*) => {
         /// Fields that services and jobs share: everything that describes a container.

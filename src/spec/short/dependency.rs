@@ -48,7 +48,7 @@ impl fmt::Display for Condition {
 }
 
 impl Serialize for Dependency {
-    /// Only the name where nothing else is said.
+    /// Writes only the name if nothing else is set.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.condition.is_none() && !self.restart {
             return self.name.serialize(serializer);

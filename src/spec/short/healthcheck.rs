@@ -1,4 +1,4 @@
-//! Commands of the engine's health check.
+//! Commands of Docker health checks.
 
 use super::*;
 
@@ -14,7 +14,7 @@ impl<'de> Shape<'de> for HealthcheckTest {
         }
     }
 
-    /// Docker's own notation, with `CMD` or `CMD-SHELL` in front, is understood too.
+    /// Accepts Docker's notation with a leading `CMD` or `CMD-SHELL` too.
     fn from_list<A: SeqAccess<'de>>(list: A) -> Result<Self, A::Error> {
         let words: Vec<Text> = Vec::deserialize(SeqAccessDeserializer::new(list))?;
         let words: Vec<String> = words.into_iter().map(String::from).collect();
@@ -36,7 +36,7 @@ impl Serialize for HealthcheckTest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Shell(line) => serializer.serialize_str(line),
-            // A program called CMD must not be read back as Docker's word.
+            // A program named CMD must not be parsed as Docker's keyword.
             Self::Exec(words) if words.first().is_some_and(|word| word.starts_with("CMD") || word == "NONE") => {
                 serializer.collect_seq(std::iter::once("CMD").chain(words.iter().map(String::as_str)))
             }

@@ -1,7 +1,7 @@
-//! Fields with a short and a long form: how each is read, printed and described to an editor.
+//! Fields with a short and a long form: parsing, printing and JSON Schema.
 //!
-//! The short form is the canonical one: it is what is printed and written, and reading it again gives the same value.
-//! Nothing here looks at more than the one field.
+//! The short form is canonical: values are printed in it, and parsing the printed form yields the same value. Each
+//! type is validated on its own; `check` validates across fields.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,7 +22,7 @@ use super::model::{
 use super::starlark::Function;
 use super::value::{Invalid, Name, Pattern, Period, Shape, Text, Words, quoted, shaped};
 
-/// Reading for a type with a [`Shape`], and writing through its `Display`.
+/// Implements `Deserialize` for types with a [`Shape`].
 macro_rules! read_shaped {
     ($($type:ident)*) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -33,6 +33,7 @@ macro_rules! read_shaped {
     )*};
 }
 
+/// Implements `Serialize` through `Display`.
 macro_rules! write_displayed {
     ($($type:ident)*) => {$(
         impl Serialize for $type {
@@ -43,7 +44,7 @@ macro_rules! write_displayed {
     )*};
 }
 
-/// The schema of a type with a short form (any schema) and a long form (a struct that derives its schema).
+/// Implements `JsonSchema` for a type with short forms (any schemas) and a long form (a struct that derives its schema).
 macro_rules! both_forms {
     ($type:ident, $long:ident, $description:literal, $examples:tt, [$($short:tt),+]) => {
         impl JsonSchema for $type {
@@ -76,16 +77,6 @@ mod ulimit;
 pub(super) use self::ping::{http_path, http_status, nothing_to_run};
 pub(super) use self::port::port_number;
 use self::port::*;
-
-// --- ports -----------------------------------------------------------------------------------------------------------
-
-// --- mounts ----------------------------------------------------------------------------------------------------------
-
-// --- dependencies ----------------------------------------------------------------------------------------------------
-
-// --- pings -----------------------------------------------------------------------------------------------------------
-
-// --- health checks, restart policies, hosts, limits ------------------------------------------------------------------
 
 #[cfg(test)]
 mod tests {

@@ -39,7 +39,7 @@ struct LongPing {
     timeout: Option<Period>,
 }
 
-/// The error for a command without a word.
+/// Returns the error for an empty command.
 pub fn nothing_to_run(name: &str) -> Invalid {
     Invalid::new(format!("the command of `{name}` is empty"))
 }
@@ -150,7 +150,7 @@ impl JsonSchema for Ping {
     }
 }
 
-/// For the path of an HTTP check.
+/// Deserializes the path of an HTTP check.
 pub fn http_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let path = String::deserialize(deserializer)?;
     let message = if !path.starts_with('/') {
@@ -163,7 +163,7 @@ pub fn http_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
     Err(de::Error::custom(message))
 }
 
-/// For the status of an HTTP check.
+/// Deserializes an HTTP status code.
 pub fn http_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     match Option::<u16>::deserialize(deserializer)? {
         Some(status) if !(100..=599).contains(&status) => {

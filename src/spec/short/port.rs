@@ -40,7 +40,7 @@ impl JsonSchema for PortNumber {
     }
 }
 
-/// An address of the host, without brackets.
+/// A host address. Brackets are stripped.
 pub(super) struct Address(pub(super) IpAddr);
 
 impl FromStr for Address {
@@ -130,7 +130,7 @@ impl FromStr for Port {
             }
         };
         let host = match host {
-            // Docker's own way to write an address without a host port: `127.0.0.1::80`.
+            // As in Docker, `127.0.0.1::80` is an address without a host port.
             None | Some("") if address.is_some() || host.is_none() => None,
             Some("0") => return Err(wrong("host port 0").hint("leave the host port out to get a free one")),
             host => host.map(number).transpose()?,
@@ -151,7 +151,7 @@ fn is_range(part: &str) -> bool {
     })
 }
 
-/// Splits an address off the front: everything before the last two parts, IPv6 in brackets.
+/// Splits off the leading address: everything before the last two fields. IPv6 addresses are in brackets.
 fn split_address(text: &str) -> Result<(Option<&str>, &str), Invalid> {
     if let Some(bracketed) = text.strip_prefix('[') {
         let (address, rest) = bracketed
@@ -201,7 +201,7 @@ impl fmt::Display for Protocol {
 }
 
 impl Port {
-    /// Whether both would listen on one port of the host. 0.0.0.0 takes every IPv4 address, `::` every IPv6 one.
+    /// Returns true if both bind the same host port. 0.0.0.0 covers all IPv4 addresses, `::` all IPv6 addresses.
     pub fn clashes_with(&self, other: &Self) -> bool {
         let covers = |one: IpAddr, two: IpAddr| match (one, two) {
             (IpAddr::V4(one), IpAddr::V4(two)) => one == two || one == Ipv4Addr::UNSPECIFIED,
@@ -244,7 +244,7 @@ both_forms!(
     ]
 );
 
-/// For a `u16` field that holds a port.
+/// Deserializes a port number.
 pub fn port_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     PortNumber::deserialize(deserializer).map(|PortNumber(port)| port)
 }

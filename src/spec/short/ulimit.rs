@@ -45,7 +45,7 @@ impl<'de> Shape<'de> for Ulimit {
 }
 
 impl Serialize for Ulimit {
-    /// One number where both are the same.
+    /// Writes one number if both limits are equal.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.soft == self.hard {
             return serializer.serialize_i64(self.soft);

@@ -8,7 +8,7 @@ use super::*;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef(String);
 
-/// An image reference in its parts, all borrowed from its text.
+/// Parsed image reference, borrowed from its text.
 pub(super) struct ImageParts<'a> {
     /// Everything before tag and digest.
     name: &'a str,
@@ -141,8 +141,8 @@ impl FromStr for ImageRef {
 }
 
 impl ImageRef {
-    /// The form in which the engine lists and reports images: `docker.io/` and `docker.io/library/` left out,
-    /// `:latest` added where neither tag nor digest is written. An id stays as it is.
+    /// Returns the form in which the engine lists images: without `docker.io/` and `docker.io/library/`, with `:latest`
+    /// if there is neither tag nor digest. An id is unchanged.
     pub fn familiar(&self) -> String {
         if self.is_id() {
             return self.0.clone();
@@ -170,7 +170,7 @@ impl ImageRef {
         familiar
     }
 
-    /// The repository alone, in the same form; `None` where a tag, a digest or an id is written.
+    /// Returns the repository in the familiar form, or `None` if a tag, digest or id is set.
     pub fn repository(&self) -> Option<String> {
         let parts = ImageParts::split(&self.0);
         if self.is_id() || parts.tag.is_some() || parts.digest.is_some() {
@@ -179,7 +179,7 @@ impl ImageRef {
         self.familiar().strip_suffix(":latest").map(str::to_owned)
     }
 
-    /// Whether this is the id of an image, which cannot be pulled.
+    /// Returns true if this is an image id, which cannot be pulled.
     pub fn is_id(&self) -> bool {
         self.0.strip_prefix("sha256:").is_some_and(is_digest_hex)
     }

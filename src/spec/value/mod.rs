@@ -1,8 +1,7 @@
 //! Single values of a spec: names, images, durations, sizes and the like.
 //!
-//! Each type can only hold what is valid, says in people's words what is wrong with a text, and prints one canonical
-//! form, so that two ways to write one value are the same value. It must not know where a text came from (places are
-//! the business of the decoder) nor what the value is used for.
+//! Each type holds valid values only, explains why a text is invalid, and prints one canonical form, so that different
+//! notations of a value compare equal. The decoder adds source locations to errors.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -15,11 +14,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What every value kept as text has: access to the text, printing, writing and reading, and its schema.
+/// Implements access, printing, (de)serialization and schema for values stored as text.
 macro_rules! text_value {
     ($type:ident, $read:ident, $expected:literal, $schema:tt) => {
         impl $type {
-            /// The canonical text.
+            /// Returns the canonical text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -78,7 +77,7 @@ macro_rules! text_value {
     };
 }
 
-/// Deserialization and schema of a value that is read from a scalar through `FromStr`.
+/// Implements deserialization and schema for values parsed from a scalar with `FromStr`.
 macro_rules! read_value {
     ($type:ident, $read:ident, $expected:literal, $schema:tt) => {
         impl<'de> Shape<'de> for $type {
@@ -122,7 +121,7 @@ pub use self::size::*;
 pub use self::text::*;
 pub use self::time::*;
 
-/// Why a text is not a valid value, in words for people, with a hint where there is one.
+/// Reason why a text is not a valid value, with an optional hint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Invalid {
     /// What is wrong: lower case, no full stop.

@@ -33,7 +33,7 @@ impl ByteSize {
         Self(bytes)
     }
 
-    /// The number of bytes. Always fits an `i64`, as the engine wants it.
+    /// Returns the number of bytes; always fits the engine's `i64`.
     pub const fn bytes(self) -> u64 {
         self.0
     }
@@ -68,7 +68,7 @@ impl FromStr for ByteSize {
 }
 
 impl fmt::Display for ByteSize {
-    /// With the largest unit that leaves a whole number.
+    /// Uses the largest unit that yields a whole number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (letter, power) in SIZE_UNITS {
             let unit = 1024u64.pow(power);
@@ -96,7 +96,7 @@ read_value!(ByteSize, shaped, "a size such as `256m`", {
     "examples": ["256m", "1g"]
 });
 
-/// A number of processors, more than 0, to the nano-processor: `0.5`, `2`.
+/// A number of CPUs above 0, in steps of 1e-9: `0.5`, `2`.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct CpuCount(f64);
 
@@ -106,7 +106,7 @@ impl CpuCount {
         self.0
     }
 
-    /// In billionths, as the engine wants it.
+    /// Returns billionths of a CPU, the engine's unit.
     pub fn nanos(self) -> i64 {
         // Reading has checked that this is between 1 and a million billions.
         (self.0 * 1e9).round() as i64

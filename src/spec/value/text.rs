@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Any text, read from any scalar with its source kept as it is: `1.10` stays "1.10", `yes` stays "yes".
+/// Any text, read from any scalar exactly as written: `1.10` stays "1.10", `yes` stays "yes".
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text(String);
 
@@ -165,12 +165,12 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 pub struct Pattern(regex_lite::Regex);
 
 impl Pattern {
-    /// The source of the expression.
+    /// Returns the source of the expression.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Whether it matches somewhere in this text.
+    /// Returns true if it matches anywhere in this text.
     pub fn is_match(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
