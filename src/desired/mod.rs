@@ -42,7 +42,7 @@ pub struct Desired {
     pub parting: BTreeMap<ServiceName, Service>,
     /// Hooks of the group; none where a list would be empty.
     pub on: BTreeMap<GroupEvent, Vec<Hook>>,
-    /// Outputs that the hooks of the group give and need.
+    /// Outputs that the group's hooks produce and use.
     pub outputs: Outputs,
     /// Which services may be touched.
     pub scope: Scope,
@@ -195,7 +195,7 @@ pub struct Service {
     pub health: Option<Health>,
     /// What to do when something happens to it; none where a list would be empty.
     pub hooks: BTreeMap<HookPoint, Vec<Hook>>,
-    /// Outputs that it gives and needs.
+    /// Outputs it produces and uses.
     pub outputs: Outputs,
     /// When to pull its image.
     pub pull: Pull,

@@ -1,6 +1,6 @@
-//! Outputs: values that a hook or a job gives while drillmaster runs, and that fields of others are made of.
+//! Outputs: values produced by hooks and jobs at run time and used in the fields of other services.
 //!
-//! Pure: which are known has been decided where the specs were read. Says who needs what and who gives it.
+//! Pure: maps producers to consumers. Known outputs were substituted when the specs were loaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +10,9 @@ use crate::spec::model;
 /// What a service (or the group) has to do with outputs.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Outputs {
-    /// Keys that it gives for certain; a hook or job may write others.
+    /// Captured keys. Hooks and jobs can write others.
     pub gives: BTreeSet<String>,
-    /// Those of them that its own `pre_start` gives, before its container is created.
+    /// Keys among them that its own `pre_start` hooks produce, before its container is created.
     pub gives_first: BTreeSet<String>,
     /// Key of the output that a job's standard output is.
     pub capture: Option<String>,

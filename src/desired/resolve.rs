@@ -107,7 +107,7 @@ impl Desired {
 /// What has to be known of the other services to resolve one.
 struct Others<'a> {
     jobs: BTreeSet<&'a str>,
-    /// Who gives an output, by key.
+    /// Producers of outputs, by key.
     givers: BTreeMap<&'a str, &'a str>,
 }
 
@@ -119,7 +119,7 @@ impl<'a> Others<'a> {
         Others { jobs, givers: all().flat_map(gives).collect() }
     }
 
-    /// What it depends on: also who gives an output from which it is made.
+    /// Returns its dependencies, including the producers of outputs that its container uses.
     fn dependencies(&self, loaded: &Loaded<model::Service>) -> Vec<Dependency> {
         let spec = &loaded.spec;
         let written = spec.container.dependencies.iter().map(|dependency| Dependency {

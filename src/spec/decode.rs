@@ -1,7 +1,7 @@
-//! From a located tree to a typed value, with every error in it and not only the first.
+//! Decoder from located trees to typed values. Reports all errors, not only the first.
 //!
-//! Reading is serde's; an error stops it. So the part that was wrong is cut out of the tree and the rest is read again,
-//! until nothing is wrong any more. Knows nothing of YAML, and nothing of the fields of a spec but what serde tells it.
+//! serde stops at the first error. The decoder therefore removes the invalid value from the tree and decodes the rest
+//! again until no error is left. It is independent of YAML and of the fields of a spec.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,10 +14,10 @@ use super::locate::closest;
 use super::node::{Entry, Key, Node, Resolved, Scalar, Style, Value};
 use super::value::{FUNCTION, VERBATIM, quoted};
 
-/// How many errors of one document are recorded.
+/// Maximum number of errors recorded per document.
 const MAX_ERRORS: usize = 100;
 
-/// Something wrong in a document.
+/// Error in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
     /// What is wrong.
@@ -51,7 +51,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// What could be read of a document, and everything that is wrong with it.
+/// The decoded value of a document, if any, and all errors.
 pub struct Decoded<T> {
     /// The value, without the parts that were wrong; `None` when nothing could be made of it.
     pub value: Option<T>,
@@ -59,8 +59,7 @@ pub struct Decoded<T> {
     pub faults: Vec<DecodeError>,
 }
 
-/// Reads a tree. Afterwards the parts that were wrong are [`Value::Pruned`], and fields that were missing
-/// [`Value::Poison`].
+/// Decodes a tree. Invalid values become [`Value::Pruned`], missing fields [`Value::Poison`].
 pub fn decode<T: DeserializeOwned>(root: &mut Node) -> Decoded<T> {
     let mut faults = Vec::new();
     // Each round cuts something out or stops.
@@ -78,7 +77,7 @@ pub fn decode<T: DeserializeOwned>(root: &mut Node) -> Decoded<T> {
     }
 }
 
-/// Records an error and takes its cause out of the tree; false when that cannot be done.
+/// Records an error and removes its cause from the tree. Returns false if that is not possible.
 fn recover(root: &mut Node, error: &Details, faults: &mut Vec<DecodeError>) -> bool {
     let mut path = error.path.clone();
     path.reverse();
@@ -128,7 +127,7 @@ fn recover(root: &mut Node, error: &Details, faults: &mut Vec<DecodeError>) -> b
     !path.is_empty()
 }
 
-/// An error on its way out of the tree. It collects its place as it goes.
+/// An error that collects its path while it propagates up the tree.
 #[derive(Debug)]
 struct Failure(Box<Details>);
 

@@ -1,4 +1,4 @@
-//! One document: which kind it is, its fields read into that kind's type, and errors that know the fields.
+//! Decoding of one document into the type of its kind, with errors that refer to the kind's fields.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::model::{Group, JobDocument, Service};
 use super::node::{Node, Value};
 use super::value::{Name, quoted};
 
-/// A document with the tree that it was read from. Parts that were wrong are cut out of both.
+/// A document with its source tree. Invalid values are removed from both.
 pub struct Document<T> {
     /// The file that holds it.
     pub file: Arc<SourceText>,
@@ -48,7 +48,7 @@ impl<T> Document<T> {
     }
 }
 
-/// All documents of a spec directory, and what is known beside them.
+/// All documents of a spec directory.
 #[derive(Default)]
 pub struct Documents {
     /// `kind: Service` and `kind: Job`.
@@ -65,11 +65,11 @@ pub struct Documents {
     pub count: usize,
 }
 
-/// Kinds, as they are written.
+/// Names of the kinds.
 const KINDS: [&str; 3] = ["Service", "Job", "Group"];
 const KINDS_HINT: &str = "write `Service` (or leave `kind` out), `Job` or `Group`";
 
-/// Fields as compose files and `docker run` call them, with what to write here.
+/// Names of Compose and `docker run` fields, with the equivalent here.
 const FOREIGN: [(&str, &str); 22] = [
     ("args", "the field is called `command`"),
     ("cmd", "the field is called `command`"),
@@ -95,7 +95,7 @@ const FOREIGN: [(&str, &str); 22] = [
     ("workdir", "the field is called `working_dir`"),
 ];
 
-/// Fields of a service that a job has not, with what to write there.
+/// Fields of services that jobs do not have, with the alternative.
 const NOT_OF_A_JOB: [(&str, &str); 11] = [
     ("exited", ENDS),
     ("health", "a job is not watched: it runs to its end"),
@@ -110,7 +110,7 @@ const NOT_OF_A_JOB: [(&str, &str); 11] = [
     ("update", "not supported for jobs: their containers are replaced at once"),
 ];
 
-/// Fields of a job that a service has not.
+/// Fields of jobs that services do not have.
 const NOT_OF_A_SERVICE: [(&str, &str); 4] =
     [("capture", HOOKS), ("rerun", JOBS), ("retries", JOBS), ("succeeded", JOBS)];
 
@@ -120,13 +120,13 @@ const ENDS: &str = "a job ends by itself; write `on: {succeeded: ..., failed: ..
 
 const NO_CONTAINER: &str = "no container may be running at that moment; write `run` or `http`";
 
-/// Where to point for an error about the whole document: its name, else its first key.
+/// Returns the location for errors about the whole document: its name, otherwise its first key.
 fn home(root: &Node) -> Range<usize> {
     let name = root.get("name").filter(|name| name.value != Value::Poison).map(|name| name.span.clone());
     name.or_else(|| root.entries().next().map(|entry| entry.key.span.clone())).unwrap_or_else(|| root.span.clone())
 }
 
-/// Reads one document into `documents`; what is wrong with it into `diagnostics`.
+/// Decodes one document into `documents` and reports its errors to `diagnostics`.
 pub fn read(
     mut root: Node,
     file: &Arc<SourceText>,
@@ -207,7 +207,7 @@ enum Kind {
 
 type KindError = (Range<usize>, String, Option<String>);
 
-/// Takes `kind` out of the fields; a service where there is none.
+/// Removes `kind` from the fields. Defaults to a service.
 fn take_kind(root: &mut Node) -> Result<Kind, KindError> {
     let Value::Map(entries) = &mut root.value else {
         return Ok(Kind::Service);

@@ -1,4 +1,4 @@
-//! Variables in specs: `${VAR}` and its kin, replaced in the values of a tree before it is read.
+//! Variable substitution in the values of a tree, before decoding.
 //!
 //! - `${VAR}`: the variable; an error when it is not set.
 //! - `${VAR:-default}`, `${VAR-default}`: the default when it is not set (with the colon: or empty). Defaults may hold
@@ -18,16 +18,16 @@ use super::locate::closest;
 use super::node::{Node, Scalar, Style, Value};
 use super::value::{OutputKey, quoted};
 
-/// How deep defaults may hold defaults.
+/// Maximum nesting of defaults.
 const MAX_NESTING: usize = 16;
 
-/// How much text one file may hold with its variables replaced.
+/// Maximum bytes of text per file after substitution.
 const MAX_TEXT: usize = 16 * 1024 * 1024;
 
 /// Errors reported per document.
 const MAX_ERRORS: usize = 100;
 
-/// The variables that references can name.
+/// The variables available for substitution.
 #[derive(Clone, Copy)]
 pub struct Variables<'a> {
     /// The environment of the process: it wins.
@@ -48,7 +48,7 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// An output that a field refers to.
+/// Use of an output in a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputUse {
     /// The keys of the maps and the indexes of the lists around it, with dots between: `env.USER_ID`,
@@ -64,7 +64,7 @@ pub struct OutputUse {
     pub text: String,
 }
 
-/// Something wrong with a reference.
+/// Error in a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceError {
     /// Bytes of the file (or, from [`expand`], of the text).
@@ -194,7 +194,7 @@ fn fixed(path: &[String]) -> Option<&str> {
     first.or_else(|| path.last().filter(|last| *last == "capture")).map(String::as_str)
 }
 
-/// Replaces the references of a scalar; gives the outputs among them.
+/// Substitutes the references of a scalar. Returns the outputs among them.
 fn replace(
     scalar: &mut Scalar,
     variables: Variables<'_>,
@@ -225,7 +225,7 @@ fn in_source(reference: &Range<usize>, text: &str, scalar: &Range<usize>, source
     }
 }
 
-/// A text with its references replaced.
+/// A text after substitution.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Expanded {
     /// The text.
@@ -236,7 +236,7 @@ pub struct Expanded {
     pub outputs: Vec<(String, Range<usize>)>,
 }
 
-/// Replaces the references of one text.
+/// Substitutes the references of one text.
 pub fn expand(text: &str, variables: Variables<'_>, used: &mut BTreeSet<String>) -> Result<Expanded, ReferenceError> {
     let mut expander = Expander { text, at: 0, variables, used, replaced: false, outputs: Vec::new() };
     let text = expander.run(0, true)?;

@@ -1,4 +1,4 @@
-//! From the files of a spec directory to specs, or to everything that is wrong with them.
+//! Loads the specs of a directory, or reports all errors in them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, Tree
 /// Errors reported per file.
 const MAX_ERRORS: usize = 100;
 
-/// Reads and checks specs.
+/// Loads and validates specs.
 ///
-/// All errors are found, not the first. They come in the order of files and places; those at no place come first.
+/// Returns all errors, ordered by file and position; errors without a location come first.
 pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     if input.files.is_empty() {
@@ -79,7 +79,7 @@ fn assemble(
     Specs { group, services, reads, variables: documents.variables, printed: Vec::new(), functions: Vec::new() }
 }
 
-/// The error for a spec directory that is not there.
+/// Returns the error for a missing spec directory.
 pub fn no_directory(dir: &str) -> Diagnostic {
     Diagnostic::new(format!("there is no directory {}", quoted(dir)))
         .hint("write specs into it, or name another one with `--specs`".to_owned())
@@ -225,13 +225,13 @@ fn key_values(text: &Arc<SourceText>) -> Result<BTreeMap<String, String>, Vec<Di
     })
 }
 
-/// Reads `env_file`s, each once.
+/// Reads each `env_file` once.
 struct EnvFiles<'a> {
     input: &'a Input<'a>,
     known: HashMap<String, Result<BTreeMap<String, String>, Broken>>,
 }
 
-/// What is wrong with an `env_file`.
+/// Error in an `env_file`.
 #[derive(Clone)]
 enum Broken {
     /// It cannot be read: told at each place that names it.

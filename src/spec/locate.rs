@@ -1,12 +1,12 @@
-//! Where something stands: texts with the places in them, and what is wrong there.
+//! Source files, locations and diagnostics.
 //!
-//! Only values; how they look on a terminal is the business of `render`.
+//! Values only; `render` formats them for a terminal.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The text of one file, under the path that people see.
+/// The text of a file with its displayed path.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SourceText {
     /// Path as shown to people, e.g. `specs/app.yaml`.
@@ -107,7 +107,7 @@ impl Location {
     }
 }
 
-/// Something wrong in the specs.
+/// An error in the specs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// What is wrong: lower case, no full stop.
@@ -165,7 +165,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// The known word closest to `word`, for "did you mean".
+/// Returns the known word closest to `word`, for "did you mean" hints.
 pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const LONGEST: usize = 100; // the distance takes quadratic time
     if word.len() > LONGEST {

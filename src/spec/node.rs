@@ -1,14 +1,14 @@
-//! A document as a tree in which everything knows its place.
+//! Located document trees: each node has its position in the file.
 //!
-//! YAML makes such trees (`yaml`); other front ends may make their own. The tree knows the difference between `80` and
-//! `"80"`, but nothing of the fields of a spec.
+//! Created by the front ends `yaml` and `starlark`. The tree distinguishes `80` from `"80"` and is independent of the
+//! fields of a spec.
 
 use std::ops::Range;
 
-/// The deepest tree that is read: what reads trees is recursive, so this is what keeps the stack within bounds.
+/// Maximum depth of a tree. Bounds the stack of the recursive functions over trees.
 pub const MAX_DEPTH: usize = 64;
 
-/// A value with its place.
+/// A value with its location.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// Bytes of the file that say it.

@@ -1,7 +1,7 @@
 //! The JSON Schema of a document, for editors.
 //!
-//! Made from the types, so that it cannot say something else than they do; here only what types cannot say is added:
-//! the choice between kinds, references to variables wherever a value is not plain text, and fields left empty.
+//! Derived from the spec types. This module adds what types cannot express: the choice between kinds, variable
+//! references in values that are not plain text, and empty fields.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use serde_json::{Map, Value, json};
 
 use super::model::{Group, JobDocument, ServiceDocument};
 
-/// What a reference to a variable looks like.
+/// Pattern of a variable reference.
 const REFERENCE: &str = "\\$\\{";
 
-/// The JSON Schema (draft 2020-12) of one document of a spec file.
+/// Returns the JSON Schema (draft 2020-12) of a spec document.
 pub fn schema() -> Value {
     let mut generator = SchemaSettings::draft2020_12().into_generator();
     let service = kind::<ServiceDocument>(&mut generator, "Service", false);

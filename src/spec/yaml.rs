@@ -1,7 +1,7 @@
-//! From YAML text to located trees.
+//! YAML parser: text to located trees.
 //!
-//! Takes care of what YAML itself can get wrong: syntax, duplicate keys, aliases that grow without bound, nesting
-//! without end. It knows nothing of the fields of a spec.
+//! Rejects syntax errors, duplicate keys, excessive alias expansion and excessive nesting. Independent of the fields of
+//! a spec.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,19 +11,19 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 use super::node::{Entry, Key, MAX_DEPTH, Node, Scalar, Style, Value};
 use super::value::quoted;
 
-/// How many values one file may hold, aliases expanded.
+/// Maximum number of values per file, with aliases expanded.
 pub const MAX_NODES: usize = 100_000;
 
-/// How much text one file may hold, aliases expanded.
+/// Maximum bytes of text per file, with aliases expanded.
 pub const MAX_TEXT: usize = 8 * 1024 * 1024;
 
-/// After so many errors no more of a file is read.
+/// Number of errors after which parsing of a file stops.
 const MAX_ERRORS: usize = 200;
 
-/// How many times reading goes on after a syntax error: each time the rest of the file is looked at again.
+/// Maximum number of restarts after syntax errors. Each one scans the rest of the file again.
 const MAX_RESTARTS: usize = 20;
 
-/// Something wrong with the YAML.
+/// YAML error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct YamlError {
     /// Bytes of the file that it is about.
@@ -48,9 +48,9 @@ impl YamlError {
     }
 }
 
-/// The documents of a file, empty ones left out, and everything that is wrong with it.
+/// Parses a file into its non-empty documents and all errors.
 ///
-/// After a syntax error reading goes on at the next line that begins a document (`---`).
+/// After a syntax error, parsing resumes at the next document start (`---`).
 pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
     let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut builder = Builder::new(text);
@@ -74,7 +74,7 @@ fn next_document(text: &str, after: usize) -> Option<usize> {
     })
 }
 
-/// An anchored value with what an alias to it costs.
+/// An anchored value with the cost of an alias to it.
 struct Anchored {
     node: Node,
     nodes: usize,
@@ -82,7 +82,7 @@ struct Anchored {
     height: usize,
 }
 
-/// A collection that is being read.
+/// A collection being parsed.
 struct Open {
     value: OpenValue,
     start: usize,

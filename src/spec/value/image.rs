@@ -4,7 +4,7 @@ use super::*;
 
 /// Reference to an image: `[registry[:port]/]path[:tag][@sha256:digest]`, or the id of an image, `sha256:<64 hex>`.
 ///
-/// Kept as written. [`ImageRef::familiar`] gives the form under which the engine shows it.
+/// Kept as written. [`ImageRef::familiar`] returns the form that the engine displays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef(String);
 
