@@ -1,4 +1,4 @@
-//! The controller: reconciles one group until it has converged ([`run`]) or until the watch is stopped ([`watch`]).
+//! The controller: reconciles one group until it has converged ([`run()`]) or until the watch is stopped ([`watch`]).
 //!
 //! [`reconcile`] decides and is synchronous; [`execute`] carries out its commands and sends the results back as events;
 //! [`specs`] reads and watches the spec directory; [`ipc`] holds the lock of the group and serves other processes.

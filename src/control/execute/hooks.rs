@@ -60,7 +60,7 @@ impl HookCall {
 }
 
 /// Runs a hook within its timeout and returns its outputs. `on_line` receives each line of output as it comes, truncated
-/// at [`MAX_LINE`]. Cancelling `interrupted` ends the hook as its timeout does. Dropping the future ends it at once,
+/// at `MAX_LINE`. Cancelling `interrupted` ends the hook as its timeout does. Dropping the future ends it at once,
 /// except for a command in a container, which continues.
 ///
 /// # Errors

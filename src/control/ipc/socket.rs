@@ -75,7 +75,7 @@ impl Server {
         Ok(Server { path, tasks, permits })
     }
 
-    /// Stops listening once clients have read their answers, at the latest after [`SHUTDOWN_GRACE`].
+    /// Stops listening once clients have read their answers, at the latest after `SHUTDOWN_GRACE`.
     pub async fn close(mut self) {
         // One permit belongs to the connection that is accepted next; the others are free once every client is done.
         let _ = timeout(SHUTDOWN_GRACE, self.permits.acquire_many(MAX_CLIENTS - 1)).await;

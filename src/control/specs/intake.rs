@@ -1,7 +1,7 @@
 //! Intake of specs: decides whether reloaded specs are applied, held back or rejected. Pure.
 //!
 //! Invalid specs, specs of another group and specs that suddenly name no service are rejected: the last valid ones
-//! stay in force. Specs that lose services are applied only after they were read twice, [`CONFIRM_AFTER`] apart.
+//! stay in force. Specs that lose services are applied only after they were read twice, `CONFIRM_AFTER` apart.
 
 use std::time::Duration;
 
