@@ -7,6 +7,7 @@ use super::effect::{image_of, own_healthcheck};
 use super::step::{Action, ContainerRef, Query, Reason, Subject, Verb};
 use super::{DRAIN_PERIOD, Planner, instance_of};
 use crate::desired::{HookPoint, Inherited, Mode, Service, VolumeSource};
+use crate::identity::candidate_name;
 use crate::observed::{Container, Network, State};
 use crate::spec::model::Protocol;
 
@@ -136,11 +137,23 @@ impl<'a> Planner<'a> {
 
     /// Returns true if a container outside the group holds a host port of the service, and fails the service.
     pub(super) fn has_port_conflict(&mut self, service: &'a Service) -> bool {
-        let foreign = |holder: &Container| holder.service_of(&self.desired.group).is_none();
-        let Some((port, holder)) = self.holder(service, foreign) else { return false };
+        let Some((port, holder)) = self.foreign_holder(service) else { return false };
         let message = format!("host port {port} is in use by container {}, which is not in this group", holder.name);
         self.fail(&service.name, Reason::Conflict, message, None);
         true
+    }
+
+    /// A running container outside the group that holds a host port of the service.
+    fn foreign_holder(&self, service: &'a Service) -> Option<(u16, &'a Container)> {
+        self.holder(service, |holder| holder.service_of(&self.desired.group).is_none())
+    }
+
+    /// Returns true if containers outside the group prevent the replacement of the service's container.
+    fn replacement_is_blocked(&self, service: &'a Service) -> bool {
+        let name = candidate_name(&self.desired.group, &service.name);
+        let has_name =
+            self.holder_of_name(service, &name).is_some_and(|holder| instance_of(self.desired, holder).is_none());
+        has_name || self.foreign_holder(service).is_some()
     }
 
     /// A running container that holds a host port of the service, among those accepted by `meant`.
@@ -168,10 +181,12 @@ impl<'a> Planner<'a> {
         let owner = &*owner;
         let named = holder.service_of(&self.desired.group).unwrap_or(owner);
         // It may be a candidate that an earlier run left.
-        let comparison = self.desired.services.get(owner).map(|owner| self.compare(owner, holder));
+        let spec = self.desired.services.get(owner);
+        let comparison = spec.map(|spec| self.compare(spec, holder));
         let goes = matches!(self.desired.mode, Mode::Reconcile { .. })
             && self.desired.scope.contains(named)
             && !self.memory.has_failed(owner)
+            && !spec.is_some_and(|spec| self.replacement_is_blocked(spec))
             && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
         if !goes {
             // The engine decides.

@@ -41,11 +41,16 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// A container of another owner that holds a name of the service.
+    pub(super) fn holder_of_name(&self, service: &Service, name: &str) -> Option<&'a Container> {
+        self.observed.containers.values().find(|container| {
+            container.name == name && instance_of(self.desired, container).as_deref() != Some(&service.name)
+        })
+    }
+
     /// Handles a container of another owner that holds a name the service needs now.
     pub(super) fn conflict_of_name(&mut self, service: &Service, name: &str) -> Option<DependencyState> {
-        let foreign = self.observed.containers.values().find(|container| {
-            container.name == name && instance_of(self.desired, container).as_deref() != Some(&service.name)
-        })?;
+        let foreign = self.holder_of_name(service, name)?;
         if let Some(owner) = instance_of(self.desired, foreign) {
             // A container of the group was renamed externally; it gets its own name back or is removed.
             if self.desired.mode == Mode::StartOnly {

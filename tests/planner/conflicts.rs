@@ -111,6 +111,36 @@ fn two_services_swap_their_ports() {
     );
 }
 
+/// What a watch plans when `a` has stopped and needs the port of `b`, which is replaced too.
+fn planned_while_port_is_exchanged(
+    b: &str,
+    obstacle: drillmaster::observed::Container,
+) -> drillmaster::plan::step::Plan {
+    let old = desired([service("a").port("8001:80"), service("b").port("8002:80")]);
+    let new = desired([service("a").port("8002:80"), service("b").port(b)]);
+    let mut observed = agreeing(&old);
+    by_name(&mut observed, "shop-a").state = State::Exited { code: Some(0) };
+    add(&mut observed, foreign("shop-a.new"));
+    add(&mut observed, obstacle);
+    let memory = drillmaster::plan::Memory { watching: true, ..Default::default() };
+    drillmaster::plan::plan(&new, &observed, &memory, Duration::ZERO)
+}
+
+#[test]
+fn service_is_not_stopped_for_its_port_if_its_replacement_is_blocked() {
+    let stops =
+        |plan: &drillmaster::plan::step::Plan| plan.steps.iter().any(|step| step_line(step).starts_with("b: stop "));
+    let mut other = foreign("other");
+    assert!(stops(&planned_while_port_is_exchanged("8003:80", other.clone())));
+    other.ports = by_name(&mut agreeing(&desired([service("b").port("8003:80")])), "shop-b").ports.clone();
+    for plan in [
+        planned_while_port_is_exchanged("8001:80", foreign("shop-b.new")),
+        planned_while_port_is_exchanged("8003:80", other),
+    ] {
+        assert!(!stops(&plan), "{:?}", plan.steps);
+    }
+}
+
 #[test]
 fn a_port_moves_to_a_service_that_the_other_needs() {
     let old = desired([service("a").port("8001:80").needs("b"), service("b")]);
