@@ -68,7 +68,7 @@ impl Sim {
         while self.lock().presence != Presence::Answers && changes.changed().await.is_ok() {}
     }
 
-    /// Waits until the engine has gone away.
+    /// Waits until the engine stops.
     async fn lost(&self, visit: &Visit) {
         let mut changes = self.changes.subscribe();
         while self.lock().epoch == visit.epoch && changes.changed().await.is_ok() {}
@@ -435,7 +435,7 @@ impl Reading {
                     return None;
                 }
                 let Some(container) = world.containers.get(&self.id) else {
-                    // Told once; who reads on is at the end.
+                    // Reported once; a further read gets the end.
                     let begun = self.next.replace(usize::MAX).is_some();
                     return (!begun).then(|| Err(no_container("read the output of the container", &self.id)));
                 };

@@ -6,8 +6,8 @@
 //! same calls at the same times give the same ids and the same events. What is unusual about a run (an image whose
 //! program exits, a list that lags behind, an external `docker rename`) is configured or done through [`Sim`].
 //!
-//! It must not know what drillmaster wants: it reads labels only where a real engine would filter by them. Faults of the
-//! connection are not its business either; [`faulty`] adds them.
+//! It must not know what drillmaster wants: it reads labels only where a real engine would filter by them. Faults of
+//! the connection are not its business either; [`faulty`] adds them.
 
 mod calls;
 pub mod faulty;
@@ -80,7 +80,7 @@ pub struct Sim {
     witness: Arc<Mutex<Option<Witness>>>,
 }
 
-/// Told each thing that happens, as [`Sim::history`] tells it, and what there is since.
+/// Called with each event, as in [`Sim::history`], and the state after it.
 type See = dyn FnMut(&str, &Observed) + Send;
 
 struct Witness(Box<See>);
@@ -220,7 +220,7 @@ impl Sim {
         }
     }
 
-    /// Waits until something has happened, as [`Sim::history`] tells it.
+    /// Waits until an event is in [`Sim::history`].
     pub async fn until_happened(&self, line: &str) {
         self.until(|_| self.history().iter().any(|happened| happened == line)).await;
     }

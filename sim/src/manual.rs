@@ -14,7 +14,7 @@ use drillmaster::observed::{Health, State};
 use drillmaster::spec::model::{Resources, RestartPolicy};
 
 impl Sim {
-    /// Ends the process of a container without anybody asking for it, as an out-of-memory kill or a crash would.
+    /// Ends the process of a container unrequested, like an out-of-memory kill or a crash.
     pub fn kill(&self, name: &str, code: i64) {
         if let Some(id) = self.id_of(name) {
             self.end(&id, code, false);
@@ -108,7 +108,8 @@ impl Sim {
         }
     }
 
-    /// `docker run`: a running container without drillmaster's labels, with these host ports on 127.0.0.1. Returns its id.
+    /// `docker run`: a running container without drillmaster's labels, with these host ports on 127.0.0.1. Returns its
+    /// id.
     pub fn create_foreign(&self, name: &str, host_ports: &[u16]) -> String {
         let id = self.change(|world| {
             let id = world.fresh_id();

@@ -41,7 +41,7 @@ pub(crate) struct World {
     /// How often it went away: what was under way then is lost.
     pub(crate) epoch: u64,
     pub(crate) subscribers: Vec<Subscriber>,
-    /// Events that it could not tell while it hung.
+    /// Events held back while the engine hangs.
     pub(crate) held: Vec<(Option<String>, EngineEvent)>,
     pub(crate) exits: VecDeque<SimExit>,
     pub(crate) calls: Vec<String>,
@@ -142,7 +142,7 @@ impl World {
         self.networks.get(id).map_or_else(|| id.to_owned(), |network| network.name.clone())
     }
 
-    /// Tells subscribers of the container's group.
+    /// Sends an event to the subscribers of the container's group.
     pub(crate) fn emit_event(&mut self, id: &str, what: ContainerEvent) {
         let Some(group) = self.containers.get(id).and_then(|container| container.labels.get(GROUP)).cloned() else {
             return;
@@ -150,7 +150,7 @@ impl World {
         self.event(Some(group), EngineEvent::Container { id: id.to_owned(), what });
     }
 
-    /// Tells everybody: events of networks do not say whose they are.
+    /// Sends an event to all subscribers: network events carry no labels.
     pub(crate) fn tell_of_network(&mut self, id: &str, container: Option<&str>) {
         self.event(None, EngineEvent::Network { id: id.to_owned(), container: container.map(str::to_owned) });
     }

@@ -1,6 +1,6 @@
-//! Deadlines: an engine that hangs makes one call fail, never the caller.
+//! Deadlines of engine calls: with a hung engine, a call fails instead of blocking its caller.
 //!
-//! Decides how long to wait and nothing else: no retries, no words for people.
+//! Only limits the wait: no retries, no messages.
 
 use std::future::Future;
 use std::time::Duration;
@@ -15,27 +15,27 @@ use super::{
     BuildProgress, BuildRequest, Engine, EngineError, EngineFuture, EngineStream, Mutation, PullProgress, Result, short,
 };
 
-/// How long the engine may take. The defaults are far beyond what a busy engine needs: they are there for one that
-/// never answers.
+/// Time limits of calls. The defaults are far above what a busy engine needs: they are for an engine that never
+/// responds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For reads, and for the subscription to events: 30 s.
+    /// Reads, and the subscription to events: 30 s.
     pub read: Duration,
-    /// For everything that changes a container: 60 s.
+    /// Mutations of containers: 60 s.
     pub change: Duration,
-    /// For everything that changes a network or a volume: 30 s.
+    /// Mutations of networks and volumes: 30 s.
     pub network: Duration,
-    /// Beyond the time that a container has to stop: 30 s.
+    /// In addition to a container's stop timeout: 30 s.
     pub stop_margin: Duration,
-    /// What a container has to stop where the caller does not say: 10 s, the engine's default.
+    /// Stop timeout assumed if the caller sets none: 10 s, the engine's default.
     pub stop: Duration,
-    /// Beyond the time that the caller gives a command in a container: 30 s.
+    /// In addition to the caller's timeout of an exec: 30 s.
     pub exec_margin: Duration,
-    /// Between two signs of life of a pull: 120 s.
+    /// Between two progress messages of a pull: 120 s.
     pub pull_silence: Duration,
-    /// Between two signs of life of a build: half an hour. A step that compiles may say nothing for long.
+    /// Between two progress messages of a build: 30 min. A compiling step may be silent for long.
     pub build_silence: Duration,
-    /// Between two lines of output that is already there: 30 s. Output that is followed may be silent for ever.
+    /// Between two lines of existing output: 30 s. Followed output has no limit.
     pub log_silence: Duration,
 }
 
@@ -84,7 +84,7 @@ impl Limits {
     }
 }
 
-/// Waits for a call, but not longer than this.
+/// Waits for a call, at most for `limit`.
 pub async fn within<T>(
     limit: Duration,
     attempted: impl FnOnce() -> String,
@@ -96,7 +96,7 @@ pub async fn within<T>(
     }
 }
 
-/// An engine whose every call has a deadline.
+/// An engine whose calls have deadlines.
 #[derive(Debug)]
 pub struct Bounded<E> {
     engine: E,
@@ -104,12 +104,12 @@ pub struct Bounded<E> {
 }
 
 impl<E: Engine> Bounded<E> {
-    /// Bounds the calls of an engine.
+    /// Wraps an engine.
     pub fn new(engine: E, limits: Limits) -> Self {
         Bounded { engine, limits }
     }
 
-    /// The engine itself.
+    /// The wrapped engine.
     pub fn engine(&self) -> &E {
         &self.engine
     }
@@ -124,9 +124,9 @@ async fn while_alive(
 ) -> Result<()> {
     loop {
         tokio::select! {
-            // Cancel-safe because the call is polled on by the next turn; only its end leaves the loop.
+            // Cancel-safe: the next iteration polls the call again; only its end leaves the loop.
             result = &mut call => return result,
-            // Cancel-safe because a sign of life that is not seen now is kept by `Notify`.
+            // Cancel-safe: `Notify` keeps a notification that is not seen now.
             life = timeout(limit, alive.notified()) => {
                 if life.is_err() {
                     return Err(EngineError::TimedOut { attempted: attempted(), limit });
@@ -159,7 +159,7 @@ impl<E: Engine> Layer for Bounded<E> {
         match call {
             Call::Logs(_, options) if options.follow => open(),
             Call::Logs(..) => bounded(open(), self.limits.log_silence, call.describe(), usize::MAX),
-            // Only the subscription is due; events may never come.
+            // Only the subscription has a deadline; events may never arrive.
             _ => bounded(open(), self.limits.read, call.describe(), 1),
         }
     }
@@ -236,7 +236,7 @@ mod tests {
     use crate::observed::{Container, ImageFacts, Observed};
     use crate::spec::Tree;
 
-    /// Never answers, or only as often as this.
+    /// Never responds, or only this often.
     struct Hung(usize);
 
     impl Engine for Hung {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::observed::{Container, ImageFacts, Observed};
 
-/// A call of [`Engine`], as a layer sees it.
+/// A call of an [`Engine`].
 #[derive(Debug, Clone, Copy)]
 pub enum Call<'a> {
     /// [`Engine::about`].
@@ -38,7 +38,7 @@ pub enum Call<'a> {
 }
 
 impl Call<'_> {
-    /// What the call attempts, as it stands in an error: `start container 3f2a91bc77d0`.
+    /// The call in words, as used in errors: `start container 3f2a91bc77d0`.
     pub fn describe(&self) -> String {
         match self {
             Call::About => "say what it is".into(),
@@ -57,9 +57,9 @@ impl Call<'_> {
     }
 }
 
-/// An engine in front of another one. A layer implements [`Layer::call`] and [`Layer::stream`] and is an [`Engine`].
+/// An engine that wraps another. A type that implements [`Layer::call`] and [`Layer::stream`] is an [`Engine`].
 pub trait Layer: Send + Sync {
-    /// The engine below.
+    /// The wrapped engine.
     fn inner(&self) -> &dyn Engine;
 
     /// Makes a call with one result.

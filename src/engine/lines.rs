@@ -1,11 +1,11 @@
-//! Output in lines: joins the pieces in which it comes. What is done with them is for others to say.
+//! Lines of output, joined from the chunks in which they arrive.
 
 use super::LogLine;
 
-/// Output that has no end of line is given in pieces of this size.
+/// Output without a newline is split at this size, in bytes.
 const LONGEST: usize = 1024 * 1024;
 
-/// Pieces of output, joined to lines; the two streams have their own.
+/// Joins chunks of output to lines, separately for stdout and stderr.
 #[derive(Debug, Default)]
 pub struct Lines {
     out: Vec<u8>,
@@ -13,7 +13,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// The lines that this piece completes.
+    /// The lines completed by this chunk.
     pub fn take(&mut self, stderr: bool, piece: &[u8]) -> Vec<LogLine> {
         let unfinished = if stderr { &mut self.err } else { &mut self.out };
         let mut lines = Vec::new();
@@ -32,7 +32,7 @@ impl Lines {
         lines
     }
 
-    /// What had no end of line.
+    /// The remaining output without a newline.
     pub fn rest(self) -> Vec<LogLine> {
         let rest = [(false, self.out), (true, self.err)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
         rest.map(|(stderr, bytes)| line(stderr, &bytes)).collect()

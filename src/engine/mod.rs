@@ -1,4 +1,4 @@
-//! The engine as the controller sees it: a few reads, one mutation at a time, a stream of events.
+//! The interface to the engine: reads, mutations, and a stream of events.
 //!
 //! An engine executes calls and decides nothing. Only `docker` and `convert` use bollard; `build` talks to the engine
 //! itself, because bollard cannot decode BuildKit's progress.
@@ -28,45 +28,45 @@ use crate::spec::model::{Resources, RestartPolicy};
 /// Result of an engine call.
 pub type Result<T> = std::result::Result<T, EngineError>;
 
-/// A call that is under way.
+/// A call in progress.
 pub type EngineFuture<'a, T> = BoxFuture<'a, Result<T>>;
 
 /// Items as they arrive; an error ends the stream.
 pub type EngineStream<'a, T> = BoxStream<'a, Result<T>>;
 
-/// An engine. Every call may fail, hang (see [`deadline`]) or lose its reply after it was carried out.
+/// A Docker engine. Every call may fail, hang (see [`deadline`]), or lose its response after it took effect.
 pub trait Engine: Send + Sync {
-    /// Which engine this is.
+    /// Identity and versions of the engine.
     fn about(&self) -> EngineFuture<'_, EngineInfo>;
 
-    /// Everything it has: containers, networks, images, and volumes of the group where they are asked for.
+    /// Lists containers, networks, images, and on request the volumes of the group.
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed>;
 
-    /// One container with its [`crate::observed::Details`]; `None`: there is none of that id.
+    /// Inspects a container, with its [`crate::observed::Details`]; `None` if it does not exist.
     fn inspect<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Option<Container>>;
 
-    /// Facts about an image by id or reference; `None`: there is none.
+    /// Inspects an image by id or reference; `None` if it does not exist.
     fn image<'a>(&'a self, reference: &'a str) -> EngineFuture<'a, Option<ImageFacts>>;
 
-    /// Carries out one mutation. A created container or network gives its id.
+    /// Applies a mutation. Returns the id of a created container or network.
     fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>>;
 
     /// Pulls an image, with progress.
     fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()>;
 
-    /// The content of a file in a container, running or not, cut off after `most` bytes; `None`: there is no such file. A
-    /// file in memory (below a `tmpfs`) is not seen.
+    /// Reads a file in a container, running or not, at most `most` bytes; `None` if it does not exist. Files on a
+    /// `tmpfs` are not visible.
     fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> EngineFuture<'a, Option<Vec<u8>>>;
 
-    /// Builds an image, with progress. A build whose caller goes away ends.
+    /// Builds an image, with progress. Dropping the call cancels the build.
     fn build<'a>(
         &'a self,
         request: &'a BuildRequest,
         progress: &'a (dyn Fn(BuildProgress) + Send + Sync),
     ) -> EngineFuture<'a, ()>;
 
-    /// Runs a command in a container and returns its exit code. Output is passed on line by line. A
-    /// command whose caller goes away goes on: no engine has a call that ends one.
+    /// Runs a command in a container and returns its exit code. Output is delivered line by line. Dropping the call
+    /// does not end the command: the API has no call for that.
     fn exec<'a>(
         &'a self,
         id: &'a str,
@@ -74,38 +74,38 @@ pub trait Engine: Send + Sync {
         heard: &'a mut (dyn FnMut(LogLine) + Send),
     ) -> EngineFuture<'a, i64>;
 
-    /// Output of a container: the last `tail` lines (all: `None`) since `since` (seconds since 1970, 0: the start),
-    /// and what follows where `follow`.
+    /// Output of a container: the last `tail` lines (`None`: all) since `since` (seconds since the Unix epoch; 0: the
+    /// start), and new lines if `follow`.
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> EngineStream<'a, LogLine>;
 
-    /// Containers of the group that ended within the last `span`, oldest first, as far as the engine remembers: the last
-    /// few hundred events of everything.
+    /// Containers of the group that exited within the last `span`, oldest first. The engine remembers only its last few
+    /// hundred events.
     fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> EngineFuture<'a, Vec<ContainerExit>>;
 
-    /// Events of containers and networks of the group from now on. The stream is subscribed when its first item is
-    /// [`EngineEvent::Subscribed`]; it ends or fails when the engine goes away.
+    /// Events of the group's containers and of networks. The first item is [`EngineEvent::Subscribed`]; the stream ends
+    /// or fails when the engine stops.
     fn events<'a>(&'a self, group: &'a str) -> EngineStream<'a, EngineEvent>;
 }
 
-/// Which engine this is.
+/// Identity and versions of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// Id that the engine gave itself.
+    /// Id of the engine.
     pub id: String,
     /// Version of the engine, e.g. `20.10.24`.
     pub version: String,
-    /// Version of the API that was agreed on, e.g. `1.41`.
+    /// Negotiated API version, e.g. `1.41`.
     pub api: String,
-    /// Whether addresses of containers can be reached from here: a local engine on Linux that is neither rootless nor
-    /// in a virtual machine.
+    /// Whether container addresses are reachable from the host: true for a local Linux engine that is neither rootless
+    /// nor in a virtual machine.
     pub reaches_containers: bool,
 }
 
 impl EngineInfo {
-    /// Whether containers must stop one after another. Before 20.10.27, two that leave one network at the same moment
-    /// can deadlock the engine's networks for good (moby/moby#46661): one holds the network's lock and wants the
-    /// controller's, the other the reverse. With both windows widened, every way of stopping in parallel hung within
-    /// three teardowns; one at a time never did in 47. A version that cannot be read counts as an old one.
+    /// Whether containers must be stopped one at a time. Before 20.10.27, two that leave one network at the same moment
+    /// can deadlock the engine's networking until it is restarted (moby/moby#46661): one holds the network's lock and
+    /// waits for the controller's, the other the reverse. With both windows widened, every way of stopping in parallel
+    /// hung within three teardowns; one at a time never did in 47. An unparsable version counts as old.
     pub fn stops_one_at_a_time(&self) -> bool {
         let mut parts = self.version.split(['.', '+', '-', '~']).map(|part| part.parse::<u32>().ok());
         let mut next = || parts.next().flatten();
@@ -119,40 +119,40 @@ impl EngineInfo {
 /// One mutation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Mutation {
-    /// Create a container; it is not started.
+    /// Create a container without starting it.
     Create(Box<ContainerSpec>),
-    /// Start it.
+    /// Start a container.
     Start(String),
-    /// Ask it to stop, and kill it when the time is over.
+    /// Stop a container; the engine kills it after the timeout.
     Stop {
         /// Id of the container.
         id: String,
-        /// Time it has; `None`: as the container itself says.
+        /// Stop timeout; `None`: the container's own.
         timeout: Option<Duration>,
     },
-    /// Thaw it.
+    /// Unpause a container.
     Unpause(String),
-    /// Give it another name.
+    /// Rename a container.
     Rename {
         /// Id of the container.
         id: String,
         /// New name.
         name: String,
     },
-    /// Change its limits and restart policy while it runs.
+    /// Update resource limits and restart policy of a running container.
     Update {
         /// Id of the container.
         id: String,
-        /// Limits; what is `None` becomes unlimited.
+        /// Resource limits; `None` means unlimited.
         resources: Resources,
         /// Restart policy.
         restart: RestartPolicy,
     },
-    /// Remove it; by force where it still runs.
+    /// Remove a container, by force if it is running.
     Remove {
         /// Id of the container.
         id: String,
-        /// Its anonymous volumes too.
+        /// Also remove its anonymous volumes.
         volumes: bool,
     },
     /// Create a bridge network.
@@ -170,24 +170,24 @@ pub enum Mutation {
         network: String,
         /// Id of the container.
         container: String,
-        /// Names of the container on it.
+        /// Network aliases.
         aliases: Vec<String>,
     },
     /// Detach a container from a network.
     Disconnect {
-        /// Id of the network, or its name where the id is gone.
+        /// Id of the network, or its name if the id no longer exists.
         network: String,
         /// Id of the container.
         container: String,
     },
     /// Remove a volume by name.
     RemoveVolume(String),
-    /// Remove an image by reference, unless something uses it; where it has other names, this name.
+    /// Remove an image by reference, unless it is in use; an image with further tags loses this one.
     RemoveImage(String),
 }
 
 impl Mutation {
-    /// What it does, for people: `start container 3f2a91bc77d0`.
+    /// The mutation in words: `start container 3f2a91bc77d0`.
     pub fn describe(&self) -> String {
         match self {
             Mutation::Create(spec) => format!("create container {}", spec.name),
@@ -211,7 +211,7 @@ impl Mutation {
     }
 }
 
-/// The first twelve characters of an id, as Docker shows it; a name stays as it is.
+/// The first twelve characters of an id, as Docker shows it; a name is unchanged.
 pub fn short(id: &str) -> &str {
     let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_id { &id[..12] } else { id }
@@ -224,49 +224,49 @@ pub struct ContainerSpec {
     pub name: String,
     /// All labels, ours and the user's.
     pub labels: BTreeMap<String, String>,
-    /// Labels for volumes that are created with it.
+    /// Labels for volumes created with the container.
     pub volume_labels: BTreeMap<String, String>,
-    /// What it is made of.
+    /// Container configuration.
     pub config: Config,
-    /// Environment.
+    /// Environment variables.
     pub env: BTreeMap<String, String>,
     /// Id of the network.
     pub network: String,
-    /// Names on the network.
+    /// Network aliases.
     pub aliases: Vec<String>,
-    /// Host name inside it; empty: the engine's own.
+    /// Host name; empty: chosen by the engine.
     pub hostname: String,
-    /// Anonymous volumes taken over from the container that it replaces.
+    /// Anonymous volumes inherited from the replaced container.
     pub inherited: Vec<Inherited>,
 }
 
 /// An image to build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildRequest {
-    /// The reference that it gets.
+    /// Reference of the image.
     pub image: String,
-    /// What it is made from.
+    /// Context, Dockerfile and build arguments.
     pub build: Build,
-    /// All labels that it gets beside those of its Dockerfile, ours and the user's.
+    /// All labels beside those of the Dockerfile, ours and the user's.
     pub labels: BTreeMap<String, String>,
 }
 
 /// Progress of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildProgress {
-    /// It gets on: something was sent or came.
+    /// Data was sent or received.
     Alive,
-    /// A line of its output.
+    /// A line of output.
     Line(String),
 }
 
 /// A command in a container with attached input and output.
 pub struct Attached {
-    /// Id by which the engine knows it.
+    /// Exec id.
     pub exec: String,
-    /// What it writes, and whether to its error stream, as it comes. Of a terminal there is one stream.
+    /// Output in chunks; true for stderr. A terminal has one stream.
     pub output: EngineStream<'static, (bool, Vec<u8>)>,
-    /// What it reads.
+    /// Standard input.
     pub input: Pin<Box<dyn AsyncWrite + Send>>,
 }
 
@@ -275,29 +275,29 @@ pub struct Attached {
 pub struct Exec {
     /// Program and arguments.
     pub command: Vec<String>,
-    /// Variables, beside those of the container.
+    /// Environment variables beside those of the container.
     pub env: BTreeMap<String, String>,
-    /// How long its caller waits for its end. It knows nothing of that itself.
+    /// How long the caller waits. The command itself is not limited.
     pub limit: Duration,
 }
 
-/// Which output to give.
+/// Options of [`Engine::logs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogOptions {
-    /// Only the last so many lines; `None`: all.
+    /// Number of lines from the end; `None`: all.
     pub tail: Option<u32>,
-    /// Only since then, in seconds since 1970; 0: since the first start.
+    /// Start time in seconds since the Unix epoch; 0: the first start.
     pub since: i64,
-    /// Go on until the container ends.
+    /// Follow until the container exits.
     pub follow: bool,
-    /// With the engine's time stamps in front.
+    /// Prefix each line with the engine's timestamp.
     pub timestamps: bool,
 }
 
 /// A line of output, without its newline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// From the error stream.
+    /// Written to stderr.
     pub stderr: bool,
     /// Text; bytes that are not UTF-8 are replaced.
     pub text: String,
@@ -306,18 +306,18 @@ pub struct LogLine {
 /// Progress of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PullProgress {
-    /// Layers that are done.
+    /// Completed layers.
     pub done: usize,
-    /// Layers that are known.
+    /// Known layers.
     pub total: usize,
-    /// Bytes that have come, over all layers.
+    /// Bytes downloaded over all layers.
     pub bytes: u64,
 }
 
-/// What an event says. A hint to look again, never the truth by itself.
+/// An engine event. A hint to observe again; it never changes the observed state by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EngineEvent {
-    /// The subscription stands: nothing after this is missed.
+    /// The subscription is active: no later event is missed.
     Subscribed,
     /// Something happened to a container of the group.
     Container {
@@ -330,23 +330,23 @@ pub enum EngineEvent {
     Network {
         /// Id of the network.
         id: String,
-        /// Container that was attached or detached, where that is what happened.
+        /// Container that was attached or detached, if any.
         container: Option<String>,
     },
 }
 
-/// A container that ended.
+/// A container that exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerExit {
-    /// Its service, as its label says.
+    /// Its service, from the label.
     pub service: String,
-    /// Number of the replica, as its label says.
+    /// Its replica number, from the label.
     pub replica: Option<u32>,
-    /// How long ago.
+    /// Time since the exit.
     pub ago: Duration,
-    /// Exit code, where known.
+    /// Exit code, if known.
     pub code: Option<i64>,
-    /// It was stopped by a request to the engine: it did not crash.
+    /// Whether it was stopped by an API request rather than crashed.
     pub asked: bool,
 }
 
@@ -359,69 +359,69 @@ pub enum ContainerEvent {
     Started,
     /// A signal was sent through the engine, as `docker stop` and `docker kill` do.
     Killed,
-    /// Its main process ended.
+    /// Its main process exited.
     Died {
-        /// Exit code, where the event says it.
+        /// Exit code, if reported.
         code: Option<i64>,
     },
     /// It was removed.
     Destroyed,
-    /// The health check changed its verdict.
+    /// Its health status changed.
     Health(crate::observed::Health),
     /// Its name, limits or anything else changed.
     Changed,
 }
 
-/// What can go wrong with a call.
+/// Error of an engine call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// No engine answers there.
+    /// Cannot connect to the engine.
     #[error("no Docker engine answers at {endpoint}: {reason}")]
     Unreachable {
-        /// Where it was looked for.
+        /// Endpoint.
         endpoint: String,
-        /// What the connection said.
+        /// Error of the connection.
         reason: String,
     },
-    /// The engine took longer than the call may take.
+    /// The call exceeded its deadline.
     #[error("the engine did not answer within {} s while asked to {attempted}", limit.as_secs())]
     TimedOut {
-        /// What was attempted.
+        /// The attempted call.
         attempted: String,
-        /// How long it was waited for.
+        /// The deadline.
         limit: Duration,
     },
-    /// What the call names does not exist.
+    /// The object does not exist (404).
     #[error("cannot {attempted}: {message}")]
     NotFound {
-        /// What was attempted.
+        /// The attempted call.
         attempted: String,
-        /// What the engine said.
+        /// The engine's message.
         message: String,
     },
-    /// The engine's state does not allow it (409, or 403).
+    /// The call conflicts with the state of the engine (409 or 403).
     #[error("cannot {attempted}: {message}")]
     Conflict {
-        /// What was attempted.
+        /// The attempted call.
         attempted: String,
-        /// What the engine said.
+        /// The engine's message.
         message: String,
     },
     /// The network still has endpoints (403). If no container is attached, the engine has leaked one, and only its
     /// restart releases it (moby/moby#42119).
     #[error("cannot {attempted}: {message}")]
     ActiveEndpoints {
-        /// What was attempted.
+        /// The attempted call.
         attempted: String,
-        /// What the engine said.
+        /// The engine's message.
         message: String,
     },
-    /// Anything else that the engine said.
+    /// Any other error response.
     #[error("cannot {attempted}: {message}")]
     Refused {
-        /// What was attempted.
+        /// The attempted call.
         attempted: String,
-        /// What the engine said.
+        /// The engine's message.
         message: String,
     },
 }

@@ -1,6 +1,6 @@
-//! Registries: the parts of an image reference, credentials, progress and troubles of a pull.
+//! Registries: parts of an image reference, credentials, progress and errors of a pull.
 //!
-//! Knows Docker's words and files for them. Pulls nothing itself.
+//! Follows the formats of the Docker CLI. Sends nothing.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,23 +11,23 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 
 use super::PullProgress;
 
-/// An image reference, taken apart for a pull.
+/// The parts of an image reference, for a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference<'a> {
-    /// Host of the registry; `docker.io` unless written.
+    /// Host of the registry; `docker.io` by default.
     pub registry: &'a str,
-    /// Everything before tag and digest, as written.
+    /// The reference without tag and digest, as written.
     pub repository: &'a str,
-    /// The digest, or else the tag; `latest` unless written.
+    /// The digest, else the tag; `latest` by default.
     pub version: &'a str,
 }
 
 impl<'a> Reference<'a> {
-    /// Takes a reference apart, with the docker command's rules: the first part is a host when it looks like one, and
-    /// a digest beats a tag.
+    /// Parses a reference by the rules of the Docker CLI: the first part is a host if it looks like one, and a digest
+    /// takes precedence over a tag.
     pub fn parse(text: &'a str) -> Self {
         let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
-        // A colon before the last slash belongs to the port of the registry.
+        // A colon before the last slash precedes the registry's port.
         let (repository, tag) = match name.rsplit_once(':') {
             Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
             _ => (name, None),
@@ -39,7 +39,7 @@ impl<'a> Reference<'a> {
         Reference { registry, repository, version: digest.or(tag).unwrap_or("latest") }
     }
 
-    /// The key under which Docker's configuration keeps the credentials of its registry.
+    /// The key of the registry's credentials in Docker's `config.json`.
     pub fn credentials_key(&self) -> &'a str {
         match self.registry {
             "docker.io" | "index.docker.io" | "registry-1.docker.io" => "https://index.docker.io/v1/",
@@ -48,8 +48,8 @@ impl<'a> Reference<'a> {
     }
 }
 
-/// Looks the credentials of a registry up, as the docker command does. May run a helper, so it blocks. An error is a
-/// helper or a file that failed; that there are none is not an error.
+/// Looks up the credentials of a registry as the Docker CLI does. Blocks: it may run a credential helper. `None` if
+/// there are none; an error if the helper or a file fails.
 pub fn credentials(config_dir: &Path, key: &str) -> Result<Option<DockerCredential>, String> {
     let Ok(file) = File::open(config_dir.join("config.json")) else {
         return Ok(None);
@@ -72,7 +72,7 @@ pub fn credentials(config_dir: &Path, key: &str) -> Result<Option<DockerCredenti
     }
 }
 
-/// What a pull has told so far, layer by layer.
+/// Progress of a pull so far, by layer.
 #[derive(Debug, Default)]
 pub struct PullTracker {
     layers: BTreeMap<String, Layer>,
@@ -85,25 +85,25 @@ struct Layer {
 }
 
 impl PullTracker {
-    /// Takes a message in: the layer's id, the status, and how many bytes have come where it says so.
+    /// Applies a message: the layer's id, the status, and the bytes downloaded, if reported.
     pub fn note(&mut self, id: Option<&str>, status: &str, current: Option<u64>) {
         let Some(id) = id else { return };
         let known = self.layers.contains_key(id);
         let starts = matches!(status, "Pulling fs layer" | "Already exists" | "Waiting" | "Downloading");
-        // Other messages carry an id as well: the tag that is pulled.
+        // Other messages have an id as well: the tag being pulled.
         if !known && !starts {
             return;
         }
         let layer = self.layers.entry(id.to_owned()).or_default();
         match status {
             "Pull complete" | "Already exists" => layer.done = true,
-            // Unpacking counts from 0 again.
+            // Extraction counts from 0 again.
             "Downloading" => layer.bytes = layer.bytes.max(current.unwrap_or(0)),
             _ => {}
         }
     }
 
-    /// The sum.
+    /// The total over all layers.
     pub fn progress(&self) -> PullProgress {
         PullProgress {
             done: self.layers.values().filter(|layer| layer.done).count(),
@@ -113,8 +113,7 @@ impl PullTracker {
     }
 }
 
-/// Makes what the engine says about a failed pull short where the registry was not reached: the engine repeats its
-/// own request, and the reason stands at the end.
+/// Shortens the engine's message about an unreachable registry: it repeats the request, and the reason comes last.
 pub fn trouble(registry: &str, message: &str) -> String {
     const SIGNS: [&str; 7] = [
         "dial tcp",

@@ -1,6 +1,6 @@
-//! Which engine is meant: `--host`, the environment, contexts of the docker command.
+//! Selects the engine: `--host`, the environment, Docker contexts.
 //!
-//! Reads Docker's own configuration files and decides nothing else; it does not connect.
+//! Reads Docker's configuration files; does not connect.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,26 +9,26 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-/// Where an engine listens unless something else is said.
+/// Default endpoint of an engine.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
-/// An engine to talk to.
+/// The selected engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Where it listens.
+    /// Its endpoint.
     pub endpoint: Endpoint,
-    /// Directory of Docker's `config.json`, which knows the credentials of registries.
+    /// Directory of Docker's `config.json`, which holds registry credentials.
     pub config_dir: Option<PathBuf>,
-    /// Whether BuildKit builds, whatever the engine would choose: `DOCKER_BUILDKIT`, as the docker command reads it.
+    /// Whether to build with BuildKit, overriding the engine's default: `DOCKER_BUILDKIT`, parsed as by the Docker CLI.
     pub buildkit: Option<bool>,
 }
 
-/// Where an engine listens.
+/// An endpoint of an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A socket of this machine.
+    /// Path of a Unix socket.
     Unix(PathBuf),
-    /// `host:port`, not encrypted.
+    /// `host:port`, unencrypted.
     Tcp(String),
 }
 
@@ -41,38 +41,38 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Why it is not known which engine is meant.
+/// Why no engine could be selected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// A kind of endpoint that drillmaster cannot talk to.
+    /// An unsupported kind of endpoint.
     #[error("{origin} names the engine {host}, and {kind} is not supported; {remedy}")]
     Unsupported {
-        /// Who says so.
+        /// Where it is set.
         origin: String,
-        /// What it says.
+        /// Its value.
         host: String,
         /// What is not supported.
         kind: &'static str,
-        /// What to do.
+        /// What to do instead.
         remedy: &'static str,
     },
-    /// Not an endpoint at all.
+    /// Not an endpoint.
     #[error("{origin} is {host:?}, which names no engine; write unix:///path/to/docker.sock or tcp://host:port")]
     Malformed {
-        /// Who says so.
+        /// Where it is set.
         origin: String,
-        /// What it says.
+        /// Its value.
         host: String,
     },
     /// The context does not exist.
     #[error("{origin} names the Docker context {name:?}, which does not exist; `docker context ls` lists them")]
     NoContext {
-        /// Who says so.
+        /// Where it is set.
         origin: String,
         /// Name of the context.
         name: String,
     },
-    /// A file of Docker's configuration cannot be read.
+    /// A Docker configuration file cannot be read.
     #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
         /// The file.
@@ -82,8 +82,8 @@ pub enum TargetError {
     },
 }
 
-/// Finds the engine: `--host` beats `DOCKER_HOST` beats `DOCKER_CONTEXT` beats the current context of the docker
-/// command beats the default socket. An empty variable counts as none.
+/// Selects the engine by precedence: `--host`, `DOCKER_HOST`, `DOCKER_CONTEXT`, the Docker CLI's current context, the
+/// default socket. An empty variable counts as unset.
 pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Result<EngineConfig, TargetError> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let config_dir =
@@ -129,7 +129,7 @@ fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError
 const TUNNEL: &str =
     "forward its socket (ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST) and use --host unix:///tmp/docker.sock";
 
-/// `host:port` of what follows the scheme; Docker's port where none is written.
+/// `host:port` from the part after the scheme, with Docker's default port.
 fn address(text: &str) -> Option<String> {
     let text = text.trim_end_matches('/');
     let after_host = text.rsplit_once(']').map_or(text, |(_, rest)| rest);
@@ -146,7 +146,7 @@ struct DockerConfig {
     current_context: String,
 }
 
-/// Name of the context that the docker command uses; empty: the default one.
+/// Name of the Docker CLI's current context; empty: the default context.
 fn current_context(path: &Path) -> Result<String, TargetError> {
     Ok(read::<DockerConfig>(path)?.map(|config| config.current_context).unwrap_or_default())
 }
@@ -169,7 +169,7 @@ fn of_context(origin: &str, name: &str, config_dir: Option<&Path>) -> Result<End
     }
     let missing = || TargetError::NoContext { origin: origin.into(), name: name.into() };
     let contexts = config_dir.ok_or_else(missing)?.join("contexts");
-    // Docker names the directory of a context after the hash of its name.
+    // The directory of a context is named after the hash of its name.
     let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let context: Context = read(&contexts.join("meta").join(&hash).join("meta.json"))?.ok_or_else(missing)?;
     let host = context.endpoints.get("docker").map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
@@ -177,7 +177,7 @@ fn of_context(origin: &str, name: &str, config_dir: Option<&Path>) -> Result<End
     if host.is_empty() { Ok(default_endpoint()) } else { endpoint(&format!("the Docker context {name:?}"), host, tls) }
 }
 
-/// Reads a JSON file; `None`: there is none.
+/// Reads a JSON file; `None` if it does not exist.
 fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, TargetError> {
     let unreadable = |reason: String| TargetError::Unreadable { path: path.to_owned(), reason };
     match std::fs::read(path) {
@@ -204,7 +204,7 @@ mod tests {
 
     const SOCKET: &str = "unix:///var/run/docker.sock";
 
-    /// A configuration directory with these contexts, the first in use.
+    /// A configuration directory with these contexts; the first is current.
     fn configured(contexts: &[(&str, &str)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         let config = format!(r#"{{"currentContext": "{}", "auths": {{}}}}"#, contexts[0].0);

@@ -1,7 +1,7 @@
-//! Connections to the engine: kept open and used again, one request at a time on each.
+//! Connections to the engine: kept alive and reused, one request at a time on each.
 //!
-//! The bytes below bollard, which opens a connection for every request and cannot tell when a stream has begun. Knows
-//! HTTP and where the engine listens; knows nothing of containers.
+//! The transport below bollard, which by itself opens a connection for every request and does not report when a stream
+//! has started. Handles HTTP and the endpoint; knows nothing of containers.
 
 use std::io;
 use std::pin::Pin;
@@ -18,24 +18,24 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::target::Endpoint;
 
-/// Connections that wait for their next request; more than these are closed after use.
+/// Number of idle connections kept; further ones are closed after use.
 const KEPT: usize = 16;
 
-/// Why a request brought no response.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// There is no connection.
+    /// Cannot connect.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The connection was lost, or what came was not HTTP.
+    /// The connection was lost, or the response is not HTTP.
     #[error(transparent)]
     Http(#[from] hyper::Error),
 }
 
-/// The body of a request: all of bollard's have this type, to which it gives no name outside.
+/// The body of a request, of the type that bollard uses but does not export.
 pub type Body = Either<Full<Bytes>, StreamBody<Stream>>;
 
-/// A body that is sent piece by piece.
+/// A body sent in chunks.
 pub type Stream = Pin<Box<dyn futures_util::Stream<Item = io::Result<Frame<Bytes>>> + Send>>;
 
 /// All connections to one engine.
@@ -46,7 +46,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// No connection yet: the first request opens one.
+    /// Opens no connection: the first request does.
     pub fn new(endpoint: Endpoint) -> Arc<Self> {
         Arc::new(Wire { endpoint, idle: Mutex::default(), api: OnceLock::new() })
     }
@@ -54,7 +54,7 @@ impl Wire {
     /// Sends this API version with every request from now on. bollard leaves it out, so that a newer engine may respond
     /// with an unsupported API version.
     pub fn speak(&self, api: String) {
-        // A version that was already agreed on stays.
+        // An already negotiated version is kept.
         let _ = self.api.set(api);
     }
 
@@ -65,9 +65,9 @@ impl Wire {
             let again = repeatable(&request);
             match (self.clone().send_on(sender, request).await, again) {
                 (Ok(Sent::Response(response)), _) => return Ok(response),
-                // The engine had closed it meanwhile; nothing was sent, so nothing is done twice.
+                // The engine had closed the connection; nothing was sent, so the request can be repeated.
                 (Ok(Sent::Not(unsent)), _) => request = unsent,
-                // It was closed at this very moment. The others are as old, and reading twice does no harm.
+                // Closed while sending. Other idle connections are as old, and repeating a read is harmless.
                 (Err(_), Some(again)) => {
                     self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
                     request = again;
@@ -99,7 +99,7 @@ impl Wire {
         }
     }
 
-    /// Puts a connection back once its response was read; never, where it became a stream of its own.
+    /// Returns a connection to the pool once its response was read; never if it was upgraded.
     fn keep(self: Arc<Self>, mut sender: SendRequest<Body>) {
         tokio::spawn(async move {
             if sender.ready().await.is_ok() {
@@ -111,7 +111,7 @@ impl Wire {
         });
     }
 
-    /// The connection that was used last, for the others may have been closed.
+    /// The most recently used connection: older ones are more likely closed.
     fn take(&self) -> Option<SendRequest<Body>> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(SendRequest::is_ready);
@@ -129,7 +129,7 @@ impl Wire {
         }
     }
 
-    /// Makes a request fit for a connection: only path and query, with the version of the API, and a host.
+    /// Prepares a request for a connection: path and query only, with the API version, and a host header.
     fn addressed(&self, mut request: Request<Body>) -> Request<Body> {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let path = match self.api.get() {
@@ -156,7 +156,7 @@ enum Sent {
     Not(Request<Body>),
 }
 
-/// The same request again, where it only reads.
+/// A copy of the request, if it only reads.
 fn repeatable(request: &Request<Body>) -> Option<Request<Body>> {
     (request.method() == Method::GET).then(|| {
         let mut again = Request::new(Either::Left(Full::default()));
@@ -171,13 +171,13 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the connection; the request under way reports the error.
+    // Ends with the connection; the pending request reports the error.
     tokio::spawn(connection.with_upgrades());
     Ok(sender)
 }
 
-/// bollard encodes credentials in standard base64, the engine reads the URL-safe kind and silently takes none where
-/// it meets a `+` or `/`.
+/// bollard encodes credentials in standard base64; the engine expects the URL-safe alphabet and silently ignores
+/// credentials that contain `+` or `/`.
 fn url_safe(request: &mut Request<Body>) {
     const AUTH: HeaderName = HeaderName::from_static("x-registry-auth");
     let safe = request

@@ -1,15 +1,16 @@
-//! `.dockerignore`: what of a context is left out.
+//! `.dockerignore`: which files of a context are excluded.
 //!
-//! Docker's rules, which are not git's: every pattern holds from the top of the context, one that matches a directory
-//! holds for all that is in it, and of several that match the last decides; `!` takes back. Knows paths only.
+//! Docker's rules, which differ from git's: every pattern is relative to the root of the context, one that matches a
+//! directory applies to everything in it, and the last matching pattern decides; `!` includes again. Handles paths
+//! only.
 
 use regex_lite::Regex;
 
-/// What editors keep beside a file for as long as it is open or until it is saved. Left out unless a pattern takes it
-/// back: else to open a file would be to change the sources.
+/// Temporary files of editors. Excluded unless a pattern includes them again: otherwise opening a file would change the
+/// sources.
 const EDITORS: [&str; 4] = ["**/.*.sw?", "**/*~", "**/.#*", "**/#*#"];
 
-/// The patterns, in their order.
+/// The patterns, in order.
 #[derive(Debug)]
 pub struct Ignore {
     patterns: Vec<Pattern>,
@@ -17,24 +18,24 @@ pub struct Ignore {
 
 #[derive(Debug)]
 struct Pattern {
-    /// Of a whole path.
+    /// For a whole path.
     regex: Regex,
-    /// Of each of its parts; `None`: any number of parts.
+    /// For each component; `None`: any number of components.
     parts: Vec<Option<Regex>>,
-    /// It takes back what others leave out.
+    /// Whether it includes again (`!`).
     exception: bool,
 }
 
-/// Which patterns match a path or a directory above it.
+/// The patterns that match a path or a parent directory of it.
 #[derive(Debug, Clone)]
 pub struct Matches(Vec<bool>);
 
 impl Ignore {
-    /// Reads the text of such a file.
+    /// Parses the text of an ignore file.
     ///
     /// # Errors
     ///
-    /// What is wrong with it, for people.
+    /// A message for the user.
     pub fn parse(text: &str) -> Result<Ignore, String> {
         let text = text.trim_start_matches('\u{feff}');
         let mut patterns = Vec::new();
@@ -42,7 +43,7 @@ impl Ignore {
             patterns.extend(pattern(line)?);
         }
         for (number, line) in (1..).zip(text.lines()) {
-            // Only in the first column is it a comment.
+            // A comment starts in the first column.
             if !line.starts_with('#') {
                 patterns.extend(pattern(line).map_err(|why| format!("{why} (line {number})"))?);
             }
@@ -50,24 +51,24 @@ impl Ignore {
         Ok(Ignore { patterns })
     }
 
-    /// What matches the context itself: nothing.
+    /// The matches of the context itself: none.
     pub fn top(&self) -> Matches {
         Matches(vec![false; self.patterns.len()])
     }
 
-    /// What matches a path, given with `/` and relative to the context; `above` is what matches its directory.
+    /// The matches of a path, relative to the context and with `/`; `above` are the matches of its directory.
     pub fn matches(&self, path: &str, above: &Matches) -> Matches {
         let each = self.patterns.iter().zip(&above.0);
         Matches(each.map(|(pattern, above)| *above || pattern.regex.is_match(path)).collect())
     }
 
-    /// Whether what these match is left out.
+    /// Returns true if these matches exclude a path.
     pub fn leaves_out(&self, matches: &Matches) -> bool {
         let last = self.patterns.iter().zip(&matches.0).rfind(|(_, matches)| **matches);
         last.is_some_and(|(pattern, _)| !pattern.exception)
     }
 
-    /// Whether something in a directory that is left out may be taken back.
+    /// Returns true if something in an excluded directory may be included again.
     pub fn takes_back_in(&self, directory: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.exception && pattern.may_match_in(directory))
     }
@@ -79,7 +80,7 @@ impl Pattern {
         for name in directory.split('/') {
             match parts.next() {
                 Some(Some(part)) if part.is_match(name) => {}
-                // Any number of directories may come.
+                // Any number of directories may follow.
                 Some(None) => return true,
                 _ => return false,
             }
@@ -88,7 +89,7 @@ impl Pattern {
     }
 }
 
-/// One line; `None`: it says nothing.
+/// Parses a line; `None` if it is blank or a comment.
 fn pattern(line: &str) -> Result<Option<Pattern>, String> {
     let line = line.trim();
     let (exception, text) = match line.strip_prefix('!') {
@@ -111,14 +112,14 @@ fn pattern(line: &str) -> Result<Option<Pattern>, String> {
     Ok(Some(Pattern { regex, parts: parts.iter().map(part).collect::<Result<_, _>>()?, exception }))
 }
 
-/// The parts of a path, without those that mean nothing.
+/// The components of a path, without empty ones and `.`.
 fn cleaned(path: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     for part in path.split('/') {
         match part {
             "" | "." => {}
             ".." if parts.last().is_some_and(|last| *last != "..") => _ = parts.pop(),
-            // Above the top there is nothing.
+            // There is no parent above the root.
             ".." if path.starts_with('/') => {}
             part => parts.push(part),
         }
@@ -126,7 +127,7 @@ fn cleaned(path: &str) -> Vec<&str> {
     parts
 }
 
-/// A pattern as a regular expression: `*` and `?` stay within a part of a path, `**` is any number of parts.
+/// A pattern as a regular expression: `*` and `?` match within a component, `**` any number of components.
 fn expression(pattern: &str) -> String {
     let mut expression = String::new();
     let mut characters = pattern.chars().peekable();
@@ -158,7 +159,7 @@ fn expression(pattern: &str) -> String {
             character => expression.push(character),
         }
     }
-    // A file name may hold a line break.
+    // A file name may contain a newline.
     format!("(?s:{expression})")
 }
 
@@ -175,7 +176,7 @@ mod tests {
         ignore.leaves_out(&matches)
     }
 
-    /// Of these paths those that are left out.
+    /// The excluded ones of these paths.
     fn left_out<'p>(text: &str, paths: &[&'p str]) -> Vec<&'p str> {
         let ignore = Ignore::parse(text).unwrap();
         paths.iter().copied().filter(|path| leaves_out(&ignore, path)).collect()

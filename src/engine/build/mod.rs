@@ -1,8 +1,8 @@
-//! Builds of images: what is sent to the engine and what comes back.
+//! Image builds: sends the context and reads the progress.
 //!
-//! Speaks to the engine over a connection of its own and not through bollard, which cannot read what BuildKit tells without a gRPC
-//! stack. Both builders take the context as an archive in the body of one request, and end the build when the connection
-//! ends. Decides nothing.
+//! Uses our own connection instead of bollard, which needs a gRPC stack to decode BuildKit's progress. Both builders
+//! take the context as a tar archive in the body of one request, and cancel the build when the connection closes.
+//! Decides nothing.
 
 mod ignore;
 mod output;
@@ -27,28 +27,28 @@ use self::tree::{ContextPaths, Files};
 use super::transport::{Body, Wire, WireError};
 use super::{BuildProgress, BuildRequest};
 
-/// Credentials for registries from which base images may have to be pulled.
+/// Credentials for the registries of base images.
 const CREDENTIALS: HeaderName = HeaderName::from_static("x-registry-config");
-/// In the answer to a ping: which builder the engine would use.
+/// Header of a ping response: the engine's default builder.
 const BUILDER: &str = "builder-version";
 
-/// Who builds.
+/// A builder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Builder {
-    /// The engine's first one, which every supported engine has.
+    /// The classic builder, which every supported engine has.
     Classic,
     /// BuildKit.
     BuildKit,
 }
 
-/// Why nothing was built.
+/// Why a build failed.
 #[derive(Debug)]
 pub(super) enum BuildError {
-    /// The engine was not reached, or lost.
+    /// The connection to the engine failed.
     Wire(WireError),
-    /// The files are not what they were, or cannot be read; a sentence for people.
+    /// The files changed or cannot be read; a message for the user.
     Files(String),
-    /// The engine could not; a sentence for people.
+    /// The engine could not build; a message for the user.
     Failed(String),
 }
 
@@ -64,18 +64,18 @@ impl From<hyper::Error> for BuildError {
     }
 }
 
-/// Asks the engine which builder it would use.
+/// Queries the engine's default builder.
 pub(super) async fn preferred(wire: &Arc<Wire>) -> Result<Builder, BuildError> {
     let mut ping = Request::new(Either::Left(Default::default()));
     *ping.uri_mut() = hyper::Uri::from_static("/_ping");
     let response = wire.clone().send(ping).await?;
     let offered = response.headers().get(BUILDER).is_some_and(|version| version.as_bytes() == b"2");
-    // Read to its end, so that the connection can be used again.
+    // Read to the end so that the connection can be reused.
     response.into_body().collect().await?;
     Ok(if offered { Builder::BuildKit } else { Builder::Classic })
 }
 
-/// Registries whose images a Dockerfile names, as the keys under which credentials are kept.
+/// Registries named by a Dockerfile, as keys of Docker's `config.json`.
 pub(super) fn registries(dockerfile: &str) -> BTreeSet<String> {
     let mut stages = BTreeSet::new();
     let mut registries = BTreeSet::new();
@@ -94,7 +94,7 @@ pub(super) fn registries(dockerfile: &str) -> BTreeSet<String> {
     registries
 }
 
-/// Builds, and tells how it gets on. `credentials` are by registry, as the engine takes them.
+/// Builds an image and reports progress. `credentials` are by registry, in the form of the API.
 pub(super) async fn build(
     wire: &Arc<Wire>,
     builder: Builder,
@@ -123,9 +123,9 @@ pub(super) async fn build(
     tokio::pin!(answered);
     let answered = loop {
         tokio::select! {
-            // cancel-safe because it is polled on by the next turn
+            // Cancel-safe: the next iteration polls it again.
             answered = &mut answered => break answered,
-            // cancel-safe because only the last news counts; there are none after the end of the packing
+            // Cancel-safe: only the last value counts, and none follows the end of packing.
             Ok(()) = sent.changed() => progress(BuildProgress::Alive),
         }
     };
@@ -161,7 +161,7 @@ fn address(builder: Builder, request: &BuildRequest, dockerfile: &str) -> Result
     hyper::Uri::try_from(address).map_err(|error| BuildError::Failed(format!("its options cannot be sent: {error}")))
 }
 
-/// Sends the request, and reads the answer to its end.
+/// Sends the request and reads the response to its end.
 async fn answer(
     wire: &Arc<Wire>,
     post: Request<Body>,
@@ -194,7 +194,7 @@ async fn answer(
     output.end(tell).map_err(BuildError::Failed)
 }
 
-/// Reads a Dockerfile that may have gone meanwhile: for the registries that it names.
+/// Reads a Dockerfile, which may have been removed meanwhile, for the registries that it names.
 pub(super) async fn dockerfile(path: &Path) -> String {
     let path = path.to_owned();
     let text = tokio::task::spawn_blocking(move || std::fs::read(path).unwrap_or_default()).await;

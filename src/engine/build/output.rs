@@ -1,5 +1,5 @@
-//! What an engine says while it builds, made into lines: of the classic builder, which prints, and of BuildKit, which
-//! tells of its steps. Remembers which step is under way and what it said last, for the case that it fails.
+//! Build output as lines: the text of the classic builder and the build steps of BuildKit. Keeps the current step and
+//! its last lines of output to explain a failure.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -11,47 +11,47 @@ use serde_json::Value;
 use super::trace::{self, Vertex};
 use crate::engine::lines::Lines;
 
-/// How many of its last lines explain why a step failed.
+/// Number of last lines shown for a failed step.
 const LAST_LINES: usize = 10;
-/// Lines of the classic builder that say nothing.
+/// Lines of the classic builder that are not shown.
 const NOISE: [&str; 2] = [" ---> Running in ", "Removing intermediate container "];
 /// Longest reported line, in bytes.
 const LONGEST_LINE: usize = 8 * 1024;
 
-/// A message of the engine.
+/// A message of the build response.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Message {
-    /// Which image or layer a status is about, or what kind of message this is.
+    /// The image or layer of a status, or the kind of message.
     id: Option<String>,
-    /// A piece of output.
+    /// A chunk of output.
     stream: Option<String>,
-    /// How an image that is pulled gets on.
+    /// Status of an image being pulled.
     status: Option<String>,
-    /// Of a layer that is on its way: told again and again.
+    /// Progress of a layer, reported repeatedly.
     #[serde(rename = "progressDetail")]
     progress: Option<Value>,
     /// Why it failed.
     error: Option<String>,
-    /// Id of the image, or what BuildKit tells.
+    /// Id of the image, or an update of BuildKit.
     aux: Option<Value>,
 }
 
-/// What was said so far.
+/// Output so far.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     /// Output of the classic builder.
     printed: Lines,
     /// Steps of BuildKit.
     steps: HashMap<String, Step>,
-    /// The step that is under way, or that has failed.
+    /// The current step, or the one that failed.
     step: Step,
     /// Why it failed.
     error: Option<String>,
     built: bool,
 }
 
-/// A step, and what it said last.
+/// A step with its last lines of output.
 #[derive(Debug, Default)]
 struct Step {
     /// `step 2/3 RUN make`; empty: none.
@@ -74,7 +74,7 @@ impl Step {
 }
 
 impl Output {
-    /// Takes a message in, and tells the lines that it completes.
+    /// Applies a message and reports the lines that it completes.
     pub fn take(&mut self, message: &[u8], mut tell: impl FnMut(String)) {
         let Ok(message) = serde_json::from_slice::<Message>(message) else {
             return;
@@ -127,7 +127,7 @@ impl Output {
                     _ => format!("`{name}`"),
                 };
             }
-            // What it does for itself explains a failure at most.
+            // Internal steps are shown only if they fail.
             let internal = name.starts_with("[internal]") || !name.starts_with('[');
             if started.is_some() && !step.told && !internal {
                 step.told = true;
@@ -139,7 +139,7 @@ impl Output {
                 tell(format!("{number}] is cached"));
             }
             if !error.is_empty() && !error.contains("context canceled") {
-                // Whatever it printed last belongs to the explanation.
+                // Its last output belongs to the explanation.
                 let step = std::mem::take(step);
                 let mut failed = Step { lines: Lines::default(), ..step };
                 for line in step.lines.rest() {
@@ -160,11 +160,11 @@ impl Output {
         }
     }
 
-    /// How it ended.
+    /// The result of the build.
     ///
     /// # Errors
     ///
-    /// Why it failed, with the step that did; below it, what that said last.
+    /// Why the build failed: the step, then its last lines of output.
     pub fn end(mut self, mut tell: impl FnMut(String)) -> Result<(), String> {
         for line in std::mem::take(&mut self.printed).rest() {
             self.printed(&line.text, &mut tell);
@@ -183,7 +183,7 @@ impl Output {
     }
 }
 
-/// ` ---> 9e071445f168`: what a step of the classic builder has come to.
+/// ` ---> 9e071445f168`: the result of a step of the classic builder.
 fn is_image_id(line: &str) -> bool {
     let id = line.strip_prefix(" ---> ");
     id.is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
@@ -194,8 +194,8 @@ fn title(number: &str, what: &str) -> String {
     format!("step {number} `{}`", what.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// A line without what steers a terminal (the classic builder paints what comes from an error stream), and of what was
-/// written over with carriage returns the last.
+/// A line without terminal escape sequences (the classic builder colours stderr); of text overwritten with carriage
+/// returns, only the last.
 fn plain(line: &str) -> String {
     let mut plain = String::new();
     let mut rest = line;

@@ -1,7 +1,7 @@
-//! A context on its way to the engine: packed while it is sent, so that no more than a piece of it is ever in memory.
+//! Sends a build context as a tar archive, packed while it is sent so that only a chunk of it is in memory.
 //!
-//! What is sent is digested on the way. The image is named after the digest that was taken before, so where the two
-//! differ the end of the archive is never sent, and nothing is built.
+//! Files are digested as they are sent. The image is named after the digest computed before; if the two differ, the end
+//! of the archive is not sent and nothing is built.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -19,43 +19,43 @@ use super::tree::{ContextPaths, Digesting, Files, IGNORE, Kind, Watched, find, i
 use crate::engine::transport::Stream;
 use crate::spec::TreeError;
 
-/// How much is sent at once, and how many such pieces may wait.
+/// Size of a chunk in bytes, and the number of chunks that may be queued.
 const PIECE: usize = 64 * 1024;
 const WAITING: usize = 8;
-/// Name of a Dockerfile that is not among the files of the context, or left out there.
+/// Name in the archive for a Dockerfile that is outside the context or ignored there.
 const FOREIGN: &str = ".dockerfile.drillmaster";
 
-/// A context that is being packed.
+/// A context being packed.
 pub(super) struct Packing {
-    /// What is sent.
+    /// The archive, in chunks.
     pub body: Stream,
-    /// How it ended.
+    /// The result.
     pub task: JoinHandle<Result<(), Why>>,
 }
 
-/// Why a context was not sent to its end.
+/// Why a context was not sent completely.
 #[derive(Debug)]
 pub(super) enum Why {
-    /// The receiver is gone, which is reported elsewhere.
+    /// The receiver was dropped; its error is reported elsewhere.
     Refused,
-    /// Something is wrong with the files, for people.
+    /// A file changed or cannot be read; a message for the user.
     Files(String),
 }
 
-/// Path of the Dockerfile within what is sent.
+/// Path of the Dockerfile in the archive.
 pub(super) fn dockerfile_name(files: &Files) -> String {
     files.inside.as_deref().map_or_else(|| FOREIGN.into(), |path| path.to_string_lossy().into_owned())
 }
 
-/// Finds the files that are to be sent; blocks.
+/// Finds the files to send; blocks.
 pub(super) fn files(place: &ContextPaths) -> Result<Files, String> {
     find(place, &mut Watched::default()).map_err(|error| match error {
         TreeError::Context(why) | TreeError::Dockerfile(why) => why,
     })
 }
 
-/// Begins to pack. `hides`: the engine takes what is no part of the context out again, where it is told to in the
-/// `.dockerignore` that is sent along.
+/// Starts packing. With `hides`, the engine removes files that are not part of the context, by the `.dockerignore` in
+/// the archive.
 pub(super) fn pack(
     place: ContextPaths,
     files: Files,
@@ -68,7 +68,7 @@ pub(super) fn pack(
         let out = Pieces { pieces: pieces.clone(), sent };
         let packed = pack_all(&place, &files, &digest, hides, io::BufWriter::with_capacity(PIECE, out));
         packed.map_err(|error| {
-            // The reader must not take the archive for complete.
+            // The reader must not mistake the archive for complete.
             let _ = pieces.blocking_send(Err(io::Error::other("the context cannot be sent")));
             match error.kind() {
                 io::ErrorKind::BrokenPipe => Why::Refused,
@@ -80,7 +80,7 @@ pub(super) fn pack(
     Packing { body: Box::pin(stream::unfold(inbox, next)), task }
 }
 
-/// Passes pieces on to the sender.
+/// Passes chunks to the sender.
 struct Pieces<S> {
     pieces: mpsc::Sender<io::Result<Frame<Bytes>>>,
     sent: S,
@@ -142,7 +142,7 @@ fn pack_all(place: &ContextPaths, files: &Files, digest: &str, hides: bool, out:
     archive.into_inner()?.flush()
 }
 
-/// What tells the engine to take the Dockerfile out of the context.
+/// The `.dockerignore` with which the engine removes the Dockerfile from the context.
 fn hidden(before: &str) -> String {
     format!("{before}{FOREIGN}\n")
 }
@@ -156,7 +156,7 @@ fn append(archive: &mut Builder<impl Write>, path: PathBuf, bytes: &[u8]) -> io:
     archive.append_data(&mut header, path, bytes)
 }
 
-/// Everything is root's; permissions are sent only as far as they are in the digest.
+/// Everything belongs to root; only permissions covered by the digest are sent.
 fn header(kind: EntryType, mode: u32, found: &fs::Metadata) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
@@ -176,7 +176,7 @@ fn named(path: &Path, error: io::Error) -> io::Error {
     }
 }
 
-/// A file that is digested while it is read. One that has become shorter is an error: its size was sent before.
+/// A file digested while it is read. A file that has shrunk is an error: its size was already sent.
 struct Summed {
     file: io::Take<File>,
     sum: Sha256,

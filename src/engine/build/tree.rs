@@ -1,6 +1,6 @@
-//! The files that an image is built from: which they are, and a digest over everything of them that counts.
+//! The files of a build context, and a digest of everything in them that affects the image.
 //!
-//! What counts is what an image can come to hold: paths, contents, whether a file may be executed, where a link leads.
+//! Relevant are paths, contents, executable bits and targets of symbolic links.
 //! Times and owners do not. Reads files; sends nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -17,50 +17,50 @@ use sha2::{Digest, Sha256};
 use super::ignore::Ignore;
 use crate::spec::{Tree, TreeError};
 
-/// Name of the Dockerfile unless it is written.
+/// Default name of the Dockerfile.
 const DOCKERFILE: &str = "Dockerfile";
-/// Name of the file that says what is left out.
+/// Name of the ignore file.
 pub(super) const IGNORE: &str = ".dockerignore";
-/// The largest file of these two, in bytes.
+/// Size limit of these two files, in bytes.
 const LONGEST: u64 = 1024 * 1024;
 /// A file that was changed less than this before it was read may be changed again without a trace in its times.
 const SETTLED: Duration = Duration::from_secs(2);
-/// How much is read at once.
+/// Size of a read, in bytes.
 const PIECE: usize = 64 * 1024;
 
 /// A digest of a file.
 pub(super) type Sum = [u8; 32];
 
-/// What lies in a context and is not left out.
+/// The entries of a context that are not ignored.
 #[derive(Debug)]
 pub(super) struct Files {
-    /// By path relative to the context: a directory comes before what is in it.
+    /// By path relative to the context; a directory precedes its entries.
     pub entries: BTreeMap<PathBuf, Kind>,
-    /// What the Dockerfile says.
+    /// Content of the Dockerfile.
     pub dockerfile: Vec<u8>,
-    /// Its path relative to the context, where it is one of the entries.
+    /// Its path relative to the context, if it is one of the entries.
     pub inside: Option<PathBuf>,
 }
 
-/// What an entry is.
+/// A kind of entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Directory,
     File,
-    /// A link, and where it leads.
+    /// A symbolic link and its target.
     Link(PathBuf),
 }
 
-/// What decides what the next look gives, beside the contents of the files.
+/// Paths to watch for changes, beside the contents of the files.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Watched {
-    /// Directories of which every entry counts.
+    /// Directories in which every entry matters.
     pub directories: BTreeSet<PathBuf>,
-    /// Single files and directories, there or not.
+    /// Single files and directories, which may not exist.
     pub entries: BTreeSet<PathBuf>,
 }
 
-/// Where a context and its Dockerfile are, both absolute.
+/// Absolute paths of a context and its Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContextPaths {
     /// The directory.
@@ -70,7 +70,7 @@ pub struct ContextPaths {
 }
 
 impl ContextPaths {
-    /// From paths as they are written: the context relative to a directory, the Dockerfile relative to the context.
+    /// From paths in a spec: the context relative to a directory, the Dockerfile relative to the context.
     pub fn new(directory: &Path, context: &str, dockerfile: Option<&str>) -> ContextPaths {
         let home = context.strip_prefix("~/").zip(std::env::home_dir());
         let context = home.map_or_else(|| directory.join(context), |(rest, home)| home.join(rest));
@@ -80,7 +80,7 @@ impl ContextPaths {
     }
 }
 
-/// Without `.` and `..`.
+/// Resolves `.` and `..` without following links.
 fn lexical(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();
     for part in path.components() {
@@ -93,7 +93,7 @@ fn lexical(path: &Path) -> PathBuf {
     clean
 }
 
-/// Looks at what there is to build from, and says what to watch for another answer.
+/// Reads the entries of a context, and the paths to watch for changes.
 pub fn look(place: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watched) {
     let mut watched = Watched::default();
     let known = sums.of(place);
@@ -112,7 +112,7 @@ pub fn look(place: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watc
                             seen.insert(path.clone(), (stamp, sum));
                         }
                     }
-                    // It has gone since it was listed.
+                    // It was removed since it was listed.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => return Err(unreadable(path, &error)),
                 },
@@ -128,7 +128,7 @@ pub fn look(place: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watc
     (result, watched)
 }
 
-/// Finds what is not left out.
+/// Finds the entries that are not ignored.
 pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files, TreeError> {
     let ContextPaths { context, dockerfile } = place;
     watched.entries.extend([context.clone(), dockerfile.clone()]);
@@ -145,7 +145,7 @@ pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files,
     let mut open = vec![(root, PathBuf::new(), ignore.top())];
     while let Some((directory, prefix, above)) = open.pop() {
         let listed = fs::read_dir(&directory);
-        // Also where it cannot be read: that may change.
+        // Also if it cannot be read: that may change.
         watched.directories.insert(directory.clone());
         let listed = match listed {
             Ok(listed) => listed,
@@ -160,7 +160,7 @@ pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files,
             let left_out = ignore.leaves_out(&matches);
             let kind = match entry.file_type() {
                 Ok(kind) => kind,
-                // It has gone since it was listed.
+                // It was removed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(unreadable(&path, &error)),
             };
@@ -178,7 +178,7 @@ pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files,
             } else if kind.is_file() {
                 entries.insert(path, Kind::File);
             }
-            // What is left are sockets, pipes and devices, which are nothing to copy.
+            // Sockets, pipes and devices are skipped.
         }
     }
     let inside = dockerfile.strip_prefix(context).ok().filter(|path| entries.get(*path) == Some(&Kind::File));
@@ -186,7 +186,7 @@ pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files,
     Ok(Files { entries, dockerfile: dockerfile_text, inside })
 }
 
-/// What is left out: said by a file beside the Dockerfile that is named after it, else by the one of the context.
+/// The ignore file: `NAME.dockerignore` beside the Dockerfile, else the one of the context.
 fn ignore(place: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeError> {
     let mut own = place.dockerfile.clone().into_os_string();
     own.push(IGNORE);
@@ -202,7 +202,7 @@ fn ignore(place: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeErr
     Ignore::parse("").map_err(TreeError::Context)
 }
 
-/// Reads a file that people write.
+/// Reads a small file.
 fn small(path: &Path) -> Result<Vec<u8>, String> {
     let no_file = |error: io::Error| io_message(&error, "there is no such file");
     let found = fs::metadata(path).map_err(no_file)?;
@@ -224,25 +224,25 @@ fn unreadable(path: &Path, error: &io::Error) -> TreeError {
 fn io_message(error: &io::Error, gone: &str) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => gone.into(),
-        io::ErrorKind::PermissionDenied => "you may not read it".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
         _ => error.to_string(),
     }
 }
 
-/// Digests of files as they were when they were read last, so that files which are as they were need not be read again.
+/// Cached digests of files, so that unchanged files are not read again.
 #[derive(Debug, Default)]
 pub struct Sums(Mutex<HashMap<ContextPaths, Known>>);
 
-/// The files of one context, by their paths in it.
+/// The files of one context, by path.
 type Known = HashMap<PathBuf, (Stamp, Sum)>;
 
-/// By what a file is known to be as it was.
+/// Identifies the version of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     size: u64,
     inode: u64,
     modified: (i64, i64),
-    /// Any change, also one that sets the other time back.
+    /// Time of any change, also one that sets the other time back.
     changed: (i64, i64),
 }
 
@@ -256,7 +256,7 @@ impl Stamp {
         }
     }
 
-    /// Whether a later change would show: not if it may have the same times.
+    /// Returns true if a later change would show: not if it could have the same times.
     fn is_settled(&self) -> bool {
         let seconds = u64::try_from(self.changed.0).unwrap_or_default();
         let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
@@ -269,7 +269,7 @@ impl Sums {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(place).unwrap_or_default()
     }
 
-    /// What is no longer there is forgotten.
+    /// Forgets files that no longer exist.
     fn keep(&self, place: &ContextPaths, seen: Known) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone(), seen);
     }
@@ -280,7 +280,7 @@ impl Sums {
     }
 }
 
-/// Whether a file may be executed, its digest, and how to know it again.
+/// Executable bit, digest and stamp of a file.
 fn sum_of(path: &Path, known: Option<&(Stamp, Sum)>) -> io::Result<(bool, Sum, Stamp)> {
     let found = fs::symlink_metadata(path)?;
     let stamp = Stamp::of(&found);
@@ -301,17 +301,17 @@ fn sum_of(path: &Path, known: Option<&(Stamp, Sum)>) -> io::Result<(bool, Sum, S
     Ok((is_executable(&found), sum.finalize().into(), stamp))
 }
 
-/// Executable bit as it will be in the image: for all or for none.
+/// Executable bit in the image: for all users or for none.
 pub(super) fn is_executable(found: &Metadata) -> bool {
     found.mode() & 0o100 != 0
 }
 
-/// A digest over files, taken one by one in the order of their paths.
+/// A digest over files, added in the order of their paths.
 #[derive(Debug)]
 pub(super) struct Digesting(Sha256);
 
 impl Digesting {
-    /// Begins with what the Dockerfile says, wherever it lies.
+    /// Starts with the content of the Dockerfile, wherever it is.
     pub fn new(dockerfile: &[u8]) -> Digesting {
         let mut digesting = Digesting(Sha256::new());
         digesting.part(b"dockerfile");
@@ -319,20 +319,20 @@ impl Digesting {
         digesting
     }
 
-    /// Takes a directory in.
+    /// Adds a directory.
     pub fn directory(&mut self, path: &Path) {
         self.part(b"directory");
         self.part(path.as_os_str().as_bytes());
     }
 
-    /// Takes a link in.
+    /// Adds a symbolic link.
     pub fn link(&mut self, path: &Path, target: &Path) {
         self.part(b"link");
         self.part(path.as_os_str().as_bytes());
         self.part(target.as_os_str().as_bytes());
     }
 
-    /// Takes a file in.
+    /// Adds a file.
     pub fn file(&mut self, path: &Path, executable: bool, sum: &Sum) {
         self.part(if executable { b"program" } else { b"file" });
         self.part(path.as_os_str().as_bytes());
@@ -344,7 +344,7 @@ impl Digesting {
         self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// With its length in front, so that no two lists of parts read the same.
+    /// Prefixed with its length, so that different lists of parts differ.
     fn part(&mut self, bytes: &[u8]) {
         self.0.update((bytes.len() as u64).to_be_bytes());
         self.0.update(bytes);
@@ -384,7 +384,7 @@ mod tests {
         digest_of(home, None)
     }
 
-    /// Paths of what is not left out.
+    /// Paths that are not ignored.
     fn paths(home: &tempfile::TempDir) -> Vec<String> {
         let files = find(&place(home, None), &mut Watched::default()).unwrap();
         files.entries.keys().map(|path| path.to_str().unwrap().to_owned()).collect()
@@ -456,7 +456,7 @@ mod tests {
         let before = digest_of(&home, Some("../docker/api"));
         write(&home, "docker/api", "FROM b\n");
         assert_ne!(digest_of(&home, Some("../docker/api")), before);
-        // One that is named after the Dockerfile says what is left out.
+        // An ignore file named after the Dockerfile takes precedence.
         write(&home, "docker/api.dockerignore", "");
         let files = find(&place(&home, Some("../docker/api")), &mut Watched::default()).unwrap();
         assert_eq!((files.entries.len(), files.inside), (2, None));
@@ -498,7 +498,7 @@ mod tests {
         let before = digest();
         let known = || sums.0.lock().unwrap().get(&place).unwrap().len();
         assert_eq!(known(), 0, "what has just been written may be written again within the same moment");
-        // That time goes by cannot be pretended, since nobody can set the time of a change.
+        // Passing time cannot be simulated: the change time of a file cannot be set.
         std::thread::sleep(SETTLED + Duration::from_millis(1100));
         assert_eq!((digest(), known()), (before.clone(), 3));
         let wrong = [0; 32];

@@ -1,4 +1,4 @@
-//! Requests: containers, networks and updates as the API takes them.
+//! Requests to the API: create a container, create a network, update a container.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,7 +17,7 @@ use crate::spec::model::{Healthcheck, HealthcheckTest, Port, Protocol, Resources
 
 /// The request that creates a container.
 pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
-    // Without `..`: a new field must be sent here, or by `host_config`; labels, names and the host name are in the spec.
+    // Without `..`: a new field must be sent here or in `host_config`; labels, names and the host name are in the spec.
     let Config {
         image,
         command,
@@ -59,8 +59,8 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         stop_signal: stop_signal.clone(),
         stop_timeout: stop_timeout.map(|timeout| signed(timeout.0)),
         host_config: Some(host_config(spec)),
-        // Under the network's name, as the engine keeps it: under its id, engines from 26 on never start the container
-        // again once the network was created again.
+        // Keyed by the network's name, as the engine stores it: keyed by id, engines from 26 on cannot start the
+        // container once the network has been recreated.
         networking_config: Some(NetworkingConfig {
             endpoints_config: Some(HashMap::from([(network.clone(), endpoint(&spec.network, &spec.aliases))])),
         }),
@@ -91,8 +91,8 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     }
 }
 
-/// How a container joins a network. The id stands in it because the engine otherwise looks the network up by its name
-/// at each start, and fails where two have the same.
+/// Endpoint settings of a container. They hold the network id, because the engine otherwise looks the network up by
+/// name at each start and fails if two networks share the name.
 pub fn endpoint(network: &str, aliases: &[String]) -> EndpointSettings {
     EndpointSettings { network_id: Some(network.to_owned()), aliases: Some(aliases.to_vec()), ..Default::default() }
 }
@@ -118,7 +118,7 @@ fn port_bindings(ports: &[Port]) -> PortMap {
     for port in ports {
         let binding = PortBinding {
             host_ip: Some(port.address.to_string()),
-            // The engine picks a free port where none is written.
+            // The engine picks a free port if none is set.
             host_port: Some(port.host.map(|host| host.to_string()).unwrap_or_default()),
         };
         bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
@@ -126,7 +126,7 @@ fn port_bindings(ports: &[Port]) -> PortMap {
     bindings
 }
 
-/// Mounts, and the inherited volumes: those of the spec in place of a new anonymous one, those of the image beside.
+/// Mounts, and inherited volumes: one whose path the spec mounts anonymously replaces that mount; others are added.
 fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
     let written = spec.config.volumes.iter().map(|volume| mount(volume, spec));
     let targets = |target: &str| spec.config.volumes.iter().any(|volume| volume.target == target);
@@ -146,7 +146,7 @@ fn mount(volume: &DesiredVolume, spec: &ContainerSpec) -> Mount {
             let inherited = spec.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
             volume_mount(inherited, &volume.target, volume.read_only, labels)
         }
-        // Not a bind in the old notation, which would create a missing directory.
+        // Not the `binds` field, which creates a missing directory.
         VolumeSource::Bind(path) => Mount {
             typ: Some(MountType::BIND),
             source: Some(path.clone()),
@@ -157,7 +157,7 @@ fn mount(volume: &DesiredVolume, spec: &ContainerSpec) -> Mount {
     }
 }
 
-/// A volume with labels: the engine creates what does not exist, so that it needs no request of its own.
+/// A volume mount with labels: the engine creates a missing volume, so no separate request is needed.
 fn volume_mount(source: Option<String>, target: &str, read_only: bool, labels: &BTreeMap<String, String>) -> Mount {
     Mount {
         typ: Some(MountType::VOLUME),
@@ -198,7 +198,7 @@ fn health_config(check: &Healthcheck) -> HealthConfig {
     }
 }
 
-/// Docker's notation: `CMD` or `CMD-SHELL` first; a test written in it is passed on as it is.
+/// A test in Docker's form, `CMD` or `CMD-SHELL` first; one already in this form is unchanged.
 fn health_test(test: &HealthcheckTest) -> Vec<String> {
     match test {
         HealthcheckTest::Shell(line) => vec!["CMD-SHELL".into(), line.clone()],
@@ -223,25 +223,25 @@ fn restart_policy(policy: RestartPolicy) -> EngineRestartPolicy {
     EngineRestartPolicy { name: Some(name), maximum_retry_count: Some(retries) }
 }
 
-/// The request that changes limits and restart policy.
+/// The request that updates resource limits and restart policy.
 ///
-/// Memory and swap go together: an engine refuses more memory than the swap limit of before, and a new container
-/// would get twice the memory as well.
+/// Memory and swap are set together: an engine rejects a memory limit above the current swap limit. Swap is twice the
+/// memory, as for a new container.
 pub fn update_body(resources: &Resources, restart: RestartPolicy) -> ContainerUpdateBody {
     let memory = resources.memory.map(|memory| signed(memory.bytes()));
     ContainerUpdateBody {
         memory,
         memory_swap: memory.map(|memory| memory.saturating_mul(2)),
         nano_cpus: resources.cpus.map(|cpus| cpus.nanos()),
-        // Unlike the others it can be taken away.
+        // Unlike the others, it can be removed.
         pids_limit: Some(resources.pids.map_or(0, i64::from)),
         restart_policy: Some(restart_policy(restart)),
         ..Default::default()
     }
 }
 
-/// The request that creates a network. Written by hand because bollard no longer has the check for duplicates, which
-/// engines before 25 leave out unless asked.
+/// The request that creates a network. Written by hand because bollard no longer has `CheckDuplicate`, without which
+/// engines before 25 create a second network of the same name.
 pub fn network_body(name: &str, labels: &BTreeMap<String, String>) -> serde_json::Value {
     serde_json::json!({"Name": name, "Driver": "bridge", "CheckDuplicate": true, "Labels": labels})
 }
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(without_nulls(serde_json::to_value(create_body(&full())).unwrap()), expected);
     }
 
-    /// What is null is not set.
+    /// Null fields are unset.
     fn without_nulls(value: serde_json::Value) -> serde_json::Value {
         match value {
             serde_json::Value::Object(map) => map

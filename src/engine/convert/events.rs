@@ -1,4 +1,4 @@
-//! Events, and exits that are derived from them.
+//! Events, and the exits derived from them.
 
 use std::collections::HashMap;
 
@@ -11,9 +11,9 @@ use super::super::{ContainerEvent, ContainerExit, EngineEvent};
 use crate::identity::{self};
 use crate::observed::Health;
 
-/// What an event says; `None` where it says nothing about a container of the group or a network.
+/// Converts an event; `None` if it concerns neither a container of the group nor a network.
 ///
-/// A network's events do not carry its labels, so those of every network are passed on.
+/// Network events carry no labels, so those of every network are returned.
 pub fn event(event: EventMessage, group: &str) -> Option<EngineEvent> {
     let actor = event.actor.unwrap_or_default();
     let attributes = actor.attributes.unwrap_or_default();
@@ -47,24 +47,23 @@ fn happened(action: &str, attributes: &HashMap<String, String>) -> Option<Contai
         }),
         "kill" if is_meant_to_end(attributes) => Some(ContainerEvent::Killed),
         "stop" | "restart" | "pause" | "unpause" | "rename" | "update" | "oom" => Some(ContainerEvent::Changed),
-        // Commands in it, other signals to it, its files and terminal: none of them changes what it is.
+        // Execs, other signals, file copies, attach and resize: none of them changes the container's state.
         _ => None,
     }
 }
 
-/// Whether a signal is meant to end a container. Any may be the one that its image wants to be stopped with, so only
-/// those count as harmless that are sent for other reasons almost always: 0 (is it there?), HUP (read your files again)
-/// and WINCH (the terminal has another size).
+/// Returns true if a signal is meant to end a container. Any signal may be the image's stop signal, so only those that
+/// are almost always sent for other reasons do not count: 0 (test for existence), HUP (reload) and WINCH (resize).
 fn is_meant_to_end(attributes: &HashMap<String, String>) -> bool {
     !matches!(attributes.get("signal").map(String::as_str), Some("0" | "1" | "28"))
 }
 
-/// How long before its end a container was sent the signal that was to end it, at most. It may have been slow to obey,
-/// but then the engine sends it another.
+/// The longest time between the signal that stops a container and its exit. A container that takes longer gets another
+/// signal from the engine.
 const OBEYS_WITHIN: i64 = 60 * 1_000_000_000;
 
-/// The containers of a group that ended, oldest first, by events up to now (nanoseconds since 1970, as the engine
-/// counts). Events that lack what is needed are left out.
+/// The containers of a group that exited, oldest first, from events up to `now` (nanoseconds since the Unix epoch by
+/// the engine's clock). Incomplete events are skipped.
 pub fn ends(mut events: Vec<EventMessage>, group: &str, now: i64) -> Vec<ContainerExit> {
     events.sort_by_key(|event| event.time_nano);
     let mut asked: HashMap<String, i64> = HashMap::new();

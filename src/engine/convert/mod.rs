@@ -1,6 +1,6 @@
 //! Converts between our types and the Docker API. Pure: sends nothing and decides nothing.
 //!
-//! Tolerates missing values, because the engine lists containers that are being removed with few of them.
+//! Tolerates missing values: the engine lists containers that are being removed with few fields.
 
 mod create;
 mod events;

@@ -1,4 +1,4 @@
-//! Responses: containers, networks, volumes and images as [`crate::observed`] has them.
+//! Responses of the API: containers, networks, volumes and images, converted to the types of [`crate::observed`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,7 +19,7 @@ use crate::observed::{
 use crate::spec::model::{Protocol, Resources, RestartPolicy};
 use crate::spec::value::{ByteSize, CpuCount};
 
-/// A container of the list; `None` where it has no id.
+/// A listed container; `None` if it has no id.
 pub fn container(summary: ContainerSummary) -> Option<Container> {
     let status = summary.status.unwrap_or_default();
     let labels = summary.labels.unwrap_or_default();
@@ -42,7 +42,7 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
     })
 }
 
-/// Its own name is the one without a second slash; the others are links. A container that is being removed has none.
+/// The container's name: the one without a second slash; others are links. A container being removed has none.
 fn name(names: &[String]) -> String {
     let bare = names.iter().map(|name| name.trim_start_matches('/'));
     bare.min_by_key(|name| name.contains('/')).unwrap_or_default().to_owned()
@@ -52,23 +52,23 @@ fn state_of_list(state: Option<ContainerSummaryStateEnum>, status: &str) -> Stat
     use ContainerSummaryStateEnum as S;
     match state {
         Some(S::CREATED) => State::Created,
-        // While it stops it still runs.
+        // A stopping container still runs.
         Some(S::RUNNING | S::STOPPING) => State::Running,
         Some(S::PAUSED) => State::Paused,
         Some(S::RESTARTING) => State::Restarting,
         Some(S::EXITED) => State::Exited { code: exit_code(status) },
         Some(S::DEAD) => State::Dead,
-        // No state at all is what a container shows whose record is half gone.
+        // A container whose record is partly removed has no state.
         Some(S::REMOVING | S::EMPTY) | None => State::Removing,
     }
 }
 
-/// The number of `Exited (137) 3 minutes ago`.
+/// The exit code in `Exited (137) 3 minutes ago`.
 fn exit_code(status: &str) -> Option<i64> {
     status.strip_prefix("Exited (")?.split_once(')')?.0.parse().ok()
 }
 
-/// The verdict at the end of `Up 2 minutes (healthy)`.
+/// The health status at the end of `Up 2 minutes (healthy)`.
 fn health_of_status(status: &str) -> Health {
     match status.rsplit_once('(').map(|(_, verdict)| verdict.trim_end_matches(')')) {
         Some("healthy") => Health::Healthy,
@@ -102,7 +102,7 @@ fn attachments(networks: Option<HashMap<String, EndpointSettings>>) -> Vec<Attac
     attachments
 }
 
-/// The names of a container on its networks, by the networks' ids: only an inspection tells them.
+/// Network aliases of a container, by network id. Only an inspect response has them.
 fn names(networks: Option<&HashMap<String, EndpointSettings>>) -> BTreeMap<String, Vec<String>> {
     let named = |settings: &EndpointSettings| {
         Some((settings.network_id.clone()?, settings.aliases.clone().unwrap_or_default()))
@@ -152,7 +152,7 @@ fn mount_points(mounts: Vec<EngineMount>) -> Vec<MountPoint> {
     mounts
 }
 
-/// What the last health check said where it failed: its exit code and the last line of its output.
+/// Exit code and last line of output of the last health check, if it failed.
 fn health_failure(health: &EngineHealth) -> String {
     let last = health.log.as_ref().and_then(|log| log.last());
     match last.and_then(|last| Some((last, last.exit_code.filter(|code| *code != 0)?))) {
@@ -167,7 +167,7 @@ fn health_failure(health: &EngineHealth) -> String {
     }
 }
 
-/// An inspected container, with its details; `None` where it has no id.
+/// An inspected container with its details; `None` if it has no id.
 pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
     let config = response.config.unwrap_or_default();
     let host = response.host_config.unwrap_or_default();
@@ -232,7 +232,7 @@ fn env(lines: Vec<String>) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// 0 and below mean no limit.
+/// Zero and negative values mean no limit.
 fn resources(host: &HostConfig) -> Resources {
     let limit = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
     Resources {
@@ -288,7 +288,7 @@ fn bound_port(key: &str, binding: &PortBinding) -> Option<PublishedPort> {
     })
 }
 
-/// A network; `None` where it has no id.
+/// A network; `None` if it has no id.
 pub fn network(network: EngineNetwork) -> Option<Network> {
     let labels = network.labels.unwrap_or_default();
     Some(Network {
@@ -299,7 +299,7 @@ pub fn network(network: EngineNetwork) -> Option<Network> {
     })
 }
 
-/// A volume; `None` where it does not carry our group label.
+/// A volume; `None` if it has no group label.
 pub fn volume(volume: EngineVolume) -> Option<Volume> {
     Some(Volume {
         group: volume.labels.get(identity::GROUP)?.clone(),
@@ -308,7 +308,7 @@ pub fn volume(volume: EngineVolume) -> Option<Volume> {
     })
 }
 
-/// Ids of the images by everything that names them, their own id included.
+/// Image ids by every reference to them: tags, digests and the id itself.
 pub fn images(summaries: Vec<ImageSummary>) -> BTreeMap<String, String> {
     let mut images = BTreeMap::new();
     for summary in summaries {
@@ -321,12 +321,12 @@ pub fn images(summaries: Vec<ImageSummary>) -> BTreeMap<String, String> {
     images
 }
 
-/// Images that were built for a group, as their labels say, by the reference that they were given.
+/// Images built for a group according to their labels, by reference.
 pub fn built(summaries: &[ImageSummary], group: &str) -> BTreeMap<String, BuiltImage> {
     let built = |summary: &ImageSummary| {
         let reference = summary.labels.get(identity::BUILD_IMAGE)?;
         let owner = summary.labels.get(identity::BUILD_GROUP).filter(|owner| *owner == group)?;
-        // What is built on it inherits its labels, and has another name.
+        // Images built on it inherit its labels but have another name.
         summary.repo_tags.contains(reference).then(|| {
             let source = summary.labels.get(identity::BUILD_SOURCE).cloned();
             (reference.clone(), BuiltImage { id: summary.id.clone(), group: owner.clone(), source })
@@ -335,7 +335,7 @@ pub fn built(summaries: &[ImageSummary], group: &str) -> BTreeMap<String, BuiltI
     summaries.iter().filter_map(built).collect()
 }
 
-/// What is to be known about an image.
+/// Facts about an image.
 pub fn facts(image: ImageInspect) -> ImageFacts {
     let config = image.config.unwrap_or_default();
     let test = config.healthcheck.and_then(|check| check.test).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Errors of the API and of the connection, as [`EngineError`].
+//! Errors of the API and the connection, converted to [`EngineError`].
 
 use super::*;
 
-/// Whether an error says that there was nothing left to do.
+/// Returns true if an error means that the mutation's goal was already reached.
 pub(super) fn reached(mutation: &Mutation, error: &BollardError) -> bool {
     let BollardError::DockerResponseServerError { status_code, message } = error else {
         return false;
@@ -14,12 +14,12 @@ pub(super) fn reached(mutation: &Mutation, error: &BollardError) -> bool {
         Mutation::RemoveNetwork(_) | Mutation::RemoveVolume(_) | Mutation::RemoveImage(_) => *status_code == 404,
         Mutation::Rename { .. } => message.contains("same name as its current name"),
         Mutation::Unpause(_) => message.contains("is not paused"),
-        // An id in the message is of a network that is gone: the container may still be attached by its name.
+        // A message with an id is about a removed network: the container may still be attached by name.
         Mutation::Disconnect { network, .. } => {
             message.contains("is not connected to")
                 && (short(network) == network || !message.contains(network.as_str()))
         }
-        // An engine answers 304 to what runs or rests already, and bollard takes that for success.
+        // Containers already started or stopped give status 304, which bollard treats as success.
         Mutation::Start(_) | Mutation::Stop { .. } => false,
         Mutation::Create(_) | Mutation::Update { .. } | Mutation::CreateNetwork { .. } | Mutation::Connect { .. } => {
             false
@@ -27,7 +27,7 @@ pub(super) fn reached(mutation: &Mutation, error: &BollardError) -> bool {
     }
 }
 
-/// Whether it is the container that does not exist, and not something in it.
+/// Returns true if the container does not exist, as opposed to a path in it.
 pub(super) fn is_no_container(error: &BollardError) -> bool {
     error.to_string().contains("No such container:")
 }
@@ -57,7 +57,7 @@ pub(super) fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -
     }
 }
 
-/// What a connection failed of, in people's words.
+/// Message of a failed connection.
 pub(super) fn reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> String {
     let mut cause = Some(error);
     let mut last = error.to_string();
@@ -80,7 +80,7 @@ fn known_reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> Option
         Some(BollardError::IOError { err }) => err,
         _ => error.downcast_ref::<io::Error>()?,
     };
-    // Of what breaks a stream bollard keeps but the text.
+    // bollard keeps only the text of an error that ends a stream.
     if error.kind() == io::ErrorKind::Other && error.to_string().contains("reading a body from connection") {
         return Some(CLOSED);
     }

@@ -1,4 +1,4 @@
-//! Events: the subscription, and exits of the recent past.
+//! Events: the subscription, and recent exits.
 
 use jiff::Timestamp;
 
@@ -8,7 +8,7 @@ const EVENTS: &str = "report events";
 
 impl Docker {
     pub(super) async fn ended_within(&self, group: &str, span: Duration) -> Result<Vec<ContainerExit>> {
-        // The engine waits for a moment that lies in its future, so its clock has to be known.
+        // With `until` in the engine's future, the response does not end: its clock must be known.
         self.ask_about().await?;
         let now = self.moment_before_now();
         let since = now.saturating_sub(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)).max(0);
@@ -31,9 +31,9 @@ impl Docker {
         Ok(convert::ends(events, group, now))
     }
 
-    /// Where to begin with events so that none is missed, in nanoseconds since 1970 by the engine's clock. An engine
-    /// sends the head of its response just before it subscribes, so the head alone leaves a gap; what happened in it is
-    /// repeated from this moment on. Too early does no harm, for an event is but a hint.
+    /// The time from which to subscribe so that no event is missed, in nanoseconds since the Unix epoch by the engine's
+    /// clock. An engine sends the response head just before it subscribes; `since` closes that gap. An earlier time is
+    /// harmless, because events are only hints.
     fn moment_before_now(&self) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
@@ -49,7 +49,7 @@ impl Docker {
         let kinds = ["container", "network"].map(str::to_owned).to_vec();
         let options = query::EventsOptions {
             since: Some(timestamp(self.moment_before_now())),
-            // A label filter would hold for both kinds, and events of networks carry no labels.
+            // A label filter would apply to both types, and network events carry no labels.
             filters: Some(HashMap::from([("type".into(), kinds)])),
             ..Default::default()
         };
@@ -64,12 +64,12 @@ impl Docker {
 
 type Events = BoxStream<'static, std::result::Result<EventMessage, BollardError>>;
 
-/// A stream of events whose first item says that it has begun.
+/// A stream of events; the first item is [`EngineEvent::Subscribed`].
 struct Subscription {
     events: Events,
-    /// Told when the head of the response has come; `None`: that was said.
+    /// Resolves when the response head has arrived; `None` once `Subscribed` was yielded.
     head: Option<oneshot::Receiver<()>>,
-    /// An event that came with the head.
+    /// An event that arrived with the head.
     first: Option<EventMessage>,
 }
 
@@ -95,9 +95,9 @@ impl Subscription {
     async fn begin(&mut self, head: oneshot::Receiver<()>) -> Option<std::result::Result<EngineEvent, BollardError>> {
         tokio::select! {
             biased;
-            // Cancel-safe because it is looked at no more when an event was first.
+            // Cancel-safe: the receiver is not polled again if an event came first.
             Ok(()) = head => {}
-            // Cancel-safe because the stream lives on in `self`. It has to be polled for the request to be sent.
+            // Cancel-safe: the stream is kept in `self`. It must be polled for the request to be sent.
             event = self.events.next() => match event? {
                 Ok(event) => self.first = Some(event),
                 Err(error) => return Some(Err(error)),
@@ -107,13 +107,13 @@ impl Subscription {
     }
 }
 
-/// How far the engine's clock is ahead, in nanoseconds: at least, since its answer took a while to come.
+/// How far the engine's clock is ahead, in nanoseconds; a lower bound, because the response took time to arrive.
 pub(super) fn clock_difference(engine: &str) -> Option<i64> {
     let ahead = convert::timestamp(engine)?.duration_since(Timestamp::now());
     i64::try_from(ahead.as_nanos()).ok()
 }
 
-/// A moment as requests for events take it.
+/// A time in the form of the events API.
 fn timestamp(nanoseconds: i64) -> String {
     format!("{}.{:09}", nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000)
 }

@@ -1,4 +1,4 @@
-//! Commands in containers, and output line by line.
+//! Exec in containers, and output line by line.
 
 use backon::{ExponentialBuilder, Retryable};
 
@@ -24,7 +24,7 @@ impl Docker {
             ..Default::default()
         };
         let exec = self.client.create_exec(id, options).await?.id;
-        // What a child keeps open that was left behind, the engine closes 2 s after the end of the command itself.
+        // Output kept open by a child that outlives the command is closed by the engine after 2 s.
         if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec, None).await? {
             let mut lines = Lines::default();
             while let Some(piece) = output.next().await {
@@ -35,7 +35,7 @@ impl Docker {
         self.exit_code(&exec).await
     }
 
-    /// Begins a command in a container, its input and output attached; with `tty` it has a terminal.
+    /// Starts an attached exec; with `tty` it has a terminal.
     pub async fn attach(&self, id: &str, command: &[String], tty: bool) -> Result<Attached> {
         let attempted = format!("run {} in container {}", command.join(" "), short(id));
         let begin = async {
@@ -67,7 +67,7 @@ impl Docker {
         }
     }
 
-    /// Tells the terminal of such a command its size.
+    /// Resizes the terminal of an attached exec.
     pub async fn resize(&self, exec: &str, rows: u16, columns: u16) -> Result<()> {
         let attempted = || "resize the terminal of a command".to_owned();
         let resize = async {
@@ -77,15 +77,15 @@ impl Docker {
         within(Limits::default().change, attempted, resize).await
     }
 
-    /// The exit code of such a command, whose output has ended.
+    /// The exit code of an attached exec whose output has ended.
     pub async fn ended_with(&self, exec: &str) -> Result<i64> {
         let attempted = || "read the exit code of a command".to_owned();
         let code = async { self.exit_code(exec).await.map_err(|error| self.fault(&attempted(), error)) };
         within(Limits::default().change, attempted, code).await
     }
 
-    /// The exit code of a command whose output has ended. The engine learns of the exit a little later than of the end of
-    /// the output, and a program may close its output and keep running; there is no event for a single exec.
+    /// The exit code of an exec whose output has ended, polled: the engine notices the exit shortly after the end of
+    /// output, and a program may close its output and keep running.
     async fn exit_code(&self, exec: &str) -> std::result::Result<i64, BollardError> {
         let poll = ExponentialBuilder::new()
             .with_min_delay(Duration::from_millis(2))
@@ -96,7 +96,7 @@ impl Docker {
             found.exit_code.filter(|_| found.running == Some(false)).ok_or(None)
         };
         let still_running = Option::is_none;
-        // An error ends the poll; without one it goes on until there is an exit code.
+        // An error ends the poll; otherwise it continues until there is an exit code.
         inspect
             .retry(poll)
             .when(still_running)

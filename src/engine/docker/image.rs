@@ -1,4 +1,4 @@
-//! Pulls and builds, with credentials.
+//! Pulling and building images, with credentials.
 
 use super::error::reason;
 use super::*;
@@ -9,7 +9,7 @@ impl Docker {
         let attempted = format!("pull {image}");
         let (credentials, trouble) = match self.credentials(reference.credentials_key()).await {
             Ok(credentials) => (credentials, None),
-            // Public images need none, so the pull decides whether it matters.
+            // Public images need no credentials: the pull shows whether it matters.
             Err(trouble) => (None, Some(trouble)),
         };
         let options = query::CreateImageOptions {
@@ -28,7 +28,7 @@ impl Docker {
                 }
             })?;
             note(&mut tally, &message);
-            // Also where nothing has changed: it is the sign of life that deadlines are measured by.
+            // Also if nothing has changed: deadlines are measured from the last progress.
             progress(tally.progress());
         }
         Ok(())
@@ -48,7 +48,7 @@ impl Docker {
         let mut credentials = BTreeMap::new();
         let dockerfile = build::dockerfile(request.build.tree.dockerfile.as_ref()).await;
         for registry in build::registries(&dockerfile) {
-            // Public images need none, so the build decides whether it matters that they cannot be had.
+            // Public images need no credentials: the build shows whether it matters.
             if let Ok(Some(found)) = self.credentials(&registry).await {
                 credentials.extend(serde_json::to_value(found).ok().map(|found| (registry, found)));
             }
@@ -60,7 +60,7 @@ impl Docker {
         let attempted = format!("build {image}");
         let reason = match trouble {
             BuildError::Failed(message) => return EngineError::Refused { attempted, message },
-            // They may be back in a moment.
+            // The files may be replaced at this moment.
             BuildError::Files(message) => return EngineError::Conflict { attempted, message },
             BuildError::Wire(WireError::Io(error)) => reason(&self.endpoint, &error),
             BuildError::Wire(WireError::Http(error)) => reason(&self.endpoint, &error),
@@ -68,7 +68,7 @@ impl Docker {
         EngineError::Unreachable { endpoint: self.endpoint.to_string(), reason }
     }
 
-    /// Credentials for a registry; a helper may have to be run for them, which blocks.
+    /// Credentials for a registry. May run a credential helper, on a blocking thread.
     async fn credentials(&self, key: &str) -> std::result::Result<Option<DockerCredentials>, String> {
         let Some(directory) = self.config_dir.clone() else {
             return Ok(None);
@@ -97,7 +97,7 @@ fn note(tally: &mut PullTracker, message: &CreateImageInfo) {
     tally.note(message.id.as_deref(), message.status.as_deref().unwrap_or_default(), current);
 }
 
-/// Shortens what an engine says about a registry that it did not reach.
+/// Shortens the engine's message about an unreachable registry.
 fn explained(error: EngineError, registry: &str) -> EngineError {
     changed(error, |message| registry::trouble(registry, &message))
 }

@@ -46,11 +46,11 @@ use super::{
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
 
-/// The oldest API that is spoken: Docker 20.10.
+/// The oldest supported API version: Docker 20.10.
 const OLDEST_API: (u32, u32) = (1, 41);
-/// The newest one: what the bollard in use was made for.
+/// The newest supported API version: the one this bollard was written for.
 const NEWEST_API: (u32, u32) = (1, 53);
-/// bollard has one deadline for all calls, which would cut the long ones; ours are in `deadline.rs`.
+/// bollard has one timeout for all calls, which would end long ones; deadlines are in `deadline.rs`.
 const NEVER: u64 = 365 * 24 * 3600;
 
 /// A Docker engine.
@@ -62,13 +62,13 @@ pub struct Docker {
     buildkit: Option<bool>,
     version: String,
     api: String,
-    /// How far the engine's clock is ahead of ours at least, in nanoseconds.
+    /// How far the engine's clock is ahead of ours, in nanoseconds; a lower bound.
     clock: AtomicI64,
 }
 
 impl Docker {
-    /// Connects, and agrees on a version of the API: one request. It has the deadline of a read, since nothing bounds
-    /// an engine that does not exist yet.
+    /// Connects and negotiates the API version with one request, within the deadline of a read: no deadline wraps
+    /// the engine yet.
     pub async fn connect(target: &EngineConfig) -> Result<Docker> {
         let attempted = || format!("connect to {}", target.endpoint);
         within(Limits::default().read, attempted, Docker::negotiate(target)).await
@@ -110,7 +110,7 @@ impl Docker {
         })
     }
 
-    /// Rootless engines and those of Docker Desktop have their networks where we are not.
+    /// Networks of rootless engines and of Docker Desktop are not reachable from the host.
     fn reaches_containers(&self, info: &SystemInfo) -> bool {
         let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
         let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
@@ -169,7 +169,7 @@ impl Docker {
         }
     }
 
-    /// One deed, one request.
+    /// Sends the request of a mutation.
     async fn call(&self, mutation: &Mutation) -> std::result::Result<Option<String>, BollardError> {
         let client = &self.client;
         match mutation {
@@ -228,9 +228,9 @@ impl Docker {
         Ok(client.create_network(NetworkCreateRequest::default()).await?.id)
     }
 
-    /// The engine gives files as an archive.
+    /// The engine returns files as a tar archive.
     async fn read_file(&self, id: &str, path: &str, most: usize) -> Result<Option<Vec<u8>>> {
-        // Headers and padding of an archive with one file.
+        // Headers and padding of a tar archive with one file.
         const FRAME: usize = 64 * 1024;
         let attempted = || format!("read {path} in container {}", short(id));
         let options = query::DownloadFromContainerOptions { path: path.to_owned() };
@@ -327,7 +327,7 @@ impl Engine for Docker {
     }
 }
 
-/// A bollard on our own connections. `on_response` is called when the first response head arrives.
+/// A bollard client on our own connections. `on_response` is called when the first response head arrives.
 fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::Result<Client, BollardError> {
     let wire = wire.clone();
     let heard = Arc::new(Mutex::new(heard));
@@ -338,21 +338,21 @@ fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::
                 WireError::Io(error) => BollardError::from(error),
                 WireError::Http(error) => BollardError::from(error),
             })?;
-            // Only success is a beginning; bollard makes an error of the rest.
+            // Only on success; bollard turns other responses into errors.
             let heard =
                 heard.lock().unwrap_or_else(PoisonError::into_inner).take().filter(|_| response.status().is_success());
             if let Some(heard) = heard {
-                // The receiver may be gone.
+                // The receiver may have been dropped.
                 let _ = heard.send(());
             }
             Ok(response)
         }
     };
-    // The address only has to be one: the wire knows the real one.
+    // A placeholder: the transport has the real address.
     Client::connect_with_custom_transport(transport, Some("http://docker"), NEVER, API_DEFAULT_VERSION)
 }
 
-/// The version of the API that both sides speak, or why there is none.
+/// The API version that both sides support, or an error for the user.
 fn agree(version: &SystemVersion) -> std::result::Result<String, String> {
     let engine = version.version.as_deref().unwrap_or("of unknown version");
     let spoken = version.api_version.as_deref().unwrap_or_default();
@@ -394,7 +394,7 @@ fn log_options(options: LogOptions) -> query::LogsOptions {
     }
 }
 
-/// The content of the first file in an archive, as far as `most` bytes.
+/// The content of the first file in a tar archive, at most `most` bytes.
 fn first_file(archive: &[u8], most: usize) -> io::Result<Option<Vec<u8>>> {
     for entry in tar::Archive::new(archive).entries()? {
         let entry = entry?;

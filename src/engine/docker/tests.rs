@@ -46,7 +46,7 @@ fn active_endpoints_are_an_error_of_their_own() {
     let table = [
         // 20.10.24
         (403, "error while removing network: network shop id 3f2a91bc77d0 has active endpoints", true),
-        // 26.1.5, 28.5.2
+        // with the endpoints listed
         (
             403,
             r#"error while removing network: network shop has active endpoints (name:"api" id:"3f2a91bc77d0")"#,
@@ -78,7 +78,7 @@ fn a_failed_connection_is_said_in_words() {
     assert_eq!(said(io::ErrorKind::BrokenPipe), "the engine closed the connection");
 }
 
-/// An engine that answers each request with the next of these bodies, and gives the heads of what it was asked.
+/// An engine that answers each request with the next of these bodies; returns the heads of the requests.
 async fn fake(bodies: &'static [&'static str]) -> (tempfile::TempDir, tokio::task::JoinHandle<Vec<String>>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let directory = tempfile::tempdir().unwrap();
@@ -149,7 +149,7 @@ async fn a_pull_that_fails_midway_says_why() {
     assert!(matches!(error, EngineError::Refused { .. }));
 }
 
-/// A directory with a Dockerfile, and what asks for an image of it.
+/// A directory with a Dockerfile, and a request to build it.
 fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
     let context = tempfile::tempdir().unwrap();
     std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
