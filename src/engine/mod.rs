@@ -376,7 +376,7 @@ pub enum ContainerEvent {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// Cannot connect to the engine.
-    #[error("no Docker engine answers at {endpoint}: {reason}")]
+    #[error("cannot connect to the Docker engine at {endpoint}: {reason}")]
     Unreachable {
         /// Endpoint.
         endpoint: String,

@@ -47,7 +47,7 @@ impl Build {
         }
         if self.context.contains("://") || self.context.starts_with("git@") {
             let invalid = Invalid::new(format!("{} is not a directory", quoted(&self.context)));
-            return Err(invalid.hint("clone it, and write the path of the clone"));
+            return Err(invalid.hint("clone the repository and use the path of the clone"));
         }
         let empty = |field: &str| Err(Invalid::new(format!("the `{field}` of a build must not be empty")));
         match &self {

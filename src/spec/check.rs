@@ -311,7 +311,7 @@ fn numbered_names(named: &[&Document<Service>], services: &Services<'_>, diagnos
         let Some((of, number)) = name(service).rsplit_once('-') else { continue };
         let Some(other) = services.get(of) else { continue };
         if number.parse().is_ok_and(|n| numbers(other).contains(&n) && n.to_string() == number) {
-            let message = format!("`{}` is also what a replica of `{of}` is called", name(service));
+            let message = format!("`{}` is also the name of a replica of `{of}`", name(service));
             diagnostics.push(
                 Diagnostic::at(service.place_of("name"), message)
                     .related(other.place_of("replicas"), format!("there is a `{}`", name(service)))
@@ -326,7 +326,7 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
     let replicas = spec.replicas.unwrap_or(1);
     if replicas > MOST_REPLICAS {
-        let message = format!("{replicas} replicas are more than {MOST_REPLICAS}, which is the most");
+        let message = format!("{replicas} replicas are more than the maximum of {MOST_REPLICAS}");
         diagnostics.push(Diagnostic::at(service.place_of("replicas"), message));
         return;
     }
@@ -374,7 +374,7 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.push(
             Diagnostic::at(service.place_of("hostname"), message)
                 .related(service.place_of("update"), "asked for here")
-                .hint(Some("leave `hostname` out, or write another".to_owned())),
+                .hint(Some("remove `hostname`, or choose another".to_owned())),
         );
     }
 }
@@ -411,23 +411,23 @@ fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
                 .label(format!("this {noun} has neither `image` nor `build`")),
         ),
         (Some(image), Some(_)) if image.repository().is_none() => diagnostics.push(
-            Diagnostic::at(service.place_of("image"), "the image that is built is tagged by a hash of its sources")
-                .label("only the repository can be chosen")
-                .hint("leave tag and digest out, as in `image: shop/api`".to_owned()),
+            Diagnostic::at(service.place_of("image"), "built images are tagged with a hash of their sources")
+                .label("only the repository can be set")
+                .hint("remove the tag and digest, as in `image: shop/api`".to_owned()),
         ),
         _ => {}
     }
     if spec.container.build.is_some() && spec.container.pull != Pull::default() {
         diagnostics.push(
             Diagnostic::at(service.place_of("pull"), format!("the image of `{}` is built, not pulled", name(service)))
-                .hint("leave `pull` out".to_owned()),
+                .hint("remove `pull`".to_owned()),
         );
     }
     let labels = service.root.get("build").and_then(|build| build.get("labels"));
     for label in labels.into_iter().flat_map(Node::entries) {
         if OWN_LABELS.iter().any(|own| label.key.text.starts_with(own)) {
-            let message = format!("the label {} is one of drillmaster's own", quoted(&label.key.text));
-            let hint = "containers have the labels of their image, and these say whose something is".to_owned();
+            let message = format!("the label {} is reserved for drillmaster", quoted(&label.key.text));
+            let hint = "containers inherit the labels of their image, and these labels record ownership".to_owned();
             diagnostics.push(Diagnostic::at(service.place(&label.key.span), message).hint(hint));
         }
     }
@@ -445,7 +445,7 @@ fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         diagnostics.push(Diagnostic::at(at(path), message).hint(hint));
     };
     if let Some(memory) = spec.container.resources.memory.filter(|memory| memory.bytes() < LEAST_MEMORY) {
-        wrong(&["resources", "memory"], format!("{memory} of memory is less than the engine's least, 6m"), "");
+        wrong(&["resources", "memory"], format!("{memory} of memory is below the engine's minimum of 6m"), "");
     }
     if spec.container.resources.pids == Some(0) {
         wrong(&["resources", "pids"], "a limit of 0 processes".into(), "leave `pids` out for no limit");
@@ -455,7 +455,7 @@ fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         && !check.disable
     {
         let message = "the `healthcheck` has neither a `test` nor `disable: true`";
-        wrong(&["healthcheck"], message.into(), "the image's own health check holds where there is no `healthcheck`");
+        wrong(&["healthcheck"], message.into(), "without `healthcheck`, the image's own health check applies");
     }
     if let Some(health) = &spec.health {
         if health.retries == Some(0) {
@@ -467,8 +467,8 @@ fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     }
     let labels = service.root.get("labels").into_iter().flat_map(Node::entries);
     for label in labels.filter(|entry| entry.key.text.starts_with("drillmaster.")) {
-        let message = format!("the label {} is one of drillmaster's own", quoted(&label.key.text));
-        let hint = "labels beginning with `drillmaster.` say whose a container is".to_owned();
+        let message = format!("the label {} is reserved for drillmaster", quoted(&label.key.text));
+        let hint = "labels beginning with `drillmaster.` record which group owns a container".to_owned();
         diagnostics.push(Diagnostic::at(service.place(&label.key.span), message).hint(hint));
     }
 }

@@ -98,9 +98,9 @@ const FOREIGN: [(&str, &str); 22] = [
 /// Fields of services that jobs do not have, with the alternative.
 const NOT_OF_A_JOB: [(&str, &str); 11] = [
     ("exited", ENDS),
-    ("health", "a job is not watched: it runs to its end"),
-    ("healthcheck", "a job is not watched: it runs to its end"),
-    ("ping", "a job is done when it has exited with 0"),
+    ("health", "jobs have no health check: they run to completion"),
+    ("healthcheck", "jobs have no health check: they run to completion"),
+    ("ping", "a job succeeds when it exits with code 0"),
     ("post_start", ENDS),
     ("post_stop", ENDS),
     ("pre_stop", ENDS),
@@ -114,11 +114,11 @@ const NOT_OF_A_JOB: [(&str, &str); 11] = [
 const NOT_OF_A_SERVICE: [(&str, &str); 4] =
     [("capture", HOOKS), ("rerun", JOBS), ("retries", JOBS), ("succeeded", JOBS)];
 
-const JOBS: &str = "jobs have it: a service that ends by itself is a `kind: Job`";
-const HOOKS: &str = "hooks and jobs have it: `post_start: {exec: [...], capture: key}`";
-const ENDS: &str = "a job ends by itself; write `on: {succeeded: ..., failed: ...}`";
+const JOBS: &str = "only jobs have this field: a container that runs to completion is a `kind: Job`";
+const HOOKS: &str = "only hooks and jobs have this field: `post_start: {exec: [...], capture: key}`";
+const ENDS: &str = "a job runs to completion; write `on: {succeeded: ..., failed: ...}`";
 
-const NO_CONTAINER: &str = "no container may be running at that moment; write `run` or `http`";
+const NO_CONTAINER: &str = "there may be no running container at that point; write `run` or `http`";
 
 /// Returns the location for errors about the whole document: its name, otherwise its first key.
 fn home(root: &Node) -> Range<usize> {
@@ -139,7 +139,7 @@ pub fn read(
     let at = |span: Range<usize>, message: String| Diagnostic::at(Location::new(file, span), message);
     let Value::Map(entries) = &mut root.value else {
         documents.incomplete = true;
-        let error = at(root.span.clone(), "a document is a map of fields, such as `name: web`".into());
+        let error = at(root.span.clone(), "expected a map of fields such as `name: web`".into());
         diagnostics.push(error.hint("write `key: value` lines; documents are separated by `---`".to_owned()));
         return;
     };

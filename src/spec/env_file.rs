@@ -66,11 +66,11 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
     let (value, rest) = match value.chars().next() {
         Some('\'') => match value[1..].split_once('\'') {
             Some((inner, rest)) => (inner.to_owned(), rest),
-            None => return error(value, "the quote is not closed".into(), "a value ends with its line"),
+            None => return error(value, "unclosed quote".into(), "a value ends with its line"),
         },
         Some('"') => match double_quoted(&value[1..]) {
             Some(found) => found,
-            None => return error(value, "the quote is not closed".into(), "a value ends with its line"),
+            None => return error(value, "unclosed quote".into(), "a value ends with its line"),
         },
         _ => (without_comment(value).to_owned(), ""),
     };
@@ -156,9 +156,9 @@ mod tests {
             told,
             [
                 ("nonsense", "expected `KEY=value`, found `nonsense`"),
-                ("\"open", "the quote is not closed"),
+                ("\"open", "unclosed quote"),
                 ("y", "unexpected text after the closing quote"),
-                ("=z", "the name of a variable must not be empty"),
+                ("=z", "an environment variable name must not be empty"),
             ]
         );
     }

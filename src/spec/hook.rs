@@ -251,7 +251,7 @@ impl LongHook {
             (Some((_, action)), true) => action,
             (None, _) => return Err(Invalid::new("the hook has no action").hint(actions_hint)),
             _ => {
-                let invalid = Invalid::new(format!("a hook does one thing, found {}", names.join(" and ")));
+                let invalid = Invalid::new(format!("a hook has exactly one action, found {}", names.join(" and ")));
                 return Err(invalid.hint("write a list of hooks; they run one after the other"));
             }
         };

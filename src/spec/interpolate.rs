@@ -113,8 +113,8 @@ pub fn interpolate(
         let replaced = replaced.and_then(|found| match (found.first(), fixed(path)) {
             (Some((_, span)), Some(field)) => Err(ReferenceError {
                 span: span.clone(),
-                message: format!("an output cannot stand in `{field}`"),
-                hint: Some("it is only known while drillmaster runs, and this has to be known before".into()),
+                message: format!("an output cannot be used in `{field}`"),
+                hint: Some("outputs are only known at run time; this field is needed earlier".into()),
             }),
             _ => Ok(found),
         });

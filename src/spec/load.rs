@@ -87,7 +87,7 @@ pub fn no_directory(dir: &str) -> Diagnostic {
 
 fn no_specs(dir: &str, what: &str) -> Diagnostic {
     Diagnostic::new(format!("there is {what} in {}", quoted(dir)))
-        .hint("a spec begins with `name:` and `image:`, in a file such as `web.yaml`".to_owned())
+        .hint("write a spec with `name:` and `image:` in a file such as `web.yaml`".to_owned())
 }
 
 /// A path of the spec directory as people see it.

@@ -27,7 +27,7 @@ pub(super) fn check<'d>(
         let message = format!("undefined output `{}`", found.key);
         let hint = match closest(&found.key, producers.keys().copied()) {
             Some(close) => format!("did you mean `{close}`?"),
-            None => format!("a hook gives it with `capture: {}`, or a Job", found.key),
+            None => format!("set it with `capture: {}` in a hook or a Job", found.key),
         };
         Diagnostic::at(place, message).hint(hint)
     };

@@ -142,7 +142,7 @@ impl<'de> Shape<'de> for Mount {
         let source = match (long.kind, long.source.as_deref()) {
             (None | Some(MountType::Volume), None) => Ok(MountSource::Anonymous),
             (Some(MountType::Bind), None | Some("")) => {
-                Err(Invalid::new("a mount of type `bind` needs a `source`").hint("write `source: ./path`"))
+                Err(Invalid::new("a mount of type `bind` requires a `source`").hint("write `source: ./path`"))
             }
             (Some(MountType::Bind), Some(path)) if !is_path(path) => {
                 without_colon(path, "source").map(|()| MountSource::Bind(format!("./{path}")))

@@ -76,7 +76,7 @@ impl TryFrom<LongPing> for Ping {
                 );
             }
             _ => {
-                return Err(Invalid::new(format!("a ping tries one thing, found {}", names.join(" and "))));
+                return Err(Invalid::new(format!("a ping has exactly one check, found {}", names.join(" and "))));
             }
         };
         let interval = long.interval.map_or(PING_INTERVAL, Period::get);

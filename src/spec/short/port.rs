@@ -132,7 +132,7 @@ impl FromStr for Port {
         let host = match host {
             // As in Docker, `127.0.0.1::80` is an address without a host port.
             None | Some("") if address.is_some() || host.is_none() => None,
-            Some("0") => return Err(wrong("host port 0").hint("leave the host port out to get a free one")),
+            Some("0") => return Err(wrong("host port 0").hint("omit the host port for a free one")),
             host => host.map(number).transpose()?,
         };
         let address = address.map_or(Ok(LOOPBACK), |text| {

@@ -102,7 +102,8 @@ impl FromStr for HeaderValue {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text.trim() {
             line if line.contains(char::is_control) => {
-                Err(Invalid::new(format!("invalid value of a header {}", quoted(text))).hint("a header is one line"))
+                Err(Invalid::new(format!("invalid header value {}", quoted(text)))
+                    .hint("a header value is a single line"))
             }
             line => Ok(Self(line.into())),
         }
@@ -125,7 +126,7 @@ impl FromStr for HeaderName {
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         match !text.is_empty() && text.chars().all(token) {
             true => Ok(Self(text.to_ascii_lowercase())),
-            false => Err(Invalid::new(format!("invalid name of a header {}", quoted(text)))
+            false => Err(Invalid::new(format!("invalid header name {}", quoted(text)))
                 .hint("write letters, digits and `-`, for example `content-type`")),
         }
     }

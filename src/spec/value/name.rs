@@ -78,12 +78,12 @@ impl FromStr for EnvName {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         if text.is_empty() {
-            return Err(Invalid::new("the name of a variable must not be empty"));
+            return Err(Invalid::new("an environment variable name must not be empty"));
         }
         match text.chars().find(|c| *c == '=' || c.is_whitespace() || c.is_control()) {
             None => Ok(Self(text.into())),
             Some(c) => {
-                let invalid = Invalid::new(format!("invalid name of a variable {}", quoted(text)));
+                let invalid = Invalid::new(format!("invalid environment variable name {}", quoted(text)));
                 Err(match c {
                     '=' => invalid.hint("write `KEY: value`, not `KEY=value`"),
                     _ => invalid.hint("a name has no white space"),
@@ -93,14 +93,14 @@ impl FromStr for EnvName {
     }
 }
 
-text_value!(EnvName, texted, "the name of a variable", {
+text_value!(EnvName, texted, "an environment variable name", {
     "type": "string",
     "description": "Name of an environment variable: not empty, without `=` and white space.",
     "pattern": "^[^=\\s]+$",
     "examples": ["LOG_LEVEL"]
 });
 
-/// Key of an output, as in `capture: user_id` and `${context.user_id}`.
+/// Output key, as in `capture: user_id` and `${context.user_id}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OutputKey(String);
 
@@ -112,14 +112,14 @@ impl FromStr for OutputKey {
         if word && text.starts_with(|c: char| !c.is_ascii_digit()) {
             return Ok(Self(text.into()));
         }
-        Err(Invalid::new(format!("invalid key of an output {}", quoted(text)))
+        Err(Invalid::new(format!("invalid output key {}", quoted(text)))
             .hint("letters, digits and `_`, beginning with a letter or `_`"))
     }
 }
 
-text_value!(OutputKey, texted, "the key of an output", {
+text_value!(OutputKey, texted, "an output key", {
     "type": "string",
-    "description": "Key of an output: letters, digits and `_`; others refer to it as `${context.key}`.",
+    "description": "Output key: letters, digits and `_`; others refer to it as `${context.key}`.",
     "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
     "examples": ["user_id"]
 });

@@ -117,7 +117,7 @@ impl FromStr for CpuCount {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why: &str| Invalid::new(format!("invalid number of processors {}: {why}", quoted(text)));
+        let wrong = |why: &str| Invalid::new(format!("invalid number of CPUs {}: {why}", quoted(text)));
         let plain = text.trim().bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
         let count: f64 = text
             .trim()
@@ -145,7 +145,7 @@ impl Serialize for CpuCount {
     }
 }
 
-read_value!(CpuCount, shaped, "a number of processors such as `0.5`", {
+read_value!(CpuCount, shaped, "a number of CPUs such as `0.5`", {
     "type": "number",
     "description": "Number of processors, more than 0.",
     "exclusiveMinimum": 0,

@@ -35,7 +35,7 @@ impl FromStr for Words {
         }
         match shlex::split(text) {
             Some(words) => Ok(Self(words)),
-            None => Err(Invalid::new(format!("{}: a quote or backslash is left open", quoted(text)))
+            None => Err(Invalid::new(format!("{}: unclosed quote or trailing backslash", quoted(text)))
                 .hint("write a list: [program, argument, ...]")),
         }
     }
