@@ -532,7 +532,7 @@ mod tests {
         let (project, strict) = follow(home.path(), &[]).unwrap();
         let (_, lenient) = follow(home.path(), &["--prune-all"]).unwrap();
         fs::remove_file(home.path().join("specs/app.yaml")).unwrap();
-        assert!(errors(&strict).await[0].starts_with("there is no `*.yaml`, `*.yml` or `*.star` file"));
+        assert!(errors(&strict).await[0].starts_with("no `*.yaml`, `*.yml` or `*.star` file found"));
         assert_eq!(valid(&lenient).await.services.len(), 0);
         fs::remove_dir(home.path().join("specs")).unwrap();
         assert!(errors(&strict).await[0].starts_with("there is no directory"));

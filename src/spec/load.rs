@@ -21,7 +21,7 @@ const MAX_ERRORS: usize = 100;
 pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     let mut diagnostics = Vec::new();
     if input.files.is_empty() {
-        return Err(vec![no_specs(input.dir, "no `*.yaml`, `*.yml` or `*.star` file")]);
+        return Err(vec![no_specs(input.dir, "`*.yaml`, `*.yml` or `*.star` file")]);
     }
     let dotenv = input.dotenv.map(|file| dotenv(input, file, &mut diagnostics)).unwrap_or_default();
     let variables = Variables { environment: input.environment, dotenv: &dotenv, context: input.context };
@@ -39,7 +39,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     }
     let (mut reads, printed, functions) = run(input, &programs, variables, &mut documents, &mut diagnostics);
     if documents.count == 0 && diagnostics.is_empty() {
-        diagnostics.push(no_specs(input.dir, "no document"));
+        diagnostics.push(no_specs(input.dir, "document"));
     }
     check::check(&documents, &mut diagnostics);
 
@@ -86,7 +86,7 @@ pub fn no_directory(dir: &str) -> Diagnostic {
 }
 
 fn no_specs(dir: &str, what: &str) -> Diagnostic {
-    Diagnostic::new(format!("there is {what} in {}", quoted(dir)))
+    Diagnostic::new(format!("no {what} found in {}", quoted(dir)))
         .hint("write a spec with `name:` and `image:` in a file such as `web.yaml`".to_owned())
 }
 

@@ -282,7 +282,7 @@ service(name="deep", image="x", labels={"found": " ".join(glob("**/x?.txt") + gl
 
 #[test]
 fn a_program_without_specs_is_none() {
-    assert!(errors(&[("lib.star", "def f():\n  pass\n")]).starts_with("error: no documents found in `specs`"));
+    assert!(errors(&[("lib.star", "def f():\n  pass\n")]).starts_with("error: no document found in `specs`"));
 }
 
 // --- errors ----------------------------------------------------------------------------------------------------------
