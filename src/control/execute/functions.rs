@@ -278,10 +278,10 @@ impl HostService<'_> {
                 (self.connect(*port).await?, format!("localhost:{port}"), path.clone())
             }
             HttpTarget::Url(url) => {
-                let stream = TcpStream::connect((url.host(), url.port())).await;
+                let stream = TcpStream::connect(url.address()).await;
                 let stream =
                     stream.map_err(|error| HostError::Url { url: url.to_string(), reason: io_message(&error) })?;
-                (stream, url.authority().to_owned(), url.target().into_owned())
+                (stream, url.authority(), url.target())
             }
         };
         let request = hyper::Request::get(path)

@@ -206,7 +206,7 @@ async fn send(
 
 async fn exchange(request: &HttpRequest, max_body: usize) -> Result<(StatusCode, Bytes), HttpError> {
     let url = &request.url;
-    let mut builder = hyper::Request::builder().method(request.method.as_str()).uri(&*url.target());
+    let mut builder = hyper::Request::builder().method(request.method.as_str()).uri(url.target());
     for (name, value) in &request.headers {
         builder = builder.header(name.as_str(), value.as_str().as_bytes());
     }
@@ -215,6 +215,6 @@ async fn exchange(request: &HttpRequest, max_body: usize) -> Result<(StatusCode,
     }
     let body = request.body.as_ref().map(|body| body.as_str().to_owned()).unwrap_or_default();
     let request = builder.body(body.into()).map_err(|error| HttpError::Failed(error.to_string()))?;
-    let stream = TcpStream::connect((url.host(), url.port())).await;
+    let stream = TcpStream::connect(url.address()).await;
     http::exchange(stream.map_err(|error| HttpError::Failed(io_message(&error)))?, request, max_body).await
 }

@@ -1,5 +1,8 @@
 //! URLs and headers of HTTP requests.
 
+use ::http::Uri;
+use ::http::uri::{Authority, InvalidUri, PathAndQuery};
+
 use super::*;
 
 /// An `http://` URL with a host: `http://localhost:9/alert?who=ann`. Kept as written.
@@ -25,62 +28,53 @@ impl FromStr for HttpUrl {
             });
         }
         if text.contains(|c: char| !c.is_ascii_graphic()) {
-            return Err(wrong("it holds white space or characters that are not ASCII").hint("write `%20` for a space"));
+            return Err(wrong("it contains white space or non-ASCII characters").hint("write `%20` for a space"));
         }
+        // `Uri` drops a fragment without a word.
         if text.contains('#') {
-            return Err(wrong("a part after `#` is never sent"));
+            return Err(wrong("a fragment (`#`) is never sent"));
         }
-        let url = Self(text.into());
-        if url.authority().contains('@') {
-            return Err(wrong("it holds a user").hint("write a header: `authorization: Basic ...`"));
+        let uri: Uri = text.parse().map_err(|error: InvalidUri| wrong(&error.to_string()))?;
+        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
+        if authority.contains('@') {
+            return Err(wrong("it contains a user").hint("write a header: `authorization: Basic ...`"));
         }
-        let (host, port) = url.host_and_port();
-        let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let sound = match url.authority().starts_with('[') {
-            true => host.parse::<std::net::Ipv6Addr>().is_ok(),
-            false => !host.is_empty() && host.chars().all(name),
+        // `Uri` accepts any text in brackets, any characters of a host, and any port.
+        let host = uri.host().unwrap_or_default();
+        let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let valid = match host.strip_prefix('[') {
+            Some(address) => address.trim_end_matches(']').parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.chars().all(label),
         };
-        match port.map(str::parse::<u16>) {
-            _ if !sound => Err(wrong("it names no host")),
-            None | Some(Ok(1..)) => Ok(url),
-            Some(_) => Err(wrong("ports go from 1 to 65535")),
+        match (valid, authority.strip_prefix(host), uri.port_u16()) {
+            (false, ..) => Err(wrong("it has no valid host")),
+            (true, Some(""), _) | (true, _, Some(1..)) => Ok(Self(text.into())),
+            _ => Err(wrong("ports go from 1 to 65535")),
         }
     }
 }
 
 impl HttpUrl {
+    /// Returns the parsed URL.
+    pub fn uri(&self) -> Uri {
+        // Parsed once already when it was read.
+        self.0.parse().unwrap_or_default()
+    }
+
     /// Returns host and port as written, for the `Host` header.
-    pub fn authority(&self) -> &str {
-        let rest = self.0.strip_prefix(HTTP).unwrap_or_default();
-        rest.split(['/', '?']).next().unwrap_or_default()
+    pub fn authority(&self) -> String {
+        self.uri().authority().map(Authority::to_string).unwrap_or_default()
     }
 
-    fn host_and_port(&self) -> (&str, Option<&str>) {
-        let authority = self.authority();
-        match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, "")) => (host, None),
-            // What stands behind the bracket without a colon is no port.
-            Some((host, rest)) => (host, Some(rest.strip_prefix(':').unwrap_or("x"))),
-            None => authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port))),
-        }
-    }
-
-    /// Returns the host name or address, without brackets.
-    pub fn host(&self) -> &str {
-        self.host_and_port().0
-    }
-
-    /// Returns the port. Defaults to 80.
-    pub fn port(&self) -> u16 {
-        self.host_and_port().1.and_then(|port| port.parse().ok()).unwrap_or(80)
+    /// Returns the address to connect to: the host without brackets, and the port, 80 by default.
+    pub fn address(&self) -> (String, u16) {
+        let uri = self.uri();
+        (uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(), uri.port_u16().unwrap_or(80))
     }
 
     /// Returns path and query for the request line; starts with `/`.
-    pub fn target(&self) -> Cow<'_, str> {
-        match self.0.get(HTTP.len() + self.authority().len()..).unwrap_or_default() {
-            path if path.starts_with('/') => path.into(),
-            query => format!("/{query}").into(),
-        }
+    pub fn target(&self) -> String {
+        self.uri().path_and_query().map(PathAndQuery::to_string).unwrap_or_default()
     }
 }
 
@@ -100,12 +94,13 @@ impl FromStr for HeaderValue {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text.trim() {
-            line if line.contains(char::is_control) => {
+        let line = text.trim();
+        match ::http::HeaderValue::from_bytes(line.as_bytes()) {
+            Ok(_) => Ok(Self(line.into())),
+            Err(_) => {
                 Err(Invalid::new(format!("invalid header value {}", quoted(text)))
                     .hint("a header value is a single line"))
             }
-            line => Ok(Self(line.into())),
         }
     }
 }
@@ -123,10 +118,9 @@ impl FromStr for HeaderName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        match !text.is_empty() && text.chars().all(token) {
-            true => Ok(Self(text.to_ascii_lowercase())),
-            false => Err(Invalid::new(format!("invalid header name {}", quoted(text)))
+        match ::http::HeaderName::try_from(text) {
+            Ok(name) => Ok(Self(name.as_str().to_owned())),
+            Err(_) => Err(Invalid::new(format!("invalid header name {}", quoted(text)))
                 .hint("write letters, digits and `-`, for example `content-type`")),
         }
     }
@@ -171,13 +165,13 @@ mod tests {
         ]);
         let parts = |text: &str| {
             let url: HttpUrl = text.parse().unwrap();
-            format!("{} {} {} {}", url.authority(), url.host(), url.port(), url.target())
+            format!("{} {:?} {}", url.authority(), url.address(), url.target())
         };
-        assert_eq!(parts("http://a"), "a a 80 /");
-        assert_eq!(parts("http://a?b=/c"), "a a 80 /?b=/c");
-        assert_eq!(parts("http://a:81/b/c?d"), "a:81 a 81 /b/c?d");
-        assert_eq!(parts("http://[::1]:81"), "[::1]:81 ::1 81 /");
-        assert_eq!(parts("http://[::1]"), "[::1] ::1 80 /");
+        assert_eq!(parts("http://a"), "a (\"a\", 80) /");
+        assert_eq!(parts("http://a?b=/c"), "a (\"a\", 80) /?b=/c");
+        assert_eq!(parts("http://a:81/b/c?d"), "a:81 (\"a\", 81) /b/c?d");
+        assert_eq!(parts("http://[::1]:81"), "[::1]:81 (\"::1\", 81) /");
+        assert_eq!(parts("http://[::1]"), "[::1] (\"::1\", 80) /");
         canonical::<HeaderName>(&[("X-Who", "x-who"), ("", ""), ("a b", ""), ("a:", ""), ("\u{e9}", "")]);
         canonical::<HeaderValue>(&[(" a b ", "a b"), ("\u{e9}", "\u{e9}"), ("a\nb", ""), ("a\r\nb: c", "")]);
     }
