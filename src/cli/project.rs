@@ -385,7 +385,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         idle: BTreeSet::new(),
         on: BTreeMap::new(),
         outputs: Outputs::default(),
-        parting: BTreeMap::new(),
+        retired: BTreeMap::new(),
         scope: Scope::All,
         mode: Mode::Reconcile { purge_volumes: false, purge_images: false },
     }

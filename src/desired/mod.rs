@@ -34,19 +34,19 @@ pub struct Desired {
     pub source: String,
     /// Name of the network.
     pub network: String,
-    /// Services and jobs that should exist, by name; of a service with replicas each of them.
+    /// Services and jobs that should exist, by name. Each replica of a service has its own entry.
     pub services: BTreeMap<ServiceName, Service>,
-    /// Names of services that should exist without any container: `replicas: 0`.
+    /// Names of services that should exist without containers (`replicas: 0`).
     pub idle: BTreeSet<String>,
     /// Specs of services that are no longer desired, by name, for their stop settings and hooks.
-    pub parting: BTreeMap<ServiceName, Service>,
-    /// Hooks of the group; none where a list would be empty.
+    pub retired: BTreeMap<ServiceName, Service>,
+    /// Hooks of the group. Events without hooks have no entry.
     pub on: BTreeMap<GroupEvent, Vec<Hook>>,
     /// Outputs that the group's hooks produce and use.
     pub outputs: Outputs,
-    /// Which services may be touched.
+    /// Which services the plan may change.
     pub scope: Scope,
-    /// What is wanted of them.
+    /// What the plan does with them.
     pub mode: Mode,
 }
 
@@ -61,16 +61,16 @@ impl Desired {
         self.services.values().find(|service| service.outputs.gives.contains(key))
     }
 
-    /// The spec of a service, also of one that is to go.
+    /// Returns the spec of a service, also if it is no longer desired.
     pub fn spec_of(&self, name: &str) -> Option<&Service> {
-        self.services.get(name).or_else(|| self.parting.get(name))
+        self.services.get(name).or_else(|| self.retired.get(name))
     }
 
     /// Returns a copy without services, to remove or stop them.
     #[must_use]
     pub fn without_services(&self, scope: Scope, mode: Mode) -> Desired {
         let (services, idle) = (BTreeMap::new(), BTreeSet::new());
-        Desired { services, idle, parting: self.services.clone(), scope, mode, ..self.clone() }
+        Desired { services, idle, retired: self.services.clone(), scope, mode, ..self.clone() }
     }
 
     /// Whether no service is desired, not even one without containers.
@@ -87,22 +87,23 @@ impl Desired {
             .collect()
     }
 
-    /// The services of which every replica is among these.
+    /// Returns the services whose replicas are all in `names`.
     pub fn ready(&self, names: &BTreeSet<ServiceName>) -> BTreeSet<&str> {
         let missing: BTreeSet<&str> =
             self.services.values().filter(|it| !names.contains(&it.name)).map(|it| it.service.as_str()).collect();
         self.services.values().map(|it| it.service.as_str()).filter(|service| !missing.contains(service)).collect()
     }
 
-    /// Which of the services a container with these labels is of, by the name under which it is desired, was, or is labelled; `None`: it is
-    /// not of the group. The container without a number is number 1, so that `replicas` can come and go.
+    /// Returns the name of the instance that a container with these labels belongs to: as desired, as it was desired
+    /// before, or as labelled. `None` if it belongs to another group. A container without a replica number counts as
+    /// number 1, so that `replicas` can be added and removed without replacing it.
     pub fn instance_of<'c>(&self, identity: &'c Identity) -> Option<Cow<'c, str>> {
         if identity.group != self.group {
             return None;
         }
         let (service, number) = (identity.service.as_str(), identity.replica.unwrap_or(1));
         let is = |known: Option<&Service>| known.is_some_and(|known| known.service == service);
-        for known in [&self.services, &self.parting] {
+        for known in [&self.services, &self.retired] {
             if number == 1 && is(known.get(service)) {
                 return Some(Cow::Borrowed(service));
             }
@@ -122,14 +123,14 @@ impl Desired {
     }
 }
 
-/// Which services may be touched, with all of their replicas; the others stay as they are.
+/// Services that the plan may change, with all their replicas. All others stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Every service of the group, also one that no spec names any longer.
+    /// Every service of the group, including those without a spec.
     All,
-    /// These.
+    /// Only these.
     Only(BTreeSet<String>),
-    /// All but these.
+    /// All except these.
     AllBut(BTreeSet<String>),
 }
 
@@ -144,29 +145,29 @@ impl Scope {
     }
 }
 
-/// What is wanted.
+/// What a command does with the selected services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// `up`, and `down` with no services: containers exist, match and run; what is not named is removed.
+    /// `up`, and `down` with no services: containers exist, match their specs and run; surplus ones are removed.
     Reconcile {
-        /// `down --volumes`: volumes of the group go too.
+        /// `down --volumes`: also remove the volumes of the group.
         purge_volumes: bool,
-        /// `down --images`: images that were built for the group go too.
+        /// `down --images`: also remove the images built for the group.
         purge_images: bool,
     },
-    /// `start`: containers that exist run; none is created, replaced or removed.
+    /// `start`: existing containers are started; none is created, replaced or removed.
     StartOnly,
-    /// `stop`: none runs; none is removed.
+    /// `stop`: containers are stopped, not removed.
     StopOnly,
 }
 
 impl Mode {
-    /// Whether volumes of the group are to go.
+    /// Returns true if the volumes of the group are removed.
     pub fn purges_volumes(self) -> bool {
         matches!(self, Mode::Reconcile { purge_volumes: true, .. })
     }
 
-    /// Whether images that were built for the group are to go.
+    /// Returns true if the images built for the group are removed.
     pub fn purges_images(self) -> bool {
         matches!(self, Mode::Reconcile { purge_images: true, .. })
     }
@@ -175,53 +176,53 @@ impl Mode {
 /// A resolved service or job, or one replica of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
-    /// Name, which nothing else in the group has: the service's, with the number of the replica where there is one.
+    /// Name, unique in the group: the service's name, followed by the replica number if there is one.
     pub name: ServiceName,
-    /// Name of the service; also that on the network, for all replicas.
+    /// Name of the service, and network alias of all its replicas.
     pub service: String,
-    /// Number of the replica, from 1; `None`: the service has no `replicas`.
+    /// Replica number, from 1. `None` if the service has no `replicas`.
     pub replica: Option<u32>,
-    /// Whether it should be running or should have run.
+    /// Service (keeps running) or job (runs to completion).
     pub kind: Kind,
-    /// What its container is made of.
+    /// Configuration of its container.
     pub config: Config,
     /// Resolved environment: `env` over `env_file`.
     pub env: BTreeMap<String, String>,
-    /// What it needs.
+    /// Dependencies.
     pub dependencies: Vec<Dependency>,
-    /// How to tell that it is ready.
+    /// Readiness check.
     pub ping: Option<Ping>,
-    /// What to do when it no longer answers.
+    /// Liveness check and its action.
     pub health: Option<Health>,
-    /// What to do when something happens to it; none where a list would be empty.
+    /// Hooks. Hook points without hooks have no entry.
     pub hooks: BTreeMap<HookPoint, Vec<Hook>>,
     /// Outputs it produces and uses.
     pub outputs: Outputs,
     /// When to pull its image.
     pub pull: Pull,
-    /// How its image is built, where it is; the image of `config` is then named after what it is built from.
+    /// How its image is built, if it is. The image of `config` is then tagged with a hash of the sources.
     pub build: Option<Build>,
     /// How its container is replaced.
     pub update: Update,
-    /// Where it is written, e.g. `app.yaml:12`.
+    /// Location of its spec, e.g. `app.yaml:12`.
     pub place: String,
-    /// Hashes, and the form in which it is remembered on the engine.
+    /// Hashes, and the form in which they are stored in labels.
     pub fingerprint: Fingerprint,
 }
 
 impl Service {
-    /// What to do at this moment, one after the other.
+    /// Returns the hooks of a hook point, in order of execution.
     pub fn hooks_at(&self, point: HookPoint) -> &[Hook] {
         self.hooks.get(&point).map_or(&[], Vec::as_slice)
     }
 
-    /// Its names on the network.
+    /// Returns its network aliases.
     pub fn network_names(&self) -> Vec<String> {
         std::iter::once(&self.service).chain(&self.config.aliases).cloned().collect()
     }
 
-    /// Host name inside its container; empty: the engine's own. The engine makes it a name on the network at once, so
-    /// one who gets those late has none of them.
+    /// Returns the host name of its container; empty for the engine's default. The engine registers it on the network
+    /// as soon as the container runs, so services with `order: start-first`, whose aliases are deferred, have none.
     pub fn hostname(&self) -> &str {
         match (&self.config.hostname, self.update.order) {
             (Some(hostname), _) => hostname,
@@ -230,7 +231,7 @@ impl Service {
         }
     }
 
-    /// Whether it should have run, rather than be running.
+    /// Returns true for jobs.
     pub fn is_job(&self) -> bool {
         matches!(self.kind, Kind::Job(_))
     }

@@ -86,7 +86,7 @@ pub fn resolve(specs: &Specs, surroundings: ResolveContext<'_>) -> Desired {
         idle,
         on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on)).unwrap_or_default(),
         outputs: specs.group.as_ref().map(|group| Outputs::of(&group.uses)).unwrap_or_default(),
-        parting: BTreeMap::new(),
+        retired: BTreeMap::new(),
         scope: Scope::All,
         mode: Mode::Reconcile { purge_volumes: false, purge_images: false },
     }

@@ -66,7 +66,7 @@ impl Core {
         let failed =
             failed.map(|name| self.desired.spec_of(name).map_or(name.as_str(), |spec| &spec.service[..])).collect();
         let services = match event {
-            GroupEvent::Down => self.desired.parting.values().map(|service| &service.service[..]).collect(),
+            GroupEvent::Down => self.desired.retired.values().map(|service| &service.service[..]).collect(),
             GroupEvent::Up | GroupEvent::Reload => self.desired.ready(&plan.ready),
         };
         let variables = BTreeMap::from([

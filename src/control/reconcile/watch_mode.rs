@@ -126,10 +126,10 @@ impl Core {
             watching.edited.retain(|name| desired.services.contains_key(name));
         }
         // A service that leaves the specs is stopped as they specified it last.
-        let parting = self.desired.services.iter().chain(&self.desired.parting);
-        let parting = parting.filter(|(name, _)| !desired.services.contains_key(*name));
-        let parting = parting.map(|(name, service)| (name.clone(), service.clone())).collect();
-        self.desired = Arc::new(Desired { parting, ..desired });
+        let retired = self.desired.services.iter().chain(&self.desired.retired);
+        let retired = retired.filter(|(name, _)| !desired.services.contains_key(*name));
+        let retired = retired.map(|(name, service)| (name.clone(), service.clone())).collect();
+        self.desired = Arc::new(Desired { retired, ..desired });
     }
 
     /// Ends builds of images that are no longer in the specs, and forgets the failures of others.

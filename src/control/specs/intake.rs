@@ -102,7 +102,7 @@ impl Intake {
         }
         self.pending = None;
         let report = self.rejected.take().map(|_| Report::SpecsValid);
-        let same = Desired { parting: current.parting.clone(), ..desired.clone() } == *current;
+        let same = Desired { retired: current.retired.clone(), ..desired.clone() } == *current;
         ((!same).then_some(desired), report)
     }
 
