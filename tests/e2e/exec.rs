@@ -106,8 +106,9 @@ fn a_terminal_is_handed_on() {
     terminal.says("/dev/pts/");
     terminal.says("33 77");
     terminal.says("> ");
-    // Ctrl-C is for the program in there.
-    terminal.types("echo begun; sleep 1000\r");
+    // Ctrl-C is for the program in there. What says `begun` is that program: a shell that is just about to start one
+    // may lose the signal.
+    terminal.types("sh -c 'echo begun; exec sleep 1000'\r");
     terminal.says("begun\r\n");
     terminal.types("\x03");
     terminal.says("> ");
