@@ -281,7 +281,7 @@ impl HostService<'_> {
                 let stream = TcpStream::connect(url.address()).await;
                 let stream =
                     stream.map_err(|error| HostError::Url { url: url.to_string(), reason: io_message(&error) })?;
-                (stream, url.authority(), url.target())
+                (stream, url.authority().to_owned(), url.target())
             }
         };
         let request = hyper::Request::get(path)

@@ -5,11 +5,12 @@ use ::http::uri::{Authority, InvalidUri, PathAndQuery};
 
 use super::*;
 
-/// An `http://` URL with a host: `http://localhost:9/alert?who=ann`. Kept as written.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HttpUrl(String);
+/// An `http://` URL with a host: `http://localhost:9/alert?who=ann`. Kept as written, and parsed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HttpUrl(String, Uri);
 
 const HTTP: &str = "http://";
+const DEFAULT_PORT: u16 = 80;
 
 impl FromStr for HttpUrl {
     type Err = Invalid;
@@ -35,46 +36,56 @@ impl FromStr for HttpUrl {
             return Err(wrong("a fragment (`#`) is never sent"));
         }
         let uri: Uri = text.parse().map_err(|error: InvalidUri| wrong(&error.to_string()))?;
-        let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
-        if authority.contains('@') {
+        let url = Self(text.into(), uri);
+        if url.authority().contains('@') {
             return Err(wrong("it contains a user").hint("write a header: `authorization: Basic ...`"));
         }
-        // `Uri` accepts any text in brackets, any characters of a host, and any port.
-        let host = uri.host().unwrap_or_default();
-        let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let valid = match host.strip_prefix('[') {
-            Some(address) => address.trim_end_matches(']').parse::<std::net::Ipv6Addr>().is_ok(),
-            None => !host.is_empty() && host.chars().all(label),
+        // `Uri` accepts any text in brackets and behind them, any characters of a host, and any port.
+        let host = url.1.host().unwrap_or_default();
+        let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let valid = match host.starts_with('[') {
+            true => url.host().parse::<std::net::Ipv6Addr>().is_ok(),
+            false => !host.is_empty() && host.chars().all(name),
         };
-        match (valid, authority.strip_prefix(host), uri.port_u16()) {
-            (false, ..) => Err(wrong("it has no valid host")),
-            (true, Some(""), _) | (true, _, Some(1..)) => Ok(Self(text.into())),
-            _ => Err(wrong("ports go from 1 to 65535")),
+        let port = url.authority().strip_prefix(host).and_then(|rest| match rest.strip_prefix(':') {
+            Some(port) => port.parse::<u16>().ok(),
+            None => rest.is_empty().then_some(DEFAULT_PORT),
+        });
+        match (valid, port) {
+            (false, _) => Err(wrong("it has no valid host")),
+            (true, Some(1..)) => Ok(url),
+            (true, _) => Err(wrong("ports go from 1 to 65535")),
         }
     }
 }
 
 impl HttpUrl {
-    /// Returns the parsed URL.
-    pub fn uri(&self) -> Uri {
-        // Parsed once already when it was read.
-        self.0.parse().unwrap_or_default()
+    /// Returns host and port as written, for the `Host` header.
+    pub fn authority(&self) -> &str {
+        self.1.authority().map(Authority::as_str).unwrap_or_default()
     }
 
-    /// Returns host and port as written, for the `Host` header.
-    pub fn authority(&self) -> String {
-        self.uri().authority().map(Authority::to_string).unwrap_or_default()
+    /// Returns the host name or address, without brackets.
+    fn host(&self) -> &str {
+        let host = self.1.host().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
     /// Returns the address to connect to: the host without brackets, and the port, 80 by default.
-    pub fn address(&self) -> (String, u16) {
-        let uri = self.uri();
-        (uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(), uri.port_u16().unwrap_or(80))
+    pub fn address(&self) -> (&str, u16) {
+        (self.host(), self.1.port_u16().unwrap_or(DEFAULT_PORT))
     }
 
     /// Returns path and query for the request line; starts with `/`.
     pub fn target(&self) -> String {
-        self.uri().path_and_query().map(PathAndQuery::to_string).unwrap_or_default()
+        // Unlike `as_str`, this puts a `/` before a query without a path.
+        self.1.path_and_query().map(PathAndQuery::to_string).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HttpUrl").field(&self.0).finish()
     }
 }
 
@@ -94,18 +105,18 @@ impl FromStr for HeaderValue {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let line = text.trim();
-        match ::http::HeaderValue::from_bytes(line.as_bytes()) {
-            Ok(_) => Ok(Self(line.into())),
-            Err(_) => {
+        match text.trim() {
+            // Stricter than `http::HeaderValue`, which accepts tabs and the control characters beyond ASCII.
+            line if line.contains(char::is_control) => {
                 Err(Invalid::new(format!("invalid header value {}", quoted(text)))
                     .hint("a header value is a single line"))
             }
+            line => Ok(Self(line.into())),
         }
     }
 }
 
-text_value!(HeaderValue, shaped, "the value of a header", {
+text_value!(HeaderValue, shaped, "a header value", {
     "type": ["string", "number", "boolean"],
     "description": "Value of an HTTP header: one line."
 });
@@ -126,7 +137,7 @@ impl FromStr for HeaderName {
     }
 }
 
-text_value!(HeaderName, texted, "the name of a header", {
+text_value!(HeaderName, texted, "a header name", {
     "type": "string",
     "description": "Name of an HTTP header.",
     "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
@@ -151,6 +162,11 @@ mod tests {
             ("http://a:0", ""),
             ("http://a:99999", ""),
             ("http://[::1]x", ""),
+            ("http://[::1]x:80", ""),
+            ("http://[::1]]:80", ""),
+            ("http://[[::1]:80", ""),
+            ("http://a:b:80", ""),
+            ("http://a:80:", ""),
             ("http://[::1", ""),
             ("http://::1/", ""),
             ("http://[a]/", ""),
@@ -174,5 +190,11 @@ mod tests {
         assert_eq!(parts("http://[::1]"), "[::1] (\"::1\", 80) /");
         canonical::<HeaderName>(&[("X-Who", "x-who"), ("", ""), ("a b", ""), ("a:", ""), ("\u{e9}", "")]);
         canonical::<HeaderValue>(&[(" a b ", "a b"), ("\u{e9}", "\u{e9}"), ("a\nb", ""), ("a\r\nb: c", "")]);
+        canonical::<HeaderValue>(&[("a\tb", ""), ("a\u{7f}b", ""), ("a\u{85}b", "")]);
+        // The characters of a token (RFC 9110, 5.6.2), and no others.
+        for c in (0..=u8::MAX).map(char::from) {
+            let token = c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+            assert_eq!(format!("x{c}").parse::<HeaderName>().is_ok(), token, "{c:?}");
+        }
     }
 }

@@ -101,7 +101,7 @@ read_value!(ByteSize, shaped, "a size such as `256m`", {
 pub struct CpuCount(f64);
 
 impl CpuCount {
-    /// The number of processors.
+    /// The number of CPUs.
     pub const fn get(self) -> f64 {
         self.0
     }
@@ -147,7 +147,7 @@ impl Serialize for CpuCount {
 
 read_value!(CpuCount, shaped, "a number of CPUs such as `0.5`", {
     "type": "number",
-    "description": "Number of processors, more than 0.",
+    "description": "Number of CPUs, more than 0.",
     "exclusiveMinimum": 0,
     "examples": [0.5, 2]
 });
