@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::memory::HookProgress;
 use super::step::{Query, Step, Verb};
-use super::{Memory, instance_of};
+use super::{MIN_UPTIME, Memory, instance_of};
 use crate::desired::{Desired, HookPoint, Inherited, Order, Service, VolumeSource};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
@@ -172,16 +172,19 @@ fn stop(name: &str, id: &ContainerId, desired: &Desired, observed: &mut Observed
     });
 }
 
-/// In a forecast, an inspection is assumed to find no difference.
-pub(super) fn assume(look: &Query, observed: &mut Observed) {
+/// In a forecast, an inspection is assumed to find no difference, and a container to have been up long enough.
+pub(super) fn assume(look: &Query, observed: &mut Observed, memory: &mut Memory) {
     match look {
-        Query::Container(id) => with(observed, id, |container| {
-            let is_new = container.name.ends_with(CANDIDATE_SUFFIX);
-            let service = container.identity.iter().map(|identity| identity.service.clone()).filter(|_| !is_new);
-            let names: Vec<String> = service.collect();
-            let names = container.networks.iter().map(|a| (a.network_id.clone(), names.clone())).collect();
-            container.details = Some(Details { names, ..Details::default() });
-        }),
+        Query::Container(id) => {
+            memory.container_mut(id).life.inspected_at = Some(MIN_UPTIME);
+            with(observed, id, |container| {
+                let is_new = container.name.ends_with(CANDIDATE_SUFFIX);
+                let service = container.identity.iter().map(|identity| identity.service.clone()).filter(|_| !is_new);
+                let names: Vec<String> = service.collect();
+                let names = container.networks.iter().map(|a| (a.network_id.clone(), names.clone())).collect();
+                container.details = Some(Details { names, ..Details::default() });
+            })
+        }
         Query::Image(id) => {
             observed.image_facts.insert(id.clone(), ImageFacts::default());
         }

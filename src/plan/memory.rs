@@ -54,6 +54,8 @@ pub struct ContainerLife {
     pub probe_succeeded: bool,
     /// Since when its readiness is awaited.
     pub waiting_since: Option<Duration>,
+    /// When it was inspected last.
+    pub inspected_at: Option<Duration>,
     /// Until when it must stay as it is before the next step.
     pub hold_until: Option<Duration>,
     /// Results of its liveness probes; while watching, and for candidates during `min_ready`.

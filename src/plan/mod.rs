@@ -108,7 +108,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
             }
         }
         for look in &next.queries {
-            effect::assume(look, &mut observed);
+            effect::assume(look, &mut observed, &mut memory);
         }
         let mut busy = BTreeSet::new();
         for step in next.steps {
@@ -168,6 +168,8 @@ struct Planner<'a> {
     network: Option<&'a Network>,
     /// The replicas of each service, by number.
     replicas: BTreeMap<&'a str, Vec<&'a Service>>,
+    /// Services that others depend on.
+    dependencies: BTreeSet<&'a str>,
     dependency_states: BTreeMap<&'a str, DependencyState>,
     /// Services about to be started or replaced: dependents with `restart: true` are stopped first.
     about_to_start: BTreeSet<&'a str>,
@@ -206,6 +208,7 @@ impl<'a> Planner<'a> {
                 ports.entry((port.protocol, port.host)).or_default().push(container);
             }
         }
+        let dependencies = desired.services.values().flat_map(|service| &service.dependencies);
         Planner {
             desired,
             observed,
@@ -215,6 +218,7 @@ impl<'a> Planner<'a> {
             ports,
             network: chosen_network(desired, observed),
             replicas,
+            dependencies: dependencies.map(|dependency| dependency.name.as_str()).collect(),
             dependency_states: BTreeMap::new(),
             about_to_start: BTreeSet::new(),
             plan: Plan::default(),

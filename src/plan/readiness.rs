@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::memory::Liveness;
-use super::step::{Awaited, ContainerRef, Probe, Reason, Wait};
+use super::step::{Awaited, ContainerRef, Probe, Query, Reason, Wait};
 use super::{DEFAULT_READY_TIMEOUT, MIN_UPTIME, Planner};
 use crate::desired::{Dependency, Service};
 use crate::identity::container_name;
@@ -144,26 +144,33 @@ impl<'a> Planner<'a> {
         })
     }
 
-    /// Without ping and health check, a service is ready after a minimum uptime.
+    /// Without ping and health check, a service is ready after a minimum uptime. Where others act on it, an inspection has to
+    /// confirm that it still runs: a busy engine reports an exit late, also in lists, but inspections wait for it.
     fn check_min_uptime(&mut self, service: &Service, container: &Container) -> DependencyState {
-        let told = service.ping.is_some() || container.health != Health::None;
-        let since = self.memory.started_at(&container.id);
-        match since.filter(|since| !told && self.now < *since + MIN_UPTIME) {
-            None => DependencyState::Ready,
-            Some(since) => {
-                let until = since + MIN_UPTIME;
-                self.wake(until);
-                let awaited = Awaited { container: container.id.clone(), limit: MIN_UPTIME };
-                let reason = "was started a moment ago".to_owned();
-                self.plan.waits.push(Wait {
-                    service: service.name.clone(),
-                    reason,
-                    awaited: Some(awaited),
-                    quiet: true,
-                });
-                DependencyState::Started
-            }
+        let is_probed = service.ping.is_some() || container.health != Health::None;
+        let Some(since) = self.memory.started_at(&container.id).filter(|_| !is_probed) else {
+            return DependencyState::Ready;
+        };
+        let until = since + MIN_UPTIME;
+        let inspected_at = self.memory.life(&container.id).and_then(|life| life.inspected_at);
+        let is_confirmed = inspected_at.is_some_and(|at| at >= until);
+        if self.now < until {
+            self.wake(until);
+        } else if is_confirmed || !self.is_relied_on(service, container) {
+            return DependencyState::Ready;
+        } else {
+            self.plan.queries.insert(Query::Container(container.id.clone()));
         }
+        let awaited = Some(Awaited { container: container.id.clone(), limit: MIN_UPTIME });
+        let reason = "was started a moment ago".to_owned();
+        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: true });
+        DependencyState::Started
+    }
+
+    /// Returns true if dependents start, or the current container is removed, when this container is ready.
+    fn is_relied_on(&self, service: &Service, container: &Container) -> bool {
+        let current = self.slots.get(service.name.as_str()).and_then(|slots| slots.current);
+        self.dependencies.contains(service.service.as_str()) || current.is_some_and(|it| it.id != container.id)
     }
 
     /// Checks the liveness of a current container while watching: plans the probe that is due. Returns why it is unhealthy, if

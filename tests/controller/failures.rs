@@ -1,13 +1,15 @@
 //! Failures of containers, replacements, images and ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use drillmaster::control::event::Report;
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::Condition;
-use drillmaster_sim::{Image, Script};
+use drillmaster_sim::faulty::{Faults, Faulty};
+use drillmaster_sim::{Image, Script, Sim};
 use tokio::time::Instant;
 
 use crate::builders::*;
@@ -80,6 +82,35 @@ async fn an_exit_is_noticed_although_lists_are_stale() {
         assert_eq!(failure(&outcome, "db").0, Reason::Exited, "after {after}");
         assert!(began.elapsed() < Duration::from_secs(8), "after {after}: {:?}", began.elapsed());
     }
+}
+
+/// An engine under load reports an exit late: its lists are out of date and its events have not come yet.
+fn that_reports_exits_late(sim: &Harness) -> Arc<Faulty> {
+    sim.set_stale(ms(800));
+    Arc::new(Faulty::new(Arc::new(Sim::clone(sim)), Faults { dropped: 1000, ..Faults::default() }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn dependents_do_not_start_after_an_exit_that_is_reported_late() {
+    let wanted = desired([service("api"), service("web").needs("api")]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("api:1", Image::new("api").behaving(|api| api.exits = Some((ms(200), 1))));
+    let outcome = sim.up_on(that_reports_exits_late(&sim), &wanted).await;
+    assert_eq!(failure(&outcome, "api").0, Reason::Exited, "{}", describe(&outcome));
+    assert!(!sim.history().iter().any(|change| change.contains("shop-web")), "{:#?}", sim.history());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replacement_whose_exit_is_reported_late_rolls_back() {
+    let build = |image: &str| desired([service("api").image(image)]);
+    let sim = Harness::of(&build("api:1"));
+    sim.add_image("api:2", Image::new("new").behaving(|it| it.exits = Some((ms(200), 1))));
+    assert_agrees(&sim.up(&build("api:1")).await, &sim, &build("api:1"));
+    let id = sim.id_of("shop-api");
+    let outcome = sim.up_on(that_reports_exits_late(&sim), &build("api:2")).await;
+    assert_eq!(failure(&outcome, "api").0, Reason::Exited, "{}", describe(&outcome));
+    assert_eq!(sim.id_of("shop-api"), id, "the old one is gone");
+    assert_tidy(&sim, &build("api:1"));
 }
 
 /// Ways for a replacement to fail: a name, its image, and the reason that is given.

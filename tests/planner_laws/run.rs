@@ -109,6 +109,7 @@ impl<'a> Run<'a> {
                 Query::Container(id) => {
                     let details = self.details.get(&id).cloned().unwrap_or_default();
                     self.observed.containers.get_mut(&id).unwrap().details = Some(details);
+                    self.memory.container_mut(&id).life.inspected_at = Some(self.now);
                 }
                 Query::Image(id) => {
                     self.observed.image_facts.insert(id, ImageFacts::default());

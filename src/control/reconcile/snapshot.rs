@@ -235,7 +235,9 @@ impl Core {
                 } else if back && self.memory.watching {
                     self.memory.forget(id);
                 }
-                if !container.is_up() {
+                if container.is_up() {
+                    self.memory.container_mut(id).life.inspected_at = Some(now);
+                } else {
                     self.memory.exited(id);
                 }
                 observed.containers.insert(id.clone(), *container);
