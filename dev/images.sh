@@ -24,6 +24,8 @@ test_images() {
     import "$tar" drillmaster/healthcheck:1 'CMD ["sh"]' \
         'HEALTHCHECK --interval=1s --timeout=5s --retries=2 CMD ["test", "-f", "/tmp/healthy"]'
     import "$tar" drillmaster/volume:1 'CMD ["sh"]' 'VOLUME /data'
+    # The examples run this one; it is made only where no registry offers it.
+    have busybox:1 || pull busybox:1 || timeout 30 docker tag drillmaster/busybox:1 busybox:1
 }
 
 # --- What is current -------------------------------------------------------------
@@ -92,7 +94,7 @@ END
 
 base_image() {
     have "$base" && return
-    pull_base && return
+    pull "$base" && return
     local tar
     tar=$cache/debian-bookworm-$(recipe debian_root).tar
     [[ -e $tar ]] || debian_root "$tar"
@@ -102,10 +104,10 @@ base_image() {
 
 # A registry that does not answer within 20 seconds is none; one that does may
 # take its time.
-pull_base() {
-    local log=$cache/pull.log pid status=0 end=$((SECONDS + 20)) started=''
-    say "images: pulling $base"
-    timeout 900 docker pull "$base" >"$log" 2>&1 &
+pull() {
+    local image=$1 log=$cache/pull.log pid status=0 end=$((SECONDS + 20)) started=''
+    say "images: pulling $image"
+    timeout 900 docker pull "$image" >"$log" 2>&1 &
     pid=$!
     until gone "$pid"; do
         if [[ -z $started ]] && grep -q 'Pulling from' "$log"; then

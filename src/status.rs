@@ -294,7 +294,7 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
         (None, Some(foreign)) => {
             let message =
                 format!("container name {} is in use by a container that drillmaster does not manage", foreign.name);
-            Verdict::new(Phase::Conflict, Some("NameTaken"), Some(message))
+            Verdict::new(Phase::Conflict, Some("Conflict"), Some(message))
         }
         (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
         (Some(container), _) => judge(service, container, current.is_some(), view),
@@ -310,7 +310,7 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
             .and_then(|c| c.identity.as_ref())
             .map(|identity| identity.kind.clone())
             .filter(|kind| !kind.is_empty())
-            .unwrap_or_else(|| "Service".into()),
+            .unwrap_or_else(|| service.map_or("Service", |service| service.kind.word()).to_owned()),
         ready: verdict.phase.is_ready(),
         phase: verdict.phase,
         restarts: container.and_then(|c| c.details.as_ref()).map_or(0, |details| details.restarts),
@@ -344,7 +344,7 @@ fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view
     let source = container.identity.as_ref().map(|identity| identity.source.as_str()).unwrap_or_default();
     if source != view.desired.source {
         let message = format!("container belongs to the specs in {source}");
-        return Verdict::new(Phase::Conflict, Some("OtherSource"), Some(message));
+        return Verdict::new(Phase::Conflict, Some("Conflict"), Some(message));
     }
     if container.identity.as_ref().is_some_and(|identity| identity.kind == JOB) {
         return judge_job(service, container, was_ready, view);

@@ -83,7 +83,8 @@ fn control_characters_are_replaced() {
 
 fn reconciling(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
     let subject = Subject::Service("api".into());
-    let change = Change { subject, action, replica: None, causes, source: "app.yaml:12".into() };
+    let change =
+        Change { subject, kind: "Service".into(), action, replica: None, causes, source: "app.yaml:12".into() };
     Report::Reconciling { change, spec }
 }
 
@@ -131,6 +132,7 @@ fn reports() -> Vec<Report> {
         ),
         reconciling(Action::Replace, false, vec![Cause::field("image", Some("sha256:1"), Some("sha256:2"))]),
         reconciling(Action::Replace, false, vec![Cause::Reload]),
+        reconciling(Action::Replace, false, vec![Cause::field("rerun", None, Some("always"))]),
         reconciling(Action::Replace, true, vec![Cause::field("build", Some("shop-api:1"), Some("shop-api:2"))]),
         Report::StepStarted(build.clone()),
         Report::Output { service: Some("api".into()), event: "build".into(), line: "Step 1/1 : FROM debian".into() },

@@ -44,8 +44,8 @@ fn desired(specs: &Specs) -> Desired {
 
 /// All of it, but for where it is written.
 fn content(desired: Desired) -> (String, String, String, Vec<Service>) {
-    let without_place = |service: Service| Service { place: String::new(), ..service };
-    let services = desired.services.into_values().map(without_place).collect();
+    let without_location = |service: Service| Service { location: String::new(), ..service };
+    let services = desired.services.into_values().map(without_location).collect();
     (desired.group, desired.network, format!("{:?}", desired.on), services)
 }
 

@@ -1,4 +1,4 @@
-//! The calls of [`Engine`], each with the time that it takes.
+//! Implementation of [`Engine`] with simulated latency.
 
 use std::time::Duration;
 
@@ -15,39 +15,40 @@ use drillmaster::engine::{
 };
 use drillmaster::observed::{Container, ImageFacts, Observed, State};
 
-/// What a stopped process has unless the caller says otherwise.
+/// Default time between the stop signal and SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long it takes to learn that no engine listens.
+/// Time until a connection is refused while the engine is down.
 const REFUSED: Duration = Duration::from_millis(1);
 
-/// A call under way.
-struct Visit {
-    /// How long it takes to get there, and as long again to get back.
+/// A call in flight.
+struct InFlight {
+    /// Latency of the request, and again of the response.
     half: Duration,
+    /// Engine epoch at the time of the call.
     epoch: u64,
 }
 
 impl Sim {
-    /// Makes a call, up to the moment at which the engine takes it up.
-    async fn arrive(&self, line: String, latency: impl FnOnce(&Latency) -> Duration) -> Result<Visit> {
-        let visit = {
+    /// Records a call and waits until the engine receives it.
+    async fn begin(&self, line: String, latency: impl FnOnce(&Latency) -> Duration) -> Result<InFlight> {
+        let call = {
             let mut world = self.lock();
             world.calls.push(line);
-            Visit { half: latency(&world.latency) / 2, epoch: world.epoch }
+            InFlight { half: latency(&world.latency) / 2, epoch: world.epoch }
         };
-        self.pass(&visit, visit.half).await?;
-        Ok(visit)
+        self.elapse(&call, call.half).await?;
+        Ok(call)
     }
 
-    /// The way back.
-    async fn leave(&self, visit: &Visit) -> Result<()> {
-        self.pass(visit, visit.half).await
+    /// Waits until the response arrives.
+    async fn finish(&self, call: &InFlight) -> Result<()> {
+        self.elapse(call, call.half).await
     }
 
-    /// Time passes for a call; where the engine went away meanwhile it is lost, where it hangs it takes longer.
-    async fn pass(&self, visit: &Visit, time: Duration) -> Result<()> {
-        let gone = || self.lock().presence == Presence::Away || self.lock().epoch != visit.epoch;
-        // A connection that is refused is refused soon.
+    /// Waits for the given time, and longer while the engine hangs. Fails if the engine stops meanwhile.
+    async fn elapse(&self, call: &InFlight, time: Duration) -> Result<()> {
+        let gone = || self.lock().presence == Presence::Away || self.lock().epoch != call.epoch;
+        // A refused connection fails fast.
         sleep(if gone() { REFUSED } else { time }).await;
         let mut changes = self.changes.subscribe();
         loop {
@@ -55,30 +56,30 @@ impl Sim {
                 let reason = "no engine listens".to_owned();
                 return Err(EngineError::Unreachable { endpoint: "the simulation".into(), reason });
             }
-            // The sender lives as long as this handle.
+            // `changed` cannot fail: this handle keeps the sender alive.
             if self.lock().presence == Presence::Answers || changes.changed().await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    /// Waits until the engine is neither away nor hangs.
-    pub(crate) async fn present(&self) {
+    /// Waits until the engine answers.
+    pub(crate) async fn until_available(&self) {
         let mut changes = self.changes.subscribe();
         while self.lock().presence != Presence::Answers && changes.changed().await.is_ok() {}
     }
 
     /// Waits until the engine stops.
-    async fn lost(&self, visit: &Visit) {
+    async fn until_stopped(&self, call: &InFlight) {
         let mut changes = self.changes.subscribe();
-        while self.lock().epoch == visit.epoch && changes.changed().await.is_ok() {}
+        while self.lock().epoch == call.epoch && changes.changed().await.is_ok() {}
     }
 
     fn name_of(&self, id: &str) -> String {
         self.lock().name_of(id)
     }
 
-    async fn carry_out(&self, mutation: Mutation) -> Result<Option<String>> {
+    async fn apply_mutation(&self, mutation: Mutation) -> Result<Option<String>> {
         {
             let mut world = self.lock();
             world.under_way += 1;
@@ -115,12 +116,12 @@ impl Sim {
                 let name = self.name_of(&id);
                 let force = self.lock().containers.get(&id).is_some_and(SimContainer::is_up);
                 let how = if force { " by force" } else { "" };
-                let visit = self.arrive(format!("remove {name}{how}"), |latency| latency.remove).await?;
-                // What is gone already is what was wanted, here and elsewhere.
+                let call = self.begin(format!("remove {name}{how}"), |latency| latency.remove).await?;
+                // Removing a missing container succeeds, as for networks and volumes.
                 self.signal(&id);
                 self.end(&id, 137, true);
-                self.take_away(&id, volumes);
-                self.leave(&visit).await?;
+                self.remove_container(&id, volumes);
+                self.finish(&call).await?;
                 Ok(None)
             }
             Mutation::CreateNetwork { name, labels } => {
@@ -161,35 +162,35 @@ impl Sim {
         latency: impl FnOnce(&Latency) -> Duration,
         change: impl FnOnce(&mut World) -> Result<T>,
     ) -> Result<T> {
-        let visit = self.arrive(line, latency).await?;
+        let call = self.begin(line, latency).await?;
         let result = self.change(change);
-        self.leave(&visit).await?;
+        self.finish(&call).await?;
         result
     }
 
     async fn start(&self, id: &str) -> Result<()> {
         let slow = self.lock().containers.get(id).map_or(Duration::ZERO, |c| c.image.behaviour.slow_start);
-        let visit = self.arrive(format!("start {}", self.name_of(id)), |latency| latency.start).await?;
-        self.pass(&visit, slow).await?;
+        let call = self.begin(format!("start {}", self.name_of(id)), |latency| latency.start).await?;
+        self.elapse(&call, slow).await?;
         let begun = self.change(|world| world.start(id))?;
         if begun {
-            self.live(id);
+            self.run_program(id);
         }
-        self.leave(&visit).await
+        self.finish(&call).await
     }
 
     async fn stop(&self, id: &str, timeout: Option<Duration>) -> Result<()> {
-        let visit = self.arrive(format!("stop {}", self.name_of(id)), |latency| latency.stop).await?;
+        let call = self.begin(format!("stop {}", self.name_of(id)), |latency| latency.stop).await?;
         let takes = match self.lock().containers.get(id) {
             None => return Err(no_container("stop the container", id)),
             Some(container) => container.image.behaviour.stops,
         };
         let limit = timeout.unwrap_or(STOP_TIMEOUT);
         self.signal(id);
-        self.pass(&visit, takes.min(limit)).await?;
+        self.elapse(&call, takes.min(limit)).await?;
         self.end(id, if takes > limit { 137 } else { 0 }, true);
-        self.leave(&visit).await?;
-        // The reply comes when the engine has written down that it ended, and from then on lists are right.
+        self.finish(&call).await?;
+        // The engine responds once it has recorded the exit; lists are up to date from then on.
         let stale_until = self.lock().containers.get(id).and_then(|container| container.stale_until);
         if let Some(until) = stale_until {
             sleep_until(until).await;
@@ -201,8 +202,8 @@ impl Sim {
 impl Engine for Sim {
     fn about(&self) -> EngineFuture<'_, EngineInfo> {
         Box::pin(async move {
-            let visit = self.arrive("about".into(), |latency| latency.other).await?;
-            self.leave(&visit).await?;
+            let call = self.begin("about".into(), |latency| latency.other).await?;
+            self.finish(&call).await?;
             Ok(EngineInfo {
                 id: "simulated".into(),
                 version: "20.10.24".into(),
@@ -214,17 +215,17 @@ impl Engine for Sim {
 
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed> {
         Box::pin(async move {
-            let visit = self.arrive("list".into(), |latency| latency.list).await?;
+            let call = self.begin("list".into(), |latency| latency.list).await?;
             let observed = self.lock().view(Some(group), volumes, true);
-            self.leave(&visit).await?;
+            self.finish(&call).await?;
             Ok(observed)
         })
     }
 
     fn inspect<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Option<Container>> {
         Box::pin(async move {
-            let visit = self.arrive(format!("inspect {}", self.name_of(id)), |latency| latency.inspect).await?;
-            // An inspection waits for what a list would not show yet.
+            let call = self.begin(format!("inspect {}", self.name_of(id)), |latency| latency.inspect).await?;
+            // Inspections are never stale: they wait until the exit is recorded.
             let stale_until = self.lock().containers.get(id).and_then(|container| container.stale_until);
             if let Some(until) = stale_until {
                 sleep_until(until).await;
@@ -233,20 +234,20 @@ impl Engine for Sim {
                 let world = self.lock();
                 world.containers.get(id).map(|container| world.view_of(container))
             };
-            self.leave(&visit).await?;
+            self.finish(&call).await?;
             Ok(found)
         })
     }
 
     fn image<'a>(&'a self, reference: &'a str) -> EngineFuture<'a, Option<ImageFacts>> {
         Box::pin(async move {
-            let visit = self.arrive(format!("image {reference}"), |latency| latency.inspect).await?;
+            let call = self.begin(format!("image {reference}"), |latency| latency.inspect).await?;
             let found = {
                 let world = self.lock();
                 let by_id = || world.images.values().find(|image| image.id == reference);
                 world.images.get(reference).or_else(by_id).map(|image| image.facts.clone())
             };
-            self.leave(&visit).await?;
+            self.finish(&call).await?;
             Ok(found)
         })
     }
@@ -254,23 +255,23 @@ impl Engine for Sim {
     fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>> {
         let (sim, mutation) = (self.clone(), mutation.clone());
         Box::pin(async move {
-            // What was sent is carried out, whether or not the sender lives to see the reply.
-            let sent = tokio::spawn(async move { sim.carry_out(mutation).await });
+            // The engine executes the request even if the client does not wait for the response.
+            let sent = tokio::spawn(async move { sim.apply_mutation(mutation).await });
             sent.await.unwrap_or_else(|error| {
-                Err(EngineError::Refused { attempted: "carry that out".into(), message: error.to_string() })
+                Err(EngineError::Refused { attempted: "apply the mutation".into(), message: error.to_string() })
             })
         })
     }
 
     fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
         Box::pin(async move {
-            let visit = self.arrive(format!("pull {image}"), |latency| latency.pull).await?;
+            let call = self.begin(format!("pull {image}"), |latency| latency.pull).await?;
             progress(PullProgress { done: 0, total: 1, bytes: 0 });
             let pulled = self.change(|world| {
                 let found = world.registry.get(image).cloned();
                 found.map(|found| world.images.insert(image.to_owned(), found)).is_some()
             });
-            self.leave(&visit).await?;
+            self.finish(&call).await?;
             if !pulled {
                 let message = format!("pull access denied for {image}, repository does not exist");
                 return Err(EngineError::NotFound { attempted: format!("pull the image {image}"), message });
@@ -282,17 +283,17 @@ impl Engine for Sim {
 
     fn read<'a>(&'a self, id: &'a str, path: &'a str, _: usize) -> EngineFuture<'a, Option<Vec<u8>>> {
         Box::pin(async move {
-            let visit = self.arrive(format!("read {path} in {}", self.name_of(id)), |latency| latency.other).await?;
+            let call = self.begin(format!("read {path} in {}", self.name_of(id)), |latency| latency.other).await?;
             let found = {
                 let world = self.lock();
                 let Some(container) = world.containers.get(id) else {
                     return Err(no_container(&format!("read {path} in the container"), id));
                 };
                 let gives = &container.image.behaviour.gives;
-                let recent_exits = matches!(container.state, State::Exited { .. });
-                (recent_exits && !gives.is_empty()).then(|| gives.clone().into_bytes())
+                let exited = matches!(container.state, State::Exited { .. });
+                (exited && !gives.is_empty()).then(|| gives.clone().into_bytes())
             };
-            self.leave(&visit).await?;
+            self.finish(&call).await?;
             Ok(found)
         })
     }
@@ -304,10 +305,10 @@ impl Engine for Sim {
     ) -> EngineFuture<'a, ()> {
         Box::pin(async move {
             let image = &request.image;
-            let visit = self.arrive(format!("build {image}"), |latency| latency.build).await?;
+            let call = self.begin(format!("build {image}"), |latency| latency.build).await?;
             progress(BuildProgress::Line("Step 1/1 : FROM scratch".into()));
             let built = self.change(|world| world.build(request));
-            self.leave(&visit).await?;
+            self.finish(&call).await?;
             built.map_err(|message| EngineError::Refused { attempted: format!("build {image}"), message })
         })
     }
@@ -320,7 +321,7 @@ impl Engine for Sim {
     ) -> EngineFuture<'a, i64> {
         Box::pin(async move {
             let command = exec.command.join(" ");
-            let visit = self.arrive(format!("exec {} {command}", self.name_of(id)), |latency| latency.other).await?;
+            let call = self.begin(format!("exec {} {command}", self.name_of(id)), |latency| latency.other).await?;
             let attempted = format!("execute {command} in the container");
             let (script, ran) = {
                 let world = self.lock();
@@ -333,11 +334,11 @@ impl Engine for Sim {
                 (container.image.behaviour.script(exec.command.first()).clone(), ran)
             };
             if script == Script::Hangs {
-                self.lost(&visit).await;
+                self.until_stopped(&call).await;
             }
-            self.leave(&visit).await?;
+            self.finish(&call).await?;
             let (code, output) = match &script {
-                // Its end is the engine's.
+                // Ends only when the engine stops.
                 Script::Hangs => std::future::pending().await,
                 Script::Ends(code, output) => (*code, output.as_str()),
                 Script::Answers(after) if ran >= *after => (0, ""),
@@ -366,17 +367,17 @@ impl Engine for Sim {
 
     fn recent_exits<'a>(&'a self, group: &'a str, span: Duration) -> EngineFuture<'a, Vec<ContainerExit>> {
         Box::pin(async move {
-            let visit = self.arrive("ended".into(), |latency| latency.other).await?;
-            let lately = |recent_exits: &&SimExit| recent_exits.group == group && recent_exits.at.elapsed() <= span;
-            let end = |recent_exits: &SimExit| ContainerExit {
-                service: recent_exits.service.clone(),
-                replica: recent_exits.replica,
-                ago: recent_exits.at.elapsed(),
-                code: Some(recent_exits.code),
-                asked: recent_exits.asked,
+            let call = self.begin("ended".into(), |latency| latency.other).await?;
+            let is_recent = |exit: &&SimExit| exit.group == group && exit.at.elapsed() <= span;
+            let convert = |exit: &SimExit| ContainerExit {
+                service: exit.service.clone(),
+                replica: exit.replica,
+                ago: exit.at.elapsed(),
+                code: Some(exit.code),
+                asked: exit.asked,
             };
-            let recent_exits = self.lock().exits.iter().filter(lately).map(end).collect();
-            self.leave(&visit).await?;
+            let recent_exits = self.lock().exits.iter().filter(is_recent).map(convert).collect();
+            self.finish(&call).await?;
             Ok(recent_exits)
         })
     }
@@ -397,29 +398,29 @@ impl Engine for Sim {
 
 impl Sim {
     async fn subscribe(&self, group: &str) -> Result<mpsc::UnboundedReceiver<Result<EngineEvent>>> {
-        let visit = self.arrive("events".into(), |latency| latency.other).await?;
+        let call = self.begin("events".into(), |latency| latency.other).await?;
         let (hints, inbox) = mpsc::unbounded_channel();
-        // The other end is in hand.
+        // Cannot fail: the receiver exists.
         let _ = hints.send(Ok(EngineEvent::Subscribed));
         self.lock().subscribers.push(Subscriber { group: group.to_owned(), hints });
-        self.leave(&visit).await?;
+        self.finish(&call).await?;
         Ok(inbox)
     }
 
     async fn open_log(&self, id: &str, options: LogOptions) -> Result<Reading> {
-        let visit = self.arrive(format!("logs {}", self.name_of(id)), |latency| latency.other).await?;
-        self.leave(&visit).await?;
+        let call = self.begin(format!("logs {}", self.name_of(id)), |latency| latency.other).await?;
+        self.finish(&call).await?;
         let (sim, id, changes) = (self.clone(), id.to_owned(), self.changes.subscribe());
-        Ok(Reading { sim, id, options, next: None, changes, epoch: visit.epoch })
+        Ok(Reading { sim, id, options, next: None, changes, epoch: call.epoch })
     }
 }
 
-/// A reader of a container's output.
+/// A stream of a container's output.
 struct Reading {
     sim: Sim,
     id: String,
     options: LogOptions,
-    /// Index of the next line; `None`: not begun.
+    /// Index of the next line; `None` before the first read.
     next: Option<usize>,
     changes: watch::Receiver<u64>,
     epoch: u64,
@@ -435,7 +436,7 @@ impl Reading {
                     return None;
                 }
                 let Some(container) = world.containers.get(&self.id) else {
-                    // Reported once; a further read gets the end.
+                    // The error is returned once; the next read ends the stream.
                     let begun = self.next.replace(usize::MAX).is_some();
                     return (!begun).then(|| Err(no_container("read the output of the container", &self.id)));
                 };

@@ -1,8 +1,8 @@
-//! An engine behind a bad connection: calls that fail before they are carried out or lose their reply afterwards, calls
-//! that hang, events that are dropped, a client that is killed at its n-th call. For tests.
+//! Fault injection between a client and an engine, for tests: requests that are lost before or after execution, calls that
+//! hang, dropped events, and a client that is killed at its n-th call.
 //!
-//! Which call meets which fate follows from a seed and the number of the call alone, so a failing run can be repeated.
-//! It changes no answer: what it lets through is what the engine behind it said.
+//! The outcome of a call depends only on the seed and the number of the call, so a failing run can be reproduced.
+//! Responses are never modified.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,34 +16,33 @@ use tokio::time::{sleep, timeout};
 use drillmaster::engine::layer::{Call, Layer};
 use drillmaster::engine::{Engine, EngineError, EngineFuture, EngineStream, Mutation, Result};
 
-/// What goes wrong, and how often: each rate is a number of calls out of a thousand.
+/// Types of faults with their rates per thousand calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Faults {
-    /// What the fates of calls are drawn from.
+    /// Seed of the random decisions.
     pub seed: u64,
-    /// The connection breaks before the call is carried out.
+    /// The connection breaks before the call is executed.
     pub broken: u32,
-    /// The call is carried out and its reply is lost.
+    /// The call is executed and its response is lost.
     pub lost: u32,
-    /// The call hangs, and is or is not carried out.
+    /// The call hangs; it may or may not be executed.
     pub hung: u32,
-    /// The engine refuses for no reason.
+    /// The engine refuses the call.
     pub refused: u32,
     /// An event is dropped.
     pub dropped: u32,
-    /// The stream of events ends after an event.
+    /// The event stream ends after an event.
     pub cut: u32,
-    /// For how long a call that hangs is waited for, then it fails as [`EngineError::TimedOut`]: the bound that a
-    /// caller keeps.
+    /// Time after which a hanging call fails with [`EngineError::TimedOut`], like the client's own deadline.
     pub limit: Duration,
-    /// Only calls of these verbs fail (`list`, `create`, …, as [`verb`] says); empty: all.
+    /// Verbs of the calls that may fail (`list`, `create`, …; see [`verb`]). Empty for all.
     pub verbs: Vec<&'static str>,
-    /// How many calls may fail at most; what goes wrong for ever cannot be waited for.
+    /// Maximum number of calls that fail, so that a test can wait for success.
     pub at_most: u64,
 }
 
 impl Default for Faults {
-    /// None.
+    /// No faults.
     fn default() -> Faults {
         Faults {
             seed: 0,
@@ -60,16 +59,16 @@ impl Default for Faults {
     }
 }
 
-/// At which call a client is killed.
+/// The call at which the client is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stop {
-    /// This call and every later one never return; the first is 1.
+    /// Number of the call, from 1. This call and all later ones never return.
     pub at: u64,
-    /// Whether that call still reaches the engine.
+    /// True if the engine still executes that call.
     pub carried_out: bool,
 }
 
-/// An engine whose calls meet [`Faults`].
+/// An engine with injected [`Faults`].
 pub struct Faulty {
     engine: Arc<dyn Engine>,
     faults: Faults,
@@ -81,10 +80,10 @@ pub struct Faulty {
     journal: Mutex<Vec<String>>,
 }
 
-/// What becomes of a call.
+/// Outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Fine,
+enum Outcome {
+    Success,
     Broken,
     Lost,
     Hung { carried_out: bool },
@@ -92,7 +91,7 @@ enum Fate {
 }
 
 impl Faulty {
-    /// Puts an engine behind faults.
+    /// Wraps an engine.
     pub fn new(engine: Arc<dyn Engine>, faults: Faults) -> Faulty {
         Faulty {
             engine,
@@ -106,70 +105,70 @@ impl Faulty {
         }
     }
 
-    /// An engine without faults whose client is killed at a call.
+    /// Wraps an engine without faults; the client is killed at the given call.
     pub fn stopping(engine: Arc<dyn Engine>, stop: Stop) -> Faulty {
         Faulty { stop: Some(stop), ..Faulty::new(engine, Faults::default()) }
     }
 
-    /// From now on nothing goes wrong any longer.
+    /// Disables all faults.
     pub fn heal(&self) {
         self.healed.store(true, Ordering::Relaxed);
     }
 
-    /// From now on things go wrong again, as far as the faults say.
+    /// Enables the faults again after [`Faulty::heal`].
     pub fn relapse(&self) {
         self.healed.store(false, Ordering::Relaxed);
     }
 
-    /// Waits until the call has come at which the client is to be killed: the moment to drop it.
+    /// Waits for the call at which the client is killed. The test then drops the client.
     pub async fn stopped(&self) {
         self.stopped.notified().await;
     }
 
-    /// How many calls came so far.
+    /// Returns the number of calls so far.
     pub fn calls(&self) -> u64 {
         self.calls.load(Ordering::Relaxed)
     }
 
-    /// What went wrong so far, a line for each call: `12 start: its reply was lost`.
+    /// Returns the injected faults, one line per call: `12 start: Lost`.
     pub fn journal(&self) -> Vec<String> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn fate(&self, number: u64, verb: &'static str) -> Fate {
+    fn outcome(&self, number: u64, verb: &'static str) -> Outcome {
         let faults = &self.faults;
         if self.healed.load(Ordering::Relaxed) || !(faults.verbs.is_empty() || faults.verbs.contains(&verb)) {
-            return Fate::Fine;
+            return Outcome::Success;
         }
         if self.failed.load(Ordering::Relaxed) >= faults.at_most {
-            return Fate::Fine;
+            return Outcome::Success;
         }
         let drawn = random(faults.seed, number);
         let mut point = u32::try_from(drawn % 1000).unwrap_or(0);
-        let fates = [
-            (faults.broken, Fate::Broken),
-            (faults.lost, Fate::Lost),
-            (faults.hung, Fate::Hung { carried_out: drawn & (1 << 40) != 0 }),
-            (faults.refused, Fate::Refused),
+        let outcomes = [
+            (faults.broken, Outcome::Broken),
+            (faults.lost, Outcome::Lost),
+            (faults.hung, Outcome::Hung { carried_out: drawn & (1 << 40) != 0 }),
+            (faults.refused, Outcome::Refused),
         ];
-        for (rate, fate) in fates {
+        for (rate, outcome) in outcomes {
             if point < rate {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-                journal.push(format!("{number} {verb}: {fate:?}"));
-                return fate;
+                journal.push(format!("{number} {verb}: {outcome:?}"));
+                return outcome;
             }
             point -= rate;
         }
-        Fate::Fine
+        Outcome::Success
     }
 
-    /// Makes a call, or lets it meet its fate.
+    /// Executes a call, or injects a fault.
     async fn attempt<T: Send + 'static>(&self, verb: &'static str, call: EngineFuture<'_, T>) -> Result<T> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(stop) = self.stop.filter(|stop| number >= stop.at) {
             if number == stop.at && stop.carried_out {
-                // A call that is polled once has been sent; the engine carries it out by itself.
+                // Polling once sends the call; the engine executes it without further polling.
                 let mut call = call;
                 let _ = std::future::poll_fn(|context| std::task::Poll::Ready(call.poll_unpin(context))).await;
             }
@@ -178,17 +177,17 @@ impl Faulty {
         }
         let reset =
             || EngineError::Unreachable { endpoint: "the simulation".into(), reason: "connection reset".into() };
-        match self.fate(number, verb) {
-            Fate::Fine => call.await,
-            Fate::Broken => Err(reset()),
-            Fate::Lost => {
+        match self.outcome(number, verb) {
+            Outcome::Success => call.await,
+            Outcome::Broken => Err(reset()),
+            Outcome::Lost => {
                 let _ = call.await;
                 Err(reset())
             }
-            Fate::Refused => {
-                Err(EngineError::Refused { attempted: verb.to_owned(), message: "for no reason".to_owned() })
+            Outcome::Refused => {
+                Err(EngineError::Refused { attempted: verb.to_owned(), message: "injected fault".to_owned() })
             }
-            Fate::Hung { carried_out } => {
+            Outcome::Hung { carried_out } => {
                 let limit = self.faults.limit;
                 if carried_out {
                     let _ = timeout(limit, async {
@@ -205,7 +204,7 @@ impl Faulty {
     }
 }
 
-/// The word for a mutation, by which faults are limited.
+/// Returns the verb of a mutation, as used in [`Faults::verbs`].
 pub fn verb(mutation: &Mutation) -> &'static str {
     match mutation {
         Mutation::Create(_) => "create",
@@ -224,7 +223,7 @@ pub fn verb(mutation: &Mutation) -> &'static str {
     }
 }
 
-/// The `n`-th number that a seed gives (splitmix64).
+/// Returns the `n`-th random number of a seed (splitmix64).
 pub fn random(seed: u64, n: u64) -> u64 {
     let mut x = seed.wrapping_add(n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -232,7 +231,7 @@ pub fn random(seed: u64, n: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// The word for a call, by which faults are limited.
+/// Returns the verb of a call, as used in [`Faults::verbs`].
 fn verb_of(call: Call<'_>) -> &'static str {
     match call {
         Call::About => "about",
@@ -282,7 +281,7 @@ impl Layer for Faulty {
                 return std::future::ready(None);
             }
             number += 1;
-            // The subscription is a call itself, and had its chance.
+            // The subscription itself is a call, with its own faults.
             let is_subscription = std::mem::take(&mut is_first) && item.is_ok();
             let spared = is_subscription || self.healed.load(Ordering::Relaxed);
             let point = random(self.faults.seed, number) % 1000;

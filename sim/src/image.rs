@@ -1,36 +1,36 @@
-//! Images, and what their programs do when they run.
+//! Images and the behaviour of their programs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drillmaster::observed::ImageFacts;
 
-/// How the program of an image behaves, from the moment its container is started.
+/// Behaviour of an image's program. Times are relative to the start of the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Behaviour {
-    /// When it ends by itself, and with what exit code.
+    /// Time and exit code at which it exits by itself.
     pub exits: Option<(Duration, i64)>,
-    /// In how many lives of a container it does so; in the later ones it runs until it is stopped.
+    /// Number of first starts of a container in which it exits by itself; in later ones it runs until stopped.
     pub exits_in: u64,
-    /// In so many lives it ends with 1, whatever it ends with otherwise.
+    /// Number of first starts of a container in which it exits with code 1 instead.
     pub fails_in: u64,
-    /// Lines that it writes, and when.
+    /// Output lines with their times.
     pub output: Vec<(Duration, String)>,
-    /// The outputs that it leaves in its file when it ends: `key=value` lines.
+    /// Content of its output file when it exits: `key=value` lines.
     pub gives: String,
-    /// What a command executed in the container finds.
+    /// Result of commands executed in the container.
     pub exec: Script,
-    /// What the commands of these programs find instead.
+    /// Results that override `exec`, by program name.
     pub programs: BTreeMap<String, Script>,
-    /// When the health check, where there is one, first succeeds; `None`: never.
+    /// Time at which the health check, if any, reports healthy; `None` for never.
     pub healthy: Option<Duration>,
-    /// When the health check, where there is one, has failed as often as it may.
+    /// Time at which the health check, if any, reports unhealthy.
     pub unhealthy: Option<Duration>,
-    /// How much longer than usual the engine takes to start it.
+    /// Additional latency of the start.
     pub slow_start: Duration,
-    /// How long it takes to end after the stop signal; then its exit code is 0.
+    /// Time from the stop signal to its exit with code 0.
     pub stops: Duration,
-    /// Why the engine cannot start it, e.g. because its program does not exist.
+    /// Error of every start, e.g. for a missing executable.
     pub unstartable: Option<String>,
 }
 
@@ -54,56 +54,54 @@ impl Default for Behaviour {
 }
 
 impl Behaviour {
-    /// What a command of this program does.
+    /// Returns the result of a command.
     pub(crate) fn script(&self, program: Option<&String>) -> &Script {
         program.and_then(|program| self.programs.get(program)).unwrap_or(&self.exec)
     }
 }
 
-/// What a command executed in a container does.
+/// Behaviour of a command executed in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Script {
-    /// Exits with 1 until the container has run so long, then with 0.
+    /// Exits with 1 until the container has run for this time, then with 0.
     Answers(Duration),
-    /// Exits with 0 until the container has run so long, then with 1.
+    /// Exits with 0 until the container has run for this time, then with 1.
     AnswersUntil(Duration),
     /// Exits with this code and output.
     Ends(i64, String),
-    /// Never ends.
+    /// Never exits.
     Hangs,
 }
 
 /// An image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Id.
     pub id: String,
-    /// What it declares.
+    /// Declared properties.
     pub facts: ImageFacts,
-    /// What its program does.
     pub behaviour: Behaviour,
 }
 
 impl Image {
-    /// An image whose program runs until it is stopped, and which declares nothing.
+    /// Creates an image without declared properties, whose program runs until stopped.
     pub fn new(id: &str) -> Image {
         Image { id: format!("sha256:{id}"), facts: ImageFacts::default(), behaviour: Behaviour::default() }
     }
 
-    /// With a health check that succeeds so long after the start; `None`: never.
+    /// Adds a health check that reports healthy after this time; `None` for never.
     pub fn healthcheck(mut self, healthy: Option<Duration>) -> Image {
         self.facts.healthcheck = true;
         self.behaviour.healthy = healthy;
         self
     }
 
-    /// With a path that it declares as a volume.
+    /// Declares a volume.
     pub fn volume(mut self, target: &str) -> Image {
         self.facts.volumes.push(target.to_owned());
         self
     }
 
-    /// With a program that behaves otherwise.
+    /// Changes the behaviour of the program.
     pub fn behaving(mut self, change: impl FnOnce(&mut Behaviour)) -> Image {
         change(&mut self.behaviour);
         self

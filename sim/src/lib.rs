@@ -1,13 +1,12 @@
-//! A simulated engine: a Docker engine's rules without a Docker engine, for the tests of drillmaster and of whatever is
-//! built on it.
+//! Simulated Docker engine for tests of drillmaster and of software built on it.
 //!
-//! It keeps containers, networks, volumes and images, and refuses what a real engine refuses, with the same kind of
-//! error. It runs on tokio's clock, so that under paused time hours pass in milliseconds, and it is deterministic: the
-//! same calls at the same times give the same ids and the same events. What is unusual about a run (an image whose
-//! program exits, a list that lags behind, an external `docker rename`) is configured or done through [`Sim`].
+//! The simulation manages containers, networks, volumes and images, and returns the same kinds of errors as a real engine.
+//! It uses tokio's clock, so with paused time hours pass in milliseconds. It is deterministic: the same calls at the same
+//! times yield the same ids and events. [`Sim`] configures deviations (an image whose program exits, stale lists) and
+//! makes external changes (`docker rename`).
 //!
-//! It must not know what drillmaster wants: it reads labels only where a real engine would filter by them. Faults of
-//! the connection are not its business either; [`faulty`] adds them.
+//! The simulation must not depend on drillmaster's logic: it reads labels only where a real engine filters by them.
+//! Connection faults are separate; see [`faulty`].
 
 mod calls;
 pub mod faulty;
@@ -28,7 +27,7 @@ pub use self::image::{Behaviour, Image, Script};
 use self::state::{Presence, World};
 use drillmaster::observed::{Network, Observed};
 
-/// How long calls take. Half of it passes before the engine does what it is asked, half before the reply arrives.
+/// Latency of calls: half before the engine executes the call, half before the response arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
     /// List everything.
@@ -39,7 +38,7 @@ pub struct Latency {
     pub create: Duration,
     /// Start a container.
     pub start: Duration,
-    /// Stop, beside the time that the process takes.
+    /// Stop a container, in addition to the time until the process exits.
     pub stop: Duration,
     /// Remove a container.
     pub remove: Duration,
@@ -54,7 +53,7 @@ pub struct Latency {
 }
 
 impl Default for Latency {
-    /// As measured on Docker 20.10 with two processors.
+    /// Returns latencies measured on Docker 20.10 with two processors.
     fn default() -> Latency {
         let ms = Duration::from_millis;
         Latency {
@@ -71,8 +70,10 @@ impl Default for Latency {
         }
     }
 }
-/// A simulated engine. Clones are handles on the same engine. Its methods are external changes, and
-/// what a test wants to know; calls go through [`Engine`](drillmaster::engine::Engine), inside of a tokio runtime.
+
+/// A handle to a simulated engine; clones share the engine. Clients use it through
+/// [`Engine`](drillmaster::engine::Engine), within a tokio runtime. Its own methods make external changes and give tests
+/// access to the state.
 #[derive(Debug, Clone)]
 pub struct Sim {
     world: Arc<Mutex<World>>,
@@ -80,16 +81,17 @@ pub struct Sim {
     witness: Arc<Mutex<Option<Witness>>>,
 }
 
-/// Called with each event, as in [`Sim::history`], and the state after it.
-type See = dyn FnMut(&str, &Observed) + Send;
+/// Callback for a line of [`Sim::history`] and the state after it.
+type OnChange = dyn FnMut(&str, &Observed) + Send;
 
-struct Witness(Box<See>);
+struct Witness(Box<OnChange>);
 
 impl fmt::Debug for Witness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Witness")
     }
 }
+
 impl Default for Sim {
     fn default() -> Sim {
         Sim::new()
@@ -97,7 +99,7 @@ impl Default for Sim {
 }
 
 impl Sim {
-    /// An engine without anything, on the clock of the runtime in which it is made.
+    /// Creates an empty engine on the clock of the current runtime.
     pub fn new() -> Sim {
         let world = World {
             began: Instant::now(),
@@ -131,26 +133,27 @@ impl Sim {
         sim
     }
 
-    /// Sets how long calls take.
+    /// Sets the latency of calls.
     pub fn set_latency(&self, latency: Latency) {
         self.lock().latency = latency;
     }
 
-    /// Sets for how long lists go on calling a container running that has just ended; zero unless set.
+    /// Sets how long lists keep reporting an exited container as running. Defaults to zero.
     pub fn set_stale(&self, stale: Duration) {
         self.lock().stale = stale;
     }
 
-    /// Puts an image under a reference, in place of the one that had it.
+    /// Adds an image under a reference, replacing an existing one.
     pub fn add_image(&self, reference: &str, image: Image) {
         self.change(|world| world.images.insert(reference.to_owned(), image));
     }
 
-    /// Puts an image into the registry, from where it can be pulled.
+    /// Adds an image to the registry, from which it can be pulled.
     pub fn add_to_registry(&self, reference: &str, image: Image) {
         self.lock().registry.insert(reference.to_owned(), image);
     }
-    /// From now on a build of this reference fails with these words; `None`: it succeeds.
+
+    /// Makes builds of an image fail with the given message; `None` makes them succeed.
     pub fn set_unbuildable(&self, reference: &str, why: Option<&str>) {
         let unbuildable = &mut self.lock().unbuildable;
         match why {
@@ -159,33 +162,33 @@ impl Sim {
         };
     }
 
-    /// What there is, without delay or staleness, volumes of every group included.
+    /// Returns the current state, with the volumes of all groups, without latency or staleness.
     pub fn snapshot(&self) -> Observed {
         let world = self.lock();
         world.view(None, true, false)
     }
 
-    /// Names of all volumes, also of those without labels.
+    /// Returns the names of all volumes, with or without labels.
     pub fn volumes(&self) -> Vec<String> {
         self.lock().volumes.keys().cloned().collect()
     }
 
-    /// Id of the container of this name.
+    /// Returns the id of a container by name.
     pub fn id_of(&self, name: &str) -> Option<String> {
         self.lock().containers.values().find(|container| container.name == name).map(|container| container.id.clone())
     }
 
-    /// The calls so far, a line each, as they arrived: `list`, `create shop-api.new`, `start shop-api.new`.
+    /// Returns the calls so far, one line each: `list`, `create shop-api.new`, `start shop-api.new`.
     pub fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()
     }
 
-    /// How many calls so far begin with this word.
+    /// Returns the number of calls so far with this verb.
     pub fn count(&self, verb: &str) -> usize {
         self.lock().calls.iter().filter(|call| call.split(' ').next() == Some(verb)).count()
     }
 
-    /// Forgets the calls and the history so far, and how many were under way at once.
+    /// Clears the calls, the history and [`Sim::most_at_once`].
     pub fn forget_calls(&self) {
         let mut world = self.lock();
         world.calls.clear();
@@ -193,40 +196,40 @@ impl Sim {
         world.most_under_way = 0;
     }
 
-    /// What has happened so far to containers, networks and volumes, a line each, as it happened: `created
-    /// shop-api.new`, `renamed shop-api.new to shop-api`, `died shop-api (1)`.
+    /// Returns the changes to containers, networks and volumes so far, one line each: `created shop-api.new`, `renamed
+    /// shop-api.new to shop-api`, `died shop-api (1)`.
     pub fn history(&self) -> Vec<String> {
         self.lock().history.clone()
     }
 
-    /// Subscribes to everything that happens from now on.
+    /// Registers a callback for all further changes, replacing an existing one.
     pub fn witness(&self, see: impl FnMut(&str, &Observed) + Send + 'static) {
         *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = Some(Witness(Box::new(see)));
     }
 
-    /// How many mutations were under way at once, at most.
+    /// Returns the maximum number of concurrent mutations.
     pub fn most_at_once(&self) -> usize {
         self.lock().most_under_way
     }
 
-    /// Waits until what there is satisfies a condition.
+    /// Waits until the state satisfies a condition.
     pub async fn until(&self, mut condition: impl FnMut(&Observed) -> bool) {
         let mut changes = self.changes.subscribe();
         while !condition(&self.snapshot()) {
-            // The sender lives as long as this handle.
+            // Cannot fail: this handle keeps the sender alive.
             if changes.changed().await.is_err() {
                 return;
             }
         }
     }
 
-    /// Waits until an event is in [`Sim::history`].
+    /// Waits until a line is in [`Sim::history`].
     pub async fn until_happened(&self, line: &str) {
         self.until(|_| self.history().iter().any(|happened| happened == line)).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
-        // A test that panicked elsewhere should show its own message, not this lock's.
+        // If a test panics, its own message matters, not that of the poisoned lock.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

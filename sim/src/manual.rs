@@ -1,11 +1,11 @@
-//! External changes: what a user does with `docker`.
+//! External changes: actions of a user with `docker`, and of the engine itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use tokio::time::Instant;
 
-use super::process::Doing;
+use super::process::ProgramAction;
 use super::state::{Presence, SimContainer};
 use super::{Image, Sim};
 use drillmaster::desired::Config;
@@ -14,14 +14,14 @@ use drillmaster::observed::{Health, State};
 use drillmaster::spec::model::{Resources, RestartPolicy};
 
 impl Sim {
-    /// Ends the process of a container unrequested, like an out-of-memory kill or a crash.
+    /// Ends the process of a container unexpectedly, like an out-of-memory kill or a crash.
     pub fn kill(&self, name: &str, code: i64) {
         if let Some(id) = self.id_of(name) {
             self.end(&id, code, false);
         }
     }
 
-    /// `docker stop` of a container whose program obeys at once.
+    /// `docker stop`; the program exits immediately.
     pub fn stop_by_hand(&self, name: &str) {
         self.end_by_hand(name, 0);
     }
@@ -38,20 +38,20 @@ impl Sim {
         }
     }
 
-    /// `docker restart` of a container whose program obeys at once.
+    /// `docker restart`; the program exits immediately.
     pub fn restart_by_hand(&self, name: &str) {
         let Some(id) = self.id_of(name) else { return };
         self.end_by_hand(name, 0);
-        // One that cannot be started stays as it is.
+        // If the start fails, the container stays stopped.
         if self.change(|world| world.start(&id).unwrap_or_default()) {
-            self.live(&id);
+            self.run_program(&id);
         }
     }
 
     /// `docker update`.
     pub fn update_by_hand(&self, name: &str, resources: Resources, restart: RestartPolicy) {
         if let Some(id) = self.id_of(name) {
-            // The container is there.
+            // Cannot fail: the container exists.
             let _ = self.change(|world| world.update(&id, resources, restart));
         }
     }
@@ -74,7 +74,7 @@ impl Sim {
         });
     }
 
-    /// `docker rename`; false where the name is taken.
+    /// `docker rename`. Returns false if the name is taken.
     pub fn rename(&self, name: &str, to: &str) -> bool {
         self.id_of(name).is_some_and(|id| self.change(|world| world.rename(&id, to)).is_ok())
     }
@@ -85,7 +85,7 @@ impl Sim {
         self.change(|world| {
             let networks = world.containers.get(&id).map(|container| container.networks.clone()).unwrap_or_default();
             for network in networks.keys() {
-                // One that is gone cannot be left by a container that runs.
+                // Fails if the container runs and the network has been removed.
                 let _ = world.disconnect(network, &id);
             }
         });
@@ -96,11 +96,11 @@ impl Sim {
         if let Some(id) = self.id_of(name) {
             self.signal(&id);
             self.end(&id, 137, true);
-            self.take_away(&id, false);
+            self.remove_container(&id, false);
         }
     }
 
-    /// The engine could not remove it and keeps it as dead.
+    /// Marks a container as dead, as the engine does after a failed removal.
     pub fn mark_dead(&self, name: &str) {
         if let Some(id) = self.id_of(name) {
             self.end(&id, 137, true);
@@ -149,7 +149,7 @@ impl Sim {
             world.containers.insert(id.clone(), container);
             id
         });
-        self.alter(name, &format!("somebody created {name}"), |_| {});
+        self.alter(name, &format!("externally created {name}"), |_| {});
         id
     }
 
@@ -170,7 +170,7 @@ impl Sim {
             let Some(network) = world.networks.values().find(|network| network.name == name).cloned() else { return };
             let attached = world.containers.values().filter(|c| c.networks.values().any(|id| *id == network.id));
             for id in attached.map(|container| container.id.clone()).collect::<Vec<_>>() {
-                // It was seen there.
+                // Cannot fail: the container is attached.
                 let _ = world.disconnect(&network.id, &id);
             }
             let _ = world.remove_network(&network.id, "remove the network");
@@ -182,27 +182,27 @@ impl Sim {
         self.change(|world| world.volumes.entry(name.to_owned()).or_default().clear());
     }
 
-    /// The health check changes its verdict.
+    /// Changes the health status of a container.
     pub fn turn(&self, name: &str, health: Health) {
         if let Some(id) = self.id_of(name) {
-            self.act(&id, None, Doing::Turns(health));
+            self.perform(&id, None, ProgramAction::Turns(health));
         }
     }
 
-    /// Ends every stream of events, as a broken connection would.
+    /// Ends all event streams, like a broken connection.
     pub fn cut_events(&self) {
         self.lock().subscribers.clear();
     }
 
-    /// The engine restarts: what was asked of it is lost, every stream of events ends, containers end, and those whose
-    /// restart policy wants it are started again. Networks stay.
+    /// Restarts the engine: calls in flight fail, event streams end, containers exit and are started again according to
+    /// their restart policy. Networks are kept.
     pub fn restart(&self) {
         self.go_away(true);
         self.come_back();
     }
 
-    /// The engine is stopped: every call fails from now on, what is under way too. It forgets what ended before. Its
-    /// containers end with it, or live on without it.
+    /// Stops the engine: all calls fail, including those in flight. Recorded exits are lost. Containers exit if
+    /// `containers_end`, otherwise keep running.
     pub fn go_away(&self, containers_end: bool) {
         self.change(|world| {
             world.presence = Presence::Away;
@@ -223,25 +223,25 @@ impl Sim {
         self.lock().exits.clear();
     }
 
-    /// The engine is started again, and starts the containers whose restart policy wants it.
+    /// Starts the engine again, with the containers whose restart policy requires it.
     pub fn come_back(&self) {
-        let revived = self.change(|world| {
+        let restarted = self.change(|world| {
             world.presence = Presence::Answers;
             world.history.push("the engine is back".into());
-            let wants = |container: &&SimContainer| {
+            let restarts = |container: &&SimContainer| {
                 !container.is_up()
                     && (container.revives || container.restart == RestartPolicy::Always && container.lives > 0)
             };
-            world.containers.values().filter(wants).map(|container| container.id.clone()).collect::<Vec<_>>()
+            world.containers.values().filter(restarts).map(|container| container.id.clone()).collect::<Vec<_>>()
         });
-        for id in revived {
+        for id in restarted {
             if self.change(|world| world.start(&id).is_ok()) {
-                self.live(&id);
+                self.run_program(&id);
             }
         }
     }
 
-    /// The engine gets SIGSTOP: calls hang, and so do events.
+    /// Suspends the engine like SIGSTOP: calls and events hang.
     pub fn hang(&self) {
         self.change(|world| {
             world.presence = Presence::Hangs;
@@ -249,7 +249,7 @@ impl Sim {
         });
     }
 
-    /// The engine gets SIGCONT, and goes on with whatever it was asked meanwhile.
+    /// Resumes the engine like SIGCONT: pending calls and events continue.
     pub fn resume(&self) {
         self.change(|world| {
             world.presence = Presence::Answers;
@@ -260,7 +260,7 @@ impl Sim {
         });
     }
 
-    /// A container is sent the signal that is to end it.
+    /// Emits the event for a signal to a container.
     pub(crate) fn signal(&self, id: &str) {
         self.change(|world| {
             if world.containers.get(id).is_some_and(SimContainer::is_up) {

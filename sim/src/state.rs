@@ -1,4 +1,4 @@
-//! What there is on the engine, and the rules by which it changes. Knows no waiting: time passes elsewhere.
+//! State of the engine and its transitions. Never waits; latency is added in `calls`.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,12 +16,12 @@ use drillmaster::observed::{
 };
 use drillmaster::spec::model::{Resources, RestartPolicy};
 
-/// The moment at which every simulation begins, in seconds since 1970.
+/// Start time of every simulation in seconds since the Unix epoch.
 const EPOCH: u64 = 1_700_000_000;
-/// Pause before the engine restarts a container by its policy; it doubles each time.
+/// Delay before the first restart by policy. It doubles with each restart.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
-/// How many ends are remembered.
-const REMEMBERED: usize = 256;
+/// Maximum number of recorded exits.
+const MAX_EXITS: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct World {
@@ -33,15 +33,15 @@ pub(crate) struct World {
     pub(crate) volumes: BTreeMap<String, BTreeMap<String, String>>,
     pub(crate) images: BTreeMap<String, Image>,
     pub(crate) registry: BTreeMap<String, Image>,
-    /// What was built, by reference.
+    /// Built images by reference.
     pub(crate) built: BTreeMap<String, BuiltImage>,
-    /// Builds that fail, and what they say.
+    /// Error messages of failing builds by image.
     pub(crate) unbuildable: BTreeMap<String, String>,
     pub(crate) presence: Presence,
-    /// How often it went away: what was under way then is lost.
+    /// Number of times the engine was stopped. A change means that calls in flight have failed.
     pub(crate) epoch: u64,
     pub(crate) subscribers: Vec<Subscriber>,
-    /// Events held back while the engine hangs.
+    /// Events to deliver once the engine no longer hangs.
     pub(crate) held: Vec<(Option<String>, EngineEvent)>,
     pub(crate) exits: VecDeque<SimExit>,
     pub(crate) calls: Vec<String>,
@@ -51,17 +51,17 @@ pub(crate) struct World {
     pub(crate) next: u64,
 }
 
-/// Whether the engine is there for its callers.
+/// Availability of the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
     Answers,
-    /// It takes calls and does not answer them.
+    /// Accepts calls but does not respond.
     Hangs,
-    /// It does not even take calls.
+    /// Refuses connections.
     Away,
 }
 
-/// A container of a group that ended.
+/// A recorded exit of a container of a group.
 #[derive(Debug)]
 pub(crate) struct SimExit {
     pub(crate) group: String,
@@ -78,7 +78,7 @@ pub(crate) struct Subscriber {
     pub(crate) hints: mpsc::UnboundedSender<Result<EngineEvent>>,
 }
 
-/// A container as the engine keeps it.
+/// A container as stored by the engine.
 #[derive(Debug, Clone)]
 pub(crate) struct SimContainer {
     pub(crate) id: String,
@@ -89,11 +89,11 @@ pub(crate) struct SimContainer {
     pub(crate) image: Image,
     pub(crate) state: State,
     pub(crate) health: Health,
-    /// Ids of networks by name: a real engine keys them by name too.
+    /// Ids of networks by name, the key that a real engine uses too.
     pub(crate) networks: BTreeMap<String, String>,
-    /// Its names on each network, by the network's id.
+    /// DNS names by network id.
     pub(crate) names: BTreeMap<String, Vec<String>>,
-    /// Its host name, which is a name on every network; empty: its id.
+    /// Host name, also a DNS name on every network. Empty for the container's id.
     pub(crate) hostname: String,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) resources: Resources,
@@ -104,25 +104,26 @@ pub(crate) struct SimContainer {
     pub(crate) restarts: u64,
     pub(crate) error: String,
     pub(crate) output: Vec<(u64, LogLine)>,
-    /// How often it was started: what a program was going to do ends with its life.
+    /// Number of starts. Pending actions of earlier starts are dropped.
     pub(crate) lives: u64,
-    /// Until when lists call it running although it is not.
+    /// Time until which lists still report the container as running.
     pub(crate) stale_until: Option<Instant>,
-    /// Ended with the engine, which will start it again.
+    /// Exited when the engine stopped, and restarts with it.
     pub(crate) revives: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Mount {
     pub(crate) point: MountPoint,
-    /// Anonymous: removed by `docker rm --volumes`.
+    /// True for anonymous volumes, which `docker rm --volumes` removes.
     pub(crate) anonymous: bool,
 }
+
 impl World {
-    /// 64 hexadecimal digits, each time others.
+    /// Returns a new id of 64 hexadecimal digits.
     pub(crate) fn fresh_id(&mut self) -> String {
         self.next += 1;
-        // Any mixing will do that spreads neighbours, so that the order of ids says nothing.
+        // Mixed, so that the order of ids is unrelated to the order of creation.
         let mut x = self.next.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         x ^= x >> 29;
         x = x.wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -151,7 +152,7 @@ impl World {
     }
 
     /// Sends an event to all subscribers: network events carry no labels.
-    pub(crate) fn tell_of_network(&mut self, id: &str, container: Option<&str>) {
+    pub(crate) fn emit_network_event(&mut self, id: &str, container: Option<&str>) {
         self.event(None, EngineEvent::Network { id: id.to_owned(), container: container.map(str::to_owned) });
     }
 
@@ -173,7 +174,7 @@ impl World {
             return Err(why.clone());
         }
         let label = |key: &str| request.labels.get(key).cloned();
-        // One that is there may behave as a test wants.
+        // An existing image keeps the behaviour that a test has set.
         let image = self.images.entry(request.image.clone()).or_insert_with(|| Image::new(&request.image));
         let group = label(BUILD_GROUP).unwrap_or_default();
         let built = BuiltImage { id: image.id.clone(), group, source: label(BUILD_SOURCE) };
@@ -207,7 +208,7 @@ impl World {
         };
         let id = self.fresh_id();
         let mounts = self.mounts(spec, &image);
-        // A network that is not there is only missed at the start.
+        // A missing network is an error only at the start.
         let network = self.networks.get(&spec.network);
         let network = network.map_or_else(|| spec.config.network.clone(), |network| network.name.clone());
         let container = SimContainer {
@@ -241,7 +242,7 @@ impl World {
         Ok(id)
     }
 
-    /// Mounts of a new container; volumes that do not exist yet are created.
+    /// Returns the mounts of a new container. Creates missing volumes.
     fn mounts(&mut self, spec: &ContainerSpec, image: &Image) -> Vec<Mount> {
         let mut mounts: BTreeMap<String, Mount> = BTreeMap::new();
         for inherited in &spec.inherited {
@@ -277,7 +278,7 @@ impl World {
         mounts.into_values().collect()
     }
 
-    /// Starts a container; false where it runs already.
+    /// Starts a container. Returns false if it is already running.
     pub(crate) fn start(&mut self, id: &str) -> Result<bool> {
         let attempted = format!("start the container {}", self.name_of(id));
         let container = self.containers.get(id).ok_or_else(|| no_container(&attempted, id))?;
@@ -293,14 +294,14 @@ impl World {
             }
             State::Created | State::Restarting | State::Exited { .. } => {}
         }
-        let refusal = self.refusal(container, &attempted);
+        let error = self.start_error(container, &attempted);
         let Some(container) = self.containers.get_mut(id) else { return Err(no_container(&attempted, id)) };
-        if let Some(refusal) = refusal {
-            container.error = refusal.to_string();
+        if let Some(error) = error {
+            container.error = error.to_string();
             if container.state == State::Restarting {
                 container.state = State::Exited { code: Some(128) };
             }
-            return Err(refusal);
+            return Err(error);
         }
         container.state = State::Running;
         container.health = if container.checks_health() { Health::Starting } else { Health::None };
@@ -310,23 +311,23 @@ impl World {
         container.lives += 1;
         container.error.clear();
         let name = container.name.clone();
-        self.tell_of_attachments(id);
+        self.emit_attachment_events(id);
         self.history.push(format!("started {name}"));
         self.emit_event(id, ContainerEvent::Started);
         Ok(true)
     }
 
-    /// A container that begins or ends to run joins or leaves its networks.
-    fn tell_of_attachments(&mut self, id: &str) {
+    /// Emits network events for a container that has started or exited: it joins or leaves its networks.
+    fn emit_attachment_events(&mut self, id: &str) {
         let networks: Vec<String> =
             self.containers.get(id).map(|container| container.networks.values().cloned().collect()).unwrap_or_default();
         for network in networks {
-            self.tell_of_network(&network, Some(id));
+            self.emit_network_event(&network, Some(id));
         }
     }
 
-    /// Why a container cannot be started.
-    fn refusal(&self, container: &SimContainer, attempted: &str) -> Option<EngineError> {
+    /// Returns the error if a container cannot be started.
+    fn start_error(&self, container: &SimContainer, attempted: &str) -> Option<EngineError> {
         let attempted = attempted.to_owned();
         if let Some(gone) = container.networks.values().find(|id| !self.networks.contains_key(*id)) {
             return Some(EngineError::NotFound { attempted, message: format!("network {gone} not found") });
@@ -356,7 +357,7 @@ impl World {
         Some(EngineError::Refused { attempted, message: why })
     }
 
-    /// Ends a process; where the engine will start it again: of which life this was, and the pause before.
+    /// Ends the process of a container. If the restart policy applies, returns the number of starts so far and the delay.
     pub(crate) fn end(&mut self, id: &str, code: i64, asked_for: bool) -> Option<(u64, Duration)> {
         let (now, stale) = (Instant::now(), self.stale);
         let container = self.containers.get_mut(id)?;
@@ -380,11 +381,11 @@ impl World {
             let (group, service) = (group.clone(), service.clone());
             let replica = container.labels.get(REPLICA).and_then(|number| number.parse().ok());
             self.exits.push_back(SimExit { group, service, replica, at: now, code, asked: asked_for });
-            self.exits.drain(..self.exits.len().saturating_sub(REMEMBERED));
+            self.exits.drain(..self.exits.len().saturating_sub(MAX_EXITS));
         }
         self.history.push(format!("died {name} ({code})"));
         self.emit_event(id, ContainerEvent::Died { code: Some(code) });
-        self.tell_of_attachments(id);
+        self.emit_attachment_events(id);
         again.then_some((life, pause))
     }
 
@@ -419,7 +420,7 @@ impl World {
 
     pub(crate) fn update(&mut self, id: &str, resources: Resources, restart: RestartPolicy) -> Result<()> {
         let container = self.container(id, "update the container")?;
-        // A limit of memory or processors cannot be taken away by an update: leaving it out leaves it as it is.
+        // An update cannot remove memory and CPU limits: omitted limits stay unchanged.
         container.resources = Resources {
             memory: resources.memory.or(container.resources.memory),
             cpus: resources.cpus.or(container.resources.cpus),
@@ -433,7 +434,7 @@ impl World {
     }
 
     pub(crate) fn create_network(&mut self, name: &str, labels: &BTreeMap<String, String>) -> String {
-        // No check for another one of that name: two clients can do this at once, and so it is on a real engine.
+        // Duplicate names are allowed, as on a real engine when two clients create networks concurrently.
         let network = Network {
             id: self.fresh_id(),
             name: name.to_owned(),
@@ -443,20 +444,20 @@ impl World {
         let id = network.id.clone();
         self.networks.insert(id.clone(), network);
         self.history.push(format!("created network {name}"));
-        self.tell_of_network(&id, None);
+        self.emit_network_event(&id, None);
         id
     }
 
     pub(crate) fn remove_network(&mut self, id: &str, attempted: &str) -> Result<()> {
         let Some(network) = self.networks.get(id).cloned() else { return Ok(()) };
-        // Containers that do not run have no endpoints.
+        // Stopped containers have no endpoints.
         if self.containers.values().any(|c| c.is_up() && c.networks.values().any(|attached| attached == id)) {
             let message = format!("error while removing network: network {} has active endpoints", network.name);
             return Err(EngineError::ActiveEndpoints { attempted: attempted.to_owned(), message });
         }
         self.networks.remove(id);
         self.history.push(format!("removed network {}", network.name));
-        self.tell_of_network(id, None);
+        self.emit_network_event(id, None);
         Ok(())
     }
 
@@ -475,11 +476,12 @@ impl World {
         container.names.insert(found.id.clone(), names(aliases, &container.hostname));
         let name = container.name.clone();
         self.history.push(format!("connected {name} to {}", found.name));
-        self.tell_of_network(&found.id, Some(id));
+        self.emit_network_event(&found.id, Some(id));
         Ok(())
     }
 
-    /// By id or name. Of a container that does not run, the name of a network that is gone will do.
+    /// Disconnects a container from a network, given by id or name. For a stopped container, the network may be missing if
+    /// given by name.
     pub(crate) fn disconnect(&mut self, network: &str, id: &str) -> Result<()> {
         let attempted = format!("disconnect the container {}", self.name_of(id));
         let named: Vec<&Network> =
@@ -498,7 +500,7 @@ impl World {
             None => network.to_owned(),
         };
         let Some(left) = container.networks.remove(&key) else {
-            // An id that names nothing may be that of a network which the container knows by its name.
+            // An unknown id may belong to a removed network that the container still references by name.
             let unknown = key == network && network.len() == 64;
             if !unknown {
                 return Ok(());
@@ -508,7 +510,7 @@ impl World {
         };
         let name = container.name.clone();
         self.history.push(format!("disconnected {name} from {key}"));
-        self.tell_of_network(&left, Some(id));
+        self.emit_network_event(&left, Some(id));
         Ok(())
     }
 
@@ -527,13 +529,13 @@ impl World {
         Ok(())
     }
 
-    /// What a list shows.
+    /// Returns the state as a list shows it.
     pub(crate) fn view(&self, group: Option<&str>, volumes: bool, stale: bool) -> Observed {
         let mut observed = Observed::default();
         let now = Instant::now();
         for container in self.containers.values() {
             let mut view = self.view_of(container);
-            // Only an inspection shows these.
+            // Details are only part of inspections.
             if group.is_some() {
                 view.details = None;
             }
@@ -600,12 +602,12 @@ impl World {
 }
 
 impl SimContainer {
-    /// Whether its processes exist or are about to again.
+    /// Returns true if the container is running, paused or restarting.
     pub(crate) fn is_up(&self) -> bool {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
     }
 
-    /// Whether its processes exist, so that it holds ports and addresses.
+    /// Returns true if the container has processes, and thus ports and addresses.
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, State::Running | State::Paused)
     }
@@ -630,7 +632,7 @@ impl SimContainer {
     }
 }
 
-/// The engine makes a host name a name on the network.
+/// Returns the DNS names of a container on a network: its aliases and its host name.
 fn names(aliases: &[String], hostname: &str) -> Vec<String> {
     aliases.iter().cloned().chain(Some(hostname.to_owned()).filter(|name| !name.is_empty())).collect()
 }

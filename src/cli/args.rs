@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "drillmaster", version, about, max_term_width = 100, propagate_version = true)]
 #[command(
-    after_help = "Exit codes: 0 success (diff: no differences), 1 failure (diff: differences), 2 invalid specs or usage, \
+    after_help = "Exit codes: 0 success (diff: no differences), 1 failure or timeout (diff: differences), 2 invalid specs or usage, \
 3 engine unreachable, 4 group locked by another controller, 130 interrupted. `exec` exits with the exit code of its command."
 )]
 pub struct Cli {
@@ -40,7 +40,7 @@ pub struct Global {
     /// Colored output; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, help_heading = HEADING, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
-    /// Log engine API calls (-v: writes, -vv: reads too)
+    /// Log engine API calls (-v: writes and lists, -vv: inspections too)
     #[arg(long, short, global = true, help_heading = HEADING, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     /// Suppress progress output
@@ -70,7 +70,7 @@ pub enum Color {
 pub enum Command {
     /// Create, update and remove containers to match the specs
     Up(Up),
-    /// Remove the containers and the network of the group; keep volumes and images
+    /// Remove the containers and the network of the group; keep volumes and built images
     Down(Down),
     /// Start existing containers in dependency order
     Start(Selection),
@@ -80,7 +80,7 @@ pub enum Command {
     Diff(Diff),
     /// Force-recreate services; restart dependents with `restart: true`
     Reload(Reload),
-    /// Re-run a job and its dependencies, then show its output
+    /// Run a job, even if it has succeeded, after its dependencies are ready; show its output
     Run(Run),
     /// Show service status
     Status(Status),
@@ -88,13 +88,13 @@ pub enum Command {
     Logs(Logs),
     /// Execute a command in a service's container; exits with its exit code
     Exec(Exec),
-    /// Print the dependency graph in DOT format: `drillmaster graph | dot -Tsvg`
+    /// Print the dependency graph in DOT format: `drillmaster graph | dot -Tsvg` (no engine needed)
     Graph,
     /// Validate the specs (no engine needed)
     Validate,
-    /// Print the specs as YAML with variables replaced and programs evaluated (no engine needed)
+    /// Print the specs as YAML: variables replaced, programs evaluated, functions named (no engine needed)
     Render(Render),
-    /// Print the JSON Schema of the specs
+    /// Print the JSON Schema of the specs (no engine needed)
     Schema,
 }
 

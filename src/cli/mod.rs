@@ -88,7 +88,29 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(Exit::Invalid) => ExitCode::from(2),
         Ok(Exit::Interrupted) => ExitCode::from(130),
         Ok(Exit::Code(code)) => ExitCode::from(code),
-        Err(failure) => ExitCode::from(report(&failure, style)),
+        Err(failure) => {
+            let code = report(&failure, style);
+            if matches!(failure, Failure::Specs(_))
+                && let Some(remedy) = without_specs(&cli)
+            {
+                style.eprintln(&format!("  {remedy}"));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// How the command can do without valid specs, if it can.
+fn without_specs(cli: &Cli) -> Option<&'static str> {
+    match &cli.command {
+        Command::Up(up) if !up.prune_all && project::is_missing(&cli.global) => {
+            Some("to remove the containers of a group without specs, run `drillmaster down --group NAME`")
+        }
+        Command::Down(_) => Some("to remove the group without its specs, run `drillmaster down --group NAME`"),
+        Command::Stop(_) | Command::Status(_) | Command::Logs(_) | Command::Exec(_) => {
+            Some("to continue without the specs, name the group with --group NAME")
+        }
+        _ => None,
     }
 }
 

@@ -361,6 +361,11 @@ fn parse(
     specs.unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("cannot spawn thread to read the specs: {error}"))]))
 }
 
+/// Returns true if the spec directory does not exist or has no spec file.
+pub(super) fn is_missing(global: &Global) -> bool {
+    absolute(&global.specs).is_ok_and(|directory| is_empty(&sources::read(&directory)))
+}
+
 /// Returns true if there is no spec file or no directory.
 fn is_empty(sources: &io::Result<Sources>) -> bool {
     match sources {

@@ -315,7 +315,7 @@ async fn finish_run(
     })
 }
 
-/// The result line: `shop: 3 services ready (1 created, 1 replaced)`.
+/// The result line: `shop: 2 services ready, 1 job succeeded (1 created, 1 replaced)`.
 fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
     let done: Vec<String> = [
         (Action::Create, "created"),
@@ -353,12 +353,21 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
     let waiting = list(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
     if desired.is_empty() {
         let done = done.trim_start_matches(" (").trim_end_matches(')');
-        return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing to do" } else { done });
+        return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing done" } else { done });
     }
-    let ready = painted(
-        style.color_out,
-        Paint::Green,
-        &format!("{} ready", count(desired.ready(&outcome.ready).len(), "service")),
-    );
+    let ready = painted(style.color_out, Paint::Green, &ready(desired, outcome));
     format!("{group}: {ready}{failed}{waiting}{done}\n")
+}
+
+/// `2 services ready, 1 job succeeded`.
+fn ready(desired: &Desired, outcome: &Outcome) -> String {
+    let all = desired.ready(&outcome.ready);
+    let jobs = desired.services.values().filter(|it| it.is_job() && all.contains(it.service.as_str())).count();
+    let services = format!("{} ready", count(all.len() - jobs, "service"));
+    let jobs_succeeded = format!("{} succeeded", count(jobs, "job"));
+    match (all.len() - jobs, jobs) {
+        (_, 0) => services,
+        (0, _) => jobs_succeeded,
+        _ => format!("{services}, {jobs_succeeded}"),
+    }
 }

@@ -5,6 +5,7 @@ use super::project::Project;
 use super::{Exit, Failure};
 use crate::render::{Style, count, specs};
 use crate::spec;
+use crate::spec::model::Kind;
 
 pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
     let (project, specs) = Project::with_specs(global)?;
@@ -12,8 +13,10 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
     if style.json {
         style.result_json(&serde_json::json!({ "diagnostics": [] }));
     } else {
-        let services = count(project.desired.names().len(), "service");
-        style.result(&format!("{}: {services}, no errors\n", project.desired.group));
+        let jobs = specs.services.iter().filter(|service| matches!(service.spec.kind, Kind::Job(_))).count();
+        let services = count(specs.services.len() - jobs, "service");
+        let jobs = if jobs == 0 { String::new() } else { format!(", {}", count(jobs, "job")) };
+        style.result(&format!("{}: {services}{jobs}, no errors\n", project.desired.group));
     }
     Ok(Exit::Ok)
 }

@@ -205,7 +205,7 @@ pub struct Service {
     /// How its container is replaced.
     pub update: Update,
     /// Location of its spec, e.g. `app.yaml:12`.
-    pub place: String,
+    pub location: String,
     /// Hashes, and the form in which they are stored in labels.
     pub fingerprint: Fingerprint,
 }

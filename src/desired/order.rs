@@ -1,14 +1,14 @@
-//! The order of dependencies, and what may be chosen or left out because of it. Pure.
+//! Dependency order and transitive selections of services. Pure functions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Desired, Job, Kind, Rerun, Service};
 
-/// Dependencies: each name with the names it depends on.
+/// Dependencies by service name.
 pub type Needs = BTreeMap<String, BTreeSet<String>>;
 
-/// Names in an order in which each comes after what it needs. Names that are needed and not listed are left out; on a
-/// cycle (old labels may hold one, checked specs do not) the edge that closes it is ignored.
+/// Sorts services topologically, dependencies first. Dependencies without an entry of their own are omitted. On a cycle,
+/// which old labels may contain but checked specs cannot, the edge that closes it is ignored.
 pub fn dependencies_first(needs: &Needs) -> Vec<String> {
     fn visit<'a>(name: &'a str, needs: &'a Needs, seen: &mut BTreeSet<&'a str>, order: &mut Vec<String>) {
         let Some((name, needed)) = needs.get_key_value(name) else {
@@ -30,7 +30,7 @@ pub fn dependencies_first(needs: &Needs) -> Vec<String> {
     order
 }
 
-/// These names and all that they need, directly or not.
+/// Returns the names with their direct and indirect dependencies.
 pub fn with_dependencies(names: &BTreeSet<String>, needs: &Needs) -> BTreeSet<String> {
     let mut all = names.clone();
     let mut open: Vec<&String> = names.iter().collect();
@@ -44,17 +44,17 @@ pub fn with_dependencies(names: &BTreeSet<String>, needs: &Needs) -> BTreeSet<St
     all
 }
 
-/// These services, those that asked to be restarted with one of them, and the jobs that run again with them; directly
-/// or not.
+/// Returns the services with their direct and indirect dependents that have `restart: true` or are jobs with
+/// `rerun: with-dependencies`.
 pub fn with_restarted(names: &BTreeSet<String>, desired: &Desired) -> BTreeSet<String> {
     let mut all = names.clone();
     let mut open: Vec<String> = names.iter().cloned().collect();
     while let Some(name) = open.pop() {
-        let asked = |service: &&Service| {
+        let restarts = |service: &&Service| {
             let reruns = matches!(service.kind, Kind::Job(Job { rerun: Rerun::WithDependencies, .. }));
             service.dependencies.iter().any(|need| need.name == name && (need.restart || reruns))
         };
-        for dependent in desired.services.values().filter(asked) {
+        for dependent in desired.services.values().filter(restarts) {
             if all.insert(dependent.service.clone()) {
                 open.push(dependent.service.clone());
             }
@@ -63,7 +63,7 @@ pub fn with_restarted(names: &BTreeSet<String>, desired: &Desired) -> BTreeSet<S
     all
 }
 
-/// The first pair (who needs, what is needed) where the one is in `needing` and the other in `needed`.
+/// Returns the first pair (dependent, dependency) of which `needing` accepts the dependent and `needed` the dependency.
 pub fn first_need(
     needs: &Needs,
     needing: impl Fn(&str) -> bool,

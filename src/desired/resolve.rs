@@ -1,6 +1,6 @@
-//! From checked specs to the desired state: names prefixed, paths absolute, defaults filled in, hashes taken.
+//! Resolution of checked specs to the desired state: full names, absolute paths, defaults and fingerprints.
 //!
-//! Pure: where things lie comes in as an argument. Specs that were checked always resolve.
+//! Pure: directories are arguments. Resolving checked specs cannot fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,37 +18,37 @@ use crate::spec::model::{self, Condition, ContainerFields, MountSource};
 use crate::spec::value::ImageRef;
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 
-/// Where the specs lie and who is asking.
+/// Directories and options that specs are resolved against.
 #[derive(Debug, Clone, Copy)]
 pub struct ResolveContext<'a> {
-    /// `--group`, which wins over everything.
+    /// Value of `--group`. Overrides the specs.
     pub group: Option<&'a str>,
-    /// The spec directory, absolute.
+    /// Absolute path of the spec directory.
     pub directory: &'a str,
     /// The user's home directory, for `~/`.
     pub home: Option<&'a str>,
 }
 
-/// Name of the group: `--group`, else the `Group` document's name, else the slug of the directory that holds the spec
-/// directory.
-pub fn group_name(specs: Option<&Specs>, surroundings: ResolveContext<'_>) -> String {
-    surroundings
+/// Returns the name of the group: `--group`, else the name in the `Group` document, else the slug of the parent of the
+/// spec directory.
+pub fn group_name(specs: Option<&Specs>, context: ResolveContext<'_>) -> String {
+    context
         .group
         .map(str::to_owned)
         .or_else(|| specs?.group.as_ref()?.spec.name.as_ref().map(ToString::to_string))
         .unwrap_or_else(|| {
-            let mut parts = surroundings.directory.rsplit('/').filter(|part| !part.is_empty());
+            let mut parts = context.directory.rsplit('/').filter(|part| !part.is_empty());
             let spec_directory = parts.next();
             slug(parts.next().or(spec_directory).unwrap_or_default())
         })
 }
 
-/// Name of a group's network: its own, unless the engine means something else by that.
+/// Returns the default name of a group's network: the group's name, with a suffix if the engine reserves that name.
 pub fn network_name(group: &str) -> String {
     if RESERVED_NETWORKS.contains(&group) { format!("{group}-net") } else { group.to_owned() }
 }
 
-/// Makes a name of any text: lower case; what a name may not hold becomes `-`; `drillmaster` where nothing is left.
+/// Converts text to a valid name: lower case, invalid characters replaced by `-`. Returns `drillmaster` if nothing is left.
 pub fn slug(text: &str) -> String {
     let text: String = text
         .to_lowercase()
@@ -60,9 +60,9 @@ pub fn slug(text: &str) -> String {
     if text.is_empty() { "drillmaster".into() } else { text.into() }
 }
 
-/// Resolves all of it, for `up` of everything.
-pub fn resolve(specs: &Specs, surroundings: ResolveContext<'_>) -> Desired {
-    let group = group_name(Some(specs), surroundings);
+/// Resolves all specs, with the scope and mode of an `up` of all services.
+pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
+    let group = group_name(Some(specs), context);
     let network = specs
         .group
         .as_ref()
@@ -72,7 +72,7 @@ pub fn resolve(specs: &Specs, surroundings: ResolveContext<'_>) -> Desired {
     let services = specs
         .services
         .iter()
-        .map(|loaded| (loaded.spec.replicas, service(loaded, &others, &group, &network, surroundings)))
+        .map(|loaded| (loaded.spec.replicas, service(loaded, &others, &group, &network, context)))
         .flat_map(|(number, service)| replicas(number, service))
         .map(|service| (service.name.clone(), service))
         .collect();
@@ -80,7 +80,7 @@ pub fn resolve(specs: &Specs, surroundings: ResolveContext<'_>) -> Desired {
     let idle = specs.services.iter().filter(is_idle).map(|loaded| loaded.spec.container.name.to_string()).collect();
     Desired {
         group,
-        source: surroundings.directory.to_owned(),
+        source: context.directory.to_owned(),
         network,
         services,
         idle,
@@ -93,7 +93,7 @@ pub fn resolve(specs: &Specs, surroundings: ResolveContext<'_>) -> Desired {
 }
 
 impl Desired {
-    /// Dependencies by service name.
+    /// Returns the dependencies by service name.
     pub fn needs(&self) -> Needs {
         let mut needs: Needs = self.idle.iter().map(|name| (name.clone(), BTreeSet::new())).collect();
         for service in self.services.values() {
@@ -104,19 +104,20 @@ impl Desired {
     }
 }
 
-/// What has to be known of the other services to resolve one.
+/// Facts on all services that are needed to resolve a single one.
 struct Others<'a> {
     jobs: BTreeSet<&'a str>,
     /// Producers of outputs, by key.
-    givers: BTreeMap<&'a str, &'a str>,
+    producers: BTreeMap<&'a str, &'a str>,
 }
 
 impl<'a> Others<'a> {
     fn of(specs: &'a Specs) -> Others<'a> {
         let all = || specs.services.iter().map(|loaded| &loaded.spec);
         let jobs = all().filter(|spec| spec.kind != Kind::Service).map(|spec| spec.container.name.as_str()).collect();
-        let gives = |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.container.name.as_str()));
-        Others { jobs, givers: all().flat_map(gives).collect() }
+        let captured =
+            |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.container.name.as_str()));
+        Others { jobs, producers: all().flat_map(captured).collect() }
     }
 
     /// Returns its dependencies, including the producers of outputs that its container uses.
@@ -129,18 +130,18 @@ impl<'a> Others<'a> {
         });
         let mut dependencies: Vec<Dependency> = written.collect();
         let made_from = loaded.uses.iter().filter(|found| model::is_made_from(&found.field));
-        for giver in made_from.filter_map(|found| self.givers.get(found.key.as_str()).copied()) {
-            let itself = giver == spec.container.name.as_str();
-            if !itself && dependencies.iter().all(|dependency| dependency.name != giver) {
-                let condition = condition(None, self.jobs.contains(giver));
-                dependencies.push(Dependency { name: giver.to_owned(), condition, restart: false });
+        for producer in made_from.filter_map(|found| self.producers.get(found.key.as_str()).copied()) {
+            let itself = producer == spec.container.name.as_str();
+            if !itself && dependencies.iter().all(|dependency| dependency.name != producer) {
+                let condition = condition(None, self.jobs.contains(producer));
+                dependencies.push(Dependency { name: producer.to_owned(), condition, restart: false });
             }
         }
         dependencies
     }
 }
 
-/// A service as often as it should exist. What a container is made of does not depend on how many there are.
+/// Expands a service to its replicas. Their configuration does not depend on their number.
 fn replicas(number: Option<u32>, service: Service) -> Vec<Service> {
     let Some(number) = number else { return vec![service] };
     let replica = |n| Service {
@@ -156,12 +157,12 @@ fn service(
     others: &Others<'_>,
     group: &str,
     network: &str,
-    surroundings: ResolveContext<'_>,
+    context: ResolveContext<'_>,
 ) -> Service {
     let spec = &loaded.spec;
     let build = spec.container.build.as_ref().zip(loaded.tree.as_ref()).map(|(build, tree)| Build::new(build, tree));
     let image = image(spec, build.as_ref(), group);
-    let config = config(spec, image, group, network, surroundings);
+    let config = config(spec, image, group, network, context);
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     for file in &loaded.env_files {
         env.extend(file.iter().map(|(key, value)| (key.clone(), value.clone())));
@@ -190,12 +191,12 @@ fn service(
         pull: spec.container.pull,
         build,
         update: spec.update,
-        place: loaded.source.to_string(),
+        location: loaded.source.to_string(),
         fingerprint,
     }
 }
 
-/// A job that is ready is one that has succeeded.
+/// Returns the condition of a dependency. For jobs, `ready` means `succeeded`.
 fn condition(written: Option<Condition>, job: bool) -> Condition {
     match written.unwrap_or(Condition::Ready) {
         Condition::Ready if job => Condition::Succeeded,
@@ -237,8 +238,8 @@ fn not_empty<K: Ord, const N: usize>(hooks: [(K, Vec<Hook>); N]) -> BTreeMap<K, 
     hooks.into_iter().filter(|(_, hooks)| !hooks.is_empty()).collect()
 }
 
-/// The image as the engine names it. What is built has a repository of its own unless one is written, and is tagged by
-/// what it is built from.
+/// Returns the image reference for the engine. A built image has a default repository and is tagged with a hash of its
+/// sources.
 fn image(spec: &model::Service, build: Option<&Build>, group: &str) -> String {
     match build {
         None => spec.container.image.as_ref().map(ImageRef::familiar).unwrap_or_default(),
@@ -250,20 +251,14 @@ fn image(spec: &model::Service, build: Option<&Build>, group: &str) -> String {
     }
 }
 
-/// The name of a container, made to be one of a repository: those have single separators inside and none at the ends.
+/// Returns the default repository of a built image: the container name with single separators, and none at the ends.
 fn repository(group: &str, service: &str) -> String {
     let name = identity::container_name(group, service);
     let parts: Vec<&str> = name.split(['-', '_']).filter(|part| !part.is_empty()).collect();
     parts.join("-")
 }
 
-fn config(
-    spec: &model::Service,
-    image: String,
-    group: &str,
-    network: &str,
-    surroundings: ResolveContext<'_>,
-) -> Config {
+fn config(spec: &model::Service, image: String, group: &str, network: &str, context: ResolveContext<'_>) -> Config {
     // Without `..`: a new field of the spec must be handled here.
     let ContainerFields {
         name: _,
@@ -303,7 +298,7 @@ fn config(
         user: user.as_ref().map(ToString::to_string),
         working_dir: working_dir.clone(),
         ports: sorted(ports.clone()),
-        volumes: sorted(volumes.iter().map(|mount| volume(mount, group, surroundings)).collect()),
+        volumes: sorted(volumes.iter().map(|mount| volume(mount, group, context)).collect()),
         tmpfs: tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone())).collect(),
         healthcheck: spec.healthcheck.clone(),
         stop_signal: stop_signal.as_ref().map(ToString::to_string),
@@ -325,22 +320,22 @@ fn config(
     }
 }
 
-fn volume(mount: &model::Mount, group: &str, surroundings: ResolveContext<'_>) -> Volume {
+fn volume(mount: &model::Mount, group: &str, context: ResolveContext<'_>) -> Volume {
     let source = match &mount.source {
         MountSource::Anonymous => VolumeSource::Anonymous,
         MountSource::Volume(name) => VolumeSource::Named(identity::volume_name(group, name.as_str())),
-        MountSource::Bind(path) => VolumeSource::Bind(absolute(path, surroundings)),
+        MountSource::Bind(path) => VolumeSource::Bind(absolute(path, context)),
     };
     Volume { source, target: mount.target.clone(), read_only: mount.read_only }
 }
 
-/// Makes a path absolute: `~/` from the home directory, everything else that is relative from the spec directory, so
-/// that it does not matter which file of the directory says it.
-fn absolute(path: &str, surroundings: ResolveContext<'_>) -> String {
-    let joined = match (path.strip_prefix("~/"), surroundings.home) {
+/// Makes a path absolute: `~/` is the home directory; other relative paths start at the spec directory, so they do not
+/// depend on the file that contains them.
+fn absolute(path: &str, context: ResolveContext<'_>) -> String {
+    let joined = match (path.strip_prefix("~/"), context.home) {
         (Some(rest), Some(home)) => format!("{home}/{rest}"),
         _ if path.starts_with('/') => path.to_owned(),
-        _ => format!("{}/{path}", surroundings.directory),
+        _ => format!("{}/{path}", context.directory),
     };
     let mut parts: Vec<&str> = Vec::new();
     for part in joined.split('/') {
@@ -355,7 +350,7 @@ fn absolute(path: &str, surroundings: ResolveContext<'_>) -> String {
     format!("/{}", parts.join("/"))
 }
 
-/// The order in which a set was written does not show in the desired state.
+/// Sorts a list whose order has no meaning, so that reordering it in a spec is no change.
 fn sorted<T: Ord>(mut items: Vec<T>) -> Vec<T> {
     items.sort();
     items
@@ -416,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dependency_must_be_depends_on_its_kind() {
+    fn default_condition_depends_on_kind() {
         let desired = resolved(
             "name: a\nimage: x\ndependencies: [s, {name: t, condition: started}, j, {name: k, condition: ready}, \
              {name: l, condition: started}, {name: m, condition: succeeded}]\n---\nname: s\nimage: x\n---\nname: t\n\
@@ -449,10 +444,10 @@ mod tests {
         assert_eq!(unknown("api", "on.ready", 1), Some("other"));
         assert_eq!((unknown("api", "on.ready", 0), unknown("api", "on.rea", 1)), (None, None));
         let db = &desired.services["db"];
-        assert_eq!(db.outputs.awaited().count(), 0, "a container is not made of what it is told in the end");
-        assert_eq!(unknown("db", "post_stop", 0), Some("user"), "one alone need not be in a list");
+        assert_eq!(db.outputs.awaited().count(), 0, "`post_stop` does not affect the container");
+        assert_eq!(unknown("db", "post_stop", 0), Some("user"), "a single hook without a list");
         assert!(db.dependencies.is_empty());
-        assert_eq!(desired.producer_of("schema").map(|giver| giver.name.as_str()), Some("migrate"));
+        assert_eq!(desired.producer_of("schema").map(|producer| producer.name.as_str()), Some("migrate"));
         assert!(desired.uses_outputs());
     }
 
@@ -493,30 +488,30 @@ mod tests {
             desired.instance_of(&label(service, replica)).map(std::borrow::Cow::into_owned).unwrap_or_default()
         };
         assert_eq!(name(&numbered, "a", Some(2)), "a-2");
-        assert_eq!(name(&numbered, "a", None), "a-1", "the one without a number is number 1");
-        assert_eq!(name(&numbered, "a", Some(3)), "a-3", "there are to be fewer");
+        assert_eq!(name(&numbered, "a", None), "a-1", "without a number, replica 1");
+        assert_eq!(name(&numbered, "a", Some(3)), "a-3", "surplus replica");
         assert_eq!((name(&numbered, "b", Some(1)), name(&numbered, "b", Some(2))), ("b".into(), "b-2".into()));
         assert_eq!((name(&numbered, "gone", None), name(&numbered, "gone", Some(4))), ("gone".into(), "gone-4".into()));
         let gone = numbered.without_services(Scope::All, Mode::StopOnly);
-        assert_eq!(name(&gone, "a", None), "a-1", "as it was when it was desired");
+        assert_eq!(name(&gone, "a", None), "a-1", "as before the removal");
         let elsewhere = identity::Identity { group: "other".into(), ..label("a", None) };
         assert_eq!(numbered.instance_of(&elsewhere), None);
     }
 
     #[test]
-    fn hooks_are_kept_by_their_moment() {
+    fn hooks_are_keyed_by_hook_point() {
         let desired = resolved(
             "name: a\nimage: x\npre_start: {run: [a]}\npost_start: [{exec: [b]}, {run: [c]}]\npre_stop: []\n\
              post_stop: {run: [d]}\non: {exited: {run: [e]}, replaced: {http: 'http://f'}, failed: }\n---\nkind: Job\n\
              name: j\nimage: x\non: {succeeded: {run: [g]}, failed: {run: [h]}}\n---\nkind: Group\n\
              on: {up: {run: [i], timeout: 5s}, down: }\n",
         );
-        let told = |name: &str| -> Vec<String> {
+        let actions = |name: &str| -> Vec<String> {
             let hooks = desired.services[name].hooks.iter();
             hooks.flat_map(|(point, hooks)| hooks.iter().map(move |hook| format!("{point}: {}", hook.action))).collect()
         };
         assert_eq!(
-            told("a"),
+            actions("a"),
             [
                 "pre_start: run a",
                 "post_start: exec b",
@@ -526,13 +521,13 @@ mod tests {
                 "replaced: http GET http://f"
             ]
         );
-        assert_eq!(told("j"), ["failed: run h", "succeeded: run g"]);
+        assert_eq!(actions("j"), ["failed: run h", "succeeded: run g"]);
         assert_eq!(desired.services["a"].hooks_at(HookPoint::PostStart).len(), 2);
         assert_eq!(desired.services["a"].hooks_at(HookPoint::PreStop), []);
         assert_eq!(desired.on.keys().collect::<Vec<_>>(), [&GroupEvent::Up]);
         let Some([Hook { timeout, .. }]) = desired.on.get(&GroupEvent::Up).map(Vec::as_slice) else { panic!() };
         assert_eq!(*timeout, Duration::from_secs(5));
-        // Nothing of this is in a container.
+        // Hooks are not part of the container.
         let plain = resolved("name: a\nimage: x\n").services["a"].fingerprint.clone();
         assert_eq!(desired.services["a"].fingerprint, plain);
     }

@@ -14,6 +14,7 @@ pub mod target;
 mod transport;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -370,6 +371,14 @@ pub enum ContainerEvent {
     Health(crate::observed::Health),
     /// Its name, limits or anything else changed.
     Changed,
+}
+
+/// Message of an I/O error: `connection refused`, not `Connection refused (os error 111)`.
+pub fn io_message(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or_default()
 }
 
 /// Error of an engine call.

@@ -1,4 +1,4 @@
-//! Registries: parts of an image reference, credentials, progress and errors of a pull.
+//! Registries: defaults of an image reference, credentials, progress and errors of a pull.
 //!
 //! Follows the formats of the Docker CLI. Sends nothing.
 
@@ -10,8 +10,9 @@ use std::path::Path;
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 
 use super::PullProgress;
+use crate::spec::value::ImageParts;
 
-/// The parts of an image reference, for a pull.
+/// An image reference with the defaults of a pull.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference<'a> {
     /// Host of the registry; `docker.io` by default.
@@ -23,20 +24,12 @@ pub struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    /// Parses a reference by the rules of the Docker CLI: the first part is a host if it looks like one, and a digest
-    /// takes precedence over a tag.
+    /// Parses a reference. A digest takes precedence over a tag.
     pub fn parse(text: &'a str) -> Self {
-        let (name, digest) = text.split_once('@').map_or((text, None), |(name, digest)| (name, Some(digest)));
-        // A colon before the last slash precedes the registry's port.
-        let (repository, tag) = match name.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
-            _ => (name, None),
-        };
-        let registry = match repository.split_once('/') {
-            Some((host, _)) if host == "localhost" || host.contains(['.', ':']) => host,
-            _ => "docker.io",
-        };
-        Reference { registry, repository, version: digest.or(tag).unwrap_or("latest") }
+        let parts = ImageParts::split(text);
+        let (registry, _) = parts.registry();
+        let version = parts.digest.or(parts.tag).unwrap_or("latest");
+        Reference { registry: registry.unwrap_or("docker.io"), repository: parts.name, version }
     }
 
     /// The key of the registry's credentials in Docker's `config.json`.

@@ -284,17 +284,19 @@ impl<'a> Planner<'a> {
     fn change(&mut self, subject: Subject, action: Action, causes: Vec<Cause>) {
         let Subject::Service(name) = &subject else {
             let source = self.desired.source.clone();
-            self.plan.changes.push(Change { subject, action, replica: None, causes, source });
+            let kind = subject.kind().to_owned();
+            self.plan.changes.push(Change { subject, kind, action, replica: None, causes, source });
             return;
         };
-        let (replica, source) = match self.desired.services.get(name) {
-            Some(service) => (service.replica, service.place.clone()),
+        let (kind, replica, source) = match self.desired.services.get(name) {
+            Some(service) => (service.kind.word().to_owned(), service.replica, service.location.clone()),
             None => {
                 let identity = self.slots.get(&name[..]).and_then(Slots::identity);
-                (identity.and_then(|identity| identity.replica), self.desired.source.clone())
+                let kind = identity.map(|identity| identity.kind.clone()).unwrap_or_default();
+                (kind, identity.and_then(|identity| identity.replica), self.desired.source.clone())
             }
         };
-        self.plan.changes.push(Change { subject, action, replica, causes, source });
+        self.plan.changes.push(Change { subject, kind, action, replica, causes, source });
     }
 
     /// Reports a failure. A one-shot run keeps the first of a service.

@@ -690,6 +690,7 @@ pub(super) fn fields(causes: &[Cause]) -> String {
         ([Cause::Reload], _) => "requested".to_owned(),
         ([Cause::Unhealthy], _) => "unhealthy".to_owned(),
         ([Cause::Field { path, .. }], _) if path == "build" => "build sources changed".to_owned(),
+        ([Cause::Field { path, .. }], _) if path == "rerun" => "rerun: always".to_owned(),
         (_, [first, second, third, rest @ ..]) if !rest.is_empty() => {
             format!("{first}, {second}, {third} and {} more changed", rest.len())
         }

@@ -286,6 +286,8 @@ impl fmt::Display for Step {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
     pub subject: Subject,
+    /// `Service`, `Job`, `Network`, `Volume` or `Image`.
+    pub kind: String,
     /// What is done about it.
     pub action: Action,
     /// Number of the replica, for services with replicas.

@@ -166,7 +166,8 @@ impl<'a> Planner<'a> {
             return true;
         }
         if let Some(dependent) = dependent {
-            let reason = format!("waiting for dependent {dependent} to be removed");
+            let reason =
+                format!("waiting for dependent {dependent} to {}", if removes { "be removed" } else { "stop" });
             self.plan.waits.push(Wait { service: name.into(), reason, awaited: None, quiet: false });
             return true;
         }

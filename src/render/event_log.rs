@@ -161,7 +161,7 @@ fn reconciling(change: &Change, spec: bool) -> EventLine {
     let rest = if why.is_empty() { String::new() } else { format!(": {why}") };
     let line = EventLine::new("reconciling", paint, headline, rest)
         .service(change.subject.name())
-        .with("kind", change.subject.kind().into())
+        .with("kind", change.kind[..].into())
         .with("action", change.action.word().into())
         .with("causes", change.causes.iter().map(|cause| json::cause(cause, false)).collect())
         .with("source", change.source[..].into())
@@ -182,6 +182,8 @@ fn why(change: &Change, spec: bool) -> String {
             _ if spec => format!("spec changed: {}", fields.join(", ")),
             // The tag points to another image.
             _ if fields == ["image"] => "image changed".into(),
+            // A job that has succeeded runs again.
+            _ if fields == ["rerun"] => "rerun: always".into(),
             Action::Update => external_change(change),
             _ => format!("{} differs", fields.join(", ")),
         });

@@ -83,7 +83,7 @@ fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
         .map(|change| {
             let value = json!({
                 "service": service_of_instance(change.subject.name(), change.replica),
-                "kind": change.subject.kind(),
+                "kind": change.kind,
                 "action": change.action.word(),
                 "causes": change.causes.iter().map(|cause| self::cause(cause, show_values)).collect::<Vec<_>>(),
                 "source": change.source,

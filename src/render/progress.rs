@@ -49,7 +49,7 @@ impl Progress {
                 self.end(&job, &word);
             }
             Report::Output { service, event, line } => {
-                let service = service.map(|service| format!("{service} ")).unwrap_or_default();
+                let service = service.map(|service| format!("{service}: ")).unwrap_or_default();
                 self.line(&format!("{service}{event} | {}", printable(&line)));
             }
             Report::Failed(failed) => self.failed(&failed),
@@ -110,7 +110,8 @@ impl Progress {
                 .map(|change| change.subject.name())
                 .collect()
         };
-        for (kind, noun) in [("Service", "service"), ("Network", "network"), ("Volume", "volume"), ("Image", "image")] {
+        for (kind, noun) in [("Service", "container"), ("Network", "network"), ("Volume", "volume"), ("Image", "image")]
+        {
             let names = with_action(Action::Remove, kind);
             if !names.is_empty() {
                 let removes = self.style.paint(Paint::Yellow, &format!("removes {}", count(names.len(), noun)));

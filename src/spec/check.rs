@@ -172,8 +172,8 @@ fn never_succeeds(
         return None;
     }
     let place = service.place(node.get("condition").map_or(&node.span, |condition| &condition.span));
-    let message = format!("`{}` waits until `{}` has succeeded, but a service never does", name(service), name(needed));
-    let diagnostic = Diagnostic::at(place, message).related(needed.place_of("name"), "this is no job");
+    let message = format!("`{}` waits for `{}` to succeed, but only jobs succeed", name(service), name(needed));
+    let diagnostic = Diagnostic::at(place, message).related(needed.place_of("name"), "not a job");
     Some(diagnostic.hint(format!("write `condition: ready`, or make `{}` a `kind: Job`", name(needed))))
 }
 
@@ -201,44 +201,44 @@ fn dependency_hint(service: &Document<Service>, to: &str, services: &Services<'_
 fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
-        OnTheWay,
+        OnPath,
         Done,
     }
     let mut seen: HashMap<&str, Seen> = HashMap::new();
     let none: &[Edge<'_>] = &[];
     let of = |service: &str| edges.get(service).map_or(none, Vec::as_slice);
-    let mut told = 0;
+    let mut reported = 0;
     for start in edges.keys().copied() {
         if seen.contains_key(start) {
             continue;
         }
         // An explicit stack: a chain can be thousands of services long.
-        let mut way: Vec<(&str, usize)> = vec![(start, 0)];
-        seen.insert(start, Seen::OnTheWay);
-        while let Some((service, next)) = way.last_mut() {
+        let mut path: Vec<(&str, usize)> = vec![(start, 0)];
+        seen.insert(start, Seen::OnPath);
+        while let Some((service, next)) = path.last_mut() {
             let Some(edge) = of(service).get(*next) else {
                 seen.insert(service, Seen::Done);
-                way.pop();
+                path.pop();
                 continue;
             };
             *next += 1;
             match seen.get(edge.to) {
                 Some(Seen::Done) => {}
-                Some(Seen::OnTheWay) => {
-                    let from = way.iter().position(|(on_the_way, _)| *on_the_way == edge.to).unwrap_or(0);
-                    let members: Vec<(&str, &Edge<'_>)> = way[from..]
+                Some(Seen::OnPath) => {
+                    let from = path.iter().position(|(on_path, _)| *on_path == edge.to).unwrap_or(0);
+                    let members: Vec<(&str, &Edge<'_>)> = path[from..]
                         .iter()
                         .filter_map(|(service, next)| Some((*service, of(service).get(next.checked_sub(1)?)?)))
                         .collect();
                     diagnostics.extend(cycle(&members));
-                    told += 1;
-                    if told >= MAX_ERRORS {
+                    reported += 1;
+                    if reported >= MAX_ERRORS {
                         return;
                     }
                 }
                 None => {
-                    seen.insert(edge.to, Seen::OnTheWay);
-                    way.push((edge.to, 0));
+                    seen.insert(edge.to, Seen::OnPath);
+                    path.push((edge.to, 0));
                 }
             }
         }
@@ -321,7 +321,7 @@ fn numbered_names(named: &[&Document<Service>], services: &Services<'_>, diagnos
     }
 }
 
-/// Rejects what containers of a service that run at the same time cannot share.
+/// Rejects ports, mounts and host names that concurrently running containers of a service cannot share.
 fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
     let replicas = spec.replicas.unwrap_or(1);
@@ -341,9 +341,8 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         if let Some(host) = port.host {
             let message = format!("{why} at the same time, and only one can have the host port {host}");
             let hint = format!("write `\"{}\"` for a free host port each; `status` shows it", port.container);
-            diagnostics.push(
-                Diagnostic::at(service.place(&node.span), message).related(cause(), "asked for here").hint(Some(hint)),
-            );
+            diagnostics
+                .push(Diagnostic::at(service.place(&node.span), message).related(cause(), "set here").hint(Some(hint)));
         }
     }
     if !start_first {
@@ -356,7 +355,7 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
             "with `order: start-first` the old and the new container run at the same time, and both would write to";
         diagnostics.push(
             Diagnostic::at(service.place(&node.span), format!("{both} {}", quoted(&mount.target)))
-                .related(service.place_of("update"), "asked for here")
+                .related(service.place_of("update"), "set here")
                 .hint(Some(match mount.source {
                     MountSource::Anonymous => "write `tmpfs`, or `order: auto`".to_owned(),
                     _ => "mount it read-only (`:ro`), or write `order: auto`".to_owned(),
@@ -367,14 +366,13 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     if let Some(hostname) = spec.container.hostname.as_deref().filter(|hostname| names().any(|name| name == *hostname))
     {
         let message = format!(
-            "the engine gives a host name to the network as soon as the container runs, and with \
-                               `order: start-first` {} is only for one that is ready",
+            "with `order: start-first`, the host name {} would resolve to the new container before it is ready",
             quoted(hostname)
         );
         diagnostics.push(
-            Diagnostic::at(service.place_of("hostname"), message)
-                .related(service.place_of("update"), "asked for here")
-                .hint(Some("remove `hostname`, or choose another".to_owned())),
+            Diagnostic::at(service.place_of("hostname"), message).related(service.place_of("update"), "set here").hint(
+                Some("remove `hostname`, or set a name that is neither the service name nor an alias".to_owned()),
+            ),
         );
     }
 }
@@ -401,12 +399,12 @@ fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
 fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
     // An invalid or misspelt field was already reported.
-    let told =
+    let reported =
         |entry: &Entry| entry.value.value == Value::Pruned && closest(&entry.key.text, ["image", "build"]).is_some();
-    let told = matches!(&service.root.value, Value::Map(entries) if entries.iter().any(told));
+    let reported = matches!(&service.root.value, Value::Map(entries) if entries.iter().any(reported));
     let noun = if spec.kind == Kind::Service { "service" } else { "job" };
     match (&spec.container.image, &spec.container.build) {
-        (None, None) if !told => diagnostics.push(
+        (None, None) if !reported => diagnostics.push(
             Diagnostic::at(service.place_of("image"), "missing field `image`")
                 .label(format!("this {noun} has neither `image` nor `build`")),
         ),

@@ -63,16 +63,13 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
         return error(if key.is_empty() { assignment } else { key }, invalid.message, hint);
     }
     let value = value.trim_start();
-    let (value, rest) = match value.chars().next() {
-        Some('\'') => match value[1..].split_once('\'') {
-            Some((inner, rest)) => (inner.to_owned(), rest),
-            None => return error(value, "unclosed quote".into(), "a value ends with its line"),
-        },
-        Some('"') => match double_quoted(&value[1..]) {
-            Some(found) => found,
-            None => return error(value, "unclosed quote".into(), "a value ends with its line"),
-        },
-        _ => (without_comment(value).to_owned(), ""),
+    let found = match value.chars().next() {
+        Some('\'') => value[1..].split_once('\'').map(|(inner, rest)| (inner.to_owned(), rest)),
+        Some('"') => double_quoted(&value[1..]),
+        _ => Some((without_comment(value).to_owned(), "")),
+    };
+    let Some((value, rest)) = found else {
+        return error(value, "unclosed quote".into(), "a value ends with its line");
     };
     let rest = rest.trim();
     if !rest.is_empty() && !rest.starts_with('#') {

@@ -184,53 +184,47 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
 const ACTIONS_HINT: &str = "write one of `exec`, `run` and `http`";
 const HOST_ACTIONS_HINT: &str = "write one of `run` and `http`";
 
-/// A hook: exactly one of `exec`, `run` and `http`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct LongHook {
-    /// Command in the container.
-    #[serde(default)]
-    exec: Option<Words>,
-    /// Command on the host, started in the spec directory.
-    #[serde(default)]
-    run: Option<Words>,
-    /// HTTP request from the host; a URL alone is a GET.
-    #[serde(default)]
-    http: Option<HttpRequest>,
-    /// A function of a program.
-    #[serde(default)]
-    #[schemars(skip)]
-    function: Option<Function>,
-    /// Timeout. Defaults to 60 s.
-    #[serde(default)]
-    timeout: Option<Period>,
-    /// Key of an output that is set to the command's stdout, or to the body of the response. Other fields use it as
-    /// `${context.key}`.
-    #[serde(default)]
-    capture: Option<OutputKey>,
+/// Declares the fields of a hook; those in front differ between containers and the host.
+macro_rules! long_hook {
+    ($(#[$doc:meta])* $name:ident { $($own:tt)* }) => {
+        $(#[$doc])*
+        #[derive(Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        struct $name {
+            $($own)*
+            /// Command on the host, started in the spec directory.
+            #[serde(default)]
+            run: Option<Words>,
+            /// HTTP request from the host; a URL alone is a GET.
+            #[serde(default)]
+            http: Option<HttpRequest>,
+            /// A function of a program.
+            #[serde(default)]
+            #[schemars(skip)]
+            function: Option<Function>,
+            /// Timeout. Defaults to 60 s.
+            #[serde(default)]
+            timeout: Option<Period>,
+            /// Key of an output that is set to the command's stdout, or to the body of the response. Other fields use it as
+            /// `${context.key}`.
+            #[serde(default)]
+            capture: Option<OutputKey>,
+        }
+    };
 }
 
-/// A hook on the host: exactly one of `run` and `http`.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct LongHostHook {
-    /// Command on the host, started in the spec directory.
-    #[serde(default)]
-    run: Option<Words>,
-    /// HTTP request from the host; a URL alone is a GET.
-    #[serde(default)]
-    http: Option<HttpRequest>,
-    /// A function of a program.
-    #[serde(default)]
-    #[schemars(skip)]
-    function: Option<Function>,
-    /// Timeout. Defaults to 60 s.
-    #[serde(default)]
-    timeout: Option<Period>,
-    /// Key of an output that is set to the command's stdout, or to the body of the response. Other fields use it as
-    /// `${context.key}`.
-    #[serde(default)]
-    capture: Option<OutputKey>,
+long_hook! {
+    /// A hook: exactly one of `exec`, `run` and `http`.
+    LongHook {
+        /// Command in the container.
+        #[serde(default)]
+        exec: Option<Words>,
+    }
+}
+
+long_hook! {
+    /// A hook on the host: exactly one of `run` and `http`.
+    LongHostHook {}
 }
 
 impl LongHook {

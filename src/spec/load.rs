@@ -109,7 +109,7 @@ fn text_of(input: &Input<'_>, path: &str, content: &Content) -> Result<Arc<Sourc
     };
     match content {
         Content::TooLarge(size) => Err(too_large(*size)),
-        Content::Unreadable(why) => Err(nowhere(format!("the file cannot be read: {why}"))),
+        Content::Unreadable(why) => Err(nowhere(format!("cannot read the file: {why}"))),
         Content::Bytes(bytes) if bytes.len() as u64 > MAX_FILE_SIZE => Err(too_large(bytes.len() as u64)),
         Content::Bytes(bytes) => decode_utf8(&path, bytes),
     }
@@ -259,7 +259,7 @@ impl EnvFiles<'_> {
                 Some(Err(Broken::Unreadable(why))) => {
                     let path = quoted(&shown(self.input.dir, path));
                     diagnostics.push(
-                        Diagnostic::at(place, format!("the env file {path} cannot be read: {why}"))
+                        Diagnostic::at(place, format!("cannot read the env file {path}: {why}"))
                             .hint("the path is relative to the spec directory".to_owned()),
                     );
                 }
@@ -295,19 +295,11 @@ fn tree(input: &Input<'_>, service: &Document<Service>, diagnostics: &mut Vec<Di
         Ok(tree) => return Some(tree),
         Err(TreeError::Context(why)) => {
             let shown = quoted(&shown(input.dir, &build.context));
-            (
-                "context",
-                format!("nothing can be built from {shown}: {why}"),
-                "the path is relative to the spec directory",
-            )
+            ("context", format!("cannot build from {shown}: {why}"), "the path is relative to the spec directory")
         }
         Err(TreeError::Dockerfile(why)) => {
             let shown = quoted(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
-            (
-                "dockerfile",
-                format!("the Dockerfile {shown} cannot be read: {why}"),
-                "the path is relative to the context",
-            )
+            ("dockerfile", format!("cannot read the Dockerfile {shown}: {why}"), "the path is relative to the context")
         }
     };
     diagnostics.push(Diagnostic::at(place(field), message).hint(hint.to_owned()));

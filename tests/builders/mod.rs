@@ -48,7 +48,7 @@ pub fn service(name: &str) -> Build {
         pull: Pull::Missing,
         build: None,
         update: Update::default(),
-        place: format!("{name}.yaml:1"),
+        location: format!("{name}.yaml:1"),
         fingerprint: Fingerprint::default(),
     };
     Build(service, None)

@@ -271,7 +271,7 @@ fn build_options_and_dockerignore_are_respected() {
 #[test]
 fn buildkit_builds_the_same() {
     let project = options("buildkit");
-    up_by(&project, "1").exits(0).says("api build | [first 1/3] FROM").says("api build | [first 2/3] RUN");
+    up_by(&project, "1").exits(0).says("api: build | [first 1/3] FROM").says("api: build | [first 2/3] RUN");
     has_options(&project);
     let files = project.exec("api", &["ls", "-A", "/srv"]);
     assert!(files.contains("keep.log") && !files.contains("a.log") && !files.contains("big"), "{files}");

@@ -32,7 +32,7 @@ fn todos_outlive_a_change_and_a_day_off() {
     project.run(&["diff"]).exits(1).prints("env.USER_ID: known after apply");
     // On a new machine its packages have to be fetched.
     let run = process::run(project.command(&["up"]), Duration::from_secs(600)).exits(0);
-    let run = run.prints("3 services ready (3 created)").says("appdb post_start | 1");
+    let run = run.prints("2 services ready, 1 job succeeded (3 created)").says("appdb: post_start | 1");
     run.says("appdb: ready").says("migrate: succeeded").says("todo: ready");
     let status = project.status("todo");
     assert_eq!(status["ports"], json!([format!("127.0.0.1:{web}->8080/tcp")]));

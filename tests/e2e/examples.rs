@@ -18,8 +18,9 @@ fn on(example: &str, project: &Project, arguments: &[&str]) -> Run {
 #[test]
 fn jobs_run_before_dependents_and_rerun_as_configured() {
     let project = Project::new("exjobs");
+    on("jobs", &project, &["validate"]).exits(0).prints("2 services, 3 jobs, no errors");
     let run = on("jobs", &project, &["up"]).exits(0).says("schema: succeeded").says("check: succeeded");
-    run.says("report: succeeded").says("api: ready");
+    run.says("report: succeeded").says("api: ready").prints("2 services ready, 3 jobs succeeded (5 created)");
     let schema = project.id("schema");
     let again = on("jobs", &project, &["up"]).exits(0).says("check: succeeded");
     again.never_says("schema: succeeded").never_says("report: succeeded");
@@ -39,12 +40,12 @@ fn hooks_say_what_happens() {
     let project = Project::new("exhooks");
     let group = &project.group;
     let run = on("hooks", &project, &["up"]).exits(0);
-    let run = run.says(&format!("store pre_start | pre_start of store in {group}"));
-    let run = run.says(&format!("store post_start | post_start of store in {group}"));
-    let run = run.says(&format!("api ready | ready of api in {group}"));
+    let run = run.says(&format!("store: pre_start | pre_start of store in {group}"));
+    let run = run.says(&format!("store: post_start | post_start of store in {group}"));
+    let run = run.says(&format!("api: ready | ready of api in {group}"));
     run.says(&format!("up | up of {group} has finished: api store"));
     assert_eq!(project.exec("store", &["cat", "/tmp/users"]), "ann\n");
-    let run = on("hooks", &project, &["down"]).exits(0).says("store pre_stop | ").says("store post_stop | ");
+    let run = on("hooks", &project, &["down"]).exits(0).says("store: pre_stop | ").says("store: post_stop | ");
     run.says(&format!("down | down of {group} has finished: api store"));
 }
 
@@ -76,7 +77,7 @@ fn update_is_without_downtime_and_keeps_a_failed_candidate() {
 fn replicas_come_and_go() {
     let project = Project::new("exreplicas");
     let run = on("replicas", &project, &["up"]).exits(0).prints("2 services ready (3 created)");
-    run.says("worker-2 post_start | worker 2 is there");
+    run.says("worker-2: post_start | worker 2 is there");
     with(("WORKERS", "3"), "replicas", &project, &["up"]).exits(0).prints("(1 created)");
     on("replicas", &project, &["up"]).exits(0).prints("(1 removed)");
     with(("VERSION", "2"), "replicas", &project, &["up"]).exits(0).prints("(2 replaced)");
@@ -87,18 +88,18 @@ fn replicas_come_and_go() {
 fn outputs_reach_their_consumers() {
     let project = Project::new("exoutputs");
     on("outputs", &project, &["diff"]).exits(1).prints("env.USER_ID: known after apply");
-    on("outputs", &project, &["up"]).exits(0).says("store post_start | ");
+    on("outputs", &project, &["up"]).exits(0).says("store: post_start | ");
     let env = project.exec("api", &["sh", "-c", "echo $USER_ID $SCHEMA"]);
     let (user, schema) = env.trim().split_once(' ').unwrap();
-    assert!(user.parse::<u64>().is_ok() && schema == "v7", "{env}");
-    let said = format!("store post_stop | user {user} is gone");
+    assert!(user.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && schema == "v7", "{env}");
+    let said = format!("store: post_stop | user {user} is gone");
     on("outputs", &project, &["down"]).exits(0).says(&said);
 }
 
 #[test]
 fn images_are_built_and_gone_afterwards() {
     let project = Project::new("exbuild");
-    let run = on("build", &project, &["up"]).exits(0).says("syntax: succeeded").says("greeter build | ");
+    let run = on("build", &project, &["up"]).exits(0).says("syntax: succeeded").says("greeter: build | ");
     run.says("greeter: ready");
     assert_eq!(project.exec("greeter", &["cat", "/greeting"]), "hello\n");
     assert_eq!(engine::built(&project.group).len(), 2);
@@ -139,7 +140,7 @@ fn program_creates_the_requested_shards() {
 fn a_function_speaks_to_a_database() {
     let project = Project::new("exping");
     let run = on("starlark-ping", &project, &["up"]).exits(0).prints("2 services ready (2 created)");
-    run.says("store post_start | created ann: 832cfe46");
+    run.says("store: post_start | created ann: 832cfe46");
     assert_eq!(project.exec("api", &["sh", "-c", "echo $USER_ID $STORE"]), "832cfe46 store:5432\n");
     on("starlark-ping", &project, &["diff"]).exits(0);
     on("starlark-ping", &project, &["down"]).exits(0);

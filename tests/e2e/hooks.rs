@@ -104,7 +104,7 @@ fn each_hook_has_its_place_between_the_steps_of_the_engine() {
     let db = script("db", "sleep 0.5; touch /tmp/ready; sleep infinity", &more) + "ping: {run: [sh, ./ping.sh]}\n";
     project.write("all.yaml", &(db + &sleeper("web", "dependencies: [db]")));
     let events = Events::of(group);
-    let run = project.up().says("db post_start | hello");
+    let run = project.up().says("db: post_start | hello");
     drop(run);
     let (db, web) = (project.name("db"), project.name("web"));
     let new = format!("{db}.new");
@@ -195,7 +195,9 @@ fn a_bad_post_start_fails_its_service_and_a_better_one_heals_it() {
     for (name, _) in good {
         run = run.says(&format!("{name}: ready"));
     }
-    run.says("fails post_start | no such user").says("within post_start | not in here").says("prints post_start | 1 ");
+    run.says("fails: post_start | no such user")
+        .says("within: post_start | not in here")
+        .says("prints: post_start | 1 ");
     is_gone(&written(&project, "hanging"));
     is_gone(&written(&project, "left"));
     let status = project.status("fails");

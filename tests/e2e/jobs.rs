@@ -26,7 +26,7 @@ fn a_job_succeeds_before_its_dependents_are_created_and_is_done() {
     ];
     project.write("all.yaml", &specs.concat());
     let events = Events::of(&project.group);
-    let run = project.up().says("migrate: succeeded").says("migrate succeeded | well done");
+    let run = project.up().says("migrate: succeeded").says("migrate: succeeded | well done");
     assert!(run.stdout.contains("ready"), "{run}");
     let [db, migrate, api] = ["db", "migrate", "api"].map(|service| project.name(service));
     events.in_order(("rename", &db), ("create", &format!("{migrate}.new")));
@@ -58,7 +58,7 @@ fn failed_job_is_retried_and_a_new_spec_fixes_it() {
     write("sleep 1000 & yes $(seq 200) | head -c 10000000; echo; echo no such table; exit 7");
     let run =
         project.run(&["up"]).exits(1).says("migrate: failed (Exited): exited with code 7").says("| no such table");
-    let run = run.says("migrate failed | told").says("api: pending: waiting for migrate");
+    let run = run.says("migrate: failed | told").says("api: pending: waiting for migrate");
     assert_eq!(run.stderr.matches("failed (Exited)").count(), 2, "tried again once: {run}");
     assert_eq!(project.names(), ["migrate.new"], "what it left is there to be looked at");
     let status = project.status("migrate");

@@ -139,13 +139,13 @@ fn pre_start_output_is_used_by_its_own_service() {
     };
     project.run(&["diff"]).exits(1).prints("db: pre_start: run sh -c");
     let run = project.up();
-    assert_eq!(run.stderr.matches("db pre_start | ").count(), 1, "{run}");
+    assert_eq!(run.stderr.matches("db: pre_start | ").count(), 1, "{run}");
     let before = password();
     assert_eq!(before.len(), 36);
     project.up().prints("nothing to do");
     // For another container it is made up anew, once, and everybody is told.
     let run = project.run(&["reload", "db"]).exits(0);
-    assert_eq!(run.stderr.matches("db pre_start | ").count(), 1, "{run}");
+    assert_eq!(run.stderr.matches("db: pre_start | ").count(), 1, "{run}");
     project.up();
     assert_ne!(password(), before);
     project.up().prints("nothing to do");

@@ -42,7 +42,7 @@ fn a_container_of_the_same_name_is_reported_and_left_alone() {
     assert_eq!(project.inspect("api")["State"]["Running"], true);
     assert_eq!(project.names(), ["other"]);
     let status = project.status("api");
-    assert_eq!((&status["phase"], &status["reason"]), (&json!("Conflict"), &json!("NameTaken")), "{status:#}");
+    assert_eq!((&status["phase"], &status["reason"]), (&json!("Conflict"), &json!("Conflict")), "{status:#}");
     let run = project.run(&["diff"]).exits(2).prints("Conflict");
     assert!(run.stdout.contains(&project.name("api")), "{run}");
     project.run(&["diff", "--output", "json"]).exits(2).prints("\"failures\"");
@@ -91,7 +91,7 @@ fn group_of_another_directory_is_reported_and_not_touched() {
     }
     other.run(&["diff"]).exits(2).prints(&directory);
     let run = other.run(&["status"]).exits(0);
-    run.prints("OtherSource").prints(&directory);
+    run.prints("Conflict").prints(&directory);
     owner.is_settled(&["api", "web"]);
 }
 

@@ -109,8 +109,8 @@ fn output_names_the_replica() {
     let hook = "post_start: {run: [sh, -c, 'echo replica $${DRILLMASTER_REPLICA} of $${DRILLMASTER_SERVICE}']}";
     let talker = crate::support::project::script("api", "echo hello; sleep infinity", &format!("replicas: 2\n{hook}"));
     project.write("all.yaml", &(talker + &sleeper("web", "")));
-    let run = project.up().says("api-1: ready").says("api-1 post_start | replica 1 of api");
-    run.says("api-2 post_start | replica 2 of api");
+    let run = project.up().says("api-1: ready").says("api-1: post_start | replica 1 of api");
+    run.says("api-2: post_start | replica 2 of api");
 
     let status = project.run(&["status", "--output", "json"]).exits(0).json();
     let all: Vec<_> = status["services"].as_array().unwrap().iter().map(|it| (&it["name"], &it["replica"])).collect();

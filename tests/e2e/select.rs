@@ -47,7 +47,7 @@ fn up_of_one_takes_what_it_needs_along() {
     let now = ALL.map(|service| project.id(service));
     assert_eq!((&now[0], &now[2], &now[3]), (&ids[0], &ids[2], &ids[3]));
     assert_ne!(now[1], ids[1]);
-    project.up().says("removes 1 service").says("other").prints("(1 replaced, 1 removed)");
+    project.up().says("removes 1 container").says("other").prints("(1 replaced, 1 removed)");
     project.is_settled(&["api", "db", "web"]);
 }
 
@@ -121,7 +121,7 @@ fn down_leaves_nothing_but_volumes_and_with_volumes_nothing() {
     project.up();
     project.exec("db", &["sh", "-c", "echo kept > /data/file"]);
     let events = Events::of(&project.group);
-    let run = project.run(&["down"]).exits(0).says("removes 4 services").prints("4 removed");
+    let run = project.run(&["down"]).exits(0).says("removes 4 containers").prints("4 removed");
     assert!(run.stderr.contains(&format!("removes 1 network: {}", project.group)), "{run}");
     let (db, api, web) = (project.name("db"), project.name("api"), project.name("web"));
     events.in_order(("destroy", &web), ("destroy", &api));
@@ -164,7 +164,7 @@ fn what_no_spec_names_any_longer_goes() {
     assert_eq!(project.differences(), ["web remove"]);
     let status = project.status("web");
     assert_eq!(status["reason"], "NotInSpecs", "{status:#}");
-    project.up().says("removes 1 service: web").prints("(1 removed)");
+    project.up().says("removes 1 container: web").prints("(1 removed)");
     project.is_settled(&["api", "db", "other"]);
     assert_eq!(engine::volumes(&project.group), [project.name("data")]);
     // Renaming a service is removing one and creating another.
@@ -233,6 +233,7 @@ fn without_a_single_spec_nothing_goes_unless_asked_for() {
     project.run(&["up"]).exits(2).says("no services in").says("--prune-all");
     assert_eq!(project.containers(), before);
     project.remove("group.yaml");
+    project.run(&["up"]).exits(2).says("drillmaster down --group NAME");
     for command in [&["up"][..], &["down"], &["diff"], &["stop"], &["start"], &["status"], &["validate"]] {
         project.run(command).exits(2).says("specs");
         assert_eq!(project.containers(), before);
@@ -244,7 +245,7 @@ fn without_a_single_spec_nothing_goes_unless_asked_for() {
     }
     // The group is known only when somebody names it.
     let run = project.run(&["up", "--prune-all", "--group", &project.group]).exits(0);
-    run.says("removes 4 services").prints("4 removed");
+    run.says("removes 4 containers").prints("4 removed");
     assert!(project.containers().is_empty());
 }
 
@@ -254,7 +255,9 @@ fn a_group_can_be_taken_down_when_its_specs_are_broken_or_gone() {
     project.up();
     let before = project.containers();
     project.write("web.yaml", "name: [\n");
-    project.run(&["down"]).exits(2).says("web.yaml");
+    project.run(&["down"]).exits(2).says("web.yaml").says("drillmaster down --group NAME");
+    project.run(&["stop"]).exits(2).says("web.yaml").says("--group NAME");
+    project.run(&["up"]).exits(2).says("web.yaml").never_says("--group NAME");
     assert_eq!(project.containers(), before);
     project.run(&["status", "--group", &project.group]).exits(0).prints("web");
     project.run(&["down", "--group", &project.group]).exits(0);

@@ -77,7 +77,7 @@ service(name="by-name", image={BUSYBOX:?}, command=["sleep", "infinity"], init=T
     let mut command = project.command(&["up"]);
     command.env("OWNER", "bob");
     let run = process::run(command, Duration::from_secs(90)).exits(0).prints("3 services ready (3 created)");
-    let run = run.says("db: waiting for readiness probe").says("db post_start | from the host for db");
+    let run = run.says("db: waiting for readiness probe").says("db: post_start | from the host for db");
     run.says("by-value: ready").says("by-name: ready");
     let env = project.exec("by-value", &["env"]);
     let expected = format!("USER_ID=page of bob-{}.new\n", project.name("db"));
@@ -123,8 +123,8 @@ def slow(ctx):
     let run = project.run(&["up"]).exits(1);
     let run = run.says("never returned False: not yet").says("the program takes more than 1000000 steps");
     let run = run.says("specs/app.star:12:12: operation `+` not supported for types `string` and `int`");
-    let run = run.says("broken post_start | return n + 1\n");
-    let run = run.says("broken post_start | specs/app.star:15:5: in the call of `helper`");
+    let run = run.says("broken: post_start | return n + 1\n");
+    let run = run.says("broken: post_start | specs/app.star:15:5: in the call to `helper`");
     run.says("slow timed out after 1 s").says("fine: ready");
     assert_eq!(project.exec("fine", &["ls", "/tmp/done"]), "/tmp/done\n");
 }
@@ -179,10 +179,10 @@ fn a_watch_follows_all_that_programs_read() {
             "def f():\n    for a in range(1000000):\n        for b in range(1000000):\n            pass\nf()\n",
             "more than 1000000 steps",
         ),
-        ("a.star", "x = \"x\" * 1000000000\n", "this makes a text of more than 1 MiB"),
-        ("a.star", "def f(n):\n    return f(n + 1)\nf(0)\n", "calls are nested more than 100 deep"),
+        ("a.star", "x = \"x\" * 1000000000\n", "the result is a string of more than 1 MiB"),
+        ("a.star", "def f(n):\n    return f(n + 1)\nf(0)\n", "calls are nested more than 100 levels deep"),
         ("a.star", "load(\"a.star\", \"x\")\n", "load cycle: a.star -> a.star"),
-        ("a.star", "load(\"../outside.star\", \"x\")\n", "is outside of the spec directory"),
+        ("a.star", "load(\"../outside.star\", \"x\")\n", "is outside the spec directory"),
     ] {
         let told = watcher.told().len();
         project.write(name, hostile);

@@ -116,5 +116,5 @@ async fn where_there_is_no_container_nothing_can_be_done_in_one() {
     let body = "def inner():\n    fail(\"no\")\ninner()";
     let (lines, ended) = run(&stage, hook(body, "f"), &CancellationToken::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:3:9: no");
-    assert_eq!(lines, ["fail(\"no\")", "specs/app.star:4:5: in the call of `inner`"]);
+    assert_eq!(lines, ["fail(\"no\")", "specs/app.star:4:5: in the call to `inner`"]);
 }

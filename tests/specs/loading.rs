@@ -32,8 +32,8 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         let dockerfile = format!("{}/{}", build.context, build.dockerfile.as_deref().unwrap_or("Dockerfile"));
         match (holds(&format!("{}/", build.context)), holds(&dockerfile)) {
             (true, true) => Ok(Tree { context: build.context.clone(), dockerfile, digest: "00ff".into() }),
-            (true, false) => Err(TreeError::Dockerfile("there is no such file".into())),
-            (false, _) => Err(TreeError::Context("there is no such directory".into())),
+            (true, false) => Err(TreeError::Dockerfile("no such file or directory".into())),
+            (false, _) => Err(TreeError::Context("no such file or directory".into())),
         }
     };
     load(&Input {

@@ -204,32 +204,29 @@ fn functions_that_fail_say_where() {
         ("ctx.exec([\"a\"], timout=1)", "specs/app.star:2:5: `exec` has no argument `timout`"),
         ("ctx.sleep(0.5)", "specs/app.star:2:5: the run was interrupted"),
         ("ctx.sleep(\"soon\")", "specs/app.star:2:5: invalid duration `soon`"),
-        ("ctx.context[\"none\"]", "specs/app.star:2:5: there is no output `none`"),
+        ("ctx.context[\"none\"]", "specs/app.star:2:5: output `none` is not set"),
         ("ctx.http_get(\"https://x\")", "specs/app.star:2:5: `https://x`: https is not supported"),
-        (
-            "service(name=\"b\")",
-            "specs/app.star:2:5: `service` can be called while specs are read, and not when something happens",
-        ),
-        ("env(\"A\")", "specs/app.star:2:5: `env` can be called while specs are read, and not when something happens"),
+        ("service(name=\"b\")", "specs/app.star:2:5: `service` is not available in hooks and pings"),
+        ("env(\"A\")", "specs/app.star:2:5: `env` is not available in hooks and pings"),
         (
             "for n in range(1000000):\n    for m in range(1000000):\n        pass",
             "specs/app.star:3:9: the program takes more than 1000000 steps",
         ),
-        ("x = \"x\" * 1000000000", "specs/app.star:2:9: this makes a text of more than 1 MiB"),
-        ("def f():\n    return f()\nf()", "specs/app.star:3:16: calls are nested more than 100 deep"),
+        ("x = \"x\" * 1000000000", "specs/app.star:2:9: the result is a string of more than 1 MiB"),
+        ("def f():\n    return f()\nf()", "specs/app.star:3:16: calls are nested more than 100 levels deep"),
     ] {
         let error = ends(body, &stage);
         assert!(error.as_ref().is_err_and(|error| error.starts_with(message)), "{body}: {error:?}, expected {message}");
     }
     stage.expired.store(true, std::sync::atomic::Ordering::Relaxed);
     let endless = ends("for n in range(1000000):\n    pass", &stage);
-    assert_eq!(endless, Err("specs/app.star:2:5: the program takes too long".to_owned()));
+    assert_eq!(endless, Err("specs/app.star:2:5: the program timed out".to_owned()));
     let nested = "def inner(ctx):\n    fail(\"deep\")\n\ndef ready(ctx):\n    inner(ctx)\n\nservice(name=\"a\", image=\"x\", ping=ready)\n";
     let error = call(&ping(nested), &Stage::default()).unwrap_err();
     assert_eq!(error.to_string(), "specs/app.star:2:5: deep");
     let frames: Vec<String> =
         error.related.iter().map(|(place, label)| format!("{}:{} {label}", place.line(), place.column())).collect();
-    assert_eq!(frames, ["5:5 in the call of `inner`"]);
+    assert_eq!(frames, ["5:5 in the call to `inner`"]);
 }
 
 #[test]
@@ -246,5 +243,5 @@ fn the_reference_is_up_to_date() {
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(path, &reference).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), reference, "make it anew, as this test says");
+    assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), reference, "outdated; see the comment of this test");
 }

@@ -48,8 +48,8 @@ fn a_stack_is_the_same_in_either_form() {
     for (name, service) in &yaml.services {
         assert_eq!(service.fingerprint, star.services[name].fingerprint, "{name}");
     }
-    assert_eq!(yaml.services["todo"].place, "app.yaml:11");
-    assert_eq!(star.services["todo"].place, "app.star:12");
+    assert_eq!(yaml.services["todo"].location, "app.yaml:11");
+    assert_eq!(star.services["todo"].location, "app.star:12");
 }
 
 /// An example of each field of every kind.
@@ -351,7 +351,7 @@ fn loads_stay_in_the_directory_and_do_not_go_in_circles() {
     let long: Vec<(String, String)> =
         (0..100).map(|n| (format!("f{n:03}.star"), one(&format!("f{:03}.star", n + 1)))).collect();
     let files: Vec<(&str, &str)> = long.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
-    assert!(errors(&files).contains("files load each other more than 50 deep"));
+    assert!(errors(&files).contains("`load` statements are nested more than 50 levels deep"));
 }
 
 // --- limits ----------------------------------------------------------------------------------------------------------

@@ -105,15 +105,15 @@ pub fn desired(files: &[(&str, &str)]) -> Desired {
     resolve(&specs(files), ResolveContext { group: Some("shop"), directory: "/srv/shop/specs", home: None })
 }
 
-/// But for where it is written.
-pub fn without_place(service: &Service) -> Service {
-    Service { place: String::new(), ..service.clone() }
+/// The service without its location.
+pub fn without_location(service: &Service) -> Service {
+    Service { location: String::new(), ..service.clone() }
 }
 
 #[track_caller]
 pub fn same(yaml: &str, star: &str) {
     let (yaml, star) = (desired(&[("app.yaml", yaml)]), desired(&[("app.star", star)]));
-    let services = |desired: &Desired| -> Vec<Service> { desired.services.values().map(without_place).collect() };
+    let services = |desired: &Desired| -> Vec<Service> { desired.services.values().map(without_location).collect() };
     assert_eq!(services(&yaml), services(&star));
     assert_eq!((yaml.group, yaml.network, yaml.on), (star.group, star.network, star.on));
 }

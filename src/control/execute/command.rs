@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::NOT_INHERITED;
 use crate::control::error::CommandError;
 use crate::engine::lines::Lines;
-use crate::engine::{Engine, Exec, LogLine};
+use crate::engine::{Engine, Exec, LogLine, io_message};
 
 /// Time between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
@@ -238,14 +238,6 @@ fn start_error(program: &str, directory: &Path, error: &io::Error) -> CommandErr
         _ => String::new(),
     };
     CommandError::Start { program: program.to_owned(), reason: format!("{}{hint}", io_message(error)) }
-}
-
-/// Message of an I/O error: `connection refused`, not `Connection refused (os error 111)`.
-pub(in crate::control) fn io_message(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut characters = text.chars();
-    characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or_default()
 }
 
 /// Environment variable that identifies a command in a container, and its children.

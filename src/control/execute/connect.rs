@@ -6,9 +6,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::command::io_message;
 use super::context::ExecContext;
-use crate::engine::{Engine, EngineError};
+use crate::engine::{Engine, EngineError, io_message};
 use crate::observed::Container;
 use crate::spec::model::Protocol;
 

@@ -12,12 +12,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Aborted, Command, ExecTarget, io_message, run_until_aborted};
+use super::command::{self, Aborted, Command, ExecTarget, run_until_aborted};
 use super::connect::{self, ConnectError};
 use super::context::{ExecContext, HookEnv};
 use super::{http, stack};
 use crate::control::error::{FunctionError, HttpError};
-use crate::engine::{Engine, EngineError, LogLine, LogOptions};
+use crate::engine::{Engine, EngineError, LogLine, LogOptions, io_message};
 use crate::spec::Diagnostic;
 use crate::spec::starlark::{CallResult, Function, Host, HttpTarget, Ran, Response};
 

@@ -10,13 +10,13 @@ use tempfile::NamedTempFile;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::command::{self, Aborted, Command, ExecTarget, io_message, run_until_aborted};
+use super::command::{self, Aborted, Command, ExecTarget, run_until_aborted};
 use super::context::{ExecContext, HookEnv};
 use super::outputs::{self, MAX_FILE_SIZE, OUTPUT, OutputMap, OutputStore};
 use super::{functions, http};
 use crate::control::error::{HookError, HttpError, OutputError, RequestError};
 use crate::desired::{Hook, HookAction, HttpRequest};
-use crate::engine::{Engine, LogLine};
+use crate::engine::{Engine, LogLine, io_message};
 use crate::identity::instance_name;
 use crate::plan::step::ContainerRef;
 

@@ -8,8 +8,8 @@ use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{Request, StatusCode};
 use tokio::net::TcpStream;
 
-use super::command::io_message;
 use crate::control::error::HttpError;
+use crate::engine::io_message;
 
 /// Sends a request and returns the status and the body. With a `max_body` of 0 the body is not read.
 ///

@@ -178,6 +178,7 @@ mod tests {
         let cause = |path: &str, secret| Cause::Field { path: path.into(), old: Some("old".into()), new: None, secret };
         let change = Change {
             subject: Subject::Service("api".into()),
+            kind: "Service".into(),
             action: Action::Replace,
             replica: None,
             causes: vec![cause("env.A", true), cause("image", false)],

@@ -449,5 +449,5 @@ fn hooks_still_done(point: HookPoint, old: Option<&Service>, new: Option<&Servic
 
 /// Returns true if two specs of a service are the same, wherever they are written.
 fn is_same(old: &Service, new: &Service) -> bool {
-    Service { place: String::new(), ..old.clone() } == Service { place: String::new(), ..new.clone() }
+    Service { location: String::new(), ..old.clone() } == Service { location: String::new(), ..new.clone() }
 }

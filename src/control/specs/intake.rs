@@ -101,7 +101,8 @@ impl Intake {
             return (None, None);
         }
         self.pending = None;
-        let report = self.rejected.take().map(|_| Report::SpecsValid);
+        let was_invalid = !matches!(self.rejected.take(), None | Some(RejectReason::OtherGroup(_)));
+        let report = was_invalid.then_some(Report::SpecsValid);
         let same = Desired { retired: current.retired.clone(), ..desired.clone() } == *current;
         ((!same).then_some(desired), report)
     }

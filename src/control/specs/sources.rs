@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::watcher::{self, WatchedPaths, Watcher, is_hidden, is_spec};
 use crate::control::event::Reading;
-use crate::control::execute::command::io_message;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::engine::build::tree::{self, ContextPaths, Sums, Watched};
+use crate::engine::io_message;
 use crate::spec::model::Build;
 use crate::spec::{Content, MAX_FILE_SIZE, Reach, SourceFile, Tree, TreeError};
 

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::ignore::Ignore;
+use crate::engine::io_message;
 use crate::spec::{Tree, TreeError};
 
 /// Default name of the Dockerfile.
@@ -133,11 +134,9 @@ pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files,
     let ContextPaths { context, dockerfile } = place;
     watched.entries.extend([context.clone(), dockerfile.clone()]);
     let root = match fs::metadata(context) {
-        Ok(found) if found.is_dir() => context
-            .canonicalize()
-            .map_err(|error| TreeError::Context(io_message(&error, "there is no such directory")))?,
-        Ok(_) => return Err(TreeError::Context("it is not a directory".into())),
-        Err(error) => return Err(TreeError::Context(io_message(&error, "there is no such directory"))),
+        Ok(found) if !found.is_dir() => return Err(TreeError::Context("not a directory".into())),
+        Ok(_) => context.canonicalize().map_err(|error| TreeError::Context(io_message(&error)))?,
+        Err(error) => return Err(TreeError::Context(io_message(&error))),
     };
     let dockerfile_text = small(dockerfile).map_err(TreeError::Dockerfile)?;
     let ignore = ignore(place, watched)?;
@@ -204,29 +203,20 @@ fn ignore(place: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeErr
 
 /// Reads a small file.
 fn small(path: &Path) -> Result<Vec<u8>, String> {
-    let no_file = |error: io::Error| io_message(&error, "there is no such file");
-    let found = fs::metadata(path).map_err(no_file)?;
+    let found = fs::metadata(path).map_err(|error| io_message(&error))?;
     if !found.is_file() {
-        return Err("it is not a regular file".into());
+        return Err("not a regular file".into());
     }
     if found.len() > LONGEST {
         return Err(format!("it has {} bytes; at most {LONGEST} are read", found.len()));
     }
-    fs::read(path).map_err(no_file)
+    fs::read(path).map_err(|error| io_message(&error))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> TreeError {
     let shown = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let why = io_message(error, "it has just gone");
+    let why = io_message(error);
     TreeError::Context(format!("{} cannot be read: {why} ({IGNORE} can leave it out)", shown.display()))
-}
-
-fn io_message(error: &io::Error, gone: &str) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => gone.into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => error.to_string(),
-    }
 }
 
 /// Cached digests of files, so that unchanged files are not read again.
@@ -472,19 +462,19 @@ mod tests {
         assert_eq!(watched.entries, names.map(|name| home.path().join(name)).into());
         fs::remove_dir_all(home.path().join("api")).unwrap();
         let (result, watched) = look(&place(&home, None), &Sums::default());
-        assert_eq!(result, Err(TreeError::Context("there is no such directory".into())));
+        assert_eq!(result, Err(TreeError::Context("no such file or directory".into())));
         assert!(watched.entries.contains(&home.path().join("api")));
     }
 
     #[test]
     fn errors_are_reported() {
         let home = ground(&[("file", "")]);
-        let no_file = TreeError::Dockerfile("there is no such file".into());
+        let no_file = TreeError::Dockerfile("no such file or directory".into());
         assert_eq!(error(&home, Some("Dockerfile.dev")), no_file);
-        assert_eq!(error(&home, Some(".")), TreeError::Dockerfile("it is not a regular file".into()));
+        assert_eq!(error(&home, Some(".")), TreeError::Dockerfile("not a regular file".into()));
         let file = ContextPaths::new(home.path(), "file", None);
         let (result, _) = look(&file, &Sums::default());
-        assert_eq!(result, Err(TreeError::Context("it is not a directory".into())));
+        assert_eq!(result, Err(TreeError::Context("not a directory".into())));
         write(&home, "api/.dockerignore", "a\n!\n");
         let ignore = "`!` pattern is empty (line 2)";
         assert_eq!(error(&home, None), TreeError::Context(format!(".dockerignore: {ignore}")));

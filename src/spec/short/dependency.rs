@@ -4,16 +4,16 @@ use super::*;
 
 read_shaped! { Dependency }
 
-/// A dependency in full.
+/// Long form of a dependency.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongDependency {
-    /// The service or job that is needed.
+    /// Name of the service or job.
     name: Name,
-    /// What must be true of it; unless set, a service must be ready and a job must have succeeded.
+    /// Condition to wait for. Defaults to `ready` for services and `succeeded` for jobs.
     #[serde(default)]
     condition: Option<Condition>,
-    /// Restart the dependent when the dependency was replaced.
+    /// Restart the dependent after the dependency has been replaced.
     #[serde(default)]
     restart: bool,
 }

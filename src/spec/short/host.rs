@@ -5,7 +5,7 @@ use super::*;
 read_shaped! { ExtraHost }
 write_displayed! { ExtraHost }
 
-/// An entry for /etc/hosts in full.
+/// Long form of an entry for /etc/hosts.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongExtraHost {

@@ -1,4 +1,4 @@
-//! Mounts and in-memory file systems.
+//! Mounts and tmpfs mounts.
 
 use super::*;
 
@@ -13,42 +13,42 @@ pub(super) fn absolute(path: &str, what: &str) -> Result<(), Invalid> {
     without_colon(path, what)
 }
 
-/// A colon would make the short form ambiguous.
+/// Rejects colons, which would make the short form ambiguous.
 pub(super) fn without_colon(text: &str, what: &str) -> Result<(), Invalid> {
     match text.find([':', '\0']) {
-        Some(_) => Err(Invalid::new(format!("the {what} {} must not hold `:`", quoted(text)))),
+        Some(_) => Err(Invalid::new(format!("the {what} {} must not contain `:`", quoted(text)))),
         None => Ok(()),
     }
 }
 
-/// What a mount is of, in the long form.
+/// Type of a mount in the long form.
 #[derive(Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum MountType {
     /// A volume of the group.
     Volume,
-    /// A path of the host.
+    /// A path on the host.
     Bind,
 }
 
-/// A mount in full.
+/// Long form of a mount.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongMount {
-    /// `volume` or `bind`; told from the source unless set.
+    /// `volume` or `bind`. Defaults to the type that `source` implies.
     #[serde(rename = "type", default)]
     kind: Option<MountType>,
-    /// Name of a volume, or a path of the host, relative to the spec directory; an anonymous volume unless set.
+    /// Name of a volume, or a host path relative to the spec directory. Defaults to an anonymous volume.
     #[serde(default)]
     source: Option<String>,
     /// Absolute path in the container.
     target: String,
-    /// Not writable from the container.
+    /// Mount read-only.
     #[serde(default)]
     read_only: bool,
 }
 
-/// Whether this source is written as a path of the host.
+/// Returns true if the source is a host path.
 fn is_path(source: &str) -> bool {
     source.starts_with('/')
         || matches!(source, "." | ".." | "~")
@@ -165,7 +165,7 @@ both_forms!(
     [{"type": "string", "pattern": "^([^:]+:)?/[^:]*(:(ro|rw))?$"}]
 );
 
-/// An in-memory file system in full.
+/// Long form of a tmpfs mount.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongTmpfs {
@@ -180,7 +180,7 @@ impl Tmpfs {
     fn new(target: &str, options: &str) -> Result<Self, Invalid> {
         absolute(target, "path")?;
         match options.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            true => Err(Invalid::new(format!("the options {} hold white space", quoted(options)))),
+            true => Err(Invalid::new(format!("the options {} contain white space", quoted(options)))),
             false => Ok(Self { target: target.into(), options: options.into() }),
         }
     }

@@ -8,33 +8,33 @@ const PING_INTERVAL: Duration = Duration::from_millis(100);
 
 const PING_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// How to tell that a service is ready: exactly one of `tcp`, `http`, `exec`, `run` and `log`.
+/// Readiness check: exactly one of `tcp`, `http`, `exec`, `run` and `log`.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongPing {
-    /// A connection to this port of the container is accepted.
+    /// Port of the container that must accept a connection.
     #[serde(default)]
     tcp: Option<PortNumber>,
-    /// A GET is answered.
+    /// GET request that must return 2xx or 3xx, or the given status.
     #[serde(default)]
     http: Option<HttpCheck>,
-    /// A command in the container exits with 0.
+    /// Command in the container that must exit with code 0.
     #[serde(default)]
     exec: Option<Words>,
-    /// A command on the host, started in the spec directory, exits with 0.
+    /// Command on the host, run in the spec directory, that must exit with code 0.
     #[serde(default)]
     run: Option<Words>,
-    /// A line of the container's output matches this regular expression.
+    /// Regular expression that a line of the container's output must match.
     #[serde(default)]
     log: Option<Pattern>,
-    /// A function of a program returns `True`.
+    /// Function of a program that must return `True`.
     #[serde(default)]
     #[schemars(skip)]
     function: Option<Function>,
-    /// Time from one try to the next; 100 ms unless set.
+    /// Interval between attempts. Defaults to 100 ms.
     #[serde(default)]
     interval: Option<Period>,
-    /// When to give up; 300 s unless set.
+    /// Time after which the ping fails. Defaults to 300 s.
     #[serde(default)]
     timeout: Option<Period>,
 }
@@ -103,7 +103,7 @@ impl<'de> Shape<'de> for Ping {
 }
 
 impl Serialize for Ping {
-    /// The check, interval and timeout, each in its canonical form.
+    /// Writes the check, interval and timeout, each in its canonical form.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(Some(3))?;
         match &self.check {
@@ -156,7 +156,7 @@ pub fn http_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
     let message = if !path.starts_with('/') {
         format!("the path {} does not begin with `/`", quoted(&path))
     } else if path.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
-        format!("the path {} holds white space or `#`", quoted(&path))
+        format!("the path {} contains white space or `#`", quoted(&path))
     } else {
         return Ok(path);
     };
@@ -167,7 +167,7 @@ pub fn http_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D
 pub fn http_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     match Option::<u16>::deserialize(deserializer)? {
         Some(status) if !(100..=599).contains(&status) => {
-            Err(de::Error::custom(format!("{status} is not an HTTP status: they go from 100 to 599")))
+            Err(de::Error::custom(format!("{status} is not an HTTP status: statuses go from 100 to 599")))
         }
         status => Ok(status),
     }

@@ -80,16 +80,16 @@ impl JsonSchema for Address {
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// A published port in full.
+/// Long form of a published port.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongPort {
     /// Port in the container.
     container: PortNumber,
-    /// Port on the host; any free one unless set.
+    /// Port on the host. Defaults to a free port.
     #[serde(default)]
     host: Option<PortNumber>,
-    /// Address on the host to listen on; 127.0.0.1 unless set.
+    /// Host address to listen on. Defaults to 127.0.0.1.
     #[serde(default)]
     address: Option<Address>,
     /// Transport protocol.
@@ -132,7 +132,7 @@ impl FromStr for Port {
         let host = match host {
             // As in Docker, `127.0.0.1::80` is an address without a host port.
             None | Some("") if address.is_some() || host.is_none() => None,
-            Some("0") => return Err(wrong("host port 0").hint("omit the host port for a free one")),
+            Some("0") => return Err(wrong("host port 0").hint("omit the host port for a free port")),
             host => host.map(number).transpose()?,
         };
         let address = address.map_or(Ok(LOOPBACK), |text| {
@@ -162,13 +162,13 @@ fn split_address(text: &str) -> Result<(Option<&str>, &str), Invalid> {
             Ok((Some(address), rest))
         } else {
             Err(Invalid::new("the host port is missing")
-                .hint("write \"[::1]:8080:80\", or \"[::1]::80\" for a free one"))
+                .hint("write \"[::1]:8080:80\", or \"[::1]::80\" for a free port"))
         };
     }
     match text.matches(':').count() {
         0 => Ok((None, text)),
         1 if text.split(':').next().is_some_and(|first| first.parse::<IpAddr>().is_ok()) => {
-            let hint = "write \"127.0.0.1:8080:80\", or \"127.0.0.1::80\" for a free one";
+            let hint = "write \"127.0.0.1:8080:80\", or \"127.0.0.1::80\" for a free port";
             Err(Invalid::new("the host port is missing").hint(hint))
         }
         1 => Ok((None, text)),

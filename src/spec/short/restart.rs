@@ -19,7 +19,7 @@ impl FromStr for RestartPolicy {
             "false" => Err(wrong().hint("write `no`")),
             "true" => Err(wrong().hint("write `always`")),
             _ => match text.strip_prefix("on-failure:").map(str::parse::<u32>) {
-                // The engine takes a signed number.
+                // The engine expects a signed number.
                 Some(Ok(times)) if i32::try_from(times).is_ok() => Ok(Self::OnFailure(times)),
                 _ => Err(wrong().hint(words)),
             },

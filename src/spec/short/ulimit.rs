@@ -4,13 +4,13 @@ use super::*;
 
 read_shaped! { Ulimit }
 
-/// A process limit in full; -1 means unlimited.
+/// Long form of a ulimit; -1 means unlimited.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongUlimit {
-    /// The limit in force.
+    /// Soft limit: the effective value.
     soft: i64,
-    /// How far the process may raise it.
+    /// Hard limit: the maximum to which the process may raise the soft limit.
     hard: i64,
 }
 

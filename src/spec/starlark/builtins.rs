@@ -1,4 +1,4 @@
-//! What a program can call.
+//! Built-in functions of programs.
 
 use std::collections::BTreeMap;
 
@@ -13,88 +13,88 @@ use starlark::values::{Heap, Value};
 
 use super::convert::Converter;
 use super::resource::Resource;
-use super::{Evaluation, Pending, Program, called_at, inside, keep, limits, running};
-use crate::spec::node::{Entry, Key, Node, Style, Value as Said};
+use super::{Evaluation, Pending, Program, call_span, keep, limits, running, spec_path};
+use crate::spec::node::{Entry, Key, Node, Style, Value as NodeValue};
 use crate::spec::value::{Invalid, quoted};
 
-/// Everything there is by name.
+/// Builds the global environment: the language's own names and the built-in functions.
 pub(super) fn globals() -> Globals {
     use LibraryExtension::{Filter, Map, Print, SetType, StructType};
     let mut builder = GlobalsBuilder::extended_by(&[StructType, SetType, Map, Filter, Print]);
     kinds(&mut builder);
     helpers(&mut builder);
-    world(&mut builder);
+    inputs(&mut builder);
     bounded(&mut builder);
     builder.namespace("json", json);
     limits::add(&mut builder);
     builder.build()
 }
 
-fn refused(invalid: Invalid) -> starlark::Error {
+fn native_error(invalid: Invalid) -> starlark::Error {
     starlark::Error::new_native(invalid)
 }
 
-/// The evaluation of files; a function that is called later has none.
+/// Returns the running evaluation. Fails in hooks and pings, which run after it has ended.
 fn evaluation<'a>(eval: &Evaluator<'_, 'a, '_>, name: &str) -> starlark::Result<&'a Evaluation<'a>> {
     running(eval)?.evaluation.ok_or_else(|| {
-        let message = format!("`{name}` can be called while specs are read, and not when something happens");
-        refused(Invalid::new(message).hint("call it outside of the function, and use what it gave in there"))
+        let message = format!("`{name}` is not available in hooks and pings");
+        native_error(Invalid::new(message).hint("call it outside the function and use the result inside"))
     })
 }
 
-/// Fields in which functions may stand, as they are or within `on`.
-const HOOKS: [&str; 6] = ["ping", "pre_start", "post_start", "pre_stop", "post_stop", "on"];
+/// Fields that accept functions, directly or nested.
+const FUNCTION_FIELDS: [&str; 6] = ["ping", "pre_start", "post_start", "pre_stop", "post_stop", "on"];
 
-/// Makes a document of the arguments of a call.
-fn make<'v>(
+/// Adds a document with the arguments of a call as fields.
+fn add_document<'v>(
     kind: &str,
     function: &str,
     fields: &SmallMap<String, Value<'v>>,
     eval: &mut Evaluator<'v, '_, '_>,
 ) -> starlark::Result<Resource> {
     let evaluation = evaluation(eval, function)?;
-    let (path, at) = called_at(eval).unwrap_or_default();
+    let (path, at) = call_span(eval).unwrap_or_default();
     let (here, call) = {
         let calls = evaluation.calls.borrow();
         let files = evaluation.files.borrow();
         let (base, calls) = calls.get(&path).map_or((0, None), |(base, calls)| (*base, Some(calls)));
-        let written = files.get(&path).map_or(0..0, |file| file.prepared.written(at.clone()));
+        let source = files.get(&path).map_or(0..0, |file| file.prepared.source_span(at.clone()));
         let key = (at.start as u32, at.end as u32);
         let call = calls.and_then(|calls| calls.get(&key)).cloned();
-        (base + written.start..base + written.end, call)
+        (base + source.start..base + source.end, call)
     };
-    let mut room = evaluation.room.get();
+    let mut remaining = evaluation.remaining.get();
     let mut entries = vec![Entry {
         key: Key { span: here.clone(), text: "kind".into() },
         value: Node::scalar(here.clone(), kind, Style::Text),
     }];
     for (index, (name, value)) in fields.iter().enumerate() {
-        let written = call.as_ref().and_then(|call| call.entry(name, index));
-        let mut function = |value| known(evaluation, value, eval);
-        let mut converter = Converter { heap: value_heap(eval), room: &mut room, function: &mut function };
-        let value = converter.tree(*value, written.map(|entry| entry.value.as_ref()), &here, 0);
+        let source = call.as_ref().and_then(|call| call.entry(name, index));
+        let mut function = |value| register_function(evaluation, value, eval);
+        let mut converter = Converter { heap: value_heap(eval), remaining: &mut remaining, function: &mut function };
+        let value = converter.tree(*value, source.map(|entry| entry.value.as_ref()), &here, 0);
         let mut value = value
             .map_err(|invalid| Invalid { message: format!("`{name}`: {}", invalid.message), ..invalid })
-            .map_err(refused)?;
-        if HOOKS.contains(&name.as_str()) {
-            as_hooks(&mut value);
+            .map_err(native_error)?;
+        if FUNCTION_FIELDS.contains(&name.as_str()) {
+            wrap_functions(&mut value);
         }
-        let span = written.map_or(&here, |entry| &entry.key_span).clone();
+        let span = source.map_or(&here, |entry| &entry.key_span).clone();
         entries.push(Entry { key: Key { span, text: name.clone() }, value });
     }
-    evaluation.room.set(room);
-    let root = Node { span: here, value: Said::Map(entries) };
+    evaluation.remaining.set(remaining);
+    let root = Node { span: here, value: NodeValue::Map(entries) };
     let frames = {
         let mut frames = eval.call_stack().into_frames();
-        // The last is this call itself.
+        // The last frame is this call itself.
         frames.pop();
         let files = evaluation.files.borrow();
-        let place = |frame: starlark::codemap::FileSpan| {
+        let location = |frame: starlark::codemap::FileSpan| {
             let span = frame.span.begin().get() as usize..frame.span.end().get() as usize;
-            files.get(frame.filename()).map(|file| file.place(span))
+            files.get(frame.filename()).map(|file| file.location(span))
         };
         let frame = |frame: starlark_syntax::frame::Frame| {
-            Some((frame.location.and_then(place)?, format!("in the call of {}", quoted(&frame.name))))
+            Some((frame.location.and_then(location)?, format!("in the call to {}", quoted(&frame.name))))
         };
         super::shortened(frames.into_iter().filter_map(frame).collect())
     };
@@ -107,96 +107,97 @@ fn value_heap<'v>(eval: &Evaluator<'v, '_, '_>) -> Heap<'v> {
     eval.heap()
 }
 
-/// Takes note of a function that was written; `None` for a built-in one.
-fn known<'v>(evaluation: &Evaluation<'_>, value: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> Option<usize> {
+/// Registers a function of a program and returns its index; `None` for built-in functions.
+fn register_function<'v>(evaluation: &Evaluation<'_>, value: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> Option<usize> {
     value.parameters_spec()?;
     let name = value.function_name().unwrap_or("lambda").to_owned();
-    let place = called_at(eval).and_then(|(path, at)| {
+    let location = call_span(eval).and_then(|(path, at)| {
         let files = evaluation.files.borrow();
-        let place = files.get(&path)?.place(at);
-        Some(format!("{path}:{}", place.line()))
+        let location = files.get(&path)?.location(at);
+        Some(format!("{path}:{}", location.line()))
     });
     let path = evaluation.current();
     let mut found = evaluation.found.borrow_mut();
     let index = found.functions.len();
     let variable = format!("function {index}");
     keep(eval, &variable, value);
-    found.functions.push(Pending { path, variable, name, place: place.unwrap_or_default() });
+    found.functions.push(Pending { path, variable, name, location: location.unwrap_or_default() });
     Some(index)
 }
 
-/// A function where a hook or a ping may be is one: `post_start=greet` says `post_start={"function": greet}`.
-fn as_hooks(node: &mut Node) {
+/// Expands functions used as hooks or pings: `post_start=greet` means `post_start={"function": greet}`.
+fn wrap_functions(node: &mut Node) {
     match &mut node.value {
-        Said::Function(_) => {
-            let function = std::mem::replace(&mut node.value, Said::Pruned);
+        NodeValue::Function(_) => {
+            let function = std::mem::replace(&mut node.value, NodeValue::Pruned);
             let key = Key { span: node.span.clone(), text: "function".into() };
             let value = Node { span: node.span.clone(), value: function };
-            node.value = Said::Map(vec![Entry { key, value }]);
+            node.value = NodeValue::Map(vec![Entry { key, value }]);
         }
-        Said::Seq(items) => items.iter_mut().for_each(as_hooks),
-        Said::Map(entries) => {
+        NodeValue::Seq(items) => items.iter_mut().for_each(wrap_functions),
+        NodeValue::Map(entries) => {
             entries
                 .iter_mut()
                 .filter(|entry| entry.key.text != "function")
-                .for_each(|entry| as_hooks(&mut entry.value));
+                .for_each(|entry| wrap_functions(&mut entry.value));
         }
         _ => {}
     }
 }
 
-/// The kinds.
+/// Functions that define services, jobs and the group.
 #[starlark_module]
 pub(super) fn kinds(builder: &mut GlobalsBuilder) {
-    /// A container that should be running. Takes the fields of `kind: Service` by name, and gives a value that others can
-    /// depend on.
+    /// Defines a service: a container that is kept running. Takes the fields of `kind: Service` as keyword arguments and
+    /// returns a value for use in other calls, for example as a dependency.
     fn service<'v>(
         #[starlark(kwargs)] fields: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Resource> {
-        make("Service", "service", &fields, eval)
+        add_document("Service", "service", &fields, eval)
     }
 
-    /// A container that runs to its end once. Takes the fields of `kind: Job` by name, and gives a value that others can
-    /// depend on.
+    /// Defines a job: a container that runs to completion. Takes the fields of `kind: Job` as keyword arguments and returns
+    /// a value for use in other calls, for example as a dependency.
     fn job<'v>(
         #[starlark(kwargs)] fields: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Resource> {
-        make("Job", "job", &fields, eval)
+        add_document("Job", "job", &fields, eval)
     }
 
-    /// What holds for the whole directory. Takes the fields of `kind: Group` by name; at most once.
+    /// Defines the group's name, network and hooks. Takes the fields of `kind: Group` as keyword arguments. May be called
+    /// at most once.
     fn group<'v>(
         #[starlark(kwargs)] fields: SmallMap<String, Value<'v>>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
-        make("Group", "group", &fields, eval).map(|_| NoneType)
+        add_document("Group", "group", &fields, eval).map(|_| NoneType)
     }
 }
 
-/// A dictionary of one check or action, and what stands beside it.
-fn with<'v>(name: &str, value: Value<'v>, options: SmallMap<String, Value<'v>>, heap: Heap<'v>) -> Value<'v> {
+/// Returns a dictionary of one check or action and its options.
+fn with_options<'v>(name: &str, value: Value<'v>, options: SmallMap<String, Value<'v>>, heap: Heap<'v>) -> Value<'v> {
     let entries = std::iter::once((name.to_owned(), value)).chain(options);
     heap.alloc(AllocDict(entries.collect::<Vec<_>>()))
 }
 
-/// Options that stand beside `http` and not in it.
-const BESIDE: [&str; 3] = ["interval", "timeout", "capture"];
+/// Options of `http` that belong to the ping or hook, not to the request.
+const HTTP_OUTER_OPTIONS: [&str; 3] = ["interval", "timeout", "capture"];
 
-/// Short ways to write parts of a field.
+/// Shorthands for values of fields.
 #[starlark_module]
 pub(super) fn helpers(builder: &mut GlobalsBuilder) {
-    /// A ping: a connection to this port of the container is accepted. `tcp(5432, interval="1s", timeout="60s")`
+    /// Ping: succeeds when the port of the container accepts a connection. `tcp(5432, interval="1s", timeout="60s")`
     fn tcp<'v>(
         #[starlark(require = pos)] port: Value<'v>,
         #[starlark(kwargs)] options: SmallMap<String, Value<'v>>,
         heap: Heap<'v>,
     ) -> anyhow::Result<Value<'v>> {
-        Ok(with("tcp", port, options, heap))
+        Ok(with_options("tcp", port, options, heap))
     }
 
-    /// With a path a ping: `http("/healthz", port=8080, status=204, timeout="60s")`. With a URL a hook:
+    /// Ping, given a path: `http("/healthz", port=8080, status=204, timeout="60s")`. Hook, given a URL:
     /// `http("http://localhost:9/alert", method="POST", body="...")`.
     fn http<'v>(
         #[starlark(require = pos)] target: &str,
@@ -204,70 +205,71 @@ pub(super) fn helpers(builder: &mut GlobalsBuilder) {
         heap: Heap<'v>,
     ) -> anyhow::Result<Value<'v>> {
         let name = if target.contains("://") { "url" } else { "path" };
-        let (beside, within): (Vec<_>, Vec<_>) =
-            options.into_iter().partition(|(name, _)| BESIDE.contains(&name.as_str()));
-        let inner = with(name, heap.alloc(target), within.into_iter().collect(), heap);
-        Ok(with("http", inner, beside.into_iter().collect(), heap))
+        let (outer, inner): (Vec<_>, Vec<_>) =
+            options.into_iter().partition(|(name, _)| HTTP_OUTER_OPTIONS.contains(&name.as_str()));
+        let request = with_options(name, heap.alloc(target), inner.into_iter().collect(), heap);
+        Ok(with_options("http", request, outer.into_iter().collect(), heap))
     }
 
-    /// A ping or a hook: a command in the container. `exec(["pg_isready"], timeout="60s")`
+    /// Ping or hook: runs a command in the container. `exec(["pg_isready"], timeout="60s")`
     fn exec<'v>(
         #[starlark(require = pos)] command: Value<'v>,
         #[starlark(kwargs)] options: SmallMap<String, Value<'v>>,
         heap: Heap<'v>,
     ) -> anyhow::Result<Value<'v>> {
-        Ok(with("exec", command, options, heap))
+        Ok(with_options("exec", command, options, heap))
     }
 
-    /// A ping or a hook: a command on the host, in the spec directory. `run(["./check.sh"], timeout="60s")`
+    /// Ping or hook: runs a command on the host, in the spec directory. `run(["./check.sh"], timeout="60s")`
     fn run<'v>(
         #[starlark(require = pos)] command: Value<'v>,
         #[starlark(kwargs)] options: SmallMap<String, Value<'v>>,
         heap: Heap<'v>,
     ) -> anyhow::Result<Value<'v>> {
-        Ok(with("run", command, options, heap))
+        Ok(with_options("run", command, options, heap))
     }
 
-    /// A ping: a line of the container's output matches this pattern. `log("ready to accept")`
+    /// Ping: succeeds when a line of the container's output matches the regular expression. `log("ready to accept")`
     fn log<'v>(
         #[starlark(require = pos)] pattern: Value<'v>,
         #[starlark(kwargs)] options: SmallMap<String, Value<'v>>,
         heap: Heap<'v>,
     ) -> anyhow::Result<Value<'v>> {
-        Ok(with("log", pattern, options, heap))
+        Ok(with_options("log", pattern, options, heap))
     }
 
-    /// A ping or a hook: this function, which is called with one argument. A function alone says the same; this is for
-    /// what stands beside it. `call(ready, interval="1s", timeout="60s")`
+    /// Ping or hook: calls the function with a `ctx` argument. Use it to set options; without options, write only the
+    /// function. `call(ready, interval="1s", timeout="60s")`
     fn call<'v>(
         #[starlark(require = pos)] function: Value<'v>,
         #[starlark(kwargs)] options: SmallMap<String, Value<'v>>,
         heap: Heap<'v>,
     ) -> anyhow::Result<Value<'v>> {
-        Ok(with("function", function, options, heap))
+        Ok(with_options("function", function, options, heap))
     }
 
-    /// A dependency with conditions: `depends(appdb, condition="started", restart=True)`. The service alone says the same
-    /// as `depends(appdb)`.
+    /// Dependency with options: `depends(appdb, condition="started", restart=True)`. Without options, write only the
+    /// service.
     fn depends<'v>(
         #[starlark(require = pos)] on: Value<'v>,
         #[starlark(kwargs)] options: SmallMap<String, Value<'v>>,
         heap: Heap<'v>,
     ) -> anyhow::Result<Value<'v>> {
-        Ok(with("name", on, options, heap))
+        Ok(with_options("name", on, options, heap))
     }
 
-    /// The text that stands for an output until it is known: `env={"USER_ID": context("user_id")}`.
+    /// Returns a reference to an output, which is replaced by its value once that is known:
+    /// `env={"USER_ID": context("user_id")}`.
     fn context(#[starlark(require = pos)] key: &str) -> anyhow::Result<String> {
         Ok(format!("${{context.{key}}}"))
     }
 }
 
-/// What a program can see of the world.
+/// Access to environment variables and files.
 #[starlark_module]
-pub(super) fn world(builder: &mut GlobalsBuilder) {
-    /// The value of a variable of the environment or of `.env`; the default where it is not set, and an error where there
-    /// is no default. `env("LEVEL", "info")`
+pub(super) fn inputs(builder: &mut GlobalsBuilder) {
+    /// Returns the value of a variable from the environment or `.env`. If it is not set, returns the default, or fails
+    /// without one. `env("LEVEL", "info")`
     fn env<'v>(
         #[starlark(require = pos)] name: &str,
         default: Option<Value<'v>>,
@@ -278,72 +280,73 @@ pub(super) fn world(builder: &mut GlobalsBuilder) {
         let variables = evaluation.variables;
         match (variables.get(name), default) {
             (Some(value), _) => {
-                evaluation.takes(&["variable", name, value]);
+                evaluation.add_to_digest(&["variable", name, value]);
                 Ok(eval.heap().alloc(value))
             }
             (None, default) => {
-                evaluation.takes(&["no variable", name]);
+                evaluation.add_to_digest(&["no variable", name]);
                 default.ok_or_else(|| {
                     let hint = match variables.closest(name) {
                         Some(close) => format!("did you mean `{close}`?"),
-                        None => format!(
-                            "set it in the environment or in `.env`, or write a default: `env({name:?}, \"…\")`"
-                        ),
+                        None => {
+                            format!("set it in the environment or in `.env`, or pass a default: `env({name:?}, \"…\")`")
+                        }
                     };
-                    refused(Invalid::new(format!("the variable {} is not set", quoted(name))).hint(hint))
+                    native_error(Invalid::new(format!("variable {} is not set", quoted(name))).hint(hint))
                 })
             }
         }
     }
 
-    /// The text of a file in the spec directory.
+    /// Returns the content of a file in the spec directory.
     fn read_file<'v>(
         #[starlark(require = pos)] path: &str,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<String> {
         let evaluation = evaluation(eval, "read_file")?;
-        let path = inside(path).map_err(refused)?;
+        let path = spec_path(path).map_err(native_error)?;
         evaluation.found.borrow_mut().reads.insert(path.clone());
-        let cannot = |why: String| refused(Invalid::new(format!("the file {} cannot be read: {why}", quoted(&path))));
-        let bytes = evaluation.input.reach.read(&path).map_err(cannot)?;
-        let text = String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8".into()))?;
-        evaluation.takes(&["read", &path, &text]);
+        let failed = |why: String| native_error(Invalid::new(format!("cannot read file {}: {why}", quoted(&path))));
+        let bytes = evaluation.input.reach.read(&path).map_err(failed)?;
+        let text = String::from_utf8(bytes).map_err(|_| failed("not valid UTF-8".into()))?;
+        evaluation.add_to_digest(&["read", &path, &text]);
         Ok(text)
     }
 
-    /// The files of the spec directory whose paths match a pattern, sorted: `glob("conf/*.json")`. `*` is any text without
-    /// `/`, `?` one character, `**` any directories. Names that begin with a dot only match where the pattern has it.
+    /// Returns the sorted paths of the files in the spec directory that match a pattern: `glob("conf/*.json")`. `*` matches
+    /// any characters except `/`, `?` one character, `**` any number of directories. A name that begins with a dot matches
+    /// only a part of the pattern that begins with a dot.
     fn glob<'v>(
         #[starlark(require = pos)] pattern: &str,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Vec<String>> {
         let evaluation = evaluation(eval, "glob")?;
-        let pattern = inside(pattern).map_err(refused)?;
+        let pattern = spec_path(pattern).map_err(native_error)?;
         let parts: Vec<&str> = pattern.split('/').collect();
         let mut listings = Listings { evaluation, known: BTreeMap::new() };
         let mut found = Vec::new();
-        search(&mut listings, "", &parts, 0, &mut found).map_err(refused)?;
+        search(&mut listings, "", &parts, 0, &mut found).map_err(native_error)?;
         found.sort();
         found.dedup();
         let all: Vec<&str> = found.iter().map(String::as_str).collect();
-        evaluation.takes(&["glob", &pattern, &all.join("\0")]);
+        evaluation.add_to_digest(&["glob", &pattern, &all.join("\0")]);
         Ok(found)
     }
 }
 
-/// How deep `**` looks.
+/// Maximum depth of directories that `**` searches.
 const MAX_DIRECTORIES: usize = 32;
-/// How many files a pattern may find.
+/// Maximum number of files that a pattern may match.
 const MAX_FOUND: usize = 10_000;
 
-/// Directories that were listed, each once for a pattern.
+/// Cache of directory listings for one pattern.
 struct Listings<'e, 'a> {
     evaluation: &'e Evaluation<'a>,
     known: BTreeMap<String, Vec<(String, bool)>>,
 }
 
 impl Listings<'_, '_> {
-    /// Names in a directory, and which of them are directories themselves. One that is not there has none.
+    /// Returns the names in a directory, with true for subdirectories. Empty if the directory does not exist.
     fn list(&mut self, directory: &str) -> Vec<(String, bool)> {
         if let Some(known) = self.known.get(directory) {
             return known.clone();
@@ -388,7 +391,7 @@ fn search(
     Ok(())
 }
 
-/// Whether a name matches a pattern with `*` and `?`. Takes at most quadratic time.
+/// Returns true if a name matches a pattern with `*` and `?`. Runs in at most quadratic time.
 fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut of) = (0, 0);
@@ -403,7 +406,7 @@ fn matches(pattern: &str, name: &str) -> bool {
                 at += 1;
                 of += 1;
             }
-            // The last star takes one more.
+            // Backtrack: the last star matches one more character.
             _ => match star {
                 Some((back, taken)) => {
                     star = Some((back, taken + 1));
@@ -417,17 +420,17 @@ fn matches(pattern: &str, name: &str) -> bool {
     pattern[at..].iter().all(|c| *c == '*')
 }
 
-/// What the language has, within bounds.
+/// Functions of the language with added limits.
 #[starlark_module]
 fn bounded(builder: &mut GlobalsBuilder) {
-    /// Whole numbers: `range(stop)`, `range(start, stop)`, `range(start, stop, step)`.
+    /// Returns a range of integers: `range(stop)`, `range(start, stop)`, `range(start, stop, step)`.
     fn range<'v>(args: &Arguments<'v, '_>, heap: Heap<'v>) -> starlark::Result<Range> {
         args.no_named_args()?;
         let mut numbers = Vec::new();
         for value in args.positions(heap)? {
             let number = value.unpack_i32().ok_or_else(|| {
-                refused(Invalid::new(format!(
-                    "`range` takes whole numbers, found {}",
+                native_error(Invalid::new(format!(
+                    "`range` takes integers, found {}",
                     value.to_string_for_type_error()
                 )))
             })?;
@@ -437,42 +440,43 @@ fn bounded(builder: &mut GlobalsBuilder) {
             [stop] => (0, *stop, 1),
             [start, stop] => (*start, *stop, 1),
             [start, stop, step] => (*start, *stop, *step),
-            _ => return Err(refused(Invalid::new("`range` takes one to three numbers"))),
+            _ => return Err(native_error(Invalid::new("`range` takes one to three arguments"))),
         };
-        let step = std::num::NonZeroI32::new(step).ok_or_else(|| refused(Invalid::new("the step is 0")))?;
+        let step = std::num::NonZeroI32::new(step)
+            .ok_or_else(|| native_error(Invalid::new("the step of `range` must not be 0")))?;
         let length = (i64::from(stop) - i64::from(start)) / i64::from(step.get());
         if length > limits::MAX_STEPS as i64 {
-            let message = format!("a range of more than {} numbers", limits::MAX_STEPS);
-            return Err(refused(Invalid::new(message)));
+            let message = format!("`range` is limited to {} numbers", limits::MAX_STEPS);
+            return Err(native_error(Invalid::new(message)));
         }
         Ok(Range::new(start, stop, step))
     }
 }
 
-/// JSON.
+/// The `json` module.
 #[starlark_module]
 fn json(builder: &mut GlobalsBuilder) {
-    /// A value as JSON.
+    /// Encodes a value as JSON.
     fn encode<'v>(
         #[starlark(require = pos)] value: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<String> {
-        limits::may_be_written(value, eval)?;
+        limits::check_printable(value, eval)?;
         value.to_json()
     }
 
-    /// The value that a JSON text stands for.
+    /// Decodes JSON into a value.
     fn decode<'v>(#[starlark(require = pos)] text: &str, heap: Heap<'v>) -> anyhow::Result<Value<'v>> {
         let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| Invalid::new(format!("this is not JSON: {error}")))?;
+            serde_json::from_str(text).map_err(|error| Invalid::new(format!("invalid JSON: {error}")))?;
         if !representable(&value) {
-            return Err(Invalid::new("this JSON holds a number that is too large").into());
+            return Err(Invalid::new("the JSON contains a number that is too large").into());
         }
         Ok(heap.alloc(value))
     }
 }
 
-/// Whether all numbers can be held.
+/// Returns true if all numbers are finite.
 fn representable(value: &serde_json::Value) -> bool {
     match value {
         serde_json::Value::Number(number) => number.as_f64().is_some_and(f64::is_finite),
@@ -482,7 +486,7 @@ fn representable(value: &serde_json::Value) -> bool {
     }
 }
 
-/// Arguments that built-in functions take by name, for what was probably meant.
+/// Named parameters of built-in functions, for "did you mean" hints.
 pub(super) const PARAMETERS: [(&str, &[&str]); 9] = [
     ("env", &["default"]),
     ("url", &["path", "scheme"]),

@@ -1,6 +1,7 @@
-//! From a value of a program to a tree in which everything knows its place.
+//! Conversion of program values to located trees.
 //!
-//! A value that is written out in the call stands where it is written; any other stands where the call does.
+//! A value written as a literal in the call gets the location of the literal; any other value gets the location of the
+//! call.
 
 use std::ops::Range;
 
@@ -10,35 +11,36 @@ use starlark::values::structs::StructRef;
 use starlark::values::tuple::TupleRef;
 use starlark::values::{Heap, Value};
 
+use super::MAX_OUTPUT;
 use super::resource::Resource;
-use super::written::Written;
-use crate::spec::node::{Entry, Key, MAX_DEPTH, Node, Style, Value as Said};
+use super::spans::ExprSpan;
+use crate::spec::node::{Entry, Key, MAX_DEPTH, Node, Style, Value as NodeValue};
 use crate::spec::value::{Invalid, quoted};
 
-/// Makes trees of values.
+/// Converter of values to trees.
 pub(super) struct Converter<'c, 'v> {
     pub heap: Heap<'v>,
-    /// How much may still come, in bytes.
-    pub room: &'c mut usize,
-    /// Takes a function that stands as a value, and gives the number by which it is known.
+    /// Remaining bytes for generated specs.
+    pub remaining: &'c mut usize,
+    /// Registers a function and returns its index; `None` for built-in functions.
     pub function: &'c mut dyn FnMut(Value<'v>) -> Option<usize>,
 }
 
-/// What the tree takes beside its texts.
-const NODE: usize = 64;
+/// Approximate size of a node in bytes, without its text.
+const NODE_SIZE: usize = 64;
 
 impl<'v> Converter<'_, 'v> {
-    /// The tree of a value that is written like this, else stands here.
+    /// Converts a value. The location is that of `source`, if known, else `here`.
     pub fn tree(
         &mut self,
         value: Value<'v>,
-        written: Option<&Written>,
+        source: Option<&ExprSpan>,
         here: &Range<usize>,
         depth: usize,
     ) -> Result<Node, Invalid> {
-        let span = written.map_or(here, |written| &written.span).clone();
+        let span = source.map_or(here, |source| &source.span).clone();
         if depth > MAX_DEPTH {
-            return Err(Invalid::new(format!("a value that is nested more than {MAX_DEPTH} deep")));
+            return Err(Invalid::new(format!("nested more than {MAX_DEPTH} levels deep")));
         }
         let plain = |text: String| Node::scalar(span.clone(), text, Style::Plain);
         let node = if value.is_none() {
@@ -50,14 +52,14 @@ impl<'v> Converter<'_, 'v> {
         } else if let Some(resource) = Resource::from_value(value) {
             Node::scalar(span, resource.name.as_str(), Style::Text)
         } else if let Some(list) = ListRef::from_value(value) {
-            self.list(list.iter(), list.len(), written, span, depth)?
+            self.list(list.iter(), list.len(), source, span, depth)?
         } else if let Some(tuple) = TupleRef::from_value(value) {
-            self.list(tuple.iter(), tuple.len(), written, span, depth)?
+            self.list(tuple.iter(), tuple.len(), source, span, depth)?
         } else if let Some(dict) = DictRef::from_value(value) {
             let entries: Vec<_> = dict.iter().collect();
-            self.map(entries.into_iter(), written, span, depth)?
+            self.map(entries.into_iter(), source, span, depth)?
         } else if let Some(fields) = StructRef::from_value(value) {
-            self.map(fields.iter().map(|(name, value)| (name.to_value(), value)), written, span, depth)?
+            self.map(fields.iter().map(|(name, value)| (name.to_value(), value)), source, span, depth)?
         } else {
             match value.get_type() {
                 "int" | "float" => plain(value.to_str()),
@@ -68,20 +70,25 @@ impl<'v> Converter<'_, 'v> {
                     self.list(items.into_iter(), count, None, span, depth)?
                 }
                 "function" => match (self.function)(value) {
-                    Some(index) => Node { span, value: Said::Function(index) },
-                    None => return Err(Invalid::new("a built-in function cannot stand here").hint("write a `def`")),
+                    Some(index) => Node { span, value: NodeValue::Function(index) },
+                    None => {
+                        return Err(
+                            Invalid::new("built-in functions are not supported here").hint("wrap it in a `def`")
+                        );
+                    }
                 },
-                kind => return Err(Invalid::new(format!("a value of type {} cannot stand here", quoted(kind)))),
+                kind => return Err(Invalid::new(format!("unsupported type {}", quoted(kind)))),
             }
         };
-        self.takes(NODE + node.text().map_or(0, str::len))?;
+        self.reserve(NODE_SIZE + node.text().map_or(0, str::len))?;
         Ok(node)
     }
 
-    fn takes(&mut self, bytes: usize) -> Result<(), Invalid> {
-        match self.room.checked_sub(bytes) {
-            Some(room) => *self.room = room,
-            None => return Err(Invalid::new("the program makes more specs than are read: tens of MiB")),
+    /// Subtracts from the remaining bytes. Fails if none are left.
+    fn reserve(&mut self, bytes: usize) -> Result<(), Invalid> {
+        match self.remaining.checked_sub(bytes) {
+            Some(remaining) => *self.remaining = remaining,
+            None => return Err(Invalid::new(format!("the generated specs exceed {} MiB", MAX_OUTPUT >> 20))),
         }
         Ok(())
     }
@@ -90,22 +97,22 @@ impl<'v> Converter<'_, 'v> {
         &mut self,
         items: impl Iterator<Item = Value<'v>>,
         count: usize,
-        written: Option<&Written>,
+        source: Option<&ExprSpan>,
         span: Range<usize>,
         depth: usize,
     ) -> Result<Node, Invalid> {
         let item = |(index, item)| {
-            let written = written.and_then(|written| written.item(index, count));
-            self.tree(item, written, &span, depth + 1)
+            let source = source.and_then(|source| source.item(index, count));
+            self.tree(item, source, &span, depth + 1)
         };
         let items = items.enumerate().map(item).collect::<Result<_, _>>()?;
-        Ok(Node { span, value: Said::Seq(items) })
+        Ok(Node { span, value: NodeValue::Seq(items) })
     }
 
     fn map(
         &mut self,
         entries: impl Iterator<Item = (Value<'v>, Value<'v>)>,
-        written: Option<&Written>,
+        source: Option<&ExprSpan>,
         span: Range<usize>,
         depth: usize,
     ) -> Result<Node, Invalid> {
@@ -115,26 +122,26 @@ impl<'v> Converter<'_, 'v> {
                 None if key.get_type() == "int" => key.to_str(),
                 None => {
                     let found = quoted(&key.to_string_for_type_error());
-                    return Err(Invalid::new(format!("a key is a text, found {found}")));
+                    return Err(Invalid::new(format!("a key must be a string or an integer, found {found}")));
                 }
             };
-            self.takes(text.len())?;
-            let entry = written.and_then(|written| written.entry(&text, index));
+            self.reserve(text.len())?;
+            let entry = source.and_then(|source| source.entry(&text, index));
             let key_span = entry.map_or(&span, |entry| &entry.key_span).clone();
-            // What a helper such as `http` makes of its arguments has more levels than the call.
-            let inner = entry.map(|entry| entry.value.as_ref()).or(written);
+            // Values of helpers such as `http` have more levels than the call in the source.
+            let inner = entry.map(|entry| entry.value.as_ref()).or(source);
             let value = self.tree(value, inner, &span, depth + 1)?;
             Ok(Entry { key: Key { span: key_span, text }, value })
         };
         let entries = entries.enumerate().map(entry).collect::<Result<_, _>>()?;
-        Ok(Node { span, value: Said::Map(entries) })
+        Ok(Node { span, value: NodeValue::Map(entries) })
     }
 }
 
-/// What begins a reference to an output.
+/// Prefix of references to outputs.
 const CONTEXT: &str = "${context.";
 
-/// A text in which `$` is an ordinary character, but for references to outputs, as what reads references wants it.
+/// Escapes `$` for interpolation, except in references to outputs.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -153,7 +160,7 @@ mod tests {
     use super::escaped;
 
     #[test]
-    fn a_dollar_is_a_dollar() {
+    fn dollar_signs_are_escaped() {
         for (text, expected) in [
             ("plain", "plain"),
             ("$A ${B} $$", "$$A $${B} $$$$"),

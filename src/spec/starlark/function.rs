@@ -1,7 +1,7 @@
-//! Functions that are called later: hooks and pings that a program has defined.
+//! Functions of programs that run as hooks and pings.
 //!
-//! A function is frozen with everything that it reaches, and can be called on any thread, as often as one likes. What it
-//! can do there is up to the [`Host`]; how much is bounded as it is for programs, and for how long the host says.
+//! A function is frozen together with everything it references, so it can be called repeatedly and on any thread. The
+//! [`Host`] performs its actions and sets its deadline; steps and memory are limited as for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,16 +25,16 @@ use super::{Files, Running, explain, limits, running};
 use crate::spec::locate::Diagnostic;
 use crate::spec::value::{FUNCTION, HttpUrl, Invalid, Period, Words, quoted};
 
-/// A function of a program.
+/// A function defined by a program.
 #[derive(Clone)]
 pub struct Function {
-    /// Its number among those of its evaluation.
+    /// Index among the functions of its evaluation.
     index: usize,
     name: String,
-    place: String,
-    /// Of everything that decided what the programs gave: the same number of the same evaluation is the same function.
+    location: String,
+    /// Hash of all inputs of the evaluation. Functions are equal if their digest and index are equal.
     digest: String,
-    /// `None` until it is known which function this is.
+    /// `None` after deserialization, until the index is resolved.
     live: Option<Arc<Live>>,
 }
 
@@ -46,132 +46,132 @@ struct Live {
 /// Context of a call: service, event, container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CallContext {
-    /// The group.
+    /// Name of the group.
     pub group: String,
-    /// The service; empty for a hook of the group.
+    /// Name of the service; empty for hooks of the group.
     pub service: String,
-    /// Which replica of it; `None`: it has none.
+    /// Replica number; `None` without `replicas`.
     pub replica: Option<u32>,
-    /// `ping`, `post_start`, `exited`, `up` ...
+    /// Hook point, lifecycle event or `ping`: `post_start`, `exited`, `up`.
     pub event: String,
-    /// Id of the container; empty where there is none.
+    /// Id of the container; empty without one.
     pub container: String,
-    /// Its name; empty where there is none.
+    /// Name of the container; empty without one.
     pub container_name: String,
-    /// What commands would find in their environment beside that.
+    /// Further environment variables that command hooks receive.
     pub variables: BTreeMap<String, String>,
-    /// The outputs of the group, as far as they are known.
+    /// Known outputs of the group.
     pub context: BTreeMap<String, String>,
 }
 
-/// What a command did.
+/// Result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
-    /// Its lines.
+    /// Lines of output.
     pub output: Vec<String>,
-    /// Why it did not succeed: `./check.sh exited with 3`.
+    /// Error message if the command failed: `./check.sh exited with 3`.
     pub failed: Option<String>,
 }
 
-/// What was answered.
+/// Response to an HTTP request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// The status.
+    /// Status code.
     pub status: u16,
-    /// The body, as far as it is read.
+    /// Body, possibly truncated.
     pub body: String,
 }
 
-/// The request.
+/// Target of an HTTP request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpTarget {
-    /// A URL, from the host.
+    /// A URL, requested from the host.
     Url(HttpUrl),
-    /// A path at a port of the container.
+    /// A port of the container and a path.
     Container(u16, String),
 }
 
-/// What a function can do. Each call blocks, within the time that is given or that the host allows; the errors are texts
-/// for people.
+/// Actions available to functions. Calls block until the given limit or the host's own deadline. Errors are messages for
+/// the user.
 pub trait Host: Sync {
     /// Runs a command in the container.
     fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String>;
     /// Runs a command on the host, in the spec directory.
     fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String>;
-    /// Makes a GET request.
+    /// Sends a GET request.
     fn get(&self, target: &HttpTarget, limit: Option<Duration>) -> Result<Response, String>;
-    /// Connects to a port of the container; whether that is accepted.
+    /// Returns true if a port of the container accepts a connection.
     fn tcp(&self, port: u16) -> Result<bool, String>;
-    /// The last lines of the container's output.
+    /// Returns the last lines of the container's output.
     fn logs(&self, lines: u32) -> Result<Vec<String>, String>;
-    /// Waits.
+    /// Waits for the given time.
     fn sleep(&self, time: Duration) -> Result<(), String>;
-    /// Tells a line.
+    /// Reports a line printed by the function.
     fn say(&self, line: &str);
-    /// Whether its time is over.
+    /// Returns true after the deadline.
     fn expired(&self) -> bool;
 }
 
-/// How a function ended.
+/// Result of a function call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CallResult {
-    /// What it returned, where that is `True` or `False`; else what it is.
+    /// Returned boolean, or the type name of any other returned value.
     pub returned: Result<bool, String>,
-    /// Outputs that it set, in their order.
+    /// Outputs that the function set, in order.
     pub outputs: Vec<(String, String)>,
 }
 
 impl Function {
-    /// A function of a frozen module.
+    /// Creates a function of a frozen module.
     pub(super) fn new(
         index: usize,
-        (name, place): (String, String),
+        (name, location): (String, String),
         digest: String,
         value: Option<OwnedFrozenValue>,
         files: Arc<Files>,
     ) -> Self {
         let live = value.map(|value| Arc::new(Live { value, files }));
-        Self { index, name, place, digest, live }
+        Self { index, name, location, digest, live }
     }
 
-    /// Its number among those of its evaluation.
+    /// Returns the index among the functions of its evaluation.
     pub(in crate::spec) fn index(&self) -> usize {
         self.index
     }
 
-    /// As it is called in the program.
+    /// Returns the name in the program.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it is given to a service: `app.star:12`.
-    pub fn place(&self) -> &str {
-        &self.place
+    /// Returns the location of the call that uses the function: `app.star:12`.
+    pub fn location(&self) -> &str {
+        &self.location
     }
 
-    /// Calls it with what it can know and do.
+    /// Calls the function.
     ///
-    /// Needs a deep stack: programs may nest calls and values.
+    /// Requires a large stack: calls and values may be deeply nested.
     ///
     /// # Errors
     ///
-    /// What went wrong in it, with its place and the calls that led there.
-    pub fn call(&self, about: &CallContext, host: &dyn Host) -> Result<CallResult, Diagnostic> {
-        match catch_unwind(AssertUnwindSafe(|| self.called(about, host))) {
-            Ok(ended) => ended,
+    /// If the function fails, with the location and the call stack.
+    pub fn call(&self, context: &CallContext, host: &dyn Host) -> Result<CallResult, Diagnostic> {
+        match catch_unwind(AssertUnwindSafe(|| self.evaluate(context, host))) {
+            Ok(result) => result,
             Err(_) => {
-                Err(Diagnostic::new(format!("{} cannot be called: the interpreter has failed", quoted(&self.name))))
+                Err(Diagnostic::new(format!("cannot call {}: the Starlark interpreter panicked", quoted(&self.name))))
             }
         }
     }
 
-    fn called(&self, about: &CallContext, host: &dyn Host) -> Result<CallResult, Diagnostic> {
+    fn evaluate(&self, context: &CallContext, host: &dyn Host) -> Result<CallResult, Diagnostic> {
         let Some(live) = &self.live else {
-            return Err(Diagnostic::new(format!("the function {} is not there", quoted(&self.name))));
+            return Err(Diagnostic::new(format!("function {} not found", quoted(&self.name))));
         };
         let expired = || host.expired();
         let meter = Meter::new(&expired);
-        let outputs = Outputs(Arc::new(Mutex::new(Known { values: about.context.clone(), set: Vec::new() })));
+        let outputs = Outputs(Arc::new(Mutex::new(OutputState { values: context.context.clone(), set: Vec::new() })));
         let returned = Module::with_temp_heap(|module| {
             let heap = module.heap();
             let running = Running { meter: &meter, evaluation: None, host: Some(host) };
@@ -179,16 +179,16 @@ impl Function {
             let mut eval = Evaluator::new(&module);
             eval.disable_gc();
             eval.set_print_handler(&printer);
-            eval.set_check_cancelled(Box::new(|| meter.stops(heap)));
+            eval.set_check_cancelled(Box::new(|| meter.should_stop(heap)));
             eval.set_max_callstack_size(limits::MAX_CALLS).map_err(starlark::Error::new_other)?;
             eval.extra = Some(&running);
             let function = heap.access_owned_frozen_value(&live.value);
-            let context = heap.alloc(Context { about: about.clone(), outputs: outputs.clone() });
-            let value = eval.eval_function(function, &[context], &[])?;
+            let argument = heap.alloc(Context { call: context.clone(), outputs: outputs.clone() });
+            let value = eval.eval_function(function, &[argument], &[])?;
             Ok::<_, starlark::Error>(value.unpack_bool().ok_or_else(|| value.get_type().to_owned()))
         });
         let returned = returned.map_err(|error| explain(&error, &live.files, None, &meter))?;
-        let outputs = std::mem::take(&mut outputs.known().set);
+        let outputs = std::mem::take(&mut outputs.state().set);
         Ok(CallResult { returned, outputs })
     }
 }
@@ -207,15 +207,15 @@ impl fmt::Debug for Function {
 
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.place)
+        write!(f, "{} ({})", self.name, self.location)
     }
 }
 
 impl<'de> Deserialize<'de> for Function {
-    /// Only its number, and only from a tree that a program has made. Which function that is, is filled in afterwards.
+    /// Reads the index only, which occurs only in trees of programs. The rest is filled in later.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-        impl serde::de::Visitor<'_> for Number {
+        struct IndexVisitor;
+        impl serde::de::Visitor<'_> for IndexVisitor {
             type Value = usize;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a function of a `*.star` file")
@@ -224,13 +224,13 @@ impl<'de> Deserialize<'de> for Function {
                 usize::try_from(number).map_err(E::custom)
             }
         }
-        let index = deserializer.deserialize_newtype_struct(FUNCTION, Number)?;
-        Ok(Self { index, name: String::new(), place: String::new(), digest: String::new(), live: None })
+        let index = deserializer.deserialize_newtype_struct(FUNCTION, IndexVisitor)?;
+        Ok(Self { index, name: String::new(), location: String::new(), digest: String::new(), live: None })
     }
 }
 
 fn host<'a>(eval: &Evaluator<'_, 'a, '_>) -> anyhow::Result<&'a dyn Host> {
-    running(eval)?.host.ok_or_else(|| anyhow::anyhow!("this can be done in a hook or a ping only"))
+    running(eval)?.host.ok_or_else(|| anyhow::anyhow!("only available in hooks and pings"))
 }
 
 struct Printer<'h>(&'h dyn Host);
@@ -242,18 +242,18 @@ impl starlark::PrintHandler for Printer<'_> {
     }
 }
 
-/// Outputs that are known and those that the function sets.
+/// The group's outputs as a value: known ones and those that the function sets.
 #[derive(Debug, Clone, ProvidesStaticType, NoSerialize, Allocative)]
-struct Outputs(#[allocative(skip)] Arc<Mutex<Known>>);
+struct Outputs(#[allocative(skip)] Arc<Mutex<OutputState>>);
 
 #[derive(Debug)]
-struct Known {
+struct OutputState {
     values: BTreeMap<String, String>,
     set: Vec<(String, String)>,
 }
 
 impl Outputs {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn state(&self) -> MutexGuard<'_, OutputState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -266,12 +266,13 @@ impl fmt::Display for Outputs {
 
 starlark_simple_value!(Outputs);
 
-/// How many outputs a call may set, and how long each may be.
+/// Maximum number of outputs that a call may set.
 const MAX_OUTPUTS: usize = 1000;
+/// Maximum size of an output in bytes.
 const MAX_OUTPUT: usize = 64 * 1024;
 
 fn key(index: Value<'_>) -> starlark::Result<&str> {
-    index.unpack_str().ok_or_else(|| starlark::Error::new_native(Invalid::new("the key of an output is a text")))
+    index.unpack_str().ok_or_else(|| starlark::Error::new_native(Invalid::new("the key of an output must be a string")))
 }
 
 #[starlark_value(type = "context")]
@@ -283,54 +284,54 @@ impl<'v> StarlarkValue<'v> for Outputs {
 
     fn at(&self, index: Value<'v>, heap: Heap<'v>) -> starlark::Result<Value<'v>> {
         let key = key(index)?;
-        let known = self.known();
-        let value = known.values.get(key).map(|value| heap.alloc(value.as_str()));
-        value.ok_or_else(|| starlark::Error::new_native(Invalid::new(format!("there is no output {}", quoted(key)))))
+        let state = self.state();
+        let value = state.values.get(key).map(|value| heap.alloc(value.as_str()));
+        value.ok_or_else(|| starlark::Error::new_native(Invalid::new(format!("output {} is not set", quoted(key)))))
     }
 
     fn set_at(&self, index: Value<'v>, new: Value<'v>) -> starlark::Result<()> {
         let (key, value) = (key(index)?, new.to_str());
-        let mut known = self.known();
-        if known.set.len() >= MAX_OUTPUTS || value.len() > MAX_OUTPUT {
-            let message = format!("at most {MAX_OUTPUTS} outputs of {} KiB are kept", MAX_OUTPUT / 1024);
+        let mut state = self.state();
+        if state.set.len() >= MAX_OUTPUTS || value.len() > MAX_OUTPUT {
+            let message = format!("outputs are limited to {MAX_OUTPUTS} per call and {} KiB each", MAX_OUTPUT / 1024);
             return Err(starlark::Error::new_native(Invalid::new(message)));
         }
-        known.values.insert(key.to_owned(), value.clone());
-        known.set.push((key.to_owned(), value));
+        state.values.insert(key.to_owned(), value.clone());
+        state.set.push((key.to_owned(), value));
         Ok(())
     }
 
     fn is_in(&self, other: Value<'v>) -> starlark::Result<bool> {
-        Ok(self.known().values.contains_key(key(other)?))
+        Ok(self.state().values.contains_key(key(other)?))
     }
 }
 
-/// Outputs of the group: `ctx.context["user_id"]`, `ctx.context["user_id"] = "7"`, `"user_id" in ctx.context`.
+/// Methods of `ctx.context`.
 #[starlark_module]
 pub(super) fn output_methods(builder: &mut MethodsBuilder) {
-    /// An output, or the default where it is not known.
+    /// Returns an output, or the default if it is not set.
     fn get<'v>(
         this: &Outputs,
         #[starlark(require = pos)] key: &str,
         default: Option<Value<'v>>,
         heap: Heap<'v>,
     ) -> anyhow::Result<Value<'v>> {
-        let value = this.known().values.get(key).map(|value| heap.alloc(value.as_str()));
+        let value = this.state().values.get(key).map(|value| heap.alloc(value.as_str()));
         Ok(value.or(default).unwrap_or_else(Value::new_none))
     }
 }
 
-/// The argument of a function that is called when something happens.
+/// The `ctx` argument of functions.
 #[derive(Debug, Clone, ProvidesStaticType, NoSerialize, Allocative)]
 struct Context {
     #[allocative(skip)]
-    about: CallContext,
+    call: CallContext,
     outputs: Outputs,
 }
 
 impl fmt::Display for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ctx({} {})", self.about.service, self.about.event)
+        write!(f, "ctx({} {})", self.call.service, self.call.event)
     }
 }
 
@@ -344,12 +345,13 @@ impl<'v> StarlarkValue<'v> for Context {
     }
 }
 
-/// A command: a list of texts, or one that is split as a shell would.
+/// Parses a command: a list of arguments, or a string that is split like in a shell.
 fn command(value: Value<'_>) -> Result<Vec<String>, Invalid> {
     let words = match value.unpack_str() {
         Some(text) => text.parse::<Words>()?.0,
         None => {
-            let list = ListRef::from_value(value).ok_or_else(|| Invalid::new("a command is a list of texts"))?;
+            let list =
+                ListRef::from_value(value).ok_or_else(|| Invalid::new("a command must be a string or a list"))?;
             list.iter().map(|word| word.to_str()).collect()
         }
     };
@@ -359,29 +361,33 @@ fn command(value: Value<'_>) -> Result<Vec<String>, Invalid> {
     }
 }
 
-/// A time: seconds, or a text such as `100ms`.
-fn time(value: Value<'_>) -> Result<Duration, Invalid> {
+/// Parses a duration: seconds, or a string such as `100ms`.
+fn duration(value: Value<'_>) -> Result<Duration, Invalid> {
     if let Some(text) = value.unpack_str() {
         return text.parse::<Period>().map(Period::get);
     }
     let seconds = value.to_str().parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| Invalid::new(format!("{} is no time; write seconds or `100ms`", quoted(&value.to_str()))))
+    seconds.ok_or_else(|| {
+        Invalid::new(format!("invalid duration {}", quoted(&value.to_str())))
+            .hint("write seconds, or a string such as `100ms`")
+    })
 }
 
 fn limit(value: NoneOr<Value<'_>>) -> Result<Option<Duration>, Invalid> {
-    value.into_option().map(time).transpose()
+    value.into_option().map(duration).transpose()
 }
 
 fn port(number: i32) -> Result<u16, Invalid> {
-    u16::try_from(number).ok().filter(|port| *port > 0).ok_or_else(|| Invalid::new(format!("{number} is no port")))
+    let port = u16::try_from(number).ok().filter(|port| *port > 0);
+    port.ok_or_else(|| Invalid::new(format!("`{number}` is not a port: ports go from 1 to 65535")))
 }
 
-/// What a command did, as a value; an error where it had to succeed.
-fn ran<'v>(ran: Ran, check: bool, heap: Heap<'v>) -> Result<Value<'v>, Invalid> {
+/// Converts the result of a command to a value; with `check`, a failure is an error.
+fn command_result<'v>(ran: Ran, check: bool, heap: Heap<'v>) -> Result<Value<'v>, Invalid> {
     match ran.failed {
         Some(why) if check => {
-            let said = ran.output.iter().rev().find(|line| !line.trim().is_empty());
-            Err(Invalid::new(said.map_or(why.clone(), |line| format!("{why}: {}", line.trim()))))
+            let last_line = ran.output.iter().rev().find(|line| !line.trim().is_empty());
+            Err(Invalid::new(last_line.map_or(why.clone(), |line| format!("{why}: {}", line.trim()))))
         }
         failed => {
             let fields = [
@@ -394,61 +400,62 @@ fn ran<'v>(ran: Ran, check: bool, heap: Heap<'v>) -> Result<Value<'v>, Invalid> 
     }
 }
 
-/// What a function can know and do.
+/// Attributes and methods of `ctx`.
 #[starlark_module]
 pub(super) fn methods(builder: &mut MethodsBuilder) {
-    /// Name of the service; empty in a hook of the group.
+    /// Name of the service; empty in hooks of the group.
     #[starlark(attribute)]
     fn service(this: &Context) -> anyhow::Result<String> {
-        Ok(this.about.service.clone())
+        Ok(this.call.service.clone())
     }
 
-    /// The number of the replica; `None` where the service has no replicas.
+    /// Replica number; `None` without `replicas`.
     #[starlark(attribute)]
     fn replica<'v>(this: &Context, heap: Heap<'v>) -> anyhow::Result<Value<'v>> {
-        Ok(this.about.replica.map_or_else(Value::new_none, |number| heap.alloc(number)))
+        Ok(this.call.replica.map_or_else(Value::new_none, |number| heap.alloc(number)))
     }
 
     /// Name of the group.
     #[starlark(attribute)]
     fn group(this: &Context) -> anyhow::Result<String> {
-        Ok(this.about.group.clone())
+        Ok(this.call.group.clone())
     }
 
-    /// What happens: `ping`, `pre_start`, `post_start`, `exited`, `up` ...
+    /// `ping`, the hook point or the event: `pre_start`, `exited`, `up`.
     #[starlark(attribute)]
     fn event(this: &Context) -> anyhow::Result<String> {
-        Ok(this.about.event.clone())
+        Ok(this.call.event.clone())
     }
 
-    /// Id of the container; empty where there is none.
+    /// Id of the container; empty without one.
     #[starlark(attribute)]
     fn container(this: &Context) -> anyhow::Result<String> {
-        Ok(this.about.container.clone())
+        Ok(this.call.container.clone())
     }
 
-    /// Name of the container; empty where there is none.
+    /// Name of the container; empty without one.
     #[starlark(attribute)]
     fn container_name(this: &Context) -> anyhow::Result<String> {
-        Ok(this.about.container_name.clone())
+        Ok(this.call.container_name.clone())
     }
 
-    /// Outputs of the group: `ctx.context["user_id"]` reads one, `ctx.context["user_id"] = "7"` sets it,
-    /// `ctx.context.get("user_id", "0")` has a default.
+    /// Outputs of the group. `ctx.context["user_id"]` reads an output and fails if it is not set,
+    /// `ctx.context.get("user_id", "0")` reads it with a default, `ctx.context["user_id"] = "7"` sets it,
+    /// `"user_id" in ctx.context` tests for it.
     #[starlark(attribute)]
     fn context<'v>(this: &Context, heap: Heap<'v>) -> anyhow::Result<Value<'v>> {
         Ok(heap.alloc(this.outputs.clone()))
     }
 
-    /// What commands would find in their environment beside that, e.g. `ctx.variables["DRILLMASTER_EXIT_CODE"]`.
+    /// Further variables that a command hook would find in its environment: `ctx.variables["DRILLMASTER_EXIT_CODE"]`.
     #[starlark(attribute)]
     fn variables<'v>(this: &Context, heap: Heap<'v>) -> anyhow::Result<Value<'v>> {
-        let entries = this.about.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let entries = this.call.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         Ok(heap.alloc(starlark::values::dict::AllocDict(entries)))
     }
 
-    /// Runs a command in the container. Gives its `output`, whether it was `ok`, and what was not as its `error` (`None`
-    /// otherwise). One that fails ends the function, unless `check=False`.
+    /// Runs a command in the container and returns `output`, `ok` and `error` (a message; `None` on success). If the
+    /// command fails, the function fails, unless `check=False`.
     /// `ctx.exec(["psql", "-c", "select 1"], timeout="5s")`
     fn exec<'v>(
         this: &Context,
@@ -458,11 +465,11 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let _ = this;
-        let done = host(eval)?.exec(&command(cmd)?, limit(timeout)?).map_err(Invalid::new)?;
-        Ok(ran(done, check, eval.heap())?)
+        let result = host(eval)?.exec(&command(cmd)?, limit(timeout)?).map_err(Invalid::new)?;
+        Ok(command_result(result, check, eval.heap())?)
     }
 
-    /// Runs a command on the host, in the spec directory; else as `exec`.
+    /// Runs a command on the host, in the spec directory. Arguments and result are those of `exec`.
     fn run<'v>(
         this: &Context,
         #[starlark(require = pos)] cmd: Value<'v>,
@@ -471,12 +478,12 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
         let _ = this;
-        let done = host(eval)?.run(&command(cmd)?, limit(timeout)?).map_err(Invalid::new)?;
-        Ok(ran(done, check, eval.heap())?)
+        let result = host(eval)?.run(&command(cmd)?, limit(timeout)?).map_err(Invalid::new)?;
+        Ok(command_result(result, check, eval.heap())?)
     }
 
-    /// Asks for a URL, or for a path at a port of the container. Gives `status`, `body` and `ok` (2xx or 3xx); no answer
-    /// is an error. `ctx.http_get("/healthz", port=8080)`, `ctx.http_get("http://localhost:8080/healthz")`
+    /// Sends a GET request to a URL, or to a path on a port of the container, and returns `status`, `body` and `ok` (true
+    /// for 2xx and 3xx). Fails if there is no response. `ctx.http_get("/healthz", port=8080)`, `ctx.http_get("http://localhost:8080/healthz")`
     fn http_get<'v>(
         this: &Context,
         #[starlark(require = pos)] target: &str,
@@ -499,7 +506,7 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
         Ok(heap.alloc(AllocStruct(fields)))
     }
 
-    /// Whether a connection to a port of the container is accepted.
+    /// Returns `True` if the port of the container accepts a connection.
     fn tcp<'v>(
         this: &Context,
         #[starlark(require = pos)] port: i32,
@@ -509,7 +516,7 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
         Ok(host(eval)?.tcp(self::port(port)?).map_err(Invalid::new)?)
     }
 
-    /// The last lines of the container's output, a list of texts.
+    /// Returns the last lines of the container's output as a list of strings.
     fn logs<'v>(
         this: &Context,
         #[starlark(default = 100)] tail: i32,
@@ -519,14 +526,14 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
         Ok(host(eval)?.logs(u32::try_from(tail).unwrap_or(0).min(10_000)).map_err(Invalid::new)?)
     }
 
-    /// Waits: seconds, or a text such as `100ms`.
+    /// Waits for a duration: seconds, or a string such as `100ms`.
     fn sleep<'v>(
         this: &Context,
         #[starlark(require = pos)] time: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<NoneType> {
         let _ = this;
-        host(eval)?.sleep(self::time(time)?).map_err(Invalid::new)?;
+        host(eval)?.sleep(self::duration(time)?).map_err(Invalid::new)?;
         Ok(NoneType)
     }
 }

@@ -1,7 +1,7 @@
-//! How much a program may do, and what grows within that.
+//! Limits on steps, memory and time of programs, and on the size of computed values.
 //!
-//! The language library counts turns of loops and calls, and asks every thousand of them whether to go on; what makes
-//! large values at once asks here before it does (see `guard`).
+//! The Starlark library counts loop iterations and calls, and invokes the [`Meter`] once per thousand of them. Operations
+//! that can create a large value in one step check its size here first; `guard` rewrites programs to that end.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -18,45 +18,48 @@ use starlark::values::{Heap, Value};
 use super::guard;
 use crate::spec::value::Invalid;
 
-/// How many turns of loops and calls all programs of a spec directory may take together, and one call of a function.
+/// Maximum number of loop iterations and calls: of all programs of a spec directory together, and of each function call.
 pub(super) const MAX_STEPS: u64 = 1_000_000;
-/// How much memory the values of one file may take, in bytes.
+/// Maximum memory for the values of one file in bytes.
 pub(super) const MAX_MEMORY: usize = 64 << 20;
-/// How deep calls may be nested.
+/// Maximum depth of the call stack.
 pub(super) const MAX_CALLS: usize = 100;
-/// The longest text that is made of others, in bytes.
+/// Maximum length of a computed string in bytes.
 const MAX_TEXT: usize = 1 << 20;
-/// The longest list.
+/// Maximum length of a computed list.
 const MAX_ITEMS: usize = 100_000;
-/// How deep a value may be nested that a file keeps.
+/// Maximum nesting of values in module variables.
 const MAX_DEPTH: usize = 10_000;
-/// How many digits a number that is multiplied may have.
+/// Maximum number of digits of a product.
 const MAX_DIGITS: usize = 1000;
-/// How many steps lie between two questions of the library.
-const STRIDE: u64 = 1000;
+/// Number of steps between two checks by the library.
+const CHECK_INTERVAL: u64 = 1000;
 
-/// What there may be at most, for people.
+/// Returns the rows of the table of limits in the reference.
 pub(super) fn table() -> [(&'static str, String); 6] {
     [
-        ("steps (turns of loops and calls) of all programs, and of each call of a function", MAX_STEPS.to_string()),
-        ("memory of the values of a file", format!("{} MiB", MAX_MEMORY >> 20)),
-        ("calls within calls", MAX_CALLS.to_string()),
-        ("a text that is made of others", format!("{} MiB", MAX_TEXT >> 20)),
-        ("elements of a list that is made of others", MAX_ITEMS.to_string()),
-        ("time of all programs; a function has its `timeout`", "10 s".to_owned()),
+        (
+            "steps (loop iterations and calls), for all programs together and for each function call",
+            MAX_STEPS.to_string(),
+        ),
+        ("memory for the values of a file", format!("{} MiB", MAX_MEMORY >> 20)),
+        ("call depth", MAX_CALLS.to_string()),
+        ("length of a computed string", format!("{} MiB", MAX_TEXT >> 20)),
+        ("elements of a computed list", MAX_ITEMS.to_string()),
+        ("time for all programs together; function calls have their own `timeout`", "10 s".to_owned()),
     ]
 }
 
-/// What a program has used, and whether that is too much.
+/// Resource usage of a program, compared with the limits.
 pub(super) struct Meter<'a> {
     steps: Cell<u64>,
-    /// Questions to come that stand for no steps: the library also asks after each call from here.
-    free: Cell<u64>,
+    /// Number of upcoming checks not to count: the library also checks after each call that a built-in function makes.
+    skipped_checks: Cell<u64>,
     expired: &'a (dyn Fn() -> bool + Sync),
     exceeded: Cell<Option<Limit>>,
 }
 
-/// What a program may not have more of.
+/// A limit on a program as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
     Steps,
@@ -65,37 +68,37 @@ pub(super) enum Limit {
 }
 
 impl Limit {
-    /// In people's words, with what to do.
+    /// Returns the error message and hint.
     pub fn to_diagnostic(self) -> Invalid {
         match self {
             Limit::Steps => Invalid::new(format!("the program takes more than {MAX_STEPS} steps"))
-                .hint("a turn of a loop is a step, and a call is one; is there a loop without end?"),
+                .hint("loop iterations and calls are steps; check for an endless loop"),
             Limit::Memory => Invalid::new(format!("the program uses more than {} MiB of memory", MAX_MEMORY >> 20))
-                .hint("does a list or a text grow without end?"),
-            Limit::Time => Invalid::new("the program takes too long"),
+                .hint("check for a list or string that grows without bound"),
+            Limit::Time => Invalid::new("the program timed out"),
         }
     }
 }
 
 impl<'a> Meter<'a> {
     pub fn new(expired: &'a (dyn Fn() -> bool + Sync)) -> Self {
-        Self { steps: Cell::new(0), free: Cell::new(0), expired, exceeded: Cell::new(None) }
+        Self { steps: Cell::new(0), skipped_checks: Cell::new(0), expired, exceeded: Cell::new(None) }
     }
 
-    /// What stopped the program, if that did.
+    /// Returns the exceeded limit, if any.
     pub fn exceeded(&self) -> Option<Limit> {
         self.exceeded.get()
     }
 
-    /// Asked every so many steps; true to stop. Only once: what the library asks after the end would hide where it
-    /// was stopped.
-    pub fn stops(&self, heap: Heap<'_>) -> bool {
+    /// Returns true if the library must stop the program. Called every [`CHECK_INTERVAL`] steps. Returns true only once: a
+    /// further stop, in the library's last check, would replace the location of the first.
+    pub fn should_stop(&self, heap: Heap<'_>) -> bool {
         if self.exceeded.get().is_some() {
             return false;
         }
-        match self.free.get() {
-            0 => self.steps.set(self.steps.get() + STRIDE),
-            free => self.free.set(free - 1),
+        match self.skipped_checks.get() {
+            0 => self.steps.set(self.steps.get() + CHECK_INTERVAL),
+            skipped => self.skipped_checks.set(skipped - 1),
         }
         let limit = if self.steps.get() > MAX_STEPS {
             Some(Limit::Steps)
@@ -110,15 +113,15 @@ impl<'a> Meter<'a> {
         limit.is_some()
     }
 
-    /// One question of the library comes that stands for no steps.
-    pub fn for_free(&self) {
-        self.free.set(self.free.get() + 1);
+    /// Excludes the next check by the library from the step count.
+    pub fn skip_next_check(&self) {
+        self.skipped_checks.set(self.skipped_checks.get() + 1);
     }
 }
 
-/// How long a value is when it is written out; `None`: longer than a text may be. What is shared counts as often as it
-/// is written.
-fn length_of(value: Value<'_>) -> Option<usize> {
+/// Returns the approximate length of a value printed as text; `None` if it exceeds the maximum. Shared values count as
+/// often as they are printed.
+fn printed_length(value: Value<'_>) -> Option<usize> {
     let mut length = 0_usize;
     let mut open = vec![value];
     while let Some(value) = open.pop() {
@@ -144,43 +147,43 @@ fn length_of(value: Value<'_>) -> Option<usize> {
 }
 
 fn too_long() -> anyhow::Error {
-    anyhow::Error::new(Invalid::new(format!("this makes a text of more than {} MiB", MAX_TEXT >> 20)))
+    anyhow::Error::new(Invalid::new(format!("the result is a string of more than {} MiB", MAX_TEXT >> 20)))
 }
 
 fn too_many() -> anyhow::Error {
-    anyhow::Error::new(Invalid::new(format!("this makes a list of more than {MAX_ITEMS} elements")))
+    anyhow::Error::new(Invalid::new(format!("the result is a list of more than {MAX_ITEMS} elements")))
 }
 
-fn text_within(length: Option<usize>) -> anyhow::Result<()> {
+fn check_length(length: Option<usize>) -> anyhow::Result<()> {
     if length.is_some_and(|length| length <= MAX_TEXT) { Ok(()) } else { Err(too_long()) }
 }
 
-/// Checks what the values take by now.
-fn within_memory(eval: &Evaluator<'_, '_, '_>) -> anyhow::Result<()> {
+/// Fails if the values exceed the memory limit.
+fn check_memory(eval: &Evaluator<'_, '_, '_>) -> anyhow::Result<()> {
     if eval.heap().allocated_bytes() <= MAX_MEMORY {
         return Ok(());
     }
-    // Else what the library asks at the end would hide where this was.
+    // Recorded, so that the library's last check does not report the limit at another location.
     super::running(eval)?.meter.exceeded.set(Some(Limit::Memory));
     Err(anyhow::Error::new(Limit::Memory.to_diagnostic()))
 }
 
-/// Checks that a value can be written out.
-pub(super) fn may_be_written<'v>(value: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> anyhow::Result<()> {
-    within_memory(eval)?;
-    text_within(length_of(value))
+/// Fails if the value printed as text would be too long.
+pub(super) fn check_printable<'v>(value: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> anyhow::Result<()> {
+    check_memory(eval)?;
+    check_length(printed_length(value))
 }
 
-/// Checks that what a module holds can be kept: that is recursive. Functions are not looked into; each takes so much
-/// memory that there cannot be too many.
-pub(super) fn may_be_kept(module: &Module<'_>) -> Result<(), Invalid> {
+/// Fails if a variable of the module is nested too deeply to be frozen: freezing is recursive. Functions are not
+/// inspected: the memory limit bounds their number, and thus their nesting.
+pub(super) fn check_freezable(module: &Module<'_>) -> Result<(), Invalid> {
     let names: Vec<_> = module.names().collect();
     let mut open: Vec<(Value<'_>, usize)> =
         names.iter().rev().filter_map(|name| Some((module.get(name.as_str())?, 0))).collect();
     let mut seen = HashSet::new();
     while let Some((value, depth)) = open.pop() {
         if depth > MAX_DEPTH {
-            return Err(Invalid::new(format!("the program holds a value that is nested more than {MAX_DEPTH} deep")));
+            return Err(Invalid::new(format!("a value is nested more than {MAX_DEPTH} levels deep")));
         }
         let inner: Vec<Value<'_>> = if let Some(list) = ListRef::from_value(value) {
             list.iter().collect()
@@ -200,17 +203,17 @@ pub(super) fn may_be_kept(module: &Module<'_>) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// How many elements a list or tuple has.
-fn items(value: Value<'_>) -> Option<usize> {
+/// Returns the number of elements of a list or tuple.
+fn item_count(value: Value<'_>) -> Option<usize> {
     ListRef::from_value(value).map(|list| list.len()).or_else(|| TupleRef::from_value(value).map(TupleRef::len))
 }
 
-/// Checks what `+` would make.
-fn may_add<'v>(a: Value<'v>, b: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> anyhow::Result<()> {
-    within_memory(eval)?;
+/// Fails if the result of `+` would be too large.
+fn check_add<'v>(a: Value<'v>, b: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> anyhow::Result<()> {
+    check_memory(eval)?;
     if let (Some(a), Some(b)) = (a.unpack_str(), b.unpack_str()) {
-        text_within(Some(a.len() + b.len()))?;
-    } else if let (Some(a), Some(b)) = (items(a), items(b))
+        check_length(Some(a.len() + b.len()))?;
+    } else if let (Some(a), Some(b)) = (item_count(a), item_count(b))
         && a + b > MAX_ITEMS
     {
         return Err(too_many());
@@ -218,9 +221,9 @@ fn may_add<'v>(a: Value<'v>, b: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> anyh
     Ok(())
 }
 
-/// Checks what `*` would make.
-fn may_multiply<'v>(a: Value<'v>, b: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> anyhow::Result<()> {
-    within_memory(eval)?;
+/// Fails if the result of `*` would be too large.
+fn check_multiply<'v>(a: Value<'v>, b: Value<'v>, eval: &Evaluator<'v, '_, '_>) -> anyhow::Result<()> {
+    check_memory(eval)?;
     for (value, count) in [(a, b), (b, a)] {
         let times = |length: usize| match count.unpack_i32() {
             Some(count) => Some(length.saturating_mul(usize::try_from(count).unwrap_or(0))),
@@ -228,8 +231,8 @@ fn may_multiply<'v>(a: Value<'v>, b: Value<'v>, eval: &Evaluator<'v, '_, '_>) ->
             None => None,
         };
         if let Some(text) = value.unpack_str() {
-            text_within(Some(times(text.len()).unwrap_or(0)))?;
-        } else if items(value).and_then(times).is_some_and(|items| items > MAX_ITEMS) {
+            check_length(Some(times(text.len()).unwrap_or(0)))?;
+        } else if item_count(value).and_then(times).is_some_and(|items| items > MAX_ITEMS) {
             return Err(too_many());
         } else if value.get_type() == "int"
             && count.get_type() == "int"
@@ -237,43 +240,43 @@ fn may_multiply<'v>(a: Value<'v>, b: Value<'v>, eval: &Evaluator<'v, '_, '_>) ->
             && digits(value) + digits(count) > MAX_DIGITS
         {
             return Err(anyhow::Error::new(Invalid::new(format!(
-                "this makes a number of more than {MAX_DIGITS} digits"
+                "the result is a number of more than {MAX_DIGITS} digits"
             ))));
         }
     }
     Ok(())
 }
 
-/// About how many digits a whole number has.
+/// Returns the approximate number of digits of an integer.
 fn digits(number: Value<'_>) -> usize {
     if number.unpack_i32().is_some() { 10 } else { number.to_str().len() }
 }
 
-/// Whether a shift to the left stays a number of a sensible size.
-fn may_shift(a: Value<'_>, b: Value<'_>) -> anyhow::Result<()> {
+/// Fails if the operands of `<<` are too large.
+fn check_shift(a: Value<'_>, b: Value<'_>) -> anyhow::Result<()> {
     let small = a.unpack_i32().is_some() && b.unpack_i32().is_none_or(|bits| bits <= 64);
     let numbers = a.get_type() == "int" && b.get_type() == "int";
     if numbers && !small {
-        Err(anyhow::Error::new(Invalid::new("this makes a number of more than 64 bits")))
+        Err(anyhow::Error::new(Invalid::new("`<<` is limited to 32-bit numbers and shifts of at most 64 bits")))
     } else {
         Ok(())
     }
 }
 
-/// The longest that a template can become with these arguments, each of which it may name as often as it has braces.
-fn formatted<'v>(template: &str, arguments: impl Iterator<Item = Value<'v>>) -> Option<usize> {
-    let longest = arguments.map(length_of).try_fold(0, |longest, length| Some(length?.max(longest)))?;
+/// Returns the maximum length of a formatted template: each pair of braces may insert the longest argument.
+fn formatted_length<'v>(template: &str, arguments: impl Iterator<Item = Value<'v>>) -> Option<usize> {
+    let longest = arguments.map(printed_length).try_fold(0, |longest, length| Some(length?.max(longest)))?;
     template.matches('{').count().checked_mul(longest)?.checked_add(template.len())
 }
 
-/// The length of a text in which `old` is replaced.
-fn replaced(text: &str, old: &str, new: &str) -> usize {
+/// Returns the length of a string in which all occurrences of `old` are replaced.
+fn replaced_length(text: &str, old: &str, new: &str) -> usize {
     let count = if old.is_empty() { text.chars().count() + 1 } else { text.matches(old).count() };
     text.len().saturating_add(count.saturating_mul(new.len()))
 }
 
-/// Calls the method that was written, with the arguments that come after the first.
-fn method<'v>(
+/// Calls a method of the first argument with the remaining arguments. Strings are checked first.
+fn checked_method<'v>(
     name: &str,
     arguments: &Arguments<'v, '_>,
     eval: &mut Evaluator<'v, '_, '_>,
@@ -283,70 +286,74 @@ fn method<'v>(
     let positional: Vec<Value<'v>> = arguments.positions(heap)?.collect();
     let named = arguments.names_map()?;
     let Some((this, positional)) = positional.split_first() else {
-        return Err(starlark::Error::new_other(anyhow::anyhow!("`{name}` without anything before it")));
+        return Err(starlark::Error::new_other(anyhow::anyhow!("`{name}` must be called on a value")));
     };
     if let Some(text) = this.unpack_str() {
-        within_memory(eval)?;
+        check_memory(eval)?;
         let all: Vec<Value<'v>> = positional.iter().copied().chain(named.values().copied()).collect();
         check(text, &all)?;
     }
     let method = this.get_attr_error(name, heap)?;
     let named: Vec<(&str, Value<'v>)> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    super::for_free(eval);
+    super::skip_next_check(eval);
     eval.eval_function(method, positional, &named)
 }
 
-/// What the rewritten program calls.
+/// Functions that rewritten programs call; see `guard`.
 #[starlark_module]
 fn guarded(builder: &mut GlobalsBuilder) {
     fn __join<'v>(args: &Arguments<'v, '_>, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<Value<'v>> {
-        method("join", args, eval, |separator, parts| {
+        checked_method("join", args, eval, |separator, parts| {
             let Some(parts) = parts.first() else { return Ok(()) };
-            let count = items(*parts).unwrap_or(0);
-            text_within(length_of(*parts).and_then(|length| separator.len().checked_mul(count)?.checked_add(length)))
+            let count = item_count(*parts).unwrap_or(0);
+            check_length(
+                printed_length(*parts).and_then(|length| separator.len().checked_mul(count)?.checked_add(length)),
+            )
         })
     }
 
     fn __replace<'v>(args: &Arguments<'v, '_>, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<Value<'v>> {
-        method("replace", args, eval, |text, arguments| match arguments {
+        checked_method("replace", args, eval, |text, arguments| match arguments {
             [old, new, ..] => {
                 let texts = old.unpack_str().zip(new.unpack_str());
-                text_within(Some(texts.map_or(0, |(old, new)| replaced(text, old, new))))
+                check_length(Some(texts.map_or(0, |(old, new)| replaced_length(text, old, new))))
             }
             _ => Ok(()),
         })
     }
 
     fn __format<'v>(args: &Arguments<'v, '_>, eval: &mut Evaluator<'v, '_, '_>) -> starlark::Result<Value<'v>> {
-        method("format", args, eval, |text, arguments| text_within(formatted(text, arguments.iter().copied())))
+        checked_method("format", args, eval, |text, arguments| {
+            check_length(formatted_length(text, arguments.iter().copied()))
+        })
     }
 
-    fn __more<'v>(
+    fn __add_assign<'v>(
         #[starlark(require = pos)] value: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
-        within_memory(eval)?;
-        text_within(Some(value.unpack_str().map_or(0, str::len)))?;
-        if items(value).is_some_and(|items| items > MAX_ITEMS) { Err(too_many()) } else { Ok(value) }
+        check_memory(eval)?;
+        check_length(Some(value.unpack_str().map_or(0, str::len)))?;
+        if item_count(value).is_some_and(|items| items > MAX_ITEMS) { Err(too_many()) } else { Ok(value) }
     }
 
-    fn __kept<'v>(
+    fn __check_memory<'v>(
         #[starlark(require = pos)] value: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
-        within_memory(eval).map(|()| value)
+        check_memory(eval).map(|()| value)
     }
 
-    fn __shown<'v>(
+    fn __check_text<'v>(
         #[starlark(require = pos)] value: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> anyhow::Result<Value<'v>> {
-        within_memory(eval)?;
-        text_within(length_of(value)).map(|()| value)
+        check_memory(eval)?;
+        check_length(printed_length(value)).map(|()| value)
     }
 }
 
-/// Operators, each under its own name, which is no valid name.
+/// Replacements of operators. Registered under the operator itself, a name that programs cannot use.
 #[starlark_module]
 fn operators(builder: &mut GlobalsBuilder) {
     fn add<'v>(
@@ -354,7 +361,7 @@ fn operators(builder: &mut GlobalsBuilder) {
         #[starlark(require = pos)] b: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
-        may_add(a, b, eval)?;
+        check_add(a, b, eval)?;
         a.add(b, eval.heap())
     }
 
@@ -363,7 +370,7 @@ fn operators(builder: &mut GlobalsBuilder) {
         #[starlark(require = pos)] b: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
-        may_multiply(a, b, eval)?;
+        check_multiply(a, b, eval)?;
         a.mul(b, eval.heap())
     }
 
@@ -373,8 +380,8 @@ fn operators(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
         if let Some(text) = a.unpack_str() {
-            within_memory(eval)?;
-            text_within(length_of(b).and_then(|length| length.checked_add(text.len())))?;
+            check_memory(eval)?;
+            check_length(printed_length(b).and_then(|length| length.checked_add(text.len())))?;
         }
         a.percent(b, eval.heap())
     }
@@ -384,12 +391,12 @@ fn operators(builder: &mut GlobalsBuilder) {
         #[starlark(require = pos)] b: Value<'v>,
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<Value<'v>> {
-        may_shift(a, b)?;
+        check_shift(a, b)?;
         a.left_shift(b, eval.heap())
     }
 }
 
-/// Adds what the rewritten program calls.
+/// Adds the functions that rewritten programs call.
 pub(super) fn add(builder: &mut GlobalsBuilder) {
     guarded(builder);
     let named = GlobalsBuilder::new().with(operators).build();

@@ -1,8 +1,8 @@
-//! Specs as programs: evaluates `*.star` files to the same located trees that YAML gives.
+//! Evaluation of `*.star` files to the same located trees that the YAML reader produces.
 //!
-//! Every file is evaluated once, also one that others load. What a program can see of the world goes through [`Input`];
-//! how much it may do is in `limits`, what is checked before it runs in `guard`. Nothing in here knows the fields of a
-//! spec: the arguments of `service(...)` become a tree, and what reads trees says what is wrong with them.
+//! Each file is evaluated once, even if several files load it. Programs access files and variables only through
+//! [`Input`]; `guard` checks them before evaluation, `limits` during evaluation. This module does not know the fields of
+//! specs: the arguments of `service(...)` become a tree, which is validated like a tree from YAML.
 
 mod builtins;
 mod convert;
@@ -11,7 +11,7 @@ mod guard;
 mod limits;
 mod reference;
 mod resource;
-mod written;
+mod spans;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,7 +31,7 @@ pub use reference::reference;
 
 use guard::Prepared;
 use limits::Meter;
-use written::Calls;
+use spans::Calls;
 
 use super::Input;
 use super::interpolate::Variables;
@@ -39,51 +39,50 @@ use super::locate::{Diagnostic, Location, SourceText, closest};
 use super::node::Node;
 use super::value::{Invalid, quoted};
 
-/// How much all specs of the programs may take, in bytes.
+/// Maximum size of all generated specs in bytes.
 const MAX_OUTPUT: usize = 64 << 20;
-/// How deep files may load each other.
+/// Maximum nesting of `load` statements.
 const MAX_LOADS: usize = 50;
-/// How many lines `print` may give.
+/// Maximum number of lines printed during evaluation; further ones are dropped.
 const MAX_LINES: usize = 1000;
-/// How long one may be.
+/// Maximum length of a printed line in characters; longer ones are truncated.
 const MAX_LINE: usize = 2000;
-/// How many calls that led to an error are shown, from either end.
-const FRAMES: usize = 4;
+/// Number of frames of a call stack that are shown, from either end.
+const MAX_FRAMES: usize = 4;
 
-/// What the programs of a spec directory gave.
+/// Result of evaluating the programs of a spec directory.
 pub(super) struct Evaluated {
-    /// The documents, in the order in which they were made.
+    /// Documents in the order in which they were defined.
     pub documents: Vec<Program>,
-    /// The text in which the places of all of them are.
+    /// The source text that all spans of the documents refer to.
     pub text: Arc<SourceText>,
-    /// The functions that stand in them, by their numbers.
+    /// Functions used in the documents, by index.
     pub functions: Vec<Function>,
-    /// What is wrong.
+    /// Errors.
     pub diagnostics: Vec<Diagnostic>,
-    /// Further files and directories that were read.
+    /// Files and directories that the programs read, besides themselves.
     pub reads: BTreeSet<String>,
-    /// Variables that were asked for.
+    /// Variables that the programs read.
     pub variables: BTreeSet<String>,
-    /// What was printed, each line with its place in front.
+    /// Printed lines, each prefixed with its file.
     pub printed: Vec<String>,
 }
 
-/// A document as a program made it.
+/// A document defined by a program.
 pub(super) struct Program {
-    /// Its tree.
     pub root: Node,
-    /// The file in which it was made, relative to the spec directory.
+    /// File that defines it, relative to the spec directory.
     pub path: String,
-    /// The calls that led there.
+    /// Call stack of the definition.
     pub frames: Vec<(Location, String)>,
 }
 
-/// The language: Starlark, with what people who know Python expect of it.
+/// Returns the language dialect: Starlark with type annotations, top-level statements and f-strings, as in Python.
 pub(super) fn dialect() -> Dialect {
     Dialect { enable_f_strings: true, ..Dialect::Extended }
 }
 
-/// Evaluates the programs among the spec files, given by their paths.
+/// Evaluates programs, given by path.
 pub(super) fn evaluate(
     input: &Input<'_>,
     variables: Variables<'_>,
@@ -101,36 +100,37 @@ pub(super) fn evaluate(
         next_base: Cell::new(0),
         modules: RefCell::default(),
         loading: RefCell::default(),
-        room: Cell::new(MAX_OUTPUT),
+        remaining: Cell::new(MAX_OUTPUT),
         digest: RefCell::default(),
         found: RefCell::default(),
     };
     for path in texts.keys() {
-        // Errors are reported where they are found.
+        // Errors are already recorded.
         let _ = evaluation.module(path);
     }
-    evaluation.end()
+    evaluation.finish()
 }
 
-/// A file that was opened: what its places mean.
+/// An opened file.
 #[derive(Debug, Clone)]
 struct File {
     text: Arc<SourceText>,
     prepared: Prepared,
-    /// What the functions that it defines call their parameters.
+    /// Parameter names of the functions that the file defines.
     parameters: BTreeMap<String, Vec<String>>,
 }
 
 impl File {
-    fn place(&self, span: Range<usize>) -> Location {
-        Location::new(&self.text, self.prepared.written(span))
+    /// Returns the source location of a span of the rewritten text.
+    fn location(&self, span: Range<usize>) -> Location {
+        Location::new(&self.text, self.prepared.source_span(span))
     }
 }
 
-/// The files that were opened, by path.
+/// Opened files by path.
 type Files = BTreeMap<String, Arc<File>>;
 
-/// All programs of a directory while they are evaluated.
+/// State of a running evaluation.
 struct Evaluation<'a> {
     input: &'a Input<'a>,
     variables: Variables<'a>,
@@ -138,21 +138,21 @@ struct Evaluation<'a> {
     globals: Globals,
     meter: Meter<'a>,
     files: RefCell<Files>,
-    /// Of each opened file: where it begins among all places, and its calls.
+    /// Opened files by path: offset in the combined source text, and calls.
     calls: RefCell<HashMap<String, (usize, Calls)>>,
     next_base: Cell<usize>,
-    /// `None`: it could not be evaluated, which has been told.
+    /// Evaluated modules by path; `None` after an error, which is already recorded.
     modules: RefCell<HashMap<String, Option<FrozenModule>>>,
-    /// The files that are being evaluated, each loaded by the one before.
+    /// Stack of files under evaluation, each loaded by the previous one.
     loading: RefCell<Vec<String>>,
-    /// How much the specs may still take.
-    room: Cell<usize>,
-    /// Over everything that decides what the programs give.
+    /// Remaining bytes for generated specs.
+    remaining: Cell<usize>,
+    /// Hash of all inputs of the programs.
     digest: RefCell<Sha256>,
     found: RefCell<Found>,
 }
 
-/// What has been gathered.
+/// Results gathered so far.
 #[derive(Default)]
 struct Found {
     documents: Vec<Program>,
@@ -163,82 +163,84 @@ struct Found {
     printed: Vec<String>,
 }
 
-/// A function that stands in a document, in a module that is still being evaluated.
+/// A function used in a document whose module is not frozen yet.
 struct Pending {
-    /// The file that is being evaluated.
+    /// File under evaluation.
     path: String,
-    /// Name of the variable there that holds it.
+    /// Module variable that holds the function.
     variable: String,
     name: String,
-    place: String,
+    location: String,
 }
 
-/// What built-in functions find beside their arguments.
+/// State available to built-in functions through the evaluator.
 #[derive(Clone, Copy, ProvidesStaticType)]
 struct Running<'a> {
     meter: &'a Meter<'a>,
-    /// While files are evaluated.
+    /// Set while files are evaluated.
     evaluation: Option<&'a Evaluation<'a>>,
-    /// While a function is called.
+    /// Set while a hook or ping is called.
     host: Option<&'a dyn Host>,
 }
 
-/// What the evaluator was given.
+/// Returns the state stored in the evaluator.
 fn running<'a>(eval: &Evaluator<'_, 'a, '_>) -> anyhow::Result<&'a Running<'a>> {
     let extra = eval.extra.and_then(|extra| extra.downcast_ref::<Running<'_>>());
-    extra.ok_or_else(|| anyhow::anyhow!("nothing is evaluated"))
+    extra.ok_or_else(|| anyhow::anyhow!("no evaluation is running"))
 }
 
-/// The next question of the library stands for no steps.
-fn for_free(eval: &Evaluator<'_, '_, '_>) {
+/// Excludes the next check by the library from the step count.
+fn skip_next_check(eval: &Evaluator<'_, '_, '_>) {
     if let Ok(running) = running(eval) {
-        running.meter.for_free();
+        running.meter.skip_next_check();
     }
 }
 
-/// What could not be loaded has been told.
+/// Marker error: the module could not be loaded, which is already reported.
 #[derive(Debug, thiserror::Error)]
-#[error("it could not be loaded")]
-struct Announced;
+#[error("module could not be loaded")]
+struct AlreadyReported;
 
 impl FileLoader for Evaluation<'_> {
     fn load(&self, path: &str) -> starlark::Result<FrozenModule> {
-        let path = inside(path).map_err(starlark::Error::new_native)?;
+        let path = spec_path(path).map_err(starlark::Error::new_native)?;
         let loading = self.loading.borrow();
         if let Some(at) = loading.iter().position(|loading| *loading == path) {
             let cycle: Vec<&str> = loading[at..].iter().map(String::as_str).chain([path.as_str()]).collect();
             return Err(starlark::Error::new_native(Invalid::new(format!("load cycle: {}", cycle.join(" -> ")))));
         }
         if loading.len() > MAX_LOADS {
-            let message = format!("files load each other more than {} deep", MAX_LOADS);
+            let message = format!("`load` statements are nested more than {MAX_LOADS} levels deep");
             return Err(starlark::Error::new_native(Invalid::new(message)));
         }
         drop(loading);
         if !self.texts.contains_key(&path) {
             let known = self.input.files.iter().map(|file| file.path.as_str());
             let invalid = match path.ends_with(".star") {
-                // It is there, but cannot be read.
-                true if known.clone().any(|known| known == path) => return Err(starlark::Error::new_native(Announced)),
+                // The file exists but could not be read.
+                true if known.clone().any(|known| known == path) => {
+                    return Err(starlark::Error::new_native(AlreadyReported));
+                }
                 true => {
-                    let message = format!("there is no file {} in the spec directory", quoted(&path));
+                    let message = format!("file {} not found in the spec directory", quoted(&path));
                     let near = closest(&path, known.filter(|path| path.ends_with(".star")));
                     let hint = near.map(|near| format!("did you mean `{near}`?"));
                     Invalid { message, hint }
                 }
                 false => Invalid::new(format!("{} is not a `*.star` file", quoted(&path)))
-                    .hint("`read_file` reads other files, and `json.decode` understands JSON"),
+                    .hint("use `read_file` for other files and `json.decode` for JSON"),
             };
             return Err(starlark::Error::new_native(invalid));
         }
-        self.module(&path).ok_or_else(|| starlark::Error::new_native(Announced))
+        self.module(&path).ok_or_else(|| starlark::Error::new_native(AlreadyReported))
     }
 }
 
-/// A path within the spec directory, in its one form.
-fn inside(path: &str) -> Result<String, Invalid> {
+/// Normalizes a path relative to the spec directory. Rejects paths outside it.
+fn spec_path(path: &str) -> Result<String, Invalid> {
     let outside = || {
-        Invalid::new(format!("{} is outside of the spec directory", quoted(path)))
-            .hint("paths are relative to the spec directory, and stay in it")
+        Invalid::new(format!("{} is outside the spec directory", quoted(path)))
+            .hint("use a path relative to the spec directory, without `..`")
     };
     if path.starts_with('/') {
         return Err(outside());
@@ -252,13 +254,13 @@ fn inside(path: &str) -> Result<String, Invalid> {
         }
     }
     if parts.is_empty() || path.contains('\0') {
-        return Err(Invalid::new(format!("{} names no file", quoted(path))));
+        return Err(Invalid::new(format!("{} is not a valid path", quoted(path))));
     }
     Ok(parts.join("/"))
 }
 
 impl Evaluation<'_> {
-    /// The module of a file, which is evaluated if it has not been; `None`: it cannot be, which has been told.
+    /// Returns the module of a file, evaluating the file on first use; `None` after an error, which is already recorded.
     fn module(&self, path: &str) -> Option<FrozenModule> {
         if let Some(known) = self.modules.borrow().get(path) {
             return known.clone();
@@ -270,10 +272,10 @@ impl Evaluation<'_> {
                 self.found.borrow_mut().diagnostics.extend(diagnostic);
                 None
             }
-            // A bug of the library must not end the one who watches.
+            // A panic in the library must not terminate a watch.
             Err(_) => {
                 let place = self.texts.get(path).map(|text| Location::new(text, 0..0));
-                let message = "the program cannot be evaluated: the interpreter has failed".to_owned();
+                let message = "cannot evaluate the program: the Starlark interpreter panicked".to_owned();
                 let diagnostic = Diagnostic { place, ..Diagnostic::new(message) };
                 self.found.borrow_mut().diagnostics.push(diagnostic);
                 None
@@ -284,24 +286,24 @@ impl Evaluation<'_> {
         module
     }
 
-    /// The error is `None` where it has been told.
+    /// Evaluates a file. The error is `None` if it is already recorded.
     fn evaluate(&self, path: &str) -> Result<FrozenModule, Option<Diagnostic>> {
         let Some(text) = self.texts.get(path) else { return Err(None) };
-        self.takes(&["file", path, text.text()]);
+        self.add_to_digest(&["file", path, text.text()]);
         let base = self.next_base.get();
         self.next_base.set(base + text.text().len() + 1);
         let prepared = guard::prepare(text.text(), &dialect())
-            .map_err(|refused| Diagnostic::at(Location::new(text, refused.span), refused.message).hint(refused.hint))?;
+            .map_err(|error| Diagnostic::at(Location::new(text, error.span), error.message).hint(error.hint))?;
         let mut file = File { text: text.clone(), prepared, parameters: BTreeMap::new() };
         self.files.borrow_mut().insert(path.to_owned(), Arc::new(file.clone()));
         self.calls.borrow_mut().insert(path.to_owned(), (base, Calls::new()));
         let explain = |error: starlark::Error| match error.kind() {
-            starlark::ErrorKind::Native(error) if error.is::<Announced>() => None,
+            starlark::ErrorKind::Native(error) if error.is::<AlreadyReported>() => None,
             _ => Some(explain(&error, &self.files.borrow(), Some(text), &self.meter)),
         };
         let mut program = AstModule::parse(path, file.prepared.source.clone(), &dialect()).map_err(explain)?;
-        let calls = written::calls(program.statement(), &file.prepared, base);
-        file.parameters = written::parameters(program.statement());
+        let calls = spans::calls(program.statement(), &file.prepared, base);
+        file.parameters = spans::parameters(program.statement());
         self.files.borrow_mut().insert(path.to_owned(), Arc::new(file));
         self.calls.borrow_mut().insert(path.to_owned(), (base, calls));
         let operators = guard::OPERATORS.map(|operator| (operator.to_owned(), operator.to_owned()));
@@ -312,26 +314,26 @@ impl Evaluation<'_> {
             let printer = Printer(self);
             {
                 let mut eval = Evaluator::new(&module);
-                // Collecting is recursive, and what there may be is bounded.
+                // Garbage collection is recursive, and memory is limited anyway.
                 eval.disable_gc();
                 eval.set_loader(self);
                 eval.set_print_handler(&printer);
-                eval.set_check_cancelled(Box::new(move || self.meter.stops(heap)));
+                eval.set_check_cancelled(Box::new(move || self.meter.should_stop(heap)));
                 eval.set_max_callstack_size(limits::MAX_CALLS).map_err(starlark::Error::new_other).map_err(explain)?;
                 eval.extra = Some(&running);
                 eval.eval_module(program, &self.globals).map_err(explain)?;
             }
-            if let Err(invalid) = limits::may_be_kept(&module) {
+            if let Err(invalid) = limits::check_freezable(&module) {
                 return Err(Some(Diagnostic::at(Location::new(text, 0..0), invalid.message).hint(invalid.hint)));
             }
             module.freeze().map_err(|error| {
-                Some(Diagnostic::at(Location::new(text, 0..0), format!("the program cannot be kept: {error:?}")))
+                Some(Diagnostic::at(Location::new(text, 0..0), format!("cannot freeze the module: {error:?}")))
             })
         })
     }
 
-    /// Something decides what the programs give.
-    fn takes(&self, parts: &[&str]) {
+    /// Adds an input of the programs to the hash.
+    fn add_to_digest(&self, parts: &[&str]) {
         let mut digest = self.digest.borrow_mut();
         for part in parts {
             digest.update((part.len() as u64).to_le_bytes());
@@ -339,12 +341,12 @@ impl Evaluation<'_> {
         }
     }
 
-    /// The file that is being evaluated.
+    /// Returns the file under evaluation.
     fn current(&self) -> String {
         self.loading.borrow().last().cloned().unwrap_or_default()
     }
 
-    fn end(self) -> Evaluated {
+    fn finish(self) -> Evaluated {
         let found = self.found.into_inner();
         let files = Arc::new(self.files.into_inner());
         let modules = self.modules.into_inner();
@@ -352,7 +354,7 @@ impl Evaluation<'_> {
         let live = |(index, pending): (usize, Pending)| {
             let module = modules.get(&pending.path).and_then(Option::as_ref);
             let value = module.and_then(|module| module.get_option(&pending.variable).ok().flatten());
-            Function::new(index, (pending.name, pending.place), digest.clone(), value, files.clone())
+            Function::new(index, (pending.name, pending.location), digest.clone(), value, files.clone())
         };
         let functions: Vec<Function> = found.functions.into_iter().enumerate().map(live).collect();
         let calls = self.calls.into_inner();
@@ -379,7 +381,7 @@ impl std::fmt::LowerHex for HexDigest {
     }
 }
 
-/// Takes what a file prints while it is evaluated.
+/// Collects the output of `print` during evaluation.
 struct Printer<'e, 'a>(&'e Evaluation<'a>);
 
 impl starlark::PrintHandler for Printer<'_, '_> {
@@ -393,43 +395,43 @@ impl starlark::PrintHandler for Printer<'_, '_> {
     }
 }
 
-/// An error of the library in words for people, with its place and the calls that led there.
+/// Converts an error of the library to a diagnostic with its location and call stack.
 fn explain(error: &starlark::Error, files: &Files, current: Option<&Arc<SourceText>>, meter: &Meter<'_>) -> Diagnostic {
-    let place = |span: &starlark::codemap::FileSpan| {
+    let location = |span: &starlark::codemap::FileSpan| {
         let file = files.get(span.filename())?;
-        Some(file.place(span.span.begin().get() as usize..span.span.end().get() as usize))
+        Some(file.location(span.span.begin().get() as usize..span.span.end().get() as usize))
     };
     let Invalid { message, hint } = match (meter.exceeded(), error.kind()) {
         (Some(limit), _) => limit.to_diagnostic(),
         (None, starlark::ErrorKind::StackOverflow(_)) => {
-            Invalid::new(format!("calls are nested more than {} deep", limits::MAX_CALLS))
-                .hint("is there a recursion without end?")
+            Invalid::new(format!("calls are nested more than {} levels deep", limits::MAX_CALLS))
+                .hint("check for unbounded recursion")
         }
         (None, kind) => {
             let text = kind.to_string();
-            wrong_argument(&text, files).unwrap_or_else(|| {
+            unknown_argument(&text, files).unwrap_or_else(|| {
                 let (message, hint) = match text.split_once('\n') {
                     Some((message, hint)) => (message, Some(hint.trim().replace('\n', " "))),
                     None => (text.as_str(), None),
                 };
-                Invalid { message: in_lower_case(message), hint }
+                Invalid { message: normalized(message), hint }
             })
         }
     };
     let mut frames: Vec<(Location, String)> = Vec::new();
     for frame in &error.call_stack().frames {
-        let Some(place) = frame.location.as_ref().and_then(place) else { continue };
+        let Some(location) = frame.location.as_ref().and_then(location) else { continue };
         let name = frame.name.trim_start_matches('_');
-        frames.push((place, format!("in the call of {}", quoted(name))));
+        frames.push((location, format!("in the call to {}", quoted(name))));
     }
-    let here = error.span().and_then(place).or_else(|| frames.last().map(|(place, _)| place.clone()));
+    let here = error.span().and_then(location).or_else(|| frames.last().map(|(location, _)| location.clone()));
     let place = here.or_else(|| current.map(|text| Location::new(text, 0..0)));
     frames.retain(|(frame, _)| Some(frame) != place.as_ref());
     Diagnostic { place, related: shortened(frames), ..Diagnostic::new(message).hint(hint) }
 }
 
-/// The error of an argument that a function does not have, where the message is one, with what was probably meant.
-fn wrong_argument(message: &str, files: &Files) -> Option<Invalid> {
+/// Rewrites the library's message about an unknown named argument, with a suggestion. `None` for other messages.
+fn unknown_argument(message: &str, files: &Files) -> Option<Invalid> {
     let rest = message.strip_prefix("Found `")?;
     let (argument, rest) = rest.split_once("` extra named parameter(s)")?;
     let function = rest.trim().strip_prefix("for call to ").unwrap_or_default().trim_matches('`');
@@ -443,18 +445,18 @@ fn wrong_argument(message: &str, files: &Files) -> Option<Invalid> {
     Some(Invalid { message, hint: hint.map(|close| format!("did you mean `{close}`?")) })
 }
 
-/// The innermost calls first, and of very many only the first and the last.
+/// Orders frames from the innermost call outwards. Of a long stack only both ends are kept.
 fn shortened(mut frames: Vec<(Location, String)>) -> Vec<(Location, String)> {
     frames.reverse();
-    if frames.len() > 2 * FRAMES {
-        frames.drain(FRAMES..frames.len() - FRAMES);
+    if frames.len() > 2 * MAX_FRAMES {
+        frames.drain(MAX_FRAMES..frames.len() - MAX_FRAMES);
     }
     frames.dedup();
     frames
 }
 
-/// A message as ours are: without a capital in front.
-fn in_lower_case(message: &str) -> String {
+/// Formats a message of the library like our own: no prefix, lower case, no final period.
+fn normalized(message: &str) -> String {
     let message = message.trim_start_matches("Parse error: ").trim_start_matches("fail: ").trim_end_matches('.');
     let message = message.strip_prefix("fail:").unwrap_or(message);
     let mut characters = message.chars();
@@ -466,13 +468,13 @@ fn in_lower_case(message: &str) -> String {
     }
 }
 
-/// Where a built-in function was called, as a place of the rewritten text.
-fn called_at(eval: &Evaluator<'_, '_, '_>) -> Option<(String, Range<usize>)> {
+/// Returns the location of the running call to a built-in function: path and span of the rewritten text.
+fn call_span(eval: &Evaluator<'_, '_, '_>) -> Option<(String, Range<usize>)> {
     let span = eval.call_stack_top_location()?;
     Some((span.filename().to_owned(), span.span.begin().get() as usize..span.span.end().get() as usize))
 }
 
-/// A value of a program that is to be kept, under a name that no program can contain.
+/// Stores a value in the module, under a name that programs cannot use, so that it is frozen with the module.
 fn keep<'v>(eval: &Evaluator<'v, '_, '_>, variable: &str, value: Value<'v>) {
     eval.module().set(variable, value);
 }

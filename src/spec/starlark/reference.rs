@@ -1,4 +1,4 @@
-//! The reference of everything that a program can call, made from what there is.
+//! Reference of the functions and values available to programs, generated from their definitions.
 
 use std::fmt::Write;
 
@@ -13,48 +13,48 @@ const HEAD: &str = "\
 
 <!-- Generated from the code. Refresh: UPDATE_REFERENCE=1 cargo test --test starlark reference -->
 
-Everything that a `*.star` file can call. [Programs](programs.md) introduces it.
+The functions and values available in `*.star` files. See [Programs](programs.md) for an introduction.
 ";
 
-/// A title, a sentence, and what adds what it is about.
+/// Title, introduction, and the function that registers the documented items.
 type Section<B> = (&'static str, &'static str, fn(&mut B));
 
-/// Sections of functions.
+/// Sections on global functions.
 const SECTIONS: [Section<GlobalsBuilder>; 3] = [
-    ("Kinds", "Each makes a document.", builtins::kinds),
+    ("Kinds", "Each call defines one document of the given kind.", builtins::kinds),
     (
         "Helpers",
-        "Short for what YAML writes as a map; each gives a dictionary, and takes what else may stand in it by name.",
+        "Shorthands for maps in YAML. Each returns a dictionary; its further fields are set with keyword arguments.",
         builtins::helpers,
     ),
     (
-        "The world",
-        "What can be seen of it while specs are read. Paths are relative to the spec directory and stay in it; what was \
-         read is followed while watching.",
-        builtins::world,
+        "Environment and files",
+        "Available while specs are loaded, not in hooks and pings. Paths are relative to the spec directory and cannot \
+         leave it. With `--watch`, the files and directories that were read are watched too.",
+        builtins::inputs,
     ),
 ];
 
-/// Sections of what values can do.
+/// Sections on attributes and methods of values.
 const VALUES: [Section<MethodsBuilder>; 3] = [
     (
         "A service or a job",
-        "What `service(...)` and `job(...)` give. In a field it stands for its name.",
+        "The value that `service(...)` and `job(...)` return. In a field, it is replaced by its name.",
         resource::methods,
     ),
     (
         "ctx",
-        "The argument of a function that is a ping or a hook. Every call ends when the time of the function is over.",
+        "The argument of functions used as pings and hooks. Calls end at the latest when the function times out.",
         function::methods,
     ),
     (
         "ctx.context",
-        "Outputs of hooks and jobs; what is set is kept when the function has returned.",
+        "Outputs of hooks and jobs. Values that a function sets are stored when it returns.",
         function::output_methods,
     ),
 ];
 
-/// The reference, as Markdown.
+/// Returns the reference as Markdown.
 pub fn reference() -> String {
     let mut out = HEAD.to_owned();
     for (title, about, section) in SECTIONS {
@@ -90,7 +90,7 @@ fn methods(section: fn(&mut MethodsBuilder)) -> Methods {
     builder.build()
 }
 
-/// A comment in one paragraph.
+/// Joins a doc comment into one paragraph.
 fn text(docs: Option<&DocString>) -> String {
     let Some(docs) = docs else { return String::new() };
     let whole = format!("{}\n{}", docs.summary, docs.details.as_deref().unwrap_or_default());
@@ -111,7 +111,7 @@ fn function(out: &mut String, name: &str, function: &DocFunction) {
     let _ = write!(out, "\n### `{name}({})`\n\n{}\n", all.join(", "), text(function.docs.as_ref()));
 }
 
-/// The fields of the kinds, from the schema.
+/// Writes the fields of each kind, from the schema.
 fn fields(out: &mut String) {
     let schema = crate::spec::schema();
     for (kind, name) in [("Service", "service"), ("Job", "job"), ("Group", "group")] {
@@ -123,12 +123,12 @@ fn fields(out: &mut String) {
             let _ = writeln!(out, "| `{field}` | {about} |");
         }
     }
-    let hooks = "A function may stand for `ping`, `pre_start`, `post_start`, `pre_stop`, `post_stop`, for each occasion of \
-                 `on`, and in lists of these.";
+    let hooks = "A function can be used as `ping`. Hooks can be functions, alone or in a list: `pre_start`, `post_start`, \
+                 `pre_stop`, `post_stop` and each event of `on`.";
     let _ = write!(out, "\n{hooks}\n");
 }
 
-/// What comes with the language.
+/// Writes the names that the language itself provides.
 fn language(out: &mut String) {
     let ours: Vec<String> = SECTIONS
         .iter()
@@ -140,16 +140,16 @@ fn language(out: &mut String) {
     let names = names.filter(|name| is_word(name) && !ours.contains(name)).map(|name| format!("`{name}`"));
     let _ = write!(
         out,
-        "\n## The language\n\nStarlark's own, as Python's: {}. `json` has `encode` and `decode`. `print` is shown by \
-         `validate` and `render`, and line by line where a hook calls it. f-strings, type annotations and `load` are \
-         there; classes, `while`, `try`, `import`, `*=`, `%=` and `<<=` are not.\n",
+        "\n## The language\n\nBuilt-in names of Starlark, as in Python: {}. `json` has `encode` and `decode`. Output of \
+         `print` is shown by `validate` and `render`, and reported line by line in hooks. f-strings, type annotations \
+         and `load` are supported; classes, `while`, `try`, `import`, `*=`, `%=` and `<<=` are not.\n",
         names.collect::<Vec<_>>().join(", ")
     );
 }
 
 fn limits(out: &mut String) {
-    let _ = write!(out, "\n## Limits\n\nMore is an error with its place.\n\n| | at most |\n|---|---|\n");
-    for (what, most) in limits::table() {
-        let _ = writeln!(out, "| {what} | {most} |");
+    let _ = write!(out, "\n## Limits\n\nExceeding a limit is an error.\n\n| limit | maximum |\n|---|---|\n");
+    for (limit, maximum) in limits::table() {
+        let _ = writeln!(out, "| {limit} | {maximum} |");
     }
 }

@@ -1,4 +1,4 @@
-//! What `service(...)` and `job(...)` give back: a value that can be passed on.
+//! The value that `service(...)` and `job(...)` return.
 
 use std::fmt;
 
@@ -8,14 +8,14 @@ use starlark::environment::{Methods, MethodsBuilder, MethodsStatic};
 use starlark::values::{NoSerialize, StarlarkValue, Value, starlark_value};
 use starlark::{starlark_module, starlark_simple_value};
 
-/// A service or a job that the program has made.
+/// A service or job defined by a program.
 #[derive(Debug, Clone, PartialEq, Eq, ProvidesStaticType, NoSerialize, Allocative)]
 pub(super) struct Resource {
     /// `Service` or `Job`.
     pub kind: String,
-    /// Its name; empty if it has none, which is reported elsewhere.
+    /// Name; empty if missing, which is reported when the document is read.
     pub name: String,
-    /// Its image.
+    /// Image; empty if missing.
     pub image: String,
 }
 
@@ -39,10 +39,10 @@ impl<'v> StarlarkValue<'v> for Resource {
     }
 }
 
-/// What a service or job can be asked.
+/// Attributes and methods of services and jobs.
 #[starlark_module]
 pub(super) fn methods(builder: &mut MethodsBuilder) {
-    /// The name, by which others depend on it and reach it.
+    /// Name of the service or job, which is also its host name on the group's network.
     #[starlark(attribute)]
     fn name(this: &Resource) -> anyhow::Result<String> {
         Ok(this.name.clone())
@@ -54,18 +54,18 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
         Ok(this.kind.clone())
     }
 
-    /// The image.
+    /// Image; empty if it is not set.
     #[starlark(attribute)]
     fn image(this: &Resource) -> anyhow::Result<String> {
         Ok(this.image.clone())
     }
 
-    /// The address of a port on the network of the group: `appdb:5432`.
+    /// Returns the address of a port on the group's network: `appdb:5432`.
     fn address(this: &Resource, #[starlark(require = pos)] port: i32) -> anyhow::Result<String> {
         Ok(format!("{}:{port}", this.name))
     }
 
-    /// The URL of a port on the network of the group: `http://api:80/v1`.
+    /// Returns the URL of a port on the group's network: `http://api:80/v1`.
     fn url(
         this: &Resource,
         #[starlark(require = pos)] port: i32,

@@ -9,15 +9,17 @@ use super::*;
 pub struct ImageRef(String);
 
 /// Parsed image reference, borrowed from its text.
-pub(super) struct ImageParts<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct ImageParts<'a> {
     /// Everything before tag and digest.
-    name: &'a str,
-    tag: Option<&'a str>,
-    digest: Option<&'a str>,
+    pub name: &'a str,
+    pub tag: Option<&'a str>,
+    pub digest: Option<&'a str>,
 }
 
 impl<'a> ImageParts<'a> {
-    fn split(text: &'a str) -> Self {
+    /// Splits a reference by the rules of the Docker CLI. Does not validate it.
+    pub fn split(text: &'a str) -> Self {
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
             None => (text, None),
@@ -31,7 +33,7 @@ impl<'a> ImageParts<'a> {
     }
 
     /// Registry and path; the first component is a registry when it cannot be a path component of Docker Hub.
-    fn registry(&self) -> (Option<&'a str>, &'a str) {
+    pub fn registry(&self) -> (Option<&'a str>, &'a str) {
         match self.name.split_once('/') {
             Some((first, path)) if is_registry(first) => (Some(first), path),
             _ => (None, self.name),

@@ -1,5 +1,4 @@
-//! Where the arguments of calls stand in a file: a value that is written out in a call is marked there, and not the
-//! whole call.
+//! Source spans of call arguments, so that an error points at the argument and not at the whole call.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -10,70 +9,68 @@ use starlark::syntax::ast::{Argument, AstExpr, AstLiteral, AstStmt, Expr, Stmt};
 
 use super::guard::{self, Prepared};
 
-/// An expression as it is written.
+/// Source span of an expression and its parts.
 #[derive(Debug)]
-pub(super) struct Written {
-    /// Bytes of the file.
+pub(super) struct ExprSpan {
+    /// Byte range in the combined source text.
     pub span: Range<usize>,
     parts: Parts,
 }
 
 #[derive(Debug)]
 enum Parts {
-    /// Nothing in it is told apart.
-    Whole,
+    /// No parts.
+    None,
     /// Elements of a list or tuple.
-    Items(Vec<Rc<Written>>),
-    /// Entries of a dictionary, or named arguments of a call.
+    Items(Vec<Rc<ExprSpan>>),
+    /// Entries of a dictionary or named arguments of a call.
     Entries(Vec<Entry>),
 }
 
-/// An entry, or a named argument.
+/// An entry of a dictionary or a named argument.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// The key, where it stands there.
+    /// The key, if it is a literal.
     key: Option<String>,
-    /// Where.
     pub key_span: Range<usize>,
-    /// The value.
-    pub value: Rc<Written>,
+    pub value: Rc<ExprSpan>,
 }
 
-impl Written {
-    /// An element, of as many as there should be.
-    pub fn item(&self, index: usize, count: usize) -> Option<&Written> {
+impl ExprSpan {
+    /// Returns an element. `None` if the value does not have the same number of elements as the source.
+    pub fn item(&self, index: usize, count: usize) -> Option<&ExprSpan> {
         match &self.parts {
             Parts::Items(items) if items.len() == count => items.get(index).map(Rc::as_ref),
             _ => None,
         }
     }
 
-    /// The entry under this key, which probably is the one of this index.
+    /// Returns the entry with a key, which is probably at the given index. Large dictionaries are not searched.
     pub fn entry(&self, key: &str, index: usize) -> Option<&Entry> {
-        const FEW: usize = 100;
+        const MAX_SEARCHED: usize = 100;
         let Parts::Entries(entries) = &self.parts else { return None };
-        let is = |entry: &&Entry| entry.key.as_deref() == Some(key);
-        let few = if entries.len() <= FEW { entries.as_slice() } else { &[] };
-        entries.get(index).filter(is).or_else(|| few.iter().find(is))
+        let matches = |entry: &&Entry| entry.key.as_deref() == Some(key);
+        let searched = if entries.len() <= MAX_SEARCHED { entries.as_slice() } else { &[] };
+        entries.get(index).filter(matches).or_else(|| searched.iter().find(matches))
     }
 }
 
-/// The calls of a file, by their place in the rewritten text.
-pub(super) type Calls = HashMap<(u32, u32), Rc<Written>>;
+/// Calls in a file by their span in the rewritten text.
+pub(super) type Calls = HashMap<(u32, u32), Rc<ExprSpan>>;
 
-/// Finds the calls that name arguments. Places are given from `base` on.
+/// Finds the calls with named arguments. `base` is the offset of the file in the combined source text.
 pub(super) fn calls(program: &AstStmt, prepared: &Prepared, base: usize) -> Calls {
     let mut index = Index { prepared, base, calls: Calls::new() };
     index.statement(program);
     index.calls
 }
 
-/// Whether a call was put in by the guard, around one that was written.
-fn is_put_in(function: &AstExpr) -> bool {
-    matches!(&function.node, Expr::Identifier(name) if name.node.ident == guard::KEPT)
+/// Returns true if a call was inserted by the guard around another call.
+fn is_inserted(function: &AstExpr) -> bool {
+    matches!(&function.node, Expr::Identifier(name) if name.node.ident == guard::CHECK_MEMORY)
 }
 
-/// The names of parameters of each function that is defined in a file.
+/// Returns the parameter names of each function defined in a file.
 pub(super) fn parameters(program: &AstStmt) -> BTreeMap<String, Vec<String>> {
     let mut found = BTreeMap::new();
     collect(program, &mut found);
@@ -97,8 +94,8 @@ struct Index<'p> {
 impl Index<'_> {
     fn span(&self, span: Span) -> Range<usize> {
         let at = |position: starlark::codemap::Pos| position.get() as usize;
-        let written = self.prepared.written(at(span.begin())..at(span.end()));
-        self.base + written.start..self.base + written.end
+        let source = self.prepared.source_span(at(span.begin())..at(span.end()));
+        self.base + source.start..self.base + source.end
     }
 
     fn statement(&mut self, statement: &AstStmt) {
@@ -109,7 +106,7 @@ impl Index<'_> {
         });
     }
 
-    fn expression(&mut self, expression: &AstExpr) -> Rc<Written> {
+    fn expression(&mut self, expression: &AstExpr) -> Rc<ExprSpan> {
         let parts = match &expression.node {
             Expr::List(items) | Expr::Tuple(items) => {
                 Parts::Items(items.iter().map(|item| self.expression(item)).collect())
@@ -125,9 +122,9 @@ impl Index<'_> {
                 };
                 Parts::Entries(entries.iter().map(entry).collect())
             }
-            Expr::Call(function, arguments) if is_put_in(function) => match arguments.args.as_slice() {
+            Expr::Call(function, arguments) if is_inserted(function) => match arguments.args.as_slice() {
                 [argument] => return self.expression(argument.node.expr()),
-                _ => Parts::Whole,
+                _ => Parts::None,
             },
             Expr::Call(function, arguments) => {
                 drop(self.expression(function));
@@ -149,15 +146,15 @@ impl Index<'_> {
             other => {
                 let mut visit = |child: &AstExpr| drop(self.expression(child));
                 other.visit_expr(&mut visit);
-                Parts::Whole
+                Parts::None
             }
         };
         let named = matches!(&parts, Parts::Entries(entries) if !entries.is_empty());
-        let written = Rc::new(Written { span: self.span(expression.span), parts });
+        let result = Rc::new(ExprSpan { span: self.span(expression.span), parts });
         if named && matches!(expression.node, Expr::Call(..)) {
             let key = (expression.span.begin().get(), expression.span.end().get());
-            self.calls.insert(key, written.clone());
+            self.calls.insert(key, result.clone());
         }
-        written
+        result
     }
 }
