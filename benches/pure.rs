@@ -1,9 +1,9 @@
-//! How long the pure rooms take for many services: reading specs in either form, resolving, planning. No engine is
+//! Benchmarks of the pure modules for many services: loading specs in both formats, resolving, planning. No engine is
 //! needed, and nothing is asserted.
 //!
 //!     cargo bench
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a program that prints what it measured")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints its results")]
 
 #[path = "../tests/builders/mod.rs"]
 mod builders;
@@ -17,12 +17,12 @@ use drillmaster::control::execute::stack::with_large_stack;
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::plan::{Memory, forecast, plan};
 use drillmaster::spec::model::Build;
-use drillmaster::spec::{Content, Input, Nowhere, SourceFile, Specs, Tree, load};
+use drillmaster::spec::{Content, Input, NoFileAccess, SourceFile, Specs, Tree, load};
 
-/// What is measured is run so often.
+/// Number of runs per measurement.
 const RUNS: usize = 11;
 
-/// Runs it, and prints the least, the median and the greatest time.
+/// Runs a measurement and prints the minimum, median and maximum time.
 fn measure<T>(what: &str, mut run: impl FnMut() -> T) {
     let mut times: Vec<Duration> = (0..RUNS)
         .map(|_| {
@@ -49,17 +49,17 @@ fn read(texts: &[(String, String)]) -> Specs {
         dotenv: None,
         environment: &environment,
         context: &context,
-        read: &|_| Err("there is no such file".into()),
+        read: &|_| Err("no such file".into()),
         tree: &|build: &Build| {
             let context = build.context.clone();
             Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: String::new() })
         },
-        reach: &Nowhere,
+        file_access: &NoFileAccess,
     };
     with_large_stack(|| load(&input)).unwrap().unwrap()
 }
 
-/// A chain of services, each with a few fields, a hundred in a file.
+/// A chain of services with a few fields each, 100 per file.
 fn yaml(services: usize) -> Vec<(String, String)> {
     let document = |n: usize| {
         let needs = n.checked_sub(1).map(|before| format!("dependencies: [a{before}]\n")).unwrap_or_default();
@@ -72,7 +72,7 @@ fn yaml(services: usize) -> Vec<(String, String)> {
     numbers.chunks(100).map(file).collect()
 }
 
-/// The same, as a program.
+/// The same services as a program.
 fn program(services: usize) -> Vec<(String, String)> {
     let text = format!(
         "for n in range({services}):\n    service(name=\"a%d\" % n, image=\"shop/api:1\", env={{\"N\": str(n), \"LOG\": \"info\"}}, \
@@ -100,8 +100,8 @@ fn main() {
     let nothing = empty(&hundred);
     measure("forecast 100 services from nothing", || forecast(&hundred, &nothing, &Memory::default()));
     let agreed = agreeing(&hundred);
-    measure("plan 100 services that agree", || plan(&hundred, &agreed, &Memory::default(), Duration::ZERO));
+    measure("plan 100 unchanged services", || plan(&hundred, &agreed, &Memory::default(), Duration::ZERO));
     let thousand = chain(1000);
     let ready = agreeing(&thousand);
-    measure("plan 1,000 services that agree", || plan(&thousand, &ready, &Memory::default(), Duration::ZERO));
+    measure("plan 1,000 unchanged services", || plan(&thousand, &ready, &Memory::default(), Duration::ZERO));
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: dev/check.sh
 #
-# Every check and test. ENGINE=next runs them on a current engine of its own.
+# Runs all checks and tests, with ENGINE=next on a separate current engine.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,10 +22,10 @@ RUSTDOCFLAGS='-D warnings' run cargo doc --locked --no-deps --document-private-i
 need_shellcheck
 run shellcheck -x .ci/run dev/*.sh demo/*/*.sh examples/*/*.sh examples/*/*/*.sh findings/*.sh
 need_cargo_deny
-# The advisories need their own database, which may be out of reach.
+# Advisories are skipped: their database may be unreachable.
 run cargo deny --locked check --hide-inclusion-graph licenses bans sources
 
-# Building takes minutes: build first, then see that the engine is still well.
+# Building takes minutes: build first, then check that the engine still responds.
 run cargo test --locked --no-run
 use_engine
 run cargo test --locked

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Usage: dev/demo.sh
 #
-# Brings the services of specs/ up, from nothing, and says how to look at them.
+# Starts the services of specs/ from scratch and prints how to use them.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

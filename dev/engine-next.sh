@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Usage: dev/engine-next.sh [start|stop|restart|status]
 #
-# A current Docker engine beside the system's own: the next Debian release's
-# docker.io and containerd, unpacked and not installed, on a socket, data directory,
-# bridge and address pool of their own. runc stays this release's, the only one of
-# the three that needs a newer C library.
-# start prints the engine's DOCKER_HOST and nothing else on stdout:
+# A current Docker engine next to the system's: docker.io and containerd of the next
+# Debian release, unpacked but not installed, with its own socket, data directory, bridge
+# and address pool. runc is that of the current release, because the newer one needs a
+# newer C library.
+# start prints only the engine's DOCKER_HOST on stdout:
 #
 #     DOCKER_HOST=$(dev/engine-next.sh) docker version
 set -euo pipefail
@@ -34,17 +34,17 @@ start() {
 launch() {
     can_install || die "the next engine can be started only as root on Debian" "use the system's engine instead"
     stop_dockerd "$dir" "$exec_root"
-    # One that crashed leaves its containers running; this path is nobody else's.
+    # After a crash, containers keep running; this exec root belongs to this engine only.
     end_leftovers "$exec_root"
     [[ -x $dir/root/usr/sbin/dockerd ]] || unpack
     need runc
     need iptables
     need ip iproute2
     make_bridge
-    # A configuration of its own: /etc/docker/daemon.json is the other engine's.
-    # An engine with an address pool that finds its default network from before also
-    # removes docker0, whoever owns it, unless live restore is on. It is on for the
-    # start only: containers are to stop with this engine.
+    # A separate configuration: /etc/docker/daemon.json belongs to the system's engine.
+    # When an engine with an address pool finds its previous default network, it also
+    # removes docker0, regardless of its owner, unless live restore is enabled. It is
+    # enabled only for the start, so that containers stop with this engine.
     echo '{"live-restore": true}' >"$dir/daemon.json"
     PATH=$dir/root/usr/bin:$dir/root/usr/sbin:$PATH \
         start_dockerd "$dir" "$host" \
@@ -58,7 +58,7 @@ launch() {
         --mtu="$(uplink_mtu)"
     echo '{"live-restore": false}' >"$dir/daemon.json"
     kill -HUP "$(our_pid "$dir")"
-    wait_for 20 live_restore_is_off || die "the next engine does not read its configuration again" "its log is $dir/dockerd.log"
+    wait_for 20 live_restore_is_off || die "the next engine does not reload its configuration" "its log is $dir/dockerd.log"
     say "next engine: started, its log is $dir/dockerd.log"
 }
 
@@ -73,7 +73,8 @@ make_bridge() {
     ip link set "$bridge" up
 }
 
-# With lists and caches of its own: the machine's apt never hears of the next release.
+# Uses separate lists and caches, so that the next release does not affect the machine's
+# apt.
 unpack() {
     local new=$dir/root.new keyring=/usr/share/keyrings/debian-archive-keyring.gpg deb
     say "next engine: fetching docker.io and containerd of Debian $release"
@@ -98,7 +99,7 @@ next_apt() {
         -o Dir::Etc::Preferences=/dev/null -o Dir::Etc::PreferencesParts=/dev/null \
         -o Dir::State::Lists="$dir/apt/lists" -o Dir::State::Status=/dev/null -o Dir::Cache="$dir/apt/cache" \
         -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false -o APT::Sandbox::User=root \
-        "$@" || die "apt could not fetch Debian $release" "is the mirror in reach? try: apt-get update"
+        "$@" || die "apt could not fetch Debian $release" "is the mirror reachable? try: apt-get update"
 }
 
 stop() {

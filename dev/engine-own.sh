@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Usage: dev/engine-own.sh start|stop|kill|remove DIRECTORY
 #
-# An engine for one test to stop and to kill: the system's own dockerd (with ENGINE=next
-# the next one's) with everything it has in DIRECTORY, and in a network of its own, so
-# that it meets no other engine; only its socket can be reached from outside.
-# start waits until it answers and prints its DOCKER_HOST; stop ends it as systemd does;
-# kill as a crash does; remove leaves nothing. Only for root.
+# A separate engine for a test that stops or kills it: the system's dockerd (with
+# ENGINE=next the next one's), with all data in DIRECTORY and a separate network
+# namespace; only its socket is reachable from outside. start waits until it responds and
+# prints its DOCKER_HOST; stop ends it like systemd; kill ends it like a crash; remove
+# deletes everything. Requires root.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -16,8 +16,8 @@ dir=${2:-}
 exec_root=$dir/exec
 
 start() {
-    ((EUID == 0)) || die "an engine of one's own can be started only as root"
-    # Nothing else is in its network, not even a way out.
+    ((EUID == 0)) || die "a separate engine requires root"
+    # The network namespace is empty: no access to other networks.
     unshare --net "${BASH_SOURCE[0]}" launch "$dir" >&2
     printf 'unix://%s\n' "$dir/docker.sock"
 }
@@ -27,7 +27,7 @@ launch() {
     [[ ${ENGINE:-system} != next ]] || PATH=$next/bin:$next/sbin:$PATH
     ip link set lo up
     mkdir -p "$dir"
-    # A configuration of its own: /etc/docker/daemon.json is the other engine's.
+    # A separate configuration: /etc/docker/daemon.json belongs to the system's engine.
     echo '{}' >"$dir/daemon.json"
     forget_dead_containerd "$exec_root"
     start_dockerd "$dir" "unix://$dir/docker.sock" \
@@ -38,19 +38,19 @@ launch() {
         --containerd-plugins-namespace=drillmaster-own-plugins
 }
 
-kill_it() {
+kill_engine() {
     local pid
     pid=$(our_pid "$dir") || return 0
     kill -KILL "$pid"
-    wait_for 10 gone "$pid" || die "dockerd ($pid) cannot be killed" "only a reboot helps"
+    wait_for 10 gone "$pid" || die "dockerd ($pid) cannot be killed" "reboot the machine"
 }
 
 remove() {
     local pid place
-    # One that was held with SIGSTOP does not hear that it is to end.
+    # A process stopped by SIGSTOP does not handle SIGTERM.
     pid=$(our_pid "$dir") && kill -CONT "$pid"
     stop_dockerd "$dir" "$exec_root"
-    # What one that was killed has left.
+    # Leftovers of a killed engine.
     end_leftovers "$exec_root"
     while read -r place; do
         umount -l "$place"
@@ -62,7 +62,7 @@ case $command in
 start) start ;;
 launch) launch ;;
 stop) stop_dockerd "$dir" "$exec_root" ;;
-kill) kill_it ;;
+kill) kill_engine ;;
 remove) remove ;;
 *) die "unknown command: $command" "usage: dev/engine-own.sh start|stop|kill|remove DIRECTORY" ;;
 esac

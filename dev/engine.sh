@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Usage: dev/engine.sh [start|stop|restart|status]
 #
-# Sees to it that a Docker engine answers. One that is there already (at DOCKER_HOST,
-# in the client's current context or at the default socket) is used and left as it
-# is. Where there is none, and this is root on Debian, Debian's docker.io is
-# installed and started. An engine started here that hangs is ended and started again.
+# Ensures that a Docker engine responds. An existing one (at DOCKER_HOST, in the client's
+# current context or at the default socket) is used unchanged. Otherwise, as root on
+# Debian, installs and starts Debian's docker.io. Restarts a hung engine that this script
+# has started.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -26,8 +26,8 @@ start() {
     host=$(where)
     case $(state "$host") in
     ok) say "engine: answers at $host" ;;
-    denied) die "you may not use the engine at $host" "join its group (often: docker), or run this as root" ;;
-    # Asked twice: an engine under full load may be slow once.
+    denied) die "permission denied: engine at $host" "join its group (often: docker), or run this as root" ;;
+    # Check twice: under full load an engine may be slow once.
     hung) is_ok "$host" || replace_hung "$host" ;;
     absent) start_here "$host" ;;
     esac
@@ -35,9 +35,9 @@ start() {
 
 replace_hung() {
     if [[ $1 != "$default_host" ]] || ! our_pid "$dir" >/dev/null; then
-        die "the engine at $1 hangs, and it was not started here" "restart it (often: systemctl restart docker)"
+        die "the engine at $1 hangs, and was not started by this script" "restart it (often: systemctl restart docker)"
     fi
-    say "engine: hangs, starting it again"
+    say "engine: hangs, restarting it"
     stop_dockerd "$dir" "$exec_root"
     launch
 }
@@ -53,12 +53,12 @@ start_here() {
     }
     if has_systemd; then
         systemctl start docker || die "systemd could not start docker" "see: journalctl -u docker"
-        wait_for 60 is_ok "$host" || die "the engine does not answer 60 seconds after its start" "see: journalctl -u docker"
+        wait_for 60 is_ok "$host" || die "the engine did not respond within 60 seconds of its start" "see: journalctl -u docker"
         say "engine: started by systemd"
         return
     fi
     ((EUID == 0)) || die "no engine answers at $host" "run this as root, or start Docker yourself"
-    # Alive, but its socket is gone.
+    # The process is alive, but its socket is missing.
     stop_dockerd "$dir" "$exec_root"
     launch
 }
@@ -83,7 +83,7 @@ status() {
     host=$(where)
     state=$(state "$host")
     pid=$(our_pid "$dir") || pid=''
-    say "engine: $state at $host${pid:+, started here as process $pid, its log is $dir/dockerd.log}"
+    say "engine: $state at $host${pid:+, started by this script as process $pid, its log is $dir/dockerd.log}"
     [[ $state == ok ]]
 }
 
@@ -96,7 +96,7 @@ case $command in
 start) start ;;
 stop) stop ;;
 restart)
-    our_pid "$dir" >/dev/null || ! is_ok "$(where)" || die "the engine was not started here" "restart it as it was started"
+    our_pid "$dir" >/dev/null || ! is_ok "$(where)" || die "the engine was not started by this script" "restart it as it was started"
     stop
     start
     ;;

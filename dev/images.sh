@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Usage: dev/images.sh [base]
 #
-# Makes the images that the tests run and that the demo is built on, or only the latter
-# (base), on the engine of DOCKER_HOST or the client's own. What is there and current is
-# left alone: each image of the tests carries a hash of what it was made from.
+# Builds the test images and the base image of the demo, or only the latter (base), on the
+# engine of DOCKER_HOST or the client's default. Current images are kept: each test image
+# has a label with a hash of its inputs.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 cache=$dev_dir/cache
 base=debian:bookworm-slim
-# Not drillmaster.*: containers inherit their image's labels.
+# Not drillmaster.*: containers inherit the labels of their image.
 label=dev.drillmaster.inputs
 try_engine="is the engine well? see: dev/engine.sh status"
 
@@ -19,27 +19,27 @@ test_images() {
     tar=$cache/busybox-$(recipe busybox_root).tar
     [[ -e $tar ]] || busybox_root "$tar"
     import "$tar" drillmaster/busybox:1 'CMD ["sh"]'
-    # The same files and another id: a new version that changes nothing.
+    # Same files with a different id: a new version without changes.
     import "$tar" drillmaster/busybox:2 'CMD ["sh"]' 'ENV VERSION=2'
     import "$tar" drillmaster/healthcheck:1 'CMD ["sh"]' \
         'HEALTHCHECK --interval=1s --timeout=5s --retries=2 CMD ["test", "-f", "/tmp/healthy"]'
     import "$tar" drillmaster/volume:1 'CMD ["sh"]' 'VOLUME /data'
-    # The examples run this one; it is made only where no registry offers it.
+    # Used by the examples; tagged here only if no registry provides it.
     have busybox:1 || pull busybox:1 || timeout 30 docker tag drillmaster/busybox:1 busybox:1
 }
 
-# --- What is current -------------------------------------------------------------
+# --- Up-to-date checks -------------------------------------------------------------
 
 hash() { sha256sum | cut -c1-16; }
 
-# A cache is as old as the function that fills it.
+# The cache key is the text of the function that creates it.
 recipe() { declare -f "$@" | hash; }
 
 current() { [[ $(timeout 30 docker image inspect --format "{{index .Config.Labels \"$label\"}}" "$1" 2>/dev/null) == "$2" ]]; }
 
 id() { timeout 30 docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || true; }
 
-# made IMAGE OLD_ID: the one it replaces goes, unless something still uses it.
+# made IMAGE OLD_ID: removes the replaced image unless it is still in use.
 made() {
     say "images: made $1"
     [[ -z $2 || $2 == "$(id "$1")" ]] || timeout 60 docker image rm "$2" >/dev/null 2>&1 || true
@@ -61,8 +61,8 @@ import() {
     made "$image" "$old"
 }
 
-# Debian's static busybox with a link for each of its commands, and just enough of
-# /etc for names and users. Made in a container: that needs no tools of this machine.
+# Debian's static busybox with links for its commands, and minimal files in /etc for names
+# and users. Built in a container, so that no tools are needed on the host.
 busybox_root() {
     local tar=$1
     rm -f "$cache"/busybox-*.tar
@@ -102,8 +102,7 @@ base_image() {
     say "images: made $base"
 }
 
-# A registry that does not answer within 20 seconds is none; one that does may
-# take its time.
+# A registry must respond within 20 seconds; the pull itself may take longer.
 pull() {
     local image=$1 log=$cache/pull.log pid status=0 end=$((SECONDS + 20)) started=''
     say "images: pulling $image"
@@ -121,11 +120,11 @@ pull() {
         sleep 0.2
     done
     wait "$pid" || status=$?
-    ((status == 0)) || say "images: no registry in reach ($(tail -n 1 "$log"))"
+    ((status == 0)) || say "images: no registry reachable ($(tail -n 1 "$log"))"
     return "$status"
 }
 
-# What the official slim image is: a minimal Debian without documentation.
+# Like the official slim image: a minimal Debian without documentation.
 debian_root() {
     local tar=$1 work root mirror
     can_install || die "$base can neither be pulled nor made here" "make a registry reachable, or run this as root on Debian"
@@ -141,7 +140,7 @@ debian_root() {
     }
     {
         echo "deb $mirror bookworm main"
-        # Updates and security, where the machine gets its own.
+        # Updates and security sources, if the host uses them.
         # shellcheck disable=SC2016 # apt fills in $(…), not the shell
         apt-get indextargets --format 'deb $(REPO_URI) $(CODENAME) main' \
             'Created-By: Packages' 'Origin: Debian' 'Component: main' | grep ' bookworm-' || true
@@ -155,10 +154,10 @@ debian_root() {
         cd "$root"
         rm -rf usr/share/{doc,info,locale}/* var/lib/apt/lists/* var/cache/apt/* var/log/* dev/* etc/{hostname,resolv.conf}
     )
-    # Some packages put links into these and fail where they are missing.
+    # Some packages create links in these directories and fail without them.
     find "$root/usr/share/man" -not -type d -delete
     mkdir -p "$root"/usr/share/man/man{1..9}
-    # Appears complete or not at all.
+    # Rename when complete.
     tar --directory "$root" --numeric-owner --create --file "$tar.new" .
     mv "$tar.new" "$tar"
 }

@@ -1,16 +1,16 @@
-# Shared by the scripts in dev/: sourced, never run.
+# Functions shared by the scripts in dev/. To be sourced, not executed.
 # shellcheck shell=bash
 
-# Daemons live in sbin, which is not on everybody's path.
+# Daemons are in sbin, which may not be in PATH.
 PATH=$PATH:/usr/sbin:/sbin
 
-# Everything the scripts keep between runs (pids, logs, caches) lies outside the
-# clone, so that a fresh clone finds the engine and the caches of the last one.
+# Persistent data of the scripts (pids, logs, caches) is outside the clone, so that a
+# fresh clone finds the existing engine and caches.
 dev_dir=${DRILLMASTER_DEV_DIR:-/var/tmp/drillmaster-dev}
-# Root's are not for others, nor theirs for root.
+# Separate directories for root and other users.
 ((EUID == 0)) || dev_dir=${DRILLMASTER_DEV_DIR:-/var/tmp/drillmaster-dev-$EUID}
 
-# shellcheck disable=SC2034 # used by those who source this
+# shellcheck disable=SC2034 # used by the sourcing scripts
 default_host=unix:///var/run/docker.sock
 
 say() { printf '%s\n' "$*" >&2; }
@@ -22,7 +22,7 @@ die() {
     exit 1
 }
 
-# wait_for SECONDS COMMAND...: until the command succeeds, or fails after SECONDS.
+# wait_for SECONDS COMMAND...: repeats the command until it succeeds; fails after SECONDS.
 wait_for() {
     local end=$((SECONDS + $1))
     shift
@@ -32,16 +32,15 @@ wait_for() {
     done
 }
 
-# Makes dev_dir. It has a well-known name in a directory everyone may write to,
-# so one that somebody else made is not trusted.
+# Creates dev_dir. Its name is well known in a world-writable directory, so a directory of
+# another user is rejected.
 make_dev_dir() {
     mkdir -p "$dev_dir"
     [[ -O $dev_dir && ! -L $dev_dir ]] ||
-        die "$dev_dir belongs to somebody else" "set DRILLMASTER_DEV_DIR to a directory of your own"
+        die "$dev_dir belongs to another user" "set DRILLMASTER_DEV_DIR to a directory of your own"
 }
 
-# Two runs at once would start two engines: one waits for the other.
-# The lock goes with the process.
+# Prevents two concurrent runs from starting two engines. The lock is released on exit.
 lock() {
     local name=$1
     exec {lock_fd}>"$dev_dir/$name.lock"
@@ -57,8 +56,8 @@ can_install() { ((EUID == 0)) && command -v apt-get >/dev/null; }
 
 apt() { DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 "$@"; }
 
-# install PACKAGE...: no service is started by it unless systemd will look after
-# it: policy-rc.d is how Debian's packages are told so.
+# install PACKAGE...: installs packages. Without systemd, policy-rc.d prevents them from
+# starting services, as documented by Debian.
 install() {
     local policy=/usr/sbin/policy-rc.d ours=0
     can_install || die "missing: $*" "install it, or run this as root on Debian"
@@ -74,14 +73,14 @@ install() {
     ((ours == 0)) || rm -f "$policy"
     ((status == 0)) || {
         tail -n 20 "$log" >&2
-        die "apt could not install $*" "its words are above; all of them are in $log"
+        die "apt could not install $*" "see its output above or in $log"
     }
 }
 
-# need COMMAND [PACKAGE]: the command, installed when it is missing.
+# need COMMAND [PACKAGE]: installs the command if it is missing.
 need() { command -v "$1" >/dev/null || install "${2:-$1}"; }
 
-# The Debian mirror this machine uses itself: no script here names a host.
+# Returns the Debian mirror of this machine; no script hard-codes a host.
 debian_mirror() {
     local mirror
     mirror=$(first_mirror)
@@ -89,7 +88,7 @@ debian_mirror() {
         apt update >&2
         mirror=$(first_mirror)
     }
-    [[ -n $mirror ]] || die "apt knows no Debian mirror" "add one to /etc/apt/sources.list.d and run apt-get update"
+    [[ -n $mirror ]] || die "no Debian mirror configured for apt" "add one to /etc/apt/sources.list.d and run apt-get update"
     printf '%s\n' "$mirror"
 }
 
@@ -99,9 +98,9 @@ first_mirror() {
         awk '$1 !~ /-/ && $2 ~ /^http/ { print $2; exit }' || true
 }
 
-# --- Asking an engine ------------------------------------------------------------
+# --- Engine state ------------------------------------------------------------
 
-# get HOST PATH SECONDS: curl's exit status tells absent (7) from hung (28).
+# get HOST PATH SECONDS: the exit status of curl distinguishes absent (7) from hung (28).
 get() {
     local host=$1 path=$2 seconds=$3
     case $host in
@@ -110,13 +109,13 @@ get() {
     esac 2>/dev/null
 }
 
-# state HOST: ok, hung, denied or absent. An engine counts as ok when it also lists
-# its networks: libnetwork of 20.10 can deadlock (moby/moby#46661), and then the
-# engine still answers pings while everything that touches a network hangs for good.
+# state HOST: prints ok, hung, denied or absent. An engine is ok only if it also lists its
+# networks: libnetwork of 20.10 can deadlock (moby/moby#46661); such an engine responds to
+# pings, but all network operations hang.
 state() {
     local host=$1 status=0
     if [[ $host != unix://* && $host != tcp://* || -n ${DOCKER_TLS_VERIFY:-} ]]; then
-        # ssh, TLS: the client knows how.
+        # ssh and TLS are handled by the client.
         timeout 30 docker --host "$host" network ls >/dev/null 2>&1 || status=$?
         case $status in 0) echo ok ;; 124) echo hung ;; *) echo absent ;; esac
         return
@@ -131,12 +130,12 @@ state() {
 
 is_ok() { [[ $(state "$1") == ok ]]; }
 
-# --- An engine of our own ----------------------------------------------------------
+# --- Engines started by these scripts ----------------------------------------------------------
 #
-# Its state lies in one directory: dockerd.pid (written by dockerd) and dockerd.log.
+# State directory of an engine: dockerd.pid (written by dockerd) and dockerd.log.
 
-# our_pid DIR: the pid of the living dockerd that was started with its state in DIR.
-# The pid file outlives reboots, so the process has to name that very file.
+# our_pid DIR: prints the pid of the running dockerd with its state in DIR. The pid file
+# may be stale, so the command line of the process must contain its path.
 our_pid() {
     local pid=''
     pid=$(cat "$1/dockerd.pid" 2>/dev/null) && [[ -n $pid && -r /proc/$pid/cmdline ]] || return 1
@@ -146,8 +145,8 @@ our_pid() {
 
 gone() { ! kill -0 "$1" 2>/dev/null || [[ $(awk '{ print $3 }' "/proc/$1/stat" 2>/dev/null) == Z ]]; }
 
-# start_dockerd DIR HOST ARGUMENT...: detached from this shell, its terminal and
-# its files, so that it outlives them; returns when it answers.
+# start_dockerd DIR HOST ARGUMENT...: starts dockerd detached from this shell, its
+# terminal and its file descriptors. Returns once it responds.
 start_dockerd() {
     local dir=$1 host=$2 child fd
     shift 2
@@ -156,7 +155,7 @@ start_dockerd() {
     [[ ! -e $dir/dockerd.log ]] || mv -f "$dir/dockerd.log" "$dir/dockerd.log.1"
     (
         cd /
-        # A daemon that keeps a lock or somebody's pipe open blocks them for ever.
+        # An inherited lock or pipe would stay open as long as the daemon runs.
         for fd in /proc/self/fd/*; do
             fd=${fd##*/}
             ((fd <= 2 || fd == 255)) || eval "exec $fd>&-"
@@ -178,17 +177,17 @@ start_dockerd() {
 
 answers_or_gone() { gone "$2" || is_ok "$1"; }
 
-# stop_dockerd DIR EXEC_ROOT: ends the dockerd of DIR. One that hangs cannot stop
-# its containers, so what it leaves behind is ended too, or the next one could not
-# start: it is known by the engine's own exec root in its command line.
+# stop_dockerd DIR EXEC_ROOT: stops the dockerd of DIR. A hung dockerd cannot stop its
+# containers, so leftover processes are killed too; otherwise the next one could not
+# start. They are identified by the exec root in their command line.
 stop_dockerd() {
     local dir=$1 exec_root=$2 pid
     pid=$(our_pid "$dir") || return 0
     kill "$pid"
     wait_for 25 gone "$pid" || {
-        say "dockerd ($pid) does not end when told to: killing it"
+        say "dockerd ($pid) did not stop on SIGTERM: killing it"
         kill -KILL "$pid"
-        wait_for 10 gone "$pid" || die "dockerd ($pid) cannot be killed" "only a reboot helps"
+        wait_for 10 gone "$pid" || die "dockerd ($pid) cannot be killed" "reboot the machine"
     }
     rm -f "$dir/dockerd.pid"
     end_leftovers "$exec_root"
@@ -200,18 +199,19 @@ end_leftovers() {
         pid=${file#/proc/}
         pid=${pid%/cmdline}
         [[ $(cat "/proc/$pid/comm" 2>/dev/null) == containerd* ]] || continue
-        # An engine inside a container uses the same path and is none of ours.
+        # An engine in a container uses the same path but is not ours.
         [[ /proc/$pid/ns/pid -ef /proc/self/ns/pid ]] || continue
-        # A shim's child is its container.
+        # The child of a shim is its container.
         pkill -KILL -P "$pid" || true
         kill -KILL "$pid" 2>/dev/null || true
-        wait_for 5 gone "$pid" || say "process $pid of the old engine is still there"
+        wait_for 5 gone "$pid" || say "process $pid of the old engine is still running"
     done
     rm -f "$1/containerd/containerd.pid"
 }
 
-# A dockerd that finds the pid of its last containerd takes a process of that number for it, also one that is dead
-# and waits for its parent to notice, and gives up when it does not answer.
+# If dockerd finds the pid file of its previous containerd, it assumes that a process with
+# that pid is containerd, even a zombie or an unrelated process, and fails when it does
+# not respond.
 # Usage: forget_dead_containerd EXEC_ROOT
 forget_dead_containerd() {
     local file=$1/containerd/containerd.pid pid
@@ -221,8 +221,7 @@ forget_dead_containerd() {
     fi
 }
 
-# The engine's default network must not send larger packets than the machine's
-# own way out takes.
+# The MTU of the engine's default network must not exceed that of the uplink.
 uplink_mtu() {
     local device
     device=$(awk '$2 == "00000000" { print $1; exit }' /proc/net/route)
@@ -240,8 +239,9 @@ need_rust() {
 
 need_shellcheck() { command -v shellcheck >/dev/null || install shellcheck; }
 
-# need_cargo_deny: installs it outside the clone, so that it is built once. Unoptimized, because that takes two minutes
-# instead of ten, and a check takes a second either way.
+# need_cargo_deny: installs cargo-deny outside the clone, so that it is built only once.
+# Built without optimization: that takes two minutes instead of ten, and a check takes a
+# second either way.
 need_cargo_deny() {
     local version=0.20.2 tools=$dev_dir/tools
     PATH=$tools/bin:$PATH
@@ -250,7 +250,8 @@ need_cargo_deny() {
     cargo install --quiet --locked --debug --no-default-features --version "$version" --root "$tools" cargo-deny
 }
 
-# use_engine: the one named by ENGINE answers, and what runs from here on uses it.
+# use_engine: ensures that the engine named by ENGINE responds, and selects it for later
+# commands.
 use_engine() {
     local scripts
     scripts=$(dirname "${BASH_SOURCE[0]}")
@@ -260,6 +261,6 @@ use_engine() {
         DOCKER_HOST=$("$scripts/engine-next.sh" start)
         export DOCKER_HOST
         ;;
-    *) die "unknown ENGINE: $ENGINE" "it is system or next" ;;
+    *) die "unknown ENGINE: $ENGINE" "expected: system or next" ;;
     esac
 }

@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Usage: dev/measure.sh idle|mend
+# Usage: dev/measure.sh idle|drift
 #
-# What a watch costs and how quick it is, with a release build.
-# idle: 100 services at rest for a minute: its share of a core, its memory.
-# mend: a killed and a removed container, twenty of each: from the moment when the hand
-#       was done until the watcher calls it ready, beside what `docker start` and
-#       `docker run` of the same take by themselves.
+# Measures the cost and the latency of a watch with a release build.
+# idle: CPU and memory usage with 100 idle services for a minute.
+# drift: time from `docker kill` or `docker rm` of a container until the watch reports it
+# ready, 20 times each, compared with plain `docker start` and `docker run`.
 #
-# DRILLMASTER=path measures another program.
+# DRILLMASTER=path measures another binary.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -36,27 +35,28 @@ idle() {
         fi
     done
     watch
-    # What the start has left to do is no rest.
+    # Exclude remaining work of the start.
     sleep 10
     before=$(cpu)
     sleep 60
-    printf '100 services at rest for 60 s: %s s of processor time (%s %% of a core), %s kB resident, %s descriptors\n' \
+    printf '100 idle services for 60 s: %s s of processor time (%s %% of a core), %s kB resident, %s descriptors\n' \
         "$(awk -v a="$before" -v b="$(cpu)" 'BEGIN { printf "%.2f", b - a }')" \
         "$(awk -v a="$before" -v b="$(cpu)" 'BEGIN { printf "%.2f", (b - a) / 0.6 }')" "$(rss)" "$(descriptors)"
 }
 
-# until_ready NAME LINES: milliseconds of the day when it was told after the first so many lines.
+# until_ready NAME LINES: prints the time of the ready event after the given number of
+# lines, in milliseconds.
 until_ready() {
-    wait_for 60 told_ready "$1" "$2" >/dev/null || die "$1 is not ready again" "see $home/told"
-    date --date "$(told_ready "$1" "$2")" +%s%3N
+    wait_for 60 ready_time "$1" "$2" >/dev/null || die "$1 is not ready again" "see $home/events"
+    date --date "$(ready_time "$1" "$2")" +%s%3N
 }
 
-told_ready() {
-    tail -n "+$(($2 + 1))" "$home/told" | grep '"event":"ready"' | grep "\"service\":\"$1\"" |
+ready_time() {
+    tail -n "+$(($2 + 1))" "$home/events" | grep '"event":"ready"' | grep "\"service\":\"$1\"" |
         sed -n '1s/.*"time":"\([^"]*\)".*/\1/p' | grep .
 }
 
-# measured COMMAND...: milliseconds.
+# measured COMMAND...: prints the duration in milliseconds.
 measured() {
     local start
     start=$(now)
@@ -77,23 +77,23 @@ end_own() {
 
 own_is_gone() { ! docker container inspect "$group-own" >/dev/null 2>&1; }
 
-mend() {
+drift() {
     local number name lines start what own
     for ((number = 0; number < 20; number++)); do spec "$number"; done
     watch
-    # Who is killed within ten seconds of its start is brought back with a pause.
+    # A container killed within ten seconds of its start is restarted with backoff.
     sleep 11
     for what in kill 'rm -f'; do
         for ((number = 0; number < 20; number++)); do
             name=$(service "$number")
-            lines=$(wc -l <"$home/told")
+            lines=$(wc -l <"$home/events")
             # shellcheck disable=SC2086 # two words
             docker $what "$group-$name" >/dev/null
             start=$(now)
             printf '%s\n' $(($(until_ready "$name" "$lines") - start)) >>"$home/figures.${what%% *}"
         done
     done
-    # Those go by themselves, also where this is interrupted.
+    # Removed automatically, even after an interrupt.
     own=(--rm --network "$group" --name "$group-own" --stop-signal KILL drillmaster/busybox:1 sleep 30)
     for ((number = 0; number < 20; number++)); do
         measured docker run -d "${own[@]}" >>"$home/figures.run"
@@ -109,9 +109,9 @@ mend() {
 }
 
 case ${1:-} in
-idle | mend)
+idle | drift)
     prepare measure
     "$1"
     ;;
-*) die "unknown argument: ${1:-}" "usage: dev/measure.sh idle|mend" ;;
+*) die "unknown argument: ${1:-}" "usage: dev/measure.sh idle|drift" ;;
 esac

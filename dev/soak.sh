@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Usage: dev/soak.sh [MINUTES]
 #
-# Watches 20 services for so many minutes (60) with a release build while something
-# happens to one of them every few seconds: killed, stopped, paused, removed, renamed,
-# disconnected, its limits changed, crashed from inside, its spec edited. Each minute
-# one line: memory (all, and what is not its program), descriptors and processor time of
-# the watcher, how much it told, and how long it took to be back in agreement. Fails where
-# it is not, within the longest pause of a crash loop, or where memory or descriptors grow.
+# Watches 20 services for the given number of minutes (60) with a release build. Every few
+# seconds one of them is changed externally: killed, stopped, paused, removed, renamed,
+# disconnected, updated, crashed from inside, or its spec is edited. Prints one line per
+# minute: memory (total, and without the binary), descriptors and CPU time of the watcher,
+# number of events, and time until convergence. Fails if the state does not converge
+# within the maximum backoff, or if memory or descriptors grow.
 #
-# SEED=n does the same things again, as far as time allows; DRILLMASTER=path watches
-# with another program.
+# SEED=n repeats the same changes, as far as timing allows; DRILLMASTER=path uses another
+# binary.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -22,8 +22,8 @@ seed=${SEED:-$RANDOM}
 RANDOM=$seed
 services=20
 
-# Fives: the first is pinged, the second has limits, the third asks to be restarted with
-# the second, the fourth looks after its health, the fifth has a volume.
+# Groups of five: a service with a ping, one with limits, one that restarts with the
+# second, one with a health check, one with a volume.
 spec() {
     local number=$1 value=$2 name more=''
     name=$(service "$number")
@@ -44,11 +44,12 @@ $more
 END
 }
 
-# The last two are what happens most in life.
-hands=(kill stop pause remove rename disconnect update crash edit crash edit)
+# Crashes and edits are the most common, so they are listed twice.
+changes=(kill stop pause remove rename disconnect update crash edit crash edit)
 
-# hand KIND NUMBER: fails where it cannot be done just now, because the container is being replaced, say.
-hand() {
+# external_change KIND NUMBER: fails if it is not possible at the moment, e.g. during a
+# replacement.
+external_change() {
     local container
     container=$group-$(service "$2")
     case $1 in
@@ -64,35 +65,35 @@ hand() {
     esac >/dev/null 2>&1
 }
 
-agrees() { drillmaster diff >"$home/diff" 2>&1; }
+converged() { drillmaster diff >"$home/diff" 2>&1; }
 
 prepare soak
 for ((number = 0; number < services; number++)); do spec "$number" 0; done
 watch
 say "soak: group $group, process $watcher, seed $seed, $minutes minutes, in $home"
-printf '%6s %6s %9s %9s %4s %7s %6s %8s\n' minute hands rss/kB own/kB fds cpu/s lines agree/s
+printf '%6s %7s %9s %9s %4s %7s %6s %10s\n' minute changes rss/kB own/kB fds cpu/s events converge/s
 
 memory=()
 files=()
-done_hands=0
+done_changes=0
 for ((minute = 1; minute <= minutes; minute++)); do
     end=$((SECONDS + 50))
     while ((SECONDS < end)); do
-        if hand "${hands[RANDOM % ${#hands[@]}]}" $((RANDOM % services)); then done_hands=$((done_hands + 1)); fi
+        if external_change "${changes[RANDOM % ${#changes[@]}]}" $((RANDOM % services)); then done_changes=$((done_changes + 1)); fi
         sleep $((1 + RANDOM % 4))
-        ! gone "$watcher" || die "the watcher has ended" "see $home/said"
+        ! gone "$watcher" || die "the watcher has ended" "see $home/stderr"
     done
     start=$(now)
-    wait_for 360 agrees || die "minute $minute: no agreement: $(head -n 20 "$home/diff")" "see $home/told"
+    wait_for 360 converged || die "minute $minute: not converged: $(head -n 20 "$home/diff")" "see $home/events"
     took=$(($(now) - start))
-    memory+=("$(own_memory)")
+    memory+=("$(memory_without_binary)")
     files+=("$(descriptors)")
-    printf '%6d %6d %9d %9d %4d %7s %6d %8s\n' "$minute" "$done_hands" "$(rss)" "${memory[-1]}" "${files[-1]}" \
-        "$(cpu)" "$(wc -l <"$home/told")" "$((took / 1000)).$(printf '%03d' $((took % 1000)))"
+    printf '%6d %7d %9d %9d %4d %7s %6d %10s\n' "$minute" "$done_changes" "$(rss)" "${memory[-1]}" "${files[-1]}" \
+        "$(cpu)" "$(wc -l <"$home/events")" "$((took / 1000)).$(printf '%03d' $((took % 1000)))"
     while ((SECONDS < end + 10)); do sleep 0.2; done
 done
 
-# mean FROM TO VALUE...: of the values in this part of the run, in percent.
+# mean FROM TO VALUE...: the mean of the values between two percentages of the run.
 mean() {
     local from=$1 to=$2
     shift 2
@@ -104,7 +105,7 @@ early=$(mean 25 50 "${memory[@]}")
 late=$(mean 75 100 "${memory[@]}")
 early_files=$(mean 25 50 "${files[@]}")
 late_files=$(mean 75 100 "${files[@]}")
-say "soak: memory of its own $early kB in the second quarter, $late kB in the last; descriptors $early_files and $late_files"
+say "soak: memory without the binary $early kB in the second quarter, $late kB in the last; descriptors $early_files and $late_files"
 ((minutes < 4 || late * 100 <= early * 110)) || die "memory grows" "run it longer to be sure: dev/soak.sh $((minutes * 2))"
 ((minutes < 4 || late_files <= early_files + 2)) || die "descriptors leak" "run it longer to be sure: dev/soak.sh $((minutes * 2))"
-say "soak: $done_hands hands, always back to agreement, memory and descriptors flat"
+say "soak: $done_changes changes, always converged, memory and descriptors stable"

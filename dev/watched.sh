@@ -1,9 +1,9 @@
-# Shared by dev/soak.sh and dev/measure.sh: a group of its own under a watch. Sourced after
-# dev/lib.sh, never run.
+# Functions shared by dev/soak.sh and dev/measure.sh: a test group under a watch. To be
+# sourced after dev/lib.sh, not executed.
 # shellcheck shell=bash
 
-# prepare NAME: an engine, images, a release build, and a directory for a group.
-# DRILLMASTER=path watches with another program.
+# prepare NAME: provides an engine, images, a release build and a directory for a group.
+# DRILLMASTER=path uses another binary.
 prepare() {
     need_rust
     use_engine
@@ -13,7 +13,7 @@ prepare() {
         DRILLMASTER=${CARGO_TARGET_DIR:-target}/release/drillmaster
     fi
     home=$(mktemp -d "${TMPDIR:-/tmp}/drillmaster-$1.XXXXXX")
-    # A build that comes along does not change what is watched with.
+    # A copy of the binary, so that concurrent builds do not replace it.
     cp "$DRILLMASTER" "$home/drillmaster"
     group=$1-$$
     watcher=''
@@ -31,36 +31,37 @@ clean_up() {
         wait_for 30 gone "$watcher" || kill -KILL "$watcher"
     fi
     drillmaster down --volumes -q >/dev/null 2>&1 || say "left behind: the group $group"
-    if ((status == 0)); then rm -rf "$home"; else say "what the watcher told is in $home"; fi
+    if ((status == 0)); then rm -rf "$home"; else say "the output of the watcher is in $home"; fi
     exit "$status"
 }
 
-# In the directory that holds the specs.
+# Run in the directory that contains the specs.
 drillmaster() { (cd "$home" && timeout 300 ./drillmaster "$@"); }
 
-# Returns when everything is settled.
+# Returns once the watch has settled.
 watch() {
-    touch "$home/told"
-    (cd "$home" && exec ./drillmaster up --watch --output json >"$home/told" 2>"$home/said") &
+    touch "$home/events"
+    (cd "$home" && exec ./drillmaster up --watch --output json >"$home/events" 2>"$home/stderr") &
     watcher=$!
-    wait_for 300 grep -q '"event":"watching"' "$home/told" || die "the watch does not come up" "see $home/said"
+    wait_for 300 grep -q '"event":"watching"' "$home/events" || die "the watch did not start" "see $home/stderr"
 }
 
-# service NUMBER: its name.
+# service NUMBER: prints its name.
 service() { printf 's%02d' "$1"; }
 
-# write NAME: a spec, from stdin; it appears complete or not at all.
+# write NAME: writes a spec from stdin; renamed when complete.
 write() {
     cat >"$home/specs/.$1.new"
     mv "$home/specs/.$1.new" "$home/specs/$1.yaml"
 }
 
-# Of the watcher: resident memory in kB, and the part of it that is not its program, which
-# the system brings in and takes out as it likes; open descriptors; seconds of processor time.
+# Resource usage of the watcher: resident memory in kB; the part of it without the binary,
+# whose pages the system loads and evicts as needed; open descriptors; CPU time in
+# seconds.
 rss() { awk '/^VmRSS/ { print $2 }' "/proc/$watcher/status"; }
-own_memory() { awk '/^RssAnon/ { print $2 }' "/proc/$watcher/status"; }
+memory_without_binary() { awk '/^RssAnon/ { print $2 }' "/proc/$watcher/status"; }
 descriptors() { find "/proc/$watcher/fd" -mindepth 1 | wc -l; }
 cpu() { awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); printf "%.2f", ($12 + $13) / hz }' "/proc/$watcher/stat"; }
 
-# Milliseconds.
+# Current time in milliseconds.
 now() { date +%s%3N; }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Usage: findings/yaml-duplicate-keys.sh
 #
-# Guess: a key that is written twice is an error, at the place of the second one.
-# Behaviour: yaml_serde, the continuation of serde_yaml, reports a duplicate field of a struct at the beginning of the
-# document, and keeps the last of two equal keys of a map without an error. serde-saphyr behaves as guessed.
+# Assumption: a key that is written twice is an error, at the location of the second one.
+# Behaviour: yaml_serde, the continuation of serde_yaml, reports a duplicate field of a
+# struct at the start of the document, and keeps the last of two equal map keys without an
+# error. serde-saphyr behaves as assumed.
 set -euo pipefail
 
 dir=$(mktemp -d)

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Usage: findings/yaml-writer-quotes.sh
 #
-# Guess: a YAML writer quotes every string that a common YAML reader would take for another type.
-# Behaviour: yaml_serde, the continuation of serde_yaml, quotes what YAML 1.2 would read differently. PyYAML reads
-# YAML 1.1, so strings such as a port mapping `22:22` come back as booleans, numbers and dates.
+# Assumption: a YAML writer quotes every string that a common YAML reader would parse as
+# another type.
+# Behaviour: yaml_serde, the continuation of serde_yaml, quotes strings that YAML 1.2
+# would parse differently. PyYAML implements YAML 1.1, so strings such as a port mapping
+# `22:22` become booleans, numbers or dates.
 set -euo pipefail
 
 dir=$(mktemp -d)

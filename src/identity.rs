@@ -8,35 +8,35 @@ use std::collections::{BTreeMap, HashMap};
 pub const GROUP: &str = "drillmaster.group";
 /// Name of the service.
 pub const SERVICE: &str = "drillmaster.service";
-/// Number of the replica, from 1, of a service that has `replicas`; none where it has not, which is number 1.
+/// Replica number, from 1; empty for a service without `replicas`.
 pub const REPLICA: &str = "drillmaster.replica";
-/// When the container gets its names on the network: `ready`; none: when it is created.
+/// When the container gets its network aliases: `ready`; empty: when it is created.
 pub const NAMED: &str = "drillmaster.named";
-/// Kind of the document: `Service`.
+/// Kind of the document: `Service` or `Job`.
 pub const KIND: &str = "drillmaster.kind";
 /// Spec directory that owns the object, absolute.
 pub const SOURCE: &str = "drillmaster.source";
 /// Hash of the resolved environment, `v1:<sha256>`.
 pub const ENV_HASH: &str = "drillmaster.env-hash";
-/// Hash of every other field that cannot be changed on a running container, `v1:<sha256>`.
+/// Hash of the other fields that cannot be changed on a running container, `v1:<sha256>`.
 pub const SPEC_HASH: &str = "drillmaster.spec-hash";
-/// The last applied spec as canonical JSON, values of the environment left out.
+/// Applied spec as canonical JSON, without the values of the environment.
 pub const SPEC: &str = "drillmaster.spec";
-/// Id that the image had when the container was created: the same reference may name another image later.
+/// Id of the image when the container was created: its reference may point to another image later.
 pub const IMAGE_ID: &str = "drillmaster.image-id";
 
-/// On an image: the group that it was built for. Containers have the labels of their image, so these must not be among
-/// those that make a container ours.
+/// On a built image: name of the group. Containers inherit the labels of their image, so these are not the labels that
+/// make a container managed.
 pub const BUILD_GROUP: &str = "dev.drillmaster.build.group";
-/// On an image: the spec directory that says how it is built, absolute.
+/// On a built image: spec directory, absolute.
 pub const BUILD_SOURCE: &str = "dev.drillmaster.build.source";
-/// On an image: the reference that it was given. An image that is built on it inherits the label, and not the name.
+/// On a built image: its reference. An image that is built on it inherits the label, but not the reference.
 pub const BUILD_IMAGE: &str = "dev.drillmaster.build.image";
 
-/// The one value of [`NAMED`].
+/// Value of [`NAMED`].
 const READY: &str = "ready";
 
-/// Ending of a container's name until it is ready. Service names have no dots, so no service can claim it.
+/// Suffix of a candidate's name. Service names contain no dots, so no service can have such a name.
 pub const CANDIDATE_SUFFIX: &str = ".new";
 
 /// Identity of a container, stored in its labels.
@@ -82,7 +82,7 @@ impl Identity {
         })
     }
 
-    /// Returns the labels of the identity.
+    /// Returns the labels of the identity. Unset ones are empty, so that a container does not inherit them from its image.
     pub fn to_labels(&self) -> BTreeMap<String, String> {
         [
             (GROUP, &self.group),
@@ -96,29 +96,31 @@ impl Identity {
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.clone()))
-        .chain(self.replica.map(|number| (REPLICA.to_owned(), number.to_string())))
-        .chain(self.named_when_ready.then(|| (NAMED.to_owned(), READY.to_owned())))
+        .chain([
+            (REPLICA.to_owned(), self.replica.map(|number| number.to_string()).unwrap_or_default()),
+            (NAMED.to_owned(), if self.named_when_ready { READY } else { "" }.to_owned()),
+        ])
         .collect()
     }
 }
 
-/// What a container of a service is called within the group: as the service, with its number where it has replicas.
+/// Name of an instance of a service within its group: `web`, or `web-2` for a replica.
 pub fn instance_name(service: &str, replica: Option<u32>) -> String {
     replica.map_or_else(|| service.to_owned(), |number| format!("{service}-{number}"))
 }
 
-/// The service of such a name.
+/// Name of the service of an instance.
 pub fn service_of_instance(name: &str, replica: Option<u32>) -> &str {
     let number = replica.map(|number| format!("-{number}")).unwrap_or_default();
     name.strip_suffix(&number).unwrap_or(name)
 }
 
-/// Labels of networks and volumes: group and source.
+/// Labels of networks and volumes.
 pub fn group_labels(group: &str, source: &str) -> BTreeMap<String, String> {
     [(GROUP, group), (SOURCE, source)].map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
-/// Labels of an image that is built for a group.
+/// Labels of a built image.
 pub fn build_labels(group: &str, source: &str, image: &str) -> BTreeMap<String, String> {
     [(BUILD_GROUP, group), (BUILD_SOURCE, source), (BUILD_IMAGE, image)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))

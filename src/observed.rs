@@ -2,7 +2,7 @@
 //!
 //! Created by `engine`, read by `plan` and `status`. Contains facts only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -17,16 +17,17 @@ use crate::types::ContainerId;
 pub struct Observed {
     /// All containers of the engine, managed or not, by id.
     pub containers: BTreeMap<ContainerId, Container>,
-    /// Every network, by id.
+    /// All networks of the engine, by id.
     pub networks: BTreeMap<String, Network>,
-    /// Ids of the images by each reference that names them, in the engine's familiar form (`debian:12`,
-    /// `name@sha256:…`).
+    /// Ids of the images by reference, in the engine's familiar form (`debian:12`, `name@sha256:…`), and by id.
     pub images: BTreeMap<String, String>,
-    /// Images that drillmaster built for the group, by the reference that they were given then.
+    /// Images that drillmaster built for the group, by the reference they were built under.
     pub built: BTreeMap<String, BuiltImage>,
-    /// What was looked up about an image, by image id. Kept from one snapshot to the next.
+    /// Ids of images with the label of a group: `docker commit` copies the labels of a container to the image.
+    pub labeled_images: BTreeSet<String>,
+    /// Facts from inspections of images, by image id. Kept from one snapshot to the next.
     pub image_facts: BTreeMap<String, ImageFacts>,
-    /// Volumes that carry our group label, by name; filled only where it was asked for.
+    /// Volumes with the group's label, by name; only if requested.
     pub volumes: BTreeMap<String, Volume>,
 }
 
@@ -39,8 +40,12 @@ pub struct Container {
     pub name: String,
     /// Identity from its labels; `None`: not managed.
     pub identity: Option<Identity>,
+    /// Identity in labels that it has only inherited from its image: it is not managed.
+    pub inherited: Option<Identity>,
     /// Image as the engine shows it.
     pub image: String,
+    /// Id of the image that it was created from.
+    pub image_id: String,
     pub state: State,
     pub health: Health,
     /// Networks it is attached to, also while it is stopped.
@@ -147,7 +152,7 @@ pub struct MountPoint {
 /// Details from an inspection.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Details {
-    /// Environment, the image's included.
+    /// Environment, including that of the image.
     pub env: BTreeMap<String, String>,
     /// Limits in force.
     pub resources: Resources,
@@ -155,61 +160,60 @@ pub struct Details {
     pub restart: RestartPolicy,
     /// RFC 3339; empty: never started.
     pub started_at: String,
-    /// RFC 3339; empty: never ended.
+    /// RFC 3339; empty: never exited.
     pub finished_at: String,
     /// Number of restarts by the engine.
     pub restarts: u64,
-    /// Killed by the kernel: out of memory.
+    /// Killed by the kernel because of its memory limit.
     pub oom_killed: bool,
-    /// What the engine says went wrong at the last start; empty: nothing.
+    /// Error of the last start; empty: none.
     pub error: String,
-    /// Its names on each network, by the network's id.
+    /// Network aliases, by network id.
     pub names: BTreeMap<String, Vec<String>>,
-    /// What the last health check said where it failed: `exited with code 1: no tooth`; empty: nothing.
+    /// Failure of the last health check: `exited with code 1: connection refused`; empty: it succeeded.
     pub health_failure: String,
 }
 
 /// A network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Network {
-    /// Full id. Networks are referred to by it: two may have one name.
+    /// Full id. Names of networks are not unique.
     pub id: String,
     /// Name.
     pub name: String,
-    /// Our group label; `None`: not ours.
+    /// Group label; `None`: not managed.
     pub group: Option<String>,
-    /// Our source label.
+    /// Source label.
     pub source: Option<String>,
 }
 
-/// A volume that carries our group label.
+/// A volume with a group label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
     /// Name on the engine.
     pub name: String,
-    /// Our group label.
+    /// Group label.
     pub group: String,
-    /// Our source label.
+    /// Source label.
     pub source: Option<String>,
 }
 
-/// An image that drillmaster has built.
+/// An image built by drillmaster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltImage {
-    /// Its id.
     pub id: String,
-    /// The group that it was built for.
+    /// Group label.
     pub group: String,
-    /// The spec directory that said how.
+    /// Source label.
     pub source: Option<String>,
 }
 
-/// What was looked up about an image.
+/// Facts from the inspection of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageFacts {
-    /// Whether it brings a health check.
+    /// Whether it has a health check.
     pub healthcheck: bool,
-    /// Paths that it declares as volumes.
+    /// Paths of its declared volumes.
     pub volumes: Vec<String>,
 }
 
@@ -219,14 +223,35 @@ impl Container {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
     }
 
-    /// The service it belongs to in this group, whichever replica it is; `None`: not of the group.
+    /// Name of its service, without the replica number; `None`: not managed, or in another group.
     pub fn service_of(&self, group: &str) -> Option<&str> {
         self.identity.as_ref().filter(|identity| identity.group == group).map(|identity| identity.service.as_str())
     }
 }
 
 impl Observed {
-    /// Containers that carry the label of this group.
+    /// Adds a container, or replaces it. Its labels make it managed unless it has inherited them from its image.
+    pub fn insert(&mut self, mut container: Container) {
+        container.inherited = container.identity.take_if(|identity| self.is_inherited(identity, &container.image_id));
+        self.containers.insert(container.id.clone(), container);
+    }
+
+    /// Returns true if a container has this identity from its image, not from the request that created it.
+    ///
+    /// No image contains its own id, so a label with the id of the image comes from the request. Another id is that of an
+    /// image whose tag moved before the request arrived, if the image has no such labels.
+    fn is_inherited(&self, identity: &Identity, image_id: &str) -> bool {
+        let is_unlabeled = self.images.contains_key(image_id) && !self.labeled_images.contains(image_id);
+        identity.image_id != image_id && !image_id.is_empty() && !is_unlabeled
+    }
+
+    /// Containers that have labels of this group from their image: not managed, and never changed.
+    pub fn lookalikes<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Container> {
+        let of_group = move |container: &&Container| container.inherited.as_ref().is_some_and(|it| it.group == group);
+        self.containers.values().filter(of_group)
+    }
+
+    /// Managed containers of this group.
     pub fn of_group<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Container> {
         self.containers.values().filter(move |container| container.service_of(group).is_some())
     }

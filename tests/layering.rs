@@ -1,13 +1,13 @@
-//! The rooms and the arrows between them: reads the `use` lines (and every path that begins with `crate::`) and fails
-//! on an arrow that should not be there.
+//! Module dependencies: scans `use` lines and every path that begins with `crate::` for dependencies that are not
+//! allowed.
 
-#![allow(clippy::unwrap_used)] // a test that cannot read its input fails
+#![allow(clippy::unwrap_used)] // a panic fails the test
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room with the rooms that it may know.
-const ROOMS: &[(&str, &[&str])] = &[
+/// Top-level modules with the modules each may depend on.
+const MODULES: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("identity", &[]),
     ("spec", &["types"]),
@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("cli", &["types", "spec", "identity", "desired", "observed", "plan", "status", "engine", "control", "render"]),
 ];
 
-/// Rooms without a clock, files, an environment, chance or an engine, and what would bring one in.
+/// Modules without clock, files, environment, randomness or engine, and the paths that would introduce them.
 const PURE: &[&str] = &["types", "identity", "spec", "desired", "observed", "plan", "status"];
 const IMPURE: &[&str] = &[
     "tokio",
@@ -38,11 +38,11 @@ const IMPURE: &[&str] = &[
     "eprintln!",
 ];
 
-/// What the state machine of the controller must not name: it is synchronous, and its time comes in with the events.
+/// Paths not allowed in the controller's state machine: it is synchronous, and time comes with its events.
 const NOT_IN_RECONCILE: &[&str] =
     &["control::execute", "control::ipc", "super::execute", "super::ipc", "tokio", "std::fs", "Instant", "SystemTime"];
 
-/// The only folders that may name bollard.
+/// The only directories that may use bollard.
 const BOLLARD: &[&str] = &["engine/docker/", "engine/convert/"];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
@@ -59,11 +59,11 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn room_of(path: &str) -> &str {
+fn module_of(path: &str) -> &str {
     path.split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-/// The code of a file: without comments, and without its tests, which may reach anywhere.
+/// Returns the code of a file without comments and tests; tests may use every module.
 fn code(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap();
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
@@ -80,42 +80,43 @@ fn all() -> Vec<(String, String)> {
 }
 
 #[test]
-fn rooms_know_only_what_they_may() {
+fn modules_depend_only_on_allowed_modules() {
     let mut wrong = Vec::new();
     for (path, code) in all() {
-        let room = room_of(&path);
-        if ["main", "lib"].contains(&room) {
+        let module = module_of(&path);
+        if ["main", "lib"].contains(&module) {
             continue;
         }
-        let (_, may) = ROOMS.iter().find(|(name, _)| *name == room).unwrap_or_else(|| panic!("unknown room: {path}"));
-        for (other, _) in ROOMS {
-            let arrow = format!("crate::{other}");
-            let named = code
-                .match_indices(&arrow)
-                .any(|(at, _)| !code[at + arrow.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'));
-            if *other != room && named && !may.contains(other) {
-                wrong.push(format!("{path} names {arrow}"));
+        let (_, allowed) =
+            MODULES.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("unknown module: {path}"));
+        for (other, _) in MODULES {
+            let path_prefix = format!("crate::{other}");
+            let used = code
+                .match_indices(&path_prefix)
+                .any(|(at, _)| !code[at + path_prefix.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'));
+            if *other != module && used && !allowed.contains(other) {
+                wrong.push(format!("{path} uses {path_prefix}"));
             }
         }
     }
-    assert!(wrong.is_empty(), "wrong arrows:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "forbidden dependencies:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn uses_in_braces_are_not_overlooked() {
-    // The test above looks for `crate::room`; `use crate::{a, b}` would slip through.
+fn uses_in_braces_are_rejected() {
+    // The test above only finds `crate::module`, not `use crate::{a, b}`.
     let wrong: Vec<String> =
         all().into_iter().filter(|(_, code)| code.contains("crate::{")).map(|(path, _)| path).collect();
-    let wrong: Vec<String> = wrong.into_iter().filter(|path| room_of(path) != "cli").collect();
-    assert!(wrong.is_empty(), "write one `use crate::room` a line in {}", wrong.join(", "));
+    let wrong: Vec<String> = wrong.into_iter().filter(|path| module_of(path) != "cli").collect();
+    assert!(wrong.is_empty(), "use one `use crate::module` per line in {}", wrong.join(", "));
 }
 
 #[test]
-fn pure_rooms_are_pure() {
+fn pure_modules_are_pure() {
     let mut wrong = Vec::new();
     for (path, code) in all() {
-        if PURE.contains(&room_of(&path)) {
-            wrong.extend(IMPURE.iter().filter(|word| code.contains(**word)).map(|word| format!("{path} names {word}")));
+        if PURE.contains(&module_of(&path)) {
+            wrong.extend(IMPURE.iter().filter(|word| code.contains(**word)).map(|word| format!("{path} uses {word}")));
         }
     }
     assert!(wrong.is_empty(), "not pure:\n{}", wrong.join("\n"));
@@ -127,20 +128,20 @@ fn reconcile_is_pure() {
     assert!(!reconcile.is_empty());
     let mut wrong = Vec::new();
     for (path, code) in reconcile {
-        let named = NOT_IN_RECONCILE.iter().filter(|word| code.contains(**word));
-        wrong.extend(named.map(|word| format!("{path} names {word}")));
+        let used = NOT_IN_RECONCILE.iter().filter(|word| code.contains(**word));
+        wrong.extend(used.map(|word| format!("{path} uses {word}")));
     }
     assert!(wrong.is_empty(), "not pure:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn bollard_stays_in_its_corner() {
+fn only_engine_modules_use_bollard() {
     let wrong: Vec<String> = all()
         .into_iter()
         .filter(|(path, code)| code.contains("bollard::") && !BOLLARD.iter().any(|folder| path.starts_with(folder)))
         .map(|(path, _)| path)
         .collect();
-    assert!(wrong.is_empty(), "these name bollard: {}", wrong.join(", "));
+    assert!(wrong.is_empty(), "bollard used in: {}", wrong.join(", "));
 }
 
 #[test]
@@ -148,20 +149,20 @@ fn only_render_prints() {
     let wrong: Vec<String> = all()
         .into_iter()
         .filter(|(path, code)| {
-            room_of(path) != "render"
+            module_of(path) != "render"
                 && ["println!", "eprintln!", "io::stdout", "print!("].iter().any(|p| code.contains(p))
         })
         .map(|(path, _)| path)
         .collect();
-    assert!(wrong.is_empty(), "these print: {}", wrong.join(", "));
+    assert!(wrong.is_empty(), "printing in: {}", wrong.join(", "));
 }
 
-/// The lint cannot forbid it: derives of a library write some.
+/// The lint cannot be set to `forbid`: derives of a library allow unsafe code.
 #[test]
 fn no_unsafe_code() {
     let written = |code: &str| {
         ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern"].iter().any(|word| code.contains(word))
     };
     let wrong: Vec<String> = all().into_iter().filter(|(_, code)| written(code)).map(|(path, _)| path).collect();
-    assert!(wrong.is_empty(), "these write unsafe code: {}", wrong.join(", "));
+    assert!(wrong.is_empty(), "unsafe code in: {}", wrong.join(", "));
 }

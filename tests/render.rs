@@ -1,7 +1,7 @@
-//! Output of plans, status and events, as text and JSON. Snapshots are in tests/snapshots; INSTA_UPDATE=always rewrites
+//! Output of plans, status and events as text and JSON. Snapshots are in tests/snapshots; INSTA_UPDATE=always rewrites
 //! them.
 
-#![allow(clippy::unwrap_used)] // a test that cannot make its input fails
+#![allow(clippy::unwrap_used)] // a panic fails the test
 
 mod builders;
 
@@ -22,7 +22,7 @@ use drillmaster::status::{ControllerStatus, ServiceActivity, View, overview};
 
 use insta::assert_snapshot;
 
-/// A group with a difference of every kind.
+/// Returns a group with every kind of change.
 fn example() -> (drillmaster::desired::Desired, drillmaster::observed::Observed) {
     let before = desired([
         service("appdb").image("appdb:1").env("PASSWORD", "old secret"),
@@ -105,7 +105,7 @@ fn failed(reason: Reason, message: &str, count: u32, retry: Option<u64>) -> Repo
     Report::Failed(Failed { failure, output: vec!["oh".into()], count, retry: retry.map(Duration::from_millis) })
 }
 
-/// Every event of a watch.
+/// Returns one report of each kind.
 fn reports() -> Vec<Report> {
     let gone =
         EngineError::Unreachable { endpoint: "/var/run/docker.sock".into(), reason: "connection refused".into() };

@@ -1,4 +1,4 @@
-//! What `render` prints says the same as the specs that it was made of.
+//! Specs printed by `render` are equivalent to their sources.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drillmaster::control::execute::stack::with_large_stack;
-use drillmaster::control::specs::sources::{self, ProgramReach};
+use drillmaster::control::specs::sources::{self, ProgramFileAccess};
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::{diagnostics, specs};
@@ -31,7 +31,7 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
         context: &BTreeMap::new(),
         read: &|path| sources::read_file(directory, path),
         tree: &tree,
-        reach: &ProgramReach::new(directory),
+        file_access: &ProgramFileAccess::new(directory),
     };
     with_large_stack(|| load(&input))
         .unwrap()
@@ -42,16 +42,16 @@ fn desired(specs: &Specs) -> Desired {
     resolve(specs, ResolveContext { group: None, directory: "/srv/shop/specs", home: Some("/home/ann") })
 }
 
-/// All of it, but for where it is written.
+/// Returns everything except source locations.
 fn content(desired: Desired) -> (String, String, String, Vec<Service>) {
     let without_location = |service: Service| Service { location: String::new(), ..service };
     let services = desired.services.into_values().map(without_location).collect();
     (desired.group, desired.network, format!("{:?}", desired.on), services)
 }
 
-/// What can be loaded from files that lie in a directory, and then from what was rendered of them.
+/// Checks that specs and their rendered form load to the same state. Returns the rendered form.
 #[track_caller]
-fn says_the_same(directory: &Path, environment: &[(&str, &str)]) -> String {
+fn assert_equivalent(directory: &Path, environment: &[(&str, &str)]) -> String {
     let first = read(directory, environment);
     let yaml = specs::yaml(&first, &[], true);
     let again = tempfile::tempdir().unwrap();
@@ -76,7 +76,7 @@ fn files(files: &[(&str, &str)]) -> tempfile::TempDir {
     directory
 }
 
-/// Whether a program has functions, which YAML has not.
+/// Returns true if the specs contain functions, which YAML does not support.
 fn has_functions(specs: &Specs) -> bool {
     let desired = desired(specs);
     desired.services.values().any(|service| {
@@ -86,18 +86,18 @@ fn has_functions(specs: &Specs) -> bool {
 }
 
 #[test]
-fn examples_can_be_loaded_again() {
+fn rendered_examples_load_to_the_same_specs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let examples = fs::read_dir(root.join("examples")).unwrap().map(|entry| entry.unwrap().path());
     let mut directories: Vec<PathBuf> = examples.filter(|path| path.is_dir()).collect();
     directories.push(root.join("specs"));
     let mut count = 0;
     for directory in directories {
-        // An example may keep its specs beside other things.
+        // An example may contain other files.
         let specs = Some(directory.join("specs")).filter(|specs| specs.is_dir()).unwrap_or(directory);
         let environment = [("HOME", "/home/ann"), ("GREETING", "hello")];
         if !has_functions(&read(&specs, &environment)) {
-            says_the_same(&specs, &environment);
+            assert_equivalent(&specs, &environment);
             count += 1;
         }
     }
@@ -105,7 +105,7 @@ fn examples_can_be_loaded_again() {
 }
 
 #[test]
-fn texts_and_numbers_stay_what_they_are() {
+fn value_types_are_preserved() {
     let yaml = r##"
 name: a
 image: "x:${TAG}"
@@ -146,11 +146,11 @@ resources: {cpus: 1.50}
     let directory = files(&[("app.yaml", &yaml)]);
     let environment =
         [("TAG", "1.0"), ("NUMBER", "8080"), ("WORD", "word"), ("EMPTY", ""), ("FRACTION", "0.5"), ("TRUTH", "true")];
-    says_the_same(directory.path(), &environment);
+    assert_equivalent(directory.path(), &environment);
 }
 
 #[test]
-fn programs_are_shown_as_what_they_make() {
+fn programs_are_rendered_as_their_specs() {
     let program = r#"
 def ready(ctx):
     return True
@@ -213,7 +213,7 @@ service(
 "#;
 
 #[test]
-fn the_demo_is_the_same_in_either_form() {
+fn demo_is_the_same_in_both_formats() {
     let yaml = desired(&read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("specs"), &[]));
     let directory = files(&[("app.star", DEMO)]);
     let star = desired(&read(directory.path(), &[]));
@@ -221,5 +221,5 @@ fn the_demo_is_the_same_in_either_form() {
         assert_eq!(service.fingerprint, star.services[name].fingerprint, "{name}");
     }
     assert_eq!(content(yaml), content(star));
-    says_the_same(directory.path(), &[]);
+    assert_equivalent(directory.path(), &[]);
 }

@@ -1,8 +1,8 @@
-//! Specs that change on a real file system, in all the ways in which people and programs change files.
+//! Detection of spec changes on a real file system, made in the ways common tools do.
 //!
-//! Each test waits for what should happen. That something does not happen is seen in a time in which it would have.
+//! Each test waits for the expected notification. The absence of one is checked for a fixed time.
 
-#![allow(clippy::unwrap_used)] // a test that cannot prepare its ground fails
+#![allow(clippy::unwrap_used)] // a panic fails the test
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -24,45 +24,45 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long something that should happen may take.
+/// Maximum time until an expected notification.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// In this time something that should not happen would have.
+/// Time without an unexpected notification.
 const WINDOW: Duration = Duration::from_millis(800);
 
-/// A spec directory `specs` in a directory of its own, and somebody who reads it.
-struct Ground {
+/// A spec directory `specs` in a temporary directory, with a reader.
+struct SpecDirectory {
     home: TempDir,
     reader: Reader,
     changes: mpsc::Receiver<()>,
     parsed: Arc<AtomicUsize>,
-    told: Arc<Mutex<Vec<String>>>,
+    notes: Arc<Mutex<Vec<String>>>,
 }
 
-impl Ground {
-    /// Prepares what there is at first, and reads it.
-    async fn new(prepare: impl FnOnce(&Path)) -> Ground {
-        let mut ground = Ground::unread(None, prepare);
-        ground.message().await;
-        ground.read();
-        ground
+impl SpecDirectory {
+    /// Creates the initial files and reads them.
+    async fn new(prepare: impl FnOnce(&Path)) -> SpecDirectory {
+        let mut specs = SpecDirectory::without_reading(None, prepare);
+        specs.expect_message().await;
+        specs.read();
+        specs
     }
 
-    fn unread(backend: Option<Backend>, prepare: impl FnOnce(&Path)) -> Ground {
+    fn without_reading(backend: Option<Backend>, prepare: impl FnOnce(&Path)) -> SpecDirectory {
         let home = tempfile::tempdir().unwrap();
         prepare(home.path());
-        let (parsed, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let (count, heard) = (Arc::clone(&parsed), Arc::clone(&told));
-        let tell = move |sentence| heard.lock().unwrap().push(sentence);
+        let (parsed, notes) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (count, recorder) = (Arc::clone(&parsed), Arc::clone(&notes));
+        let notify = move |sentence| recorder.lock().unwrap().push(sentence);
         let (watcher, changes) = match backend {
-            Some(backend) => Watcher::start_with(backend, tell),
-            None => Watcher::start(tell),
+            Some(backend) => Watcher::start_with(backend, notify),
+            None => Watcher::start(notify),
         };
         let parse = move |input: SpecInput<'_>| {
             count.fetch_add(1, Ordering::Relaxed);
-            Reading::Invalid(vec![Diagnostic::new(say(&input))])
+            Reading::Invalid(vec![Diagnostic::new(describe(&input))])
         };
         let reader = Reader::new(home.path().join("specs"), watcher, OutputStore::default(), Box::new(parse));
-        Ground { home, reader, changes, parsed, told }
+        SpecDirectory { home, reader, changes, parsed, notes }
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -73,42 +73,42 @@ impl Ground {
         write(self.home.path(), path, text);
     }
 
-    /// What the specs say now: each file with its text, a line each.
+    /// Reads the specs. Returns one line per file with its text.
     fn read(&self) -> String {
         match self.reader.read() {
-            Reading::Invalid(said) => said[0].message.clone(),
-            Reading::Valid(_) => unreachable!("nothing here is valid"),
+            Reading::Invalid(found) => found[0].message.clone(),
+            Reading::Valid(_) => unreachable!("the parser never returns valid specs"),
         }
     }
 
-    /// Waits until it is said that something may have changed.
+    /// Waits for a notification.
     #[track_caller]
-    fn message(&mut self) -> impl Future<Output = ()> {
+    fn expect_message(&mut self) -> impl Future<Output = ()> {
         let place = std::panic::Location::caller();
         async move {
             let message = timeout(DEADLINE, self.changes.recv()).await;
-            assert!(message.is_ok_and(|message| message.is_some()), "nothing was said of the change: {place}");
+            assert!(message.is_ok_and(|message| message.is_some()), "no notification: {place}");
         }
     }
 
-    /// Sees that it is not.
+    /// Checks that there is no notification.
     #[track_caller]
-    fn silence(&mut self) -> impl Future<Output = ()> {
+    fn expect_no_message(&mut self) -> impl Future<Output = ()> {
         let place = std::panic::Location::caller();
         async move {
-            assert!(timeout(WINDOW, self.changes.recv()).await.is_err(), "a message for nothing: {place}");
+            assert!(timeout(WINDOW, self.changes.recv()).await.is_err(), "unexpected notification: {place}");
         }
     }
 
-    /// Sees that there is exactly one message, and that the specs say this then.
+    /// Checks that there is exactly one notification, and what is read then.
     #[track_caller]
-    fn once(&mut self, said: &str) -> impl Future<Output = ()> {
+    fn expect_one_message(&mut self, found: &str) -> impl Future<Output = ()> {
         let place = std::panic::Location::caller();
-        let said = said.to_owned();
+        let found = found.to_owned();
         async move {
-            self.message().await;
-            assert_eq!(self.read(), said, "{place}");
-            self.silence().await;
+            self.expect_message().await;
+            assert_eq!(self.read(), found, "{place}");
+            self.expect_no_message().await;
         }
     }
 }
@@ -119,35 +119,35 @@ fn write(home: &Path, path: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// One file that says `one`.
+/// Creates one file with the text `one`.
 fn one(home: &Path) {
     write(home, "specs/web.yaml", "one");
 }
 
-/// A link under this name, which may be taken, leads to the target.
-fn swap(target: impl AsRef<Path>, link: PathBuf) {
+/// Replaces a link atomically, or creates it.
+fn replace_link(target: impl AsRef<Path>, link: PathBuf) {
     let new = link.with_extension("new");
     symlink(target, &new).unwrap();
     fs::rename(new, link).unwrap();
 }
 
-/// What was found, in words. A text `env_file FILE` asks for a further file, `build DIRECTORY` for what is built from.
-fn say(input: &SpecInput<'_>) -> String {
+/// Formats the input of the parser. The text `env_file FILE` reads an env file, `build DIRECTORY` a build context.
+fn describe(input: &SpecInput<'_>) -> String {
     let sources = match input.sources {
         Ok(sources) => sources,
         Err(_) => return "no directory".into(),
     };
-    let mut said = String::new();
+    let mut found = String::new();
     for file in sources.files.iter().chain(&sources.dotenv) {
         let text = match &file.content {
             Content::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
             Content::TooLarge(_) => "too large".into(),
             Content::Unreadable(why) => why.clone(),
         };
-        write!(said, "{}: {text}", file.path).unwrap();
+        write!(found, "{}: {text}", file.path).unwrap();
         if let Some(path) = text.strip_prefix("env_file ") {
             let read = (input.read)(path).map_or_else(|why| why, |bytes| String::from_utf8(bytes).unwrap());
-            write!(said, " = {read}").unwrap();
+            write!(found, " = {read}").unwrap();
         }
         if let Some(context) = text.strip_prefix("build ") {
             let build = Build {
@@ -158,77 +158,77 @@ fn say(input: &SpecInput<'_>) -> String {
                 labels: Default::default(),
             };
             let tree = (input.tree)(&build).map_or_else(|why| format!("{why:?}"), |tree| tree.digest[..8].to_owned());
-            write!(said, " = {tree}").unwrap();
+            write!(found, " = {tree}").unwrap();
         }
-        said.push('\n');
+        found.push('\n');
     }
-    said
+    found
 }
 
 #[tokio::test]
-async fn a_file_is_written_in_place() {
-    let mut ground = Ground::new(one).await;
-    assert_eq!(ground.read(), "web.yaml: one\n");
-    ground.write("specs/web.yaml", "two");
-    ground.once("web.yaml: two\n").await;
+async fn file_is_written_in_place() {
+    let mut specs = SpecDirectory::new(one).await;
+    assert_eq!(specs.read(), "web.yaml: one\n");
+    specs.write("specs/web.yaml", "two");
+    specs.expect_one_message("web.yaml: two\n").await;
 }
 
 #[tokio::test]
-async fn a_file_is_saved_as_sed_does_it() {
-    let mut ground = Ground::new(one).await;
-    ground.write("specs/sedA1b2C3", "two");
-    fs::rename(ground.path("specs/sedA1b2C3"), ground.path("specs/web.yaml")).unwrap();
-    ground.once("web.yaml: two\n").await;
+async fn file_is_saved_by_sed() {
+    let mut specs = SpecDirectory::new(one).await;
+    specs.write("specs/sedA1b2C3", "two");
+    fs::rename(specs.path("specs/sedA1b2C3"), specs.path("specs/web.yaml")).unwrap();
+    specs.expect_one_message("web.yaml: two\n").await;
 }
 
 #[tokio::test]
-async fn a_file_is_saved_as_vi_does_it() {
-    let mut ground = Ground::new(one).await;
-    ground.write("specs/4913", "");
-    fs::remove_file(ground.path("specs/4913")).unwrap();
-    fs::rename(ground.path("specs/web.yaml"), ground.path("specs/web.yaml~")).unwrap();
-    ground.write("specs/web.yaml", "two");
-    fs::remove_file(ground.path("specs/web.yaml~")).unwrap();
-    ground.once("web.yaml: two\n").await;
+async fn file_is_saved_by_vi() {
+    let mut specs = SpecDirectory::new(one).await;
+    specs.write("specs/4913", "");
+    fs::remove_file(specs.path("specs/4913")).unwrap();
+    fs::rename(specs.path("specs/web.yaml"), specs.path("specs/web.yaml~")).unwrap();
+    specs.write("specs/web.yaml", "two");
+    fs::remove_file(specs.path("specs/web.yaml~")).unwrap();
+    specs.expect_one_message("web.yaml: two\n").await;
 }
 
 #[tokio::test]
-async fn a_file_is_moved_into_place_and_away() {
-    let mut ground = Ground::new(|home| {
+async fn file_is_moved_into_and_out_of_the_directory() {
+    let mut specs = SpecDirectory::new(|home| {
         one(home);
         write(home, "elsewhere/db.yaml", "db");
     })
     .await;
-    fs::rename(ground.path("elsewhere/db.yaml"), ground.path("specs/db.yaml")).unwrap();
-    ground.once("db.yaml: db\nweb.yaml: one\n").await;
-    fs::rename(ground.path("specs/db.yaml"), ground.path("elsewhere/db.yaml")).unwrap();
-    ground.once("web.yaml: one\n").await;
-    fs::remove_file(ground.path("specs/web.yaml")).unwrap();
-    ground.once("").await;
+    fs::rename(specs.path("elsewhere/db.yaml"), specs.path("specs/db.yaml")).unwrap();
+    specs.expect_one_message("db.yaml: db\nweb.yaml: one\n").await;
+    fs::rename(specs.path("specs/db.yaml"), specs.path("elsewhere/db.yaml")).unwrap();
+    specs.expect_one_message("web.yaml: one\n").await;
+    fs::remove_file(specs.path("specs/web.yaml")).unwrap();
+    specs.expect_one_message("").await;
 }
 
 #[tokio::test]
 async fn half_written_file_is_not_reported() {
-    let mut ground = Ground::new(one).await;
+    let mut specs = SpecDirectory::new(one).await;
     loop {
         let start = Instant::now();
-        ground.write("specs/web.yaml", "");
+        specs.write("specs/web.yaml", "");
         sleep(Duration::from_millis(300)).await;
-        ground.write("specs/web.yaml", "two");
+        specs.write("specs/web.yaml", "two");
         if start.elapsed() < watcher::DEBOUNCE {
             break;
         }
-        // The machine was too busy to write it in time: that is not what is looked at here.
-        ground.message().await;
-        ground.silence().await;
+        // On a busy machine the write may take too long; that is not tested here.
+        specs.expect_message().await;
+        specs.expect_no_message().await;
     }
-    ground.once("web.yaml: two\n").await;
+    specs.expect_one_message("web.yaml: two\n").await;
 }
 
 #[tokio::test]
-async fn many_saves_are_few_messages() {
-    let mut ground = Ground::new(one).await;
-    let home = ground.home.path().to_owned();
+async fn many_saves_are_few_notifications() {
+    let mut specs = SpecDirectory::new(one).await;
+    let home = specs.home.path().to_owned();
     let writer = std::thread::spawn(move || {
         let start = Instant::now();
         let mut stalled = false;
@@ -241,152 +241,152 @@ async fn many_saves_are_few_messages() {
         }
         stalled || start.elapsed() >= watcher::MAX_DELAY - watcher::DEBOUNCE
     });
-    ground.message().await;
+    specs.expect_message().await;
     let mut messages = 1;
-    while timeout(WINDOW, ground.changes.recv()).await.is_ok() {
+    while timeout(WINDOW, specs.changes.recv()).await.is_ok() {
         messages += 1;
     }
-    assert_eq!(ground.read(), "web.yaml: 50\n");
-    // Where the machine was too busy to write them in time, more are right.
+    assert_eq!(specs.read(), "web.yaml: 50\n");
+    // On a busy machine there may be more notifications.
     assert!(writer.join().unwrap() || messages <= 2, "{messages} messages");
 }
 
 #[tokio::test]
-async fn a_directory_comes_and_goes_and_comes_again() {
-    let mut ground = Ground::new(one).await;
+async fn directory_is_created_removed_and_created_again() {
+    let mut specs = SpecDirectory::new(one).await;
     for text in ["db", "again"] {
-        fs::create_dir_all(ground.path("specs/sub/deep")).unwrap();
-        ground.write("specs/sub/deep/db.yaml", text);
-        ground.once(&format!("sub/deep/db.yaml: {text}\nweb.yaml: one\n")).await;
-        // It is watched as well.
-        ground.write("specs/sub/deep/db.yaml", "other");
-        ground.once("sub/deep/db.yaml: other\nweb.yaml: one\n").await;
-        fs::remove_dir_all(ground.path("specs/sub")).unwrap();
-        ground.once("web.yaml: one\n").await;
+        fs::create_dir_all(specs.path("specs/sub/deep")).unwrap();
+        specs.write("specs/sub/deep/db.yaml", text);
+        specs.expect_one_message(&format!("sub/deep/db.yaml: {text}\nweb.yaml: one\n")).await;
+        // The new directory is watched as well.
+        specs.write("specs/sub/deep/db.yaml", "other");
+        specs.expect_one_message("sub/deep/db.yaml: other\nweb.yaml: one\n").await;
+        fs::remove_dir_all(specs.path("specs/sub")).unwrap();
+        specs.expect_one_message("web.yaml: one\n").await;
     }
 }
 
 #[tokio::test]
-async fn directory_recreated_between_two_readings() {
-    let mut ground = Ground::new(|home| write(home, "specs/sub/db.yaml", "db")).await;
-    // The second one may have the number of the first.
-    fs::remove_dir_all(ground.path("specs/sub")).unwrap();
-    ground.write("specs/sub/db.yaml", "again");
-    ground.once("sub/db.yaml: again\n").await;
-    ground.write("specs/sub/db.yaml", "other");
-    ground.once("sub/db.yaml: other\n").await;
+async fn directory_is_recreated_between_two_readings() {
+    let mut specs = SpecDirectory::new(|home| write(home, "specs/sub/db.yaml", "db")).await;
+    // The second directory may have the inode of the first.
+    fs::remove_dir_all(specs.path("specs/sub")).unwrap();
+    specs.write("specs/sub/db.yaml", "again");
+    specs.expect_one_message("sub/db.yaml: again\n").await;
+    specs.write("specs/sub/db.yaml", "other");
+    specs.expect_one_message("sub/db.yaml: other\n").await;
 }
 
 #[tokio::test]
-async fn a_directory_is_renamed() {
-    let mut ground = Ground::new(|home| write(home, "specs/sub/deep/db.yaml", "db")).await;
-    fs::rename(ground.path("specs/sub"), ground.path("specs/other")).unwrap();
-    ground.once("other/deep/db.yaml: db\n").await;
-    ground.write("specs/other/deep/db.yaml", "two");
-    ground.once("other/deep/db.yaml: two\n").await;
-    // Another takes its old name.
-    ground.write("specs/sub/deep/db.yaml", "new");
-    ground.once("other/deep/db.yaml: two\nsub/deep/db.yaml: new\n").await;
-    ground.write("specs/other/deep/db.yaml", "three");
-    ground.once("other/deep/db.yaml: three\nsub/deep/db.yaml: new\n").await;
-    ground.write("specs/sub/deep/db.yaml", "newer");
-    ground.once("other/deep/db.yaml: three\nsub/deep/db.yaml: newer\n").await;
+async fn directory_is_renamed() {
+    let mut specs = SpecDirectory::new(|home| write(home, "specs/sub/deep/db.yaml", "db")).await;
+    fs::rename(specs.path("specs/sub"), specs.path("specs/other")).unwrap();
+    specs.expect_one_message("other/deep/db.yaml: db\n").await;
+    specs.write("specs/other/deep/db.yaml", "two");
+    specs.expect_one_message("other/deep/db.yaml: two\n").await;
+    // Another directory takes the old name.
+    specs.write("specs/sub/deep/db.yaml", "new");
+    specs.expect_one_message("other/deep/db.yaml: two\nsub/deep/db.yaml: new\n").await;
+    specs.write("specs/other/deep/db.yaml", "three");
+    specs.expect_one_message("other/deep/db.yaml: three\nsub/deep/db.yaml: new\n").await;
+    specs.write("specs/sub/deep/db.yaml", "newer");
+    specs.expect_one_message("other/deep/db.yaml: three\nsub/deep/db.yaml: newer\n").await;
 }
 
 #[tokio::test]
-async fn a_link_to_a_file_is_swapped() {
-    let mut ground = Ground::new(|home| {
+async fn link_to_a_file_is_replaced() {
+    let mut specs = SpecDirectory::new(|home| {
         write(home, "store/1.yaml", "one");
         write(home, "store/2.yaml", "two");
         fs::create_dir(home.join("specs")).unwrap();
         symlink("../store/1.yaml", home.join("specs/web.yaml")).unwrap();
     })
     .await;
-    ground.write("store/1.yaml", "edited");
-    ground.once("web.yaml: edited\n").await;
-    ground.write("store/2.yaml", "nobody reads it yet");
-    ground.silence().await;
-    swap("../store/2.yaml", ground.path("specs/web.yaml"));
-    ground.once("web.yaml: nobody reads it yet\n").await;
-    ground.write("store/2.yaml", "read");
-    ground.once("web.yaml: read\n").await;
+    specs.write("store/1.yaml", "edited");
+    specs.expect_one_message("web.yaml: edited\n").await;
+    specs.write("store/2.yaml", "not linked yet");
+    specs.expect_no_message().await;
+    replace_link("../store/2.yaml", specs.path("specs/web.yaml"));
+    specs.expect_one_message("web.yaml: not linked yet\n").await;
+    specs.write("store/2.yaml", "read");
+    specs.expect_one_message("web.yaml: read\n").await;
 }
 
 #[tokio::test]
-async fn a_link_to_a_directory_is_swapped() {
-    let mut ground = Ground::new(|home| {
+async fn link_to_a_directory_is_replaced() {
+    let mut specs = SpecDirectory::new(|home| {
         write(home, "store/1/web.yaml", "one");
         write(home, "store/2/web.yaml", "two");
         fs::create_dir(home.join("specs")).unwrap();
         symlink("../store/1", home.join("specs/sub")).unwrap();
     })
     .await;
-    ground.write("store/1/web.yaml", "edited");
-    ground.once("sub/web.yaml: edited\n").await;
-    swap("../store/2", ground.path("specs/sub"));
-    ground.once("sub/web.yaml: two\n").await;
-    ground.write("store/2/web.yaml", "three");
-    ground.once("sub/web.yaml: three\n").await;
-    // What it leads to is replaced as a whole.
-    fs::rename(ground.path("store/2"), ground.path("store/old")).unwrap();
-    fs::rename(ground.path("store/1"), ground.path("store/2")).unwrap();
-    ground.once("sub/web.yaml: edited\n").await;
-    fs::remove_file(ground.path("specs/sub")).unwrap();
-    ground.once("").await;
+    specs.write("store/1/web.yaml", "edited");
+    specs.expect_one_message("sub/web.yaml: edited\n").await;
+    replace_link("../store/2", specs.path("specs/sub"));
+    specs.expect_one_message("sub/web.yaml: two\n").await;
+    specs.write("store/2/web.yaml", "three");
+    specs.expect_one_message("sub/web.yaml: three\n").await;
+    // The target of the link is replaced.
+    fs::rename(specs.path("store/2"), specs.path("store/old")).unwrap();
+    fs::rename(specs.path("store/1"), specs.path("store/2")).unwrap();
+    specs.expect_one_message("sub/web.yaml: edited\n").await;
+    fs::remove_file(specs.path("specs/sub")).unwrap();
+    specs.expect_one_message("").await;
 }
 
 #[tokio::test]
-async fn files_are_swapped_as_kubernetes_does_it() {
-    let mut ground = Ground::new(|home| {
+async fn files_are_replaced_by_kubernetes() {
+    let mut specs = SpecDirectory::new(|home| {
         write(home, "specs/..1/web.yaml", "one");
         symlink("..1", home.join("specs/..data")).unwrap();
         symlink("..data/web.yaml", home.join("specs/web.yaml")).unwrap();
     })
     .await;
     for (number, text) in [(2, "two"), (3, "three")] {
-        ground.write(&format!("specs/..{number}/web.yaml"), text);
-        symlink(format!("..{number}"), ground.path("specs/..data_tmp")).unwrap();
-        fs::rename(ground.path("specs/..data_tmp"), ground.path("specs/..data")).unwrap();
-        fs::remove_dir_all(ground.path(&format!("specs/..{}", number - 1))).unwrap();
-        ground.once(&format!("web.yaml: {text}\n")).await;
+        specs.write(&format!("specs/..{number}/web.yaml"), text);
+        symlink(format!("..{number}"), specs.path("specs/..data_tmp")).unwrap();
+        fs::rename(specs.path("specs/..data_tmp"), specs.path("specs/..data")).unwrap();
+        fs::remove_dir_all(specs.path(&format!("specs/..{}", number - 1))).unwrap();
+        specs.expect_one_message(&format!("web.yaml: {text}\n")).await;
     }
 }
 
 #[tokio::test]
-async fn the_spec_directory_is_replaced() {
-    let mut ground = Ground::new(|home| {
+async fn spec_directory_is_replaced() {
+    let mut specs = SpecDirectory::new(|home| {
         one(home);
         write(home, "next/web.yaml", "two");
     })
     .await;
-    fs::rename(ground.path("specs"), ground.path("old")).unwrap();
-    fs::rename(ground.path("next"), ground.path("specs")).unwrap();
-    ground.once("web.yaml: two\n").await;
-    ground.write("specs/web.yaml", "three");
-    ground.once("web.yaml: three\n").await;
-    ground.write("old/web.yaml", "old");
-    ground.silence().await;
+    fs::rename(specs.path("specs"), specs.path("old")).unwrap();
+    fs::rename(specs.path("next"), specs.path("specs")).unwrap();
+    specs.expect_one_message("web.yaml: two\n").await;
+    specs.write("specs/web.yaml", "three");
+    specs.expect_one_message("web.yaml: three\n").await;
+    specs.write("old/web.yaml", "old");
+    specs.expect_no_message().await;
 
-    fs::remove_dir_all(ground.path("specs")).unwrap();
-    ground.once("no directory").await;
-    one(ground.home.path());
-    ground.once("web.yaml: one\n").await;
-    ground.write("specs/web.yaml", "four");
-    ground.once("web.yaml: four\n").await;
+    fs::remove_dir_all(specs.path("specs")).unwrap();
+    specs.expect_one_message("no directory").await;
+    one(specs.home.path());
+    specs.expect_one_message("web.yaml: one\n").await;
+    specs.write("specs/web.yaml", "four");
+    specs.expect_one_message("web.yaml: four\n").await;
 }
 
 #[tokio::test]
-async fn a_directory_far_above_is_replaced() {
+async fn ancestor_directory_is_replaced() {
     let home = tempfile::tempdir().unwrap();
     let specs = home.path().join("project/sub/specs");
     fs::create_dir_all(&specs).unwrap();
     let (watcher, mut changes) = Watcher::start(|_| {});
     let places = WatchedPaths { directories: [specs.clone()].into(), ..WatchedPaths::default() };
     assert!(watcher.follow(&places));
-    assert!(!watcher.follow(&places), "the watch stands");
+    assert!(!watcher.follow(&places), "the watch is active");
     fs::rename(home.path().join("project"), home.path().join("old")).unwrap();
     fs::create_dir_all(&specs).unwrap();
-    // No event tells that; the next reading, for whatever reason, finds it.
+    // There is no event for this change; the next reading detects it.
     assert!(watcher.follow(&places), "another directory");
     changes.recv().await.unwrap();
     write(&specs, "web.yaml", "one");
@@ -394,87 +394,87 @@ async fn a_directory_far_above_is_replaced() {
 }
 
 #[tokio::test]
-async fn the_spec_directory_is_a_link_and_swapped() {
-    let mut ground = Ground::new(|home| {
+async fn linked_spec_directory_is_replaced() {
+    let mut specs = SpecDirectory::new(|home| {
         write(home, "1/web.yaml", "one");
         write(home, "2/web.yaml", "two");
         symlink("1", home.join("specs")).unwrap();
     })
     .await;
-    swap("2", ground.path("specs"));
-    ground.once("web.yaml: two\n").await;
-    ground.write("2/web.yaml", "three");
-    ground.once("web.yaml: three\n").await;
-    ground.write("1/web.yaml", "old");
-    ground.silence().await;
+    replace_link("2", specs.path("specs"));
+    specs.expect_one_message("web.yaml: two\n").await;
+    specs.write("2/web.yaml", "three");
+    specs.expect_one_message("web.yaml: three\n").await;
+    specs.write("1/web.yaml", "old");
+    specs.expect_no_message().await;
 }
 
 #[tokio::test]
-async fn further_files_are_followed() {
-    let mut ground = Ground::new(|home| {
+async fn env_files_are_watched() {
+    let mut specs = SpecDirectory::new(|home| {
         write(home, "specs/a.yaml", "env_file ../conf/a.env");
         write(home, "specs/b.yaml", "env_file local.env");
         write(home, "conf/a.env", "A");
     })
     .await;
-    let said = |a: &str, b: &str| format!("a.yaml: env_file ../conf/a.env = {a}\nb.yaml: env_file local.env = {b}\n");
+    let found = |a: &str, b: &str| format!("a.yaml: env_file ../conf/a.env = {a}\nb.yaml: env_file local.env = {b}\n");
     let missing = "no such file or directory";
-    assert_eq!(ground.read(), said("A", missing));
-    ground.write("conf/a.env", "B");
-    ground.once(&said("B", missing)).await;
-    ground.write("specs/local.env", "C");
-    ground.once(&said("B", "C")).await;
-    ground.write("conf/unrelated", "D");
-    ground.silence().await;
-    fs::remove_dir_all(ground.path("conf")).unwrap();
-    ground.once(&said(missing, "C")).await;
-    ground.write("conf/a.env", "E");
-    ground.once(&said("E", "C")).await;
-    ground.write("specs/a.yaml", "no more");
-    ground.once("a.yaml: no more\nb.yaml: env_file local.env = C\n").await;
-    ground.write("conf/a.env", "F");
-    ground.silence().await;
+    assert_eq!(specs.read(), found("A", missing));
+    specs.write("conf/a.env", "B");
+    specs.expect_one_message(&found("B", missing)).await;
+    specs.write("specs/local.env", "C");
+    specs.expect_one_message(&found("B", "C")).await;
+    specs.write("conf/unrelated", "D");
+    specs.expect_no_message().await;
+    fs::remove_dir_all(specs.path("conf")).unwrap();
+    specs.expect_one_message(&found(missing, "C")).await;
+    specs.write("conf/a.env", "E");
+    specs.expect_one_message(&found("E", "C")).await;
+    specs.write("specs/a.yaml", "no more");
+    specs.expect_one_message("a.yaml: no more\nb.yaml: env_file local.env = C\n").await;
+    specs.write("conf/a.env", "F");
+    specs.expect_no_message().await;
 }
 
 #[tokio::test]
 async fn build_sources_are_watched() {
-    let mut ground = Ground::new(|home| {
+    let mut specs = SpecDirectory::new(|home| {
         write(home, "specs/a.yaml", "build ../api");
         write(home, "api/Dockerfile", "FROM x");
         write(home, "api/.dockerignore", "cache");
         write(home, "api/src/main", "one");
     })
     .await;
-    let mut seen = BTreeSet::from([ground.read()]);
-    assert!(!ground.read().contains("Error") && !ground.read().contains("Context"), "{}", ground.read());
-    // Each of these is told, and makes it another.
-    let another = async |ground: &mut Ground, seen: &mut BTreeSet<String>, what: &str| {
-        ground.message().await;
-        let said = ground.read();
-        assert!(seen.insert(said.clone()), "{what}: {said}");
-        ground.silence().await;
+    let mut seen = BTreeSet::from([specs.read()]);
+    assert!(!specs.read().contains("Error") && !specs.read().contains("Context"), "{}", specs.read());
+    // Each change is reported and changes the digest.
+    let expect_change = async |specs: &mut SpecDirectory, seen: &mut BTreeSet<String>, what: &str| {
+        specs.expect_message().await;
+        let found = specs.read();
+        assert!(seen.insert(found.clone()), "{what}: {found}");
+        specs.expect_no_message().await;
     };
-    ground.write("api/src/main", "two");
-    another(&mut ground, &mut seen, "a file").await;
-    ground.write("api/src/deep/er/new", "new");
-    another(&mut ground, &mut seen, "directories that are new").await;
-    ground.write("api/src/deep/er/new", "newer");
-    another(&mut ground, &mut seen, "a file in a directory that is new").await;
-    fs::set_permissions(ground.path("api/src/main"), fs::Permissions::from_mode(0o755)).unwrap();
-    another(&mut ground, &mut seen, "a mode").await;
-    ground.write("api/Dockerfile", "FROM y");
-    another(&mut ground, &mut seen, "the Dockerfile").await;
-    ground.write("api/.dockerignore", "cache\nsrc/deep");
-    another(&mut ground, &mut seen, "what is left out").await;
-    fs::remove_dir_all(ground.path("api")).unwrap();
-    another(&mut ground, &mut seen, "that it has gone").await;
-    ground.write("api/Dockerfile", "FROM z");
-    another(&mut ground, &mut seen, "that it is there again").await;
+    specs.write("api/src/main", "two");
+    expect_change(&mut specs, &mut seen, "a file").await;
+    specs.write("api/src/deep/er/new", "new");
+    expect_change(&mut specs, &mut seen, "new directories").await;
+    specs.write("api/src/deep/er/new", "newer");
+    expect_change(&mut specs, &mut seen, "a file in a new directory").await;
+    fs::set_permissions(specs.path("api/src/main"), fs::Permissions::from_mode(0o755)).unwrap();
+    expect_change(&mut specs, &mut seen, "a mode").await;
+    specs.write("api/Dockerfile", "FROM y");
+    expect_change(&mut specs, &mut seen, "the Dockerfile").await;
+    specs.write("api/.dockerignore", "cache\nsrc/deep");
+    expect_change(&mut specs, &mut seen, "the ignore file").await;
+    fs::remove_dir_all(specs.path("api")).unwrap();
+    expect_change(&mut specs, &mut seen, "removed context").await;
+    specs.write("api/Dockerfile", "FROM z");
+    expect_change(&mut specs, &mut seen, "recreated context").await;
 }
 
 #[tokio::test]
 async fn ignored_files_are_not_reported_and_unchanged_not_parsed() {
-    let mut ground = Ground::new(|home| {
+    let mut specs = SpecDirectory::new(|home| {
         write(home, "specs/a.yaml", "build ../api");
         write(home, "api/Dockerfile", "FROM x");
         write(home, "api/.dockerignore", "cache");
@@ -482,114 +482,114 @@ async fn ignored_files_are_not_reported_and_unchanged_not_parsed() {
         write(home, "api/cache/deep/file", "one");
     })
     .await;
-    let said = ground.read();
-    let parsed = ground.parsed.load(Ordering::Relaxed);
-    ground.write("api/cache/deep/file", "two");
-    ground.write("api/cache/other", "two");
-    ground.write("beside", "two");
-    ground.silence().await;
-    ground.write("api/main", "one");
-    ground.once(&said).await;
-    assert_eq!(ground.parsed.load(Ordering::Relaxed), parsed, "it was saved as it was");
-    ground.write("api/.main.swp", "an editor has it open");
-    ground.message().await;
-    assert_eq!((ground.read(), ground.parsed.load(Ordering::Relaxed)), (said, parsed));
+    let found = specs.read();
+    let parsed = specs.parsed.load(Ordering::Relaxed);
+    specs.write("api/cache/deep/file", "two");
+    specs.write("api/cache/other", "two");
+    specs.write("beside", "two");
+    specs.expect_no_message().await;
+    specs.write("api/main", "one");
+    specs.expect_one_message(&found).await;
+    assert_eq!(specs.parsed.load(Ordering::Relaxed), parsed, "unchanged file parsed again");
+    specs.write("api/.main.swp", "swap file");
+    specs.expect_message().await;
+    assert_eq!((specs.read(), specs.parsed.load(Ordering::Relaxed)), (found, parsed));
 }
 
 #[tokio::test]
-async fn dotenv_comes_and_goes() {
-    let mut ground = Ground::new(one).await;
-    ground.write("specs/.env", "A=1");
-    ground.once("web.yaml: one\n.env: A=1\n").await;
-    ground.write("specs/.env", "A=2");
-    ground.once("web.yaml: one\n.env: A=2\n").await;
-    fs::remove_file(ground.path("specs/.env")).unwrap();
-    ground.once("web.yaml: one\n").await;
+async fn dotenv_is_created_and_removed() {
+    let mut specs = SpecDirectory::new(one).await;
+    specs.write("specs/.env", "A=1");
+    specs.expect_one_message("web.yaml: one\n.env: A=1\n").await;
+    specs.write("specs/.env", "A=2");
+    specs.expect_one_message("web.yaml: one\n.env: A=2\n").await;
+    fs::remove_file(specs.path("specs/.env")).unwrap();
+    specs.expect_one_message("web.yaml: one\n").await;
 }
 
 #[tokio::test]
 async fn unreadable_file_recovers() {
-    let mut ground = Ground::new(one).await;
-    symlink("../nowhere.yaml", ground.path("specs/db.yaml")).unwrap();
-    ground.once("db.yaml: no such file or directory\nweb.yaml: one\n").await;
-    ground.write("nowhere.yaml", "db");
-    ground.once("db.yaml: db\nweb.yaml: one\n").await;
+    let mut specs = SpecDirectory::new(one).await;
+    symlink("../nowhere.yaml", specs.path("specs/db.yaml")).unwrap();
+    specs.expect_one_message("db.yaml: no such file or directory\nweb.yaml: one\n").await;
+    specs.write("nowhere.yaml", "db");
+    specs.expect_one_message("db.yaml: db\nweb.yaml: one\n").await;
 
-    // Whoever runs the tests as root may read it all the same.
-    fs::set_permissions(ground.path("specs/web.yaml"), fs::Permissions::from_mode(0o000)).unwrap();
-    ground.message().await;
+    // Root can read the file regardless of its mode.
+    fs::set_permissions(specs.path("specs/web.yaml"), fs::Permissions::from_mode(0o000)).unwrap();
+    specs.expect_message().await;
     assert!(
-        ["one", "permission denied"].map(|text| format!("db.yaml: db\nweb.yaml: {text}\n")).contains(&ground.read())
+        ["one", "permission denied"].map(|text| format!("db.yaml: db\nweb.yaml: {text}\n")).contains(&specs.read())
     );
-    fs::set_permissions(ground.path("specs/web.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
-    ground.once("db.yaml: db\nweb.yaml: one\n").await;
+    fs::set_permissions(specs.path("specs/web.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+    specs.expect_one_message("db.yaml: db\nweb.yaml: one\n").await;
 }
 
 #[tokio::test]
 async fn unrelated_files_are_not_reported() {
-    let mut ground = Ground::new(|home| {
+    let mut specs = SpecDirectory::new(|home| {
         write(home, "specs/web.yaml", "env_file ../app.env");
         write(home, "app.env", "A");
         fs::create_dir(home.join("specs/sub")).unwrap();
     })
     .await;
-    ground.write("specs/.web.yaml.swp", "swap");
-    ground.write("specs/web.yaml~", "backup");
-    ground.write("specs/#web.yaml#", "autosave");
-    ground.write("specs/README.md", "words");
-    fs::rename(ground.path("specs/README.md"), ground.path("specs/LICENSE")).unwrap();
-    fs::remove_file(ground.path("specs/LICENSE")).unwrap();
-    ground.write("specs/.git/HEAD", "git");
-    ground.write("specs/sub/4913", "");
+    specs.write("specs/.web.yaml.swp", "swap");
+    specs.write("specs/web.yaml~", "backup");
+    specs.write("specs/#web.yaml#", "autosave");
+    specs.write("specs/README.md", "words");
+    fs::rename(specs.path("specs/README.md"), specs.path("specs/LICENSE")).unwrap();
+    fs::remove_file(specs.path("specs/LICENSE")).unwrap();
+    specs.write("specs/.git/HEAD", "git");
+    specs.write("specs/sub/4913", "");
     for path in ["specs/web.yaml", "app.env", "specs/sub"] {
-        fs::File::open(ground.path(path)).unwrap();
-        let _ = fs::read(ground.path(path));
-        let _ = fs::read_dir(ground.path("specs")).unwrap().count();
+        fs::File::open(specs.path(path)).unwrap();
+        let _ = fs::read(specs.path(path));
+        let _ = fs::read_dir(specs.path("specs")).unwrap().count();
     }
     for count in 0..100 {
-        ground.write(&format!("build/{count}"), "busy");
-        ground.write(&format!("{count}.log"), "busy");
-        fs::remove_file(ground.path(&format!("{count}.log"))).unwrap();
+        specs.write(&format!("build/{count}"), "busy");
+        specs.write(&format!("{count}.log"), "busy");
+        fs::remove_file(specs.path(&format!("{count}.log"))).unwrap();
     }
     for _ in 0..10 {
-        ground.read();
+        specs.read();
     }
-    ground.silence().await;
-    assert_eq!(ground.parsed.load(Ordering::Relaxed), 1, "nothing was parsed again");
+    specs.expect_no_message().await;
+    assert_eq!(specs.parsed.load(Ordering::Relaxed), 1, "parsed again");
 }
 
 #[tokio::test]
-async fn only_what_has_changed_is_parsed_again() {
-    let ground = Ground::new(|home| {
+async fn only_changed_specs_are_parsed_again() {
+    let specs = SpecDirectory::new(|home| {
         write(home, "specs/web.yaml", "env_file ../app.env");
         write(home, "specs/.env", "A=1");
     })
     .await;
-    let parsed = |ground: &Ground| {
-        ground.read();
-        ground.parsed.load(Ordering::Relaxed)
+    let parsed = |specs: &SpecDirectory| {
+        specs.read();
+        specs.parsed.load(Ordering::Relaxed)
     };
-    assert_eq!(parsed(&ground), 1);
-    let text = fs::read(ground.path("specs/web.yaml")).unwrap();
-    fs::write(ground.path("specs/web.yaml"), text).unwrap();
-    assert_eq!(parsed(&ground), 1, "the same bytes");
-    ground.write("specs/web.yaml", "env_file ../app.ENV");
-    assert_eq!(parsed(&ground), 2);
-    ground.write("specs/.env", "A=2");
-    assert_eq!(parsed(&ground), 3);
-    ground.write("app.ENV", "A");
-    assert_eq!(parsed(&ground), 4, "a file that could not be read at first");
-    fs::remove_dir_all(ground.path("specs")).unwrap();
-    assert_eq!(parsed(&ground), 5);
-    assert_eq!(parsed(&ground), 5);
+    assert_eq!(parsed(&specs), 1);
+    let text = fs::read(specs.path("specs/web.yaml")).unwrap();
+    fs::write(specs.path("specs/web.yaml"), text).unwrap();
+    assert_eq!(parsed(&specs), 1, "unchanged bytes");
+    specs.write("specs/web.yaml", "env_file ../app.ENV");
+    assert_eq!(parsed(&specs), 2);
+    specs.write("specs/.env", "A=2");
+    assert_eq!(parsed(&specs), 3);
+    specs.write("app.ENV", "A");
+    assert_eq!(parsed(&specs), 4, "a file that could not be read at first");
+    fs::remove_dir_all(specs.path("specs")).unwrap();
+    assert_eq!(parsed(&specs), 5);
+    assert_eq!(parsed(&specs), 5);
 }
 
-/// Gives no events: every watch fails.
-struct Full;
+/// A backend without events: every watch fails.
+struct NoWatches;
 
-impl notify::Watcher for Full {
+impl notify::Watcher for NoWatches {
     fn new<F: EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
-        Ok(Full)
+        Ok(NoWatches)
     }
 
     fn watch(&mut self, _: &Path, _: RecursiveMode) -> notify::Result<()> {
@@ -605,12 +605,12 @@ impl notify::Watcher for Full {
     }
 }
 
-/// Gives events, but each watch comes late: something is written before it stands.
-struct Late(notify::RecommendedWatcher);
+/// A backend whose watches become active late: a file is written before.
+struct LateWatches(notify::RecommendedWatcher);
 
-impl notify::Watcher for Late {
+impl notify::Watcher for LateWatches {
     fn new<F: EventHandler>(handler: F, config: notify::Config) -> notify::Result<Self> {
-        Ok(Late(notify::Watcher::new(handler, config)?))
+        Ok(LateWatches(notify::Watcher::new(handler, config)?))
     }
 
     fn watch(&mut self, path: &Path, mode: RecursiveMode) -> notify::Result<()> {
@@ -631,55 +631,56 @@ impl notify::Watcher for Late {
 
 #[tokio::test]
 async fn changes_before_the_watch_is_active_are_read() {
-    let late: Backend = |handler| Ok(Box::new(<Late as notify::Watcher>::new(handler, notify::Config::default())?));
-    let ground = Ground::unread(Some(late), one);
-    assert_eq!(ground.read(), "web.yaml: late\n");
+    let late: Backend =
+        |handler| Ok(Box::new(<LateWatches as notify::Watcher>::new(handler, notify::Config::default())?));
+    let specs = SpecDirectory::without_reading(Some(late), one);
+    assert_eq!(specs.read(), "web.yaml: late\n");
 }
 
 #[tokio::test]
-async fn where_watches_run_out_specs_are_polled() {
+async fn specs_are_polled_without_watches() {
     for (backend, why) in [
-        ((|_| Ok(Box::new(Full) as EventSource)) as Backend, "limit of file watches reached"),
+        ((|_| Ok(Box::new(NoWatches) as EventSource)) as Backend, "limit of file watches reached"),
         (|_| Err(notify::Error::io(std::io::Error::from_raw_os_error(24))), "Too many open files"),
     ] {
-        let mut ground = Ground::unread(Some(backend), one);
-        ground.message().await;
-        assert_eq!(ground.read(), "web.yaml: one\n");
-        // Whatever happens, and also if nothing does.
+        let mut specs = SpecDirectory::without_reading(Some(backend), one);
+        specs.expect_message().await;
+        assert_eq!(specs.read(), "web.yaml: one\n");
+        // Polling detects changes, and is silent without them.
         for text in ["one", "two", "three"] {
-            ground.write("specs/web.yaml", text);
-            ground.message().await;
-            while ground.read() != format!("web.yaml: {text}\n") {
-                ground.message().await;
+            specs.write("specs/web.yaml", text);
+            specs.expect_message().await;
+            while specs.read() != format!("web.yaml: {text}\n") {
+                specs.expect_message().await;
             }
         }
-        let told = ground.told.lock().unwrap();
-        assert_eq!(told.len(), 1, "told once: {told:?}");
-        assert!(told[0].starts_with("polling for spec changes: ") && told[0].contains(why), "{told:?}");
+        let notes = specs.notes.lock().unwrap();
+        assert_eq!(notes.len(), 1, "notes once: {notes:?}");
+        assert!(notes[0].starts_with("polling for spec changes: ") && notes[0].contains(why), "{notes:?}");
     }
 }
 
 #[tokio::test]
-async fn where_specs_are_polled_a_half_written_file_is_not_read() {
-    let mut ground = Ground::unread(Some(|_| Ok(Box::new(Full) as EventSource)), one);
-    ground.message().await;
-    ground.read();
-    ground.write("specs/web.yaml", "");
-    let web = ground.path("specs/web.yaml");
+async fn polling_does_not_read_half_written_files() {
+    let mut specs = SpecDirectory::without_reading(Some(|_| Ok(Box::new(NoWatches) as EventSource)), one);
+    specs.expect_message().await;
+    specs.read();
+    specs.write("specs/web.yaml", "");
+    let web = specs.path("specs/web.yaml");
     let writer = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(200));
         fs::write(web, "two").unwrap();
     });
-    let said = ground.read();
+    let found = specs.read();
     writer.join().unwrap();
-    assert_eq!(said, "web.yaml: two\n");
+    assert_eq!(found, "web.yaml: two\n");
 }
 
 #[tokio::test]
-async fn polling_ends_when_there_are_watches_again() {
-    static FULL: AtomicBool = AtomicBool::new(true);
+async fn polling_ends_when_watches_are_available() {
+    static NO_WATCHES: AtomicBool = AtomicBool::new(true);
     fn backend(handler: Handler) -> notify::Result<EventSource> {
-        if FULL.load(Ordering::Relaxed) {
+        if NO_WATCHES.load(Ordering::Relaxed) {
             return Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
         }
         Ok(Box::new(notify::recommended_watcher(handler)?))
@@ -688,7 +689,7 @@ async fn polling_ends_when_there_are_watches_again() {
     let (watcher, _changes) = Watcher::start_with(backend, |_| {});
     let places = WatchedPaths { directories: [home.path().to_owned()].into(), ..WatchedPaths::default() };
     assert!(!watcher.follow(&places) && watcher.polls());
-    FULL.store(false, Ordering::Relaxed);
+    NO_WATCHES.store(false, Ordering::Relaxed);
     assert!(watcher.follow(&places), "a new watch");
     assert!(!watcher.polls());
     assert!(!watcher.follow(&places), "no new watch");

@@ -1,6 +1,6 @@
-//! Upgrades: containers made by an earlier version are not replaced.
+//! Upgrades: containers of an earlier version are not replaced.
 //!
-//! `fixtures/labels-0.1.json` holds the labels of the examples' containers as commit 7b6c199 wrote them.
+//! `fixtures/labels-0.1.json` contains the labels that commit 7b6c199 wrote for the examples.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,7 @@ use drillmaster::identity::{Identity, SPEC};
 use drillmaster::observed::{Container, Health, Observed, State};
 use drillmaster::plan::diff::{Comparison, compare};
 use drillmaster::render::diagnostics;
-use drillmaster::spec::{Content, Input, Nowhere, SourceFile, TreeError, load};
+use drillmaster::spec::{Content, Input, NoFileAccess, SourceFile, TreeError, load};
 use serde_json::{Map, Value};
 
 const LABELS: &str = include_str!("fixtures/labels-0.1.json");
@@ -23,7 +23,7 @@ fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name)
 }
 
-/// Reads specs as if they lay in `directory`.
+/// Reads specs as if they were in `directory`.
 fn read(texts: &[(String, Vec<u8>)], home: &Path, directory: &str, group: &str) -> Desired {
     let file = |(path, bytes): &(String, Vec<u8>)| SourceFile {
         path: path.clone(),
@@ -37,8 +37,8 @@ fn read(texts: &[(String, Vec<u8>)], home: &Path, directory: &str, group: &str) 
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|path: &str| fs::read(home.join(path)).map_err(|error| error.to_string()),
-        tree: &|_| Err(TreeError::Context("not built here".into())),
-        reach: &Nowhere,
+        tree: &|_| Err(TreeError::Context("no build in this test".into())),
+        file_access: &NoFileAccess,
     });
     let specs = specs.unwrap_or_else(|errors| panic!("{}", diagnostics::render(&errors, false)));
     resolve(&specs, ResolveContext { group: Some(group), directory, home: None })
@@ -53,7 +53,7 @@ fn read_example(name: &str) -> Desired {
     read(&texts, &home, &format!("/srv/examples/{name}"), &format!("upg-{name}"))
 }
 
-/// The identity that labels give, with the spec as the compact JSON that it is on the engine.
+/// Returns the identity in labels, with the spec as compact JSON as on the engine.
 fn identity(labels: &Map<String, Value>) -> Identity {
     let text = |(key, value): (&String, &Value)| match value {
         Value::String(text) => (key.clone(), text.clone()),
@@ -70,6 +70,8 @@ fn container(identity: Identity) -> Container {
         name: "name".into(),
         image: String::new(),
         identity: Some(identity),
+        inherited: None,
+        image_id: String::new(),
         state: State::Running,
         health: Health::None,
         networks: Vec::new(),
@@ -103,7 +105,7 @@ fn containers_of_an_earlier_version_match_their_specs() {
 }
 
 #[test]
-fn former_spellings_mean_the_same() {
+fn former_spellings_load_to_the_same_spec() {
     let spec = |health: &str, order: &str| {
         let text = format!("name: a\nimage: x\nping: {{tcp: 80}}\nhealth: {health}\nupdate: {{order: {order}}}\n");
         read(&[("app.yaml".to_owned(), text.into_bytes())], Path::new("/"), "/srv/shop/specs", "shop").services
@@ -114,7 +116,7 @@ fn former_spellings_mean_the_same() {
 }
 
 #[test]
-fn a_former_spelling_beside_the_present_one_is_an_error() {
+fn former_and_current_spelling_together_are_an_error() {
     let files = [SourceFile {
         path: "app.yaml".into(),
         content: Content::Bytes(b"name: a\nimage: x\nping: {tcp: 80}\nhealth: {every: 1s, interval: 2s}\n"[..].into()),
@@ -126,8 +128,8 @@ fn a_former_spelling_beside_the_present_one_is_an_error() {
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|_: &str| Err("no such file".into()),
-        tree: &|_| Err(TreeError::Context("not built here".into())),
-        reach: &Nowhere,
+        tree: &|_| Err(TreeError::Context("no build in this test".into())),
+        file_access: &NoFileAccess,
     });
     let text = diagnostics::render(&errors.unwrap_err(), false);
     assert!(text.contains("interval") && text.contains("app.yaml:4"), "{text}");

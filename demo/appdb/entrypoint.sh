@@ -1,15 +1,15 @@
 #!/bin/sh
-# Initialises the database on the first start, then becomes postgres.
+# Initialises the database on the first start, then executes postgres.
 #
-# POSTGRES_PASSWORD (required), POSTGRES_USER (postgres) and POSTGRES_DB (the user's
-# name) mean what they mean to the official image: they count on the first start only.
-# Arguments go to postgres. Nothing listens on TCP before the database is complete,
-# so a TCP ping means ready.
+# POSTGRES_PASSWORD (required), POSTGRES_USER (default: postgres) and POSTGRES_DB (default:
+# the user) have the same meaning as in the official image and only affect the first start.
+# Arguments are passed to postgres. postgres does not listen on TCP before the database is
+# complete, so a TCP ping checks readiness.
 set -eu
 
 user=${POSTGRES_USER:-postgres}
 db=${POSTGRES_DB:-$user}
-# Created here until it is complete: an interrupted first start starts over.
+# Temporary directory: an interrupted initialisation is repeated.
 new=$PGDATA/.new
 
 # Process 1 receives only signals that it handles.
@@ -19,14 +19,14 @@ as_postgres() { setpriv --reuid=postgres --regid=postgres --init-groups "$@"; }
 
 initialise() {
     if [ -z "${POSTGRES_PASSWORD:-}" ]; then
-        echo 'appdb: POSTGRES_PASSWORD is not set; the first start needs it' >&2
+        echo 'appdb: POSTGRES_PASSWORD is not set; required on the first start' >&2
         exit 1
     fi
     mkdir -p "$PGDATA"
     if [ -e "$new" ]; then
         find "$PGDATA" -mindepth 1 -delete
     elif [ -n "$(find "$PGDATA" -mindepth 1 -maxdepth 1 ! -name lost+found)" ]; then
-        echo "appdb: $PGDATA is not empty, and no database; give it a volume of its own" >&2
+        echo "appdb: $PGDATA is not empty and contains no database; use a separate volume" >&2
         exit 1
     fi
     chown postgres:postgres "$PGDATA"
@@ -43,7 +43,7 @@ initialise() {
         printf 'CREATE DATABASE "%s"\n' "$(printf %s "$db" | sed 's/"/""/g')" |
             as_postgres postgres --single -j -D "$new" postgres >/dev/null
     fi
-    # PG_VERSION marks a complete database, so it is moved last.
+    # PG_VERSION marks a complete database, so move it last.
     find "$new" -mindepth 1 -maxdepth 1 ! -name PG_VERSION -exec mv {} "$PGDATA" \;
     mv "$new/PG_VERSION" "$PGDATA"
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Creates a user of the application unless one of that name exists, and prints the id.
+# Creates an application user unless the name exists. Prints the id.
 set -eu
 
 psql --username="${POSTGRES_USER:-postgres}" --dbname="${POSTGRES_DB:-postgres}" \

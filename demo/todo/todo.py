@@ -1,17 +1,17 @@
-"""A user's list of things to do, kept in PostgreSQL.
+"""A user's todo list, stored in PostgreSQL.
 
-todo.py migrate    brings the tables up to date, and ends
+todo.py migrate    migrates the tables and exits
 todo.py            serves the list
 
 DB_URI   postgresql://user:password@host:port/database (required)
-USER_ID  whose list it is (required, but for migrate)
-TITLE    the heading of the page
+USER_ID  owner of the list (required, except for migrate)
+TITLE    heading of the page
 
 GET /              the page: the list and a form; POST / adds title=… or ticks off done=<id>
 GET /todos         [{"id": 1, "title": "…"}]
 POST /todos        {"title": "…"} as JSON, or title=… as a form
 DELETE /todos/<id>
-GET /healthz       200 when the database answers, else 503
+GET /healthz       200 if the database responds, else 503
 """
 
 import contextlib
@@ -55,7 +55,7 @@ ITEM = '<li>{title} <button name="done" value="{id}">done</button></li>'
 
 
 class Refused(Exception):
-    """An error response with a status and a sentence."""
+    """An error response with a status and a message."""
 
     def __init__(self, status, message):
         super().__init__(message)
@@ -64,8 +64,8 @@ class Refused(Exception):
 
 @contextlib.contextmanager
 def database():
-    """A connection for one request, so that after an outage of the database the next
-    request succeeds as soon as it is back."""
+    """Opens a connection for one request, so that requests succeed again immediately
+    after a database outage."""
     connection = psycopg2.connect(os.environ["DB_URI"], connect_timeout=3)
     try:
         with connection, connection.cursor() as cursor:
@@ -104,7 +104,7 @@ def delete_todo(id):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    timeout = 10  # of an idle client
+    timeout = 10  # for idle clients
 
     def do_GET(self):
         self.answer(self.get)
@@ -140,7 +140,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if path == "/":
             fields = self.body()
             if "done" in fields:
-                # Another request may have been faster.
+                # Another request may have deleted it already.
                 with contextlib.suppress(Refused):
                     delete_todo(fields["done"])
             else:

@@ -289,9 +289,9 @@ impl Engine for Sim {
                 let Some(container) = world.containers.get(id) else {
                     return Err(no_container(&format!("read {path} in the container"), id));
                 };
-                let gives = &container.image.behaviour.gives;
+                let content = &container.image.behaviour.output_file;
                 let exited = matches!(container.state, State::Exited { .. });
-                (exited && !gives.is_empty()).then(|| gives.clone().into_bytes())
+                (exited && !content.is_empty()).then(|| content.clone().into_bytes())
             };
             self.finish(&call).await?;
             Ok(found)
@@ -340,11 +340,11 @@ impl Engine for Sim {
             let (code, output) = match &script {
                 // Ends only when the engine stops.
                 Script::Hangs => std::future::pending().await,
-                Script::Ends(code, output) => (*code, output.as_str()),
-                Script::Answers(after) if ran >= *after => (0, ""),
-                Script::AnswersUntil(end) if ran < *end => (0, ""),
-                Script::AnswersUntil(_) => (1, "not any longer"),
-                Script::Answers(_) => (1, "not yet"),
+                Script::Exits(code, output) => (*code, output.as_str()),
+                Script::SucceedsAfter(after) if ran >= *after => (0, ""),
+                Script::SucceedsUntil(end) if ran < *end => (0, ""),
+                Script::SucceedsUntil(_) => (1, "not any longer"),
+                Script::SucceedsAfter(_) => (1, "not yet"),
             };
             output.lines().for_each(|line| heard(LogLine { stderr: false, text: line.to_owned() }));
             Ok(code)
@@ -370,6 +370,7 @@ impl Engine for Sim {
             let call = self.begin("ended".into(), |latency| latency.other).await?;
             let is_recent = |exit: &&SimExit| exit.group == group && exit.at.elapsed() <= span;
             let convert = |exit: &SimExit| ContainerExit {
+                id: exit.id.clone(),
                 service: exit.service.clone(),
                 replica: exit.replica,
                 ago: exit.at.elapsed(),

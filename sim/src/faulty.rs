@@ -65,7 +65,7 @@ pub struct Stop {
     /// Number of the call, from 1. This call and all later ones never return.
     pub at: u64,
     /// True if the engine still executes that call.
-    pub carried_out: bool,
+    pub executed: bool,
 }
 
 /// An engine with injected [`Faults`].
@@ -86,7 +86,7 @@ enum Outcome {
     Success,
     Broken,
     Lost,
-    Hung { carried_out: bool },
+    Hung { executed: bool },
     Refused,
 }
 
@@ -111,12 +111,12 @@ impl Faulty {
     }
 
     /// Disables all faults.
-    pub fn heal(&self) {
+    pub fn disable(&self) {
         self.healed.store(true, Ordering::Relaxed);
     }
 
-    /// Enables the faults again after [`Faulty::heal`].
-    pub fn relapse(&self) {
+    /// Enables the faults again after [`Faulty::disable`].
+    pub fn enable(&self) {
         self.healed.store(false, Ordering::Relaxed);
     }
 
@@ -148,7 +148,7 @@ impl Faulty {
         let outcomes = [
             (faults.broken, Outcome::Broken),
             (faults.lost, Outcome::Lost),
-            (faults.hung, Outcome::Hung { carried_out: drawn & (1 << 40) != 0 }),
+            (faults.hung, Outcome::Hung { executed: drawn & (1 << 40) != 0 }),
             (faults.refused, Outcome::Refused),
         ];
         for (rate, outcome) in outcomes {
@@ -167,7 +167,7 @@ impl Faulty {
     async fn attempt<T: Send + 'static>(&self, verb: &'static str, call: EngineFuture<'_, T>) -> Result<T> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(stop) = self.stop.filter(|stop| number >= stop.at) {
-            if number == stop.at && stop.carried_out {
+            if number == stop.at && stop.executed {
                 // Polling once sends the call; the engine executes it without further polling.
                 let mut call = call;
                 let _ = std::future::poll_fn(|context| std::task::Poll::Ready(call.poll_unpin(context))).await;
@@ -187,9 +187,9 @@ impl Faulty {
             Outcome::Refused => {
                 Err(EngineError::Refused { attempted: verb.to_owned(), message: "injected fault".to_owned() })
             }
-            Outcome::Hung { carried_out } => {
+            Outcome::Hung { executed } => {
                 let limit = self.faults.limit;
-                if carried_out {
+                if executed {
                     let _ = timeout(limit, async {
                         let _ = call.await;
                         std::future::pending::<()>().await;

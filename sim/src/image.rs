@@ -11,13 +11,13 @@ pub struct Behaviour {
     /// Time and exit code at which it exits by itself.
     pub exits: Option<(Duration, i64)>,
     /// Number of first starts of a container in which it exits by itself; in later ones it runs until stopped.
-    pub exits_in: u64,
+    pub exiting_starts: u64,
     /// Number of first starts of a container in which it exits with code 1 instead.
-    pub fails_in: u64,
+    pub failing_starts: u64,
     /// Output lines with their times.
     pub output: Vec<(Duration, String)>,
     /// Content of its output file when it exits: `key=value` lines.
-    pub gives: String,
+    pub output_file: String,
     /// Result of commands executed in the container.
     pub exec: Script,
     /// Results that override `exec`, by program name.
@@ -38,11 +38,11 @@ impl Default for Behaviour {
     fn default() -> Behaviour {
         Behaviour {
             exits: None,
-            exits_in: u64::MAX,
-            fails_in: 0,
+            exiting_starts: u64::MAX,
+            failing_starts: 0,
             output: Vec::new(),
-            gives: String::new(),
-            exec: Script::Answers(Duration::ZERO),
+            output_file: String::new(),
+            exec: Script::SucceedsAfter(Duration::ZERO),
             programs: BTreeMap::new(),
             healthy: Some(Duration::from_secs(1)),
             unhealthy: None,
@@ -64,11 +64,11 @@ impl Behaviour {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Script {
     /// Exits with 1 until the container has run for this time, then with 0.
-    Answers(Duration),
+    SucceedsAfter(Duration),
     /// Exits with 0 until the container has run for this time, then with 1.
-    AnswersUntil(Duration),
+    SucceedsUntil(Duration),
     /// Exits with this code and output.
-    Ends(i64, String),
+    Exits(i64, String),
     /// Never exits.
     Hangs,
 }
@@ -77,6 +77,8 @@ pub enum Script {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     pub id: String,
+    /// Labels, which its containers inherit.
+    pub labels: BTreeMap<String, String>,
     /// Declared properties.
     pub facts: ImageFacts,
     pub behaviour: Behaviour,
@@ -85,7 +87,12 @@ pub struct Image {
 impl Image {
     /// Creates an image without declared properties, whose program runs until stopped.
     pub fn new(id: &str) -> Image {
-        Image { id: format!("sha256:{id}"), facts: ImageFacts::default(), behaviour: Behaviour::default() }
+        Image {
+            id: format!("sha256:{id}"),
+            labels: BTreeMap::new(),
+            facts: ImageFacts::default(),
+            behaviour: Behaviour::default(),
+        }
     }
 
     /// Adds a health check that reports healthy after this time; `None` for never.

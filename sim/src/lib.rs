@@ -78,17 +78,17 @@ impl Default for Latency {
 pub struct Sim {
     world: Arc<Mutex<World>>,
     changes: Arc<watch::Sender<u64>>,
-    witness: Arc<Mutex<Option<Witness>>>,
+    callback: Arc<Mutex<Option<Callback>>>,
 }
 
 /// Callback for a line of [`Sim::history`] and the state after it.
 type OnChange = dyn FnMut(&str, &Observed) + Send;
 
-struct Witness(Box<OnChange>);
+struct Callback(Box<OnChange>);
 
-impl fmt::Debug for Witness {
+impl fmt::Debug for Callback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Witness")
+        f.write_str("Callback")
     }
 }
 
@@ -124,8 +124,11 @@ impl Sim {
             next: 0,
         };
         let mut bridge = Network { id: String::new(), name: "bridge".into(), group: None, source: None };
-        let sim =
-            Sim { world: Arc::new(Mutex::new(world)), changes: Arc::new(watch::channel(0).0), witness: Arc::default() };
+        let sim = Sim {
+            world: Arc::new(Mutex::new(world)),
+            changes: Arc::new(watch::channel(0).0),
+            callback: Arc::default(),
+        };
         sim.change(|world| {
             bridge.id = world.fresh_id();
             world.networks.insert(bridge.id.clone(), bridge);
@@ -188,8 +191,8 @@ impl Sim {
         self.lock().calls.iter().filter(|call| call.split(' ').next() == Some(verb)).count()
     }
 
-    /// Clears the calls, the history and [`Sim::most_at_once`].
-    pub fn forget_calls(&self) {
+    /// Clears the calls, the history and [`Sim::max_concurrent`].
+    pub fn clear_calls(&self) {
         let mut world = self.lock();
         world.calls.clear();
         world.history.clear();
@@ -203,12 +206,12 @@ impl Sim {
     }
 
     /// Registers a callback for all further changes, replacing an existing one.
-    pub fn witness(&self, see: impl FnMut(&str, &Observed) + Send + 'static) {
-        *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = Some(Witness(Box::new(see)));
+    pub fn on_change(&self, see: impl FnMut(&str, &Observed) + Send + 'static) {
+        *self.callback.lock().unwrap_or_else(PoisonError::into_inner) = Some(Callback(Box::new(see)));
     }
 
     /// Returns the maximum number of concurrent mutations.
-    pub fn most_at_once(&self) -> usize {
+    pub fn max_concurrent(&self) -> usize {
         self.lock().most_under_way
     }
 
@@ -224,7 +227,7 @@ impl Sim {
     }
 
     /// Waits until a line is in [`Sim::history`].
-    pub async fn until_happened(&self, line: &str) {
+    pub async fn until_recorded(&self, line: &str) {
         self.until(|_| self.history().iter().any(|happened| happened == line)).await;
     }
 
@@ -242,7 +245,7 @@ impl Sim {
             (result, world.history.get(before..).unwrap_or_default().to_vec())
         };
         if !news.is_empty()
-            && let Some(Witness(see)) = self.witness.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+            && let Some(Callback(see)) = self.callback.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
         {
             let seen = self.snapshot();
             for line in news {

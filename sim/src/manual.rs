@@ -22,16 +22,16 @@ impl Sim {
     }
 
     /// `docker stop`; the program exits immediately.
-    pub fn stop_by_hand(&self, name: &str) {
-        self.end_by_hand(name, 0);
+    pub fn docker_stop(&self, name: &str) {
+        self.end_externally(name, 0);
     }
 
     /// `docker kill`.
-    pub fn kill_by_hand(&self, name: &str) {
-        self.end_by_hand(name, 137);
+    pub fn docker_kill(&self, name: &str) {
+        self.end_externally(name, 137);
     }
 
-    fn end_by_hand(&self, name: &str, code: i64) {
+    fn end_externally(&self, name: &str, code: i64) {
         if let Some(id) = self.id_of(name) {
             self.signal(&id);
             self.end(&id, code, true);
@@ -39,9 +39,9 @@ impl Sim {
     }
 
     /// `docker restart`; the program exits immediately.
-    pub fn restart_by_hand(&self, name: &str) {
+    pub fn docker_restart(&self, name: &str) {
         let Some(id) = self.id_of(name) else { return };
-        self.end_by_hand(name, 0);
+        self.end_externally(name, 0);
         // If the start fails, the container stays stopped.
         if self.change(|world| world.start(&id).unwrap_or_default()) {
             self.run_program(&id);
@@ -49,7 +49,7 @@ impl Sim {
     }
 
     /// `docker update`.
-    pub fn update_by_hand(&self, name: &str, resources: Resources, restart: RestartPolicy) {
+    pub fn docker_update(&self, name: &str, resources: Resources, restart: RestartPolicy) {
         if let Some(id) = self.id_of(name) {
             // Cannot fail: the container exists.
             let _ = self.change(|world| world.update(&id, resources, restart));
@@ -120,7 +120,7 @@ impl Sim {
                 protocol: drillmaster::spec::model::Protocol::Tcp,
             };
             let ports = host_ports.iter().map(port).collect();
-            let config = Config { image: "somebody/else:1".into(), ports, ..Config::default() };
+            let config = Config { image: "thirdparty/app:1".into(), ports, ..Config::default() };
             let container = SimContainer {
                 id: id.clone(),
                 name: name.to_owned(),
@@ -153,6 +153,38 @@ impl Sim {
         id
     }
 
+    /// `docker commit`: creates an image with the labels of a container. Its program runs until stopped.
+    pub fn docker_commit(&self, name: &str, image: &str) {
+        self.change(|world| {
+            let labels = world.containers.values().find(|container| container.name == name).map(|it| it.labels.clone());
+            let labels = labels.into_iter().flatten().collect();
+            world.images.insert(image.to_owned(), Image { labels, ..Image::new(image) });
+        });
+    }
+
+    /// `docker run`: a running container without labels but those of its image. Returns its id.
+    pub fn docker_run(&self, name: &str, image: &str) -> String {
+        let id = self.create_foreign(name, &[]);
+        self.change(|world| {
+            let found = world.images.get(image).cloned();
+            if let (Some(found), Some(container)) = (found, world.containers.get_mut(&id)) {
+                container.labels = found.labels.clone().into_iter().collect();
+                container.config.image = image.to_owned();
+                container.image = found;
+            }
+            world.emit_event(&id, ContainerEvent::Created);
+            world.emit_event(&id, ContainerEvent::Started);
+        });
+        id
+    }
+
+    /// Changes a label of a container, which no engine can.
+    pub fn relabel(&self, name: &str, label: &str, value: &str) {
+        self.alter(name, &format!("{name} has another label {label}"), |container| {
+            container.labels.insert(label.to_owned(), value.to_owned());
+        });
+    }
+
     /// `docker network create`. Returns its id.
     pub fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> String {
         self.change(|world| world.create_network(name, labels))
@@ -183,7 +215,7 @@ impl Sim {
     }
 
     /// Changes the health status of a container.
-    pub fn turn(&self, name: &str, health: Health) {
+    pub fn set_health(&self, name: &str, health: Health) {
         if let Some(id) = self.id_of(name) {
             self.perform(&id, None, ProgramAction::Turns(health));
         }
@@ -197,19 +229,19 @@ impl Sim {
     /// Restarts the engine: calls in flight fail, event streams end, containers exit and are started again according to
     /// their restart policy. Networks are kept.
     pub fn restart(&self) {
-        self.go_away(true);
-        self.come_back();
+        self.shut_down(true);
+        self.start_up();
     }
 
     /// Stops the engine: all calls fail, including those in flight. Recorded exits are lost. Containers exit if
     /// `containers_end`, otherwise keep running.
-    pub fn go_away(&self, containers_end: bool) {
+    pub fn shut_down(&self, containers_end: bool) {
         self.change(|world| {
             world.presence = Presence::Away;
             world.epoch += 1;
             world.subscribers.clear();
             world.held.clear();
-            world.history.push("the engine is away".into());
+            world.history.push("engine stopped".into());
         });
         let up: Vec<String> = self.lock().containers.values().filter(|c| c.is_up()).map(|c| c.id.clone()).collect();
         for id in up.iter().filter(|_| containers_end) {
@@ -224,10 +256,10 @@ impl Sim {
     }
 
     /// Starts the engine again, with the containers whose restart policy requires it.
-    pub fn come_back(&self) {
+    pub fn start_up(&self) {
         let restarted = self.change(|world| {
             world.presence = Presence::Answers;
-            world.history.push("the engine is back".into());
+            world.history.push("engine started".into());
             let restarts = |container: &&SimContainer| {
                 !container.is_up()
                     && (container.revives || container.restart == RestartPolicy::Always && container.lives > 0)
@@ -245,7 +277,7 @@ impl Sim {
     pub fn hang(&self) {
         self.change(|world| {
             world.presence = Presence::Hangs;
-            world.history.push("the engine hangs".into());
+            world.history.push("engine hangs".into());
         });
     }
 
@@ -253,7 +285,7 @@ impl Sim {
     pub fn resume(&self) {
         self.change(|world| {
             world.presence = Presence::Answers;
-            world.history.push("the engine goes on".into());
+            world.history.push("engine resumed".into());
             for (group, event) in std::mem::take(&mut world.held) {
                 world.event(group, event);
             }

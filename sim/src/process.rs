@@ -29,9 +29,9 @@ impl Sim {
                 plan.extend(behaviour.healthy.map(|at| (at, ProgramAction::Turns(Health::Healthy))));
                 plan.extend(behaviour.unhealthy.map(|at| (at, ProgramAction::Turns(Health::Unhealthy))));
             }
-            let exits = behaviour.exits.filter(|_| container.lives <= behaviour.exits_in);
+            let exits = behaviour.exits.filter(|_| container.lives <= behaviour.exiting_starts);
             let exits =
-                exits.map(|(after, code)| (after, if container.lives <= behaviour.fails_in { 1 } else { code }));
+                exits.map(|(after, code)| (after, if container.lives <= behaviour.failing_starts { 1 } else { code }));
             plan.extend(exits.map(|(at, code)| (at, ProgramAction::Exits(code))));
             plan.sort_by_key(|(at, _)| *at);
             (container.lives, Instant::now(), plan)

@@ -64,6 +64,7 @@ pub(crate) enum Presence {
 /// A recorded exit of a container of a group.
 #[derive(Debug)]
 pub(crate) struct SimExit {
+    pub(crate) id: String,
     pub(crate) group: String,
     pub(crate) service: String,
     pub(crate) replica: Option<u32>,
@@ -214,7 +215,7 @@ impl World {
         let container = SimContainer {
             id: id.clone(),
             name: spec.name.clone(),
-            labels: spec.labels.clone().into_iter().collect(),
+            labels: image.labels.clone().into_iter().chain(spec.labels.clone()).collect(),
             config: spec.config.clone(),
             env: spec.env.clone(),
             image,
@@ -380,7 +381,15 @@ impl World {
         if let (Some(group), Some(service)) = (container.labels.get(GROUP), container.labels.get(SERVICE)) {
             let (group, service) = (group.clone(), service.clone());
             let replica = container.labels.get(REPLICA).and_then(|number| number.parse().ok());
-            self.exits.push_back(SimExit { group, service, replica, at: now, code, asked: asked_for });
+            self.exits.push_back(SimExit {
+                id: id.to_owned(),
+                group,
+                service,
+                replica,
+                at: now,
+                code,
+                asked: asked_for,
+            });
             self.exits.drain(..self.exits.len().saturating_sub(MAX_EXITS));
         }
         self.history.push(format!("died {name} ({code})"));
@@ -533,6 +542,15 @@ impl World {
     pub(crate) fn view(&self, group: Option<&str>, volumes: bool, stale: bool) -> Observed {
         let mut observed = Observed::default();
         let now = Instant::now();
+        observed.images = self.images.iter().map(|(name, image)| (name.clone(), image.id.clone())).collect();
+        // As on a real engine, an image that has lost its name stays as long as a container uses it.
+        let images = self.images.values().chain(self.containers.values().map(|container| &container.image));
+        for image in images {
+            observed.images.insert(image.id.clone(), image.id.clone());
+            if image.labels.contains_key(GROUP) {
+                observed.labeled_images.insert(image.id.clone());
+            }
+        }
         for container in self.containers.values() {
             let mut view = self.view_of(container);
             // Details are only part of inspections.
@@ -543,10 +561,9 @@ impl World {
                 view.state = State::Running;
                 view.ports = container.ports();
             }
-            observed.containers.insert(view.id.clone(), view);
+            observed.insert(view);
         }
         observed.networks.clone_from(&self.networks);
-        observed.images = self.images.iter().map(|(name, image)| (name.clone(), image.id.clone())).collect();
         let of_group = self.built.iter().filter(|(_, built)| group.is_none_or(|group| group == built.group));
         observed.built = of_group.map(|(name, built)| (name.clone(), built.clone())).collect();
         for (name, labels) in self.volumes.iter().filter(|_| volumes) {
@@ -571,6 +588,8 @@ impl World {
             id: container.id.as_str().into(),
             name: container.name.clone(),
             identity: Identity::from_labels(&container.labels),
+            inherited: None,
+            image_id: container.image.id.clone(),
             image: container.config.image.clone(),
             state: container.state,
             health: container.health,

@@ -1,6 +1,5 @@
 //! Requests to the watching controller that holds the group.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +11,7 @@ use super::session::within;
 use crate::control::event::Outcome;
 use crate::control::ipc::socket::Client;
 use crate::control::ipc::wire::{WireRequest, WireResponse};
+use crate::control::state_directory::StateDirectory;
 use crate::desired::Desired;
 use crate::identity::service_of_instance;
 use crate::plan::step::Subject;
@@ -110,9 +110,9 @@ pub(super) async fn request(
 }
 
 /// The status of the controller of this state directory; `None` if there is none or it does not respond.
-pub(super) async fn live(directory: &Path) -> Option<ControllerStatus> {
+pub(super) async fn live(directory: &StateDirectory) -> Option<ControllerStatus> {
     let request = async {
-        let mut client = Client::connect(directory, LIVE_TIMEOUT).await.ok()?;
+        let mut client = Client::connect(directory.path(), LIVE_TIMEOUT).await.ok()?;
         client.send(&WireRequest::Status).await.ok()?;
         loop {
             match client.receive().await.ok()?? {

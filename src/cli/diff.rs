@@ -14,10 +14,10 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     let scope = project.with_dependencies(&diff.services, &[])?;
     let engine = session::connect(global).await?;
     let info = engine.about().await?;
-    let state_directory = session::state_directory(&info, &project.desired.group);
+    let state_directory = session::state_directory(&info, &project.desired.group)?;
     project.load_outputs(&state_directory, style).map_err(Failure::Specs)?;
     let desired = Desired { scope, ..project.desired };
-    let local_state = LocalState::new(&state_directory);
+    let local_state = LocalState::new(state_directory);
     let memory = Memory::new(local_state.updated());
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
     let forecast = plan::forecast(&desired, &observed, &memory);
@@ -25,6 +25,9 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
         style.result_json(&json::diff(&desired, &forecast, diff.show_values));
     } else {
         style.result(&render::plan::forecast(&forecast, diff.show_values, style.color_out));
+        for note in &forecast.notes {
+            style.note(note);
+        }
         if forecast.changes.is_empty() && forecast.failures.is_empty() {
             style.note("no differences");
         }

@@ -15,15 +15,16 @@ use crate::control::ReadSpecs;
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::control::execute::stack;
-use crate::control::specs::sources::{self, ProgramReach, Reader, Sources, SpecInput};
+use crate::control::specs::sources::{self, ProgramFileAccess, Reader, Sources, SpecInput};
 use crate::control::specs::watcher::Watcher;
+use crate::control::state_directory::StateDirectory;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
 use crate::desired::{Desired, Mode, Scope, order};
 use crate::render::{Style, diagnostics};
 use crate::spec::locate::closest;
 use crate::spec::model::Build;
-use crate::spec::{self, Diagnostic, Reach, Specs, Tree, TreeError};
+use crate::spec::{self, Diagnostic, FileAccess, Specs, Tree, TreeError};
 
 /// A spec directory and the desired state of its specs.
 pub(super) struct Project {
@@ -111,8 +112,9 @@ impl Project {
         let (directory, display_path) = (absolute(&global.specs)?, global.specs.display().to_string());
         let read = |path: &str| sources::read_file(&directory, path);
         let tree = |build: &Build| sources::read_tree(&directory, build);
-        let (sources, reach) = (sources::read(&directory), ProgramReach::new(&directory));
-        let specs = parse(&display_path, &sources, &OutputMap::new(), &read, &tree, &reach).map_err(Failure::Specs)?;
+        let (sources, file_access) = (sources::read(&directory), ProgramFileAccess::new(&directory));
+        let specs =
+            parse(&display_path, &sources, &OutputMap::new(), &read, &tree, &file_access).map_err(Failure::Specs)?;
         let desired = desired(group(global)?, &directory, &specs);
         Ok((Project::fixed(desired, directory, true), specs))
     }
@@ -123,7 +125,7 @@ impl Project {
         let resolve = move |context: &OutputMap| {
             let read = |path: &str| sources::read_file(&root, path);
             let tree = |build: &Build| sources::read_tree(&root, build);
-            let specs = parse(&display_path, &sources, context, &read, &tree, &ProgramReach::new(&root))?;
+            let specs = parse(&display_path, &sources, context, &read, &tree, &ProgramFileAccess::new(&root))?;
             Ok(desired(group.as_deref(), &root, &specs))
         };
         let desired = resolve(&OutputMap::new())?;
@@ -144,7 +146,7 @@ impl Project {
 
     /// Reads the outputs of earlier runs and resolves the specs with them. If the specs are invalid with them, the
     /// desired state stays unchanged.
-    pub fn load_outputs(&mut self, state_directory: &Path, style: Style) -> Result<(), Vec<Diagnostic>> {
+    pub fn load_outputs(&mut self, state_directory: &StateDirectory, style: Style) -> Result<(), Vec<Diagnostic>> {
         if let Err(error) = self.context.open(state_directory) {
             style.eprintln(&format!("cannot read the outputs of earlier runs: {error}"));
         }
@@ -153,7 +155,7 @@ impl Project {
     }
 
     /// As [`Project::load_outputs`], but only prints errors.
-    pub fn try_load_outputs(&mut self, state_directory: &Path, style: Style) {
+    pub fn try_load_outputs(&mut self, state_directory: &StateDirectory, style: Style) {
         if let Err(errors) = self.load_outputs(state_directory, style) {
             style.eprintln(&diagnostics::render(&errors, style.color_err));
         }
@@ -311,7 +313,7 @@ impl Reload {
             nothing(group, input.directory)
         } else {
             let values = self.context.values();
-            let specs = parse(&self.display_path, input.sources, &values, input.read, input.tree, input.reach)?;
+            let specs = parse(&self.display_path, input.sources, &values, input.read, input.tree, input.file_access)?;
             desired(group, input.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -341,7 +343,7 @@ fn parse(
     context: &OutputMap,
     read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
     tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
-    reach: &dyn Reach,
+    file_access: &dyn FileAccess,
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
         Ok(sources) => sources,
@@ -356,7 +358,7 @@ fn parse(
         .collect();
     let dotenv = sources.dotenv.as_ref();
     let (files, environment) = (&sources.files, &environment);
-    let input = spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, reach };
+    let input = spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, file_access };
     let specs = stack::with_large_stack(|| spec::load(&input));
     specs.unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("cannot spawn thread to read the specs: {error}"))]))
 }
@@ -540,7 +542,7 @@ mod tests {
         assert!(errors(&strict).await[0].starts_with("no `*.yaml`, `*.yml` or `*.star` file found"));
         assert_eq!(valid(&lenient).await.services.len(), 0);
         fs::remove_dir(home.path().join("specs")).unwrap();
-        assert!(errors(&strict).await[0].starts_with("there is no directory"));
+        assert!(errors(&strict).await[0].ends_with("not found"));
         assert_eq!(valid(&lenient).await.services.len(), 0);
         assert_eq!(valid(&lenient).await.group, project.desired.group);
         write(home.path(), &["a"]);

@@ -15,6 +15,7 @@ use crate::control::event::{Limits, Outcome};
 use crate::control::execute::context::ExecContext;
 use crate::control::ipc::wire::WireRequest;
 use crate::control::local_state::LocalState;
+use crate::control::state_directory::StateDirectory;
 use crate::control::{self, RunOptions};
 use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
@@ -170,7 +171,7 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
         Ok(prepared) => prepared,
         Err(exit) => return Ok(exit),
     };
-    let state_directory = session::state_directory(&info, &project.desired.group);
+    let state_directory = session::state_directory(&info, &project.desired.group)?;
     match job.target.removes_services {
         true => project.try_load_outputs(&state_directory, style),
         false => project.load_outputs(&state_directory, style).map_err(Failure::Specs)?,
@@ -193,7 +194,8 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
         }
         // The lock is held until the end of this arm.
         (_lock, _) => {
-            let options = RunOptions { reload: job.reload.clone(), ..run_options(&info, &project, remaining()) };
+            let options =
+                RunOptions { reload: job.reload.clone(), ..run_options(&info, &project, state_directory, remaining()) };
             reconcile(engine.clone(), &project, &job.target, options, interrupts, style).await
         }
     };
@@ -248,7 +250,12 @@ async fn reconcile(
 }
 
 /// The options that every run of this project shares.
-pub(super) fn run_options(info: &EngineInfo, project: &Project, timeout: Option<Duration>) -> RunOptions {
+pub(super) fn run_options(
+    info: &EngineInfo,
+    project: &Project,
+    directory: StateDirectory,
+    timeout: Option<Duration>,
+) -> RunOptions {
     let group = &project.desired.group;
     RunOptions {
         limits: limits(info, timeout),
@@ -258,7 +265,7 @@ pub(super) fn run_options(info: &EngineInfo, project: &Project, timeout: Option<
             reaches_containers: info.reaches_containers,
             outputs: project.context.clone(),
         },
-        local_state: LocalState::new(&session::state_directory(info, group)),
+        local_state: LocalState::new(directory),
         read: None,
         reload: BTreeSet::new(),
     }

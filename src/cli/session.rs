@@ -16,6 +16,7 @@ use super::args::Global;
 use super::{Exit, Failure};
 use crate::control::ipc::lock::{self, Attempt, Holder, Lock};
 use crate::control::ipc::socket::{Client, ConnectError};
+use crate::control::state_directory::StateDirectory;
 use crate::engine::deadline::{Bounded, Limits};
 use crate::engine::docker::Docker;
 use crate::engine::target::target;
@@ -36,11 +37,12 @@ pub(super) async fn docker(global: &Global) -> Result<Docker, Failure> {
     Ok(Docker::connect(&target).await?)
 }
 
-/// Directory of the lock, the socket and the local state of a group.
-pub(super) fn state_directory(info: &EngineInfo, group: &str) -> PathBuf {
-    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    let (state, home) = (path("XDG_STATE_HOME"), path("HOME"));
-    lock::state_directory(state.as_deref(), home.as_deref(), &info.id, group)
+/// The state directory of a group.
+pub(super) fn state_directory(info: &EngineInfo, group: &str) -> Result<StateDirectory, Failure> {
+    let xdg_state_home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    // HOME, otherwise the home directory of the user database.
+    let home = std::env::home_dir();
+    Ok(StateDirectory::locate(xdg_state_home, home, &info.id, group).map_err(anyhow::Error::new)?)
 }
 
 /// The exclusive right to change a group.
@@ -72,7 +74,7 @@ pub(super) async fn acquire(
     timeout: Option<Duration>,
     style: Style,
 ) -> Result<GroupLock, Failure> {
-    let directory = state_directory(info, group);
+    let directory = state_directory(info, group)?;
     let last_holder = RefCell::new(None);
     let wait_for = |holder: Option<&Holder>| {
         if holder.is_some_and(Holder::is_watching) {
@@ -85,12 +87,12 @@ pub(super) async fn acquire(
     };
     let attempt = || async {
         let attempt = lock::acquire(&directory, command, wait_for).await.map_err(|error| {
-            let message = format!("cannot acquire the lock in {}", directory.display());
+            let message = format!("cannot acquire the lock in {}", directory.path().display());
             AttemptError::Other(anyhow::Error::new(error).context(message).into())
         })?;
         match attempt {
             Attempt::Acquired(lock) => Ok(GroupLock::Acquired(lock)),
-            Attempt::Held(holder) => match Client::connect(&directory, HELLO_TIMEOUT).await {
+            Attempt::Held(holder) => match Client::connect(directory.path(), HELLO_TIMEOUT).await {
                 Ok(client) => Ok(GroupLock::HeldByWatcher(client)),
                 Err(error) => Err(AttemptError::Unresponsive(holder, error)),
             },

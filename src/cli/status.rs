@@ -1,7 +1,7 @@
 //! `status`: the status of the services, once or with every change.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::args::{Global, Status};
 use super::project::Project;
 use super::{Exit, Failure, ask, session};
+use crate::control::state_directory::StateDirectory;
 use crate::engine::{Engine, EngineError, EngineEvent, EngineInfo};
 use crate::observed::Observed;
 use crate::render::{self, Style, json};
@@ -56,12 +57,12 @@ pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Re
 struct StatusReader {
     project: Project,
     engine: Arc<dyn Engine>,
-    state_directory: PathBuf,
+    state_directory: StateDirectory,
 }
 
 impl StatusReader {
     async fn new(mut project: Project, engine: Arc<dyn Engine>, style: Style) -> Result<StatusReader, Failure> {
-        let state_directory = session::state_directory(&engine.about().await?, &project.desired.group);
+        let state_directory = session::state_directory(&engine.about().await?, &project.desired.group)?;
         project.try_load_outputs(&state_directory, style);
         Ok(StatusReader { project, engine, state_directory })
     }
@@ -189,7 +190,7 @@ async fn watched_group(global: &Global, engine: &dyn Engine) -> Option<String> {
         .map(|identity| &identity.group)
         .collect();
     for group in groups {
-        if ask::live(&session::state_directory(&info, group)).await.is_some() {
+        if ask::live(&session::state_directory(&info, group).ok()?).await.is_some() {
             return Some(group.clone());
         }
     }
@@ -209,9 +210,9 @@ pub(super) async fn inspect(engine: &dyn Engine, group: &str, observed: &mut Obs
     let details = try_join_all(ids.iter().map(|id| engine.inspect(id))).await?;
     for (id, container) in ids.into_iter().zip(details) {
         match container {
-            Some(container) => observed.containers.insert(id, container),
-            None => observed.containers.remove(&id),
-        };
+            Some(container) => observed.insert(container),
+            None => drop(observed.containers.remove(&id)),
+        }
     }
     Ok(())
 }

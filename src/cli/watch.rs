@@ -44,14 +44,14 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
         Err(exit) => return Ok(exit),
     };
     let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
-    let directory = session::state_directory(&info, group);
+    let directory = session::state_directory(&info, group)?;
     let scope = project.desired.scope.clone();
     project.load_outputs(&directory, style).map_err(Failure::Specs)?;
     project.desired.scope = scope;
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone() };
-    let server = Server::start(&directory, hello, requests, Arc::new(watch::event))
-        .with_context(|| format!("cannot create the control socket in {}", directory.display()))?;
-    let options = run::run_options(&info, &project, None);
+    let server = Server::start(directory.path(), hello, requests, Arc::new(watch::event))
+        .with_context(|| format!("cannot create the control socket in {}", directory.path().display()))?;
+    let options = run::run_options(&info, &project, directory, None);
     let Follow { read, changes } = follow;
     let watch = WatchOptions { read, changes, requests: inbox, may_empty: up.prune_all };
     let mut printer = WatchPrinter::new(style, global.specs.display().to_string());

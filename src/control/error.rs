@@ -85,14 +85,13 @@ impl FunctionError {
     /// Lines that explain the message: the source line, the hint and the calls that led there.
     pub fn details(&self) -> Vec<String> {
         let FunctionError::Failed(diagnostic) = self else { return Vec::new() };
-        let line = diagnostic.place.as_ref().and_then(|place| {
-            let line = place.file.text().get(place.file.line_range(place.line()))?;
+        let line = diagnostic.location.as_ref().and_then(|location| {
+            let line = location.file.text().get(location.file.line_range(location.line()))?;
             Some(line.trim().to_owned())
         });
-        let frames = diagnostic
-            .related
-            .iter()
-            .map(|(place, label)| format!("{}:{}:{}: {label}", place.file.path(), place.line(), place.column()));
+        let frames = diagnostic.related.iter().map(|(location, label)| {
+            format!("{}:{}:{}: {label}", location.file.path(), location.line(), location.column())
+        });
         line.into_iter().chain(diagnostic.hint.clone()).chain(frames).collect()
     }
 }

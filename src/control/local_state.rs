@@ -5,28 +5,26 @@
 //! is missed.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
-use super::state_file;
+use super::state_directory::{StateDirectory, UPDATED};
 use crate::types::ContainerId;
 
 /// Local state of a group, in its state directory.
 #[derive(Debug, Clone)]
 pub struct LocalState {
-    path: PathBuf,
+    directory: StateDirectory,
 }
 
 impl LocalState {
-    pub fn new(state_directory: &Path) -> LocalState {
-        LocalState { path: state_directory.join("updated") }
+    pub fn new(directory: StateDirectory) -> LocalState {
+        LocalState { directory }
     }
 
     /// Ids of the containers that were updated in place. Empty if the file does not exist or cannot be read.
     pub fn updated(&self) -> BTreeSet<ContainerId> {
-        let text = fs::read_to_string(&self.path).unwrap_or_default();
-        text.lines().map(ContainerId::from).collect()
+        let bytes = self.directory.read(UPDATED).ok().flatten().unwrap_or_default();
+        String::from_utf8_lossy(&bytes).lines().map(ContainerId::from).collect()
     }
 
     /// Records that a container is about to be updated, and removes containers that no longer exist.
@@ -38,6 +36,6 @@ impl LocalState {
         let mut ids = self.updated();
         ids.retain(|id| exists(id));
         ids.insert(id.clone());
-        state_file::write(&self.path, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")))
+        self.directory.write(UPDATED, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")))
     }
 }

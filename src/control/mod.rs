@@ -12,7 +12,7 @@ pub mod local_state;
 pub mod reconcile;
 mod run;
 pub mod specs;
-mod state_file;
+pub mod state_directory;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -105,9 +105,9 @@ pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) ->
         }
         for id in open {
             match engine.inspect(id).await? {
-                Some(container) => observed.containers.insert(id.clone(), container),
-                None => observed.containers.remove(id),
-            };
+                Some(container) => observed.insert(container),
+                None => drop(observed.containers.remove(id)),
+            }
         }
     }
 }

@@ -64,9 +64,9 @@ mod tests {
         Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() }
     }
 
-    /// Images out there have this tag: changing this test rebuilds every image at the next upgrade.
+    /// Existing images have this tag: changing it rebuilds every image at the next upgrade.
     #[test]
-    fn tags_stay_what_they_are() {
+    fn build_tags_are_stable() {
         assert_eq!(build("00ff").tag(), "997d906dd2dcba26");
     }
 

@@ -176,10 +176,10 @@ mod tests {
         pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
     }
 
-    /// Containers out there carry these: a change of this test replaces every one of them at the next upgrade, so it
-    /// must come with a new version of the hashes.
+    /// Existing containers have these hashes: changing them replaces every container at the next upgrade, so it needs a
+    /// new version of the hashes.
     #[test]
-    fn hashes_of_version_1_stay_what_they_are() {
+    fn hashes_of_version_1_are_stable() {
         let dependency = Dependency { name: "appdb".into(), condition: Condition::Ready, restart: false };
         let fingerprint =
             Fingerprint::of(Kind::Service, &config(), &env(&[("LOG", "info"), ("A", "1")]), &[dependency]);
@@ -210,7 +210,7 @@ mod tests {
         assert_ne!(of(Kind::Service).spec_hash, job.spec_hash);
         assert!(job.applied.contains(r#""kind":"Job""#));
         assert_eq!(job, of(Kind::Job(Job { retries: 3, rerun: Rerun::Always })));
-        // Containers of jobs carry this, as those of services carry the hashes above.
+        // Existing containers of jobs have this hash.
         assert_eq!(job.spec_hash, "v1:bf6e7aafa83b6a4451224d0762348dde134eb2858aef0d928c9165c266f24642");
     }
 
@@ -223,9 +223,9 @@ mod tests {
         assert!(!before.applied.contains("hunter2"));
     }
 
-    /// Each new spec field needs an entry for the effect of its change.
+    /// Each new spec field needs an entry with the effect of a change.
     #[test]
-    fn the_list_names_every_field_of_a_service_and_of_a_container() {
+    fn every_field_of_service_and_container_is_listed() {
         let listed: BTreeSet<&str> = FIELDS.iter().map(|(field, _)| *field).collect();
         assert_eq!(listed.len(), FIELDS.len(), "a field is listed twice");
         let service = schemars::schema_for!(crate::spec::model::ServiceDocument);
@@ -233,16 +233,16 @@ mod tests {
         for schema in [service, job] {
             let properties = schema.get("properties").and_then(Value::as_object).unwrap();
             for field in properties.keys() {
-                assert!(listed.contains(field.as_str()), "`{field}` of the spec is not in the list");
+                assert!(listed.contains(field.as_str()), "`{field}` of the spec is not listed");
             }
         }
-        // A container whose every field is set, so that none is left out of its JSON.
+        // Every field is set, so that none is omitted from the JSON.
         let Value::Object(fields) = to_value(&full()) else { panic!("a container is an object") };
         for field in fields.keys() {
             let change = change_of(field);
             assert!(
                 matches!(change, Change::Replace | Change::Update),
-                "`{field}` of a container is listed as {change:?}, so its change would go unnoticed"
+                "`{field}` of a container is listed as {change:?}, so a change would not be noticed"
             );
         }
         assert!(fields.len() >= 23, "set every field of the container in this test");

@@ -86,19 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn each_comes_after_what_it_needs() {
+    fn dependencies_come_first() {
         let diamond = needs(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"]), ("d", &[])]);
         assert_eq!(dependencies_first(&diamond), ["d", "b", "c", "a"]);
     }
 
     #[test]
-    fn a_cycle_of_old_labels_is_put_into_some_order() {
+    fn cycle_of_old_labels_gets_an_arbitrary_order() {
         let cycle = needs(&[("a", &["b"]), ("b", &["a", "gone"])]);
         assert_eq!(dependencies_first(&cycle), ["b", "a"]);
     }
 
     #[test]
-    fn a_chain_of_thousands_is_no_trouble() {
+    fn long_chains_are_sorted() {
         let names: Vec<String> = (0..5_000).map(|number| format!("s{number:05}")).collect();
         let chain: Needs = names
             .windows(2)
@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_come_along() {
+    fn dependencies_are_included() {
         let chain = needs(&[("a", &["b"]), ("b", &["c"]), ("c", &[]), ("x", &[])]);
         let all = with_dependencies(&["a".to_owned()].into(), &chain);
         assert_eq!(all.into_iter().collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 
     #[test]
-    fn first_need_names_the_chain() {
+    fn first_need_returns_the_chain() {
         let chain = needs(&[("a", &["b"]), ("b", &[])]);
         assert_eq!(first_need(&chain, |name| name == "a", |name| name == "b"), Some(("a", "b")));
         assert_eq!(first_need(&chain, |name| name == "b", |name| name == "a"), None);

@@ -38,7 +38,7 @@ impl Outputs {
 
     /// Returns the fields that need outputs before a container can be created, with the missing keys.
     pub fn awaited(&self) -> impl Iterator<Item = (String, &BTreeSet<String>)> {
-        let awaited = self.unknown.iter().filter(|(path, _)| model::is_made_from(path));
+        let awaited = self.unknown.iter().filter(|(path, _)| model::is_needed_at_creation(path));
         awaited.map(|(path, keys)| (field(path), keys))
     }
 

@@ -129,7 +129,7 @@ impl<'a> Others<'a> {
             restart: dependency.restart,
         });
         let mut dependencies: Vec<Dependency> = written.collect();
-        let made_from = loaded.uses.iter().filter(|found| model::is_made_from(&found.field));
+        let made_from = loaded.uses.iter().filter(|found| model::is_needed_at_creation(&found.field));
         for producer in made_from.filter_map(|found| self.producers.get(found.key.as_str()).copied()) {
             let itself = producer == spec.container.name.as_str();
             if !itself && dependencies.iter().all(|dependency| dependency.name != producer) {
@@ -171,7 +171,7 @@ fn service(
     let dependencies = others.dependencies(loaded);
     let outputs = Outputs {
         gives: spec.captures().map(ToString::to_string).collect(),
-        gives_first: spec.first_captures().map(ToString::to_string).collect(),
+        gives_first: spec.pre_start_captures().map(ToString::to_string).collect(),
         capture: spec.capture.as_ref().map(ToString::to_string),
         ..Outputs::of(&loaded.uses)
     };
@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_group_is_named_after_the_directory_that_holds_the_specs() {
+    fn default_group_is_the_parent_directory_of_the_specs() {
         assert_eq!(group_name(None, at("/home/ann/My Shop/specs")), "my-shop");
         assert_eq!(group_name(None, at("/specs")), "specs");
         assert_eq!(group_name(None, at("/日本/specs")), "drillmaster");
@@ -389,13 +389,13 @@ mod tests {
             context: &context,
             read: &read,
             tree: &tree,
-            reach: &crate::spec::Nowhere,
+            file_access: &crate::spec::NoFileAccess,
         };
         resolve(&crate::spec::load(&input).unwrap(), at("/srv/shop/specs"))
     }
 
     #[test]
-    fn built_image_is_named_by_repository_and_sources() {
+    fn built_image_name_depends_on_repository_and_sources() {
         let desired = resolved(
             "name: a\nbuild: api\n---\nname: b_-c\nbuild: {context: api, target: x}\n---\nname: d\n\
              image: docker.io/library/shop\nbuild: api\n---\nname: e\nimage: reg:5000/shop/api\nbuild: api\n---\n\
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn replicas_are_the_same_service_several_times() {
+    fn replicas_have_the_same_definition() {
         let desired = resolved(
             "name: a\nimage: x\nreplicas: 11\n---\nname: b\nimage: x\nreplicas: 0\n---\nname: c\nimage: x\n\
              dependencies: [a, b]\nupdate: {order: start-first, min_ready: 2s, on_failure: keep}\n",
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_found_among_the_services_by_its_labels() {
+    fn service_of_a_container_is_found_by_labels() {
         let label = |service: &str, replica| identity::Identity {
             group: "shop".into(),
             service: service.into(),

@@ -236,7 +236,7 @@ mod tests {
     use crate::observed::{Container, ImageFacts, Observed};
     use crate::spec::Tree;
 
-    /// Never responds, or only this often.
+    /// An engine that stops responding after this number of calls.
     struct Hung(usize);
 
     impl Engine for Hung {
@@ -337,12 +337,12 @@ mod tests {
         let stop = |timeout: Option<u64>| Mutation::Stop { id: "a".into(), timeout: timeout.map(Duration::from_secs) };
         assert_eq!(limit(engine.apply(&stop(Some(100))).await), 130);
         assert_eq!(limit(engine.apply(&stop(None)).await), 40);
-        let said = engine.apply(&Mutation::Start("a".into())).await.unwrap_err().to_string();
-        assert_eq!(said, "the engine did not answer within 60 s while asked to start container a");
+        let error = engine.apply(&Mutation::Start("a".into())).await.unwrap_err().to_string();
+        assert_eq!(error, "the engine did not answer within 60 s while asked to start container a");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pull_may_take_long_but_not_be_silent() {
+    async fn long_pull_needs_progress() {
         let heard = AtomicUsize::new(0);
         let count = |_| {
             heard.fetch_add(1, Ordering::Relaxed);
@@ -353,18 +353,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn build_may_be_silent_longer_than_a_pull() {
+    async fn build_may_be_silent_for_longer_than_a_pull() {
         let tree = Tree { context: String::new(), dockerfile: String::new(), digest: String::new() };
         let build = Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() };
         let request = BuildRequest { image: "api:1".into(), build, labels: BTreeMap::new() };
         let begin = tokio::time::Instant::now();
-        let said = hung(3).build(&request, &|_| {}).await.unwrap_err().to_string();
-        assert_eq!(said, "the engine did not answer within 1800 s while asked to build api:1");
+        let error = hung(3).build(&request, &|_| {}).await.unwrap_err().to_string();
+        assert_eq!(error, "the engine did not answer within 1800 s while asked to build api:1");
         assert_eq!(begin.elapsed().as_secs(), 3 * 1000 + 1800);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn streams_may_be_silent_only_where_nothing_is_due() {
+    async fn streams_time_out_only_while_output_is_due() {
         let silent =
             async |mut items: EngineStream<'_, EngineEvent>| timeout(Duration::from_secs(3_600), items.next()).await;
         let unsubscribed = hung(0);
@@ -372,10 +372,10 @@ mod tests {
         let subscribed = hung(1);
         let mut events = subscribed.events("shop");
         assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
-        assert!(silent(events).await.is_err(), "events may stay away for ever");
+        assert!(silent(events).await.is_err(), "event streams may be silent indefinitely");
 
         let lines: Vec<_> = hung(2).logs("a", LogOptions::default()).map(|line| line.is_ok()).collect().await;
-        assert_eq!(lines, [true, true, false], "and then it ends");
+        assert_eq!(lines, [true, true, false], "the stream ends after the error");
         let follow = LogOptions { follow: true, ..Default::default() };
         let quiet = hung(0);
         let mut followed = quiet.logs("a", follow);

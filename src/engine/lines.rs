@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_become_lines() {
+    fn chunks_are_split_into_lines() {
         let mut lines = Lines::default();
         let mut heard = Vec::new();
         for (stderr, piece) in [(false, "a"), (true, "x\n"), (false, "b\nc\r\n\nd"), (false, "e")] {

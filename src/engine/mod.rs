@@ -339,6 +339,8 @@ pub enum EngineEvent {
 /// A container that exited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerExit {
+    /// Id of the container.
+    pub id: String,
     /// Its service, from the label.
     pub service: String,
     /// Its replica number, from the label.
@@ -440,7 +442,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_old_engines_stop_one_container_after_another() {
+    fn only_old_engines_stop_containers_sequentially() {
         let table = [
             ("20.10.24+dfsg1", true),
             ("20.10.26", true),

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_taken_apart_as_docker_does() {
+    fn references_are_parsed_like_docker() {
         let hub = "https://index.docker.io/v1/";
         assert_eq!(parts("debian"), ("docker.io", "debian", "latest", hub));
         assert_eq!(parts("debian:12"), ("docker.io", "debian", "12", hub));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_registry_is_said_shortly() {
+    fn unreachable_registry_error_is_short() {
         let table = [
             (
                 "Get \"https://registry-1.docker.io/v2/\": dial tcp: lookup registry-1.docker.io: no such host",
@@ -184,13 +184,13 @@ mod tests {
                 "manifest for debian:nope not found: manifest unknown",
             ),
         ];
-        for (said, short) in table {
-            assert_eq!(trouble("r", said), short);
+        for (message, short) in table {
+            assert_eq!(trouble("r", message), short);
         }
     }
 
     #[test]
-    fn credentials_come_from_the_configuration() {
+    fn credentials_are_read_from_the_configuration() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(credentials(directory.path(), "ghcr.io"), Ok(None));
         let config =

@@ -204,7 +204,7 @@ mod tests {
 
     const SOCKET: &str = "unix:///var/run/docker.sock";
 
-    /// A configuration directory with these contexts; the first is current.
+    /// Creates a configuration directory with these contexts; the first is current.
     fn configured(contexts: &[(&str, &str)]) -> tempfile::TempDir {
         let directory = tempfile::tempdir().unwrap();
         let config = format!(r#"{{"currentContext": "{}", "auths": {{}}}}"#, contexts[0].0);
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn one_beats_the_other() {
+    fn engine_sources_have_a_precedence() {
         let contexts = configured(&[("desk", "unix:///desk.sock"), ("lab", "tcp://lab:2375")]);
         let config = ("DOCKER_CONFIG", contexts.path().to_str().unwrap());
         let (host, context) = (("DOCKER_HOST", "tcp://there:1"), ("DOCKER_CONTEXT", "lab"));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_take_dockers_port() {
+    fn default_port_is_that_of_docker() {
         let table = [
             ("tcp://there", "tcp://there:2375"),
             ("http://there:80/", "tcp://there:80"),
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn unsupported_endpoints_come_with_a_hint() {
+    fn unsupported_endpoints_have_a_hint() {
         let ssh = found(None, &[("DOCKER_HOST", "ssh://ann@lab")]);
         assert!(
             ssh.starts_with("DOCKER_HOST names the engine ssh://ann@lab, and ssh is not supported; forward"),
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_configuration_is_an_error_with_its_place() {
+    fn invalid_configuration_is_reported_with_its_path() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().to_str().unwrap();
         let missing = found(None, &[("DOCKER_CONFIG", path), ("DOCKER_CONTEXT", "lab")]);

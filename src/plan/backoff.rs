@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_five_minutes() {
+    fn backoff_doubles_up_to_five_minutes() {
         let pauses: Vec<u64> =
             (1..=12).map(|count| backoff_delay(BACKOFF_INITIAL, BACKOFF_MAX, count).as_secs()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_minutes_of_running_are_enough_to_forget() {
+    fn backoff_is_reset_after_ten_minutes() {
         assert_eq!(backoffs(&[0, 5, 20]), [(1, 1), (2, 2), (3, 4)]);
         assert_eq!(backoffs(&[0, 5, 5 + 2 + 599]), [(1, 1), (2, 2), (3, 4)]);
         assert_eq!(backoffs(&[0, 5, 5 + 2 + 600]), [(1, 1), (2, 2), (1, 1)]);

@@ -47,6 +47,7 @@ pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 /// Plans the steps that may start now.
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
     let mut planner = Planner::new(desired, observed, memory, now);
+    planner.note_lookalikes();
     if planner.conflict_of_group() {
         return planner.plan;
     }
@@ -69,6 +70,8 @@ pub struct Forecast {
     pub queries: BTreeSet<Query>,
     /// Services that cannot succeed.
     pub failures: Vec<Failure>,
+    /// Remarks about what the plan leaves alone.
+    pub notes: BTreeSet<String>,
 }
 
 /// Plans everything, assuming that every step and every ping succeeds.
@@ -80,6 +83,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
         changes: first.changes,
         queries: first.queries,
         failures: first.failures.clone(),
+        notes: first.notes,
         steps: Vec::new(),
     };
     // Each round plans at least one step, and no service takes more than a dozen.
@@ -249,6 +253,19 @@ impl<'a> Planner<'a> {
             self.fail(&name, Reason::Conflict, message.clone(), None);
         }
         true
+    }
+
+    /// Containers that have the group's labels from their image are not managed: `docker commit` copies the labels of a
+    /// container to an image.
+    fn note_lookalikes(&mut self) {
+        let note = |container: &Container| {
+            let service = container.inherited.as_ref().map(|identity| identity.service.as_str()).unwrap_or_default();
+            format!(
+                "container {} has the labels of {service} from its image {}; drillmaster does not manage it",
+                container.name, container.image
+            )
+        };
+        self.plan.notes = self.observed.lookalikes(&self.desired.group).map(note).collect();
     }
 
     fn services(&mut self) {

@@ -40,6 +40,8 @@ pub struct Plan {
     pub rolled_back: BTreeSet<ServiceName>,
     /// New failures.
     pub failures: Vec<Failure>,
+    /// Remarks about what the plan leaves alone.
+    pub notes: BTreeSet<String>,
 }
 
 impl Plan {

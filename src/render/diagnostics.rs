@@ -39,7 +39,7 @@ pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
 /// The diagnostics as JSON: `{"diagnostics": [{"file", "line", "column", "message", "hint"}]}`.
 pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
     let one = |diagnostic: &Diagnostic| {
-        let location = diagnostic.place.as_ref();
+        let location = diagnostic.location.as_ref();
         json!({
             "file": location.map(|location| location.file.path()),
             "line": location.map(Location::line),
@@ -53,8 +53,8 @@ pub fn to_json(diagnostics: &[Diagnostic]) -> Value {
 
 /// "2 errors in 1 file".
 fn summary(diagnostics: &[Diagnostic]) -> String {
-    let places = diagnostics.iter().filter_map(|diagnostic| diagnostic.place.as_ref());
-    let files: BTreeSet<&str> = places.map(|place| place.file.path()).collect();
+    let locations = diagnostics.iter().filter_map(|diagnostic| diagnostic.location.as_ref());
+    let files: BTreeSet<&str> = locations.map(|location| location.file.path()).collect();
     let mut text = count(diagnostics.len(), "error");
     if !files.is_empty() {
         let _ = write!(text, " in {}", count(files.len(), "file"));
@@ -64,13 +64,13 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
 
 fn one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
     let mut group = Level::ERROR.primary_title(clean(&diagnostic.message)).elements(Vec::<Element<'_>>::new());
-    let primary = diagnostic.place.iter().map(|place| Mark { place, label: &diagnostic.label, primary: true });
-    let related = diagnostic.related.iter().map(|(place, label)| Mark { place, label, primary: false });
+    let primary = diagnostic.location.iter().map(|location| Mark { location, label: &diagnostic.label, primary: true });
+    let related = diagnostic.related.iter().map(|(location, label)| Mark { location, label, primary: false });
     for marks in group_marks(primary.chain(related)) {
         group = group.elements(marks.elements());
     }
     if let Some(hint) = &diagnostic.hint {
-        if diagnostic.place.as_ref().is_some_and(|place| !place.file.text().is_empty()) {
+        if diagnostic.location.as_ref().is_some_and(|location| !location.file.text().is_empty()) {
             group = group.element(Padding);
         }
         group = group.element(Level::HELP.message(clean(hint)));
@@ -80,14 +80,14 @@ fn one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
 
 /// A location to mark.
 struct Mark<'d> {
-    place: &'d Location,
+    location: &'d Location,
     label: &'d str,
     primary: bool,
 }
 
 impl Mark<'_> {
     fn line(&self) -> usize {
-        self.place.line()
+        self.location.line()
     }
 }
 
@@ -101,7 +101,7 @@ fn group_marks<'d>(marks: impl Iterator<Item = Mark<'d>>) -> Vec<MarkGroup<'d>> 
     for mark in marks {
         let fits = |group: &&mut MarkGroup<'d>| {
             let near = |other: &Mark<'_>| other.line().abs_diff(mark.line()) <= SNIPPET_LINES;
-            group.marks.iter().all(|other| Arc::ptr_eq(&other.place.file, &mark.place.file) && near(other))
+            group.marks.iter().all(|other| Arc::ptr_eq(&other.location.file, &mark.location.file) && near(other))
         };
         match groups.iter_mut().find(fits) {
             Some(group) => group.marks.push(mark),
@@ -116,7 +116,7 @@ impl MarkGroup<'_> {
         let Some(first) = self.marks.first() else {
             return Vec::new();
         };
-        let file = &first.place.file;
+        let file = &first.location.file;
         let path = clean(file.path());
         if file.text().is_empty() {
             return vec![Origin::path(path).into()];
@@ -126,7 +126,7 @@ impl MarkGroup<'_> {
             return vec![snippet.path(path).into()];
         }
         // The snippet would count columns in the shortened line: print the real column above it.
-        vec![Origin::path(path).line(first.line()).char_column(first.place.column()).into(), snippet.into()]
+        vec![Origin::path(path).line(first.line()).char_column(first.location.column()).into(), snippet.into()]
     }
 
     /// The lines from the first to the last mark, sanitized and shortened, with the marks moved accordingly.
@@ -141,7 +141,7 @@ impl MarkGroup<'_> {
             let range = file.line_range(line);
             let text = file.text().get(range.clone()).unwrap_or_default();
             let marked = self.marks.iter().find(|mark| mark.line() == line);
-            let shown = ShownLine::new(text, marked.map(|mark| mark.place.span.start.saturating_sub(range.start)));
+            let shown = ShownLine::new(text, marked.map(|mark| mark.location.span.start.saturating_sub(range.start)));
             let start = source.len();
             source.push_str(&shown.text);
             source.push('\n');
@@ -150,7 +150,8 @@ impl MarkGroup<'_> {
         let annotations = self.marks.iter().filter_map(|mark| {
             let line = file.line_range(mark.line());
             let (start, shown) = starts.get(&mark.line())?;
-            let span = mark.place.span.start.saturating_sub(line.start)..mark.place.span.end.saturating_sub(line.start);
+            let span =
+                mark.location.span.start.saturating_sub(line.start)..mark.location.span.end.saturating_sub(line.start);
             let span = shown.span(span);
             let kind = if mark.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
             let label = (!mark.label.is_empty()).then(|| clean(mark.label));
@@ -161,8 +162,8 @@ impl MarkGroup<'_> {
             let Some((_, shown)) = starts.get(&mark.line()) else {
                 return false;
             };
-            let at = shown.position(mark.place.span.start.saturating_sub(file.line_range(mark.line()).start));
-            shown.text.get(..at).map_or(0, |before| before.chars().count()) + 1 == mark.place.column()
+            let at = shown.position(mark.location.span.start.saturating_sub(file.line_range(mark.line()).start));
+            shown.text.get(..at).map_or(0, |before| before.chars().count()) + 1 == mark.location.column()
         });
         (Snippet::source(source).line_start(from).annotations(annotations), exact)
     }

@@ -17,6 +17,9 @@ pub fn diff(desired: &Desired, forecast: &Forecast, show_values: bool) -> Value 
     if !forecast.failures.is_empty() {
         value["failures"] = forecast.failures.iter().map(|failed| failure(failed, desired)).collect();
     }
+    if !forecast.notes.is_empty() {
+        value["notes"] = forecast.notes.iter().map(String::as_str).collect();
+    }
     value
 }
 

@@ -18,7 +18,7 @@ struct Document<'s> {
 /// The named documents, or the group and all services.
 fn documents<'s>(specs: &'s Specs, names: &[String], show_values: bool) -> Vec<Document<'s>> {
     let group = specs.group.iter().filter(|_| names.is_empty());
-    let group = group.map(|group| Document { kind: "Group", source: &group.source, root: group.settled() });
+    let group = group.map(|group| Document { kind: "Group", source: &group.source, root: group.render_form() });
     let is_selected = |name: &str| names.is_empty() || names.iter().any(|selected| selected == name);
     let services =
         specs.services.iter().filter(|service| is_selected(service.spec.container.name.as_str())).map(|service| {
@@ -26,7 +26,7 @@ fn documents<'s>(specs: &'s Specs, names: &[String], show_values: bool) -> Vec<D
                 Kind::Service => "Service",
                 Kind::Job(_) => "Job",
             };
-            Document { kind, source: &service.source, root: service.settled() }
+            Document { kind, source: &service.source, root: service.render_form() }
         });
     let mut documents: Vec<Document<'_>> = group.chain(services).collect();
     if !show_values {
@@ -97,10 +97,10 @@ fn to_yaml(node: &Node, functions: &[String], escape: bool) -> Yaml {
             Resolved::Bool(truth) => truth.into(),
             Resolved::Int(number) => i64::try_from(number).map_or_else(|_| scalar.text.clone().into(), Yaml::from),
             Resolved::Float(number) => number.into(),
-            Resolved::Text(text) if escape && scalar.style != Style::Open => text.replace('$', "$$").into(),
+            Resolved::Text(text) if escape && scalar.style != Style::Pending => text.replace('$', "$$").into(),
             Resolved::Text(text) => text.into(),
         },
         Value::Function(number) => functions.get(*number).map_or(Yaml::Null, |name| name.as_str().into()),
-        Value::Pruned | Value::Poison => Yaml::Null,
+        Value::Pruned | Value::Placeholder => Yaml::Null,
     }
 }

@@ -1,6 +1,6 @@
 //! Build configuration of an image: types and parsing.
 //!
-//! The content of the build context is read elsewhere.
+//! The files of the build context are read by the engine's builder.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -19,31 +19,32 @@ use super::value::{EnvName, Invalid, Shape, Text, quoted, shaped};
 /// args: {VERSION: "1"}}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Build {
-    /// The directory whose files can be copied into the image; relative to the spec directory.
+    /// Build context: a directory, relative to the spec directory.
     pub context: String,
-    /// The Dockerfile, relative to the context; `Dockerfile` unless set.
+    /// Dockerfile, relative to the context. Defaults to `Dockerfile`.
     pub dockerfile: Option<String>,
-    /// The stage that is built; the last one unless set.
+    /// Stage to build. Defaults to the last one.
     pub target: Option<String>,
-    /// Values for the `ARG`s of the Dockerfile.
+    /// Build arguments: values for the `ARG`s of the Dockerfile.
     pub args: BTreeMap<EnvName, Text>,
-    /// Labels of the image, beside those of the Dockerfile.
+    /// Labels of the image, in addition to those of the Dockerfile.
     pub labels: BTreeMap<String, Text>,
 }
 
-/// Reserved label prefixes. Such labels record the owner of a container, and containers inherit image labels.
+/// Reserved label prefixes. These labels record the owner of a container, and a container inherits the labels of its
+/// image.
 pub const OWN_LABELS: [&str; 2] = ["drillmaster.", "dev.drillmaster."];
 
 impl Build {
     fn new(context: String) -> Result<Build, Invalid> {
         let build = Build { context, dockerfile: None, target: None, args: BTreeMap::new(), labels: BTreeMap::new() };
-        build.checked()
+        build.validated()
     }
 
-    fn checked(self) -> Result<Build, Invalid> {
+    fn validated(self) -> Result<Build, Invalid> {
         let text = [Some(&self.context), self.dockerfile.as_ref(), self.target.as_ref()];
         if let Some(nul) = text.into_iter().flatten().find(|text| text.contains('\0')) {
-            return Err(Invalid::new(format!("{} holds a NUL character", quoted(nul))));
+            return Err(Invalid::new(format!("{} contains a NUL character", quoted(nul))));
         }
         if self.context.contains("://") || self.context.starts_with("git@") {
             let invalid = Invalid::new(format!("{} is not a directory", quoted(&self.context)));
@@ -59,22 +60,22 @@ impl Build {
     }
 }
 
-/// How an image is built, in full.
+/// Long form of a build configuration.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongBuild {
-    /// The directory whose files can be copied into the image; relative to the spec directory.
+    /// Build context: a directory, relative to the spec directory.
     context: String,
-    /// The Dockerfile, relative to the context; `Dockerfile` unless set.
+    /// Dockerfile, relative to the context. Defaults to `Dockerfile`.
     #[serde(default)]
     dockerfile: Option<String>,
-    /// The stage that is built; the last one unless set.
+    /// Stage to build. Defaults to the last one.
     #[serde(default)]
     target: Option<String>,
-    /// Values for the `ARG`s of the Dockerfile.
+    /// Build arguments: values for the `ARG`s of the Dockerfile.
     #[serde(default)]
     args: BTreeMap<EnvName, Text>,
-    /// Labels of the image, beside those of the Dockerfile.
+    /// Labels of the image, in addition to those of the Dockerfile.
     #[serde(default)]
     labels: BTreeMap<String, Text>,
 }
@@ -89,7 +90,7 @@ impl<'de> Shape<'de> for Build {
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
         let LongBuild { context, dockerfile, target, args, labels } =
             LongBuild::deserialize(MapAccessDeserializer::new(map))?;
-        Build { context, dockerfile, target, args, labels }.checked().map_err(de::Error::custom)
+        Build { context, dockerfile, target, args, labels }.validated().map_err(de::Error::custom)
     }
 }
 
@@ -98,7 +99,7 @@ read_shaped! { Build }
 both_forms!(
     Build,
     LongBuild,
-    "How the image is built: a directory that holds a Dockerfile, relative to the spec directory, or more in detail.",
+    "Build context: a directory with a Dockerfile, relative to the spec directory; or the long form with more settings.",
     ["./api", {"context": "./api", "dockerfile": "Dockerfile.dev", "target": "release", "args": {"VERSION": "1"}}],
     [{"type": "string", "minLength": 1}]
 );

@@ -1,7 +1,7 @@
 //! Cross-field and cross-document validation.
 //!
-//! Uses the documents only; files they refer to are checked where they are read. Values that were already reported are
-//! no longer in the documents.
+//! Checks decoded documents only; referenced files are checked when they are read. Invalid values have already been
+//! reported and removed.
 
 mod outputs;
 
@@ -16,13 +16,13 @@ use super::model::{Condition, Dependency, Kind, MountSource, Order, Port, Pull, 
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
 
-/// Minimum memory that the engine accepts for a container.
-const LEAST_MEMORY: u64 = 6 * 1024 * 1024;
+/// Minimum memory limit that the engine accepts, in bytes.
+const MIN_MEMORY: u64 = 6 * 1024 * 1024;
 
 /// Maximum number of replicas of a service.
-const MOST_REPLICAS: u32 = 1000;
+const MAX_REPLICAS: u32 = 1000;
 
-/// Number of errors of one sort that are examined in detail, to bound the time.
+/// Maximum number of cycles reported, and of unknown dependencies with hints. Bounds the time for invalid specs.
 const MAX_ERRORS: usize = 100;
 
 /// Runs all checks.
@@ -36,10 +36,10 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     outputs::check(documents, &named, &mut edges, diagnostics);
     cycles(&edges, diagnostics);
     ports(&named, diagnostics);
-    numbered_names(&named, &services, diagnostics);
+    replica_names(&named, &services, diagnostics);
     for service in &documents.services {
-        at_once(service, diagnostics);
-        targets(service, diagnostics);
+        concurrent_containers(service, diagnostics);
+        mount_targets(service, diagnostics);
         limits(service, diagnostics);
         image(service, diagnostics);
     }
@@ -56,13 +56,13 @@ fn by_name<'d>(services: &[&'d Document<Service>]) -> Services<'d> {
     services.iter().rev().map(|service| (name(service), *service)).collect()
 }
 
-/// Returns the elements of a list field with their nodes, without incomplete ones.
+/// Pairs the items of a list field with their nodes. Skips items with missing fields, which have been reported.
 fn with_nodes<'d, T>(service: &'d Document<Service>, field: &str, values: &'d [T]) -> Vec<(&'d T, &'d Node)> {
     let nodes = service.root.get(field).into_iter().flat_map(Node::items);
     values
         .iter()
         .zip(nodes)
-        .filter(|(_, node)| node.entries().all(|entry| entry.value.value != Value::Poison))
+        .filter(|(_, node)| node.entries().all(|entry| entry.value.value != Value::Placeholder))
         .collect()
 }
 
@@ -71,9 +71,9 @@ fn unique_names(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnosti
     for service in services {
         if let Some(earlier) = first.get(name(service)) {
             diagnostics.push(
-                Diagnostic::at(service.place_of("name"), twice(service, earlier))
+                Diagnostic::at(service.location_of("name"), duplicate_message(service, earlier))
                     .label("again here")
-                    .related(earlier.place_of("name"), "first here"),
+                    .related(earlier.location_of("name"), "first here"),
             );
         } else {
             first.insert(name(service), service);
@@ -81,7 +81,7 @@ fn unique_names(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnosti
     }
 }
 
-fn twice(one: &Document<Service>, other: &Document<Service>) -> String {
+fn duplicate_message(one: &Document<Service>, other: &Document<Service>) -> String {
     match (one.spec.kind, other.spec.kind) {
         (Kind::Service, Kind::Service) => format!("there are two services `{}`", name(one)),
         (Kind::Job(_), Kind::Job(_)) => format!("there are two jobs `{}`", name(one)),
@@ -95,9 +95,9 @@ fn one_group(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     };
     for group in more {
         diagnostics.push(
-            Diagnostic::at(group.place_of("name"), "there are two `kind: Group` documents")
+            Diagnostic::at(group.location_of("name"), "there are two `kind: Group` documents")
                 .label("again here")
-                .related(first.place_of("name"), "first here"),
+                .related(first.location_of("name"), "first here"),
         );
     }
 }
@@ -107,8 +107,8 @@ fn reserved_networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
         if let Some(network) = group.spec.network.as_ref().filter(|name| RESERVED_NETWORKS.contains(&name.as_str())) {
             diagnostics.push(
                 Diagnostic::at(
-                    group.place_of("network"),
-                    format!("the name `{network}` means a network of the engine itself"),
+                    group.location_of("network"),
+                    format!("the network name `{network}` is reserved by the engine"),
                 )
                 .label("cannot be the group's network"),
             );
@@ -119,7 +119,7 @@ fn reserved_networks(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
 /// A dependency on an existing service, declared or through an output.
 struct Edge<'d> {
     to: &'d str,
-    place: Location,
+    location: Location,
     output: Option<&'d str>,
 }
 
@@ -138,23 +138,23 @@ fn dependencies<'d>(
         let mut seen: HashMap<&str, &Range<usize>> = HashMap::new();
         for (dependency, node) in with_nodes(service, "dependencies", &service.spec.container.dependencies) {
             let to = dependency.name.as_str();
-            let place = service.place(dependency_span(node));
+            let location = service.location(dependency_span(node));
             if let Some(earlier) = seen.insert(to, &node.span) {
                 diagnostics.push(
-                    Diagnostic::at(place, format!("`{}` depends on `{to}` twice", name(service)))
+                    Diagnostic::at(location, format!("`{}` depends on `{to}` twice", name(service)))
                         .label("again here")
-                        .related(service.place(earlier), "first here"),
+                        .related(service.location(earlier), "first here"),
                 );
             } else if to == name(service) {
-                diagnostics.push(Diagnostic::at(place, format!("`{to}` depends on itself")));
+                diagnostics.push(Diagnostic::at(location, format!("`{to}` depends on itself")));
             } else if let Some(needed) = services.get(to) {
-                edges.entry(name(service)).or_default().push(Edge { to, place, output: None });
+                edges.entry(name(service)).or_default().push(Edge { to, location, output: None });
                 diagnostics.extend(never_succeeds(service, dependency, node, needed));
             } else if !documents.incomplete && !documents.other_names.contains(to) {
                 unknown += 1;
                 let hint = if unknown <= MAX_ERRORS { dependency_hint(service, to, services) } else { None };
                 let message = format!("`{}` depends on `{to}`, but there is no such service", name(service));
-                diagnostics.push(Diagnostic::at(place, message).label("no such service").hint(hint));
+                diagnostics.push(Diagnostic::at(location, message).label("no such service").hint(hint));
             }
         }
     }
@@ -171,9 +171,9 @@ fn never_succeeds(
     if dependency.condition != Some(Condition::Succeeded) || needed.spec.kind != Kind::Service {
         return None;
     }
-    let place = service.place(node.get("condition").map_or(&node.span, |condition| &condition.span));
+    let location = service.location(node.get("condition").map_or(&node.span, |condition| &condition.span));
     let message = format!("`{}` waits for `{}` to succeed, but only jobs succeed", name(service), name(needed));
-    let diagnostic = Diagnostic::at(place, message).related(needed.place_of("name"), "not a job");
+    let diagnostic = Diagnostic::at(location, message).related(needed.location_of("name"), "not a job");
     Some(diagnostic.hint(format!("write `condition: ready`, or make `{}` a `kind: Job`", name(needed))))
 }
 
@@ -183,16 +183,16 @@ fn dependency_span(node: &Node) -> &Range<usize> {
 }
 
 fn dependency_hint(service: &Document<Service>, to: &str, services: &Services<'_>) -> Option<String> {
-    const FEW: usize = 8;
+    const MAX_LISTED: usize = 8;
     let others = || services.keys().copied().filter(|other| *other != name(service));
     if let Some(close) = closest(to, others()) {
         return Some(format!("did you mean `{close}`?"));
     }
-    let known: Vec<String> = others().take(FEW + 1).map(|other| format!("`{other}`")).collect();
+    let known: Vec<String> = others().take(MAX_LISTED + 1).map(|other| format!("`{other}`")).collect();
     match known.len() {
         0 => Some("there are no other services".into()),
         1 => Some(format!("the only other service is {}", known.join(""))),
-        2..=FEW => Some(format!("the other services are {}", known.join(", "))),
+        2..=MAX_LISTED => Some(format!("the other services are {}", known.join(", "))),
         _ => None,
     }
 }
@@ -200,31 +200,31 @@ fn dependency_hint(service: &Document<Service>, to: &str, services: &Services<'_
 /// Finds cycles by depth-first search: an edge back to the current path closes a cycle.
 fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
     #[derive(Clone, Copy, PartialEq)]
-    enum Seen {
+    enum Visit {
         OnPath,
         Done,
     }
-    let mut seen: HashMap<&str, Seen> = HashMap::new();
+    let mut visits: HashMap<&str, Visit> = HashMap::new();
     let none: &[Edge<'_>] = &[];
     let of = |service: &str| edges.get(service).map_or(none, Vec::as_slice);
     let mut reported = 0;
     for start in edges.keys().copied() {
-        if seen.contains_key(start) {
+        if visits.contains_key(start) {
             continue;
         }
-        // An explicit stack: a chain can be thousands of services long.
+        // Use an explicit stack: a chain can be thousands of services long.
         let mut path: Vec<(&str, usize)> = vec![(start, 0)];
-        seen.insert(start, Seen::OnPath);
+        visits.insert(start, Visit::OnPath);
         while let Some((service, next)) = path.last_mut() {
             let Some(edge) = of(service).get(*next) else {
-                seen.insert(service, Seen::Done);
+                visits.insert(service, Visit::Done);
                 path.pop();
                 continue;
             };
             *next += 1;
-            match seen.get(edge.to) {
-                Some(Seen::Done) => {}
-                Some(Seen::OnPath) => {
+            match visits.get(edge.to) {
+                Some(Visit::Done) => {}
+                Some(Visit::OnPath) => {
                     let from = path.iter().position(|(on_path, _)| *on_path == edge.to).unwrap_or(0);
                     let members: Vec<(&str, &Edge<'_>)> = path[from..]
                         .iter()
@@ -237,7 +237,7 @@ fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
                     }
                 }
                 None => {
-                    seen.insert(edge.to, Seen::OnPath);
+                    visits.insert(edge.to, Visit::OnPath);
                     path.push((edge.to, 0));
                 }
             }
@@ -246,7 +246,7 @@ fn cycles(edges: &Edges<'_>, diagnostics: &mut Vec<Diagnostic>) {
 }
 
 fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
-    const MOST_PLACES: usize = 10;
+    const MAX_LOCATIONS: usize = 10;
     let ((first, edge), rest) = members.split_first()?;
     let names: Vec<&str> = members.iter().map(|(name, _)| *name).chain([*first]).collect();
     let message = match names.len() {
@@ -259,9 +259,9 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
         Some(key) => format!("`{name}` needs the output `{key}` of `{}`", edge.to),
         None => format!("`{name}` depends on `{}`", edge.to),
     };
-    let mut diagnostic = Diagnostic::at(edge.place.clone(), message).label(label(first, edge));
-    for (name, edge) in rest.iter().take(MOST_PLACES) {
-        diagnostic = diagnostic.related(edge.place.clone(), label(name, edge));
+    let mut diagnostic = Diagnostic::at(edge.location.clone(), message).label(label(first, edge));
+    for (name, edge) in rest.iter().take(MAX_LOCATIONS) {
+        diagnostic = diagnostic.related(edge.location.clone(), label(name, edge));
     }
     Some(diagnostic)
 }
@@ -270,7 +270,7 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
 struct Published<'d> {
     service: &'d str,
     port: &'d Port,
-    place: Location,
+    location: Location,
 }
 
 /// Rejects ports that bind the same host address and port.
@@ -279,42 +279,42 @@ fn ports(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
     for service in services {
         for (port, node) in with_nodes(service, "ports", &service.spec.container.ports) {
             let Some(host) = port.host else { continue };
-            let this = Published { service: name(service), port, place: service.place(&node.span) };
+            let this = Published { service: name(service), port, location: service.location(&node.span) };
             let known = taken.entry(host).or_default();
             if let Some(other) = known.iter().find(|other| port.clashes_with(other.port)) {
-                diagnostics.push(clash(&this, other));
+                diagnostics.push(port_conflict(&this, other));
             }
             known.push(this);
         }
     }
 }
 
-fn clash(this: &Published<'_>, other: &Published<'_>) -> Diagnostic {
+fn port_conflict(this: &Published<'_>, other: &Published<'_>) -> Diagnostic {
     let port = format!("host port {}/{}", this.port.host.unwrap_or_default(), this.port.protocol);
     let message = match this.service == other.service {
         true => format!("`{}` publishes {port} twice", this.service),
         false => format!("`{}` and `{}` both publish {port}", other.service, this.service),
     };
-    Diagnostic::at(this.place.clone(), message)
+    Diagnostic::at(this.location.clone(), message)
         .label(format!("published by `{}`", this.service))
-        .related(other.place.clone(), format!("published by `{}`", other.service))
+        .related(other.location.clone(), format!("published by `{}`", other.service))
 }
 
 /// Returns the replica numbers in a service's container names; empty without `replicas`.
-fn numbers(service: &Document<Service>) -> std::ops::RangeInclusive<u32> {
+fn replica_numbers(service: &Document<Service>) -> std::ops::RangeInclusive<u32> {
     1..=service.spec.replicas.unwrap_or_default()
 }
 
 /// Rejects services named like a replica of another service, e.g. `api-1`.
-fn numbered_names(named: &[&Document<Service>], services: &Services<'_>, diagnostics: &mut Vec<Diagnostic>) {
+fn replica_names(named: &[&Document<Service>], services: &Services<'_>, diagnostics: &mut Vec<Diagnostic>) {
     for service in named {
         let Some((of, number)) = name(service).rsplit_once('-') else { continue };
         let Some(other) = services.get(of) else { continue };
-        if number.parse().is_ok_and(|n| numbers(other).contains(&n) && n.to_string() == number) {
+        if number.parse().is_ok_and(|n| replica_numbers(other).contains(&n) && n.to_string() == number) {
             let message = format!("`{}` is also the name of a replica of `{of}`", name(service));
             diagnostics.push(
-                Diagnostic::at(service.place_of("name"), message)
-                    .related(other.place_of("replicas"), format!("there is a `{}`", name(service)))
+                Diagnostic::at(service.location_of("name"), message)
+                    .related(other.location_of("replicas"), format!("there is a `{}`", name(service)))
                     .hint(Some("rename one of the services".to_owned())),
             );
         }
@@ -322,12 +322,12 @@ fn numbered_names(named: &[&Document<Service>], services: &Services<'_>, diagnos
 }
 
 /// Rejects ports, mounts and host names that concurrently running containers of a service cannot share.
-fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+fn concurrent_containers(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
     let replicas = spec.replicas.unwrap_or(1);
-    if replicas > MOST_REPLICAS {
-        let message = format!("{replicas} replicas are more than the maximum of {MOST_REPLICAS}");
-        diagnostics.push(Diagnostic::at(service.place_of("replicas"), message));
+    if replicas > MAX_REPLICAS {
+        let message = format!("{replicas} replicas are more than the maximum of {MAX_REPLICAS}");
+        diagnostics.push(Diagnostic::at(service.location_of("replicas"), message));
         return;
     }
     let start_first = spec.update.order == Order::StartFirst;
@@ -336,13 +336,14 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         (_, true) => "with `order: start-first` the old and the new container run".to_owned(),
         _ => return,
     };
-    let cause = || service.place_of(if replicas > 1 { "replicas" } else { "update" });
+    let cause = || service.location_of(if replicas > 1 { "replicas" } else { "update" });
     for (port, node) in with_nodes(service, "ports", &spec.container.ports) {
         if let Some(host) = port.host {
             let message = format!("{why} at the same time, and only one can have the host port {host}");
             let hint = format!("write `\"{}\"` for a free host port each; `status` shows it", port.container);
-            diagnostics
-                .push(Diagnostic::at(service.place(&node.span), message).related(cause(), "set here").hint(Some(hint)));
+            diagnostics.push(
+                Diagnostic::at(service.location(&node.span), message).related(cause(), "set here").hint(Some(hint)),
+            );
         }
     }
     if !start_first {
@@ -354,8 +355,8 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         let both =
             "with `order: start-first` the old and the new container run at the same time, and both would write to";
         diagnostics.push(
-            Diagnostic::at(service.place(&node.span), format!("{both} {}", quoted(&mount.target)))
-                .related(service.place_of("update"), "set here")
+            Diagnostic::at(service.location(&node.span), format!("{both} {}", quoted(&mount.target)))
+                .related(service.location_of("update"), "set here")
                 .hint(Some(match mount.source {
                     MountSource::Anonymous => "write `tmpfs`, or `order: auto`".to_owned(),
                     _ => "mount it read-only (`:ro`), or write `order: auto`".to_owned(),
@@ -370,15 +371,17 @@ fn at_once(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
             quoted(hostname)
         );
         diagnostics.push(
-            Diagnostic::at(service.place_of("hostname"), message).related(service.place_of("update"), "set here").hint(
-                Some("remove `hostname`, or set a name that is neither the service name nor an alias".to_owned()),
-            ),
+            Diagnostic::at(service.location_of("hostname"), message)
+                .related(service.location_of("update"), "set here")
+                .hint(Some(
+                    "remove `hostname`, or set a name that is neither the service name nor an alias".to_owned(),
+                )),
         );
     }
 }
 
 /// Rejects two mounts at the same container path.
-fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+fn mount_targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let volumes = with_nodes(service, "volumes", &service.spec.container.volumes);
     let volumes = volumes.into_iter().map(|(mount, node)| (mount.target.as_str(), node));
     let tmpfs = with_nodes(service, "tmpfs", &service.spec.container.tmpfs);
@@ -387,9 +390,9 @@ fn targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     for (target, node) in volumes.chain(tmpfs) {
         if let Some(earlier) = taken.insert(target.trim_end_matches('/'), node) {
             diagnostics.push(
-                Diagnostic::at(service.place(&node.span), format!("two mounts at {}", quoted(target)))
+                Diagnostic::at(service.location(&node.span), format!("two mounts at {}", quoted(target)))
                     .label("again here")
-                    .related(service.place(&earlier.span), "first here"),
+                    .related(service.location(&earlier.span), "first here"),
             );
         }
     }
@@ -405,11 +408,11 @@ fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let noun = if spec.kind == Kind::Service { "service" } else { "job" };
     match (&spec.container.image, &spec.container.build) {
         (None, None) if !reported => diagnostics.push(
-            Diagnostic::at(service.place_of("image"), "missing field `image`")
+            Diagnostic::at(service.location_of("image"), "missing field `image`")
                 .label(format!("this {noun} has neither `image` nor `build`")),
         ),
         (Some(image), Some(_)) if image.repository().is_none() => diagnostics.push(
-            Diagnostic::at(service.place_of("image"), "built images are tagged with a hash of their sources")
+            Diagnostic::at(service.location_of("image"), "built images are tagged with a hash of their sources")
                 .label("only the repository can be set")
                 .hint("remove the tag and digest, as in `image: shop/api`".to_owned()),
         ),
@@ -417,8 +420,11 @@ fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     }
     if spec.container.build.is_some() && spec.container.pull != Pull::default() {
         diagnostics.push(
-            Diagnostic::at(service.place_of("pull"), format!("the image of `{}` is built, not pulled", name(service)))
-                .hint("remove `pull`".to_owned()),
+            Diagnostic::at(
+                service.location_of("pull"),
+                format!("the image of `{}` is built, not pulled", name(service)),
+            )
+            .hint("remove `pull`".to_owned()),
         );
     }
     let labels = service.root.get("build").and_then(|build| build.get("labels"));
@@ -426,47 +432,47 @@ fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
         if OWN_LABELS.iter().any(|own| label.key.text.starts_with(own)) {
             let message = format!("the label {} is reserved for drillmaster", quoted(&label.key.text));
             let hint = "containers inherit the labels of their image, and these labels record ownership".to_owned();
-            diagnostics.push(Diagnostic::at(service.place(&label.key.span), message).hint(hint));
+            diagnostics.push(Diagnostic::at(service.location(&label.key.span), message).hint(hint));
         }
     }
 }
 
-/// Rejects well-formed values that the engine does not accept or that make no sense.
+/// Rejects well-formed values that the engine does not accept or that have no effect, and reserved labels.
 fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
     let at = |path: &[&str]| {
         let node = path.iter().try_fold(&service.root, |node, key| node.get(key));
-        service.place(node.map_or(&service.root.span, |node| &node.span))
+        service.location(node.map_or(&service.root.span, |node| &node.span))
     };
-    let mut wrong = |path: &[&str], message: String, hint: &str| {
+    let mut report = |path: &[&str], message: String, hint: &str| {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         diagnostics.push(Diagnostic::at(at(path), message).hint(hint));
     };
-    if let Some(memory) = spec.container.resources.memory.filter(|memory| memory.bytes() < LEAST_MEMORY) {
-        wrong(&["resources", "memory"], format!("{memory} of memory is below the engine's minimum of 6m"), "");
+    if let Some(memory) = spec.container.resources.memory.filter(|memory| memory.bytes() < MIN_MEMORY) {
+        report(&["resources", "memory"], format!("{memory} of memory is below the engine's minimum of 6m"), "");
     }
     if spec.container.resources.pids == Some(0) {
-        wrong(&["resources", "pids"], "a limit of 0 processes".into(), "leave `pids` out for no limit");
+        report(&["resources", "pids"], "`pids` must be at least 1".into(), "remove `pids` for no limit");
     }
     if let Some(check) = &spec.healthcheck
         && check.test.is_none()
         && !check.disable
     {
         let message = "the `healthcheck` has neither a `test` nor `disable: true`";
-        wrong(&["healthcheck"], message.into(), "without `healthcheck`, the image's own health check applies");
+        report(&["healthcheck"], message.into(), "without `healthcheck`, the image's own health check applies");
     }
     if let Some(health) = &spec.health {
         if health.retries == Some(0) {
-            wrong(&["health", "retries"], "`retries` must be at least 1".into(), "");
+            report(&["health", "retries"], "`retries` must be at least 1".into(), "");
         }
         if health.interval.is_some_and(|interval| interval.get().is_zero()) {
-            wrong(&["health", "interval"], "`interval` must be more than 0".into(), "");
+            report(&["health", "interval"], "`interval` must be more than 0".into(), "");
         }
     }
     let labels = service.root.get("labels").into_iter().flat_map(Node::entries);
     for label in labels.filter(|entry| entry.key.text.starts_with("drillmaster.")) {
         let message = format!("the label {} is reserved for drillmaster", quoted(&label.key.text));
-        let hint = "labels beginning with `drillmaster.` record which group owns a container".to_owned();
-        diagnostics.push(Diagnostic::at(service.place(&label.key.span), message).hint(hint));
+        let hint = "labels that begin with `drillmaster.` record which group owns a container".to_owned();
+        diagnostics.push(Diagnostic::at(service.location(&label.key.span), message).hint(hint));
     }
 }

@@ -1,7 +1,7 @@
-//! Decoder from located trees to typed values. Reports all errors, not only the first.
+//! Decoder from node trees to typed values. Reports all errors, not only the first.
 //!
 //! serde stops at the first error. The decoder therefore removes the invalid value from the tree and decodes the rest
-//! again until no error is left. It is independent of YAML and of the fields of a spec.
+//! again until no error is left. Independent of YAML and of the spec types.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,24 +20,22 @@ const MAX_ERRORS: usize = 100;
 /// Error in a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
-    /// What is wrong.
-    pub what: ErrorKind,
-    /// Bytes of the file.
+    pub kind: ErrorKind,
+    /// Byte range in the file.
     pub span: Range<usize>,
-    /// Keys of the maps around it, from the root; its own key is the last where it is about an entry.
+    /// Keys of the enclosing maps, from the root. For an error about an entry, the last one is its own key.
     pub keys: Vec<String>,
-    /// What to do about it.
+    /// How to fix the error.
     pub hint: Option<String>,
 }
 
-/// What is wrong.
+/// Kind of a decoding error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// These words say it.
+    /// Any other error, as a message.
     Message(String),
-    /// A field that the map does not have; it has these.
+    /// Unknown field, with the known fields of the map.
     UnknownField(String, &'static [&'static str]),
-    /// This field is missing.
     MissingField(&'static str),
 }
 
@@ -51,99 +49,98 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// The decoded value of a document, if any, and all errors.
+/// Result of decoding a document.
 pub struct Decoded<T> {
-    /// The value, without the parts that were wrong; `None` when nothing could be made of it.
+    /// Value without its invalid parts; `None` if the root could not be decoded.
     pub value: Option<T>,
-    /// All errors.
-    pub faults: Vec<DecodeError>,
+    pub errors: Vec<DecodeError>,
 }
 
-/// Decodes a tree. Invalid values become [`Value::Pruned`], missing fields [`Value::Poison`].
+/// Decodes a tree. Replaces invalid values in it with [`Value::Pruned`] and missing fields with
+/// [`Value::Placeholder`].
 pub fn decode<T: DeserializeOwned>(root: &mut Node) -> Decoded<T> {
-    let mut faults = Vec::new();
-    // Each round cuts something out or stops.
+    let mut errors = Vec::new();
+    // Terminates: each iteration removes a value or fills in a missing field.
     loop {
-        let error = match T::deserialize(Reader { node: root, field: None }) {
-            Ok(value) => {
-                return Decoded { value: Some(value), faults };
-            }
+        let error = match T::deserialize(NodeDeserializer { node: root, field: None }) {
+            Ok(value) => return Decoded { value: Some(value), errors },
             Err(error) => *error.0,
         };
-        let goes_on = recover(root, &error, &mut faults) && faults.len() < MAX_ERRORS;
-        if !goes_on {
-            return Decoded { value: None, faults };
+        let recovered = recover(root, &error, &mut errors);
+        if !recovered || errors.len() >= MAX_ERRORS {
+            return Decoded { value: None, errors };
         }
     }
 }
 
 /// Records an error and removes its cause from the tree. Returns false if that is not possible.
-fn recover(root: &mut Node, error: &Details, faults: &mut Vec<DecodeError>) -> bool {
+fn recover(root: &mut Node, error: &Details, errors: &mut Vec<DecodeError>) -> bool {
     let mut path = error.path.clone();
     path.reverse();
     let span = error.span.clone().unwrap_or_else(|| root.span.clone());
     let mut keys = error.keys.clone();
     keys.reverse();
-    let fault = DecodeError { what: error.what.clone(), span, keys, hint: error.hint.clone() };
+    let decode_error = DecodeError { kind: error.kind.clone(), span, keys, hint: error.hint.clone() };
     let Some(node) = root.at_mut(&path) else {
-        faults.push(fault);
+        errors.push(decode_error);
         return false;
     };
-    if matches!(&node.value, Value::Scalar(scalar) if scalar.style == Style::Open) {
-        // What stands in its place says nothing.
-        node.value = Value::Poison;
+    if matches!(&node.value, Value::Scalar(scalar) if scalar.style == Style::Pending) {
+        // The substitute text of an unknown output does not have to fit the field.
+        node.value = Value::Placeholder;
         return true;
     }
-    if node.value == Value::Poison {
-        // A field that is missing (which has been reported) cannot be made up; the map around it goes then.
+    if node.value == Value::Placeholder {
+        // The type of the missing field rejects placeholders, so remove the enclosing map. The missing field has been
+        // reported.
         path.pop();
         return !path.is_empty() && root.at_mut(&path).map(|map| map.value = Value::Pruned).is_some();
     }
-    if let (ErrorKind::MissingField(field), Value::Map(entries)) = (&error.what, &mut node.value) {
-        let poison = |span: &Range<usize>| Node { span: span.clone(), value: Value::Poison };
+    if let (ErrorKind::MissingField(field), Value::Map(entries)) = (&error.kind, &mut node.value) {
+        let placeholder = |span: &Range<usize>| Node { span: span.clone(), value: Value::Placeholder };
         match entries.iter_mut().find(|entry| entry.key.text == *field) {
-            // It is there, but was cut out.
-            Some(entry) => entry.value = poison(&entry.key.span),
+            // The field is present, but its value was pruned.
+            Some(entry) => entry.value = placeholder(&entry.key.span),
             None => {
-                // A misspelt field has been reported as such.
+                // A misspelt field has already been reported as unknown.
                 let misspelt =
                     |entry: &Entry| entry.value.value == Value::Pruned && closest(&entry.key.text, [*field]).is_some();
                 if !entries.iter().any(misspelt) {
-                    faults.push(fault);
+                    errors.push(decode_error);
                 }
                 let key = Key { span: node.span.clone(), text: (*field).to_owned() };
-                entries.push(Entry { value: poison(&key.span), key });
+                entries.push(Entry { value: placeholder(&key.span), key });
             }
         }
         return true;
     }
-    // What a map as a whole is said to lack may be what was cut out of it or made up.
-    let made_up = |entry: &Entry| matches!(entry.value.value, Value::Pruned | Value::Poison);
-    let incomplete = matches!(&node.value, Value::Map(entries) if entries.iter().any(made_up));
-    if !(incomplete && fault.span == node.span) {
-        faults.push(fault);
+    // An error about the whole map can be a consequence of its pruned or missing entries, which have been reported.
+    let reported = |entry: &Entry| matches!(entry.value.value, Value::Pruned | Value::Placeholder);
+    let incomplete = matches!(&node.value, Value::Map(entries) if entries.iter().any(reported));
+    if !(incomplete && decode_error.span == node.span) {
+        errors.push(decode_error);
     }
     node.value = Value::Pruned;
     !path.is_empty()
 }
 
-/// An error that collects its path while it propagates up the tree.
+/// A serde error that collects its path while it propagates up the tree.
 #[derive(Debug)]
-struct Failure(Box<Details>);
+struct Error(Box<Details>);
 
 #[derive(Debug)]
 struct Details {
-    what: ErrorKind,
+    kind: ErrorKind,
     hint: Option<String>,
     span: Option<Range<usize>>,
-    /// Indexes from the fault up to the root.
+    /// Entry and item indexes from the invalid node up to the root.
     path: Vec<usize>,
     keys: Vec<String>,
 }
 
-impl Failure {
-    fn new(what: ErrorKind) -> Self {
-        Self(Box::new(Details { what, hint: None, span: None, path: Vec::new(), keys: Vec::new() }))
+impl Error {
+    fn new(kind: ErrorKind) -> Self {
+        Self(Box::new(Details { kind, hint: None, span: None, path: Vec::new(), keys: Vec::new() }))
     }
 
     fn message(message: impl Into<String>) -> Self {
@@ -155,7 +152,7 @@ impl Failure {
         self
     }
 
-    /// At this place, unless it has a more exact one.
+    /// Sets the span unless an inner node has set a more precise one.
     fn at(mut self, span: &Range<usize>) -> Self {
         self.0.span.get_or_insert_with(|| span.clone());
         self
@@ -172,16 +169,16 @@ impl Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for Error {}
 
-impl fmt::Display for Failure {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.what.fmt(f)
+        self.0.kind.fmt(f)
     }
 }
 
-impl de::Error for Failure {
-    /// A second line is a hint: see `Invalid`.
+impl de::Error for Error {
+    /// Takes the second line as a hint, as formatted by `Invalid`.
     fn custom<T: fmt::Display>(error: T) -> Self {
         let text = error.to_string();
         match text.split_once('\n') {
@@ -221,7 +218,7 @@ impl de::Error for Failure {
     }
 }
 
-/// "`a`, `b` or `c`".
+/// Formats alternatives: "`a`, `b` or `c`".
 fn either(words: &[String]) -> String {
     match words {
         [] => String::new(),
@@ -230,7 +227,7 @@ fn either(words: &[String]) -> String {
     }
 }
 
-/// What was found, in people's words.
+/// Displays an unexpected value in YAML terms.
 struct Found<'a>(&'a de::Unexpected<'a>);
 
 impl fmt::Display for Found<'_> {
@@ -249,16 +246,18 @@ impl fmt::Display for Found<'_> {
     }
 }
 
-/// A node as serde reads it, with the name of the field that it is the value of.
+/// serde deserializer of a node.
 #[derive(Clone, Copy)]
-struct Reader<'n> {
+struct NodeDeserializer<'n> {
     node: &'n Node,
+    /// Name of the field with this value, for error messages.
     field: Option<&'n str>,
 }
 
-type Result<T> = std::result::Result<T, Failure>;
+type Result<T> = std::result::Result<T, Error>;
 
-impl<'n> Reader<'n> {
+impl<'n> NodeDeserializer<'n> {
+    /// Describes the value for "expected …, found …".
     fn found(&self) -> String {
         match &self.node.value {
             Value::Scalar(scalar) => match scalar.resolve() {
@@ -270,16 +269,16 @@ impl<'n> Reader<'n> {
             Value::Seq(_) => "a list".into(),
             Value::Map(_) => "a map".into(),
             Value::Function(_) => "a function".into(),
-            Value::Pruned | Value::Poison => "nothing".into(),
+            Value::Pruned | Value::Placeholder => "nothing".into(),
         }
     }
 
-    fn mismatch(&self, expected: &str) -> Failure {
-        Failure::message(format!("expected {expected}, found {}", self.found())).at(&self.node.span)
+    fn mismatch(&self, expected: &str) -> Error {
+        Error::message(format!("expected {expected}, found {}", self.found())).at(&self.node.span)
     }
 
-    /// "a list of ports" for the field `ports`; just "a list" where the name of the field is no plural.
-    fn collection(&self, kind: &str) -> String {
+    /// Returns "a list of ports" for the field `ports`, and "a list" if the name of the field is not a plural.
+    fn collection_name(&self, kind: &str) -> String {
         match self
             .field
             .filter(|field| field.ends_with('s') && field.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
@@ -297,13 +296,13 @@ impl<'n> Reader<'n> {
     }
 
     fn is_poison(&self) -> bool {
-        self.node.value == Value::Poison
+        self.node.value == Value::Placeholder
     }
 
-    /// A scalar as what it says; a replaced variable as what it looks like.
+    /// Resolves a scalar; substituted text resolves like a plain scalar.
     fn resolved(&self) -> Option<Resolved<'n>> {
         self.scalar().map(|scalar| match scalar.style {
-            Style::Replaced | Style::Open => super::node::resolve_plain(&scalar.text),
+            Style::Substituted | Style::Pending => super::node::resolve_plain(&scalar.text),
             _ => scalar.resolve(),
         })
     }
@@ -313,7 +312,7 @@ impl<'n> Reader<'n> {
             return Ok("x");
         }
         match self.scalar() {
-            Some(scalar) if matches!(scalar.style, Style::Replaced | Style::Open) => Ok(&scalar.text),
+            Some(scalar) if matches!(scalar.style, Style::Substituted | Style::Pending) => Ok(&scalar.text),
             Some(scalar) => match scalar.resolve() {
                 Resolved::Text(text) => Ok(text),
                 Resolved::Null => Err(self.mismatch("text").hint(Some("write \"\" for an empty text".into()))),
@@ -323,7 +322,7 @@ impl<'n> Reader<'n> {
         }
     }
 
-    fn truth(&self) -> Result<bool> {
+    fn boolean(&self) -> Result<bool> {
         if self.is_poison() {
             return Ok(false);
         }
@@ -342,13 +341,13 @@ impl<'n> Reader<'n> {
         }
     }
 
-    fn whole(&self, least: i128, most: i128) -> Result<i128> {
+    fn integer(&self, min: i128, max: i128) -> Result<i128> {
         if self.is_poison() {
             return Ok(1);
         }
         match self.resolved() {
-            Some(Resolved::Int(number)) if (least..=most).contains(&number) => Ok(number),
-            Some(Resolved::Int(_)) => Err(self.mismatch(&format!("a number from {least} to {most}"))),
+            Some(Resolved::Int(number)) if (min..=max).contains(&number) => Ok(number),
+            Some(Resolved::Int(_)) => Err(self.mismatch(&format!("a number from {min} to {max}"))),
             Some(Resolved::Text(text)) if matches!(super::node::resolve_plain(text), Resolved::Int(_)) => {
                 Err(self.mismatch("a whole number").hint(Some("write it without quotes".into())))
             }
@@ -359,9 +358,9 @@ impl<'n> Reader<'n> {
     fn list<V: Visitor<'n>>(&self, visitor: V) -> Result<V::Value> {
         let items: &[Node] = match &self.node.value {
             Value::Seq(items) => items,
-            Value::Poison => &[],
+            Value::Placeholder => &[],
             _ if self.node.is_null() => &[],
-            _ => return Err(self.mismatch(&self.collection("a list")).hint(self.list_hint())),
+            _ => return Err(self.mismatch(&self.collection_name("a list")).hint(self.list_hint())),
         };
         visitor.visit_seq(Items { items, next: 0 }).map_err(|e| e.at(&self.node.span))
     }
@@ -375,7 +374,7 @@ impl<'n> Reader<'n> {
     fn map<V: Visitor<'n>>(&self, visitor: V) -> Result<V::Value> {
         let entries: &[Entry] = match &self.node.value {
             Value::Map(entries) => entries,
-            Value::Poison => &[],
+            Value::Placeholder => &[],
             _ if self.node.is_null() => &[],
             Value::Seq(_) => {
                 let hint = "write `key: value` lines, without `- ` in front";
@@ -389,7 +388,7 @@ impl<'n> Reader<'n> {
     fn map_name(&self) -> String {
         match self.field {
             Some("env") => "a map of variables".into(),
-            _ => self.collection("a map"),
+            _ => self.collection_name("a map"),
         }
     }
 
@@ -402,7 +401,7 @@ impl<'n> Reader<'n> {
                 return Err(de::Error::invalid_type(de::Unexpected::Other("a function"), &visitor));
             }
             Value::Pruned => return visitor.visit_unit(),
-            Value::Poison => return visitor.visit_str("x"),
+            Value::Placeholder => return visitor.visit_str("x"),
         };
         match scalar.resolve() {
             Resolved::Null => visitor.visit_unit(),
@@ -417,7 +416,7 @@ impl<'n> Reader<'n> {
         }
     }
 
-    /// A scalar as its text, whatever it resolves to.
+    /// Visits the text of a scalar, whatever it resolves to.
     fn verbatim<V: Visitor<'n>>(&self, visitor: V) -> Result<V::Value> {
         match self.scalar() {
             Some(scalar) if self.node.is_null() && scalar.style == Style::Plain => visitor.visit_unit(),
@@ -427,10 +426,10 @@ impl<'n> Reader<'n> {
     }
 }
 
-macro_rules! whole_numbers {
+macro_rules! integers {
     ($($method:ident $visit:ident $type:ident)*) => {$(
         fn $method<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
-            let number = self.whole($type::MIN.into(), $type::MAX.into())?;
+            let number = self.integer($type::MIN.into(), $type::MAX.into())?;
             match $type::try_from(number) {
                 Ok(number) => visitor.$visit(number),
                 Err(_) => Err(self.mismatch("a whole number")),
@@ -439,18 +438,18 @@ macro_rules! whole_numbers {
     )*};
 }
 
-impl<'n> Deserializer<'n> for Reader<'n> {
-    type Error = Failure;
+impl<'n> Deserializer<'n> for NodeDeserializer<'n> {
+    type Error = Error;
 
     fn deserialize_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
         self.any(visitor).map_err(|e| e.at(&self.node.span))
     }
 
     fn deserialize_bool<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
-        visitor.visit_bool(self.truth()?)
+        visitor.visit_bool(self.boolean()?)
     }
 
-    whole_numbers! {
+    integers! {
         deserialize_i8 visit_i8 i8
         deserialize_i16 visit_i16 i16
         deserialize_i32 visit_i32 i32
@@ -483,8 +482,8 @@ impl<'n> Deserializer<'n> for Reader<'n> {
     }
 
     fn deserialize_option<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
-        // A variable without a value is as good as no field.
-        let empty = |scalar: &Scalar| scalar.style == Style::Replaced && scalar.text.is_empty();
+        // An empty variable counts as an omitted field.
+        let empty = |scalar: &Scalar| scalar.style == Style::Substituted && scalar.text.is_empty();
         match self.node.is_null() || self.is_poison() || self.scalar().is_some_and(empty) {
             true => visitor.visit_none(),
             false => visitor.visit_some(self),
@@ -542,7 +541,7 @@ impl<'n> Deserializer<'n> for Reader<'n> {
                 return Err(self.mismatch(&either(&words)));
             }
         };
-        visitor.visit_enum(Word(text)).map_err(|e| e.at(&self.node.span))
+        visitor.visit_enum(UnitVariant(text)).map_err(|e| e.at(&self.node.span))
     }
 
     fn deserialize_ignored_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value> {
@@ -552,14 +551,14 @@ impl<'n> Deserializer<'n> for Reader<'n> {
     serde::forward_to_deserialize_any! { <V: Visitor<'n>> i128 u128 char bytes byte_buf unit unit_struct identifier }
 }
 
-/// The elements of a list.
+/// Items of a list.
 struct Items<'n> {
     items: &'n [Node],
     next: usize,
 }
 
 impl<'n> de::SeqAccess<'n> for Items<'n> {
-    type Error = Failure;
+    type Error = Error;
 
     fn next_element_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>> {
         while let Some(node) = self.items.get(self.next) {
@@ -568,23 +567,23 @@ impl<'n> de::SeqAccess<'n> for Items<'n> {
             if node.value == Value::Pruned {
                 continue;
             }
-            // Without the field's name: an element of `ports` is not itself "a list of ports".
-            let reader = Reader { node, field: None };
+            // Without the name of the field: an item of `ports` is not "a list of ports".
+            let reader = NodeDeserializer { node, field: None };
             return seed.deserialize(reader).map(Some).map_err(|e| e.at(&node.span).within(index));
         }
         Ok(None)
     }
 }
 
-/// The entries of a map.
+/// Entries of a map.
 struct Entries<'n> {
     entries: &'n [Entry],
-    /// The entry whose key is read next; the value read next belongs to the one before.
+    /// Index of the entry whose key is decoded next; the next value belongs to the entry before.
     next: usize,
 }
 
 impl<'n> de::MapAccess<'n> for Entries<'n> {
-    type Error = Failure;
+    type Error = Error;
 
     fn next_key_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<Option<S::Value>> {
         while let Some(Entry { key, value }) = self.entries.get(self.next) {
@@ -596,7 +595,7 @@ impl<'n> de::MapAccess<'n> for Entries<'n> {
             return seed
                 .deserialize(key.text.as_str().into_deserializer())
                 .map(Some)
-                .map_err(|e: Failure| e.at(&key.span).within_entry(index, key));
+                .map_err(|e: Error| e.at(&key.span).within_entry(index, key));
         }
         Ok(None)
     }
@@ -604,18 +603,18 @@ impl<'n> de::MapAccess<'n> for Entries<'n> {
     fn next_value_seed<S: DeserializeSeed<'n>>(&mut self, seed: S) -> Result<S::Value> {
         let index = self.next.saturating_sub(1);
         let Some(Entry { key, value }) = self.entries.get(index) else {
-            return Err(Failure::message("a value without a key"));
+            return Err(Error::message("a value without a key"));
         };
-        seed.deserialize(Reader { node: value, field: Some(&key.text) })
+        seed.deserialize(NodeDeserializer { node: value, field: Some(&key.text) })
             .map_err(|e| e.at(&value.span).within_entry(index, key))
     }
 }
 
-/// One of a fixed set of words.
-struct Word<'n>(&'n str);
+/// Name of an enum variant without data.
+struct UnitVariant<'n>(&'n str);
 
-impl<'n> EnumAccess<'n> for Word<'n> {
-    type Error = Failure;
+impl<'n> EnumAccess<'n> for UnitVariant<'n> {
+    type Error = Error;
     type Variant = Self;
 
     fn variant_seed<S: DeserializeSeed<'n>>(self, seed: S) -> Result<(S::Value, Self)> {
@@ -623,8 +622,8 @@ impl<'n> EnumAccess<'n> for Word<'n> {
     }
 }
 
-impl<'n> VariantAccess<'n> for Word<'n> {
-    type Error = Failure;
+impl<'n> VariantAccess<'n> for UnitVariant<'n> {
+    type Error = Error;
 
     fn unit_variant(self) -> Result<()> {
         Ok(())
@@ -635,10 +634,10 @@ impl<'n> VariantAccess<'n> for Word<'n> {
     }
 
     fn tuple_variant<V: Visitor<'n>>(self, _: usize, _: V) -> Result<V::Value> {
-        Err(Failure::message("expected one word"))
+        Err(Error::message("expected one word"))
     }
 
     fn struct_variant<V: Visitor<'n>>(self, _: &'static [&'static str], _: V) -> Result<V::Value> {
-        Err(Failure::message("expected one word"))
+        Err(Error::message("expected one word"))
     }
 }

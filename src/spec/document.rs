@@ -1,4 +1,4 @@
-//! Decoding of one document into the type of its kind, with errors that refer to the kind's fields.
+//! Decoder for one document: substitutes variables, selects the kind and explains errors with hints for that kind.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,37 +14,33 @@ use super::model::{Group, JobDocument, Service};
 use super::node::{Node, Value};
 use super::value::{Name, quoted};
 
-/// A document with its source tree. Invalid values are removed from both.
+/// A decoded document with its node tree. Invalid values are removed from both.
 pub struct Document<T> {
-    /// The file that holds it.
     pub file: Arc<SourceText>,
-    /// Where it stands.
     pub source: Source,
-    /// Its tree.
     pub root: Node,
-    /// What it says.
     pub spec: T,
-    /// Whether its name is known; where not, `spec` holds some other.
+    /// True if the name is valid; otherwise `spec` has a placeholder name.
     pub named: bool,
-    /// Outputs that it refers to.
+    /// Uses of outputs.
     pub uses: Vec<OutputUse>,
 }
 
 impl<T> Document<T> {
-    /// A place in the document's file.
-    pub fn place(&self, span: &Range<usize>) -> Location {
+    /// Returns the location of a span in the document's file.
+    pub fn location(&self, span: &Range<usize>) -> Location {
         Location::new(&self.file, span.clone())
     }
 
-    /// The same document with its content seen in another way.
-    fn map<U>(self, see: impl FnOnce(T) -> U) -> Document<U> {
+    /// Converts the spec.
+    fn map<U>(self, convert: impl FnOnce(T) -> U) -> Document<U> {
         let Self { file, source, root, spec, named, uses } = self;
-        Document { file, source, root, spec: see(spec), named, uses }
+        Document { file, source, root, spec: convert(spec), named, uses }
     }
 
-    /// The place of a field's value, else of the document's name, else of its beginning.
-    pub fn place_of(&self, field: &str) -> Location {
-        self.place(&self.root.get(field).map_or_else(|| home(&self.root), |node| node.span.clone()))
+    /// Returns the location of a field's value, or of the document if the field is missing.
+    pub fn location_of(&self, field: &str) -> Location {
+        self.location(&self.root.get(field).map_or_else(|| document_span(&self.root), |node| node.span.clone()))
     }
 }
 
@@ -55,22 +51,21 @@ pub struct Documents {
     pub services: Vec<Document<Service>>,
     /// `kind: Group`.
     pub groups: Vec<Document<Group>>,
-    /// Names of documents that could not be read as a service but are there.
+    /// Names of documents that could not be decoded. Dependencies on them are not reported as unknown.
     pub other_names: BTreeSet<String>,
-    /// Something may be there whose name is not known: a document without a valid name, or a file with bad syntax.
+    /// True if there may be documents with unknown names: because of an invalid name or a syntax error.
     pub incomplete: bool,
-    /// Variables that were named.
+    /// Names of all variables that are referred to, set or not.
     pub variables: BTreeSet<String>,
-    /// How many documents there were, good or bad.
+    /// Number of documents, including invalid ones.
     pub count: usize,
 }
 
-/// Names of the kinds.
 const KINDS: [&str; 3] = ["Service", "Job", "Group"];
 const KINDS_HINT: &str = "write `Service` (or leave `kind` out), `Job` or `Group`";
 
-/// Names of Compose and `docker run` fields, with the equivalent here.
-const FOREIGN: [(&str, &str); 22] = [
+/// Fields of Compose and `docker run`, with hints to the equivalent.
+const COMPOSE_FIELDS: [(&str, &str); 22] = [
     ("args", "the field is called `command`"),
     ("cmd", "the field is called `command`"),
     ("container_name", "the container is called `<group>-<name>`"),
@@ -95,34 +90,34 @@ const FOREIGN: [(&str, &str); 22] = [
     ("workdir", "the field is called `working_dir`"),
 ];
 
-/// Fields of services that jobs do not have, with the alternative.
-const NOT_OF_A_JOB: [(&str, &str); 11] = [
-    ("exited", ENDS),
+/// Fields that only services have, with hints for jobs.
+const SERVICE_ONLY_FIELDS: [(&str, &str); 11] = [
+    ("exited", JOB_EVENTS_HINT),
     ("health", "jobs have no health check: they run to completion"),
     ("healthcheck", "jobs have no health check: they run to completion"),
     ("ping", "a job succeeds when it exits with code 0"),
-    ("post_start", ENDS),
-    ("post_stop", ENDS),
-    ("pre_stop", ENDS),
-    ("ready", ENDS),
+    ("post_start", JOB_EVENTS_HINT),
+    ("post_stop", JOB_EVENTS_HINT),
+    ("pre_stop", JOB_EVENTS_HINT),
+    ("ready", JOB_EVENTS_HINT),
     ("replicas", "a job runs once"),
     ("restart", "write `retries: 3` to try again after a failure"),
     ("update", "not supported for jobs: their containers are replaced at once"),
 ];
 
-/// Fields of jobs that services do not have.
-const NOT_OF_A_SERVICE: [(&str, &str); 4] =
-    [("capture", HOOKS), ("rerun", JOBS), ("retries", JOBS), ("succeeded", JOBS)];
+/// Fields that only jobs have, with hints for services.
+const JOB_ONLY_FIELDS: [(&str, &str); 4] =
+    [("capture", CAPTURE_HINT), ("rerun", JOB_ONLY_HINT), ("retries", JOB_ONLY_HINT), ("succeeded", JOB_ONLY_HINT)];
 
-const JOBS: &str = "only jobs have this field: a container that runs to completion is a `kind: Job`";
-const HOOKS: &str = "only hooks and jobs have this field: `post_start: {exec: [...], capture: key}`";
-const ENDS: &str = "a job runs to completion; write `on: {succeeded: ..., failed: ...}`";
+const JOB_ONLY_HINT: &str = "only jobs have this field: a container that runs to completion is a `kind: Job`";
+const CAPTURE_HINT: &str = "only hooks and jobs have this field: `post_start: {exec: [...], capture: key}`";
+const JOB_EVENTS_HINT: &str = "a job runs to completion; write `on: {succeeded: ..., failed: ...}`";
 
-const NO_CONTAINER: &str = "there may be no running container at that point; write `run` or `http`";
+const NO_CONTAINER_HINT: &str = "there may be no running container at that point; write `run` or `http`";
 
-/// Returns the location for errors about the whole document: its name, otherwise its first key.
-fn home(root: &Node) -> Range<usize> {
-    let name = root.get("name").filter(|name| name.value != Value::Poison).map(|name| name.span.clone());
+/// Returns the span for errors about the whole document: its name, otherwise its first key.
+fn document_span(root: &Node) -> Range<usize> {
+    let name = root.get("name").filter(|name| name.value != Value::Placeholder).map(|name| name.span.clone());
     name.or_else(|| root.entries().next().map(|entry| entry.key.span.clone())).unwrap_or_else(|| root.span.clone())
 }
 
@@ -143,15 +138,15 @@ pub fn read(
         diagnostics.push(error.hint("write `key: value` lines; documents are separated by `---`".to_owned()));
         return;
     };
-    // A home for anchors, as in compose files.
+    // `x-` keys hold anchors and are otherwise ignored, as in Compose.
     entries.retain(|entry| !entry.key.text.starts_with("x-"));
     let mut uses = Vec::new();
     for error in interpolate(&mut root, file.text(), variables, &mut documents.variables, &mut uses) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
-    replace_former_spellings(&mut root);
-    let line = line_of(&root);
-    let source = Source { file: path.to_owned(), line: Location::new(file, line..line).line() };
+    migrate_old_spellings(&mut root);
+    let start = start_offset(&root);
+    let source = Source { file: path.to_owned(), line: Location::new(file, start..start).line() };
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
             let document = typed(root, file, source, "service", documents, diagnostics);
@@ -173,16 +168,16 @@ pub fn read(
     }
 }
 
-/// Fields of `health` that had another name before 1.0, and still may.
-const FORMER_HEALTH_FIELDS: [(&str, &str); 3] = [("every", "interval"), ("failures", "retries"), ("then", "action")];
+/// Old and current names of `health` fields; the old ones are still accepted.
+const OLD_HEALTH_FIELDS: [(&str, &str); 3] = [("every", "interval"), ("failures", "retries"), ("then", "action")];
 
-/// Replaces spellings from before 1.0, so that nothing behind this knows them: fields of `health`, and
-/// `update: {order: recreate}`, which is `auto`.
-fn replace_former_spellings(root: &mut Node) {
+/// Replaces spellings from before 1.0, so that no other code has to know them: fields of `health`, and
+/// `update: {order: recreate}`, which is now `auto`.
+fn migrate_old_spellings(root: &mut Node) {
     if let Some(Value::Map(entries)) = root.get_mut("health").map(|health| &mut health.value) {
         for entry in entries {
-            if let Some((_, now)) = FORMER_HEALTH_FIELDS.iter().find(|(former, _)| *former == entry.key.text) {
-                (*now).clone_into(&mut entry.key.text);
+            if let Some((_, new)) = OLD_HEALTH_FIELDS.iter().find(|(old, _)| *old == entry.key.text) {
+                (*new).clone_into(&mut entry.key.text);
             }
         }
     }
@@ -194,7 +189,8 @@ fn replace_former_spellings(root: &mut Node) {
     }
 }
 
-fn line_of(root: &Node) -> usize {
+/// Returns the offset of the name, otherwise of the first key.
+fn start_offset(root: &Node) -> usize {
     let name = root.entry("name").or_else(|| root.entries().next());
     name.map_or(root.span.start, |entry| entry.key.span.start)
 }
@@ -207,7 +203,7 @@ enum Kind {
 
 type KindError = (Range<usize>, String, Option<String>);
 
-/// Removes `kind` from the fields. Defaults to a service.
+/// Removes `kind` from the fields and returns it. Defaults to a service.
 fn take_kind(root: &mut Node) -> Result<Kind, KindError> {
     let Value::Map(entries) = &mut root.value else {
         return Ok(Kind::Service);
@@ -228,14 +224,14 @@ fn take_kind(root: &mut Node) -> Result<Kind, KindError> {
             };
             Err((span, format!("unknown kind {}", quoted(text)), Some(hint)))
         }
-        // A reference in it could not be replaced; that has been reported.
+        // The error of a failed variable substitution has been reported.
         None if kind.value == Value::Pruned => Ok(Kind::Service),
         _ => Err((span, "expected a kind".into(), Some(KINDS_HINT.into()))),
     }
 }
 
 impl Documents {
-    /// The name of a document that is not a service we could read: others may depend on it all the same.
+    /// Records the name of a document that could not be decoded, because other documents may depend on it.
     fn remember_name(&mut self, root: &Node) {
         match root.get("name").and_then(Node::text).filter(|name| name.parse::<Name>().is_ok()) {
             Some(name) => {
@@ -255,36 +251,36 @@ fn typed<T: DeserializeOwned>(
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Document<T>> {
     let decoded = decode::<T>(&mut root);
-    diagnostics.extend(decoded.faults.into_iter().map(|fault| explain(fault, &root, file, noun)));
-    let named = root.get("name").is_none_or(|name| name.value != Value::Poison);
+    diagnostics.extend(decoded.errors.into_iter().map(|error| explain(error, &root, file, noun)));
+    let named = root.get("name").is_none_or(|name| name.value != Value::Placeholder);
     if decoded.value.is_none() || !named {
         documents.remember_name(&root);
     }
     decoded.value.map(|spec| Document { file: Arc::clone(file), source, root, spec, named, uses: Vec::new() })
 }
 
-/// A fault in words that know the fields of the kind.
-fn explain(fault: DecodeError, root: &Node, file: &Arc<SourceText>, noun: &str) -> Diagnostic {
-    let DecodeError { what, span, keys, hint } = fault;
-    let message = what.to_string();
+/// Converts a decoding error to a diagnostic, with hints for the kind of the document (`noun`).
+fn explain(error: DecodeError, root: &Node, file: &Arc<SourceText>, noun: &str) -> Diagnostic {
+    let DecodeError { kind, span, keys, hint } = error;
+    let message = kind.to_string();
     let at = |span: Range<usize>, message: String| Diagnostic::at(Location::new(file, span), message);
-    match what {
+    match kind {
         ErrorKind::Message(_) => at(span, message).hint(hint),
         ErrorKind::UnknownField(field, known) => {
-            let among = |list: &[(&str, &str)]| {
-                list.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned())
+            let hint_in = |hints: &[(&str, &str)]| {
+                hints.iter().find(|(word, _)| *word == field).map(|(_, hint)| (*hint).to_owned())
             };
-            // What is written elsewhere fits the top of a document and a port.
-            let fits = keys.len() == 1 || known.contains(&"container");
-            let foreign = among(&FOREIGN).filter(|_| fits);
+            // Compose hints apply to the fields of a document and of a port.
+            let applies = keys.len() == 1 || known.contains(&"container");
+            let compose = hint_in(&COMPOSE_FIELDS).filter(|_| applies);
             let other_kind = match noun {
-                "service" if keys.len() <= 2 => among(&NOT_OF_A_SERVICE),
-                "job" if keys.len() <= 2 => among(&NOT_OF_A_JOB),
+                "service" if keys.len() <= 2 => hint_in(&JOB_ONLY_FIELDS),
+                "job" if keys.len() <= 2 => hint_in(&SERVICE_ONLY_FIELDS),
                 _ => None,
             };
-            // A hook where no container runs.
-            let nowhere = (field == "exec" && known.contains(&"run")).then(|| NO_CONTAINER.to_owned());
-            let hint = foreign.or(other_kind).or(nowhere).or(hint);
+            // `exec` in a hook that runs on the host.
+            let no_container = (field == "exec" && known.contains(&"run")).then(|| NO_CONTAINER_HINT.to_owned());
+            let hint = compose.or(other_kind).or(no_container).or(hint);
             let hint = hint.or_else(|| (keys.len() > 1).then(|| format!("the fields here are {}", list(known))));
             at(span, message)
                 .label(if keys.len() == 1 { format!("not a field of a {noun}") } else { String::new() })
@@ -295,14 +291,14 @@ fn explain(fault: DecodeError, root: &Node, file: &Arc<SourceText>, noun: &str) 
                 "name" => format!("this {noun} has no name"),
                 _ => format!("this {noun} has no `{field}`"),
             };
-            at(home(root), message).label(label)
+            at(document_span(root), message).label(label)
         }
         ErrorKind::MissingField(_) => at(span, message),
     }
 }
 
 fn list(words: &[&str]) -> String {
-    // Only programs have functions, and they write them otherwise.
+    // `function` is not a field that users write: programs pass functions directly.
     let words = words.iter().filter(|word| **word != "function");
     words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
 }

@@ -1,9 +1,9 @@
-//! Files of `KEY=value` lines: `.env` and `env_file`.
+//! Env file parser, for `.env` and `env_file`: lines of the form `KEY=value`.
 //!
 //! Blank lines and lines starting with `#` are skipped; a leading `export ` is accepted. A value is plain (surrounding
 //! white space and a comment after ` #` are removed), in single quotes (literal) or in double quotes (with the escapes
-//! `\n`, `\t`, `\r`, `\"`, `\\` and `\$`). A value ends with its line. Variables are not substituted. The last line for a
-//! key wins.
+//! `\n`, `\t`, `\r`, `\"`, `\\` and `\$`). A value cannot span several lines. Variables are not substituted. If a key is
+//! repeated, the last line applies.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -49,7 +49,7 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
         return Ok(None);
     }
     if let Some(nul) = trimmed.find('\0') {
-        return error(&trimmed[nul..=nul], "a NUL character".into(), "");
+        return error(&trimmed[nul..=nul], "unexpected NUL character".into(), "");
     }
     let assignment = match trimmed.strip_prefix("export") {
         Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
@@ -59,7 +59,7 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
         return error(assignment, format!("expected `KEY=value`, found {}", quoted(assignment)), "");
     };
     if let Err(invalid) = key.parse::<EnvName>() {
-        let hint = if key.trim() != key { "there is no space around the `=`" } else { "" };
+        let hint = if key.trim() != key { "remove the space around the `=`" } else { "" };
         return error(if key.is_empty() { assignment } else { key }, invalid.message, hint);
     }
     let value = value.trim_start();
@@ -69,11 +69,11 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
         _ => Some((without_comment(value).to_owned(), "")),
     };
     let Some((value, rest)) = found else {
-        return error(value, "unclosed quote".into(), "a value ends with its line");
+        return error(value, "unclosed quote".into(), "a quoted value must end on the same line");
     };
     let rest = rest.trim();
     if !rest.is_empty() && !rest.starts_with('#') {
-        return error(rest, "unexpected text after the closing quote".into(), "put all of the value in quotes");
+        return error(rest, "unexpected text after the closing quote".into(), "put the whole value in quotes");
     }
     Ok(Some((key.to_owned(), value)))
 }
@@ -83,7 +83,7 @@ fn offset(whole: &str, part: &str) -> usize {
     (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize).min(whole.len())
 }
 
-/// Splits at the closing quote.
+/// Unescapes text up to the closing quote. Returns it with the rest of the line.
 fn double_quoted(text: &str) -> Option<(String, &str)> {
     let mut out = String::new();
     let mut chars = text.char_indices();
@@ -116,9 +116,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_read() {
+    fn lines_are_parsed() {
         let text = "\u{feff}# comment\r\nA=1\r\n\n  export B = \n";
-        assert_eq!(parse(text).unwrap_err()[0].hint.as_deref(), Some("there is no space around the `=`"));
+        assert_eq!(parse(text).unwrap_err()[0].hint.as_deref(), Some("remove the space around the `=`"));
         let text = concat!(
             "# comment\r\n",
             "A=1\r\n",
@@ -148,9 +148,9 @@ mod tests {
     fn all_invalid_lines_are_reported() {
         let text = "A=1\nnonsense\nB=\"open\nC='x' y\n=z\n";
         let errors = parse(text).unwrap_err();
-        let told: Vec<_> = errors.iter().map(|e| (&text[e.span.clone()], e.message.as_str())).collect();
+        let reported: Vec<_> = errors.iter().map(|e| (&text[e.span.clone()], e.message.as_str())).collect();
         assert_eq!(
-            told,
+            reported,
             [
                 ("nonsense", "expected `KEY=value`, found `nonsense`"),
                 ("\"open", "unclosed quote"),

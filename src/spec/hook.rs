@@ -1,4 +1,4 @@
-//! Hooks as written in specs: types and how they are read. `plan` and the controller decide when they run.
+//! Hook types of specs and their parsing. `plan` and the controller decide when hooks run.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +17,8 @@ use super::value::{
     HeaderName, HeaderValue, HttpUrl, Invalid, OneOrMany, OutputKey, Period, Shape, Text, Words, quoted, shaped,
 };
 
-/// Hooks for state changes of a service. Where no container is certain to run, a hook is a [`HostHook`].
+/// Hooks for lifecycle events of a service. Hooks of `exited`, `stopped` and `failed` cannot use `exec`: the container
+/// may not be running.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct On {
@@ -47,7 +48,7 @@ pub struct On {
     pub succeeded: OneOrMany<HostHook>,
 }
 
-/// Hooks for the end of a job.
+/// Hooks that run when a job has exited.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobOn {
@@ -59,7 +60,7 @@ pub struct JobOn {
     pub failed: OneOrMany<HostHook>,
 }
 
-/// Hooks for the end of a command.
+/// Hooks that run when a command has finished.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GroupOn {
@@ -75,7 +76,7 @@ pub struct GroupOn {
 }
 
 impl Service {
-    /// Functions used as ping and hooks.
+    /// Returns the functions used as ping and hooks.
     pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
         let On { ready, exited, unhealthy, restarted, replaced, stopped, failed, succeeded } = &mut self.on;
         let hooks = [&mut self.post_start, &mut self.pre_stop, ready, unhealthy, restarted, replaced];
@@ -95,7 +96,7 @@ impl GroupOn {
         self.up.iter().chain(self.down.iter()).chain(self.reload.iter()).map(HostHook::get)
     }
 
-    /// Functions used as hooks.
+    /// Returns the functions used as hooks.
     pub(super) fn functions_mut(&mut self) -> impl Iterator<Item = &mut Function> {
         [&mut self.up, &mut self.down, &mut self.reload].into_iter().flat_map(host_functions_mut)
     }
@@ -117,11 +118,10 @@ impl Hook {
 /// An action with a timeout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
-    /// The action.
     pub action: HookAction,
     /// Timeout. Defaults to 60 s.
     pub timeout: Duration,
-    /// Key of the output that is set to its stdout, or to the body of the response.
+    /// Key of the output that is set to the command's stdout, or to the body of the response.
     pub capture: Option<OutputKey>,
 }
 
@@ -130,7 +130,7 @@ pub struct Hook {
 pub struct HostHook(Hook);
 
 impl HostHook {
-    /// The hook.
+    /// Returns the hook.
     pub fn get(&self) -> &Hook {
         &self.0
     }
@@ -152,13 +152,10 @@ pub enum HookAction {
 /// An HTTP request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpRequest {
-    /// URL.
     pub url: HttpUrl,
-    /// Method. Defaults to GET.
+    /// Defaults to GET.
     pub method: Method,
-    /// Headers.
     pub headers: BTreeMap<HeaderName, HeaderValue>,
-    /// Body.
     pub body: Option<Text>,
     /// Expected status. Defaults to any 2xx.
     pub status: Option<u16>,
@@ -167,7 +164,6 @@ pub struct HttpRequest {
 /// Method of an HTTP request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "they are what they are called")]
 pub enum Method {
     #[default]
     Get,
@@ -184,7 +180,7 @@ const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
 const ACTIONS_HINT: &str = "write one of `exec`, `run` and `http`";
 const HOST_ACTIONS_HINT: &str = "write one of `run` and `http`";
 
-/// Declares the fields of a hook; those in front differ between containers and the host.
+/// Declares the long form of a hook, with additional fields first.
 macro_rules! long_hook {
     ($(#[$doc:meta])* $name:ident { $($own:tt)* }) => {
         $(#[$doc])*
@@ -288,7 +284,7 @@ impl<'de> Shape<'de> for HostHook {
     }
 }
 
-/// A request in full.
+/// Long form of an HTTP request.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongHttpRequest {
@@ -334,7 +330,7 @@ both_forms!(
     [{"type": "string", "pattern": "^http://[^/\\s]"}]
 );
 
-/// The schema of a hook: exactly one of its actions.
+/// Adds to the schema of a hook that it has exactly one of these actions.
 fn one_action(mut schema: Schema, actions: &[&str]) -> Schema {
     let one: Vec<_> = actions.iter().map(|action| serde_json::json!({"required": [action]})).collect();
     schema.insert("oneOf".into(), one.into());
@@ -374,7 +370,7 @@ impl fmt::Display for HookAction {
 }
 
 impl Method {
-    /// As it is sent.
+    /// Returns the method as sent in the request.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",

@@ -1,15 +1,15 @@
-//! Variable substitution in the values of a tree, before decoding.
+//! Variable substitution in the scalars of a tree, before decoding.
 //!
-//! - `${VAR}`: the variable; an error when it is not set.
-//! - `${VAR:-default}`, `${VAR-default}`: the default when it is not set (with the colon: or empty). Defaults may hold
-//!   references themselves.
-//! - `${VAR:?message}`, `${VAR?message}`: an error with this message when it is not set (or empty).
-//! - `${context.key}`: an output of a hook or job. One that is not known yet makes its field unknown, not wrong.
-//! - `$$`: one `$`.
+//! - `${VAR}`: the variable; an error if it is not set.
+//! - `${VAR:-default}`, `${VAR-default}`: the default if it is not set (with the colon: or empty). Defaults can contain
+//!   references.
+//! - `${VAR:?message}`, `${VAR?message}`: an error with this message if it is not set (with the colon: or empty).
+//! - `${context.key}`: an output of a hook or job. The value of the field is pending until the output is known.
+//! - `$$`: a literal `$`.
 //!
-//! Any other `$` stays as it is, also `$VAR`: commands are full of those. Keys and comments are left alone. A scalar
-//! that held a reference is parsed again, so that `"${PORT}"` can be a number where a number is wanted. It must not know
-//! where variables come from.
+//! Any other `$` is literal, also in `$VAR`, which is common in commands. Keys and comments are not substituted. A scalar
+//! with a reference is resolved again after substitution: `"${PORT}"` is a number in a field that expects one. The
+//! variables are passed as arguments; this module does not access the environment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -24,17 +24,17 @@ const MAX_NESTING: usize = 16;
 /// Maximum bytes of text per file after substitution.
 const MAX_TEXT: usize = 16 * 1024 * 1024;
 
-/// Errors reported per document.
+/// Maximum number of errors reported per document.
 const MAX_ERRORS: usize = 100;
 
-/// The variables available for substitution.
+/// Variables available for substitution.
 #[derive(Clone, Copy)]
 pub struct Variables<'a> {
-    /// The environment of the process: it wins.
+    /// Process environment. Takes precedence over `.env`.
     pub environment: &'a BTreeMap<String, String>,
-    /// The file `.env`.
+    /// Variables of the `.env` file.
     pub dotenv: &'a BTreeMap<String, String>,
-    /// Outputs that are known.
+    /// Known outputs, by key.
     pub context: &'a BTreeMap<String, String>,
 }
 
@@ -51,38 +51,35 @@ impl<'a> Variables<'a> {
 /// Use of an output in a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutputUse {
-    /// The keys of the maps and the indexes of the lists around it, with dots between: `env.USER_ID`,
-    /// `post_start.0.exec.1`.
+    /// Path of the field: keys and list indexes, separated by dots, e.g. `env.USER_ID` or `post_start.0.exec.1`.
     pub field: String,
     /// Key of the output.
     pub key: String,
-    /// Whether its value is known; where not, the field holds nothing yet.
+    /// True if the value of the output is known.
     pub known: bool,
-    /// Bytes of the file.
+    /// Byte range of the reference in the file.
     pub span: Range<usize>,
-    /// The text that refers to it, with variables replaced and with this reference and others like it left as they are.
+    /// Text of the field with variables substituted and references to outputs kept.
     pub text: String,
 }
 
 /// Error in a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceError {
-    /// Bytes of the file (or, from [`expand`], of the text).
+    /// Byte range in the file (in the text, if returned by [`expand`]).
     pub span: Range<usize>,
-    /// What is wrong.
     pub message: String,
-    /// What to do about it.
+    /// How to fix the error.
     pub hint: Option<String>,
 }
 
-/// Fields on which the order or the number of things depends, or what an output itself is called: no output can stand
-/// there.
-const FIXED: [&str; 6] = ["name", "kind", "network", "dependencies", "replicas", "capture"];
+/// Fields that cannot use outputs: they define the identity, order and number of containers, or the key of an output.
+const STATIC_FIELDS: [&str; 6] = ["name", "kind", "network", "dependencies", "replicas", "capture"];
 
-/// Replaces the references in all values of a tree. A value in which that fails is left out of the tree; one that holds
-/// an output which is not known yet becomes [`Style::Open`].
+/// Substitutes the references in all scalars of a tree. A scalar with an invalid reference becomes [`Value::Pruned`],
+/// one with an unknown output [`Style::Pending`].
 ///
-/// `used` receives the name of every variable that is referred to, set or not; `outputs` every use of an output.
+/// Adds the name of each referenced variable, set or not, to `used`, and each use of an output to `outputs`.
 pub fn interpolate(
     root: &mut Node,
     source: &str,
@@ -91,26 +88,26 @@ pub fn interpolate(
     outputs: &mut Vec<OutputUse>,
 ) -> Vec<ReferenceError> {
     let mut errors = Vec::new();
-    let mut room = MAX_TEXT;
+    let mut remaining = MAX_TEXT;
     walk(root, &mut Vec::new(), &mut |node, path| {
         let Value::Scalar(scalar) = &mut node.value else { return };
         if errors.len() >= MAX_ERRORS && scalar.text.contains("${") {
             node.value = Value::Pruned;
             return;
         }
-        let written = scalar.text.clone();
+        let original = scalar.text.clone();
         let replaced = replace(scalar, variables, used).and_then(|found| {
-            room = room.saturating_sub(scalar.text.len());
-            match room {
+            remaining = remaining.saturating_sub(scalar.text.len());
+            match remaining {
                 0 => Err(ReferenceError {
                     span: 0..scalar.text.len(),
-                    message: "more than 16 MiB of text, with variables replaced".into(),
+                    message: "more than 16 MiB of text after variable substitution".into(),
                     hint: None,
                 }),
                 _ => Ok(found),
             }
         });
-        let replaced = replaced.and_then(|found| match (found.first(), fixed(path)) {
+        let replaced = replaced.and_then(|found| match (found.first(), static_field(path)) {
             (Some((_, span)), Some(field)) => Err(ReferenceError {
                 span: span.clone(),
                 message: format!("an output cannot be used in `{field}`"),
@@ -120,11 +117,12 @@ pub fn interpolate(
         });
         match replaced {
             Ok(found) => {
-                let text = if found.is_empty() { String::new() } else { only_outputs(&written, &found, variables) };
+                let text =
+                    if found.is_empty() { String::new() } else { with_output_references(&original, &found, variables) };
                 let known = |key: &str| variables.context.contains_key(key);
                 if found.iter().any(|(key, _)| !known(key)) {
-                    scalar.style = Style::Open;
-                    // A URL has to begin as one.
+                    scalar.style = Style::Pending;
+                    // A URL that begins with an output needs a valid prefix to decode.
                     let url = path.last().is_some_and(|key| key == "url" || key == "http");
                     if url && found.first().is_some_and(|(_, span)| span.start == 0) {
                         scalar.text.insert_str(0, "http://");
@@ -133,13 +131,13 @@ pub fn interpolate(
                 outputs.extend(found.into_iter().map(|(key, span)| OutputUse {
                     field: path.join("."),
                     known: known(&key),
-                    span: in_source(&span, &written, &node.span, source),
+                    span: in_source(&span, &original, &node.span, source),
                     text: text.clone(),
                     key,
                 }));
             }
             Err(error) => {
-                let span = in_source(&error.span, &written, &node.span, source);
+                let span = in_source(&error.span, &original, &node.span, source);
                 errors.push(ReferenceError { span, ..error });
                 node.value = Value::Pruned;
             }
@@ -168,33 +166,33 @@ fn walk(node: &mut Node, path: &mut Vec<String>, visit: &mut dyn FnMut(&mut Node
     }
 }
 
-/// A text whose only references are those to outputs. Where these stand in the default of a variable, it stays as it is.
-fn only_outputs(written: &str, outputs: &[(String, Range<usize>)], variables: Variables<'_>) -> String {
+/// Substitutes all references except those to outputs. Returns the original text if a default refers to an output.
+fn with_output_references(original: &str, outputs: &[(String, Range<usize>)], variables: Variables<'_>) -> String {
     let piece = |range: Range<usize>| {
-        let piece = expand(written.get(range)?, variables, &mut BTreeSet::new()).ok()?;
+        let piece = expand(original.get(range)?, variables, &mut BTreeSet::new()).ok()?;
         Some(piece.text.replace('$', "$$"))
     };
     let mut text = String::new();
     let mut at = 0;
     for (_, span) in outputs {
-        let Some(before) = piece(at..span.start) else { return written.to_owned() };
+        let Some(before) = piece(at..span.start) else { return original.to_owned() };
         text.push_str(&before);
-        text.push_str(written.get(span.clone()).unwrap_or_default());
+        text.push_str(original.get(span.clone()).unwrap_or_default());
         at = span.end;
     }
-    match piece(at..written.len()) {
+    match piece(at..original.len()) {
         Some(rest) => text + &rest,
-        None => written.to_owned(),
+        None => original.to_owned(),
     }
 }
 
-/// The part of a path because of which no output can stand there.
-fn fixed(path: &[String]) -> Option<&str> {
-    let first = path.first().filter(|first| FIXED.contains(&first.as_str()));
+/// Returns the field name that makes a path static: outputs cannot be used there.
+fn static_field(path: &[String]) -> Option<&str> {
+    let first = path.first().filter(|first| STATIC_FIELDS.contains(&first.as_str()));
     first.or_else(|| path.last().filter(|last| *last == "capture")).map(String::as_str)
 }
 
-/// Substitutes the references of a scalar. Returns the outputs among them.
+/// Substitutes the references of a scalar. Returns the outputs used, with their spans.
 fn replace(
     scalar: &mut Scalar,
     variables: Variables<'_>,
@@ -205,19 +203,20 @@ fn replace(
     }
     let expanded = expand(&scalar.text, variables, used)?;
     if expanded.replaced {
-        scalar.style = Style::Replaced;
+        scalar.style = Style::Substituted;
     }
     scalar.text = expanded.text;
     Ok(expanded.outputs)
 }
 
-/// Finds a reference of a scalar's text in the file: quotes, escapes and folded lines shift it, so count the `${`.
+/// Converts the span of a reference in a scalar's text to a span in the file. Counts the `${`, because quotes, escapes
+/// and folded lines shift offsets.
 fn in_source(reference: &Range<usize>, text: &str, scalar: &Range<usize>, source: &str) -> Range<usize> {
     let nth = text.get(..reference.start).unwrap_or_default().matches("${").count();
-    let written = source.get(scalar.clone()).unwrap_or_default();
-    match written.match_indices("${").nth(nth) {
+    let raw = source.get(scalar.clone()).unwrap_or_default();
+    match raw.match_indices("${").nth(nth) {
         Some((at, _)) => {
-            let exact = written.get(at..).zip(text.get(reference.clone())).is_some_and(|(w, t)| w.starts_with(t));
+            let exact = raw.get(at..).zip(text.get(reference.clone())).is_some_and(|(w, t)| w.starts_with(t));
             let start = scalar.start + at;
             start..start + if exact { reference.len() } else { 2 }
         }
@@ -228,11 +227,10 @@ fn in_source(reference: &Range<usize>, text: &str, scalar: &Range<usize>, source
 /// A text after substitution.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Expanded {
-    /// The text.
     pub text: String,
-    /// Whether there was a reference in it.
+    /// True if it contained a reference.
     pub replaced: bool,
-    /// Outputs that it refers to, and where. One that is not known is replaced by an `x`.
+    /// Keys and spans of the outputs used. An unknown output is substituted by `x`.
     pub outputs: Vec<(String, Range<usize>)>,
 }
 
@@ -261,8 +259,8 @@ impl<'a> Expander<'a> {
         ReferenceError { span: from..self.at.max(from), message, hint: None }
     }
 
-    /// Up to the end of the text, or at a `nesting` above 0 to the `}` that closes it, which is left. What is not
-    /// `needed` is only read over.
+    /// Expands up to the end of the text or, inside a reference, up to its closing `}`, which is not consumed. If the
+    /// result is not `needed`, only checks the syntax.
     fn run(&mut self, nesting: usize, needed: bool) -> Result<String, ReferenceError> {
         let mut out = String::new();
         loop {
@@ -283,7 +281,7 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// From `${` to its `}`.
+    /// Expands a reference from `${` to its `}`.
     fn reference(&mut self, nesting: usize, needed: bool) -> Result<String, ReferenceError> {
         let from = self.at;
         self.replaced = true;
@@ -307,12 +305,12 @@ impl<'a> Expander<'a> {
         }
         self.used.insert(name.to_owned());
         let value = self.variables.get(name);
-        let filled = value.filter(|value| !value.is_empty());
+        let non_empty = value.filter(|value| !value.is_empty());
         let (operator, known) = match rest {
             _ if rest.starts_with('}') => ("", value),
-            _ if rest.starts_with(":-") => (":-", filled),
+            _ if rest.starts_with(":-") => (":-", non_empty),
             _ if rest.starts_with('-') => ("-", value),
-            _ if rest.starts_with(":?") => (":?", filled),
+            _ if rest.starts_with(":?") => (":?", non_empty),
             _ if rest.starts_with('?') => ("?", value),
             _ => return Err(self.malformed(from)),
         };
@@ -330,7 +328,7 @@ impl<'a> Expander<'a> {
         }
     }
 
-    /// From the `.` of `${context.key}` to its `}`.
+    /// Expands a reference to an output from the `.` of `${context.key}` to its `}`.
     fn output(&mut self, from: usize, needed: bool) -> Result<String, ReferenceError> {
         self.at += 1;
         let rest = self.rest();
@@ -342,7 +340,7 @@ impl<'a> Expander<'a> {
         self.at += end + 1;
         if key.parse::<OutputKey>().is_err() {
             let error = self.error(from, format!("invalid reference {}", quoted(&self.text[from..self.at])));
-            let hint = "write `${context.key}`; a key has letters, digits and `_`, and an output has no default";
+            let hint = "write `${context.key}`; a key consists of letters, digits and `_`; an output has no default";
             return Err(ReferenceError { hint: Some(hint.into()), ..error });
         }
         if needed {
@@ -366,7 +364,7 @@ impl<'a> Expander<'a> {
 
     fn unterminated(&mut self, from: usize) -> ReferenceError {
         self.at = self.text.len();
-        let error = self.error(from, "`${` without `}`".into());
+        let error = self.error(from, "unclosed `${`".into());
         ReferenceError { hint: Some("write `$${` for a literal `${`".into()), ..error }
     }
 
@@ -400,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn references_are_replaced() {
+    fn references_are_substituted() {
         for (text, expected) in [
             ("plain", "plain"),
             ("${A}", "a"),
@@ -434,16 +432,16 @@ mod tests {
     }
 
     #[test]
-    fn invalid_references_are_reported_with_their_place() {
+    fn invalid_references_are_reported_with_their_span() {
         let set = "set it in the environment or in `.env`, or write a default: `${NO:-…}`";
         for (text, expected) in [
             ("ab${NO}c", format!("2..7 the variable `NO` is not set ({set})")),
             ("${NO:?give it}", format!("0..14 the variable `NO` is not set: give it ({set})")),
             ("${EMPTY?x}", String::new()),
             ("${LOG_LEVL}", "0..11 the variable `LOG_LEVL` is not set (did you mean `LOG_LEVEL`?)".into()),
-            ("${A", "0..3 `${` without `}` (write `$${` for a literal `${`)".into()),
-            ("${NO:-x", "0..7 `${` without `}` (write `$${` for a literal `${`)".into()),
-            ("${context.user", "0..14 `${` without `}` (write `$${` for a literal `${`)".into()),
+            ("${A", "0..3 unclosed `${` (write `$${` for a literal `${`)".into()),
+            ("${NO:-x", "0..7 unclosed `${` (write `$${` for a literal `${`)".into()),
+            ("${context.user", "0..14 unclosed `${` (write `$${` for a literal `${`)".into()),
         ] {
             assert_eq!(run(text).err().unwrap_or_default(), expected, "{text}");
         }

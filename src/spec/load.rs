@@ -1,4 +1,4 @@
-//! Loads the specs of a directory, or reports all errors in them.
+//! Entry point of spec loading: runs all stages and returns either the specs or all diagnostics.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::node::{Node, Value};
 use super::value::quoted;
 use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, starlark, yaml};
 
-/// Errors reported per file.
+/// Maximum number of errors reported per file.
 const MAX_ERRORS: usize = 100;
 
 /// Loads and validates specs.
@@ -23,7 +23,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     if input.files.is_empty() {
         return Err(vec![no_specs(input.dir, "`*.yaml`, `*.yml` or `*.star` file")]);
     }
-    let dotenv = input.dotenv.map(|file| dotenv(input, file, &mut diagnostics)).unwrap_or_default();
+    let dotenv = input.dotenv.map(|file| read_dotenv(input, file, &mut diagnostics)).unwrap_or_default();
     let variables = Variables { environment: input.environment, dotenv: &dotenv, context: input.context };
 
     let mut files: Vec<&SourceFile> = input.files.iter().collect();
@@ -37,7 +37,8 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
             false => read_file(&text, &file.path, variables, &mut documents, &mut diagnostics),
         }
     }
-    let (mut reads, printed, functions) = run(input, &programs, variables, &mut documents, &mut diagnostics);
+    let (mut reads, printed, functions) =
+        evaluate_programs(input, &programs, variables, &mut documents, &mut diagnostics);
     if documents.count == 0 && diagnostics.is_empty() {
         diagnostics.push(no_specs(input.dir, "document"));
     }
@@ -45,9 +46,10 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
 
     let mut env_files = EnvFiles { input, known: HashMap::new() };
     let contents: Vec<_> = documents.services.iter().map(|service| env_files.read(service, &mut diagnostics)).collect();
-    let trees: Vec<_> = documents.services.iter().map(|service| tree(input, service, &mut diagnostics)).collect();
+    let trees: Vec<_> =
+        documents.services.iter().map(|service| inspect_build(input, service, &mut diagnostics)).collect();
     if !diagnostics.is_empty() {
-        return Err(ordered(diagnostics));
+        return Err(sort_and_limit(diagnostics));
     }
     reads.extend(env_files.known.into_keys());
     Ok(Specs { printed, functions, ..assemble(documents, contents, trees, reads) })
@@ -81,17 +83,17 @@ fn assemble(
 
 /// Returns the error for a missing spec directory.
 pub fn no_directory(dir: &str) -> Diagnostic {
-    Diagnostic::new(format!("there is no directory {}", quoted(dir)))
-        .hint("write specs into it, or name another one with `--specs`".to_owned())
+    Diagnostic::new(format!("directory {} not found", quoted(dir)))
+        .hint("create it and add specs, or select another directory with `--specs`".to_owned())
 }
 
 fn no_specs(dir: &str, what: &str) -> Diagnostic {
     Diagnostic::new(format!("no {what} found in {}", quoted(dir)))
-        .hint("write a spec with `name:` and `image:` in a file such as `web.yaml`".to_owned())
+        .hint("add a spec with `name:` and `image:` in a file such as `web.yaml`".to_owned())
 }
 
-/// A path of the spec directory as people see it.
-fn shown(dir: &str, path: &str) -> String {
+/// Returns the displayed form of a path that is relative to the spec directory.
+fn display_path(dir: &str, path: &str) -> String {
     match (dir.trim_end_matches('/'), path.starts_with('/')) {
         (_, true) => path.to_owned(),
         ("", _) if dir.starts_with('/') => format!("/{path}"),
@@ -100,23 +102,23 @@ fn shown(dir: &str, path: &str) -> String {
     }
 }
 
-/// The text of a file, or the error that there is none.
-fn text_of(input: &Input<'_>, path: &str, content: &Content) -> Result<Arc<SourceText>, Diagnostic> {
-    let path = shown(input.dir, path);
-    let nowhere = |message: String| Diagnostic::at(Location::new(&SourceText::new(&path, ""), 0..0), message);
+/// Returns the text of a file, or the error that it cannot be read.
+fn source_text(input: &Input<'_>, path: &str, content: &Content) -> Result<Arc<SourceText>, Diagnostic> {
+    let path = display_path(input.dir, path);
+    let error = |message: String| Diagnostic::at(Location::new(&SourceText::new(&path, ""), 0..0), message);
     let too_large = |size: u64| {
-        nowhere(format!("the file is too large: {}, at most {} are read", mebibytes(size), mebibytes(MAX_FILE_SIZE)))
+        error(format!("the file is too large: {}, the maximum is {}", mebibytes(size), mebibytes(MAX_FILE_SIZE)))
     };
     match content {
         Content::TooLarge(size) => Err(too_large(*size)),
-        Content::Unreadable(why) => Err(nowhere(format!("cannot read the file: {why}"))),
+        Content::Unreadable(why) => Err(error(format!("cannot read the file: {why}"))),
         Content::Bytes(bytes) if bytes.len() as u64 > MAX_FILE_SIZE => Err(too_large(bytes.len() as u64)),
         Content::Bytes(bytes) => decode_utf8(&path, bytes),
     }
 }
 
 fn mebibytes(bytes: u64) -> String {
-    // Rounded up, so that one byte too many is seen to be too many.
+    // Round up, so that a file that is one byte too large is displayed as larger than the limit.
     let tenths = (u128::from(bytes) * 10).div_ceil(1 << 20);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
 }
@@ -126,24 +128,24 @@ fn decode_utf8(path: &str, bytes: &[u8]) -> Result<Arc<SourceText>, Diagnostic> 
         Ok(text) => return Ok(SourceText::new(path, text)),
         Err(error) => error,
     };
-    // What comes before the bad byte is the same in the replaced text, so the place is right.
+    // The text before the invalid byte is unchanged by the lossy conversion, so the offset is correct.
     let at = error.valid_up_to();
     let file = SourceText::new(path, String::from_utf8_lossy(bytes));
     let byte = bytes.get(at).copied().unwrap_or_default();
     let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
     let hint = if utf16 { "it looks like UTF-16; save it as UTF-8" } else { "save the file as UTF-8" };
-    let place = Location::new(&file, at..at + '\u{fffd}'.len_utf8());
-    Err(Diagnostic::at(place, format!("not UTF-8: byte 0x{byte:02x}")).hint(hint.to_owned()))
+    let location = Location::new(&file, at..at + '\u{fffd}'.len_utf8());
+    Err(Diagnostic::at(location, format!("not UTF-8: byte 0x{byte:02x}")).hint(hint.to_owned()))
 }
 
-/// The text of a spec file, unless there is none, which is then told.
+/// Returns the text of a spec file, or reports why it cannot be read.
 fn open(
     input: &Input<'_>,
     file: &SourceFile,
     documents: &mut Documents,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Arc<SourceText>> {
-    let text = text_of(input, &file.path, &file.content);
+    let text = source_text(input, &file.path, &file.content);
     text.map_err(|diagnostic| {
         documents.incomplete = true;
         diagnostics.push(diagnostic);
@@ -151,9 +153,9 @@ fn open(
     .ok()
 }
 
-/// Evaluates the programs, and reads the documents that they make. Gives what they read, what they printed and the
-/// functions that stand in them.
-fn run(
+/// Evaluates the programs and decodes their documents. Returns the paths that they read, their printed lines and the
+/// names of their functions.
+fn evaluate_programs(
     input: &Input<'_>,
     programs: &BTreeMap<String, Arc<SourceText>>,
     variables: Variables<'_>,
@@ -168,11 +170,11 @@ fn run(
     documents.variables.extend(evaluated.variables);
     diagnostics.extend(evaluated.diagnostics);
     let (services, groups) = (documents.services.len(), documents.groups.len());
-    for made in evaluated.documents {
-        let told = diagnostics.len();
-        document::read(made.root, &evaluated.text, &made.path, variables, documents, diagnostics);
-        for diagnostic in diagnostics.iter_mut().skip(told) {
-            diagnostic.related.extend(made.frames.iter().cloned());
+    for document in evaluated.documents {
+        let reported = diagnostics.len();
+        document::read(document.root, &evaluated.text, &document.path, variables, documents, diagnostics);
+        for diagnostic in diagnostics.iter_mut().skip(reported) {
+            diagnostic.related.extend(document.frames.iter().cloned());
         }
     }
     let services = documents.services.iter_mut().skip(services).flat_map(|service| service.spec.functions_mut());
@@ -208,15 +210,16 @@ fn read_file(
     }
 }
 
-fn dotenv(input: &Input<'_>, file: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String, String> {
-    let values = text_of(input, &file.path, &file.content).map_err(|error| vec![error]).and_then(|t| key_values(&t));
+fn read_dotenv(input: &Input<'_>, file: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String, String> {
+    let text = source_text(input, &file.path, &file.content).map_err(|error| vec![error]);
+    let values = text.and_then(|text| parse_env_file(&text));
     values.unwrap_or_else(|errors| {
         diagnostics.extend(errors);
         BTreeMap::new()
     })
 }
 
-fn key_values(text: &Arc<SourceText>) -> Result<BTreeMap<String, String>, Vec<Diagnostic>> {
+fn parse_env_file(text: &Arc<SourceText>) -> Result<BTreeMap<String, String>, Vec<Diagnostic>> {
     env_file::parse(text.text()).map_err(|errors| {
         let diagnostic = |error: env_file::LineError| {
             Diagnostic::at(Location::new(text, error.span), error.message).hint(error.hint)
@@ -225,19 +228,19 @@ fn key_values(text: &Arc<SourceText>) -> Result<BTreeMap<String, String>, Vec<Di
     })
 }
 
-/// Reads each `env_file` once.
+/// Cache of env files: each one is read once.
 struct EnvFiles<'a> {
     input: &'a Input<'a>,
-    known: HashMap<String, Result<BTreeMap<String, String>, Broken>>,
+    known: HashMap<String, Result<BTreeMap<String, String>, EnvFileError>>,
 }
 
 /// Error in an `env_file`.
 #[derive(Clone)]
-enum Broken {
-    /// It cannot be read: told at each place that names it.
+enum EnvFileError {
+    /// Unreadable; reported at each field that refers to the file.
     Unreadable(String),
-    /// Its content is wrong, which has been told.
-    Told,
+    /// Invalid content; already reported.
+    Reported,
 }
 
 impl EnvFiles<'_> {
@@ -249,21 +252,21 @@ impl EnvFiles<'_> {
         let nodes = service.root.get("env_file").into_iter().flat_map(Node::items);
         let mut contents = Vec::new();
         for (path, node) in service.spec.container.env_file.iter().zip(nodes) {
-            let place = service.place(&node.span);
+            let location = service.location(&node.span);
             if !self.known.contains_key(path) {
-                let result = self.read_one(path, &place, diagnostics);
+                let result = self.read_one(path, &location, diagnostics);
                 self.known.insert(path.clone(), result);
             }
             match self.known.get(path) {
                 Some(Ok(values)) => contents.push(values.clone()),
-                Some(Err(Broken::Unreadable(why))) => {
-                    let path = quoted(&shown(self.input.dir, path));
+                Some(Err(EnvFileError::Unreadable(why))) => {
+                    let path = quoted(&display_path(self.input.dir, path));
                     diagnostics.push(
-                        Diagnostic::at(place, format!("cannot read the env file {path}: {why}"))
+                        Diagnostic::at(location, format!("cannot read the env file {path}: {why}"))
                             .hint("the path is relative to the spec directory".to_owned()),
                     );
                 }
-                Some(Err(Broken::Told)) | None => {}
+                Some(Err(EnvFileError::Reported)) | None => {}
             }
         }
         contents
@@ -272,53 +275,53 @@ impl EnvFiles<'_> {
     fn read_one(
         &self,
         path: &str,
-        place: &Location,
+        location: &Location,
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> Result<BTreeMap<String, String>, Broken> {
-        let bytes = (self.input.read)(path).map_err(Broken::Unreadable)?;
-        let text = text_of(self.input, path, &Content::Bytes(bytes)).map_err(|error| vec![error]);
-        text.and_then(|text| key_values(&text)).map_err(|errors| {
-            diagnostics.extend(errors.into_iter().map(|error| error.related(place.clone(), "the file is named here")));
-            Broken::Told
+    ) -> Result<BTreeMap<String, String>, EnvFileError> {
+        let bytes = (self.input.read)(path).map_err(EnvFileError::Unreadable)?;
+        let text = source_text(self.input, path, &Content::Bytes(bytes)).map_err(|error| vec![error]);
+        text.and_then(|text| parse_env_file(&text)).map_err(|errors| {
+            diagnostics.extend(errors.into_iter().map(|error| error.related(location.clone(), "referenced here")));
+            EnvFileError::Reported
         })
     }
 }
 
-/// Looks at what the image of a service is built from.
-fn tree(input: &Input<'_>, service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) -> Option<Tree> {
+/// Inspects the build context of a service, if its image is built.
+fn inspect_build(input: &Input<'_>, service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) -> Option<Tree> {
     let build = service.spec.container.build.as_ref()?;
-    // Where the context is missing, which has been told, there is another in its place.
-    let made_up = |node: &&Node| node.entries().any(|entry| entry.value.value == Value::Poison);
-    let node = service.root.get("build").filter(|node| !made_up(node))?;
-    let place = |field: &str| service.place(node.get(field).map_or(&node.span, |node| &node.span));
+    // A missing context has been reported and replaced by a placeholder.
+    let has_placeholder = |node: &&Node| node.entries().any(|entry| entry.value.value == Value::Placeholder);
+    let node = service.root.get("build").filter(|node| !has_placeholder(node))?;
+    let location = |field: &str| service.location(node.get(field).map_or(&node.span, |node| &node.span));
     let (field, message, hint) = match (input.tree)(build) {
         Ok(tree) => return Some(tree),
         Err(TreeError::Context(why)) => {
-            let shown = quoted(&shown(input.dir, &build.context));
-            ("context", format!("cannot build from {shown}: {why}"), "the path is relative to the spec directory")
+            let path = quoted(&display_path(input.dir, &build.context));
+            ("context", format!("cannot build from {path}: {why}"), "the path is relative to the spec directory")
         }
         Err(TreeError::Dockerfile(why)) => {
-            let shown = quoted(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
-            ("dockerfile", format!("cannot read the Dockerfile {shown}: {why}"), "the path is relative to the context")
+            let path = quoted(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
+            ("dockerfile", format!("cannot read the Dockerfile {path}: {why}"), "the path is relative to the context")
         }
     };
-    diagnostics.push(Diagnostic::at(place(field), message).hint(hint.to_owned()));
+    diagnostics.push(Diagnostic::at(location(field), message).hint(hint.to_owned()));
     None
 }
 
-/// By file and place, each once, and not endlessly many of one file.
-fn ordered(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+/// Sorts diagnostics by location, removes duplicates and limits their number per file.
+fn sort_and_limit(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let key = |diagnostic: &Diagnostic| {
-        let place = diagnostic.place.as_ref();
-        place.map(|place| (place.file.path().to_owned(), place.span.start, place.span.end))
+        let location = diagnostic.location.as_ref();
+        location.map(|location| (location.file.path().to_owned(), location.span.start, location.span.end))
     };
     diagnostics.sort_by_cached_key(key);
-    // What stands under an anchor is read wherever it is used.
-    let mut told = HashSet::new();
-    diagnostics.retain(|diagnostic| told.insert((key(diagnostic), diagnostic.message.clone())));
+    // An error in an anchored value recurs at each alias.
+    let mut reported = HashSet::new();
+    diagnostics.retain(|diagnostic| reported.insert((key(diagnostic), diagnostic.message.clone())));
     let mut per_file: BTreeMap<String, usize> = BTreeMap::new();
     diagnostics.retain(|diagnostic| {
-        let file = diagnostic.place.as_ref().map(|place| place.file.path().to_owned());
+        let file = diagnostic.location.as_ref().map(|location| location.file.path().to_owned());
         let count = per_file.entry(file.unwrap_or_default()).or_default();
         *count += 1;
         *count <= MAX_ERRORS

@@ -20,7 +20,7 @@ pub mod node;
 pub mod render_form;
 mod schema;
 mod short;
-#[allow(unsafe_code, reason = "the derives of the language's library implement a trait that is marked unsafe")]
+#[allow(unsafe_code, reason = "derive macros of the Starlark crate generate unsafe code")]
 pub mod starlark;
 pub mod value;
 pub mod yaml;
@@ -40,9 +40,9 @@ pub use schema::schema;
 pub struct Input<'a> {
     /// Spec directory as displayed, e.g. `specs`.
     pub dir: &'a str,
-    /// The spec files in it, in any order.
+    /// Spec files of the directory, in any order.
     pub files: &'a [SourceFile],
-    /// The `.env` file of the spec directory, if any.
+    /// `.env` file of the spec directory, if any.
     pub dotenv: Option<&'a SourceFile>,
     /// Process environment. Takes precedence over `.env`.
     pub environment: &'a BTreeMap<String, String>,
@@ -53,12 +53,12 @@ pub struct Input<'a> {
     /// Inspects a build context.
     pub tree: &'a (dyn Fn(&model::Build) -> Result<Tree, TreeError> + Sync),
     /// File access for Starlark programs.
-    pub reach: &'a dyn Reach,
+    pub file_access: &'a dyn FileAccess,
 }
 
 /// File access for Starlark programs: files in the spec directory, with symbolic links resolved. Errors are messages for
 /// the user.
-pub trait Reach: Sync {
+pub trait FileAccess: Sync {
     /// Reads a file.
     fn read(&self, path: &str) -> Result<Vec<u8>, String>;
     /// Lists a directory: names and whether each is a directory. The spec directory is `""`.
@@ -69,11 +69,11 @@ pub trait Reach: Sync {
 
 /// No file access, for specs without programs.
 #[derive(Debug, Clone, Copy)]
-pub struct Nowhere;
+pub struct NoFileAccess;
 
-impl Reach for Nowhere {
+impl FileAccess for NoFileAccess {
     fn read(&self, _: &str) -> Result<Vec<u8>, String> {
-        Err("there is no such file".into())
+        Err("file not found".into())
     }
 
     fn list(&self, _: &str) -> Result<Vec<(String, bool)>, String> {
@@ -132,9 +132,9 @@ pub const MAX_FILE_SIZE: u64 = 1024 * 1024;
 /// The specs of a directory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Specs {
-    /// The Group document, if any.
+    /// Group document, if any.
     pub group: Option<Loaded<Group>>,
-    /// The services and jobs, sorted by name.
+    /// Services and jobs, sorted by name.
     pub services: Vec<Loaded<Service>>,
     /// Other files that were read, relative to the spec directory. Watched together with the specs.
     pub reads: BTreeSet<String>,
@@ -142,7 +142,7 @@ pub struct Specs {
     pub variables: BTreeSet<String>,
     /// Output of `print` in programs; each line starts with its file.
     pub printed: Vec<String>,
-    /// Functions of programs, as they are called and where they are given, by their numbers.
+    /// Names and locations of the functions of programs, indexed by function number.
     pub functions: Vec<String>,
 }
 
@@ -151,13 +151,13 @@ pub struct Specs {
 pub struct Loaded<T> {
     pub spec: T,
     pub source: Source,
-    /// Contents of its `env_file`s, in order.
+    /// Variables of each `env_file`, in the order of the field.
     pub env_files: Vec<BTreeMap<String, String>>,
-    /// Outputs it uses.
+    /// Uses of outputs in its fields.
     pub uses: Vec<OutputUse>,
     /// Build context, if the image is built.
     pub tree: Option<Tree>,
-    /// Source tree with variables substituted.
+    /// Node tree of the document, with variables substituted.
     pub root: Node,
 }
 

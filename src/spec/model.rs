@@ -1,8 +1,8 @@
-//! Spec types: kinds and fields. Parsing into them rejects invalid values.
+//! Spec types: kinds and fields. Decoding rejects invalid values.
 //!
-//! `short` reads fields that have a short and a long form. The JSON Schema (`drillmaster schema`) is derived from these
-//! types. They are independent of the engine and of the machine: variables are already substituted, names do not have
-//! the group's prefix yet, and referenced files have not been read.
+//! `short` parses fields that have a short and a long form. The JSON Schema (`drillmaster schema`) is derived from these
+//! types. Specs are independent of the engine and of the host: variables are substituted, but names do not have the
+//! group's prefix yet and referenced files have not been read.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -199,11 +199,11 @@ container_kinds! {
     pull: Pull,
 }
 
-/// A service or a job, as read from its document.
+/// Spec of a service or a job.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(from = "ServiceDocument")]
 pub struct Service {
-    /// Fields of its container.
+    /// Fields that jobs have, too.
     pub container: ContainerFields,
     /// Readiness check. Without one, the service is ready after running for 0.5 s, or when its health check is healthy.
     pub ping: Option<Ping>,
@@ -233,7 +233,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// All hooks, each with the field that holds it.
+    /// Returns all hooks with the names of their fields.
     pub fn hooks(&self) -> impl Iterator<Item = (&'static str, &Hook)> {
         fn named<'a>(field: &'static str, hooks: &'a [Hook]) -> impl Iterator<Item = (&'static str, &'a Hook)> {
             hooks.iter().map(move |hook| (field, hook))
@@ -255,30 +255,30 @@ impl Service {
             .chain(on_host("on.succeeded", &self.on.succeeded))
     }
 
-    /// Keys of captured outputs.
+    /// Returns the keys of captured outputs.
     pub fn captures(&self) -> impl Iterator<Item = &OutputKey> {
         self.capture.iter().chain(self.hooks().filter_map(|(_, hook)| hook.capture.as_ref()))
     }
 
-    /// Keys of outputs that `pre_start` hooks capture.
-    pub fn first_captures(&self) -> impl Iterator<Item = &OutputKey> {
+    /// Returns the keys of outputs that `pre_start` hooks capture.
+    pub fn pre_start_captures(&self) -> impl Iterator<Item = &OutputKey> {
         self.container.pre_start.iter().filter_map(|hook| hook.get().capture.as_ref())
     }
 
-    /// Returns true if it may set outputs other than captured ones.
+    /// Returns true if the job or a hook may set outputs through an output file.
     pub fn may_write_outputs(&self) -> bool {
         self.kind != Kind::Service || self.hooks().any(|(_, hook)| hook.may_write_outputs())
     }
 }
 
-/// Returns true if the container cannot be created before this field's outputs are known.
-pub fn is_made_from(field: &str) -> bool {
-    const LATER: [&str; 5] = ["post_start", "pre_stop", "post_stop", "on", "health"];
-    !LATER.contains(&field.split('.').next().unwrap_or_default())
+/// Returns true if the outputs used in this field must be known before the container is created.
+pub fn is_needed_at_creation(field: &str) -> bool {
+    const USED_LATER: [&str; 5] = ["post_start", "pre_stop", "post_stop", "on", "health"];
+    !USED_LATER.contains(&field.split('.').next().unwrap_or_default())
 }
 
 impl Hook {
-    /// Returns true if the hook gets a file for outputs.
+    /// Returns true if the hook gets an output file.
     pub fn may_write_outputs(&self) -> bool {
         !matches!(self.action, HookAction::Http(_))
     }
@@ -295,7 +295,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind as written in a spec.
+    /// Returns the value of `kind` in a spec.
     pub fn word(self) -> &'static str {
         match self {
             Self::Service => "Service",
@@ -304,7 +304,7 @@ impl Kind {
     }
 }
 
-/// Fields of a job only.
+/// Fields that only jobs have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Job {
     /// Retries after a failure.
@@ -376,7 +376,6 @@ pub enum Protocol {
 /// `{type: volume|bind, source: data, target: /data, read_only: true}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mount {
-    /// What is mounted.
     pub source: MountSource,
     /// Absolute path in the container.
     pub target: String,
@@ -391,7 +390,7 @@ pub enum MountSource {
     Anonymous,
     /// A volume of the group, `<group>-<name>` on the engine.
     Volume(Name),
-    /// A path on the host: absolute, relative to the spec directory (`./conf`, `../conf`), or below the home directory (`~/…`).
+    /// Host path: absolute, relative to the spec directory (`./conf`, `../conf`), or below the home directory (`~/…`).
     Bind(String),
 }
 
@@ -421,9 +420,9 @@ pub struct Dependency {
 pub enum Condition {
     /// The container runs.
     Started,
-    /// The ping has succeeded, and the health check, if there is one. A job: it has succeeded.
+    /// The ping and the health check of the service, if any, have succeeded; the job has succeeded.
     Ready,
-    /// It has exited with code 0. Jobs only.
+    /// The job has exited with code 0.
     Succeeded,
 }
 
@@ -434,7 +433,7 @@ pub struct Ping {
     pub check: Check,
     /// Time between two attempts. Defaults to 100 ms.
     pub interval: Duration,
-    /// Time until the service has failed. Defaults to 300 s.
+    /// Time after which the service fails. Defaults to 300 s.
     pub timeout: Duration,
 }
 
@@ -451,7 +450,7 @@ pub enum Check {
     Run(Words),
     /// `log: "ready to accept"`: a line of the container's output since its start matches this regular expression.
     Log(Pattern),
-    /// A function of a program, which returns `True`.
+    /// Function of a program that returns `True`.
     Function(Function),
 }
 
@@ -505,7 +504,7 @@ pub enum HealthAction {
     Restart,
     /// The container is replaced.
     Replace,
-    /// It is only reported.
+    /// The failure is only reported.
     Ignore,
 }
 
@@ -519,7 +518,7 @@ pub struct Update {
     /// Time the new container must stay ready before the old one is removed. Defaults to 0.
     #[serde(default)]
     pub min_ready: Option<Period>,
-    /// What happens to a new container that fails. Defaults to `rollback`. The old container serves in any case.
+    /// What happens to a new container that fails. Defaults to `rollback`. The old container stays in use in either case.
     #[serde(default)]
     pub on_failure: OnFailure,
 }
@@ -541,10 +540,10 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailure {
-    /// It is removed.
+    /// The new container is removed.
     #[default]
     Rollback,
-    /// It is stopped and kept for inspection until the spec changes or `up` runs again.
+    /// The new container is stopped and kept for inspection until the spec changes or `up` runs again.
     Keep,
 }
 
@@ -584,7 +583,7 @@ pub enum HealthcheckTest {
 /// Docker restart policy: `no`, `always`, `unless-stopped`, `on-failure`, `on-failure:5`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RestartPolicy {
-    /// Not by the engine. With `--watch`, drillmaster restarts exited containers.
+    /// The engine never restarts it. With `--watch`, drillmaster restarts exited containers.
     #[default]
     No,
     /// Whenever it exits, and when the engine starts.
@@ -615,7 +614,7 @@ pub struct Resources {
 pub struct ExtraHost {
     /// Host name.
     pub name: String,
-    /// An address, or `host-gateway`.
+    /// IP address or `host-gateway`.
     pub address: String,
 }
 
@@ -632,7 +631,7 @@ pub struct Ulimit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Pull {
-    /// When it is not present locally.
+    /// When the image is not present locally.
     #[default]
     Missing,
     /// Before each new container.

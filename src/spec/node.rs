@@ -1,105 +1,97 @@
-//! Located document trees: each node has its position in the file.
+//! Node trees of documents: each node has its span in the file.
 //!
 //! Created by the front ends `yaml` and `starlark`. The tree distinguishes `80` from `"80"` and is independent of the
 //! fields of a spec.
 
 use std::ops::Range;
 
-/// Maximum depth of a tree. Bounds the stack of the recursive functions over trees.
+/// Maximum depth of a tree; bounds the stack depth of functions that recurse into trees.
 pub const MAX_DEPTH: usize = 64;
 
-/// A value with its location.
+/// A value with its source span.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
-    /// Bytes of the file that say it.
+    /// Byte range in the file.
     pub span: Range<usize>,
-    /// What is said.
     pub value: Value,
 }
 
-/// What a node says.
+/// Value of a node.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// A scalar: text, number, truth value or nothing.
+    /// Text, number, boolean or null.
     Scalar(Scalar),
-    /// A list.
     Seq(Vec<Node>),
-    /// A map, in the order in which it is written.
+    /// Mapping, in source order.
     Map(Vec<Entry>),
-    /// A function of a program, by its number.
+    /// Function of a program, by its number.
     Function(usize),
-    /// Left out after an error in it was recorded, so that reading can go on.
+    /// Removed value whose error has been reported. Decoding skips it.
     Pruned,
-    /// In place of a field that is missing, so that reading can go on: takes any form.
-    Poison,
+    /// Substitute for a missing field, so that decoding can continue. Decodes as any type.
+    Placeholder,
 }
 
-/// One entry of a map.
+/// Entry of a mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
-    /// The key.
     pub key: Key,
-    /// The value.
     pub value: Node,
 }
 
-/// The key of an entry: always text.
+/// Key of an entry; always text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
-    /// Bytes of the file that say it.
+    /// Byte range in the file.
     pub span: Range<usize>,
-    /// The text.
     pub text: String,
 }
 
-/// A scalar.
+/// Scalar with its notation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scalar {
-    /// Its text, with quotes and escapes resolved.
+    /// Text, with quotes and escapes resolved.
     pub text: String,
-    /// How it is written, which decides what it can be.
+    /// Notation; decides which types the scalar can decode as.
     pub style: Style,
 }
 
-/// How a scalar is written.
+/// Notation of a scalar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Style {
-    /// Without quotes: a number, `true`, `false`, nothing, or else text.
+    /// Without quotes: a number, a boolean or null if it looks like one, otherwise text.
     Plain,
-    /// In quotes or as a block: text, whatever it looks like.
+    /// Quoted or a block scalar: always text.
     Text,
-    /// It held a variable: text where text is wanted, a number where a number is wanted.
-    Replaced,
-    /// It held an output that is not known yet, and holds something in its place: takes any form.
-    Open,
+    /// Result of variable substitution: text or number, depending on the field.
+    Substituted,
+    /// Refers to an unknown output and holds a substitute text. Decodes as any type.
+    Pending,
 }
 
-/// What a plain scalar says, by the core schema of YAML 1.2.
+/// Value of a scalar by the YAML 1.2 core schema.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resolved<'a> {
-    /// Nothing: `null`, `~` or no text at all.
+    /// `null`, `~` or empty.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number.
     Int(i128),
-    /// Another number.
     Float(f64),
-    /// Text.
     Text(&'a str),
 }
 
 impl Scalar {
-    /// What this says.
+    /// Resolves plain scalars by the core schema; all other styles are text.
     pub fn resolve(&self) -> Resolved<'_> {
         match self.style {
             Style::Plain => resolve_plain(&self.text),
-            Style::Text | Style::Replaced | Style::Open => Resolved::Text(&self.text),
+            Style::Text | Style::Substituted | Style::Pending => Resolved::Text(&self.text),
         }
     }
 }
 
-/// Reads a plain scalar by the core schema of YAML 1.2. So `yes`, `on` and `1_000` are text.
+/// Resolves a plain scalar by the YAML 1.2 core schema: `yes`, `on` and `1_000` are text.
 pub fn resolve_plain(text: &str) -> Resolved<'_> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Resolved::Null,
@@ -139,17 +131,17 @@ fn float(text: &str) -> Option<f64> {
 }
 
 impl Node {
-    /// A scalar.
+    /// Creates a scalar node.
     pub fn scalar(span: Range<usize>, text: impl Into<String>, style: Style) -> Self {
         Self { span, value: Value::Scalar(Scalar { text: text.into(), style }) }
     }
 
-    /// Whether this says nothing.
+    /// Returns true for a null scalar.
     pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar(scalar) if scalar.resolve() == Resolved::Null)
     }
 
-    /// The text of a scalar, as it is written.
+    /// Returns the text of a scalar, unresolved.
     pub fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar(scalar) => Some(&scalar.text),
@@ -157,7 +149,7 @@ impl Node {
         }
     }
 
-    /// The entries of a map that are not left out; none for anything else.
+    /// Returns the entries of a mapping without pruned ones; empty for other values.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         let entries: &[Entry] = match &self.value {
             Value::Map(entries) => entries,
@@ -166,7 +158,7 @@ impl Node {
         entries.iter().filter(|entry| entry.value.value != Value::Pruned)
     }
 
-    /// The elements of a list that are not left out; a single value is a list of itself.
+    /// Returns the items of a list without pruned ones. A single value counts as a list with one item, null as empty.
     pub fn items(&self) -> impl Iterator<Item = &Node> {
         let items: &[Node] = match &self.value {
             Value::Seq(items) => items,
@@ -176,17 +168,17 @@ impl Node {
         items.iter().filter(|item| item.value != Value::Pruned)
     }
 
-    /// The entry of a map under this key.
+    /// Returns the entry of a mapping by its key.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         self.entries().find(|entry| entry.key.text == key)
     }
 
-    /// The value of a map under this key.
+    /// Returns the value of a mapping by its key.
     pub fn get(&self, key: &str) -> Option<&Node> {
         self.entry(key).map(|entry| &entry.value)
     }
 
-    /// The value of a key, to change it.
+    /// Returns the value of a mapping by its key, mutable.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
         match &mut self.value {
             Value::Map(entries) => entries.iter_mut().find(|entry| entry.key.text == key).map(|entry| &mut entry.value),
@@ -194,7 +186,7 @@ impl Node {
         }
     }
 
-    /// The node at the end of a path of indexes.
+    /// Returns the node at a path of entry and item indexes.
     pub(super) fn at_mut(&mut self, path: &[usize]) -> Option<&mut Node> {
         path.iter().try_fold(self, |node, index| match &mut node.value {
             Value::Map(entries) => entries.get_mut(*index).map(|entry| &mut entry.value),

@@ -1,7 +1,6 @@
-//! A document with nothing left open but outputs: what `drillmaster render` prints.
+//! Node tree of a document for `drillmaster render`: variables are substituted, references to outputs are kept.
 //!
-//! Of a text that held a variable it is decided here whether it is a number or a text, by what the field takes; of one
-//! that refers to outputs it stands again what was written.
+//! Whether a substituted scalar is a number or text depends on the type of its field.
 
 use serde::de::DeserializeOwned;
 
@@ -11,48 +10,54 @@ use super::model::{Group, JobDocument, Kind, Service};
 use super::node::{Node, Resolved, Scalar, Style, Value, resolve_plain};
 
 impl Loaded<Service> {
-    /// The document, read as what it is. What refers to outputs is [`Style::Open`].
-    pub fn settled(&self) -> Node {
+    /// Returns the tree to print. Scalars with references to outputs are [`Style::Pending`].
+    pub fn render_form(&self) -> Node {
         match self.spec.kind {
-            Kind::Service => settled::<Service, _>(self),
-            Kind::Job(_) => settled::<JobDocument, _>(self),
+            Kind::Service => render_form::<Service, _>(self),
+            Kind::Job(_) => render_form::<JobDocument, _>(self),
         }
     }
 }
 
 impl Loaded<Group> {
-    /// The document, read as what it is.
-    pub fn settled(&self) -> Node {
-        settled::<Group, _>(self)
+    /// Returns the tree to print.
+    pub fn render_form(&self) -> Node {
+        render_form::<Group, _>(self)
     }
 }
 
-fn settled<K: DeserializeOwned, T>(loaded: &Loaded<T>) -> Node {
+fn render_form<K: DeserializeOwned, T>(loaded: &Loaded<T>) -> Node {
     let mut root = loaded.root.clone();
-    let as_written = |path: &str| loaded.uses.iter().find(|found| found.field == path).map(|found| found.text.clone());
-    restore(&mut root, &mut Vec::new(), &as_written);
+    let with_references = |path: &str| {
+        let output_use = loaded.uses.iter().find(|output_use| output_use.field == path);
+        output_use.map(|output_use| output_use.text.clone())
+    };
+    restore_references(&mut root, &mut Vec::new(), &with_references);
     try_style::<K>(&mut root, is_number_from_variable, Style::Plain, Style::Text);
     try_style::<K>(&mut root, has_other_spelling, Style::Text, Style::Plain);
     root
 }
 
-/// A text with a variable that looks like a number: a number only if the field takes numbers.
+/// Returns true for substituted text that looks like a number, a boolean or null. It is plain only if the field accepts
+/// that.
 fn is_number_from_variable(scalar: &Scalar) -> bool {
-    scalar.style == Style::Replaced && !matches!(resolve_plain(&scalar.text), Resolved::Text(_))
+    scalar.style == Style::Substituted && !matches!(resolve_plain(&scalar.text), Resolved::Text(_))
 }
 
-/// A number such as `1.10` or `0x1F`, which a YAML writer spells differently: a text if the field takes text.
+/// Returns true for a value such as `1.10` or `0x1F`, which a YAML writer would spell differently. It is text if the
+/// field accepts text.
 fn has_other_spelling(scalar: &Scalar) -> bool {
     scalar.style == Style::Plain
         && match resolve_plain(&scalar.text) {
-            Resolved::Bool(truth) => truth.to_string() != scalar.text,
+            Resolved::Bool(value) => value.to_string() != scalar.text,
             Resolved::Int(number) => number.to_string() != scalar.text,
             Resolved::Float(number) => scalar.text.contains(['e', 'E']) || format!("{number:?}") != scalar.text,
             Resolved::Null | Resolved::Text(_) => false,
         }
 }
 
-/// Gives `style` to the scalars that `applies` selects and whose fields can be decoded with it, `otherwise` to the others.
+/// Sets the style of the scalars that `applies` selects: `style` if their field can be decoded with it, else
+/// `otherwise`.
 fn try_style<K: DeserializeOwned>(root: &mut Node, applies: fn(&Scalar) -> bool, style: Style, otherwise: Style) {
     let mut trial = root.clone();
     for_each_scalar(&mut trial, &|scalar| {
@@ -60,35 +65,35 @@ fn try_style<K: DeserializeOwned>(root: &mut Node, applies: fn(&Scalar) -> bool,
             scalar.style = style;
         }
     });
-    // Prunes what cannot be decoded.
+    // Decoding prunes the scalars that do not fit their fields.
     let _ = decode::<K>(&mut trial);
-    adopt(root, Some(&trial), &|scalar, decoded| {
+    compare_scalars(root, Some(&trial), &|scalar, decoded| {
         if applies(scalar) {
             scalar.style = if decoded { style } else { otherwise };
         }
     });
 }
 
-/// Puts back what refers to outputs.
-fn restore(node: &mut Node, path: &mut Vec<String>, as_written: &dyn Fn(&str) -> Option<String>) {
+/// Restores references to outputs in the scalars that use them.
+fn restore_references(node: &mut Node, path: &mut Vec<String>, with_references: &dyn Fn(&str) -> Option<String>) {
     match &mut node.value {
         Value::Map(entries) => {
             for entry in entries {
                 path.push(entry.key.text.clone());
-                restore(&mut entry.value, path, as_written);
+                restore_references(&mut entry.value, path, with_references);
                 path.pop();
             }
         }
         Value::Seq(items) => {
             for (index, item) in items.iter_mut().enumerate() {
                 path.push(index.to_string());
-                restore(item, path, as_written);
+                restore_references(item, path, with_references);
                 path.pop();
             }
         }
         value => {
-            if let Some(text) = as_written(&path.join(".")) {
-                *value = Value::Scalar(Scalar { text, style: Style::Open });
+            if let Some(text) = with_references(&path.join(".")) {
+                *value = Value::Scalar(Scalar { text, style: Style::Pending });
             }
         }
     }
@@ -103,8 +108,8 @@ fn for_each_scalar(node: &mut Node, change: &dyn Fn(&mut Scalar)) {
     }
 }
 
-/// Calls `change` for each scalar, with true if it is still there in the decoded trial.
-fn adopt(node: &mut Node, trial: Option<&Node>, change: &dyn Fn(&mut Scalar, bool)) {
+/// Calls `change` for each scalar, with true if decoding has kept it in `trial`.
+fn compare_scalars(node: &mut Node, trial: Option<&Node>, change: &dyn Fn(&mut Scalar, bool)) {
     match &mut node.value {
         Value::Map(entries) => {
             for (index, entry) in entries.iter_mut().enumerate() {
@@ -112,7 +117,7 @@ fn adopt(node: &mut Node, trial: Option<&Node>, change: &dyn Fn(&mut Scalar, boo
                     Value::Map(entries) => entries.get(index).map(|entry| &entry.value),
                     _ => None,
                 });
-                adopt(&mut entry.value, inner, change);
+                compare_scalars(&mut entry.value, inner, change);
             }
         }
         Value::Seq(items) => {
@@ -121,7 +126,7 @@ fn adopt(node: &mut Node, trial: Option<&Node>, change: &dyn Fn(&mut Scalar, boo
                     Value::Seq(items) => items.get(index),
                     _ => None,
                 });
-                adopt(item, inner, change);
+                compare_scalars(item, inner, change);
             }
         }
         Value::Scalar(scalar) => {

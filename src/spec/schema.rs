@@ -1,4 +1,4 @@
-//! The JSON Schema of a document, for editors.
+//! JSON Schema of a spec document, for editors.
 //!
 //! Derived from the spec types. This module adds what types cannot express: the choice between kinds, variable
 //! references in values that are not plain text, and empty fields.
@@ -30,10 +30,10 @@ pub fn schema() -> Value {
         "title": "drillmaster spec",
         "description": "One document of a spec file: a service (the default kind), a job or the group.",
         "type": "object",
-        "if": is("Job"),
+        "if": has_kind("Job"),
         "then": {"$ref": "#/$defs/Job"},
         "else": {
-            "if": is("Group"),
+            "if": has_kind("Group"),
             "then": {"$ref": "#/$defs/Group"},
             "else": {"$ref": "#/$defs/Service"}
         },
@@ -43,8 +43,8 @@ pub fn schema() -> Value {
     root.to_value()
 }
 
-/// What a document of this kind looks like.
-fn is(kind: &str) -> Value {
+/// Returns the condition that a document has a kind.
+fn has_kind(kind: &str) -> Value {
     json!({"properties": {"kind": {"const": kind}}, "required": ["kind"]})
 }
 
@@ -55,11 +55,11 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-/// The schema of a kind, with `kind` among its fields and a place for anchors (`x-…`).
+/// Returns the schema of a kind, with the field `kind` and `x-` keys.
 fn kind<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, required: bool) -> Value {
     let mut schema = T::json_schema(generator);
     schema.insert("title".into(), name.into());
-    schema.insert("patternProperties".into(), json!({"^x-": {"description": "A place for anchors; not read."}}));
+    schema.insert("patternProperties".into(), json!({"^x-": {"description": "Ignored; can hold YAML anchors."}}));
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(allow_empty);
         let description = if required { "Kind of this document." } else { "Kind of this document; may be left out." };
@@ -71,7 +71,7 @@ fn kind<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, required: bo
     schema.to_value()
 }
 
-/// A list or map whose entries are all commented out is an empty one.
+/// Accepts null for lists and maps: a field whose entries are all commented out is empty.
 fn allow_empty(property: &mut Value) {
     if let Some(kind) = property.get_mut("type")
         && (*kind == "array" || *kind == "object")
@@ -80,13 +80,13 @@ fn allow_empty(property: &mut Value) {
     }
 }
 
-/// Numbers, truth values, words and patterned text may also be written with a variable.
+/// Accepts variable references for numbers, booleans, enums and text with a pattern.
 fn allow_references(schema: &mut Schema) {
-    // From the inside out: what is added here must not be visited.
+    // Transform subschemas first, so that the alternatives added below are not transformed again.
     transform_subschemas(&mut allow_references, schema);
     let Some(map) = schema.as_object_mut() else { return };
     if map.get("default") == Some(&Value::Null) {
-        map.remove("default"); // what is not there need not be shown
+        map.remove("default"); // editors would suggest `null`
     }
     if let Some(Value::String(pattern)) = map.get_mut("pattern") {
         if pattern.as_str() != REFERENCE {
@@ -99,15 +99,16 @@ fn allow_references(schema: &mut Schema) {
         Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
         _ => BTreeSet::new(),
     };
-    let typed = ["integer", "number", "boolean"].iter().any(|kind| kinds.contains(kind)) && !kinds.contains("string");
-    let words = map.contains_key("enum") || map.contains_key("oneOf") && !kinds.contains("object");
-    if !typed && !words {
+    let is_scalar =
+        ["integer", "number", "boolean"].iter().any(|kind| kinds.contains(kind)) && !kinds.contains("string");
+    let is_enum = map.contains_key("enum") || map.contains_key("oneOf") && !kinds.contains("object");
+    if !is_scalar && !is_enum {
         return;
     }
-    // What describes the whole stays outside; what constrains it becomes the first alternative.
-    let outside = ["title", "description", "default", "examples"];
+    // Annotations stay at the top; constraints move to the first alternative.
+    let annotations = ["title", "description", "default", "examples"];
     let (keep, constraint): (Map<_, _>, Map<_, _>) =
-        std::mem::take(map).into_iter().partition(|(key, _)| outside.contains(&key.as_str()));
+        std::mem::take(map).into_iter().partition(|(key, _)| annotations.contains(&key.as_str()));
     *map = keep;
     map.insert("anyOf".into(), json!([constraint, {"type": "string", "pattern": REFERENCE}]));
 }

@@ -1,7 +1,6 @@
-//! YAML parser: text to located trees.
+//! YAML parser: source text to node trees.
 //!
-//! Rejects syntax errors, duplicate keys, excessive alias expansion and excessive nesting. Independent of the fields of
-//! a spec.
+//! Rejects syntax errors, duplicate keys, excessive alias expansion and excessive nesting. Independent of the spec types.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -26,15 +25,14 @@ const MAX_RESTARTS: usize = 20;
 /// YAML error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct YamlError {
-    /// Bytes of the file that it is about.
+    /// Byte range in the file.
     pub span: Range<usize>,
-    /// What is wrong.
     pub message: String,
-    /// A few words for the mark.
+    /// Short text next to the underline of the span; may be empty.
     pub label: &'static str,
-    /// Another place that belongs to it.
+    /// Secondary span with its label.
     pub related: Option<(Range<usize>, &'static str)>,
-    /// What to do about it.
+    /// How to fix the error.
     pub hint: Option<String>,
 }
 
@@ -55,7 +53,7 @@ pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
     let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let mut builder = Builder::new(text);
     let mut from = bom;
-    // Each round ends the file or moves on to a later document.
+    // Each iteration reaches the end of the file or continues at a later document.
     for _ in 0..=MAX_RESTARTS {
         let next = builder.run(from).and_then(|failed_at| next_document(text, failed_at.max(from)));
         match next.filter(|_| !builder.exhausted) {
@@ -66,7 +64,7 @@ pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
     (builder.documents, builder.errors)
 }
 
-/// Start of the first line after this place that begins a document.
+/// Returns the offset of the next document start (`---`) after `after`.
 fn next_document(text: &str, after: usize) -> Option<usize> {
     let rest = text.get(after..)?;
     rest.match_indices("\n---").map(|(at, _)| after + at + 1).find(|start| {
@@ -74,7 +72,7 @@ fn next_document(text: &str, after: usize) -> Option<usize> {
     })
 }
 
-/// An anchored value with the cost of an alias to it.
+/// An anchored node with the cost of expanding an alias to it.
 struct Anchored {
     node: Node,
     nodes: usize,
@@ -88,30 +86,32 @@ struct Open {
     start: usize,
     end: usize,
     anchor: usize,
-    /// Deepest nesting below it.
+    /// Nesting depth below the collection.
     height: usize,
-    /// What had been counted before it, to know the cost of an alias to it.
+    /// Totals at its start; the difference at its end is the cost of an alias to it.
     nodes_before: usize,
     bytes_before: usize,
 }
 
 enum OpenValue {
     Seq(Vec<Node>),
-    /// With the places of the keys, and the key whose value comes next.
     Map {
         entries: Vec<Entry>,
+        /// Entries from merge keys (`<<`).
         merged: Vec<Entry>,
+        /// Spans of the explicit keys, to detect duplicates.
         keys: HashMap<String, Range<usize>>,
-        key: Option<Slot>,
+        /// Key whose value comes next.
+        key: Option<PendingKey>,
     },
 }
 
-/// The key of an entry whose value comes next.
-enum Slot {
+/// Key of an entry whose value comes next.
+enum PendingKey {
     Key(Key),
-    /// `<<`, with its place.
+    /// Merge key (`<<`) with its span.
     Merge(Range<usize>),
-    /// Not usable (the error is recorded); the value is read and thrown away.
+    /// Invalid key; the error is recorded and the value discarded.
     Ignored,
 }
 
@@ -123,14 +123,14 @@ struct Builder<'t> {
     anchors: HashMap<usize, Anchored>,
     nodes: usize,
     bytes: usize,
-    /// A limit was passed: nothing more is read of this file.
+    /// A limit was exceeded; the rest of the file is not parsed.
     exhausted: bool,
 }
 
-/// Turns the parser's positions, counted in characters from where it began, into bytes of the file.
+/// Converts the parser's positions (characters from its start) to byte offsets in the file.
 struct Positions {
     from: usize,
-    /// Byte of each character; empty when they are all one byte long.
+    /// Byte offset of each character; empty for ASCII text.
     bytes: Vec<usize>,
     length: usize,
 }
@@ -171,13 +171,13 @@ impl<'t> Builder<'t> {
         }
     }
 
-    /// Reads from this byte until the end (`None`) or an error that parsing cannot pass (its place).
+    /// Parses from a byte offset to the end. Returns the offset of an error that the parser cannot recover from.
     fn run(&mut self, from: usize) -> Option<usize> {
         let rest = self.text.get(from..)?;
         let positions = Positions::new(self.text, from);
         self.open.clear();
         self.anchors.clear();
-        // Events are pulled one by one: the parser's own tree walk is recursive, this is not.
+        // Pull events one by one: the parser's own tree builder is recursive.
         for event in Parser::new_from_str(rest) {
             let result = match event {
                 Ok((event, span)) => self.event(event, positions.range(&span)),
@@ -198,7 +198,7 @@ impl<'t> Builder<'t> {
     fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Box<YamlError>> {
         match event {
             Event::DocumentStart(_) => {
-                // Anchors end with their document; the parser would let them live on.
+                // Anchors are valid in their document only; the parser keeps them.
                 self.anchors.clear();
                 Ok(())
             }
@@ -224,16 +224,16 @@ impl<'t> Builder<'t> {
         }
     }
 
-    /// The parser's end of a scalar may lie behind white space that follows it.
+    /// Removes trailing white space that the parser includes in the span of a scalar.
     fn trimmed(&self, span: Range<usize>, text: &str, style: ScalarStyle) -> Range<usize> {
         if text.is_empty() && style == ScalarStyle::Plain {
-            return span.start..span.start; // the span of some neighbour
+            return span.start..span.start; // the parser reports the span of a neighbour
         }
         let source = self.text.get(span.clone()).unwrap_or_default();
         span.start..span.start + source.trim_end().len()
     }
 
-    /// Counts values and text against the limits.
+    /// Adds to the totals and fails if a limit is exceeded.
     fn count(&mut self, nodes: usize, bytes: usize, span: &Range<usize>) -> Result<(), Box<YamlError>> {
         self.nodes = self.nodes.saturating_add(nodes);
         self.bytes = self.bytes.saturating_add(bytes);
@@ -246,7 +246,7 @@ impl<'t> Builder<'t> {
         };
         self.exhausted = true;
         Err(Box::new(
-            YamlError::new(span.clone(), format!("the file holds more than {limit}, aliases expanded"))
+            YamlError::new(span.clone(), format!("the file contains more than {limit}, with aliases expanded"))
                 .hint("split the file, or use fewer aliases of aliases"),
         ))
     }
@@ -268,8 +268,8 @@ impl<'t> Builder<'t> {
 
     fn pop(&mut self, span: Range<usize>) -> Result<(), Box<YamlError>> {
         let Some(open) = self.open.pop() else { return Ok(()) };
-        // Of a block the end event lies where the next thing begins; of `[..]` and `{..}` it is the bracket.
-        // (White space behind the bracket may be counted to it.)
+        // The end event of a flow collection is its closing bracket, possibly with white space after it. The end event
+        // of a block collection is the start of the next token.
         let bracket = self.text.get(span.clone()).is_some_and(|end| end.starts_with([']', '}']));
         let end = if bracket { span.start + 1 } else { open.end };
         let value = match open.value {
@@ -285,10 +285,11 @@ impl<'t> Builder<'t> {
 
     fn alias(&mut self, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
         let Some(Anchored { nodes, bytes, height, .. }) = self.anchors.get(&anchor) else {
-            // Either an anchor of an earlier document, or one that holds this alias.
+            // Anchors of earlier documents and anchors whose value contains this alias are undefined, too.
             let message = format!("undefined alias {}", self.source(&span));
             return Err(Box::new(
-                YamlError::new(span, message).hint("an anchor (`&name`) holds within its document, after its end"),
+                YamlError::new(span, message)
+                    .hint("an anchor (`&name`) can be used in the same document, after the anchored value"),
             ));
         };
         let (nodes, bytes, height) = (*nodes, *bytes, *height);
@@ -306,7 +307,7 @@ impl<'t> Builder<'t> {
         quoted(self.text.get(span.clone()).unwrap_or_default().trim_end())
     }
 
-    /// A value is complete: it goes into the collection around it, as a key or a value, or it is a document.
+    /// Adds a complete node to the enclosing collection, as a key or a value, or to the documents.
     fn value(
         &mut self,
         node: Node,
@@ -332,16 +333,16 @@ impl<'t> Builder<'t> {
             }
             OpenValue::Map { entries, merged, keys, key } => match key.take() {
                 None => {
-                    let (slot, error) = key_slot(node, keys);
-                    *key = Some(slot);
+                    let (pending, error) = pending_key(node, keys);
+                    *key = Some(pending);
                     error
                 }
-                Some(Slot::Key(mut found)) => {
-                    entries.push(entry(&mut found, node));
+                Some(PendingKey::Key(key)) => {
+                    entries.push(entry(key, node));
                     None
                 }
-                Some(Slot::Merge(span)) => merge(merged, node, span),
-                Some(Slot::Ignored) => None,
+                Some(PendingKey::Merge(span)) => merge(merged, node, span),
+                Some(PendingKey::Ignored) => None,
             },
         };
         self.errors.extend(error);
@@ -349,26 +350,26 @@ impl<'t> Builder<'t> {
     }
 }
 
-/// An entry; a value that is not written takes its key's place, so that an error can point at something.
-fn entry(key: &mut Key, mut value: Node) -> Entry {
+/// Creates an entry. An omitted value gets the span of its key, so that errors can refer to it.
+fn entry(key: Key, mut value: Node) -> Entry {
     if value.text() == Some("") && value.span.is_empty() {
         value.span = key.span.clone();
     }
-    Entry { key: Key { span: key.span.clone(), text: std::mem::take(&mut key.text) }, value }
+    Entry { key, value }
 }
 
-fn key_slot(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (Slot, Option<YamlError>) {
+fn pending_key(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (PendingKey, Option<YamlError>) {
     let Value::Scalar(Scalar { text, style }) = node.value else {
         let error = YamlError::new(node.span, "a key must be text, found a list or map")
-            .hint("text with `{` or `[` in front needs quotes");
-        return (Slot::Ignored, Some(error));
+            .hint("quote text that begins with `{` or `[`");
+        return (PendingKey::Ignored, Some(error));
     };
     if style == Style::Plain && text == "<<" {
-        return (Slot::Merge(node.span), None);
+        return (PendingKey::Merge(node.span), None);
     }
-    // Anything else is text: `NULL` may well be the name of a variable.
+    // All other keys are text: `NULL` can be the name of a variable.
     if style == Style::Plain && text.is_empty() {
-        return (Slot::Ignored, Some(YamlError::new(node.span, "a key is missing before the `:`")));
+        return (PendingKey::Ignored, Some(YamlError::new(node.span, "a key is missing before the `:`")));
     }
     if let Some(first) = keys.get(&text) {
         let error = YamlError {
@@ -376,13 +377,13 @@ fn key_slot(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (Slot, Opti
             related: Some((first.clone(), "first here")),
             ..YamlError::new(node.span, format!("duplicate key {}", quoted(&text)))
         };
-        return (Slot::Ignored, Some(error));
+        return (PendingKey::Ignored, Some(error));
     }
     keys.insert(text.clone(), node.span.clone());
-    (Slot::Key(Key { span: node.span, text }), None)
+    (PendingKey::Key(Key { span: node.span, text }), None)
 }
 
-/// The value of `<<`: a map, or a list of maps of which the earlier win.
+/// Collects the entries of a merge key: a map, or a list of maps where earlier ones take precedence.
 fn merge(merged: &mut Vec<Entry>, node: Node, key: Range<usize>) -> Option<YamlError> {
     let maps = match node.value {
         Value::Map(_) => vec![node],
@@ -392,7 +393,9 @@ fn merge(merged: &mut Vec<Entry>, node: Node, key: Range<usize>) -> Option<YamlE
     let mut known: HashSet<String> = merged.iter().map(|entry| entry.key.text.clone()).collect();
     for map in maps {
         let Value::Map(entries) = map.value else {
-            return Some(YamlError::new(key, "`<<` takes a map or a list of maps").hint("write `<<: *anchor`"));
+            return Some(
+                YamlError::new(key, "the value of `<<` must be a map or a list of maps").hint("write `<<: *anchor`"),
+            );
         };
         merged.extend(entries.into_iter().filter(|entry| known.insert(entry.key.text.clone())));
     }
@@ -404,7 +407,7 @@ fn add_missing(entries: &mut Vec<Entry>, more: Vec<Entry>) {
     entries.extend(more.into_iter().filter(|entry| !known.contains(&entry.key.text)));
 }
 
-/// Plain scalars can be numbers, all others are text, unless a tag of YAML itself says otherwise.
+/// Returns the style of a scalar: only plain ones can be numbers, unless a core schema tag overrides it.
 fn scalar_style(style: ScalarStyle, tag: Option<&Tag>, span: &Range<usize>) -> Result<Style, Box<YamlError>> {
     let written = if style == ScalarStyle::Plain { Style::Plain } else { Style::Text };
     match tag {
@@ -412,34 +415,34 @@ fn scalar_style(style: ScalarStyle, tag: Option<&Tag>, span: &Range<usize>) -> R
         Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
             "str" => Ok(Style::Text),
             "int" | "float" | "bool" | "null" => Ok(Style::Plain),
-            _ => Err(unknown_tag(tag, span)),
+            _ => Err(unsupported_tag(tag, span)),
         },
-        // `! text`: the tag that says "no tag".
+        // `! text`: the non-specific tag.
         Some(tag) if tag.handle.is_empty() && tag.suffix == "!" => Ok(Style::Text),
-        Some(tag) => Err(unknown_tag(tag, span)),
+        Some(tag) => Err(unsupported_tag(tag, span)),
     }
 }
 
 fn check_tag(tag: Option<&Tag>, allowed: &str, span: &Range<usize>) -> Result<(), Box<YamlError>> {
     match tag {
-        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == allowed) => Err(unknown_tag(tag, span)),
+        Some(tag) if !(tag.is_yaml_core_schema() && tag.suffix == allowed) => Err(unsupported_tag(tag, span)),
         _ => Ok(()),
     }
 }
 
-fn unknown_tag(tag: &Tag, span: &Range<usize>) -> Box<YamlError> {
+fn unsupported_tag(tag: &Tag, span: &Range<usize>) -> Box<YamlError> {
     let message = format!("unsupported tag {}", quoted(&tag.to_string()));
-    Box::new(YamlError::new(span.clone(), message).hint("text that begins with `!` needs quotes"))
+    Box::new(YamlError::new(span.clone(), message).hint("quote text that begins with `!`"))
 }
 
-/// The parser's words in ours where people meet them often, and what to do about it.
+/// Converts a parser error, with clearer messages and hints for common ones.
 fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
     let info = error.info();
     let known: &[(&str, &str, &str)] = &[
         (
             "mapping values are not allowed",
             "unexpected `: `",
-            "text that contains `: ` needs quotes; or is this line indented too far?",
+            "quote text that contains `: `, or check the indentation of this line",
         ),
         ("tab", "a tab is used as indentation", "indent with spaces"),
         ("simple key expect", "a `:` is missing after this key", "write `key: value`"),
@@ -448,17 +451,17 @@ fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
         ("unknown anchor", "undefined alias", "anchors are written `&name`"),
         ("unexpected end of stream", "unclosed quote", "close it with the same quote"),
         ("unexpected document indicator", "unclosed quote", "close it with the same quote"),
-        ("unknown escape character", "unknown escape after `\\`", "in single quotes `\\` means itself"),
-        ("recursion limit", "nested too deep", ""),
-        ("unprintable character", "a NUL character", ""),
+        ("unknown escape character", "unknown escape after `\\`", "in single quotes, `\\` is literal"),
+        ("recursion limit", "nested too deeply", ""),
+        ("unprintable character", "unexpected NUL character", ""),
         ("did not find expected ',' or '}'", "`,` or `}` is missing", ""),
         ("expected ',' or ']'", "`,` or `]` is missing", ""),
         ("placement of ':'", "unexpected `:`", "an earlier bracket or quote may not be closed"),
-        ("trailing content after", "unexpected text after the closing quote", "put all of the value in quotes"),
-        ("did not find expected key", "expected a key here", "look at the indentation of this line"),
-        ("did not find expected '-'", "expected `- ` here", "look at the indentation of this line"),
+        ("trailing content after", "unexpected text after the closing quote", "put the whole value in quotes"),
+        ("did not find expected key", "expected a key here", "check the indentation of this line"),
+        ("did not find expected '-'", "expected `- ` here", "check the indentation of this line"),
         ("indentation in quoted", "unclosed quote", "close it with the same quote, or indent the continuation lines"),
-        ("invalid indentation", "wrong indentation", "look at the indentation of this line"),
+        ("invalid indentation", "wrong indentation", "check the indentation of this line"),
         ("sequence entries are not allowed", "unexpected `- `", "begin the list on a line of its own"),
         ("unexpected character: `%'", "a value cannot begin with `%`", "quote it"),
         ("unexpected character: `@'", "a value cannot begin with `@`", "quote it"),
@@ -467,21 +470,21 @@ fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
         (
             "expected <document start>",
             "unexpected text after the end of the document",
-            "look at the indentation of this line",
+            "check the indentation of this line",
         ),
     ];
     let found = known.iter().find(|(part, ..)| info.contains(part));
     let (message, hint) = found.map_or((info, ""), |(_, message, hint)| (*message, *hint));
-    let at = if info.contains("tab") { tab_near(text, at) } else { at };
-    let mut wrong = YamlError::new(mark(text, at), format!("invalid YAML: {message}"));
+    let at = if info.contains("tab") { find_tab(text, at) } else { at };
+    let mut result = YamlError::new(char_span(text, at), format!("invalid YAML: {message}"));
     if !hint.is_empty() {
-        wrong = wrong.hint(hint);
+        result = result.hint(hint);
     }
-    wrong
+    result
 }
 
-/// The tab that the parser complains about: it names the beginning of what the tab interrupts.
-fn tab_near(text: &str, at: usize) -> usize {
+/// Finds the tab of an indentation error: the parser reports the start of the interrupted token.
+fn find_tab(text: &str, at: usize) -> usize {
     let line = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
     let lines = text.get(line..).unwrap_or_default().split_inclusive('\n').take(3);
     lines
@@ -496,8 +499,8 @@ fn tab_near(text: &str, at: usize) -> usize {
         .unwrap_or(at)
 }
 
-/// One character to mark, or the last one of the text when the error is at its end.
-fn mark(text: &str, at: usize) -> Range<usize> {
+/// Returns the span of the character at an offset; empty at the end of the text.
+fn char_span(text: &str, at: usize) -> Range<usize> {
     let end = text.trim_end().len();
     let at = at.min(end);
     let length = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
@@ -508,8 +511,8 @@ fn mark(text: &str, at: usize) -> Range<usize> {
 mod tests {
     use super::*;
 
-    /// All keys and scalars with the text of their places.
-    fn places(text: &str) -> Vec<String> {
+    /// Returns the source text of each scalar, and checks the spans of keys.
+    fn spans(text: &str) -> Vec<String> {
         fn walk(node: &Node, text: &str, out: &mut Vec<String>) {
             match &node.value {
                 Value::Map(entries) => {
@@ -530,17 +533,17 @@ mod tests {
     }
 
     #[test]
-    fn places_are_exact_with_any_line_break_and_any_character() {
+    fn spans_are_exact_with_crlf_and_non_ascii_text() {
         let text = "\u{feff}# ü\nname: wéb # c\n'i': \"é\\n\" \nlist:\n- a b  # x\n- 'ö'\n-\n\nflow: {k: v, l: [1, 2 ]}\nnull:\n\
                     block: |\n  é\n  ü\n\nfold: >-\n  a\n  b\nend: x\n---\n\"é\": é\n";
         let expected = ["wéb", "\"é\\n\"", "a b", "'ö'", "", "v", "1", "2", "null", "é\n  ü", "a\n  b", "x", "é"];
-        assert_eq!(places(text), expected);
+        assert_eq!(spans(text), expected);
         let windows = text.replace('\n', "\r\n");
-        assert_eq!(places(&windows), expected.map(|place| place.replace('\n', "\r\n")));
+        assert_eq!(spans(&windows), expected.map(|source| source.replace('\n', "\r\n")));
     }
 
     #[test]
-    fn collections_reach_to_their_last_element() {
+    fn collection_spans_end_with_the_last_element() {
         let span = |text: &'static str| {
             let (documents, errors) = parse(text);
             assert_eq!(errors, []);
@@ -551,11 +554,11 @@ mod tests {
         assert_eq!(span("a: [1, [2]] # c\nb: c\n"), "[1, [2]]");
         assert_eq!(span("a: {b: {c: d} }\nb: c\n"), "{b: {c: d} }");
         assert_eq!(span("a:\n  b: c\n  d:\n  - e\n\n# c\nb: c\n"), "b: c\n  d:\n  - e");
-        assert_eq!(span("a:\n- b: c\n- d\nb: c\n"), "b: c\n- d"); // the parser has passed the first `- ` then
+        assert_eq!(span("a:\n- b: c\n- d\nb: c\n"), "b: c\n- d"); // the parser has consumed the first `- `
     }
 
     #[test]
-    fn documents_are_separated_and_empty_ones_left_out() {
+    fn empty_documents_are_skipped() {
         let count = |text: &str| parse(text).0.len();
         assert_eq!(count(""), 0);
         assert_eq!(count("# x\n---\n---\n# y\n...\n"), 0);
@@ -565,18 +568,18 @@ mod tests {
     }
 
     #[test]
-    fn earlier_maps_win_in_a_merge_and_own_keys_win_over_all() {
+    fn merge_prefers_own_keys_then_earlier_maps() {
         let text = "x: &x {a: 1, b: 1}\ny: &y {b: 2, c: 2}\nz:\n  <<: [*x, *y]\n  a: 3\n";
         let (documents, errors) = parse(text);
         assert_eq!(errors, []);
         let merged = documents[0].get("z").unwrap();
         let pairs: Vec<_> = merged.entries().map(|e| (e.key.text.as_str(), e.value.text().unwrap())).collect();
         assert_eq!(pairs, [("a", "3"), ("b", "1"), ("c", "2")]);
-        assert_eq!(parse("a: &a b\nc:\n  <<: *a\n").1[0].message, "`<<` takes a map or a list of maps");
+        assert_eq!(parse("a: &a b\nc:\n  <<: *a\n").1[0].message, "the value of `<<` must be a map or a list of maps");
     }
 
     #[test]
-    fn tags_of_yaml_itself_say_what_a_scalar_is() {
+    fn core_schema_tags_set_the_scalar_style() {
         let (documents, _) = parse("a: !!str 80\nb: !!int \"80\"\nc: ! 80\nd: !x y\n");
         assert!(documents.is_empty());
         let (documents, _) = parse("a: !!str 80\nb: !!int \"80\"\nc: ! 80\n");

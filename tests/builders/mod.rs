@@ -1,6 +1,6 @@
-//! What the tests of the planner and the controller share: services built without specs, snapshots built without an
-//! engine, plans and worlds as text.
-#![allow(dead_code, reason = "each test program uses its part")]
+//! Shared helpers of the planner and controller tests: services without specs, snapshots without an engine, and plans
+//! and states as text.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,16 +21,16 @@ use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Pin
 use drillmaster::spec::value::Words;
 use drillmaster::types::ContainerId;
 
-/// The group of every test.
+/// Group of all tests.
 pub const GROUP: &str = "shop";
-/// Its spec directory.
+/// Spec directory of the group.
 pub const SOURCE: &str = "/home/ann/shop/specs";
 
-/// A service that is being written.
+/// Builder for a service, with an optional number of replicas.
 #[derive(Debug, Clone)]
 pub struct Build(Service, Option<u32>);
 
-/// A service with the image `<name>:1` and nothing else.
+/// Creates a service with the image `<name>:1`.
 pub fn service(name: &str) -> Build {
     let config = Config { image: format!("{name}:1"), network: GROUP.into(), ..Config::default() };
     let service = Service {
@@ -74,12 +74,12 @@ impl Build {
         self
     }
 
-    /// A ping that is executed in the container; the simulated engine's images say when it answers.
+    /// Adds a ping executed in the container; simulated images define its result.
     pub fn ping(self, timeout: Duration) -> Build {
         self.ping_by(Check::Exec(Words(vec!["ping".into()])), timeout)
     }
 
-    /// A ping that waits for a line of output.
+    /// Adds a ping that waits for an output line.
     pub fn ping_log(self, pattern: &str, timeout: Duration) -> Build {
         self.ping_by(Check::Log(pattern.parse().unwrap()), timeout)
     }
@@ -89,21 +89,21 @@ impl Build {
         self
     }
 
-    /// What happens when its pings are no longer answered.
+    /// Sets the action for failed liveness probes.
     pub fn health(mut self, interval: &str, retries: u32, action: HealthAction) -> Build {
         self.0.health =
             Some(spec::Health { interval: Some(interval.parse().unwrap()), retries: Some(retries), action });
         self
     }
 
-    /// A port as one writes it: `8080:80`.
+    /// Adds a port in the short form: `8080:80`.
     pub fn port(mut self, port: &str) -> Build {
         self.0.config.ports.push(port.parse().unwrap());
         self.0.config.ports.sort();
         self
     }
 
-    /// A volume of the group.
+    /// Adds a volume of the group.
     pub fn volume(mut self, name: &str, target: &str) -> Build {
         let source = VolumeSource::Named(volume_name(GROUP, name));
         self.0.config.volumes.push(Volume { source, target: target.into(), read_only: false });
@@ -142,7 +142,7 @@ impl Build {
         self
     }
 
-    /// An image that is built, from files with this digest.
+    /// Replaces the image by one to build from sources with this digest.
     pub fn built(mut self, digest: &str) -> Build {
         let context = format!("/home/ann/shop/{}", self.0.name);
         let tree = Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: digest.into() };
@@ -152,57 +152,63 @@ impl Build {
         self
     }
 
-    /// Numbered containers.
+    /// Sets the number of replicas.
     pub fn replicas(mut self, number: u32) -> Build {
         self.1 = Some(number);
         self
     }
 
-    /// The new one first.
+    /// Starts the new container first.
     pub fn start_first(mut self) -> Build {
         self.0.update.order = Order::StartFirst;
         self
     }
 
-    /// How long a replacement must stay ready.
+    /// Sets the time a replacement must stay ready.
     pub fn min_ready(mut self, period: &str) -> Build {
         self.0.update.min_ready = Some(period.parse().unwrap());
         self
     }
 
-    /// A replacement that has failed stays.
+    /// Keeps a failed replacement.
     pub fn keep(mut self) -> Build {
         self.0.update.on_failure = OnFailure::Keep;
         self
     }
 
-    /// A job in place of a service.
+    /// Turns the service into a job.
     pub fn job(mut self, retries: u32, rerun: Rerun) -> Build {
         self.0.kind = Kind::Job(Job { retries, rerun });
         self
     }
 
-    /// The last hook of this moment gives an output.
-    pub fn captured(mut self, point: HookPoint, key: &str) -> Build {
+    /// Captures an output from the last hook of this hook point.
+    pub fn with_capture(mut self, point: HookPoint, key: &str) -> Build {
         self.0.hooks.get_mut(&point).unwrap().last_mut().unwrap().capture = Some(key.parse().unwrap());
         self.0.outputs.gives.insert(key.into());
         self
     }
 
-    /// A variable that is made of an output, and the dependency that comes with it.
-    pub fn env_of(mut self, variable: &str, giver: Option<(&str, Condition)>, key: &str, value: Option<&str>) -> Build {
+    /// Adds a variable that consumes an output, and the dependency on its producer.
+    pub fn env_of(
+        mut self,
+        variable: &str,
+        producer: Option<(&str, Condition)>,
+        key: &str,
+        value: Option<&str>,
+    ) -> Build {
         self.0.outputs.uses.insert(key.into());
         if value.is_none() {
             self.0.outputs.unknown.entry(format!("env.{variable}")).or_default().insert(key.into());
         }
         let this = self.env(variable, value.unwrap_or("x"));
-        match giver {
+        match producer {
             Some((name, condition)) => this.needs_that(name, condition, false),
             None => this,
         }
     }
 
-    /// A hook that is executed in the container.
+    /// Adds a hook executed in the container.
     pub fn hook(mut self, point: HookPoint, words: &[&str]) -> Build {
         let action = HookAction::Exec(Words(words.iter().map(|word| (*word).into()).collect()));
         let hook = Hook { action, timeout: Duration::from_secs(60), capture: None };
@@ -225,24 +231,24 @@ impl Build {
     }
 }
 
-/// The seeds of a test that draws its cases: the one of `DRILLMASTER_SEED`, else as many as `DRILLMASTER_SEEDS` says.
-pub fn seeds(usual: u64) -> std::ops::Range<u64> {
+/// Returns the seeds of a randomised test: the one in `DRILLMASTER_SEED`, or the number given by `DRILLMASTER_SEEDS`.
+pub fn seeds(default: u64) -> std::ops::Range<u64> {
     let number = |name: &str| {
         let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is a number")))
+        Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} must be a number")))
     };
     match number("DRILLMASTER_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("DRILLMASTER_SEEDS").unwrap_or(usual),
+        None => 0..number("DRILLMASTER_SEEDS").unwrap_or(default),
     }
 }
 
-/// Runs to the end on a clock that jumps to whatever is waited for.
+/// Runs a future to completion on a paused clock that advances automatically.
 pub fn on_paused_time<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(future)
 }
 
-/// The desired state of these services.
+/// Returns the desired state of these services.
 pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
     let services: Vec<Build> = services.into_iter().collect();
     let idle = services.iter().filter(|build| build.1 == Some(0)).map(|build| build.0.service.clone()).collect();
@@ -261,12 +267,12 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
     }
 }
 
-/// What `down` desires.
+/// Returns the desired state of `down`.
 pub fn nothing() -> Desired {
     desired([])
 }
 
-/// An engine that has the images of these services and nothing else.
+/// Returns an engine with the images of these services and nothing else.
 pub fn empty(wanted: &Desired) -> Observed {
     let mut observed = Observed::default();
     for service in wanted.services.values() {
@@ -281,7 +287,7 @@ pub fn add_image(observed: &mut Observed, reference: &str, facts: ImageFacts) {
     observed.image_facts.insert(id, facts);
 }
 
-/// An engine that agrees with a desired state: what its forecast leaves behind. Ids of containers are `id-<service>`.
+/// Returns an engine in the desired state, as left by a forecast. Container ids are `id-<service>`.
 pub fn agreeing(wanted: &Desired) -> Observed {
     let mut observed = empty(wanted);
     let mut memory = Memory::default();
@@ -293,12 +299,12 @@ pub fn agreeing(wanted: &Desired) -> Observed {
             _ => None,
         };
         effect::apply(&step, id.as_deref(), Duration::ZERO, wanted, &mut observed, &mut memory);
-        look_closer(wanted, &mut observed);
+        complete_details(wanted, &mut observed);
     }
     observed
 }
 
-/// A forecast names what it creates by `new:<name>`; here it gets ids that do not change with its names.
+/// Replaces the ids `new:<name>` of a forecast by ids that do not depend on names.
 fn with_ids(mut step: Step) -> Step {
     let id = ContainerId::from(format!("id-{}", step.subject.name()));
     match &mut step.verb {
@@ -314,8 +320,8 @@ fn with_ids(mut step: Step) -> Step {
     step
 }
 
-/// What the engine would say of containers that run: health checks succeed, and details are as they were asked for.
-pub fn look_closer(wanted: &Desired, observed: &mut Observed) {
+/// Completes the state of running containers as an engine would: health checks succeed, anonymous volumes have names.
+pub fn complete_details(wanted: &Desired, observed: &mut Observed) {
     for container in observed.containers.values_mut() {
         if container.state == State::Running && container.health == Health::Starting {
             container.health = Health::Healthy;
@@ -323,7 +329,7 @@ pub fn look_closer(wanted: &Desired, observed: &mut Observed) {
         let Some(service) = instance_of(wanted, container).and_then(|name| wanted.services.get(&*name).cloned()) else {
             continue;
         };
-        // A mount without a volume is an anonymous one, which the engine names.
+        // The engine names anonymous volumes.
         for (n, mount) in container.mounts.iter_mut().enumerate() {
             if mount.volume.is_none() && mount.bind.is_none() {
                 mount.volume = Some(format!("{:063x}{n}", service.name.len()));
@@ -332,7 +338,7 @@ pub fn look_closer(wanted: &Desired, observed: &mut Observed) {
     }
 }
 
-/// What an inspection of a container of this service finds.
+/// Adds the details of an inspection to a container of this service.
 pub fn inspect(observed: &mut Observed, service: &Service) {
     let container = by_name(observed, &container_name(GROUP, &service.name));
     container.details = Some(drillmaster::observed::Details {
@@ -343,22 +349,24 @@ pub fn inspect(observed: &mut Observed, service: &Service) {
     });
 }
 
-/// The container of this name.
+/// Returns the container of this name.
 pub fn by_name<'a>(observed: &'a mut Observed, name: &str) -> &'a mut Container {
     let names: Vec<String> = observed.containers.values().map(|container| container.name.clone()).collect();
     match observed.containers.values_mut().find(|container| container.name == name) {
         Some(container) => container,
-        None => panic!("there is no container {name}: {names:?}"),
+        None => panic!("no container {name}: {names:?}"),
     }
 }
 
-/// A container of somebody else, running.
+/// A running container outside the group.
 pub fn foreign(name: &str) -> Container {
     Container {
         id: format!("foreign-{name}").into(),
         name: name.into(),
         identity: None,
-        image: "somebody/else:1".into(),
+        inherited: None,
+        image_id: String::new(),
+        image: "thirdparty/app:1".into(),
         state: State::Running,
         health: Health::None,
         networks: Vec::new(),
@@ -369,7 +377,7 @@ pub fn foreign(name: &str) -> Container {
     }
 }
 
-/// A copy of a container under another name and id.
+/// Copies a container under another name and id.
 pub fn copy(container: &Container, id: &str, name: &str) -> Container {
     Container { id: id.into(), name: name.into(), ..container.clone() }
 }
@@ -387,7 +395,7 @@ pub fn inherited(volume: &str, target: &str) -> Inherited {
     Inherited { volume: volume.into(), target: target.into() }
 }
 
-/// A whole plan as text: what differs, what fails, and each step with its cause.
+/// Formats a plan as text: changes, failures, and each step with its cause.
 pub fn plan_text(wanted: &Desired, observed: &Observed) -> String {
     let forecast = forecast(wanted, observed, &Memory::default());
     let mut lines = Vec::new();
@@ -408,7 +416,7 @@ pub fn plan_text(wanted: &Desired, observed: &Observed) -> String {
     lines.join("\n")
 }
 
-/// Compares a plan with the expected lines, whatever their indentation.
+/// Compares a plan with the expected lines, ignoring indentation.
 #[track_caller]
 pub fn check(wanted: &Desired, observed: &Observed, expected: &str) {
     let found = plan_text(wanted, observed);
@@ -428,7 +436,7 @@ pub fn step_line(step: &Step) -> String {
     format!("{step}{extra}   # {}", step.cause)
 }
 
-/// What there is of the group, a line each, ids left out: what two runs must agree on.
+/// Formats the group's state without ids, one line per object, for the comparison of runs.
 pub fn picture(observed: &Observed) -> String {
     let mut lines: Vec<String> = observed
         .containers
@@ -456,7 +464,7 @@ pub fn picture(observed: &Observed) -> String {
     lines.join("\n")
 }
 
-/// The service that a step is about, where it is about one.
+/// Returns the service of a step, if any.
 pub fn service_of(step: &Step) -> Option<&str> {
     match &step.subject {
         Subject::Service(name) => Some(name),

@@ -1,4 +1,4 @@
-//! Images that are built: what the planner makes of them, and how it goes on the simulated engine, in paused time.
+//! Images built from specs: plans, and runs on the simulated engine in paused time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::builders::*;
 use crate::harness::*;
 use crate::watcher::*;
 
-/// An engine without the images that are built.
+/// An engine without the images to build.
 fn unbuilt(wanted: &Desired) -> Observed {
     let mut observed = empty(wanted);
     for service in wanted.services.values().filter(|service| service.build.is_some()) {
@@ -29,7 +29,7 @@ fn unbuilt(wanted: &Desired) -> Observed {
 }
 
 #[test]
-fn an_image_is_built_before_its_service_is_created() {
+fn image_is_built_before_service_is_created() {
     let wanted = desired([service("api").built("one"), service("db")]);
     check(
         &wanted,
@@ -52,7 +52,7 @@ fn an_image_is_built_before_its_service_is_created() {
 }
 
 #[test]
-fn rebuilt_or_foreign_image_is_no_source_change() {
+fn rebuilt_or_foreign_image_is_not_a_source_change() {
     let old = desired([service("api")]);
     let new = desired([service("api").built("one")]);
     assert!(plan_text(&new, &agreeing(&old)).starts_with("replace api [image]"));
@@ -85,7 +85,7 @@ fn identical_builds_run_once_also_for_jobs() {
 }
 
 #[test]
-fn changed_sources_replace_that_one_service() {
+fn changed_sources_replace_only_their_service() {
     let old = desired([service("api").built("one"), service("web").needs("api").built("one")]);
     let new = desired([service("api").built("two"), service("web").needs("api").built("one")]);
     check(
@@ -104,8 +104,8 @@ fn changed_sources_replace_that_one_service() {
     );
 }
 
-/// What may begin now.
-fn now(wanted: &Desired, observed: &Observed, memory: &Memory) -> Vec<String> {
+/// Returns the steps that may start now.
+fn steps_now(wanted: &Desired, observed: &Observed, memory: &Memory) -> Vec<String> {
     plan(wanted, observed, memory, Duration::ZERO).steps.iter().map(ToString::to_string).collect()
 }
 
@@ -115,9 +115,9 @@ fn build_does_not_wait_for_or_stop_other_services() {
     let web = || service("web").needs_that("db", drillmaster::spec::model::Condition::Ready, true);
     let wanted = desired([db("two"), web()]);
     let observed = agreeing(&desired([db("one"), web()]));
-    assert_eq!(now(&wanted, &observed, &Memory::default()), ["image shop-db:two: build"], "web is not stopped yet");
+    assert_eq!(steps_now(&wanted, &observed, &Memory::default()), ["image shop-db:two: build"], "web still running");
     let wanted = desired([service("db").ping(Duration::from_secs(9)), service("api").needs("db").built("one")]);
-    let steps = now(&wanted, &unbuilt(&wanted), &Memory::default());
+    let steps = steps_now(&wanted, &unbuilt(&wanted), &Memory::default());
     assert_eq!(steps, ["network shop: create", "image shop-api:one: build"], "db is not ready yet");
 }
 
@@ -134,7 +134,7 @@ fn failed_build_keeps_old_container_supervised() {
         assert_eq!((failure.reason, failure.replaces), (Reason::BuildFailed, true));
         assert_eq!(failure.message, "cannot build image: no rule to make it");
         by_name(&mut observed, "shop-api").state = State::Exited { code: Some(1) };
-        assert_eq!(now(&new, &observed, &memory), ["api: start shop-api"], "watching: {watching}");
+        assert_eq!(steps_now(&new, &observed, &memory), ["api: start shop-api"], "watching: {watching}");
     }
 }
 
@@ -150,7 +150,7 @@ fn down_with_images_removes_unused_built_images() {
     built(&mut observed, "shop-api:old", GROUP, SOURCE);
     built(&mut observed, "shop-api:foreign", GROUP, "/elsewhere/specs");
     built(&mut observed, "used:old", GROUP, SOURCE);
-    let mut user = foreign("somebody");
+    let mut user = foreign("other-app");
     user.image = "used:old".into();
     add(&mut observed, user);
     check(
@@ -172,7 +172,7 @@ fn down_with_images_removes_unused_built_images() {
         image shop-api:one: remove   # --images
     ",
     );
-    assert!(!plan_text(&nothing(), &observed).contains("image"), "a plain down leaves them");
+    assert!(!plan_text(&nothing(), &observed).contains("image"), "`down` keeps images");
     let scope = Scope::AllBut(["api".to_owned()].into());
     let mut rest = nothing();
     rest.scope = scope;
@@ -181,10 +181,10 @@ fn down_with_images_removes_unused_built_images() {
     assert!(text.contains("image shop-api:old: remove") && !text.contains("shop-api:one"), "{text}");
 }
 
-// On the simulated engine.
+// Runs on the simulated engine.
 
 #[track_caller]
-fn assert_well(outcome: &Outcome, sim: &Sim) {
+fn assert_good(outcome: &Outcome, sim: &Sim) {
     assert!(outcome.is_good(), "{:#?}\n{:#?}", outcome.failed, sim.calls());
 }
 
@@ -196,31 +196,31 @@ fn shop(digest: &str) -> Desired {
 async fn unchanged_sources_are_not_built_and_output_is_reported() {
     let sim = Harness::of(&shop("one"));
     let (outcome, reports) = sim.up_reporting(&shop("one")).await;
-    assert_well(&outcome, &sim);
-    let said = |report: &Report| {
+    assert_good(&outcome, &sim);
+    let is_output = |report: &Report| {
         matches!(report, Report::Output { service: Some(service), event, line }
         if service == "api" && event == "build" && line.starts_with("Step 1/1"))
     };
-    assert!(reports.iter().any(said), "{reports:#?}");
+    assert!(reports.iter().any(is_output), "{reports:#?}");
     let (api, db) = (sim.id_of("shop-api"), sim.id_of("shop-db"));
-    assert_well(&sim.up(&shop("one")).await, &sim);
+    assert_good(&sim.up(&shop("one")).await, &sim);
     assert_eq!((sim.count("build"), sim.id_of("shop-api")), (1, api.clone()));
-    assert_well(&sim.up(&shop("two")).await, &sim);
+    assert_good(&sim.up(&shop("two")).await, &sim);
     assert_eq!(sim.count("build"), 2);
     assert_ne!(sim.id_of("shop-api"), api);
     assert_eq!(sim.id_of("shop-db"), db);
-    // What is there again was built before.
-    assert_well(&sim.up(&shop("one")).await, &sim);
+    // The image of the first version still exists.
+    assert_good(&sim.up(&shop("one")).await, &sim);
     assert_eq!(sim.count("build"), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_build_that_fails_fails_alone_and_once_in_a_run() {
+async fn failed_build_is_isolated_and_not_retried_in_a_run() {
     let sim = Harness::of(&shop("one"));
-    assert_well(&sim.up(&shop("one")).await, &sim);
+    assert_good(&sim.up(&shop("one")).await, &sim);
     let api = sim.id_of("shop-api");
     sim.set_unbuildable("shop-api:two", Some("step 1/1 `FROM nothing` failed: no such image"));
-    sim.forget_calls();
+    sim.clear_calls();
     let outcome = sim.up(&shop("two")).await;
     let failure = &outcome.failed["api"].failure;
     assert_eq!(failure.reason, Reason::BuildFailed);
@@ -228,25 +228,25 @@ async fn a_build_that_fails_fails_alone_and_once_in_a_run() {
     assert_eq!((sim.id_of("shop-api"), sim.count("build")), (api, 1));
     assert!(outcome.ready.contains("db"));
     sim.set_unbuildable("shop-api:two", None);
-    assert_well(&sim.up(&shop("two")).await, &sim);
+    assert_good(&sim.up(&shop("two")).await, &sim);
 }
 
 #[tokio::test(start_paused = true)]
-async fn down_with_images_leaves_none() {
+async fn down_with_images_removes_all_built_images() {
     let sim = Harness::of(&shop("one"));
     for digest in ["one", "two"] {
-        assert_well(&sim.up(&shop(digest)).await, &sim);
+        assert_good(&sim.up(&shop(digest)).await, &sim);
     }
     assert_eq!(sim.snapshot().built.len(), 2);
-    assert_well(&sim.up(&nothing()).await, &sim);
+    assert_good(&sim.up(&nothing()).await, &sim);
     assert_eq!(sim.snapshot().built.len(), 2);
     let purge = Desired { mode: Mode::Reconcile { purge_volumes: false, purge_images: true }, ..nothing() };
-    assert_well(&sim.up(&purge).await, &sim);
+    assert_good(&sim.up(&purge).await, &sim);
     assert_eq!(sim.snapshot().built.len(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupt_ends_a_build_at_once() {
+async fn interrupt_cancels_build_immediately() {
     let sim = Harness::of(&shop("one"));
     let (interrupt, interrupts) = mpsc::channel(1);
     let run = control::run(Arc::new(sim.clone()), shop("one"), sim.options(), interrupts, |_| {});
@@ -257,22 +257,22 @@ async fn an_interrupt_ends_a_build_at_once() {
     let begun = Instant::now();
     interrupt.send(()).await.unwrap();
     let outcome = timeout(Duration::from_secs(60), run).await.unwrap().unwrap();
-    // Steps under way are waited for, a build is not.
+    // Running steps are waited for, builds are cancelled.
     assert!(outcome.interrupted && begun.elapsed() < Duration::from_millis(1000), "{:?}", begun.elapsed());
-    assert_well(&sim.up(&shop("one")).await, &sim);
+    assert_good(&sim.up(&shop("one")).await, &sim);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
-    for carried_out in [false, true] {
+async fn next_run_completes_after_a_kill_at_any_call() {
+    for executed in [false, true] {
         for at in 1.. {
             let sim = Harness::of(&shop("two"));
-            assert_well(&sim.up(&shop("one")).await, &sim);
-            let over = sim.up_killed(Stop { at, carried_out }, &shop("two")).await;
-            assert_well(&sim.up(&shop("two")).await, &sim);
-            assert_eq!(sim.snapshot().built.len(), 2, "stopped at {at}");
+            assert_good(&sim.up(&shop("one")).await, &sim);
+            let over = sim.up_killed(Stop { at, executed }, &shop("two")).await;
+            assert_good(&sim.up(&shop("two")).await, &sim);
+            assert_eq!(sim.snapshot().built.len(), 2, "killed at call {at}");
             if over.is_some() {
-                assert!(at > 8, "the run has more calls than that");
+                assert!(at > 8, "the run has only {at} calls");
                 break;
             }
         }
@@ -280,12 +280,12 @@ async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_build_whose_reply_is_lost_is_not_made_twice() {
+async fn build_is_not_repeated_after_a_lost_response() {
     let sim = Harness::of(&shop("one"));
     let faults = Faults { lost: 1000, verbs: vec!["build"], at_most: 1, ..Faults::default() };
     let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
     let outcome = sim.up_on(faulty, &shop("one")).await;
-    assert_well(&outcome, &sim);
+    assert_good(&outcome, &sim);
     assert_eq!(sim.count("build"), 1);
 }
 
@@ -294,7 +294,7 @@ fn next_run_converges_after_any_failure() {
     for seed in seeds(150) {
         on_paused_time(async {
             let sim = Harness::of(&shop("one"));
-            assert_well(&sim.up(&shop("one")).await, &sim);
+            assert_good(&sim.up(&shop("one")).await, &sim);
             let faults = Faults { seed, broken: 80, lost: 80, hung: 30, refused: 40, dropped: 50, ..Faults::default() };
             let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
             sim.up_on(faulty.clone(), &shop("two")).await;
@@ -307,9 +307,9 @@ fn next_run_converges_after_any_failure() {
     }
 }
 
-// While watching.
+// Watch mode.
 
-/// A watch that is settled. As in a real one, a reading of the specs takes longer than a list.
+/// Starts a settled watch. As in practice, reading specs takes longer than a list.
 async fn watch(sim: &mut Harness, wanted: &Desired) -> Watcher {
     sim.read_delay = ms(50);
     let watcher = sim.watch(wanted);
@@ -322,8 +322,8 @@ fn failures(watcher: &Watcher) -> usize {
     watcher.count(is)
 }
 
-/// Whether the container of `api` runs from this image.
-fn serves(watcher: &Watcher, image: &str) -> bool {
+/// Returns true if the container of `api` runs this image.
+fn runs_image(watcher: &Watcher, image: &str) -> bool {
     let observed = watcher.sim.snapshot();
     observed
         .containers
@@ -337,7 +337,7 @@ async fn watch_builds_saved_sources_and_keeps_old_on_failure() {
     let watcher = watch(&mut sim, &shop("one")).await;
     let db = sim.id_of("shop-db");
     watcher.edit(&shop("two"));
-    watcher.until("rebuilt", |it| serves(it, "shop-api:two")).await;
+    watcher.until("rebuilt", |it| runs_image(it, "shop-api:two")).await;
     assert_eq!(sim.id_of("shop-db"), db);
 
     sim.set_unbuildable("shop-api:bad", Some("no"));
@@ -345,34 +345,34 @@ async fn watch_builds_saved_sources_and_keeps_old_on_failure() {
     watcher.edit(&shop("bad"));
     watcher.until("failed", |it| failures(it) == 1).await;
     let serving = sim.id_of("shop-api").unwrap();
-    // It is cared for all the same.
+    // The current container is still supervised.
     sim.kill("shop-api", 1);
-    watcher.until("started again", |it| serves(it, "shop-api:two")).await;
+    watcher.until("started again", |it| runs_image(it, "shop-api:two")).await;
     sleep(Duration::from_secs(1200)).await;
     assert_eq!((sim.count("build"), failures(&watcher)), (builds + 1, 1), "the same sources are built once");
     assert_eq!(sim.id_of("shop-api"), Some(serving));
-    // Whoever asks may know more.
-    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
+    // A reload request retries the build.
+    watcher.request(RequestKind::Reload(["api".to_owned()].into())).await;
     assert_eq!((sim.count("build"), failures(&watcher)), (builds + 2, 2));
-    assert!(serves(&watcher, "shop-api:two"));
+    assert!(runs_image(&watcher, "shop-api:two"));
 
     watcher.edit(&shop("good"));
-    watcher.until("healed", |it| serves(it, "shop-api:good")).await;
+    watcher.until("healed", |it| runs_image(it, "shop-api:good")).await;
     assert_eq!(sim.count("build"), builds + 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_serves_while_its_replacement_is_built_is_cared_for() {
+async fn current_container_is_supervised_during_a_build() {
     let mut sim = Harness::of(&shop("one"));
     let watcher = watch(&mut sim, &shop("one")).await;
     sim.set_latency(Latency { build: Duration::from_secs(300), ..Latency::default() });
     watcher.edit(&shop("two"));
-    watcher.until("begun", |it| it.sim.count("build") == 2).await;
+    watcher.until("build started", |it| it.sim.count("build") == 2).await;
     sim.kill("shop-api", 1);
     let killed = Instant::now();
-    watcher.until("started again", |it| serves(it, "shop-api:one")).await;
+    watcher.until("started again", |it| runs_image(it, "shop-api:one")).await;
     assert!(killed.elapsed() < Duration::from_secs(10));
-    watcher.until("rebuilt", |it| serves(it, "shop-api:two")).await;
+    watcher.until("rebuilt", |it| runs_image(it, "shop-api:two")).await;
     assert_eq!(sim.count("build"), 2);
 }
 
@@ -381,29 +381,29 @@ async fn build_of_outdated_sources_is_cancelled_without_failure() {
     let mut sim = Harness::of(&shop("one"));
     let watcher = watch(&mut sim, &shop("one")).await;
     watcher.edit(&shop("two"));
-    watcher.until("begun", |it| it.sim.count("build") == 2).await;
+    watcher.until("build started", |it| it.sim.count("build") == 2).await;
     sleep(Duration::from_millis(500)).await;
     watcher.edit(&shop("three"));
-    watcher.until("rebuilt", |it| serves(it, "shop-api:three")).await;
-    assert!(!sim.snapshot().built.contains_key("shop-api:two"), "its build was ended");
+    watcher.until("rebuilt", |it| runs_image(it, "shop-api:three")).await;
+    assert!(!sim.snapshot().built.contains_key("shop-api:two"), "its build was cancelled");
     assert_eq!(watcher.count(|report| matches!(report, Report::Failed(_) | Report::StepFailed(..))), 0);
     let done = |report: &Report| matches!(report, Report::StepDone(step) if step.verb == Verb::Build);
-    assert_eq!(watcher.count(done), 2, "the first and the last");
+    assert_eq!(watcher.count(done), 2, "first and last build");
 }
 
 #[tokio::test(start_paused = true)]
 async fn reload_builds_saved_sources_and_replaces_once() {
     let mut sim = Harness::of(&shop("one"));
     let watcher = watch(&mut sim, &shop("one")).await;
-    // Saved, and not noticed yet.
+    // The change has not been noticed yet.
     *watcher.specs.lock().unwrap() = Reading::Valid(Box::new(shop("two")));
     let created = sim.count("create");
-    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
-    assert!(serves(&watcher, "shop-api:two"));
+    watcher.request(RequestKind::Reload(["api".to_owned()].into())).await;
+    assert!(runs_image(&watcher, "shop-api:two"));
     assert_eq!((sim.count("create"), sim.count("build")), (created + 1, 2));
-    // Unchanged sources are replaced and not built.
+    // Unchanged sources are not rebuilt.
     let before = sim.id_of("shop-api");
-    watcher.ask(RequestKind::Reload(["api".to_owned()].into())).await;
+    watcher.request(RequestKind::Reload(["api".to_owned()].into())).await;
     assert_ne!(sim.id_of("shop-api"), before);
     assert_eq!(sim.count("build"), 2);
 }

@@ -12,7 +12,7 @@ use crate::builders::*;
 use crate::harness::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_changed_value_replaces_exactly_that_container() {
+async fn changed_value_replaces_only_its_container() {
     let build = |value| {
         desired([service("api").needs("db").env("LOG", value), service("db").ping(PING), service("web").needs("api")])
     };
@@ -29,7 +29,7 @@ async fn a_changed_value_replaces_exactly_that_container() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn swapped_ports_are_swapped() {
+async fn services_can_swap_ports() {
     let build = |a: &str, b: &str| desired([service("a").port(a), service("b").port(b).needs("a")]);
     let (old, new) = (build("8001:80", "8002:80"), build("8002:80", "8001:80"));
     let sim = Harness::of(&old);
@@ -39,7 +39,7 @@ async fn swapped_ports_are_swapped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn limits_are_changed_in_place() {
+async fn limits_are_updated_in_place() {
     let (old, new) = (desired([service("api").memory("64m")]), desired([service("api").memory("128m")]));
     let sim = Harness::of(&old);
     assert_agrees(&sim.up(&old).await, &sim, &old);
@@ -56,8 +56,8 @@ async fn limits_are_changed_in_place() {
 #[tokio::test(start_paused = true)]
 async fn external_changes_are_corrected() {
     let wanted = desired([service("api").needs("db"), service("db").ping(PING), service("web")]);
-    type Hand = fn(&Sim);
-    let hands: Vec<(&str, Hand)> = vec![
+    type ExternalChange = fn(&Sim);
+    let changes: Vec<(&str, ExternalChange)> = vec![
         ("paused", |sim| sim.pause("shop-db")),
         ("renamed", |sim| assert!(sim.rename("shop-api", "precious"))),
         ("disconnected", |sim| sim.disconnect("shop-api")),
@@ -83,22 +83,22 @@ async fn external_changes_are_corrected() {
             sim.kill("shop-web", 1);
         }),
     ];
-    for (what, by_hand) in hands {
+    for (what, change) in changes {
         let sim = Harness::of(&wanted);
         sim.set_stale(ms(70));
         assert_agrees(&sim.up(&wanted).await, &sim, &wanted);
-        by_hand(&sim);
-        // A first list that is still stale cannot be told from the truth.
+        change(&sim);
+        // While the first list is stale, the change is invisible.
         tokio::time::sleep(ms(70)).await;
         let outcome = sim.up(&wanted).await;
-        assert!(!outcome.changes.is_empty(), "{what}: nothing was told");
+        assert!(!outcome.changes.is_empty(), "{what}: no change reported");
         assert!(outcome.is_good(), "{what}: {}\n{:#?}", describe(&outcome), sim.calls());
         assert_agrees(&outcome, &sim, &wanted);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_container_with_our_name_is_left_alone() {
+async fn foreign_container_with_our_name_is_not_touched() {
     let wanted = desired([service("api"), service("other")]);
     let sim = Harness::of(&wanted);
     let id = sim.create_foreign("shop-api", &[]);
@@ -110,14 +110,14 @@ async fn a_foreign_container_with_our_name_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_that_the_engine_restarts_is_left_to_the_engine() {
+async fn restart_policy_is_left_to_the_engine() {
     let wanted = desired([service("api").restart(RestartPolicy::OnFailure(3)).ping(PING)]);
     let sim = Harness::of(&wanted);
     sim.add_image(
         "api:1",
         Image::new("api").behaving(|api| {
             api.exits = Some((ms(50), 1));
-            api.exec = Script::Ends(1, String::new());
+            api.exec = Script::Exits(1, String::new());
         }),
     );
     let outcome = sim.up(&wanted).await;

@@ -16,7 +16,7 @@ use crate::builders::*;
 use crate::harness::*;
 
 #[tokio::test(start_paused = true)]
-async fn exit_while_awaited_fails_at_once_with_last_lines() {
+async fn exit_before_ready_fails_with_logs() {
     for after in [0, 30, 450, 3000] {
         let wanted = desired([
             service("db").ping(Duration::from_secs(300)),
@@ -28,7 +28,7 @@ async fn exit_while_awaited_fails_at_once_with_last_lines() {
         sim.add_image(
             "db:1",
             Image::new("db").behaving(|db| {
-                db.exec = Script::Ends(1, String::new());
+                db.exec = Script::Exits(1, String::new());
                 db.exits = Some((ms(after), 3));
                 db.output = (0..15).map(|n| (ms(0), format!("line {n}"))).collect();
             }),
@@ -48,12 +48,12 @@ async fn exit_while_awaited_fails_at_once_with_last_lines() {
         assert_eq!(waits["api"], "waiting for db, which has failed");
         assert!(waits["web"].starts_with("waiting for api"), "{waits:?}");
         assert_eq!(sim.id_of("shop-api.new"), None, "dependents are not created");
-        assert!(sim.id_of("shop-db.new").is_some(), "what failed stays to be looked at");
+        assert!(sim.id_of("shop-db.new").is_some(), "the failed container is kept");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_container_without_a_ping_that_exits_at_once_fails() {
+async fn early_exit_without_ping_fails() {
     for after in [0, 30, 300] {
         let wanted = desired([service("api")]);
         let sim = Harness::of(&wanted);
@@ -65,7 +65,7 @@ async fn a_container_without_a_ping_that_exits_at_once_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_exit_is_noticed_although_lists_are_stale() {
+async fn exit_is_noticed_despite_stale_lists() {
     for after in [0, 5, 150, 170, 200, 335, 400, 1000] {
         let wanted = desired([service("db").ping(Duration::from_secs(300)), service("other")]);
         let sim = Harness::of(&wanted);
@@ -73,7 +73,7 @@ async fn an_exit_is_noticed_although_lists_are_stale() {
         sim.add_image(
             "db:1",
             Image::new("db").behaving(|db| {
-                db.exec = Script::Ends(1, String::new());
+                db.exec = Script::Exits(1, String::new());
                 db.exits = Some((ms(after), 3));
             }),
         );
@@ -84,40 +84,40 @@ async fn an_exit_is_noticed_although_lists_are_stale() {
     }
 }
 
-/// An engine under load reports an exit late: its lists are out of date and its events have not come yet.
-fn that_reports_exits_late(sim: &Harness) -> Arc<Faulty> {
+/// An engine under load: lists are stale and events are late.
+fn with_late_exits(sim: &Harness) -> Arc<Faulty> {
     sim.set_stale(ms(800));
     Arc::new(Faulty::new(Arc::new(Sim::clone(sim)), Faults { dropped: 1000, ..Faults::default() }))
 }
 
 #[tokio::test(start_paused = true)]
-async fn dependents_do_not_start_after_an_exit_that_is_reported_late() {
+async fn late_exit_of_a_dependency_blocks_dependents() {
     let wanted = desired([service("api"), service("web").needs("api")]);
     let sim = Harness::of(&wanted);
     sim.add_image("api:1", Image::new("api").behaving(|api| api.exits = Some((ms(200), 1))));
-    let outcome = sim.up_on(that_reports_exits_late(&sim), &wanted).await;
+    let outcome = sim.up_on(with_late_exits(&sim), &wanted).await;
     assert_eq!(failure(&outcome, "api").0, Reason::Exited, "{}", describe(&outcome));
     assert!(!sim.history().iter().any(|change| change.contains("shop-web")), "{:#?}", sim.history());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_whose_exit_is_reported_late_rolls_back() {
+async fn late_exit_of_a_replacement_rolls_back() {
     let build = |image: &str| desired([service("api").image(image)]);
     let sim = Harness::of(&build("api:1"));
     sim.add_image("api:2", Image::new("new").behaving(|it| it.exits = Some((ms(200), 1))));
     assert_agrees(&sim.up(&build("api:1")).await, &sim, &build("api:1"));
     let id = sim.id_of("shop-api");
-    let outcome = sim.up_on(that_reports_exits_late(&sim), &build("api:2")).await;
+    let outcome = sim.up_on(with_late_exits(&sim), &build("api:2")).await;
     assert_eq!(failure(&outcome, "api").0, Reason::Exited, "{}", describe(&outcome));
-    assert_eq!(sim.id_of("shop-api"), id, "the old one is gone");
+    assert_eq!(sim.id_of("shop-api"), id, "the current container was removed");
     assert_tidy(&sim, &build("api:1"));
 }
 
-/// Ways for a replacement to fail: a name, its image, and the reason that is given.
+/// Failing replacements: name, image and expected reason.
 fn failing_replacements() -> Vec<(&'static str, Image, Reason)> {
     let exits = |after| {
         Image::new("new").behaving(|it| {
-            it.exec = Script::Ends(1, "no".into());
+            it.exec = Script::Exits(1, "no".into());
             it.exits = Some((ms(after), 1));
         })
     };
@@ -125,7 +125,7 @@ fn failing_replacements() -> Vec<(&'static str, Image, Reason)> {
         ("exits at once", exits(0), Reason::Exited),
         ("exits soon", exits(100), Reason::Exited),
         ("exits later", exits(2000), Reason::Exited),
-        ("never answers", Image::new("new").behaving(|it| it.exec = Script::Ends(1, "no".into())), Reason::NotReady),
+        ("never answers", Image::new("new").behaving(|it| it.exec = Script::Exits(1, "no".into())), Reason::NotReady),
         ("its ping hangs", Image::new("new").behaving(|it| it.exec = Script::Hangs), Reason::NotReady),
         ("is never healthy", Image::new("new").healthcheck(None), Reason::NotReady),
         (
@@ -137,7 +137,7 @@ fn failing_replacements() -> Vec<(&'static str, Image, Reason)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_that_fails_gives_the_same_old_container_back() {
+async fn failed_replacement_keeps_current_container() {
     for with_port in [false, true] {
         for (what, image, reason) in failing_replacements() {
             let build = |image: &str| {
@@ -150,13 +150,13 @@ async fn a_replacement_that_fails_gives_the_same_old_container_back() {
             sim.add_image("api:2", image);
             assert_agrees(&sim.up(&old).await, &sim, &old);
             let id = sim.id_of("shop-api");
-            sim.forget_calls();
+            sim.clear_calls();
             let outcome = sim.up(&new).await;
             assert_eq!(failure(&outcome, "api").0, reason, "{what}: {}", describe(&outcome));
             assert_eq!(sim.id_of("shop-api"), id, "{what}");
             assert_tidy(&sim, &old);
             let created = sim.calls().iter().filter(|call| call.starts_with("create")).count();
-            assert_eq!(created, 1, "{what}: it was tried again");
+            assert_eq!(created, 1, "{what}: retried");
             assert!(!sim.calls().iter().any(|call| call.ends_with("by force")), "{what}");
         }
     }
@@ -176,7 +176,7 @@ async fn early_exit_of_replacement_without_ping_rolls_back() {
             let id = sim.id_of("shop-api");
             let outcome = sim.up(&build("api:2")).await;
             assert_eq!(failure(&outcome, "api").0, Reason::Exited, "after {after}");
-            assert_eq!(sim.id_of("shop-api"), id, "after {after}, port {with_port}: the old one is gone");
+            assert_eq!(sim.id_of("shop-api"), id, "after {after}, port {with_port}: the current container was removed");
             assert_tidy(&sim, &build("api:1"));
         }
     }
@@ -192,15 +192,15 @@ async fn dependent_restarts_after_failed_replacement() {
     assert_agrees(&sim.up(&build("db:1")).await, &sim, &build("db:1"));
     let outcome = sim.up(&build("db:2")).await;
     assert_eq!(failure(&outcome, "db").0, Reason::Exited);
-    assert!(sim.history().iter().any(|line| line == "died shop-api (0)"), "it was to be stopped");
+    assert!(sim.history().iter().any(|line| line == "died shop-api (0)"), "it has been stopped");
     assert!(outcome.waits.is_empty(), "{:?}", outcome.waits);
     let api = sim.snapshot().containers.into_values().find(|container| container.name == "shop-api");
-    assert_eq!(api.map(|api| api.state), Some(State::Running), "what it needs serves again, and so does it");
+    assert_eq!(api.map(|api| api.state), Some(State::Running), "started again after the rollback of its dependency");
     assert_agrees(&sim.up(&build("db:1")).await, &sim, &build("db:1"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_health_check_that_never_succeeds_ends_at_the_deadline() {
+async fn failing_health_check_times_out() {
     let wanted = desired([service("db").ping(PING), service("other")]);
     let sim = Harness::of(&wanted);
     sim.add_image("db:1", Image::new("db").healthcheck(None));
@@ -215,17 +215,17 @@ async fn a_health_check_that_never_succeeds_ends_at_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_health_check_that_succeeds_is_waited_for_whenever_it_does() {
-    // Whatever is under way at that moment (a list above all), its event is not lost.
+async fn healthy_event_is_never_missed() {
+    // No event is lost, whatever call is in flight at that time.
     for after in 0..1500 {
         let wanted = desired([service("db"), service("other").needs("db")]);
         let sim = Harness::of(&wanted);
         sim.add_image("db:1", Image::new("db").healthcheck(Some(ms(after))));
-        let hand = sim.clone();
+        let user = sim.clone();
         tokio::spawn(async move {
-            hand.until_happened("started shop-db.new").await;
+            user.until_recorded("started shop-db.new").await;
             tokio::time::sleep(ms(300)).await;
-            hand.cut_events();
+            user.cut_events();
         });
         let began = Instant::now();
         let outcome = sim.up(&wanted).await;
@@ -235,7 +235,7 @@ async fn a_health_check_that_succeeds_is_waited_for_whenever_it_does() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_ping_waits_for_its_line() {
+async fn log_ping_waits_for_its_line() {
     let wanted = desired([service("db").ping_log("ready to accept", PING), service("api").needs("db")]);
     let sim = Harness::of(&wanted);
     sim.add_image(
@@ -246,14 +246,14 @@ async fn a_log_ping_waits_for_its_line() {
     );
     let outcome = sim.up(&wanted).await;
     assert_agrees(&outcome, &sim, &wanted);
-    assert!(sim.count("logs") <= 2, "it follows, and does not ask again and again");
+    assert!(sim.count("logs") <= 2, "the log is followed, not polled");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_ping_says_why_it_was_not_answered() {
+async fn failed_ping_is_reported_with_its_output() {
     let wanted = desired([service("db").ping(PING)]);
     let sim = Harness::of(&wanted);
-    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(2, "no route\n".into())));
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Exits(2, "no route\n".into())));
     let outcome = sim.up(&wanted).await;
     let message = failure(&outcome, "db").1;
     assert_eq!(
@@ -263,7 +263,7 @@ async fn a_ping_says_why_it_was_not_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_image_fails_alone() {
+async fn missing_image_fails_only_its_service() {
     let wanted = desired([service("bad"), service("after").needs("bad"), service("good")]);
     let sim = Harness::new();
     sim.add_image("good:1", Image::new("good"));
@@ -277,7 +277,7 @@ async fn a_missing_image_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_missing_image_is_pulled_with_progress() {
+async fn missing_image_is_pulled_with_progress() {
     let wanted = desired([service("a").image("app:1"), service("b").image("app:1")]);
     let sim = Harness::new();
     sim.add_to_registry("app:1", Image::new("app"));
@@ -288,12 +288,12 @@ async fn a_missing_image_is_pulled_with_progress() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn taken_port_fails_alone_and_keeps_old_container() {
+async fn port_conflict_keeps_current_container() {
     let build = |port: &str| desired([service("api").port(port), service("other")]);
     let sim = Harness::of(&build("8080:80"));
     assert_agrees(&sim.up(&build("8080:80")).await, &sim, &build("8080:80"));
     let id = sim.id_of("shop-api");
-    sim.create_foreign("somebody", &[9090]);
+    sim.create_foreign("other-app", &[9090]);
     let outcome = sim.up(&build("9090:80")).await;
     let (reason, message) = failure(&outcome, "api");
     assert_eq!(reason, Reason::Conflict, "{message}");

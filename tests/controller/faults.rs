@@ -1,4 +1,4 @@
-//! Faults of the engine: calls that hang, break or lose their reply, and events that are missed.
+//! Engine faults: calls that hang, fail or lose their response, and missed events.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::builders::*;
 use crate::harness::*;
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_hangs_ends_the_run_and_is_named() {
+async fn hung_engine_ends_the_run_with_an_error() {
     let wanted = diamond();
     for verb in ["list", "events", "start", "create", "create-network", "image", "inspect", "rename"] {
         let sim = Harness::of(&wanted);
@@ -29,11 +29,11 @@ async fn an_engine_that_hangs_ends_the_run_and_is_named() {
         let began = Instant::now();
         let outcome = sim.up_on(faulty.clone(), &wanted).await;
         if verb == "inspect" {
-            assert!(outcome.is_good(), "nothing is inspected when all goes well");
+            assert!(outcome.is_good(), "no inspections without faults");
             continue;
         }
-        // What hung may have been carried out all the same, and that is good enough.
-        if faulty.journal().iter().any(|line| line.contains("carried_out: true")) && outcome.is_good() {
+        // The engine may have executed the hung call; then the run succeeds.
+        if faulty.journal().iter().any(|line| line.contains("executed: true")) && outcome.is_good() {
             continue;
         }
         assert!(!outcome.is_good(), "{verb}");
@@ -48,7 +48,7 @@ async fn an_engine_that_hangs_ends_the_run_and_is_named() {
     }
 }
 
-/// The scenario of the fault tests: two services are replaced, one is new, one goes; with everything that may clash.
+/// A scenario for fault tests: two services are replaced, one is added, one removed, with shared ports and volumes.
 fn before_and_after() -> (Desired, Desired) {
     let build = |value: &str, port: &str| {
         vec![
@@ -64,7 +64,7 @@ fn before_and_after() -> (Desired, Desired) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_reply_or_a_broken_call_of_any_verb_does_no_harm() {
+async fn run_succeeds_despite_one_failed_call_of_any_verb() {
     let (old, new) = before_and_after();
     let verbs = [
         "list",
@@ -92,7 +92,7 @@ async fn a_lost_reply_or_a_broken_call_of_any_verb_does_no_harm() {
                 for wanted in [&old, &new] {
                     let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults()));
                     let outcome = sim.up_on(faulty.clone(), wanted).await;
-                    // The first list tells whether there is an engine at all; only later ones are asked for again.
+                    // If the first list fails, the run fails: only later lists are retried.
                     if verb == "list" && !outcome.is_good() && outcome.steps.is_empty() {
                         assert!(outcome.engine.is_some());
                         assert_agrees(&sim.up(wanted).await, &sim, wanted);
@@ -108,7 +108,7 @@ async fn a_lost_reply_or_a_broken_call_of_any_verb_does_no_harm() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_that_are_cut_again_and_again_do_not_end_a_run() {
+async fn run_survives_repeatedly_lost_event_streams() {
     let wanted = desired((0..8).map(|n| {
         let service = service(&format!("s{n}")).image("app:1").ping(PING);
         if n > 0 { service.needs(&format!("s{}", n - 1)) } else { service }
@@ -117,7 +117,7 @@ async fn events_that_are_cut_again_and_again_do_not_end_a_run() {
     let cutter = sim.clone();
     let cuts = tokio::spawn(async move {
         for n in 0..8 {
-            cutter.until_happened(&format!("started shop-s{n}.new")).await;
+            cutter.until_recorded(&format!("started shop-s{n}.new")).await;
             cutter.cut_events();
         }
     });
@@ -127,15 +127,15 @@ async fn events_that_are_cut_again_and_again_do_not_end_a_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_death_in_the_gap_between_two_streams_of_events_is_noticed() {
+async fn exit_between_two_event_streams_is_noticed() {
     let wanted = desired([service("db").ping(Duration::from_secs(300)), service("other")]);
     let sim = Harness::of(&wanted);
-    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(1, String::new())));
-    let hand = sim.clone();
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Exits(1, String::new())));
+    let user = sim.clone();
     tokio::spawn(async move {
-        hand.until_happened("renamed shop-other.new to shop-other").await;
-        hand.cut_events();
-        hand.kill("shop-db.new", 137);
+        user.until_recorded("renamed shop-other.new to shop-other").await;
+        user.cut_events();
+        user.kill("shop-db.new", 137);
     });
     let began = Instant::now();
     let outcome = sim.up(&wanted).await;
@@ -144,15 +144,15 @@ async fn a_death_in_the_gap_between_two_streams_of_events_is_noticed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn container_removed_while_awaited_is_created_again() {
+async fn container_removed_before_ready_is_created_again() {
     let wanted = desired([service("db").ping(Duration::from_secs(300))]);
     let sim = Harness::of(&wanted);
-    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Answers(Duration::from_secs(5))));
-    let hand = sim.clone();
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::SucceedsAfter(Duration::from_secs(5))));
+    let user = sim.clone();
     tokio::spawn(async move {
-        hand.until_happened("started shop-db.new").await;
+        user.until_recorded("started shop-db.new").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        hand.remove("shop-db.new");
+        user.remove("shop-db.new");
     });
     let began = Instant::now();
     let outcome = sim.up(&wanted).await;
@@ -161,15 +161,15 @@ async fn container_removed_while_awaited_is_created_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn external_interference_is_reported() {
+async fn external_changes_during_a_run_are_reported() {
     let wanted = desired([service("db").ping(Duration::from_secs(30))]);
     let sim = Harness::of(&wanted);
-    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(1, String::new())));
-    let hand = sim.clone();
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Exits(1, String::new())));
+    let user = sim.clone();
     tokio::spawn(async move {
         loop {
-            hand.until(|observed| observed.containers.values().any(|c| c.state == State::Running)).await;
-            hand.remove("shop-db.new");
+            user.until(|observed| observed.containers.values().any(|c| c.state == State::Running)).await;
+            user.remove("shop-db.new");
         }
     });
     let outcome = sim.up(&wanted).await;
@@ -177,8 +177,8 @@ async fn external_interference_is_reported() {
     assert_eq!(reason, Reason::NonConvergent, "{message}");
 }
 
-/// What one seed makes of the scenario: under faults, in as many runs as it takes, then once without.
-async fn survive(seed: u64) -> Result<Vec<String>, String> {
+/// Runs the scenario of a seed: under faults until it succeeds, then once without.
+async fn run_seed(seed: u64) -> Result<Vec<String>, String> {
     let (old, new) = before_and_after();
     let draw = |n: u64, below: u64| drillmaster_sim::faulty::random(seed ^ 0xD811, n) % below;
     let sim = Harness::new();
@@ -190,7 +190,7 @@ async fn survive(seed: u64) -> Result<Vec<String>, String> {
     for (n, service) in old.services.values().chain(new.services.values()).enumerate() {
         let n = n as u64;
         let image = Image::new(&service.config.image).behaving(|it| {
-            it.exec = Script::Answers(ms(draw(10 + n, 400)));
+            it.exec = Script::SucceedsAfter(ms(draw(10 + n, 400)));
             it.stops = ms(draw(40 + n, 300));
             it.slow_start = ms(draw(70 + n, 200));
         });
@@ -214,13 +214,13 @@ async fn survive(seed: u64) -> Result<Vec<String>, String> {
                 ..Faults::default()
             };
             let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), faults));
-            // Somebody meddles in some runs, too.
-            let meddler = (draw(200 + tries, 3) == 0 && rate > 0).then(|| {
+            // Some runs include external changes.
+            let user = (draw(200 + tries, 3) == 0 && rate > 0).then(|| {
                 let (sim, pause) = (sim.clone(), ms(draw(300 + tries, 3000)));
-                let hand = draw(400 + tries, 6);
+                let user = draw(400 + tries, 6);
                 tokio::spawn(async move {
                     tokio::time::sleep(pause).await;
-                    match hand {
+                    match user {
                         0 => sim.kill("shop-db", 137),
                         1 => sim.pause("shop-api"),
                         2 => drop(sim.rename("shop-cache", "renamed")),
@@ -239,14 +239,14 @@ async fn survive(seed: u64) -> Result<Vec<String>, String> {
                 Duration::from_secs(86_400)
             };
             let outcome = tokio::time::timeout(killed_after, run).await;
-            if let Some(meddler) = meddler {
-                meddler.await.map_err(|error| error.to_string())?;
+            if let Some(user) = user {
+                user.await.map_err(|error| error.to_string())?;
             }
             match outcome {
                 Ok(outcome) if rate == 0 => break outcome,
-                Err(_) if rate == 0 => return Err("the run does not end".into()),
+                Err(_) if rate == 0 => return Err("the run did not end".into()),
                 Ok(outcome) => {
-                    // Dropped events may cost time, and the engine may be taken for gone: never more than that.
+                    // Dropped events cause delays, and the engine may be considered lost, but nothing else may fail.
                     if outcome.is_good() && draw(700 + tries, 2) == 0 {
                         tries = 4;
                     }
@@ -256,7 +256,7 @@ async fn survive(seed: u64) -> Result<Vec<String>, String> {
         };
         let problem = |what: &str| format!("run {n}: {what}: {}\n{:#?}", describe(&outcome), sim.calls());
         if !outcome.is_good() {
-            return Err(problem("it does not end well without faults"));
+            return Err(problem("failed without faults"));
         }
         let observed = sim.snapshot();
         let names: BTreeSet<String> = observed.of_group(GROUP).map(|container| container.name.clone()).collect();
@@ -269,17 +269,17 @@ async fn survive(seed: u64) -> Result<Vec<String>, String> {
             return Err(problem(&format!("{left:?}")));
         }
         if sim.calls().iter().any(|call| call.ends_with("by force")) {
-            return Err(problem("something was removed while it ran"));
+            return Err(problem("a container was removed while running"));
         }
         if !sim.volumes().iter().any(|volume| volume == "shop-data") {
-            return Err(problem("the volume is gone"));
+            return Err(problem("the volume was removed"));
         }
     }
     Ok(sim.calls())
 }
 
 #[test]
-fn random_faults_never_keep_the_next_run_from_agreement() {
+fn runs_converge_after_random_faults() {
     let seeds = match std::env::var("DRILLMASTER_SEED") {
         Ok(seed) => {
             let seed = seed.parse().expect("DRILLMASTER_SEED is a number");
@@ -291,15 +291,15 @@ fn random_faults_never_keep_the_next_run_from_agreement() {
         }
     };
     for seed in seeds {
-        if let Err(problem) = on_paused_time(survive(seed)) {
-            panic!("seed {seed} (again with DRILLMASTER_SEED={seed}): {problem}");
+        if let Err(problem) = on_paused_time(run_seed(seed)) {
+            panic!("seed {seed} (repeat with DRILLMASTER_SEED={seed}): {problem}");
         }
     }
 }
 
 #[test]
-fn a_seed_gives_the_same_run_again() {
+fn runs_of_the_same_seed_are_identical() {
     for seed in [3, 14, 159] {
-        assert_eq!(on_paused_time(survive(seed)), on_paused_time(survive(seed)), "seed {seed}");
+        assert_eq!(on_paused_time(run_seed(seed)), on_paused_time(run_seed(seed)), "seed {seed}");
     }
 }

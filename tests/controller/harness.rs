@@ -1,4 +1,4 @@
-//! The controller on a simulated engine, with a state directory of its own: the set-up of every test here.
+//! Common setup: the controller on a simulated engine, with a temporary state directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -10,6 +10,7 @@ use drillmaster::control::event::{Limits, Outcome, Report};
 use drillmaster::control::execute::context::ExecContext;
 use drillmaster::control::execute::outputs::OutputStore;
 use drillmaster::control::local_state::LocalState;
+use drillmaster::control::state_directory::StateDirectory;
 use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::Desired;
 use drillmaster::engine::Engine;
@@ -26,7 +27,7 @@ use crate::builders::{GROUP, SOURCE, desired, service};
 
 pub const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
 pub const PING: Duration = Duration::from_secs(20);
-/// Simulated time in which every run ends.
+/// Maximum simulated duration of a run.
 const RUN_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 pub fn ms(ms: u64) -> Duration {
@@ -37,12 +38,12 @@ pub fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A simulated engine and the state directory of the group on it. Ids of containers are the same on every simulated
-/// engine, so engines must not share a state directory.
+/// A simulated engine and the state directory of its group. Container ids repeat on every simulated engine, so engines
+/// must not share a state directory.
 pub struct Harness {
     sim: Sim,
     state: TempDir,
-    /// How long a watch takes to read the specs.
+    /// Time a watch takes to read the specs.
     pub read_delay: Duration,
 }
 
@@ -55,12 +56,12 @@ impl Deref for Harness {
 }
 
 impl Harness {
-    /// An engine without images.
+    /// Creates an engine without images.
     pub fn new() -> Harness {
         Harness { sim: Sim::new(), state: tempfile::tempdir().unwrap(), read_delay: Duration::ZERO }
     }
 
-    /// An engine with these images, which behave well.
+    /// Creates an engine with these images.
     pub fn with_images(images: &[&str]) -> Harness {
         let harness = Harness::new();
         for image in images {
@@ -69,7 +70,7 @@ impl Harness {
         harness
     }
 
-    /// An engine with the images of these services that are not built.
+    /// Creates an engine with the images of these services, except those to build.
     pub fn of(wanted: &Desired) -> Harness {
         let harness = Harness::new();
         harness.add_images(wanted);
@@ -82,8 +83,8 @@ impl Harness {
         }
     }
 
-    /// Empties the state directory.
-    pub fn lose_state(&mut self) {
+    /// Clears the state directory.
+    pub fn clear_state(&mut self) {
         self.state = tempfile::tempdir().unwrap();
     }
 
@@ -91,10 +92,10 @@ impl Harness {
         self.state.path()
     }
 
-    /// The outputs that are known in the state directory.
+    /// Returns the outputs in the state directory.
     pub fn outputs(&self) -> OutputStore {
         let outputs = OutputStore::default();
-        outputs.open(self.state()).unwrap();
+        outputs.open(&StateDirectory::at(self.state())).unwrap();
         outputs
     }
 
@@ -105,16 +106,16 @@ impl Harness {
             reaches_containers: true,
             outputs: self.outputs(),
         };
-        let local_state = LocalState::new(self.state());
+        let local_state = LocalState::new(StateDirectory::at(self.state()));
         RunOptions { limits: LIMITS, context, local_state, read: None, reload: BTreeSet::new() }
     }
 
-    /// Runs to the end; panics if that takes a simulated day.
+    /// Runs to completion. Panics after one simulated day.
     pub async fn run(&self, engine: Arc<dyn Engine>, wanted: &Desired, options: RunOptions) -> (Outcome, Vec<Report>) {
         let (_interrupt, interrupts) = mpsc::channel(1);
         let mut reports = Vec::new();
         let run = control::run(engine, wanted.clone(), options, interrupts, |report| reports.push(report));
-        let outcome = timeout(RUN_TIMEOUT, run).await.expect("the run does not end");
+        let outcome = timeout(RUN_TIMEOUT, run).await.expect("the run did not end");
         (outcome, reports)
     }
 
@@ -130,14 +131,14 @@ impl Harness {
         self.run(engine, wanted, self.options()).await.0
     }
 
-    /// An `up` that replaces or runs these services again.
+    /// Runs an `up` that replaces or reruns these services.
     pub async fn reload(&self, wanted: &Desired, services: &[&str]) -> Outcome {
         let reload = services.iter().map(|name| (*name).to_owned()).collect();
         let options = RunOptions { reload, ..self.options() };
         self.run(Arc::new(self.sim.clone()), wanted, options).await.0
     }
 
-    /// An `up` that is killed at a call of the engine; its outcome if it ends before.
+    /// Runs an `up` that is killed at an engine call. Returns the outcome if it ends earlier.
     pub async fn up_killed(&self, stop: Stop, wanted: &Desired) -> Option<Outcome> {
         let faulty = Arc::new(Faulty::stopping(Arc::new(self.sim.clone()), stop));
         tokio::select! {
@@ -146,19 +147,19 @@ impl Harness {
         }
     }
 
-    /// Ids of the group's containers, by name.
+    /// Returns the ids of the group's containers by name.
     pub fn ids(&self) -> BTreeMap<String, String> {
         let snapshot = self.snapshot();
         snapshot.of_group(GROUP).map(|container| (container.name.clone(), container.id.to_string())).collect()
     }
 
-    /// The place of a call of the engine among all of them.
+    /// Returns the index of an engine call.
     #[track_caller]
     pub fn call_index(&self, call: &str) -> usize {
         position(&self.calls(), call)
     }
 
-    /// The place of a change on the engine among all of them.
+    /// Returns the index of a change on the engine.
     #[track_caller]
     pub fn change_index(&self, change: &str) -> usize {
         position(&self.history(), change)
@@ -172,10 +173,10 @@ pub fn position(lines: &[String], line: &str) -> usize {
 
 #[track_caller]
 pub fn assert_before(lines: &[String], first: &str, then: &str) {
-    assert!(position(lines, first) < position(lines, then), "`{first}` comes after `{then}`: {lines:#?}");
+    assert!(position(lines, first) < position(lines, then), "`{first}` is not before `{then}`: {lines:#?}");
 }
 
-/// An `up` that has to end well, and leaves one container for each service.
+/// Checks that an `up` succeeded and left one container per service.
 #[track_caller]
 pub fn assert_agrees(outcome: &Outcome, sim: &Sim, wanted: &Desired) {
     assert!(outcome.is_good(), "{}\n{:#?}", describe(outcome), sim.history());
@@ -183,7 +184,7 @@ pub fn assert_agrees(outcome: &Outcome, sim: &Sim, wanted: &Desired) {
     assert_tidy(sim, wanted);
 }
 
-/// One container for each service, running under its name; one network; nothing else of the group.
+/// Checks that there is one running container per service, one network, and nothing else in the group.
 #[track_caller]
 pub fn assert_tidy(sim: &Sim, wanted: &Desired) {
     let observed = sim.snapshot();

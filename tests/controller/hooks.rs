@@ -1,4 +1,4 @@
-//! When hooks are run, on the simulated engine, in paused time. How one is run is `hooks.rs`' business.
+//! When hooks run, on the simulated engine in paused time. Their execution is tested in `tests/hooks`.
 
 use drillmaster::desired::{Desired, HookPoint, Mode, Scope};
 use drillmaster::plan::step::Reason;
@@ -9,7 +9,7 @@ use drillmaster_sim::{Image, Script, Sim};
 use crate::builders::*;
 use crate::harness::*;
 
-/// `db` is initialised once it answers, and says goodbye before it is stopped; `api` needs it.
+/// `db` is initialised by hooks once ready and runs a hook before its stop; `api` depends on it.
 fn hooks_run(image: &str) -> Desired {
     desired([
         service("db")
@@ -26,13 +26,13 @@ fn engine() -> Harness {
     Harness::with_images(&["db:1", "db:2", "api:1"])
 }
 
-/// How often a hook of `db` was run.
+/// Returns how often a hook of `db` ran.
 fn count(sim: &Sim, hook: &str) -> usize {
     sim.calls().iter().filter(|call| call.starts_with("exec shop-db") && call.ends_with(hook)).count()
 }
 
 #[tokio::test(start_paused = true)]
-async fn hooks_stand_between_what_they_are_named_after() {
+async fn hooks_run_at_their_hook_points() {
     let wanted = hooks_run("db:1");
     let sim = engine();
     assert!(sim.up(&wanted).await.is_good());
@@ -42,31 +42,31 @@ async fn hooks_stand_between_what_they_are_named_after() {
     assert!(sim.call_index("rename shop-db.new to shop-db") < sim.call_index("create shop-api.new"));
     assert_eq!((count(&sim, "init"), count(&sim, "fill"), count(&sim, "bye")), (1, 1, 0));
     assert!(sim.up(&wanted).await.is_good());
-    assert_eq!(count(&sim, "init"), 1, "what is as it should be is left alone");
-    sim.stop_by_hand("shop-db");
+    assert_eq!(count(&sim, "init"), 1, "an unchanged service is not touched");
+    sim.docker_stop("shop-db");
     assert!(sim.up(&wanted).await.is_good());
-    assert_eq!(count(&sim, "init"), 1, "a restart is no creation");
-    sim.forget_calls();
+    assert_eq!(count(&sim, "init"), 1, "no post_start after a restart");
+    sim.clear_calls();
     let down = wanted.without_services(Scope::All, Mode::Reconcile { purge_volumes: false, purge_images: false });
     assert!(sim.up(&down).await.is_good());
     assert!(sim.call_index("exec shop-db bye") < sim.call_index("stop shop-db"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn replacement_is_initialised_before_old_one_is_removed() {
+async fn post_start_of_replacement_runs_before_pre_stop_of_old() {
     let sim = engine();
     assert!(sim.up(&hooks_run("db:1")).await.is_good());
-    sim.forget_calls();
+    sim.clear_calls();
     assert!(sim.up(&hooks_run("db:2")).await.is_good());
     assert!(sim.call_index("exec shop-db.new fill") < sim.call_index("exec shop-db bye"));
     assert!(sim.call_index("exec shop-db bye") < sim.call_index("stop shop-db"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_initialisation_fails_service_and_rolls_back() {
+async fn failed_post_start_fails_service_and_rolls_back() {
     let fails = |image: &str| {
         Image::new(image).behaving(|it| {
-            it.programs.insert("fill".into(), Script::Ends(3, "no room".into()));
+            it.programs.insert("fill".into(), Script::Exits(3, "no room".into()));
         })
     };
     let sim = engine();
@@ -84,17 +84,17 @@ async fn failed_initialisation_fails_service_and_rolls_back() {
     let before = sim.id_of("shop-db");
     let outcome = sim.up(&hooks_run("db:2")).await;
     assert_eq!(outcome.failed["db"].failure.reason, Reason::HookFailed);
-    assert_eq!(sim.id_of("shop-db"), before, "the old one serves on");
+    assert_eq!(sim.id_of("shop-db"), before, "the current container keeps running");
     assert_eq!(sim.id_of("shop-db.new"), None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_goodbye_that_fails_holds_nothing_up() {
+async fn failed_pre_stop_does_not_block_removal() {
     let sim = engine();
     sim.add_image(
         "db:1",
         Image::new("db:1").behaving(|it| {
-            it.programs.insert("bye".into(), Script::Ends(1, String::new()));
+            it.programs.insert("bye".into(), Script::Exits(1, String::new()));
         }),
     );
     let wanted = hooks_run("db:1");
@@ -108,7 +108,7 @@ async fn a_goodbye_that_fails_holds_nothing_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whenever_the_run_is_killed_each_hook_has_run_in_the_end() {
+async fn hooks_have_run_after_a_kill_at_any_call() {
     let wanted = hooks_run("db:1");
     let calls = {
         let sim = engine();
@@ -116,9 +116,9 @@ async fn whenever_the_run_is_killed_each_hook_has_run_in_the_end() {
         sim.calls().len() as u64
     };
     for at in 1..=calls {
-        for carried_out in [false, true] {
+        for executed in [false, true] {
             let sim = engine();
-            sim.up_killed(Stop { at, carried_out }, &wanted).await;
+            sim.up_killed(Stop { at, executed }, &wanted).await;
             let outcome = sim.up(&wanted).await;
             assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}");
             assert!(count(&sim, "init") >= 1 && count(&sim, "fill") >= 1, "killed at call {at}: {:#?}", sim.calls());

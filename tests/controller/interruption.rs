@@ -1,4 +1,4 @@
-//! Runs that end early: an interrupt, a deadline, a kill at any call.
+//! Runs that end early: interrupt, deadline, or a kill at any call.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::builders::*;
 use crate::harness::*;
 
 #[tokio::test(start_paused = true)]
-async fn interrupt_ends_after_current_step_and_next_run_completes() {
+async fn next_run_completes_after_an_interrupt() {
     let wanted = diamond();
     for after in (0..3000).step_by(97) {
         let sim = Harness::of(&wanted);
@@ -24,7 +24,7 @@ async fn interrupt_ends_after_current_step_and_next_run_completes() {
         let engine: Arc<dyn Engine> = Arc::new(sim.clone());
         tokio::spawn(async move {
             tokio::time::sleep(ms(after)).await;
-            // The run may be over.
+            // The run may have ended already.
             let _ = interrupt.send(()).await;
             std::future::pending::<()>().await;
         });
@@ -33,7 +33,7 @@ async fn interrupt_ends_after_current_step_and_next_run_completes() {
         if outcome.interrupted {
             assert!(!outcome.is_good());
             tokio::time::sleep(Duration::from_secs(60)).await;
-            assert_eq!(sim.calls().len(), calls, "after {after}: it went on");
+            assert_eq!(sim.calls().len(), calls, "after {after}: calls after the end");
         }
         let outcome = sim.up(&wanted).await;
         assert_agrees(&outcome, &sim, &wanted);
@@ -41,10 +41,10 @@ async fn interrupt_ends_after_current_step_and_next_run_completes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_ends_at_its_deadline() {
+async fn run_ends_at_its_deadline() {
     let wanted = desired([service("db").ping(Duration::from_secs(300)), service("api").needs("db"), service("other")]);
     let sim = Harness::of(&wanted);
-    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Ends(1, "no".into())));
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Exits(1, "no".into())));
     let began = Instant::now();
     let limits = Limits { deadline: Some(Duration::from_secs(10)), ..LIMITS };
     let options = RunOptions { limits, ..sim.options() };
@@ -57,7 +57,7 @@ async fn a_run_ends_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
+async fn next_run_completes_after_a_kill_at_any_call() {
     let build = |value: &str| {
         [
             service("db").volume("data", "/data").anonymous_volume("/scratch").env("LOG", value).ping(PING),
@@ -75,26 +75,26 @@ async fn a_run_that_is_stopped_at_any_call_is_completed_by_the_next() {
     };
     let mut expected: Option<String> = None;
     for (scenario, from) in [("cold", None), ("replacement", Some(&old))] {
-        for carried_out in [false, true] {
+        for executed in [false, true] {
             let mut volumes: Option<usize> = None;
             for at in 1.. {
                 let sim = prepare();
                 if let Some(from) = from {
                     assert_agrees(&sim.up(from).await, &sim, from);
                 }
-                let done = sim.up_killed(Stop { at, carried_out }, &new).await;
+                let done = sim.up_killed(Stop { at, executed }, &new).await;
                 if let Some(outcome) = &done {
                     assert_agrees(outcome, &sim, &new);
                 }
                 let outcome = sim.up(&new).await;
-                assert!(outcome.is_good(), "{scenario}, stopped at {at}: {}\n{:#?}", describe(&outcome), sim.calls());
+                assert!(outcome.is_good(), "{scenario}, killed at {at}: {}\n{:#?}", describe(&outcome), sim.calls());
                 assert_agrees(&outcome, &sim, &new);
                 let found = picture(&sim.snapshot());
-                assert_eq!(&found, expected.get_or_insert(found.clone()), "{scenario}, stopped at {at}");
-                assert!(!sim.calls().iter().any(|call| call.ends_with("by force")), "{scenario}, stopped at {at}");
+                assert_eq!(&found, expected.get_or_insert(found.clone()), "{scenario}, killed at {at}");
+                assert!(!sim.calls().iter().any(|call| call.ends_with("by force")), "{scenario}, killed at {at}");
                 let count = sim.volumes().len();
-                // A candidate that was never started may have left an empty anonymous volume behind, never more.
-                assert!(count <= *volumes.get_or_insert(2), "{scenario}, stopped at {at}: {count} volumes");
+                // A candidate that never started may leave at most an empty anonymous volume.
+                assert!(count <= *volumes.get_or_insert(2), "{scenario}, killed at {at}: {count} volumes");
                 if done.is_some() {
                     assert!(at >= 20, "{scenario}: only {at} calls");
                     break;

@@ -1,4 +1,4 @@
-//! Jobs on the simulated engine, in paused time: run to their end once, before who needs them, and again when asked to.
+//! Jobs on the simulated engine in paused time: run once before their dependents, and again on request.
 
 use drillmaster::control::event::Report;
 use drillmaster::desired::{Desired, Rerun};
@@ -12,7 +12,7 @@ use drillmaster_sim::{Image, Sim};
 use crate::builders::*;
 use crate::harness::*;
 
-/// A database, a job that fills it, and a service that needs the job.
+/// A database, a job that depends on it, and a service that depends on the job.
 fn migrated(retries: u32, rerun: Rerun) -> Desired {
     desired([
         service("db").ping(s(20)),
@@ -21,7 +21,7 @@ fn migrated(retries: u32, rerun: Rerun) -> Desired {
     ])
 }
 
-/// An engine on which the job ends so after two seconds.
+/// An engine on which the job exits with this code after two seconds.
 fn engine(wanted: &Desired, code: i64) -> Harness {
     let sim = Harness::new();
     for service in wanted.services.values() {
@@ -52,9 +52,9 @@ async fn job_runs_once_between_dependencies_and_dependents() {
     let job = observed.containers.values().find(|it| it.name == "shop-migrate").unwrap();
     assert_eq!(job.state, State::Exited { code: Some(0) });
     assert_eq!(job.identity.as_ref().unwrap().kind, "Job");
-    sim.forget_calls();
+    sim.clear_calls();
     assert!(sim.up(&wanted).await.is_good());
-    assert_eq!(runs(&sim), 0, "done is done");
+    assert_eq!(runs(&sim), 0, "a succeeded job does not run again");
     assert_eq!(forecast(&wanted, &sim.snapshot(), &Memory::default()).changes, []);
 }
 
@@ -68,8 +68,8 @@ async fn failed_job_is_retried_with_backoff() {
         let failure = &outcome.failed["migrate"].failure;
         assert_eq!((failure.reason, failure.message.as_str()), (Reason::Exited, "exited with code 7"));
         assert_eq!(runs(&sim), 1 + retries as usize);
-        let told = reports.iter().filter(|report| matches!(report, Report::Failed(_))).count();
-        assert_eq!(told, 1 + retries as usize, "each failure is told");
+        let failures = reports.iter().filter(|report| matches!(report, Report::Failed(_))).count();
+        assert_eq!(failures, 1 + retries as usize, "each failure is reported");
         assert!(outcome.waits.iter().any(|wait| wait.service == "api"), "{:?}", outcome.waits);
         assert!(sim.id_of("shop-api.new").is_none() && sim.id_of("shop-migrate.new").is_some());
         if retries == 3 {
@@ -79,15 +79,15 @@ async fn failed_job_is_retried_with_backoff() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_succeeds_at_last_is_done() {
+async fn job_that_succeeds_on_retry_is_done() {
     let wanted = migrated(3, Rerun::Never);
     let sim = engine(&wanted, 0);
-    // It fails in its first two lives.
+    // The job fails at its first two starts.
     sim.add_image(
         "migrate:1",
         Image::new("migrate:1").behaving(|it| {
             it.exits = Some((s(2), 0));
-            it.fails_in = 2;
+            it.failing_starts = 2;
         }),
     );
     let outcome = sim.up(&wanted).await;
@@ -96,52 +96,52 @@ async fn a_job_that_succeeds_at_last_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn changed_job_runs_again_and_keeps_last_success_until_then() {
+async fn changed_job_reruns_and_keeps_last_success_until_then() {
     let build = |value: &str| {
         desired([service("migrate").env("TO", value).job(0, Rerun::Never), service("api").needs("migrate")])
     };
     let sim = engine(&build("1"), 0);
     assert!(sim.up(&build("1")).await.is_good());
     let (job, api) = (sim.id_of("shop-migrate"), sim.id_of("shop-api"));
-    sim.forget_calls();
+    sim.clear_calls();
     assert!(sim.up(&build("2")).await.is_good());
     assert_eq!(runs(&sim), 1);
     assert_ne!(sim.id_of("shop-migrate"), job);
-    assert_eq!(sim.id_of("shop-api"), api, "who runs already goes on");
+    assert_eq!(sim.id_of("shop-api"), api, "a running dependent is not touched");
     assert!(sim.change_index("died shop-migrate.new (0)") < sim.change_index("removed shop-migrate"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_runs_again_when_its_spec_says_so() {
+async fn job_reruns_according_to_its_spec() {
     let always = migrated(0, Rerun::Always);
     let sim = engine(&always, 0);
     for _ in 0..3 {
-        sim.forget_calls();
+        sim.clear_calls();
         assert!(sim.up(&always).await.is_good());
         assert_eq!(runs(&sim), 1, "{:#?}", sim.history());
     }
     let with = migrated(0, Rerun::WithDependencies);
-    sim.forget_calls();
+    sim.clear_calls();
     assert!(sim.up(&with).await.is_good());
     assert_eq!(runs(&sim), 0);
     sim.remove("shop-db");
-    sim.forget_calls();
+    sim.clear_calls();
     assert!(sim.up(&with).await.is_good());
-    assert_eq!(runs(&sim), 1, "its dependency was made anew");
+    assert_eq!(runs(&sim), 1, "its dependency was replaced");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_runs_on_demand() {
+async fn job_reruns_on_request() {
     let wanted = migrated(0, Rerun::Never);
     let sim = engine(&wanted, 0);
     assert!(sim.up(&wanted).await.is_good());
-    sim.forget_calls();
+    sim.clear_calls();
     assert!(sim.reload(&wanted, &["migrate"]).await.is_good());
     assert_eq!(runs(&sim), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn killed_run_resumes_without_repeating_successes() {
+async fn succeeded_jobs_do_not_rerun_after_a_kill() {
     let wanted = migrated(0, Rerun::Never);
     let calls = {
         let sim = engine(&wanted, 0);
@@ -149,9 +149,9 @@ async fn killed_run_resumes_without_repeating_successes() {
         sim.calls().len() as u64
     };
     for at in 1..=calls {
-        for carried_out in [false, true] {
+        for executed in [false, true] {
             let sim = engine(&wanted, 0);
-            sim.up_killed(Stop { at, carried_out }, &wanted).await;
+            sim.up_killed(Stop { at, executed }, &wanted).await;
             let succeeded = sim.id_of("shop-migrate");
             let outcome = sim.up(&wanted).await;
             assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}\n{:#?}", sim.history());

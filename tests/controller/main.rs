@@ -1,6 +1,6 @@
-//! The controller on the simulated engine, in paused time: hours pass in milliseconds and nothing sleeps for luck.
+//! The controller on the simulated engine in paused time: simulated hours pass in milliseconds.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[path = "../builders/mod.rs"]
 mod builders;
@@ -14,6 +14,7 @@ mod interruption;
 mod jobs;
 mod order;
 mod outputs;
+mod ownership;
 mod update;
 mod watch_drift;
 mod watch_requests;

@@ -1,4 +1,4 @@
-//! Order of steps, and what an `up` costs.
+//! Order of steps and number of engine calls of an `up`.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::builders::*;
 use crate::harness::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_chain_comes_up_in_order() {
+async fn chain_starts_in_order() {
     let wanted = desired([service("c").needs("b"), service("b").needs("a").ping(PING), service("a").ping(PING)]);
     let sim = Harness::of(&wanted);
-    sim.add_image("a:1", Image::new("a").behaving(|a| a.exec = Script::Answers(Duration::from_secs(3))));
+    sim.add_image("a:1", Image::new("a").behaving(|a| a.exec = Script::SucceedsAfter(Duration::from_secs(3))));
     let outcome = sim.up(&wanted).await;
     assert_agrees(&outcome, &sim, &wanted);
-    // Calls are noted when they arrive, so this says that they were not even asked for.
+    // Calls are recorded on arrival: dependents were not even requested earlier.
     let calls = sim.calls();
     assert_before(&calls, "rename shop-a.new to shop-a", "create shop-b.new");
     assert_before(&calls, "rename shop-b.new to shop-b", "create shop-c.new");
     let asked: Vec<&String> = calls.iter().filter(|call| call.starts_with("exec shop-a.new")).collect();
-    assert!(asked.len() > 20, "it was to be asked every 100 ms: {}", asked.len());
+    assert!(asked.len() > 20, "expected a probe every 100 ms: {}", asked.len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_diamond_comes_up_in_order_and_its_branches_at_once() {
+async fn diamond_starts_in_order_with_parallel_branches() {
     let wanted = diamond();
     let sim = Harness::of(&wanted);
     let outcome = sim.up(&wanted).await;
@@ -48,17 +48,20 @@ async fn a_diamond_comes_up_in_order_and_its_branches_at_once() {
 async fn independent_services_do_not_wait_for_each_other() {
     let wanted = desired([service("slow").ping(PING), service("quick"), service("after").needs("quick")]);
     let sim = Harness::of(&wanted);
-    sim.add_image("slow:1", Image::new("slow").behaving(|slow| slow.exec = Script::Answers(Duration::from_secs(10))));
+    sim.add_image(
+        "slow:1",
+        Image::new("slow").behaving(|slow| slow.exec = Script::SucceedsAfter(Duration::from_secs(10))),
+    );
     let outcome = sim.up(&wanted).await;
     assert_agrees(&outcome, &sim, &wanted);
     assert_before(&sim.history(), "renamed shop-after.new to shop-after", "renamed shop-slow.new to shop-slow");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_condition_of_started_does_not_wait_for_the_ping() {
+async fn condition_started_does_not_wait_for_ping() {
     let wanted = desired([service("db").ping(PING), service("api").needs_that("db", Condition::Started, false)]);
     let sim = Harness::of(&wanted);
-    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Answers(Duration::from_secs(10))));
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::SucceedsAfter(Duration::from_secs(10))));
     let outcome = sim.up(&wanted).await;
     assert_agrees(&outcome, &sim, &wanted);
     assert_before(&sim.history(), "started shop-db.new", "created shop-api.new");
@@ -66,22 +69,22 @@ async fn a_condition_of_started_does_not_wait_for_the_ping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_steps_run_at_once_than_allowed() {
+async fn concurrent_steps_are_limited() {
     let wanted = desired((0..20).map(|n| service(&format!("s{n:02}")).image("app:1")));
     let sim = Harness::of(&wanted);
     let outcome = sim.up(&wanted).await;
     assert_agrees(&outcome, &sim, &wanted);
-    assert_eq!(sim.most_at_once(), 4);
-    sim.forget_calls();
+    assert_eq!(sim.max_concurrent(), 4);
+    sim.clear_calls();
     let began = Instant::now();
     assert!(sim.up(&nothing()).await.is_good());
-    assert_eq!(sim.most_at_once(), 8);
+    assert_eq!(sim.max_concurrent(), 8);
     assert!(began.elapsed() < Duration::from_secs(2), "teardown is not parallel: {:?}", began.elapsed());
     assert_tidy(&sim, &nothing());
 }
 
 #[tokio::test(start_paused = true)]
-async fn down_goes_in_reverse_and_leaves_volumes() {
+async fn down_removes_dependents_first_and_keeps_volumes() {
     let wanted =
         desired([service("api").needs("db"), service("db").volume("data", "/data").anonymous_volume("/scratch")]);
     let sim = Harness::of(&wanted);
@@ -101,7 +104,7 @@ async fn down_goes_in_reverse_and_leaves_volumes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn down_with_volumes_leaves_none_also_after_a_replacement() {
+async fn down_with_volumes_removes_all_after_a_replacement() {
     let build = |value| desired([service("db").volume("data", "/data").env("A", value)]);
     let sim = Harness::of(&build("1"));
     sim.add_image("db:1", Image::new("db").volume("/var/lib/db"));
@@ -109,24 +112,24 @@ async fn down_with_volumes_leaves_none_also_after_a_replacement() {
     let volumes = sim.volumes();
     assert_agrees(&sim.up(&build("2")).await, &sim, &build("2"));
     assert_eq!(sim.volumes(), volumes, "the anonymous volume moves to the replacement");
-    sim.create_volume("somebody-elses");
+    sim.create_volume("unmanaged");
     let mut purge = nothing();
     purge.mode = Mode::Reconcile { purge_volumes: true, purge_images: false };
     let outcome = sim.up(&purge).await;
     assert!(outcome.is_good(), "{}", describe(&outcome));
-    assert!(sim.volumes().contains(&"somebody-elses".to_owned()));
+    assert!(sim.volumes().contains(&"unmanaged".to_owned()));
     assert!(!sim.volumes().contains(&"shop-data".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn stop_and_start() {
+async fn stop_and_start_follow_the_order_of_dependencies() {
     let wanted = desired([service("api").needs("db"), service("db").ping(PING)]);
     let sim = Harness::of(&wanted);
     assert_agrees(&sim.up(&wanted).await, &sim, &wanted);
     let ids = (sim.id_of("shop-api"), sim.id_of("shop-db"));
     let mut rest = nothing();
     rest.mode = Mode::StopOnly;
-    sim.forget_calls();
+    sim.clear_calls();
     assert!(sim.up(&rest).await.is_good());
     assert_before(&sim.history(), "died shop-api (0)", "died shop-db (0)");
     assert!(sim.snapshot().of_group(GROUP).all(|container| !container.is_up()));
@@ -139,7 +142,7 @@ async fn stop_and_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cold_up_sends_three_calls_per_service_and_no_op_one_list() {
+async fn cold_up_takes_three_calls_per_service_and_no_op_one_list() {
     let wanted = desired((0..100).map(|n| service(&format!("s{n:03}")).image("app:1")));
     let sim = Harness::of(&wanted);
     let outcome = sim.up(&wanted).await;
@@ -147,7 +150,7 @@ async fn cold_up_sends_three_calls_per_service_and_no_op_one_list() {
     let calls = sim.calls().len();
     assert!(calls <= 3 * 100 + 8, "{calls} calls");
     assert_eq!(["create", "start", "rename"].map(|verb| sim.count(verb)), [101, 100, 100]);
-    sim.forget_calls();
+    sim.clear_calls();
     let outcome = sim.up(&wanted).await;
     assert_agrees(&outcome, &sim, &wanted);
     assert!(outcome.steps.is_empty() && outcome.changes.is_empty());
@@ -158,16 +161,16 @@ async fn cold_up_sends_three_calls_per_service_and_no_op_one_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unhealthy_service_that_runs_is_not_ready() {
+async fn running_unhealthy_service_is_not_ready() {
     let wanted = desired([service("db"), service("other")]);
     let sim = Harness::of(&wanted);
     sim.add_image("db:1", Image::new("db").healthcheck(Some(ms(100))));
     assert_agrees(&sim.up(&wanted).await, &sim, &wanted);
-    sim.turn("shop-db", Health::Unhealthy);
-    let hand = sim.clone();
+    sim.set_health("shop-db", Health::Unhealthy);
+    let user = sim.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(40)).await;
-        hand.turn("shop-db", Health::Healthy);
+        user.set_health("shop-db", Health::Healthy);
     });
     let began = Instant::now();
     let outcome = sim.up(&wanted).await;

@@ -1,5 +1,5 @@
-//! Outputs: who is made of one waits for it, is told apart in a plan, and is replaced when it changes; on the simulated
-//! engine, in paused time.
+//! Outputs on the simulated engine in paused time: consumers wait for them, are marked in plans, and are replaced when
+//! they change.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use drillmaster_sim::{Image, Script, Sim};
 use crate::builders::*;
 use crate::harness::*;
 
-/// What the specs ask for while these outputs are known: `db` creates a user whose id `api` is told; `web` has nothing to
-/// do with it; `schema` is a job, of whose output `report` is made.
+/// The desired state for known outputs: `db` outputs a user id for `api`; `web` is unrelated; `report` consumes an
+/// output of the job `schema`.
 fn wanted(image: &str, known: &OutputMap) -> Desired {
     let value = |key: &str| known.get(key).map(String::as_str);
     desired([
@@ -27,7 +27,7 @@ fn wanted(image: &str, known: &OutputMap) -> Desired {
             .image(image)
             .ping(PING)
             .hook(HookPoint::PostStart, &["init"])
-            .captured(HookPoint::PostStart, "user"),
+            .with_capture(HookPoint::PostStart, "user"),
         service("api").env_of("USER", Some(("db", Condition::Ready)), "user", value("user")),
         service("schema").job(0, Rerun::Never),
         service("report").env_of("SCHEMA", None, "schema", value("schema")),
@@ -35,22 +35,22 @@ fn wanted(image: &str, known: &OutputMap) -> Desired {
     ])
 }
 
-/// An engine on which `db:1` calls the user 7, `db:2` calls it 8, and `db:3` calls it 7 as well.
+/// An engine on which `db:1` and `db:3` output user 7 and `db:2` outputs user 8.
 fn engine() -> Harness {
     let sim = Harness::with_images(&["api:1", "report:1", "web:1"]);
     for (image, user) in [("db:1", "7\n"), ("db:2", "8\n"), ("db:3", "7\n")] {
-        let init = Script::Ends(0, user.into());
+        let init = Script::Exits(0, user.into());
         sim.add_image(image, Image::new(image).behaving(|it| _ = it.programs.insert("init".into(), init)));
     }
     let job = Image::new("schema:1").behaving(|it| {
         it.exits = Some((Duration::from_secs(2), 0));
-        it.gives = "schema=v1\n".into();
+        it.output_file = "schema=v1\n".into();
     });
     sim.add_image("schema:1", job);
     sim
 }
 
-/// Runs with specs that are read again whenever an output changes.
+/// Runs with specs that are reloaded when an output changes.
 async fn run_on(
     sim: &Harness,
     engine: Arc<dyn Engine>,
@@ -74,7 +74,7 @@ fn known(sim: &Harness) -> OutputMap {
     sim.outputs().values()
 }
 
-fn given(pairs: &[(&str, &str)]) -> OutputMap {
+fn output_map(pairs: &[(&str, &str)]) -> OutputMap {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
@@ -82,7 +82,7 @@ fn count(sim: &Sim, call: &str) -> usize {
     sim.calls().iter().filter(|it| *it == call).count()
 }
 
-/// Ids of the containers that serve, by service.
+/// Returns the ids of current containers by service.
 fn ids(sim: &Sim) -> BTreeMap<String, String> {
     let snapshot = sim.snapshot();
     let services = snapshot.of_group(GROUP).map(|it| (it.service_of(GROUP).unwrap().to_owned(), it.id.to_string()));
@@ -90,23 +90,23 @@ fn ids(sim: &Sim) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn plan_shows_known_after_apply() {
+fn plan_shows_outputs_known_after_apply() {
     let desired = wanted("db:1", &OutputMap::new());
     insta::assert_snapshot!("outputs_first", plan_text(&desired, &empty(&desired)));
-    // Who runs already and whose output was lost is not touched; a job gives its outputs again.
-    let mut observed = agreeing(&wanted("db:1", &given(&[("user", "7"), ("schema", "v1")])));
+    // A running service with a lost output is not touched; a job reruns to set its outputs.
+    let mut observed = agreeing(&wanted("db:1", &output_map(&[("user", "7"), ("schema", "v1")])));
     by_name(&mut observed, "shop-schema").state = State::Exited { code: Some(0) };
     insta::assert_snapshot!("outputs_lost", plan_text(&desired, &observed));
-    let known = wanted("db:1", &given(&[("user", "8"), ("schema", "v1")]));
+    let known = wanted("db:1", &output_map(&[("user", "8"), ("schema", "v1")]));
     insta::assert_snapshot!("outputs_changed", plan_text(&known, &observed));
 }
 
 #[tokio::test(start_paused = true)]
-async fn consumer_of_an_output_is_created_once_with_its_value() {
+async fn consumer_is_created_once_with_the_output_value() {
     let sim = engine();
     let outcome = up(&sim, "db:1").await;
     assert!(outcome.is_good(), "{outcome:#?}");
-    assert_eq!(known(&sim), given(&[("user", "7"), ("schema", "v1")]));
+    assert_eq!(known(&sim), output_map(&[("user", "7"), ("schema", "v1")]));
     assert_eq!(count(&sim, "exec shop-db.new init"), 1);
     assert!(sim.call_index("exec shop-db.new init") < sim.call_index("create shop-api.new"));
     assert!(sim.call_index("rename shop-db.new to shop-db") < sim.call_index("create shop-api.new"));
@@ -118,7 +118,7 @@ async fn consumer_of_an_output_is_created_once_with_its_value() {
         let service = &wanted.services[container.service_of(GROUP).unwrap()];
         assert_eq!(container.identity.as_ref().unwrap().env_hash, service.fingerprint.env_hash, "{}", service.name);
     }
-    sim.forget_calls();
+    sim.clear_calls();
     assert!(up(&sim, "db:1").await.is_good());
     assert!(sim.calls().iter().all(|call| !call.starts_with("create") && !call.ends_with("init")), "{:?}", sim.calls());
 }
@@ -128,7 +128,7 @@ async fn changed_output_replaces_only_its_consumers() {
     let sim = engine();
     assert!(up(&sim, "db:1").await.is_good());
     let before = ids(&sim);
-    assert!(up(&sim, "db:3").await.is_good(), "another container, and the same output");
+    assert!(up(&sim, "db:3").await.is_good(), "new container, same output");
     let same = ids(&sim);
     let changed: Vec<&String> = before.keys().filter(|name| before[*name] != same[*name]).collect();
     assert_eq!(changed, ["db"]);
@@ -140,14 +140,14 @@ async fn changed_output_replaces_only_its_consumers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_output_is_collected_from_job_or_needs_reload() {
+async fn lost_output_is_restored_by_job_or_reload() {
     let mut sim = engine();
     assert!(up(&sim, "db:1").await.is_good());
     let before = ids(&sim);
-    sim.lose_state();
+    sim.clear_state();
     let outcome = up(&sim, "db:1").await;
-    assert_eq!(known(&sim), given(&[("schema", "v1")]));
-    assert_eq!(ids(&sim), before, "what runs goes on");
+    assert_eq!(known(&sim), output_map(&[("schema", "v1")]));
+    assert_eq!(ids(&sim), before, "running containers are not touched");
     let waits: Vec<&str> = outcome.waits.iter().map(|wait| wait.reason.as_str()).collect();
     let reason = "waiting for output `user` of db, which did not set it; `drillmaster reload db` runs it again";
     assert_eq!(waits, [reason]);
@@ -168,11 +168,11 @@ async fn missing_output_leaves_consumer_pending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn outputs_that_cannot_be_used_fail_the_job() {
+async fn invalid_outputs_fail_the_job() {
     let sim = engine();
     let job = Image::new("schema:1").behaving(|it| {
         it.exits = Some((Duration::from_secs(2), 0));
-        it.gives = "schema\n".into();
+        it.output_file = "schema\n".into();
     });
     sim.add_image("schema:1", job);
     let outcome = up(&sim, "db:1").await;
@@ -183,23 +183,23 @@ async fn outputs_that_cannot_be_used_fail_the_job() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whenever_the_run_is_killed_the_next_one_comes_to_the_same() {
+async fn next_run_sets_the_same_outputs_after_a_kill() {
     let calls = {
         let sim = engine();
         up(&sim, "db:1").await;
         sim.calls().len() as u64
     };
     for at in 1..=calls {
-        for carried_out in [false, true] {
+        for executed in [false, true] {
             let sim = engine();
-            let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, carried_out }));
+            let faulty = Arc::new(Faulty::stopping(Arc::new(sim.clone()), Stop { at, executed }));
             tokio::select! {
                 _ = run_on(&sim, faulty.clone(), |known| wanted("db:1", known)) => {}
                 () = faulty.stopped() => {}
             }
             let outcome = up(&sim, "db:1").await;
             assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}");
-            assert_eq!(known(&sim), given(&[("user", "7"), ("schema", "v1")]), "killed at call {at}");
+            assert_eq!(known(&sim), output_map(&[("user", "7"), ("schema", "v1")]), "killed at call {at}");
             let made: Vec<String> = sim.calls().into_iter().filter(|call| call == "create shop-api.new").collect();
             assert!(made.len() <= 2, "killed at call {at}: {:#?}", sim.calls());
             assert_eq!(sim.snapshot().of_group(GROUP).count(), 5);

@@ -1,5 +1,5 @@
-//! How containers are replaced and how many there are: whole plans as text, and runs on the simulated engine in paused
-//! time. That nobody is refused on a real network is the business of the end-to-end tests.
+//! Replacement strategies and replicas: plans as text, and runs on the simulated engine in paused time. The end-to-end
+//! tests check that clients on a real network get no errors.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use drillmaster_sim::{Image, Script, Sim};
 use crate::builders::*;
 use crate::harness::*;
 
-/// `api` with as many replicas, and `web`, which needs it.
+/// `api` with this number of replicas, and a dependent `web`.
 fn scaled(number: Option<u32>, image: &str) -> Desired {
     let api = service("api").image(image);
     let api = if let Some(number) = number { api.replicas(number) } else { api };
@@ -27,7 +27,7 @@ fn with_image(mut observed: Observed, image: &str) -> Observed {
 }
 
 #[test]
-fn replicas_are_created_at_once_and_dependents_wait_for_all() {
+fn replicas_start_in_parallel_and_dependents_wait() {
     let wanted = scaled(Some(2), "api:1");
     check(
         &wanted,
@@ -79,7 +79,7 @@ fn scaling_touches_only_the_difference() {
 }
 
 #[test]
-fn numbers_come_and_go_by_renaming() {
+fn enabling_replicas_renames_the_container() {
     check(
         &scaled(Some(2), "api:1"),
         &agreeing(&scaled(None, "api:1")),
@@ -136,7 +136,7 @@ fn service_scaled_to_zero_does_not_block_dependents() {
 }
 
 #[test]
-fn another_service_takes_the_name_that_a_replica_had() {
+fn service_can_take_the_name_of_a_former_replica() {
     let observed = agreeing(&desired([service("api").image("x:1").replicas(1)]));
     let wanted = desired([service("api-1").image("x:1")]);
     check(
@@ -155,7 +155,7 @@ fn another_service_takes_the_name_that_a_replica_had() {
 }
 
 #[test]
-fn replicas_are_replaced_one_after_another() {
+fn replicas_are_replaced_one_at_a_time() {
     let observed = with_image(agreeing(&scaled(Some(2), "api:1")), "api:2");
     check(
         &scaled(Some(2), "api:2"),
@@ -176,7 +176,7 @@ fn replicas_are_replaced_one_after_another() {
         api-2: rename shop-api-2.new to shop-api-2   # candidate is ready
     ",
     );
-    // One that does not run serves nobody: it comes first.
+    // A stopped replica does not serve requests, so it is replaced first.
     let mut broken = observed;
     by_name(&mut broken, "shop-api-2").state = State::Exited { code: Some(1) };
     let plan = plan_text(&scaled(Some(2), "api:2"), &broken);
@@ -203,7 +203,7 @@ fn start_first(image: &str) -> Build {
 }
 
 #[test]
-fn with_the_new_one_first_names_change_hands_while_both_run() {
+fn start_first_moves_dns_names_while_both_run() {
     let wanted = desired([start_first("api:1")]);
     check(
         &wanted,
@@ -239,7 +239,7 @@ fn with_the_new_one_first_names_change_hands_while_both_run() {
         api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
-    // The old one was made with its names, and its host name is one of them: it leaves the network.
+    // The old container was created with its aliases, and its host name is one of them: disconnect it.
     let observed = with_image(agreeing(&desired([service("api").ping(PING)])), "api:2");
     let plan = plan_text(&desired([start_first("api:2")]), &observed);
     assert!(
@@ -248,10 +248,10 @@ fn with_the_new_one_first_names_change_hands_while_both_run() {
     );
 }
 
-// Runs.
+// Runs on the simulated engine in paused time.
 
-/// Whether a container runs and is found by the service's name.
-fn is_found(container: &Container, service: &str) -> bool {
+/// Returns true if the container is running and the service name resolves to it.
+fn has_dns_name(container: &Container, service: &str) -> bool {
     let names = container.details.as_ref().map(|details| &details.names);
     container.state == State::Running
         && container.networks.iter().any(|attached| {
@@ -261,14 +261,14 @@ fn is_found(container: &Container, service: &str) -> bool {
         })
 }
 
-/// Watches who is found by a service's name, from now on: in how many changes nobody was, and whether one was found as
-/// soon as it ran.
-fn watch_names(sim: &Sim, service: &'static str) -> Arc<Mutex<(u32, Vec<String>)>> {
+/// Watches the DNS name of a service from now on. Counts the changes after which it does not resolve, and records
+/// containers to which it resolves as soon as they start.
+fn watch_dns_name(sim: &Sim, service: &'static str) -> Arc<Mutex<(u32, Vec<String>)>> {
     let seen = Arc::new(Mutex::new((0, Vec::new())));
     let noted = seen.clone();
-    sim.witness(move |change, observed| {
+    sim.on_change(move |change, observed| {
         let mut seen = noted.lock().unwrap();
-        let found: Vec<&Container> = observed.containers.values().filter(|it| is_found(it, service)).collect();
+        let found: Vec<&Container> = observed.containers.values().filter(|it| has_dns_name(it, service)).collect();
         seen.0 += u32::from(found.is_empty());
         let early = found.iter().any(|it| change == format!("started {}", it.name));
         seen.1.extend(early.then(|| change.to_owned()));
@@ -284,17 +284,20 @@ async fn service_name_always_resolves_during_replacement() {
             desired([if let Some(number) = number { api.replicas(number) } else { api }])
         };
         let sim = Harness::with_images(&["api:1", "api:2"]);
-        sim.add_image("api:2", Image::new("api:2").behaving(|it| it.exec = Script::Answers(Duration::from_secs(3))));
+        sim.add_image(
+            "api:2",
+            Image::new("api:2").behaving(|it| it.exec = Script::SucceedsAfter(Duration::from_secs(3))),
+        );
         assert!(sim.up(&wanted("api:1")).await.is_good());
-        let seen = watch_names(&sim, "api");
+        let seen = watch_dns_name(&sim, "api");
         let outcome = sim.up(&wanted("api:2")).await;
         assert!(outcome.is_good(), "{outcome:#?}");
         assert_eq!(*seen.lock().unwrap(), (0, Vec::new()), "{:#?}", sim.history());
         let reload = sim.reload(&wanted("api:2"), &["api"]).await;
         assert!(reload.is_good(), "{reload:#?}");
         assert_eq!(*seen.lock().unwrap(), (0, Vec::new()), "{:#?}", sim.history());
-        // And then it is left alone.
-        sim.forget_calls();
+        // The next `up` changes nothing.
+        sim.clear_calls();
         assert!(sim.up(&wanted("api:2")).await.is_good());
         let calls = sim.calls();
         assert!(calls.iter().all(|call| !call.starts_with("connect") && !call.starts_with("create")), "{calls:?}");
@@ -308,7 +311,7 @@ async fn service_name_resolves_after_a_kill_at_any_call() {
     let prepared = async || {
         let sim = Harness::with_images(&["api:1", "api:2", "web:1"]);
         assert!(sim.up(&wanted("api:1")).await.is_good());
-        sim.forget_calls();
+        sim.clear_calls();
         sim
     };
     let calls = {
@@ -317,11 +320,11 @@ async fn service_name_resolves_after_a_kill_at_any_call() {
         sim.calls().len() as u64
     };
     for at in 1..=calls {
-        for carried_out in [false, true] {
+        for executed in [false, true] {
             let sim = prepared().await;
-            let seen = watch_names(&sim, "api");
+            let seen = watch_dns_name(&sim, "api");
             let second = wanted("api:2");
-            sim.up_killed(Stop { at, carried_out }, &second).await;
+            sim.up_killed(Stop { at, executed }, &second).await;
             let outcome = sim.up(&second).await;
             assert!(outcome.is_good(), "killed at call {at}: {outcome:#?}");
             assert_eq!(*seen.lock().unwrap(), (0, Vec::new()), "killed at call {at}: {:#?}", sim.history());
@@ -334,15 +337,15 @@ async fn service_name_resolves_after_a_kill_at_any_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_has_to_stay_ready() {
+async fn replacement_must_stay_ready_for_min_ready() {
     let wanted = |image: &str| desired([service("api").image(image).ping(PING).min_ready("5s")]);
     let sim = Harness::with_images(&["api:1", "api:2", "api:3", "api:4"]);
     let after = Duration::from_secs(2);
-    sim.add_image("api:3", Image::new("api:3").behaving(|it| it.exec = Script::AnswersUntil(after)));
+    sim.add_image("api:3", Image::new("api:3").behaving(|it| it.exec = Script::SucceedsUntil(after)));
     sim.add_image("api:4", Image::new("api:4").behaving(|it| it.exits = Some((after, 3))));
     let begun = tokio::time::Instant::now();
     assert!(sim.up(&wanted("api:1")).await.is_good());
-    assert!(begun.elapsed() < Duration::from_secs(5), "there is no old one to wait for");
+    assert!(begun.elapsed() < Duration::from_secs(5), "no delay for the first container");
     let begun = tokio::time::Instant::now();
     assert!(sim.up(&wanted("api:2")).await.is_good());
     assert!(begun.elapsed() >= Duration::from_secs(5) && begun.elapsed() < Duration::from_secs(8));
@@ -360,7 +363,7 @@ async fn a_replacement_has_to_stay_ready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replacement_that_has_failed_may_be_kept() {
+async fn failed_replacement_can_be_kept() {
     for first in [false, true] {
         let wanted = |image: &str| {
             let api = service("api").image(image).ping(Duration::from_secs(3)).keep();
@@ -372,12 +375,13 @@ async fn a_replacement_that_has_failed_may_be_kept() {
         let before = sim.id_of("shop-api");
         let outcome = sim.up(&wanted("api:2")).await;
         assert_eq!(outcome.failed["api"].failure.reason, Reason::NotReady);
-        assert_eq!(sim.id_of("shop-api"), before, "the old one serves on");
+        assert_eq!(sim.id_of("shop-api"), before, "the current container keeps running");
         let snapshot = sim.snapshot();
-        let kept = snapshot.containers.values().find(|it| it.name == "shop-api.new").expect("it is kept");
+        let kept =
+            snapshot.containers.values().find(|it| it.name == "shop-api.new").expect("the failed container is kept");
         assert!(matches!(kept.state, State::Exited { .. }), "{:?}", kept.state);
-        assert!(snapshot.containers.values().any(|it| it.name == "shop-api" && is_found(it, "api")));
-        // Another spec discards it, also the one from before.
+        assert!(snapshot.containers.values().any(|it| it.name == "shop-api" && has_dns_name(it, "api")));
+        // Another spec discards the kept container, the previous spec too.
         assert!(sim.up(&wanted("api:3")).await.is_good());
         assert_eq!((sim.id_of("shop-api.new"), sim.snapshot().of_group(GROUP).count()), (None, 1));
         sim.up(&wanted("api:2")).await;
@@ -387,7 +391,7 @@ async fn a_replacement_that_has_failed_may_be_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_fails_stops_the_roll() {
+async fn failed_replica_stops_the_rollout() {
     let wanted = |image: &str| {
         let api = service("api").image(image).ping(Duration::from_secs(3)).start_first().replicas(3);
         desired([api, service("web").image("web:1").needs("api")])
@@ -402,14 +406,14 @@ async fn a_replica_that_fails_stops_the_roll() {
     let why = "waiting for api-1, which failed with this spec";
     assert_eq!(waits, [format!("api-2: {why}"), format!("api-3: {why}")]);
     let after: Vec<_> = (1..=3).map(|n| sim.id_of(&format!("shop-api-{n}"))).collect();
-    assert_eq!(before, after, "all of them serve on");
-    assert_eq!(sim.snapshot().of_group(GROUP).filter(|it| is_found(it, "api")).count(), 3);
+    assert_eq!(before, after, "no replica changed");
+    assert_eq!(sim.snapshot().of_group(GROUP).filter(|it| has_dns_name(it, "api")).count(), 3);
     assert!(sim.up(&wanted("api:3")).await.is_good());
     assert_eq!(sim.snapshot().of_group(GROUP).filter(|it| it.image == "api:3").count(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_selection_means_all_replicas() {
+async fn selection_includes_all_replicas() {
     let wanted = |number| desired([service("api").replicas(number), service("web")]);
     let sim = Harness::with_images(&["api:1", "web:1"]);
     assert!(sim.up(&wanted(3)).await.is_good());

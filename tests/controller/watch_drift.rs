@@ -1,4 +1,4 @@
-//! The watch at rest, and what it corrects: crashes, drift, an engine that restarts.
+//! Watch mode: idle behaviour and correction of crashes, drift and engine restarts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,18 +15,18 @@ use crate::harness::*;
 use crate::watcher::*;
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_comes_up_in_order_and_then_rests() {
+async fn watch_starts_in_order_and_is_idle_afterwards() {
     let wanted = chain();
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
     sleep(s(3600)).await;
     assert_eq!(mutations(&sim), Vec::<String>::new());
-    assert!(sim.calls().len() <= 125, "one list each half minute is enough: {}", sim.calls().len());
-    assert_eq!(watcher.told(), Vec::<String>::new(), "never a line for nothing");
+    assert!(sim.calls().len() <= 125, "more than one list per half minute: {}", sim.calls().len());
+    assert_eq!(watcher.report_lines(), Vec::<String>::new(), "no reports without a change");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interrupt_ends_it_and_containers_stay() {
+async fn interrupt_ends_watch_and_keeps_containers() {
     let wanted = chain();
     let sim = Harness::of(&wanted);
     let mut watcher = sim.watch_settled(&wanted).await;
@@ -37,10 +37,10 @@ async fn an_interrupt_ends_it_and_containers_stay() {
     assert_eq!(mutations(&sim), Vec::<String>::new());
 }
 
-// Crashes and hands.
+// Crashes and external changes.
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_is_brought_back_with_growing_pauses() {
+async fn crashed_container_restarts_with_backoff() {
     let wanted = desired([service("api"), service("other")]);
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
@@ -53,26 +53,26 @@ async fn a_crash_is_brought_back_with_growing_pauses() {
         pauses.push((begin.elapsed() - s(1)).as_secs());
     }
     assert_eq!(pauses, [1, 2, 4, 8]);
-    assert_eq!(sim.ids(), before, "the same containers");
-    assert_eq!(watcher.told()[..3], ["api Exited 1 next 1 s", "api start [state]", "api ready"]);
+    assert_eq!(sim.ids(), before, "same containers");
+    assert_eq!(watcher.report_lines()[..3], ["api Exited 1 next 1 s", "api start [state]", "api ready"]);
     sleep(s(620)).await;
-    watcher.forget();
+    watcher.clear();
     sim.kill("shop-api", 1);
     watcher.agrees(&wanted).await;
-    assert_eq!(watcher.told()[0], "api Exited 1 next 1 s", "ten minutes of running are enough");
+    assert_eq!(watcher.report_lines()[0], "api Exited 1 next 1 s", "backoff is reset after ten minutes");
     assert!(mutations(&sim).iter().all(|call| call == "start shop-api"), "{:?}", mutations(&sim));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_loop_does_not_hurry_and_a_new_spec_ends_it() {
+async fn crash_loop_is_slow_and_reset_by_a_new_spec() {
     let build = |image: &str| desired([service("api").image(image), service("web").needs("api"), service("other")]);
     let sim = Harness::of(&build("api:2"));
     sim.add_image("api:1", Image::new("api:1").behaving(|it| it.exits = Some((s(2), 3))));
     let watcher = sim.watch(&build("api:1"));
     sleep(s(3600)).await;
     let starts = sim.calls().iter().filter(|call| call.starts_with("start shop-api")).count();
-    assert!((14..22).contains(&starts), "{starts} tries in an hour");
-    let live = watcher.ask(RequestKind::Status).await;
+    assert!((14..22).contains(&starts), "{starts} starts in an hour");
+    let live = watcher.request(RequestKind::Status).await;
     let [Report::Status(live)] = live.as_slice() else { panic!("{live:?}") };
     let api = &live.services["api"];
     assert_eq!((api.last_exit, api.reason.as_deref()), (Some(3), Some("Exited")), "{api:?}");
@@ -84,72 +84,72 @@ async fn a_crash_loop_does_not_hurry_and_a_new_spec_ends_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stopped_or_removed_container_is_back_at_once() {
-    type Hand = fn(&Sim);
-    let hands: [(&str, Hand); 4] = [
-        ("killed", |sim| sim.kill_by_hand("shop-api")),
-        ("stopped", |sim| sim.stop_by_hand("shop-api")),
+async fn stopped_or_removed_container_is_back_immediately() {
+    type ExternalChange = fn(&Sim);
+    let changes: [(&str, ExternalChange); 4] = [
+        ("killed", |sim| sim.docker_kill("shop-api")),
+        ("stopped", |sim| sim.docker_stop("shop-api")),
         ("removed", |sim| sim.remove("shop-api")),
         ("paused", |sim| sim.pause("shop-api")),
     ];
     let wanted = chain();
-    for (what, hand) in hands {
+    for (what, change) in changes {
         let sim = Harness::of(&wanted);
         let watcher = sim.watch_settled(&wanted).await;
         sleep(s(60)).await;
-        watcher.forget();
+        watcher.clear();
         let before = sim.ids();
         for _ in 0..5 {
             let begin = Instant::now();
-            hand(&sim);
+            change(&sim);
             watcher.agrees(&wanted).await;
             let took = begin.elapsed() - s(1);
             assert!(took < Duration::from_millis(1800), "{what}: {took:?} {:#?}", sim.history());
             sleep(s(15)).await;
         }
         let after = sim.ids();
-        let told = if what == "removed" { "api create [state]" } else { "api start [state]" };
-        assert_eq!(watcher.told()[..2], [told, "api ready"], "{what}");
+        let expected = if what == "removed" { "api create [state]" } else { "api start [state]" };
+        assert_eq!(watcher.report_lines()[..2], [expected, "api ready"], "{what}");
         for name in ["shop-db", "shop-web", "shop-other"] {
-            assert_eq!(before[name], after[name], "{what}: {name} is none of its business");
+            assert_eq!(before[name], after[name], "{what}: {name} changed");
         }
-        assert!(!watcher.has(|report| matches!(report, Report::Failed(_))), "{what}: {:?}", watcher.told());
+        assert!(!watcher.has(|report| matches!(report, Report::Failed(_))), "{what}: {:?}", watcher.report_lines());
         assert_eq!(
             watcher.count(|report| matches!(report, Report::Reconciling { .. })),
             5,
             "{what}: {:?}",
-            watcher.told()
+            watcher.report_lines()
         );
-        assert_eq!(watcher.count(|it| *it == Report::Ready("api".into())), 5, "{what}: {:?}", watcher.told());
+        assert_eq!(watcher.count(|it| *it == Report::Ready("api".into())), 5, "{what}: {:?}", watcher.report_lines());
         assert!(mutations(&sim).iter().all(|call| call.contains("shop-api")), "{what}: {:?}", mutations(&sim));
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn other_drift_is_corrected_without_a_restart() {
-    type Hand = fn(&Sim);
-    let hands: [(&str, Hand, &str); 3] = [
-        ("renamed", |sim| assert!(sim.rename("shop-api", "somebody")), "api update [name]"),
+    type ExternalChange = fn(&Sim);
+    let changes: [(&str, ExternalChange, &str); 3] = [
+        ("renamed", |sim| assert!(sim.rename("shop-api", "renamed-api")), "api update [name]"),
         ("disconnected", |sim| sim.disconnect("shop-api"), "api update [network]"),
         (
             "limited",
             |sim| {
                 let memory = Some("64m".parse().unwrap());
-                sim.update_by_hand("shop-api", Resources { memory, ..Resources::default() }, RestartPolicy::default());
+                sim.docker_update("shop-api", Resources { memory, ..Resources::default() }, RestartPolicy::default());
             },
             "api update [resources.memory]",
         ),
     ];
     let wanted = desired([service("api").memory("128m"), service("web").needs("api")]);
-    for (what, hand, told) in hands {
+    for (what, change, expected) in changes {
         let sim = Harness::of(&wanted);
         let watcher = sim.watch_settled(&wanted).await;
         let before = sim.ids();
-        hand(&sim);
+        change(&sim);
         watcher.until("mended", |watcher| watcher.count(|it| matches!(it, Report::StepDone(_))) >= 1).await;
         watcher.agrees(&wanted).await;
         assert_eq!(sim.ids(), before, "{what}");
-        assert_eq!(watcher.told(), [told, "api ready"], "{what}");
+        assert_eq!(watcher.report_lines(), [expected, "api ready"], "{what}");
         let api = sim.snapshot().containers.remove(before["shop-api"].as_str()).unwrap();
         assert_eq!(api.state, State::Running, "{what}");
         assert!(!sim.history().iter().any(|line| line.starts_with("died")), "{what}");
@@ -157,7 +157,7 @@ async fn other_drift_is_corrected_without_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_network_that_was_removed_is_made_again() {
+async fn removed_network_is_created_again() {
     let wanted = chain();
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
@@ -176,18 +176,18 @@ async fn flapping_drift_is_ignored() {
     let mut rounds = 0;
     while !watcher.has(fought) {
         rounds += 1;
-        assert!(rounds < 10, "it fights on: {:?}", watcher.told());
+        assert!(rounds < 10, "still correcting: {:?}", watcher.report_lines());
         let memory = Some("64m".parse().unwrap());
-        sim.update_by_hand("shop-api", Resources { memory, ..Resources::default() }, RestartPolicy::default());
+        sim.docker_update("shop-api", Resources { memory, ..Resources::default() }, RestartPolicy::default());
         sleep(s(5)).await;
     }
     assert_eq!(sim.count("update"), 3, "{:?}", sim.calls());
-    sim.forget_calls();
+    sim.clear_calls();
     sleep(s(300)).await;
     assert_eq!(sim.count("update"), 0);
-    sim.kill_by_hand("shop-api");
+    sim.docker_kill("shop-api");
     watcher.agrees(&wanted).await;
-    assert_eq!(sim.count("update"), 0, "it is kept running, and that is left alone");
+    assert_eq!(sim.count("update"), 0, "restarted without another correction");
     let edited = desired([service("api").memory("256m"), service("other")]);
     watcher.edit(&edited);
     watcher.until("updated", |watcher| watcher.sim.count("update") == 1).await;
@@ -196,7 +196,7 @@ async fn flapping_drift_is_ignored() {
 // Dependencies.
 
 #[tokio::test(start_paused = true)]
-async fn dependents_go_on_unless_they_asked_to_be_restarted() {
+async fn dependents_restart_only_if_requested() {
     let wanted = desired([
         service("db").ping(PING),
         service("api").needs_that("db", Condition::Ready, true),
@@ -223,30 +223,30 @@ async fn dependents_go_on_unless_they_asked_to_be_restarted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn everything_comes_up_again_in_order_after_an_engine_restart() {
+async fn services_restart_in_order_after_an_engine_restart() {
     let wanted = chain();
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
     let before = sim.ids();
-    sim.go_away(true);
+    sim.shut_down(true);
     sleep(s(20)).await;
     assert!(watcher.has(|it| matches!(it, Report::EngineLost(_))));
-    assert_eq!(mutations(&sim), Vec::<String>::new(), "nothing is done meanwhile");
+    assert_eq!(mutations(&sim), Vec::<String>::new(), "no mutations while the engine is down");
     let tries = sim.calls().len();
-    assert!(tries < 40, "{tries} tries in 20 s");
-    sim.come_back();
+    assert!(tries < 40, "{tries} connection attempts in 20 s");
+    sim.start_up();
     watcher.agrees(&wanted).await;
     assert_eq!(sim.ids(), before);
     let history = sim.history();
     let at = |line: &str| history.iter().rposition(|it| it == line).unwrap_or_else(|| panic!("{line} {history:#?}"));
     assert!(at("started shop-db") < at("started shop-api") && at("started shop-api") < at("started shop-web"));
-    let told = watcher.told();
-    assert_eq!(told[..2], ["engine gone", "engine back"]);
-    assert!(!watcher.has(|it| matches!(it, Report::Failed(_))), "nothing has crashed: {told:?}");
+    let lines = watcher.report_lines();
+    assert_eq!(lines[..2], ["engine lost", "engine reconnected"]);
+    assert!(!watcher.has(|it| matches!(it, Report::Failed(_))), "no crash reported: {lines:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hung_engine_is_waited_for() {
+async fn watch_waits_for_a_hung_engine() {
     let wanted = chain();
     let sim = Harness::of(&wanted);
     let bounded = drillmaster::engine::deadline::Bounded::new(sim.clone(), Default::default());
@@ -254,7 +254,7 @@ async fn a_hung_engine_is_waited_for() {
     watcher.agrees(&wanted).await;
     sim.hang();
     sleep(s(100)).await;
-    sim.forget_calls();
+    sim.clear_calls();
     sleep(s(300)).await;
     let calls = sim.calls().len();
     assert!((5..20).contains(&calls), "{calls} calls in five minutes");
@@ -265,7 +265,7 @@ async fn a_hung_engine_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_stream_is_no_news() {
+async fn broken_event_stream_is_not_reported() {
     let wanted = chain();
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
@@ -273,7 +273,7 @@ async fn a_cut_stream_is_no_news() {
         sim.cut_events();
         sleep(s(20)).await;
     }
-    assert_eq!(watcher.told(), Vec::<String>::new());
+    assert_eq!(watcher.report_lines(), Vec::<String>::new());
     assert_eq!(mutations(&sim), Vec::<String>::new());
     sim.cut_events();
     sim.remove("shop-other");

@@ -1,4 +1,4 @@
-//! Health under the watch, and requests of other processes.
+//! Watch mode: health checks and requests of other processes.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::builders::*;
 use crate::harness::*;
 use crate::watcher::*;
 
-/// The health of a service, which is not part of its fingerprint.
+/// Sets the health settings of a service, which are not part of its fingerprint.
 fn with_health(mut wanted: Desired, name: &str, action: HealthAction) -> Desired {
     wanted.services.get_mut(name).unwrap().health =
         Some(drillmaster::spec::model::Health { interval: Some("10s".parse().unwrap()), retries: Some(3), action });
@@ -22,30 +22,30 @@ fn with_health(mut wanted: Desired, name: &str, action: HealthAction) -> Desired
 }
 
 #[tokio::test(start_paused = true)]
-async fn unhealthy_service_is_restarted_replaced_or_shown() {
+async fn unhealthy_service_is_restarted_replaced_or_reported() {
     for then in [HealthAction::Restart, HealthAction::Replace, HealthAction::Ignore] {
         let wanted = with_health(desired([service("api").ping(PING), service("web").needs("api")]), "api", then);
         let sim = Harness::of(&wanted);
-        sim.add_image("api:1", Image::new("api:1").behaving(|it| it.exec = Script::AnswersUntil(s(120))));
+        sim.add_image("api:1", Image::new("api:1").behaving(|it| it.exec = Script::SucceedsUntil(s(120))));
         let watcher = sim.watch_settled(&wanted).await;
         let before = sim.ids();
         sleep(s(115)).await;
-        assert_eq!(watcher.told(), Vec::<String>::new(), "{then:?}");
+        assert_eq!(watcher.report_lines(), Vec::<String>::new(), "{then:?}");
         sleep(s(55)).await;
         watcher.agrees(&wanted).await;
-        let told = watcher.told();
+        let lines = watcher.report_lines();
         match then {
             HealthAction::Restart => {
-                assert_eq!(told, ["api Unhealthy 1 next 1 s", "api restart [health]", "api ready"]);
+                assert_eq!(lines, ["api Unhealthy 1 next 1 s", "api restart [health]", "api ready"]);
                 assert_eq!(sim.ids(), before);
                 assert_eq!(mutations(&sim), ["stop shop-api", "start shop-api"]);
             }
             HealthAction::Replace => {
-                assert_eq!(told, ["api Unhealthy 1 next 1 s", "api replace [health]", "api ready"]);
+                assert_eq!(lines, ["api Unhealthy 1 next 1 s", "api replace [health]", "api ready"]);
                 assert_ne!(sim.ids()["shop-api"], before["shop-api"]);
             }
             HealthAction::Ignore => {
-                assert_eq!(told, ["api unhealthy"]);
+                assert_eq!(lines, ["api unhealthy"]);
                 assert_eq!(mutations(&sim), Vec::<String>::new());
             }
         }
@@ -54,7 +54,7 @@ async fn unhealthy_service_is_restarted_replaced_or_shown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_engines_health_check_counts_as_well() {
+async fn engine_health_check_is_honoured() {
     for (health, expected) in [
         (None, vec!["api unhealthy", "api healthy"]),
         (Some(HealthAction::Restart), vec!["api Unhealthy 1 next 1 s", "api restart [health]", "api ready"]),
@@ -67,17 +67,17 @@ async fn the_engines_health_check_counts_as_well() {
         let sim = Harness::of(&wanted);
         sim.add_image("api:1", Image::new("api:1").healthcheck(Some(s(1))));
         let watcher = sim.watch_settled(&wanted).await;
-        sim.turn("shop-api", Health::Unhealthy);
+        sim.set_health("shop-api", Health::Unhealthy);
         sleep(s(5)).await;
         if health.is_none() {
-            sim.turn("shop-api", Health::Healthy);
+            sim.set_health("shop-api", Health::Healthy);
         }
         sleep(s(5)).await;
-        assert_eq!(watcher.told(), expected);
+        assert_eq!(watcher.report_lines(), expected);
     }
 }
 
-// Other processes.
+// Requests of other processes.
 
 #[tokio::test(start_paused = true)]
 async fn reconcile_request_retries_failures() {
@@ -88,12 +88,12 @@ async fn reconcile_request_retries_failures() {
     watcher.edit(&build("api:2"));
     watcher.until("failed", |it| it.has(|report| matches!(report, Report::Failed(_)))).await;
     watcher.agrees(&build("api:1")).await;
-    let reports = watcher.ask(RequestKind::Reconcile).await;
-    assert!(reports.iter().any(|report| matches!(report, Report::Failed(_))), "it was tried again");
+    let reports = watcher.request(RequestKind::Reconcile).await;
+    assert!(reports.iter().any(|report| matches!(report, Report::Failed(_))), "retried");
     let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
     assert!(outcome.failed.contains_key("api") && !outcome.is_good());
     watcher.edit(&build("api:1"));
-    let reports = watcher.ask(RequestKind::Reconcile).await;
+    let reports = watcher.request(RequestKind::Reconcile).await;
     let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
     assert!(outcome.is_good() && outcome.ready.contains("api"), "{outcome:#?}");
 }
@@ -108,7 +108,7 @@ async fn reload_replaces_and_restarts_dependents() {
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
     let before = sim.ids();
-    let reports = watcher.ask(RequestKind::Reload(BTreeSet::from(["db".to_owned()]))).await;
+    let reports = watcher.request(RequestKind::Reload(BTreeSet::from(["db".to_owned()]))).await;
     let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
     assert!(outcome.is_good(), "{outcome:#?}");
     let actions: Vec<_> =
@@ -132,8 +132,8 @@ async fn blocked_replacement_keeps_old_container_supervised() {
     let new = desired([service("api").port("8080:80")]);
     watcher.edit(&new);
     watcher.until("barred", |it| it.has(|report| matches!(report, Report::Failed(_)))).await;
-    sim.kill_by_hand("shop-api");
-    watcher.until("it to serve again", |it| it.sim.history().iter().any(|line| line == "started shop-api")).await;
+    sim.docker_kill("shop-api");
+    watcher.until("started again", |it| it.sim.history().iter().any(|line| line == "started shop-api")).await;
     assert_eq!(sim.ids()["shop-api"], before);
     sim.remove("shop-api.new");
     watcher.agrees(&new).await;
@@ -147,42 +147,42 @@ async fn externally_restarted_container_must_become_ready_again() {
     let watcher = sim.watch_settled(&wanted).await;
     let asked = sim.count("exec");
     watcher.reports.lock().unwrap().clear();
-    sim.restart_by_hand("shop-api");
+    sim.docker_restart("shop-api");
     watcher.until("ready again", |it| it.has(|report| *report == Report::Ready("api".into()))).await;
-    assert!(sim.count("exec") > asked, "it was asked");
-    let told = watcher.reports.lock().unwrap();
-    let [Report::Note(why), Report::Ready(_)] = told.as_slice() else { panic!("{told:#?}") };
+    assert!(sim.count("exec") > asked, "probed again");
+    let reports = watcher.reports.lock().unwrap();
+    let [Report::Note(why), Report::Ready(_)] = reports.as_slice() else { panic!("{reports:#?}") };
     assert_eq!(why, "api: container restarted externally");
 }
 
 #[tokio::test(start_paused = true)]
-async fn reload_replaces_what_has_just_lost_its_name() {
+async fn reload_replaces_a_container_renamed_just_before() {
     let wanted = desired([service("api")]);
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
     let before = sim.ids();
     assert!(sim.rename("shop-api", "aside"));
-    watcher.ask(RequestKind::Reload(BTreeSet::from(["api".to_owned()]))).await;
+    watcher.request(RequestKind::Reload(BTreeSet::from(["api".to_owned()]))).await;
     assert!(agree(&sim, &wanted));
     assert_ne!(before["shop-api"], sim.ids()["shop-api"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn down_ends_the_watch() {
+async fn down_request_ends_the_watch() {
     let wanted = chain();
     let sim = Harness::of(&wanted);
     let mut watcher = sim.watch_settled(&wanted).await;
-    let reports = watcher.ask(RequestKind::Shutdown { by: "drillmaster down (pid 7)".into() }).await;
+    let reports = watcher.request(RequestKind::Shutdown { by: "drillmaster down (pid 7)".into() }).await;
     assert_eq!(reports, [Report::Stopping("requested by drillmaster down (pid 7)".into())]);
     let outcome = timeout(READ_TIMEOUT, &mut watcher.task).await.unwrap().unwrap();
     assert_eq!(outcome.ended_by.as_deref(), Some("drillmaster down (pid 7)"));
-    assert!(agree(&sim, &wanted), "removing is not its business");
+    assert!(agree(&sim, &wanted), "the watch removes nothing");
 }
 
 // The next controller.
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_loop_survives_the_controller() {
+async fn crash_loop_backoff_survives_the_controller() {
     let wanted = desired([service("api"), service("other")]);
     let sim = Harness::of(&wanted);
     sim.add_image("api:1", Image::new("api:1").behaving(|it| it.exits = Some((s(2), 3))));

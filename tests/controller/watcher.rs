@@ -1,4 +1,4 @@
-//! A watch under way on a simulated engine.
+//! A running watch on a simulated engine.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,10 +18,10 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::builders::*;
 use crate::harness::*;
 
-/// More than anything here takes, in simulated time.
+/// Upper bound for all waits, in simulated time.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// A watch under way.
+/// A running watch.
 pub struct Watcher {
     pub sim: Sim,
     pub specs: Arc<Mutex<Reading>>,
@@ -39,17 +39,17 @@ impl Drop for Watcher {
 }
 
 impl Harness {
-    /// Begins to watch.
+    /// Starts a watch.
     pub fn watch(&self, wanted: &Desired) -> Watcher {
         self.watch_on(Arc::new((**self).clone()), wanted, false)
     }
 
-    /// Begins to watch, and returns once everything is settled.
+    /// Starts a watch and waits until it has settled.
     pub async fn watch_settled(&self, wanted: &Desired) -> Watcher {
         let watcher = self.watch(wanted);
         watcher.agrees(wanted).await;
         watcher.until_settled().await;
-        watcher.forget();
+        watcher.clear();
         watcher
     }
 
@@ -74,15 +74,15 @@ impl Harness {
             requests: asked,
             may_empty,
         };
-        let told = reports.clone();
-        let report = move |report| told.lock().unwrap().push(report);
+        let recorder = reports.clone();
+        let report = move |report| recorder.lock().unwrap().push(report);
         let task = tokio::spawn(control::watch(engine, wanted.clone(), self.options(), watch, interrupted, report));
         Watcher { sim: (**self).clone(), specs, reports, changes, requests, interrupts, task }
     }
 }
 
 impl Watcher {
-    /// Saves other specs.
+    /// Replaces the specs.
     pub fn save(&self, reading: Reading) {
         *self.specs.lock().unwrap() = reading;
         let _ = self.changes.try_send(());
@@ -92,7 +92,7 @@ impl Watcher {
         self.save(Reading::Valid(Box::new(wanted.clone())));
     }
 
-    /// Waits until something is so.
+    /// Waits until a condition holds.
     #[track_caller]
     pub fn until(&self, what: &str, holds: impl Fn(&Watcher) -> bool) -> impl Future<Output = ()> {
         let (caller, what) = (std::panic::Location::caller(), what.to_owned());
@@ -108,22 +108,22 @@ impl Watcher {
         }
     }
 
-    /// Waits until the engine agrees, and for as long again as a list may be late.
+    /// Waits until the state has converged and remains so for the staleness of lists.
     pub async fn agrees(&self, wanted: &Desired) {
         self.until("in agreement", |watcher| agree(&watcher.sim, wanted)).await;
         sleep(s(1)).await;
-        assert!(agree(&self.sim, wanted), "it does not stay so: {:#?}", self.sim.history());
+        assert!(agree(&self.sim, wanted), "no longer converged: {:#?}", self.sim.history());
     }
 
-    /// Waits until everything is as it should be for the first time.
+    /// Waits for the first settled report.
     pub async fn until_settled(&self) {
         self.until("settled", |watcher| watcher.count(|report| matches!(report, Report::Settled(_))) == 1).await;
     }
 
-    /// Forgets what was told and done.
-    pub fn forget(&self) {
+    /// Clears recorded reports and calls.
+    pub fn clear(&self) {
         self.reports.lock().unwrap().clear();
-        self.sim.forget_calls();
+        self.sim.clear_calls();
     }
 
     pub fn count(&self, is: impl Fn(&Report) -> bool) -> usize {
@@ -134,23 +134,23 @@ impl Watcher {
         self.count(is) > 0
     }
 
-    /// What was told, a word each, steps and waits left out.
-    pub fn told(&self) -> Vec<String> {
-        self.reports.lock().unwrap().iter().filter_map(word).collect()
+    /// Returns the reports as short texts, without steps and waits.
+    pub fn report_lines(&self) -> Vec<String> {
+        self.reports.lock().unwrap().iter().filter_map(short_text).collect()
     }
 
-    pub async fn ask(&self, ask: RequestKind) -> Vec<Report> {
+    pub async fn request(&self, kind: RequestKind) -> Vec<Report> {
         let (reply, mut replies) = mpsc::unbounded_channel();
-        self.requests.send(Request { kind: ask, reply }).await.unwrap();
+        self.requests.send(Request { kind, reply }).await.unwrap();
         let mut all = Vec::new();
-        while let Some(report) = timeout(READ_TIMEOUT, replies.recv()).await.expect("the answer does not end") {
+        while let Some(report) = timeout(READ_TIMEOUT, replies.recv()).await.expect("the response did not end") {
             all.push(report);
         }
         all
     }
 }
 
-pub fn word(report: &Report) -> Option<String> {
+pub fn short_text(report: &Report) -> Option<String> {
     Some(match report {
         Report::Reconciling { change, spec } => {
             let fields: Vec<_> = change.causes.iter().map(Cause::path).collect();
@@ -158,25 +158,25 @@ pub fn word(report: &Report) -> Option<String> {
             format!("{} {} [{}]{spec}", change.subject.name(), change.action.word(), fields.join(" "))
         }
         Report::Ready(service) => format!("{service} ready"),
-        Report::RolledBack(service) => format!("{service} serves"),
+        Report::RolledBack(service) => format!("{service} rolled back"),
         Report::Succeeded(job) => format!("{job} succeeded"),
         Report::Output { event, line, .. } => format!("{event} | {line}"),
         Report::Failed(failed) => {
             let retry = failed.retry.map_or("never".into(), |retry| format!("{} s", retry.as_secs()));
             format!("{} {:?} {} next {retry}", failed.failure.service, failed.failure.reason, failed.count)
         }
-        Report::Removed(service) => format!("{service} gone"),
+        Report::Removed(service) => format!("{service} removed"),
         Report::Unhealthy { service, .. } => format!("{service} unhealthy"),
         Report::Healthy(service) => format!("{service} healthy"),
         Report::SpecsInvalid(_) => "specs invalid".into(),
         Report::SpecsValid => "specs valid".into(),
         Report::SpecsEmpty => "specs empty".into(),
-        Report::EngineLost(_) => "engine gone".into(),
-        Report::EngineReconnected => "engine back".into(),
+        Report::EngineLost(_) => "engine lost".into(),
+        Report::EngineReconnected => "engine reconnected".into(),
         Report::Settled(_) => "settled".into(),
-        Report::Stopping(why) => format!("ending: {why}"),
+        Report::Stopping(why) => format!("stopping: {why}"),
         Report::Note(text) => text.clone(),
-        Report::StepFailed(step, _) => format!("refused {step}"),
+        Report::StepFailed(step, _) => format!("failed {step}"),
         Report::Planned(_)
         | Report::StepStarted(_)
         | Report::StepDone(_)
@@ -186,7 +186,8 @@ pub fn word(report: &Report) -> Option<String> {
     })
 }
 
-/// One container for each service, running under its name with its spec; one network; nothing else of the group.
+/// Returns true if there is one running container with its spec per service, one network, and nothing else in the
+/// group.
 pub fn agree(sim: &Sim, wanted: &Desired) -> bool {
     let observed = sim.snapshot();
     let ours: BTreeMap<String, _> = observed.of_group(GROUP).map(|it| (it.name.clone(), it)).collect();

@@ -1,6 +1,6 @@
-//! The documents: generated pages are up to date, specs in them are valid, links lead to something.
+//! Documentation: generated pages are up to date, specs are valid, links have targets.
 
-#![allow(clippy::unwrap_used)] // a test that cannot read its input fails
+#![allow(clippy::unwrap_used)] // a panic fails the test
 
 mod reference;
 
@@ -9,13 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drillmaster::spec::model::Build;
-use drillmaster::spec::{Content, Input, Nowhere, SourceFile, Tree, load};
+use drillmaster::spec::{Content, Input, NoFileAccess, SourceFile, Tree, load};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The Markdown files of the repository that users read, relative to its root.
+/// Returns the Markdown files for users, relative to the repository root.
 fn pages() -> Vec<PathBuf> {
     let mut pages = vec![PathBuf::from("README.md")];
     for directory in ["docs", "findings"] {
@@ -35,7 +35,7 @@ fn read(page: &Path) -> String {
     fs::read_to_string(root().join(page)).unwrap_or_else(|error| panic!("{}: {error}", page.display()))
 }
 
-/// Fenced blocks of a page: line number, info string, text.
+/// Returns the fenced blocks of a page: line number, info string, text.
 fn blocks(text: &str) -> Vec<(usize, String, String)> {
     let mut blocks = Vec::new();
     let mut open: Option<(usize, String, String)> = None;
@@ -66,7 +66,7 @@ fn reference_is_up_to_date() {
     assert!(written == reference, "docs/reference.md is outdated: UPDATE_REFERENCE=1 cargo test --test docs");
 }
 
-/// Blocks that begin with ```` ```yaml ```` are whole spec files; excerpts are marked `yaml excerpt`.
+/// Blocks that begin with ```` ```yaml ```` are complete spec files; excerpts are marked `yaml excerpt`.
 #[test]
 fn specs_in_documents_are_valid() {
     let mut seen = 0;
@@ -94,7 +94,7 @@ fn specs_in_documents_are_valid() {
     assert!(seen >= 9, "{seen} specs");
 }
 
-/// Loads a spec file whose builds and env files exist.
+/// Loads a spec file; builds and env files are assumed to exist.
 fn validate(text: &str) -> Result<(), String> {
     let files = [SourceFile { path: "app.yaml".into(), content: Content::Bytes(text.as_bytes().into()) }];
     let environment = BTreeMap::from([("DB_PASSWORD".to_owned(), "secret".to_owned())]);
@@ -109,7 +109,7 @@ fn validate(text: &str) -> Result<(), String> {
         context: &BTreeMap::new(),
         read: &|_| Ok(Vec::new()),
         tree: &tree,
-        reach: &Nowhere,
+        file_access: &NoFileAccess,
     };
     match load(&input) {
         Ok(_) => Ok(()),
@@ -118,7 +118,7 @@ fn validate(text: &str) -> Result<(), String> {
 }
 
 #[test]
-fn relative_links_lead_to_files_and_headings() {
+fn relative_links_have_targets() {
     let mut seen = 0;
     for page in pages() {
         for target in links(&read(&page)) {
@@ -127,7 +127,7 @@ fn relative_links_lead_to_files_and_headings() {
             }
             let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
             let file = if path.is_empty() { page.clone() } else { page.parent().unwrap().join(path) };
-            assert!(root().join(&file).exists(), "{}: {target} leads nowhere", page.display());
+            assert!(root().join(&file).exists(), "{}: link target {target} does not exist", page.display());
             if !anchor.is_empty() {
                 let headings = headings(&read(&file));
                 assert!(headings.iter().any(|one| one == anchor), "{}: no heading {target}", page.display());
@@ -138,7 +138,7 @@ fn relative_links_lead_to_files_and_headings() {
     assert!(seen >= 40, "{seen} links");
 }
 
-/// Targets of the links of a page, outside of code.
+/// Returns the link targets of a page, outside code.
 fn links(text: &str) -> Vec<String> {
     let mut links = Vec::new();
     for line in prose(text) {
@@ -149,7 +149,7 @@ fn links(text: &str) -> Vec<String> {
     links
 }
 
-/// Lines of a page outside of fenced blocks.
+/// Returns the lines of a page outside fenced blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut inside = false;
     text.lines().filter(move |line| {
@@ -159,7 +159,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Anchors of the headings of a page, as GitHub and mdbook derive them.
+/// Returns the heading anchors of a page, as derived by GitHub and mdbook.
 fn headings(text: &str) -> Vec<String> {
     let anchor = |title: &str| -> String {
         let kept = title.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));

@@ -1,4 +1,4 @@
-//! The generator of `docs/reference.md`: every field of the specs, from the JSON Schema.
+//! Generator of `docs/reference.md`: all spec fields, from the JSON Schema.
 
 use std::fmt::Write;
 
@@ -14,7 +14,7 @@ Every field of a spec, with its type and default. [Writing specs](specs.md) intr
 `drillmaster schema` prints the same for editors. A value may contain `${VAR}` wherever plain text is expected.
 ";
 
-/// Kinds of documents, in the order of the page.
+/// Document kinds in the order of the page.
 const KINDS: [&str; 3] = ["Service", "Job", "Group"];
 
 /// Returns the page as Markdown.
@@ -35,7 +35,7 @@ pub fn reference() -> String {
     page
 }
 
-/// One type of the section on values.
+/// Appends a type to the section on values.
 fn value(page: &mut String, name: &str, definition: &Value) {
     let _ = write!(page, "\n### {name}\n\n{}\n", description(definition));
     let examples: Vec<String> =
@@ -50,7 +50,7 @@ fn value(page: &mut String, name: &str, definition: &Value) {
     }
 }
 
-/// The words that a value may be.
+/// Appends the possible values of an enumeration.
 fn choices(page: &mut String, form: &Value) {
     let Some(choices) = form["oneOf"].as_array().filter(|choices| choices.iter().all(|one| one["const"].is_string()))
     else {
@@ -63,7 +63,7 @@ fn choices(page: &mut String, form: &Value) {
     }
 }
 
-/// The fields of a map.
+/// Appends the fields of a map.
 fn fields(page: &mut String, form: &Value) {
     let Some(properties) = form["properties"].as_object() else { return };
     page.push_str("\n| Field | Type | Default | Description |\n|---|---|---|---|\n");
@@ -79,7 +79,7 @@ fn fields(page: &mut String, form: &Value) {
     }
 }
 
-/// Returns true if a default is the same as leaving the field out.
+/// Returns true if a default equals an omitted field.
 fn is_empty(default: &Value) -> bool {
     match default {
         Value::Null => true,
@@ -89,13 +89,13 @@ fn is_empty(default: &Value) -> bool {
     }
 }
 
-/// A type in words, with links to the types of this page.
+/// Formats a type, with links to the types of this page.
 fn type_name(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
         return format!("[{name}](#{})", name.to_lowercase());
     }
     if let Some(alternatives) = schema["anyOf"].as_array() {
-        // A reference to a variable may stand for every value; the head of the page states it.
+        // Every value may be a variable reference; the head of the page states it once.
         let is_shown = |one: &&Value| one["type"] != "null" && one["pattern"] != "\\$\\{";
         let mut names: Vec<String> = alternatives.iter().filter(is_shown).map(type_name).collect();
         names.dedup();
@@ -125,7 +125,7 @@ fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-/// A value in YAML's flow style.
+/// Formats a value in YAML flow style.
 fn flow(value: &Value) -> String {
     let is_plain = |text: &str| {
         text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '.' || c == '/')

@@ -1,5 +1,5 @@
-//! Images that are built: when their sources have changed and only then, and with the old container serving for as long
-//! as that fails.
+//! Image builds. An image is built only if its sources have changed; if the build fails, the current container keeps
+//! running.
 
 use std::fs;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use serde_json::Value;
 use crate::support::engine::{self, BUILT_BY};
 use crate::support::process::{self, Run};
 use crate::support::project::{Project, sleeper};
-use crate::support::watcher::{Watcher, lives};
-use crate::support::{SOON, wait_for};
+use crate::support::watcher::{Watcher, instances};
+use crate::support::{WAIT_TIMEOUT, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// A service that is built from a directory beside the specs; how, in YAML.
+/// Returns the spec of a service with `build`, given in YAML.
 fn service(name: &str, build: &str) -> String {
     format!("---\nname: {name}\nbuild: {build}\nstop_signal: KILL\n")
 }
 
-/// Writes a file beside the specs.
+/// Writes a file in the home directory of the project.
 fn write(project: &Project, path: &str, text: &str) {
     project.write(&format!("../{path}"), text);
 }
 
-/// A Dockerfile of this test alone, so that nothing of it is in a cache: it copies its context to /srv, and sleeps.
+/// Returns a Dockerfile that copies its context to /srv and sleeps. The label is unique, so that no layer is cached.
 fn dockerfile(project: &Project, steps: &str) -> String {
     let group = &project.group;
     format!(
@@ -33,7 +33,7 @@ fn dockerfile(project: &Project, steps: &str) -> String {
     )
 }
 
-/// A group with `api`, built from `api/` with a file `main`, and `web`, built from `web/`.
+/// Creates a project with `api`, built from `api/`, and `web`, built from `web/`; each context has a file `main`.
 fn shop(purpose: &str) -> Project {
     let project = Project::new(purpose);
     for name in ["api", "web"] {
@@ -44,8 +44,8 @@ fn shop(purpose: &str) -> Project {
     project
 }
 
-/// `up` by one of the builders.
-fn up_by(project: &Project, buildkit: &str) -> Run {
+/// Runs `up` with the classic builder ("0") or BuildKit ("1").
+fn up_with_builder(project: &Project, buildkit: &str) -> Run {
     let mut command = project.command(&["up"]);
     command.env("DOCKER_BUILDKIT", buildkit);
     process::run(command, LIMIT)
@@ -55,24 +55,28 @@ fn is_building(line: &Value) -> bool {
     line["event"] == "building"
 }
 
-fn is(line: &Value, event: &str, service: &str) -> bool {
+fn is_event(line: &Value, event: &str, service: &str) -> bool {
     line["event"] == event && line["service"] == service
 }
 
 #[test]
 fn unchanged_sources_are_not_built_again() {
     let project = shop("built");
-    let run = project.up().says("build | ").says(": built").prints("2 services ready (2 created)");
-    run.says("web: ready");
+    let run = project
+        .up()
+        .stderr_contains("build | ")
+        .stderr_contains(": built")
+        .stdout_contains("2 services ready (2 created)");
+    run.stderr_contains("web: ready");
     assert_eq!(project.exec("api", &["cat", "/srv/main"]), "one");
-    assert_eq!(engine::built(&project.group).len(), 2);
-    project.is_settled(&["api", "web"]);
-    let before = lives(&project);
-    // Neither times nor a container that has to be made anew build anything.
+    assert_eq!(engine::built_images(&project.group).len(), 2);
+    project.assert_settled(&["api", "web"]);
+    let before = instances(&project);
+    // Neither a new modification time nor the replacement of a container triggers a build.
     write(&project, "api/main", "one");
-    project.up().never_says("building").prints("nothing to do");
-    project.run(&["reload", "api"]).exits(0).never_says("building");
-    let after = lives(&project);
+    project.up().output_lacks("building").stdout_contains("nothing to do");
+    project.run(&["reload", "api"]).exits(0).output_lacks("building");
+    let after = instances(&project);
     assert!(before["api"] != after["api"] && before["web"] == after["web"]);
 
     write(&project, "api/main", "two");
@@ -80,37 +84,37 @@ fn unchanged_sources_are_not_built_again() {
     let plan = project.run(&["diff"]).exits(1).stdout;
     assert!(plan.contains(": build ") && plan.contains("# build sources changed"), "{plan}");
     assert_eq!(project.status("api")["reason"], "Outdated");
-    project.run(&["reload", "api"]).exits(0).says("building");
+    project.run(&["reload", "api"]).exits(0).stderr_contains("building");
     assert_eq!(project.exec("api", &["cat", "/srv/main"]), "two");
-    assert_eq!(lives(&project)["web"], before["web"]);
-    assert_eq!(engine::built(&project.group).len(), 3);
+    assert_eq!(instances(&project)["web"], before["web"]);
+    assert_eq!(engine::built_images(&project.group).len(), 3);
 }
 
 #[test]
 fn watch_builds_only_changed_sources() {
     let project = shop("saved");
     let mut watch = Watcher::start(&project);
-    let before = lives(&project);
-    let said = watch.told().len();
+    let before = instances(&project);
+    let offset = watch.lines().len();
     write(&project, "web/main", "one");
     write(&project, "api/main", "two");
-    watch.until_after(said, "api to be ready", |line| is(line, "ready", "api"));
+    watch.wait_for_line_after(offset, "api to be ready", |line| is_event(line, "ready", "api"));
     assert_eq!(project.exec("api", &["cat", "/srv/main"]), "two");
-    let after = lives(&project);
-    assert!(before["api"] != after["api"] && before["web"] == after["web"], "{:#?}", watch.messages(said));
-    watch.agrees(&project);
-    let lines: Vec<Value> = watch.told().into_iter().skip(said).collect();
-    assert_eq!(lines.iter().filter(|line| is_building(line)).count(), 1, "{:#?}", watch.messages(said));
-    let differs = lines.iter().find(|line| line["event"] == "reconciling").unwrap();
-    assert_eq!(differs["message"], "api: replacing: its sources changed");
-    let said_by_build = |line: &Value| is(line, "output", "api") && line["hook"] == "build";
-    assert!(lines.iter().any(said_by_build), "{:#?}", watch.messages(said));
-    // A directory that is new is followed too.
-    let said = watch.told().len();
+    let after = instances(&project);
+    assert!(before["api"] != after["api"] && before["web"] == after["web"], "{:#?}", watch.messages(offset));
+    watch.wait_until_settled(&project);
+    let lines: Vec<Value> = watch.lines().into_iter().skip(offset).collect();
+    assert_eq!(lines.iter().filter(|line| is_building(line)).count(), 1, "{:#?}", watch.messages(offset));
+    let change = lines.iter().find(|line| line["event"] == "reconciling").unwrap();
+    assert_eq!(change["message"], "api: replacing: its sources changed");
+    let is_build_output = |line: &Value| is_event(line, "output", "api") && line["hook"] == "build";
+    assert!(lines.iter().any(is_build_output), "{:#?}", watch.messages(offset));
+    // New directories are watched too.
+    let offset = watch.lines().len();
     write(&project, "web/new/file", "two");
-    watch.until_after(said, "web to be ready", |line| is(line, "ready", "web"));
+    watch.wait_for_line_after(offset, "web to be ready", |line| is_event(line, "ready", "web"));
     assert_eq!(project.exec("web", &["cat", "/srv/new/file"]), "two");
-    assert_eq!(lives(&project)["api"], after["api"]);
+    assert_eq!(instances(&project)["api"], after["api"]);
     watch.interrupt();
 }
 
@@ -118,10 +122,10 @@ fn watch_builds_only_changed_sources() {
 fn broken_dockerfile_keeps_old_container_until_fixed() {
     let project = shop("broken");
     let mut watch = Watcher::start(&project);
-    let before = lives(&project);
-    let said = watch.told().len();
+    let before = instances(&project);
+    let offset = watch.lines().len();
     write(&project, "api/Dockerfile", &dockerfile(&project, "RUN echo no rule to make it && exit 7"));
-    let failed = watch.until_after(said, "api to fail", |line| is(line, "failed", "api"));
+    let failed = watch.wait_for_line_after(offset, "api to fail", |line| is_event(line, "failed", "api"));
     assert_eq!(failed["reason"], "BuildFailed");
     let message = engine::text(&failed["message"]);
     assert!(
@@ -129,88 +133,92 @@ fn broken_dockerfile_keeps_old_container_until_fixed() {
         "{message}"
     );
     assert_eq!(failed["output"], serde_json::json!(["no rule to make it"]));
-    // No step at all can be made of this one.
-    let said = watch.told().len();
+    // This Dockerfile cannot be parsed.
+    let offset = watch.lines().len();
     write(&project, "api/Dockerfile", "FORM drillmaster/busybox:1\n");
-    let failed = watch.until_after(said, "api to fail again", |line| is(line, "failed", "api"));
+    let failed = watch.wait_for_line_after(offset, "api to fail again", |line| is_event(line, "failed", "api"));
     assert!(engine::text(&failed["message"]).contains("FORM"), "{failed:#}");
-    // And without one the specs are wrong.
+    // Without a Dockerfile, the specs are invalid.
     fs::remove_file(project.home.path().join("api/Dockerfile")).unwrap();
-    watch.until_after(said, "the specs to be invalid", |line| line["event"] == "specs-invalid");
-    assert_eq!(lives(&project), before, "it serves all the while");
+    watch.wait_for_line_after(offset, "the specs to be invalid", |line| line["event"] == "specs-invalid");
+    assert_eq!(instances(&project), before, "the container keeps running");
     write(&project, "api/Dockerfile", &dockerfile(&project, "RUN echo rule > /rule"));
-    watch.until_after(said, "api to be ready", |line| is(line, "ready", "api"));
+    watch.wait_for_line_after(offset, "api to be ready", |line| is_event(line, "ready", "api"));
     assert_eq!(project.exec("api", &["cat", "/rule"]), "rule\n");
-    assert_eq!(lives(&project)["web"], before["web"]);
-    watch.agrees(&project);
+    assert_eq!(instances(&project)["web"], before["web"]);
+    watch.wait_until_settled(&project);
 }
 
 #[test]
 fn failed_build_fails_its_service_and_reload_retries() {
     let project = shop("failed");
     project.up();
-    let before = lives(&project);
+    let before = instances(&project);
     write(&project, "api/Dockerfile", &dockerfile(&project, "RUN nonsense"));
     write(&project, "web/main", "two");
-    let run = project.run(&["up"]).exits(1).says("api: failed (BuildFailed)").says("`RUN nonsense` failed");
-    run.says("nonsense: not found");
-    let after = lives(&project);
+    let run = project
+        .run(&["up"])
+        .exits(1)
+        .stderr_contains("api: failed (BuildFailed)")
+        .stderr_contains("`RUN nonsense` failed");
+    run.stderr_contains("nonsense: not found");
+    let after = instances(&project);
     assert!(after["api"] == before["api"] && after["web"] != before["web"]);
-    let mut watch = Watcher::begin(&project);
-    let tried = |line: &Value| is(line, "failed", "api");
-    watch.until("it to fail", tried);
-    watch.until("the rest to be settled", |line| line["event"] == "watching");
-    project.run(&["reload", "api"]).exits(1).says("BuildFailed");
-    assert_eq!(watch.count(tried), 2);
+    let mut watch = Watcher::spawn(&project);
+    let is_api_failure = |line: &Value| is_event(line, "failed", "api");
+    watch.wait_for_line("api to fail", is_api_failure);
+    watch.wait_for_line("the watch to settle", |line| line["event"] == "watching");
+    project.run(&["reload", "api"]).exits(1).stderr_contains("BuildFailed");
+    assert_eq!(watch.count(is_api_failure), 2);
     assert_eq!(watch.count(is_building), 2);
-    assert_eq!(lives(&project)["api"], before["api"]);
+    assert_eq!(instances(&project)["api"], before["api"]);
 }
 
-/// Whether a step that has this mark in its command still runs, or has left a container. Those of BuildKit are in none
-/// that is listed.
-fn is_at_work(mark: &str) -> bool {
+/// Returns true if a process or container still has this mark in its command. Covers both builders: build steps of
+/// BuildKit are processes without a listed container.
+fn is_building_step(mark: &str) -> bool {
     let runs = fs::read_dir("/proc").unwrap().flatten().any(|process| {
         let command = fs::read(process.path().join("cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&command).contains(mark)
     });
-    let containers = engine::must("GET", "/containers/json?all=true", None);
+    let containers = engine::request("GET", "/containers/json?all=true", None);
     runs || containers.as_array().unwrap().iter().any(|found| engine::text(&found["Command"]).contains(mark))
 }
 
-/// A build that has begun its long step, and says so; in the command of that step is this mark.
-fn begun(purpose: &str) -> (Project, process::Running, String) {
+/// Starts a build and waits until its long step runs. The returned mark is part of the step's command.
+fn start_long_build(purpose: &str) -> (Project, process::Running, String) {
     let project = Project::new(purpose);
-    let mark = format!("begun-{}", project.group);
+    let mark = format!("mark-{}", project.group);
     write(&project, "api/Dockerfile", &dockerfile(&project, &format!("RUN echo {mark} && sleep 5 && true")));
     project.write("all.yaml", &service("api", "../api"));
     let mut up = project.spawn(&["up"]);
-    up.until_says(&format!("build | {mark}"));
-    assert!(is_at_work(&mark));
+    up.wait_for_stderr(&format!("build | {mark}"));
+    assert!(is_building_step(&mark));
     (project, up, mark)
 }
 
 #[test]
 fn crash_during_build_leaves_no_containers() {
-    let (project, up, mark) = begun("killbuild");
+    let (project, up, mark) = start_long_build("killbuild");
     up.signal(Signal::KILL);
     drop(up);
-    wait_for("the build to end", SOON, || (!is_at_work(&mark)).then_some(()));
-    assert_eq!(engine::built(&project.group), [""; 0]);
-    project.up().says(": built").prints("1 service ready");
-    project.is_settled(&["api"]);
+    wait_for("the build to end", WAIT_TIMEOUT, || (!is_building_step(&mark)).then_some(()));
+    assert_eq!(engine::built_images(&project.group), [""; 0]);
+    project.up().stderr_contains(": built").stdout_contains("1 service ready");
+    project.assert_settled(&["api"]);
 }
 
 #[test]
-fn an_interrupt_ends_a_build() {
-    let (project, up, mark) = begun("intbuild");
+fn interrupt_cancels_the_build() {
+    let (project, up, mark) = start_long_build("intbuild");
     up.signal(Signal::INT);
-    let run = up.ends(Duration::from_secs(4)).exits(130);
-    run.never_says("failed");
-    wait_for("the build to end", SOON, || (!is_at_work(&mark)).then_some(()));
+    let run = up.wait_for_exit(Duration::from_secs(4)).exits(130);
+    run.output_lacks("failed");
+    wait_for("the build to end", WAIT_TIMEOUT, || (!is_building_step(&mark)).then_some(()));
     assert_eq!(project.names(), [""; 0]);
 }
 
-/// A Dockerfile outside of the context with two stages, and a context of which much is left out.
+/// Creates a project with a two-stage Dockerfile outside of the context, and a context with ignored files.
 fn options(purpose: &str) -> Project {
     let project = Project::new(purpose);
     let group = &project.group;
@@ -225,7 +233,7 @@ fn options(purpose: &str) -> Project {
     for file in ["a.log", "keep.log", "big/deep/file"] {
         write(&project, &format!("api/{file}"), "x");
     }
-    // So large that to send it would be noticed: a terabyte of nothing.
+    // A sparse file of 1 TiB: sending it with the context would not finish.
     fs::File::create(project.home.path().join("api/big/hole")).unwrap().set_len(1 << 40).unwrap();
     let build =
         "{context: ../api, dockerfile: ../docker/api, target: first, args: {WORD: \"two words\"}, labels: {a: b}}";
@@ -233,25 +241,25 @@ fn options(purpose: &str) -> Project {
     project
 }
 
-/// What both builders must make of it.
+/// Asserts the results that both builders must have in common.
 #[track_caller]
-fn has_options(project: &Project) {
+fn assert_build_options(project: &Project) {
     assert_eq!(project.exec("api", &["cat", "/word"]), "two words\n");
     let labels = &project.inspect("api")["Config"]["Labels"];
     let own = labels["dev.drillmaster.build.group"].as_str();
     assert_eq!((labels["a"].as_str(), own), (Some("b"), Some(&*project.group)));
-    project.is_settled(&["api"]);
+    project.assert_settled(&["api"]);
 }
 
 #[test]
 fn build_options_and_dockerignore_are_respected() {
     let project = options("options");
-    up_by(&project, "0").exits(0);
-    has_options(&project);
+    up_with_builder(&project, "0").exits(0);
+    assert_build_options(&project);
     let files = project.exec("api", &["ls", "-A", "/srv"]);
-    // Not the Dockerfile, which is no part of the context.
+    // The Dockerfile is not part of the context.
     assert_eq!(files.split_whitespace().collect::<Vec<_>>(), [".dockerignore", "keep.log", "main", "run.sh"]);
-    // Each of them makes another image.
+    // Each change of an option or of the Dockerfile builds a new image.
     let image = || engine::text(&project.inspect("api")["Config"]["Image"]);
     let before = image();
     project.write(
@@ -264,25 +272,28 @@ fn build_options_and_dockerignore_are_respected() {
     let before = image();
     let docker = project.home.path().join("docker/api");
     fs::write(&docker, fs::read_to_string(&docker).unwrap() + "# a comment\n").unwrap();
-    project.up().says("building");
+    project.up().stderr_contains("building");
     assert_ne!(image(), before);
 }
 
 #[test]
-fn buildkit_builds_the_same() {
+fn buildkit_builds_the_same_image() {
     let project = options("buildkit");
-    up_by(&project, "1").exits(0).says("api: build | [first 1/3] FROM").says("api: build | [first 2/3] RUN");
-    has_options(&project);
+    up_with_builder(&project, "1")
+        .exits(0)
+        .stderr_contains("api: build | [first 1/3] FROM")
+        .stderr_contains("api: build | [first 2/3] RUN");
+    assert_build_options(&project);
     let files = project.exec("api", &["ls", "-A", "/srv"]);
     assert!(files.contains("keep.log") && !files.contains("a.log") && !files.contains("big"), "{files}");
-    up_by(&project, "1").exits(0).prints("nothing to do");
-    let before = lives(&project);
+    up_with_builder(&project, "1").exits(0).stdout_contains("nothing to do");
+    let before = instances(&project);
     write(&project, "docker/api", "FROM drillmaster/busybox:1 AS first\nRUN echo no rule; exit 7\n");
-    let run = up_by(&project, "1").exits(1).says("api: failed (BuildFailed)");
-    run.says("step 2/2 `RUN echo no rule; exit 7` failed")
-        .says("exit code: 7\n")
-        .says("  last lines of its build:\n  | no rule\n");
-    assert_eq!(lives(&project), before);
+    let run = up_with_builder(&project, "1").exits(1).stderr_contains("api: failed (BuildFailed)");
+    run.stderr_contains("step 2/2 `RUN echo no rule; exit 7` failed")
+        .stderr_contains("exit code: 7\n")
+        .stderr_contains("  last lines of its build:\n  | no rule\n");
+    assert_eq!(instances(&project), before);
 }
 
 #[test]
@@ -291,21 +302,21 @@ fn down_removes_unused_images_only_with_images() {
     project.up();
     write(&project, "api/main", "two");
     project.up();
-    let built = engine::built(&project.group);
-    assert_eq!(built.len(), 3, "the old one is still there");
+    let built = engine::built_images(&project.group);
+    assert_eq!(built.len(), 3, "the old image still exists");
     project.run(&["down"]).exits(0);
-    assert_eq!(engine::built(&project.group), built);
-    // What is there is not built again.
-    project.up().never_says("building");
-    // Somebody else runs one of them.
+    assert_eq!(engine::built_images(&project.group), built);
+    // Existing images are not rebuilt.
+    project.up().output_lacks("building");
+    // A container of another group uses one of the images.
     let used = engine::text(&project.inspect("web")["Config"]["Image"]);
     let other = Project::new("rmiother");
-    other.write("all.yaml", &sleeper("user", "").replace("drillmaster/busybox:1", &used));
+    other.write("all.yaml", &sleeper("consumer", "").replace("drillmaster/busybox:1", &used));
     other.up();
-    let run = project.run(&["down", "--images"]).exits(0).says("removes 2 images: ");
-    run.says(": removed");
-    assert_eq!(engine::built(&project.group), [used]);
+    let run = project.run(&["down", "--images"]).exits(0).stderr_contains("removes 2 images: ");
+    run.stderr_contains(": removed");
+    assert_eq!(engine::built_images(&project.group), [used]);
     other.run(&["down"]).exits(0);
-    project.run(&["down", "--images"]).exits(0).says("removes 1 image: ");
-    assert_eq!(engine::built(&project.group), [""; 0]);
+    project.run(&["down", "--images"]).exits(0).stderr_contains("removes 1 image: ");
+    assert_eq!(engine::built_images(&project.group), [""; 0]);
 }

@@ -1,13 +1,13 @@
-//! What a change of a spec means: exactly the field that changed, exactly the container that it is about.
+//! Spec changes: `diff` lists exactly the changed fields, and `up` replaces exactly the affected containers.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use crate::support::engine::{self, text};
-use crate::support::project::{Project, port, sleeper};
+use crate::support::project::{Project, free_port, sleeper};
 
-/// The ids of these services' containers.
+/// Returns the container ids of services, by service name.
 fn ids(project: &Project, services: &[&str]) -> BTreeMap<String, String> {
     services.iter().map(|service| ((*service).to_owned(), project.id(service))).collect()
 }
@@ -16,12 +16,12 @@ fn ids(project: &Project, services: &[&str]) -> BTreeMap<String, String> {
 fn each_changed_field_replaces_exactly_its_container() {
     let project = Project::new("field");
     let services = ["port", "env", "command", "mount", "other"];
-    let (before, after) = (port(), port());
+    let (before, after) = (free_port(), free_port());
     let write = |port: u16, value: &str, command: &str, path: &str| {
         let specs = [
             sleeper("port", &format!("ports: ['{port}:80']")),
             sleeper("env", &format!("env: {{LOG_LEVEL: {value}, SAME: same}}")),
-            // Later keys of one document would be duplicates, so this one is written out.
+            // Written out, because `sleeper` already sets `command`.
             format!(
                 "---\nname: command\nimage: drillmaster/busybox:1\ncommand: {command}\nstop_signal: KILL\n\
                  dependencies: [other]\n"
@@ -45,13 +45,13 @@ fn each_changed_field_replaces_exactly_its_container() {
         if let Some((old, new)) = values {
             assert_eq!((&causes[0]["old"], &causes[0]["new"]), (&old, &new));
         }
-        project.run(&["up"]).exits(0).prints("5 services ready (1 replaced)");
+        project.run(&["up"]).exits(0).stdout_contains("5 services ready (1 replaced)");
         let now = ids(&project, &services);
         for (name, id) in &now {
             assert_eq!(known[name] == *id, name != service, "{name}: only {service} is replaced");
         }
         known = now;
-        project.is_settled(&services);
+        project.assert_settled(&services);
     };
     write(before, "debug", "[sleep, '1000']", "/data");
     change("env", "env.LOG_LEVEL", Some((json!("(hidden)"), json!("(hidden)"))));
@@ -70,7 +70,7 @@ fn each_changed_field_replaces_exactly_its_container() {
 }
 
 #[test]
-fn the_json_of_diff_is_as_promised() {
+fn diff_json_matches_documentation() {
     let project = Project::new("diffjson");
     project.write("app/api.yaml", &format!("# First a comment.\n{}", sleeper("api", "env: {A: one}")));
     let run = project.run(&["diff", "--output", "json"]).exits(1);
@@ -107,7 +107,7 @@ fn the_json_of_diff_is_as_promised() {
         }])
     );
 
-    // A service that no spec names any longer.
+    // An orphan.
     project.remove("app/api.yaml");
     project.write("web.yaml", &sleeper("web", ""));
     let changes = project.diff();
@@ -119,9 +119,9 @@ fn the_json_of_diff_is_as_promised() {
 }
 
 #[test]
-fn the_json_of_status_is_as_promised() {
+fn status_json_matches_documentation() {
     let project = Project::new("statusjson");
-    let port = port();
+    let port = free_port();
     project.write("all.yaml", &(sleeper("api", &format!("ports: ['{port}:80']")) + &sleeper("later", "")));
     project.run(&["up", "api"]).exits(0);
     let run = project.run(&["status", "--output", "json"]).exits(0);
@@ -131,14 +131,16 @@ fn the_json_of_status_is_as_promised() {
     assert_eq!(services.len(), 2, "{status:#}");
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     for service in services {
-        let mut wanted = vec!["name", "kind", "phase", "ready", "container", "restarts", "reason", "message", "ports"];
-        wanted.extend(["since", "last_exit", "next_try"]);
-        wanted.sort_unstable();
-        assert_eq!(keys(service), wanted);
+        let mut expected =
+            vec!["name", "kind", "phase", "ready", "container", "restarts", "reason", "message", "ports"];
+        expected.extend(["since", "last_exit", "next_try"]);
+        expected.sort_unstable();
+        assert_eq!(keys(service), expected);
     }
     let api = &services[0];
-    let known = [("name", json!("api")), ("kind", json!("Service")), ("phase", json!("Ready")), ("ready", json!(true))];
-    for (key, value) in known {
+    let expected =
+        [("name", json!("api")), ("kind", json!("Service")), ("phase", json!("Ready")), ("ready", json!(true))];
+    for (key, value) in expected {
         assert_eq!(api[key], value, "{api:#}");
     }
     let container = json!({ "id": project.id("api"), "name": project.name("api"), "image": "drillmaster/busybox:1" });
@@ -156,30 +158,33 @@ fn the_json_of_status_is_as_promised() {
 }
 
 #[test]
-fn values_of_the_environment_are_shown_only_when_asked_for() {
+fn env_values_are_shown_only_with_show_values() {
     let project = Project::new("secret");
     let spec = |value: &str| sleeper("api", &format!("env: {{PASSWORD: {value}, GONE_{value}: geheim}}"));
     project.write("api.yaml", &spec("sesame1"));
-    project.up().never_says("sesame1").never_says("geheim");
+    project.up().output_lacks("sesame1").output_lacks("geheim");
     project.write("api.yaml", &spec("sesame2"));
     for output in ["text", "json"] {
         let run = project.run(&["diff", "--output", output]).exits(1);
-        let run = run.prints("env.PASSWORD").prints("env.GONE_sesame1").prints("env.GONE_sesame2");
+        let run =
+            run.stdout_contains("env.PASSWORD").stdout_contains("env.GONE_sesame1").stdout_contains("env.GONE_sesame2");
         assert!(!run.stdout.contains("geheim"), "{run}");
         assert!(!run.stdout.replace("GONE_sesame", "").contains("sesame"), "{run}");
         let run = project.run(&["diff", "--show-values", "--output", output]).exits(1);
-        run.prints("geheim").prints("sesame1").prints("sesame2");
+        run.stdout_contains("geheim").stdout_contains("sesame1").stdout_contains("sesame2");
     }
     let run = project.run(&["diff"]).exits(1);
-    run.prints("env.PASSWORD: changed").prints("env.GONE_sesame1: removed").prints("env.GONE_sesame2: added");
-    project.run(&["up", "-v"]).exits(0).never_says("geheim");
-    project.run(&["status"]).exits(0).never_says("geheim");
+    run.stdout_contains("env.PASSWORD: changed")
+        .stdout_contains("env.GONE_sesame1: removed")
+        .stdout_contains("env.GONE_sesame2: added");
+    project.run(&["up", "-v"]).exits(0).output_lacks("geheim");
+    project.run(&["status"]).exits(0).output_lacks("geheim");
 }
 
 #[test]
-fn how_it_is_written_makes_no_difference() {
+fn equivalent_spec_forms_change_nothing() {
     let project = Project::new("form");
-    let port = port();
+    let port = free_port();
     let first = format!(
         "name: api\nimage: drillmaster/busybox:1\ncommand: [sleep, infinity]\nstop_signal: KILL\nenv: {{A: one, B: '2'}}\n\
          ports: ['{port}:80']\nvolumes: ['data:/data', '/cache']\nlabels: {{x: y, z: '1'}}\ntmpfs: /scratch\n"
@@ -191,31 +196,31 @@ fn how_it_is_written_makes_no_difference() {
     project.remove("api.yaml");
     project.remove("web.yaml");
     let second = format!(
-        "# The same in other words.\n---\nkind: Service\nlabels:\n  z: 1\n  x: \"y\"\ntmpfs: [/scratch]\nvolumes:\n- /cache\n\
+        "# An equivalent spec.\n---\nkind: Service\nlabels:\n  z: 1\n  x: \"y\"\ntmpfs: [/scratch]\nvolumes:\n- /cache\n\
          - {{type: volume, source: data, target: /data}}\nports: [{{container: 80, host: {port}}}]\nenv:\n  B: 2 # a number\n  \
          A: \"one\"\nstop_signal: SIGKILL\ncommand: sleep infinity\nimage: docker.io/drillmaster/busybox:1\nname: \"api\"\n"
     );
     let web = sleeper("web", "dependencies: [{name: api, condition: ready}]\nrestart: 'no'\nping: {exec: ['true']}");
     project.write("deep/down/here.yml", &(web + &second));
     assert_eq!(project.differences(), Vec::<String>::new());
-    project.run(&["diff"]).exits(0).says("no differences");
-    project.up().prints("2 services ready (nothing to do)");
+    project.run(&["diff"]).exits(0).stderr_contains("no differences");
+    project.up().stdout_contains("2 services ready (nothing to do)");
     assert_eq!(ids(&project, &["api", "web"]), before);
 }
 
 #[test]
-fn variables_and_env_files_are_compared_by_what_they_say() {
+fn variables_and_env_files_are_compared_by_value() {
     let project = Project::new("variables");
     project.write("api.yaml", &sleeper("api", "env: {A: '${LEVEL:-info}'}\nenv_file: [one.env]"));
     project.write("one.env", "FROM_FILE=1\n");
     project.up();
     project.write(".env", "LEVEL=info\n");
-    project.write("one.env", "# The same.\nFROM_FILE='1'\n");
+    project.write("one.env", "# No change.\nFROM_FILE='1'\n");
     assert_eq!(project.differences(), Vec::<String>::new());
     project.write("one.env", "FROM_FILE=2\n");
     project.write(".env", "LEVEL=debug\n");
     assert_eq!(project.differences(), ["api replace env.A, env.FROM_FILE"]);
-    // The environment of the call wins over .env.
+    // The process environment takes precedence over .env.
     let mut command = project.command(&["up"]);
     command.env("LEVEL", "trace");
     crate::support::process::run(command, std::time::Duration::from_secs(60)).exits(0);
@@ -223,7 +228,7 @@ fn variables_and_env_files_are_compared_by_what_they_say() {
 }
 
 #[test]
-fn an_image_that_means_something_else_by_now_is_a_difference() {
+fn retagged_image_is_a_difference() {
     let mut project = Project::new("retag");
     let tag = project.tag("drillmaster/busybox:1");
     let other = sleeper("other", "");
@@ -233,11 +238,14 @@ fn an_image_that_means_something_else_by_now_is_a_difference() {
     let before = ids(&project, &["api", "other"]);
     project.retag("drillmaster/busybox:2");
     assert_eq!(project.differences(), ["api replace image"]);
-    project.up().prints("(1 replaced)");
+    project.up().stdout_contains("(1 replaced)");
     assert_ne!(project.id("api"), before["api"]);
     assert_eq!(project.id("other"), before["other"]);
-    assert_eq!(project.inspect("api")["Image"], engine::must("GET", "/images/drillmaster/busybox:2/json", None)["Id"]);
-    project.is_settled(&["api", "other"]);
+    assert_eq!(
+        project.inspect("api")["Image"],
+        engine::request("GET", "/images/drillmaster/busybox:2/json", None)["Id"]
+    );
+    project.assert_settled(&["api", "other"]);
 }
 
 #[test]
@@ -249,30 +257,30 @@ fn restart_policy_and_limits_are_updated_in_place() {
     project.write("api.yaml", &sleeper("api", "restart: on-failure:3\nresources: {memory: 64m, cpus: 0.5, pids: 50}"));
     let differences = project.differences();
     assert_eq!(differences, ["api update resources.cpus, resources.memory, resources.pids, restart"]);
-    project.up().prints("(1 updated)");
-    assert_eq!(project.id("api"), id, "it is the same container");
+    project.up().stdout_contains("(1 updated)");
+    assert_eq!(project.id("api"), id, "the container is not replaced");
     let limits = project.inspect("api")["HostConfig"].clone();
     assert_eq!(limits["Memory"], 64 * 1024 * 1024);
     assert_eq!(limits["NanoCpus"], 500_000_000_i64);
     assert_eq!(limits["PidsLimit"], 50);
     assert_eq!(limits["RestartPolicy"], json!({ "Name": "on-failure", "MaximumRetryCount": 3 }));
-    project.is_settled(&["api"]);
+    project.assert_settled(&["api"]);
 
     project.write("api.yaml", &sleeper("api", "restart: unless-stopped\nresources: {memory: 32m, cpus: 1}"));
     project.up();
-    assert_eq!(project.id("api"), id, "it is the same container");
+    assert_eq!(project.id("api"), id, "the container is not replaced");
     let limits = project.inspect("api")["HostConfig"].clone();
     assert_eq!(limits["Memory"], 32 * 1024 * 1024);
     assert_eq!(limits["NanoCpus"], 1_000_000_000_i64);
     assert!(limits["PidsLimit"].as_i64().unwrap_or(0) <= 0, "no limit: {}", limits["PidsLimit"]);
     assert_eq!(limits["RestartPolicy"]["Name"], "unless-stopped");
-    project.is_settled(&["api"]);
+    project.assert_settled(&["api"]);
 
-    // The engine cannot take these limits away from a running container: it is replaced.
+    // The engine cannot remove these limits from a running container, so the container is replaced.
     project.write("api.yaml", &sleeper("api", ""));
     project.up();
     let limits = project.inspect("api")["HostConfig"].clone();
     assert_eq!((&limits["Memory"], &limits["NanoCpus"]), (&json!(0), &json!(0)));
     assert_eq!(limits["RestartPolicy"]["Name"], "no");
-    project.is_settled(&["api"]);
+    project.assert_settled(&["api"]);
 }

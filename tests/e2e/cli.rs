@@ -1,4 +1,4 @@
-//! Exit codes, what goes to which stream, and what needs no engine.
+//! Exit codes, output streams, and commands that need no engine.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -17,20 +17,25 @@ fn keys(value: &Value) -> Vec<String> {
 }
 
 #[test]
-fn without_an_engine_it_says_how_to_get_one() {
+fn unreachable_engine_error_suggests_a_fix() {
     let mut project = Project::new("noengine");
     project.write("all.yaml", &sleeper("api", ""));
     let cases = [(NOWHERE, "/nowhere/docker.sock"), ("tcp://127.0.0.1:1", "127.0.0.1:1")];
-    for (host, named) in cases {
-        project.through(host);
+    for (host, shown) in cases {
+        project.set_host(host);
         for command in ["up", "down", "diff", "status", "start", "stop", "logs"] {
-            let run = project.run(&[command]).exits(3).says(named).says("--host").says("systemctl start docker");
+            let run = project
+                .run(&[command])
+                .exits(3)
+                .stderr_contains(shown)
+                .stderr_contains("--host")
+                .stderr_contains("systemctl start docker");
             assert_eq!(run.stdout, "", "{run}");
-            run.never_says("os error").never_says("panicked");
+            run.output_lacks("os error").output_lacks("panicked");
         }
     }
-    // These need none.
-    project.run(&["validate"]).exits(0).prints("1 service, no errors");
+    // These commands need no engine.
+    project.run(&["validate"]).exits(0).stdout_contains("1 service, no errors");
     project.run(&["schema"]).exits(0);
     project.run(&["--help"]).exits(0);
 }
@@ -40,9 +45,9 @@ fn invalid_engine_address_is_a_usage_error() {
     let mut project = Project::new("badhost");
     project.write("all.yaml", &sleeper("api", ""));
     for host in ["nonsense", "tcp://", "ssh://somewhere", "https://somewhere:2376"] {
-        project.through(host);
-        project.run(&["status"]).exits(2).says("DOCKER_HOST").says(host);
-        project.run(&["status", "--host", host]).exits(2).says("--host").says(host);
+        project.set_host(host);
+        project.run(&["status"]).exits(2).stderr_contains("DOCKER_HOST").stderr_contains(host);
+        project.run(&["status", "--host", host]).exits(2).stderr_contains("--host").stderr_contains(host);
     }
 }
 
@@ -56,8 +61,13 @@ fn invalid_specs_touch_nothing_and_report_all_errors() {
     project.write("web.yaml", "name: web\nimage: [1]\nports: ['99999:80']\n");
     for command in ["up", "down", "diff", "status", "start", "stop", "logs", "validate"] {
         let run = project.run(&[command]).exits(2);
-        let run =
-            run.says("all.yaml:3").says("prots").says("`ports`").says("`web`").says("web.yaml:2").says("web.yaml:3");
+        let run = run
+            .stderr_contains("all.yaml:3")
+            .stderr_contains("prots")
+            .stderr_contains("`ports`")
+            .stderr_contains("`web`")
+            .stderr_contains("web.yaml:2")
+            .stderr_contains("web.yaml:3");
         assert_eq!(run.stdout, "", "{run}");
         assert_eq!(project.containers(), before);
     }
@@ -68,36 +78,36 @@ fn invalid_specs_touch_nothing_and_report_all_errors() {
 }
 
 #[test]
-fn files_that_are_no_specs_are_refused_in_good_time() {
-    let project = Project::new("monsters");
+fn malformed_spec_files_are_rejected_quickly() {
+    let project = Project::new("malformed");
     project.write("all.yaml", &sleeper("api", ""));
-    let monster = |content: &[u8], says: &str| {
-        std::fs::write(project.specs().join("monster.yaml"), content).unwrap();
+    let assert_rejected = |content: &[u8], message: &str| {
+        std::fs::write(project.specs().join("malformed.yaml"), content).unwrap();
         for command in ["validate", "up"] {
-            let run = project.run(&[command]).exits(2).says("monster.yaml").says(says);
+            let run = project.run(&[command]).exits(2).stderr_contains("malformed.yaml").stderr_contains(message);
             assert!(run.took < Duration::from_secs(10), "{run}");
-            assert!(run.stderr.len() < 4000, "a screen at most: {} bytes", run.stderr.len());
+            assert!(run.stderr.len() < 4000, "at most one screen: {} bytes", run.stderr.len());
         }
         assert!(project.containers().is_empty());
     };
-    monster(b"name: \xff\xfe\n", "UTF-8");
-    monster(b"name: web\nimage: a:1\nname: again\n", "name");
-    monster(b"\0\0\0", "");
+    assert_rejected(b"name: \xff\xfe\n", "UTF-8");
+    assert_rejected(b"name: web\nimage: a:1\nname: again\n", "name");
+    assert_rejected(b"\0\0\0", "");
     let bomb: String = ('b'..='j').fold("a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, name| {
         let before = char::from(name as u8 - 1);
         let aliases = vec![format!("*{before}"); 9].join(", ");
         text + &format!("{name}: &{name} [{aliases}]\n")
     });
-    monster(bomb.as_bytes(), "");
-    monster(&vec![b'['; 100_000], "");
-    let file = std::fs::File::create(project.specs().join("monster.yaml")).unwrap();
+    assert_rejected(bomb.as_bytes(), "");
+    assert_rejected(&vec![b'['; 100_000], "");
+    let file = std::fs::File::create(project.specs().join("malformed.yaml")).unwrap();
     file.set_len(50 * 1024 * 1024).unwrap();
-    let run = project.run(&["validate"]).exits(2).says("monster.yaml").says("too large");
+    let run = project.run(&["validate"]).exits(2).stderr_contains("malformed.yaml").stderr_contains("too large");
     assert!(run.took < Duration::from_secs(10), "{run}");
 }
 
 #[test]
-fn usage() {
+fn wrong_arguments_exit_2_and_help_exits_0() {
     let project = Project::new("usage");
     project.write("all.yaml", &sleeper("api", ""));
     for wrong in [
@@ -112,17 +122,22 @@ fn usage() {
         let run = project.run(wrong).exits(2);
         assert!(!run.stderr.is_empty() && run.stdout.is_empty(), "{run}");
     }
-    project.run(&["upp"]).says("'up'");
-    project.run(&["up", "--specs", "no/such/directory"]).exits(2).says("no/such/directory");
-    project.run(&["--version"]).exits(0).prints(env!("CARGO_PKG_VERSION"));
-    project.run(&["--help"]).exits(0).prints("Exit codes").prints("--specs").prints("validate");
+    project.run(&["upp"]).stderr_contains("'up'");
+    project.run(&["up", "--specs", "no/such/directory"]).exits(2).stderr_contains("no/such/directory");
+    project.run(&["--version"]).exits(0).stdout_contains(env!("CARGO_PKG_VERSION"));
+    project
+        .run(&["--help"])
+        .exits(0)
+        .stdout_contains("Exit codes")
+        .stdout_contains("--specs")
+        .stdout_contains("validate");
     for command in ["up", "down", "start", "stop", "diff", "status", "logs", "validate", "schema"] {
-        project.run(&[command, "--help"]).exits(0).prints("Usage: drillmaster");
+        project.run(&[command, "--help"]).exits(0).stdout_contains("Usage: drillmaster");
     }
 }
 
 #[test]
-fn the_schema_is_the_one_in_the_repository() {
+fn printed_schema_matches_the_repository() {
     let project = Project::new("schema");
     let printed = project.run(&["schema"]).exits(0).json();
     let text = std::fs::read_to_string(repository("schema/drillmaster.schema.json")).unwrap();
@@ -135,27 +150,30 @@ fn results_go_to_stdout_and_progress_to_stderr() {
     project.write("all.yaml", &(sleeper("api", "") + &sleeper("web", "dependencies: [api]")));
     let run = project.up();
     assert_eq!(run.stdout, format!("{}: 2 services ready (2 created)\n", project.group));
-    for said in ["api: creating", "api: starting", "api: ready", "web: ready"] {
-        assert!(run.stderr.contains(said), "{said}: {run}");
+    for line in ["api: creating", "api: starting", "api: ready", "web: ready"] {
+        assert!(run.stderr.contains(line), "{line}: {run}");
     }
-    assert!(!run.stderr.contains('\u{1b}') && !run.stderr.contains('\r'), "no terminal, no colours: {run}");
+    assert!(
+        !run.stderr.contains('\u{1b}') && !run.stderr.contains('\r'),
+        "no escape sequences without a terminal: {run}"
+    );
     let run = project.run(&["status"]).exits(0);
     assert_eq!(run.stderr, "", "{run}");
     let lines: Vec<Vec<&str>> = run.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"], "{run}");
     assert_eq!(lines[1][..2], ["api", "Ready"], "{run}");
     assert_eq!(lines[2][..2], ["web", "Ready"], "{run}");
-    project.run(&["status", "--color", "always"]).exits(0).prints("\u{1b}[32m");
-    // Nothing but results and errors.
+    project.run(&["status", "--color", "always"]).exits(0).stdout_contains("\u{1b}[32m");
+    // --quiet prints only results and errors.
     project.write("all.yaml", &(sleeper("api", "env: {A: b}") + &script("web", "echo oh; exit 3", "ping: {tcp: 1}")));
-    let run = project.run(&["up", "-q"]).exits(1).says("web: failed (Exited)").says("| oh");
+    let run = project.run(&["up", "-q"]).exits(1).stderr_contains("web: failed (Exited)").stderr_contains("| oh");
     assert!(!run.stderr.contains("creating") && !run.stderr.contains("api"), "{run}");
     let run = project.run(&["down", "-q"]).exits(0);
     assert_eq!(run.stderr, "", "{run}");
 }
 
 #[test]
-fn the_json_of_up_and_down() {
+fn up_and_down_json_lists_changes_and_failures() {
     let project = Project::new("upjson");
     let bad = script("bad", "echo oh no; exit 3", "ping: {tcp: 80}");
     project.write("all.yaml", &(sleeper("api", "") + &bad + &sleeper("web", "dependencies: [bad]")));
@@ -182,39 +200,39 @@ fn the_json_of_up_and_down() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_reason_to_panic() {
+fn closed_stdout_does_not_panic() {
     let project = Project::new("pipe");
     let text =
         "i=0; while [ $i -lt 20000 ]; do echo a line that fills the pipe number $i; i=$((i+1)); done; sleep infinity";
     project.write("all.yaml", &script("api", text, "ping: {log: 'number 19999'}"));
-    // stdout is closed before anything is written.
+    // stdout is closed before the first write.
     let mut command = project.command(&["up"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(child.wait().unwrap().success(), "{said}");
-    assert!(!said.contains("panicked"), "{said}");
-    // More than a pipe holds, and a reader that leaves in the middle.
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert!(child.wait().unwrap().success(), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    // More output than a pipe buffers, and a reader that closes the pipe halfway.
     for arguments in [&["logs"][..], &["logs", "--follow"], &["logs", "--output", "json"], &["schema"], &["status"]] {
         let mut command = project.command(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut first = [0; 10];
         child.stdout.take().unwrap().read_exact(&mut first).unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let end = crate::support::wait_for(&format!("the end of {arguments:?}"), crate::support::SOON, || {
+        let mut pipe = child.stderr.take().unwrap();
+        let status = crate::support::wait_for(&format!("{arguments:?} to exit"), crate::support::WAIT_TIMEOUT, || {
             child.try_wait().unwrap()
         });
-        let mut said = String::new();
-        stderr.read_to_string(&mut said).unwrap();
-        assert!(!said.contains("panicked") && end.code() != Some(101), "{arguments:?}: {said}");
+        let mut stderr = String::new();
+        pipe.read_to_string(&mut stderr).unwrap();
+        assert!(!stderr.contains("panicked") && status.code() != Some(101), "{arguments:?}: {stderr}");
     }
 }
 
 #[test]
-fn logs_are_shown_with_their_service_in_front() {
+fn log_lines_are_prefixed_with_their_service() {
     let project = Project::new("logs");
     let api =
         script("api", "echo one; sleep 0.2; echo two >&2; sleep 0.2; echo three; sleep infinity", "ping: {log: three}");
@@ -228,27 +246,29 @@ fn logs_are_shown_with_their_service_in_front() {
     assert_eq!(run.stdout, "api | three\n", "{run}");
     let run = project.run(&["logs", "worker", "--output", "json"]).exits(0);
     assert_eq!(run.json(), json!({ "service": "worker", "stderr": false, "line": "four" }));
-    project.run(&["logs", "wroker"]).exits(2).says("did you mean `worker`?");
-    // Following ends when the container does.
+    project.run(&["logs", "wroker"]).exits(2).stderr_contains("did you mean `worker`?");
+    // `logs -f` exits when the container exits.
     let following = project.spawn(&["logs", "-f", "worker"]);
-    engine::act(&project.name("worker"), "kill");
-    following.ends(Duration::from_secs(30)).exits(0).prints("four");
-    // Or with a signal; not INT, which is ignored by what runs in the background of a script.
+    engine::container_action(&project.name("worker"), "kill");
+    following.wait_for_exit(Duration::from_secs(30)).exits(0).stdout_contains("four");
+    // SIGTERM stops `logs -f`. Not SIGINT, which background processes of a script ignore.
     let following = project.spawn(&["logs", "-f", "api"]);
-    crate::support::wait_for("its lines", crate::support::SOON, || following.stdout().contains("three").then_some(()));
+    crate::support::wait_for("the log lines", crate::support::WAIT_TIMEOUT, || {
+        following.stdout().contains("three").then_some(())
+    });
     following.signal(rustix::process::Signal::TERM);
-    let run = following.ends(Duration::from_secs(30));
+    let run = following.wait_for_exit(Duration::from_secs(30));
     assert!(run.code != Some(101), "{run}");
 }
 
 #[test]
-fn a_state_directory_that_cannot_be_written_is_named() {
+fn unwritable_state_directory_is_named() {
     let project = Project::new("state");
     project.write("all.yaml", &sleeper("api", ""));
     let file = project.home.path().join("a-file");
     std::fs::write(&file, "").unwrap();
     let mut command = project.command(&["up"]);
     command.env("XDG_STATE_HOME", &file);
-    let run = process::run(command, Duration::from_secs(30)).exits(1).says("a-file");
+    let run = process::run(command, Duration::from_secs(30)).exits(1).stderr_contains("a-file");
     assert!(project.containers().is_empty(), "{run}");
 }

@@ -1,5 +1,4 @@
-//! Specs that change under a watch: each change leads to exactly the replacement that it asks for, once, and what is
-//! half written, invalid or gone to none.
+//! Spec changes during a watch. Each change causes exactly one replacement; partial, invalid or missing files cause none.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,15 +8,15 @@ use crate::support::engine;
 use crate::support::events::Events;
 use crate::support::process;
 use crate::support::project::{Project, script, sleeper};
-use crate::support::watcher::{Watcher, lives};
+use crate::support::watcher::{Watcher, instances};
 
-/// How often a container was created for a service.
+/// Counts the containers created for a service.
 fn created(project: &Project, events: &Events, service: &str) -> usize {
     let name = format!("{}.new", project.name(service));
     events.seen().iter().filter(|event| event.action == "create" && event.name == name).count()
 }
 
-/// Runs a program in the spec directory; it has to succeed.
+/// Runs a program in the spec directory and asserts success.
 #[track_caller]
 fn run(project: &Project, program: &str, arguments: &[&str]) {
     let mut command = Command::new(program);
@@ -29,34 +28,35 @@ fn is_installed(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// `A` of `api` has this value; what is written first is the shorter half, and a valid spec of something else.
+/// Returns the specs in two halves. `A` of `api` has this value; the first half alone is valid and lacks the rest of `api`.
 fn specs(value: &str) -> (String, String) {
     let first = sleeper("other", "") + &sleeper("api", "").replace("\n\n", "\n");
     (first, format!("env: {{A: {value}}}\n{}", sleeper("web", "dependencies: [api]")))
 }
 
-fn whole(value: &str) -> String {
+fn complete(value: &str) -> String {
     let (first, rest) = specs(value);
     first + &rest
 }
 
-/// A way to save `all.yaml`: to `text`, in which `A` is `new`; it was `old`.
+/// A method to save `text` as `all.yaml`, changing `A` from `old` to `new`.
 type Save = fn(project: &Project, old: &str, new: &str, text: &str);
 
 fn file(project: &Project) -> std::path::PathBuf {
     project.specs().join("all.yaml")
 }
 
-fn beside(project: &Project, name: &str, text: &str) -> std::path::PathBuf {
+/// Writes another file to the spec directory and returns its path.
+fn write_other(project: &Project, name: &str, text: &str) -> std::path::PathBuf {
     let path = project.specs().join(name);
     std::fs::write(&path, text).unwrap();
     path
 }
 
-/// As vi does it where it may not write in place: the old file becomes the backup, and the new one gets its name.
-fn as_vi(project: &Project, _: &str, _: &str, text: &str) {
-    let swap = beside(project, ".all.yaml.swp", "b0VIM");
-    let probe = beside(project, "4913", "");
+/// Emulates vi with a renamed backup: renames the old file to the backup and writes a new file.
+fn emulate_vi(project: &Project, _: &str, _: &str, text: &str) {
+    let swap = write_other(project, ".all.yaml.swp", "b0VIM");
+    let probe = write_other(project, "4913", "");
     std::fs::remove_file(probe).unwrap();
     let backup = project.specs().join("all.yaml~");
     std::fs::rename(file(project), &backup).unwrap();
@@ -67,8 +67,8 @@ fn as_vi(project: &Project, _: &str, _: &str, text: &str) {
 
 fn vi(project: &Project, old: &str, new: &str, _: &str, backup: &str) {
     if !is_installed("vim") {
-        eprintln!("vim is not installed: this way to save is left out");
-        return project.write("all.yaml", &whole(new));
+        eprintln!("vim is not installed: skipping this save method");
+        return project.write("all.yaml", &complete(new));
     }
     let set = format!("set backupcopy={backup} writebackup");
     let change = format!("%s/A: {old}/A: {new}/");
@@ -76,22 +76,22 @@ fn vi(project: &Project, old: &str, new: &str, _: &str, backup: &str) {
 }
 
 const SAVES: [(&str, Save); 11] = [
-    ("the way of vi", as_vi),
-    ("vi with a backup that is renamed", |project, old, new, text| vi(project, old, new, text, "no")),
-    ("vi with a backup that is a copy", |project, old, new, text| vi(project, old, new, text, "yes")),
+    ("emulated vi", emulate_vi),
+    ("vi with a renamed backup", |project, old, new, text| vi(project, old, new, text, "no")),
+    ("vi with a copied backup", |project, old, new, text| vi(project, old, new, text, "yes")),
     ("sed -i", |project, old, new, _| run(project, "sed", &["-i", &format!("s/A: {old}/A: {new}/"), "all.yaml"])),
     ("mv", |project, _, _, text| {
-        beside(project, "all.tmp", text);
+        write_other(project, "all.tmp", text);
         run(project, "mv", &["all.tmp", "all.yaml"]);
     }),
-    ("truncated, and written in two steps", |project, _, new, _| {
+    ("truncated and written in two steps", |project, _, new, _| {
         let (first, rest) = specs(new);
-        // As an editor does it that takes its time; that the first half is never taken for the whole is the test.
+        // Like a slow editor: the first half must not be applied.
         project.write("all.yaml", &first);
         std::thread::sleep(Duration::from_millis(300));
         project.write("all.yaml", &(first + &rest));
     }),
-    ("written in two steps, without a part of one service at first", |project, _, new, _| {
+    ("written in two steps, the first without a field", |project, _, new, _| {
         let first = sleeper("other", "") + &sleeper("web", "dependencies: [api]") + &sleeper("api", "");
         project.write("all.yaml", &first);
         std::thread::sleep(Duration::from_millis(300));
@@ -109,12 +109,12 @@ const SAVES: [(&str, Save); 11] = [
     }),
     ("50 saves in a second", |project, _, _, text| {
         for number in 0..49 {
-            project.write("all.yaml", &whole(&format!("draft{number}")));
+            project.write("all.yaml", &complete(&format!("draft{number}")));
             std::thread::sleep(Duration::from_millis(20));
         }
         project.write("all.yaml", text);
     }),
-    ("a link that is swapped", |project, _, new, text| {
+    ("a swapped symlink", |project, _, new, text| {
         let versions = project.home.path().join("versions");
         std::fs::create_dir_all(&versions).unwrap();
         let version = versions.join(new);
@@ -126,28 +126,28 @@ const SAVES: [(&str, Save); 11] = [
 ];
 
 #[test]
-fn saved_change_replaces_exactly_once_in_any_way() {
+fn every_save_method_replaces_exactly_once() {
     let project = Project::new("save");
-    project.write("all.yaml", &whole("v0"));
+    project.write("all.yaml", &complete("v0"));
     let mut watcher = Watcher::start(&project);
-    let events = Events::of(&project.group);
-    for (number, (how, save)) in SAVES.into_iter().enumerate() {
-        let (before, told) = (lives(&project), watcher.told().len());
+    let events = Events::subscribe(&project.group);
+    for (number, (method, save)) in SAVES.into_iter().enumerate() {
+        let (before, offset) = (instances(&project), watcher.lines().len());
         let (old, new) = (format!("v{number}"), format!("v{}", number + 1));
-        save(&project, &old, &new, &whole(&new));
-        watcher.until_after(told, &format!("api to be ready after {how}"), |line| {
+        save(&project, &old, &new, &complete(&new));
+        watcher.wait_for_line_after(offset, &format!("api to be ready after {method}"), |line| {
             line["event"] == "ready" && line["service"] == "api"
         });
-        watcher.agrees(&project);
-        assert_eq!(project.exec("api", &["sh", "-c", "echo $A"]), format!("{new}\n"), "{how}");
-        let mut after = lives(&project);
-        assert_ne!(after.insert("api".into(), before["api"].clone()).unwrap(), before["api"], "{how}");
-        assert_eq!(after, before, "{how}: the others are left alone");
-        let messages = watcher.messages(told);
-        assert_eq!(messages, ["api: replacing: spec changed: env.A", "api: ready"], "{how}");
-        assert_eq!(created(&project, &events, "api"), number + 1, "{how}: once: {:#?}", events.seen());
+        watcher.wait_until_settled(&project);
+        assert_eq!(project.exec("api", &["sh", "-c", "echo $A"]), format!("{new}\n"), "{method}");
+        let mut after = instances(&project);
+        assert_ne!(after.insert("api".into(), before["api"].clone()).unwrap(), before["api"], "{method}");
+        assert_eq!(after, before, "{method}: other containers are untouched");
+        let messages = watcher.messages(offset);
+        assert_eq!(messages, ["api: replacing: spec changed: env.A", "api: ready"], "{method}");
+        assert_eq!(created(&project, &events, "api"), number + 1, "{method}: once: {:#?}", events.seen());
     }
-    // Nothing came late, and nobody else was ever touched.
+    // No late replacement, and the other containers were never touched.
     watcher.interrupt().exits(130);
     assert_eq!(created(&project, &events, "api"), SAVES.len(), "{:#?}", events.seen());
     let (other, web) = (project.name("other"), project.name("web"));
@@ -156,18 +156,19 @@ fn saved_change_replaces_exactly_once_in_any_way() {
     assert_eq!(touched, None);
 }
 
+/// Runs git in the spec directory and asserts success.
 fn git(project: &Project, arguments: &[&str]) {
-    let who = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "init.defaultBranch=main"];
+    let config = ["-c", "user.name=test", "-c", "user.email=test@localhost", "-c", "init.defaultBranch=main"];
     let mut command = Command::new("git");
-    command.args(who).args(arguments).current_dir(project.specs()).env("HOME", project.home.path());
+    command.args(config).args(arguments).current_dir(project.specs()).env("HOME", project.home.path());
     command.env("GIT_CONFIG_NOSYSTEM", "1");
     process::run(command, Duration::from_secs(20)).exits(0);
 }
 
 #[test]
-fn another_branch_is_checked_out() {
+fn branch_checkout_reconciles_its_services() {
     if !is_installed("git") {
-        eprintln!("git is not installed: not tested");
+        eprintln!("git is not installed: skipping");
         return;
     }
     let project = Project::new("branch");
@@ -186,28 +187,28 @@ fn another_branch_is_checked_out() {
     git(&project, &["checkout", "-q", "main"]);
 
     let mut watcher = Watcher::start(&project);
-    let events = Events::of(&project.group);
-    let before = lives(&project);
+    let events = Events::subscribe(&project.group);
+    let before = instances(&project);
     git(&project, &["checkout", "-q", "next"]);
-    let serve = |names: [&str; 4]| (project.names() == names).then_some(());
-    watcher.waits("the services of the other branch", |_| serve(["api", "cache", "same", "web"]));
-    watcher.agrees(&project);
-    let after = lives(&project);
+    let has_services = |names: [&str; 4]| (project.names() == names).then_some(());
+    watcher.wait_for("the services of branch next", |_| has_services(["api", "cache", "same", "web"]));
+    watcher.wait_until_settled(&project);
+    let after = instances(&project);
     assert_eq!((&after["same"], &after["web"]), (&before["same"], &before["web"]));
     assert_ne!(after["api"], before["api"]);
     assert_eq!(project.exec("api", &["sh", "-c", "echo $A"]), "next\n");
 
     git(&project, &["checkout", "-q", "main"]);
-    watcher.waits("the services of the first branch", |_| serve(["api", "db", "same", "web"]));
-    watcher.agrees(&project);
-    let after = lives(&project);
+    watcher.wait_for("the services of branch main", |_| has_services(["api", "db", "same", "web"]));
+    watcher.wait_until_settled(&project);
+    let after = instances(&project);
     assert_eq!((&after["same"], &after["web"]), (&before["same"], &before["web"]));
     watcher.interrupt().exits(130);
     assert_eq!(["api", "cache", "db"].map(|service| created(&project, &events, service)), [2, 1, 1]);
 }
 
 #[test]
-fn files_that_specs_read_count_as_well() {
+fn changed_env_files_replace_their_services() {
     let project = Project::new("envfile");
     let specs = [
         sleeper("one", "env_file: [one.env]"),
@@ -226,130 +227,133 @@ fn files_that_specs_read_count_as_well() {
         (".env", "LEVEL=debug\n", "level", "env.LEVEL"),
     ];
     for (file, text, service, field) in edits {
-        let (before, told) = (lives(&project), watcher.told().len());
+        let (before, offset) = (instances(&project), watcher.lines().len());
         project.write(file, text);
-        watcher.until_after(told, &format!("{service} to be ready after {file}"), |line| {
+        watcher.wait_for_line_after(offset, &format!("{service} to be ready after {file}"), |line| {
             line["event"] == "ready" && line["service"] == service
         });
-        watcher.agrees(&project);
+        watcher.wait_until_settled(&project);
         let expected = [format!("{service}: replacing: spec changed: {field}"), format!("{service}: ready")];
-        assert_eq!(watcher.messages(told), expected);
-        let mut after = lives(&project);
+        assert_eq!(watcher.messages(offset), expected);
+        let mut after = instances(&project);
         assert_ne!(after.insert(service.into(), before[service].clone()).unwrap(), before[service], "{file}");
-        assert_eq!(after, before, "{file}: the others are left alone");
+        assert_eq!(after, before, "{file}: other containers are untouched");
     }
     watcher.interrupt().exits(130);
 }
 
-/// A service whose new version shows that a change was taken up.
+/// Returns the spec of a marker service, whose replacement proves that earlier changes were processed.
 fn witness(value: u32) -> String {
     sleeper("witness", &format!("env: {{VALUE: '{value}'}}"))
 }
 
-/// Changes the witness and waits until that was taken up: what was to happen before has happened.
+/// Changes the marker service and waits for its replacement. Earlier changes have been processed by then.
 #[track_caller]
-fn taken_up(project: &Project, watcher: &mut Watcher, value: u32) {
-    let told = watcher.told().len();
+fn wait_until_processed(project: &Project, watcher: &mut Watcher, value: u32) {
+    let offset = watcher.lines().len();
     project.write("witness.yaml", &witness(value));
-    watcher.until_after(told, "the witness", |line| line["event"] == "ready" && line["service"] == "witness");
+    watcher.wait_for_line_after(offset, "the marker service to be ready", |line| {
+        line["event"] == "ready" && line["service"] == "witness"
+    });
 }
 
 #[test]
-fn invalid_specs_change_nothing_and_show_their_place_once() {
+fn invalid_specs_change_nothing_and_are_reported_once() {
     let project = Project::new("invalid");
     project.write("all.yaml", &(sleeper("api", "") + &sleeper("web", "dependencies: [api]")));
     let mut watcher = Watcher::start(&project);
-    let before = lives(&project);
-    let events = Events::of(&project.group);
-    let invalid = |line: &serde_json::Value| line["event"] == "specs-invalid";
+    let before = instances(&project);
+    let events = Events::subscribe(&project.group);
+    let is_invalid = |line: &serde_json::Value| line["event"] == "specs-invalid";
     let broken = sleeper("api", "env: {A: two}\nportz: [80]") + &sleeper("web", "dependencies: [api]");
     project.write("all.yaml", &broken);
-    let line = watcher.until("the error", invalid);
-    let place = &line["diagnostics"][0];
+    let line = watcher.wait_for_line("the error", is_invalid);
+    let diagnostic = &line["diagnostics"][0];
     assert_eq!(
-        (&place["file"], &place["line"], &place["column"]),
+        (&diagnostic["file"], &diagnostic["line"], &diagnostic["column"]),
         (&"specs/all.yaml".into(), &7.into(), &1.into()),
         "{line:#}"
     );
     assert!(line["message"].as_str().unwrap().contains("all.yaml:7:1"), "{line:#}");
-    // Again the same, and beside it something that is valid: still one error, and nothing is taken up.
+    // The same error again, and an additional valid file: no second error, and nothing is applied.
     project.write("all.yaml", &broken);
     project.write("more.yaml", &sleeper("more", ""));
     let text = project.run(&["status"]).exits(0).stdout;
     assert!(text.contains("all.yaml:7:1"), "{text}");
-    // Another error is told.
+    // A different error is reported.
     project.write("all.yaml", &broken.replace("portz", "portzz"));
-    watcher.waits("the second error", |watcher| (watcher.count(invalid) == 2).then_some(()));
-    assert_eq!(lives(&project), before, "nothing has changed");
-    // A name that begins a mapping that never ends is no YAML at all.
+    watcher.wait_for("the second error", |watcher| (watcher.count(is_invalid) == 2).then_some(()));
+    assert_eq!(instances(&project), before, "nothing changes");
+    // An unclosed mapping is not valid YAML.
     project.write("all.yaml", "name: {");
-    watcher.waits("the third error", |watcher| (watcher.count(invalid) == 3).then_some(()));
-    assert_eq!(lives(&project), before, "nothing has changed");
+    watcher.wait_for("the third error", |watcher| (watcher.count(is_invalid) == 3).then_some(()));
+    assert_eq!(instances(&project), before, "nothing changes");
 
     project.remove("more.yaml");
-    let told = watcher.told().len();
+    let offset = watcher.lines().len();
     project.write("all.yaml", &(sleeper("api", "env: {A: two}") + &sleeper("web", "dependencies: [api]")));
-    watcher.until_after(told, "the good version", |line| line["event"] == "ready" && line["service"] == "api");
-    watcher.agrees(&project);
-    assert_eq!(lives(&project)["web"], before["web"]);
-    assert_eq!(watcher.count(invalid), 3, "{:#?}", watcher.messages(0));
+    watcher.wait_for_line_after(offset, "the fixed spec", |line| line["event"] == "ready" && line["service"] == "api");
+    watcher.wait_until_settled(&project);
+    assert_eq!(instances(&project)["web"], before["web"]);
+    assert_eq!(watcher.count(is_invalid), 3, "{:#?}", watcher.messages(0));
     watcher.interrupt().exits(130);
     assert_eq!(["api", "web", "more"].map(|service| created(&project, &events, service)), [1, 0, 0]);
 }
 
 #[test]
-fn specs_that_are_suddenly_gone_remove_nothing() {
+fn missing_specs_remove_nothing() {
     let project = Project::new("gone");
     let all = sleeper("api", "") + &sleeper("web", "dependencies: [api]");
     project.write("all.yaml", &all);
     project.write("witness.yaml", &witness(0));
     let mut watcher = Watcher::start(&project);
-    let events = Events::of(&project.group);
-    let before = lives(&project);
-    let (specs, aside) = (project.specs(), project.home.path().join("aside"));
+    let events = Events::subscribe(&project.group);
+    let before = instances(&project);
+    let (specs, backup) = (project.specs(), project.home.path().join("backup"));
 
-    // The whole directory.
-    std::fs::rename(&specs, &aside).unwrap();
-    watcher.until("the missing directory to be told", |line| line["event"] == "specs-invalid");
-    assert_eq!(lives(&project), before);
-    std::fs::rename(&aside, &specs).unwrap();
-    taken_up(&project, &mut watcher, 1);
+    // The spec directory is missing.
+    std::fs::rename(&specs, &backup).unwrap();
+    watcher.wait_for_line("the missing directory to be reported", |line| line["event"] == "specs-invalid");
+    assert_eq!(instances(&project), before);
+    std::fs::rename(&backup, &specs).unwrap();
+    wait_until_processed(&project, &mut watcher, 1);
 
-    // Every file in it.
-    let told = watcher.told().len();
-    copy(&specs, &aside);
+    // All spec files are missing.
+    let offset = watcher.lines().len();
+    copy(&specs, &backup);
     for file in ["group.yaml", "all.yaml", "witness.yaml"] {
         project.remove(file);
     }
-    watcher.until_after(told, "the missing files to be told", |line| line["event"] == "specs-invalid");
+    watcher.wait_for_line_after(offset, "the missing files to be reported", |line| line["event"] == "specs-invalid");
     assert_eq!(project.names(), ["api", "web", "witness"]);
-    copy(&aside, &specs);
-    taken_up(&project, &mut watcher, 2);
+    copy(&backup, &specs);
+    wait_until_processed(&project, &mut watcher, 2);
 
-    // Every service.
-    let told = watcher.told().len();
+    // All services are missing.
+    let offset = watcher.lines().len();
     for file in ["all.yaml", "witness.yaml"] {
         project.remove(file);
     }
-    watcher.until_after(told, "that there is no service", |line| line["event"] == "specs-empty");
+    watcher.wait_for_line_after(offset, "the empty specs to be reported", |line| line["event"] == "specs-empty");
     assert_eq!(project.names(), ["api", "web", "witness"]);
     project.write("all.yaml", &all);
-    taken_up(&project, &mut watcher, 3);
+    wait_until_processed(&project, &mut watcher, 3);
     for service in ["api", "web"] {
-        assert_eq!(lives(&project)[service], before[service], "{service}: {:#?}", watcher.messages(0));
+        assert_eq!(instances(&project)[service], before[service], "{service}: {:#?}", watcher.messages(0));
     }
 
-    // One of them, on purpose.
+    // A single removed service is removed.
     project.write("all.yaml", &sleeper("api", ""));
-    watcher.waits("web to be removed", |_| (project.names() == ["api", "witness"]).then_some(()));
-    watcher.until("it to be told", |line| line["event"] == "removed" && line["service"] == "web");
-    watcher.agrees(&project);
-    assert_eq!(lives(&project)["api"], before["api"]);
+    watcher.wait_for("web to be removed", |_| (project.names() == ["api", "witness"]).then_some(()));
+    watcher.wait_for_line("the removal to be reported", |line| line["event"] == "removed" && line["service"] == "web");
+    watcher.wait_until_settled(&project);
+    assert_eq!(instances(&project)["api"], before["api"]);
     watcher.interrupt().exits(130);
     let counts = ["api", "web", "witness"].map(|service| created(&project, &events, service));
     assert_eq!(counts, [0, 0, 3], "{:#?}", events.seen());
 }
 
+/// Copies all files of a directory.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -365,36 +369,37 @@ fn failed_change_rolls_back_until_spec_changes() {
     project.write("all.yaml", &(sleeper("api", "") + &other));
     project.write("witness.yaml", &witness(0));
     let mut watcher = Watcher::start(&project);
-    let events = Events::of(&project.group);
-    let before = lives(&project);
-    let failed = |line: &serde_json::Value| line["event"] == "failed" && line["service"] == "api";
+    let events = Events::subscribe(&project.group);
+    let before = instances(&project);
+    let is_failure = |line: &serde_json::Value| line["event"] == "failed" && line["service"] == "api";
     project.write("all.yaml", &(script("api", "echo no configuration; sleep 0.2; exit 3", "") + &other));
-    let line = watcher.until("the failure", failed);
+    let line = watcher.wait_for_line("the failure", is_failure);
     assert_eq!((&line["reason"], &line["retry_seconds"]), (&"Exited".into(), &serde_json::Value::Null), "{line:#}");
     assert_eq!(line["output"], serde_json::json!(["no configuration"]));
-    taken_up(&project, &mut watcher, 1);
-    let now = lives(&project);
-    assert_eq!((&now["api"].id, &now["web"]), (&before["api"].id, &before["web"]), "the old one serves");
-    assert_eq!(project.names(), ["api", "web", "witness"], "nothing is left of the new one");
+    wait_until_processed(&project, &mut watcher, 1);
+    let now = instances(&project);
+    assert_eq!((&now["api"].id, &now["web"]), (&before["api"].id, &before["web"]), "the old container is current");
+    assert_eq!(project.names(), ["api", "web", "witness"], "the candidate is removed");
 
-    // The old one is kept alive meanwhile.
-    let told = watcher.told().len();
-    engine::act(&project.name("api"), "kill");
-    watcher
-        .until_after(told, "the old one to serve", |line| line["event"] == "rolled-back" && line["service"] == "api");
+    // The old container is still supervised.
+    let offset = watcher.lines().len();
+    engine::container_action(&project.name("api"), "kill");
+    watcher.wait_for_line_after(offset, "the old container to run again", |line| {
+        line["event"] == "rolled-back" && line["service"] == "api"
+    });
     assert_eq!(project.id("api"), before["api"].id);
-    taken_up(&project, &mut watcher, 2);
-    assert_eq!(created(&project, &events, "api"), 1, "it was tried once: {:#?}", watcher.messages(0));
-    // That the old one was killed may be told as well.
-    let given_up = |line: &serde_json::Value| failed(line) && line["retry_seconds"].is_null();
-    assert_eq!(watcher.count(given_up), 1, "{:#?}", watcher.messages(0));
+    wait_until_processed(&project, &mut watcher, 2);
+    assert_eq!(created(&project, &events, "api"), 1, "one attempt: {:#?}", watcher.messages(0));
+    // The killed container may be reported as a failure too, but with a retry.
+    let is_given_up = |line: &serde_json::Value| is_failure(line) && line["retry_seconds"].is_null();
+    assert_eq!(watcher.count(is_given_up), 1, "{:#?}", watcher.messages(0));
 
-    let told = watcher.told().len();
+    let offset = watcher.lines().len();
     project.write("all.yaml", &(script("api", "echo fine; sleep infinity", "") + &other));
-    watcher.until_after(told, "the good one", |line| line["event"] == "ready" && line["service"] == "api");
-    watcher.agrees(&project);
+    watcher.wait_for_line_after(offset, "the fixed spec", |line| line["event"] == "ready" && line["service"] == "api");
+    watcher.wait_until_settled(&project);
     assert_ne!(project.id("api"), before["api"].id);
-    assert_eq!(lives(&project)["web"], before["web"]);
+    assert_eq!(instances(&project)["web"], before["web"]);
     watcher.interrupt().exits(130);
     assert_eq!(created(&project, &events, "api"), 2);
 }

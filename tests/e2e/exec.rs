@@ -1,4 +1,4 @@
-//! `exec` and `graph`.
+//! The commands `exec` and `graph`.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -11,14 +11,17 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
 use crate::support::project::{BUSYBOX, Project, sleeper};
-use crate::support::{SOON, wait_for};
+use crate::support::{WAIT_TIMEOUT, wait_for};
 
 #[test]
-fn a_command_in_a_container_is_as_if_it_ran_here() {
+fn exec_passes_stdio_and_exit_code_through() {
     let project = Project::new("exec");
     let job = format!("---\nkind: Job\nname: job\nimage: {BUSYBOX}\ncommand: [\"true\"]\n");
     project.write("all.yaml", &(sleeper("api", "") + &sleeper("worker", "replicas: 2") + &job));
-    project.run(&["exec", "api", "--", "true"]).exits(1).says("cannot execute a command in api: no container");
+    project
+        .run(&["exec", "api", "--", "true"])
+        .exits(1)
+        .stderr_contains("cannot execute a command in api: no container");
     project.up();
     let run = project.run(&["exec", "api", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]).exits(7);
     assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("out\n", "err\n"));
@@ -31,32 +34,32 @@ fn a_command_in_a_container_is_as_if_it_ran_here() {
         (hostname(&["worker"]), hostname(&["worker", "--replica", "2"])),
         ("worker-1\n".into(), "worker-2\n".into())
     );
-    project.run(&["exec", "worker", "--replica", "3", "--", "true"]).exits(1).says("no container");
-    project.run(&["exec", "apo", "--", "true"]).exits(2).says("did you mean `api`?");
-    project.run(&["exec", "job", "--", "true"]).exits(1).says("container is exited (0)");
-    // Engines differ in which of the two they give.
+    project.run(&["exec", "worker", "--replica", "3", "--", "true"]).exits(1).stderr_contains("no container");
+    project.run(&["exec", "apo", "--", "true"]).exits(2).stderr_contains("did you mean `api`?");
+    project.run(&["exec", "job", "--", "true"]).exits(1).stderr_contains("container is exited (0)");
+    // The exit code depends on the engine version.
     let run = project.run(&["exec", "api", "--", "nothing-like-it"]);
     assert!(matches!(run.code, Some(126 | 127)), "{run}");
 
-    // What is piped in is read to its end, and comes out as it was, byte for byte.
+    // Piped stdin is copied to its end, byte for byte.
     let bytes: Vec<u8> = (0..300_000_u32).map(|number| (number * 31) as u8).collect();
     let mut cat = project.command(&["exec", "api", "--", "cat"]);
     let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    let (mut input, given) = (cat.stdin.take().unwrap(), bytes.clone());
-    let writer = std::thread::spawn(move || input.write_all(&given).unwrap());
+    let (mut input, sent) = (cat.stdin.take().unwrap(), bytes.clone());
+    let writer = std::thread::spawn(move || input.write_all(&sent).unwrap());
     let output = cat.wait_with_output().unwrap();
     writer.join().unwrap();
     assert!(output.status.success() && output.stdout == bytes, "{} bytes", output.stdout.len());
 }
 
-/// A terminal with the program at its other end.
+/// The master side of a pseudo-terminal in which a program runs.
 struct Terminal {
     master: File,
-    said: String,
+    output: String,
 }
 
 impl Terminal {
-    /// Runs a program on a terminal of this size.
+    /// Runs a program in a pseudo-terminal of this size.
     fn run(mut command: Command, rows: u16, columns: u16) -> (Terminal, Child) {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
@@ -66,75 +69,76 @@ impl Terminal {
         tcsetwinsize(&slave, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let (input, output) = (slave.try_clone().unwrap(), slave.try_clone().unwrap());
         let child = command.stdin(input).stdout(output).stderr(slave).spawn().unwrap();
-        (Terminal { master: File::from(master), said: String::new() }, child)
+        (Terminal { master: File::from(master), output: String::new() }, child)
     }
 
-    fn types(&mut self, keys: &str) {
+    /// Writes keystrokes.
+    fn send_keys(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until this was said since it was last waited for something.
+    /// Waits for a text in the output after the previous match.
     #[track_caller]
-    fn says(&mut self, text: &str) {
-        let deadline = Instant::now() + SOON;
-        while !self.said.contains(text) {
-            assert!(Instant::now() < deadline, "waited for {text:?} in vain: {:?}", self.said);
+    fn wait_for_output(&mut self, text: &str) {
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        while !self.output.contains(text) {
+            assert!(Instant::now() < deadline, "timed out waiting for {text:?}: {:?}", self.output);
             let mut waiting = [PollFd::new(&self.master, PollFlags::IN)];
             let pause = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             if poll(&mut waiting, Some(&pause)).unwrap() > 0 {
                 let mut piece = [0; 4096];
-                // At the end, a terminal whose other side is closed cannot be read.
+                // Reading fails once the other side of the terminal is closed.
                 let length = self.master.read(&mut piece).unwrap_or(0);
-                self.said += &String::from_utf8_lossy(&piece[..length]);
+                self.output += &String::from_utf8_lossy(&piece[..length]);
             }
         }
-        let at = self.said.find(text).unwrap() + text.len();
-        self.said.drain(..at);
+        let at = self.output.find(text).unwrap() + text.len();
+        self.output.drain(..at);
     }
 }
 
 #[test]
-fn a_terminal_is_handed_on() {
+fn exec_passes_the_terminal_through() {
     let project = Project::new("exectty");
     project.write("all.yaml", &sleeper("api", ""));
     project.up();
     let command = project.command(&["exec", "api", "--", "sh", "-c", "PS1='> ' exec sh -i"]);
     let (mut terminal, mut child) = Terminal::run(command, 33, 77);
-    terminal.says("> ");
-    // It may take a moment until it is told its size.
-    terminal.types("tty; until stty size 2>/dev/null; do sleep 0.1; done\r");
-    terminal.says("/dev/pts/");
-    terminal.says("33 77");
-    terminal.says("> ");
-    // Ctrl-C is for the program in there. What says `begun` is that program: a shell that is just about to start one
-    // may lose the signal.
-    terminal.types("sh -c 'echo begun; exec sleep 1000'\r");
-    terminal.says("begun\r\n");
-    terminal.types("\x03");
-    terminal.says("> ");
-    terminal.types("exit 9\r");
-    let ended = wait_for("the end", SOON, || child.try_wait().unwrap());
-    assert_eq!(ended.code(), Some(9));
-    // The terminal is as it was: it echoes what is typed.
-    terminal.types("seen");
-    terminal.says("seen");
+    terminal.wait_for_output("> ");
+    // The terminal size is set asynchronously.
+    terminal.send_keys("tty; until stty size 2>/dev/null; do sleep 0.1; done\r");
+    terminal.wait_for_output("/dev/pts/");
+    terminal.wait_for_output("33 77");
+    terminal.wait_for_output("> ");
+    // Ctrl-C reaches the program in the container. The program itself prints `begun`, because a shell that is about to
+    // start a program may lose the signal.
+    terminal.send_keys("sh -c 'echo begun; exec sleep 1000'\r");
+    terminal.wait_for_output("begun\r\n");
+    terminal.send_keys("\x03");
+    terminal.wait_for_output("> ");
+    terminal.send_keys("exit 9\r");
+    let status = wait_for("exec to exit", WAIT_TIMEOUT, || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(9));
+    // The terminal mode is restored: input is echoed.
+    terminal.send_keys("seen");
+    terminal.wait_for_output("seen");
 }
 
 #[test]
-fn graph_is_printed() {
+fn graph_prints_dot_and_json() {
     let project = Project::new("graph");
     let job = format!("---\nkind: Job\nname: migrate\nimage: {BUSYBOX}\ndependencies: [db]\n");
     let api = sleeper("api", "replicas: 2\ndependencies: [migrate, {name: db, condition: started, restart: true}]");
     project.write("all.yaml", &(sleeper("db", "") + &job + &api));
-    let drawn = project.run(&["graph"]).exits(0).stdout.replace(&project.group, "GROUP");
+    let dot = project.run(&["graph"]).exits(0).stdout.replace(&project.group, "GROUP");
     let expected = "digraph \"GROUP\" {\n  \"api\" [shape=box]\n  \"db\" [shape=box]\n  \"migrate\" [shape=ellipse]\n  \
                     \"api\" -> \"migrate\"\n  \"api\" -> \"db\" [label=\"started, restart\"]\n  \"migrate\" -> \"db\"\n}\n";
-    assert_eq!(drawn, expected);
-    let told = project.run(&["graph", "--output", "json"]).exits(0).json();
-    assert_eq!(told["group"], project.group);
+    assert_eq!(dot, expected);
+    let graph = project.run(&["graph", "--output", "json"]).exits(0).json();
+    assert_eq!(graph["group"], project.group);
     let api = json!({ "name": "api", "kind": "Service", "dependencies": [
         { "name": "migrate", "condition": "succeeded", "restart": false },
         { "name": "db", "condition": "started", "restart": true },
     ] });
-    assert_eq!(told["services"][0], api);
+    assert_eq!(graph["services"][0], api);
 }

@@ -1,97 +1,105 @@
-//! A service that fails is its own problem.
+//! Failures: a failed service affects only its dependents.
 
 use crate::support::engine;
-use crate::support::project::{Project, port, script, sleeper};
+use crate::support::project::{Project, free_port, script, sleeper};
 
 const MISSING: &str = "drillmaster/there-is-no-such-image:1";
 
 #[test]
-fn a_missing_image_fails_alone() {
+fn missing_image_fails_only_its_service() {
     let project = Project::new("noimage");
     let missing = sleeper("missing", "").replace("drillmaster/busybox:1", MISSING);
     let never = sleeper("never", "pull: never").replace("drillmaster/busybox:1", MISSING);
-    let needs = sleeper("needs", "dependencies: [missing]") + &sleeper("further", "dependencies: [needs]");
-    project
-        .write("all.yaml", &(missing + &never + &needs + &sleeper("api", "") + &sleeper("web", "dependencies: [api]")));
+    let dependents = sleeper("needs", "dependencies: [missing]") + &sleeper("further", "dependencies: [needs]");
+    project.write(
+        "all.yaml",
+        &(missing + &never + &dependents + &sleeper("api", "") + &sleeper("web", "dependencies: [api]")),
+    );
     let run = project.run(&["up"]).exits(1);
     let run = run
-        .says("missing: failed (ImageMissing)")
-        .says(MISSING)
-        .says("never: failed (ImageMissing)")
-        .says("pull: never");
-    let run = run.says("needs: pending: waiting for missing, which has failed");
+        .stderr_contains("missing: failed (ImageMissing)")
+        .stderr_contains(MISSING)
+        .stderr_contains("never: failed (ImageMissing)")
+        .stderr_contains("pull: never");
+    let run = run.stderr_contains("needs: pending: waiting for missing, which has failed");
     let run = run
-        .says("further: pending: waiting for needs")
-        .prints("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
-    run.never_says("panicked");
+        .stderr_contains("further: pending: waiting for needs")
+        .stdout_contains("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
+    run.output_lacks("panicked");
     assert_eq!(project.names(), ["api", "web"]);
-    // Nobody is the worse for it when it is tried again.
+    // A retry does not affect other services.
     let ids = (project.id("api"), project.id("web"));
-    project.run(&["up"]).exits(1).prints("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
+    project
+        .run(&["up"])
+        .exits(1)
+        .stdout_contains("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
     assert_eq!((project.id("api"), project.id("web")), ids);
 }
 
 #[test]
-fn an_image_that_is_there_is_not_pulled() {
+fn local_image_is_not_pulled() {
     let mut project = Project::new("pull");
     let tag = project.tag("drillmaster/busybox:1");
     let spec = |name: &str, pull: &str| sleeper(name, &format!("pull: {pull}")).replace("drillmaster/busybox:1", &tag);
     project.write("all.yaml", &(spec("missing", "missing") + &spec("never", "never")));
-    project.up().never_says("pulling");
-    project.is_settled(&["missing", "never"]);
-    // One that must be pulled each time cannot be, without a registry; a container that runs is not touched for it.
+    project.up().output_lacks("pulling");
+    project.assert_settled(&["missing", "never"]);
+    // Without a registry, `pull: always` cannot pull; the running container is not replaced.
     project.write("all.yaml", &(spec("missing", "always") + &spec("never", "never")));
-    project.up().prints("nothing to do");
+    project.up().stdout_contains("nothing to do");
 }
 
 #[test]
 fn refused_service_fails_alone_with_the_engines_message() {
     let project = Project::new("refused");
-    let taken = port();
-    let _somebody = std::net::TcpListener::bind(("127.0.0.1", taken)).unwrap();
+    let taken = free_port();
+    let _listener = std::net::TcpListener::bind(("127.0.0.1", taken)).unwrap();
     let specs = [
         "---\nname: program\nimage: drillmaster/busybox:1\ncommand: [no-such-program]\n".to_owned(),
         sleeper("port", &format!("ports: ['{taken}:80']")),
-        sleeper("user", "user: nobody-knows"),
+        sleeper("user", "user: no-such-user"),
         sleeper("mount", "volumes: ['./not/there:/data:ro']"),
         sleeper("good", ""),
     ];
     project.write("all.yaml", &specs.concat());
     let run = project.run(&["up"]).exits(1);
-    let run = run.says("program: failed (StartFailed)").says("no-such-program");
-    let run = run.says("port: failed (StartFailed)").says(&taken.to_string());
-    let run = run.says("user: failed").says("nobody-knows");
-    let run = run.says("mount: failed").says("not/there");
+    let run = run.stderr_contains("program: failed (StartFailed)").stderr_contains("no-such-program");
+    let run = run.stderr_contains("port: failed (StartFailed)").stderr_contains(&taken.to_string());
+    let run = run.stderr_contains("user: failed").stderr_contains("no-such-user");
+    let run = run.stderr_contains("mount: failed").stderr_contains("not/there");
     assert!(run.stdout.contains("1 service ready, 4 failed"), "{run}");
     let containers = project.containers();
     assert!(containers.iter().any(|c| c.name == project.name("good") && c.state == "running"), "{containers:#?}");
-    assert!(!project.specs().join("not").exists(), "a directory that is not there is not made, by root");
-    // Each is put right by a better spec.
+    assert!(!project.specs().join("not").exists(), "a missing bind source is not created");
+    // A valid spec fixes each of them.
     project.write("all.yaml", &["program", "port", "user", "mount", "good"].map(|name| sleeper(name, "")).concat());
     project.up();
-    project.is_settled(&["program", "port", "user", "mount", "good"]);
+    project.assert_settled(&["program", "port", "user", "mount", "good"]);
 }
 
 #[test]
-fn two_services_fail_and_each_says_its_own() {
+fn each_failed_service_reports_its_own_output() {
     let project = Project::new("twofail");
-    let one = script("one", "echo first words; exit 1", "ping: {tcp: 80}");
+    let one = script("one", "echo first line; exit 1", "ping: {tcp: 80}");
     let two = script("two", "i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i.; done; exit 2", "ping: {tcp: 80}");
     project.write("all.yaml", &(one + &two));
     let run = project.run(&["up"]).exits(1);
-    let run = run.says("one: failed (Exited): exited with code 1").says("| first words");
-    let run = run.says("two: failed (Exited): exited with code 2").says("| line 30.").never_says("| line 2.");
-    assert_eq!(run.stderr.matches("failed (").count(), 2, "each once: {run}");
+    let run = run.stderr_contains("one: failed (Exited): exited with code 1").stderr_contains("| first line");
+    let run = run
+        .stderr_contains("two: failed (Exited): exited with code 2")
+        .stderr_contains("| line 30.")
+        .output_lacks("| line 2.");
+    assert_eq!(run.stderr.matches("failed (").count(), 2, "each failure is reported once: {run}");
 }
 
 #[test]
-fn a_container_killed_for_its_memory_says_so() {
+fn oom_killed_container_is_reported() {
     let project = Project::new("oom");
-    // tail keeps a line in memory until it ends, and this one never does.
+    // tail buffers the endless last line in memory.
     let hungry = script("hungry", "tail /dev/zero", "resources: {memory: 8m}\nping: {tcp: 80, timeout: 30s}");
     project.write("all.yaml", &hungry);
-    project.run(&["up"]).exits(1).says("hungry: failed (Exited)").says("137");
-    // The engine may find out only after the end, or not at all.
+    project.run(&["up"]).exits(1).stderr_contains("hungry: failed (Exited)").stderr_contains("137");
+    // The engine may set OOMKilled after the exit, or never.
     let status = project.status("hungry");
     if project.inspect("hungry.new")["State"]["OOMKilled"] == true && status["reason"] != "OOMKilled" {
         assert_eq!(project.status("hungry")["reason"], "OOMKilled", "{status:#}");
@@ -104,8 +112,8 @@ fn networks_and_volumes_carry_ownership_labels() {
     project.write("all.yaml", &sleeper("api", "volumes: ['data:/data']\nlabels: {team: core}"));
     project.up();
     let directory = project.specs().canonicalize().unwrap().display().to_string();
-    let network = engine::must("GET", &format!("/networks/{}", project.group), None);
-    let volume = engine::must("GET", &format!("/volumes/{}", project.name("data")), None);
+    let network = engine::request("GET", &format!("/networks/{}", project.group), None);
+    let volume = engine::request("GET", &format!("/volumes/{}", project.name("data")), None);
     for labels in [&network["Labels"], &volume["Labels"]] {
         assert_eq!(labels["drillmaster.group"], project.group);
         assert_eq!(labels["drillmaster.source"], directory);

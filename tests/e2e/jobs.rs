@@ -1,4 +1,4 @@
-//! Jobs: run to their end once, before who needs them; shown when they fail; again when asked to.
+//! Jobs: run to completion once, before their dependents start; re-run on request; failures show the output.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,16 +8,16 @@ use crate::support::engine;
 use crate::support::events::Events;
 use crate::support::project::{BUSYBOX, Project, sleeper};
 use crate::support::watcher::Watcher;
-use crate::support::{SOON, wait_for};
+use crate::support::{WAIT_TIMEOUT, wait_for};
 
-/// A job that runs a shell script, with further lines of its document.
+/// Returns the spec of a job that runs a shell script, with additional YAML lines.
 fn job(name: &str, script: &str, more: &str) -> String {
     let script = serde_json::json!(script);
     format!("---\nkind: Job\nname: {name}\nimage: {BUSYBOX}\ncommand: [sh, -c, {script}]\nstop_signal: KILL\n{more}\n")
 }
 
 #[test]
-fn a_job_succeeds_before_its_dependents_are_created_and_is_done() {
+fn job_completes_before_its_dependents_are_created() {
     let project = Project::new("job");
     let specs = [
         sleeper("db", ""),
@@ -25,23 +25,23 @@ fn a_job_succeeds_before_its_dependents_are_created_and_is_done() {
         sleeper("api", "dependencies: [migrate]"),
     ];
     project.write("all.yaml", &specs.concat());
-    let events = Events::of(&project.group);
-    let run = project.up().says("migrate: succeeded").says("migrate: succeeded | well done");
+    let events = Events::subscribe(&project.group);
+    let run = project.up().stderr_contains("migrate: succeeded").stderr_contains("migrate: succeeded | well done");
     assert!(run.stdout.contains("ready"), "{run}");
     let [db, migrate, api] = ["db", "migrate", "api"].map(|service| project.name(service));
-    events.in_order(("rename", &db), ("create", &format!("{migrate}.new")));
-    events.in_order(("die", &format!("{migrate}.new")), ("create", &format!("{api}.new")));
-    events.in_order(("rename", &migrate), ("create", &format!("{api}.new")));
+    events.assert_order(("rename", &db), ("create", &format!("{migrate}.new")));
+    events.assert_order(("die", &format!("{migrate}.new")), ("create", &format!("{api}.new")));
+    events.assert_order(("rename", &migrate), ("create", &format!("{api}.new")));
 
     let status = project.status("migrate");
     assert_eq!((&status["kind"], &status["phase"]), (&"Job".into(), &"Succeeded".into()), "{status:#}");
     assert_eq!((&status["ready"], &status["last_exit"]["code"]), (&true.into(), &0.into()), "{status:#}");
-    project.run(&["status"]).exits(0).prints("Succeeded");
+    project.run(&["status"]).exits(0).stdout_contains("Succeeded");
 
     let id = project.id("migrate");
-    project.up().prints("nothing to do");
+    project.up().stdout_contains("nothing to do");
     assert_eq!(project.differences(), Vec::<String>::new());
-    assert_eq!(project.id("migrate"), id, "done is done");
+    assert_eq!(project.id("migrate"), id, "the job does not run again");
     project.run(&["down"]).exits(0);
     assert!(project.containers().is_empty());
 }
@@ -50,26 +50,29 @@ fn a_job_succeeds_before_its_dependents_are_created_and_is_done() {
 fn failed_job_is_retried_and_a_new_spec_fixes_it() {
     let project = Project::new("badjob");
     let write = |script: &str| {
-        let hooks = "retries: 1\non: {failed: {run: [echo, told]}}";
+        let hooks = "retries: 1\non: {failed: {run: [echo, notified]}}";
         let specs = job("migrate", script, hooks) + &sleeper("api", "dependencies: [migrate]");
         project.write("all.yaml", &specs);
     };
-    // Ten megabytes of output, of which the last lines count, and somebody left behind.
+    // Ten megabytes of output, of which the last lines are shown, and a background process.
     write("sleep 1000 & yes $(seq 200) | head -c 10000000; echo; echo no such table; exit 7");
-    let run =
-        project.run(&["up"]).exits(1).says("migrate: failed (Exited): exited with code 7").says("| no such table");
-    let run = run.says("migrate: failed | told").says("api: pending: waiting for migrate");
-    assert_eq!(run.stderr.matches("failed (Exited)").count(), 2, "tried again once: {run}");
-    assert_eq!(project.names(), ["migrate.new"], "what it left is there to be looked at");
+    let run = project
+        .run(&["up"])
+        .exits(1)
+        .stderr_contains("migrate: failed (Exited): exited with code 7")
+        .stderr_contains("| no such table");
+    let run = run.stderr_contains("migrate: failed | notified").stderr_contains("api: pending: waiting for migrate");
+    assert_eq!(run.stderr.matches("failed (Exited)").count(), 2, "one retry: {run}");
+    assert_eq!(project.names(), ["migrate.new"], "the failed container is kept for inspection");
     let status = project.status("migrate");
     assert_eq!((&status["kind"], &status["ready"]), (&"Job".into(), &false.into()), "{status:#}");
     write("true");
-    project.up().says("migrate: succeeded").says("api: ready");
+    project.up().stderr_contains("migrate: succeeded").stderr_contains("api: ready");
     assert_eq!(project.names(), ["api", "migrate"]);
 }
 
 #[test]
-fn jobs_run_again_as_they_say() {
+fn rerun_setting_controls_job_reruns() {
     let project = Project::new("rerun");
     let write = |value: &str| {
         let specs = [
@@ -88,15 +91,15 @@ fn jobs_run_again_as_they_say() {
     let second = ids();
     assert_ne!(second[0], first[0]);
     assert_eq!(second[1..], first[1..]);
-    // The engine tells when a container was created in whole seconds; what is made in the next one is younger.
-    let second_of = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let now = second_of();
-    wait_for("the next second", SOON, || (second_of() > now).then_some(()));
+    // The engine reports creation times in whole seconds. Wait, so that the new container is younger.
+    let current_second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = current_second();
+    wait_for("the next second", WAIT_TIMEOUT, || (current_second() > now).then_some(()));
     write("two");
     project.up();
     let third = ids();
     assert_ne!(third[0], second[0]);
-    assert_ne!(third[1], second[1], "what it needs is another one");
+    assert_ne!(third[1], second[1], "its dependency was replaced");
     assert_eq!(third[2], second[2]);
     assert_eq!(project.names(), ["along", "always", "db", "once"]);
 }
@@ -110,13 +113,17 @@ fn run_command_runs_a_job() {
         job("bad", "echo all is lost; exit 3", ""),
     ];
     project.write("all.yaml", &specs.concat());
-    project.run(&["run", "report"]).exits(0).prints("all is well");
+    project.run(&["run", "report"]).exits(0).stdout_contains("all is well");
     let first = project.id("report");
-    project.run(&["run", "report"]).exits(0).prints("all is well");
+    project.run(&["run", "report"]).exits(0).stdout_contains("all is well");
     assert_ne!(project.id("report"), first);
-    project.run(&["run", "bad"]).exits(1).says("bad: failed (Exited): exited with code 3").says("| all is lost");
-    project.run(&["run", "db"]).exits(2).says("not a job");
-    project.run(&["run", "nobody"]).exits(2).says("nobody");
+    project
+        .run(&["run", "bad"])
+        .exits(1)
+        .stderr_contains("bad: failed (Exited): exited with code 3")
+        .stderr_contains("| all is lost");
+    project.run(&["run", "db"]).exits(2).stderr_contains("not a job");
+    project.run(&["run", "no-such-job"]).exits(2).stderr_contains("no-such-job");
 }
 
 #[test]
@@ -127,21 +134,21 @@ fn run_killed_during_a_job_resumes_without_repeats() {
     let specs = job("migrate", script, more) + &sleeper("api", &format!("dependencies: [migrate]\n{more}"));
     project.write("all.yaml", &specs);
     let running = project.spawn(&["up"]);
-    wait_for("the job to run", SOON, || {
+    wait_for("the job to run", WAIT_TIMEOUT, || {
         project.containers().iter().any(|container| container.state == "running").then_some(())
     });
     running.signal(Signal::KILL);
     drop(running);
-    project.up().says("migrate: succeeded");
-    assert_eq!(project.exec("api", &["cat", "/data/runs"]), "ran\n", "the next run waited for the one that ran");
+    project.up().stderr_contains("migrate: succeeded");
+    assert_eq!(project.exec("api", &["cat", "/data/runs"]), "ran\n", "the next run waited for the running job");
 
     project.run(&["down", "--volumes"]).exits(0);
     let mut running = project.spawn(&["up"]);
-    running.until_says("migrate: succeeded");
+    running.wait_for_stderr("migrate: succeeded");
     running.signal(Signal::KILL);
     drop(running);
     project.up();
-    assert_eq!(project.exec("api", &["cat", "/data/runs"]), "ran\n", "a success is not repeated");
+    assert_eq!(project.exec("api", &["cat", "/data/runs"]), "ran\n", "a succeeded job is not repeated");
 }
 
 #[test]
@@ -158,23 +165,25 @@ fn hanging_job_blocks_only_dependents_and_recovers() {
     write("sleep 1000", "one");
     let run = project.run(&["up", "--timeout", "3s"]);
     assert_ne!(run.code, Some(0), "{run}");
-    let run = run.says("other: ready").says("migrate");
-    run.never_says("api: ready");
-    let mut watcher = Watcher::begin(&project);
-    watcher.until("it to have read the specs", |line| line["event"] == "reconciling" && line["service"] == "migrate");
+    let run = run.stderr_contains("other: ready").stderr_contains("migrate");
+    run.output_lacks("api: ready");
+    let mut watcher = Watcher::spawn(&project);
+    watcher.wait_for_line("migrate to start", |line| line["event"] == "reconciling" && line["service"] == "migrate");
     write("sleep 1000", "two");
-    watcher.until("the other one to be replaced", |line| line["event"] == "ready" && line["service"] == "other");
+    watcher.wait_for_line("other to be replaced", |line| line["event"] == "ready" && line["service"] == "other");
     assert_eq!(project.exec("other", &["sh", "-c", "echo $A"]), "two\n");
     assert_eq!(project.names(), ["migrate.new", "other"]);
     write("true", "two");
-    watcher.until("success", |line| line["event"] == "succeeded" && line["service"] == "migrate");
-    watcher.until("its dependent", |line| line["event"] == "ready" && line["service"] == "api");
+    watcher.wait_for_line("migrate to succeed", |line| line["event"] == "succeeded" && line["service"] == "migrate");
+    watcher.wait_for_line("api to be ready", |line| line["event"] == "ready" && line["service"] == "api");
     let id = project.id("migrate");
-    watcher.until("peace", |line| line["event"] == "watching");
-    // What was done stays done while others are mended.
-    let since = watcher.told().len();
-    engine::act(&project.name("other"), "kill");
-    watcher.until_after(since, "repair", |line| line["event"] == "ready" && line["service"] == "other");
+    watcher.wait_for_line("the watch to settle", |line| line["event"] == "watching");
+    // Correcting drift of other services does not re-run the job.
+    let since = watcher.lines().len();
+    engine::container_action(&project.name("other"), "kill");
+    watcher.wait_for_line_after(since, "other to be ready again", |line| {
+        line["event"] == "ready" && line["service"] == "other"
+    });
     assert_eq!(project.id("migrate"), id);
     watcher.interrupt();
 }

@@ -1,6 +1,6 @@
-//! Every command, end to end, on a real engine. Fails where none answers.
+//! End-to-end tests of every command on a real engine. Fails if the engine is unreachable.
 //!
-//! Each test has a group of its own and removes it; see `support/project.rs`.
+//! Each test uses a separate group and removes it afterwards; see `support/project.rs`.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 

@@ -1,6 +1,6 @@
-//! The engine goes away under a watch, in the ways in which engines do, and everything comes back without a word typed.
+//! Engine outages during a watch: killed, stopped or suspended. The watch recovers without user action.
 //!
-//! On an engine of its own, which nobody minds being killed; to start one takes root.
+//! Uses a private engine, because the test kills it. Starting an engine requires root.
 
 use std::process::Command;
 use std::time::Duration;
@@ -16,26 +16,27 @@ use crate::support::project::{Project, repository, script};
 use crate::support::proxy::Proxy;
 use crate::support::watcher::Watcher;
 
-/// How long the script may take: an engine that starts ends what the last one left running, ten seconds at worst.
+/// Time limit of the engine script. A starting engine first stops leftover containers, which takes up to ten seconds.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// An engine of this test's own; it and all it has are removed when dropped.
-struct Own {
+/// A private engine; removed with all its data when dropped.
+struct PrivateEngine {
     directory: tempfile::TempDir,
 }
 
-impl Own {
-    fn start() -> Own {
-        // Not in /tmp: what is there may be in memory, and paths of sockets must be short.
-        let own = Own { directory: tempfile::Builder::new().prefix("own").tempdir_in("/var/tmp").unwrap() };
-        own.script("start");
-        let image = own.directory.path().join("image.tar");
+impl PrivateEngine {
+    fn start() -> PrivateEngine {
+        // Not in /tmp, which may be in memory. Socket paths must be short.
+        let engine =
+            PrivateEngine { directory: tempfile::Builder::new().prefix("own").tempdir_in("/var/tmp").unwrap() };
+        engine.script("start");
+        let image = engine.directory.path().join("image.tar");
         let image = image.to_str().unwrap();
         let mut save = Command::new("docker");
         save.args(["save", "-o", image, "drillmaster/busybox:1"]).env("DOCKER_HOST", crate::support::engine::host());
         process::run(save, LIMIT).exits(0);
-        own.docker(&["load", "-q", "-i", image]).exits(0);
-        own
+        engine.docker(&["load", "-q", "-i", image]).exits(0);
+        engine
     }
 
     fn root(&self) -> String {
@@ -50,7 +51,7 @@ impl Own {
         format!("unix://{}", self.socket())
     }
 
-    /// `start`, `stop`, `kill`: see there.
+    /// Runs `dev/engine-own.sh` with a verb: `start`, `stop`, `kill`.
     #[track_caller]
     fn script(&self, verb: &str) {
         let mut command = Command::new(repository("dev/engine-own.sh"));
@@ -74,7 +75,7 @@ impl Own {
         self.docker(&["inspect", &project.name(service)]).exits(0).json()[0].clone()
     }
 
-    /// When a service was started.
+    /// Returns the start time of a service's container.
     fn started(&self, project: &Project, service: &str) -> Timestamp {
         let container = self.inspect(project, service);
         assert_eq!(container["State"]["Running"], true, "{service} runs");
@@ -82,12 +83,12 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for PrivateEngine {
     fn drop(&mut self) {
         let script = repository("dev/engine-own.sh");
         let removed = Command::new(script).arg("remove").arg(self.root()).output();
         if !removed.as_ref().is_ok_and(|output| output.status.success()) {
-            eprintln!("left behind: an engine in {}: {removed:?}", self.root());
+            eprintln!("cannot remove the engine in {}: {removed:?}", self.root());
         }
     }
 }
@@ -95,109 +96,113 @@ impl Drop for Own {
 const SERVICES: [(&str, &str); 5] =
     [("db", ""), ("api", "db"), ("cache", "db"), ("web", "api, cache"), ("edge", "web")];
 
-/// Ready 300 ms after its start, each time.
-const GETS_READY: Duration = Duration::from_millis(300);
+/// Delay from start to readiness.
+const READY_DELAY: Duration = Duration::from_millis(300);
 
-/// `value` is in the environment of `edge`, which nobody needs.
+/// Writes the specs. `value` is in the environment of `edge`, which has no dependents.
 fn write(project: &Project, value: &str) {
-    let specs = SERVICES.map(|(name, needs)| {
+    let specs = SERVICES.map(|(name, dependencies)| {
         let value = if name == "edge" { value } else { "same" };
         let more = format!(
-            "env: {{A: {value}}}\ndependencies: [{needs}]\ntmpfs: /life\nping: {{exec: [test, -e, /life/ready]}}"
+            "env: {{A: {value}}}\ndependencies: [{dependencies}]\ntmpfs: /life\nping: {{exec: [test, -e, /life/ready]}}"
         );
         script(name, "sleep 0.3; touch /life/ready; sleep infinity", &more)
     });
     project.write("all.yaml", &specs.concat());
 }
 
-/// All five were started after `since`, each when those it needs were ready.
+/// Asserts that all services were started after `since`, each after its dependencies were ready.
 #[track_caller]
-fn came_up_in_order(own: &Own, project: &Project, since: Timestamp) {
-    for (service, needs) in SERVICES {
-        let started = own.started(project, service);
-        assert!(started > since, "{service} was started again");
-        for needed in needs.split(", ").filter(|needed| !needed.is_empty()) {
-            let ready = own.started(project, needed) + GETS_READY;
-            assert!(started >= ready, "{service} was started at {started:?}, {needed} was ready at {ready:?}");
+fn assert_started_in_order(engine: &PrivateEngine, project: &Project, since: Timestamp) {
+    for (service, dependencies) in SERVICES {
+        let started = engine.started(project, service);
+        assert!(started > since, "{service} was restarted");
+        for dependency in dependencies.split(", ").filter(|name| !name.is_empty()) {
+            let ready = engine.started(project, dependency) + READY_DELAY;
+            assert!(started >= ready, "{service} was started at {started:?}, {dependency} was ready at {ready:?}");
         }
     }
 }
 
-fn ids(own: &Own, project: &Project) -> [String; 5] {
-    SERVICES.map(|(service, _)| text(&own.inspect(project, service)["Id"]))
+/// Returns the container ids of all services.
+fn ids(engine: &PrivateEngine, project: &Project) -> [String; 5] {
+    SERVICES.map(|(service, _)| text(&engine.inspect(project, service)["Id"]))
 }
 
-/// Processor time that a process has used.
-fn processor_time(pid: u32) -> Duration {
+/// Returns the CPU time used by a process.
+fn cpu_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<u64> =
         stat.rsplit(") ").next().unwrap().split(' ').map(|field| field.parse().unwrap_or(0)).collect();
-    // In hundredths of a second on every Linux.
+    // The unit is 10 ms on Linux.
     Duration::from_millis((fields[11] + fields[12]) * 10)
 }
 
 #[test]
-fn killed_stopped_or_held_it_comes_back_and_everything_with_it() {
+fn services_recover_from_every_engine_outage() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("not tested: to start an engine of its own takes root");
+        eprintln!("skipping: starting a private engine requires root");
         return;
     }
-    let own = Own::start();
+    let engine = PrivateEngine::start();
     let mut project = Project::new("outage");
-    project.through(&own.host());
+    project.set_host(&engine.host());
     write(&project, "one");
     let mut watcher = Watcher::start(&project);
-    came_up_in_order(&own, &project, Timestamp::UNIX_EPOCH);
-    let before = ids(&own, &project);
+    assert_started_in_order(&engine, &project, Timestamp::UNIX_EPOCH);
+    let before = ids(&engine, &project);
 
-    for how in ["kill", "stop"] {
-        let (since, told) = (Timestamp::now(), watcher.told().len());
-        own.script(how);
+    for verb in ["kill", "stop"] {
+        let (since, offset) = (Timestamp::now(), watcher.lines().len());
+        engine.script(verb);
+        watcher.wait_for_line_after(offset, &format!("the loss of the engine after {verb}"), |line| {
+            line["event"] == "engine-lost"
+        });
+        engine.script("start");
         watcher
-            .until_after(told, &format!("the engine to be missed after {how}"), |line| line["event"] == "engine-lost");
-        own.script("start");
-        watcher.until_after(told, "the engine to be found again", |line| line["event"] == "engine-reconnected");
-        watcher.waits(&format!("all five to be ready after {how}"), |_| project.is_ready().then_some(()));
-        came_up_in_order(&own, &project, since);
-        let lines = watcher.told().split_off(told);
-        // One that is told to stop ends its containers before it goes, and those have only just been started.
-        if how == "kill" {
+            .wait_for_line_after(offset, "the reconnect to the engine", |line| line["event"] == "engine-reconnected");
+        watcher.wait_for(&format!("all services to be ready after {verb}"), |_| project.is_ready().then_some(()));
+        assert_started_in_order(&engine, &project, since);
+        let lines = watcher.lines().split_off(offset);
+        // A stopping engine stops its containers, and recently started ones then count as failed.
+        if verb == "kill" {
             let failed = lines.iter().find(|line| line["event"] == "failed");
-            assert!(failed.is_none(), "that the engine ended is nobody's failure: {:#?}", watcher.messages(told));
+            assert!(failed.is_none(), "a killed engine is not a service failure: {:#?}", watcher.messages(offset));
         }
         for event in ["engine-lost", "engine-reconnected"] {
             let times = lines.iter().filter(|line| line["event"] == event).count();
-            assert_eq!(times, 1, "{how}: {event}: {:#?}", watcher.messages(told));
+            assert_eq!(times, 1, "{verb}: {event}: {:#?}", watcher.messages(offset));
         }
     }
-    assert_eq!(ids(&own, &project), before, "started again, not replaced");
+    assert_eq!(ids(&engine, &project), before, "restarted, not replaced");
     watcher.interrupt().exits(130);
 
-    // Held, with a proxy that counts what it is asked meanwhile.
-    let proxy = Proxy::start(std::path::Path::new(&own.socket()));
-    project.through(&proxy.host());
+    // Suspend the engine, with a proxy that counts requests.
+    let proxy = Proxy::start(std::path::Path::new(&engine.socket()));
+    project.set_host(&proxy.host());
     let mut watcher = Watcher::start(&project);
-    let pid = Pid::from_raw(i32::try_from(own.inspect(&project, "cache")["State"]["Pid"].as_i64().unwrap()).unwrap());
-    proxy.take();
-    let (busy, told) = (processor_time(watcher.pid()), watcher.told().len());
-    own.signal(Signal::STOP);
-    // Both sides change while nobody can do anything about it.
+    let pid =
+        Pid::from_raw(i32::try_from(engine.inspect(&project, "cache")["State"]["Pid"].as_i64().unwrap()).unwrap());
+    proxy.take_requests();
+    let (busy, offset) = (cpu_time(watcher.pid()), watcher.lines().len());
+    engine.signal(Signal::STOP);
+    // Specs and containers change during the outage.
     write(&project, "two");
     kill_process(pid.unwrap(), Signal::KILL).unwrap();
     std::thread::sleep(Duration::from_secs(30));
-    let asked = proxy.take();
-    let busy = processor_time(watcher.pid()).saturating_sub(busy);
-    println!("held for 30 s: {} requests, {busy:?} of processor time, told {:#?}", asked.len(), watcher.messages(told));
-    assert!(asked.len() < 60, "a busy loop: {asked:#?}");
-    assert!(busy < Duration::from_secs(2), "a busy loop: {busy:?}");
-    own.signal(Signal::CONT);
-    watcher.waits("agreement", |_| {
-        let edited = own.docker(&["exec", &project.name("edge"), "sh", "-c", "echo $A"]).stdout == "two\n";
+    let requests = proxy.take_requests();
+    let busy = cpu_time(watcher.pid()).saturating_sub(busy);
+    println!("suspended for 30 s: {} requests, {busy:?} of CPU time, {:#?}", requests.len(), watcher.messages(offset));
+    assert!(requests.len() < 60, "busy loop: {requests:#?}");
+    assert!(busy < Duration::from_secs(2), "busy loop: {busy:?}");
+    engine.signal(Signal::CONT);
+    watcher.wait_for("an empty diff", |_| {
+        let edited = engine.docker(&["exec", &project.name("edge"), "sh", "-c", "echo $A"]).stdout == "two\n";
         (edited && project.is_ready() && project.differences().is_empty()).then_some(())
     });
-    let after = ids(&own, &project);
+    let after = ids(&engine, &project);
     assert_eq!(after[..4], before[..4], "not replaced");
-    assert_ne!(after[4], before[4], "its spec was changed");
+    assert_ne!(after[4], before[4], "its spec has changed");
     watcher.interrupt().exits(130);
     project.run(&["down", "--volumes"]).exits(0);
 }

@@ -1,4 +1,4 @@
-//! Outputs: what a hook or a job gives reaches who is made of it, and replaces it when it changes.
+//! Outputs: values produced by hooks and jobs reach their consumers; a changed output replaces its consumers.
 
 use rustix::process::Signal;
 
@@ -6,9 +6,9 @@ use crate::support::engine;
 use crate::support::events::Events;
 use crate::support::project::{BUSYBOX, Project, sleeper};
 use crate::support::watcher::Watcher;
-use crate::support::{SOON, wait_for};
+use crate::support::{WAIT_TIMEOUT, wait_for};
 
-/// `db` gives the id of its user, `migrate` a version and what it prints; `api` is made of all three. `web` is not.
+/// Returns the specs: `db` sets `user_id`, `migrate` sets `version` and `rows`, `api` uses all three, `web` none.
 fn specs(user: &str) -> String {
     let migrate = "echo version=3 >> $DRILLMASTER_OUTPUT; echo so many rows; echo and an error >&2";
     [
@@ -26,6 +26,7 @@ fn specs(user: &str) -> String {
     .concat()
 }
 
+/// Returns the environment of a service's container.
 fn env(project: &Project, service: &str) -> Vec<String> {
     let env = project.inspect(service)["Config"]["Env"].as_array().unwrap().clone();
     env.iter().map(engine::text).collect()
@@ -35,33 +36,33 @@ fn env(project: &Project, service: &str) -> Vec<String> {
 fn changed_output_replaces_only_its_consumers() {
     let project = Project::new("outputs");
     project.write("all.yaml", &specs("7"));
-    let diff = project.run(&["diff"]).exits(1).prints("env.USER_ID: known after apply");
-    diff.prints("migrate: collect outputs of");
-    let events = Events::of(&project.group);
+    let diff = project.run(&["diff"]).exits(1).stdout_contains("env.USER_ID: known after apply");
+    diff.stdout_contains("migrate: collect outputs of");
+    let events = Events::subscribe(&project.group);
     project.up();
     let [db, migrate, api] = ["db", "migrate", "api"].map(|service| project.name(service));
-    events.in_order(("rename", &db), ("create", &format!("{api}.new")));
-    events.in_order(("rename", &migrate), ("create", &format!("{api}.new")));
+    events.assert_order(("rename", &db), ("create", &format!("{api}.new")));
+    events.assert_order(("rename", &migrate), ("create", &format!("{api}.new")));
     for variable in ["USER_ID=7", "VERSION=v3", "ROWS=so many rows"] {
         assert!(env(&project, "api").contains(&variable.to_owned()), "{:?}", env(&project, "api"));
     }
-    project.up().prints("nothing to do");
+    project.up().stdout_contains("nothing to do");
     assert_eq!(project.differences(), Vec::<String>::new());
 
     let before = ["migrate", "web", "api", "db"].map(|service| project.id(service));
     project.write("all.yaml", &specs("8"));
     project.up();
     let after = ["migrate", "web", "api", "db"].map(|service| project.id(service));
-    assert_eq!(before[..2], after[..2], "who is made of nothing that changed");
+    assert_eq!(before[..2], after[..2], "services without a changed output are kept");
     assert!(before[2] != after[2] && before[3] != after[3]);
     assert!(env(&project, "api").contains(&"USER_ID=8".to_owned()));
-    // Another container of the database with the same user changes nothing for others.
+    // A new container with the same output does not affect its consumers.
     project.run(&["reload", "db"]).exits(0);
     assert_eq!((project.id("api"), project.id("web")), (after[2].clone(), after[1].clone()));
     assert_ne!(project.id("db"), after[3]);
 
     project.run(&["down"]).exits(0);
-    project.run(&["diff"]).exits(1).prints("env.USER_ID: known after apply");
+    project.run(&["diff"]).exits(1).stdout_contains("env.USER_ID: known after apply");
 }
 
 #[test]
@@ -71,12 +72,12 @@ fn watch_uses_outputs_set_while_it_runs() {
     let _watcher = Watcher::start(&project);
     let before = ["web", "api"].map(|service| project.id(service));
     project.write("all.yaml", &specs("8"));
-    wait_for("the new user", SOON, || {
-        let found = engine::look(&format!("/containers/{}/json", project.name("api")))?;
+    wait_for("api with the new user", WAIT_TIMEOUT, || {
+        let found = engine::try_get(&format!("/containers/{}/json", project.name("api")))?;
         let env = found["Config"]["Env"].as_array()?.clone();
         (found["Id"] != before[1] && env.contains(&"USER_ID=8".into())).then_some(())
     });
-    wait_for("agreement", SOON, || project.is_ready().then_some(()));
+    wait_for("all services to be ready", WAIT_TIMEOUT, || project.is_ready().then_some(()));
     assert_eq!(project.id("web"), before[0]);
     assert_eq!(project.differences(), Vec::<String>::new());
 }
@@ -89,9 +90,9 @@ fn output_survives_a_run_killed_in_its_hook() {
         + &sleeper("api", "dependencies: [db]\nenv: {TOKEN: \"${context.token}\"}");
     project.write("all.yaml", &specs);
     let run = project.spawn(&["up"]);
-    wait_for("the hook", SOON, || project.home.path().join("begun").exists().then_some(()));
+    wait_for("the hook to start", WAIT_TIMEOUT, || project.home.path().join("begun").exists().then_some(()));
     run.signal(Signal::KILL);
-    run.ends(SOON);
+    run.wait_for_exit(WAIT_TIMEOUT);
     project.write("../again", "");
     project.up();
     assert!(env(&project, "api").contains(&"TOKEN=t1".to_owned()));
@@ -107,16 +108,16 @@ fn missing_output_is_named_and_blocks_only_its_consumer() {
     ];
     project.write("all.yaml", &specs.concat());
     let run = project.run(&["up"]).exits(1);
-    run.says("api: pending: waiting for output `user_id` (not set yet)");
+    run.stderr_contains("api: pending: waiting for output `user_id` (not set yet)");
     assert_eq!(project.names(), ["db", "web"]);
     project.write("all.yaml", &specs.concat().replace("[\"true\"]}", "[echo, '9'], capture: user_id}"));
-    project.run(&["up"]).exits(1).says("waiting for output `user_id` of db, which did not set it");
+    project.run(&["up"]).exits(1).stderr_contains("waiting for output `user_id` of db, which did not set it");
     project.run(&["reload", "db"]).exits(0);
     project.up();
     assert!(env(&project, "api").contains(&"USER_ID=9".to_owned()));
-    // Nobody could give it: an error before anything is touched.
+    // Without a producer, the specs are invalid.
     project.write("all.yaml", &sleeper("api", "env: {USER_ID: \"${context.user_id}\"}"));
-    project.run(&["validate"]).exits(2).says("undefined output `user_id`");
+    project.run(&["validate"]).exits(2).stderr_contains("undefined output `user_id`");
 }
 
 #[test]
@@ -137,22 +138,22 @@ fn pre_start_output_is_used_by_its_own_service() {
         assert!(env(&project, "api").contains(&format!("DB_PASSWORD={password}")), "{password}");
         password
     };
-    project.run(&["diff"]).exits(1).prints("db: pre_start: run sh -c");
+    project.run(&["diff"]).exits(1).stdout_contains("db: pre_start: run sh -c");
     let run = project.up();
     assert_eq!(run.stderr.matches("db: pre_start | ").count(), 1, "{run}");
     let before = password();
     assert_eq!(before.len(), 36);
-    project.up().prints("nothing to do");
-    // For another container it is made up anew, once, and everybody is told.
+    project.up().stdout_contains("nothing to do");
+    // A new container produces a new value, once, and all consumers are updated.
     let run = project.run(&["reload", "db"]).exits(0);
     assert_eq!(run.stderr.matches("db: pre_start | ").count(), 1, "{run}");
     project.up();
     assert_ne!(password(), before);
-    project.up().prints("nothing to do");
-    // One that cannot be made up leaves everything as it is.
+    project.up().stdout_contains("nothing to do");
+    // A failed producer changes nothing.
     let id = project.id("db");
     project.write("../fail", "");
-    project.run(&["reload", "db"]).exits(1).says("pre_start hook failed: sh exited with code 3");
+    project.run(&["reload", "db"]).exits(1).stderr_contains("pre_start hook failed: sh exited with code 3");
     assert_eq!(project.id("db"), id);
     assert_eq!(project.differences(), Vec::<String>::new());
 }

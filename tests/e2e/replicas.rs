@@ -1,11 +1,12 @@
-//! Replicas: numbered containers under one name, created and removed one by one, replaced one after another.
+//! Replicas: numbered containers of one service. Scaling affects only surplus or missing replicas; a rollout replaces one
+//! at a time.
 
 use std::collections::BTreeMap;
 
 use crate::support::events::Events;
 use crate::support::project::{Project, sleeper};
-use crate::support::watcher::{Life, Watcher, lives};
-use crate::support::{SOON, engine, wait_for};
+use crate::support::watcher::{Instance, Watcher, instances};
+use crate::support::{WAIT_TIMEOUT, engine, wait_for};
 
 fn spec(number: Option<u32>, more: &str) -> String {
     let replicas = number.map(|number| format!("replicas: {number}\n")).unwrap_or_default();
@@ -17,61 +18,61 @@ fn names(range: std::ops::RangeInclusive<u32>) -> Vec<String> {
 }
 
 #[track_caller]
-fn is_settled(project: &Project, names: &[String]) {
-    project.is_settled(&names.iter().map(String::as_str).collect::<Vec<_>>());
+fn assert_settled(project: &Project, names: &[String]) {
+    project.assert_settled(&names.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
-/// How many addresses the service's name has on the network.
+/// Counts the addresses of the service name on the network.
 fn addresses(project: &Project) -> usize {
     let found = engine::exec(&project.name("web"), &["nslookup", "api", "127.0.0.11"]).unwrap_or_default();
     found.lines().filter(|line| line.starts_with("Name:")).count()
 }
 
-/// The lives of those that are still there.
-fn kept(before: &BTreeMap<String, Life>, after: &BTreeMap<String, Life>) -> bool {
-    before.iter().filter(|(name, _)| after.contains_key(*name)).all(|(name, life)| after[name] == *life)
+/// Returns true if no remaining container was restarted or replaced.
+fn remaining_unchanged(before: &BTreeMap<String, Instance>, after: &BTreeMap<String, Instance>) -> bool {
+    before.iter().filter(|(name, _)| after.contains_key(*name)).all(|(name, instance)| after[name] == *instance)
 }
 
 #[test]
 fn scaling_touches_only_the_difference() {
     let project = Project::new("scale");
     project.write("all.yaml", &spec(Some(2), ""));
-    project.up().prints("2 services ready (3 created)");
-    is_settled(&project, &names(1..=2));
+    project.up().stdout_contains("2 services ready (3 created)");
+    assert_settled(&project, &names(1..=2));
     assert_eq!(addresses(&project), 2);
 
-    let before = lives(&project);
+    let before = instances(&project);
     project.write("all.yaml", &spec(Some(4), ""));
     assert_eq!(project.differences(), ["api create container", "api create container"]);
     let replicas: Vec<_> = project.diff().iter().map(|change| change["replica"].clone()).collect();
     assert_eq!(replicas, [3, 4]);
-    project.up().prints("2 created");
-    is_settled(&project, &names(1..=4));
-    assert!(kept(&before, &lives(&project)));
+    project.up().stdout_contains("2 created");
+    assert_settled(&project, &names(1..=4));
+    assert!(remaining_unchanged(&before, &instances(&project)));
     assert_eq!(addresses(&project), 4);
 
-    let before = lives(&project);
+    let before = instances(&project);
     project.write("all.yaml", &spec(Some(1), ""));
-    project.up().prints("3 removed");
-    is_settled(&project, &names(1..=1));
-    assert!(kept(&before, &lives(&project)));
+    project.up().stdout_contains("3 removed");
+    assert_settled(&project, &names(1..=1));
+    assert!(remaining_unchanged(&before, &instances(&project)));
 
-    // Number 1 is the one without a number.
-    let one = Life::of(&project.inspect("api-1"));
+    // Without `replicas`, replica 1 becomes the only container.
+    let one = Instance::of(&project.inspect("api-1"));
     project.write("all.yaml", &spec(None, ""));
     project.up();
-    project.is_settled(&["api", "web"]);
-    assert_eq!(Life::of(&project.inspect("api")), one);
+    project.assert_settled(&["api", "web"]);
+    assert_eq!(Instance::of(&project.inspect("api")), one);
     project.write("all.yaml", &spec(Some(2), ""));
-    project.up().prints("1 created");
-    is_settled(&project, &names(1..=2));
-    assert_eq!(Life::of(&project.inspect("api-1")), one);
+    project.up().stdout_contains("1 created");
+    assert_settled(&project, &names(1..=2));
+    assert_eq!(Instance::of(&project.inspect("api-1")), one);
 
-    let web = Life::of(&project.inspect("web"));
+    let web = Instance::of(&project.inspect("web"));
     project.write("all.yaml", &spec(Some(0), ""));
-    project.up().prints("2 removed");
-    project.is_settled(&["web"]);
-    assert_eq!(Life::of(&project.inspect("web")), web);
+    project.up().stdout_contains("2 removed");
+    project.assert_settled(&["web"]);
+    assert_eq!(Instance::of(&project.inspect("web")), web);
     project.run(&["down"]).exits(0);
     assert!(project.containers().is_empty());
 }
@@ -82,20 +83,21 @@ fn replicas_are_replaced_one_at_a_time_until_one_fails() {
     let with = |version: &str, more: &str| spec(Some(3), &format!("env: {{V: {version}}}\n{more}"));
     project.write("all.yaml", &with("a", ""));
     project.up();
-    let events = Events::of(&project.group);
+    let events = Events::subscribe(&project.group);
     project.write("all.yaml", &with("b", ""));
-    project.up().prints("3 replaced");
-    is_settled(&project, &names(1..=3));
+    project.up().stdout_contains("3 replaced");
+    assert_settled(&project, &names(1..=3));
     for n in 1..3 {
         let (renamed, created) = (project.name(&format!("api-{n}")), project.name(&format!("api-{}.new", n + 1)));
-        events.in_order(("rename", &renamed), ("create", &created));
+        events.assert_order(("rename", &renamed), ("create", &created));
     }
 
-    let before = lives(&project);
+    let before = instances(&project);
     project.write("all.yaml", &with("c", "ping: {tcp: 80, timeout: 1s}"));
-    let run = project.run(&["up"]).exits(1).says("api-1: failed (NotReady)").prints("1 failed: api-1");
-    run.says("api-2: pending: waiting for api-1, which failed with this spec");
-    let after = lives(&project);
+    let run =
+        project.run(&["up"]).exits(1).stderr_contains("api-1: failed (NotReady)").stdout_contains("1 failed: api-1");
+    run.stderr_contains("api-2: pending: waiting for api-1, which failed with this spec");
+    let after = instances(&project);
     assert_eq!(after.keys().collect::<Vec<_>>(), ["api-1", "api-2", "api-3", "web"]);
     for n in 1..=3 {
         let name = format!("api-{n}");
@@ -105,15 +107,16 @@ fn replicas_are_replaced_one_at_a_time_until_one_fails() {
 
 #[test]
 fn output_names_the_replica() {
-    let project = Project::new("which");
+    let project = Project::new("replicaname");
     let hook = "post_start: {run: [sh, -c, 'echo replica $${DRILLMASTER_REPLICA} of $${DRILLMASTER_SERVICE}']}";
-    let talker = crate::support::project::script("api", "echo hello; sleep infinity", &format!("replicas: 2\n{hook}"));
-    project.write("all.yaml", &(talker + &sleeper("web", "")));
-    let run = project.up().says("api-1: ready").says("api-1: post_start | replica 1 of api");
-    run.says("api-2: post_start | replica 2 of api");
+    let api = crate::support::project::script("api", "echo hello; sleep infinity", &format!("replicas: 2\n{hook}"));
+    project.write("all.yaml", &(api + &sleeper("web", "")));
+    let run = project.up().stderr_contains("api-1: ready").stderr_contains("api-1: post_start | replica 1 of api");
+    run.stderr_contains("api-2: post_start | replica 2 of api");
 
     let status = project.run(&["status", "--output", "json"]).exits(0).json();
-    let all: Vec<_> = status["services"].as_array().unwrap().iter().map(|it| (&it["name"], &it["replica"])).collect();
+    let all: Vec<_> =
+        status["services"].as_array().unwrap().iter().map(|service| (&service["name"], &service["replica"])).collect();
     let (api, web) = (serde_json::json!("api"), serde_json::json!("web"));
     assert_eq!(all, [(&api, &1.into()), (&api, &2.into()), (&web, &serde_json::Value::Null)]);
     let table = project.run(&["status"]).exits(0).stdout;
@@ -124,13 +127,15 @@ fn output_names_the_replica() {
     lines.sort_unstable();
     assert_eq!(lines, ["api-1 | hello", "api-2 | hello"]);
 
-    let states = |project: &Project| -> Vec<String> { project.containers().into_iter().map(|it| it.state).collect() };
+    let states = |project: &Project| -> Vec<String> {
+        project.containers().into_iter().map(|container| container.state).collect()
+    };
     project.run(&["stop", "api"]).exits(0);
     assert_eq!(states(&project), ["exited", "exited", "running"]);
     project.run(&["start", "api"]).exits(0);
     assert_eq!(states(&project), ["running", "running", "running"]);
     let (web_before, one) = (project.id("web"), project.id("api-1"));
-    project.run(&["reload", "api"]).exits(0).prints("2 replaced");
+    project.run(&["reload", "api"]).exits(0).stdout_contains("2 replaced");
     assert!(project.id("web") == web_before && project.id("api-1") != one);
     project.run(&["down", "--exclude", "api"]).exits(0);
     assert_eq!(project.names(), ["api-1", "api-2"]);
@@ -139,28 +144,30 @@ fn output_names_the_replica() {
 }
 
 #[test]
-fn a_watch_scales_and_brings_back_just_the_one_that_ended() {
+fn watch_scales_and_restarts_only_the_exited_replica() {
     let project = Project::new("scalewatch");
     project.write("all.yaml", &spec(Some(2), ""));
     let mut watch = Watcher::start(&project);
-    let before = lives(&project);
+    let before = instances(&project);
     project.write("all.yaml", &spec(Some(3), ""));
-    wait_for("the third", SOON, || project.names().contains(&"api-3".to_owned()).then_some(()));
-    watch.agrees(&project);
-    assert!(kept(&before, &lives(&project)), "{:?}", watch.messages(0));
+    wait_for("the third replica", WAIT_TIMEOUT, || project.names().contains(&"api-3".to_owned()).then_some(()));
+    watch.wait_until_settled(&project);
+    assert!(remaining_unchanged(&before, &instances(&project)), "{:?}", watch.messages(0));
 
-    let before = lives(&project);
-    engine::act(&project.name("api-2"), "kill");
-    wait_for("the second to be back", SOON, || {
-        let after = lives(&project);
+    let before = instances(&project);
+    engine::container_action(&project.name("api-2"), "kill");
+    wait_for("the second replica to restart", WAIT_TIMEOUT, || {
+        let after = instances(&project);
         (after["api-2"] != before["api-2"] && project.is_ready()).then_some(())
     });
-    let after = lives(&project);
+    let after = instances(&project);
     assert!(after["api-1"] == before["api-1"] && after["api-3"] == before["api-3"]);
 
     project.write("all.yaml", &spec(Some(1), ""));
-    wait_for("the others to go", SOON, || (project.names() == ["api-1", "web"]).then_some(()));
-    watch.agrees(&project);
-    assert_eq!(lives(&project)["api-1"], before["api-1"]);
+    wait_for("the surplus replicas to be removed", WAIT_TIMEOUT, || {
+        (project.names() == ["api-1", "web"]).then_some(())
+    });
+    watch.wait_until_settled(&project);
+    assert_eq!(instances(&project)["api-1"], before["api-1"]);
     watch.interrupt().exits(130);
 }

@@ -1,47 +1,47 @@
-//! Specs that are programs: what they make, what their functions do, and how a watch follows what they read.
+//! Starlark specs: resulting services, functions as pings and hooks, and watching of all files read.
 
 use std::time::Duration;
 
 use crate::support::process;
-use crate::support::project::{BUSYBOX, Project, port};
-use crate::support::watcher::{Watcher, lives};
+use crate::support::project::{BUSYBOX, Project, free_port};
+use crate::support::watcher::{Watcher, instances};
 
-/// A service that sleeps, as a program writes it.
+/// Returns the Starlark call for a sleeping service.
 fn sleeper(name: &str, more: &str) -> String {
     format!("service(name={name:?}, image={BUSYBOX:?}, command=[\"sleep\", \"infinity\"], init=True, {more})\n")
 }
 
 #[test]
-fn either_form_makes_the_same_containers() {
+fn yaml_and_starlark_create_the_same_containers() {
     let project = Project::new("forms");
     let yaml = format!(
         "name: db\nimage: {BUSYBOX}\ncommand: [sleep, infinity]\ninit: true\nenv: {{A: \"1\"}}\nping: {{exec: [\"true\"]}}\n---\n\
          name: api\nimage: {BUSYBOX}\ncommand: [sleep, infinity]\ninit: true\ndependencies: [db]\nvolumes: [\"data:/data\"]\n"
     );
     project.write("app.yaml", &yaml);
-    project.up().prints("2 services ready (2 created)");
-    let before = lives(&project);
+    project.up().stdout_contains("2 services ready (2 created)");
+    let before = instances(&project);
     project.remove("app.yaml");
     let db = sleeper("db", "env={\"A\": 1}, ping=exec([\"true\"])");
     project.write("app.star", &format!("db = {db}{}", sleeper("api", "dependencies=[db], volumes=[\"data:/data\"]")));
     assert_eq!(project.differences(), Vec::<String>::new());
-    project.up().prints("2 services ready").never_says("replac");
-    assert_eq!(lives(&project), before);
-    // And back, by what `render` prints.
+    project.up().stdout_contains("2 services ready").output_lacks("replac");
+    assert_eq!(instances(&project), before);
+    // And back to YAML with the output of `render`.
     let rendered = project.run(&["render", "--show-values"]).exits(0);
     project.remove("app.star");
     project.remove("group.yaml");
     project.write("all.yaml", &rendered.stdout);
     assert_eq!(project.differences(), Vec::<String>::new());
-    let hidden = project.run(&["render", "db"]).exits(0).prints("A: (hidden)");
+    let hidden = project.run(&["render", "db"]).exits(0).stdout_contains("A: (hidden)");
     assert!(!hidden.stdout.contains("name: api"), "{hidden}");
 }
 
-/// What the first tool of this kind could do, one after the other.
+/// Covers ping and hook functions with exec, http, tcp, run and outputs.
 #[test]
 fn functions_serve_as_pings_and_hooks() {
     let project = Project::new("functions");
-    let published = port();
+    let published = free_port();
     let program = format!(
         r#"
 NAME = env("OWNER", "ann")
@@ -76,9 +76,10 @@ service(name="by-name", image={BUSYBOX:?}, command=["sleep", "infinity"], init=T
     project.write("app.star", &program);
     let mut command = project.command(&["up"]);
     command.env("OWNER", "bob");
-    let run = process::run(command, Duration::from_secs(90)).exits(0).prints("3 services ready (3 created)");
-    let run = run.says("db: waiting for readiness probe").says("db: post_start | from the host for db");
-    run.says("by-value: ready").says("by-name: ready");
+    let run = process::run(command, Duration::from_secs(90)).exits(0).stdout_contains("3 services ready (3 created)");
+    let run =
+        run.stderr_contains("db: waiting for readiness probe").stderr_contains("db: post_start | from the host for db");
+    run.stderr_contains("by-value: ready").stderr_contains("by-name: ready");
     let env = project.exec("by-value", &["env"]);
     let expected = format!("USER_ID=page of bob-{}.new\n", project.name("db"));
     assert!(env.contains(&expected) && env.contains("URL=http://db:80\n"), "{env}");
@@ -92,7 +93,7 @@ service(name="by-name", image={BUSYBOX:?}, command=["sleep", "infinity"], init=T
 }
 
 #[test]
-fn functions_that_go_wrong_are_failures_of_their_service_alone() {
+fn failing_function_fails_only_its_service() {
     let project = Project::new("wrong");
     let functions = r#"
 def never(ctx):
@@ -121,16 +122,18 @@ def slow(ctx):
     program.push_str(&sleeper("fine", "post_start=lambda ctx: ctx.exec([\"touch\", \"/tmp/done\"])"));
     project.write("app.star", &program);
     let run = project.run(&["up"]).exits(1);
-    let run = run.says("never returned False: not yet").says("the program takes more than 1000000 steps");
-    let run = run.says("specs/app.star:12:12: operation `+` not supported for types `string` and `int`");
-    let run = run.says("broken: post_start | return n + 1\n");
-    let run = run.says("broken: post_start | specs/app.star:15:5: in the call to `helper`");
-    run.says("slow timed out after 1 s").says("fine: ready");
+    let run = run
+        .stderr_contains("never returned False: not yet")
+        .stderr_contains("the program takes more than 1000000 steps");
+    let run = run.stderr_contains("specs/app.star:12:12: operation `+` not supported for types `string` and `int`");
+    let run = run.stderr_contains("broken: post_start | return n + 1\n");
+    let run = run.stderr_contains("broken: post_start | specs/app.star:15:5: in the call to `helper`");
+    run.stderr_contains("slow timed out after 1 s").stderr_contains("fine: ready");
     assert_eq!(project.exec("fine", &["ls", "/tmp/done"]), "/tmp/done\n");
 }
 
 #[test]
-fn a_watch_follows_all_that_programs_read() {
+fn watch_follows_all_files_read_by_programs() {
     let project = Project::new("reads");
     project.write("lib.star", "LEVEL = \"one\"\n");
     project.write("data/level.txt", "one");
@@ -143,37 +146,37 @@ fn a_watch_follows_all_that_programs_read() {
     project.write("app.star", &program);
     project.write("parts/one.json", "{\"name\": \"one\"}");
     let mut watcher = Watcher::start(&project);
-    let before = lives(&project);
+    let before = instances(&project);
     assert_eq!(before.len(), 3);
     let ready = |watcher: &mut Watcher, since: usize, service: &str| {
-        watcher.until_after(since, &format!("{service} to be ready"), |line| {
+        watcher.wait_for_line_after(since, &format!("{service} to be ready"), |line| {
             line["event"] == "ready" && line["service"] == service
         });
     };
 
-    let told = watcher.told().len();
+    let offset = watcher.lines().len();
     project.write("lib.star", "LEVEL = \"two\"\n");
-    ready(&mut watcher, told, "lib");
-    let after_lib = lives(&project);
+    ready(&mut watcher, offset, "lib");
+    let after_lib = instances(&project);
     assert!(
         after_lib["lib"] != before["lib"] && after_lib["text"] == before["text"] && after_lib["one"] == before["one"]
     );
 
-    let told = watcher.told().len();
+    let offset = watcher.lines().len();
     project.write("data/level.txt", "two");
-    ready(&mut watcher, told, "text");
-    let after_text = lives(&project);
+    ready(&mut watcher, offset, "text");
+    let after_text = instances(&project);
     assert!(after_text["text"] != after_lib["text"] && after_text["lib"] == after_lib["lib"]);
 
-    let told = watcher.told().len();
+    let offset = watcher.lines().len();
     project.write("parts/two.json", "{\"name\": \"two\"}");
-    ready(&mut watcher, told, "two");
-    assert_eq!(lives(&project)["one"], before["one"]);
-    let last = lives(&project);
+    ready(&mut watcher, offset, "two");
+    assert_eq!(instances(&project)["one"], before["one"]);
+    let last = instances(&project);
 
-    // What is hostile changes nothing, and is told with its place.
+    // Hostile programs change nothing and are reported with their location.
     let own = std::fs::read_to_string(project.specs().join("app.star")).unwrap();
-    for (name, hostile, message) in [
+    for (name, program, message) in [
         (
             "a.star",
             "def f():\n    for a in range(1000000):\n        for b in range(1000000):\n            pass\nf()\n",
@@ -184,34 +187,37 @@ fn a_watch_follows_all_that_programs_read() {
         ("a.star", "load(\"a.star\", \"x\")\n", "load cycle: a.star -> a.star"),
         ("a.star", "load(\"../outside.star\", \"x\")\n", "is outside the spec directory"),
     ] {
-        let told = watcher.told().len();
-        project.write(name, hostile);
-        let invalid = watcher.until_after(told, message, |line| line["event"] == "specs-invalid");
+        let offset = watcher.lines().len();
+        project.write(name, program);
+        let invalid = watcher.wait_for_line_after(offset, message, |line| line["event"] == "specs-invalid");
         let shown = invalid.to_string();
         assert!(shown.contains(message) && shown.contains("a.star"), "{shown}");
-        assert_eq!(lives(&project), last);
-        let told = watcher.told().len();
+        assert_eq!(instances(&project), last);
+        let offset = watcher.lines().len();
         project.remove(name);
-        watcher.until_after(told, "the specs to be valid again", |line| line["event"] == "specs-valid");
+        watcher.wait_for_line_after(offset, "the specs to be valid again", |line| line["event"] == "specs-valid");
     }
-    let told = watcher.told().len();
+    let offset = watcher.lines().len();
     std::fs::write(project.home.path().join("secret.txt"), "secret").unwrap();
     std::os::unix::fs::symlink("../../secret.txt", project.specs().join("data/link.txt")).unwrap();
     project.write("a.star", "x = read_file(\"data/link.txt\")\n");
-    let invalid = watcher.until_after(told, "a link that leads out", |line| line["event"] == "specs-invalid");
+    let invalid = watcher
+        .wait_for_line_after(offset, "the escaping symlink to be reported", |line| line["event"] == "specs-invalid");
     assert!(invalid.to_string().contains("the link leads out of the spec directory"), "{invalid}");
     project.remove("a.star");
 
-    // A changed function takes effect, and replaces nothing.
-    let told = watcher.told().len();
-    let with_hook = format!("{own}def say(ctx):\n    print(\"said\")\n{}", sleeper("late", "post_start=say"));
+    // A changed function takes effect without a replacement.
+    let offset = watcher.lines().len();
+    let with_hook = format!("{own}def log(ctx):\n    print(\"first\")\n{}", sleeper("late", "post_start=log"));
     project.write("app.star", &with_hook);
-    ready(&mut watcher, told, "late");
-    watcher.until_after(told, "what the function prints", |line| line["event"] == "output" && line["line"] == "said");
-    let before = lives(&project);
-    project.write("app.star", &with_hook.replace("\"said\"", "\"another\""));
-    watcher.agrees(&project);
-    assert_eq!(lives(&project), before);
+    ready(&mut watcher, offset, "late");
+    watcher.wait_for_line_after(offset, "the output of the function", |line| {
+        line["event"] == "output" && line["line"] == "first"
+    });
+    let before = instances(&project);
+    project.write("app.star", &with_hook.replace("\"first\"", "\"second\""));
+    watcher.wait_until_settled(&project);
+    assert_eq!(instances(&project), before);
     drop(watcher);
     project.run(&["down"]).exits(0);
 }

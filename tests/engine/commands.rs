@@ -1,4 +1,4 @@
-//! Commands in containers, their output, and the output of containers.
+//! Commands in containers and container logs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use drillmaster::plan::step::ContainerRef as Container;
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
-use crate::field::*;
-use crate::support::ground::{docker, socket};
+use crate::fixture::*;
 use crate::support::proxy::Proxy;
-use crate::support::{SOON, wait_for};
+use crate::support::test_group::{docker, socket};
+use crate::support::{WAIT_TIMEOUT, wait_for};
 
 #[tokio::test]
-async fn a_command_tells_its_output_and_its_code() {
-    let field = Field::new("exec").await;
-    let id = field.run(field.blueprint("a", sleeper())).await;
+async fn exec_returns_output_and_exit_code() {
+    let fixture = Fixture::new("exec").await;
+    let id = fixture.run(fixture.spec("a", sleeper())).await;
     let proxy = Proxy::start(&socket());
-    let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
-    proxy.take();
+    let engine = Docker::connect(&engine_config(proxy.socket())).await.unwrap();
+    proxy.take_requests();
     let run = async |script: &str| exec(&engine, &id, &["sh", "-c", script]).await.unwrap();
     let (code, lines) = run("echo out; echo err >&2; printf 'no newline'; exit 3").await;
     assert_eq!(code, 3);
@@ -32,65 +32,65 @@ async fn a_command_tells_its_output_and_its_code() {
         lines.iter().filter(|line| line.stderr == wanted).map(|line| line.text.as_str()).collect()
     };
     assert_eq!((of(false), of(true)), (vec!["out", "no newline"], vec!["err"]));
-    let asked = proxy.take();
-    assert!((3..=6).contains(&asked.len()), "{asked:?}");
+    let requests = proxy.take_requests();
+    assert!((3..=6).contains(&requests.len()), "{requests:?}");
 
     let (_, long) = run("seq 1 200000").await;
     assert_eq!((long.len(), long[199_999].text.as_str()), (200_000, "200000"));
     let (_, binary) = run("head -c 100000 /dev/urandom").await;
     assert!(!binary.is_empty());
-    assert_eq!(run("exec >&- 2>&-; sleep 1; exit 4").await.0, 4, "its output ended before it did");
+    assert_eq!(run("exec >&- 2>&-; sleep 1; exit 4").await.0, 4, "stdout and stderr were closed before the exit");
     let (code, lines) = run("sleep 1000 & echo done").await;
-    assert_eq!((code, lines[0].text.as_str()), (0, "done"), "a child that was left behind is not waited for");
+    assert_eq!((code, lines[0].text.as_str()), (0, "done"), "a background child is not waited for");
     let none = exec(&engine, &id, &["no-such-program"]).await;
     assert!(none.as_ref().map_or(true, |(code, _)| *code != 0), "{none:?}");
 
     let env = [("GREETING", "a b=c\nd"), ("HOSTNAME", "other")].map(|(name, value)| (name.into(), value.into()));
     let command = ["sh", "-c", "echo \"$GREETING\" $HOSTNAME"].map(str::to_owned).to_vec();
     let with_env = Exec { command, env: env.into(), limit: Duration::from_secs(30) };
-    let mut heard = String::new();
-    engine.exec(&id, &with_env, &mut |line| heard += &format!("{}|", line.text)).await.unwrap();
-    assert_eq!(heard, "a b=c|d other|");
+    let mut output = String::new();
+    engine.exec(&id, &with_env, &mut |line| output += &format!("{}|", line.text)).await.unwrap();
+    assert_eq!(output, "a b=c|d other|");
 
-    field.done(Mutation::Stop { id: id.clone(), timeout: Some(Duration::from_secs(5)) }).await;
+    fixture.apply(Mutation::Stop { id: id.clone(), timeout: Some(Duration::from_secs(5)) }).await;
     let stopped = exec(&engine, &id, &["true"]).await.unwrap_err();
     assert!(matches!(stopped, EngineError::Conflict { .. }), "{stopped:?}");
 }
 
 #[tokio::test]
 async fn command_output_is_streamed() {
-    let field = Field::new("execflow").await;
-    let id = field.run(field.blueprint("a", sleeper())).await;
-    // It ends when somebody has reacted to its first line.
+    let fixture = Fixture::new("execflow").await;
+    let id = fixture.run(fixture.spec("a", sleeper())).await;
+    // The command exits only after the first line was received.
     let command = ["sh", "-c", "echo ready; until test -e /tmp/go; do sleep 0.05; done; echo gone"];
-    let (first, told) = tokio::sync::oneshot::channel();
+    let (first, first_received) = tokio::sync::oneshot::channel();
     let mut first = Some(first);
     let mut lines = Vec::new();
-    let mut heard = |line: LogLine| {
+    let mut on_line = |line: LogLine| {
         lines.push(line.text);
         first.take().map(|first| first.send(()));
     };
     let command =
         Exec { command: command.map(str::to_owned).to_vec(), env: BTreeMap::new(), limit: Duration::from_secs(30) };
     let react = async {
-        told.await.unwrap();
-        exec(&field.engine, &id, &["touch", "/tmp/go"]).await.unwrap();
+        first_received.await.unwrap();
+        exec(&fixture.engine, &id, &["touch", "/tmp/go"]).await.unwrap();
     };
-    let (code, ()) = tokio::join!(field.engine.exec(&id, &command, &mut heard), react);
+    let (code, ()) = tokio::join!(fixture.engine.exec(&id, &command, &mut on_line), react);
     assert_eq!((code, lines), (Ok(0), vec!["ready".to_owned(), "gone".to_owned()]));
 }
 
 #[tokio::test]
-async fn a_hook_in_a_container_knows_what_it_is_about() {
-    let field = Field::new("hook").await;
-    let id = field.run(field.blueprint("a", sleeper())).await;
-    let surroundings = ExecContext {
+async fn container_hook_gets_its_variables() {
+    let fixture = Fixture::new("hook").await;
+    let id = fixture.run(fixture.spec("a", sleeper())).await;
+    let context = ExecContext {
         group: "shop".into(),
         directory: "/".into(),
         reaches_containers: true,
         outputs: Default::default(),
     };
-    let run = async |script: &str, heard: &mut (dyn FnMut(LogLine) + Send)| {
+    let run = async |script: &str, on_line: &mut (dyn FnMut(LogLine) + Send)| {
         let call = HookCall {
             service: Some("a".into()),
             replica: None,
@@ -99,7 +99,7 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
             hook: serde_json::from_value(serde_json::json!({"exec": ["sh", "-c", script]})).unwrap(),
             variables: BTreeMap::from([("MORE".into(), "1 2".into())]),
         };
-        hooks::run(&field.engine, &call, &surroundings, &CancellationToken::new(), heard).await
+        hooks::run(&fixture.engine, &call, &context, &CancellationToken::new(), on_line).await
     };
     let mut lines = Vec::new();
     let script = "env | grep -e ^DRILLMASTER_ -e ^MORE | grep -v -e _CALL= -e _OUTPUT= | sort; exit 3";
@@ -117,27 +117,27 @@ async fn a_hook_in_a_container_knows_what_it_is_about() {
     assert_eq!(failed.to_string(), "sh exited with code 3");
 
     let mut bytes = 0;
-    let ended = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;
-    assert_eq!((ended, bytes), (Ok(OutputMap::new()), 10_000_001));
+    let result = run("seq 1 2000000 | head -c 10000000; echo", &mut |line| bytes += line.text.len() + 1).await;
+    assert_eq!((result, bytes), (Ok(OutputMap::new()), 10_000_001));
 
-    let given = run("echo user=7 > $DRILLMASTER_OUTPUT; echo name=ann b >> $DRILLMASTER_OUTPUT", &mut drop).await;
-    assert_eq!(given, Ok(OutputMap::from([("name".into(), "ann b".into()), ("user".into(), "7".into())])));
+    let outputs = run("echo user=7 > $DRILLMASTER_OUTPUT; echo name=ann b >> $DRILLMASTER_OUTPUT", &mut drop).await;
+    assert_eq!(outputs, Ok(OutputMap::from([("name".into(), "ann b".into()), ("user".into(), "7".into())])));
     let failed = run("echo user >> $DRILLMASTER_OUTPUT", &mut drop).await.unwrap_err();
-    assert_eq!(failed.to_string(), "line 1 of the output file is not `key=value`", "the file is another one each time");
+    assert_eq!(failed.to_string(), "line 1 of the output file is not `key=value`", "each call has a new output file");
 }
 
 #[tokio::test]
-async fn a_file_is_read_from_a_container_whether_or_not_it_runs() {
-    let field = Field::new("read").await;
-    let sleeper = field.run(field.blueprint("a", sleeper())).await;
+async fn file_is_read_from_running_and_stopped_containers() {
+    let fixture = Fixture::new("read").await;
+    let sleeper = fixture.run(fixture.spec("a", sleeper())).await;
     let script = "echo 0123456789 > /tmp/file; ln -s file /tmp/link";
-    let ended = field.run(field.blueprint("b", script)).await;
-    field.ended(&ended).await;
-    let read = async |id: &str, path: &str, most: usize| {
-        field.engine.read(id, path, most).await.map(|found| found.map(|bytes| String::from_utf8(bytes).unwrap()))
+    let stopped = fixture.run(fixture.spec("b", script)).await;
+    fixture.wait_for_exit(&stopped).await;
+    let read = async |id: &str, path: &str, limit: usize| {
+        fixture.engine.read(id, path, limit).await.map(|found| found.map(|bytes| String::from_utf8(bytes).unwrap()))
     };
-    assert_eq!(read(&ended, "/tmp/file", 100).await, Ok(Some("0123456789\n".into())));
-    assert_eq!(read(&ended, "/tmp/file", 4).await, Ok(Some("0123".into())));
+    assert_eq!(read(&stopped, "/tmp/file", 100).await, Ok(Some("0123456789\n".into())));
+    assert_eq!(read(&stopped, "/tmp/file", 4).await, Ok(Some("0123".into())));
     assert_eq!(read(&sleeper, "/tmp/file", 100).await, Ok(None));
     assert_eq!(read(&sleeper, "/nowhere/file", 100).await, Ok(None));
     assert!(matches!(read(&sleeper, "/tmp", 100).await, Err(EngineError::Refused { .. })));
@@ -145,70 +145,71 @@ async fn a_file_is_read_from_a_container_whether_or_not_it_runs() {
     assert!(matches!(none, Err(EngineError::NotFound { .. })), "{none:?}");
 }
 
-/// What `docker top` shows of a container.
+/// Returns the output of `docker top` for a container.
 fn processes(id: &str) -> String {
     docker(&["top", id, "-o", "pid,stat,args"]).unwrap()
 }
 
-fn running(id: &str, what: &str) -> usize {
-    processes(id).lines().filter(|line| line.contains(what) && !line.contains("defunct")).count()
+/// Counts the running processes whose `docker top` line contains a text.
+fn running(id: &str, text: &str) -> usize {
+    processes(id).lines().filter(|line| line.contains(text) && !line.contains("defunct")).count()
 }
 
 #[tokio::test]
 async fn timed_out_command_is_killed_with_its_children() {
-    let field = Field::new("execkill").await;
-    for (name, interrupt) in [("late", false), ("interrupted", true)] {
-        let mut blueprint = field.blueprint(name, sleeper());
-        blueprint.config.init = true;
-        let id = field.run(blueprint).await;
+    let fixture = Fixture::new("execkill").await;
+    for (name, interrupt) in [("timeout", false), ("interrupted", true)] {
+        let mut spec = fixture.spec(name, sleeper());
+        spec.config.init = true;
+        let id = fixture.run(spec).await;
         let words = ["sh", "-c", "sleep 4321 & (sleep 4322; true) & trap '' TERM; echo up; sleep 4323; true"];
         let words = words.map(str::to_owned);
         let interrupted = CancellationToken::new();
         let limit = Duration::from_secs(if interrupt { 60 } else { 2 });
         let command = Command { words: &words, target: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
-        let mut heard = |line: LogLine| {
+        let mut on_line = |line: LogLine| {
             assert_eq!(line.text, "up");
             if interrupt {
                 interrupted.cancel();
             }
         };
-        // Another of the same name, which is nobody's business.
-        exec(&field.engine, &id, &["sh", "-c", "sleep 4324 >/dev/null 2>&1 &"]).await.unwrap();
-        let said = command::run(&field.engine, &command, &interrupted, &mut heard).await.unwrap_err();
-        let wanted =
+        // An unrelated process with the same program name must survive.
+        exec(&fixture.engine, &id, &["sh", "-c", "sleep 4324 >/dev/null 2>&1 &"]).await.unwrap();
+        let error = command::run(&fixture.engine, &command, &interrupted, &mut on_line).await.unwrap_err();
+        let expected =
             if interrupt { "sh was interrupted and was killed" } else { "sh timed out after 2 s and was killed" };
-        assert_eq!(said.to_string(), wanted);
+        assert_eq!(error.to_string(), expected);
         for child in ["4321", "4322", "4323"] {
-            wait_for("its end", SOON, || (running(&id, child) == 0).then_some(()));
+            wait_for("the process to exit", WAIT_TIMEOUT, || (running(&id, child) == 0).then_some(()));
         }
         assert_eq!(running(&id, "4324"), 1, "{}", processes(&id));
     }
 }
 
 #[tokio::test]
-async fn where_there_is_no_shell_a_command_is_left_to_its_container() {
-    let field = Field::new("noshell").await;
-    let id = field.run(field.blueprint("a", sleeper())).await;
-    // Whoever needs no shell can go on without one.
-    exec(&field.engine, &id, &["rm", "/bin/sh"]).await.unwrap();
+async fn timed_out_command_without_a_shell_is_not_killed() {
+    let fixture = Fixture::new("noshell").await;
+    let id = fixture.run(fixture.spec("a", sleeper())).await;
+    // Without a shell, drillmaster cannot kill processes in the container.
+    exec(&fixture.engine, &id, &["rm", "/bin/sh"]).await.unwrap();
     let words = ["sleep", "4321"].map(str::to_owned);
     let limit = Duration::from_secs(1);
     let command = Command { words: &words, target: ExecTarget::Container(&id), variables: BTreeMap::new(), limit };
-    let said = command::run(&field.engine, &command, &CancellationToken::new(), &mut drop).await.unwrap_err();
+    let error = command::run(&fixture.engine, &command, &CancellationToken::new(), &mut drop).await.unwrap_err();
     assert_eq!(
-        said.to_string(),
+        error.to_string(),
         "sleep timed out after 1 s and could not be killed; it may still run in its container"
     );
     assert_eq!(running(&id, "sleep 4321"), 1);
 }
 
 #[tokio::test]
-async fn output_comes_in_lines() {
-    let field = Field::new("logs").await;
+async fn logs_are_split_into_lines() {
+    let fixture = Fixture::new("logs").await;
     let script = "echo one; echo two >&2; head -c 40000 /dev/zero | tr '\\0' x; echo; printf unfinished";
-    let id = field.run(field.blueprint("a", script)).await;
-    field.ended(&id).await;
-    let lines = field.lines(&id, LogOptions::default()).await;
+    let id = fixture.run(fixture.spec("a", script)).await;
+    fixture.wait_for_exit(&id).await;
+    let lines = fixture.lines(&id, LogOptions::default()).await;
     let text = |stderr: bool| -> Vec<&str> {
         lines.iter().filter(|line| line.stderr == stderr).map(|line| line.text.as_str()).collect()
     };
@@ -216,21 +217,21 @@ async fn output_comes_in_lines() {
     assert_eq!(text(false)[0], "one");
     assert_eq!(text(false)[1].len(), 40_000);
     assert_eq!(text(false)[2..], ["unfinished"]);
-    assert_eq!(field.lines(&id, LogOptions { tail: Some(1), ..Default::default() }).await.len(), 1);
-    assert_eq!(field.lines(&id, LogOptions { since: 4_000_000_000, ..Default::default() }).await, []);
-    let stamped = field.lines(&id, LogOptions { timestamps: true, ..Default::default() }).await;
+    assert_eq!(fixture.lines(&id, LogOptions { tail: Some(1), ..Default::default() }).await.len(), 1);
+    assert_eq!(fixture.lines(&id, LogOptions { since: 4_000_000_000, ..Default::default() }).await, []);
+    let stamped = fixture.lines(&id, LogOptions { timestamps: true, ..Default::default() }).await;
     assert!(stamped[0].text.starts_with("20"), "{:?}", stamped[0]);
 
-    let missing = field.engine.logs(&"0".repeat(64), LogOptions::default()).next().await;
+    let missing = fixture.engine.logs(&"0".repeat(64), LogOptions::default()).next().await;
     assert!(matches!(missing, Some(Err(EngineError::NotFound { .. }))), "{missing:?}");
 }
 
 #[tokio::test]
-async fn output_is_followed_to_the_end_of_the_container() {
-    let field = Field::new("follow").await;
-    let id = field.create(field.blueprint("a", "for i in 1 2 3; do echo $i; sleep 0.2; done")).await;
-    field.done(Mutation::Start(id.clone())).await;
-    let followed = field.lines(&id, LogOptions { follow: true, ..Default::default() });
+async fn logs_are_followed_until_the_container_exits() {
+    let fixture = Fixture::new("follow").await;
+    let id = fixture.create(fixture.spec("a", "for i in 1 2 3; do echo $i; sleep 0.2; done")).await;
+    fixture.apply(Mutation::Start(id.clone())).await;
+    let followed = fixture.lines(&id, LogOptions { follow: true, ..Default::default() });
     let lines = tokio::time::timeout(Duration::from_secs(30), followed).await.unwrap();
     assert_eq!(lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["1", "2", "3"]);
 }

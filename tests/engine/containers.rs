@@ -1,4 +1,4 @@
-//! Connecting, lists, containers and networks.
+//! Connections, list calls, and mutations of containers and networks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,165 +11,166 @@ use drillmaster::observed::State;
 use drillmaster::spec::model::{ExtraHost, Port, Protocol, Resources, RestartPolicy, Ulimit};
 use drillmaster::spec::value::ByteSize;
 
-use crate::field::*;
-use crate::support::ground::{docker, socket};
+use crate::fixture::*;
 use crate::support::proxy::Proxy;
+use crate::support::test_group::{docker, socket};
 
 #[tokio::test]
 async fn connecting_and_reading_info_takes_two_requests() {
     let proxy = Proxy::start(&socket());
-    let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
+    let engine = Docker::connect(&engine_config(proxy.socket())).await.unwrap();
     let about = engine.about().await.unwrap();
-    let asked = proxy.take();
-    assert_eq!(asked.iter().map(|asked| asked.brief()).collect::<Vec<_>>(), ["GET /version", "GET /info"]);
-    assert_eq!(asked[1].path, format!("/v{}/info", about.api), "the agreed version stands in every request");
+    let requests = proxy.take_requests();
+    assert_eq!(requests.iter().map(|request| request.endpoint()).collect::<Vec<_>>(), ["GET /version", "GET /info"]);
+    assert_eq!(requests[1].path, format!("/v{}/info", about.api), "requests use the negotiated version");
     assert!(about.version.starts_with(|c: char| c.is_ascii_digit()), "{about:?}");
     assert!(!about.id.is_empty());
     assert!(about.reaches_containers);
 }
 
 #[tokio::test]
-async fn a_list_takes_three_requests_and_one_more_for_volumes() {
+async fn list_takes_three_requests_plus_one_for_volumes() {
     let proxy = Proxy::start(&socket());
-    let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
-    proxy.take();
-    let brief = || proxy.take().iter().map(|asked| asked.brief()).collect::<BTreeSet<_>>();
-    let observed = engine.list("nobody", false).await.unwrap();
-    assert_eq!(brief(), ["GET /containers/json", "GET /networks", "GET /images/json"].map(str::to_owned).into());
+    let engine = Docker::connect(&engine_config(proxy.socket())).await.unwrap();
+    proxy.take_requests();
+    let endpoints = || proxy.take_requests().iter().map(|request| request.endpoint()).collect::<BTreeSet<_>>();
+    let observed = engine.list("no-such-group", false).await.unwrap();
+    assert_eq!(endpoints(), ["GET /containers/json", "GET /networks", "GET /images/json"].map(str::to_owned).into());
     assert!(observed.images.contains_key(IMAGE), "{:?}", observed.images);
     let id = &observed.images[IMAGE];
     assert_eq!(observed.images[id], *id);
-    engine.list("nobody", true).await.unwrap();
-    assert_eq!(proxy.take().len(), 4);
+    engine.list("no-such-group", true).await.unwrap();
+    assert_eq!(proxy.take_requests().len(), 4);
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let proxy = Proxy::start(&socket());
-    let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
+    let engine = Docker::connect(&engine_config(proxy.socket())).await.unwrap();
     for _ in 0..20 {
         assert_eq!(engine.inspect("no-such-container").await, Ok(None));
     }
     assert!(proxy.connections() <= 3, "{} connections", proxy.connections());
-    // The engine was restarted: what is idle is dead, and the next call does not notice.
-    proxy.cut();
+    // After an engine restart, idle connections are dead; the next call must not fail.
+    proxy.drop_connections();
     assert_eq!(engine.inspect("no-such-container").await, Ok(None));
 }
 
 #[tokio::test]
-async fn where_no_engine_answers_the_reason_is_said() {
+async fn connect_error_gives_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("docker.sock");
-    let said = async |path: &std::path::Path| match Docker::connect(&target(path)).await {
+    let reason = async |path: &std::path::Path| match Docker::connect(&engine_config(path)).await {
         Err(EngineError::Unreachable { reason, .. }) => reason,
         Err(error) => panic!("{error:?}"),
         Ok(_) => panic!("connected"),
     };
-    assert_eq!(said(&path).await, "no such socket");
+    assert_eq!(reason(&path).await, "no such socket");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    assert_eq!(said(&path).await, "connection refused (the socket is there, but no engine listens)");
+    assert_eq!(reason(&path).await, "connection refused (the socket is there, but no engine listens)");
 }
 
 #[tokio::test]
-async fn a_container_lives_and_every_deed_can_be_repeated() {
-    let field = Field::new("life").await;
-    let id = field.create(field.blueprint("a.new", sleeper())).await;
-    assert_eq!(field.state(&id).await, State::Created);
+async fn every_container_mutation_is_idempotent() {
+    let fixture = Fixture::new("life").await;
+    let id = fixture.create(fixture.spec("a.new", sleeper())).await;
+    assert_eq!(fixture.state(&id).await, State::Created);
 
-    field.done(Mutation::Start(id.clone())).await;
-    field.done(Mutation::Start(id.clone())).await;
-    assert_eq!(field.state(&id).await, State::Running);
+    fixture.apply(Mutation::Start(id.clone())).await;
+    fixture.apply(Mutation::Start(id.clone())).await;
+    assert_eq!(fixture.state(&id).await, State::Running);
 
     for _ in 0..2 {
-        field.done(Mutation::Rename { id: id.clone(), name: field.name("a") }).await;
+        fixture.apply(Mutation::Rename { id: id.clone(), name: fixture.name("a") }).await;
     }
     docker(&["pause", &id]).unwrap();
-    assert_eq!(field.state(&id).await, State::Paused);
+    assert_eq!(fixture.state(&id).await, State::Paused);
     for _ in 0..2 {
-        field.done(Mutation::Unpause(id.clone())).await;
+        fixture.apply(Mutation::Unpause(id.clone())).await;
     }
 
-    let observed = field.engine.list(&field.ground.group, false).await.unwrap();
+    let observed = fixture.engine.list(&fixture.group.name, false).await.unwrap();
     let listed = &observed.containers[id.as_str()];
-    assert_eq!((listed.name.as_str(), listed.state), (field.name("a").as_str(), State::Running));
-    assert_eq!(listed.service_of(&field.ground.group), Some(""));
-    assert_eq!(listed.networks[0].network_id, field.network);
+    assert_eq!((listed.name.as_str(), listed.state), (fixture.name("a").as_str(), State::Running));
+    assert_eq!(listed.service_of(&fixture.group.name), Some(""));
+    assert_eq!(listed.networks[0].network_id, fixture.network);
     assert!(listed.networks[0].address.is_some());
-    assert_eq!(observed.networks[&field.network].group.as_deref(), Some(field.ground.group.as_str()));
+    assert_eq!(observed.networks[&fixture.network].group.as_deref(), Some(fixture.group.name.as_str()));
 
     for _ in 0..2 {
-        field.done(Mutation::Stop { id: id.clone(), timeout: Some(Duration::from_secs(10)) }).await;
+        fixture.apply(Mutation::Stop { id: id.clone(), timeout: Some(Duration::from_secs(10)) }).await;
     }
-    assert_eq!(field.state(&id).await, State::Exited { code: Some(0) });
+    assert_eq!(fixture.state(&id).await, State::Exited { code: Some(0) });
 
     for _ in 0..2 {
-        field.done(Mutation::Remove { id: id.clone(), volumes: true }).await;
-        field.done(Mutation::RemoveNetwork(field.network.clone())).await;
-        field.done(Mutation::RemoveVolume(field.name("no-such-volume"))).await;
-        field.done(Mutation::RemoveImage("drillmaster/no-such-image:1".into())).await;
+        fixture.apply(Mutation::Remove { id: id.clone(), volumes: true }).await;
+        fixture.apply(Mutation::RemoveNetwork(fixture.network.clone())).await;
+        fixture.apply(Mutation::RemoveVolume(fixture.name("no-such-volume"))).await;
+        fixture.apply(Mutation::RemoveImage("drillmaster/no-such-image:1".into())).await;
     }
-    assert_eq!(field.engine.inspect(&id).await, Ok(None));
+    assert_eq!(fixture.engine.inspect(&id).await, Ok(None));
 }
 
 #[tokio::test]
 async fn errors_are_distinguished() {
-    let field = Field::new("errors").await;
+    let fixture = Fixture::new("errors").await;
     let gone = "0".repeat(64);
-    let missing = field.fails(Mutation::Start(gone.clone())).await;
+    let missing = fixture.apply_err(Mutation::Start(gone.clone())).await;
     assert!(matches!(missing, EngineError::NotFound { .. }), "{missing:?}");
     assert!(missing.to_string().starts_with("cannot start container 000000000000: "), "{missing}");
 
-    let id = field.run(field.blueprint("a", sleeper())).await;
-    let taken = field.fails(Mutation::Create(Box::new(field.blueprint("a", "true")))).await;
+    let id = fixture.run(fixture.spec("a", sleeper())).await;
+    let taken = fixture.apply_err(Mutation::Create(Box::new(fixture.spec("a", "true")))).await;
     assert!(matches!(taken, EngineError::Conflict { .. }), "{taken:?}");
 
-    let mut unknown = field.blueprint("b", "true");
+    let mut unknown = fixture.spec("b", "true");
     unknown.config.image = "drillmaster/no-such-image:1".into();
-    let unknown = field.fails(Mutation::Create(Box::new(unknown))).await;
+    let unknown = fixture.apply_err(Mutation::Create(Box::new(unknown))).await;
     assert!(matches!(unknown, EngineError::NotFound { .. }), "{unknown:?}");
 
-    let mut unbound = field.blueprint("b", "true");
+    let mut unbound = fixture.spec("b", "true");
     let source = VolumeSource::Bind("/no/such/directory".into());
     unbound.config.volumes = vec![Volume { source, target: "/data".into(), read_only: false }];
-    let unbound = field.fails(Mutation::Create(Box::new(unbound))).await;
+    let unbound = fixture.apply_err(Mutation::Create(Box::new(unbound))).await;
     assert!(unbound.to_string().contains("/no/such/directory"), "{unbound}");
 
-    let busy = field.fails(Mutation::RemoveNetwork(field.network.clone())).await;
+    let busy = fixture.apply_err(Mutation::RemoveNetwork(fixture.network.clone())).await;
     assert!(matches!(busy, EngineError::ActiveEndpoints { .. }), "{busy:?}");
-    field.done(Mutation::Remove { id, volumes: false }).await;
+    fixture.apply(Mutation::Remove { id, volumes: false }).await;
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_an_error_with_the_engines_words() {
-    let field = Field::new("ports").await;
+async fn taken_port_fails_with_the_engines_message() {
+    let fixture = Fixture::new("ports").await;
     let port = |host| Port { address: [127, 0, 0, 1].into(), host, container: 80, protocol: Protocol::Tcp };
-    let mut first = field.blueprint("a", sleeper());
+    let mut first = fixture.spec("a", sleeper());
     first.config.ports = vec![port(None)];
-    let first = field.run(first).await;
-    let listed = field.engine.list(&field.ground.group, false).await.unwrap().containers[first.as_str()].ports.clone();
-    assert_eq!(listed, field.engine.inspect(&first).await.unwrap().unwrap().ports);
+    let first = fixture.run(first).await;
+    let listed =
+        fixture.engine.list(&fixture.group.name, false).await.unwrap().containers[first.as_str()].ports.clone();
+    assert_eq!(listed, fixture.engine.inspect(&first).await.unwrap().unwrap().ports);
     assert_eq!(listed.len(), 1);
 
-    let mut second = field.blueprint("b", sleeper());
+    let mut second = fixture.spec("b", sleeper());
     second.config.ports = vec![port(Some(listed[0].host))];
-    let second = field.create(second).await;
-    let error = field.fails(Mutation::Start(second)).await;
+    let second = fixture.create(second).await;
+    let error = fixture.apply_err(Mutation::Start(second)).await;
     assert!(error.to_string().contains("port is already allocated"), "{error}");
 }
 
 #[tokio::test]
-async fn everything_in_a_blueprint_reaches_the_engine() {
-    let field = Field::new("fields").await;
+async fn every_container_spec_field_reaches_the_engine() {
+    let fixture = Fixture::new("fields").await;
     let directory = tempfile::tempdir().unwrap();
     let bind = directory.path().to_str().unwrap().to_owned();
     let volume = |source, target: &str, read_only| Volume { source, target: target.into(), read_only };
-    let mut blueprint = field.blueprint("a", sleeper());
-    blueprint.env = BTreeMap::from([("LEVEL".into(), "a=b c".into()), ("EMPTY".into(), String::new())]);
-    blueprint.config = Config {
+    let mut spec = fixture.spec("a", sleeper());
+    spec.env = BTreeMap::from([("LEVEL".into(), "a=b c".into()), ("EMPTY".into(), String::new())]);
+    spec.config = Config {
         user: Some("1000:1000".into()),
         working_dir: Some("/tmp".into()),
         volumes: vec![
-            volume(VolumeSource::Named(field.name("data")), "/data", false),
+            volume(VolumeSource::Named(fixture.name("data")), "/data", false),
             volume(VolumeSource::Bind(bind.clone()), "/bind", true),
             volume(VolumeSource::Anonymous, "/anonymous", false),
         ],
@@ -187,12 +188,12 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
         init: true,
         shm_size: Some(8 << 20),
         ulimits: BTreeMap::from([("nofile".into(), Ulimit { soft: 100, hard: 200 })]),
-        ..blueprint.config
+        ..spec.config
     };
-    let resources = blueprint.config.resources;
-    let id = field.run(blueprint).await;
+    let resources = spec.config.resources;
+    let id = fixture.run(spec).await;
 
-    let container = field.engine.inspect(&id).await.unwrap().unwrap();
+    let container = fixture.engine.inspect(&id).await.unwrap().unwrap();
     let details = container.details.clone().unwrap();
     assert_eq!(details.env["LEVEL"], "a=b c");
     assert_eq!(details.env["EMPTY"], "");
@@ -201,11 +202,11 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
     assert!(!details.started_at.is_empty());
     assert_eq!(details.finished_at, "");
     let mounts: BTreeMap<_, _> = container.mounts.iter().map(|mount| (mount.target.as_str(), mount)).collect();
-    assert_eq!(mounts["/data"].volume.as_deref(), Some(field.name("data").as_str()));
+    assert_eq!(mounts["/data"].volume.as_deref(), Some(fixture.name("data").as_str()));
     assert_eq!((mounts["/bind"].bind.as_deref(), mounts["/bind"].writable), (Some(bind.as_str()), false));
     let anonymous = mounts["/anonymous"].volume.clone().unwrap();
 
-    let observed = field.engine.list(&field.ground.group, true).await.unwrap();
+    let observed = fixture.engine.list(&fixture.group.name, true).await.unwrap();
     let listed = &observed.containers[id.as_str()];
     assert_eq!(
         listed.mounts.iter().map(|m| &m.target).collect::<Vec<_>>(),
@@ -213,30 +214,30 @@ async fn everything_in_a_blueprint_reaches_the_engine() {
     );
     assert_eq!((listed.created, listed.networks.clone()), (container.created, container.networks));
     let owned: BTreeSet<&String> = observed.volumes.keys().collect();
-    assert_eq!(owned, BTreeSet::from([&field.name("data"), &anonymous]), "both were created with our labels");
+    assert_eq!(owned, BTreeSet::from([&fixture.name("data"), &anonymous]), "both have the labels of the group");
 
     let script = "id -u; pwd; ulimit -n; ulimit -Hn; hostname; grep -c gateway /etc/hosts; df -k /memory /dev/shm | tail -n 2 | awk '{print $2}'";
-    let (_, lines) = exec(&field.engine, &id, &["sh", "-c", script]).await.unwrap();
+    let (_, lines) = exec(&fixture.engine, &id, &["sh", "-c", script]).await.unwrap();
     let lines: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
     assert_eq!(lines, ["1000", "/tmp", "100", "200", "a", "1", "1024", "8192"]);
 
-    // The replacement takes the anonymous volume over, and what it does not name as well.
-    let mut heir = field.blueprint("b", sleeper());
-    heir.config.volumes = vec![volume(VolumeSource::Anonymous, "/anonymous", false)];
-    heir.inherited = vec![
+    // The replacement inherits the anonymous volume, and also volumes missing from its spec.
+    let mut replacement = fixture.spec("b", sleeper());
+    replacement.config.volumes = vec![volume(VolumeSource::Anonymous, "/anonymous", false)];
+    replacement.inherited = vec![
         Inherited { volume: anonymous.clone(), target: "/anonymous".into() },
-        Inherited { volume: field.name("data"), target: "/of-the-image".into() },
+        Inherited { volume: fixture.name("data"), target: "/of-the-image".into() },
     ];
-    let heir = field.create(heir).await;
-    let mounts = field.engine.inspect(&heir).await.unwrap().unwrap().mounts;
+    let replacement = fixture.create(replacement).await;
+    let mounts = fixture.engine.inspect(&replacement).await.unwrap().unwrap().mounts;
     let volumes: Vec<_> = mounts.iter().map(|mount| (mount.target.as_str(), mount.volume.clone().unwrap())).collect();
-    assert_eq!(volumes, [("/anonymous", anonymous), ("/of-the-image", field.name("data"))]);
+    assert_eq!(volumes, [("/anonymous", anonymous), ("/of-the-image", fixture.name("data"))]);
 }
 
 #[tokio::test]
-async fn limits_change_on_a_running_container() {
-    let field = Field::new("limits").await;
-    let id = field.run(field.blueprint("a", sleeper())).await;
+async fn limits_are_updated_on_a_running_container() {
+    let fixture = Fixture::new("limits").await;
+    let id = fixture.run(fixture.spec("a", sleeper())).await;
     let memory = |mib: u64| Some(ByteSize::new(mib << 20));
     let steps = [
         Resources { memory: memory(32), cpus: Some("0.5".parse().unwrap()), pids: Some(20) },
@@ -244,15 +245,15 @@ async fn limits_change_on_a_running_container() {
         Resources { memory: memory(16), cpus: Some("1".parse().unwrap()), pids: Some(30) },
     ];
     for resources in steps {
-        field.done(Mutation::Update { id: id.clone(), resources, restart: RestartPolicy::UnlessStopped }).await;
-        let details = field.engine.inspect(&id).await.unwrap().unwrap().details.unwrap();
+        fixture.apply(Mutation::Update { id: id.clone(), resources, restart: RestartPolicy::UnlessStopped }).await;
+        let details = fixture.engine.inspect(&id).await.unwrap().unwrap().details.unwrap();
         assert_eq!((details.resources, details.restart), (resources, RestartPolicy::UnlessStopped));
     }
 }
 
 #[tokio::test]
-async fn a_registry_that_cannot_be_reached_is_said_shortly() {
-    let engine = Docker::connect(&target(socket())).await.unwrap();
+async fn unreachable_registry_error_is_short() {
+    let engine = Docker::connect(&engine_config(socket())).await.unwrap();
     let error = engine.pull("localhost:1/nothing:1", &|_| {}).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -261,55 +262,55 @@ async fn a_registry_that_cannot_be_reached_is_said_shortly() {
 }
 
 #[tokio::test]
-async fn a_container_outlives_its_network() {
-    let field = Field::new("outlives").await;
-    let id = field.run(field.blueprint("a", sleeper())).await;
-    field.done(Mutation::Stop { id: id.clone(), timeout: Some(Duration::ZERO) }).await;
-    field.done(Mutation::RemoveNetwork(field.network.clone())).await;
-    let lost = field.fails(Mutation::Start(id.clone())).await;
-    assert!(matches!(&lost, EngineError::NotFound { message, .. } if message.contains(&field.network)), "{lost:?}");
+async fn container_survives_removal_of_its_network() {
+    let fixture = Fixture::new("outlives").await;
+    let id = fixture.run(fixture.spec("a", sleeper())).await;
+    fixture.apply(Mutation::Stop { id: id.clone(), timeout: Some(Duration::ZERO) }).await;
+    fixture.apply(Mutation::RemoveNetwork(fixture.network.clone())).await;
+    let lost = fixture.apply_err(Mutation::Start(id.clone())).await;
+    assert!(matches!(&lost, EngineError::NotFound { message, .. } if message.contains(&fixture.network)), "{lost:?}");
 
-    let create = Mutation::CreateNetwork { name: field.ground.group.clone(), labels: field.ground.labels() };
-    let network = field.engine.apply(&create).await.unwrap().unwrap();
-    // By the name: of the network that is gone nothing else is left.
-    let by_id = Mutation::Disconnect { network: field.network.clone(), container: id.clone() };
-    field.fails(by_id).await;
+    let create = Mutation::CreateNetwork { name: fixture.group.name.clone(), labels: fixture.group.labels() };
+    let network = fixture.engine.apply(&create).await.unwrap().unwrap();
+    // Disconnect by name: the id of the removed network is unknown to the engine.
+    let by_id = Mutation::Disconnect { network: fixture.network.clone(), container: id.clone() };
+    fixture.apply_err(by_id).await;
     for _ in 0..2 {
-        field.done(Mutation::Disconnect { network: field.ground.group.clone(), container: id.clone() }).await;
+        fixture.apply(Mutation::Disconnect { network: fixture.group.name.clone(), container: id.clone() }).await;
     }
     let aliases = vec!["a".to_owned()];
-    field.done(Mutation::Connect { network: network.clone(), container: id.clone(), aliases }).await;
-    field.done(Mutation::Start(id.clone())).await;
-    assert_eq!(field.engine.inspect(&id).await.unwrap().unwrap().networks[0].network_id, network);
+    fixture.apply(Mutation::Connect { network: network.clone(), container: id.clone(), aliases }).await;
+    fixture.apply(Mutation::Start(id.clone())).await;
+    assert_eq!(fixture.engine.inspect(&id).await.unwrap().unwrap().networks[0].network_id, network);
 }
 
 #[tokio::test]
 async fn networks_of_one_name_are_distinguished_by_id() {
-    let field = Field::new("twins").await;
-    // The check for duplicates is left out, as two clients at the same moment would have it.
-    let label = format!("{GROUP}={}", field.ground.group);
-    let twin = twin_network(&field.ground.group, &label);
-    let Some(twin) = twin else { return };
-    let again = Mutation::CreateNetwork { name: field.ground.group.clone(), labels: field.ground.labels() };
-    assert!(matches!(field.fails(again).await, EngineError::Conflict { .. }));
+    let fixture = Fixture::new("twins").await;
+    // Without the duplicate check, like two concurrent clients.
+    let label = format!("{GROUP}={}", fixture.group.name);
+    let duplicate = create_duplicate_network(&fixture.group.name, &label);
+    let Some(duplicate) = duplicate else { return };
+    let again = Mutation::CreateNetwork { name: fixture.group.name.clone(), labels: fixture.group.labels() };
+    assert!(matches!(fixture.apply_err(again).await, EngineError::Conflict { .. }));
 
-    let id = field.run(ContainerSpec { network: twin.clone(), ..field.blueprint("a", sleeper()) }).await;
-    let other = field.run(field.blueprint("b", sleeper())).await;
-    for (container, network) in [(&id, &twin), (&other, &field.network)] {
-        field.done(Mutation::Stop { id: container.clone(), timeout: Some(Duration::ZERO) }).await;
-        field.done(Mutation::Start(container.clone())).await;
-        let found = field.engine.inspect(container).await.unwrap().unwrap();
+    let id = fixture.run(ContainerSpec { network: duplicate.clone(), ..fixture.spec("a", sleeper()) }).await;
+    let other = fixture.run(fixture.spec("b", sleeper())).await;
+    for (container, network) in [(&id, &duplicate), (&other, &fixture.network)] {
+        fixture.apply(Mutation::Stop { id: container.clone(), timeout: Some(Duration::ZERO) }).await;
+        fixture.apply(Mutation::Start(container.clone())).await;
+        let found = fixture.engine.inspect(container).await.unwrap().unwrap();
         assert_eq!(found.networks[0].network_id, *network);
     }
 }
 
-/// A second network of this name; `None` on engines that no longer make one.
-fn twin_network(name: &str, label: &str) -> Option<String> {
+/// Creates a second network with the same name; returns `None` if the engine refuses.
+fn create_duplicate_network(name: &str, label: &str) -> Option<String> {
     let body = serde_json::json!({"Name": name, "CheckDuplicate": false,
         "Labels": {label.split_once('=').unwrap().0: label.split_once('=').unwrap().1}})
     .to_string();
-    let answer = crate::support::ground::post("/networks/create", &body);
-    let (_, json) = answer.split_once("\r\n\r\n").unwrap();
+    let response = crate::support::test_group::post("/networks/create", &body);
+    let (_, json) = response.split_once("\r\n\r\n").unwrap();
     let json: serde_json::Value = serde_json::from_str(json.trim()).unwrap_or_default();
     json["Id"].as_str().map(str::to_owned)
 }

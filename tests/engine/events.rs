@@ -1,4 +1,4 @@
-//! Events and health checks.
+//! Container and network events, and health checks.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use drillmaster::observed::{Health, State};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use crate::field::*;
-use crate::support::ground::{docker, socket};
+use crate::fixture::*;
 use crate::support::proxy::Proxy;
+use crate::support::test_group::{docker, socket};
 
 #[tokio::test]
-async fn nothing_is_missed_once_subscribed() {
-    let field = Field::new("gap").await;
+async fn no_event_is_missed_after_subscribing() {
+    let fixture = Fixture::new("gap").await;
     for round in 0..20 {
-        let mut events = field.engine.events(&field.ground.group);
+        let mut events = fixture.engine.events(&fixture.group.name);
         assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
-        let id = field.create(field.blueprint(&format!("a{round}"), "true")).await;
+        let id = fixture.create(fixture.spec(&format!("a{round}"), "true")).await;
         let what = ContainerEvent::Created;
         let created = EngineEvent::Container { id, what };
         let found = async { while events.next().await.unwrap().unwrap() != created {} };
@@ -28,45 +28,45 @@ async fn nothing_is_missed_once_subscribed() {
 }
 
 #[tokio::test]
-async fn a_subscription_ends_with_its_engine() {
+async fn event_stream_ends_with_the_connection() {
     let proxy = Proxy::start(&socket());
-    let engine = Docker::connect(&target(proxy.socket())).await.unwrap();
-    let mut events = engine.events("nobody");
+    let engine = Docker::connect(&engine_config(proxy.socket())).await.unwrap();
+    let mut events = engine.events("no-such-group");
     assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
-    proxy.cut();
-    let end = tokio::time::timeout(Duration::from_secs(10), async { while let Some(Ok(_)) = events.next().await {} });
-    end.await.unwrap();
+    proxy.drop_connections();
+    let drained = async { while let Some(Ok(_)) = events.next().await {} };
+    tokio::time::timeout(Duration::from_secs(10), drained).await.unwrap();
 }
 
 #[tokio::test]
-async fn events_are_hints_about_the_group() {
-    let field = Field::new("events").await;
-    let mut events = field.engine.events(&field.ground.group);
+async fn container_lifecycle_emits_events() {
+    let fixture = Fixture::new("events").await;
+    let mut events = fixture.engine.events(&fixture.group.name);
     assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
-    let id = field.run(field.blueprint("a", "sleep 1; exit 7")).await;
-    exec(&field.engine, &id, &["true"]).await.unwrap();
-    field.ended(&id).await;
-    field.done(Mutation::Remove { id: id.clone(), volumes: false }).await;
+    let id = fixture.run(fixture.spec("a", "sleep 1; exit 7")).await;
+    exec(&fixture.engine, &id, &["true"]).await.unwrap();
+    fixture.wait_for_exit(&id).await;
+    fixture.apply(Mutation::Remove { id: id.clone(), volumes: false }).await;
 
-    let happened = of_container(&mut events, &id).await;
+    let observed = events_until_destroyed(&mut events, &id).await;
     let died = ContainerEvent::Died { code: Some(7) };
-    assert_eq!(happened, [ContainerEvent::Created, ContainerEvent::Started, died, ContainerEvent::Destroyed]);
+    assert_eq!(observed, [ContainerEvent::Created, ContainerEvent::Started, died, ContainerEvent::Destroyed]);
 }
 
 #[tokio::test]
 async fn external_changes_are_events_and_exits_are_listed() {
-    let field = Field::new("hands").await;
-    let mut events = field.engine.events(&field.ground.group);
+    let fixture = Fixture::new("hands").await;
+    let mut events = fixture.engine.events(&fixture.group.name);
     assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
-    let mut blueprint = field.blueprint("a", "trap '' HUP; trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done");
-    blueprint.labels.insert(SERVICE.into(), "a".into());
-    let mut crashing = field.blueprint("b", "sleep 1; exit 7");
+    let mut spec = fixture.spec("a", "trap '' HUP; trap 'exit 0' TERM; while :; do sleep 1 & wait $!; done");
+    spec.labels.insert(SERVICE.into(), "a".into());
+    let mut crashing = fixture.spec("b", "sleep 1; exit 7");
     crashing.labels.insert(SERVICE.into(), "b".into());
-    let id = field.run(blueprint).await;
-    let crashed = field.run(crashing).await;
-    let nameless = field.run(field.blueprint("c", "exit 3")).await;
-    let renamed = field.name("other");
-    for hand in [
+    let id = fixture.run(spec).await;
+    let crashed = fixture.run(crashing).await;
+    let unlabeled = fixture.run(fixture.spec("c", "exit 3")).await;
+    let renamed = fixture.name("other");
+    for command in [
         &["kill", "--signal", "HUP", &id][..],
         &["pause", &id],
         &["unpause", &id],
@@ -76,12 +76,12 @@ async fn external_changes_are_events_and_exits_are_listed() {
         &["start", &id],
         &["kill", &id],
     ] {
-        docker(hand).unwrap();
+        docker(command).unwrap();
     }
-    field.ended(&id).await;
-    assert_eq!(field.ended(&crashed).await, State::Exited { code: Some(7) });
-    assert_eq!(field.ended(&nameless).await, State::Exited { code: Some(3) });
-    field.done(Mutation::Remove { id: id.clone(), volumes: false }).await;
+    fixture.wait_for_exit(&id).await;
+    assert_eq!(fixture.wait_for_exit(&crashed).await, State::Exited { code: Some(7) });
+    assert_eq!(fixture.wait_for_exit(&unlabeled).await, State::Exited { code: Some(3) });
+    fixture.apply(Mutation::Remove { id: id.clone(), volumes: false }).await;
 
     let mut seen = Vec::new();
     while seen.last() != Some(&ContainerEvent::Destroyed) {
@@ -90,8 +90,7 @@ async fn external_changes_are_events_and_exits_are_listed() {
             seen.extend((of == id).then_some(what));
         }
     }
-    // Pause, unpause, rename, update: each is a change. So is the word that it was stopped, before or after the word that
-    // it died of it.
+    // Pause, unpause, rename and update each emit a change. `stop` emits one too, before or after the `die` event.
     let (killed, changed) = (ContainerEvent::Killed, ContainerEvent::Changed);
     let died = |code| ContainerEvent::Died { code: Some(code) };
     let stopped = seen.iter().rposition(|what| *what == changed).unwrap();
@@ -104,18 +103,18 @@ async fn external_changes_are_events_and_exits_are_listed() {
     ];
     assert_eq!(seen, expected.concat());
 
-    let ended = field.engine.recent_exits(&field.ground.group, Duration::from_secs(600)).await.unwrap();
-    assert!(ended.iter().all(|end| end.ago < Duration::from_secs(120)), "{ended:?}");
-    assert!(ended.is_sorted_by_key(|end| std::cmp::Reverse(end.ago)), "{ended:?}");
-    let mut told: Vec<_> = ended.iter().map(|end| (end.service.as_str(), end.code, end.asked)).collect();
-    told.sort_unstable();
-    assert_eq!(told, [("a", Some(0), true), ("a", Some(137), true), ("b", Some(7), false)]);
-    assert_eq!(field.engine.recent_exits(&field.ground.group, Duration::ZERO).await.unwrap(), []);
-    assert_eq!(field.engine.recent_exits("nobody", Duration::from_secs(600)).await.unwrap(), []);
+    let exits = fixture.engine.recent_exits(&fixture.group.name, Duration::from_secs(600)).await.unwrap();
+    assert!(exits.iter().all(|exit| exit.ago < Duration::from_secs(120)), "{exits:?}");
+    assert!(exits.is_sorted_by_key(|exit| std::cmp::Reverse(exit.ago)), "{exits:?}");
+    let mut exits: Vec<_> = exits.iter().map(|exit| (exit.service.as_str(), exit.code, exit.asked)).collect();
+    exits.sort_unstable();
+    assert_eq!(exits, [("a", Some(0), true), ("a", Some(137), true), ("b", Some(7), false)]);
+    assert_eq!(fixture.engine.recent_exits(&fixture.group.name, Duration::ZERO).await.unwrap(), []);
+    assert_eq!(fixture.engine.recent_exits("no-such-group", Duration::from_secs(600)).await.unwrap(), []);
 }
 
-/// What happened to a container until it was removed.
-async fn of_container(
+/// Collects the events of a container until it is destroyed.
+async fn events_until_destroyed(
     events: &mut BoxStream<'_, drillmaster::engine::Result<EngineEvent>>,
     container: &str,
 ) -> Vec<ContainerEvent> {
@@ -124,7 +123,7 @@ async fn of_container(
         let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
         match event.unwrap().unwrap() {
             EngineEvent::Container { id, what } if id == container => seen.push(what),
-            EngineEvent::Container { id, what } => panic!("of another container: {id} {what:?}"),
+            EngineEvent::Container { id, what } => panic!("event of another container: {id} {what:?}"),
             EngineEvent::Network { .. } | EngineEvent::Subscribed => {}
         }
     }
@@ -132,48 +131,48 @@ async fn of_container(
 }
 
 #[tokio::test]
-async fn a_network_that_loses_a_container_is_an_event() {
-    let field = Field::new("netevents").await;
-    let id = field.run(field.blueprint("a", sleeper())).await;
-    let mut events = field.engine.events(&field.ground.group);
+async fn network_disconnect_emits_an_event() {
+    let fixture = Fixture::new("netevents").await;
+    let id = fixture.run(fixture.spec("a", sleeper())).await;
+    let mut events = fixture.engine.events(&fixture.group.name);
     assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
     for _ in 0..2 {
-        field.done(Mutation::Disconnect { network: field.network.clone(), container: id.clone() }).await;
+        fixture.apply(Mutation::Disconnect { network: fixture.network.clone(), container: id.clone() }).await;
     }
-    let wanted = EngineEvent::Network { id: field.network.clone(), container: Some(id.clone()) };
-    while events.next().await.unwrap().unwrap() != wanted {}
-    assert_eq!(field.engine.inspect(&id).await.unwrap().unwrap().networks, []);
+    let expected = EngineEvent::Network { id: fixture.network.clone(), container: Some(id.clone()) };
+    while events.next().await.unwrap().unwrap() != expected {}
+    assert_eq!(fixture.engine.inspect(&id).await.unwrap().unwrap().networks, []);
     let aliases = vec!["other".to_owned()];
-    field.done(Mutation::Connect { network: field.network.clone(), container: id.clone(), aliases }).await;
-    let (code, lines) = exec(&field.engine, &id, &["nslookup", "other"]).await.unwrap();
+    fixture.apply(Mutation::Connect { network: fixture.network.clone(), container: id.clone(), aliases }).await;
+    let (code, lines) = exec(&fixture.engine, &id, &["nslookup", "other"]).await.unwrap();
     assert_eq!(code, 0, "{lines:?}");
 }
 
 #[tokio::test]
-async fn the_engines_health_check_is_seen() {
-    let field = Field::new("health").await;
+async fn healthcheck_state_is_observed() {
+    let fixture = Fixture::new("health").await;
     let image = "drillmaster/healthcheck:1";
-    assert!(field.engine.image(image).await.unwrap().unwrap().healthcheck);
-    assert!(!field.engine.image(IMAGE).await.unwrap().unwrap().healthcheck);
-    assert_eq!(field.engine.image("drillmaster/no-such-image:1").await, Ok(None));
-    assert!(!field.engine.image("drillmaster/volume:1").await.unwrap().unwrap().volumes.is_empty());
+    assert!(fixture.engine.image(image).await.unwrap().unwrap().healthcheck);
+    assert!(!fixture.engine.image(IMAGE).await.unwrap().unwrap().healthcheck);
+    assert_eq!(fixture.engine.image("drillmaster/no-such-image:1").await, Ok(None));
+    assert!(!fixture.engine.image("drillmaster/volume:1").await.unwrap().unwrap().volumes.is_empty());
 
-    let mut events = field.engine.events(&field.ground.group);
+    let mut events = fixture.engine.events(&fixture.group.name);
     assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
-    let mut blueprint = field.blueprint("a", sleeper());
-    blueprint.config.healthcheck = Some(healthcheck(&["test", "-f", "/tmp/ready"]));
-    let id = field.run(blueprint).await;
+    let mut spec = fixture.spec("a", sleeper());
+    spec.config.healthcheck = Some(healthcheck(&["test", "-f", "/tmp/ready"]));
+    let id = fixture.run(spec).await;
     let health = async || {
-        let observed = field.engine.list(&field.ground.group, false).await.unwrap();
-        let inspected = field.engine.inspect(&id).await.unwrap().unwrap();
+        let observed = fixture.engine.list(&fixture.group.name, false).await.unwrap();
+        let inspected = fixture.engine.inspect(&id).await.unwrap().unwrap();
         assert_eq!(observed.containers[id.as_str()].health, inspected.health);
         inspected.health
     };
     assert_eq!(health().await, Health::Starting);
-    exec(&field.engine, &id, &["touch", "/tmp/ready"]).await.unwrap();
+    exec(&fixture.engine, &id, &["touch", "/tmp/ready"]).await.unwrap();
     next_health(&mut events, Health::Healthy).await;
     assert_eq!(health().await, Health::Healthy);
-    exec(&field.engine, &id, &["rm", "/tmp/ready"]).await.unwrap();
+    exec(&fixture.engine, &id, &["rm", "/tmp/ready"]).await.unwrap();
     next_health(&mut events, Health::Unhealthy).await;
     assert_eq!(health().await, Health::Unhealthy);
 }
@@ -190,10 +189,10 @@ fn healthcheck(test: &[&str]) -> drillmaster::spec::model::Healthcheck {
     }
 }
 
-async fn next_health(events: &mut BoxStream<'_, drillmaster::engine::Result<EngineEvent>>, wanted: Health) {
+async fn next_health(events: &mut BoxStream<'_, drillmaster::engine::Result<EngineEvent>>, expected: Health) {
     loop {
         let event = tokio::time::timeout(Duration::from_secs(30), events.next()).await.unwrap();
-        if matches!(event.unwrap().unwrap(), EngineEvent::Container { what: ContainerEvent::Health(health), .. } if health == wanted)
+        if matches!(event.unwrap().unwrap(), EngineEvent::Container { what: ContainerEvent::Health(health), .. } if health == expected)
         {
             return;
         }

@@ -1,6 +1,6 @@
-//! The adapter on a real engine: what it asks, what it understands, what it says when something goes wrong.
+//! The engine adapter on a real engine: its requests, parsed responses and errors.
 
-// The lint of clippy.toml does not see that helpers of tests are tests.
+// The exemption for tests in clippy.toml does not cover test helpers.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]
@@ -9,4 +9,4 @@ mod support;
 mod commands;
 mod containers;
 mod events;
-mod field;
+mod fixture;

@@ -1,4 +1,4 @@
-//! Hooks with real processes and a real server: what they are told, how they end, and that nothing of them stays.
+//! Hooks with real processes and a real server: their input, their results and the cleanup of processes.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -23,8 +23,8 @@ use crate::stage::*;
 #[tokio::test]
 async fn command_starts_in_spec_directory_with_its_variables() {
     let stage = Stage::new();
-    stage.program("tell.sh", "#!/bin/sh\npwd\nenv | grep ^DRILLMASTER_ | grep -v _OUTPUT= | sort\ncat\n");
-    let (lines, ended) = stage.run(json!({"run": ["./tell.sh"]})).await;
+    stage.program("variables.sh", "#!/bin/sh\npwd\nenv | grep ^DRILLMASTER_ | grep -v _OUTPUT= | sort\ncat\n");
+    let (lines, ended) = stage.run(json!({"run": ["./variables.sh"]})).await;
     assert_eq!(ended, Ok(OutputMap::new()));
     let directory = stage.surroundings.directory.to_str().unwrap();
     let expected = [
@@ -35,7 +35,7 @@ async fn command_starts_in_spec_directory_with_its_variables() {
         "DRILLMASTER_GROUP=shop",
         "DRILLMASTER_SERVICE=api",
     ];
-    assert_eq!(texts(&lines), expected, "and there is nothing to read");
+    assert_eq!(texts(&lines), expected, "stdin is empty");
 
     let variables = [("DRILLMASTER_SERVICES", "api db web"), ("DRILLMASTER_GROUP", "mine")];
     let of_group = HookCall {
@@ -43,7 +43,7 @@ async fn command_starts_in_spec_directory_with_its_variables() {
         container: None,
         event: "up".into(),
         variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
-        ..call(json!({"run": ["./tell.sh"]}))
+        ..call(json!({"run": ["./variables.sh"]}))
     };
     let mut lines = Vec::new();
     let ended = stage.run_with(&of_group, &CancellationToken::new(), &mut |line| lines.push(line)).await;
@@ -53,19 +53,19 @@ async fn command_starts_in_spec_directory_with_its_variables() {
 }
 
 #[tokio::test]
-async fn a_command_fails_with_its_code_and_its_last_lines() {
+async fn command_fails_with_its_exit_code_and_last_lines() {
     let stage = Stage::new();
     let (lines, ended) = stage.shell("echo out; echo err >&2; exit 3").await;
     let of = |stderr: bool| lines.iter().filter(move |line| line.stderr == stderr).map(|line| line.text.as_str());
     assert_eq!((of(false).collect::<Vec<_>>(), of(true).collect::<Vec<_>>()), (vec!["out"], vec!["err"]));
-    assert_eq!(why(ended), "sh exited with code 3");
+    assert_eq!(error_message(ended), "sh exited with code 3");
 
     let (lines, ended) = stage.shell("seq 1 100; echo; exit 4").await;
     assert_eq!(lines.len(), 101);
     assert_eq!((lines[99].text.as_str(), lines[100].text.as_str()), ("100", ""));
-    assert_eq!(why(ended), "sh exited with code 4");
+    assert_eq!(error_message(ended), "sh exited with code 4");
     let (lines, ended) = stage.shell("echo no such user; exit 1").await;
-    assert_eq!((texts(&lines), why(ended)), (vec!["no such user"], "sh exited with code 1".to_owned()));
+    assert_eq!((texts(&lines), error_message(ended)), (vec!["no such user"], "sh exited with code 1".to_owned()));
     let (_, ended) = stage.shell("kill -SEGV $$").await;
     assert_eq!(ended.unwrap_err().to_string(), "sh was killed by signal 11");
 }
@@ -73,25 +73,25 @@ async fn a_command_fails_with_its_code_and_its_last_lines() {
 #[tokio::test]
 async fn missing_program_is_reported_with_a_hint() {
     let stage = Stage::new();
-    let said = async |program: &str| why(stage.run(json!({"run": [program]})).await.1);
+    let error_of = async |program: &str| error_message(stage.run(json!({"run": [program]})).await.1);
     let directory = stage.surroundings.directory.display();
     assert_eq!(
-        said("./no-such.sh").await,
+        error_of("./no-such.sh").await,
         format!("cannot run ./no-such.sh: no such file or directory (relative to {directory})")
     );
     assert_eq!(
-        said("no-such-program").await,
+        error_of("no-such-program").await,
         "cannot run no-such-program: no such file or directory (not in PATH; for a program in the spec \
          directory, write ./)"
     );
     stage.program("odd.sh", "#!/no/such/interpreter\n");
     assert_eq!(
-        said("./odd.sh").await,
+        error_of("./odd.sh").await,
         "cannot run ./odd.sh: no such file or directory (the file exists; check the interpreter in its first \
          line)"
     );
     std::fs::write(stage.path("plain.sh"), "#!/bin/sh\n").unwrap();
-    assert_eq!(said("./plain.sh").await, "cannot run ./plain.sh: permission denied (is it executable?)");
+    assert_eq!(error_of("./plain.sh").await, "cannot run ./plain.sh: permission denied (is it executable?)");
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn output_is_streamed_while_the_command_runs() {
 #[tokio::test]
 async fn large_output_is_streamed_without_being_kept() {
     let stage = Stage::new();
-    let told = async |script: &str| {
+    let output_of = async |script: &str| {
         let (mut lines, mut bytes, mut longest) = (0_usize, 0_usize, 0_usize);
         let mut count = |line: LogLine| {
             (lines, bytes, longest) = (lines + 1, bytes + line.text.len() + 1, longest.max(line.text.len()));
@@ -121,21 +121,21 @@ async fn large_output_is_streamed_without_being_kept() {
         let ended = stage.run_with(&call, &CancellationToken::new(), &mut count).await;
         (lines, bytes, longest, ended)
     };
-    let (lines, bytes, _, ended) = told("yes | head -c 10000000").await;
+    let (lines, bytes, _, ended) = output_of("yes | head -c 10000000").await;
     assert_eq!((lines, bytes, ended), (5_000_000, 10_000_000, Ok(OutputMap::new())));
 
-    let (lines, _, longest, ended) = told("head -c 10000000 /dev/zero | tr '\\0' x; exit 1").await;
+    let (lines, _, longest, ended) = output_of("head -c 10000000 /dev/zero | tr '\\0' x; exit 1").await;
     assert!(lines < 100, "{lines}");
-    assert_eq!(longest, 8 * 1024 + '…'.len_utf8(), "what has no end of line is cut");
-    assert_eq!(why(ended), "sh exited with code 1");
+    assert_eq!(longest, 8 * 1024 + '…'.len_utf8(), "long lines are truncated");
+    assert_eq!(error_message(ended), "sh exited with code 1");
 
-    let (_, bytes, _, ended) = told("head -c 1000000 /dev/urandom >&2").await;
+    let (_, bytes, _, ended) = output_of("head -c 1000000 /dev/urandom >&2").await;
     assert_eq!(ended, Ok(OutputMap::new()));
-    assert!(bytes > 0, "what is no text is told as well as it can be");
+    assert!(bytes > 0, "invalid UTF-8 is replaced");
 }
 
 #[tokio::test]
-async fn a_line_is_cut_between_characters() {
+async fn long_lines_are_truncated_between_characters() {
     let stage = Stage::new();
     let (lines, ended) = stage.shell("printf x; for i in $(seq 1 5000); do printf 'é'; done; echo; echo next").await;
     assert_eq!(ended, Ok(OutputMap::new()));
@@ -144,9 +144,9 @@ async fn a_line_is_cut_between_characters() {
 }
 
 #[tokio::test]
-async fn children_that_are_left_behind_hold_nothing_up_and_end() {
+async fn leftover_children_do_not_delay_the_hook_and_are_killed() {
     let stage = Stage::new();
-    // Their time is far longer than that of the hook: whoever waits for them fails.
+    // The children outlive the hook timeout: waiting for them would fail the test.
     let quiet = "sleep 1000 & echo $! >> pids; echo done";
     let loud = "yes >&2 & echo $! >> pids; echo done";
     let closed = "sleep 1000 > /dev/null 2>&1 & echo $! >> pids; echo done";
@@ -156,25 +156,25 @@ async fn children_that_are_left_behind_hold_nothing_up_and_end() {
         assert!(texts(&lines).contains(&"done"), "{script}");
         match code {
             0 => assert_eq!(ended, Ok(OutputMap::new()), "{script}"),
-            _ => assert_eq!(why(ended), "sh exited with code 7"),
+            _ => assert_eq!(error_message(ended), "sh exited with code 7"),
         }
         stage.all_end(1);
     }
 }
 
 #[tokio::test]
-async fn a_process_that_leaves_the_group_goes_on() {
+async fn process_in_another_group_keeps_running() {
     let stage = Stage::new();
     let (_, ended) =
         stage.shell("setsid sh -c 'echo $$ >> pids; exec sleep 1000' & while ! test -s pids; do :; done").await;
-    assert_eq!(ended, Ok(OutputMap::new()), "nor is it waited for, although it holds the pipes");
+    assert_eq!(ended, Ok(OutputMap::new()), "the hook does not wait for it, although it holds the pipes");
     let [pid] = stage.pids(1)[..] else { panic!() };
     assert!(runs(pid));
     kill_process(pid, Signal::KILL).unwrap();
 }
 
-/// Two children and a grandchild, which do not end when they are asked to.
-const STUBBORN: &str = "
+/// Two children and a grandchild that ignore SIGTERM.
+const IGNORES_SIGTERM: &str = "
     trap '' TERM
     echo $$ >> pids
     sleep 1000 & echo $! >> pids
@@ -185,85 +185,85 @@ const STUBBORN: &str = "
 ";
 
 #[tokio::test]
-async fn a_command_whose_time_is_over_is_killed_with_its_children() {
+async fn command_is_killed_with_its_children_on_timeout() {
     let stage = Stage::new();
-    let (lines, ended) = stage.run(json!({"run": ["sh", "-c", STUBBORN], "timeout": "4s"})).await;
+    let (lines, ended) = stage.run(json!({"run": ["sh", "-c", IGNORES_SIGTERM], "timeout": "4s"})).await;
     assert_eq!(texts(&lines), ["up"]);
-    assert_eq!(why(ended), "sh timed out after 4 s and was killed");
+    assert_eq!(error_message(ended), "sh timed out after 4 s and was killed");
     stage.all_end(3);
 }
 
 #[tokio::test]
-async fn a_command_whose_time_is_over_may_tidy_up() {
+async fn command_can_clean_up_on_timeout() {
     let stage = Stage::new();
     let script = "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.02; done";
     let (lines, ended) = stage.run(json!({"run": ["sh", "-c", script], "timeout": "2s"})).await;
     assert!(texts(&lines).contains(&"bye"), "{lines:?}");
-    assert_eq!(why(ended), "sh timed out after 2 s and was killed");
+    assert_eq!(error_message(ended), "sh timed out after 2 s and was killed");
 }
 
 #[tokio::test]
-async fn output_without_end_does_not_outlast_the_time() {
+async fn endless_output_ends_with_the_timeout() {
     let stage = Stage::new();
     let mut count = 0_u64;
     let endless = call(json!({"run": ["yes"], "timeout": "500ms"}));
     let ended = stage.run_with(&endless, &CancellationToken::new(), &mut |_| count += 1).await;
-    assert_eq!(why(ended), "yes timed out after 0.5 s and was killed");
+    assert_eq!(error_message(ended), "yes timed out after 0.5 s and was killed");
     assert!(count > 10);
 }
 
 #[tokio::test]
-async fn an_interrupt_kills_a_command_with_its_children() {
+async fn interrupt_kills_the_command_and_its_children() {
     let stage = Stage::new();
     let interrupted = CancellationToken::new();
-    let stubborn = call(json!({"run": ["sh", "-c", STUBBORN]}));
+    let stubborn = call(json!({"run": ["sh", "-c", IGNORES_SIGTERM]}));
     let ended = stage.run_with(&stubborn, &interrupted, &mut |_| interrupted.cancel()).await;
-    assert_eq!(why(ended), "sh was interrupted and was killed");
+    assert_eq!(error_message(ended), "sh was interrupted and was killed");
     stage.all_end(3);
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_kills_its_command_with_its_children() {
+async fn dropped_call_kills_the_command_and_its_children() {
     let stage = Stage::new();
     let up = CancellationToken::new();
     {
-        let stubborn = call(json!({"run": ["sh", "-c", STUBBORN]}));
+        let stubborn = call(json!({"run": ["sh", "-c", IGNORES_SIGTERM]}));
         let never = CancellationToken::new();
         let mut heard = |_| up.cancel();
         let run = pin!(stage.run_with(&stubborn, &never, &mut heard));
-        assert_eq!(up.run_until_cancelled(run).await, None, "it does not end by itself");
+        assert_eq!(up.run_until_cancelled(run).await, None, "the hook does not end by itself");
     }
     stage.all_end(3);
 }
 
 #[test]
-fn a_call_can_be_a_task() {
+fn hook_calls_can_be_spawned_as_tasks() {
     fn task<T: Future + Send>(_: &T) {}
     let (stage, call, token) = (Stage::new(), call(json!({"run": "true"})), CancellationToken::new());
     task(&stage.run_with(&call, &token, &mut |_| {}));
 }
 
-/// What a server was asked.
-struct Asked {
+/// A request received by the server.
+struct ReceivedRequest {
     /// Request line and headers, in lower case.
     head: Vec<String>,
     body: String,
 }
 
-/// A server that gives one answer, whatever it is asked. Gives its port.
-fn server(answer: &'static str) -> (u16, std::thread::JoinHandle<Asked>) {
+/// Starts a server that always sends the same response. Returns its port.
+fn server(answer: &'static str) -> (u16, std::thread::JoinHandle<ReceivedRequest>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let asked = std::thread::spawn(move || {
+    let received = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let asked = read_request(&stream);
+        let received = read_request(&stream);
         stream.write_all(answer.as_bytes()).unwrap();
-        asked
+        received
     });
-    (port, asked)
+    (port, received)
 }
 
-fn read_request(stream: &TcpStream) -> Asked {
+fn read_request(stream: &TcpStream) -> ReceivedRequest {
     let mut reader = BufReader::new(stream);
     let mut head = Vec::new();
     loop {
@@ -277,19 +277,19 @@ fn read_request(stream: &TcpStream) -> Asked {
     let length = head.iter().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    Asked { head, body: String::from_utf8(body).unwrap() }
+    ReceivedRequest { head, body: String::from_utf8(body).unwrap() }
 }
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n";
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nno";
 const MOVED: &str = "HTTP/1.1 301 Moved Permanently\r\nLocation: /\r\nContent-Length: 0\r\n\r\n";
 
-fn given(pairs: &[(&str, &str)]) -> OutputMap {
+fn output_map(pairs: &[(&str, &str)]) -> OutputMap {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
 #[tokio::test]
-async fn a_command_gives_outputs_by_a_file_and_by_what_it_says() {
+async fn command_sets_outputs_by_file_and_by_capture() {
     let stage = Stage::new();
     let run = async |script: &str, capture: Option<&str>| {
         let mut hook = json!({"run": ["sh", "-c", script]});
@@ -298,116 +298,116 @@ async fn a_command_gives_outputs_by_a_file_and_by_what_it_says() {
         }
         stage.run(hook).await.1.map_err(|failed| failed.to_string())
     };
-    assert_eq!(run("echo a=1 > $DRILLMASTER_OUTPUT; echo said", None).await, Ok(given(&[("a", "1")])));
-    assert_eq!(run("echo one; echo no >&2; printf 'two\\n\\n'", Some("k")).await, Ok(given(&[("k", "one\ntwo")])));
+    assert_eq!(run("echo a=1 > $DRILLMASTER_OUTPUT; echo said", None).await, Ok(output_map(&[("a", "1")])));
+    assert_eq!(run("echo one; echo no >&2; printf 'two\\n\\n'", Some("k")).await, Ok(output_map(&[("k", "one\ntwo")])));
     let both = run("echo a=1 > $DRILLMASTER_OUTPUT; echo b", Some("k")).await;
-    assert_eq!(both, Ok(given(&[("a", "1"), ("k", "b")])));
-    assert_eq!(run("true", Some("k")).await, Ok(given(&[("k", "")])));
-    // A line that is too long to be shown is captured all the same.
+    assert_eq!(both, Ok(output_map(&[("a", "1"), ("k", "b")])));
+    assert_eq!(run("true", Some("k")).await, Ok(output_map(&[("k", "")])));
+    // Lines too long for display are captured completely.
     let long = run("head -c 20000 /dev/zero | tr '\\0' x", Some("k")).await;
     assert_eq!(long.unwrap()["k"].len(), 20_000);
-    assert!(run("echo a=1 > $DRILLMASTER_OUTPUT; exit 3", None).await.is_err(), "who fails gives nothing");
+    assert!(run("echo a=1 > $DRILLMASTER_OUTPUT; exit 3", None).await.is_err(), "a failed hook sets no output");
     let wrong = run("echo; echo a > $DRILLMASTER_OUTPUT; echo last", None).await;
     assert_eq!(wrong, Err("line 1 of the output file is not `key=value`".into()));
     let large = run("yes | head -c 100000", Some("k")).await;
     assert_eq!(large, Err("output `k` is larger than 64 KiB".into()));
     let left = run("ls $DRILLMASTER_OUTPUT; stat -c %a $DRILLMASTER_OUTPUT", Some("k")).await.unwrap()["k"].clone();
     let (path, mode) = left.split_once('\n').unwrap();
-    assert_eq!((mode, Path::new(path).exists()), ("600", false), "the file is its owner's, and goes with the hook");
+    assert_eq!((mode, Path::new(path).exists()), ("600", false), "readable by the owner only, removed with the hook");
 }
 
 #[tokio::test]
-async fn the_answer_to_a_request_is_an_output() {
+async fn response_body_can_be_captured_as_output() {
     let stage = Stage::new();
-    let asked = async |answer: &'static str| {
-        let (port, asked) = server(answer);
+    let send = async |answer: &'static str| {
+        let (port, received) = server(answer);
         let (_, ended) = stage.run(json!({"http": format!("http://127.0.0.1:{port}/"), "capture": "token"})).await;
-        asked.join().unwrap();
+        received.join().unwrap();
         ended.map_err(|failed| failed.to_string().replace(&port.to_string(), "PORT"))
     };
-    let body = asked("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabc\n").await;
-    assert_eq!(body, Ok(given(&[("token", "abc")])));
+    let body = send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nabc\n").await;
+    assert_eq!(body, Ok(output_map(&[("token", "abc")])));
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n";
-    assert_eq!(asked(chunked).await, Ok(given(&[("token", "abcd")])));
-    assert_eq!(asked(NO_CONTENT).await, Ok(given(&[("token", "")])));
-    assert!(asked(UNAVAILABLE).await.is_err());
-    let cut = asked("HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\nabc").await;
+    assert_eq!(send(chunked).await, Ok(output_map(&[("token", "abcd")])));
+    assert_eq!(send(NO_CONTENT).await, Ok(output_map(&[("token", "")])));
+    assert!(send(UNAVAILABLE).await.is_err());
+    let cut = send("HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\nabc").await;
     assert_eq!(cut, Err("GET http://127.0.0.1:PORT/: end of file before message length reached".into()));
 }
 
 #[tokio::test]
-async fn a_request_is_sent_as_it_is_written() {
+async fn request_is_sent_as_specified() {
     let stage = Stage::new();
-    let (port, asked) = server(NO_CONTENT);
-    let url = format!("http://localhost:{port}/alert?who=ann");
+    let (port, received) = server(NO_CONTENT);
+    let url = format!("http://localhost:{port}/alert?user=ann");
     let (_, ended) = stage.run(json!({"http": url})).await;
     assert_eq!(ended, Ok(OutputMap::new()));
-    let asked = asked.join().unwrap();
-    assert_eq!(asked.head[0], "get /alert?who=ann http/1.1");
-    assert_eq!(asked.body, "");
-    let mut headers = asked.head[1..].to_vec();
+    let received = received.join().unwrap();
+    assert_eq!(received.head[0], "get /alert?user=ann http/1.1");
+    assert_eq!(received.body, "");
+    let mut headers = received.head[1..].to_vec();
     headers.sort();
     assert_eq!(headers, [format!("host: localhost:{port}"), "user-agent: drillmaster".to_owned()]);
 
-    let (port, asked) = server(NO_CONTENT);
+    let (port, received) = server(NO_CONTENT);
     let headers = json!({"content-type": "application/json", "host": "shop.example", "x-name": "é"});
     let url = format!("http://127.0.0.1:{port}");
     let http = json!({"url": url, "method": "PUT", "headers": headers, "body": "{\"a\": 1}"});
     assert_eq!(stage.run(json!({"http": http})).await.1, Ok(OutputMap::new()));
-    let asked = asked.join().unwrap();
-    assert_eq!(asked.head[0], "put / http/1.1");
+    let received = received.join().unwrap();
+    assert_eq!(received.head[0], "put / http/1.1");
     for header in ["content-type: application/json", "host: shop.example", "x-name: é", "content-length: 8"] {
-        assert!(asked.head.contains(&header.to_owned()), "{header}: {:?}", asked.head);
+        assert!(received.head.contains(&header.to_owned()), "{header}: {:?}", received.head);
     }
-    assert_eq!(asked.head.iter().filter(|line| line.starts_with("host:")).count(), 1);
-    assert_eq!(asked.body, "{\"a\": 1}");
+    assert_eq!(received.head.iter().filter(|line| line.starts_with("host:")).count(), 1);
+    assert_eq!(received.body, "{\"a\": 1}");
 }
 
 #[tokio::test]
-async fn the_status_decides_whether_a_request_succeeded() {
+async fn response_status_decides_the_result() {
     let stage = Stage::new();
-    let asked = async |answer: &'static str, status: Option<u16>| {
-        let (port, asked) = server(answer);
+    let send = async |answer: &'static str, status: Option<u16>| {
+        let (port, received) = server(answer);
         let mut http = json!({"url": format!("http://127.0.0.1:{port}/alert"), "method": "POST"});
         if let Some(status) = status {
             http["status"] = status.into();
         }
         let (_, ended) = stage.run(json!({"http": http})).await;
-        asked.join().unwrap();
+        received.join().unwrap();
         ended.map_err(|failed| failed.to_string().replace(&port.to_string(), "PORT"))
     };
     let failed = |text: &str| Err(format!("POST http://127.0.0.1:PORT/alert {text}"));
-    assert_eq!(asked(NO_CONTENT, None).await, Ok(OutputMap::new()));
-    assert_eq!(asked(NO_CONTENT, Some(204)).await, Ok(OutputMap::new()));
-    assert_eq!(asked(NO_CONTENT, Some(200)).await, failed("returned status 204 No Content, expected 200"));
-    assert_eq!(asked(UNAVAILABLE, None).await, failed("returned status 503 Service Unavailable"));
-    assert_eq!(asked(UNAVAILABLE, Some(503)).await, Ok(OutputMap::new()));
-    assert_eq!(asked(MOVED, None).await, failed("returned status 301 Moved Permanently"));
+    assert_eq!(send(NO_CONTENT, None).await, Ok(OutputMap::new()));
+    assert_eq!(send(NO_CONTENT, Some(204)).await, Ok(OutputMap::new()));
+    assert_eq!(send(NO_CONTENT, Some(200)).await, failed("returned status 204 No Content, expected 200"));
+    assert_eq!(send(UNAVAILABLE, None).await, failed("returned status 503 Service Unavailable"));
+    assert_eq!(send(UNAVAILABLE, Some(503)).await, Ok(OutputMap::new()));
+    assert_eq!(send(MOVED, None).await, failed("returned status 301 Moved Permanently"));
 }
 
 #[tokio::test]
-async fn a_request_without_an_answer_fails_and_says_why() {
+async fn request_without_a_response_fails_with_its_cause() {
     let stage = Stage::new();
-    let (port, asked) = server("");
+    let (port, received) = server("");
     let (_, ended) = stage.run(json!({"http": format!("http://127.0.0.1:{port}/")})).await;
-    assert_eq!(why(ended), format!("GET http://127.0.0.1:{port}/: connection closed without a response"));
-    asked.join().unwrap();
+    assert_eq!(error_message(ended), format!("GET http://127.0.0.1:{port}/: connection closed without a response"));
+    received.join().unwrap();
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let url = format!("http://127.0.0.1:{port}/");
     let (_, ended) = stage.run(json!({"http": url, "timeout": "200ms"})).await;
-    assert_eq!(why(ended), format!("GET {url} timed out after 0.2 s"));
+    assert_eq!(error_message(ended), format!("GET {url} timed out after 0.2 s"));
     let interrupted = CancellationToken::new();
     interrupted.cancel();
     let ended = stage.run_with(&call(json!({"http": url})), &interrupted, &mut |_| {}).await;
-    assert_eq!(why(ended), format!("GET {url} was interrupted"));
+    assert_eq!(error_message(ended), format!("GET {url} was interrupted"));
     drop(listener);
     let (_, ended) = stage.run(json!({"http": url})).await;
-    assert_eq!(why(ended), format!("GET {url}: connection refused"));
+    assert_eq!(error_message(ended), format!("GET {url}: connection refused"));
 }
 
-/// A simulated engine with a running container, and its id.
+/// Returns a simulated engine with a running container, and its id.
 async fn simulated(change: impl FnOnce(&mut Behaviour)) -> (Sim, String) {
     let sim = Sim::new();
     sim.add_image("api:1", Image::new("api").behaving(change));
@@ -425,7 +425,7 @@ async fn simulated(change: impl FnOnce(&mut Behaviour)) -> (Sim, String) {
     }));
     let id = sim.apply(&create).await.unwrap().unwrap();
     sim.apply(&Mutation::Start(id.clone())).await.unwrap();
-    sim.forget_calls();
+    sim.clear_calls();
     (sim, id)
 }
 
@@ -445,17 +445,17 @@ async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result
 
 #[tokio::test(start_paused = true)]
 async fn command_in_container_streams_lines_and_fails_with_its_code() {
-    let (sim, id) = simulated(|it| it.exec = Script::Ends(3, "one\ntwo\n".into())).await;
+    let (sim, id) = simulated(|it| it.exec = Script::Exits(3, "one\ntwo\n".into())).await;
     let (lines, ended) = in_container(&sim, &id, json!({"exec": ["create-user", "ann"]})).await;
     assert_eq!(sim.calls(), ["exec shop-api create-user ann"]);
     assert_eq!(texts(&lines), ["one", "two"]);
-    assert_eq!(why(ended), "create-user exited with code 3");
+    assert_eq!(error_message(ended), "create-user exited with code 3");
     sim.kill("shop-api", 1);
     let (_, ended) = in_container(&sim, &id, json!({"exec": ["create-user", "ann"]})).await;
-    assert!(why(ended).contains("is not running"));
+    assert!(error_message(ended).contains("is not running"));
     let nowhere = HookCall { container: None, ..call(json!({"exec": "create-user"})) };
     let ended = Stage::new().run_with(&nowhere, &CancellationToken::new(), &mut |_| {}).await;
-    assert_eq!(why(ended), "cannot run create-user: the service has no container");
+    assert_eq!(error_message(ended), "cannot run create-user: the service has no container");
 }
 
 #[tokio::test(start_paused = true)]
@@ -464,14 +464,17 @@ async fn hanging_command_in_container_is_killed_where_possible() {
     let hangs = BTreeMap::from([("slow".to_owned(), Script::Hangs)]);
     let (sim, id) = simulated(|it| it.programs = hangs.clone()).await;
     let (_, ended) = in_container(&sim, &id, hook.clone()).await;
-    assert_eq!(why(ended), "slow timed out after 30 s and was killed");
+    assert_eq!(error_message(ended), "slow timed out after 30 s and was killed");
     assert!(sim.calls()[1].starts_with("exec shop-api sh -c"), "{:?}", sim.calls());
 
-    for shell in [Script::Ends(126, "no shell".into()), Script::Hangs] {
+    for shell in [Script::Exits(126, "no shell".into()), Script::Hangs] {
         let mut programs = hangs.clone();
         programs.insert("sh".into(), shell);
         let (sim, id) = simulated(|it| it.programs = programs).await;
         let (_, ended) = in_container(&sim, &id, hook.clone()).await;
-        assert_eq!(why(ended), "slow timed out after 30 s and could not be killed; it may still run in its container");
+        assert_eq!(
+            error_message(ended),
+            "slow timed out after 30 s and could not be killed; it may still run in its container"
+        );
     }
 }

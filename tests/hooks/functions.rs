@@ -1,4 +1,4 @@
-//! Functions of programs with real processes: how they end, what ends with them, and what they hand on.
+//! Program functions with real processes: results, timeouts and outputs.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,17 +8,17 @@ use drillmaster::control::execute::hooks::HookCall;
 use drillmaster::control::execute::outputs::OutputMap;
 use drillmaster::control::execute::stack::with_large_stack;
 use drillmaster::spec::model::{Build, Hook};
-use drillmaster::spec::{Content, Input, Nowhere, SourceFile, TreeError, load};
+use drillmaster::spec::{Content, Input, NoFileAccess, SourceFile, TreeError, load};
 use tokio_util::sync::CancellationToken;
 
 use crate::stage::*;
-use crate::support::SOON;
+use crate::support::WAIT_TIMEOUT;
 
-/// A function with this body as a hook, given by what stands for it: `f`, `call(f, timeout="1s")`.
+/// Returns a hook for a function `f` with this body, used as `f` or `call(f, timeout="1s")`.
 #[track_caller]
-fn hook(body: &str, given: &str) -> Hook {
+fn hook(body: &str, usage: &str) -> Hook {
     let body = body.replace('\n', "\n    ");
-    let program = format!("def f(ctx):\n    {body}\n\nservice(name=\"api\", image=\"x\", post_start={given})\n");
+    let program = format!("def f(ctx):\n    {body}\n\nservice(name=\"api\", image=\"x\", post_start={usage})\n");
     let files = [SourceFile { path: "app.star".into(), content: Content::Bytes(program.into_bytes()) }];
     let input = Input {
         dir: "specs",
@@ -26,15 +26,15 @@ fn hook(body: &str, given: &str) -> Hook {
         dotenv: None,
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
-        read: &|_| Err("there is none".into()),
-        tree: &|_: &Build| Err(TreeError::Context("there is none".into())),
-        reach: &Nowhere,
+        read: &|_| Err("no such file".into()),
+        tree: &|_: &Build| Err(TreeError::Context("no such directory".into())),
+        file_access: &NoFileAccess,
     };
     let mut specs = with_large_stack(|| load(&input)).unwrap().unwrap();
     specs.services.remove(0).spec.post_start.0.remove(0)
 }
 
-/// A stage on which the output `known` is set.
+/// Creates a stage with the output `known`.
 fn stage() -> Stage {
     let stage = Stage::new();
     stage.surroundings.outputs.save(OutputMap::from([("known".to_owned(), "1".to_owned())])).unwrap();
@@ -59,11 +59,11 @@ async fn run(
     (lines, ended)
 }
 
-/// Writes down its id, and goes on.
-const GOES_ON: &str = "ctx.run([\"sh\", \"-c\", \"echo $$ > pids; exec sleep 1000\"])";
+/// Writes its process id and does not end.
+const ENDLESS: &str = "ctx.run([\"sh\", \"-c\", \"echo $$ > pids; exec sleep 1000\"])";
 
 #[tokio::test]
-async fn outputs_are_read_and_given() {
+async fn functions_read_and_set_outputs() {
     let body = "ran = ctx.run(\"sh -c 'echo $DRILLMASTER_SERVICE-$DRILLMASTER_REPLICA $DRILLMASTER_EVENT'\")\n\
                 print(ran.output, ctx.replica)\n\
                 ctx.context[\"next\"] = int(ctx.context[\"known\"]) + 1";
@@ -78,9 +78,9 @@ async fn outputs_are_read_and_given() {
 }
 
 #[tokio::test]
-async fn calls_end_with_the_function_timeout() {
+async fn calls_are_cancelled_by_the_function_timeout() {
     let stage = stage();
-    let (_, ended) = run(&stage, hook(GOES_ON, "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
+    let (_, ended) = run(&stage, hook(ENDLESS, "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
     assert!(!runs(stage.pids(1)[0]));
     let start = Instant::now();
@@ -91,14 +91,14 @@ async fn calls_end_with_the_function_timeout() {
 }
 
 #[tokio::test]
-async fn calls_end_with_the_run() {
+async fn calls_are_cancelled_by_an_interrupt() {
     let stage = stage();
     let interrupted = CancellationToken::new();
-    let running = run(&stage, hook(GOES_ON, "f"), &interrupted);
+    let running = run(&stage, hook(ENDLESS, "f"), &interrupted);
     let interrupt = async {
         let file = stage.path("pids");
         let began = Instant::now();
-        while !file.exists() && began.elapsed() < SOON {
+        while !file.exists() && began.elapsed() < WAIT_TIMEOUT {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         interrupted.cancel();
@@ -109,7 +109,7 @@ async fn calls_end_with_the_run() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_container_nothing_can_be_done_in_one() {
+async fn exec_without_a_container_fails() {
     let stage = stage();
     let (_, ended) = run(&stage, hook("ctx.exec([\"true\"])", "f"), &CancellationToken::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:2:5: the service has no container");

@@ -1,6 +1,6 @@
 //! Hooks with real processes and a real server.
 
-// The lint of clippy.toml does not see that helpers of tests are tests.
+// The setting in clippy.toml does not cover helpers outside test functions.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]

@@ -1,4 +1,4 @@
-//! A spec directory whose hooks run with real processes.
+//! A spec directory whose hooks run as real processes.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{SOON, wait_for};
+use crate::support::{WAIT_TIMEOUT, wait_for};
 
 /// A spec directory and its outputs.
 pub struct Stage {
@@ -45,7 +45,7 @@ impl Stage {
         std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs a hook: its lines, and how it ended.
+    /// Runs a hook. Returns its output lines and its result.
     pub async fn run(&self, hook: Value) -> (Vec<LogLine>, Result<OutputMap, HookError>) {
         let mut lines = Vec::new();
         let ended = self.run_with(&call(hook), &CancellationToken::new(), &mut |line| lines.push(line)).await;
@@ -61,14 +61,14 @@ impl Stage {
         hooks::run(&Sim::new(), call, &self.surroundings, interrupted, heard).await
     }
 
-    /// Runs a script on the host.
+    /// Runs a shell script on the host.
     pub async fn shell(&self, script: &str) -> (Vec<LogLine>, Result<OutputMap, HookError>) {
         self.run(json!({"run": ["sh", "-c", script]})).await
     }
 
-    /// The ids of processes that a script wrote to the file `pids`, once there are so many.
+    /// Returns the process ids in the file `pids`, once there are this many.
     pub fn pids(&self, count: usize) -> Vec<Pid> {
-        wait_for("processes that say their ids", SOON, || {
+        wait_for("process ids", WAIT_TIMEOUT, || {
             let text = std::fs::read_to_string(self.path("pids")).unwrap_or_default();
             let pids: Vec<Pid> = text.lines().map(|line| Pid::from_raw(line.parse().unwrap()).unwrap()).collect();
             (pids.len() == count && text.ends_with('\n')).then_some(pids)
@@ -77,12 +77,12 @@ impl Stage {
 
     pub fn all_end(&self, count: usize) {
         for pid in self.pids(count) {
-            wait_for("the end of a process", SOON, || (!runs(pid)).then_some(()));
+            wait_for("the end of a process", WAIT_TIMEOUT, || (!runs(pid)).then_some(()));
         }
     }
 }
 
-/// Whether there is such a process; one that nobody has waited for does not count.
+/// Returns true if the process exists and is not a zombie.
 pub fn runs(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
@@ -103,6 +103,6 @@ pub fn texts(lines: &[LogLine]) -> Vec<&str> {
     lines.iter().map(|line| line.text.as_str()).collect()
 }
 
-pub fn why(ended: Result<OutputMap, HookError>) -> String {
+pub fn error_message(ended: Result<OutputMap, HookError>) -> String {
     ended.unwrap_err().to_string()
 }

@@ -1,4 +1,4 @@
-//! Conflicts: names, groups and ports that others hold or that services exchange.
+//! Conflicts: names, groups and ports that are in use by others or exchanged between services.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn identity_of<'a>(observed: &'a mut drillmaster::observed::Observed, name: &str
 }
 
 #[test]
-fn a_foreign_container_with_our_name_is_a_conflict() {
+fn foreign_container_with_our_name_is_a_conflict() {
     let wanted = desired([service("api").needs("db"), service("db"), service("other")]);
     let mut observed = empty(&wanted);
     add(&mut observed, foreign("shop-db"));
@@ -58,7 +58,7 @@ fn name_conflict_is_ignored_until_replacement_needed() {
 }
 
 #[test]
-fn the_same_group_from_another_directory_is_a_conflict() {
+fn same_group_from_another_directory_is_a_conflict() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     identity_of(&mut observed, "shop-api").source = "/home/bob/shop/specs".into();
@@ -69,7 +69,7 @@ fn the_same_group_from_another_directory_is_a_conflict() {
 }
 
 #[test]
-fn a_port_of_a_foreign_container_is_a_conflict() {
+fn port_of_a_foreign_container_is_a_conflict() {
     let wanted = desired([service("api").port("8080:80")]);
     let mut observed = empty(&wanted);
     let mut other = foreign("other");
@@ -87,7 +87,7 @@ fn a_port_of_a_foreign_container_is_a_conflict() {
 }
 
 #[test]
-fn two_services_swap_their_ports() {
+fn services_can_swap_ports() {
     let old = desired([service("a").port("8001:80"), service("b").port("8002:80")]);
     let new = desired([service("a").port("8002:80"), service("b").port("8001:80")]);
     check(
@@ -111,11 +111,8 @@ fn two_services_swap_their_ports() {
     );
 }
 
-/// What a watch plans when `a` has stopped and needs the port of `b`, which is replaced too.
-fn planned_while_port_is_exchanged(
-    b: &str,
-    obstacle: drillmaster::observed::Container,
-) -> drillmaster::plan::step::Plan {
+/// Returns the plan of a watch in which `a` has stopped and needs the port of `b`, which is replaced too.
+fn plan_of_port_exchange(b: &str, obstacle: drillmaster::observed::Container) -> drillmaster::plan::step::Plan {
     let old = desired([service("a").port("8001:80"), service("b").port("8002:80")]);
     let new = desired([service("a").port("8002:80"), service("b").port(b)]);
     let mut observed = agreeing(&old);
@@ -127,22 +124,19 @@ fn planned_while_port_is_exchanged(
 }
 
 #[test]
-fn service_is_not_stopped_for_its_port_if_its_replacement_is_blocked() {
+fn blocked_replacement_does_not_release_its_port() {
     let stops =
         |plan: &drillmaster::plan::step::Plan| plan.steps.iter().any(|step| step_line(step).starts_with("b: stop "));
     let mut other = foreign("other");
-    assert!(stops(&planned_while_port_is_exchanged("8003:80", other.clone())));
+    assert!(stops(&plan_of_port_exchange("8003:80", other.clone())));
     other.ports = by_name(&mut agreeing(&desired([service("b").port("8003:80")])), "shop-b").ports.clone();
-    for plan in [
-        planned_while_port_is_exchanged("8001:80", foreign("shop-b.new")),
-        planned_while_port_is_exchanged("8003:80", other),
-    ] {
+    for plan in [plan_of_port_exchange("8001:80", foreign("shop-b.new")), plan_of_port_exchange("8003:80", other)] {
         assert!(!stops(&plan), "{:?}", plan.steps);
     }
 }
 
 #[test]
-fn a_port_moves_to_a_service_that_the_other_needs() {
+fn port_moves_to_a_dependency() {
     let old = desired([service("a").port("8001:80").needs("b"), service("b")]);
     let new = desired([service("a").needs("b"), service("b").port("8001:80")]);
     check(
@@ -167,7 +161,7 @@ fn a_port_moves_to_a_service_that_the_other_needs() {
 }
 
 #[test]
-fn a_port_of_a_service_that_no_spec_names_is_taken_over() {
+fn port_of_an_orphan_is_taken_over() {
     let old = desired([service("old").port("8001:80")]);
     let new = desired([service("new").port("8001:80")]);
     let mut observed = agreeing(&old);

@@ -1,11 +1,11 @@
-//! A first `up`, and an engine that agrees already.
+//! First `up`, and an unchanged state.
 
 use std::time::Duration;
 
 use crate::builders::*;
 
 #[test]
-fn first_up_of_a_chain() {
+fn first_up_creates_a_chain() {
     let wanted = desired([service("c").needs("b"), service("b").needs("a"), service("a")]);
     check(
         &wanted,
@@ -30,7 +30,7 @@ fn first_up_of_a_chain() {
 }
 
 #[test]
-fn first_up_of_a_diamond() {
+fn first_up_creates_a_diamond() {
     let wanted = desired([
         service("top").needs("left").needs("right"),
         service("left").needs("base"),
@@ -64,7 +64,7 @@ fn first_up_of_a_diamond() {
 }
 
 #[test]
-fn agreement_needs_nothing() {
+fn unchanged_state_needs_no_steps() {
     let wanted = desired([
         service("api").needs("db").port("8080:80").env("A", "1").memory("64m"),
         service("db").volume("data", "/data").anonymous_volume("/tmp/x").ping(Duration::from_secs(9)),

@@ -1,4 +1,4 @@
-//! Correction of drift: containers and networks that were changed externally.
+//! Correction of drift: external changes to containers and networks.
 
 use drillmaster::observed::State;
 use drillmaster::spec::model::RestartPolicy;
@@ -23,7 +23,7 @@ fn limits_and_restart_policy_are_updated_in_place() {
 }
 
 #[test]
-fn a_paused_container_is_thawed() {
+fn paused_container_is_resumed() {
     let wanted = desired([service("api").needs("db"), service("db")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-db").state = State::Paused;
@@ -39,7 +39,7 @@ fn a_paused_container_is_thawed() {
 }
 
 #[test]
-fn a_stopped_container_is_started() {
+fn stopped_container_is_started() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     let api = by_name(&mut observed, "shop-api");
@@ -76,7 +76,7 @@ fn dead_container_is_created_again() {
 }
 
 #[test]
-fn a_container_that_was_renamed_by_hand_gets_its_name_back() {
+fn externally_renamed_container_gets_its_name_back() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").name = "precious".into();
@@ -92,7 +92,7 @@ fn a_container_that_was_renamed_by_hand_gets_its_name_back() {
 }
 
 #[test]
-fn a_renamed_container_that_differs_is_renamed_and_replaced() {
+fn renamed_and_changed_container_is_replaced() {
     let old = desired([service("api").command(&["one"])]);
     let new = desired([service("api").command(&["two"])]);
     let mut observed = agreeing(&old);
@@ -114,7 +114,7 @@ fn a_renamed_container_that_differs_is_renamed_and_replaced() {
 }
 
 #[test]
-fn a_superfluous_copy_goes() {
+fn surplus_container_is_removed() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     let twin = copy(by_name(&mut observed, "shop-api"), "twin", "twin");
@@ -132,7 +132,7 @@ fn a_superfluous_copy_goes() {
 }
 
 #[test]
-fn two_containers_that_swapped_names_by_hand_get_them_back() {
+fn externally_swapped_names_are_swapped_back() {
     let wanted = desired([service("a"), service("b")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-a").name = "x".into();
@@ -154,7 +154,7 @@ fn two_containers_that_swapped_names_by_hand_get_them_back() {
 }
 
 #[test]
-fn a_disconnected_container_is_attached_again() {
+fn disconnected_container_is_connected_again() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").networks.clear();
@@ -170,7 +170,7 @@ fn a_disconnected_container_is_attached_again() {
 }
 
 #[test]
-fn recreated_network_gets_stopped_containers_back() {
+fn stopped_containers_are_connected_to_a_recreated_network() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     by_name(&mut observed, "shop-api").state = State::Exited { code: Some(0) };
@@ -190,7 +190,7 @@ fn recreated_network_gets_stopped_containers_back() {
 }
 
 #[test]
-fn a_network_that_is_not_the_groups_any_longer_goes() {
+fn outdated_network_of_the_group_is_removed() {
     let old = desired([service("api")]);
     let mut new = desired([]);
     new.network = "other".into();
@@ -218,7 +218,7 @@ fn a_network_that_is_not_the_groups_any_longer_goes() {
 }
 
 #[test]
-fn of_two_networks_of_our_name_the_one_in_use_stays() {
+fn unused_duplicate_network_is_removed() {
     let wanted = desired([service("a"), service("b")]);
     let mut observed = agreeing(&wanted);
     observed.networks.insert("net-0".into(), network("net-0", GROUP, true));
@@ -237,7 +237,7 @@ fn of_two_networks_of_our_name_the_one_in_use_stays() {
 }
 
 #[test]
-fn containers_on_two_networks_of_our_name_come_together() {
+fn duplicate_networks_are_merged() {
     let wanted = desired([service("a"), service("b"), service("c")]);
     let mut observed = agreeing(&wanted);
     observed.networks.insert("net-0".into(), network("net-0", GROUP, true));
@@ -257,7 +257,7 @@ fn containers_on_two_networks_of_our_name_come_together() {
 }
 
 #[test]
-fn a_network_that_is_not_ours_is_used_and_never_removed() {
+fn foreign_network_is_used_and_never_removed() {
     let wanted = desired([service("api")]);
     let mut observed = empty(&wanted);
     observed.networks.insert("theirs".into(), network("theirs", GROUP, false));

@@ -1,6 +1,6 @@
-//! The planner, by example: whole plans as text, one step a line with its cause.
+//! Planner examples: plans as text, one step with its cause per line.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[path = "../builders/mod.rs"]
 mod builders;

@@ -11,7 +11,7 @@ fn identity_of<'a>(observed: &'a mut drillmaster::observed::Observed, name: &str
 }
 
 #[test]
-fn what_no_spec_names_any_longer_goes_dependents_first() {
+fn orphans_are_removed_dependents_first() {
     let old = desired([service("keep"), service("db"), service("api").needs("db")]);
     let new = desired([service("keep")]);
     check(
@@ -30,7 +30,7 @@ fn what_no_spec_names_any_longer_goes_dependents_first() {
 }
 
 #[test]
-fn down_goes_in_reverse() {
+fn down_removes_dependents_first() {
     let old = desired([service("c").needs("b"), service("b").needs("a"), service("a").volume("data", "/data")]);
     check(
         &nothing(),
@@ -53,7 +53,7 @@ fn down_goes_in_reverse() {
 }
 
 #[test]
-fn down_with_volumes() {
+fn down_removes_volumes_on_request() {
     let old = desired([service("a").volume("data", "/data")]);
     let mut observed = agreeing(&old);
     let volume = |name: &str, group: &str| drillmaster::observed::Volume {
@@ -82,7 +82,7 @@ fn down_with_volumes() {
 }
 
 #[test]
-fn down_of_containers_that_need_each_other_in_a_circle() {
+fn down_removes_containers_with_cyclic_dependencies() {
     let old = desired([service("a").needs("b"), service("b")]);
     let mut observed = agreeing(&old);
     let spec = identity_of(&mut observed, "shop-a").spec.replace("\"name\":\"b\"", "\"name\":\"a\"");
@@ -123,7 +123,7 @@ fn stop_stops_dependents_first_and_keeps_everything() {
 }
 
 #[test]
-fn start_starts_what_exists_and_misses_what_does_not() {
+fn start_starts_existing_and_reports_missing_containers() {
     let mut wanted = desired([service("api").needs("db"), service("db"), service("new").needs("db")]);
     let mut observed = agreeing(&desired([service("api").needs("db"), service("db")]));
     for container in observed.containers.values_mut() {

@@ -1,4 +1,4 @@
-//! Replacement of containers, and candidates of an interrupted one.
+//! Replacement of containers, and candidates left by an interrupted one.
 
 use drillmaster::identity::Identity;
 use drillmaster::observed::{ImageFacts, State};
@@ -11,7 +11,7 @@ fn identity_of<'a>(observed: &'a mut drillmaster::observed::Observed, name: &str
 }
 
 #[test]
-fn a_changed_env_value_replaces_that_container() {
+fn changed_env_value_replaces_its_container() {
     let old = desired([service("api").env("LOG", "info").env("SAME", "x"), service("db")]);
     let new = desired([service("api").env("LOG", "debug").env("SAME", "x"), service("db")]);
     let mut observed = agreeing(&old);
@@ -32,7 +32,7 @@ fn a_changed_env_value_replaces_that_container() {
 }
 
 #[test]
-fn a_changed_env_value_is_looked_up_first() {
+fn env_change_is_inspected_before_replacing() {
     let old = desired([service("api").env("LOG", "info")]);
     let new = desired([service("api").env("LOG", "debug")]);
     check(
@@ -51,7 +51,7 @@ fn a_changed_env_value_is_looked_up_first() {
 }
 
 #[test]
-fn a_port_that_stays_is_handed_over_old_container_stopped_first() {
+fn unchanged_port_stops_the_old_container_first() {
     let old = desired([service("api").port("8080:80").command(&["one"])]);
     let new = desired([service("api").port("8080:80").command(&["two"])]);
     check(
@@ -89,7 +89,7 @@ fn changed_port_keeps_old_container_until_new_is_ready() {
 }
 
 #[test]
-fn a_shared_volume_stops_the_old_container_first() {
+fn shared_volume_stops_the_old_container_first() {
     let old = desired([service("db").volume("data", "/data").env("A", "1")]);
     let new = desired([service("db").volume("data", "/data").env("A", "2")]);
     let mut observed = agreeing(&old);
@@ -129,7 +129,7 @@ fn anonymous_volumes_move_to_the_replacement() {
 }
 
 #[test]
-fn an_image_tag_that_moved_replaces() {
+fn moved_image_tag_replaces_the_container() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     observed.images.insert("api:1".into(), "sha256:newer".into());
@@ -174,7 +174,7 @@ fn missing_image_is_pulled_once() {
 }
 
 #[test]
-fn a_missing_image_that_may_not_be_pulled_fails() {
+fn missing_image_with_pull_never_fails() {
     let wanted = desired([service("a").pull(Pull::Never), service("b")]);
     let mut observed = empty(&wanted);
     observed.images.remove("a:1");
@@ -212,7 +212,7 @@ fn failed_pull_does_not_stop_dependents() {
 }
 
 #[test]
-fn an_image_is_pulled_before_anybody_rests_for_it() {
+fn dependents_are_not_stopped_before_the_pull_ends() {
     let built =
         |image: &str| desired([service("api").needs_that("db", Condition::Ready, true), service("db").image(image)]);
     let old = built("db:1");
@@ -293,7 +293,7 @@ fn other_hash_version_is_compared_by_applied_spec() {
 }
 
 #[test]
-fn a_candidate_of_an_earlier_spec_goes() {
+fn candidate_of_an_earlier_spec_is_removed() {
     let old = desired([service("api").command(&["one"])]);
     let middle = desired([service("api").command(&["two"])]);
     let new = desired([service("api").command(&["three"])]);
@@ -318,7 +318,7 @@ fn a_candidate_of_an_earlier_spec_goes() {
 }
 
 #[test]
-fn a_candidate_that_is_not_needed_goes() {
+fn unneeded_candidate_is_removed() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     let candidate = copy(by_name(&mut observed, "shop-api"), "candidate", "shop-api.new");
@@ -336,7 +336,7 @@ fn a_candidate_that_is_not_needed_goes() {
 }
 
 #[test]
-fn a_candidate_half_way_is_brought_on() {
+fn unfinished_candidate_is_promoted() {
     let old = desired([service("api").command(&["one"])]);
     let new = desired([service("api").command(&["two"])]);
     let mut observed = agreeing(&old);

@@ -1,4 +1,4 @@
-//! Random worlds: desired and observed states that shrink well.
+//! Random desired and observed states that shrink well.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::builders::*;
 
 pub const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
-/// A service, in a form that shrinks well.
+/// A service.
 #[derive(Debug, Clone)]
 pub struct Draft {
     pub version: u8,
-    /// Bits of the services before this one that it needs.
+    /// Bit set of dependencies among the preceding services.
     pub needs: u8,
     pub restart: bool,
     pub started: bool,
@@ -33,21 +33,21 @@ pub struct Draft {
     pub keep: bool,
 }
 
-/// A container of the group, in a form that shrinks well.
+/// An existing container of the group.
 #[derive(Debug, Clone)]
 pub struct Remnant {
     pub service: usize,
-    /// 0: its name, 1: its `.new` name, 2, 3: astray, 4: the name of the next service.
+    /// Name: 0 of its service, 1 with `.new`, 2 and 3 unknown, 4 of the next service.
     pub slot: u8,
     pub version: u8,
-    /// Bits of any services: labels may remember what no spec would be allowed to say.
+    /// Bit set of dependencies; labels may contain combinations that are invalid in specs.
     pub needs: u8,
     pub state: u8,
     pub network: u8,
     pub port: Option<u16>,
     pub strange_hash: bool,
     pub replica: Option<u32>,
-    /// It gets its names late; whether it has them.
+    /// True or false if DNS names are assigned once ready: whether they are assigned already.
     pub late: Option<bool>,
 }
 
@@ -55,9 +55,10 @@ pub struct Remnant {
 pub struct Case {
     pub wanted: Vec<Option<Draft>>,
     pub remnants: Vec<Remnant>,
-    /// Bits: a foreign container takes the name of this service, one that holds a port, an unrelated one.
+    /// Bit set: a foreign container with the name of a service, one with a port, an unrelated one.
     pub foreign: u8,
-    /// Bits: the group's network exists, another of its name, a foreign one of its name, an old one of the group.
+    /// Bit set: the group's network, a second one of that name, a foreign one of that name, an outdated one of the
+    /// group.
     pub networks: u8,
     pub scope: Option<u8>,
     pub mode: u8,
@@ -95,7 +96,7 @@ pub fn remnant() -> impl Strategy<Value = Remnant> {
     let slot = prop_oneof![6 => Just(0_u8), 3 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8), 1 => Just(4_u8)];
     let state = prop_oneof![6 => Just(0_u8), 10 => 1..8_u8];
     let network = prop_oneof![6 => Just(0_u8), 4 => 1..5_u8];
-    (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), of_a_remnant()).prop_map(
+    (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), remnant_details()).prop_map(
         |(service, slot, version, needs, state, network, port, (strange_hash, replica, late))| Remnant {
             service,
             slot,
@@ -111,7 +112,7 @@ pub fn remnant() -> impl Strategy<Value = Remnant> {
     )
 }
 
-pub fn of_a_remnant() -> impl Strategy<Value = (bool, Option<u32>, Option<bool>)> {
+pub fn remnant_details() -> impl Strategy<Value = (bool, Option<u32>, Option<bool>)> {
     (prop::bool::weighted(0.1), option::weighted(0.3, 1..4_u32), option::weighted(0.4, any::<bool>()))
 }
 
@@ -161,7 +162,7 @@ impl Case {
         let exists = |n: usize| self.wanted[n].is_some();
         for (n, draft) in self.wanted.iter().enumerate() {
             let Some(draft) = draft else { continue };
-            // What the specs may not say.
+            // Exclude combinations that are invalid in specs.
             let at_once = draft.start_first || draft.replicas.is_some();
             let port = draft.port.filter(|port| !at_once && ports.insert(*port));
             let mut build = written(NAMES[n], draft.version, port);
@@ -253,7 +254,7 @@ impl Remnant {
         Service { name: instance_name(&service.service, self.replica).into(), replica: self.replica, ..service }
     }
 
-    /// What an inspection finds.
+    /// Returns the details of an inspection.
     pub fn details(&self, container: &Container) -> Details {
         let names = if self.late == Some(false) { Vec::new() } else { vec![NAMES[self.service].to_owned()] };
         let names = container.networks.iter().map(|attached| (attached.network_id.clone(), names.clone())).collect();
@@ -286,6 +287,8 @@ impl Remnant {
                 _ => container_name(GROUP, NAMES[(self.service + 1) % NAMES.len()]),
             },
             identity: Some(identity),
+            inherited: None,
+            image_id: String::new(),
             image: "app:1".into(),
             state,
             health: Health::None,
@@ -299,7 +302,7 @@ impl Remnant {
         let running = matches!(state, State::Running | State::Paused);
         container.networks = match self.network {
             1 => Vec::new(),
-            // A network that is gone can only be one of a stopped container.
+            // Only a stopped container can be attached to a removed network.
             2 if !container.is_up() => vec![at("net-gone", GROUP)],
             n @ (0 | 3 | 4) => {
                 let id = ["net-1", "", "", "net-2", "net-4"][usize::from(n)];

@@ -1,7 +1,7 @@
-//! The planner, by law: whatever there is and whatever is wanted, plans agree with the engine's rules, touch only what
-//! is ours, keep the order of dependencies, and lead to agreement from wherever a run was broken off.
+//! Properties of the planner: for any desired and observed state, plans follow the engine's rules, touch only managed
+//! containers, keep the order of dependencies, and converge even after an interruption.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[path = "../builders/mod.rs"]
 mod builders;
@@ -21,20 +21,20 @@ use builders::*;
 use case::*;
 use run::*;
 
-/// What may not change: what is not ours, and what was left out.
+/// Returns the containers that must not change: foreign ones and those out of scope.
 fn untouchable(desired: &Desired, observed: &Observed) -> Vec<Container> {
     observed
         .containers
         .values()
         .filter(|container| container.service_of(GROUP).is_none_or(|name| !desired.scope.contains(name)))
-        // The engine itself goes on with these.
+        // The engine itself changes these.
         .filter(|container| !matches!(container.state, State::Removing | State::Restarting))
         .cloned()
         .collect()
 }
 
-/// Ids in reverse order, which is the order of a list.
-fn turned_around(observed: &Observed) -> Observed {
+/// Replaces the ids so that lists are in reverse order.
+fn with_reversed_ids(observed: &Observed) -> Observed {
     let mut turned = observed.clone();
     turned.containers.clear();
     for (n, container) in observed.containers.values().enumerate() {
@@ -45,8 +45,8 @@ fn turned_around(observed: &Observed) -> Observed {
 }
 
 fn config() -> ProptestConfig {
-    // The same worlds each time, so that a change is judged by itself. Who asks for more with PROPTEST_CASES gets new
-    // ones; a case that fails is printed whole.
+    // The seed is fixed, so that results are comparable. With PROPTEST_CASES the cases are random; a failing case is
+    // printed completely.
     let rng_seed = match std::env::var_os("PROPTEST_CASES") {
         None => RngSeed::Fixed(20_260_923),
         Some(_) => RngSeed::Random,
@@ -60,19 +60,19 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn carrying_out_plans_in_any_order_leads_to_agreement(case in case()) {
+    fn plans_converge_in_any_order_of_execution(case in case()) {
         let (desired, observed) = (case.desired(), case.observed());
         let before = untouchable(&desired, &observed);
         let mut run = Run::new(&case, &desired, observed, case.order);
         run.go(None)?;
-        run.agrees()?;
+        run.has_converged()?;
         for container in before {
             prop_assert_eq!(Some(&container), run.observed.containers.get(&container.id));
         }
     }
 
     #[test]
-    fn a_run_that_is_broken_off_anywhere_is_completed_by_the_next(case in case(), after in 0..30_usize) {
+    fn next_run_completes_an_interrupted_run(case in case(), after in 0..30_usize) {
         let (desired, observed) = (case.desired(), case.observed());
         let mut whole = Run::new(&case, &desired, observed.clone(), case.order);
         whole.go(None)?;
@@ -82,7 +82,7 @@ proptest! {
         let mut second = Run::new(&case, &desired, first.observed, !case.order);
         second.details = details;
         second.go(None)?;
-        second.agrees()?;
+        second.has_converged()?;
         if !whole.has_failures() && matches!(desired.mode, Mode::Reconcile { .. }) && desired.scope == Scope::All {
             let text = |observed: &Observed| picture(observed).replace("Exited { code: None }", "Exited");
             prop_assert_eq!(text(&whole.observed), text(&second.observed));
@@ -90,20 +90,20 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_lists_does_not_matter(case in case()) {
+    fn order_of_lists_does_not_affect_the_forecast(case in case()) {
         let (desired, mut observed) = (case.desired(), case.observed());
-        // A forecast does not foresee what the engine is about to do by itself.
+        // A forecast does not predict changes by the engine itself.
         observed.containers.retain(|_, container| !matches!(container.state, State::Removing | State::Restarting));
         let lines = |observed: &Observed| {
             let mut lines: Vec<String> = forecast(&desired, observed, &Memory::default()).steps.iter().map(ToString::to_string).collect();
             lines.sort();
             lines
         };
-        prop_assert_eq!(lines(&observed), lines(&turned_around(&observed)));
+        prop_assert_eq!(lines(&observed), lines(&with_reversed_ids(&observed)));
     }
 
     #[test]
-    fn a_forecast_ends_in_agreement(case in case()) {
+    fn forecast_converges(case in case()) {
         let (desired, mut observed) = (case.desired(), case.observed());
         observed.containers.retain(|_, container| !matches!(container.state, State::Removing | State::Restarting));
         let details = Run::new(&case, &desired, observed.clone(), 0).details;
@@ -119,7 +119,7 @@ proptest! {
         if whole.failures.is_empty() {
             prop_assert_eq!(forecast(&desired, &observed, &Memory::default()).steps, Vec::new());
         }
-        // A change is told if and only if there is something to do or something that cannot be done.
+        // Changes are listed if and only if there are steps or failures.
         if whole.steps.is_empty() && whole.failures.is_empty() && desired.scope == Scope::All {
             prop_assert_eq!(&whole.changes, &Vec::new());
         }

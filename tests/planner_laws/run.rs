@@ -1,4 +1,4 @@
-//! A run that carries out plans in any order, and judges each step.
+//! Execution of plans in random order, with a check of each step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,12 +15,12 @@ use proptest::prelude::*;
 use crate::builders::*;
 use crate::case::*;
 
-/// An engine of which only the rules are simulated, and a planner that is asked until it has nothing more to do.
+/// A minimal simulated engine, and a planner that is called until no steps are left.
 pub struct Run<'a> {
     pub desired: &'a Desired,
     pub observed: Observed,
     pub memory: Memory,
-    /// What inspections find, by container.
+    /// Results of inspections, by container.
     pub details: BTreeMap<ContainerId, Details>,
     pub needs_at_start: BTreeMap<String, BTreeSet<String>>,
     pub order: u64,
@@ -60,7 +60,7 @@ impl<'a> Run<'a> {
         usize::try_from(self.random % (below as u64)).unwrap()
     }
 
-    /// Goes on until nothing happens any more, or for so many steps.
+    /// Runs until nothing changes any more, or until the given number of steps.
     pub fn go(&mut self, most: Option<usize>) -> Result<(), TestCaseError> {
         let mut quiet = 0;
         for _ in 0..2000 {
@@ -73,14 +73,14 @@ impl<'a> Run<'a> {
                 return Ok(());
             }
         }
-        Err(TestCaseError::fail(format!("there is no end to it: {:?}", self.plan().steps)))
+        Err(TestCaseError::fail(format!("the plan never becomes empty: {:?}", self.plan().steps)))
     }
 
     pub fn plan(&self) -> drillmaster::plan::step::Plan {
         plan(self.desired, &self.observed, &self.memory, self.now)
     }
 
-    /// Some of what may be done now is done, in any order; `eager`: everything that can happen by itself does.
+    /// Executes some of the planned steps in random order. If `eager`, everything pending happens as well.
     pub fn round(&mut self, eager: bool) -> Result<bool, TestCaseError> {
         let plan = self.plan();
         let mut happened = false;
@@ -151,7 +151,7 @@ impl<'a> Run<'a> {
             let n = self.draw(steps.len());
             let step = steps.swap_remove(n);
             self.trace.push(step_line(&step));
-            self.judge(&step).map_err(|error| TestCaseError::fail(format!("{error}\nafter {:#?}", self.trace)))?;
+            self.check_step(&step).map_err(|error| TestCaseError::fail(format!("{error}\nafter {:#?}", self.trace)))?;
             self.created += 1;
             let id = matches!(step.verb, Verb::Create { .. } | Verb::CreateNetwork)
                 .then(|| format!("made-{:x}-{}", self.order, self.created));
@@ -176,16 +176,16 @@ impl<'a> Run<'a> {
         Ok(happened)
     }
 
-    /// What a real engine would refuse, and what nobody may do.
-    pub fn judge(&self, step: &Step) -> Result<(), TestCaseError> {
+    /// Checks a step against the engine's rules and the planner's invariants.
+    pub fn check_step(&self, step: &Step) -> Result<(), TestCaseError> {
         prop_assert_eq!(check::violation(step, self.desired, &self.observed), None);
         let taken = |name: &str| self.observed.containers.values().any(|container| container.name == name);
         match &step.verb {
             Verb::Create { name, network, .. } => {
                 prop_assert!(!taken(name), "`{}`: the name is taken", step);
                 prop_assert!(self.observed.networks.contains_key(network), "`{}`: no network", step);
-                self.needs_are_met(step)?;
-                self.others_serve(step)?;
+                self.dependencies_are_available(step)?;
+                self.other_replicas_are_complete(step)?;
             }
             Verb::Rename { to, .. } => prop_assert!(!taken(to), "`{}`: the name is taken", step),
             Verb::Start(target) => {
@@ -198,20 +198,20 @@ impl<'a> Run<'a> {
                 );
                 for attachment in &container.networks {
                     let known = self.observed.networks.contains_key(&attachment.network_id);
-                    prop_assert!(known, "`{}`: its network is gone", step);
+                    prop_assert!(known, "`{}`: its network does not exist", step);
                 }
-                self.ports_are_free(step, container)?;
-                self.needs_are_met(step)?;
+                self.ports_are_available(step, container)?;
+                self.dependencies_are_available(step)?;
             }
             Verb::Unpause(target) => prop_assert_eq!(self.observed.containers[&target.id].state, State::Paused),
             Verb::Remove { container, .. } => {
                 let container = &self.observed.containers[&container.id];
-                prop_assert!(!container.is_up(), "`{}`: it still runs", step);
-                self.dependents_are_gone(step, container)?;
+                prop_assert!(!container.is_up(), "`{}`: the container is running", step);
+                self.dependents_are_removed(step, container)?;
             }
             Verb::Stop(target) => {
-                self.dependents_are_gone(step, &self.observed.containers[&target.id])?;
-                self.nobody_finds(step, &self.observed.containers[&target.id])?;
+                self.dependents_are_removed(step, &self.observed.containers[&target.id])?;
+                self.old_container_has_no_dns_names(step, &self.observed.containers[&target.id])?;
             }
             Verb::Connect { network, container, names } => {
                 prop_assert!(self.observed.networks.contains_key(network));
@@ -220,7 +220,7 @@ impl<'a> Run<'a> {
                 let late = container.identity.as_ref().unwrap().named_when_ready;
                 let new = container.name.ends_with(".new") && late && container.state == State::Running;
                 let ready = spec.ping.is_none() || self.memory.probe_succeeded(&container.id);
-                prop_assert!(!new || names.is_empty() || ready, "`{}`, which is not ready", step);
+                prop_assert!(!new || names.is_empty() || ready, "`{}`: the container is not ready", step);
             }
             Verb::RemoveNetwork { id } => {
                 let attached = |c: &&Container| c.networks.iter().any(|a| a.network_id == *id);
@@ -236,7 +236,7 @@ impl<'a> Run<'a> {
         self.memory.services.values().any(|service| service.failure.is_some())
     }
 
-    pub fn is_found(&self, container: &Container) -> bool {
+    pub fn has_dns_name(&self, container: &Container) -> bool {
         let names = self.details.get(&container.id).map(|details| &details.names);
         let service = container.service_of(GROUP).unwrap();
         container.networks.iter().any(|attached| {
@@ -246,8 +246,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// With the new one first, nobody finds the old one any more when it is stopped, and everybody the new one.
-    pub fn nobody_finds(&self, step: &Step, old: &Container) -> Result<(), TestCaseError> {
+    /// With `start_first`, the service name resolves to the new container only when the old one is stopped.
+    pub fn old_container_has_no_dns_names(&self, step: &Step, old: &Container) -> Result<(), TestCaseError> {
         let name = service_of(step).unwrap();
         let first = self.desired.services.get(name).is_some_and(|service| service.update.order == Order::StartFirst);
         let new = self.observed.containers.values().find(|other| other.name == candidate_name(GROUP, name));
@@ -257,22 +257,22 @@ impl<'a> Run<'a> {
         else {
             return Ok(());
         };
-        // Another service may need the port that it has.
-        let gives_way = step.cause.contains("needs its port");
-        if gives_way || self.desired.scope != Scope::All || self.memory.has_failed(name) {
+        // The port may be needed by another service.
+        let frees_port = step.cause.contains("needs its port");
+        if frees_port || self.desired.scope != Scope::All || self.memory.has_failed(name) {
             return Ok(());
         }
-        // Who comes from another network leaves it when it goes.
+        // A network that the new container does not share keeps its aliases until the stop.
         let shared = |attached: &Attachment| new.networks.iter().any(|a| a.network_id == attached.network_id);
         let networks = old.networks.iter().filter(|attached| shared(attached)).cloned().collect();
-        let found = self.is_found(&Container { networks, ..old.clone() });
-        prop_assert!(!found, "`{}`, and it is still found", step);
-        prop_assert!(self.is_found(new), "`{}`, and the new one is not found", step);
+        let found = self.has_dns_name(&Container { networks, ..old.clone() });
+        prop_assert!(!found, "`{}`: the old container still has DNS names", step);
+        prop_assert!(self.has_dns_name(new), "`{}`: the new container has no DNS name", step);
         Ok(())
     }
 
-    /// A replica that serves is replaced only while no other is.
-    pub fn others_serve(&self, step: &Step) -> Result<(), TestCaseError> {
+    /// Only one running replica is replaced at a time.
+    pub fn other_replicas_are_complete(&self, step: &Step) -> Result<(), TestCaseError> {
         let name = service_of(step).unwrap();
         let service = &self.desired.services[name];
         let of = |name: String| self.observed.containers.values().find(|container| container.name == name);
@@ -284,13 +284,13 @@ impl<'a> Run<'a> {
         for other in self.desired.services.values().filter(is_other) {
             let replaced =
                 of(container_name(GROUP, &other.name)).is_some() && of(candidate_name(GROUP, &other.name)).is_some();
-            prop_assert!(!replaced, "`{}`, and {} is being replaced", step, other.name);
+            prop_assert!(!replaced, "`{}`: {} is being replaced", step, other.name);
         }
         Ok(())
     }
 
-    /// No container of the group stands in the way that the planner could have moved out of it.
-    pub fn ports_are_free(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
+    /// Ports are not held by another container of the group that the planner could have stopped.
+    pub fn ports_are_available(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
         let spec = &self.desired.services[service_of(step).unwrap()];
         let wanted = |port: &PublishedPort| spec.config.ports.iter().any(|p| p.host == Some(port.host));
         let holder = self.observed.containers.values().find(|other| {
@@ -303,8 +303,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Whatever a service needs serves already, unless it is put back after a failure.
-    pub fn needs_are_met(&self, step: &Step) -> Result<(), TestCaseError> {
+    /// The dependencies of a service are available, except after a failure.
+    pub fn dependencies_are_available(&self, step: &Step) -> Result<(), TestCaseError> {
         let name = service_of(step).unwrap();
         if self.memory.has_failed(name) {
             return Ok(());
@@ -314,7 +314,7 @@ impl<'a> Run<'a> {
             replicas.map(move |replica| (dependency, replica))
         });
         for (dependency, needed) in needed {
-            // Somebody may have made a second one by renaming: whichever is ready will do.
+            // A rename may have produced two matching containers; one ready container is enough.
             let right = self.observed.containers.values().filter(|container| {
                 let identity = container.identity.clone().unwrap_or_default();
                 let same = identity.spec_hash == needed.fingerprint.spec_hash
@@ -322,9 +322,9 @@ impl<'a> Run<'a> {
                     || identity.spec_hash.starts_with("v0:")
                     || !self.desired.scope.contains(&dependency.name)
                     || self.desired.mode == Mode::StartOnly
-                    // Its replacement failed and it serves again: good enough for a container that was made for it.
+                    // After a failed replacement, the current container is good enough for existing dependents.
                     || self.memory.has_failed(&needed.name);
-                // One that somebody renamed was ready before that.
+                // A renamed container was ready before.
                 let named =
                     dependency.condition == Condition::Started || container.name != candidate_name(GROUP, &needed.name);
                 instance_of(self.desired, container).as_deref() == Some(&needed.name)
@@ -333,21 +333,21 @@ impl<'a> Run<'a> {
                     && container.state == State::Running
             });
             let right: Vec<&Container> = right.collect();
-            prop_assert!(!right.is_empty(), "`{}`, but {} does not run", step, needed.name);
+            prop_assert!(!right.is_empty(), "`{}`: {} is not running", step, needed.name);
             let must_answer = dependency.condition == Condition::Ready
                 && needed.ping.is_some()
                 && self.desired.scope.contains(&dependency.name)
                 && !self.memory.has_failed(&needed.name);
             let answered = right.iter().any(|container| self.memory.probe_succeeded(&container.id));
-            prop_assert!(!must_answer || answered, "`{}`, but {} is not ready", step, needed.name);
+            prop_assert!(!must_answer || answered, "`{}`: {} is not ready", step, needed.name);
         }
         Ok(())
     }
 
-    /// What is taken down for good is needed by nothing that is still to be taken down, unless in a circle.
-    pub fn dependents_are_gone(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
+    /// A removed container has no remaining dependents that are to be removed too, except in a cycle.
+    pub fn dependents_are_removed(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
         let name = service_of(step).unwrap();
-        if self.desired.services.contains_key(name) || self.in_circle() {
+        if self.desired.services.contains_key(name) || self.has_cycle() {
             return Ok(());
         }
         let rest = self.desired.mode == Mode::StopOnly;
@@ -359,7 +359,7 @@ impl<'a> Run<'a> {
             let there = !rest || other.is_up();
             prop_assert!(
                 !(remove_orphans && needs && there && owner != name),
-                "`{}`, but {} needs it",
+                "`{}`: {} depends on it",
                 step,
                 other.name
             );
@@ -367,7 +367,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    pub fn in_circle(&self) -> bool {
+    pub fn has_cycle(&self) -> bool {
         self.needs_at_start.keys().any(|start| {
             let mut open: Vec<&String> = self.needs_at_start[start].iter().collect();
             let mut seen = BTreeSet::new();
@@ -383,15 +383,15 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Everything is as it should be, where nothing failed and nothing was left out.
-    pub fn agrees(&self) -> Result<(), TestCaseError> {
+    /// Checks that the state has converged, unless there were failures or a limited scope.
+    pub fn has_converged(&self) -> Result<(), TestCaseError> {
         let left = self.plan();
-        prop_assert!(left.steps.is_empty(), "still to do: {:?}", left.steps);
+        prop_assert!(left.steps.is_empty(), "remaining steps: {:?}", left.steps);
         if self.has_failures() || self.desired.scope != Scope::All {
             return Ok(());
         }
-        prop_assert!(left.waits.is_empty(), "still waits: {:?}", left.waits);
-        prop_assert!(left.changes.is_empty(), "still differs: {:?}", left.changes);
+        prop_assert!(left.waits.is_empty(), "remaining waits: {:?}", left.waits);
+        prop_assert!(left.changes.is_empty(), "remaining changes: {:?}", left.changes);
         let names: BTreeSet<ServiceName> = self.desired.services.keys().cloned().collect();
         prop_assert_eq!(&left.ready, &names);
         if matches!(self.desired.mode, Mode::Reconcile { .. }) {
@@ -403,10 +403,14 @@ impl<'a> Run<'a> {
         }
         for container in self.observed.of_group(GROUP).filter(|_| matches!(self.desired.mode, Mode::Reconcile { .. })) {
             let late = container.identity.as_ref().unwrap().named_when_ready;
-            prop_assert!(!late || self.is_found(container), "nobody finds {}", container.name);
+            prop_assert!(!late || self.has_dns_name(container), "{} has no DNS name", container.name);
         }
         let again = forecast(self.desired, &self.observed, &Memory::default());
-        prop_assert!(again.steps.is_empty() && again.changes.is_empty(), "converged, and yet: {:?}", again.steps);
+        prop_assert!(
+            again.steps.is_empty() && again.changes.is_empty(),
+            "converged, but steps remain: {:?}",
+            again.steps
+        );
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! The laws that hold at every moment of a run, whatever happens. The warden sits between the controller and the engine,
-//! lets every call pass, and notes each that no controller should have made, given what it could know.
+//! Invariants of a simulated run. [`InvariantChecker`] wraps the engine, passes every call on, and records each call
+//! that violates an invariant, given what the controller can know at that time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,76 +18,76 @@ use tokio::time::Instant;
 
 use crate::builders::{GROUP, SOURCE};
 
-/// Within this time a controller that is told everything knows of it, and has read the specs.
+/// Time in which a controller that receives all events has noticed a change and read the specs.
 const CONVERGE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Within this time one that is told nothing does: after a hung call has been given up, by its next list.
+/// Time in which a controller without events has noticed a change: a hung call times out, then a list succeeds.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(100);
-/// Within this time something is done about what somebody did by hand: a crash has a pause of a second.
+/// Time in which an external change is corrected. A crash has a backoff of one second.
 const REACTION_TIMEOUT: Duration = Duration::from_millis(2500);
-/// How many calls there may be in a minute, pings in containers left out.
+/// Maximum number of calls in a minute, without probes in containers.
 const CALLS: usize = 400;
-/// How often the same replacement may be created without anything happening.
+/// Maximum number of times the same replacement is created without an external change.
 const REPLACEMENTS: usize = 2;
-/// How often a service may be started in a minute without anything happening to it: pauses double from one second.
+/// Maximum number of starts of a service in a minute without an external change: the backoff doubles from one second.
 const STARTS: usize = 8;
 
-/// An engine under supervision.
+/// An engine whose calls are checked.
 pub struct InvariantChecker {
     pub sim: Sim,
-    pub laws: Arc<Mutex<Invariants>>,
+    pub invariants: Arc<Mutex<Invariants>>,
 }
 
-/// What has happened so far, and what was wrong with it.
+/// The trace of a run and the violations found so far.
 pub struct Invariants {
     began: Instant,
-    /// Every line of the story, in its time.
-    pub story: Vec<String>,
-    /// What no controller should have done.
-    pub broken: Vec<String>,
-    /// What the specs asked for, since when; the last is what they ask for now, `None`: nothing that can be used.
+    /// Trace lines with their times.
+    pub trace: Vec<String>,
+    /// Violations.
+    pub violations: Vec<String>,
+    /// Specs with the time of their change, latest last. `None` for invalid specs.
     readings: Vec<(Instant, Option<Desired>)>,
-    /// Until when a controller may not know what has happened.
-    blind: Option<Instant>,
-    /// Since when the engine is away, or hangs.
-    away: Option<Instant>,
-    hangs: Option<Instant>,
-    /// Since when services are no longer there for their dependents.
+    /// Time until which the controller may have missed changes.
+    missed_changes_until: Option<Instant>,
+    /// Time at which the engine stopped or hung.
+    stopped_at: Option<Instant>,
+    hung_at: Option<Instant>,
+    /// Times at which services became unavailable to their dependents.
     unmet: BTreeMap<(ServiceName, bool), Instant>,
-    /// Since when containers run.
+    /// Times at which containers started.
     up: BTreeMap<ContainerId, Instant>,
-    /// When the controller last asked to start containers.
+    /// Times at which the controller last requested the start of a container.
     started: BTreeMap<ContainerId, Instant>,
-    /// How long containers of an image have to run until their pings are answered.
+    /// Time from the start of a container to the first successful probe, by image.
     answers: BTreeMap<String, Duration>,
-    /// Services that were asked to be replaced, and the container that was meant.
+    /// Time of reload requests by service, and the container to replace.
     reloads: BTreeMap<String, (Instant, Option<String>)>,
-    /// Services about which something has to be done by then.
+    /// Deadlines of corrections, by service.
     pub due: BTreeMap<String, Instant>,
-    /// When something was last done about a service, or happened to it.
+    /// Times of the last change to a service, by the controller or externally.
     touched: BTreeMap<String, Instant>,
     calls: VecDeque<Instant>,
     starts: BTreeMap<String, VecDeque<Instant>>,
-    /// Replacements that were created since anything last happened, by service and what they are made of.
+    /// Number of replacements created since the last external change, by service and hashes.
     replacements: BTreeMap<[String; 4], usize>,
-    /// How often something happened to services that explains that they are started.
-    meddled: VecDeque<Instant>,
-    pub most_calls: usize,
-    /// Services that a controller has said not to try again before their specs change.
+    /// Times of external changes that explain starts of services.
+    external_changes: VecDeque<Instant>,
+    pub max_calls: usize,
+    /// Services that are not retried before their specs change.
     pub given_up: BTreeSet<String>,
-    /// How often somebody had to ask.
-    pub asked: usize,
+    /// Number of times a reconcile request was needed.
+    pub requests_needed: usize,
 }
 
 impl Invariants {
     pub fn new(first: &Desired, answers: BTreeMap<String, Duration>) -> Invariants {
         Invariants {
             began: Instant::now(),
-            story: Vec::new(),
-            broken: Vec::new(),
+            trace: Vec::new(),
+            violations: Vec::new(),
             readings: vec![(Instant::now(), Some(first.clone()))],
-            blind: None,
-            away: None,
-            hangs: None,
+            missed_changes_until: None,
+            stopped_at: None,
+            hung_at: None,
             unmet: BTreeMap::new(),
             up: BTreeMap::new(),
             started: BTreeMap::new(),
@@ -98,73 +98,73 @@ impl Invariants {
             calls: VecDeque::new(),
             starts: BTreeMap::new(),
             replacements: BTreeMap::new(),
-            meddled: VecDeque::new(),
-            most_calls: 0,
+            external_changes: VecDeque::new(),
+            max_calls: 0,
             given_up: BTreeSet::new(),
-            asked: 0,
+            requests_needed: 0,
         }
     }
 
-    pub fn tell(&mut self, line: &str) {
-        self.story.push(format!("{:10.3}  {line}", self.began.elapsed().as_secs_f64()));
+    pub fn log(&mut self, line: &str) {
+        self.trace.push(format!("{:10.3}  {line}", self.began.elapsed().as_secs_f64()));
     }
 
-    /// The specs ask for this from now on.
-    pub fn reads(&mut self, reading: Option<Desired>) {
+    /// Records a change of the specs.
+    pub fn specs_changed(&mut self, reading: Option<Desired>) {
         self.readings.push((Instant::now(), reading));
     }
 
-    /// Pings of containers of this image are answered at once.
-    pub fn answers_at_once(&mut self, image: &str) {
+    /// Probes of containers of this image succeed immediately.
+    pub fn answers_immediately(&mut self, image: &str) {
         self.answers.remove(image);
     }
 
-    /// From now on for so long, a controller may not know what happens.
-    pub fn blinded(&mut self, time: Duration) {
+    /// Allows the controller to miss changes for the given time.
+    pub fn allow_missed_changes(&mut self, time: Duration) {
         let until = Instant::now() + time;
-        self.blind = Some(self.blind.map_or(until, |before| before.max(until)));
+        self.missed_changes_until = Some(self.missed_changes_until.map_or(until, |before| before.max(until)));
     }
 
-    /// Nothing goes wrong any longer: soon it knows everything again.
-    pub fn sees_again(&mut self) {
-        self.blind = Some(Instant::now() + RECOVERY_TIMEOUT);
+    /// Faults are over: all changes are noticed within [`RECOVERY_TIMEOUT`].
+    pub fn faults_ended(&mut self) {
+        self.missed_changes_until = Some(Instant::now() + RECOVERY_TIMEOUT);
     }
 
-    pub fn engine_goes(&mut self) {
-        self.away = Some(Instant::now());
-        self.blinded(RECOVERY_TIMEOUT);
+    pub fn engine_stopped(&mut self) {
+        self.stopped_at = Some(Instant::now());
+        self.allow_missed_changes(RECOVERY_TIMEOUT);
     }
 
-    pub fn engine_hangs(&mut self) {
-        self.hangs = Some(Instant::now());
-        self.blinded(RECOVERY_TIMEOUT);
+    pub fn engine_hung(&mut self) {
+        self.hung_at = Some(Instant::now());
+        self.allow_missed_changes(RECOVERY_TIMEOUT);
     }
 
-    pub fn engine_answers(&mut self) {
-        self.away = None;
-        self.hangs = None;
-        self.blinded(RECOVERY_TIMEOUT);
+    pub fn engine_available(&mut self) {
+        self.stopped_at = None;
+        self.hung_at = None;
+        self.allow_missed_changes(RECOVERY_TIMEOUT);
     }
 
     pub fn reload(&mut self, service: &str, current: Option<String>) {
         self.reloads.insert(service.to_owned(), (Instant::now(), current));
     }
 
-    /// What the controller was asked to do is forgotten with it.
-    pub fn forgets(&mut self) {
+    /// Drops pending reloads; they end with the controller.
+    pub fn clear_reloads(&mut self) {
         for (_, meant) in self.reloads.values_mut() {
             *meant = None;
         }
     }
 
-    /// To replace it was tried.
-    pub fn fails(&mut self, service: &str) {
+    /// Drops the reload of a service after a failed attempt.
+    pub fn failed(&mut self, service: &str) {
         if let Some((_, meant)) = self.reloads.get_mut(service) {
             *meant = None;
         }
     }
 
-    /// A container that was asked to be replaced and is still there.
+    /// Returns the name of a container that still exists although its reload was requested.
     pub fn not_reloaded(&self, observed: &Observed) -> Option<String> {
         let kept = self.reloads.iter().filter(|(service, _)| !self.given_up.contains(*service));
         let mut kept =
@@ -172,8 +172,8 @@ impl Invariants {
         kept.next().map(|container| container.name.clone())
     }
 
-    /// Somebody is about to do something to a container that has to be put right: at once where everything is at peace.
-    pub fn drifts(&mut self, name: &str, crash: bool, observed: &Observed) {
+    /// Announces an external change to a container. If nothing else is in progress, it must be corrected immediately.
+    pub fn expect_correction(&mut self, name: &str, crash: bool, observed: &Observed) {
         let now = Instant::now();
         let Some(container) = observed.containers.values().find(|container| container.name == name) else { return };
         let (Some(service), Some(identity)) = (container.service_of(GROUP), &container.identity) else { return };
@@ -183,7 +183,7 @@ impl Invariants {
         let candidate = format!("shop-{service}.new");
         let free = observed.containers.values().all(|other| other.name != candidate);
         let found = compare(definition, container, identity, observed, true);
-        let at_peace = self.grace() == CONVERGE_TIMEOUT
+        let idle = self.detection_time() == CONVERGE_TIMEOUT
             && name == format!("shop-{service}")
             && container.state == State::Running
             && matches!(container.health, Health::None | Health::Healthy)
@@ -196,72 +196,72 @@ impl Invariants {
             && quiet(self.touched.get(&service), if crash { 1000 } else { 70 })
             && quiet(self.readings.last().map(|(at, _)| at), 10);
         self.touched.insert(service.clone(), now);
-        if at_peace {
+        if idle {
             self.due.insert(service, now + REACTION_TIMEOUT);
         }
     }
 
-    /// What was due was done, or everything else has to wait too.
-    pub fn judge_due(&mut self) {
+    /// Reports corrections that are overdue.
+    pub fn check_deadlines(&mut self) {
         let now = Instant::now();
         let late: Vec<String> =
             self.due.iter().filter(|(_, until)| now > **until).map(|(service, _)| service.clone()).collect();
         for service in late {
             self.due.remove(&service);
-            self.breaks(format!("nothing is done about {service} within {REACTION_TIMEOUT:?}"));
+            self.violated(format!("{service} is not corrected within {REACTION_TIMEOUT:?}"));
         }
     }
 
-    /// Something happens for which services may have to be started.
-    pub fn meddles(&mut self) {
-        self.meddled.push_back(Instant::now());
+    /// Records an external change after which services may be started.
+    pub fn record_external_change(&mut self) {
+        self.external_changes.push_back(Instant::now());
         self.replacements.clear();
     }
 
-    /// How long after something has happened the controller has to know it.
-    fn grace(&self) -> Duration {
-        let engine = self.away.is_some() || self.hangs.is_some();
-        if engine || self.blind.is_some_and(|until| Instant::now() < until) {
+    /// Returns the time in which the controller must notice a change.
+    fn detection_time(&self) -> Duration {
+        let engine = self.stopped_at.is_some() || self.hung_at.is_some();
+        if engine || self.missed_changes_until.is_some_and(|until| Instant::now() < until) {
             RECOVERY_TIMEOUT
         } else {
             CONVERGE_TIMEOUT
         }
     }
 
-    fn breaks(&mut self, law: String) {
-        self.tell(&format!("BROKEN: {law}"));
-        self.broken.push(law);
+    fn violated(&mut self, violation: String) {
+        self.log(&format!("VIOLATION: {violation}"));
+        self.violations.push(violation);
     }
 
-    /// What a controller may believe the specs to ask for now: what they asked for lately, and what held before.
-    fn beliefs(&self) -> Vec<&Desired> {
-        let since = Instant::now().checked_sub(self.grace());
-        let mut beliefs = Vec::new();
+    /// Returns the specs that the controller may currently use: the recent ones, and the last valid ones before.
+    fn possible_specs(&self) -> Vec<&Desired> {
+        let since = Instant::now().checked_sub(self.detection_time());
+        let mut specs = Vec::new();
         for (at, reading) in self.readings.iter().rev() {
-            beliefs.extend(reading);
+            specs.extend(reading);
             if reading.is_some() && since.is_none_or(|since| *at < since) {
                 break;
             }
         }
-        beliefs
+        specs
     }
 
-    /// What every one of these beliefs says of a service; empty where one does not know it.
+    /// Returns the service in each of the possible specs; empty if one of them does not contain it.
     fn definitions(&self, name: &str) -> Vec<Service> {
-        let beliefs = self.beliefs();
-        let found: Vec<Service> = beliefs.iter().filter_map(|belief| belief.services.get(name)).cloned().collect();
-        if found.len() == beliefs.len() { found } else { Vec::new() }
+        let specs = self.possible_specs();
+        let found: Vec<Service> = specs.iter().filter_map(|desired| desired.services.get(name)).cloned().collect();
+        if found.len() == specs.len() { found } else { Vec::new() }
     }
 
-    /// Whether a service surely has a ping.
-    fn pings(&self, name: &str) -> bool {
+    /// Returns true if the service has a ping in all possible specs.
+    fn has_ping(&self, name: &str) -> bool {
         let definitions = self.definitions(name);
         !definitions.is_empty() && definitions.iter().all(|definition| definition.ping.is_some())
     }
 
-    /// Something has happened on the engine.
-    pub fn sees(&mut self, line: &str, observed: &Observed) {
-        self.tell(&format!("   {line}"));
+    /// Records a change on the engine.
+    pub fn engine_changed(&mut self, line: &str, observed: &Observed) {
+        self.log(&format!("   {line}"));
         let now = Instant::now();
         self.up.retain(|id, _| observed.containers.get(id).is_some_and(Container::is_up));
         for container in observed.containers.values().filter(|container| container.is_up()) {
@@ -275,7 +275,7 @@ impl Invariants {
             .collect();
         for service in services {
             for ready in [false, true] {
-                // One that was renamed by hand serves as before, and one that is paused was healthy.
+                // A container that was renamed externally is as available as before; a paused one was healthy.
                 let met = observed.of_group(GROUP).any(|container| {
                     let has_served = container.name != format!("shop-{service}.new")
                         && matches!(container.health, Health::None | Health::Healthy);
@@ -292,71 +292,75 @@ impl Invariants {
         }
     }
 
-    fn counted(&mut self, line: &str) {
+    fn count_call(&mut self, line: &str) {
         let now = Instant::now();
         self.calls.push_back(now);
         while self.calls.front().is_some_and(|at| now - *at > Duration::from_secs(60)) {
             self.calls.pop_front();
         }
-        self.most_calls = self.most_calls.max(self.calls.len());
+        self.max_calls = self.max_calls.max(self.calls.len());
         if self.calls.len() == CALLS {
-            self.breaks(format!("{CALLS} calls within a minute, the last: {line}"));
+            self.violated(format!("{CALLS} calls within a minute, the last: {line}"));
         }
     }
 
-    /// A controller asks for this.
-    fn judge(&mut self, mutation: &Mutation, observed: &Observed) {
-        self.tell(&format!("-> {}", said(mutation, observed)));
-        self.judge_due();
+    /// Checks a mutation before it is executed.
+    fn check_mutation(&mut self, mutation: &Mutation, observed: &Observed) {
+        self.log(&format!("-> {}", describe(mutation, observed)));
+        self.check_deadlines();
         if let Some(service) = service_of(mutation, observed) {
             self.due.remove(&service);
             self.touched.insert(service, Instant::now());
         }
         let now = Instant::now();
-        if self.away.is_some_and(|since| now - since > Duration::from_secs(3)) {
-            self.breaks(format!("the engine is away, and is asked to {}", said(mutation, observed)));
+        if self.stopped_at.is_some_and(|since| now - since > Duration::from_secs(3)) {
+            self.violated(format!("the engine is stopped, but the controller calls: {}", describe(mutation, observed)));
         }
-        if self.hangs.is_some_and(|since| now - since > Duration::from_secs(100)) {
-            self.breaks(format!("the engine hangs, and is asked to {}", said(mutation, observed)));
+        if self.hung_at.is_some_and(|since| now - since > Duration::from_secs(100)) {
+            self.violated(format!("the engine hangs, but the controller calls: {}", describe(mutation, observed)));
         }
         if let Some(id) = target(mutation)
             && let Some(container) = observed.containers.get(id.as_str())
             && container.identity.as_ref().is_none_or(|identity| identity.group != GROUP || identity.source != SOURCE)
         {
-            self.breaks(format!("{} is not ours, and is touched: {}", container.name, said(mutation, observed)));
+            self.violated(format!(
+                "{} is not managed, but is changed: {}",
+                container.name,
+                describe(mutation, observed)
+            ));
         }
         let found = |id: &String| observed.containers.get(id.as_str());
         match mutation {
-            Mutation::Create(spec) => self.judge_create(spec, observed),
+            Mutation::Create(spec) => self.check_create(spec, observed),
             Mutation::Start(id) => {
                 if let Some(container) = found(id) {
-                    self.judge_start(container, observed);
+                    self.check_start(container, observed);
                 }
             }
             Mutation::Stop { id, .. } => {
                 if let Some(container) = found(id) {
-                    self.judge_stop(container, observed);
+                    self.check_stop(container, observed);
                 }
             }
             Mutation::Remove { id, volumes } => {
                 if *volumes {
-                    self.breaks("volumes are removed with a container".into());
+                    self.violated("volumes are removed together with a container".into());
                 }
                 if let Some(container) = found(id) {
-                    self.judge_remove(container);
+                    self.check_remove(container);
                 }
             }
-            Mutation::RemoveVolume(name) => self.breaks(format!("the volume {name} is removed")),
-            Mutation::RemoveImage(name) => self.breaks(format!("the image {name} is removed")),
+            Mutation::RemoveVolume(name) => self.violated(format!("the volume {name} is removed")),
+            Mutation::RemoveImage(name) => self.violated(format!("the image {name} is removed")),
             Mutation::RemoveNetwork(id) => {
                 let ours = observed.networks.get(id).is_none_or(|network| network.group.as_deref() == Some(GROUP));
                 if !ours {
-                    self.breaks("a network is removed that is not ours".into());
+                    self.violated("an unmanaged network is removed".into());
                 }
-                if self.beliefs().iter().all(|belief| !belief.services.is_empty()) {
+                if self.possible_specs().iter().all(|desired| !desired.services.is_empty()) {
                     let named = observed.networks.values().filter(|network| network.name == GROUP).count();
                     if named == 1 {
-                        self.breaks("the only network of the group is removed".into());
+                        self.violated("the only network of the group is removed".into());
                     }
                 }
             }
@@ -369,31 +373,31 @@ impl Invariants {
         }
     }
 
-    fn judge_create(&mut self, spec: &ContainerSpec, observed: &Observed) {
+    fn check_create(&mut self, spec: &ContainerSpec, observed: &Observed) {
         let service = spec.labels.get(SERVICE).cloned().unwrap_or_default();
         if spec.name != format!("shop-{service}.new") {
-            self.breaks(format!("{} is created for {service}", spec.name));
+            self.violated(format!("{} is created for {service}", spec.name));
         }
-        if self.beliefs().iter().all(|belief| !belief.services.contains_key(service.as_str())) {
-            self.breaks(format!("{} is created, and no spec names {service}", spec.name));
+        if self.possible_specs().iter().all(|desired| !desired.services.contains_key(service.as_str())) {
+            self.violated(format!("{} is created without a spec for {service}", spec.name));
         }
-        self.judge_dependencies(&service, observed, &format!("{} is created", spec.name));
+        self.check_dependencies(&service, observed, &format!("{} is created", spec.name));
         let taken = observed.containers.values().any(|c| c.name == spec.name && c.identity.is_some());
-        if taken && self.grace() == CONVERGE_TIMEOUT {
-            self.breaks(format!("{} is created although it is there", spec.name));
+        if taken && self.detection_time() == CONVERGE_TIMEOUT {
+            self.violated(format!("{} is created although it exists", spec.name));
         }
-        // What has failed to replace something that serves is not tried again.
+        // A failed replacement of a running container is not retried.
         let label = |name: &str| spec.labels.get(name).cloned().unwrap_or_default();
         let made_of = [service.clone(), label(SPEC_HASH), label(ENV_HASH), label(IMAGE_ID)];
         let tries = self.replacements.entry(made_of).or_default();
         *tries += 1;
         let (tries, serves) = (*tries, observed.containers.values().any(|c| c.name == format!("shop-{service}")));
-        // An unhealthy one may be replaced by its like again and again.
+        // An unhealthy container may be replaced with the same spec repeatedly.
         let same = self.definitions(&service).iter().all(|definition| definition.health.is_none());
-        if serves && same && tries > REPLACEMENTS && self.grace() == CONVERGE_TIMEOUT {
-            self.breaks(format!("{} is created for the {tries}th time", spec.name));
+        if serves && same && tries > REPLACEMENTS && self.detection_time() == CONVERGE_TIMEOUT {
+            self.violated(format!("{} is created for the {tries}th time", spec.name));
         }
-        // Anonymous volumes move on.
+        // The replacement takes over anonymous volumes.
         let current = observed.containers.values().find(|container| container.name == format!("shop-{service}"));
         for mount in current.iter().flat_map(|container| &container.mounts) {
             let wanted = spec
@@ -403,17 +407,17 @@ impl Invariants {
                 .any(|volume| volume.target == mount.target && volume.source == VolumeSource::Anonymous);
             let Some(volume) = mount.volume.as_ref().filter(|name| name.len() == 64 && wanted) else { continue };
             if spec.inherited.iter().all(|inherited| inherited.volume != *volume) {
-                self.breaks(format!("{} does not take over the volume at {}", spec.name, mount.target));
+                self.violated(format!("{} does not take over the volume at {}", spec.name, mount.target));
             }
         }
     }
 
-    fn judge_start(&mut self, container: &Container, observed: &Observed) {
+    fn check_start(&mut self, container: &Container, observed: &Observed) {
         let Some(service) = container.service_of(GROUP).map(str::to_owned) else { return };
         let now = Instant::now();
-        self.judge_dependencies(&service, observed, &format!("{} is started", container.name));
+        self.check_dependencies(&service, observed, &format!("{} is started", container.name));
         for other in observed.of_group(GROUP) {
-            let known = self.up.get(&other.id).is_some_and(|since| now - *since > self.grace());
+            let known = self.up.get(&other.id).is_some_and(|since| now - *since > self.detection_time());
             if other.id == container.id || other.service_of(GROUP) != Some(&service) || !known {
                 continue;
             }
@@ -423,7 +427,7 @@ impl Invariants {
             };
             let clash = container.mounts.iter().any(|mount| shared(&mount.volume) && mount.writable);
             if !replaces || clash {
-                self.breaks(format!("{} is started beside {}, of the same service", container.name, other.name));
+                self.violated(format!("{} is started beside {}, of the same service", container.name, other.name));
             }
         }
         self.started.insert(container.id.clone(), now);
@@ -431,20 +435,20 @@ impl Invariants {
         let lately = |times: &VecDeque<Instant>| times.iter().filter(|at| now - **at < window).count();
         let starts = self.starts.entry(service.clone()).or_default();
         starts.push_back(now);
-        let (starts, meddled) = (lately(starts), lately(&self.meddled));
-        // A lost reply makes another try of it.
-        let lost = if self.grace() == RECOVERY_TIMEOUT { 4 } else { 1 };
-        if starts > STARTS * lost + 3 * meddled {
-            self.breaks(format!("{service} is started {starts} times within a minute"));
+        let (starts, external_changes) = (lately(starts), lately(&self.external_changes));
+        // A lost response may cause a second start.
+        let lost = if self.detection_time() == RECOVERY_TIMEOUT { 4 } else { 1 };
+        if starts > STARTS * lost + 3 * external_changes {
+            self.violated(format!("{service} is started {starts} times within a minute"));
         }
     }
 
-    /// Whether what a service needs is there, as far as the controller has to know.
-    fn judge_dependencies(&mut self, service: &str, observed: &Observed, what: &str) {
+    /// Checks that the dependencies of a service are available, as far as the controller must know.
+    fn check_dependencies(&mut self, service: &str, observed: &Observed, what: &str) {
         let definitions = self.definitions(service);
         let Some(last) = definitions.first() else { return };
         let now = Instant::now();
-        let grace = self.grace();
+        let grace = self.detection_time();
         let always = |name: &str, condition: Condition| {
             definitions.iter().all(|d| d.dependencies.iter().any(|d| d.name == name && d.condition == condition))
         };
@@ -454,25 +458,25 @@ impl Invariants {
             let unmet =
                 |ready| self.unmet.get(&(needed.name.as_str().into(), ready)).is_some_and(|since| now - *since > grace);
             if unmet(false) || ready && unmet(true) {
-                wrong.push(format!("{what} although {} is not there", needed.name));
+                wrong.push(format!("{what} although {} is not available", needed.name));
             }
             let current = observed.containers.values().find(|c| c.name == format!("shop-{}", needed.name));
             if let Some(current) = current.filter(|_| ready)
-                && self.pings(&needed.name)
+                && self.has_ping(&needed.name)
                 && let Some(up) = self.up.get(&current.id)
-                && self.started.get(&current.id).is_some_and(|asked| asked <= up)
+                && self.started.get(&current.id).is_some_and(|requested| requested <= up)
                 && self.answers.get(&current.image).is_some_and(|time| now - *up < *time)
             {
-                wrong.push(format!("{what} although {} has not answered yet", needed.name));
+                wrong.push(format!("{what} although {} is not ready yet", needed.name));
             }
         }
         for wrong in wrong {
-            self.breaks(wrong);
+            self.violated(wrong);
         }
     }
 
-    /// What serves, and is what it should be, goes on.
-    fn judge_stop(&mut self, container: &Container, observed: &Observed) {
+    /// Checks that a running container that matches its spec is not stopped.
+    fn check_stop(&mut self, container: &Container, observed: &Observed) {
         let Some(service) = container.service_of(GROUP).map(str::to_owned) else { return };
         if container.name != format!("shop-{service}") || container.state != State::Running {
             return;
@@ -484,19 +488,21 @@ impl Invariants {
             && definitions.iter().all(|definition| {
                 let found = compare(definition, container, identity, observed, true);
                 let keeps = found.replace.is_empty() && found.update.is_empty();
-                // It may be stopped for another's sake, or its own health.
+                // It may be stopped because of a dependency or its own health.
                 keeps && definition.health.is_none() && definition.dependencies.iter().all(|needed| !needed.restart)
             });
         let reloaded = self.reloads.get(&service).is_some_and(|(at, _)| now - *at < Duration::from_secs(300));
-        let known = self.up.get(&container.id).is_some_and(|since| now - *since > self.grace());
+        let known = self.up.get(&container.id).is_some_and(|since| now - *since > self.detection_time());
         if agrees && !reloaded && known && container.health == Health::None {
-            self.breaks(format!("{} is stopped, although it is as its spec wants it", container.name));
+            self.violated(format!("{} is stopped although it matches its spec", container.name));
         }
     }
 
-    fn judge_remove(&mut self, container: &Container) {
-        if container.is_up() && self.up.get(&container.id).is_some_and(|since| Instant::now() - *since > self.grace()) {
-            self.breaks(format!("{} is removed while it runs", container.name));
+    fn check_remove(&mut self, container: &Container) {
+        if container.is_up()
+            && self.up.get(&container.id).is_some_and(|since| Instant::now() - *since > self.detection_time())
+        {
+            self.violated(format!("{} is removed while running", container.name));
         }
     }
 }
@@ -518,7 +524,7 @@ fn target(mutation: &Mutation) -> Option<&String> {
     }
 }
 
-/// The service that a deed is about.
+/// Returns the service of a mutation.
 fn service_of(mutation: &Mutation, observed: &Observed) -> Option<String> {
     match mutation {
         Mutation::Create(spec) => spec.labels.get(SERVICE).cloned(),
@@ -526,8 +532,8 @@ fn service_of(mutation: &Mutation, observed: &Observed) -> Option<String> {
     }
 }
 
-/// What a deed does, by names.
-fn said(mutation: &Mutation, observed: &Observed) -> String {
+/// Describes a mutation, with container names instead of ids.
+fn describe(mutation: &Mutation, observed: &Observed) -> String {
     let text = mutation.describe();
     match target(mutation).and_then(|id| Some((id, observed.containers.get(id.as_str())?))) {
         Some((id, container)) => text.replace(drillmaster::engine::short(id), &container.name),
@@ -536,8 +542,8 @@ fn said(mutation: &Mutation, observed: &Observed) -> String {
 }
 
 impl InvariantChecker {
-    pub fn laws(&self) -> MutexGuard<'_, Invariants> {
-        self.laws.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn invariants(&self) -> MutexGuard<'_, Invariants> {
+        self.invariants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -550,31 +556,31 @@ impl Layer for InvariantChecker {
         match call {
             Call::About | Call::Exec(..) => {}
             Call::List => {
-                self.laws().tell("-> list");
-                self.laws().counted("list");
+                self.invariants().log("-> list");
+                self.invariants().count_call("list");
             }
             Call::Inspect(id) => {
                 let snapshot = self.sim.snapshot();
                 let name = snapshot.containers.get(id).map_or_else(|| id.to_owned(), |found| found.name.clone());
-                self.laws().tell(&format!("-> inspect {name}"));
-                self.laws().counted("inspect");
+                self.invariants().log(&format!("-> inspect {name}"));
+                self.invariants().count_call("inspect");
             }
-            Call::Image(_) => self.laws().counted("image"),
+            Call::Image(_) => self.invariants().count_call("image"),
             Call::Apply(mutation) => {
                 let observed = self.sim.snapshot();
-                self.laws().judge(mutation, &observed);
-                self.laws().counted(&mutation.describe());
+                self.invariants().check_mutation(mutation, &observed);
+                self.invariants().count_call(&mutation.describe());
             }
             Call::Pull(image) => {
-                self.laws().tell(&format!("-> pull {image}"));
-                self.laws().counted("pull");
+                self.invariants().log(&format!("-> pull {image}"));
+                self.invariants().count_call("pull");
             }
-            Call::Read(..) => self.laws().counted("read"),
+            Call::Read(..) => self.invariants().count_call("read"),
             Call::Build(request) => {
-                self.laws().tell(&format!("-> build {}", request.image));
-                self.laws().counted("build");
+                self.invariants().log(&format!("-> build {}", request.image));
+                self.invariants().count_call("build");
             }
-            Call::RecentExits => self.laws().counted("ended"),
+            Call::RecentExits => self.invariants().count_call("ended"),
             Call::Logs(..) | Call::Events => {}
         }
         result
@@ -587,10 +593,10 @@ impl Layer for InvariantChecker {
     ) -> EngineStream<'a, T> {
         match call {
             Call::Events => {
-                self.laws().tell("-> events");
-                self.laws().counted("events");
+                self.invariants().log("-> events");
+                self.invariants().count_call("events");
             }
-            _ => self.laws().counted("logs"),
+            _ => self.invariants().count_call("logs"),
         }
         open()
     }

@@ -1,10 +1,10 @@
-//! The whole watching controller on the simulated engine, in paused time: whatever happens, in whatever order, it keeps
-//! the laws of [`checker`], and when nothing goes wrong any longer everything agrees again.
+//! Watch mode on the simulated engine in paused time: the controller keeps the [`invariants`] under any sequence of
+//! changes and faults, and converges once the faults have ended.
 //!
-//! A failing seed is printed with its story. `DRILLMASTER_SEED=123 cargo test --test simulation` runs it again, exactly;
-//! `DRILLMASTER_SEEDS=20000` runs more of them.
+//! A failing seed is printed with its trace. `DRILLMASTER_SEED=123 cargo test --test simulation` repeats exactly this
+//! run; `DRILLMASTER_SEEDS=20000` sets the number of seeds.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 #[path = "../builders/mod.rs"]
 mod builders;
@@ -23,24 +23,29 @@ use drillmaster_sim::faulty::{Faults, Stop};
 use schedule::{Schedule, diamond};
 use world::World;
 
-/// How many seeds are run where nobody says otherwise.
+/// Default number of seeds.
 const SEEDS: u64 = 2_000;
 
-/// What one seed comes to.
+/// The result of one seed.
 struct Run {
-    story: Vec<String>,
-    broken: Option<String>,
-    most_calls: usize,
-    asked: usize,
+    trace: Vec<String>,
+    violation: Option<String>,
+    max_calls: usize,
+    requests_needed: usize,
 }
 
 fn run(seed: u64) -> Run {
     on_paused_time(async {
         let schedule = Schedule::draw(seed);
         let mut world = World::new(seed, schedule);
-        let broken = world.run().await.err();
-        let laws = world.laws();
-        Run { story: laws.story.clone(), broken, most_calls: laws.most_calls, asked: laws.asked }
+        let violation = world.run().await.err();
+        let invariants = world.invariants();
+        Run {
+            trace: invariants.trace.clone(),
+            violation,
+            max_calls: invariants.max_calls,
+            requests_needed: invariants.requests_needed,
+        }
     })
 }
 
@@ -50,39 +55,39 @@ fn controller_converges_under_faults() {
     let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
     let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let work = || {
-        let (mut failures, mut most_calls, mut asked) = (Vec::new(), 0, 0);
+        let (mut failures, mut max_calls, mut requests_needed) = (Vec::new(), 0, 0);
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= end {
-                return (failures, most_calls, asked);
+                return (failures, max_calls, requests_needed);
             }
             let run = run(seed);
-            most_calls = most_calls.max(run.most_calls);
-            asked += run.asked;
-            if let Some(broken) = run.broken {
-                failures.push((seed, broken, run.story));
+            max_calls = max_calls.max(run.max_calls);
+            requests_needed += run.requests_needed;
+            if let Some(violation) = run.violation {
+                failures.push((seed, violation, run.trace));
             }
         }
     };
-    let (mut failures, mut most_calls, mut asked) = (Vec::new(), 0, 0);
+    let (mut failures, mut max_calls, mut requests_needed) = (Vec::new(), 0, 0);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         for worker in workers {
             let (failed, calls, asks) = worker.join().unwrap();
             failures.extend(failed);
-            most_calls = most_calls.max(calls);
-            asked += asks;
+            max_calls = max_calls.max(calls);
+            requests_needed += asks;
         }
     });
-    println!("at most {most_calls} calls in a minute; {asked} seeds came to agree only when somebody asked");
+    println!("at most {max_calls} calls in a minute; {requests_needed} seeds converged only after a reconcile request");
     failures.sort();
-    if let Some((seed, broken, story)) = failures.first() {
-        for (seed, broken, _) in &failures {
-            println!("seed {seed}: {broken}");
+    if let Some((seed, violation, trace)) = failures.first() {
+        for (seed, violation, _) in &failures {
+            println!("seed {seed}: {violation}");
         }
         panic!(
-            "seed {seed} (again with DRILLMASTER_SEED={seed}): {broken}\n{}\n{} of {end} seeds failed",
-            story.join("\n"),
+            "seed {seed} (repeat with DRILLMASTER_SEED={seed}): {violation}\n{}\n{} of {end} seeds failed",
+            trace.join("\n"),
             failures.len()
         );
     }
@@ -90,58 +95,58 @@ fn controller_converges_under_faults() {
 
 #[test]
 fn next_controller_converges_after_a_kill_at_any_call() {
-    for carried_out in [true, false] {
+    for executed in [true, false] {
         for at in 1.. {
-            let (killed, story) = on_paused_time(async {
+            let (killed, trace) = on_paused_time(async {
                 let (schedule, versions) = diamond();
-                let mut world = World::stopping(schedule, Stop { at, carried_out });
+                let mut world = World::stopping(schedule, Stop { at, executed });
                 let killed = world.sweep(&versions, "shop-s1").await;
-                (killed, world.laws().story.join("\n"))
+                (killed, world.invariants().trace.join("\n"))
             });
             match killed {
                 Ok(true) => {}
                 Ok(false) => {
-                    assert!(at > 50, "killed at {at} calls, and that was all");
+                    assert!(at > 50, "the run has only {at} calls");
                     break;
                 }
-                Err(broken) => panic!("killed at call {at}, carried out: {carried_out}: {broken}\n{story}"),
+                Err(violation) => panic!("killed at call {at}, executed: {executed}: {violation}\n{trace}"),
             }
         }
     }
 }
 
 #[test]
-fn an_engine_that_is_started_again_and_again_is_nobodys_crash() {
-    for away in [0, 2, 20] {
-        let (done, story) = on_paused_time(async {
+fn engine_restarts_do_not_count_as_crashes() {
+    for pause in [0, 2, 20] {
+        let (done, trace) = on_paused_time(async {
             let mut world = World::new(0, diamond().0);
-            let done = world.restarts(7, Duration::from_secs(away)).await;
-            (done, world.laws().story.join("\n"))
+            let done = world.restarts(7, Duration::from_secs(pause)).await;
+            (done, world.invariants().trace.join("\n"))
         });
-        assert_eq!(done, Ok(()), "away for {away} s\n{story}");
+        assert_eq!(done, Ok(()), "stopped for {pause} s\n{trace}");
     }
 }
 
 #[test]
-fn a_lost_reply_costs_no_time() {
+fn lost_response_does_not_delay_convergence() {
     for verb in ["create-network", "create", "start", "rename", "stop", "remove"] {
-        let (done, story) = on_paused_time(async {
+        let (done, trace) = on_paused_time(async {
             let (schedule, versions) = diamond();
             let faults = Faults { lost: 1000, verbs: vec![verb], at_most: 1, ..Faults::default() };
             let mut world = World::failing(schedule, faults);
             let done = world.saves(&versions).await;
-            (done, world.laws().story.join("\n"))
+            (done, world.invariants().trace.join("\n"))
         });
-        assert_eq!(done, Ok(()), "the first reply to {verb} is lost\n{story}");
+        assert_eq!(done, Ok(()), "the first response to {verb} is lost\n{trace}");
     }
 }
 
 #[test]
-fn a_seed_gives_the_same_run_again() {
+fn runs_of_the_same_seed_are_identical() {
     for seed in [3, 14, 159] {
         let (one, other) = (run(seed), run(seed));
-        let differs = one.story.iter().zip(&other.story).find(|(one, other)| one != other);
+        let differs = one.trace.iter().zip(&other.trace).find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");
-        assert_eq!(one.story.len(), other.story.len(), "seed {seed}");
+        assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");
     }
 }

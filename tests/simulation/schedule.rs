@@ -1,4 +1,4 @@
-//! What happens in a run, drawn from its seed: the specs at the beginning, and then one thing after another.
+//! The events of a run, drawn from its seed: initial specs, then changes and faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,14 +11,14 @@ use drillmaster_sim::{Image, Script};
 use crate::builders::{desired, service};
 use crate::rng::Rng;
 
-/// How many services there are at most. Also those that no spec names have images.
+/// Maximum number of services. Orphans have images, too.
 const SERVICES: usize = 8;
-/// Time that a ping has.
+/// Timeout of pings.
 const PING: Duration = Duration::from_secs(8);
 
-/// A service as its spec asks for it.
+/// The definition of a service.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wish {
+pub struct Definition {
     image: String,
     env: u64,
     needs: BTreeMap<String, (Condition, bool)>,
@@ -33,93 +33,93 @@ pub struct Wish {
     min_ready: Option<&'static str>,
 }
 
-/// The specs: services by name.
-pub type Specs = BTreeMap<String, Wish>;
+/// Services by name.
+pub type Specs = BTreeMap<String, Definition>;
 
-/// What these specs ask for.
+/// Returns the desired state for these specs.
 pub fn wanted(specs: &Specs) -> Desired {
-    desired(specs.iter().map(|(name, wish)| {
-        let mut build = service(name).image(&wish.image).memory(wish.memory).restart(wish.restart);
-        build = build.env("VERSION", &wish.env.to_string());
-        for (other, (condition, restart)) in &wish.needs {
+    desired(specs.iter().map(|(name, definition)| {
+        let mut build = service(name).image(&definition.image).memory(definition.memory).restart(definition.restart);
+        build = build.env("VERSION", &definition.env.to_string());
+        for (other, (condition, restart)) in &definition.needs {
             build = build.needs_that(other, *condition, *restart);
         }
-        if wish.ping {
+        if definition.ping {
             build = build.ping(PING);
         }
-        if let Some(then) = wish.health {
+        if let Some(then) = definition.health {
             build = build.health("2s", 3, then);
         }
-        if let Some(port) = wish.port {
+        if let Some(port) = definition.port {
             build = build.port(&format!("{port}:80"));
         }
-        if wish.named_volume {
+        if definition.named_volume {
             build = build.volume(&format!("data-{name}"), "/data");
         }
-        if wish.anonymous_volume {
+        if definition.anonymous_volume {
             build = build.anonymous_volume("/scratch");
         }
-        // Specs that want both are not valid.
-        let alone = wish.port.is_some() || wish.named_volume || wish.anonymous_volume;
-        if wish.start_first && !alone {
+        // `start_first` cannot be combined with these.
+        let alone = definition.port.is_some() || definition.named_volume || definition.anonymous_volume;
+        if definition.start_first && !alone {
             build = build.start_first();
         }
-        if let Some(period) = wish.min_ready {
+        if let Some(period) = definition.min_ready {
             build = build.min_ready(period);
         }
         build
     }))
 }
 
-/// What the specs are found to be.
+/// The state of the spec directory.
 #[derive(Debug, Clone)]
-pub enum Found {
+pub enum SpecState {
     Specs(Specs),
-    /// Not valid; the number tells one text from another.
-    Broken(u64),
-    /// Valid, without a service.
+    /// Invalid; the number distinguishes error messages.
+    Invalid(u64),
+    /// Valid, without services.
     Empty,
 }
 
-/// Something that happens.
+/// A change or fault.
 #[derive(Debug, Clone)]
-pub enum Happening {
-    /// Somebody saves the specs.
-    Saved(Found, String),
-    /// Somebody touches them.
+pub enum Event {
+    /// The specs are saved.
+    Saved(SpecState, String),
+    /// The spec files are touched without a change.
     Touched,
-    /// For a moment half of them are missing.
+    /// Half of the specs are missing temporarily.
     HalfSaved(Specs),
-    /// Somebody does this to the container of this name.
-    Hand(Hand, String),
-    /// Somebody takes the group's network away.
-    NetworkGone,
-    /// Somebody builds an image anew, under the same name.
+    /// An external change to the container of this name.
+    ExternalChange(ExternalChange, String),
+    /// The group's network is removed.
+    NetworkRemoved,
+    /// An image is rebuilt under the same name.
     Rebuilt(String),
-    /// A container of somebody else appears, under this name and on this port.
+    /// A foreign container of this name starts with this port.
     Foreign(String, u16),
-    ForeignGone(String),
+    ForeignRemoved(String),
     EventsCut,
     FaultsBegin,
     FaultsEnd,
     EngineRestarts,
-    EngineGoes {
+    EngineStops {
         containers_end: bool,
     },
-    EngineComes,
+    EngineStarts,
     EngineHangs,
-    EngineGoesOn,
+    EngineResumes,
     ControllerKilled,
     ControllerInterrupted,
     ControllerStarts,
-    AsksToReconcile,
-    AsksToReload(String),
-    AsksForStatus,
+    ReconcileRequest,
+    ReloadRequest(String),
+    StatusRequest,
 }
 
-/// What somebody does to one container.
+/// An external change to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hand {
+pub enum ExternalChange {
     Crash,
     Stop,
     Kill,
@@ -130,34 +130,34 @@ pub enum Hand {
     Disconnect,
     Remove,
     Update,
-    MakeIll,
+    BecomeUnhealthy,
 }
 
-impl fmt::Display for Happening {
+impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Happening::Saved(_, what) => write!(f, "specs: {what}"),
-            Happening::HalfSaved(specs) => write!(f, "for a moment only {:?}", specs.keys()),
+            Event::Saved(_, what) => write!(f, "specs: {what}"),
+            Event::HalfSaved(specs) => write!(f, "temporarily only {:?}", specs.keys()),
             other => write!(f, "{other:?}"),
         }
     }
 }
 
-/// A whole run.
+/// A complete run.
 pub struct Schedule {
-    /// The specs at the beginning.
+    /// Specs at the start.
     pub first: Specs,
-    /// The specs at the end.
+    /// Specs at the end.
     pub last: Specs,
-    /// What happens, each so long after what was before it.
-    pub happenings: Vec<(Duration, Happening)>,
+    /// Events with the pause before each.
+    pub events: Vec<(Duration, Event)>,
     /// Images by reference.
     pub images: BTreeMap<String, Image>,
-    /// For how long lists lag behind.
+    /// Time by which lists are stale.
     pub stale: Duration,
-    /// Calls are quicker than usual.
+    /// True for short latencies.
     pub quick: bool,
-    /// How often calls go wrong while faults last, out of a thousand.
+    /// Faulty calls per thousand while faults are enabled.
     pub fault_rate: u32,
 }
 
@@ -176,25 +176,33 @@ impl Schedule {
         let number = usize::try_from(3 + dice.below(4)).unwrap();
         let mut specs = Specs::new();
         for n in 0..number {
-            let wish = wish(dice, n, &specs);
-            specs.insert(format!("s{n}"), wish);
+            let definition = definition(dice, n, &specs);
+            specs.insert(format!("s{n}"), definition);
         }
         let first = specs.clone();
-        let calm = dice.once_in(3);
-        let mut happenings = Vec::new();
-        let mut drawing =
-            Drawing { dice, calm, specs, broken: 0, gone: false, hung: false, dead: false, faulty: false };
-        for _ in 0..10 + drawing.dice.below(25) {
-            let bound = drawing.dice.pick(&[50, 1_000, 1_000, 5_000, 5_000, 20_000, 100_000]);
-            let pause = drawing.dice.time_below(Duration::from_millis(bound));
-            let happening = drawing.happening();
-            happenings.push((pause, happening));
+        let without_faults = dice.once_in(3);
+        let mut events = Vec::new();
+        let mut draw = Draw {
+            dice,
+            without_faults,
+            specs,
+            invalid: 0,
+            engine_stopped: false,
+            engine_hung: false,
+            controller_ended: false,
+            faulty: false,
+        };
+        for _ in 0..10 + draw.dice.below(25) {
+            let bound = draw.dice.pick(&[50, 1_000, 1_000, 5_000, 5_000, 20_000, 100_000]);
+            let pause = draw.dice.time_below(Duration::from_millis(bound));
+            let event = draw.event();
+            events.push((pause, event));
         }
-        let last = drawing.specs;
+        let last = draw.specs;
         Schedule {
             first,
             last,
-            happenings,
+            events,
             images,
             stale: dice.pick(&[Duration::ZERO, Duration::from_millis(70)]),
             quick: dice.once_in(3),
@@ -203,10 +211,10 @@ impl Schedule {
     }
 }
 
-/// A diamond at its beginning and two later versions of it: what stands below is changed, and a side goes. Nothing happens
-/// by itself.
+/// Returns a diamond of services and two later versions: first its base and one side change, then that side is removed.
+/// The schedule is empty.
 pub fn diamond() -> (Schedule, [Specs; 2]) {
-    let wish = |name: &str, needs: &[&str]| Wish {
+    let definition = |name: &str, needs: &[&str]| Definition {
         image: format!("{name}:1"),
         env: 0,
         needs: needs.iter().map(|other| ((*other).to_owned(), (Condition::Ready, false))).collect(),
@@ -221,23 +229,23 @@ pub fn diamond() -> (Schedule, [Specs; 2]) {
         min_ready: (name == "s1").then_some("300ms"),
     };
     let all = [("s0", &[][..]), ("s1", &["s0"]), ("s2", &["s0"]), ("s3", &["s1", "s2"])];
-    let first: Specs = all.into_iter().map(|(name, needs)| (name.to_owned(), wish(name, needs))).collect();
+    let first: Specs = all.into_iter().map(|(name, needs)| (name.to_owned(), definition(name, needs))).collect();
     let mut changed = first.clone();
     for name in ["s0", "s2"] {
-        changed.insert(name.into(), Wish { env: 1, ..first[name].clone() });
+        changed.insert(name.into(), Definition { env: 1, ..first[name].clone() });
     }
     let mut fewer = changed.clone();
     fewer.remove("s2");
-    fewer.insert("s3".into(), wish("s3", &["s1"]));
+    fewer.insert("s3".into(), definition("s3", &["s1"]));
     let image = |name: &str| {
         let time = Duration::from_millis(150);
-        (format!("{name}:1"), Image::new(name).behaving(|it| it.exec = Script::Answers(time)))
+        (format!("{name}:1"), Image::new(name).behaving(|it| it.exec = Script::SucceedsAfter(time)))
     };
     let schedule = Schedule {
         last: fewer.clone(),
         images: first.keys().map(|name| image(name)).collect(),
         first,
-        happenings: Vec::new(),
+        events: Vec::new(),
         stale: Duration::from_millis(70),
         quick: false,
         fault_rate: 0,
@@ -245,77 +253,77 @@ pub fn diamond() -> (Schedule, [Specs; 2]) {
     (schedule, [changed, fewer])
 }
 
-struct Drawing<'a> {
+struct Draw<'a> {
     dice: &'a mut Rng,
-    /// The engine and the way to it are sound.
-    calm: bool,
+    /// No engine faults in this run.
+    without_faults: bool,
     specs: Specs,
-    broken: u64,
-    gone: bool,
-    hung: bool,
-    dead: bool,
+    invalid: u64,
+    engine_stopped: bool,
+    engine_hung: bool,
+    controller_ended: bool,
     faulty: bool,
 }
 
-impl Drawing<'_> {
-    fn happening(&mut self) -> Happening {
-        // What lasts comes to its end soon.
+impl Draw<'_> {
+    fn event(&mut self) -> Event {
+        // Ends an ongoing fault soon.
         let end = self.dice.below(3) > 0;
-        if self.gone && end {
-            self.gone = false;
-            return Happening::EngineComes;
+        if self.engine_stopped && end {
+            self.engine_stopped = false;
+            return Event::EngineStarts;
         }
-        if self.hung && end {
-            self.hung = false;
-            return Happening::EngineGoesOn;
+        if self.engine_hung && end {
+            self.engine_hung = false;
+            return Event::EngineResumes;
         }
-        if self.dead && end {
-            self.dead = false;
-            return Happening::ControllerStarts;
+        if self.controller_ended && end {
+            self.controller_ended = false;
+            return Event::ControllerStarts;
         }
         if self.faulty && end {
             self.faulty = false;
-            return Happening::FaultsEnd;
+            return Event::FaultsEnd;
         }
         match self.dice.below(40) {
             0..10 => self.edit(),
-            10..24 => self.hand(),
-            24 => Happening::NetworkGone,
-            25 => Happening::Rebuilt(self.any_image()),
+            10..24 => self.external_change(),
+            24 => Event::NetworkRemoved,
+            25 => Event::Rebuilt(self.any_image()),
             26 | 27 => {
                 let name = self.any_service();
                 let suffix = self.dice.pick(&["", ".new", "-other"]);
-                let port = self.specs.get(&name).and_then(|wish| wish.port).unwrap_or(9999);
-                Happening::Foreign(format!("shop-{name}{suffix}"), port)
+                let port = self.specs.get(&name).and_then(|definition| definition.port).unwrap_or(9999);
+                Event::Foreign(format!("shop-{name}{suffix}"), port)
             }
-            28 => Happening::ForeignGone(format!("shop-{}", self.any_service())),
-            29..35 if self.calm => self.hand(),
-            29 => Happening::EventsCut,
+            28 => Event::ForeignRemoved(format!("shop-{}", self.any_service())),
+            29..35 if self.without_faults => self.external_change(),
+            29 => Event::EventsCut,
             30 | 31 => {
                 self.faulty = true;
-                Happening::FaultsBegin
+                Event::FaultsBegin
             }
-            32 if !self.gone && !self.hung => Happening::EngineRestarts,
-            33 if !self.gone && !self.hung => {
-                self.gone = true;
-                Happening::EngineGoes { containers_end: self.dice.once_in(2) }
+            32 if !self.engine_stopped && !self.engine_hung => Event::EngineRestarts,
+            33 if !self.engine_stopped && !self.engine_hung => {
+                self.engine_stopped = true;
+                Event::EngineStops { containers_end: self.dice.once_in(2) }
             }
-            34 if !self.gone && !self.hung => {
-                self.hung = true;
-                Happening::EngineHangs
+            34 if !self.engine_stopped && !self.engine_hung => {
+                self.engine_hung = true;
+                Event::EngineHangs
             }
-            35 if !self.dead => {
-                self.dead = true;
-                Happening::ControllerKilled
+            35 if !self.controller_ended => {
+                self.controller_ended = true;
+                Event::ControllerKilled
             }
-            36 if !self.dead => {
-                self.dead = true;
-                Happening::ControllerInterrupted
+            36 if !self.controller_ended => {
+                self.controller_ended = true;
+                Event::ControllerInterrupted
             }
-            37 => Happening::AsksToReconcile,
-            38 => Happening::AsksToReload(self.any_service()),
-            39 => Happening::AsksForStatus,
-            _ => self.hand(),
+            37 => Event::ReconcileRequest,
+            38 => Event::ReloadRequest(self.any_service()),
+            39 => Event::StatusRequest,
+            _ => self.external_change(),
         }
     }
 
@@ -329,41 +337,41 @@ impl Drawing<'_> {
         self.specs[&name].image.clone()
     }
 
-    fn hand(&mut self) -> Happening {
-        use Hand::*;
+    fn external_change(&mut self) -> Event {
+        use ExternalChange::*;
         let name = self.any_service();
         let suffix = if self.dice.once_in(6) { ".new" } else { "" };
-        let hands = [
+        let changes = [
             Crash, Crash, Crash, Stop, Kill, Restart, Restart, Pause, Unpause, Rename, Disconnect, Remove, Remove,
             Update,
         ];
-        let hand = if self.dice.once_in(13) { MakeIll } else { self.dice.pick(&hands) };
-        Happening::Hand(hand, format!("shop-{name}{suffix}"))
+        let change = if self.dice.once_in(13) { BecomeUnhealthy } else { self.dice.pick(&changes) };
+        Event::ExternalChange(change, format!("shop-{name}{suffix}"))
     }
 
-    fn edit(&mut self) -> Happening {
+    fn edit(&mut self) -> Event {
         let name = self.any_service();
         let number: usize = name[1..].parse().unwrap();
         let mut what = String::new();
         match self.dice.below(16) {
             0..4 => {
-                self.change(&name, |wish| wish.env += 1);
+                self.change(&name, |definition| definition.env += 1);
                 what += &format!("{name}: env");
             }
             4 | 5 => {
                 let tag = self.dice.pick(&["1", "2", "bad", "gone"]);
-                self.change(&name, |wish| wish.image = format!("{name}:{tag}"));
+                self.change(&name, |definition| definition.image = format!("{name}:{tag}"));
                 what += &format!("{name}: image {name}:{tag}");
             }
             6 => {
                 let memory = self.dice.pick(&["64m", "128m", "256m"]);
-                self.change(&name, |wish| wish.memory = memory);
+                self.change(&name, |definition| definition.memory = memory);
                 what += &format!("{name}: memory {memory}");
             }
             7 if self.specs.len() > 2 => {
                 self.specs.remove(&name);
-                for wish in self.specs.values_mut() {
-                    wish.needs.remove(&name);
+                for definition in self.specs.values_mut() {
+                    definition.needs.remove(&name);
                 }
                 what += &format!("{name}: removed");
             }
@@ -371,68 +379,68 @@ impl Drawing<'_> {
                 let added = usize::try_from(self.dice.below(SERVICES as u64)).unwrap();
                 let lower: Specs =
                     self.specs.clone().into_iter().filter(|(name, _)| **name < *format!("s{added}")).collect();
-                let wish = wish(self.dice, added, &lower);
-                what += &format!("s{added}: added or all of it changed");
-                self.specs.insert(format!("s{added}"), wish);
+                let definition = definition(self.dice, added, &lower);
+                what += &format!("s{added}: added or replaced");
+                self.specs.insert(format!("s{added}"), definition);
             }
             10 => {
                 let lower: Vec<String> = self.specs.keys().filter(|other| **other < name).cloned().collect();
                 let needs = needs(self.dice, &lower);
                 what += &format!("{name}: needs {needs:?}");
-                self.change(&name, |wish| wish.needs = needs);
+                self.change(&name, |definition| definition.needs = needs);
             }
             11 => {
                 let other = self.any_service();
                 let (one, two) = (self.specs[&name].port, self.specs[&other].port);
-                self.change(&name, |wish| wish.port = two);
-                self.change(&other, |wish| wish.port = one);
+                self.change(&name, |definition| definition.port = two);
+                self.change(&other, |definition| definition.port = one);
                 what += &format!("{name} and {other} swap ports");
             }
             12 => {
                 let restart = self.dice.pick(&[RestartPolicy::No, RestartPolicy::Always, RestartPolicy::OnFailure(2)]);
-                self.change(&name, |wish| wish.restart = restart);
+                self.change(&name, |definition| definition.restart = restart);
                 what += &format!("{name}: restart {restart:?}");
             }
             13 => {
-                self.broken += 1;
-                let broken = self.broken / 2;
-                return Happening::Saved(Found::Broken(broken), format!("broken {broken}"));
+                self.invalid += 1;
+                let invalid = self.invalid / 2;
+                return Event::Saved(SpecState::Invalid(invalid), format!("invalid {invalid}"));
             }
-            14 => return Happening::Saved(Found::Empty, "empty".into()),
-            15 if self.dice.once_in(2) => return Happening::Touched,
+            14 => return Event::Saved(SpecState::Empty, "empty".into()),
+            15 if self.dice.once_in(2) => return Event::Touched,
             15 => {
                 let mut half = self.specs.clone();
                 half.retain(|_, _| self.dice.once_in(2));
                 let names: BTreeSet<String> = half.keys().cloned().collect();
-                for wish in half.values_mut() {
-                    wish.needs.retain(|other, _| names.contains(other));
+                for definition in half.values_mut() {
+                    definition.needs.retain(|other, _| names.contains(other));
                 }
-                return Happening::HalfSaved(half);
+                return Event::HalfSaved(half);
             }
             _ => {
-                self.change(&name, |wish| wish.anonymous_volume = !wish.anonymous_volume);
+                self.change(&name, |definition| definition.anonymous_volume = !definition.anonymous_volume);
                 what += &format!("{name}: volume {number}");
             }
         }
-        // Specs in which two services want one port are not valid.
+        // Two services with the same port are invalid.
         let mut taken = BTreeSet::new();
-        for wish in self.specs.values_mut() {
-            wish.port = wish.port.filter(|port| taken.insert(*port));
+        for definition in self.specs.values_mut() {
+            definition.port = definition.port.filter(|port| taken.insert(*port));
         }
-        Happening::Saved(Found::Specs(self.specs.clone()), what)
+        Event::Saved(SpecState::Specs(self.specs.clone()), what)
     }
 
-    fn change(&mut self, name: &str, change: impl FnOnce(&mut Wish)) {
-        if let Some(wish) = self.specs.get_mut(name) {
-            change(wish);
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Definition)) {
+        if let Some(definition) = self.specs.get_mut(name) {
+            change(definition);
         }
     }
 }
 
-fn wish(dice: &mut Rng, n: usize, lower: &Specs) -> Wish {
+fn definition(dice: &mut Rng, n: usize, lower: &Specs) -> Definition {
     let lower: Vec<String> = lower.keys().cloned().collect();
     let ping = !dice.once_in(3);
-    Wish {
+    Definition {
         image: format!("s{n}:{}", if dice.once_in(8) { "bad" } else { "1" }),
         env: dice.below(3),
         needs: needs(dice, &lower),
@@ -462,7 +470,7 @@ fn needs(dice: &mut Rng, lower: &[String]) -> BTreeMap<String, (Condition, bool)
 
 fn good_image(dice: &mut Rng, reference: &str) -> Image {
     let image = Image::new(reference).behaving(|it| {
-        it.exec = Script::Answers(dice.time_below(Duration::from_millis(1500)));
+        it.exec = Script::SucceedsAfter(dice.time_below(Duration::from_millis(1500)));
         it.stops = dice.time_below(Duration::from_millis(400));
         it.slow_start = dice.time_below(Duration::from_millis(200));
     });
@@ -478,13 +486,13 @@ fn bad_image(dice: &mut Rng, reference: &str) -> Image {
         0 => image.behaving(|it| it.exits = Some((soon, 1))),
         1 => image.behaving(|it| {
             it.exits = Some((soon, 3));
-            it.exits_in = 1 + dice.below(4);
+            it.exiting_starts = 1 + dice.below(4);
         }),
         2 => image.behaving(|it| it.exits = Some((later, 0))),
-        3 => image.behaving(|it| it.exec = Script::Ends(1, "never".into())),
+        3 => image.behaving(|it| it.exec = Script::Exits(1, "never".into())),
         4 => image.behaving(|it| it.exec = Script::Hangs),
-        5 => image.behaving(|it| it.exec = Script::AnswersUntil(later)),
+        5 => image.behaving(|it| it.exec = Script::SucceedsUntil(later)),
         6 => image.healthcheck(Some(soon)).behaving(|it| it.unhealthy = Some(soon + later)),
-        _ => image.behaving(|it| it.unstartable = Some("no such program".into())),
+        _ => image.behaving(|it| it.unstartable = Some("no such file".into())),
     }
 }

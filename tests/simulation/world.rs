@@ -1,4 +1,4 @@
-//! One run: a controller (or one after another), the simulated engine, and whatever happens to both.
+//! One run: successive controllers, the simulated engine, and the events of a schedule.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use drillmaster::control::event::{Limits, Outcome, Reading, Report, Request, RequestKind};
 use drillmaster::control::execute::context::ExecContext;
 use drillmaster::control::local_state::LocalState;
+use drillmaster::control::state_directory::StateDirectory;
 use drillmaster::control::{self, RunOptions, WatchOptions};
 use drillmaster::desired::Desired;
 use drillmaster::engine::deadline::{self, Bounded};
@@ -26,46 +27,46 @@ use tokio::task::JoinHandle;
 
 use crate::builders::{GROUP, SOURCE, nothing};
 use crate::invariants::{InvariantChecker, Invariants};
-use crate::schedule::{Found, Hand, Happening, Schedule, Specs, wanted};
+use crate::schedule::{Event, ExternalChange, Schedule, SpecState, Specs, wanted};
 
 const LIMITS: Limits = Limits { setups: 4, teardowns: 8, deadline: None };
-/// How long it may take until everything agrees, once nothing goes wrong any longer: the longest pause after crashes,
-/// and what the services need to come up one after another.
-const AGREES_WITHIN: Duration = Duration::from_secs(15 * 60);
-/// How long it may take once somebody has asked to try everything again.
-const AT_ONCE: Duration = Duration::from_secs(3 * 60);
-/// How long it may take where nobody may wait for the next look.
+/// Time in which the state converges once the faults have ended: the maximum backoff, and the sequential start of the
+/// services.
+const CONVERGES_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// Time in which the state converges after a reconcile request.
+const AFTER_REQUEST: Duration = Duration::from_secs(3 * 60);
+/// Time in which a change must take effect without waiting for the next resync.
 const RUN_TIMEOUT: Duration = Duration::from_secs(12);
-/// How long nothing may happen afterwards.
+/// Time without mutations after the state has converged.
 const QUIET: Duration = Duration::from_secs(120);
 
-/// For how long specs are half saved.
+/// Time during which specs are half saved.
 const HALF_SAVED: Duration = Duration::from_millis(300);
-/// After how long without an event the controller looks anyway, and a bit more.
+/// Resync interval without events, with a margin.
 const RESYNC: Duration = Duration::from_secs(45);
 
-/// A run.
+/// The state of a run.
 pub struct World {
     pub sim: Sim,
-    laws: Arc<Mutex<Invariants>>,
+    invariants: Arc<Mutex<Invariants>>,
     schedule: Schedule,
     seed: u64,
     state: TempDir,
     reading: Arc<Mutex<Reading>>,
-    /// What the specs asked for when they last were good.
+    /// The last valid specs.
     good: Desired,
     faulty: bool,
     controller: Option<Controller>,
     controllers: u64,
-    /// At which call the first one is killed.
+    /// Call at which the first controller is killed.
     stop: Option<Stop>,
-    /// What goes wrong in place of what the seed would draw.
+    /// Faults that replace those drawn from the seed.
     faults: Option<Faults>,
-    /// It is to be started as soon as the specs allow it.
+    /// True if the controller starts as soon as the specs are valid.
     awaits_specs: bool,
 }
 
-/// A controller that watches.
+/// A controller in watch mode.
 struct Controller {
     task: JoinHandle<Outcome>,
     faulty: Arc<Faulty>,
@@ -92,18 +93,18 @@ impl World {
         let mut answers = BTreeMap::new();
         for (reference, image) in &schedule.images {
             sim.add_image(reference, image.clone());
-            if let Script::Answers(time) = image.behaviour.exec {
+            if let Script::SucceedsAfter(time) = image.behaviour.exec {
                 answers.insert(reference.clone(), time);
             }
         }
-        let laws = Arc::new(Mutex::new(Invariants::new(&good, answers)));
-        let told = laws.clone();
-        sim.witness(move |line, observed| {
-            told.lock().unwrap_or_else(PoisonError::into_inner).sees(line, observed);
+        let invariants = Arc::new(Mutex::new(Invariants::new(&good, answers)));
+        let recorder = invariants.clone();
+        sim.on_change(move |line, observed| {
+            recorder.lock().unwrap_or_else(PoisonError::into_inner).engine_changed(line, observed);
         });
         World {
             sim,
-            laws,
+            invariants,
             schedule,
             seed,
             state: tempfile::tempdir().unwrap(),
@@ -118,105 +119,105 @@ impl World {
         }
     }
 
-    /// A run in which nothing happens but what is done to it by hand, and the first controller is killed at a call.
+    /// Creates a run without a schedule, in which the first controller is killed at a call.
     pub fn stopping(schedule: Schedule, stop: Stop) -> World {
         World { stop: Some(stop), ..World::new(0, schedule) }
     }
 
-    /// A run in which nothing happens but what is done to it by hand, and this goes wrong.
+    /// Creates a run without a schedule, with the given faults.
     pub fn failing(schedule: Schedule, faults: Faults) -> World {
         World { faults: Some(faults), faulty: true, ..World::new(0, schedule) }
     }
 
-    /// The engine is started again so many times, with this pause; each time everything has to be back soon: that is no
-    /// crash of anybody.
-    pub async fn restarts(&mut self, times: u32, away: Duration) -> Result<(), String> {
+    /// Restarts the engine repeatedly with a pause. Each time all services must be back soon: an engine restart does
+    /// not count as a crash.
+    pub async fn restarts(&mut self, times: u32, pause: Duration) -> Result<(), String> {
         self.start();
-        self.come_through(AT_ONCE).await?;
+        self.converge(AFTER_REQUEST).await?;
         for _ in 0..times {
             tokio::time::sleep(Duration::from_secs(30)).await;
-            self.laws().tell("** the engine is started again");
-            self.laws().blinded(AT_ONCE);
-            self.sim.go_away(true);
-            tokio::time::sleep(away).await;
-            self.sim.come_back();
-            self.come_through(away / 2 + Duration::from_secs(14)).await?;
+            self.invariants().log("** engine restart");
+            self.invariants().allow_missed_changes(AFTER_REQUEST);
+            self.sim.shut_down(true);
+            tokio::time::sleep(pause).await;
+            self.sim.start_up();
+            self.converge(pause / 2 + Duration::from_secs(14)).await?;
         }
-        self.rest().await
+        self.stays_converged().await
     }
 
-    /// Specs are saved; each time the controller has to come to agree before it would have looked again anyway.
+    /// Saves specs. Each version must be applied before the next resync.
     pub async fn saves(&mut self, versions: &[Specs]) -> Result<(), String> {
         self.start();
-        self.come_through(RUN_TIMEOUT).await?;
+        self.converge(RUN_TIMEOUT).await?;
         for specs in versions {
-            self.laws().tell("** specs");
-            self.saved(&Found::Specs(specs.clone()));
-            self.come_through(RUN_TIMEOUT).await?;
+            self.invariants().log("** specs");
+            self.saved(&SpecState::Specs(specs.clone()));
+            self.converge(RUN_TIMEOUT).await?;
         }
-        self.rest().await
+        self.stays_converged().await
     }
 
-    /// Specs are saved, a service crashes; after each the controller, or the next one, comes to agree. Whether the first
-    /// one was killed on the way.
+    /// Saves specs and crashes a service; after each, the controller or its successor converges. Returns true if the
+    /// first controller was killed.
     pub async fn sweep(&mut self, versions: &[Specs], crashes: &str) -> Result<bool, String> {
         self.start();
-        self.come_through(AT_ONCE).await?;
+        self.converge(AFTER_REQUEST).await?;
         for specs in versions {
-            self.laws().tell("** specs");
-            self.saved(&Found::Specs(specs.clone()));
-            self.come_through(AT_ONCE).await?;
-            self.laws().tell("** crash");
+            self.invariants().log("** specs");
+            self.saved(&SpecState::Specs(specs.clone()));
+            self.converge(AFTER_REQUEST).await?;
+            self.invariants().log("** crash");
             self.sim.kill(crashes, 1);
-            self.come_through(AT_ONCE).await?;
+            self.converge(AFTER_REQUEST).await?;
         }
-        self.rest().await?;
+        self.stays_converged().await?;
         Ok(self.controllers > 1)
     }
 
-    /// Waits for agreement; a controller that is killed meanwhile is followed by another.
-    async fn come_through(&mut self, bound: Duration) -> Result<(), String> {
+    /// Waits until the state has converged. If the controller is killed meanwhile, starts another.
+    async fn converge(&mut self, bound: Duration) -> Result<(), String> {
         let began = tokio::time::Instant::now();
         while self.difference().is_some() {
             let killed = |controller: &Controller| self.stop.is_some_and(|stop| controller.faulty.calls() >= stop.at);
             if self.controllers == 1 && self.controller.as_ref().is_some_and(killed) {
-                self.laws().tell("** the controller is killed");
+                self.invariants().log("** controller killed");
                 self.kill_controller().await;
                 self.start();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
             self.check().await?;
             if began.elapsed() > bound {
-                return Err(format!("it does not come to agree: {}", self.difference().unwrap_or_default()));
+                return Err(format!("does not converge: {}", self.difference().unwrap_or_default()));
             }
         }
         Ok(())
     }
 
-    pub fn laws(&self) -> MutexGuard<'_, Invariants> {
-        self.laws.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn invariants(&self) -> MutexGuard<'_, Invariants> {
+        self.invariants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets everything happen, and then waits for agreement. The error says what was wrong.
+    /// Executes the schedule and waits until the state has converged. Returns the first violation.
     pub async fn run(&mut self) -> Result<(), String> {
         self.start();
-        for (pause, happening) in std::mem::take(&mut self.schedule.happenings) {
+        for (pause, event) in std::mem::take(&mut self.schedule.events) {
             tokio::time::sleep(pause).await;
-            self.laws().judge_due();
-            self.laws().tell(&format!("** {happening}"));
-            self.laws().due.clear();
-            self.happen(happening).await?;
+            self.invariants().check_deadlines();
+            self.invariants().log(&format!("** {event}"));
+            self.invariants().due.clear();
+            self.apply_event(event).await?;
             self.check().await?;
         }
-        self.calm_down().await?;
-        self.agree().await?;
-        self.rest().await
+        self.end_faults().await?;
+        self.await_convergence().await?;
+        self.stays_converged().await
     }
 
-    /// Whether everything was right so far.
+    /// Returns the first violation, or an error if the controller has ended.
     async fn check(&mut self) -> Result<(), String> {
-        self.laws().judge_due();
-        if let Some(broken) = self.laws().broken.first() {
+        self.invariants().check_deadlines();
+        if let Some(broken) = self.invariants().violations.first() {
             return Err(broken.clone());
         }
         if let Some(controller) = self.controller.as_mut().filter(|controller| controller.task.is_finished()) {
@@ -232,7 +233,7 @@ impl World {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Starts a controller, where the specs are such that one starts.
+    /// Starts a controller if the specs are valid and not empty.
     fn start(&mut self) {
         let desired = match self.read() {
             Reading::Valid(desired) if !desired.services.is_empty() => *desired,
@@ -243,9 +244,9 @@ impl World {
         };
         self.awaits_specs = false;
         self.controllers += 1;
-        // What it knows, it has to find out.
-        self.laws().blinded(Duration::from_secs(10));
-        let checker = InvariantChecker { sim: self.sim.clone(), laws: self.laws.clone() };
+        // A new controller has to list everything first.
+        self.invariants().allow_missed_changes(Duration::from_secs(10));
+        let checker = InvariantChecker { sim: self.sim.clone(), invariants: self.invariants.clone() };
         let rate = self.schedule.fault_rate;
         let faults = Faults {
             seed: self.seed.wrapping_mul(31).wrapping_add(self.controllers),
@@ -264,7 +265,7 @@ impl World {
             None => Faulty::new(bounded, self.faults.clone().unwrap_or(faults)),
         });
         if !self.faulty {
-            faulty.heal();
+            faulty.disable();
         }
         let context = ExecContext {
             group: GROUP.into(),
@@ -272,7 +273,7 @@ impl World {
             reaches_containers: true,
             outputs: Default::default(),
         };
-        let local_state = LocalState::new(self.state.path());
+        let local_state = LocalState::new(StateDirectory::at(self.state.path()));
         let reload = BTreeSet::new();
         let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload };
         let (changes, changed) = mpsc::channel(1);
@@ -285,19 +286,19 @@ impl World {
         });
         let watch = WatchOptions { read, changes: changed, requests: requested, may_empty: false };
         let engine = faulty.clone();
-        let told = self.laws.clone();
+        let recorder = self.invariants.clone();
         let task = tokio::spawn(async move {
             let report = |report: Report| {
-                let mut laws = told.lock().unwrap_or_else(PoisonError::into_inner);
-                laws.tell(&format!("      {}", brief(&report)));
+                let mut invariants = recorder.lock().unwrap_or_else(PoisonError::into_inner);
+                invariants.log(&format!("      {}", brief(&report)));
                 if let Report::Failed(failed) = &report {
-                    laws.fails(&failed.failure.service);
+                    invariants.failed(&failed.failure.service);
                 }
                 if let Report::Failed(failed) = &report
                     && failed.retry.is_none()
                     && !backoff::heals(failed.failure.reason)
                 {
-                    laws.given_up.insert(failed.failure.service.to_string());
+                    invariants.given_up.insert(failed.failure.service.to_string());
                 }
             };
             control::watch(engine, desired, options, watch, interrupts, report).await
@@ -305,26 +306,26 @@ impl World {
         self.controller = Some(Controller { task, faulty, changes, requests, interrupt });
     }
 
-    fn saved(&mut self, found: &Found) {
+    fn saved(&mut self, found: &SpecState) {
         let reading = match found {
-            Found::Specs(specs) => {
+            SpecState::Specs(specs) => {
                 self.good = wanted(specs);
                 Reading::Valid(Box::new(self.good.clone()))
             }
-            Found::Broken(number) => Reading::Invalid(vec![Diagnostic::new(format!("it is broken ({number})"))]),
-            Found::Empty => Reading::Valid(Box::new(nothing())),
+            SpecState::Invalid(number) => Reading::Invalid(vec![Diagnostic::new(format!("invalid ({number})"))]),
+            SpecState::Empty => Reading::Valid(Box::new(nothing())),
         };
-        let believed = match found {
-            Found::Specs(_) => Some(self.good.clone()),
-            // Without an explicit yes, nothing follows from nothing.
-            Found::Broken(_) | Found::Empty => None,
+        let specs = match found {
+            SpecState::Specs(_) => Some(self.good.clone()),
+            // Empty specs remove nothing without `--prune-all`.
+            SpecState::Invalid(_) | SpecState::Empty => None,
         };
-        self.laws().reads(believed);
-        self.reads(reading);
+        self.invariants().specs_changed(specs);
+        self.set_specs(reading);
     }
 
-    /// This is what is found in the specs from now on.
-    fn reads(&mut self, reading: Reading) {
+    /// Replaces the specs.
+    fn set_specs(&mut self, reading: Reading) {
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
         self.touched();
     }
@@ -333,7 +334,7 @@ impl World {
         if self.awaits_specs {
             self.start();
         } else if let Some(controller) = &self.controller {
-            // Where a message waits already, this one is not needed.
+            // If a notification is already pending, another one is not needed.
             let _ = controller.changes.try_send(());
         }
     }
@@ -342,19 +343,19 @@ impl World {
         let Some(controller) = &self.controller else { return };
         let (reply, mut replies) = mpsc::unbounded_channel();
         let _ = controller.requests.try_send(Request { kind: ask, reply });
-        let told = self.laws.clone();
+        let recorder = self.invariants.clone();
         tokio::spawn(async move {
             while let Some(report) = replies.recv().await {
                 if matches!(report, Report::Settled(_) | Report::Status(_) | Report::Stopping(_)) {
                     let line = format!("      answered: {}", brief(&report));
-                    told.lock().unwrap_or_else(PoisonError::into_inner).tell(&line);
+                    recorder.lock().unwrap_or_else(PoisonError::into_inner).log(&line);
                 }
             }
         });
     }
 
     async fn kill_controller(&mut self) {
-        self.laws().forgets();
+        self.invariants().clear_reloads();
         if let Some(controller) = self.controller.take() {
             controller.task.abort();
             let _ = controller.task.await;
@@ -362,39 +363,39 @@ impl World {
         self.awaits_specs = false;
     }
 
-    async fn happen(&mut self, happening: Happening) -> Result<(), String> {
-        match happening {
-            Happening::Saved(found, _) => {
-                self.laws().meddles();
+    async fn apply_event(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Saved(found, _) => {
+                self.invariants().record_external_change();
                 self.saved(&found);
             }
-            Happening::Touched => self.touched(),
-            Happening::HalfSaved(half) => {
+            Event::Touched => self.touched(),
+            Event::HalfSaved(half) => {
                 let whole = self.read();
                 if matches!(whole, Reading::Valid(_)) && self.controller.is_some() {
-                    self.reads(Reading::Valid(Box::new(wanted(&half))));
+                    self.set_specs(Reading::Valid(Box::new(wanted(&half))));
                     tokio::time::sleep(HALF_SAVED).await;
-                    self.reads(whole);
+                    self.set_specs(whole);
                 }
             }
-            Happening::Hand(hand, name) => {
-                self.laws().meddles();
-                self.hand(hand, &name);
+            Event::ExternalChange(change, name) => {
+                self.invariants().record_external_change();
+                self.apply_external_change(change, &name);
             }
-            Happening::NetworkGone => {
-                self.laws().meddles();
+            Event::NetworkRemoved => {
+                self.invariants().record_external_change();
                 self.sim.remove_network_by_force(GROUP);
             }
-            Happening::Rebuilt(reference) => {
-                self.laws().meddles();
+            Event::Rebuilt(reference) => {
+                self.invariants().record_external_change();
                 if let Some(image) = self.schedule.images.get(&reference) {
                     let mut image = image.clone();
-                    image.id = format!("{}-rebuilt{}", image.id, self.laws().story.len());
+                    image.id = format!("{}-rebuilt{}", image.id, self.invariants().trace.len());
                     self.sim.add_image(&reference, image);
-                    self.laws().blinded(Duration::from_secs(40));
+                    self.invariants().allow_missed_changes(Duration::from_secs(40));
                 }
             }
-            Happening::Foreign(name, port) => {
+            Event::Foreign(name, port) => {
                 if self.sim.id_of(&name).is_none() {
                     let observed = self.sim.snapshot();
                     let free = observed.containers.values().flat_map(|c| &c.ports).all(|held| held.host != port);
@@ -402,107 +403,108 @@ impl World {
                     self.sim.create_foreign(&name, if free { &ports } else { &[] });
                 }
             }
-            Happening::ForeignGone(name) => {
-                self.laws().meddles();
-                self.foreign_gone(|foreign| foreign.starts_with(&name));
+            Event::ForeignRemoved(name) => {
+                self.invariants().record_external_change();
+                self.remove_foreign(|foreign| foreign.starts_with(&name));
             }
-            Happening::EventsCut => {
-                self.laws().blinded(Duration::from_secs(15));
+            Event::EventsCut => {
+                self.invariants().allow_missed_changes(Duration::from_secs(15));
                 self.sim.cut_events();
             }
-            Happening::FaultsBegin => self.faults(true),
-            Happening::FaultsEnd => self.faults(false),
-            Happening::EngineRestarts => {
-                self.laws().meddles();
-                self.laws().blinded(Duration::from_secs(40));
+            Event::FaultsBegin => self.faults(true),
+            Event::FaultsEnd => self.faults(false),
+            Event::EngineRestarts => {
+                self.invariants().record_external_change();
+                self.invariants().allow_missed_changes(Duration::from_secs(40));
                 self.sim.restart();
             }
-            Happening::EngineGoes { containers_end } => {
-                self.laws().meddles();
-                self.laws().engine_goes();
-                self.sim.go_away(containers_end);
+            Event::EngineStops { containers_end } => {
+                self.invariants().record_external_change();
+                self.invariants().engine_stopped();
+                self.sim.shut_down(containers_end);
             }
-            Happening::EngineComes => {
-                self.laws().meddles();
-                self.laws().engine_answers();
-                self.sim.come_back();
+            Event::EngineStarts => {
+                self.invariants().record_external_change();
+                self.invariants().engine_available();
+                self.sim.start_up();
             }
-            Happening::EngineHangs => {
-                self.laws().engine_hangs();
+            Event::EngineHangs => {
+                self.invariants().engine_hung();
                 self.sim.hang();
             }
-            Happening::EngineGoesOn => {
-                self.laws().meddles();
-                self.laws().engine_answers();
+            Event::EngineResumes => {
+                self.invariants().record_external_change();
+                self.invariants().engine_available();
                 self.sim.resume();
             }
-            Happening::ControllerKilled => self.kill_controller().await,
-            Happening::ControllerInterrupted => {
-                self.laws().forgets();
+            Event::ControllerKilled => self.kill_controller().await,
+            Event::ControllerInterrupted => {
+                self.invariants().clear_reloads();
                 if let Some(controller) = self.controller.take() {
                     let _ = controller.interrupt.try_send(());
-                    // A step that hangs is waited for, at most a pull.
+                    // The controller waits for running steps, a pull at most.
                     let ended = tokio::time::timeout(Duration::from_secs(200), controller.task).await;
                     match ended {
-                        Err(_) => return Err("the controller does not end although it was interrupted".into()),
+                        Err(_) => return Err("the controller does not end after an interrupt".into()),
                         Ok(Err(error)) => return Err(format!("the controller panicked: {error}")),
                         Ok(Ok(_)) => {}
                     }
                 }
                 self.awaits_specs = false;
             }
-            Happening::ControllerStarts => {
-                self.laws().meddles();
+            Event::ControllerStarts => {
+                self.invariants().record_external_change();
                 if self.controller.is_none() {
                     self.start();
                 }
             }
-            Happening::AsksToReconcile => {
-                self.laws().meddles();
+            Event::ReconcileRequest => {
+                self.invariants().record_external_change();
                 self.ask(RequestKind::Reconcile);
             }
-            Happening::AsksToReload(service) => {
-                self.laws().meddles();
+            Event::ReloadRequest(service) => {
+                self.invariants().record_external_change();
                 let current = self.sim.id_of(&format!("{GROUP}-{service}"));
-                self.laws().reload(&service, current.filter(|_| self.controller.is_some()));
+                self.invariants().reload(&service, current.filter(|_| self.controller.is_some()));
                 self.ask(RequestKind::Reload(BTreeSet::from([service])));
             }
-            Happening::AsksForStatus => self.ask(RequestKind::Status),
+            Event::StatusRequest => self.ask(RequestKind::Status),
         }
         Ok(())
     }
 
-    fn hand(&mut self, hand: Hand, name: &str) {
+    fn apply_external_change(&mut self, change: ExternalChange, name: &str) {
         let sim = &self.sim;
-        let drifts = !matches!(hand, Hand::Restart | Hand::Unpause | Hand::MakeIll);
-        if drifts && self.controller.is_some() {
-            self.laws().drifts(name, hand == Hand::Crash, &sim.snapshot());
+        let is_drift =
+            !matches!(change, ExternalChange::Restart | ExternalChange::Unpause | ExternalChange::BecomeUnhealthy);
+        if is_drift && self.controller.is_some() {
+            self.invariants().expect_correction(name, change == ExternalChange::Crash, &sim.snapshot());
         }
-        match hand {
-            Hand::Crash => sim.kill(name, 1),
-            Hand::Stop => sim.stop_by_hand(name),
-            Hand::Kill => sim.kill_by_hand(name),
-            Hand::Restart => sim.restart_by_hand(name),
-            Hand::Pause => sim.pause(name),
-            Hand::Unpause => sim.unpause(name),
-            Hand::Rename => drop(sim.rename(name, &format!("{name}-mine"))),
-            Hand::Disconnect => sim.disconnect(name),
-            Hand::Remove => sim.remove(name),
-            Hand::Update => {
+        match change {
+            ExternalChange::Crash => sim.kill(name, 1),
+            ExternalChange::Stop => sim.docker_stop(name),
+            ExternalChange::Kill => sim.docker_kill(name),
+            ExternalChange::Restart => sim.docker_restart(name),
+            ExternalChange::Pause => sim.pause(name),
+            ExternalChange::Unpause => sim.unpause(name),
+            ExternalChange::Rename => drop(sim.rename(name, &format!("{name}-mine"))),
+            ExternalChange::Disconnect => sim.disconnect(name),
+            ExternalChange::Remove => sim.remove(name),
+            ExternalChange::Update => {
                 let resources = Resources { memory: "512m".parse().ok(), ..Resources::default() };
-                sim.update_by_hand(name, resources, RestartPolicy::No);
+                sim.docker_update(name, resources, RestartPolicy::No);
             }
-            Hand::MakeIll => {
+            ExternalChange::BecomeUnhealthy => {
                 let observed = sim.snapshot();
                 let checked = observed.containers.values().any(|c| c.name == name && c.health != Health::None);
                 if checked {
-                    sim.turn(name, Health::Unhealthy);
+                    sim.set_health(name, Health::Unhealthy);
                 }
             }
         }
     }
 
-    fn foreign_gone(&mut self, which: impl Fn(&str) -> bool) {
+    fn remove_foreign(&mut self, which: impl Fn(&str) -> bool) {
         let foreign = |observed: &Observed| -> Vec<String> {
             let theirs = observed.containers.values().filter(|container| container.identity.is_none());
             theirs.map(|container| container.name.clone()).collect()
@@ -514,35 +516,35 @@ impl World {
 
     fn faults(&mut self, faulty: bool) {
         self.faulty = faulty;
-        self.laws().blinded(Duration::from_secs(100));
+        self.invariants().allow_missed_changes(Duration::from_secs(100));
         if faulty {
-            // As long as they last, and for a while.
-            self.laws().blinded(Duration::from_secs(1_000_000));
+            // The duration is unknown: no limit until the faults end.
+            self.invariants().allow_missed_changes(Duration::from_secs(1_000_000));
         } else {
-            self.laws().sees_again();
+            self.invariants().faults_ended();
         }
         if let Some(controller) = &self.controller {
-            if faulty { controller.faulty.relapse() } else { controller.faulty.heal() }
+            if faulty { controller.faulty.enable() } else { controller.faulty.disable() }
         }
     }
 
-    /// From here on nothing goes wrong any longer.
-    async fn calm_down(&mut self) -> Result<(), String> {
-        self.laws().tell("** from here on nothing goes wrong");
+    /// Ends all faults.
+    async fn end_faults(&mut self) -> Result<(), String> {
+        self.invariants().log("** faults ended");
         self.faults(false);
-        self.laws().engine_answers();
-        self.laws().meddles();
+        self.invariants().engine_available();
+        self.invariants().record_external_change();
         self.sim.resume();
-        self.foreign_gone(|_| true);
+        self.remove_foreign(|_| true);
         self.heal_images();
-        self.saved(&Found::Specs(self.schedule.last.clone()));
+        self.saved(&SpecState::Specs(self.schedule.last.clone()));
         if self.controller.is_none() {
             self.start();
         }
         self.check().await
     }
 
-    /// Every image is as it should be from now on, so that those who failed with it may try again. Who fell ill is well.
+    /// Replaces faulty images and makes unhealthy containers healthy, so that retries succeed.
     fn heal_images(&mut self) {
         for service in self.good.services.values() {
             let reference = &service.config.image;
@@ -552,40 +554,39 @@ impl World {
                 let mut good = Image::new(&format!("{reference}-healed"));
                 good.facts.volumes = healed.facts.volumes;
                 self.sim.add_image(reference, good);
-                self.laws().answers_at_once(reference);
+                self.invariants().answers_immediately(reference);
             }
         }
         for container in self.sim.snapshot().containers.values() {
             if container.health == Health::Unhealthy {
-                self.sim.turn(&container.name, Health::Healthy);
+                self.sim.set_health(&container.name, Health::Healthy);
             }
         }
     }
 
-    /// Waits until everything agrees. What has failed for good, as far as the controller could tell, may need somebody
-    /// to ask.
-    async fn agree(&mut self) -> Result<(), String> {
-        if self.agrees_within(AGREES_WITHIN).await? {
+    /// Waits until the state has converged. Services that have failed permanently may need a reconcile request.
+    async fn await_convergence(&mut self) -> Result<(), String> {
+        if self.converges_within(CONVERGES_WITHIN).await? {
             return Ok(());
         }
         let left = self.difference().unwrap_or_default();
-        if self.laws().given_up.is_empty() {
-            return Err(format!("it does not come to agree, and has given up nobody: {left}"));
+        if self.invariants().given_up.is_empty() {
+            return Err(format!("does not converge, although no service has failed permanently: {left}"));
         }
-        self.laws().tell(&format!("** still different: {left}; asking"));
-        self.laws().meddles();
+        self.invariants().log(&format!("** still different: {left}; sending a reconcile request"));
+        self.invariants().record_external_change();
         self.ask(RequestKind::Reconcile);
-        if self.agrees_within(AT_ONCE).await? {
-            self.laws().asked += 1;
+        if self.converges_within(AFTER_REQUEST).await? {
+            self.invariants().requests_needed += 1;
             return Ok(());
         }
-        Err(format!("it does not come to agree: {}", self.difference().unwrap_or_default()))
+        Err(format!("does not converge: {}", self.difference().unwrap_or_default()))
     }
 
-    async fn agrees_within(&mut self, bound: Duration) -> Result<bool, String> {
+    async fn converges_within(&mut self, bound: Duration) -> Result<bool, String> {
         let began = tokio::time::Instant::now();
         while began.elapsed() < bound {
-            // Whoever agrees does so for a while.
+            // The state must remain converged for a while.
             if self.difference().is_none() {
                 tokio::time::sleep(Duration::from_secs(5)).await;
                 if self.difference().is_none() {
@@ -599,9 +600,9 @@ impl World {
         Ok(false)
     }
 
-    /// Nothing is done any longer.
-    async fn rest(&mut self) -> Result<(), String> {
-        // What no event told, the next list did.
+    /// Checks that nothing is done once the state has converged.
+    async fn stays_converged(&mut self) -> Result<(), String> {
+        // Wait for a resync, in case an event was lost.
         tokio::time::sleep(RESYNC).await;
         let before = self.sim.calls().len();
         tokio::time::sleep(QUIET).await;
@@ -609,15 +610,15 @@ impl World {
         let calls = self.sim.calls().split_off(before);
         let busy: Vec<String> = calls.into_iter().filter(|call| call != "list" && !call.starts_with("exec ")).collect();
         if !busy.is_empty() {
-            return Err(format!("it agrees, and goes on with {busy:?}"));
+            return Err(format!("converged, but continues with {busy:?}"));
         }
         match self.difference() {
             None => Ok(()),
-            Some(difference) => Err(format!("it agreed, and no longer does: {difference}")),
+            Some(difference) => Err(format!("no longer converged: {difference}")),
         }
     }
 
-    /// What differs from what is wanted, if anything does.
+    /// Returns a difference between the desired and the observed state.
     fn difference(&self) -> Option<String> {
         let observed = self.sim.snapshot();
         let names: BTreeSet<String> = observed.of_group(GROUP).map(|container| container.name.clone()).collect();
@@ -625,8 +626,8 @@ impl World {
         if names != expected {
             return Some(format!("there are {names:?} instead of {expected:?}"));
         }
-        if let Some(kept) = self.laws().not_reloaded(&observed) {
-            return Some(format!("{kept} was to be replaced"));
+        if let Some(kept) = self.invariants().not_reloaded(&observed) {
+            return Some(format!("{kept} was not replaced"));
         }
         let networks: Vec<&String> =
             observed.networks.values().filter(|network| network.name == GROUP).map(|network| &network.id).collect();
@@ -642,14 +643,14 @@ impl World {
                 && identity.env_hash == service.fingerprint.env_hash
                 && observed.images.get(&service.config.image) == Some(&identity.image_id);
             if !same {
-                return Some(format!("{name} is not what its spec asks for"));
+                return Some(format!("{name} does not match its spec"));
             }
             if container.networks.iter().map(|attachment| &attachment.network_id).collect::<Vec<_>>() != [*network] {
                 return Some(format!("{name} is not on the network"));
             }
             let names = container.details.as_ref().and_then(|details| details.names.get(*network));
             if !names.is_some_and(|names| names.contains(&service.service)) {
-                return Some(format!("nobody finds {name}"));
+                return Some(format!("{name} has no DNS name"));
             }
         }
         let again = forecast(&self.good, &observed, &Memory::new(self.updated()));
@@ -658,15 +659,15 @@ impl World {
     }
 
     fn updated(&self) -> BTreeSet<ContainerId> {
-        LocalState::new(self.state.path()).updated()
+        LocalState::new(StateDirectory::at(self.state.path())).updated()
     }
 }
 
-/// A report in a line.
+/// Formats a report as one line.
 fn brief(report: &Report) -> String {
     match report {
-        Report::StepStarted(step) => format!("begins {step} # {}", step.cause),
-        Report::StepDone(step) => format!("did {step}"),
+        Report::StepStarted(step) => format!("started {step} # {}", step.cause),
+        Report::StepDone(step) => format!("finished {step}"),
         Report::Planned(changes) => format!("planned {} changes", changes.len()),
         Report::Failed(failed) => format!(
             "failed {}: {:?} {} (count {}, retry {:?})",

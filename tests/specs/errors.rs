@@ -1,14 +1,14 @@
-//! Errors, each with its place.
+//! Spec errors and their locations.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use drillmaster::render::diagnostics;
-use drillmaster::spec::{Content, Input, MAX_FILE_SIZE, Nowhere, SourceFile, TreeError, load, no_directory};
+use drillmaster::spec::{Content, Input, MAX_FILE_SIZE, NoFileAccess, SourceFile, TreeError, load, no_directory};
 
 use crate::loading::*;
 
-/// Wrong directories, each with a name. What is told about them is in the snapshot.
+/// Invalid directories, each with a name. The snapshot contains their errors.
 const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("YAML: a quote left open", &[("a.yaml", "name: a\nimage: \"b\ncommand: c\n")]),
     ("YAML: a bracket left open", &[("a.yaml", "name: a\nimage: b\ncommand: [c, d\nports: []\n")]),
@@ -16,7 +16,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("YAML: a colon in a value", &[("a.yaml", "name: a\nimage: b\nhostname: a: b\n")]),
     ("YAML: an unknown alias", &[("a.yaml", "name: a\nimage: *b\n")]),
     (
-        "YAML: the documents after a syntax error are read all the same",
+        "YAML: the documents after a syntax error are still read",
         &[("a.yaml", "name: a\nimage: @\n---\nname: b\n---\nname: [c\n---\nname: d\nimage: B\n")],
     ),
     ("YAML: a tag", &[("a.yaml", "name: a\nimage: !include b\n")]),
@@ -46,7 +46,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
-        "containers that run at once",
+        "fields that require a single container",
         &[(
             "a.yaml",
             concat!(
@@ -239,7 +239,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             (
                 "a.yaml",
                 concat!(
-                    "name: a\nimage: ${IMAGE}\nhostname: \"x-${HOSTNAM}\"\nuser: ${U:?say who}\nworking_dir: ${A\n",
+                    "name: a\nimage: ${IMAGE}\nhostname: \"x-${HOSTNAM}\"\nuser: ${U:?no user}\nworking_dir: ${A\n",
                     "command: >\n  first\n  and ${SECOND}\nenv: {A: \"${context.user}\", B: '${}'}\n",
                 ),
             ),
@@ -247,7 +247,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
-        "outputs that cannot come",
+        "unavailable outputs",
         &[
             (
                 "a.yaml",
@@ -265,7 +265,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
-        "outputs that are no good",
+        "invalid outputs",
         &[
             ("a.yaml", "name: a\nimage: x\nports: ['${context.port}:80']\nresources: {pids: '${context.pids}'}\n"),
             ("output:port", "high"),
@@ -277,11 +277,11 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
 ];
 
 #[test]
-fn every_error_is_reported_with_its_place() {
+fn every_error_is_reported_with_its_location() {
     let mut out = String::new();
     for (name, files) in WRONG {
         let errors = load_dir(files).expect_err(name);
-        let _ = write!(out, "=== {name}\n\n{}\n", told(&errors));
+        let _ = write!(out, "=== {name}\n\n{}\n", rendered(&errors));
     }
     insta::assert_snapshot!("wrong", out);
 }
@@ -304,23 +304,23 @@ fn non_utf8_files_are_reported() {
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
-        reach: &Nowhere,
+        file_access: &NoFileAccess,
         tree: &|_| Err(TreeError::Context("not reached".into())),
     };
     let more = load(&input).unwrap_err();
     let none = no_directory("specs");
-    insta::assert_snapshot!("no_text", [told(&errors), told(&more), told(&[none])].join("\n"));
+    insta::assert_snapshot!("no_text", [rendered(&errors), rendered(&more), rendered(&[none])].join("\n"));
 }
 
 #[test]
-fn for_programs() {
+fn errors_are_available_as_json() {
     let errors = load_dir(&[("a.yaml", "name: a\nimgae: é\n"), ("b.yaml", "name: a\nimage: b\n")]).unwrap_err();
     let errors = [errors, vec![no_directory("x")]].concat();
     insta::assert_snapshot!("json", serde_json::to_string_pretty(&diagnostics::to_json(&errors)).unwrap());
 }
 
 #[test]
-fn color_is_asked_for() {
+fn color_is_optional() {
     let errors = load_dir(&[("a.yaml", "name: A\nimage: b\n")]).unwrap_err();
     assert!(!diagnostics::render(&errors, false).contains('\x1b'));
     assert!(diagnostics::render(&errors, true).contains("\x1b["));
@@ -328,22 +328,22 @@ fn color_is_asked_for() {
 }
 
 #[test]
-fn nothing_in_a_file_reaches_the_terminal_as_it_is() {
+fn file_contents_are_escaped_for_the_terminal() {
     let long = format!(
         "name: a\nimage: b\nhostname: \"{}\\e[31m\" # \u{1b}[2J\u{9b}31m\u{202e}\nno: \u{1b}[2J\n",
         "x".repeat(10_000)
     );
     let errors = load_dir(&[("a.yaml", &long)]).unwrap_err();
-    let text = told(&errors);
+    let text = rendered(&errors);
     assert!(text.len() < 3000, "{}", text.len());
     assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
     assert!(!text.contains('\u{202e}'));
     let errors = load_dir(&[("a.yaml", &format!("name: a\n\"k\\e[2J{}\": 1\n", "y".repeat(5000)))]).unwrap_err();
-    assert!(told(&errors).lines().all(|line| line.chars().count() < 300), "{}", told(&errors));
+    assert!(rendered(&errors).lines().all(|line| line.chars().count() < 300), "{}", rendered(&errors));
 }
 
 #[test]
-fn one_file_tells_at_most_a_hundred_errors() {
+fn at_most_a_hundred_errors_are_reported_per_file() {
     let text: String = (0..500).map(|n| format!("name: a{n}\nimage: B\n---\n")).collect();
     let errors = load_dir(&[("a.yaml", &text)]).unwrap_err();
     assert_eq!(errors.len(), 101);

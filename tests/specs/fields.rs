@@ -1,4 +1,4 @@
-//! Fields that are read, and the ways to write them.
+//! Spec fields and their forms.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -97,17 +97,17 @@ pub const OTHERS: &str = "name: appdb\nimage: postgres\n---\nname: cache\nimage:
                       network: shop-net\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
 
 #[test]
-fn outputs_are_text_or_numbers_once_they_are_known() {
+fn known_outputs_are_text_or_numbers() {
     let text = "name: a\nimage: 'x:${context.tag}'\nports: ['${context.port}:80']\nenv: {A: 'u${context.port}'}\n\
                 resources: {pids: '${context.pids}'}\n---\nkind: Job\nname: b\nimage: x\n";
     let known = [("a.yaml", text), ("output:tag", "2"), ("output:port", "8080"), ("output:pids", "17")];
-    let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     let spec = &specs.services[0].spec;
     assert_eq!((spec.container.image.as_ref().unwrap().as_str(), spec.container.env["A"].as_str()), ("x:2", "u8080"));
     assert_eq!((spec.container.ports[0].host, spec.container.resources.pids), (Some(8080), Some(17)));
     assert!(specs.services[0].uses.iter().all(|found| found.known));
-    // Before, nothing of it is wrong, and what it is made of is told.
-    let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    // While unknown, such values are valid, and the outputs they consume are listed.
+    let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     let uses = &specs.services[0].uses;
     let fields: Vec<(&str, &str)> = uses.iter().map(|found| (found.field.as_str(), found.key.as_str())).collect();
     assert_eq!(fields, [("image", "tag"), ("ports.0", "port"), ("env.A", "port"), ("resources.pids", "pids")]);
@@ -118,7 +118,7 @@ fn outputs_are_text_or_numbers_once_they_are_known() {
 fn every_field_is_read() {
     let files =
         [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile.dev", "FROM x")];
-    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     assert_eq!(
         specs.services.iter().map(|s| s.spec.container.name.as_str()).collect::<Vec<_>>(),
         ["api", "appdb", "cache"]
@@ -136,7 +136,7 @@ fn every_field_is_read() {
 fn every_field_of_a_job_is_read() {
     let files =
         [("a.yaml", ALL_FIELDS_OF_A_JOB), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile", "FROM x")];
-    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     let names: Vec<&str> = specs.services.iter().map(|s| s.spec.container.name.as_str()).collect();
     assert_eq!(names, ["appdb", "cache", "migrate", "seed"]);
     assert_eq!(specs.services[2].source.to_string(), "a.yaml:2");
@@ -146,7 +146,7 @@ fn every_field_of_a_job_is_read() {
 }
 
 #[test]
-fn the_same_said_in_another_way_is_the_same() {
+fn equivalent_forms_load_to_the_same_spec() {
     let flow = one("{name: a, image: b, env: {X: '1', Y: two}, command: [x, 'y z'], ports: ['80'], stop_timeout: 90s}");
     let block = one(concat!(
         "\u{feff}# comment\r\nimage: \"b\"\r\nports:\r\n- 80\r\ncommand: x 'y z'\r\n",
@@ -167,7 +167,7 @@ fn anchors_and_merges_work_as_in_compose_files() {
 }
 
 #[test]
-fn fields_without_a_value_are_as_good_as_left_out() {
+fn fields_without_a_value_equal_omitted_fields() {
     let service = one("name: a\nimage: b\nports:\n  # - 80:80\nenv:\ncommand:\nresources:\nping:\ntmpfs:\nenv_file:\n");
     assert_eq!(service, one("name: a\nimage: b"));
 }
@@ -188,7 +188,7 @@ resources: {pids: "${PORT}", memory: "${PORT}k"}
     let text = text.replace("ALSO: ${NOTHING-}, NUMBER: ${PORT}", "ALSO: \"${NOTHING-}\", NUMBER: \"${PORT}\"");
     let files =
         [("app.yaml", text.as_str()), (".env", "IMAGE=nginx\nPORT=1\nYES=true\nSECONDS=5\n"), ("env:PORT", "8080")];
-    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     let service = &specs.services[0].spec;
     assert_eq!(service.container.image.as_ref().map(AsRef::as_ref), Some("nginx"));
     assert!(service.container.privileged && service.container.read_only);

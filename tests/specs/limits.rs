@@ -10,26 +10,26 @@ use proptest::prelude::*;
 use crate::fields::{ALL_FIELDS, ALL_FIELDS_OF_A_JOB, OTHERS};
 use crate::loading::*;
 
-/// What grows without bound would not end while anybody waits; how fast the rest is, benchmarks say.
+/// Runs a function within a generous time limit, which only unbounded growth exceeds. Benchmarks measure speed.
 fn bounded<T>(run: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = run();
-    assert!(start.elapsed() < Duration::from_secs(60), "it grows without bound");
+    assert!(start.elapsed() < Duration::from_secs(60), "takes too long");
     result
 }
 
 #[test]
-fn an_alias_bomb_is_refused() {
+fn alias_bombs_are_rejected() {
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for n in 1..30 {
         let _ = writeln!(bomb, "a{n}: &a{n} [{}]", vec![format!("*a{}", n - 1); 10].join(", "));
     }
     let errors = bounded(|| messages(&bomb));
-    assert_eq!(errors, ["the file holds more than 100,000 values, aliases expanded"]);
+    assert_eq!(errors, ["the file contains more than 100,000 values, with aliases expanded"]);
 
     let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(500_000), "*a, ".repeat(10_000));
     let errors = bounded(|| messages(&text));
-    assert_eq!(errors, ["the file holds more than 8 MiB of text, aliases expanded"]);
+    assert_eq!(errors, ["the file contains more than 8 MiB of text, with aliases expanded"]);
 
     let mut merges = "x0: &x0 {k0: 1, l0: 1}\n".to_owned();
     for n in 1..60 {
@@ -41,7 +41,7 @@ fn an_alias_bomb_is_refused() {
 }
 
 #[test]
-fn nesting_without_end_is_refused() {
+fn endless_nesting_is_rejected() {
     let deep = "nested more than 64 levels deep";
     for text in
         ["[".repeat(100_000), "{a: ".repeat(60_000), "- ".repeat(100_000), "? ".repeat(100_000), "a: [".repeat(65)]
@@ -51,7 +51,7 @@ fn nesting_without_end_is_refused() {
     }
     let indented: String = (0..200).map(|n| format!("{}a:\n", " ".repeat(n))).collect();
     assert_eq!(messages(&indented), [deep]);
-    // Aliases must not deepen it either.
+    // Aliases must not exceed the nesting limit either.
     let mut text = "x0: &x0 [x]\n".to_owned();
     for n in 1..70 {
         let _ = writeln!(text, "x{n}: &x{n} [*x{}]", n - 1);
@@ -64,7 +64,7 @@ fn nesting_without_end_is_refused() {
 }
 
 #[test]
-fn large_files_of_any_shape_are_read_or_refused() {
+fn large_files_of_any_shape_are_read_or_rejected() {
     let fill = |unit: &str| unit.repeat((MAX_FILE_SIZE as usize - 100) / unit.len());
     for text in [
         fill("a"),
@@ -104,9 +104,9 @@ fn five_thousand_services_load() {
         .collect();
     let files: Vec<(&str, &str)> = texts.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     let specs = bounded(|| load_dir(&files));
-    assert_eq!(specs.map(|specs| specs.services.len()).map_err(|errors| told(&errors)), Ok(5000));
+    assert_eq!(specs.map(|specs| specs.services.len()).map_err(|errors| rendered(&errors)), Ok(5000));
 
-    // A ring of all of them is one cycle, told in one line.
+    // A cycle of all services is reported in one line.
     let ring = [&files[1..], &[("0.yaml", "name: s0\nimage: a\ndependencies: [s4999]\n")]].concat();
     let errors = bounded(|| load_dir(&ring)).unwrap_err();
     assert_eq!(errors.len(), 1);
@@ -117,7 +117,7 @@ fn five_thousand_services_load() {
     );
 }
 
-/// Pieces of YAML that are likely to go wrong together.
+/// Generates YAML fragments that are likely to conflict.
 fn yaml_soup() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "name",
@@ -191,7 +191,7 @@ fn yaml_soup() -> impl Strategy<Value = String> {
     prop::collection::vec(pieces, 0..60).prop_map(|pieces| pieces.concat())
 }
 
-/// A good file with some characters replaced, removed or doubled.
+/// Generates a valid file with some characters replaced, removed or doubled.
 fn mutated() -> impl Strategy<Value = String> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..4usize, yaml_soup()), 1..6);
     edits.prop_map(|edits| {
@@ -212,16 +212,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_text_panics_and_every_error_has_a_place(text in prop_oneof![yaml_soup(), mutated()]) {
+    fn no_text_panics_and_every_error_has_a_location(text in prop_oneof![yaml_soup(), mutated()]) {
         if let Err(errors) = load_dir(&[("a.yaml", &text), ("env:A", "x"), ("common.env", "A=1")]) {
             prop_assert!(!errors.is_empty());
             for error in &errors {
-                if let Some(place) = &error.place {
+                if let Some(place) = &error.location {
                     prop_assert!(place.file.text().get(place.span.clone()).is_some());
                     prop_assert!(place.line() >= 1 && place.column() >= 1);
                 }
             }
-            let shown = told(&errors);
+            let shown = rendered(&errors);
             prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\n'));
             diagnostics::render(&errors, true);
             diagnostics::to_json(&errors);
@@ -230,7 +230,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = load_bytes(&[("a.yaml", &bytes), (".env", &bytes)]).map_err(|errors| told(&errors));
+        let _ = load_bytes(&[("a.yaml", &bytes), (".env", &bytes)]).map_err(|errors| rendered(&errors));
         let _ = env_file::parse(&String::from_utf8_lossy(&bytes));
     }
 }

@@ -1,12 +1,13 @@
-//! Specs that are loaded from memory.
+//! Loading of specs from memory.
 
 use std::collections::BTreeMap;
 
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model::{self, Service};
-use drillmaster::spec::{Content, Diagnostic, Input, Nowhere, SourceFile, Specs, Tree, TreeError, load};
+use drillmaster::spec::{Content, Diagnostic, Input, NoFileAccess, SourceFile, Specs, Tree, TreeError, load};
 
-/// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, `output:KEY` an output, all others can be read as env files.
+/// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, `output:KEY` an output; other files are
+/// env files.
 pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
     let file = |path: &str, bytes: &[u8]| SourceFile { path: path.into(), content: Content::Bytes(bytes.into()) };
     let specs: Vec<SourceFile> =
@@ -26,7 +27,7 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         Some((path.strip_prefix("output:")?.to_owned(), String::from_utf8_lossy(bytes).into_owned()))
     });
     let context = outputs.collect();
-    // Directories to build from are those that hold a file.
+    // A build context is a directory that contains a file.
     let tree = |build: &model::Build| {
         let holds = |path: &str| files.iter().any(|(file, _)| file.starts_with(path));
         let dockerfile = format!("{}/{}", build.context, build.dockerfile.as_deref().unwrap_or("Dockerfile"));
@@ -44,7 +45,7 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         context: &context,
         read: &read,
         tree: &tree,
-        reach: &Nowhere,
+        file_access: &NoFileAccess,
     })
 }
 
@@ -52,14 +53,14 @@ pub fn load_dir(files: &[(&str, &str)]) -> Result<Specs, Vec<Diagnostic>> {
     load_bytes(&files.iter().map(|(path, text)| (*path, text.as_bytes())).collect::<Vec<_>>())
 }
 
-pub fn told(errors: &[Diagnostic]) -> String {
+pub fn rendered(errors: &[Diagnostic]) -> String {
     diagnostics::render(errors, false)
 }
 
 pub fn one(text: &str) -> Service {
     match load_dir(&[("app.yaml", text)]) {
         Ok(specs) => specs.services.into_iter().next().unwrap().spec,
-        Err(errors) => panic!("{}", told(&errors)),
+        Err(errors) => panic!("{}", rendered(&errors)),
     }
 }
 

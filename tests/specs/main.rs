@@ -1,6 +1,6 @@
-//! Whole directories: what is read of them, and what is told when it is wrong.
+//! Loading of spec directories, and reported errors.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod errors;
 mod fields;

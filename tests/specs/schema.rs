@@ -1,4 +1,4 @@
-//! The JSON Schema: its fields, and the file that editors use.
+//! The JSON Schema: its fields, and the generated file for editors.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,13 +53,13 @@ const SERVICE_FIELDS: [&str; 40] = [
     "kind",
 ];
 
-/// Fields of the Job kind that a Service has not, and the other way round.
+/// Fields specific to the Job kind, and fields it lacks.
 const ONLY_OF_A_JOB: [&str; 3] = ["retries", "rerun", "capture"];
 const NOT_OF_A_JOB: [&str; 9] =
     ["ping", "health", "healthcheck", "post_start", "pre_stop", "post_stop", "restart", "update", "replicas"];
 
 #[test]
-fn the_schema_has_every_field_described() {
+fn schema_describes_every_field() {
     let schema = schema();
     let properties = |kind: &str| schema["$defs"][kind]["properties"].as_object().unwrap().clone();
     let of_a_job = SERVICE_FIELDS.into_iter().filter(|field| !NOT_OF_A_JOB.contains(field)).chain(ONLY_OF_A_JOB);
@@ -76,7 +76,7 @@ fn the_schema_has_every_field_described() {
             );
         }
     }
-    // What both kinds have is the same in both, but for the words of a few descriptions.
+    // Fields of both kinds are identical, except for a few descriptions.
     let (service, job) = (properties("Service"), properties("Job"));
     for (field, of_service) in service.iter().filter(|(field, _)| !["kind", "on"].contains(&field.as_str())) {
         let without_words = |property: &Value| {
@@ -96,7 +96,7 @@ fn the_schema_has_every_field_described() {
     assert_eq!(schema["$defs"]["Group"]["required"], serde_json::json!(["kind"]));
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     assert!(!schema.to_string().contains("\"$id\""));
-    // Every reference leads somewhere.
+    // All references have targets.
     let text = schema.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
         assert!(schema.pointer(reference).is_some(), "{reference}");
@@ -106,18 +106,15 @@ fn the_schema_has_every_field_described() {
 const FILE: &str = "schema/drillmaster.schema.json";
 
 #[test]
-fn the_file_is_up_to_date() {
+fn schema_file_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
     let written: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-    assert!(
-        written == drillmaster::spec::schema(),
-        "{FILE} is not what the specs' types say; write it anew: cargo run -- schema > {FILE}"
-    );
+    assert!(written == drillmaster::spec::schema(), "{FILE} is outdated; regenerate it: cargo run -- schema > {FILE}");
 }
 
-/// Spec directories in the repository name it in their first line, by a path that leads to it.
+/// Spec directories in the repository reference the schema in their first line by a valid path.
 #[test]
-fn specs_and_examples_lead_editors_to_it() {
+fn specs_and_examples_reference_the_schema() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut directories = vec![root.join("specs"), root.join("examples")];
     let mut seen = 0;
@@ -129,9 +126,9 @@ fn specs_and_examples_lead_editors_to_it() {
             } else if path.extension().is_some_and(|extension| extension == "yaml") {
                 let text = fs::read_to_string(&path).unwrap();
                 let schema = text.lines().next().and_then(|line| line.strip_prefix("# yaml-language-server: $schema="));
-                let schema = schema.unwrap_or_else(|| panic!("{} names no schema", path.display()));
+                let schema = schema.unwrap_or_else(|| panic!("{} has no schema", path.display()));
                 let target = path.parent().unwrap().join(schema);
-                assert!(target.exists(), "{} names {schema}, which is not there", path.display());
+                assert!(target.exists(), "{} references {schema}, which does not exist", path.display());
                 seen += 1;
             }
         }

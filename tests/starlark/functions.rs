@@ -1,4 +1,4 @@
-//! Functions of programs: hooks and pings.
+//! Program functions: hooks and pings.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -11,33 +11,33 @@ use drillmaster::spec::starlark::{CallContext, CallResult, Function, Host, HttpT
 
 use crate::programs::*;
 
-/// What a function can do here: it writes down what it is asked for.
+/// A function context that records its calls.
 #[derive(Default)]
 struct Stage {
-    asked: Mutex<Vec<String>>,
+    calls: Mutex<Vec<String>>,
     expired: std::sync::atomic::AtomicBool,
 }
 
 impl Stage {
-    fn asked(&self, what: String) {
-        self.asked.lock().unwrap().push(what);
+    fn record(&self, call: String) {
+        self.calls.lock().unwrap().push(call);
     }
 }
 
 impl Host for Stage {
     fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
-        self.asked(format!("exec {} {limit:?}", command.join(" ")));
+        self.record(format!("exec {} {limit:?}", command.join(" ")));
         let failed = (command[0] == "false").then(|| "false exited with code 1".to_owned());
         Ok(Ran { output: vec!["one".into(), "two".into()], failed })
     }
 
     fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
-        self.asked(format!("run {} {limit:?}", command.join(" ")));
+        self.record(format!("run {} {limit:?}", command.join(" ")));
         Ok(Ran { output: vec!["ann".into()], failed: None })
     }
 
     fn get(&self, target: &HttpTarget, _: Option<Duration>) -> Result<Response, String> {
-        self.asked(format!("get {target:?}"));
+        self.record(format!("get {target:?}"));
         Ok(Response { status: 404, body: "none".into() })
     }
 
@@ -50,12 +50,12 @@ impl Host for Stage {
     }
 
     fn sleep(&self, time: Duration) -> Result<(), String> {
-        self.asked(format!("sleep {time:?}"));
+        self.record(format!("sleep {time:?}"));
         Err("the run was interrupted".into())
     }
 
     fn say(&self, line: &str) {
-        self.asked(format!("say {line}"));
+        self.record(format!("say {line}"));
     }
 
     fn expired(&self) -> bool {
@@ -63,7 +63,7 @@ impl Host for Stage {
     }
 }
 
-/// The ping of a program's only service.
+/// Returns the ping of a program's only service.
 #[track_caller]
 fn ping(program: &str) -> Function {
     let service = specs(&[("app.star", program)]).services.swap_remove(0).spec;
@@ -84,16 +84,16 @@ fn call(function: &Function, stage: &Stage) -> Result<CallResult, Diagnostic> {
     with_large_stack(|| function.call(&about, stage)).unwrap()
 }
 
-/// How a ping with this body ends.
+/// Runs a ping with this body and returns its result.
 #[track_caller]
-fn ends(body: &str, stage: &Stage) -> Result<CallResult, String> {
+fn result_of(body: &str, stage: &Stage) -> Result<CallResult, String> {
     let body = body.replace('\n', "\n    ");
     let program = format!("def ready(ctx):\n    {body}\nservice(name=\"a\", image=\"x\", ping=ready)\n");
     call(&ping(&program), stage).map_err(|error| error.to_string())
 }
 
 #[test]
-fn functions_are_hooks_and_pings() {
+fn functions_are_used_as_hooks_and_pings() {
     let program = r#"
 load("lib.star", "answers")
 
@@ -140,12 +140,12 @@ group(on={"up": greet})
         let model::HookAction::Function(function) = &hooks[0].action else { panic!() };
         call(function, &stage).unwrap();
     }
-    assert_eq!(*stage.asked.lock().unwrap(), ["run ./greet.sh a None"; 3]);
+    assert_eq!(*stage.calls.lock().unwrap(), ["run ./greet.sh a None"; 3]);
     assert_eq!(desired.on.len(), 1);
 }
 
 #[test]
-fn nothing_is_replaced_when_a_function_changes() {
+fn changed_function_does_not_replace_its_service() {
     let of = |body: &str| {
         let program = format!(
             "def ready(ctx):\n    return {body}\nservice(name=\"a\", image=\"x\", ping=ready, post_start=ready)\n"
@@ -155,11 +155,11 @@ fn nothing_is_replaced_when_a_function_changes() {
     let (one, other) = (of("True"), of("False"));
     assert_eq!(one.fingerprint, other.fingerprint);
     assert_eq!(one, of("True"));
-    assert_ne!(one, other, "what changed takes effect");
+    assert_ne!(one, other, "the new function is used");
 }
 
 #[test]
-fn functions_do_what_their_argument_can_do() {
+fn functions_use_all_methods_of_their_context() {
     let stage = Stage::default();
     let body = r#"if ctx.service != "a" or ctx.group != "shop" or ctx.event != "ping" or ctx.container:
     fail("about")
@@ -178,11 +178,11 @@ ctx.context["id"] = 7
 ctx.context["user"] = ctx.context["id"] + "b"
 print("said", len(ctx.logs(tail=3)))
 return ctx.tcp(80) and not ctx.tcp(81)"#;
-    let ended = ends(body, &stage).unwrap();
+    let ended = result_of(body, &stage).unwrap();
     assert_eq!(ended.returned, Ok(true));
     assert_eq!(ended.outputs, [("id".to_owned(), "7".to_owned()), ("user".to_owned(), "7b".to_owned())]);
     assert_eq!(
-        *stage.asked.lock().unwrap(),
+        *stage.calls.lock().unwrap(),
         [
             "exec cat 1 Some(2s)",
             "exec false None",
@@ -191,11 +191,11 @@ return ctx.tcp(80) and not ctx.tcp(81)"#;
             "say said 3",
         ]
     );
-    assert_eq!(ends("pass", &stage).unwrap().returned, Err("NoneType".to_owned()));
+    assert_eq!(result_of("pass", &stage).unwrap().returned, Err("NoneType".to_owned()));
 }
 
 #[test]
-fn functions_that_fail_say_where() {
+fn failed_functions_report_their_location() {
     let stage = Stage::default();
     for (body, message) in [
         ("return 1 + \"a\"", "specs/app.star:2:12: operation `+` not supported for types `int` and `string`"),
@@ -215,11 +215,11 @@ fn functions_that_fail_say_where() {
         ("x = \"x\" * 1000000000", "specs/app.star:2:9: the result is a string of more than 1 MiB"),
         ("def f():\n    return f()\nf()", "specs/app.star:3:16: calls are nested more than 100 levels deep"),
     ] {
-        let error = ends(body, &stage);
+        let error = result_of(body, &stage);
         assert!(error.as_ref().is_err_and(|error| error.starts_with(message)), "{body}: {error:?}, expected {message}");
     }
     stage.expired.store(true, std::sync::atomic::Ordering::Relaxed);
-    let endless = ends("for n in range(1000000):\n    pass", &stage);
+    let endless = result_of("for n in range(1000000):\n    pass", &stage);
     assert_eq!(endless, Err("specs/app.star:2:5: the program timed out".to_owned()));
     let nested = "def inner(ctx):\n    fail(\"deep\")\n\ndef ready(ctx):\n    inner(ctx)\n\nservice(name=\"a\", image=\"x\", ping=ready)\n";
     let error = call(&ping(nested), &Stage::default()).unwrap_err();
@@ -230,14 +230,14 @@ fn functions_that_fail_say_where() {
 }
 
 #[test]
-fn only_programs_have_functions() {
+fn functions_require_a_program() {
     let errors = errors(&[("app.yaml", "name: a\nimage: x\nping: {function: ready}\npost_start: {functon: x}\n")]);
     assert!(errors.contains("expected a function of a `*.star` file, found the text `ready`"), "{errors}");
 }
 
 /// Refresh with `UPDATE_REFERENCE=1 cargo test --test starlark reference`.
 #[test]
-fn the_reference_is_up_to_date() {
+fn reference_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/programs-reference.md");
     let reference = drillmaster::spec::starlark::reference();
     if std::env::var_os("UPDATE_REFERENCE").is_some() {

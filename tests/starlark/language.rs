@@ -1,8 +1,8 @@
-//! What programs can say, and what is wrong in them.
+//! Language features of programs, and errors.
 
 use crate::programs::*;
 
-/// The stack of the demo.
+/// The demo stack.
 const DEMO: &str = r#"
 group(name="demo")
 
@@ -42,8 +42,8 @@ ping: {http: {port: 8080, path: /healthz}, timeout: 30s}
 "#;
 
 #[test]
-fn a_stack_is_the_same_in_either_form() {
-    same(DEMO_IN_YAML, DEMO);
+fn yaml_and_starlark_load_the_same_stack() {
+    assert_same(DEMO_IN_YAML, DEMO);
     let (yaml, star) = (desired(&[("app.yaml", DEMO_IN_YAML)]), desired(&[("app.star", DEMO)]));
     for (name, service) in &yaml.services {
         assert_eq!(service.fingerprint, star.services[name].fingerprint, "{name}");
@@ -71,7 +71,7 @@ const FIELDS: &str = r#"{
     "update": {"order": "start-first", "min_ready": "2s"}, "replicas": 2, "on": {"failed": {"run": ["./e.sh"]}}
 }"#;
 
-/// JSON as Starlark writes it.
+/// Formats JSON as Starlark.
 fn literal(value: &serde_json::Value) -> String {
     use serde_json::Value;
     match value {
@@ -88,7 +88,7 @@ fn literal(value: &serde_json::Value) -> String {
 }
 
 #[test]
-fn every_field_of_every_kind_can_be_written() {
+fn programs_support_every_field_of_every_kind() {
     let examples: serde_json::Map<String, serde_json::Value> = serde_json::from_str(FIELDS).unwrap();
     let schema = drillmaster::spec::schema();
     let mut seen = std::collections::BTreeSet::new();
@@ -112,7 +112,7 @@ fn every_field_of_every_kind_can_be_written() {
             let load = |path: &str, text: &str| {
                 let files: Vec<(&str, &str)> = others.into_iter().chain([(path, text)]).collect();
                 let with_env_file = Directory::of(&files);
-                let specs = with_env_file.load().unwrap_or_else(|errors| panic!("{text}{}", told(&errors)));
+                let specs = with_env_file.load().unwrap_or_else(|errors| panic!("{text}{}", rendered(&errors)));
                 let group = specs.group.map(|group| group.spec);
                 (group, specs.services.into_iter().map(|service| service.spec).collect::<Vec<_>>())
             };
@@ -121,11 +121,11 @@ fn every_field_of_every_kind_can_be_written() {
             seen.insert(field.clone());
         }
     }
-    assert_eq!(seen.len(), examples.len(), "an example of a field that is none");
+    assert_eq!(seen.len(), examples.len(), "example of an unknown field");
 }
 
 #[test]
-fn values_can_be_passed_on() {
+fn values_can_be_passed_between_services() {
     let program = r#"
 db = service(name="db", image="x")
 load_it = job(name="load-it", image="x", dependencies=[db])
@@ -150,11 +150,11 @@ dependencies: [db, {name: load-it, condition: succeeded, restart: true}]
 ---
 {name: also, image: x, dependencies: [api, db]}
 "#;
-    same(yaml, program);
+    assert_same(yaml, program);
 }
 
 #[test]
-fn helpers_are_short_for_what_yaml_writes() {
+fn helpers_equal_their_yaml_forms() {
     let program = r#"
 pings = [tcp(80, interval="1s"), http("/x", port=81, status=204, timeout="9s"), exec(["a"]), run("b c"), log("d")]
 for index, ping in enumerate(pings):
@@ -176,18 +176,18 @@ post_start: [{exec: e}, {http: {url: "http://h/i", method: POST, body: j}, timeo
 {name: a4, image: x, ping: {log: d}}
 "#;
     let program = program.replace("timeout=5)", "timeout=\"5s\")");
-    same(&yaml.replace("timeout: 5}", "timeout: 5s}"), &program);
+    assert_same(&yaml.replace("timeout: 5}", "timeout: 5s}"), &program);
 }
 
 #[test]
-fn a_dollar_is_a_dollar() {
+fn dollar_signs_are_not_interpolated() {
     let program = "service(name='a', image='x', command=['sh', '-c', 'echo $HOME ${HOME} $$'])\n";
     let desired = desired(&[("app.star", program), ("env:HOME", "/home/ann")]);
     assert_eq!(desired.services["a"].config.command.as_deref().unwrap()[2], "echo $HOME ${HOME} $$");
 }
 
 #[test]
-fn what_the_language_has() {
+fn language_features_are_supported() {
     let program = r#"
 def shard(n: int, of: int = 3, *rest, **more) -> dict:
     """One of several."""
@@ -228,7 +228,7 @@ service(
 // --- files -----------------------------------------------------------------------------------------------------------
 
 #[test]
-fn libraries_are_evaluated_once_and_may_make_services() {
+fn libraries_are_evaluated_once_and_can_add_services() {
     let lib = r#"
 load("sub/names.star", "PREFIX")
 print("evaluated")
@@ -268,7 +268,7 @@ service(name="deep", image="x", labels={"found": " ".join(glob("**/x?.txt") + gl
         ("some/xyz.txt", ""),
         ("env:HOME", "/home/ann"),
     ]);
-    let specs = directory.load().unwrap_or_else(|errors| panic!("{}", told(&errors)));
+    let specs = directory.load().unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     let names: Vec<&str> = specs.services.iter().map(|service| service.spec.container.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "deep"]);
     assert_eq!(specs.services[2].spec.container.labels["found"].as_str(), "some/where/x2.txt x1.txt");
@@ -281,14 +281,14 @@ service(name="deep", image="x", labels={"found": " ".join(glob("**/x?.txt") + gl
 }
 
 #[test]
-fn a_program_without_specs_is_none() {
+fn program_without_specs_is_not_a_document() {
     assert!(errors(&[("lib.star", "def f():\n  pass\n")]).starts_with("error: no document found in `specs`"));
 }
 
 // --- errors ----------------------------------------------------------------------------------------------------------
 
 #[test]
-fn errors_are_reported_at_their_place() {
+fn errors_are_reported_with_their_location() {
     let lib = r#"def postgres(name):
     return service(name=name, image="x", env={"A": [1]})
 
@@ -333,7 +333,7 @@ def deep(n):
 }
 
 #[test]
-fn loads_stay_in_the_directory_and_do_not_go_in_circles() {
+fn loads_stay_in_the_directory_and_are_acyclic() {
     let one = |path: &str| format!("load({path:?}, \"x\")\n");
     let mut all = String::new();
     for path in ["../lib.star", "/etc/lib.star", "sub/../../lib.star", "libb.star", "data.json", ""] {

@@ -1,9 +1,9 @@
-//! Hostile programs, and large ones.
+//! Hostile and large programs.
 
 use crate::programs::*;
 
 #[test]
-fn hostile_programs_are_errors_at_their_place() {
+fn hostile_programs_fail_with_a_location() {
     const STEPS: &str = "the program takes more than 1000000 steps";
     const TEXT: &str = "the result is a string of more than 1 MiB";
     const LIST: &str = "the result is a list of more than 100000 elements";

@@ -1,6 +1,6 @@
-//! Specs as programs: the same as in YAML, with errors at their places, and within bounds.
+//! Specs as programs: equivalence to YAML, error locations, limits.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod functions;
 mod language;

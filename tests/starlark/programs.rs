@@ -1,4 +1,4 @@
-//! Programs in a directory that is not on disk.
+//! Programs in an in-memory directory.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,13 +8,13 @@ use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model;
-use drillmaster::spec::{Content, Diagnostic, Input, Reach, SourceFile, Specs, Tree, load};
+use drillmaster::spec::{Content, Diagnostic, FileAccess, Input, SourceFile, Specs, Tree, load};
 
-/// A spec directory in memory: `*.star` and `*.yaml` are specs, `env:NAME` sets a variable, all others can be read.
+/// A spec directory in memory: `*.star` and `*.yaml` are specs, `env:NAME` sets a variable; other files can be read.
 #[derive(Default)]
 pub struct Directory {
     pub files: BTreeMap<String, String>,
-    /// What was asked for.
+    /// Paths that were read.
     pub asked: Mutex<Vec<String>>,
 }
 
@@ -47,17 +47,17 @@ impl Directory {
             context,
             read: &read,
             tree: &tree,
-            reach: self,
+            file_access: self,
         };
         with_large_stack(|| load(&input)).unwrap()
     }
 }
 
-impl Reach for Directory {
+impl FileAccess for Directory {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         self.asked.lock().unwrap().push(path.to_owned());
         let found = self.files.get(path).map(|text| text.clone().into_bytes());
-        found.ok_or_else(|| "there is no such file".to_owned())
+        found.ok_or_else(|| "no such file".to_owned())
     }
 
     fn list(&self, path: &str) -> Result<Vec<(String, bool)>, String> {
@@ -76,24 +76,24 @@ impl Reach for Directory {
     }
 }
 
-pub fn told(errors: &[Diagnostic]) -> String {
+pub fn rendered(errors: &[Diagnostic]) -> String {
     diagnostics::render(errors, false)
 }
 
 #[track_caller]
 pub fn specs(files: &[(&str, &str)]) -> Specs {
-    Directory::of(files).load().unwrap_or_else(|errors| panic!("{}", told(&errors)))
+    Directory::of(files).load().unwrap_or_else(|errors| panic!("{}", rendered(&errors)))
 }
 
 #[track_caller]
 pub fn errors(files: &[(&str, &str)]) -> String {
     match Directory::of(files).load() {
         Ok(specs) => panic!("no error: {specs:#?}"),
-        Err(errors) => told(&errors),
+        Err(errors) => rendered(&errors),
     }
 }
 
-/// The messages of a program that is wrong, each with its place.
+/// Returns the error messages of a program with their locations.
 #[track_caller]
 pub fn messages(program: &str) -> Vec<String> {
     let errors = Directory::of(&[("app.star", program)]).load().err().unwrap_or_default();
@@ -105,17 +105,17 @@ pub fn desired(files: &[(&str, &str)]) -> Desired {
     resolve(&specs(files), ResolveContext { group: Some("shop"), directory: "/srv/shop/specs", home: None })
 }
 
-/// The service without its location.
+/// Returns the service without its location.
 pub fn without_location(service: &Service) -> Service {
     Service { location: String::new(), ..service.clone() }
 }
 
 #[track_caller]
-pub fn same(yaml: &str, star: &str) {
+pub fn assert_same(yaml: &str, star: &str) {
     let (yaml, star) = (desired(&[("app.yaml", yaml)]), desired(&[("app.star", star)]));
     let services = |desired: &Desired| -> Vec<Service> { desired.services.values().map(without_location).collect() };
     assert_eq!(services(&yaml), services(&star));
     assert_eq!((yaml.group, yaml.network, yaml.on), (star.group, star.network, star.on));
 }
 
-// --- the same as in YAML ---------------------------------------------------------------------------------------------
+// Helpers for the comparison with YAML.

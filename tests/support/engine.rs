@@ -1,4 +1,4 @@
-//! The engine under test, seen without drillmaster: its HTTP API, spoken by hand, each request with a deadline.
+//! Direct client for the engine under test, independent of drillmaster. Every request has a deadline.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -11,46 +11,46 @@ use serde_json::Value;
 
 use super::process;
 
-/// How long one request may take: stopping a container takes 10 seconds by itself.
+/// Request timeout. Stopping a container alone takes 10 seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Where the engine listens: `DOCKER_HOST`, else what the docker command uses, else the default socket. Fails where
-/// none answers.
+/// Returns the engine address: `DOCKER_HOST`, the current docker context, or the default socket. Panics if the engine is
+/// unreachable.
 pub fn host() -> &'static str {
     static HOST: OnceLock<String> = OnceLock::new();
     HOST.get_or_init(|| {
         let host = std::env::var("DOCKER_HOST")
             .ok()
             .filter(|host| !host.is_empty())
-            .or_else(of_the_current_context)
+            .or_else(current_context_host)
             .unwrap_or_else(|| "unix:///var/run/docker.sock".into());
-        let answer = connect(&host).and_then(|stream| exchange(stream, "GET", "/_ping", None));
+        let response = connect(&host).and_then(|stream| exchange(stream, "GET", "/_ping", None));
         assert!(
-            matches!(answer, Ok((200, _))),
-            "these tests need a Docker engine, and none answers at {host}: {answer:?}; start one with dev/engine.sh"
+            matches!(response, Ok((200, _))),
+            "cannot reach a Docker engine at {host}: {response:?}; start one with dev/engine.sh"
         );
         host
     })
 }
 
-fn of_the_current_context() -> Option<String> {
+fn current_context_host() -> Option<String> {
     let arguments = ["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"];
     let run = Command::new("docker").args(arguments).output().ok()?;
     let host = String::from_utf8(run.stdout).ok()?.trim().to_owned();
     (run.status.success() && !host.is_empty()).then_some(host)
 }
 
-/// The engine's socket, for what can only be put in front of one.
+/// Returns the path of the engine's unix socket, as needed by a proxy.
 pub fn socket() -> &'static std::path::Path {
     let host = host();
     std::path::Path::new(host.strip_prefix("unix://").unwrap_or_else(|| panic!("{host} is not a unix socket")))
 }
 
-/// A connection: of a unix socket or TCP.
+/// A connection over a unix socket or TCP.
 pub trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
-/// Connects to an engine; whoever reads is not kept longer than the deadline.
+/// Connects to an engine. Reads time out after `DEADLINE`.
 pub fn connect(host: &str) -> io::Result<Box<dyn Stream>> {
     if let Some(path) = host.strip_prefix("unix://") {
         let stream = UnixStream::connect(path)?;
@@ -63,18 +63,18 @@ pub fn connect(host: &str) -> io::Result<Box<dyn Stream>> {
     Ok(Box::new(stream))
 }
 
-/// One request; the status and the body.
+/// Sends one request and returns the status and the body of the response.
 fn exchange(mut stream: Box<dyn Stream>, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, String)> {
     send(&mut stream, method, path, body)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("an answer without a head"))?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response)?;
+    let response = String::from_utf8_lossy(&response);
+    let (head, body) = response.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("response without a head"))?;
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.ok_or_else(|| io::Error::other("an answer without a status"))?, body.to_owned()))
+    Ok((status.ok_or_else(|| io::Error::other("response without a status"))?, body.to_owned()))
 }
 
-/// Sends a request. HTTP 1.0: what comes back ends with the connection and is never chunked.
+/// Sends a request as HTTP 1.0, so that the response ends with the connection and is never chunked.
 pub fn send(stream: &mut dyn Stream, method: &str, path: &str, body: Option<&Value>) -> io::Result<()> {
     let body = body.map(Value::to_string).unwrap_or_default();
     let length = body.len();
@@ -86,10 +86,10 @@ pub fn send(stream: &mut dyn Stream, method: &str, path: &str, body: Option<&Val
     stream.flush()
 }
 
-/// Sends a request; an error is what the engine said.
-pub fn ask(method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
-    let answer = connect(host()).and_then(|stream| exchange(stream, method, path, body));
-    let (status, body) = answer.map_err(|error| format!("{method} {path}: {error}"))?;
+/// Sends a request and returns the JSON response, or the engine's error message.
+pub fn try_request(method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+    let response = connect(host()).and_then(|stream| exchange(stream, method, path, body));
+    let (status, body) = response.map_err(|error| format!("{method} {path}: {error}"))?;
     let value = serde_json::from_str(&body).unwrap_or(Value::Null);
     match status {
         200..=304 => Ok(value),
@@ -97,39 +97,39 @@ pub fn ask(method: &str, path: &str, body: Option<&Value>) -> Result<Value, Stri
     }
 }
 
-/// Sends a request that has to succeed.
+/// Sends a request and returns the JSON response. Panics if the request fails.
 #[track_caller]
-pub fn must(method: &str, path: &str, body: Option<&Value>) -> Value {
-    ask(method, path, body).unwrap_or_else(|error| panic!("{error}"))
+pub fn request(method: &str, path: &str, body: Option<&Value>) -> Value {
+    try_request(method, path, body).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Looks at a thing of this path; `None`: it does not exist.
-pub fn look(path: &str) -> Option<Value> {
-    match ask("GET", path, None) {
+/// Sends a GET request; returns `None` for status 404 and panics for any other error.
+pub fn try_get(path: &str) -> Option<Value> {
+    match try_request("GET", path, None) {
         Ok(value) => Some(value),
         Err(error) if error.contains(": 404: ") => None,
         Err(error) => panic!("{error}"),
     }
 }
 
-/// `filters={"label":["drillmaster.group=shop"]}`, as a query.
-pub fn of_group(group: &str) -> String {
-    format!("filters={}", escaped(&format!(r#"{{"label":["drillmaster.group={group}"]}}"#)))
+/// Returns the query that filters by group: `filters={"label":["drillmaster.group=shop"]}`.
+pub fn group_filter(group: &str) -> String {
+    format!("filters={}", url_encode(&format!(r#"{{"label":["drillmaster.group={group}"]}}"#)))
 }
 
-/// Escapes a value of a query.
-pub fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
+/// Percent-encodes a query value.
+pub fn url_encode(text: &str) -> String {
+    let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
-            byte => escaped += &format!("%{byte:02X}"),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
+            byte => encoded += &format!("%{byte:02X}"),
         }
     }
-    escaped
+    encoded
 }
 
-/// A container of which a test wants to know something.
+/// A container as listed by the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// Full id.
@@ -140,9 +140,9 @@ pub struct Container {
     pub state: String,
 }
 
-/// Every container of a group, by name.
+/// Lists all containers of a group, sorted by name.
 pub fn containers(group: &str) -> Vec<Container> {
-    let list = must("GET", &format!("/containers/json?all=true&{}", of_group(group)), None);
+    let list = request("GET", &format!("/containers/json?all=true&{}", group_filter(group)), None);
     let mut containers: Vec<Container> = list
         .as_array()
         .into_iter()
@@ -157,9 +157,9 @@ pub fn containers(group: &str) -> Vec<Container> {
     containers
 }
 
-/// Every network with a group's label, and every one of this name: ids.
+/// Lists the ids of all networks that have the group's label or name.
 pub fn networks(group: &str) -> Vec<String> {
-    let list = must("GET", "/networks", None);
+    let list = request("GET", "/networks", None);
     list.as_array()
         .into_iter()
         .flatten()
@@ -168,28 +168,28 @@ pub fn networks(group: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every volume of a group, by name.
+/// Lists the names of all volumes of a group, sorted.
 pub fn volumes(group: &str) -> Vec<String> {
-    let list = must("GET", &format!("/volumes?{}", of_group(group)), None);
+    let list = request("GET", &format!("/volumes?{}", group_filter(group)), None);
     let mut names: Vec<String> =
         list["Volumes"].as_array().into_iter().flatten().map(|volume| text(&volume["Name"])).collect();
     names.sort();
     names
 }
 
-/// What the engine says of a container, by name or id.
+/// Inspects a container by name or id.
 #[track_caller]
 pub fn inspect(container: &str) -> Value {
-    must("GET", &format!("/containers/{container}/json"), None)
+    request("GET", &format!("/containers/{container}/json"), None)
 }
 
-/// Does something to a container: `stop`, `pause`, `rename?name=other`.
+/// Posts an action to a container: `stop`, `pause`, `rename?name=other`.
 #[track_caller]
-pub fn act(container: &str, verb: &str) {
-    must("POST", &format!("/containers/{container}/{verb}"), None);
+pub fn container_action(container: &str, verb: &str) {
+    request("POST", &format!("/containers/{container}/{verb}"), None);
 }
 
-/// Runs a command in a container; what it printed, or how it failed.
+/// Runs a command in a container; returns stdout, or the description of the failed run.
 pub fn exec(container: &str, command: &[&str]) -> Result<String, String> {
     let mut docker = Command::new("docker");
     docker.env("DOCKER_HOST", host()).env_remove("DOCKER_CONTEXT").arg("exec").arg(container).args(command);
@@ -197,35 +197,35 @@ pub fn exec(container: &str, command: &[&str]) -> Result<String, String> {
     if run.code == Some(0) { Ok(run.stdout) } else { Err(format!("{run}")) }
 }
 
-/// A JSON string, or nothing.
+/// Returns a JSON string, or an empty string for any other value.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Removes what carries a group's label, volumes too. Goes on where something cannot be removed.
+/// Removes all objects with a group's label, including volumes and images. Continues after errors.
 pub fn purge(group: &str) {
     let remove = |path: String| {
-        if let Err(error) = ask("DELETE", &path, None) {
-            #[allow(clippy::print_stderr)] // in a drop there is nowhere else to say it
+        if let Err(error) = try_request("DELETE", &path, None) {
+            #[allow(clippy::print_stderr)] // runs in `drop`, which cannot return an error
             {
-                eprintln!("left behind: {error}");
+                eprintln!("cannot remove: {error}");
             }
         }
     };
-    let list = |path: &str| ask("GET", &format!("{path}{}", of_group(group)), None).unwrap_or_default();
+    let list = |path: &str| try_request("GET", &format!("{path}{}", group_filter(group)), None).unwrap_or_default();
     let field = |list: &Value, name: &str| -> Vec<String> {
         list.as_array().into_iter().flatten().map(|found| text(&found[name])).collect()
     };
     let containers = list("/containers/json?all=true&");
-    // Those of images carry no label; those that moved to a replacement do not go with it.
+    // Anonymous volumes declared by an image have no label, and `v=true` skips volumes inherited by a replacement.
     let mounts = containers.as_array().into_iter().flatten().flat_map(|found| field(&found["Mounts"], "Name"));
-    let nameless: Vec<String> = mounts.filter(|name| name.len() == 64).collect();
-    // One after another: engines before 23 may hang when containers stop at the same moment.
+    let anonymous: Vec<String> = mounts.filter(|name| name.len() == 64).collect();
+    // Sequentially: engines before version 23 may hang if containers stop at the same time.
     for id in field(&containers, "Id") {
         remove(format!("/containers/{id}?force=true&v=true"));
     }
-    for name in nameless {
-        let _ = ask("DELETE", &format!("/volumes/{name}"), None);
+    for name in anonymous {
+        let _ = try_request("DELETE", &format!("/volumes/{name}"), None);
     }
     for id in field(&list("/networks?"), "Id") {
         remove(format!("/networks/{id}"));
@@ -233,40 +233,40 @@ pub fn purge(group: &str) {
     for name in field(&list("/volumes?")["Volumes"], "Name") {
         remove(format!("/volumes/{name}?force=true"));
     }
-    for image in built(group) {
+    for image in built_images(group) {
         remove(format!("/images/{image}?force=true"));
     }
-    remove_nameless(|image| text(&image["Config"]["Labels"][BUILT_BY]) == group);
+    remove_dangling_images(|image| text(&image["Config"]["Labels"][BUILT_BY]) == group);
 }
 
-/// A label for images of tests: those that a failed build leaves have it too.
+/// Label set in test Dockerfiles, so that intermediate images of failed builds have it too.
 pub const BUILT_BY: &str = "e2e.group";
 
-/// Removes images without a name that are like this: what is left of builds that failed, and of stages. An engine that
-/// is just giving up a build may hold on to one for a moment.
-pub fn remove_nameless(is: impl Fn(&Value) -> bool) {
-    let path = format!("/images/json?filters={}", escaped(r#"{"dangling":["true"]}"#));
-    let until = Instant::now() + Duration::from_secs(5);
+/// Removes matching dangling images, as left by failed builds and build stages. Retries for a few seconds, because an
+/// engine may still use an image while it cancels a build.
+pub fn remove_dangling_images(matches: impl Fn(&Value) -> bool) {
+    let path = format!("/images/json?filters={}", url_encode(r#"{"dangling":["true"]}"#));
+    let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         let mut left = false;
-        for image in ask("GET", &path, None).unwrap_or_default().as_array().into_iter().flatten() {
+        for image in try_request("GET", &path, None).unwrap_or_default().as_array().into_iter().flatten() {
             let path = format!("/images/{}", text(&image["Id"]));
-            // Somebody else may have been quicker.
-            if ask("GET", &format!("{path}/json"), None).is_ok_and(|image| is(&image)) {
-                left |= ask("DELETE", &path, None).is_err();
+            // A concurrent test may have removed the image already.
+            if try_request("GET", &format!("{path}/json"), None).is_ok_and(|image| matches(&image)) {
+                left |= try_request("DELETE", &path, None).is_err();
             }
         }
-        if !left || Instant::now() > until {
+        if !left || Instant::now() > deadline {
             return;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// References of the images that were built for a group, sorted.
-pub fn built(group: &str) -> Vec<String> {
+/// Lists the tags of all images built for a group, sorted.
+pub fn built_images(group: &str) -> Vec<String> {
     let filters = serde_json::json!({"label": [format!("dev.drillmaster.build.group={group}")]});
-    let list = ask("GET", &format!("/images/json?filters={}", escaped(&filters.to_string())), None);
+    let list = try_request("GET", &format!("/images/json?filters={}", url_encode(&filters.to_string())), None);
     let list = list.unwrap_or_default();
     let tags =
         list.as_array().into_iter().flatten().flat_map(|image| image["RepoTags"].as_array().into_iter().flatten());

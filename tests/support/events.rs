@@ -1,37 +1,37 @@
-//! What the engine does with a group's containers, in the order in which it does it.
+//! Recorder for the engine events of a group, in the order of arrival.
 
 use std::io::{BufRead, BufReader};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use super::engine::{connect, host, of_group, send, text};
-use super::{SOON, wait_for};
+use super::engine::{connect, group_filter, host, send, text};
+use super::{WAIT_TIMEOUT, wait_for};
 
-/// One event: what happened to which container under which name.
+/// One container event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// `create`, `start`, `rename`, `die`, `destroy`.
     pub action: String,
-    /// Name of the container.
+    /// Container name at the time of the event.
     pub name: String,
-    /// Nanoseconds.
+    /// Time in nanoseconds since the epoch.
     pub time: i64,
 }
 
-/// Listens from now on.
+/// Events received since the subscription.
 pub struct Events {
     seen: Arc<Mutex<Vec<Event>>>,
 }
 
 impl Events {
-    /// Begins to listen; whatever happens after the return is heard.
-    pub fn of(group: &str) -> Events {
+    /// Subscribes to the events of a group. Every event after the return is recorded.
+    pub fn subscribe(group: &str) -> Events {
         let mut stream = connect(host()).unwrap();
-        // Since now, whenever the engine gets to hear of the wish.
+        // With `since`, events between now and the arrival of the request are included.
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let since = format!("{}.{:09}", now.as_secs(), now.subsec_nanos());
-        send(&mut stream, "GET", &format!("/events?since={since}&{}", of_group(group)), None).unwrap();
+        send(&mut stream, "GET", &format!("/events?since={since}&{}", group_filter(group)), None).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = seen.clone();
         std::thread::spawn(move || {
@@ -49,23 +49,23 @@ impl Events {
         Events { seen }
     }
 
-    /// All that was heard.
+    /// Returns all events received so far.
     pub fn seen(&self) -> Vec<Event> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Where in the order this happened first; waits for it, since events may come a little late.
+    /// Returns the index of the first matching event. Waits for the event, because events may be delayed.
     #[track_caller]
     pub fn position(&self, action: &str, name: &str) -> usize {
-        wait_for(&format!("the event {action} {name} in {:#?}", self.seen()), SOON, || {
+        wait_for(&format!("event {action} {name} in {:#?}", self.seen()), WAIT_TIMEOUT, || {
             self.seen().iter().position(|event| event.action == action && event.name == name)
         })
     }
 
-    /// Fails unless the first happened before the second: `("start", "shop-db"), ("create", "shop-api.new")`.
+    /// Asserts that one event happened before another: `("start", "shop-db"), ("create", "shop-api.new")`.
     #[track_caller]
-    pub fn in_order(&self, first: (&str, &str), second: (&str, &str)) {
+    pub fn assert_order(&self, first: (&str, &str), second: (&str, &str)) {
         let (a, b) = (self.position(first.0, first.1), self.position(second.0, second.1));
-        assert!(a < b, "{first:?} should come before {second:?}: {:#?}", self.seen());
+        assert!(a < b, "{first:?} must precede {second:?}: {:#?}", self.seen());
     }
 }

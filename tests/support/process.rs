@@ -1,4 +1,4 @@
-//! A program under test, with a deadline: one that hangs is killed and fails its test, instead of blocking all of them.
+//! Programs under test with a deadline. A hanging program is killed and fails its test instead of blocking the suite.
 
 use std::fmt;
 use std::io::Read;
@@ -9,68 +9,75 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How a program ended and what it said.
+/// Exit code and output of a completed program.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// As it was typed.
-    pub typed: String,
-    /// Exit code; `None`: a signal ended it.
+    /// The command line.
+    pub command_line: String,
+    /// Exit code; `None` if killed by a signal.
     pub code: Option<i32>,
     /// Standard output.
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
-    /// How long it took.
+    /// Duration of the run.
     pub took: Duration,
 }
 
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Run { typed, code, stdout, stderr, took } = self;
+        let Run { command_line, code, stdout, stderr, took } = self;
         let how = code.map_or("was killed".into(), |code| format!("exited with code {code}"));
-        write!(f, "`{typed}` {how} after {:.1} s\n--- stdout\n{stdout}--- stderr\n{stderr}---", took.as_secs_f32())
+        write!(
+            f,
+            "`{command_line}` {how} after {:.1} s\n--- stdout\n{stdout}--- stderr\n{stderr}---",
+            took.as_secs_f32()
+        )
     }
 }
 
 impl Run {
-    /// Fails unless it exited with this code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Run {
         assert!(self.code == Some(code), "expected exit code {code}: {self}");
         self
     }
 
-    /// Fails unless its standard output has this text.
+    /// Asserts that stdout contains a text.
     #[track_caller]
-    pub fn prints(self, text: &str) -> Run {
+    pub fn stdout_contains(self, text: &str) -> Run {
         assert!(self.stdout.contains(text), "expected {text:?} on stdout: {self}");
         self
     }
 
-    /// Fails unless its standard error has this text.
+    /// Asserts that stderr contains a text.
     #[track_caller]
-    pub fn says(self, text: &str) -> Run {
+    pub fn stderr_contains(self, text: &str) -> Run {
         assert!(self.stderr.contains(text), "expected {text:?} on stderr: {self}");
         self
     }
 
-    /// Fails where it said this text anywhere.
+    /// Asserts that neither stdout nor stderr contains a text.
     #[track_caller]
-    pub fn never_says(self, text: &str) -> Run {
-        assert!(!self.stderr.contains(text) && !self.stdout.contains(text), "did not expect {text:?}: {self}");
+    pub fn output_lacks(self, text: &str) -> Run {
+        assert!(
+            !self.stderr.contains(text) && !self.stdout.contains(text),
+            "unexpected {text:?} in the output: {self}"
+        );
         self
     }
 
-    /// Its standard output as JSON.
+    /// Parses stdout as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("no JSON on stdout ({error}): {self}"))
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("invalid JSON on stdout ({error}): {self}"))
     }
 }
 
-/// A program that runs beside the test; killed when dropped.
+/// A program that runs concurrently with the test; killed when dropped.
 pub struct Running {
-    typed: String,
+    command_line: String,
     child: Child,
     start: Instant,
     stdout: Reader,
@@ -101,7 +108,7 @@ impl Reader {
         String::from_utf8_lossy(&self.text.lock().unwrap()).into_owned()
     }
 
-    /// All of it: the pipe has ended.
+    /// Waits for the end of the pipe and returns the whole text.
     fn finish(&mut self) -> String {
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
@@ -110,97 +117,97 @@ impl Reader {
     }
 }
 
-/// Begins a program. Its standard input is empty; its output is collected unless the command says where it goes.
+/// Starts a program with empty stdin, and collects stdout and stderr.
 pub fn spawn(mut command: Command) -> Running {
-    let typed = typed(&command);
+    let command_line = command_line(&command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run `{typed}`: {error}"));
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot run `{command_line}`: {error}"));
     let (stdout, stderr) = (Reader::new(child.stdout.take()), Reader::new(child.stderr.take()));
-    Running { typed, child, start: Instant::now(), stdout, stderr }
+    Running { command_line, child, start: Instant::now(), stdout, stderr }
 }
 
-/// Runs a program to its end.
+/// Runs a program until it exits. Panics if that takes longer than the limit.
 #[track_caller]
 pub fn run(command: Command, limit: Duration) -> Run {
-    spawn(command).ends(limit)
+    spawn(command).wait_for_exit(limit)
 }
 
-fn typed(command: &Command) -> String {
+fn command_line(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
 impl Running {
-    /// What it has said on standard error so far.
+    /// Returns stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.text()
     }
 
-    /// What it has printed on standard output so far.
+    /// Returns stdout so far.
     pub fn stdout(&self) -> String {
         self.stdout.text()
     }
 
-    /// Waits until it says this on standard error.
+    /// Waits until stderr contains a text. Panics if the program exits without writing it.
     #[track_caller]
-    pub fn until_says(&mut self, text: &str) {
-        super::wait_for(&format!("`{}` to say {text:?}", self.typed), super::SOON, || {
-            let over = self.child.try_wait().unwrap();
-            let said = self.stderr().contains(text);
+    pub fn wait_for_stderr(&mut self, text: &str) {
+        super::wait_for(&format!("{text:?} on stderr of `{}`", self.command_line), super::WAIT_TIMEOUT, || {
+            let exited = self.child.try_wait().unwrap().is_some();
+            let found = self.stderr().contains(text);
             assert!(
-                said || over.is_none() || self.stderr.finish().contains(text),
-                "`{}` ended without saying {text:?}: {}",
-                self.typed,
+                found || !exited || self.stderr.finish().contains(text),
+                "`{}` exited without {text:?} on stderr: {}",
+                self.command_line,
                 self.stderr()
             );
             self.stderr().contains(text).then_some(())
         });
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
-        // It may be gone already.
+        // The process may have exited already.
         let _ = kill_process(pid, signal);
     }
 
-    /// Whether it still runs.
+    /// Returns true until the process has exited.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits for its end; fails when that takes longer from now.
+    /// Waits for the exit. Panics if that takes longer than `limit` from now.
     #[track_caller]
-    pub fn ends(mut self, limit: Duration) -> Run {
-        let asked = Instant::now();
-        let end = loop {
+    pub fn wait_for_exit(mut self, limit: Duration) -> Run {
+        let called = Instant::now();
+        let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break Some(status);
             }
-            if asked.elapsed() > limit {
+            if called.elapsed() > limit {
                 break None;
             }
             std::thread::sleep(Duration::from_millis(5));
         };
         let took = self.start.elapsed();
-        if end.is_none() {
+        if status.is_none() {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
         let run = Run {
-            typed: self.typed.clone(),
-            code: end.and_then(|status| status.code()),
+            command_line: self.command_line.clone(),
+            code: status.and_then(|status| status.code()),
             stdout: self.stdout.finish(),
             stderr: self.stderr.finish(),
             took,
         };
-        assert!(end.is_some(), "did not end within {} s: {run}", limit.as_secs());
+        assert!(status.is_some(), "did not exit within {} s: {run}", limit.as_secs());
         run
     }
 }

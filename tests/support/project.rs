@@ -1,5 +1,4 @@
-//! A spec directory and a group of its own for each test, with the program under test; everything removed afterwards,
-//! whatever happens.
+//! A separate spec directory and group for each test, with the program under test. Everything is removed when dropped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,55 +11,55 @@ use tempfile::TempDir;
 use super::engine::{self, Container};
 use super::process::{self, Run, Running};
 
-/// How long a command may take unless a test says otherwise.
+/// Default time limit of a command.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// The image of most services.
+/// The image used by most services.
 pub const BUSYBOX: &str = "drillmaster/busybox:1";
 
-/// Specs and a group.
+/// A spec directory and the group that it defines.
 pub struct Project {
-    /// Name of the group; no other test has the same.
+    /// Unique group name.
     pub group: String,
-    /// Holds the spec directory `specs`, and the state.
+    /// Home directory: contains the spec directory `specs` and the state directory `state`.
     pub home: TempDir,
     host: String,
     tags: Vec<String>,
 }
 
 impl Project {
-    /// A group without services.
+    /// Creates a project whose group has no services.
     pub fn new(purpose: &str) -> Project {
         let host = engine::host().to_owned();
-        let group = format!("e2e-{purpose}-{:08x}", random() as u32);
+        let group = format!("e2e-{purpose}-{:08x}", random_u64() as u32);
         let project = Project { group, home: tempfile::tempdir().unwrap(), host, tags: Vec::new() };
         project.write("group.yaml", &format!("kind: Group\nname: {}\n", project.group));
         project
     }
 
-    /// The spec directory.
+    /// Returns the spec directory.
     pub fn specs(&self) -> PathBuf {
         self.home.path().join("specs")
     }
 
-    /// Writes a file of the spec directory.
+    /// Writes a file in the spec directory.
     pub fn write(&self, file: &str, text: &str) {
         let path = self.specs().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    /// Removes a file of the spec directory.
+    /// Removes a file from the spec directory.
     pub fn remove(&self, file: &str) {
         std::fs::remove_file(self.specs().join(file)).unwrap();
     }
 
-    /// Uses another way to the engine from here on.
-    pub fn through(&mut self, host: &str) {
+    /// Sets the engine address for all further commands.
+    pub fn set_host(&mut self, host: &str) {
         host.clone_into(&mut self.host);
     }
 
-    /// The program under test with these arguments, in the directory that holds `specs`.
+    /// Returns a command for the program under test, to run in the home directory.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_drillmaster"));
         command
@@ -75,35 +74,35 @@ impl Project {
         command
     }
 
-    /// Runs the program.
+    /// Runs the program until it exits.
     #[track_caller]
     pub fn run(&self, arguments: &[&str]) -> Run {
         process::run(self.command(arguments), LIMIT)
     }
 
-    /// Begins the program, to do something meanwhile.
+    /// Starts the program without waiting for its exit.
     pub fn spawn(&self, arguments: &[&str]) -> Running {
         process::spawn(self.command(arguments))
     }
 
-    /// `up`, which has to succeed.
+    /// Runs `up` and asserts success.
     #[track_caller]
     pub fn up(&self) -> Run {
         self.run(&["up"]).exits(0)
     }
 
-    /// `diff --output json`: its changes. Fails where the exit code does not fit them.
+    /// Returns the changes of `diff --output json`. Asserts that the exit code matches them.
     #[track_caller]
     pub fn diff(&self) -> Vec<Value> {
         let run = self.run(&["diff", "--output", "json"]);
         let result = run.json();
         let changes = result["changes"].as_array().unwrap_or_else(|| panic!("no changes: {run}")).clone();
-        let trouble = result.get("failures").is_some();
-        run.exits(if trouble { 2 } else { i32::from(!changes.is_empty()) });
+        let failed = result.get("failures").is_some();
+        run.exits(if failed { 2 } else { i32::from(!changes.is_empty()) });
         changes
     }
 
-    /// What differs, one line for each: `api replace env.A, image`.
+    /// Returns the changes of `diff`, one line each: `api replace env.A, image`.
     #[track_caller]
     pub fn differences(&self) -> Vec<String> {
         self.diff()
@@ -117,7 +116,7 @@ impl Project {
             .collect()
     }
 
-    /// `status --output json`: what it says of a service.
+    /// Returns a service's entry in `status --output json`.
     #[track_caller]
     pub fn status(&self, service: &str) -> Value {
         let run = self.run(&["status", "--output", "json"]).exits(0);
@@ -130,63 +129,63 @@ impl Project {
             .clone()
     }
 
-    /// Whether `status` calls every service ready.
+    /// Returns true if `status` reports every service as ready.
     pub fn is_ready(&self) -> bool {
         let run = self.run(&["status", "--output", "json"]);
-        // It cannot report while the engine is away.
+        // `status` fails while the engine is unreachable.
         run.code == Some(0) && run.json()["services"].as_array().unwrap().iter().all(|found| found["ready"] == true)
     }
 
-    /// `<group>-<service>`.
+    /// Returns the container name `<group>-<service>`.
     pub fn name(&self, service: &str) -> String {
         format!("{}-{service}", self.group)
     }
 
-    /// What the engine says of a service's container.
+    /// Inspects a service's container.
     #[track_caller]
     pub fn inspect(&self, service: &str) -> Value {
         engine::inspect(&self.name(service))
     }
 
-    /// The id of a service's container.
+    /// Returns the id of a service's container.
     #[track_caller]
     pub fn id(&self, service: &str) -> String {
         engine::text(&self.inspect(service)["Id"])
     }
 
-    /// The containers of the group, by name.
+    /// Lists the containers of the group, sorted by name.
     pub fn containers(&self) -> Vec<Container> {
         engine::containers(&self.group)
     }
 
-    /// Names of the containers of the group.
+    /// Lists the container names of the group, without the group prefix.
     pub fn names(&self) -> Vec<String> {
         let prefix = format!("{}-", self.group);
         let containers = self.containers();
         containers.iter().map(|c| c.name.strip_prefix(&prefix).unwrap_or(&c.name).to_owned()).collect()
     }
 
-    /// Runs a command in a service's container.
+    /// Runs a command in a service's container and returns stdout. Panics if the command fails.
     #[track_caller]
     pub fn exec(&self, service: &str, command: &[&str]) -> String {
         engine::exec(&self.name(service), command).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Fails unless exactly these services run, each in one container under its name, on one network, and nothing
-    /// differs.
+    /// Asserts that exactly these services run, each in one container with the service name, on one network, and that
+    /// `diff` is empty.
     #[track_caller]
-    pub fn is_settled(&self, services: &[&str]) {
+    pub fn assert_settled(&self, services: &[&str]) {
         let containers = self.containers();
-        let mut wanted: Vec<String> = services.iter().map(|service| self.name(service)).collect();
-        wanted.sort();
+        let mut expected: Vec<String> = services.iter().map(|service| self.name(service)).collect();
+        expected.sort();
         let names: Vec<&str> = containers.iter().map(|container| container.name.as_str()).collect();
-        assert_eq!(names, wanted, "one container for each service, under its name");
-        assert!(containers.iter().all(|container| container.state == "running"), "all run: {containers:#?}");
+        assert_eq!(names, expected, "one container per service, with the service name");
+        assert!(containers.iter().all(|container| container.state == "running"), "all containers run: {containers:#?}");
         assert_eq!(engine::networks(&self.group).len(), 1, "one network");
-        assert_eq!(self.differences(), Vec::<String>::new(), "nothing differs");
+        assert_eq!(self.differences(), Vec::<String>::new(), "diff is empty");
     }
 
-    /// Another name for an image, as long as the project lives.
+    /// Creates an additional tag for an image; removed with the project.
     pub fn tag(&mut self, image: &str) -> String {
         let repository = format!("drillmaster/{}", self.group);
         self.retag(image);
@@ -194,10 +193,10 @@ impl Project {
         format!("{repository}:1")
     }
 
-    /// Lets that name mean this image.
+    /// Points the additional tag to an image.
     pub fn retag(&self, image: &str) {
         let repository = format!("drillmaster/{}", self.group);
-        engine::must("POST", &format!("/images/{image}/tag?repo={repository}&tag=1"), None);
+        engine::request("POST", &format!("/images/{image}/tag?repo={repository}&tag=1"), None);
     }
 }
 
@@ -205,25 +204,25 @@ impl Drop for Project {
     fn drop(&mut self) {
         engine::purge(&self.group);
         for tag in &self.tags {
-            let _ = engine::ask("DELETE", &format!("/images/{tag}"), None);
+            let _ = engine::try_request("DELETE", &format!("/images/{tag}"), None);
         }
     }
 }
 
-/// A service that sleeps, with further lines of its document: `sleeper("api", "env: {A: b}")`. It ends at once when
-/// asked to.
+/// Returns the spec of a sleeping service with additional YAML lines: `sleeper("api", "env: {A: b}")`. The container
+/// stops immediately.
 pub fn sleeper(name: &str, more: &str) -> String {
     format!("---\nname: {name}\nimage: {BUSYBOX}\ncommand: [sleep, infinity]\nstop_signal: KILL\n{more}\n")
 }
 
-/// A service that runs a shell script, with further lines of its document.
+/// Returns the spec of a service that runs a shell script, with additional YAML lines.
 pub fn script(name: &str, script: &str, more: &str) -> String {
     let script = serde_json::json!(script);
     format!("---\nname: {name}\nimage: {BUSYBOX}\ncommand: [sh, -c, {script}]\nstop_signal: KILL\n{more}\n")
 }
 
-/// A host port that is free now, and that nobody else is given by the system.
-pub fn port() -> u16 {
+/// Returns a free host port below the range of ephemeral ports.
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let offset = (std::process::id() * 37 + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
@@ -234,24 +233,24 @@ pub fn port() -> u16 {
     }
 }
 
-/// A random number: for names that nobody else has.
-pub fn random() -> u64 {
+/// Returns a random number, for unique names.
+pub fn random_u64() -> u64 {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let mut seed = time.as_nanos() as u64 ^ (u64::from(std::process::id()) << 40);
     seed = seed.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    mix(seed)
+    splitmix64(seed)
 }
 
-/// The next of a row of numbers that look random, the same for the same seed (splitmix64).
-pub fn mix(seed: u64) -> u64 {
+/// Returns the next number of the pseudorandom sequence of a seed.
+pub fn splitmix64(seed: u64) -> u64 {
     let z = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
 }
 
-/// A file of the repository.
+/// Returns the path of a file in the repository.
 pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

@@ -1,8 +1,8 @@
-//! A proxy on a unix socket that writes down what is asked of the engine behind it.
+//! A proxy on a unix socket that records the requests to the engine.
 //!
-//! Made of threads, so that it also serves a program under test while the test itself blocks. It reads only what
-//! clients send (several requests on a connection, bodies of both kinds) and passes on every byte as it came; after a
-//! request to upgrade, a connection belongs to the two ends. What the engine answers is not looked at.
+//! The proxy runs in threads, so that it serves a program under test while the test blocks. It parses only requests
+//! (several per connection, with `Content-Length` or chunked bodies) and forwards all bytes unchanged. After an upgrade
+//! request, it only copies bytes. Responses are not parsed.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -12,18 +12,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// A request that went through.
+/// A forwarded request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct Request {
     /// `GET`.
     pub method: String,
-    /// Path and query, with the version of the API: `/v1.41/containers/json?all=true`.
+    /// Path and query, with the API version: `/v1.41/containers/json?all=true`.
     pub path: String,
 }
 
-impl Asked {
-    /// `GET /containers/json`: without version and query.
-    pub fn brief(&self) -> String {
+impl Request {
+    /// Returns method and path without version and query: `GET /containers/json`.
+    pub fn endpoint(&self) -> String {
         let path = self.path.split('?').next().unwrap_or_default();
         let path = match path.strip_prefix("/v1.").and_then(|rest| rest.split_once('/')) {
             Some((_, rest)) => format!("/{rest}"),
@@ -35,20 +35,20 @@ impl Asked {
 
 #[derive(Default)]
 struct Record {
-    asked: Mutex<Vec<Asked>>,
+    requests: Mutex<Vec<Request>>,
     connections: AtomicUsize,
     closed: AtomicBool,
     open: Mutex<Vec<UnixStream>>,
 }
 
-/// A proxy; it ends when dropped.
+/// A running proxy; stopped when dropped.
 pub struct Proxy {
     directory: tempfile::TempDir,
     record: Arc<Record>,
 }
 
 impl Proxy {
-    /// Listens on a socket of its own in front of this one.
+    /// Starts a proxy for the given engine socket.
     pub fn start(engine: &Path) -> Proxy {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("docker.sock")).unwrap();
@@ -69,28 +69,28 @@ impl Proxy {
         Proxy { directory, record }
     }
 
-    /// The socket to use in place of the engine's.
+    /// Returns the path of the proxy's socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("docker.sock")
     }
 
-    /// The same as a value of `DOCKER_HOST`.
+    /// Returns the proxy's socket as a value for `DOCKER_HOST`.
     pub fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
-    /// What was asked since the last time, and forgets it.
-    pub fn take(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.record.asked.lock().unwrap())
+    /// Returns and clears the recorded requests.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.record.requests.lock().unwrap())
     }
 
-    /// How many connections were opened so far.
+    /// Returns the number of connections opened so far.
     pub fn connections(&self) -> usize {
         self.record.connections.load(Ordering::SeqCst)
     }
 
-    /// Breaks every connection that is open, as an engine that is restarted does.
-    pub fn cut(&self) {
+    /// Closes all open connections, like an engine restart.
+    pub fn drop_connections(&self) {
         for stream in self.record.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
@@ -100,52 +100,52 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.record.closed.store(true, Ordering::SeqCst);
-        self.cut();
-        // Wakes the listener, so that its thread ends.
+        self.drop_connections();
+        // Wakes the listener thread, so that it exits.
         let _ = UnixStream::connect(self.socket());
     }
 }
 
 fn serve(client: UnixStream, engine: UnixStream, record: Arc<Record>) -> io::Result<()> {
     record.open.lock().unwrap().extend([client.try_clone()?, engine.try_clone()?]);
-    let (mut answers, mut back) = (engine.try_clone()?, client.try_clone()?);
+    let (mut responses, mut back) = (engine.try_clone()?, client.try_clone()?);
     thread::spawn(move || {
-        let _ = io::copy(&mut answers, &mut back);
-        // The engine has said all, or the client is gone: either way nobody is left to talk to.
+        let _ = io::copy(&mut responses, &mut back);
+        // The engine has closed the connection or the client is gone: close both directions.
         let _ = back.shutdown(Shutdown::Both);
-        let _ = answers.shutdown(Shutdown::Both);
+        let _ = responses.shutdown(Shutdown::Both);
     });
     thread::spawn(move || {
         let _ = forward(BufReader::new(client), &engine, &record);
-        // Only this half: the engine may still be answering.
+        // Close only the write half: the engine may still be sending a response.
         let _ = engine.shutdown(Shutdown::Write);
     });
     Ok(())
 }
 
-/// Passes requests on until the client has no more.
+/// Forwards requests until the client closes the connection.
 fn forward(mut client: BufReader<UnixStream>, mut engine: &UnixStream, record: &Record) -> io::Result<()> {
     loop {
-        let Some(head) = read_head(&mut client)? else {
+        let Some(text) = read_head(&mut client)? else {
             return Ok(());
         };
-        let request = Head::parse(&head);
-        record.asked.lock().unwrap().push(request.asked);
-        engine.write_all(head.as_bytes())?;
-        match request.body {
+        let head = Head::parse(&text);
+        record.requests.lock().unwrap().push(head.request);
+        engine.write_all(text.as_bytes())?;
+        match head.body {
             Length::Known(bytes) => {
                 io::copy(&mut (&mut client).take(bytes), &mut engine)?;
             }
             Length::Chunked => forward_chunks(&mut client, engine)?,
         }
-        if request.upgrade {
+        if head.upgrade {
             io::copy(&mut client, &mut engine)?;
             return Ok(());
         }
     }
 }
 
-/// The head of a request with the empty line that ends it; `None`: the client has closed the connection.
+/// Reads a request head including the final empty line; returns `None` if the client has closed the connection.
 fn read_head(client: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut head = String::new();
     loop {
@@ -159,7 +159,7 @@ fn read_head(client: &mut impl BufRead) -> io::Result<Option<String>> {
 }
 
 struct Head {
-    asked: Asked,
+    request: Request,
     body: Length,
     upgrade: bool,
 }
@@ -174,17 +174,17 @@ impl Head {
         let mut lines = head.lines();
         let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
         let (method, path) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
-        let mut request = Head { asked: Asked { method, path }, body: Length::Known(0), upgrade: false };
+        let mut parsed = Head { request: Request { method, path }, body: Length::Known(0), upgrade: false };
         for (name, value) in lines.filter_map(|line| line.split_once(':')) {
             let value = value.trim();
             match name.to_ascii_lowercase().as_str() {
-                "content-length" => request.body = Length::Known(value.parse().unwrap_or(0)),
-                "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => request.body = Length::Chunked,
-                "upgrade" => request.upgrade = true,
+                "content-length" => parsed.body = Length::Known(value.parse().unwrap_or(0)),
+                "transfer-encoding" if value.eq_ignore_ascii_case("chunked") => parsed.body = Length::Chunked,
+                "upgrade" => parsed.upgrade = true,
                 _ => {}
             }
         }
-        request
+        parsed
     }
 }
 
@@ -195,7 +195,7 @@ fn forward_chunks(client: &mut impl BufRead, mut engine: &UnixStream) -> io::Res
         engine.write_all(line.as_bytes())?;
         let size = line.trim().split(';').next().unwrap_or_default();
         let size = u64::from_str_radix(size, 16).map_err(io::Error::other)?;
-        // Each chunk is followed by the end of a line.
+        // Each chunk ends with CRLF.
         io::copy(&mut (&mut *client).take(size + 2), &mut engine)?;
         if size == 0 {
             return Ok(());

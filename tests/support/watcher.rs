@@ -1,4 +1,4 @@
-//! `up --watch` beside a test: what it tells as it tells it, and what it does to whom. It ends with the test.
+//! `up --watch` as a background process of a test, with its JSON lines. Stopped when dropped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,47 +10,47 @@ use super::engine::text;
 use super::process::{Run, Running};
 use super::project::Project;
 
-/// How long what a watch mends may take: far more than it needs, for machines that are busy.
-const MENDED: Duration = Duration::from_secs(60);
+/// Timeout for reconciling a change. Generous, because test machines are often busy.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One run of a container: another start is another life.
+/// One run of a container. Each start of the container is a new instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Life {
+pub struct Instance {
     /// Full id.
     pub id: String,
-    /// When it was started, as the engine says it.
+    /// Start time as reported by the engine.
     pub started: String,
 }
 
-impl Life {
-    /// Of a container that was inspected.
-    pub fn of(container: &Value) -> Life {
-        Life { id: text(&container["Id"]), started: text(&container["State"]["StartedAt"]) }
+impl Instance {
+    /// Returns the instance of an inspected container.
+    pub fn of(container: &Value) -> Instance {
+        Instance { id: text(&container["Id"]), started: text(&container["State"]["StartedAt"]) }
     }
 }
 
-/// The lives of a group's containers, by service; one that is not under its own name is under that one.
-pub fn lives(project: &Project) -> BTreeMap<String, Life> {
+/// Returns the instances of a group's containers by container name, without the group prefix.
+pub fn instances(project: &Project) -> BTreeMap<String, Instance> {
     let names = project.names();
-    names.into_iter().map(|name| (name.clone(), Life::of(&project.inspect(&name)))).collect()
+    names.into_iter().map(|name| (name.clone(), Instance::of(&project.inspect(&name)))).collect()
 }
 
-/// A watching controller.
+/// A running `up --watch`.
 pub struct Watcher {
     running: Option<Running>,
 }
 
 impl Watcher {
-    /// Begins to watch.
-    pub fn begin(project: &Project) -> Watcher {
+    /// Starts the watch.
+    pub fn spawn(project: &Project) -> Watcher {
         Watcher { running: Some(project.spawn(&["up", "--watch", "--output", "json"])) }
     }
 
-    /// Begins to watch, and returns when everything is settled for the first time.
+    /// Starts the watch and waits until the group is reconciled for the first time.
     #[track_caller]
     pub fn start(project: &Project) -> Watcher {
-        let mut watcher = Watcher::begin(project);
-        watcher.until("everything to be settled", |line| line["event"] == "watching");
+        let mut watcher = Watcher::spawn(project);
+        watcher.wait_for_line("the watch to settle", |line| line["event"] == "watching");
         watcher
     }
 
@@ -58,102 +58,104 @@ impl Watcher {
         self.running.as_mut().unwrap()
     }
 
-    /// Every line that was told so far.
-    pub fn told(&self) -> Vec<Value> {
+    /// Returns all JSON lines so far.
+    pub fn lines(&self) -> Vec<Value> {
         let stdout = self.running.as_ref().unwrap().stdout();
-        // The last line may not be whole yet.
-        let whole = stdout.rfind('\n').map_or("", |end| &stdout[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+        // The last line may be incomplete.
+        let complete = stdout.rfind('\n').map_or("", |end| &stdout[..end]);
+        complete
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("invalid JSON: {line}")))
+            .collect()
     }
 
-    /// What was told after the first so many lines, as people read it.
+    /// Returns the messages of all lines after the first `since`.
     pub fn messages(&self, since: usize) -> Vec<String> {
-        self.told().iter().skip(since).map(|line| text(&line["message"])).collect()
+        self.lines().iter().skip(since).map(|line| text(&line["message"])).collect()
     }
 
-    /// How many lines that are so were told so far.
-    pub fn count(&self, is: impl Fn(&Value) -> bool) -> usize {
-        self.told().iter().filter(|line| is(line)).count()
+    /// Counts the matching lines so far.
+    pub fn count(&self, matches: impl Fn(&Value) -> bool) -> usize {
+        self.lines().iter().filter(|line| matches(line)).count()
     }
 
-    /// Waits until a line that is so was told, also long ago.
+    /// Waits for a matching line and returns it. Earlier lines count too.
     #[track_caller]
-    pub fn until(&mut self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        self.until_after(0, what, is)
+    pub fn wait_for_line(&mut self, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_line_after(0, what, matches)
     }
 
-    /// Waits for such a line after the first so many.
+    /// Waits for a matching line after the first `since` lines.
     #[track_caller]
-    pub fn until_after(&mut self, since: usize, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        self.waits(what, |watcher| watcher.told().into_iter().skip(since).find(|line| is(line)))
+    pub fn wait_for_line_after(&mut self, since: usize, what: &str, matches: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for(what, |watcher| watcher.lines().into_iter().skip(since).find(|line| matches(line)))
     }
 
-    /// Waits for anything; fails where the watcher has ended, and says what it told.
+    /// Polls `check` until it returns a value. Panics with the messages so far if the watch exits or the timeout expires.
     #[track_caller]
-    pub fn waits<T>(&mut self, what: &str, mut look: impl FnMut(&Watcher) -> Option<T>) -> T {
+    pub fn wait_for<T>(&mut self, what: &str, mut check: impl FnMut(&Watcher) -> Option<T>) -> T {
         let start = std::time::Instant::now();
         loop {
-            if let Some(found) = look(self) {
+            if let Some(found) = check(self) {
                 return found;
             }
-            let over = !self.running().is_running();
+            let exited = !self.running().is_running();
             let stderr = self.running().stderr();
-            assert!(!over, "the watcher ended while a test waits for {what}: {:#?}\n{stderr}", self.messages(0));
-            let late = start.elapsed() > MENDED;
-            assert!(!late, "waited in vain for {what}; it told {:#?}\n{stderr}", self.messages(0));
+            assert!(!exited, "the watch exited while waiting for {what}: {:#?}\n{stderr}", self.messages(0));
+            let late = start.elapsed() > SETTLE_TIMEOUT;
+            assert!(!late, "timed out waiting for {what}: {:#?}\n{stderr}", self.messages(0));
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
-    /// Waits until nothing differs any longer.
+    /// Waits until `diff` is empty and all containers run.
     #[track_caller]
-    pub fn agrees(&mut self, project: &Project) {
-        let mut last = Vec::new();
-        self.waits("agreement", |_| {
-            last = project.differences();
-            let up = project.containers().iter().all(|container| container.state == "running");
-            (last.is_empty() && up).then_some(())
+    pub fn wait_until_settled(&mut self, project: &Project) {
+        self.wait_for("an empty diff", |_| {
+            let differences = project.differences();
+            let all_running = project.containers().iter().all(|container| container.state == "running");
+            (differences.is_empty() && all_running).then_some(())
         });
     }
 
-    /// Its process.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.running.as_ref().unwrap().id()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     pub fn signal(&mut self, signal: Signal) {
         self.running().signal(signal);
     }
 
-    /// Waits until it says this on standard error.
+    /// Waits until stderr contains a text.
     #[track_caller]
-    pub fn until_says(&mut self, text: &str) {
-        self.running().until_says(text);
+    pub fn wait_for_stderr(&mut self, text: &str) {
+        self.running().wait_for_stderr(text);
     }
 
-    /// Waits for its end.
+    /// Waits for the exit.
     #[track_caller]
-    pub fn ends(mut self) -> Run {
-        self.running.take().unwrap().ends(MENDED)
+    pub fn wait_for_exit(mut self) -> Run {
+        self.running.take().unwrap().wait_for_exit(SETTLE_TIMEOUT)
     }
 
-    /// Ends it as a person does, with Ctrl-C: containers stay.
+    /// Stops the watch with SIGINT, like Ctrl-C; containers keep running.
     #[track_caller]
     pub fn interrupt(mut self) -> Run {
         self.signal(Signal::INT);
-        self.ends()
+        self.wait_for_exit()
     }
 }
 
 impl Drop for Watcher {
-    /// With the step under way, so that nothing is created after the test has removed its group; by force where that
-    /// takes too long.
+    /// Stops the watch after its current step, so that it creates nothing after the test has removed the group. Kills the
+    /// process if that takes too long.
     fn drop(&mut self) {
         let Some(mut running) = self.running.take() else { return };
         running.signal(Signal::INT);
-        let limit = std::time::Instant::now() + Duration::from_secs(10);
-        while running.is_running() && std::time::Instant::now() < limit {
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        while running.is_running() && std::time::Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }
     }

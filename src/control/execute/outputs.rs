@@ -4,16 +4,14 @@
 //! the job is inspected again. Which services wait for an output is decided in `plan`.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
 use tempfile::NamedTempFile;
 
 use crate::control::error::{OutputError, OutputProblem};
-use crate::control::state_file;
+use crate::control::state_directory::{OUTPUTS, StateDirectory};
 use crate::engine::{Engine, LogOptions};
 use crate::spec::value::OutputKey;
 
@@ -37,7 +35,7 @@ pub struct OutputStore(Arc<Mutex<Stored>>);
 #[derive(Debug, Default)]
 struct Stored {
     /// `None`: outputs are kept in memory only.
-    path: Option<PathBuf>,
+    directory: Option<StateDirectory>,
     values: OutputMap,
 }
 
@@ -47,16 +45,16 @@ impl OutputStore {
     /// # Errors
     ///
     /// If the file exists and cannot be read; the store is then empty.
-    pub fn open(&self, state_directory: &Path) -> io::Result<()> {
-        let path = state_directory.join("context.json");
-        let read = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OutputMap::new()),
-            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+    pub fn open(&self, directory: &StateDirectory) -> io::Result<()> {
+        let parse = |bytes: Option<Vec<u8>>| match bytes {
+            Some(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from),
+            None => Ok(OutputMap::new()),
         };
+        let read = directory.read(OUTPUTS).and_then(parse).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", directory.path().join(OUTPUTS).display()))
+        });
         let mut stored = self.lock();
-        stored.path = Some(path);
+        stored.directory = Some(directory.clone());
         stored.values = OutputMap::new();
         read.map(|values| stored.values = values)
     }
@@ -78,8 +76,8 @@ impl OutputStore {
         }
         let mut values = stored.values.clone();
         values.extend(outputs);
-        if let Some(path) = &stored.path {
-            state_file::write(path, |file| {
+        if let Some(directory) = &stored.directory {
+            directory.write(OUTPUTS, |file| {
                 serde_json::to_writer_pretty(&mut *file, &values)?;
                 file.write_all(b"\n")
             })?;
@@ -96,10 +94,7 @@ impl OutputStore {
     pub fn clear(&self) -> io::Result<()> {
         let mut stored = self.lock();
         stored.values.clear();
-        match stored.path.as_ref().map(fs::remove_file) {
-            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        stored.directory.as_ref().map_or(Ok(()), |directory| directory.remove(OUTPUTS))
     }
 
     /// Creates a file to which a command on the host may write outputs. Only the owner can read it, and it is removed
@@ -110,7 +105,7 @@ impl OutputStore {
     /// If it cannot be created.
     pub fn output_file(&self) -> io::Result<NamedTempFile> {
         match self.directory() {
-            Some(directory) => state_file::temporary(&directory),
+            Some(directory) => directory.temporary(),
             None => NamedTempFile::new(),
         }
     }
@@ -122,12 +117,12 @@ impl OutputStore {
     ///
     /// If the directory cannot be read, or a file cannot be removed.
     pub fn remove_temporary_files(&self) -> io::Result<()> {
-        self.directory().map_or(Ok(()), |directory| state_file::remove_temporary(&directory))
+        self.directory().map_or(Ok(()), |directory| directory.remove_temporary())
     }
 
     /// The state directory, once it is known.
-    fn directory(&self) -> Option<PathBuf> {
-        self.lock().path.as_ref().and_then(|path| path.parent()).map(Path::to_path_buf)
+    fn directory(&self) -> Option<StateDirectory> {
+        self.lock().directory.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Stored> {
@@ -222,6 +217,7 @@ pub async fn collect(engine: &dyn Engine, container: &str, key: Option<&str>) ->
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -233,13 +229,13 @@ mod tests {
     #[test]
     fn outputs_are_saved_for_the_owner_only_and_loaded_again() {
         let state = tempfile::tempdir().unwrap();
-        let directory = state.path().join("engine/group");
+        let directory = StateDirectory::at(&state.path().join("engine/group"));
         let store = OutputStore::default();
         store.open(&directory).unwrap();
         assert!(store.save(map(&[("a", "1"), ("b", "2")])).unwrap());
         assert!(!store.save(map(&[("a", "1")])).unwrap(), "unchanged");
         assert!(store.save(map(&[("a", "3")])).unwrap());
-        let file = directory.join("context.json");
+        let file = directory.path().join("context.json");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let next = OutputStore::default();
         next.open(&directory).unwrap();
@@ -257,7 +253,7 @@ mod tests {
     fn temporary_files_of_killed_runs_are_removed() {
         let state = tempfile::tempdir().unwrap();
         let store = OutputStore::default();
-        store.open(state.path()).unwrap();
+        store.open(&StateDirectory::at(state.path())).unwrap();
         store.save(map(&[("a", "1")])).unwrap();
         let (_, left) = store.output_file().unwrap().keep().unwrap();
         assert_eq!(left.parent(), Some(state.path()));

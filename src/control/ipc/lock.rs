@@ -4,31 +4,18 @@
 //! and a new holder writes its name a moment after it has acquired the lock.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::{File, TryLockError};
+use std::io::{self, Seek, Write};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
+
+use crate::control::state_directory::{LOCK, StateDirectory};
 
 /// How often a waiting process reads the holder's name: one holder may follow another.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// Command name of a watching controller.
 pub const WATCH: &str = "up --watch";
-
-/// Directory of a group's lock, socket and local state: `$XDG_STATE_HOME/drillmaster/<engine id>/<group>`, by default
-/// below `~/.local/state`. The observed state does not depend on it.
-pub fn state_directory(xdg_state_home: Option<&Path>, home: Option<&Path>, engine: &str, group: &str) -> PathBuf {
-    let base = match (xdg_state_home, home) {
-        (Some(state), _) if state.is_absolute() => state.to_owned(),
-        (_, Some(home)) => home.join(".local/state"),
-        _ => std::env::temp_dir(),
-    };
-    // Engine ids contain colons (20.10) or are UUIDs. No id may lead out of the directory.
-    let engine: String = engine.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    base.join("drillmaster").join(engine).join(group)
-}
 
 /// Process that holds the lock, as it is named in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,17 +65,15 @@ pub struct Lock {
 ///
 /// If the directory or the file cannot be created or locked.
 pub async fn acquire(
-    directory: &Path,
+    directory: &StateDirectory,
     command: &str,
     should_wait: impl FnMut(Option<&Holder>) -> bool,
 ) -> io::Result<Attempt> {
-    create_private(directory)?;
-    let path = directory.join("lock");
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+    let file = directory.open_lock()?;
     let file = match file.try_lock() {
         Ok(()) => file,
         Err(TryLockError::Error(error)) => return Err(error),
-        Err(TryLockError::WouldBlock) => match wait(file, &path, should_wait).await? {
+        Err(TryLockError::WouldBlock) => match wait(file, directory, should_wait).await? {
             Ok(file) => file,
             Err(holder) => return Ok(Attempt::Held(holder)),
         },
@@ -101,7 +86,7 @@ pub async fn acquire(
 /// Waits until the file is locked, or for a holder for which the caller does not wait.
 async fn wait(
     file: File,
-    path: &Path,
+    directory: &StateDirectory,
     mut should_wait: impl FnMut(Option<&Holder>) -> bool,
 ) -> io::Result<Result<File, Holder>> {
     let mut locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
@@ -114,7 +99,7 @@ async fn wait(
             locked = &mut locked => return Ok(Ok(locked.map_err(io::Error::other)??)),
             // cancel-safe because a missed tick comes again
             _ = polls.tick() => {
-                let holder = read_holder(path);
+                let holder = read_holder(directory);
                 // A name counts if it is read twice in a row: until a new holder has written its own, the file has the
                 // name of the one before.
                 if last.as_ref() == Some(&holder) && known.as_ref() != Some(&holder) {
@@ -150,20 +135,8 @@ impl Drop for Lock {
 }
 
 /// The holder that is named in the file; `None` if there is no valid name.
-fn read_holder(path: &Path) -> Option<Holder> {
-    let mut text = String::new();
-    // A name is short; anything else may have any size.
-    File::open(path).ok()?.take(1024).read_to_string(&mut text).ok()?;
-    Holder::parse(&text)
-}
-
-/// Creates the directory and makes it private: any process that can open the socket in it controls the group.
-fn create_private(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    if fs::metadata(directory)?.permissions().mode() & 0o077 != 0 {
-        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
-    }
-    Ok(())
+fn read_holder(directory: &StateDirectory) -> Option<Holder> {
+    Holder::parse(&String::from_utf8(directory.read(LOCK).ok()??).ok()?)
 }
 
 #[cfg(test)]
@@ -178,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn holder_is_parsed_as_it_was_written() {
+    fn holder_is_parsed_as_written() {
         let holder = Holder { pid: 12, command: WATCH.into() };
         assert_eq!(Holder::parse(&holder.to_string()), Some(holder));
         for text in ["", "pid", "pid x (drillmaster up)", "pid 12 (drillmaster up", "pid -1 (drillmaster up)"] {
@@ -187,11 +160,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn returns_the_holder_that_is_not_waited_for() {
+    async fn attempt_without_waiting_returns_the_holder() {
         let state = tempfile::tempdir().unwrap();
-        let directory = state.path().join("a/b");
+        let directory = StateDirectory::at(&state.path().join("a/b"));
         let lock = acquired(acquire(&directory, WATCH, |_| true).await.unwrap());
-        assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
         let attempt = acquire(&directory, "up", |holder| !holder.is_some_and(Holder::is_watching)).await.unwrap();
         assert!(
             matches!(&attempt, Attempt::Held(holder) if holder.pid == std::process::id() && holder.is_watching()),
@@ -203,13 +175,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiting_process_notices_the_next_holder() {
+    async fn waiting_process_notices_a_new_holder() {
         let state = tempfile::tempdir().unwrap();
-        let mut first = acquired(acquire(state.path(), "up", |_| true).await.unwrap());
+        let directory = StateDirectory::at(state.path());
+        let mut first = acquired(acquire(&directory, "up", |_| true).await.unwrap());
         let mut asked = Vec::new();
-        let attempt = acquire(state.path(), "stop", |holder| {
+        let attempt = acquire(&directory, "stop", |holder| {
             asked.extend(holder.map(|holder| holder.command.clone()));
-            // As if the lock had passed on without a gap.
+            // As if another process had acquired the lock immediately.
             first.write_holder(WATCH).unwrap();
             !holder.is_some_and(Holder::is_watching)
         });

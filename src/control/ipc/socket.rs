@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn client_receives_hello_events_and_answer() {
+    async fn client_receives_hello_events_and_response() {
         let state = directory();
         let (server, mut requests) = start(state.path());
         let mode = fs::metadata(state.path().join("socket")).unwrap().permissions().mode();
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn disconnected_client_is_forgotten() {
+    async fn disconnected_client_is_removed() {
         let state = directory();
         let (_server, mut requests) = start(state.path());
         let mut client = connect(state.path()).await;

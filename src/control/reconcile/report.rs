@@ -15,6 +15,7 @@ use crate::types::ServiceName;
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     plan_reported: bool,
+    notes: BTreeSet<String>,
     waits: BTreeMap<ServiceName, String>,
     ready: BTreeSet<ServiceName>,
     /// Services with a report since they were last reported ready: that they are ready again is reported too.
@@ -58,6 +59,9 @@ impl Core {
             self.report_health(plan, reaction);
         }
         self.report_ready(plan, now, reaction);
+        let notes = plan.notes.difference(&self.reporter.notes);
+        reaction.reports.extend(notes.cloned().map(Report::Note));
+        self.reporter.notes.clone_from(&plan.notes);
         for wait in plan.waits.iter().filter(|wait| !wait.quiet) {
             self.report_wait(wait, reaction);
         }

@@ -240,7 +240,7 @@ impl Core {
                 } else {
                     self.memory.exited(id);
                 }
-                observed.containers.insert(id.clone(), *container);
+                observed.insert(*container);
                 if restarted {
                     self.report_external_restart(id, reaction);
                 }

@@ -244,7 +244,10 @@ impl Core {
         let Some(observed) = &self.snapshot.observed else { return };
         // The times lie before the start of the run, so they are counted from `BACKOFF_RESET_AFTER` before now.
         let mut backoffs: BTreeMap<ServiceName, Backoff> = BTreeMap::new();
-        for exit in exits.unwrap_or_default().into_iter().filter(|exit| !exit.asked) {
+        // Events carry labels, but do not show whether a container has only inherited them from its image.
+        let is_managed =
+            |exit: &ContainerExit| observed.containers.get(exit.id.as_str()).is_none_or(|it| it.identity.is_some());
+        for exit in exits.unwrap_or_default().into_iter().filter(|exit| !exit.asked && is_managed(exit)) {
             let (group, replica) = (self.desired.group.clone(), exit.replica);
             let identity = Identity { group, service: exit.service, replica, ..Identity::default() };
             let name = self.desired.instance_of(&identity).map(|name| ServiceName::from(name.into_owned()));

@@ -13,7 +13,7 @@ use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::engine::build::tree::{self, ContextPaths, Sums, Watched};
 use crate::engine::io_message;
 use crate::spec::model::Build;
-use crate::spec::{Content, MAX_FILE_SIZE, Reach, SourceFile, Tree, TreeError};
+use crate::spec::{Content, FileAccess, MAX_FILE_SIZE, SourceFile, Tree, TreeError};
 
 /// Maximum nesting of directories.
 const MAX_DEPTH: usize = 32;
@@ -72,19 +72,19 @@ fn read_at(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Access of programs to a spec directory, for a limited time.
-pub struct ProgramReach<'a> {
+pub struct ProgramFileAccess<'a> {
     directory: &'a Path,
     deadline: Instant,
 }
 
-impl ProgramReach<'_> {
+impl ProgramFileAccess<'_> {
     /// Access to this directory. The time starts now.
-    pub fn new(directory: &Path) -> ProgramReach<'_> {
-        ProgramReach { directory, deadline: Instant::now() + EVALUATION_TIMEOUT }
+    pub fn new(directory: &Path) -> ProgramFileAccess<'_> {
+        ProgramFileAccess { directory, deadline: Instant::now() + EVALUATION_TIMEOUT }
     }
 }
 
-impl Reach for ProgramReach<'_> {
+impl FileAccess for ProgramFileAccess<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         read_inside(self.directory, path)
     }
@@ -206,8 +206,8 @@ pub struct SpecInput<'a> {
     pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
     /// Reads the build context of an image, as [`read_tree`] does, and watches it from then on.
     pub tree: &'a (dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
-    /// Access of programs, as [`ProgramReach`]; what they read is watched from then on.
-    pub reach: &'a dyn Reach,
+    /// Access of programs, as [`ProgramFileAccess`]; what they read is watched from then on.
+    pub file_access: &'a dyn FileAccess,
 }
 
 /// Parses specs. Must be deterministic.
@@ -311,13 +311,13 @@ impl FileQuery {
 
 /// Access to the spec directory that records every query and its result.
 struct Recorder<'a> {
-    reach: ProgramReach<'a>,
+    file_access: ProgramFileAccess<'a>,
     files: Mutex<BTreeMap<FileQuery, Result<FileResult, String>>>,
 }
 
 impl Recorder<'_> {
     fn run(&self, query: FileQuery) -> Result<FileResult, String> {
-        let result = query.run(self.reach.directory);
+        let result = query.run(self.file_access.directory);
         self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(query, result.clone());
         result
     }
@@ -330,7 +330,7 @@ impl Recorder<'_> {
     }
 }
 
-impl Reach for Recorder<'_> {
+impl FileAccess for Recorder<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
         self.bytes(FileQuery::ProgramFile(path.to_owned()))
     }
@@ -343,7 +343,7 @@ impl Reach for Recorder<'_> {
     }
 
     fn expired(&self) -> bool {
-        self.reach.expired()
+        self.file_access.expired()
     }
 }
 
@@ -356,7 +356,7 @@ impl ReadCache {
         sums: &Sums,
     ) -> ReadCache {
         // Recorded here and not taken from the parsed specs, because invalid specs name files too.
-        let recorder = Recorder { reach: ProgramReach::new(&directory), files: Mutex::default() };
+        let recorder = Recorder { file_access: ProgramFileAccess::new(&directory), files: Mutex::default() };
         let read = |path: &str| recorder.bytes(FileQuery::SpecFile(path.to_owned()));
         let trees = Mutex::new(BTreeMap::new());
         let tree = |build: &Build| {
@@ -365,7 +365,8 @@ impl ReadCache {
             trees.lock().unwrap_or_else(PoisonError::into_inner).insert(paths, (result.clone(), watched));
             result
         };
-        let input = SpecInput { directory: &directory, sources: &sources, read: &read, tree: &tree, reach: &recorder };
+        let input =
+            SpecInput { directory: &directory, sources: &sources, read: &read, tree: &tree, file_access: &recorder };
         let reading = parse(input);
         let files = recorder.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn messages_are_sent_at_an_interval_without_changes() {
+    async fn messages_are_sent_periodically_without_changes() {
         assert_eq!(message_times(&[], false, 70_000).await, [30_000, 60_000]);
         assert_eq!(message_times(&[10_000], false, 50_000).await, [10_500, 40_500], "not in the middle of a change");
         assert_eq!(message_times(&[], true, 3_500).await, [1_000, 2_000, 3_000]);
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn visits_every_link_on_a_path() {
+    fn every_link_on_a_path_is_visited() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path().canonicalize().unwrap();
         fs::create_dir_all(home.join("real/deep")).unwrap();

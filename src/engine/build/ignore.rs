@@ -176,55 +176,55 @@ mod tests {
         ignore.leaves_out(&matches)
     }
 
-    /// The excluded ones of these paths.
-    fn left_out<'p>(text: &str, paths: &[&'p str]) -> Vec<&'p str> {
+    /// Returns the paths that are ignored.
+    fn ignored_paths<'p>(text: &str, paths: &[&'p str]) -> Vec<&'p str> {
         let ignore = Ignore::parse(text).unwrap();
         paths.iter().copied().filter(|path| leaves_out(&ignore, path)).collect()
     }
 
     #[test]
-    fn patterns_hold_from_the_top() {
+    fn patterns_are_anchored_at_the_root() {
         let paths = ["temp", "temp/a", "src/temp", "src/temp/a", "temporary"];
-        assert_eq!(left_out("temp", &paths), ["temp", "temp/a"]);
-        assert_eq!(left_out("/temp/", &paths), ["temp", "temp/a"]);
-        assert_eq!(left_out("./src/../temp", &paths), ["temp", "temp/a"]);
-        assert_eq!(left_out("*/temp", &paths), ["src/temp", "src/temp/a"]);
-        assert_eq!(left_out("**/temp", &paths), ["temp", "temp/a", "src/temp", "src/temp/a"]);
-        assert_eq!(left_out("temp*", &paths), ["temp", "temp/a", "temporary"]);
-        assert_eq!(left_out("tem?", &paths), ["temp", "temp/a"]);
+        assert_eq!(ignored_paths("temp", &paths), ["temp", "temp/a"]);
+        assert_eq!(ignored_paths("/temp/", &paths), ["temp", "temp/a"]);
+        assert_eq!(ignored_paths("./src/../temp", &paths), ["temp", "temp/a"]);
+        assert_eq!(ignored_paths("*/temp", &paths), ["src/temp", "src/temp/a"]);
+        assert_eq!(ignored_paths("**/temp", &paths), ["temp", "temp/a", "src/temp", "src/temp/a"]);
+        assert_eq!(ignored_paths("temp*", &paths), ["temp", "temp/a", "temporary"]);
+        assert_eq!(ignored_paths("tem?", &paths), ["temp", "temp/a"]);
     }
 
     #[test]
-    fn two_stars_are_any_number_of_directories() {
+    fn double_stars_match_any_number_of_directories() {
         let paths = ["a.go", "x/a.go", "x/y/a.go", "x/a.rs", "x"];
-        assert_eq!(left_out("**/*.go", &paths), ["a.go", "x/a.go", "x/y/a.go"]);
-        assert_eq!(left_out("x/**", &paths), ["x/a.go", "x/y/a.go", "x/a.rs"]);
-        assert_eq!(left_out("x/**/a.go", &paths), ["x/a.go", "x/y/a.go"]);
-        assert_eq!(left_out("**", &paths), paths);
-        assert_eq!(left_out("*.go", &paths), ["a.go"]);
+        assert_eq!(ignored_paths("**/*.go", &paths), ["a.go", "x/a.go", "x/y/a.go"]);
+        assert_eq!(ignored_paths("x/**", &paths), ["x/a.go", "x/y/a.go", "x/a.rs"]);
+        assert_eq!(ignored_paths("x/**/a.go", &paths), ["x/a.go", "x/y/a.go"]);
+        assert_eq!(ignored_paths("**", &paths), paths);
+        assert_eq!(ignored_paths("*.go", &paths), ["a.go"]);
     }
 
     #[test]
-    fn the_last_that_matches_decides() {
+    fn last_matching_pattern_wins() {
         let paths = ["README.md", "README-secret.md", "docs/a.md"];
-        assert_eq!(left_out("*.md\n!README*.md\nREADME-secret.md", &paths), ["README-secret.md"]);
-        assert_eq!(left_out("*.md\nREADME-secret.md\n!README*.md", &paths), [""; 0]);
-        assert_eq!(left_out("docs\n!docs/a.md", &paths), [""; 0]);
-        assert_eq!(left_out("!docs/a.md\ndocs", &paths), ["docs/a.md"]);
-        assert_eq!(left_out("*\n!docs", &paths), ["README.md", "README-secret.md"]);
+        assert_eq!(ignored_paths("*.md\n!README*.md\nREADME-secret.md", &paths), ["README-secret.md"]);
+        assert_eq!(ignored_paths("*.md\nREADME-secret.md\n!README*.md", &paths), [""; 0]);
+        assert_eq!(ignored_paths("docs\n!docs/a.md", &paths), [""; 0]);
+        assert_eq!(ignored_paths("!docs/a.md\ndocs", &paths), ["docs/a.md"]);
+        assert_eq!(ignored_paths("*\n!docs", &paths), ["README.md", "README-secret.md"]);
     }
 
     #[test]
-    fn special_characters_mean_themselves() {
+    fn other_special_characters_are_literal() {
         let paths = ["a.b", "aXb", "a+b", "a(b", "[x]", "x", "#a", "{a,b}", "a$b", "a^b"];
         for path in ["a.b", "a+b", "a(b", "{a,b}", "a$b", "a^b"] {
-            assert_eq!(left_out(path, &paths), [path]);
+            assert_eq!(ignored_paths(path, &paths), [path]);
         }
-        assert_eq!(left_out("\\[x\\]", &paths), ["[x]"]);
-        assert_eq!(left_out("[w-y]", &paths), ["x"]);
-        assert_eq!(left_out("a[^X]b", &["aXb", "aYb"]), ["aYb"]);
-        assert_eq!(left_out("# a comment\n\\#a", &paths), ["#a"]);
-        assert_eq!(left_out("\u{feff}\n\n  x  \n.\n/\n", &paths), ["x"]);
+        assert_eq!(ignored_paths("\\[x\\]", &paths), ["[x]"]);
+        assert_eq!(ignored_paths("[w-y]", &paths), ["x"]);
+        assert_eq!(ignored_paths("a[^X]b", &["aXb", "aYb"]), ["aYb"]);
+        assert_eq!(ignored_paths("# a comment\n\\#a", &paths), ["#a"]);
+        assert_eq!(ignored_paths("\u{feff}\n\n  x  \n.\n/\n", &paths), ["x"]);
     }
 
     #[test]
@@ -234,10 +234,10 @@ mod tests {
     }
 
     #[test]
-    fn what_editors_keep_for_a_while_is_left_out() {
+    fn temporary_editor_files_are_ignored() {
         let paths = ["src/.main.py.swp", "main.py~", "src/#main.py#", "src/.#main.py", "src/main.py", ".env", "src/#a"];
-        assert_eq!(left_out("", &paths), ["src/.main.py.swp", "main.py~", "src/#main.py#", "src/.#main.py"]);
-        assert_eq!(left_out("!**/*~", &["main.py~"]), [""; 0]);
+        assert_eq!(ignored_paths("", &paths), ["src/.main.py.swp", "main.py~", "src/#main.py#", "src/.#main.py"]);
+        assert_eq!(ignored_paths("!**/*~", &["main.py~"]), [""; 0]);
     }
 
     #[test]

@@ -103,12 +103,12 @@ pub(super) async fn build(
     progress: &(dyn Fn(BuildProgress) + Send + Sync),
 ) -> Result<(), BuildError> {
     let tree = &request.build.tree;
-    let place = ContextPaths { context: tree.context.clone().into(), dockerfile: tree.dockerfile.clone().into() };
-    let (place, files) = find(place).await?;
+    let paths = ContextPaths { context: tree.context.clone().into(), dockerfile: tree.dockerfile.clone().into() };
+    let (paths, files) = find(paths).await?;
     let name = pack::dockerfile_name(&files);
     let (alive, mut sent) = tokio::sync::watch::channel(());
     let hides = builder == Builder::Classic;
-    let packing = pack::pack(place, files, tree.digest.clone(), hides, move || _ = alive.send(()));
+    let packing = pack::pack(paths, files, tree.digest.clone(), hides, move || _ = alive.send(()));
     let mut post = Request::new(Either::Right(StreamBody::new(packing.body)));
     *post.method_mut() = Method::POST;
     *post.uri_mut() = address(builder, request, &name)?;
@@ -137,8 +137,8 @@ pub(super) async fn build(
     }
 }
 
-async fn find(place: ContextPaths) -> Result<(ContextPaths, Files), BuildError> {
-    let found = tokio::task::spawn_blocking(move || pack::files(&place).map(|files| (place, files))).await;
+async fn find(paths: ContextPaths) -> Result<(ContextPaths, Files), BuildError> {
+    let found = tokio::task::spawn_blocking(move || pack::files(&paths).map(|files| (paths, files))).await;
     found.map_err(|error| BuildError::Files(error.to_string()))?.map_err(BuildError::Files)
 }
 
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn registries_are_those_of_images_that_are_no_stages() {
+    fn registries_are_those_of_base_images_except_stages() {
         let text = "# FROM x\nfrom --platform=linux/amd64 ghcr.io/a/b:1 AS base\nFROM base\nFROM $IMAGE\nFROM scratch\n\
                     FROM debian AS other\nRUN echo FROM\n";
         let expected = ["ghcr.io", "https://index.docker.io/v1/"];

@@ -219,14 +219,14 @@ fn plain(line: &str) -> String {
 mod tests {
     use super::*;
 
-    /// The reported lines of these messages, and the result.
-    fn said(messages: &[String]) -> (Vec<String>, Result<(), String>) {
-        let (mut output, mut told) = (Output::default(), Vec::new());
+    /// Returns the reported lines of these messages, and the result.
+    fn report(messages: &[String]) -> (Vec<String>, Result<(), String>) {
+        let (mut output, mut lines) = (Output::default(), Vec::new());
         for message in messages {
-            output.take(message.as_bytes(), |line| told.push(line));
+            output.take(message.as_bytes(), |line| lines.push(line));
         }
-        let end = output.end(|line| told.push(line));
-        (told, end)
+        let end = output.end(|line| lines.push(line));
+        (lines, end)
     }
 
     fn classic(pieces: &[&str]) -> Vec<String> {
@@ -247,7 +247,7 @@ mod tests {
         messages.push(r#"{"status":"Downloading","progressDetail":{"current":1},"id":"aa"}"#.into());
         messages.extend(classic(&["\u{1b}[91mwarn", "ing\n\u{1b}[0m", "10%\r50%\r100%\n", "the end"]));
         messages.push(r#"{"aux":{"ID":"sha256:4cd5"}}"#.into());
-        let (told, end) = said(&messages);
+        let (output, end) = report(&messages);
         let lines = [
             "Step 1/2 : FROM debian",
             "Step 2/2 : RUN make",
@@ -256,28 +256,28 @@ mod tests {
             "100%",
             "the end",
         ];
-        assert_eq!((told, end), (lines.map(str::to_owned).to_vec(), Ok(())));
+        assert_eq!((output, end), (lines.map(str::to_owned).to_vec(), Ok(())));
     }
 
     #[test]
-    fn a_failing_step_is_quoted_with_what_it_said_last() {
+    fn failed_step_is_reported_with_its_last_output() {
         let mut messages =
             classic(&["Step 1/2 : FROM debian\n", " ---> 9e071445f168\n", "Step 2/2 : RUN make   all\n"]);
         messages.extend((0..20).map(|n| serde_json::json!({"stream": format!("line {n}\n")}).to_string()));
         messages.push(r#"{"errorDetail":{"code":2},"error":"The command returned a non-zero code: 2"}"#.into());
-        let why = said(&messages).1.unwrap_err();
+        let error = report(&messages).1.unwrap_err();
         let expected = "step 2/2 `RUN make all` failed: The command returned a non-zero code: 2\nline 10\n";
-        assert!(why.starts_with(expected) && why.ends_with("\nline 19"), "{why}");
+        assert!(error.starts_with(expected) && error.ends_with("\nline 19"), "{error}");
     }
 
     #[test]
-    fn a_build_that_ends_without_a_word_has_failed() {
-        assert_eq!(said(&[]).1, Err("the engine ended the build without a word".into()));
+    fn build_without_a_result_has_failed() {
+        assert_eq!(report(&[]).1, Err("the engine ended the build without a word".into()));
         let error = r#"{"error":"dockerfile parse error line 2: unknown instruction: FORM"}"#;
-        assert_eq!(said(&[error.into()]).1, Err("dockerfile parse error line 2: unknown instruction: FORM".into()));
+        assert_eq!(report(&[error.into()]).1, Err("dockerfile parse error line 2: unknown instruction: FORM".into()));
     }
 
-    /// A message of BuildKit: a step with a field of its own, and output.
+    /// Returns a BuildKit message: a step with an additional field, and output.
     fn traced(name: &str, more: &[u8], log: &str) -> String {
         let field = |number: u8, bytes: &[u8]| [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat();
         let vertex = [field(1, name.as_bytes()), field(3, name.as_bytes()), more.to_vec()].concat();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_buildkit_tells_is_made_into_lines() {
+    fn buildkit_messages_are_split_into_lines() {
         let started = [5 << 3 | 2, 0];
         let cached = [4 << 3, 1];
         let messages = [
@@ -300,15 +300,15 @@ mod tests {
             traced("exporting to image", &started, ""),
             r#"{"id":"moby.image.id","aux":{"ID":"sha256:043c"}}"#.into(),
         ];
-        let (told, end) = said(&messages);
+        let (output, end) = report(&messages);
         assert_eq!(
-            (told, end),
+            (output, end),
             (["[1/2] is cached", "[2/2] RUN make", "one", "two"].map(str::to_owned).to_vec(), Ok(()))
         );
     }
 
     #[test]
-    fn a_step_of_buildkit_that_fails_is_quoted_too() {
+    fn failed_buildkit_step_is_reported() {
         let started = [5 << 3 | 2, 0];
         let error = [&[7 << 3 | 2, 12], &b"exit code: 2"[..]].concat();
         let messages = [
@@ -317,9 +317,9 @@ mod tests {
             traced("[build 1/3] FROM debian", &started, ""),
             r#"{"errorDetail":{},"error":"process \"make\" did not complete successfully: exit code: 2"}"#.into(),
         ];
-        let why = said(&messages).1.unwrap_err();
+        let error = report(&messages).1.unwrap_err();
         assert_eq!(
-            why,
+            error,
             "step build 2/3 `RUN make` failed: process \"make\" did not complete successfully: exit code: 2\nno rule\n\
              to make it"
         );

@@ -48,8 +48,8 @@ pub(super) fn dockerfile_name(files: &Files) -> String {
 }
 
 /// Finds the files to send; blocks.
-pub(super) fn files(place: &ContextPaths) -> Result<Files, String> {
-    find(place, &mut Watched::default()).map_err(|error| match error {
+pub(super) fn files(paths: &ContextPaths) -> Result<Files, String> {
+    find(paths, &mut Watched::default()).map_err(|error| match error {
         TreeError::Context(why) | TreeError::Dockerfile(why) => why,
     })
 }
@@ -57,7 +57,7 @@ pub(super) fn files(place: &ContextPaths) -> Result<Files, String> {
 /// Starts packing. With `hides`, the engine removes files that are not part of the context, by the `.dockerignore` in
 /// the archive.
 pub(super) fn pack(
-    place: ContextPaths,
+    paths: ContextPaths,
     files: Files,
     digest: String,
     hides: bool,
@@ -66,7 +66,7 @@ pub(super) fn pack(
     let (pieces, inbox) = mpsc::channel::<io::Result<Frame<Bytes>>>(WAITING);
     let task = tokio::task::spawn_blocking(move || {
         let out = Pieces { pieces: pieces.clone(), sent };
-        let packed = pack_all(&place, &files, &digest, hides, io::BufWriter::with_capacity(PIECE, out));
+        let packed = pack_all(&paths, &files, &digest, hides, io::BufWriter::with_capacity(PIECE, out));
         packed.map_err(|error| {
             // The reader must not mistake the archive for complete.
             let _ = pieces.blocking_send(Err(io::Error::other("the context cannot be sent")));
@@ -99,12 +99,12 @@ impl<S: Fn()> Write for Pieces<S> {
     }
 }
 
-fn pack_all(place: &ContextPaths, files: &Files, digest: &str, hides: bool, out: impl Write) -> io::Result<()> {
+fn pack_all(paths: &ContextPaths, files: &Files, digest: &str, hides: bool, out: impl Write) -> io::Result<()> {
     let mut archive = Builder::new(out);
     let mut digesting = Digesting::new(&files.dockerfile);
     let foreign = files.inside.is_none();
     for (path, kind) in &files.entries {
-        let at = place.context.join(path);
+        let at = paths.context.join(path);
         let told = |error: io::Error| named(path, error);
         match kind {
             Kind::Directory => {
@@ -213,11 +213,11 @@ mod tests {
         home
     }
 
-    /// What is sent of a context, by path: mode, owner, and content or target.
-    fn sent(place: &ContextPaths, hides: bool) -> BTreeMap<String, (u32, u64, String)> {
-        let digest = look(place, &Sums::default()).0.unwrap().digest;
+    /// Returns what is sent of a context by path: mode, owner, and content or target.
+    fn sent(paths: &ContextPaths, hides: bool) -> BTreeMap<String, (u32, u64, String)> {
+        let digest = look(paths, &Sums::default()).0.unwrap().digest;
         let mut archive = Vec::new();
-        pack_all(place, &files(place).unwrap(), &digest, hides, &mut archive).unwrap();
+        pack_all(paths, &files(paths).unwrap(), &digest, hides, &mut archive).unwrap();
         let mut archive = tar::Archive::new(archive.as_slice());
         let mut sent = BTreeMap::new();
         for entry in archive.entries().unwrap() {
@@ -235,12 +235,12 @@ mod tests {
         sent
     }
 
-    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> ContextPaths {
+    fn context_paths(home: &tempfile::TempDir, dockerfile: Option<&str>) -> ContextPaths {
         ContextPaths::new(home.path(), "api", dockerfile)
     }
 
     #[test]
-    fn files_are_sent_as_they_are_and_belong_to_root() {
+    fn files_are_sent_unchanged_and_owned_by_root() {
         let long = format!("api/{}/{}", "d".repeat(90), "f".repeat(90));
         let home = ground(&[("api/Dockerfile", "FROM x\n"), ("api/run.sh", "hi"), (&long, "deep")]);
         fs::set_permissions(home.path().join("api/run.sh"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -253,8 +253,8 @@ mod tests {
             ("link".to_owned(), (0o777, 0, "x".repeat(150))),
             ("run.sh".to_owned(), (0o755, 0, "hi".to_owned())),
         ];
-        let mut seen = sent(&place(&home, None), true);
-        // A directory is written with a slash at its end, or without.
+        let mut seen = sent(&context_paths(&home, None), true);
+        // Directories have a trailing slash in some tar implementations.
         seen = seen.into_iter().map(|(path, entry)| (path.trim_end_matches('/').to_owned(), entry)).collect();
         assert_eq!(seen, expected.into());
     }
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn external_dockerfile_is_sent_and_removed_where_possible() {
         let home = ground(&[("api/a", "1"), ("docker/api", "FROM x\n")]);
-        let outside = place(&home, Some("../docker/api"));
+        let outside = context_paths(&home, Some("../docker/api"));
         assert_eq!(dockerfile_name(&files(&outside).unwrap()), FOREIGN);
         let seen = sent(&outside, true);
         assert_eq!(seen.keys().collect::<Vec<_>>(), [FOREIGN, IGNORE, "a"]);
@@ -277,24 +277,24 @@ mod tests {
     #[test]
     fn changed_files_abort_the_upload() {
         let home = ground(&[("api/Dockerfile", "FROM x\n"), ("api/a", "1")]);
-        let place = place(&home, None);
-        let digest = look(&place, &Sums::default()).0.unwrap().digest;
-        let files = files(&place).unwrap();
+        let paths = context_paths(&home, None);
+        let digest = look(&paths, &Sums::default()).0.unwrap().digest;
+        let files = files(&paths).unwrap();
         fs::write(home.path().join("api/a"), "2").unwrap();
         let mut archive = Vec::new();
-        let error = pack_all(&place, &files, &digest, true, &mut archive).unwrap_err().to_string();
+        let error = pack_all(&paths, &files, &digest, true, &mut archive).unwrap_err().to_string();
         assert_eq!(error, "its sources have changed since they were read; run it again");
         fs::remove_file(home.path().join("api/a")).unwrap();
-        let error = pack_all(&place, &files, &digest, true, io::sink()).unwrap_err().to_string();
+        let error = pack_all(&paths, &files, &digest, true, io::sink()).unwrap_err().to_string();
         assert_eq!(error, "a: No such file or directory (os error 2)");
     }
 
     #[tokio::test]
     async fn packing_stops_when_the_receiver_is_gone() {
         let home = ground(&[("api/Dockerfile", "FROM x\n"), ("api/large", &"x".repeat(8 << 20))]);
-        let place = place(&home, None);
-        let files = files(&place).unwrap();
-        let Packing { body, task } = pack(place, files, String::new(), true, || {});
+        let paths = context_paths(&home, None);
+        let files = files(&paths).unwrap();
+        let Packing { body, task } = pack(paths, files, String::new(), true, || {});
         drop(body);
         assert!(matches!(task.await.unwrap(), Err(Why::Refused)));
     }

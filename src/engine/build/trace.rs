@@ -60,7 +60,7 @@ pub fn status(bytes: &[u8]) -> Option<Status> {
 mod tests {
     use super::*;
 
-    /// A field that holds bytes.
+    /// Encodes a length-delimited field.
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         let length = u8::try_from(bytes.len()).unwrap();
         assert!(length < 128);
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_and_their_output_are_read_and_the_rest_is_skipped() {
+    fn steps_and_output_are_read_and_other_fields_skipped() {
         let step = [
             field(1, b"sha256:1"),
             field(2, b"sha256:0"),

@@ -95,14 +95,14 @@ fn lexical(path: &Path) -> PathBuf {
 }
 
 /// Reads the entries of a context, and the paths to watch for changes.
-pub fn look(place: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watched) {
+pub fn look(paths: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watched) {
     let mut watched = Watched::default();
-    let known = sums.of(place);
+    let known = sums.of(paths);
     let mut seen = HashMap::new();
-    let result = find(place, &mut watched).and_then(|files| {
+    let result = find(paths, &mut watched).and_then(|files| {
         let mut digesting = Digesting::new(&files.dockerfile);
         for (path, kind) in &files.entries {
-            let at = place.context.join(path);
+            let at = paths.context.join(path);
             match kind {
                 Kind::Directory => digesting.directory(path),
                 Kind::Link(target) => digesting.link(path, target),
@@ -120,18 +120,18 @@ pub fn look(place: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watc
             }
         }
         Ok(Tree {
-            context: place.context.to_string_lossy().into_owned(),
-            dockerfile: place.dockerfile.to_string_lossy().into_owned(),
+            context: paths.context.to_string_lossy().into_owned(),
+            dockerfile: paths.dockerfile.to_string_lossy().into_owned(),
             digest: digesting.finish(),
         })
     });
-    sums.keep(place, seen);
+    sums.keep(paths, seen);
     (result, watched)
 }
 
 /// Finds the entries that are not ignored.
-pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files, TreeError> {
-    let ContextPaths { context, dockerfile } = place;
+pub(super) fn find(paths: &ContextPaths, watched: &mut Watched) -> Result<Files, TreeError> {
+    let ContextPaths { context, dockerfile } = paths;
     watched.entries.extend([context.clone(), dockerfile.clone()]);
     let root = match fs::metadata(context) {
         Ok(found) if !found.is_dir() => return Err(TreeError::Context("not a directory".into())),
@@ -139,7 +139,7 @@ pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files,
         Err(error) => return Err(TreeError::Context(io_message(&error))),
     };
     let dockerfile_text = small(dockerfile).map_err(TreeError::Dockerfile)?;
-    let ignore = ignore(place, watched)?;
+    let ignore = ignore(paths, watched)?;
     let mut entries = BTreeMap::new();
     let mut open = vec![(root, PathBuf::new(), ignore.top())];
     while let Some((directory, prefix, above)) = open.pop() {
@@ -156,17 +156,17 @@ pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files,
             let path = prefix.join(entry.file_name());
             let text = path.to_string_lossy();
             let matches = ignore.matches(&text, &above);
-            let left_out = ignore.leaves_out(&matches);
+            let ignored_paths = ignore.leaves_out(&matches);
             let kind = match entry.file_type() {
                 Ok(kind) => kind,
                 // It was removed since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(unreadable(&path, &error)),
             };
-            if kind.is_dir() && (!left_out || ignore.takes_back_in(&text)) {
+            if kind.is_dir() && (!ignored_paths || ignore.takes_back_in(&text)) {
                 open.push((entry.path(), path.clone(), matches));
             }
-            if left_out {
+            if ignored_paths {
                 continue;
             }
             if kind.is_dir() {
@@ -186,10 +186,10 @@ pub(super) fn find(place: &ContextPaths, watched: &mut Watched) -> Result<Files,
 }
 
 /// The ignore file: `NAME.dockerignore` beside the Dockerfile, else the one of the context.
-fn ignore(place: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeError> {
-    let mut own = place.dockerfile.clone().into_os_string();
+fn ignore(paths: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeError> {
+    let mut own = paths.dockerfile.clone().into_os_string();
     own.push(IGNORE);
-    for path in [PathBuf::from(own), place.context.join(IGNORE)] {
+    for path in [PathBuf::from(own), paths.context.join(IGNORE)] {
         watched.entries.insert(path.clone());
         if fs::symlink_metadata(&path).is_ok() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -255,18 +255,18 @@ impl Stamp {
 }
 
 impl Sums {
-    fn of(&self, place: &ContextPaths) -> Known {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(place).unwrap_or_default()
+    fn of(&self, paths: &ContextPaths) -> Known {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(paths).unwrap_or_default()
     }
 
     /// Forgets files that no longer exist.
-    fn keep(&self, place: &ContextPaths, seen: Known) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(place.clone(), seen);
+    fn keep(&self, paths: &ContextPaths, seen: Known) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(paths.clone(), seen);
     }
 
     /// Forgets directories that no build uses any more.
     pub fn only(&self, wanted: impl Fn(&ContextPaths) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|place, _| wanted(place));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|paths, _| wanted(paths));
     }
 }
 
@@ -347,7 +347,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory with a Dockerfile and these files.
+    /// Creates a directory with a Dockerfile and these files.
     fn ground(files: &[(&str, &str)]) -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
         for (path, text) in [("api/Dockerfile", "FROM scratch\n")].iter().chain(files) {
@@ -362,34 +362,34 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
-    fn place(home: &tempfile::TempDir, dockerfile: Option<&str>) -> ContextPaths {
+    fn context_paths(home: &tempfile::TempDir, dockerfile: Option<&str>) -> ContextPaths {
         ContextPaths::new(&home.path().join("specs"), "../api", dockerfile)
     }
 
     fn digest_of(home: &tempfile::TempDir, dockerfile: Option<&str>) -> String {
-        look(&place(home, dockerfile), &Sums::default()).0.unwrap().digest
+        look(&context_paths(home, dockerfile), &Sums::default()).0.unwrap().digest
     }
 
     fn digest(home: &tempfile::TempDir) -> String {
         digest_of(home, None)
     }
 
-    /// Paths that are not ignored.
+    /// Returns the paths that are not ignored.
     fn paths(home: &tempfile::TempDir) -> Vec<String> {
-        let files = find(&place(home, None), &mut Watched::default()).unwrap();
+        let files = find(&context_paths(home, None), &mut Watched::default()).unwrap();
         files.entries.keys().map(|path| path.to_str().unwrap().to_owned()).collect()
     }
 
     fn error(home: &tempfile::TempDir, dockerfile: Option<&str>) -> TreeError {
-        look(&place(home, dockerfile), &Sums::default()).0.unwrap_err()
+        look(&context_paths(home, dockerfile), &Sums::default()).0.unwrap_err()
     }
 
     #[test]
-    fn every_path_content_and_executable_bit_counts() {
+    fn digest_covers_paths_contents_and_executable_bits() {
         let home = ground(&[("api/a", "1"), ("api/b/c", "1")]);
         let mut seen = BTreeSet::from([digest(&home)]);
         let mut another = |home: &tempfile::TempDir, what: &str| {
-            assert!(seen.insert(digest(home)), "{what} does not count");
+            assert!(seen.insert(digest(home)), "{what} does not change the digest");
         };
         write(&home, "api/a", "2");
         another(&home, "content");
@@ -401,18 +401,18 @@ mod tests {
         another(&home, "a link");
         fs::remove_file(home.path().join("api/l")).unwrap();
         symlink("b", home.path().join("api/l")).unwrap();
-        another(&home, "where a link leads");
+        another(&home, "a link target");
         fs::create_dir(home.path().join("api/e")).unwrap();
         another(&home, "an empty directory");
         write(&home, "api/Dockerfile", "FROM debian\n");
         another(&home, "the Dockerfile");
         write(&home, "api/b/c", "");
         write(&home, "api/b/c2", "1");
-        another(&home, "what is in which file");
+        another(&home, "contents of two files swapped");
     }
 
     #[test]
-    fn times_other_permissions_and_where_it_lies_do_not_count() {
+    fn digest_ignores_times_permissions_and_location() {
         let home = ground(&[("api/a", "1")]);
         let before = digest(&home);
         let path = home.path().join("api/a");
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn dockerfile_counts_even_if_excluded_or_outside() {
+    fn digest_covers_an_ignored_or_external_dockerfile() {
         let home = ground(&[("api/.dockerignore", "Dockerfile\n.dockerignore"), ("docker/api", "FROM a\n")]);
         assert_eq!(paths(&home), Vec::<String>::new());
         let before = digest(&home);
@@ -448,20 +448,20 @@ mod tests {
         assert_ne!(digest_of(&home, Some("../docker/api")), before);
         // An ignore file named after the Dockerfile takes precedence.
         write(&home, "docker/api.dockerignore", "");
-        let files = find(&place(&home, Some("../docker/api")), &mut Watched::default()).unwrap();
+        let files = find(&context_paths(&home, Some("../docker/api")), &mut Watched::default()).unwrap();
         assert_eq!((files.entries.len(), files.inside), (2, None));
     }
 
     #[test]
     fn watched_files_are_those_in_the_digest() {
         let home = ground(&[("api/a/b", "1"), ("api/big/x", "1"), ("api/.dockerignore", "big")]);
-        let (_, watched) = look(&place(&home, None), &Sums::default());
+        let (_, watched) = look(&context_paths(&home, None), &Sums::default());
         let root = home.path().join("api").canonicalize().unwrap();
         assert_eq!(watched.directories, [root.clone(), root.join("a")].into());
         let names = ["api", "api/.dockerignore", "api/Dockerfile", "api/Dockerfile.dockerignore"];
         assert_eq!(watched.entries, names.map(|name| home.path().join(name)).into());
         fs::remove_dir_all(home.path().join("api")).unwrap();
-        let (result, watched) = look(&place(&home, None), &Sums::default());
+        let (result, watched) = look(&context_paths(&home, None), &Sums::default());
         assert_eq!(result, Err(TreeError::Context("no such file or directory".into())));
         assert!(watched.entries.contains(&home.path().join("api")));
     }
@@ -481,22 +481,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_as_it_was_is_not_read_again() {
+    fn unchanged_file_is_not_read_again() {
         let home = ground(&[("api/a", "1"), ("api/b", "1")]);
-        let (place, sums) = (place(&home, None), Sums::default());
-        let digest = || look(&place, &sums).0.unwrap().digest;
+        let (paths, sums) = (context_paths(&home, None), Sums::default());
+        let digest = || look(&paths, &sums).0.unwrap().digest;
         let before = digest();
-        let known = || sums.0.lock().unwrap().get(&place).unwrap().len();
-        assert_eq!(known(), 0, "what has just been written may be written again within the same moment");
+        let known = || sums.0.lock().unwrap().get(&paths).unwrap().len();
+        assert_eq!(known(), 0, "a file just written may change again within the timestamp resolution");
         // Passing time cannot be simulated: the change time of a file cannot be set.
         std::thread::sleep(SETTLED + Duration::from_millis(1100));
         assert_eq!((digest(), known()), (before.clone(), 3));
         let wrong = [0; 32];
-        sums.0.lock().unwrap().get_mut(&place).unwrap().get_mut(Path::new("a")).unwrap().1 = wrong;
+        sums.0.lock().unwrap().get_mut(&paths).unwrap().get_mut(Path::new("a")).unwrap().1 = wrong;
         let mistaken = digest();
-        assert_ne!(mistaken, before, "it was read again");
+        assert_ne!(mistaken, before, "read again");
         write(&home, "api/b", "1");
-        assert_eq!(digest(), mistaken, "its content is the same");
+        assert_eq!(digest(), mistaken, "same content");
         write(&home, "api/a", "1");
         assert_eq!(digest(), before);
         sums.only(|_| false);
@@ -504,11 +504,11 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_taken_from_the_spec_directory_and_the_context() {
-        let place = |context, dockerfile| ContextPaths::new(Path::new("/srv/specs"), context, dockerfile);
-        let text = |place: ContextPaths| (place.context.display().to_string(), place.dockerfile.display().to_string());
-        assert_eq!(text(place("../api/./x", None)), ("/srv/api/x".into(), "/srv/api/x/Dockerfile".into()));
-        assert_eq!(text(place("/api", Some("../df/api"))), ("/api".into(), "/df/api".into()));
-        assert_eq!(text(place(".", Some("/Dockerfile"))), ("/srv/specs".into(), "/Dockerfile".into()));
+    fn paths_are_relative_to_spec_directory_or_context() {
+        let absolute = |context, dockerfile| ContextPaths::new(Path::new("/srv/specs"), context, dockerfile);
+        let text = |paths: ContextPaths| (paths.context.display().to_string(), paths.dockerfile.display().to_string());
+        assert_eq!(text(absolute("../api/./x", None)), ("/srv/api/x".into(), "/srv/api/x/Dockerfile".into()));
+        assert_eq!(text(absolute("/api", Some("../df/api"))), ("/api".into(), "/df/api".into()));
+        assert_eq!(text(absolute(".", Some("/Dockerfile"))), ("/srv/specs".into(), "/Dockerfile".into()));
     }
 }

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blueprint_becomes_a_request() {
+    fn container_spec_is_converted_to_a_request() {
         let labels = serde_json::json!({"drillmaster.group": "shop"});
         let volume = |source: Option<&str>, target: &str| {
             let mut mount =
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(without_nulls(serde_json::to_value(create_body(&full())).unwrap()), expected);
     }
 
-    /// Null fields are unset.
+    /// Removes null fields: they are unset.
     fn without_nulls(value: serde_json::Value) -> serde_json::Value {
         match value {
             serde_json::Value::Object(map) => map

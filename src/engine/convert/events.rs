@@ -77,11 +77,12 @@ pub fn ends(mut events: Vec<EventMessage>, group: &str, now: i64) -> Vec<Contain
         match (happened(&action, &attributes), attributes.get(identity::SERVICE)) {
             (Some(ContainerEvent::Killed), _) => drop(asked.insert(id, at)),
             (Some(ContainerEvent::Died { code }), Some(service)) => ends.push(ContainerExit {
+                asked: asked.remove(&id).is_some_and(|asked| at - asked <= OBEYS_WITHIN),
+                id,
                 service: service.clone(),
                 replica: attributes.get(identity::REPLICA).and_then(|number| number.parse().ok()),
                 ago: Duration::from_nanos(u64::try_from(now.saturating_sub(at)).unwrap_or_default()),
                 code,
-                asked: asked.remove(&id).is_some_and(|asked| at - asked <= OBEYS_WITHIN),
             }),
             _ => {}
         }
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_become_hints() {
+    fn events_are_converted() {
         let message = |kind: &str, action: &str| -> EventMessage {
             let json = format!(
                 r#"{{"Type": "{kind}", "Action": "{action}", "Actor": {{"ID": "ab", "Attributes":
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn recent_exits_say_whether_they_were_requested() {
+    fn recent_exits_include_whether_they_were_requested() {
         let event = |at: i64, id: &str, action: &str, signal: &str| -> EventMessage {
             let json = format!(
                 r#"{{"Type": "container", "Action": "{action}", "timeNano": {at}000000000, "Actor": {{"ID": "{id}",
@@ -156,13 +157,13 @@ mod tests {
             EventMessage::default(),
         ];
         let seconds = 1_000_000_000;
-        let told: Vec<_> = ends(events, "shop", 100 * seconds)
+        let lines: Vec<_> = ends(events, "shop", 100 * seconds)
             .into_iter()
             .map(|end| (end.service, end.ago.as_secs(), end.code, end.asked))
             .collect();
         let end = |service: &str, ago, code, asked| (service.to_owned(), ago, Some(code), asked);
         let expected =
             [end("api", 88, 12, true), end("db", 70, 30, false), end("api", 60, 40, false), end("late", 0, 110, false)];
-        assert_eq!(told, expected);
+        assert_eq!(lines, expected);
     }
 }

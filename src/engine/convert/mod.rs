@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read() {
+    fn times_are_parsed() {
         let table = [
             ("1970-01-01T00:00:00Z", Some((0, 0))),
             ("2024-02-29T12:34:56.5Z", Some((1_709_210_096, 500_000_000))),

@@ -1,6 +1,6 @@
 //! Responses of the API: containers, networks, volumes and images, converted to the types of [`crate::observed`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 use bollard::models::{
@@ -28,7 +28,9 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
         id: summary.id?.into(),
         name: name(&summary.names.unwrap_or_default()),
         identity: Identity::from_labels(&labels),
+        inherited: None,
         image: summary.image.unwrap_or_default(),
+        image_id: summary.image_id.unwrap_or_default(),
         state,
         health: summary
             .health
@@ -189,7 +191,9 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         id: response.id?.into(),
         name: response.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         identity: Identity::from_labels(&config.labels.unwrap_or_default()),
+        inherited: None,
         image: config.image.unwrap_or_default(),
+        image_id: response.image.unwrap_or_default(),
         state: state_of_inspection(&state),
         health: state.health.and_then(|health| health.status).map_or(Health::None, health_of_inspection),
         networks: attachments(network.networks),
@@ -321,6 +325,12 @@ pub fn images(summaries: Vec<ImageSummary>) -> BTreeMap<String, String> {
     images
 }
 
+/// Ids of the images with the label of a group.
+pub fn labeled(summaries: &[ImageSummary]) -> BTreeSet<String> {
+    let labeled = summaries.iter().filter(|summary| summary.labels.contains_key(identity::GROUP));
+    labeled.map(|summary| summary.id.clone()).collect()
+}
+
 /// Images built for a group according to their labels, by reference.
 pub fn built(summaries: &[ImageSummary], group: &str) -> BTreeMap<String, BuiltImage> {
     let built = |summary: &ImageSummary| {
@@ -349,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_of_a_list_is_read() {
+    fn list_status_is_parsed() {
         use ContainerSummaryStateEnum as S;
         let exited = |code| State::Exited { code };
         let table = [
@@ -374,12 +384,12 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_never_was_is_empty() {
+    fn zero_time_is_empty() {
         assert_eq!(moment(Some("0001-01-01T00:00:00Z")), "");
     }
 
     #[test]
-    fn an_entry_with_nothing_in_it_is_tolerated() {
+    fn empty_list_entry_is_tolerated() {
         let empty: ContainerSummary = serde_json::from_str(
             r#"{"Id": "ab", "Names": null, "Ports": null, "Labels": null, "NetworkSettings": null, "Mounts": null}"#,
         )
@@ -390,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listed_container_is_read() {
+    fn listed_container_is_converted() {
         let summary: ContainerSummary = serde_json::from_str(
             r#"{"Id": "ab", "Names": ["/web/db", "/shop-db"], "Image": "postgres:15", "Created": 5, "State": "running",
                 "Status": "Up 2 seconds", "Labels": {"drillmaster.group": "shop", "drillmaster.service": "db"},
@@ -418,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_found_by_all_their_names() {
+    fn images_are_found_by_any_of_their_names() {
         let image = |json: &str| -> ImageSummary { serde_json::from_str(json).unwrap() };
         let rest = r#""ParentId": "", "Created": 0, "Size": 0, "SharedSize": 0, "Labels": null, "Containers": 0"#;
         let found = images(vec![

@@ -132,17 +132,18 @@ impl Docker {
             },
         )
         .map_err(|error| self.fault("list what it has", error))?;
-        let containers = containers.into_iter().filter_map(convert::container);
         let networks = networks.into_iter().filter_map(convert::network);
         let volumes = volumes.into_iter().filter_map(convert::volume);
-        Ok(Observed {
-            containers: containers.map(|container| (container.id.clone(), container)).collect(),
+        let mut observed = Observed {
             networks: networks.map(|network| (network.id.clone(), network)).collect(),
             built: convert::built(&images, group),
+            labeled_images: convert::labeled(&images),
             images: convert::images(images),
             volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
             ..Default::default()
-        })
+        };
+        containers.into_iter().filter_map(convert::container).for_each(|container| observed.insert(container));
+        Ok(observed)
     }
 
     async fn inspect_container(&self, id: &str) -> Result<Option<Container>> {

@@ -10,7 +10,7 @@ fn version(version: &str, newest: &str, oldest: &str) -> SystemVersion {
 }
 
 #[test]
-fn both_sides_agree_on_a_version() {
+fn api_version_is_negotiated() {
     assert_eq!(agree(&version("20.10.24", "1.41", "1.12")).as_deref(), Ok("1.41"));
     assert_eq!(agree(&version("29.0.0", "1.52", "1.44")).as_deref(), Ok("1.52"));
     assert_eq!(agree(&version("40.0.0", "1.99", "1.50")).as_deref(), Ok("1.53"));
@@ -22,7 +22,7 @@ fn both_sides_agree_on_a_version() {
 }
 
 #[test]
-fn a_goal_that_is_reached_is_no_error() {
+fn already_achieved_mutation_is_not_an_error() {
     let error =
         |status_code, message: &str| BollardError::DockerResponseServerError { status_code, message: message.into() };
     let id = "3f2a91bc77d0".repeat(5) + "3f2a";
@@ -35,14 +35,14 @@ fn a_goal_that_is_reached_is_no_error() {
     let by_id = Mutation::Disconnect { network: network.clone(), container: id.clone() };
     assert!(reached(&by_id, &error(500, "container x is not connected to network shop")));
     let gone = format!("container x is not connected to the network {network}");
-    assert!(!reached(&by_id, &error(500, &gone)), "it may be attached by name");
+    assert!(!reached(&by_id, &error(500, &gone)), "the network may be attached by name");
     let by_name = Mutation::Disconnect { network: "shop".into(), container: id };
     assert!(reached(&by_name, &error(500, "container x is not connected to the network shop")));
 }
 
-/// A network that cannot be removed, as engines phrase it.
+/// Errors of different engine versions for a network that cannot be removed.
 #[test]
-fn active_endpoints_are_an_error_of_their_own() {
+fn active_endpoints_are_a_separate_error() {
     let table = [
         // 20.10.24
         (403, "error while removing network: network shop id 3f2a91bc77d0 has active endpoints", true),
@@ -64,21 +64,21 @@ fn active_endpoints_are_an_error_of_their_own() {
 }
 
 #[test]
-fn a_failed_connection_is_said_in_words() {
+fn connection_errors_are_readable() {
     let unix = Endpoint::Unix("/run/docker.sock".into());
-    let said = |kind: io::ErrorKind| match fault(&unix, "start", BollardError::from(io::Error::from(kind))) {
+    let message_of = |kind: io::ErrorKind| match fault(&unix, "start", BollardError::from(io::Error::from(kind))) {
         EngineError::Unreachable { endpoint, reason } => {
             assert_eq!(endpoint, "unix:///run/docker.sock");
             reason
         }
         error => panic!("{error:?}"),
     };
-    assert_eq!(said(io::ErrorKind::PermissionDenied), "permission denied (is your user in the group docker?)");
-    assert_eq!(said(io::ErrorKind::NotFound), "no such socket");
-    assert_eq!(said(io::ErrorKind::BrokenPipe), "the engine closed the connection");
+    assert_eq!(message_of(io::ErrorKind::PermissionDenied), "permission denied (is your user in the group docker?)");
+    assert_eq!(message_of(io::ErrorKind::NotFound), "no such socket");
+    assert_eq!(message_of(io::ErrorKind::BrokenPipe), "the engine closed the connection");
 }
 
-/// An engine that answers each request with the next of these bodies; returns the heads of the requests.
+/// Starts an engine that responds to each request with the next of these bodies. Returns the request heads.
 async fn fake(bodies: &'static [&'static str]) -> (tempfile::TempDir, tokio::task::JoinHandle<Vec<String>>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let directory = tempfile::tempdir().unwrap();
@@ -109,7 +109,7 @@ fn target_in(directory: &tempfile::TempDir) -> EngineConfig {
 const VERSION: &str = r#"{"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}"#;
 
 #[tokio::test]
-async fn a_pull_sends_credentials_and_tells_its_progress() {
+async fn pull_sends_credentials_and_reports_progress() {
     const PULL: &str = concat!(
         r#"{"status": "Pulling from shop/api", "id": "1"}"#,
         "\n",
@@ -121,7 +121,7 @@ async fn a_pull_sends_credentials_and_tells_its_progress() {
         "\n"
     );
     let (directory, served) = fake(&[VERSION, PULL]).await;
-    // ann:??>>~~ is the kind of password whose encoding differs in the two base64s.
+    // The encoding of ann:??>>~~ differs between standard and URL-safe base64.
     let config = r#"{"auths": {"reg:5000": {"auth": "YW5uOj8/Pj5+fg=="}}}"#;
     std::fs::write(directory.path().join("config.json"), config).unwrap();
     let engine = Docker::connect(&target_in(&directory)).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_pull_sends_credentials_and_tells_its_progress() {
 }
 
 #[tokio::test]
-async fn a_pull_that_fails_midway_says_why() {
+async fn pull_failing_midway_reports_its_cause() {
     const PULL: &str = concat!(
         r#"{"status": "Pulling from library/nope", "id": "1"}"#,
         "\n",
@@ -149,12 +149,12 @@ async fn a_pull_that_fails_midway_says_why() {
     assert!(matches!(error, EngineError::Refused { .. }));
 }
 
-/// A directory with a Dockerfile, and a request to build it.
+/// Creates a directory with a Dockerfile, and a request to build it.
 fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
     let context = tempfile::tempdir().unwrap();
     std::fs::write(context.path().join("Dockerfile"), dockerfile).unwrap();
-    let place = build::tree::ContextPaths::new(context.path(), ".", None);
-    let tree = build::tree::look(&place, &Default::default()).0.unwrap();
+    let paths = build::tree::ContextPaths::new(context.path(), ".", None);
+    let tree = build::tree::look(&paths, &Default::default()).0.unwrap();
     let args = BTreeMap::from([("A".to_owned(), "b&c".to_owned())]);
     let build = crate::desired::Build { tree, target: Some("x".into()), args, labels: BTreeMap::new() };
     let labels = BTreeMap::from([("l".to_owned(), "m".to_owned())]);
@@ -186,23 +186,23 @@ async fn classic_builder_gets_registry_credentials() {
     let config = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE, config).unwrap();
     let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
     assert_eq!(config["reg:5000"]["username"], "ann");
-    assert_eq!(config.as_object().unwrap().len(), 1, "what is not needed is not sent");
+    assert_eq!(config.as_object().unwrap().len(), 1, "only the needed credentials are sent");
 }
 
 #[tokio::test]
-async fn a_build_whose_files_have_changed_is_no_build_of_the_engines() {
+async fn build_with_changed_files_is_aborted() {
     let (directory, _served) = fake(&[VERSION, "OK", ""]).await;
     let engine = Docker::connect(&target_in(&directory)).await.unwrap();
     let (context, request) = to_build("FROM debian\n");
     std::fs::write(context.path().join("new"), "new").unwrap();
     let error = engine.build(&request, &|_| {}).await.unwrap_err();
-    let said = "cannot build shop-api:1: its sources have changed since they were read; run it again";
-    assert_eq!(error.to_string(), said);
+    let expected = "cannot build shop-api:1: its sources have changed since they were read; run it again";
+    assert_eq!(error.to_string(), expected);
     assert!(matches!(error, EngineError::Conflict { .. }));
 }
 
 #[tokio::test]
-async fn too_old_engine_is_refused() {
+async fn too_old_engine_is_rejected() {
     let (directory, _served) = fake(&[r#"{"Version": "18.09.1", "ApiVersion": "1.39"}"#]).await;
     let error = Docker::connect(&target_in(&directory)).await.err().unwrap().to_string();
     assert!(error.ends_with("Docker 18.09.1 speaks API 1.39; Docker 20.10 (API 1.41) or later is needed"), "{error}");

@@ -9,7 +9,7 @@ use crate::spec::locate::{Diagnostic, Location, closest};
 use crate::spec::model::{self, Service};
 use crate::spec::node::{Node, Value};
 
-/// Checks outputs. Using an output in a container's fields is a dependency on its producer.
+/// Checks outputs, and adds a dependency edge for each output that is needed to create a container.
 pub(super) fn check<'d>(
     documents: &'d Documents,
     named: &[&'d Document<Service>],
@@ -22,38 +22,38 @@ pub(super) fn check<'d>(
         || !documents.other_names.is_empty()
         || documents.services.iter().any(|service| service.spec.may_write_outputs())
         || documents.groups.iter().any(|group| group.spec.on.hooks().any(|hook| hook.may_write_outputs()));
-    let known = |found: &OutputUse| found.known || any_key || producers.contains_key(found.key.as_str());
-    let undefined = |place: Location, found: &OutputUse| {
-        let message = format!("undefined output `{}`", found.key);
-        let hint = match closest(&found.key, producers.keys().copied()) {
+    let known = |output: &OutputUse| output.known || any_key || producers.contains_key(output.key.as_str());
+    let undefined = |location: Location, output: &OutputUse| {
+        let message = format!("undefined output `{}`", output.key);
+        let hint = match closest(&output.key, producers.keys().copied()) {
             Some(close) => format!("did you mean `{close}`?"),
-            None => format!("set it with `capture: {}` in a hook or a Job", found.key),
+            None => format!("set it with `capture: {}` in a hook or a Job", output.key),
         };
-        Diagnostic::at(place, message).hint(hint)
+        Diagnostic::at(location, message).hint(hint)
     };
     for group in &documents.groups {
-        let missing = group.uses.iter().filter(|found| !known(found));
-        diagnostics.extend(missing.map(|found| undefined(group.place(&found.span), found)));
+        let missing = group.uses.iter().filter(|output| !known(output));
+        diagnostics.extend(missing.map(|output| undefined(group.location(&output.span), output)));
     }
     for service in named {
-        let missing = service.uses.iter().filter(|found| !known(found));
-        diagnostics.extend(missing.map(|found| undefined(service.place(&found.span), found)));
-        for found in service.uses.iter().filter(|found| model::is_made_from(&found.field)) {
-            let Some(Producer { service: Some(producer), .. }) = producers.get(found.key.as_str()) else { continue };
-            let place = service.place(&found.span);
-            let first = producer.spec.first_captures().any(|key| key.as_str() == found.key);
-            // Its own `pre_start` hook runs before the container is created, but after the image is available.
-            let image = found.field == "image" || found.field.starts_with("build.") || found.field == "build";
-            if name(producer) == name(service) && first && !image {
+        let missing = service.uses.iter().filter(|output| !known(output));
+        diagnostics.extend(missing.map(|output| undefined(service.location(&output.span), output)));
+        for output in service.uses.iter().filter(|output| model::is_needed_at_creation(&output.field)) {
+            let Some(Producer { service: Some(producer), .. }) = producers.get(output.key.as_str()) else { continue };
+            let location = service.location(&output.span);
+            let from_pre_start = producer.spec.pre_start_captures().any(|key| key.as_str() == output.key);
+            // A service can use outputs of its own `pre_start` hooks, but not for its image, which they run after.
+            let image = output.field == "image" || output.field.starts_with("build.") || output.field == "build";
+            if name(producer) == name(service) && from_pre_start && !image {
                 continue;
             } else if name(producer) == name(service) {
                 let message = format!(
-                    "`{}` needs the output `{}` to be created, and gives it only then",
-                    producer.spec.container.name, found.key
+                    "`{}` needs the output `{}` to be created, but sets it only afterwards",
+                    producer.spec.container.name, output.key
                 );
-                diagnostics.push(Diagnostic::at(place, message));
+                diagnostics.push(Diagnostic::at(location, message));
             } else {
-                let edge = Edge { to: name(producer), place, output: Some(&found.key) };
+                let edge = Edge { to: name(producer), location, output: Some(&output.key) };
                 edges.entry(name(service)).or_default().push(edge);
             }
         }
@@ -62,9 +62,9 @@ pub(super) fn check<'d>(
 
 /// Producer of a captured output.
 struct Producer<'d> {
-    /// `None`: the group.
+    /// `None` for the group.
     service: Option<&'d Document<Service>>,
-    place: Location,
+    location: Location,
 }
 
 fn producers<'d>(
@@ -74,11 +74,11 @@ fn producers<'d>(
 ) -> BTreeMap<&'d str, Producer<'d>> {
     let mut producers: BTreeMap<&str, Producer<'_>> = BTreeMap::new();
     let of_groups = documents.groups.iter().flat_map(|group| {
-        captures(&group.root).map(|node| (node, Producer { service: None, place: group.place(&node.span) }))
+        captures(&group.root).map(|node| (node, Producer { service: None, location: group.location(&node.span) }))
     });
     let of_services = named.iter().flat_map(|service| {
         captures(&service.root)
-            .map(|node| (node, Producer { service: Some(service), place: service.place(&node.span) }))
+            .map(|node| (node, Producer { service: Some(service), location: service.location(&node.span) }))
     });
     for (node, producer) in of_groups.chain(of_services) {
         let Some(key) = node.text() else { continue };
@@ -86,9 +86,9 @@ fn producers<'d>(
         match producers.get(key) {
             // Several hooks of one service may update the same output.
             Some(first) if first.service.map(name) != owner => diagnostics.push(
-                Diagnostic::at(producer.place, format!("output `{key}` is defined twice"))
+                Diagnostic::at(producer.location, format!("output `{key}` is defined twice"))
                     .label("again here")
-                    .related(first.place.clone(), "first here"),
+                    .related(first.location.clone(), "first here"),
             ),
             Some(_) => {}
             None => {
@@ -105,5 +105,5 @@ fn captures(root: &Node) -> impl Iterator<Item = &Node> {
     let hook_points = HOOK_POINTS.into_iter().filter_map(|field| root.get(field));
     let events = root.get("on").into_iter().flat_map(Node::entries).map(|entry| &entry.value);
     let hooks = hook_points.chain(events).flat_map(Node::items);
-    hooks.chain([root]).filter_map(|node| node.get("capture")).filter(|node| node.value != Value::Poison)
+    hooks.chain([root]).filter_map(|node| node.get("capture")).filter(|node| node.value != Value::Placeholder)
 }

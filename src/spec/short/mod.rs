@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads JSON and writes it again, which must be stable.
+    /// Parses JSON and serialises it. The result must be stable.
     pub(super) fn canonical<T: DeserializeOwned + Serialize + PartialEq + fmt::Debug>(json: &str) -> String {
         let value: T = serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"));
         let written = serde_json::to_string(&value).unwrap();
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_forms() {
+    fn equivalent_forms_are_normalised() {
         assert_eq!(canonical::<Tmpfs>("\"/run\""), "/run");
         assert_eq!(canonical::<Tmpfs>("{\"target\": \"/run\", \"options\": \"size=1m\"}"), "/run:size=1m");
         assert_eq!(canonical::<Dependency>("\"db\""), "db");

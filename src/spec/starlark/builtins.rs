@@ -307,7 +307,7 @@ pub(super) fn inputs(builder: &mut GlobalsBuilder) {
         let path = spec_path(path).map_err(native_error)?;
         evaluation.found.borrow_mut().reads.insert(path.clone());
         let failed = |why: String| native_error(Invalid::new(format!("cannot read file {}: {why}", quoted(&path))));
-        let bytes = evaluation.input.reach.read(&path).map_err(failed)?;
+        let bytes = evaluation.input.file_access.read(&path).map_err(failed)?;
         let text = String::from_utf8(bytes).map_err(|_| failed("not valid UTF-8".into()))?;
         evaluation.add_to_digest(&["read", &path, &text]);
         Ok(text)
@@ -352,7 +352,7 @@ impl Listings<'_, '_> {
             return known.clone();
         }
         self.evaluation.found.borrow_mut().reads.insert(directory.to_owned());
-        let names = self.evaluation.input.reach.list(directory).unwrap_or_default();
+        let names = self.evaluation.input.file_access.list(directory).unwrap_or_default();
         self.known.insert(directory.to_owned(), names.clone());
         names
     }

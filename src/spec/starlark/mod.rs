@@ -88,7 +88,7 @@ pub(super) fn evaluate(
     variables: Variables<'_>,
     texts: &BTreeMap<String, Arc<SourceText>>,
 ) -> Evaluated {
-    let expired = || input.reach.expired();
+    let expired = || input.file_access.expired();
     let evaluation = Evaluation {
         input,
         variables,
@@ -274,9 +274,9 @@ impl Evaluation<'_> {
             }
             // A panic in the library must not terminate a watch.
             Err(_) => {
-                let place = self.texts.get(path).map(|text| Location::new(text, 0..0));
+                let location = self.texts.get(path).map(|text| Location::new(text, 0..0));
                 let message = "cannot evaluate the program: the Starlark interpreter panicked".to_owned();
-                let diagnostic = Diagnostic { place, ..Diagnostic::new(message) };
+                let diagnostic = Diagnostic { location, ..Diagnostic::new(message) };
                 self.found.borrow_mut().diagnostics.push(diagnostic);
                 None
             }
@@ -363,7 +363,7 @@ impl Evaluation<'_> {
         parts.sort_by_key(|(base, _)| *base);
         Evaluated {
             documents: found.documents,
-            text: SourceText::of(parts),
+            text: SourceText::joined(parts),
             functions,
             diagnostics: found.diagnostics,
             reads: found.reads,
@@ -425,9 +425,9 @@ fn explain(error: &starlark::Error, files: &Files, current: Option<&Arc<SourceTe
         frames.push((location, format!("in the call to {}", quoted(name))));
     }
     let here = error.span().and_then(location).or_else(|| frames.last().map(|(location, _)| location.clone()));
-    let place = here.or_else(|| current.map(|text| Location::new(text, 0..0)));
-    frames.retain(|(frame, _)| Some(frame) != place.as_ref());
-    Diagnostic { place, related: shortened(frames), ..Diagnostic::new(message).hint(hint) }
+    let location = here.or_else(|| current.map(|text| Location::new(text, 0..0)));
+    frames.retain(|(frame, _)| Some(frame) != location.as_ref());
+    Diagnostic { location, related: shortened(frames), ..Diagnostic::new(message).hint(hint) }
 }
 
 /// Rewrites the library's message about an unknown named argument, with a suggestion. `None` for other messages.

@@ -5,42 +5,42 @@ use ::http::uri::{Authority, InvalidUri, PathAndQuery};
 
 use super::*;
 
-/// An `http://` URL with a host: `http://localhost:9/alert?who=ann`. Kept as written, and parsed.
+/// An `http://` URL with a host: `http://localhost:9/alert?user=ann`. Stores the text and the parsed form.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HttpUrl(String, Uri);
 
-const HTTP: &str = "http://";
+const SCHEME: &str = "http://";
 const DEFAULT_PORT: u16 = 80;
 
 impl FromStr for HttpUrl {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why: &str| Invalid::new(format!("invalid URL {}: {why}", quoted(text)));
+        let invalid = |why: &str| Invalid::new(format!("invalid URL {}: {why}", quoted(text)));
         if text.starts_with("https://") {
             let hint = "write an `http://` URL, or `run` a program such as curl";
             return Err(Invalid::new(format!("{}: https is not supported", quoted(text))).hint(hint));
         }
-        if !text.starts_with(HTTP) {
-            let wrong = wrong("it does not begin with `http://`");
+        if !text.starts_with(SCHEME) {
+            let invalid = invalid("it must begin with `http://`");
             return Err(match text.contains("://") {
-                true => wrong,
-                false => wrong.hint(format!("did you mean `{HTTP}{}`?", text.trim_start_matches('/'))),
+                true => invalid,
+                false => invalid.hint(format!("did you mean `{SCHEME}{}`?", text.trim_start_matches('/'))),
             });
         }
         if text.contains(|c: char| !c.is_ascii_graphic()) {
-            return Err(wrong("it contains white space or non-ASCII characters").hint("write `%20` for a space"));
+            return Err(invalid("it contains white space or non-ASCII characters").hint("write `%20` for a space"));
         }
-        // `Uri` drops a fragment without a word.
+        // `Uri` silently drops a fragment.
         if text.contains('#') {
-            return Err(wrong("a fragment (`#`) is never sent"));
+            return Err(invalid("fragments (`#`) are not supported"));
         }
-        let uri: Uri = text.parse().map_err(|error: InvalidUri| wrong(&error.to_string()))?;
+        let uri: Uri = text.parse().map_err(|error: InvalidUri| invalid(&error.to_string()))?;
         let url = Self(text.into(), uri);
         if url.authority().contains('@') {
-            return Err(wrong("it contains a user").hint("write a header: `authorization: Basic ...`"));
+            return Err(invalid("user information is not supported").hint("write a header: `authorization: Basic ...`"));
         }
-        // `Uri` accepts any text in brackets and behind them, any characters of a host, and any port.
+        // `Uri` accepts any text in and after brackets, any characters in a host, and any port.
         let host = url.1.host().unwrap_or_default();
         let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         let valid = match host.starts_with('[') {
@@ -52,9 +52,9 @@ impl FromStr for HttpUrl {
             None => rest.is_empty().then_some(DEFAULT_PORT),
         });
         match (valid, port) {
-            (false, _) => Err(wrong("it has no valid host")),
+            (false, _) => Err(invalid("the host is missing or invalid")),
             (true, Some(1..)) => Ok(url),
-            (true, _) => Err(wrong("ports go from 1 to 65535")),
+            (true, _) => Err(invalid("the port must be from 1 to 65535")),
         }
     }
 }
@@ -89,7 +89,7 @@ impl fmt::Debug for HttpUrl {
     }
 }
 
-text_value!(HttpUrl, texted, "a URL such as `http://localhost:8080/path`", {
+text_value!(HttpUrl, text_only, "a URL such as `http://localhost:8080/path`", {
     "type": "string",
     "title": "URL",
     "description": "A URL that begins with `http://`; https is not supported.",
@@ -106,10 +106,10 @@ impl FromStr for HeaderValue {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text.trim() {
-            // Stricter than `http::HeaderValue`, which accepts tabs and the control characters beyond ASCII.
+            // Stricter than `http::HeaderValue`, which accepts tabs and non-ASCII control characters.
             line if line.contains(char::is_control) => {
                 Err(Invalid::new(format!("invalid header value {}", quoted(text)))
-                    .hint("a header value is a single line"))
+                    .hint("a header value must be a single line"))
             }
             line => Ok(Self(line.into())),
         }
@@ -118,7 +118,7 @@ impl FromStr for HeaderValue {
 
 text_value!(HeaderValue, shaped, "a header value", {
     "type": ["string", "number", "boolean"],
-    "description": "Value of an HTTP header: one line."
+    "description": "Value of an HTTP header: a single line."
 });
 
 /// Name of an HTTP header, stored in lower case.
@@ -137,7 +137,7 @@ impl FromStr for HeaderName {
     }
 }
 
-text_value!(HeaderName, texted, "a header name", {
+text_value!(HeaderName, text_only, "a header name", {
     "type": "string",
     "description": "Name of an HTTP header.",
     "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
@@ -188,10 +188,10 @@ mod tests {
         assert_eq!(parts("http://a:81/b/c?d"), "a:81 (\"a\", 81) /b/c?d");
         assert_eq!(parts("http://[::1]:81"), "[::1]:81 (\"::1\", 81) /");
         assert_eq!(parts("http://[::1]"), "[::1] (\"::1\", 80) /");
-        canonical::<HeaderName>(&[("X-Who", "x-who"), ("", ""), ("a b", ""), ("a:", ""), ("\u{e9}", "")]);
+        canonical::<HeaderName>(&[("X-User", "x-user"), ("", ""), ("a b", ""), ("a:", ""), ("\u{e9}", "")]);
         canonical::<HeaderValue>(&[(" a b ", "a b"), ("\u{e9}", "\u{e9}"), ("a\nb", ""), ("a\r\nb: c", "")]);
         canonical::<HeaderValue>(&[("a\tb", ""), ("a\u{7f}b", ""), ("a\u{85}b", "")]);
-        // The characters of a token (RFC 9110, 5.6.2), and no others.
+        // Exactly the characters of a token (RFC 9110, 5.6.2).
         for c in (0..=u8::MAX).map(char::from) {
             let token = c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
             assert_eq!(format!("x{c}").parse::<HeaderName>().is_ok(), token, "{c:?}");

@@ -2,16 +2,16 @@
 
 use super::*;
 
-/// Reference to an image: `[registry[:port]/]path[:tag][@sha256:digest]`, or the id of an image, `sha256:<64 hex>`.
+/// Reference to an image: `[registry[:port]/]path[:tag][@sha256:digest]`, or an image id: `sha256:<64 hex>`.
 ///
-/// Kept as written. [`ImageRef::familiar`] returns the form that the engine displays.
+/// Stores the text as written. [`ImageRef::familiar`] returns the form that the engine displays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef(String);
 
-/// Parsed image reference, borrowed from its text.
+/// Components of an image reference, borrowed from its text.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageParts<'a> {
-    /// Everything before tag and digest.
+    /// Registry and path.
     pub name: &'a str,
     pub tag: Option<&'a str>,
     pub digest: Option<&'a str>,
@@ -32,7 +32,7 @@ impl<'a> ImageParts<'a> {
         }
     }
 
-    /// Registry and path; the first component is a registry when it cannot be a path component of Docker Hub.
+    /// Returns registry and path. The first component is a registry if it cannot be a path component of Docker Hub.
     pub fn registry(&self) -> (Option<&'a str>, &'a str) {
         match self.name.split_once('/') {
             Some((first, path)) if is_registry(first) => (Some(first), path),
@@ -68,7 +68,7 @@ fn valid_host(host: &str) -> bool {
     host.split('.').all(label) && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// `[a-z0-9]+` parts joined by `.`, `_`, `__` or any number of `-`.
+/// Returns true for `[a-z0-9]+` joined by `.`, `_`, `__` or any number of `-`.
 fn valid_path_component(component: &str) -> bool {
     let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     if !component.starts_with(alphanumeric) || !component.ends_with(alphanumeric) {
@@ -89,7 +89,7 @@ impl FromStr for ImageRef {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why: String| Err(Invalid::new(format!("invalid image {}: {why}", quoted(text))));
+        let invalid = |why: String| Err(Invalid::new(format!("invalid image {}: {why}", quoted(text))));
         if text.is_empty() {
             return Err(Invalid::new("an image must not be empty"));
         }
@@ -97,33 +97,33 @@ impl FromStr for ImageRef {
             return Ok(Self(text.into()));
         }
         if let Some(c) = text.chars().find(|c| c.is_whitespace() || c.is_control()) {
-            let shown = c.escape_default().to_string();
-            return wrong(if c == ' ' { "it holds a space".into() } else { format!("it holds `{shown}`") });
+            let escaped = c.escape_default();
+            return invalid(if c == ' ' { "it contains a space".into() } else { format!("it contains `{escaped}`") });
         }
         let parts = ImageParts::split(text);
         if let Some(digest) = parts.digest
             && !digest.strip_prefix("sha256:").is_some_and(is_digest_hex)
         {
-            return wrong("a digest is `sha256:` and 64 digits 0-9a-f".into());
+            return invalid("a digest must be `sha256:` and 64 digits 0-9a-f".into());
         }
         if let Some(tag) = parts.tag
             && !valid_tag(tag)
         {
-            return wrong(format!("invalid tag {}", quoted(tag)));
+            return invalid(format!("invalid tag {}", quoted(tag)));
         }
         let (registry, path) = parts.registry();
         if let Some(registry) = registry
             && !valid_host(registry)
         {
-            // An upper-case first component can only be a registry; say both readings.
+            // An upper-case first component counts as a registry, but can also be an invalid path.
             let why = format!("{} is neither a registry nor a lower-case name", quoted(registry));
-            return wrong(why);
+            return invalid(why);
         }
         if path.len() > 255 {
-            return wrong("the name is longer than 255 characters".into());
+            return invalid("the name is longer than 255 characters".into());
         }
         if is_digest_hex(path) {
-            return wrong("64 hexadecimal digits alone are not a name".into())
+            return invalid("64 hexadecimal digits alone are not a name".into())
                 .map_err(|e| e.hint(format!("write `sha256:{path}` for an image's id")));
         }
         for component in path.split('/') {
@@ -131,11 +131,14 @@ impl FromStr for ImageRef {
                 continue;
             }
             return if component.is_empty() {
-                wrong("a part of the name is empty".into())
+                invalid("a path component is empty".into())
             } else if component.chars().any(|c| c.is_ascii_uppercase()) {
-                wrong(format!("{} must be lower-case", quoted(component)))
+                invalid(format!("{} must be lower case", quoted(component)))
             } else {
-                wrong(format!("invalid part {}; use a-z, 0-9, and `.`, `_`, `-` between them", quoted(component)))
+                invalid(format!(
+                    "invalid path component {}; use a-z, 0-9, and `.`, `_`, `-` between them",
+                    quoted(component)
+                ))
             };
         }
         Ok(Self(text.into()))
@@ -187,7 +190,7 @@ impl ImageRef {
     }
 }
 
-text_value!(ImageRef, texted, "an image such as `postgres:15`", {
+text_value!(ImageRef, text_only, "an image such as `postgres:15`", {
     "type": "string",
     "title": "image",
     "description": "Image reference as in `docker run`: [registry[:port]/]name[:tag][@sha256:digest], or an id `sha256:...`.",
@@ -200,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_have_the_engines_familiar_form() {
+    fn images_have_a_familiar_form() {
         let id = format!("sha256:{}", "0a".repeat(32));
         let with_digest = format!("docker.io/library/a@{id}");
         let tag_and_digest = format!("r.example:5000/a/b:1@{id}");

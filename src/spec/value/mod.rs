@@ -1,7 +1,7 @@
-//! Single values of a spec: names, images, durations, sizes and the like.
+//! Scalar values of specs: names, images, durations, sizes and the like.
 //!
-//! Each type holds valid values only, explains why a text is invalid, and prints one canonical form, so that different
-//! notations of a value compare equal. The decoder adds source locations to errors.
+//! Each type accepts only valid values, explains why a text is invalid, and has one canonical form, so that different
+//! notations of a value compare equal. The decoder adds source spans to errors.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -104,7 +104,7 @@ macro_rules! read_value {
     };
 }
 
-// After the macros, which they use.
+// The modules use the macros above.
 mod http;
 mod image;
 mod name;
@@ -121,12 +121,12 @@ pub use self::size::*;
 pub use self::text::*;
 pub use self::time::*;
 
-/// Reason why a text is not a valid value, with an optional hint.
+/// Error for an invalid value, with an optional hint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Invalid {
-    /// What is wrong: lower case, no full stop.
+    /// Lower case, no final period.
     pub message: String,
-    /// What to write instead.
+    /// How to fix the error.
     pub hint: Option<String>,
 }
 
@@ -157,9 +157,9 @@ impl fmt::Display for Invalid {
 
 /// Formats spec text for an error message: in backquotes, truncated if long, control characters escaped.
 pub(super) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let mut shown: String = text.chars().take(LONGEST).flat_map(escaped).collect();
-    if text.chars().nth(LONGEST).is_some() {
+    const MAX_LENGTH: usize = 60;
+    let mut shown: String = text.chars().take(MAX_LENGTH).flat_map(escaped).collect();
+    if text.chars().nth(MAX_LENGTH).is_some() {
         shown.push('…');
     }
     format!("`{shown}`")
@@ -171,17 +171,17 @@ fn escaped(c: char) -> impl Iterator<Item = char> {
     escaped.into_iter().flatten().chain(plain)
 }
 
-/// Newtype name that requests a scalar's source text from the decoder, whatever the scalar would resolve to.
+/// Newtype name that requests the unresolved text of a scalar from the decoder.
 ///
 /// Other deserializers treat it as an ordinary newtype; the visitor then converts numbers and booleans to text.
 pub(super) const VERBATIM: &str = "drillmaster::verbatim";
 
-/// Name of the newtype by which a function of a program is read.
+/// Newtype name that requests a function of a program from the decoder.
 pub(super) const FUNCTION: &str = "drillmaster::function";
 
 /// A value with several notations: scalar, list or map.
 pub(super) trait Shape<'de>: Sized {
-    /// What is expected, with its article: "a port", "a duration such as `10s`".
+    /// Noun phrase for "expected …" messages: "a port", "a duration such as `10s`".
     const EXPECTED: &'static str;
 
     /// Parses a scalar's text.
@@ -245,10 +245,10 @@ impl<'de, S: Shape<'de>> Visitor<'de> for ShapeVisitor<S> {
     }
 }
 
-/// Deserializes a value that must be a string: `image: 80` is rejected.
-fn texted<'de, D: Deserializer<'de>, S: Shape<'de>>(deserializer: D) -> Result<S, D::Error> {
-    struct Texts<S>(PhantomData<S>);
-    impl<'de, S: Shape<'de>> Visitor<'de> for Texts<S> {
+/// Deserializes a value that must be text: `image: 80` is rejected.
+fn text_only<'de, D: Deserializer<'de>, S: Shape<'de>>(deserializer: D) -> Result<S, D::Error> {
+    struct TextVisitor<S>(PhantomData<S>);
+    impl<'de, S: Shape<'de>> Visitor<'de> for TextVisitor<S> {
         type Value = S;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str(S::EXPECTED)
@@ -257,37 +257,21 @@ fn texted<'de, D: Deserializer<'de>, S: Shape<'de>>(deserializer: D) -> Result<S
             S::from_text(text).map_err(E::custom)
         }
     }
-    deserializer.deserialize_str(Texts(PhantomData))
+    deserializer.deserialize_str(TextVisitor(PhantomData))
 }
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-// ---------------------------------------------------------------------------------------------------------------------
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Reads each text and compares what it prints; the empty text stands for an error.
+    /// Parses each text and compares its canonical form. An empty expectation stands for an error.
     pub(super) fn canonical<T: FromStr<Err = Invalid> + fmt::Display>(cases: &[(&str, &str)]) {
         for (text, expected) in cases {
             match text.parse::<T>() {
                 Ok(value) => {
                     assert_eq!(value.to_string(), *expected, "{text}");
                     let again = value.to_string().parse::<T>().map(|again| again.to_string());
-                    assert_eq!(again.as_deref(), Ok(*expected), "{text}, read again");
+                    assert_eq!(again.as_deref(), Ok(*expected), "{text}, parsed again");
                 }
                 Err(error) => assert_eq!(*expected, "", "{text}: {error}"),
             }
@@ -295,9 +279,9 @@ mod tests {
     }
 
     #[test]
-    fn values_can_be_read_from_json_too() {
+    fn values_are_deserialized_from_json() {
         fn read<T: de::DeserializeOwned + Serialize>(json: &str) -> String {
-            // By way of a value: read at once, numbers come with all of their digits, which is another shape.
+            // Deserialize through `serde_json::Value`: with `arbitrary_precision`, numbers in text deserialize as maps.
             let read = |json: &str| serde_json::from_value(serde_json::from_str(json).unwrap()).unwrap();
             let value: T = read(json);
             let written = serde_json::to_string(&value).unwrap();

@@ -1,4 +1,4 @@
-//! Names: of services, variables, outputs and capabilities.
+//! Names of services, environment variables, outputs and capabilities.
 
 use super::*;
 
@@ -7,35 +7,36 @@ use super::*;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(String);
 
-const NAME_LENGTH: usize = 63;
+const MAX_NAME_LENGTH: usize = 63;
 
 impl FromStr for Name {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why: String| Err(Invalid::new(format!("invalid name {}: {why}", quoted(text))));
+        let invalid_name = |why: String| Err(Invalid::new(format!("invalid name {}: {why}", quoted(text))));
         let alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
         if text.is_empty() {
             return Err(Invalid::new("a name must not be empty"));
         }
-        if text.len() > NAME_LENGTH {
-            return wrong(format!("{} characters, at most {NAME_LENGTH} are allowed", text.chars().count()));
+        if text.len() > MAX_NAME_LENGTH {
+            return invalid_name(format!("{} characters, the maximum is {MAX_NAME_LENGTH}", text.chars().count()));
         }
         if text.chars().any(|c| c.is_ascii_uppercase()) && text.to_ascii_lowercase().parse::<Self>().is_ok() {
             let lower = text.to_ascii_lowercase();
-            return wrong("names are lower-case".into()).map_err(|e| e.hint(format!("did you mean `{lower}`?")));
+            return invalid_name("it must be lower case".into())
+                .map_err(|e| e.hint(format!("did you mean `{lower}`?")));
         }
         if let Some(c) = text.chars().find(|&c| !alphanumeric(c) && c != '-' && c != '_') {
-            return wrong(format!("{} is not allowed; use a-z, 0-9, `-` and `_`", quoted(&c.to_string())));
+            return invalid_name(format!("{} is not allowed; use a-z, 0-9, `-` and `_`", quoted(&c.to_string())));
         }
         if !text.starts_with(alphanumeric) || !text.ends_with(alphanumeric) {
-            return wrong("it must begin and end with a letter or digit".into());
+            return invalid_name("it must begin and end with a letter or digit".into());
         }
         Ok(Self(text.into()))
     }
 }
 
-text_value!(Name, texted, "a name", {
+text_value!(Name, text_only, "a name", {
     "type": "string",
     "title": "name",
     "description": "Lower-case letters, digits, `-` and `_`; begins and ends with a letter or digit; at most 63 characters.",
@@ -62,14 +63,14 @@ impl FromStr for Capability {
     }
 }
 
-text_value!(Capability, texted, "a capability such as `NET_ADMIN`", {
+text_value!(Capability, text_only, "a capability such as `NET_ADMIN`", {
     "type": "string",
     "description": "Linux capability, or `ALL`.",
     "pattern": "^[A-Za-z_]+$",
     "examples": ["NET_ADMIN", "ALL"]
 });
 
-/// Name of an environment variable: not empty, without `=`, white space and NUL.
+/// Name of an environment variable: not empty, without `=`, white space and control characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EnvName(String);
 
@@ -86,14 +87,14 @@ impl FromStr for EnvName {
                 let invalid = Invalid::new(format!("invalid environment variable name {}", quoted(text)));
                 Err(match c {
                     '=' => invalid.hint("write `KEY: value`, not `KEY=value`"),
-                    _ => invalid.hint("a name has no white space"),
+                    _ => invalid.hint("a name must not contain white space"),
                 })
             }
         }
     }
 }
 
-text_value!(EnvName, texted, "an environment variable name", {
+text_value!(EnvName, text_only, "an environment variable name", {
     "type": "string",
     "description": "Name of an environment variable: not empty, without `=` and white space.",
     "pattern": "^[^=\\s]+$",
@@ -113,13 +114,13 @@ impl FromStr for OutputKey {
             return Ok(Self(text.into()));
         }
         Err(Invalid::new(format!("invalid output key {}", quoted(text)))
-            .hint("letters, digits and `_`, beginning with a letter or `_`"))
+            .hint("use letters, digits and `_`, beginning with a letter or `_`"))
     }
 }
 
-text_value!(OutputKey, texted, "an output key", {
+text_value!(OutputKey, text_only, "an output key", {
     "type": "string",
-    "description": "Output key: letters, digits and `_`; others refer to it as `${context.key}`.",
+    "description": "Output key: letters, digits and `_`; used as `${context.key}`.",
     "pattern": "^[A-Za-z_][A-Za-z0-9_]*$",
     "examples": ["user_id"]
 });

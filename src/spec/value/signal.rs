@@ -2,18 +2,18 @@
 
 use super::*;
 
-/// A signal: `SIGTERM`, `TERM` or its Linux number. Kept as `SIGTERM`, `SIGRTMIN+3`.
+/// A signal: `SIGTERM`, `TERM` or its Linux number. Canonical form: `SIGTERM`, `SIGRTMIN+3`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Signal(String);
 
-/// Names by number, as on Linux on the usual architectures; index 0 is signal 1.
+/// Signal names on x86 and ARM Linux; index 0 is signal 1.
 const SIGNALS: [&str; 31] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
     "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
     "PWR", "SYS",
 ];
 
-/// First and last of the real-time signals that a program may use.
+/// Range of real-time signals available to programs.
 const REAL_TIME: std::ops::RangeInclusive<usize> = 34..=64;
 
 fn signal_by_number(number: usize) -> Option<String> {
@@ -62,7 +62,7 @@ impl FromStr for Signal {
 }
 
 text_value!(Signal, shaped, "a signal such as `SIGTERM`", {
-    "description": "Name of a signal, or its number.",
+    "description": "Signal name or number.",
     "anyOf": [
         {"type": "string", "pattern": "^([sS][iI][gG])?[a-zA-Z][a-zA-Z0-9+-]*$"},
         {"type": "integer", "minimum": 1, "maximum": 64}
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signals_capabilities_and_names_of_variables() {
+    fn signals_capabilities_and_variable_names() {
         canonical::<Signal>(&[
             ("SIGTERM", "SIGTERM"),
             ("term", "SIGTERM"),

@@ -1,8 +1,8 @@
-//! Sizes in bytes, and numbers of CPUs.
+//! Byte sizes and CPU counts.
 
 use super::*;
 
-/// Splits off a decimal number: digits, at most one point among them. `None` when there is none.
+/// Splits a decimal number (digits with at most one point) off the start of a text, if there is one.
 pub(super) fn take_number(text: &str) -> Option<(&str, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, rest) = text.split_at(end);
@@ -10,7 +10,7 @@ pub(super) fn take_number(text: &str) -> Option<(&str, &str)> {
     (digits > 0 && number.len() - digits <= 1).then_some((number, rest))
 }
 
-/// A decimal number times a unit, rounded down, or `None` where it does not fit.
+/// Multiplies a decimal number by a unit, rounded down. Returns `None` on overflow.
 pub(super) fn scaled(number: &str, unit: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
@@ -23,12 +23,12 @@ pub(super) fn scaled(number: &str, unit: u64) -> Option<u64> {
     total.checked_add(u64::try_from(part).ok()?)
 }
 
-/// A number of bytes: `512k`, `256m`, `1g`, `1.5g`, or a plain integer. Units count in 1024s, as Docker's do.
+/// A number of bytes: `512k`, `256m`, `1g`, `1.5g`, or a plain integer. Units are powers of 1024, as in Docker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(u64);
 
 impl ByteSize {
-    /// So many bytes.
+    /// Creates a size from a number of bytes.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
@@ -39,7 +39,7 @@ impl ByteSize {
     }
 }
 
-/// Letters of the units with the power of 1024, the largest first.
+/// Unit letters with their power of 1024, largest first.
 const SIZE_UNITS: [(char, u32); 5] = [('t', 4), ('g', 3), ('m', 2), ('k', 1), ('b', 0)];
 
 fn size_factor(unit: &str) -> Option<u64> {
@@ -60,10 +60,13 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let hint = "write a number and `k`, `m` or `g`, for example `256m`";
-        let wrong = |why: &str| Invalid::new(format!("invalid size {}: {why}", quoted(text)));
-        let (number, unit) = take_number(text.trim()).ok_or_else(|| wrong("not a number with a unit").hint(hint))?;
-        let factor = size_factor(unit).ok_or_else(|| wrong(&format!("unknown unit {}", quoted(unit))).hint(hint))?;
-        scaled(number, factor).filter(|bytes| i64::try_from(*bytes).is_ok()).map(Self).ok_or_else(|| wrong("too large"))
+        let invalid = |why: &str| Invalid::new(format!("invalid size {}: {why}", quoted(text)));
+        let (number, unit) = take_number(text.trim()).ok_or_else(|| invalid("not a number with a unit").hint(hint))?;
+        let factor = size_factor(unit).ok_or_else(|| invalid(&format!("unknown unit {}", quoted(unit))).hint(hint))?;
+        scaled(number, factor)
+            .filter(|bytes| i64::try_from(*bytes).is_ok())
+            .map(Self)
+            .ok_or_else(|| invalid("too large"))
     }
 }
 
@@ -88,7 +91,7 @@ impl Serialize for ByteSize {
 
 read_value!(ByteSize, shaped, "a size such as `256m`", {
     "title": "size",
-    "description": "Bytes: a number with `b`, `k`, `m`, `g` or `t` (in 1024s, as Docker counts), or a plain integer.",
+    "description": "Bytes: a number with `b`, `k`, `m`, `g` or `t` (powers of 1024, as in Docker), or a plain integer.",
     "anyOf": [
         {"type": "string", "pattern": "^[0-9]+(\\.[0-9]*)? ?([bB]|[kmgtKMGT]([iI]?[bB])?)?$"},
         {"type": "integer", "minimum": 0}
@@ -101,14 +104,14 @@ read_value!(ByteSize, shaped, "a size such as `256m`", {
 pub struct CpuCount(f64);
 
 impl CpuCount {
-    /// The number of CPUs.
+    /// Returns the number of CPUs.
     pub const fn get(self) -> f64 {
         self.0
     }
 
-    /// Returns billionths of a CPU, the engine's unit.
+    /// Returns the number of CPUs in units of 1e-9, as used by the engine.
     pub fn nanos(self) -> i64 {
-        // Reading has checked that this is between 1 and a million billions.
+        // Parsing has checked that the result is between 1 and 1e15.
         (self.0 * 1e9).round() as i64
     }
 }
@@ -117,17 +120,17 @@ impl FromStr for CpuCount {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why: &str| Invalid::new(format!("invalid number of CPUs {}: {why}", quoted(text)));
+        let invalid = |why: &str| Invalid::new(format!("invalid number of CPUs {}: {why}", quoted(text)));
         let plain = text.trim().bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
         let count: f64 = text
             .trim()
             .parse()
             .ok()
             .filter(|_| plain)
-            .ok_or_else(|| wrong("not a number").hint("write for example `0.5`"))?;
+            .ok_or_else(|| invalid("not a number").hint("write for example `0.5`"))?;
         match count {
-            count if !(1e-9..).contains(&count) => Err(wrong("it must be more than 0")),
-            count if count > 1e6 => Err(wrong("too many")),
+            count if !(1e-9..).contains(&count) => Err(invalid("it must be more than 0")),
+            count if count > 1e6 => Err(invalid("too many")),
             count => Ok(Self(count)),
         }
     }
@@ -181,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn processors() {
+    fn cpu_counts() {
         canonical::<CpuCount>(&[
             ("0.5", "0.5"),
             ("2", "2"),

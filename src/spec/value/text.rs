@@ -1,8 +1,8 @@
-//! Text, words of a command, lists of one or more, and regular expressions.
+//! Text, command lines, lists with a single-value form, and regular expressions.
 
 use super::*;
 
-/// Any text, read from any scalar exactly as written: `1.10` stays "1.10", `yes` stays "yes".
+/// Text of any scalar exactly as written: `1.10` stays "1.10", `yes` stays "yes".
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text(String);
 
@@ -11,7 +11,7 @@ impl FromStr for Text {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text.contains('\0') {
-            true => Err(Invalid::new("text must not hold a NUL character")),
+            true => Err(Invalid::new("text must not contain a NUL character")),
             false => Ok(Self(text.into())),
         }
     }
@@ -19,7 +19,7 @@ impl FromStr for Text {
 
 text_value!(Text, shaped, "text", {
     "type": ["string", "number", "boolean"],
-    "description": "Text; numbers and true/false are taken as they are written. Write \"\" for an empty value."
+    "description": "Text; numbers and booleans are kept as written. Write \"\" for an empty value."
 });
 
 /// Words of a command line: a list, or one string that is split as a shell would split it (but not run by a shell).
@@ -31,7 +31,7 @@ impl FromStr for Words {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         if text.contains('\0') {
-            return Err(Invalid::new("text must not hold a NUL character"));
+            return Err(Invalid::new("text must not contain a NUL character"));
         }
         match shlex::split(text) {
             Some(words) => Ok(Self(words)),
@@ -52,7 +52,7 @@ impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match shlex::try_join(self.0.iter().map(String::as_str)) {
             Ok(line) => f.write_str(&line),
-            Err(_) => write!(f, "{:?}", self.0), // a NUL, which reading refuses
+            Err(_) => write!(f, "{:?}", self.0), // NUL characters, which parsing rejects
         }
     }
 }
@@ -119,8 +119,8 @@ impl<T> Deref for OneOrMany<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Both<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Both<T> {
+        struct OneOrManyVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
             type Value = OneOrMany<T>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("one value or a list")
@@ -141,7 +141,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
                 T::deserialize(de::value::MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
             }
         }
-        deserializer.deserialize_newtype_struct(VERBATIM, Both(PhantomData))
+        deserializer.deserialize_newtype_struct(VERBATIM, OneOrManyVisitor(PhantomData))
     }
 }
 
@@ -160,17 +160,17 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
     }
 }
 
-/// A regular expression, as regex-lite reads it; it may match anywhere in a line. Equal when its source is equal.
+/// A regular expression in regex-lite syntax. Equality compares the source.
 #[derive(Clone)]
 pub struct Pattern(regex_lite::Regex);
 
 impl Pattern {
-    /// Returns the source of the expression.
+    /// Returns the source of the regular expression.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// Returns true if it matches anywhere in this text.
+    /// Returns true if it matches anywhere in the text.
     pub fn is_match(&self, text: &str) -> bool {
         self.0.is_match(text)
     }
@@ -215,10 +215,10 @@ impl Serialize for Pattern {
     }
 }
 
-read_value!(Pattern, texted, "a regular expression", {
+read_value!(Pattern, text_only, "a regular expression", {
     "type": "string",
     "minLength": 1,
-    "description": "Regular expression; it may match anywhere in a line.",
+    "description": "Regular expression; matches anywhere in a line.",
     "examples": ["ready to accept connections"]
 });
 
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_split_like_a_shell_does() {
+    fn words_are_split_like_in_a_shell() {
         let words = |text: &str| text.parse::<Words>().map(|words| words.0);
         assert_eq!(words("a 'b c' d\\ e \"f g\""), Ok(vec!["a".into(), "b c".into(), "d e".into(), "f g".into()]));
         assert_eq!(words(""), Ok(vec![]));

@@ -36,28 +36,29 @@ impl FromStr for Period {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why: &str| Invalid::new(format!("invalid duration {}: {why}", quoted(text)));
+        let invalid = |why: &str| Invalid::new(format!("invalid duration {}: {why}", quoted(text)));
         let mut rest = text.trim();
         if rest.is_empty() {
             return Err(Invalid::new("a duration must not be empty").hint("write for example `10s`"));
         }
         let mut nanoseconds: u64 = 0;
         while !rest.is_empty() {
-            let (number, after) = take_number(rest)
-                .ok_or_else(|| wrong("not a number with a unit").hint("write for example `100ms`, `10s` or `1m30s`"))?;
+            let (number, after) = take_number(rest).ok_or_else(|| {
+                invalid("not a number with a unit").hint("write for example `100ms`, `10s` or `1m30s`")
+            })?;
             let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
             let (unit, after) = after.split_at(end);
             let unit = unit.trim();
             if unit.is_empty() {
-                return Err(wrong("the unit is missing").hint(format!("did you mean `{}s`?", text.trim())));
+                return Err(invalid("missing unit").hint(format!("did you mean `{}s`?", text.trim())));
             }
             let (_, factor) = TIME_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(|| {
-                wrong(&format!("unknown unit {}", quoted(unit))).hint("units are `h`, `m`, `s`, `ms`, `us` and `ns`")
+                invalid(&format!("unknown unit {}", quoted(unit))).hint("units are `h`, `m`, `s`, `ms`, `us` and `ns`")
             })?;
             nanoseconds = scaled(number, *factor)
                 .and_then(|part| nanoseconds.checked_add(part))
                 .filter(|sum| i64::try_from(*sum).is_ok())
-                .ok_or_else(|| wrong("too long"))?;
+                .ok_or_else(|| invalid("too long"))?;
             rest = after;
         }
         Ok(Self(Duration::from_nanos(nanoseconds)))
@@ -90,7 +91,7 @@ impl Serialize for Period {
 read_value!(Period, shaped, "a duration such as `10s`", {
     "type": "string",
     "title": "duration",
-    "description": "Number and unit, one or several: `100ms`, `10s`, `1m30s`, `2h`. Units: h, m, s, ms, us, ns.",
+    "description": "One or more numbers with units: `100ms`, `10s`, `1m30s`, `2h`. Units: h, m, s, ms, us, ns.",
     "pattern": "^([0-9]+(\\.[0-9]*)?(h|m|s|ms|us|ns))+$",
     "examples": ["100ms", "10s", "1m30s"]
 });

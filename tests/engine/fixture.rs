@@ -1,4 +1,4 @@
-//! The engine under test, and a group of its own on it.
+//! Fixture: a connected engine and a separate group with a network.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,39 +11,39 @@ use drillmaster::engine::{ContainerSpec, Engine, EngineError, EngineEvent, Exec,
 use drillmaster::observed::State;
 use futures_util::StreamExt;
 
-use crate::support::ground::{Ground, socket};
+use crate::support::test_group::{TestGroup, socket};
 
 pub const IMAGE: &str = "drillmaster/busybox:1";
 
-pub fn target(socket: impl Into<std::path::PathBuf>) -> EngineConfig {
+pub fn engine_config(socket: impl Into<std::path::PathBuf>) -> EngineConfig {
     EngineConfig { endpoint: Endpoint::Unix(socket.into()), config_dir: None, buildkit: None }
 }
 
-/// A group with an engine and a network.
-pub struct Field {
-    pub ground: Ground,
+/// A connected engine and a group with a network.
+pub struct Fixture {
+    pub group: TestGroup,
     pub engine: Bounded<Docker>,
     pub network: String,
 }
 
-impl Field {
-    pub async fn new(purpose: &str) -> Field {
-        let ground = Ground::new(purpose);
-        let engine = Bounded::new(Docker::connect(&target(socket())).await.unwrap(), Limits::default());
-        let create = Mutation::CreateNetwork { name: ground.group.clone(), labels: ground.labels() };
+impl Fixture {
+    pub async fn new(purpose: &str) -> Fixture {
+        let group = TestGroup::new(purpose);
+        let engine = Bounded::new(Docker::connect(&engine_config(socket())).await.unwrap(), Limits::default());
+        let create = Mutation::CreateNetwork { name: group.name.clone(), labels: group.labels() };
         let network = engine.apply(&create).await.unwrap().unwrap();
-        Field { ground, engine, network }
+        Fixture { group, engine, network }
     }
 
-    /// A container that runs this script.
-    pub fn blueprint(&self, name: &str, script: &str) -> ContainerSpec {
+    /// Returns the spec of a container that runs a shell script.
+    pub fn spec(&self, name: &str, script: &str) -> ContainerSpec {
         ContainerSpec {
             name: self.name(name),
-            labels: self.ground.labels(),
-            volume_labels: self.ground.labels(),
+            labels: self.group.labels(),
+            volume_labels: self.group.labels(),
             config: Config {
                 image: IMAGE.into(),
-                network: self.ground.group.clone(),
+                network: self.group.name.clone(),
                 command: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
                 ..Default::default()
             },
@@ -56,33 +56,33 @@ impl Field {
     }
 
     pub fn name(&self, name: &str) -> String {
-        format!("{}-{name}", self.ground.group)
+        format!("{}-{name}", self.group.name)
     }
 
-    pub async fn create(&self, blueprint: ContainerSpec) -> String {
-        self.engine.apply(&Mutation::Create(Box::new(blueprint))).await.unwrap().unwrap()
+    pub async fn create(&self, spec: ContainerSpec) -> String {
+        self.engine.apply(&Mutation::Create(Box::new(spec))).await.unwrap().unwrap()
     }
 
-    pub async fn run(&self, blueprint: ContainerSpec) -> String {
-        let id = self.create(blueprint).await;
-        self.done(Mutation::Start(id.clone())).await;
+    pub async fn run(&self, spec: ContainerSpec) -> String {
+        let id = self.create(spec).await;
+        self.apply(Mutation::Start(id.clone())).await;
         id
     }
 
-    pub async fn done(&self, deed: Mutation) {
-        assert_eq!(self.engine.apply(&deed).await.unwrap(), None);
+    pub async fn apply(&self, mutation: Mutation) {
+        assert_eq!(self.engine.apply(&mutation).await.unwrap(), None);
     }
 
-    pub async fn fails(&self, deed: Mutation) -> EngineError {
-        self.engine.apply(&deed).await.unwrap_err()
+    pub async fn apply_err(&self, mutation: Mutation) -> EngineError {
+        self.engine.apply(&mutation).await.unwrap_err()
     }
 
     pub async fn state(&self, id: &str) -> State {
         self.engine.inspect(id).await.unwrap().unwrap().state
     }
 
-    pub async fn ended(&self, id: &str) -> State {
-        let mut events = self.engine.events(&self.ground.group);
+    pub async fn wait_for_exit(&self, id: &str) -> State {
+        let mut events = self.engine.events(&self.group.name);
         assert_eq!(events.next().await, Some(Ok(EngineEvent::Subscribed)));
         loop {
             let state = self.state(id).await;
@@ -98,7 +98,7 @@ impl Field {
     }
 }
 
-/// Runs a command in a container: its exit code and its output.
+/// Runs a command in a container and returns its exit code and output.
 pub async fn exec(engine: &dyn Engine, id: &str, words: &[&str]) -> Result<(i64, Vec<LogLine>), EngineError> {
     let command = words.iter().map(|&word| word.to_owned()).collect();
     let exec = Exec { command, env: BTreeMap::new(), limit: Duration::from_secs(30) };

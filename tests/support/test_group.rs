@@ -1,4 +1,4 @@
-//! A group of its own for each test on the real engine, removed afterwards whatever happens.
+//! A separate group for each adapter test on the real engine, removed when dropped.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,30 +8,30 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use drillmaster::identity::GROUP;
 
-/// A group that exists as long as this value.
-pub struct Ground {
-    /// Its name; no other test has the same.
-    pub group: String,
+/// A group whose containers, networks and volumes are removed when dropped.
+pub struct TestGroup {
+    /// Unique group name.
+    pub name: String,
 }
 
-impl Ground {
-    /// A name of its own, and nothing on the engine yet. Fails where no engine answers.
-    pub fn new(purpose: &str) -> Ground {
+impl TestGroup {
+    /// Generates a unique group name and creates no objects. Panics if the engine is unreachable.
+    pub fn new(purpose: &str) -> TestGroup {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let group = format!("test-{purpose}-{:x}-{time:x}-{number}", std::process::id());
-        assert!(docker(&["version"]).is_ok(), "no engine answers at {}", socket().display());
-        Ground { group }
+        let name = format!("test-{purpose}-{:x}-{time:x}-{number}", std::process::id());
+        assert!(docker(&["version"]).is_ok(), "cannot reach an engine at {}", socket().display());
+        TestGroup { name }
     }
 
-    /// The labels of everything in it.
+    /// Returns the labels for all objects of the group.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([(GROUP.to_owned(), self.group.clone())])
+        BTreeMap::from([(GROUP.to_owned(), self.name.clone())])
     }
 
     fn owned(&self, list: &[&str]) -> Vec<String> {
-        let filter = format!("label={GROUP}={}", self.group);
+        let filter = format!("label={GROUP}={}", self.name);
         let arguments: Vec<&str> = list.iter().copied().chain(["--filter", &filter]).collect();
         docker(&arguments).unwrap_or_default().lines().map(str::to_owned).collect()
     }
@@ -45,7 +45,7 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for TestGroup {
     fn drop(&mut self) {
         self.remove(&["ps", "-aq", "--no-trunc"], &["rm", "-f", "-v"]);
         self.remove(&["network", "ls", "-q", "--no-trunc"], &["network", "rm"]);
@@ -53,7 +53,7 @@ impl Drop for Ground {
     }
 }
 
-/// Runs the docker command on the engine under test; an error is what it said.
+/// Runs the docker CLI against the engine under test; returns stdout, or stderr as the error.
 pub fn docker(arguments: &[&str]) -> Result<String, String> {
     let host = format!("unix://{}", socket().display());
     let run =
@@ -62,13 +62,13 @@ pub fn docker(arguments: &[&str]) -> Result<String, String> {
     if run.status.success() { Ok(text(&run.stdout)) } else { Err(text(&run.stderr)) }
 }
 
-/// The socket of the engine under test: `DOCKER_HOST`, or the default.
+/// Returns the socket of the engine under test: `DOCKER_HOST`, or the default socket.
 pub fn socket() -> PathBuf {
     let host = std::env::var("DOCKER_HOST").unwrap_or_default();
     host.strip_prefix("unix://").unwrap_or("/var/run/docker.sock").into()
 }
 
-/// Sends a request that no client offers any longer, and gives the whole answer.
+/// Sends a request that API clients no longer support, and returns the full response.
 pub fn post(path: &str, body: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::os::unix::net::UnixStream::connect(socket()).unwrap();
@@ -78,7 +78,7 @@ pub fn post(path: &str, body: &str) -> String {
         "POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     )
     .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response
 }
