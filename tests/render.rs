@@ -94,6 +94,7 @@ fn secret(path: &str) -> Cause {
 
 fn failed(reason: Reason, message: &str, count: u32, retry: Option<u64>) -> Report {
     let failure = Failure {
+        own_fault: reason.is_own_fault(),
         service: "api".into(),
         reason,
         message: message.into(),

@@ -105,6 +105,7 @@ impl Sim {
             began: Instant::now(),
             latency: Latency::default(),
             stale: Duration::ZERO,
+            disk_full: false,
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
@@ -144,6 +145,11 @@ impl Sim {
     /// Sets how long lists keep reporting an exited container as running. Defaults to zero.
     pub fn set_stale(&self, stale: Duration) {
         self.lock().stale = stale;
+    }
+
+    /// Fills the disk of the engine or frees it: while it is full, containers cannot be created or started.
+    pub fn set_disk_full(&self, full: bool) {
+        self.lock().disk_full = full;
     }
 
     /// Adds an image under a reference, replacing an existing one.

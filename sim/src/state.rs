@@ -22,12 +22,16 @@ const EPOCH: u64 = 1_700_000_000;
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum number of recorded exits.
 const MAX_EXITS: usize = 256;
+/// The engine's message while its disk is full.
+const NO_SPACE: &str = "mkdir /var/lib/docker/overlay2/0: no space left on device";
 
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) began: Instant,
     pub(crate) latency: Latency,
     pub(crate) stale: Duration,
+    /// Creating and starting a container fails.
+    pub(crate) disk_full: bool,
     pub(crate) containers: BTreeMap<String, SimContainer>,
     pub(crate) networks: BTreeMap<String, Network>,
     pub(crate) volumes: BTreeMap<String, BTreeMap<String, String>>,
@@ -203,6 +207,9 @@ impl World {
             );
             return Err(EngineError::Conflict { attempted, message });
         }
+        if self.disk_full {
+            return Err(EngineError::Refused { attempted, message: NO_SPACE.to_owned() });
+        }
         let Some(image) = self.images.get(&spec.config.image).cloned() else {
             let message = format!("No such image: {}", spec.config.image);
             return Err(EngineError::NotFound { attempted, message });
@@ -330,6 +337,9 @@ impl World {
     /// Returns the error if a container cannot be started.
     fn start_error(&self, container: &SimContainer, attempted: &str) -> Option<EngineError> {
         let attempted = attempted.to_owned();
+        if self.disk_full {
+            return Some(EngineError::Refused { attempted, message: NO_SPACE.to_owned() });
+        }
         if let Some(gone) = container.networks.values().find(|id| !self.networks.contains_key(*id)) {
             return Some(EngineError::NotFound { attempted, message: format!("network {gone} not found") });
         }
@@ -355,7 +365,7 @@ impl World {
             return Some(EngineError::Refused { attempted, message });
         }
         let why = container.image.behaviour.unstartable.clone()?;
-        Some(EngineError::Refused { attempted, message: why })
+        Some(EngineError::Invalid { attempted, message: why })
     }
 
     /// Ends the process of a container. If the restart policy applies, returns the number of starts so far and the delay.

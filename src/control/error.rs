@@ -42,6 +42,18 @@ pub enum HookError {
     Output(#[from] OutputError),
 }
 
+impl HookError {
+    /// Returns true if the hook ran to its end and failed: it would fail again. Otherwise it timed out, or could not run.
+    pub fn is_result(&self) -> bool {
+        match self {
+            // An exec ends with 137 when its container is killed, also by an engine that restarts.
+            HookError::Command(CommandError::Exited { code, .. }) => *code != 137,
+            HookError::Function(FunctionError::Failed(_)) | HookError::Output(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Failure of a command of a hook or a probe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {

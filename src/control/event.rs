@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::error::{HookError, StepError};
 use crate::desired::{Desired, Hook};
@@ -39,7 +39,14 @@ pub enum Event {
     /// Result of [`Command::Diagnose`]: the last lines of the container's output.
     Diagnosed(Failure, Vec<String>),
     /// A line printed by a hook or a build: service (`None` for the group), event, line.
-    HookOutput(Option<String>, String, String),
+    HookOutput {
+        /// `None` for the group.
+        service: Option<String>,
+        event: String,
+        line: String,
+        /// Counts against the limit of lines that are not handled yet.
+        permit: Option<OwnedSemaphorePermit>,
+    },
     /// Result of [`Command::RunHooks`]: the first error.
     HooksDone(HookEvent, std::result::Result<(), HookError>),
     /// Result of [`Command::ProbeLiveness`].
@@ -140,7 +147,7 @@ pub enum RequestKind {
 pub struct Request {
     pub kind: RequestKind,
     /// Receives the reports of the answer.
-    pub reply: mpsc::UnboundedSender<Report>,
+    pub reply: mpsc::Sender<Report>,
 }
 
 /// Notification for the user; rendered by `render/`.

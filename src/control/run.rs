@@ -108,29 +108,51 @@ struct Subscribers {
 
 #[derive(Debug)]
 struct Subscriber {
-    reply: mpsc::UnboundedSender<Report>,
+    reply: mpsc::Sender<Report>,
+    /// Reserved for the last report. `None`: the client has disconnected.
+    last: Option<mpsc::OwnedPermit<Report>>,
     /// Receives every report until its request is answered.
     follows: bool,
+    /// Reports that were omitted because the client reads too slowly.
+    omitted: usize,
+}
+
+impl Subscriber {
+    /// Sends a report, unless the client has too many to read. Returns false if it has disconnected.
+    fn send(&mut self, report: &Report) -> bool {
+        if self.omitted > 0 && self.reply.capacity() > 1 {
+            let note = Report::Note(format!("… {} messages omitted", std::mem::take(&mut self.omitted)));
+            let _ = self.reply.try_send(note);
+        }
+        match self.reply.try_send(report.clone()) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.omitted += 1;
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
 }
 
 impl Subscribers {
-    fn add(&mut self, kind: &RequestKind, reply: mpsc::UnboundedSender<Report>) -> RequestId {
+    fn add(&mut self, kind: &RequestKind, reply: mpsc::Sender<Report>) -> RequestId {
         self.last_id += 1;
         let follows = matches!(kind, RequestKind::Reconcile | RequestKind::Reload(_));
-        self.waiting.insert(self.last_id, Subscriber { reply, follows });
+        let last = reply.clone().try_reserve_owned().ok();
+        self.waiting.insert(self.last_id, Subscriber { reply, last, follows, omitted: 0 });
         self.last_id
     }
 
     /// Sends a report to those that follow, and forgets those that have disconnected.
     fn send(&mut self, report: &Report) {
-        self.waiting.retain(|_, subscriber| !subscriber.follows || subscriber.reply.send(report.clone()).is_ok());
+        self.waiting.retain(|_, subscriber| !subscriber.follows || subscriber.send(report));
     }
 
     /// Answers a request with its last report.
     fn reply(&mut self, id: RequestId, last: Report) {
-        if let Some(subscriber) = self.waiting.remove(&id) {
-            // It may have disconnected.
-            let _ = subscriber.reply.send(last);
+        if let Some(permit) = self.waiting.remove(&id).and_then(|subscriber| subscriber.last) {
+            permit.send(last);
         }
     }
 }

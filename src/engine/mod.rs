@@ -427,6 +427,14 @@ pub enum EngineError {
         /// The engine's message.
         message: String,
     },
+    /// The engine rejected the call as invalid (400): it would do so again.
+    #[error("cannot {attempted}: {message}")]
+    Invalid {
+        /// The attempted call.
+        attempted: String,
+        /// The engine's message.
+        message: String,
+    },
     /// Any other error response.
     #[error("cannot {attempted}: {message}")]
     Refused {

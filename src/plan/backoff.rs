@@ -2,6 +2,9 @@
 //!
 //! A container that exits, becomes unhealthy or cannot be started is retried after 1 s, then 2 s, 4 s and so on up to
 //! 5 min; the delay starts from 1 s again after 10 min of uptime. A one-shot run does not retry, except jobs.
+//!
+//! A replacement that fails by itself while the engine is well (it exits, does not become ready, or a hook of it fails) is
+//! not retried until the spec or the image changes. If the engine fails, a replacement is retried like anything else.
 
 use std::time::Duration;
 
@@ -54,7 +57,7 @@ pub fn backoff_delay(first: Duration, longest: Duration, count: u32) -> Duration
 /// When a failure is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryPolicy {
-    /// When the spec changes: a retry would fail again, and another container serves meanwhile.
+    /// When the spec changes: a retry would fail again, and the previous container runs meanwhile.
     OnSpecChange,
     /// After the backoff delay.
     AfterBackoff,
@@ -86,11 +89,7 @@ pub fn retry_policy(
     if heals(failure.reason) {
         return RetryPolicy::WhileObserved;
     }
-    match failure.reason {
-        Reason::EngineHangs | Reason::Unhealthy | Reason::NonConvergent => RetryPolicy::AfterBackoff,
-        _ if failure.replaces => RetryPolicy::OnSpecChange,
-        _ => RetryPolicy::AfterBackoff,
-    }
+    if failure.replaces && failure.own_fault { RetryPolicy::OnSpecChange } else { RetryPolicy::AfterBackoff }
 }
 
 /// Returns true if a failure ends as soon as its cause is no longer observed.
@@ -112,6 +111,7 @@ mod tests {
             fingerprint: Fingerprint::default(),
             image: None,
             replaces: false,
+            own_fault: true,
         };
         let mut last: Option<Backoff> = None;
         times

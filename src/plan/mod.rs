@@ -331,12 +331,19 @@ impl<'a> Planner<'a> {
 
     /// Returns true until the service's next retry is due.
     fn is_backing_off(&mut self, service: &str) -> bool {
-        let backoff = self.memory.backoff(service).filter(|backoff| backoff.is_backing_off(self.now));
-        let retry = backoff.map(|backoff| backoff.retry);
-        if let Some(retry) = retry {
-            self.wake(retry);
-        }
-        retry.is_some()
+        self.backoff(service).is_some()
+    }
+
+    /// Returns true until the next attempt to replace the current container is due.
+    fn is_replacement_backing_off(&mut self, service: &str) -> bool {
+        self.backoff(service).is_some_and(|failure| failure.replaces)
+    }
+
+    /// The failure of a service whose retry is not due yet.
+    fn backoff(&mut self, service: &str) -> Option<&'a Failure> {
+        let backoff = self.memory.backoff(service).filter(|backoff| backoff.is_backing_off(self.now))?;
+        self.wake(backoff.retry);
+        Some(&backoff.failure)
     }
 
     /// Returns true if drift in this field is ignored because it keeps returning.
@@ -385,7 +392,8 @@ pub fn failure(
         Some(failed) if keeps => format!("{message}; kept as {}", failed.name),
         _ => message,
     };
-    Failure { service: service.into(), reason, message, container, fingerprint, image, replaces }
+    let own_fault = reason.is_own_fault();
+    Failure { service: service.into(), reason, message, container, fingerprint, image, replaces, own_fault }
 }
 
 /// The group's network. Of several with its name (two clients created it at once), the one in use by most containers, then

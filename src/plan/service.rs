@@ -274,7 +274,7 @@ impl<'a> Planner<'a> {
                     self.fail_exited(service, current);
                     return DependencyState::Failed;
                 }
-                if self.is_backing_off(&service.name) {
+                if self.backoff(&service.name).is_some_and(|failure| !failure.replaces) {
                     return DependencyState::Failed;
                 }
                 self.change(subject.clone(), Action::Start, vec![Cause::not_running(current.state)]);
@@ -354,7 +354,9 @@ impl<'a> Planner<'a> {
             }
             Some(_) => self.change(Subject::of(service), Action::Replace, causes),
         }
-        if failed || self.build_has_failed(service) {
+        // The current container runs until the replacement is tried again.
+        let retries_later = current.is_some() && self.is_replacement_backing_off(&service.name);
+        if failed || retries_later || self.build_has_failed(service) {
             return self.undo(service, current, candidate.map(|(candidate, _)| candidate));
         }
         if let (Some(current), None) = (current, &candidate)

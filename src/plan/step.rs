@@ -289,6 +289,7 @@ impl fmt::Display for Step {
 pub struct Change {
     pub subject: Subject,
     /// `Service`, `Job`, `Network`, `Volume` or `Image`.
+    #[serde(default)]
     pub kind: String,
     /// What is done about it.
     pub action: Action,
@@ -389,6 +390,8 @@ pub struct Failure {
     pub image: Option<String>,
     /// A replacement failed: a current container with another spec is still there.
     pub replaces: bool,
+    /// The container failed by itself while the engine was well: it would fail again.
+    pub own_fault: bool,
 }
 
 impl Failure {
@@ -430,6 +433,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Returns true if the container failed by itself, not a request to the engine.
+    pub fn is_own_fault(self) -> bool {
+        matches!(self, Reason::Exited | Reason::NotReady | Reason::HookFailed | Reason::OutputInvalid)
+    }
+
     /// The word.
     pub fn word(self) -> &'static str {
         match self {

@@ -17,6 +17,7 @@ mod outputs;
 mod ownership;
 mod update;
 mod watch_drift;
+mod watch_faults;
 mod watch_requests;
 mod watch_specs;
 mod watcher;

@@ -140,7 +140,7 @@ impl Watcher {
     }
 
     pub async fn request(&self, kind: RequestKind) -> Vec<Report> {
-        let (reply, mut replies) = mpsc::unbounded_channel();
+        let (reply, mut replies) = mpsc::channel(1024);
         self.requests.send(Request { kind, reply }).await.unwrap();
         let mut all = Vec::new();
         while let Some(report) = timeout(READ_TIMEOUT, replies.recv()).await.expect("the response did not end") {

@@ -110,6 +110,16 @@ async fn output_is_streamed_while_the_command_runs() {
 }
 
 #[tokio::test]
+async fn output_file_that_was_replaced_is_an_error() {
+    let stage = Stage::new();
+    let replace = r#"rm "$DRILLMASTER_OUTPUT"; mkfifo "$DRILLMASTER_OUTPUT""#;
+    let (_, ended) = stage.shell(replace).await;
+    assert_eq!(error_message(ended), "cannot read the output file: the file was replaced; append to it instead");
+    let (_, ended) = stage.shell(r#"truncate -s 2G "$DRILLMASTER_OUTPUT""#).await;
+    assert_eq!(error_message(ended), "output file is larger than 1024 KiB");
+}
+
+#[tokio::test]
 async fn large_output_is_streamed_without_being_kept() {
     let stage = Stage::new();
     let output_of = async |script: &str| {

@@ -228,7 +228,7 @@ impl Invariants {
         }
     }
 
-    fn violated(&mut self, violation: String) {
+    pub fn violated(&mut self, violation: String) {
         self.log(&format!("VIOLATION: {violation}"));
         self.violations.push(violation);
     }

@@ -102,6 +102,9 @@ pub enum Event {
     EventsCut,
     FaultsBegin,
     FaultsEnd,
+    /// Containers can be neither created nor started.
+    DiskFull,
+    DiskFreed,
     EngineRestarts,
     EngineStops {
         containers_end: bool,
@@ -191,6 +194,7 @@ impl Schedule {
             engine_hung: false,
             controller_ended: false,
             faulty: false,
+            disk_full: false,
         };
         for _ in 0..10 + draw.dice.below(25) {
             let bound = draw.dice.pick(&[50, 1_000, 1_000, 5_000, 5_000, 20_000, 100_000]);
@@ -263,6 +267,7 @@ struct Draw<'a> {
     engine_hung: bool,
     controller_ended: bool,
     faulty: bool,
+    disk_full: bool,
 }
 
 impl Draw<'_> {
@@ -285,7 +290,11 @@ impl Draw<'_> {
             self.faulty = false;
             return Event::FaultsEnd;
         }
-        match self.dice.below(40) {
+        if self.disk_full && end {
+            self.disk_full = false;
+            return Event::DiskFreed;
+        }
+        match self.dice.below(41) {
             0..10 => self.edit(),
             10..24 => self.external_change(),
             24 => Event::NetworkRemoved,
@@ -297,7 +306,7 @@ impl Draw<'_> {
                 Event::Foreign(format!("shop-{name}{suffix}"), port)
             }
             28 => Event::ForeignRemoved(format!("shop-{}", self.any_service())),
-            29..35 if self.without_faults => self.external_change(),
+            29..35 | 40 if self.without_faults => self.external_change(),
             29 => Event::EventsCut,
             30 | 31 => {
                 self.faulty = true;
@@ -323,6 +332,10 @@ impl Draw<'_> {
             37 => Event::ReconcileRequest,
             38 => Event::ReloadRequest(self.any_service()),
             39 => Event::StatusRequest,
+            40 => {
+                self.disk_full = true;
+                Event::DiskFull
+            }
             _ => self.external_change(),
         }
     }

@@ -14,6 +14,7 @@ use drillmaster::engine::deadline::{self, Bounded};
 use drillmaster::observed::{Health, Observed, State};
 use drillmaster::plan::backoff;
 use drillmaster::plan::cause::Cause;
+use drillmaster::plan::step::Reason;
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::Diagnostic;
 use drillmaster::spec::model::{Resources, RestartPolicy};
@@ -298,6 +299,10 @@ impl World {
                     && failed.retry.is_none()
                     && !backoff::heals(failed.failure.reason)
                 {
+                    if !failed.failure.own_fault && failed.failure.reason != Reason::NonConvergent {
+                        invariants
+                            .violated(format!("{} is given up, but did not fail by itself", failed.failure.service));
+                    }
                     invariants.given_up.insert(failed.failure.service.to_string());
                 }
             };
@@ -341,7 +346,7 @@ impl World {
 
     fn ask(&mut self, ask: RequestKind) {
         let Some(controller) = &self.controller else { return };
-        let (reply, mut replies) = mpsc::unbounded_channel();
+        let (reply, mut replies) = mpsc::channel(1024);
         let _ = controller.requests.try_send(Request { kind: ask, reply });
         let recorder = self.invariants.clone();
         tokio::spawn(async move {
@@ -413,6 +418,8 @@ impl World {
             }
             Event::FaultsBegin => self.faults(true),
             Event::FaultsEnd => self.faults(false),
+            Event::DiskFull => self.disk_full(true),
+            Event::DiskFreed => self.disk_full(false),
             Event::EngineRestarts => {
                 self.invariants().record_external_change();
                 self.invariants().allow_missed_changes(Duration::from_secs(40));
@@ -514,6 +521,16 @@ impl World {
         }
     }
 
+    fn disk_full(&mut self, full: bool) {
+        self.sim.set_disk_full(full);
+        if full {
+            // Nothing can be corrected.
+            self.invariants().allow_missed_changes(Duration::from_secs(1_000_000));
+        } else {
+            self.invariants().faults_ended();
+        }
+    }
+
     fn faults(&mut self, faulty: bool) {
         self.faulty = faulty;
         self.invariants().allow_missed_changes(Duration::from_secs(100));
@@ -535,6 +552,7 @@ impl World {
         self.invariants().engine_available();
         self.invariants().record_external_change();
         self.sim.resume();
+        self.disk_full(false);
         self.remove_foreign(|_| true);
         self.heal_images();
         self.saved(&SpecState::Specs(self.schedule.last.clone()));

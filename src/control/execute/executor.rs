@@ -1,8 +1,9 @@
 //! Executor: runs an [`Execution`] against the engine, or as a command, a function or a request. Decides nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::context::ExecContext;
@@ -15,6 +16,9 @@ use crate::engine::{BuildProgress, BuildRequest, Engine, LogLine};
 
 /// Event name under which the output of a build is reported, as that of a hook is under its hook point.
 const BUILD: &str = "build";
+/// Lines of output that are not handled yet, over all hooks and builds. More are omitted: a hook may print faster than its
+/// output can be shown.
+pub(super) const MAX_PENDING_LINES: usize = 1024;
 
 /// Everything that executions share. Clones are cheap.
 #[derive(Clone)]
@@ -25,6 +29,8 @@ pub(super) struct Executor {
     pub events: UnboundedSender<Event>,
     /// The specs may use outputs, and are read again when one changes.
     pub outputs_matter: bool,
+    /// One permit per line of output that is not handled yet.
+    pub lines: Arc<Semaphore>,
 }
 
 impl Executor {
@@ -63,9 +69,10 @@ impl Executor {
         request: &BuildRequest,
         cancelled: &CancellationToken,
     ) -> Result<(), StepError> {
+        let reporter = Mutex::new(LineReporter::new(self, Some(service.to_owned()), BUILD));
         let progress = |progress| {
             if let BuildProgress::Line(line) = progress {
-                self.send(Event::HookOutput(Some(service.to_owned()), BUILD.to_owned(), line));
+                reporter.lock().unwrap_or_else(PoisonError::into_inner).report(line);
             }
         };
         let built = cancelled.run_until_cancelled(self.engine.build(request, &progress)).await;
@@ -74,7 +81,8 @@ impl Executor {
 
     /// Runs a hook, reports its output line by line, and saves the outputs that it sets.
     pub async fn run_hook(&self, call: &HookCall, cancelled: &CancellationToken) -> Result<(), HookError> {
-        let mut on_line = |line: LogLine| self.send(Event::HookOutput(call.instance(), call.event.clone(), line.text));
+        let mut reporter = LineReporter::new(self, call.instance(), &call.event);
+        let mut on_line = |line: LogLine| reporter.report(line.text);
         let outputs = hooks::run(self.engine.as_ref(), call, &self.context, cancelled, &mut on_line).await?;
         Ok(self.save_outputs(outputs)?)
     }
@@ -91,5 +99,47 @@ impl Executor {
 
     pub fn send(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+}
+
+/// Reports the output of a hook or a build line by line. Lines are omitted while too many are pending.
+struct LineReporter<'a> {
+    executor: &'a Executor,
+    service: Option<String>,
+    event: &'a str,
+    omitted: usize,
+}
+
+impl<'a> LineReporter<'a> {
+    fn new(executor: &'a Executor, service: Option<String>, event: &'a str) -> LineReporter<'a> {
+        LineReporter { executor, service, event, omitted: 0 }
+    }
+
+    fn report(&mut self, line: String) {
+        match self.executor.lines.clone().try_acquire_owned() {
+            Ok(permit) => {
+                self.report_omitted();
+                self.send(line, Some(permit));
+            }
+            Err(_) => self.omitted += 1,
+        }
+    }
+
+    fn report_omitted(&mut self) {
+        if self.omitted > 0 {
+            self.send(format!("… {} lines omitted", self.omitted), None);
+            self.omitted = 0;
+        }
+    }
+
+    fn send(&self, line: String, permit: Option<OwnedSemaphorePermit>) {
+        let (service, event) = (self.service.clone(), self.event.to_owned());
+        self.executor.send(Event::HookOutput { service, event, line, permit });
+    }
+}
+
+impl Drop for LineReporter<'_> {
+    fn drop(&mut self) {
+        self.report_omitted();
     }
 }

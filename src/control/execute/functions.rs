@@ -25,6 +25,8 @@ use crate::spec::starlark::{CallResult, Function, Host, HttpTarget, Ran, Respons
 const MAX_BODY: usize = 1 << 20;
 /// How much of a command's output a function can see, in bytes: the end of it.
 const MAX_OUTPUT: usize = 1 << 20;
+/// Requests of a function that are not handled yet; a function that prints faster waits.
+const MAX_PENDING: usize = 64;
 
 /// One call of a function.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ pub async fn call(
 ) -> Result<CallResult, FunctionError> {
     let Call { function, env, limit } = call;
     let name = function.name().to_owned();
-    let (requests, mut inbox) = mpsc::unbounded_channel();
+    let (requests, mut inbox) = mpsc::channel(MAX_PENDING);
     let over = CancelOnDrop(Arc::new(AtomicBool::new(false)));
     let service = HostService {
         engine,
@@ -66,7 +68,7 @@ pub async fn call(
     let function = function.clone();
     let spawned = stack::spawn_large_stack(move || {
         // The receiver is gone if the call was aborted.
-        let _ = requests.send(HostRequest::Returned(function.call(&call_context, &host)));
+        let _ = requests.blocking_send(HostRequest::Returned(function.call(&call_context, &host)));
     });
     if let Err(error) = spawned {
         return Err(FunctionError::Spawn { name, reason: io_message(&error) });
@@ -135,14 +137,14 @@ enum HostRequest {
 
 /// The host as the thread of a function sees it: forwards requests to a [`HostService`] and waits for the replies.
 struct HostProxy {
-    requests: mpsc::UnboundedSender<HostRequest>,
+    requests: mpsc::Sender<HostRequest>,
     over: Arc<AtomicBool>,
 }
 
 impl HostProxy {
     fn request<T>(&self, request: impl FnOnce(Reply<T>) -> HostRequest) -> Result<T, String> {
         let (reply, response) = oneshot::channel();
-        let sent = self.requests.send(request(reply));
+        let sent = self.requests.blocking_send(request(reply));
         let result = sent.map_err(|_| HostError::CallOver);
         let result = result.and_then(|()| response.blocking_recv().unwrap_or(Err(HostError::CallOver)));
         result.map_err(|error| error.to_string())
@@ -176,7 +178,7 @@ impl Host for HostProxy {
 
     fn say(&self, line: &str) {
         // The receiver is gone if the call was aborted.
-        let _ = self.requests.send(HostRequest::Print(line.to_owned()));
+        let _ = self.requests.blocking_send(HostRequest::Print(line.to_owned()));
     }
 
     fn expired(&self) -> bool {

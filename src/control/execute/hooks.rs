@@ -1,6 +1,8 @@
 //! Hooks: runs one to its end and returns its outputs. When it runs, and what a failure means, is decided in `plan`.
 
 use std::collections::BTreeMap;
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -164,7 +166,7 @@ impl<'a> OutputFile<'a> {
 
     async fn read(&self, engine: &dyn Engine) -> Result<OutputMap, OutputError> {
         let written = match self {
-            OutputFile::Host(file) => std::fs::read(file.path()).map_err(|error| io_message(&error)),
+            OutputFile::Host(file) => read_written(file).map_err(|error| io_message(&error)),
             OutputFile::Container { id, path } => {
                 let read = engine.read(id, path, MAX_FILE_SIZE + 1).await;
                 read.map(Option::unwrap_or_default).map_err(|error| error.to_string())
@@ -172,6 +174,21 @@ impl<'a> OutputFile<'a> {
         };
         outputs::parse(&written.map_err(OutputError::Read)?)
     }
+}
+
+/// Reads what a command has written to its output file, up to one byte more than the limit. Reads the file that was
+/// created, not what has its name now, which may be a FIFO.
+fn read_written(file: &NamedTempFile) -> io::Result<Vec<u8>> {
+    let created = file.as_file().metadata()?;
+    let named = std::fs::symlink_metadata(file.path())?;
+    if (created.dev(), created.ino()) != (named.dev(), named.ino()) {
+        return Err(io::Error::other("the file was replaced; append to it instead"));
+    }
+    let mut content = Vec::new();
+    let mut reader = file.as_file();
+    reader.rewind()?;
+    reader.take(MAX_FILE_SIZE as u64 + 1).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Truncates a long line at a character boundary.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::context::ExecContext;
-use super::executor::Executor;
+use super::executor::{Executor, MAX_PENDING_LINES};
 use super::probe::{probe_once, probe_until_ready};
 use super::translate::{hook_calls, translate};
 use crate::control::ReadSpecs;
@@ -62,7 +63,13 @@ impl Tasks {
         // Files that remain do no harm.
         let _ = context.outputs.remove_temporary_files();
         Tasks {
-            executor: Executor { engine, context, events, outputs_matter: read.is_some() },
+            executor: Executor {
+                engine,
+                context,
+                events,
+                outputs_matter: read.is_some(),
+                lines: Arc::new(Semaphore::new(MAX_PENDING_LINES)),
+            },
             local_state,
             read,
             set: JoinSet::new(),

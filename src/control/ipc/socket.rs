@@ -22,6 +22,8 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 use super::wire::{Hello, WireRequest, WireResponse};
 use crate::control::event::{Report, Request};
 
+/// Reports that a client has not read yet. More are omitted, except the last one.
+pub const MAX_PENDING_REPORTS: usize = 1024;
 /// How long a client may take to send its request, and to read each line of the answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size limit of a request, in bytes.
@@ -137,7 +139,7 @@ impl Conversation {
                 return send(lines, &WireResponse::Unsupported { why }).await;
             }
         };
-        let (reply, mut reports) = mpsc::unbounded_channel();
+        let (reply, mut reports) = mpsc::channel(MAX_PENDING_REPORTS);
         if self.requests.send(Request { kind: request.into(), reply }).await.is_err() {
             return Ok(());
         }
@@ -336,9 +338,9 @@ mod tests {
         let request = requests.recv().await.unwrap();
         assert_eq!(request.kind, RequestKind::Reconcile);
         for report in [Report::Note("one".into()), Report::SpecsValid, Report::Note("two".into())] {
-            request.reply.send(report).unwrap();
+            request.reply.send(report).await.unwrap();
         }
-        request.reply.send(Report::Status(Box::default())).unwrap();
+        request.reply.send(Report::Status(Box::default())).await.unwrap();
         drop(request);
         let event = |event: &str| WireResponse::Event { event: event.into() };
         for expected in [event("one"), event("two"), WireResponse::Status(ControllerStatus::default())] {
@@ -422,7 +424,7 @@ mod tests {
         let text = "x".repeat(64 * 1024);
         // Far more than the socket buffers.
         for _ in 0..64 {
-            let _ = request.reply.send(Report::Note(text.clone()));
+            let _ = request.reply.send(Report::Note(text.clone())).await;
         }
         request.reply.closed().await;
         connect(state.path()).await;
@@ -445,7 +447,7 @@ mod tests {
         let (_server, mut requests) = start(state.path());
         let answers = async {
             while let Some(request) = requests.recv().await {
-                let _ = request.reply.send(Report::Status(Box::default()));
+                let _ = request.reply.send(Report::Status(Box::default())).await;
             }
         };
         let clients = futures_util::future::join_all((0..200).map(|_| async {

@@ -134,6 +134,7 @@ impl From<Settled> for Outcome {
                 fingerprint: Fingerprint::default(),
                 image: None,
                 replaces: service.replaces,
+                own_fault: service.reason.is_own_fault(),
             };
             let retry = service.retry_ms.map(Duration::from_millis);
             (service.service, Failed { failure, output: service.output, count: service.count, retry })
@@ -192,6 +193,7 @@ mod tests {
             fingerprint: Fingerprint::default(),
             image: None,
             replaces: true,
+            own_fault: true,
         };
         let failed = Failed { failure, output: vec!["oh".into()], count: 2, retry: Some(Duration::from_secs(2)) };
         let outcome = Outcome {

@@ -200,7 +200,9 @@ impl Core {
                 self.services.entry(failure.service.clone()).or_default().diagnosing = false;
                 self.fail(failure, output, now, reaction);
             }
-            Event::HookOutput(service, event, line) => reaction.reports.push(Report::Output { service, event, line }),
+            Event::HookOutput { service, event, line, .. } => {
+                reaction.reports.push(Report::Output { service, event, line });
+            }
             Event::HooksDone(event, result) => {
                 self.hooks.running -= 1;
                 if let Err(error) = result {

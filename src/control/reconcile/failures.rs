@@ -24,6 +24,15 @@ const MAX_CORRECTIONS: u32 = 3;
 /// Drift that stays away for this long is counted from the start.
 const DRIFT_WINDOW: Duration = Duration::from_secs(60);
 
+/// Failure of a step of a service.
+#[derive(Debug)]
+pub(super) struct StepFailure {
+    pub(super) reason: Reason,
+    pub(super) message: String,
+    /// The container failed by itself while the engine was well: it would fail again.
+    pub(super) own_fault: bool,
+}
+
 /// Corrections of a field, while watching.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DriftCount {
@@ -50,7 +59,12 @@ impl Core {
             StepError::Engine(error) => self.engine_failed(step, error, now, reaction),
             StepError::Hook(_) | StepError::Output(_) => {
                 let message = format!("succeeded, but {error}");
-                self.fail_step(step.subject.name(), Reason::OutputInvalid, message, step, now, reaction);
+                self.fail_step(
+                    step,
+                    StepFailure { reason: Reason::OutputInvalid, message, own_fault: true },
+                    now,
+                    reaction,
+                );
             }
             StepError::Obsolete => {
                 self.snapshot.dirty = true;
@@ -76,7 +90,9 @@ impl Core {
         }
         let may_retry = self.steps.attempts_of(step) < MAX_ATTEMPTS;
         let again = match error {
-            EngineError::Refused { .. } => matches!(step.verb, Verb::Stop(_) | Verb::Remove { .. }) && may_retry,
+            EngineError::Refused { .. } | EngineError::Invalid { .. } => {
+                matches!(step.verb, Verb::Stop(_) | Verb::Remove { .. }) && may_retry
+            }
             // It took a minute, and is retried with backoff in any case.
             EngineError::TimedOut { .. } if self.watching.is_some() => false,
             _ => may_retry,
@@ -87,7 +103,7 @@ impl Core {
         }
         let said = error.to_string();
         match &step.subject {
-            Subject::Service(service) => {
+            Subject::Service(_) => {
                 let reason = match (&step.verb, error) {
                     (_, EngineError::TimedOut { .. } | EngineError::Unreachable { .. }) => Reason::EngineHangs,
                     (Verb::Create { .. }, _) => Reason::CreateFailed,
@@ -98,7 +114,9 @@ impl Core {
                     (EngineError::TimedOut { .. } | EngineError::Unreachable { .. }, _) | (_, None) => said,
                     (_, Some((_, attempted))) => format!("cannot {attempted}: {}", message_of(error)),
                 };
-                self.fail_step(service, reason, message, step, now, reaction);
+                // A container that cannot be started as its spec says fails by itself.
+                let own_fault = reason == Reason::StartFailed && matches!(error, EngineError::Invalid { .. });
+                self.fail_step(step, StepFailure { reason, message, own_fault }, now, reaction);
             }
             Subject::Image(_) if step.verb == Verb::RemoveImage => self.removal_failed(step, error, now, reaction),
             Subject::Image(image) => {
@@ -133,8 +151,9 @@ impl Core {
 
     pub(super) fn give_up(&mut self, step: &Step, message: String, now: Duration, reaction: &mut Reaction) {
         match &step.subject {
-            Subject::Service(service) => {
-                self.fail_step(service, Reason::NonConvergent, message, step, now, reaction);
+            Subject::Service(_) => {
+                let failure = StepFailure { reason: Reason::NonConvergent, message, own_fault: false };
+                self.fail_step(step, failure, now, reaction);
             }
             Subject::Image(image) if step.verb != Verb::RemoveImage => {
                 self.memory.images.unavailable.insert(image.clone(), message);
@@ -150,19 +169,12 @@ impl Core {
         }
     }
 
-    pub(super) fn fail_step(
-        &mut self,
-        service: &str,
-        reason: Reason,
-        message: String,
-        step: &Step,
-        now: Duration,
-        reaction: &mut Reaction,
-    ) {
+    pub(super) fn fail_step(&mut self, step: &Step, failure: StepFailure, now: Duration, reaction: &mut Reaction) {
+        let StepFailure { reason, message, own_fault } = failure;
         let Some(observed) = &self.snapshot.observed else { return };
         let container = step.verb.container().cloned();
-        let failure = plan::failure(&self.desired, observed, service, reason, message, container);
-        self.fail(failure, Vec::new(), now, reaction);
+        let failure = plan::failure(&self.desired, observed, step.subject.name(), reason, message, container);
+        self.fail(Failure { own_fault, ..failure }, Vec::new(), now, reaction);
     }
 
     /// Remembers a failure for as long as it holds, and reports it.
@@ -353,6 +365,7 @@ fn message_of(error: &EngineError) -> String {
         EngineError::NotFound { message, .. }
         | EngineError::Conflict { message, .. }
         | EngineError::ActiveEndpoints { message, .. }
+        | EngineError::Invalid { message, .. }
         | EngineError::Refused { message, .. } => message.clone(),
         error => error.to_string(),
     }

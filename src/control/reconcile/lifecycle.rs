@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::core::{Core, RunPhase};
+use super::failures::StepFailure;
 use crate::control::error::StepError;
 use crate::control::event::{Command, HookEvent, Reaction, Report};
 use crate::desired::{GroupEvent, HookPoint, LifecycleEvent, Mode};
@@ -150,7 +151,8 @@ impl Core {
         let service = step.subject.name();
         match point {
             HookPoint::PreStart | HookPoint::PostStart => {
-                self.fail_step(service, Reason::HookFailed, message, step, now, reaction);
+                let own_fault = matches!(error, StepError::Hook(error) if error.is_result());
+                self.fail_step(step, StepFailure { reason: Reason::HookFailed, message, own_fault }, now, reaction);
             }
             HookPoint::PreStop | HookPoint::PostStop | HookPoint::On(_) => {
                 reaction.reports.push(Report::Note(format!("{service}: {message}")));

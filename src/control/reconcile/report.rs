@@ -55,7 +55,7 @@ impl Core {
         if self.watching.is_none() {
             self.report_plan(plan, reaction);
         } else {
-            self.report_differences(plan, reaction);
+            self.report_differences(plan, now, reaction);
             self.report_health(plan, reaction);
         }
         self.report_ready(plan, now, reaction);
@@ -145,16 +145,20 @@ impl Core {
     }
 
     /// Reports each difference once. What follows from a reported difference is not reported until its service is ready.
-    fn report_differences(&mut self, plan: &Plan, reaction: &mut Reaction) {
+    fn report_differences(&mut self, plan: &Plan, now: Duration, reaction: &mut Reaction) {
         // A container that is not inspected yet may still differ.
         let complete = plan.queries.is_empty();
-        // A replacement that failed is not tried again; it was reported when it was.
-        let given_up =
-            |change: &&Change| change.action == Action::Replace && self.memory.has_failed(change.subject.name());
-        let open = plan.changes.iter().filter(|change| !given_up(change));
-        let now: BTreeMap<&Subject, &Change> = open.map(|change| (&change.subject, change)).collect();
+        // A replacement that failed was reported; it is reported again when it is retried.
+        let has_failed = |change: &&Change| {
+            let service = change.subject.name();
+            let backoff = self.memory.backoff(service).filter(|backoff| backoff.is_backing_off(now));
+            change.action == Action::Replace
+                && (self.memory.has_failed(service) || backoff.is_some_and(|backoff| backoff.failure.replaces))
+        };
+        let open = plan.changes.iter().filter(|change| !has_failed(change));
+        let open: BTreeMap<&Subject, &Change> = open.map(|change| (&change.subject, change)).collect();
         let gone: Vec<Subject> =
-            self.reporter.changes.keys().filter(|subject| complete && !now.contains_key(subject)).cloned().collect();
+            self.reporter.changes.keys().filter(|subject| complete && !open.contains_key(subject)).cloned().collect();
         for subject in gone {
             self.reporter.changes.remove(&subject);
             let Subject::Service(service) = subject else { continue };
@@ -169,7 +173,7 @@ impl Core {
                 reaction.reports.push(Report::Removed(service));
             }
         }
-        for (subject, change) in now {
+        for (subject, change) in open {
             let change = &self.original_change(change);
             let before = self.reporter.changes.insert(subject.clone(), change.clone());
             let known = before.is_some_and(|before| before.action == change.action && before.causes == change.causes);

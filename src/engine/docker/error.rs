@@ -43,6 +43,7 @@ pub(super) fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -
     let attempted = attempted.to_owned();
     match error {
         BollardError::DockerResponseServerError { status_code, message } => match status_code {
+            400 => EngineError::Invalid { attempted, message },
             404 => EngineError::NotFound { attempted, message },
             403 if message.contains("active endpoints") => EngineError::ActiveEndpoints { attempted, message },
             403 | 409 => EngineError::Conflict { attempted, message },
