@@ -157,8 +157,11 @@ impl Invariants {
         }
     }
 
-    /// Drops the reload of a service after a failed attempt.
-    pub fn failed(&mut self, service: &str) {
+    /// Drops the reload of a service after a failed attempt. One that is retried may create its replacement again.
+    pub fn failed(&mut self, service: &str, is_retried: bool) {
+        if is_retried {
+            self.replacements.retain(|[name, ..], _| name != service);
+        }
         if let Some((_, meant)) = self.reloads.get_mut(service) {
             *meant = None;
         }
@@ -386,7 +389,7 @@ impl Invariants {
         if taken && self.detection_time() == CONVERGE_TIMEOUT {
             self.violated(format!("{} is created although it exists", spec.name));
         }
-        // A failed replacement of a running container is not retried.
+        // A replacement of a running container that fails by itself is not retried.
         let label = |name: &str| spec.labels.get(name).cloned().unwrap_or_default();
         let made_of = [service.clone(), label(SPEC_HASH), label(ENV_HASH), label(IMAGE_ID)];
         let tries = self.replacements.entry(made_of).or_default();

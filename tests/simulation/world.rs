@@ -293,7 +293,7 @@ impl World {
                 let mut invariants = recorder.lock().unwrap_or_else(PoisonError::into_inner);
                 invariants.log(&format!("      {}", brief(&report)));
                 if let Report::Failed(failed) = &report {
-                    invariants.failed(&failed.failure.service);
+                    invariants.failed(&failed.failure.service, failed.retry.is_some());
                 }
                 if let Report::Failed(failed) = &report
                     && failed.retry.is_none()
@@ -497,6 +497,8 @@ impl World {
             ExternalChange::Rename => drop(sim.rename(name, &format!("{name}-mine"))),
             ExternalChange::Disconnect => sim.disconnect(name),
             ExternalChange::Remove => sim.remove(name),
+            // Only its event shows an update, and no engine drops single events.
+            ExternalChange::Update if self.faulty => {}
             ExternalChange::Update => {
                 let resources = Resources { memory: "512m".parse().ok(), ..Resources::default() };
                 sim.docker_update(name, resources, RestartPolicy::No);
