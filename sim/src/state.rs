@@ -362,7 +362,7 @@ impl World {
                  is already allocated",
                 container.name
             );
-            return Some(EngineError::Refused { attempted, message });
+            return Some(EngineError::PortAllocated { attempted, message });
         }
         let why = container.image.behaviour.unstartable.clone()?;
         Some(EngineError::Invalid { attempted, message: why })

@@ -204,9 +204,20 @@ pub struct Logs {
     /// Follow log output
     #[arg(long, short)]
     pub follow: bool,
-    /// Number of lines to show from the end of each log [default: all]
-    #[arg(long, short = 'n', value_name = "LINES")]
-    pub tail: Option<u32>,
+    /// Number of lines to show from the end of each log, or `all`
+    #[arg(long, short = 'n', value_name = "LINES", default_value = "all", value_parser = tail)]
+    pub tail: Tail,
+}
+
+/// Number of last lines; `None`: all.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail(pub Option<u32>);
+
+fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" => Ok(Tail(None)),
+        number => number.parse().map(|lines| Tail(Some(lines))).map_err(|_| "expected a number, or `all`".to_owned()),
+    }
 }
 
 /// Arguments of `exec`.

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{Exec, Global};
 use super::project::Project;
 use super::{Exit, Failure, session};
+use crate::desired::{Desired, Service};
 use crate::engine::docker::Docker;
 use crate::engine::{Attached, Engine};
 use crate::identity::CANDIDATE_SUFFIX;
@@ -22,6 +23,25 @@ use crate::render::Style;
 const RESIZE_RETRIES: u32 = 20;
 /// Delay between these attempts.
 const RESIZE_DELAY: Duration = Duration::from_millis(50);
+
+/// The error that no container of the service is running.
+fn not_running(exec: &Exec, desired: &Desired, container: Option<&Container>) -> anyhow::Error {
+    let service = &exec.service;
+    let is_job = desired.services.get(service.as_str()).is_some_and(Service::is_job);
+    let (why, remedy) = match (container, exec.replica) {
+        (None, Some(number)) => {
+            (format!("it has no replica {number}"), "`drillmaster status` shows its replicas".to_owned())
+        }
+        (Some(container), _) if is_job => {
+            (format!("container is {}", container.state), format!("`drillmaster run {service}` runs the job again"))
+        }
+        (Some(container), _) => {
+            (format!("container is {}", container.state), "run `drillmaster up` to start it".to_owned())
+        }
+        (None, None) => ("no container".to_owned(), "run `drillmaster up` to create it".to_owned()),
+    };
+    anyhow::anyhow!("cannot execute a command in {service}: {why}; {remedy}")
+}
 
 pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
@@ -40,15 +60,7 @@ pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<E
     // The current container before a candidate, the lowest replica first.
     let preference = |container: &&&Container| (container.name.ends_with(CANDIDATE_SUFFIX), container.name.clone());
     let Some(container) = containers.iter().filter(running).min_by_key(preference) else {
-        let why = match containers.first() {
-            Some(container) => format!("container is {}", container.state),
-            None => "no container".to_owned(),
-        };
-        return Err(anyhow::anyhow!(
-            "cannot execute a command in {}: {why}; run `drillmaster up` to start it",
-            exec.service
-        )
-        .into());
+        return Err(not_running(exec, &project.desired, containers.first().copied()).into());
     };
     let tty = !exec.no_tty && std::io::stdin().is_terminal() && style.redraws();
     let attached = engine.attach(&container.id, &exec.command, tty).await?;

@@ -32,7 +32,7 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
         style.note(&format!("{group}: no containers"));
     }
     let width = containers.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
-    let options = LogOptions { tail: logs.tail, follow: logs.follow, ..LogOptions::default() };
+    let options = LogOptions { tail: logs.tail.0, follow: logs.follow, ..LogOptions::default() };
     let streams =
         containers.into_iter().map(|(of, name, id)| engine.logs(id, options).map(move |line| (of, name.clone(), line)));
     let mut lines = select_all(streams);

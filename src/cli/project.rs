@@ -21,6 +21,7 @@ use crate::control::state_directory::StateDirectory;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
 use crate::desired::{Desired, Mode, Scope, order};
+use crate::engine::io_message;
 use crate::render::{Style, diagnostics};
 use crate::spec::locate::closest;
 use crate::spec::model::Build;
@@ -203,7 +204,10 @@ impl Project {
         for name in names.iter().filter(|_| self.readable) {
             let known = self.desired.names();
             if !known.contains(&name[..]) {
-                let hint = closest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
+                let hint = match self.desired.services.get(&name[..]) {
+                    Some(replica) => format!("; it is a replica of `{}`", replica.service),
+                    None => closest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default(),
+                };
                 return Err(Failure::Usage(format!("no service `{name}` in the specs{hint}")));
             }
         }
@@ -229,7 +233,11 @@ impl Project {
         let needs = self.desired.needs();
         match order::first_need(&needs, |name| !scope.contains(name), |name| scope.contains(name)) {
             Some((dependent, dependency)) => Err(Failure::Usage(format!(
-                "`{dependency}` cannot be {verb}: `{dependent}` depends on it and is not selected; select `{dependent}` too, or exclude `{dependency}`"
+                "`{dependency}` cannot be {verb}: `{dependent}` depends on it and is not selected; {}",
+                match names.is_empty() {
+                    true => format!("add `--exclude {dependency}`"),
+                    false => format!("name `{dependent}` too"),
+                }
             ))),
             None => Ok(scope),
         }
@@ -349,8 +357,10 @@ fn parse(
         Ok(sources) => sources,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(display_path)]),
         Err(error) => {
-            let message = format!("cannot read directory `{display_path}`: {error}");
-            return Err(vec![Diagnostic::new(message)]);
+            let diagnostic = Diagnostic::new(format!("cannot read directory `{display_path}`: {}", io_message(error)));
+            let is_file = error.kind() == io::ErrorKind::NotADirectory;
+            let hint = is_file.then(|| "`--specs` takes the directory that contains the specs".to_owned());
+            return Err(vec![diagnostic.hint(hint)]);
         }
     };
     let environment: BTreeMap<String, String> = std::env::vars_os()

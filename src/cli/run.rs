@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::args::{Down, Global, Logs, Reload, Run, Selection, Up};
+use super::args::{Down, Global, Logs, Reload, Run, Selection, Tail, Up};
 use super::project::Project;
 use super::session::{self, GroupLock};
 use super::{Exit, Failure, ask};
@@ -156,7 +156,7 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit
         Job { command: "run", target: Target::running(scope), reload: services, timeout: run.timeout, if_watched };
     let exit = execute(global, project, job, style).await?;
     if !style.json {
-        let logs = Logs { services: vec![run.job.clone()], follow: false, tail: None };
+        let logs = Logs { services: vec![run.job.clone()], follow: false, tail: Tail(None) };
         super::logs::logs(global, &logs, style).await?;
     }
     Ok(exit)

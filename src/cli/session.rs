@@ -20,7 +20,7 @@ use crate::control::state_directory::StateDirectory;
 use crate::engine::deadline::{Bounded, Limits};
 use crate::engine::docker::Docker;
 use crate::engine::target::target;
-use crate::engine::{Engine, EngineInfo};
+use crate::engine::{Engine, EngineInfo, io_message};
 use crate::render::Style;
 
 /// Connects to the engine that `--host`, DOCKER_HOST or the docker context names; every call has a deadline.
@@ -87,8 +87,11 @@ pub(super) async fn acquire(
     };
     let attempt = || async {
         let attempt = lock::acquire(&directory, command, wait_for).await.map_err(|error| {
-            let message = format!("cannot acquire the lock in {}", directory.path().display());
-            AttemptError::Other(anyhow::Error::new(error).context(message).into())
+            let (path, why) = (directory.path().display(), io_message(&error));
+            let message = format!(
+                "cannot acquire the lock in {path}: {why}; set XDG_STATE_HOME to a directory in which you can write"
+            );
+            AttemptError::Other(anyhow::Error::msg(message).into())
         })?;
         match attempt {
             Attempt::Acquired(lock) => Ok(GroupLock::Acquired(lock)),

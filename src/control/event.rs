@@ -176,7 +176,7 @@ pub enum Report {
         event: String,
         line: String,
     },
-    /// While watching: a replacement failed, and the previous container serves.
+    /// A replacement failed, and the previous container serves.
     RolledBack(ServiceName),
     Failed(Failed),
     /// Anything else.

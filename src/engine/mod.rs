@@ -427,6 +427,15 @@ pub enum EngineError {
         /// The engine's message.
         message: String,
     },
+    /// A host port is allocated to another container. If none publishes it, the engine was killed and still reserves the
+    /// port, and only its restart releases it (seen with 20.10.24).
+    #[error("cannot {attempted}: {message}")]
+    PortAllocated {
+        /// The attempted call.
+        attempted: String,
+        /// The engine's message.
+        message: String,
+    },
     /// The engine rejected the call as invalid (400): it would do so again.
     #[error("cannot {attempted}: {message}")]
     Invalid {

@@ -132,7 +132,10 @@ impl<'a> Planner<'a> {
     fn unanswered_pings(&self, service: &Service, container: &Container) -> Option<String> {
         let pings = self.liveness(container)?;
         let most = service.health.as_ref().and_then(|health| health.retries).unwrap_or(LIVENESS_RETRIES).max(1);
-        (pings.failures >= most).then(|| format!("liveness probe failed {} times: {}", pings.failures, pings.error))
+        (pings.failures >= most).then(|| match pings.failures {
+            1 => format!("liveness probe failed: {}", pings.error),
+            failures => format!("liveness probe failed {failures} times: {}", pings.error),
+        })
     }
 
     /// While watching, a first container that is late is still awaited; the timeout is reported once.

@@ -71,7 +71,7 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
         Report::Reconciling { change, spec } => reconciling(change, *spec),
         Report::Ready(service) => EventLine::new("ready", Paint::Green, "ready", "").service(service),
         Report::Succeeded(job) => EventLine::new("succeeded", Paint::Green, "succeeded", "").service(job),
-        Report::RolledBack(service) => EventLine::new("rolled-back", Paint::Yellow, "rolled back to the previous container", "").service(service),
+        Report::RolledBack(service) => EventLine::new("rolled-back", Paint::Yellow, super::ROLLED_BACK, "").service(service),
         Report::Failed(failed) => self::failed(failed),
         Report::Removed(service) => EventLine::new("removed", Paint::Yellow, "removed", "").service(service),
         Report::Unhealthy { service, why } => {

@@ -112,6 +112,9 @@ impl Style {
     }
 }
 
+/// Text of a rollback, after the name of the service.
+const ROLLED_BACK: &str = "rolled back to the previous container";
+
 /// The writer of `-v`: stderr, ignoring errors, which would cause a panic during a step.
 #[derive(Debug)]
 pub struct LogWriter;

@@ -48,6 +48,10 @@ impl Progress {
                 let word = self.style.paint(Paint::Green, "succeeded");
                 self.end(&job, &word);
             }
+            Report::RolledBack(service) => {
+                let words = self.style.paint(Paint::Yellow, super::ROLLED_BACK);
+                self.end(&service, &words);
+            }
             Report::Output { service, event, line } => {
                 let service = service.map(|service| format!("{service}: ")).unwrap_or_default();
                 self.line(&format!("{service}{event} | {}", printable(&line)));

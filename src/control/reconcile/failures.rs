@@ -24,6 +24,9 @@ const MAX_CORRECTIONS: u32 = 3;
 /// Drift that stays away for this long is counted from the start.
 const DRIFT_WINDOW: Duration = Duration::from_secs(60);
 
+/// What to do if the engine allocates a port twice; the planner has found no container that publishes it.
+const PORT_RESERVED: &str = "if `docker ps` shows no container with this port, the engine still reserves it after it was killed: restart the engine";
+
 /// Failure of a step of a service.
 #[derive(Debug)]
 pub(super) struct StepFailure {
@@ -90,7 +93,7 @@ impl Core {
         }
         let may_retry = self.steps.attempts_of(step) < MAX_ATTEMPTS;
         let again = match error {
-            EngineError::Refused { .. } | EngineError::Invalid { .. } => {
+            EngineError::Refused { .. } | EngineError::Invalid { .. } | EngineError::PortAllocated { .. } => {
                 matches!(step.verb, Verb::Stop(_) | Verb::Remove { .. }) && may_retry
             }
             // It took a minute, and is retried with backoff in any case.
@@ -113,6 +116,10 @@ impl Core {
                 let message = match (error, step.to_string().split_once(": ")) {
                     (EngineError::TimedOut { .. } | EngineError::Unreachable { .. }, _) | (_, None) => said,
                     (_, Some((_, attempted))) => format!("cannot {attempted}: {}", message_of(error)),
+                };
+                let message = match error {
+                    EngineError::PortAllocated { .. } => format!("{message}; {PORT_RESERVED}"),
+                    _ => message,
                 };
                 // A container that cannot be started as its spec says fails by itself.
                 let own_fault = reason == Reason::StartFailed && matches!(error, EngineError::Invalid { .. });
@@ -366,6 +373,7 @@ fn message_of(error: &EngineError) -> String {
         | EngineError::Conflict { message, .. }
         | EngineError::ActiveEndpoints { message, .. }
         | EngineError::Invalid { message, .. }
+        | EngineError::PortAllocated { message, .. }
         | EngineError::Refused { message, .. } => message.clone(),
         error => error.to_string(),
     }

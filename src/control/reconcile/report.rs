@@ -101,7 +101,7 @@ impl Core {
         self.reporter.ready.clone_from(&plan.ready);
         for name in &plan.rolled_back {
             let settled = !self.reporter.has_change(name);
-            if self.watching.is_some() && settled && self.reporter.marked.remove(name) {
+            if settled && self.reporter.marked.remove(name) {
                 self.reporter.failed.remove(name);
                 reaction.reports.push(Report::RolledBack(name.clone()));
             }

@@ -47,6 +47,7 @@ pub(super) fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -
             404 => EngineError::NotFound { attempted, message },
             403 if message.contains("active endpoints") => EngineError::ActiveEndpoints { attempted, message },
             403 | 409 => EngineError::Conflict { attempted, message },
+            _ if message.contains("port is already allocated") => EngineError::PortAllocated { attempted, message },
             _ => EngineError::Refused { attempted, message },
         },
         BollardError::DockerStreamError { error } => EngineError::Refused { attempted, message: error },
