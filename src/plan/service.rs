@@ -354,7 +354,6 @@ impl<'a> Planner<'a> {
             }
             Some(_) => self.change(Subject::of(service), Action::Replace, causes),
         }
-        // The current container runs until the replacement is tried again.
         let retries_later = current.is_some() && self.is_replacement_backing_off(&service.name);
         if failed || retries_later || self.build_has_failed(service) {
             return self.undo(service, current, candidate.map(|(candidate, _)| candidate));
