@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used)] // a panic fails the test
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,10 +17,10 @@ use std::time::Duration;
 
 use drillmaster::control::event::Reading;
 use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::specs::sources::{Reader, SpecInput};
+use drillmaster::control::specs::sources::{self, Reader, SpecInput};
 use drillmaster::control::specs::watcher::{self, Backend, EventSource, Handler, WatchedPaths, Watcher};
 use drillmaster::spec::model::Build;
-use drillmaster::spec::{Content, Diagnostic};
+use drillmaster::spec::{Content, Diagnostic, SourceFile};
 use notify::{EventHandler, RecursiveMode};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -693,4 +695,48 @@ async fn polling_ends_when_watches_are_available() {
     assert!(watcher.follow(&places), "a new watch");
     assert!(!watcher.polls());
     assert!(!watcher.follow(&places), "no new watch");
+}
+
+/// The errors of a spec directory, by path.
+fn errors(directory: &Path) -> Vec<(String, String)> {
+    let sources = sources::read(directory).unwrap();
+    let error = |file: SourceFile| match file.content {
+        Content::Unreadable(why) => Some((file.path, why)),
+        Content::Bytes(_) | Content::TooLarge(_) => None,
+    };
+    sources.files.into_iter().filter_map(error).collect()
+}
+
+#[test]
+fn nothing_is_skipped_silently() {
+    let home = tempfile::tempdir().unwrap();
+    let deep = "d/".repeat(33);
+    write(home.path(), &format!("{deep}web.yaml"), "one");
+    fs::write(home.path().join(OsStr::from_bytes(b"caf\xe9.yaml")), "two").unwrap();
+    fs::write(home.path().join(OsStr::from_bytes(b"caf\xe9.txt")), "not a spec").unwrap();
+    let name = "its name is not UTF-8; rename it".to_owned();
+    let depth = "directories are nested deeper than 32".to_owned();
+    let path = deep.trim_end_matches('/').to_owned();
+    assert_eq!(errors(home.path()), [("caf\u{fffd}.yaml".to_owned(), name), (path, depth)]);
+}
+
+#[test]
+fn size_of_all_specs_is_limited() {
+    let home = tempfile::tempdir().unwrap();
+    for number in 0..66 {
+        let file = fs::File::create(home.path().join(format!("{number:02}.yaml"))).unwrap();
+        file.set_len(1024 * 1024).unwrap();
+    }
+    let paths: Vec<String> = errors(home.path()).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["64.yaml", "65.yaml"]);
+}
+
+#[test]
+fn files_of_the_kernel_do_not_block() {
+    let home = tempfile::tempdir().unwrap();
+    for (name, target) in [("a.yaml", "/dev/zero"), ("b.yaml", "/proc/self/status")] {
+        symlink(target, home.path().join(name)).unwrap();
+    }
+    let refused = |name: &str| (name.to_owned(), "not a regular file".to_owned());
+    assert_eq!(errors(home.path()), [refused("a.yaml"), refused("b.yaml")]);
 }

@@ -1,11 +1,14 @@
 //! Sources of specs: reads the spec directory, `.env` and the files that specs name, once or repeatedly. Parses nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::fs::{FsWord, PROC_SUPER_MAGIC};
 
 use super::watcher::{self, WatchedPaths, Watcher, is_hidden, is_spec};
 use crate::control::event::Reading;
@@ -17,6 +20,10 @@ use crate::spec::{Content, FileAccess, MAX_FILE_SIZE, SourceFile, Tree, TreeErro
 
 /// Maximum nesting of directories.
 const MAX_DEPTH: usize = 32;
+/// Maximum size of all spec files together, in bytes.
+const MAX_TOTAL_SIZE: u64 = 64 * MAX_FILE_SIZE;
+/// Type of sysfs, from `statfs(2)`.
+const SYSFS_MAGIC: FsWord = 0x6265_6572;
 /// How many times the specs are read if they change meanwhile.
 const MAX_ATTEMPTS: usize = 10;
 
@@ -46,12 +53,27 @@ pub fn read(directory: &Path) -> io::Result<Sources> {
     let mut seen = BTreeSet::new();
     walk(directory, "", 0, &mut seen, &mut sources)?;
     sources.files.sort_by(|a, b| a.path.cmp(&b.path));
+    limit_total(&mut sources.files);
     let dotenv = directory.join(".env");
     if dotenv.exists() {
         sources.dotenv =
             unless_removed(&dotenv, read_content(&dotenv)).map(|content| SourceFile { path: ".env".into(), content });
     }
     Ok(sources)
+}
+
+/// Drops the content of the files that exceed the maximum size of all files together.
+fn limit_total(files: &mut [SourceFile]) {
+    let mut total = 0;
+    for file in files {
+        if let Content::Bytes(bytes) = &file.content {
+            total += bytes.len() as u64;
+            if total > MAX_TOTAL_SIZE {
+                let maximum = MAX_TOTAL_SIZE / (1 << 20);
+                file.content = Content::Unreadable(format!("the spec files before it have {maximum} MiB, the maximum"));
+            }
+        }
+    }
 }
 
 /// Reads a file that a spec names; `path` is relative to the spec directory.
@@ -149,19 +171,29 @@ fn walk(
     sources: &mut Sources,
 ) -> io::Result<()> {
     // A link may lead to a directory above.
-    if depth > MAX_DEPTH || !seen.insert(directory.canonicalize()?) {
+    if !seen.insert(directory.canonicalize()?) {
         return Ok(());
+    }
+    if depth > MAX_DEPTH {
+        return Err(io::Error::other(format!("directories are nested deeper than {MAX_DEPTH}")));
     }
     sources.directories.insert(directory.to_owned());
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let Some(name) = name.to_str() else { continue };
+        let file_name = entry.file_name();
+        let name = &*file_name.to_string_lossy();
         if is_hidden(name) {
             continue;
         }
         let path = format!("{prefix}{name}");
         let full_path = entry.path();
+        if file_name.to_str().is_none() {
+            if is_spec(name) || full_path.is_dir() {
+                let content = Content::Unreadable("its name is not UTF-8; rename it".into());
+                sources.files.push(SourceFile { path, content });
+            }
+            continue;
+        }
         if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
             sources.links.insert(full_path.clone());
         }
@@ -189,11 +221,25 @@ fn read_content(path: &Path) -> Content {
         Err(error) => Content::Unreadable(io_message(&error)),
         Ok(found) if !found.is_file() => Content::Unreadable("not a regular file".into()),
         Ok(found) if found.len() > MAX_FILE_SIZE => Content::TooLarge(found.len()),
-        Ok(_) => match fs::read(path) {
+        Ok(_) => match read_limited(path) {
+            Ok(bytes) if bytes.len() as u64 > MAX_FILE_SIZE => Content::TooLarge(bytes.len() as u64),
             Ok(bytes) => Content::Bytes(bytes),
             Err(error) => Content::Unreadable(io_message(&error)),
         },
     }
+}
+
+/// Reads a file up to one byte more than the limit: it may grow meanwhile. Files of procfs and sysfs are refused: they have
+/// no size, and some wait for data forever.
+fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if [PROC_SUPER_MAGIC, SYSFS_MAGIC].contains(&rustix::fs::fstatfs(&file)?.f_type) {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_SIZE + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Input of [`Parse`].
