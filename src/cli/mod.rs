@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use args::{Cli, Color, Command, Output};
 
 use crate::engine::EngineError;
-use crate::render::{LogWriter, Style, diagnostics};
+use crate::render::{LogWriter, Style, diagnostics, write_error};
 use crate::spec::Diagnostic;
 
 /// The result of a command that could do its work; determines the exit code.
@@ -82,6 +82,10 @@ pub fn run(cli: Cli) -> ExitCode {
             runtime.shutdown_background();
             result
         });
+    let result = match (result, write_error()) {
+        (Ok(_), Some(error)) => Err(Failure::Other(anyhow::anyhow!("cannot write the result to stdout: {error}"))),
+        (result, _) => result,
+    };
     match result {
         Ok(Exit::Ok) => ExitCode::SUCCESS,
         Ok(Exit::Failed) => ExitCode::from(1),

@@ -10,12 +10,34 @@ pub mod specs;
 pub mod status;
 pub mod watch;
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
+use crate::engine::io_message;
 use crate::plan::step::Subject;
 
 /// Replaces values that may be secret.
 const HIDDEN: &str = "(hidden)";
+
+/// First error of a write to stdout, other than that its reader is gone.
+static WRITE_ERROR: OnceLock<String> = OnceLock::new();
+
+/// The first error of a write to stdout, other than that its reader is gone: the result is incomplete.
+pub fn write_error() -> Option<&'static str> {
+    WRITE_ERROR.get().map(String::as_str)
+}
+
+/// Writes to stdout. Returns false on an error.
+fn write_out(bytes: &[u8]) -> bool {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(bytes).and_then(|()| out.flush());
+    if let Err(error) = &written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        WRITE_ERROR.get_or_init(|| io_message(error));
+    }
+    written.is_ok()
+}
 
 /// Output options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +70,7 @@ impl Style {
 
     /// Prints a result to stdout. Returns false if stdout is closed.
     pub fn result(&self, text: &str) -> bool {
-        let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_ok()
+        write_out(text.as_bytes())
     }
 
     /// Copies output of a command to the same stream, byte for byte. Returns false if the stream is closed.
@@ -57,8 +78,7 @@ impl Style {
         if stderr {
             return std::io::stderr().lock().write_all(bytes).is_ok();
         }
-        let mut out = std::io::stdout().lock();
-        out.write_all(bytes).and_then(|()| out.flush()).is_ok()
+        write_out(bytes)
     }
 
     /// Prints a result as indented JSON.

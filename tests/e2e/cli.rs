@@ -17,6 +17,19 @@ fn keys(value: &Value) -> Vec<String> {
 }
 
 #[test]
+fn result_that_cannot_be_written_is_an_error() {
+    let project = Project::new("full");
+    project.write("all.yaml", &sleeper("api", ""));
+    for command in ["validate", "render", "schema", "graph"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = project.command(&[command]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {stderr}");
+        assert!(stderr.contains("cannot write the result to stdout: no space left on device"), "{command}: {stderr}");
+    }
+}
+
+#[test]
 fn unreachable_engine_error_suggests_a_fix() {
     let mut project = Project::new("noengine");
     project.write("all.yaml", &sleeper("api", ""));

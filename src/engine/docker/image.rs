@@ -3,6 +3,9 @@
 use super::error::reason;
 use super::*;
 
+/// How long a credential helper may take; then the pull goes on without credentials.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
+
 impl Docker {
     pub(super) async fn pull_image(&self, image: &str, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<()> {
         let reference = Reference::parse(image);
@@ -74,7 +77,9 @@ impl Docker {
             return Ok(None);
         };
         let server = key.to_owned();
-        let looked_up = tokio::task::spawn_blocking(move || registry::credentials(&directory, &server)).await;
+        let look_up = tokio::task::spawn_blocking(move || registry::credentials(&directory, &server));
+        let timed_out = || format!("the credential helper did not answer within {} s", HELPER_TIMEOUT.as_secs());
+        let looked_up = tokio::time::timeout(HELPER_TIMEOUT, look_up).await.map_err(|_| timed_out())?;
         let found = looked_up.map_err(|error| error.to_string())??;
         let serveraddress = Some(key.to_owned());
         Ok(found.map(|credential| match credential {
