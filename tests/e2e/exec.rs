@@ -34,7 +34,7 @@ fn exec_passes_stdio_and_exit_code_through() {
         (hostname(&["worker"]), hostname(&["worker", "--replica", "2"])),
         ("worker-1\n".into(), "worker-2\n".into())
     );
-    project.run(&["exec", "worker", "--replica", "3", "--", "true"]).exits(1).stderr_contains("no container");
+    project.run(&["exec", "worker", "--replica", "3", "--", "true"]).exits(1).stderr_contains("it has no replica 3");
     project.run(&["exec", "apo", "--", "true"]).exits(2).stderr_contains("did you mean `api`?");
     project.run(&["exec", "job", "--", "true"]).exits(1).stderr_contains("container is exited (0)");
     // The exit code depends on the engine version.
