@@ -454,6 +454,21 @@ pub enum EngineError {
     },
 }
 
+impl EngineError {
+    /// The engine's message, to change it; `None`: there was no response.
+    pub fn message_mut(&mut self) -> Option<&mut String> {
+        match self {
+            EngineError::NotFound { message, .. }
+            | EngineError::Conflict { message, .. }
+            | EngineError::ActiveEndpoints { message, .. }
+            | EngineError::PortAllocated { message, .. }
+            | EngineError::Invalid { message, .. }
+            | EngineError::Refused { message, .. } => Some(message),
+            EngineError::Unreachable { .. } | EngineError::TimedOut { .. } => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

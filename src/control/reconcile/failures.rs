@@ -368,13 +368,5 @@ impl Core {
 
 /// The engine's message, without what was attempted: that is in the sentence around it.
 fn message_of(error: &EngineError) -> String {
-    match error {
-        EngineError::NotFound { message, .. }
-        | EngineError::Conflict { message, .. }
-        | EngineError::ActiveEndpoints { message, .. }
-        | EngineError::Invalid { message, .. }
-        | EngineError::PortAllocated { message, .. }
-        | EngineError::Refused { message, .. } => message.clone(),
-        error => error.to_string(),
-    }
+    error.clone().message_mut().map_or_else(|| error.to_string(), std::mem::take)
 }

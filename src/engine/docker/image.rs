@@ -111,11 +111,25 @@ fn amended(error: EngineError, addition: &str) -> EngineError {
     changed(error, |message| message + addition)
 }
 
-fn changed(error: EngineError, change: impl FnOnce(String) -> String) -> EngineError {
-    match error {
-        EngineError::NotFound { attempted, message } => EngineError::NotFound { attempted, message: change(message) },
-        EngineError::Conflict { attempted, message } => EngineError::Conflict { attempted, message: change(message) },
-        EngineError::Refused { attempted, message } => EngineError::Refused { attempted, message: change(message) },
-        error => error,
+fn changed(mut error: EngineError, change: impl FnOnce(String) -> String) -> EngineError {
+    if let Some(message) = error.message_mut() {
+        *message = change(std::mem::take(message));
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_response_of_the_engine_is_amended() {
+        for status_code in [400, 403, 404, 409, 500] {
+            let response = BollardError::DockerResponseServerError { status_code, message: "no".into() };
+            let endpoint = Endpoint::Unix("/run/docker.sock".into());
+            let error =
+                amended(super::super::error::fault(&endpoint, "pull a", response), "; no credentials were sent");
+            assert_eq!(error.to_string(), "cannot pull a: no; no credentials were sent", "{status_code}");
+        }
     }
 }
