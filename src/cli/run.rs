@@ -167,11 +167,10 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
     let mut interrupts = session::interrupts("stopping after the current step", style)?;
     let remaining = || job.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
     let prepare = prepare(global, &project, &job, remaining, style);
-    let (engine, info, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
+    let (engine, info, state_directory, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
         Ok(prepared) => prepared,
         Err(exit) => return Ok(exit),
     };
-    let state_directory = session::state_directory(&info, &project.desired.group)?;
     match job.target.removes_services {
         true => project.try_load_outputs(&state_directory, style),
         false => project.load_outputs(&state_directory, style).map_err(Failure::Specs)?,
@@ -209,16 +208,17 @@ async fn prepare(
     job: &Job,
     remaining: impl Fn() -> Option<Duration>,
     style: Style,
-) -> Result<(Arc<dyn Engine>, EngineInfo, GroupLock), Failure> {
+) -> Result<(Arc<dyn Engine>, EngineInfo, StateDirectory, GroupLock), Failure> {
     let group = &project.desired.group;
     let engine = session::connect(global).await?;
     let info = engine.about().await?;
+    let directory = session::state_directory(&info, group)?;
     loop {
-        let lock = session::acquire(&info, group, job.command, remaining(), style).await?;
-        let GroupLock::HeldByWatcher(client) = lock else { return Ok((engine, info, lock)) };
+        let lock = session::acquire(&directory, group, job.command, remaining(), style).await?;
+        let GroupLock::HeldByWatcher(client) = lock else { return Ok((engine, info, directory, lock)) };
         ask::check_source(&client, &project.desired)?;
         match &job.if_watched {
-            IfWatched::Ask(_) => return Ok((engine, info, GroupLock::HeldByWatcher(client))),
+            IfWatched::Ask(_) => return Ok((engine, info, directory, GroupLock::HeldByWatcher(client))),
             IfWatched::Refuse(remedy) => return Err(ask::refused(&client, group, job.command, remedy)),
             IfWatched::Shutdown => ask::shut_down(client, job.command, remaining(), style).await?,
         }

@@ -68,13 +68,12 @@ enum AttemptError {
 /// Takes the lock of the group, or connects to the watching controller that holds it. While another one-shot command
 /// holds the lock, waits for it, at most for `timeout`.
 pub(super) async fn acquire(
-    info: &EngineInfo,
+    directory: &StateDirectory,
     group: &str,
     command: &str,
     timeout: Option<Duration>,
     style: Style,
 ) -> Result<GroupLock, Failure> {
-    let directory = state_directory(info, group)?;
     let last_holder = RefCell::new(None);
     let wait_for = |holder: Option<&Holder>| {
         if holder.is_some_and(Holder::is_watching) {
@@ -86,7 +85,7 @@ pub(super) async fn acquire(
         true
     };
     let attempt = || async {
-        let attempt = lock::acquire(&directory, command, wait_for).await.map_err(|error| {
+        let attempt = lock::acquire(directory, command, wait_for).await.map_err(|error| {
             let (path, why) = (directory.path().display(), io_message(&error));
             let message = format!(
                 "cannot acquire the lock in {path}: {why}; set XDG_STATE_HOME to a directory in which you can write"

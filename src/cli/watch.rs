@@ -28,8 +28,9 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let prepare = async {
         let engine = session::connect(global).await?;
         let info = engine.about().await?;
-        match session::acquire(&info, group, WATCH, None, style).await? {
-            GroupLock::Acquired(lock) => Ok((engine, info, lock)),
+        let directory = session::state_directory(&info, group)?;
+        match session::acquire(&directory, group, WATCH, None, style).await? {
+            GroupLock::Acquired(lock) => Ok((engine, info, directory, lock)),
             GroupLock::HeldByWatcher(client) => Err(Failure::Held {
                 message: format!(
                     "pid {} (drillmaster {WATCH}) is already watching group {group} with the specs in {}",
@@ -39,12 +40,11 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
             }),
         }
     };
-    let (engine, info, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
+    let (engine, info, directory, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
         Ok(prepared) => prepared,
         Err(exit) => return Ok(exit),
     };
     let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
-    let directory = session::state_directory(&info, group)?;
     let scope = project.desired.scope.clone();
     project.load_outputs(&directory, style).map_err(Failure::Specs)?;
     project.desired.scope = scope;

@@ -77,13 +77,7 @@ impl StateDirectory {
         let directory = StateDirectory { path };
         for file in [OUTPUTS, UPDATED, LOCK] {
             let path = directory.path.join(file);
-            let opened = open(OpenOptions::new().read(true), &path).and_then(|file| check_file(&file));
-            match opened {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StateError::Unreadable(path, error));
-                }
-                _ => {}
-            }
+            directory.open(file).map_err(|error| StateError::Unreadable(path, error))?;
         }
         Ok(directory)
     }
@@ -104,11 +98,23 @@ impl StateDirectory {
     /// If it cannot be created, or if others control it.
     pub(super) fn create(&self) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-        check_directory(&self.path).map_err(io::Error::other)?;
-        if fs::metadata(&self.path)?.permissions().mode() & 0o077 != 0 {
+        let created = check_directory(&self.path).map_err(io::Error::other)?;
+        if created.is_some_and(|metadata| metadata.mode() & 0o077 != 0) {
             fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700))?;
         }
         Ok(())
+    }
+
+    /// Opens a file for reading; `None`: it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened, belongs to another user, or is too large.
+    pub(super) fn open(&self, name: &str) -> io::Result<Option<File>> {
+        match open(OpenOptions::new().read(true), &self.path.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     /// Reads a file; `None`: it does not exist.
@@ -117,11 +123,7 @@ impl StateDirectory {
     ///
     /// If it cannot be read, belongs to another user, or is too large.
     pub(super) fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        let file = match open(OpenOptions::new().read(true), &self.path.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
-        check_file(&file)?;
+        let Some(file) = self.open(name)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(MAX_SIZE).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
@@ -136,9 +138,7 @@ impl StateDirectory {
         self.create()?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = open(&mut options, &self.path.join(LOCK))?;
-        check_file(&file)?;
-        Ok(file)
+        open(&mut options, &self.path.join(LOCK))
     }
 
     /// Replaces a file with what `content` writes. A crash leaves the old file or the new one.
@@ -196,13 +196,15 @@ impl StateDirectory {
     }
 }
 
-/// Opens a file without following a link, and without waiting for the other end of a FIFO.
+/// Opens a file and checks it, without following a link and without waiting for the other end of a FIFO.
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    options.custom_flags(flags).open(path).map_err(|error| match error.raw_os_error() {
+    let file = options.custom_flags(flags).open(path).map_err(|error| match error.raw_os_error() {
         Some(code) if code == Errno::LOOP.raw_os_error() => io::Error::other("it is a symbolic link"),
         _ => error,
-    })
+    })?;
+    check_file(&file)?;
+    Ok(file)
 }
 
 /// Checks that an open file is a regular file of the effective user, of limited size.
@@ -221,8 +223,9 @@ fn check_file(file: &File) -> io::Result<()> {
 }
 
 /// Checks a directory of drillmaster's own, if it exists.
-fn check_directory(path: &Path) -> Result<(), StateError> {
-    let Some(metadata) = metadata_of(path)? else { return Ok(()) };
+fn check_directory(path: &Path) -> Result<Option<Metadata>, StateError> {
+    let found = fs::symlink_metadata(path).map(Some).or_else(|error| absent(path, error))?;
+    let Some(metadata) = found else { return Ok(None) };
     let mode = metadata.mode() & 0o7777;
     let (problem, remedy) = if metadata.is_symlink() {
         ("is a symbolic link".to_owned(), "set XDG_STATE_HOME to another directory".to_owned())
@@ -234,7 +237,7 @@ fn check_directory(path: &Path) -> Result<(), StateError> {
         let remedy = format!("remove it, or inspect its files and run `chmod 700 {}`", path.display());
         (format!("is writable by others (mode {mode:04o})"), remedy)
     } else {
-        return Ok(());
+        return Ok(Some(metadata));
     };
     Err(StateError::Unsafe { path: path.to_owned(), problem, remedy })
 }
@@ -251,10 +254,6 @@ fn check_state_home(path: &Path) -> Result<(), StateError> {
     };
     let remedy = "set XDG_STATE_HOME to a directory of your own".to_owned();
     Err(StateError::Unsafe { path: path.to_owned(), problem, remedy })
-}
-
-fn metadata_of(path: &Path) -> Result<Option<Metadata>, StateError> {
-    fs::symlink_metadata(path).map(Some).or_else(|error| absent(path, error))
 }
 
 fn absent<T>(path: &Path, error: io::Error) -> Result<Option<T>, StateError> {

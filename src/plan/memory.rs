@@ -153,6 +153,11 @@ impl Memory {
         self.services.get(service)?.backoff.as_ref()
     }
 
+    /// The failure of a service whose retry is not due yet.
+    pub fn pending_backoff(&self, service: &str, now: Duration) -> Option<&Backoff> {
+        self.backoff(service).filter(|backoff| backoff.is_backing_off(now))
+    }
+
     /// The record of a container, to change it.
     pub fn container_mut(&mut self, id: &ContainerId) -> &mut ContainerMemory {
         self.containers.entry(id.clone()).or_default()

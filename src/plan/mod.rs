@@ -341,7 +341,7 @@ impl<'a> Planner<'a> {
 
     /// The failure of a service whose retry is not due yet.
     fn backoff(&mut self, service: &str) -> Option<&'a Failure> {
-        let backoff = self.memory.backoff(service).filter(|backoff| backoff.is_backing_off(self.now))?;
+        let backoff = self.memory.pending_backoff(service, self.now)?;
         self.wake(backoff.retry);
         Some(&backoff.failure)
     }

@@ -274,25 +274,16 @@ impl Draw<'_> {
     fn event(&mut self) -> Event {
         // Ends an ongoing fault soon.
         let end = self.dice.below(3) > 0;
-        if self.engine_stopped && end {
-            self.engine_stopped = false;
-            return Event::EngineStarts;
-        }
-        if self.engine_hung && end {
-            self.engine_hung = false;
-            return Event::EngineResumes;
-        }
-        if self.controller_ended && end {
-            self.controller_ended = false;
-            return Event::ControllerStarts;
-        }
-        if self.faulty && end {
-            self.faulty = false;
-            return Event::FaultsEnd;
-        }
-        if self.disk_full && end {
-            self.disk_full = false;
-            return Event::DiskFreed;
+        let ongoing = [
+            (&mut self.engine_stopped, Event::EngineStarts),
+            (&mut self.engine_hung, Event::EngineResumes),
+            (&mut self.controller_ended, Event::ControllerStarts),
+            (&mut self.faulty, Event::FaultsEnd),
+            (&mut self.disk_full, Event::DiskFreed),
+        ];
+        if let Some((fault, event)) = ongoing.into_iter().find(|(fault, _)| **fault && end) {
+            *fault = false;
+            return event;
         }
         match self.dice.below(41) {
             0..10 => self.edit(),

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{File, TryLockError};
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -136,7 +136,10 @@ impl Drop for Lock {
 
 /// The holder that is named in the file; `None` if there is no valid name.
 fn read_holder(directory: &StateDirectory) -> Option<Holder> {
-    Holder::parse(&String::from_utf8(directory.read(LOCK).ok()??).ok()?)
+    let mut text = String::new();
+    // A name is short; anything else may have any size.
+    directory.open(LOCK).ok()??.take(1024).read_to_string(&mut text).ok()?;
+    Holder::parse(&text)
 }
 
 #[cfg(test)]

@@ -118,11 +118,8 @@ impl Core {
             self.steps.forget_subject(name);
             let memory = self.memory.services.get(name);
             let holds = self.reporter.observed_failures.contains_key(name)
-                || memory.is_some_and(|service| {
-                    service.failure.is_some()
-                        || !service.ignored_drift.is_empty()
-                        || service.backoff.as_ref().is_some_and(|backoff| backoff.is_backing_off(now))
-                });
+                || self.memory.pending_backoff(name, now).is_some()
+                || memory.is_some_and(|service| service.failure.is_some() || !service.ignored_drift.is_empty());
             if !holds {
                 self.outcome.failed.remove(name);
             }
@@ -151,7 +148,7 @@ impl Core {
         // A replacement that failed was reported; it is reported again when it is retried.
         let has_failed = |change: &&Change| {
             let service = change.subject.name();
-            let backoff = self.memory.backoff(service).filter(|backoff| backoff.is_backing_off(now));
+            let backoff = self.memory.pending_backoff(service, now);
             change.action == Action::Replace
                 && (self.memory.has_failed(service) || backoff.is_some_and(|backoff| backoff.failure.replaces))
         };

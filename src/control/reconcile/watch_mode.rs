@@ -419,7 +419,7 @@ impl Core {
         let waiting = self.waiting_for(name).map(|reason| ("Waiting".to_owned(), reason.clone()));
         let failed = failed.map(|failure| (failure.reason.word().to_owned(), failure.message.clone()));
         let (reason, message) = failed.or(waiting).unzip();
-        let next_try = backoff.filter(|backoff| backoff.is_backing_off(now)).map(|backoff| backoff.retry - now);
+        let next_try = self.memory.pending_backoff(name, now).map(|backoff| backoff.retry - now);
         ServiceActivity {
             restarts: backoff.map_or(0, |backoff| backoff.count),
             last_exit: watching.exits.get(name).copied(),
