@@ -10,14 +10,16 @@ mod builders;
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use builders::{agreeing, desired, empty, service};
-use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::control::programs::Workers;
+use drillmaster::control::specs::sources::ProgramFileAccess;
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::plan::{Memory, forecast, plan};
 use drillmaster::spec::model::Build;
-use drillmaster::spec::{Content, Input, NoFileAccess, SourceFile, Specs, Tree, load};
+use drillmaster::spec::{Content, Input, SourceFile, Specs, Tree, load};
 
 /// Number of runs per measurement.
 const RUNS: usize = 11;
@@ -43,6 +45,9 @@ fn read(texts: &[(String, String)]) -> Specs {
     };
     let files: Vec<SourceFile> = texts.iter().map(file).collect();
     let (environment, context) = (BTreeMap::new(), BTreeMap::new());
+    let (workers, no_files) =
+        (Workers::new(env!("CARGO_BIN_EXE_drillmaster").into()), ProgramFileAccess(Path::new("/nonexistent")));
+    let interpreter = workers.interpreter(&no_files);
     let input = Input {
         dir: "specs",
         files: &files,
@@ -54,9 +59,9 @@ fn read(texts: &[(String, String)]) -> Specs {
             let context = build.context.clone();
             Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: String::new() })
         },
-        file_access: &NoFileAccess,
+        interpreter: &interpreter,
     };
-    with_large_stack(|| load(&input)).unwrap().unwrap()
+    load(&input).unwrap()
 }
 
 /// A chain of services with a few fields each, 100 per file.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::control::programs::Workers;
 use drillmaster::control::specs::sources::{self, ProgramFileAccess};
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
@@ -23,6 +23,8 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
         let context = build.context.clone();
         Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
     };
+    let (workers, access) = (Workers::new(env!("CARGO_BIN_EXE_drillmaster").into()), ProgramFileAccess(directory));
+    let interpreter = workers.interpreter(&access);
     let input = Input {
         dir: "specs",
         files: &sources.files,
@@ -31,11 +33,9 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
         context: &BTreeMap::new(),
         read: &|path| sources::read_file(directory, path),
         tree: &tree,
-        file_access: &ProgramFileAccess::new(directory),
+        interpreter: &interpreter,
     };
-    with_large_stack(|| load(&input))
-        .unwrap()
-        .unwrap_or_else(|errors| panic!("{}", diagnostics::render(&errors, false)))
+    load(&input).unwrap_or_else(|errors| panic!("{}", diagnostics::render(&errors, false)))
 }
 
 fn desired(specs: &Specs) -> Desired {

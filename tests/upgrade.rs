@@ -14,7 +14,8 @@ use drillmaster::identity::{Identity, SPEC};
 use drillmaster::observed::{Container, Health, Observed, State};
 use drillmaster::plan::diff::{Comparison, compare};
 use drillmaster::render::diagnostics;
-use drillmaster::spec::{Content, Input, NoFileAccess, SourceFile, TreeError, load};
+use drillmaster::spec::starlark::NoPrograms;
+use drillmaster::spec::{Content, Input, SourceFile, TreeError, load};
 use serde_json::{Map, Value};
 
 const LABELS: &str = include_str!("fixtures/labels-0.1.json");
@@ -38,7 +39,7 @@ fn read(texts: &[(String, Vec<u8>)], home: &Path, directory: &str, group: &str) 
         context: &BTreeMap::new(),
         read: &|path: &str| fs::read(home.join(path)).map_err(|error| error.to_string()),
         tree: &|_| Err(TreeError::Context("no build in this test".into())),
-        file_access: &NoFileAccess,
+        interpreter: &NoPrograms,
     });
     let specs = specs.unwrap_or_else(|errors| panic!("{}", diagnostics::render(&errors, false)));
     resolve(&specs, ResolveContext { group: Some(group), directory, home: None })
@@ -129,7 +130,7 @@ fn former_and_current_spelling_together_are_an_error() {
         context: &BTreeMap::new(),
         read: &|_: &str| Err("no such file".into()),
         tree: &|_| Err(TreeError::Context("no build in this test".into())),
-        file_access: &NoFileAccess,
+        interpreter: &NoPrograms,
     });
     let text = diagnostics::render(&errors.unwrap_err(), false);
     assert!(text.contains("interval") && text.contains("app.yaml:4"), "{text}");

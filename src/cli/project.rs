@@ -14,7 +14,7 @@ use super::args::{Global, Up};
 use crate::control::ReadSpecs;
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
-use crate::control::execute::stack;
+use crate::control::programs::Workers;
 use crate::control::specs::sources::{self, ProgramFileAccess, Reader, Sources, SpecInput};
 use crate::control::specs::watcher::Watcher;
 use crate::control::state_directory::StateDirectory;
@@ -25,7 +25,8 @@ use crate::engine::io_message;
 use crate::render::{Style, diagnostics};
 use crate::spec::locate::closest;
 use crate::spec::model::Build;
-use crate::spec::{self, Diagnostic, FileAccess, Specs, Tree, TreeError};
+use crate::spec::starlark::Interpreter;
+use crate::spec::{self, Diagnostic, Specs, Tree, TreeError};
 
 /// A spec directory and the desired state of its specs.
 pub(super) struct Project {
@@ -37,6 +38,8 @@ pub(super) struct Project {
     pub readable: bool,
     /// Outputs of hooks and jobs; empty until [`Project::load_outputs`].
     pub context: OutputStore,
+    /// Evaluate programs and call their functions.
+    pub workers: Workers,
     resolve: Resolve,
 }
 
@@ -73,6 +76,7 @@ impl Project {
         let context = project.context.clone();
         let reload = Reload {
             context: context.clone(),
+            workers: project.workers.clone(),
             group: global.group.clone(),
             display_path: global.specs.display().to_string(),
             may_empty: up.prune_all,
@@ -113,9 +117,10 @@ impl Project {
         let (directory, display_path) = (absolute(&global.specs)?, global.specs.display().to_string());
         let read = |path: &str| sources::read_file(&directory, path);
         let tree = |build: &Build| sources::read_tree(&directory, build);
-        let (sources, file_access) = (sources::read(&directory), ProgramFileAccess::new(&directory));
-        let specs =
-            parse(&display_path, &sources, &OutputMap::new(), &read, &tree, &file_access).map_err(Failure::Specs)?;
+        let (sources, file_access) = (sources::read(&directory), ProgramFileAccess(&directory));
+        let workers = Workers::default();
+        let specs = parse(&display_path, &sources, &OutputMap::new(), &read, &tree, &workers.interpreter(&file_access))
+            .map_err(Failure::Specs)?;
         let desired = desired(group(global)?, &directory, &specs);
         Ok((Project::fixed(desired, directory, true), specs))
     }
@@ -123,14 +128,17 @@ impl Project {
     fn read(global: &Global, group: Option<&str>, directory: PathBuf) -> Result<Project, Vec<Diagnostic>> {
         let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources::read(&directory), directory.clone());
+        let workers = Workers::default();
+        let evaluating = workers.clone();
         let resolve = move |context: &OutputMap| {
             let read = |path: &str| sources::read_file(&root, path);
             let tree = |build: &Build| sources::read_tree(&root, build);
-            let specs = parse(&display_path, &sources, context, &read, &tree, &ProgramFileAccess::new(&root))?;
+            let file_access = ProgramFileAccess(&root);
+            let specs = parse(&display_path, &sources, context, &read, &tree, &evaluating.interpreter(&file_access))?;
             Ok(desired(group.as_deref(), &root, &specs))
         };
-        let desired = resolve(&OutputMap::new())?;
-        Ok(Project { desired, directory, readable: true, context: OutputStore::default(), resolve: Arc::new(resolve) })
+        let (desired, context) = (resolve(&OutputMap::new())?, OutputStore::default());
+        Ok(Project { desired, directory, readable: true, context, workers, resolve: Arc::new(resolve) })
     }
 
     /// A project without services.
@@ -142,7 +150,8 @@ impl Project {
     fn fixed(desired: Desired, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
-        Project { desired, directory, readable, context: OutputStore::default(), resolve }
+        let (context, workers) = (OutputStore::default(), Workers::default());
+        Project { desired, directory, readable, context, workers, resolve }
     }
 
     /// Reads the outputs of earlier runs and resolves the specs with them. If the specs are invalid with them, the
@@ -266,13 +275,12 @@ fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>
     }
 }
 
-/// Time limit of one read. Programs are limited, but a single operation of the interpreter is not, and build contexts
-/// may be large.
+/// Time limit of one read. Programs have their own; build contexts may be large or lie on a slow file system.
 const READ_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn read_timed_out() -> Diagnostic {
     let message = format!("timed out after {} s reading the specs", READ_TIMEOUT.as_secs());
-    let hint = "a program may compare deeply nested values; correct it and restart the watch";
+    let hint = "the spec directory or a build context may lie on a file system that does not answer";
     Diagnostic::new(message).hint(hint.to_owned())
 }
 
@@ -298,6 +306,7 @@ impl<T> SingleTask<T> {
 /// Reads the specs after the initial load.
 struct Reload {
     context: OutputStore,
+    workers: Workers,
     group: Option<String>,
     /// The spec directory as given on the command line.
     display_path: String,
@@ -321,7 +330,8 @@ impl Reload {
             nothing(group, input.directory)
         } else {
             let values = self.context.values();
-            let specs = parse(&self.display_path, input.sources, &values, input.read, input.tree, input.file_access)?;
+            let interpreter = self.workers.interpreter(input.file_access);
+            let specs = parse(&self.display_path, input.sources, &values, input.read, input.tree, &interpreter)?;
             desired(group, input.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -351,7 +361,7 @@ fn parse(
     context: &OutputMap,
     read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
     tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
-    file_access: &dyn FileAccess,
+    interpreter: &dyn Interpreter,
 ) -> Result<Specs, Vec<Diagnostic>> {
     let sources = match sources {
         Ok(sources) => sources,
@@ -368,9 +378,7 @@ fn parse(
         .collect();
     let dotenv = sources.dotenv.as_ref();
     let (files, environment) = (&sources.files, &environment);
-    let input = spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, file_access };
-    let specs = stack::with_large_stack(|| spec::load(&input));
-    specs.unwrap_or_else(|error| Err(vec![Diagnostic::new(format!("cannot spawn thread to read the specs: {error}"))]))
+    spec::load(&spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, interpreter })
 }
 
 /// Returns true if the spec directory does not exist or has no spec file.

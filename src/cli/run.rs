@@ -264,6 +264,7 @@ pub(super) fn run_options(
             directory: project.directory.clone(),
             reaches_containers: info.reaches_containers,
             outputs: project.context.clone(),
+            workers: project.workers.clone(),
         },
         local_state: LocalState::new(directory),
         read: None,

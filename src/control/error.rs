@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::EngineError;
-use crate::spec::Diagnostic;
+use crate::spec::{Diagnostic, Location};
 
 /// Failure of a step.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -82,10 +82,11 @@ fn after_abort(killed: bool) -> &'static str {
 /// Failure of a call of a Starlark function.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum FunctionError {
-    #[error("cannot spawn thread to call {name}: {reason}")]
-    Spawn { name: String, reason: String },
+    #[error("cannot call {name}: {reason}")]
+    Worker { name: String, reason: String },
+    /// `at` is the statement that it executed then.
     #[error("{name} timed out after {} s", limit.as_secs_f64())]
-    TimedOut { name: String, limit: Duration },
+    TimedOut { name: String, limit: Duration, at: Option<Box<Location>> },
     #[error("{0} was interrupted")]
     Interrupted(String),
     /// The function failed while it ran.
@@ -96,14 +97,20 @@ pub enum FunctionError {
 impl FunctionError {
     /// Lines that explain the message: the source line, the hint and the calls that led there.
     pub fn details(&self) -> Vec<String> {
-        let FunctionError::Failed(diagnostic) = self else { return Vec::new() };
-        let line = diagnostic.location.as_ref().and_then(|location| {
+        let place = |location: &Location| format!("{}:{}:{}", location.file.path(), location.line(), location.column());
+        let text = |location: &Location| {
             let line = location.file.text().get(location.file.line_range(location.line()))?;
             Some(line.trim().to_owned())
-        });
-        let frames = diagnostic.related.iter().map(|(location, label)| {
-            format!("{}:{}:{}: {label}", location.file.path(), location.line(), location.column())
-        });
+        };
+        let diagnostic = match self {
+            FunctionError::Failed(diagnostic) => diagnostic,
+            FunctionError::TimedOut { at: Some(at), .. } => {
+                return vec![format!("{}: {}", place(at), text(at).unwrap_or_default())];
+            }
+            _ => return Vec::new(),
+        };
+        let line = diagnostic.location.as_ref().and_then(text);
+        let frames = diagnostic.related.iter().map(|(location, label)| format!("{}: {label}", place(location)));
         line.into_iter().chain(diagnostic.hint.clone()).chain(frames).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! The controller: reconciles one group until it has converged ([`run()`]) or until the watch is stopped ([`watch`]).
 //!
 //! [`reconcile`] decides and is synchronous; [`execute`] carries out its commands and sends the results back as events;
-//! [`specs`] reads and watches the spec directory; [`ipc`] holds the lock of the group and serves other processes.
+//! [`specs`] reads and watches the spec directory; [`programs`] evaluates Starlark in other processes; [`ipc`] holds the lock of the group and serves other processes.
 //! Nothing in here parses specs or prints.
 
 pub mod error;
@@ -9,6 +9,7 @@ pub mod event;
 pub mod execute;
 pub mod ipc;
 pub mod local_state;
+pub mod programs;
 pub mod reconcile;
 mod run;
 pub mod specs;

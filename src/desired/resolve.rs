@@ -389,7 +389,7 @@ mod tests {
             context: &context,
             read: &read,
             tree: &tree,
-            file_access: &crate::spec::NoFileAccess,
+            interpreter: &crate::spec::starlark::NoPrograms,
         };
         resolve(&crate::spec::load(&input).unwrap(), at("/srv/shop/specs"))
     }

@@ -9,8 +9,9 @@ use super::interpolate::Variables;
 use super::locate::{Diagnostic, Location, SourceText};
 use super::model::Service;
 use super::node::{Node, Value};
+use super::starlark::Programs;
 use super::value::quoted;
-use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, starlark, yaml};
+use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, yaml};
 
 /// Maximum number of errors reported per file.
 const MAX_ERRORS: usize = 100;
@@ -165,26 +166,37 @@ fn evaluate_programs(
     if programs.is_empty() {
         return Default::default();
     }
-    let evaluated = starlark::evaluate(input, variables, programs);
-    documents.incomplete |= !evaluated.diagnostics.is_empty();
-    documents.variables.extend(evaluated.variables);
-    diagnostics.extend(evaluated.diagnostics);
+    let (snapshot, mut evaluated) = input.interpreter.evaluate(Programs {
+        texts: programs.clone(),
+        files: input.files.iter().map(|file| file.path.clone()).collect(),
+        variables: variables.dotenv.iter().chain(variables.environment).map(|(k, v)| (k.clone(), v.clone())).collect(),
+    });
+    let (snapshot, errors) = (Arc::new(snapshot), std::mem::take(&mut evaluated.errors));
+    let programs = &snapshot.programs;
+    documents.incomplete |= !errors.is_empty();
+    documents.variables.append(&mut evaluated.variables);
+    diagnostics.extend(errors.into_iter().map(|error| programs.diagnostic(error)));
+    let text = evaluated.joined_text(programs);
+    let functions = evaluated.functions(&snapshot);
     let (services, groups) = (documents.services.len(), documents.groups.len());
     for document in evaluated.documents {
         let reported = diagnostics.len();
-        document::read(document.root, &evaluated.text, &document.path, variables, documents, diagnostics);
+        document::read(document.root, &text, &document.path, variables, documents, diagnostics);
+        let frames = document.frames.iter();
+        let frames: Vec<_> =
+            frames.filter_map(|(place, label)| Some((programs.location(place)?, label.clone()))).collect();
         for diagnostic in diagnostics.iter_mut().skip(reported) {
-            diagnostic.related.extend(document.frames.iter().cloned());
+            diagnostic.related.extend(frames.iter().cloned());
         }
     }
     let services = documents.services.iter_mut().skip(services).flat_map(|service| service.spec.functions_mut());
     let groups = documents.groups.iter_mut().skip(groups).flat_map(|group| group.spec.on.functions_mut());
     for function in services.chain(groups) {
-        if let Some(known) = evaluated.functions.get(function.index()) {
+        if let Some(known) = functions.get(function.index()) {
             *function = known.clone();
         }
     }
-    let functions = evaluated.functions.iter().map(ToString::to_string).collect();
+    let functions = functions.iter().map(ToString::to_string).collect();
     (evaluated.reads, evaluated.printed, functions)
 }
 

@@ -34,6 +34,7 @@ pub use locate::{Diagnostic, Location, SourceText};
 use model::{Group, Service};
 use node::Node;
 pub use schema::schema;
+use starlark::Interpreter;
 
 /// Input of spec loading.
 #[derive(Clone, Copy)]
@@ -52,37 +53,17 @@ pub struct Input<'a> {
     pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
     /// Inspects a build context.
     pub tree: &'a (dyn Fn(&model::Build) -> Result<Tree, TreeError> + Sync),
-    /// File access for Starlark programs.
-    pub file_access: &'a dyn FileAccess,
+    /// Evaluates Starlark programs.
+    pub interpreter: &'a dyn Interpreter,
 }
 
 /// File access for Starlark programs: files in the spec directory, with symbolic links resolved. Errors are messages for
 /// the user.
-pub trait FileAccess: Sync {
+pub trait FileAccess {
     /// Reads a file.
     fn read(&self, path: &str) -> Result<Vec<u8>, String>;
     /// Lists a directory: names and whether each is a directory. The spec directory is `""`.
     fn list(&self, path: &str) -> Result<Vec<(String, bool)>, String>;
-    /// Returns true if the evaluation has exceeded its time limit.
-    fn expired(&self) -> bool;
-}
-
-/// No file access, for specs without programs.
-#[derive(Debug, Clone, Copy)]
-pub struct NoFileAccess;
-
-impl FileAccess for NoFileAccess {
-    fn read(&self, _: &str) -> Result<Vec<u8>, String> {
-        Err("file not found".into())
-    }
-
-    fn list(&self, _: &str) -> Result<Vec<(String, bool)>, String> {
-        Ok(Vec::new())
-    }
-
-    fn expired(&self) -> bool {
-        false
-    }
 }
 
 /// Current state of a build context.

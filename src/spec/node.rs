@@ -5,11 +5,13 @@
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 /// Maximum depth of a tree; bounds the stack depth of functions that recurse into trees.
 pub const MAX_DEPTH: usize = 64;
 
 /// A value with its source span.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// Byte range in the file.
     pub span: Range<usize>,
@@ -17,7 +19,7 @@ pub struct Node {
 }
 
 /// Value of a node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Value {
     /// Text, number, boolean or null.
     Scalar(Scalar),
@@ -33,14 +35,14 @@ pub enum Value {
 }
 
 /// Entry of a mapping.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub key: Key,
     pub value: Node,
 }
 
 /// Key of an entry; always text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// Byte range in the file.
     pub span: Range<usize>,
@@ -48,7 +50,7 @@ pub struct Key {
 }
 
 /// Scalar with its notation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scalar {
     /// Text, with quotes and escapes resolved.
     pub text: String,
@@ -57,7 +59,7 @@ pub struct Scalar {
 }
 
 /// Notation of a scalar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Style {
     /// Without quotes: a number, a boolean or null if it looks like one, otherwise text.
     Plain,

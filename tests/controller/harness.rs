@@ -105,6 +105,7 @@ impl Harness {
             directory: SOURCE.into(),
             reaches_containers: true,
             outputs: self.outputs(),
+            workers: Default::default(),
         };
         let local_state = LocalState::new(StateDirectory::at(self.state()));
         RunOptions { limits: LIMITS, context, local_state, read: None, reload: BTreeSet::new() }

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use drillmaster::spec::model::Build;
-use drillmaster::spec::{Content, Input, NoFileAccess, SourceFile, Tree, load};
+use drillmaster::spec::starlark::NoPrograms;
+use drillmaster::spec::{Content, Input, SourceFile, Tree, load};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -109,7 +110,7 @@ fn validate(text: &str) -> Result<(), String> {
         context: &BTreeMap::new(),
         read: &|_| Ok(Vec::new()),
         tree: &tree,
-        file_access: &NoFileAccess,
+        interpreter: &NoPrograms,
     };
     match load(&input) {
         Ok(_) => Ok(()),

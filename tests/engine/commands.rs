@@ -89,6 +89,7 @@ async fn container_hook_gets_its_variables() {
         directory: "/".into(),
         reaches_containers: true,
         outputs: Default::default(),
+        workers: Default::default(),
     };
     let run = async |script: &str, on_line: &mut (dyn FnMut(LogLine) + Send)| {
         let call = HookCall {

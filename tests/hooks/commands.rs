@@ -446,6 +446,7 @@ async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result
         directory: Path::new("/").into(),
         reaches_containers: true,
         outputs: Default::default(),
+        workers: Default::default(),
     };
     let mut lines = Vec::new();
     let heard = &mut |line| lines.push(line);

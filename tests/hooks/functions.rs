@@ -1,14 +1,15 @@
 //! Program functions with real processes: results, timeouts and outputs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use drillmaster::control::error::HookError;
 use drillmaster::control::execute::hooks::HookCall;
 use drillmaster::control::execute::outputs::OutputMap;
-use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::control::specs::sources::ProgramFileAccess;
 use drillmaster::spec::model::{Build, Hook};
-use drillmaster::spec::{Content, Input, NoFileAccess, SourceFile, TreeError, load};
+use drillmaster::spec::{Content, Input, SourceFile, TreeError, load};
 use tokio_util::sync::CancellationToken;
 
 use crate::stage::*;
@@ -20,6 +21,8 @@ fn hook(body: &str, usage: &str) -> Hook {
     let body = body.replace('\n', "\n    ");
     let program = format!("def f(ctx):\n    {body}\n\nservice(name=\"api\", image=\"x\", post_start={usage})\n");
     let files = [SourceFile { path: "app.star".into(), content: Content::Bytes(program.into_bytes()) }];
+    let (workers, access) = (workers(), ProgramFileAccess(Path::new("/nonexistent")));
+    let interpreter = workers.interpreter(&access);
     let input = Input {
         dir: "specs",
         files: &files,
@@ -28,9 +31,9 @@ fn hook(body: &str, usage: &str) -> Hook {
         context: &BTreeMap::new(),
         read: &|_| Err("no such file".into()),
         tree: &|_: &Build| Err(TreeError::Context("no such directory".into())),
-        file_access: &NoFileAccess,
+        interpreter: &interpreter,
     };
-    let mut specs = with_large_stack(|| load(&input)).unwrap().unwrap();
+    let mut specs = load(&input).unwrap();
     specs.services.remove(0).spec.post_start.0.remove(0)
 }
 
@@ -88,6 +91,26 @@ async fn calls_are_cancelled_by_the_function_timeout() {
         run(&stage, hook("ctx.sleep(1000)", "call(f, timeout=\"500ms\")"), &CancellationToken::new()).await;
     assert_eq!(ended.unwrap_err().to_string(), "f timed out after 0.5 s");
     assert!(start.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn a_function_that_computes_forever_is_killed() {
+    let body = "x, y = (1,), (1,)\nfor n in range(60):\n    x, y = (x, x), (y, y)\nreturn x == y";
+    let stage = stage();
+    let (lines, ended) = run(&stage, hook(body, "call(f, timeout=\"2s\")"), &CancellationToken::new()).await;
+    assert_eq!(ended.unwrap_err().to_string(), "f timed out after 2 s");
+    assert_eq!(lines, ["specs/app.star:5:5: return x == y"]);
+}
+
+#[tokio::test]
+async fn a_worker_serves_several_calls() {
+    let stage = stage();
+    let failing = hook("print(ctx.group)\nfail(\"no\")", "f");
+    for _ in 0..3 {
+        let (lines, ended) = run(&stage, failing.clone(), &CancellationToken::new()).await;
+        assert_eq!(ended.unwrap_err().to_string(), "specs/app.star:3:5: no");
+        assert_eq!(lines, ["shop", "fail(\"no\")"]);
+    }
 }
 
 #[tokio::test]

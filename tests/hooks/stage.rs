@@ -7,6 +7,7 @@ use drillmaster::control::error::HookError;
 use drillmaster::control::execute::context::ExecContext;
 use drillmaster::control::execute::hooks::{self, HookCall};
 use drillmaster::control::execute::outputs::OutputMap;
+use drillmaster::control::programs::Workers;
 use drillmaster::engine::LogLine;
 use drillmaster::plan::step::ContainerRef;
 use drillmaster_sim::Sim;
@@ -23,6 +24,11 @@ pub struct Stage {
     pub surroundings: ExecContext,
 }
 
+/// Workers that run the `drillmaster` of this build.
+pub fn workers() -> Workers {
+    Workers::new(env!("CARGO_BIN_EXE_drillmaster").into())
+}
+
 impl Stage {
     pub fn new() -> Stage {
         let directory = tempfile::tempdir().unwrap();
@@ -32,6 +38,7 @@ impl Stage {
             directory: path,
             reaches_containers: true,
             outputs: Default::default(),
+            workers: workers(),
         };
         Stage { directory, surroundings }
     }

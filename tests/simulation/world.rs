@@ -273,6 +273,7 @@ impl World {
             directory: SOURCE.into(),
             reaches_containers: true,
             outputs: Default::default(),
+            workers: Default::default(),
         };
         let local_state = LocalState::new(StateDirectory::at(self.state.path()));
         let reload = BTreeSet::new();

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use drillmaster::render::diagnostics;
-use drillmaster::spec::{Content, Input, MAX_FILE_SIZE, NoFileAccess, SourceFile, TreeError, load, no_directory};
+use drillmaster::spec::starlark::NoPrograms;
+use drillmaster::spec::{Content, Input, MAX_FILE_SIZE, SourceFile, TreeError, load, no_directory};
 
 use crate::loading::*;
 
@@ -304,7 +305,7 @@ fn non_utf8_files_are_reported() {
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
-        file_access: &NoFileAccess,
+        interpreter: &NoPrograms,
         tree: &|_| Err(TreeError::Context("not reached".into())),
     };
     let more = load(&input).unwrap_err();

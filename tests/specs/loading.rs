@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model::{self, Service};
-use drillmaster::spec::{Content, Diagnostic, Input, NoFileAccess, SourceFile, Specs, Tree, TreeError, load};
+use drillmaster::spec::starlark::NoPrograms;
+use drillmaster::spec::{Content, Diagnostic, Input, SourceFile, Specs, Tree, TreeError, load};
 
 /// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, `output:KEY` an output; other files are
 /// env files.
@@ -45,7 +46,7 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         context: &context,
         read: &read,
         tree: &tree,
-        file_access: &NoFileAccess,
+        interpreter: &NoPrograms,
     })
 }
 

@@ -317,7 +317,7 @@ def deep(n):
         ),
         ("twice", "for n in range(2):\n    service(name=\"a\", image=\"x\")\n"),
         ("read", "read_file(\"none.txt\")\n"),
-        ("operator", "x = 2\nx *= 3\n"),
+        ("operator", "x = 2\nx *= [] - 1\n"),
         ("joined", "x = \"-\".join([1]).upper()\n"),
         ("attribute", "x = service(name=\"a\", image=\"x\").nmae\n"),
         ("json", "x = json.decode(\"{\")\n"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use drillmaster::control::execute::stack::with_large_stack;
+use drillmaster::control::programs::Workers;
 use drillmaster::desired::resolve::{ResolveContext, resolve};
 use drillmaster::desired::{Desired, Service};
 use drillmaster::render::diagnostics;
@@ -25,6 +25,10 @@ impl Directory {
     }
 
     pub fn load(&self) -> Result<Specs, Vec<Diagnostic>> {
+        self.load_with(workers())
+    }
+
+    pub fn load_with(&self, workers: Workers) -> Result<Specs, Vec<Diagnostic>> {
         let is_spec = |path: &str| path.ends_with(".star") || path.ends_with(".yaml");
         let file = |(path, text): (&String, &String)| SourceFile {
             path: path.clone(),
@@ -39,6 +43,7 @@ impl Directory {
             let context = build.context.clone();
             Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
         };
+        let interpreter = workers.interpreter(self);
         let input = Input {
             dir: "specs",
             files: &files,
@@ -47,10 +52,15 @@ impl Directory {
             context,
             read: &read,
             tree: &tree,
-            file_access: self,
+            interpreter: &interpreter,
         };
-        with_large_stack(|| load(&input)).unwrap()
+        load(&input)
     }
+}
+
+/// Workers that run the `drillmaster` of this build.
+pub fn workers() -> Workers {
+    Workers::new(env!("CARGO_BIN_EXE_drillmaster").into())
 }
 
 impl FileAccess for Directory {
@@ -69,10 +79,6 @@ impl FileAccess for Directory {
             None => (rest.to_owned(), false),
         });
         Ok(names.collect::<std::collections::BTreeSet<_>>().into_iter().collect())
-    }
-
-    fn expired(&self) -> bool {
-        false
     }
 }
 
@@ -95,8 +101,8 @@ pub fn errors(files: &[(&str, &str)]) -> String {
 
 /// Returns the error messages of a program with their locations.
 #[track_caller]
-pub fn messages(program: &str) -> Vec<String> {
-    let errors = Directory::of(&[("app.star", program)]).load().err().unwrap_or_default();
+pub fn messages(program: &str, workers: Workers) -> Vec<String> {
+    let errors = Directory::of(&[("app.star", program)]).load_with(workers).err().unwrap_or_default();
     errors.iter().map(ToString::to_string).collect()
 }
 

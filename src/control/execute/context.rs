@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::outputs::{OUTPUT, OutputMap, OutputStore};
+use crate::control::programs::Workers;
 use crate::spec::starlark::CallContext;
 
 const GROUP: &str = "DRILLMASTER_GROUP";
@@ -27,6 +28,8 @@ pub struct ExecContext {
     pub reaches_containers: bool,
     /// Outputs of the group.
     pub outputs: OutputStore,
+    /// Call Starlark functions.
+    pub workers: Workers,
 }
 
 /// What a command finds in its environment, and a function in `ctx`.

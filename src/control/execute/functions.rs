@@ -1,32 +1,31 @@
-//! Starlark functions of hooks and probes: calls one on its own thread and serves what it requests from the host.
+//! Starlark functions of hooks and probes: calls one in a worker and serves what it requests.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::Full;
+use serde::Serialize;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Aborted, Command, ExecTarget, run_until_aborted};
 use super::connect::{self, ConnectError};
 use super::context::{ExecContext, HookEnv};
-use super::{http, stack};
+use super::http;
 use crate::control::error::{FunctionError, HttpError};
+use crate::control::programs::wire::{self, FromWorker, HostRequest, MAX_MESSAGE, ToWorker};
+use crate::control::programs::{Messages, NoAnswer};
 use crate::engine::{Engine, EngineError, LogLine, LogOptions, io_message};
-use crate::spec::Diagnostic;
-use crate::spec::starlark::{CallResult, Function, Host, HttpTarget, Ran, Response};
+use crate::spec::starlark::{CallResult, Function, HttpTarget, ProgramError, Ran, Response};
 
 /// Size limit of a response body, in bytes.
 const MAX_BODY: usize = 1 << 20;
-/// How much of a command's output a function can see, in bytes: the end of it.
+/// How much of the output of a command or a container a function can see, in bytes: the end of it.
 const MAX_OUTPUT: usize = 1 << 20;
-/// Requests of a function that are not handled yet; a function that prints faster waits.
-const MAX_PENDING: usize = 64;
 
 /// One call of a function.
 #[derive(Debug)]
@@ -38,8 +37,8 @@ pub struct Call<'a> {
     pub limit: Duration,
 }
 
-/// Calls a function until it returns, times out or is interrupted; what it started ends with it. If the future is
-/// dropped, the thread ends at the function's next request. `on_line` receives what the function prints.
+/// Calls a function until it returns, times out or is interrupted; what it started ends with it, also if the future is
+/// dropped. `on_line` receives what the function prints.
 ///
 /// # Errors
 ///
@@ -53,58 +52,65 @@ pub async fn call(
 ) -> Result<CallResult, FunctionError> {
     let Call { function, env, limit } = call;
     let name = function.name().to_owned();
-    let (requests, mut inbox) = mpsc::channel(MAX_PENDING);
-    let over = CancelOnDrop(Arc::new(AtomicBool::new(false)));
+    let deadline = Instant::now() + limit;
+    let (workers, wanted) = (context.workers.clone(), function.clone());
+    let worker = tokio::select! {
+        // cancel-safe because the worker, if there is one, is dropped and thereby killed; so for the others
+        () = interrupted.cancelled() => return Err(FunctionError::Interrupted(name)),
+        () = sleep_until(deadline) => return Err(FunctionError::TimedOut { name, limit, at: None }),
+        worker = tokio::task::spawn_blocking(move || workers.take(&wanted)) => worker,
+    };
+    let worker = worker.map_err(|error| FunctionError::Worker { name: name.clone(), reason: error.to_string() })?;
+    let programs = &function.snapshot().programs;
+    let failed = |error| FunctionError::Failed(Box::new(programs.diagnostic(error)));
+    let worker = worker.map_err(failed)?;
+    let messages = worker.messages();
+    let mut messages =
+        messages.map_err(|error| FunctionError::Worker { name: name.clone(), reason: io_message(&error) })?;
     let service = HostService {
         engine,
         container: env.container.clone(),
         context,
         variables: env.variables(),
         interrupted,
-        deadline: Instant::now() + limit,
+        deadline,
     };
-    let call_context = env.call_context(context.outputs.values());
-    let host = HostProxy { requests: requests.clone(), over: over.0.clone() };
-    let function = function.clone();
-    let spawned = stack::spawn_large_stack(move || {
-        // The receiver is gone if the call was aborted.
-        let _ = requests.blocking_send(HostRequest::Returned(function.call(&call_context, &host)));
-    });
-    if let Err(error) = spawned {
-        return Err(FunctionError::Spawn { name, reason: io_message(&error) });
-    }
-    loop {
-        tokio::select! {
-            // In this order, so that endless requests do not delay the others.
-            biased;
-            // cancel-safe because it ends the call
-            () = interrupted.cancelled() => return Err(FunctionError::Interrupted(name)),
-            // cancel-safe for the same reason
-            () = sleep_until(service.deadline) => return Err(FunctionError::TimedOut { name, limit }),
-            // cancel-safe because a message that was not received stays in the channel
-            Some(request) = inbox.recv() => match request {
-                HostRequest::Returned(result) => return result.map_err(|error| FunctionError::Failed(Box::new(error))),
-                HostRequest::Print(text) => on_line(LogLine { stderr: false, text }),
-                request => service.serve(request).await,
-            },
+    let start = ToWorker::Call { index: function.index(), context: env.call_context(context.outputs.values()) };
+    match service.converse(&mut messages, &start, on_line).await {
+        Ok(result) => {
+            drop(messages);
+            context.workers.put_back(function.digest(), worker);
+            result.map_err(failed)
         }
+        Err(CallEnd::Interrupted) => Err(FunctionError::Interrupted(name)),
+        Err(CallEnd::TimedOut) => {
+            let at = worker.place(programs).and_then(|place| programs.location(&place)).map(Box::new);
+            Err(FunctionError::TimedOut { name, limit, at })
+        }
+        Err(CallEnd::Lost) => Err(failed(worker.end(NoAnswer::Ended, programs, limit))),
     }
 }
 
-/// Flag that becomes true when this is dropped.
-struct CancelOnDrop(Arc<AtomicBool>);
+/// Why a call ended before the function returned.
+enum CallEnd {
+    Interrupted,
+    TimedOut,
+    /// The worker ended.
+    Lost,
+}
 
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+impl From<io::Error> for CallEnd {
+    fn from(_: io::Error) -> Self {
+        // What the worker printed says more.
+        CallEnd::Lost
     }
 }
 
 /// Failure of a request of a function.
 #[derive(Debug, thiserror::Error)]
 enum HostError {
-    #[error("the call has ended")]
-    CallOver,
+    #[error("{0}")]
+    Reply(String),
     #[error("the service has no container")]
     NoContainer,
     #[error("timed out after {} s", .0.as_secs_f64())]
@@ -121,68 +127,29 @@ enum HostError {
     Engine(#[from] EngineError),
 }
 
-type Reply<T> = oneshot::Sender<Result<T, HostError>>;
-
-/// Message from the thread of a function.
-enum HostRequest {
-    Exec(Vec<String>, Option<Duration>, Reply<Ran>),
-    Run(Vec<String>, Option<Duration>, Reply<Ran>),
-    Get(HttpTarget, Option<Duration>, Reply<Response>),
-    Tcp(u16, Reply<bool>),
-    Logs(u32, Reply<Vec<String>>),
-    Sleep(Duration, Reply<()>),
-    Print(String),
-    Returned(Result<CallResult, Diagnostic>),
+fn value(reply: &impl Serialize) -> Result<serde_json::Value, HostError> {
+    serde_json::to_value(reply).map_err(|error| HostError::Reply(error.to_string()))
 }
 
-/// The host as the thread of a function sees it: forwards requests to a [`HostService`] and waits for the replies.
-struct HostProxy {
-    requests: mpsc::Sender<HostRequest>,
-    over: Arc<AtomicBool>,
+async fn send(messages: &mut Messages, message: &ToWorker) -> io::Result<()> {
+    messages.send(Bytes::from(wire::encode(message, MAX_MESSAGE)?)).await
 }
 
-impl HostProxy {
-    fn request<T>(&self, request: impl FnOnce(Reply<T>) -> HostRequest) -> Result<T, String> {
-        let (reply, response) = oneshot::channel();
-        let sent = self.requests.blocking_send(request(reply));
-        let result = sent.map_err(|_| HostError::CallOver);
-        let result = result.and_then(|()| response.blocking_recv().unwrap_or(Err(HostError::CallOver)));
-        result.map_err(|error| error.to_string())
-    }
+/// The last lines of an output, at most [`MAX_OUTPUT`] bytes.
+#[derive(Default)]
+struct LastLines {
+    lines: VecDeque<String>,
+    length: usize,
 }
 
-impl Host for HostProxy {
-    fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
-        self.request(|reply| HostRequest::Exec(command.to_vec(), limit, reply))
-    }
-
-    fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
-        self.request(|reply| HostRequest::Run(command.to_vec(), limit, reply))
-    }
-
-    fn get(&self, target: &HttpTarget, limit: Option<Duration>) -> Result<Response, String> {
-        self.request(|reply| HostRequest::Get(target.clone(), limit, reply))
-    }
-
-    fn tcp(&self, port: u16) -> Result<bool, String> {
-        self.request(|reply| HostRequest::Tcp(port, reply))
-    }
-
-    fn logs(&self, lines: u32) -> Result<Vec<String>, String> {
-        self.request(|reply| HostRequest::Logs(lines, reply))
-    }
-
-    fn sleep(&self, time: Duration) -> Result<(), String> {
-        self.request(|reply| HostRequest::Sleep(time, reply))
-    }
-
-    fn say(&self, line: &str) {
-        // The receiver is gone if the call was aborted.
-        let _ = self.requests.blocking_send(HostRequest::Print(line.to_owned()));
-    }
-
-    fn expired(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
+impl LastLines {
+    fn push(&mut self, line: String) {
+        self.length += line.len();
+        self.lines.push_back(line);
+        while self.length > MAX_OUTPUT {
+            let Some(first) = self.lines.pop_front() else { break };
+            self.length -= first.len();
+        }
     }
 }
 
@@ -198,37 +165,59 @@ struct HostService<'a> {
 }
 
 impl HostService<'_> {
-    async fn serve(&self, request: HostRequest) {
-        // The receiver of a reply is gone if the call was aborted.
+    /// Starts a call and serves its requests until it returns.
+    async fn converse(
+        &self,
+        messages: &mut Messages,
+        start: &ToWorker,
+        on_line: &mut (dyn FnMut(LogLine) + Send),
+    ) -> Result<Result<CallResult, ProgramError>, CallEnd> {
+        send(messages, start).await?;
+        loop {
+            let message = tokio::select! {
+                // In this order, so that endless messages do not delay the others.
+                biased;
+                // cancel-safe because it ends the call
+                () = self.interrupted.cancelled() => return Err(CallEnd::Interrupted),
+                // cancel-safe for the same reason
+                () = sleep_until(self.deadline) => return Err(CallEnd::TimedOut),
+                // cancel-safe because a message that was not received completely stays in the buffer
+                message = messages.next() => message.ok_or(CallEnd::Lost)??,
+            };
+            match wire::decode(&message)? {
+                FromWorker::Returned(result) => return Ok(result),
+                FromWorker::Print(text) => on_line(LogLine { stderr: false, text }),
+                FromWorker::Request(request) => {
+                    let reply = self.serve(request).await.map_err(|error| error.to_string());
+                    send(messages, &ToWorker::Reply(reply)).await?;
+                }
+                FromWorker::Query(_) | FromWorker::Evaluated(_) => return Err(CallEnd::Lost),
+            }
+        }
+    }
+
+    async fn serve(&self, request: HostRequest) -> Result<serde_json::Value, HostError> {
         match request {
-            HostRequest::Exec(words, limit, reply) => {
-                let _ = reply.send(match self.container() {
-                    Ok(id) => Ok(self.run_command(&words, ExecTarget::Container(id), limit).await),
-                    Err(error) => Err(error),
-                });
+            HostRequest::Exec(words, limit) => {
+                let target = ExecTarget::Container(self.container()?);
+                value(&self.run_command(&words, target, limit).await)
             }
-            HostRequest::Run(words, limit, reply) => {
-                let target = ExecTarget::Host(&self.context.directory);
-                let _ = reply.send(Ok(self.run_command(&words, target, limit).await));
+            HostRequest::Run(words, limit) => {
+                value(&self.run_command(&words, ExecTarget::Host(&self.context.directory), limit).await)
             }
-            HostRequest::Get(target, limit, reply) => {
-                let _ = reply.send(self.within(limit, self.get(&target)).await);
-            }
-            HostRequest::Tcp(port, reply) => {
+            HostRequest::Get(target, limit) => value(&self.within(limit, self.get(&target)).await?),
+            HostRequest::Tcp(port) => {
                 let accepts = async { Ok(self.connect(port).await.is_ok()) };
-                let _ = reply.send(self.within(None, accepts).await);
+                value(&self.within(None, accepts).await?)
             }
-            HostRequest::Logs(lines, reply) => {
-                let _ = reply.send(self.within(None, self.logs(lines)).await);
-            }
-            HostRequest::Sleep(time, reply) => {
+            HostRequest::Logs(lines) => value(&self.within(None, self.logs(lines)).await?),
+            HostRequest::Sleep(time) => {
                 let slept = async {
                     sleep(time).await;
                     Ok(())
                 };
-                let _ = reply.send(self.within(None, slept).await);
+                value(&self.within(None, slept).await?)
             }
-            HostRequest::Print(_) | HostRequest::Returned(_) => {}
         }
     }
 
@@ -257,17 +246,10 @@ impl HostService<'_> {
 
     async fn run_command(&self, words: &[String], target: ExecTarget<'_>, limit: Option<Duration>) -> Ran {
         let command = Command { words, target, variables: self.variables.clone(), limit: self.time_left(limit) };
-        let (mut output, mut length) = (VecDeque::new(), 0);
-        let mut on_line = |line: LogLine| {
-            length += line.text.len();
-            output.push_back(line.text);
-            while length > MAX_OUTPUT {
-                let Some(first) = output.pop_front() else { break };
-                length -= first.len();
-            }
-        };
+        let mut output = LastLines::default();
+        let mut on_line = |line: LogLine| output.push(line.text);
         let result = command::run(self.engine, &command, self.interrupted, &mut on_line).await;
-        Ran { output: output.into(), failed: result.err().map(|error| error.to_string()) }
+        Ran { output: output.lines.into(), failed: result.err().map(|error| error.to_string()) }
     }
 
     async fn connect(&self, port: u16) -> Result<TcpStream, HostError> {
@@ -297,10 +279,10 @@ impl HostService<'_> {
     async fn logs(&self, lines: u32) -> Result<Vec<String>, HostError> {
         let options = LogOptions { tail: Some(lines), ..LogOptions::default() };
         let mut stream = self.engine.logs(self.container()?, options);
-        let mut collected = Vec::new();
+        let mut output = LastLines::default();
         while let Some(line) = stream.next().await {
-            collected.push(line?.text);
+            output.push(line?.text);
         }
-        Ok(collected)
+        Ok(output.lines.into())
     }
 }

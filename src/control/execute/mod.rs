@@ -9,6 +9,5 @@ pub mod hooks;
 mod http;
 pub mod outputs;
 mod probe;
-pub mod stack;
 pub(super) mod tasks;
 mod translate;

@@ -6,7 +6,6 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use rustix::fs::{FsWord, PROC_SUPER_MAGIC};
 
@@ -39,9 +38,6 @@ pub struct Sources {
     /// Symbolic links in these directories.
     pub links: BTreeSet<PathBuf>,
 }
-
-/// How long the programs of a spec directory may run.
-const EVALUATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads a spec directory recursively, without hidden files and directories.
 ///
@@ -93,30 +89,16 @@ fn read_at(path: &Path) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Access of programs to a spec directory, for a limited time.
-pub struct ProgramFileAccess<'a> {
-    directory: &'a Path,
-    deadline: Instant,
-}
-
-impl ProgramFileAccess<'_> {
-    /// Access to this directory. The time starts now.
-    pub fn new(directory: &Path) -> ProgramFileAccess<'_> {
-        ProgramFileAccess { directory, deadline: Instant::now() + EVALUATION_TIMEOUT }
-    }
-}
+/// Access of programs to a spec directory.
+pub struct ProgramFileAccess<'a>(pub &'a Path);
 
 impl FileAccess for ProgramFileAccess<'_> {
     fn read(&self, path: &str) -> Result<Vec<u8>, String> {
-        read_inside(self.directory, path)
+        read_inside(self.0, path)
     }
 
     fn list(&self, path: &str) -> Result<Listing, String> {
-        list_inside(self.directory, path)
-    }
-
-    fn expired(&self) -> bool {
-        Instant::now() > self.deadline
+        list_inside(self.0, path)
     }
 }
 
@@ -357,13 +339,13 @@ impl FileQuery {
 
 /// Access to the spec directory that records every query and its result.
 struct Recorder<'a> {
-    file_access: ProgramFileAccess<'a>,
+    directory: &'a Path,
     files: Mutex<BTreeMap<FileQuery, Result<FileResult, String>>>,
 }
 
 impl Recorder<'_> {
     fn run(&self, query: FileQuery) -> Result<FileResult, String> {
-        let result = query.run(self.file_access.directory);
+        let result = query.run(self.directory);
         self.files.lock().unwrap_or_else(PoisonError::into_inner).insert(query, result.clone());
         result
     }
@@ -387,10 +369,6 @@ impl FileAccess for Recorder<'_> {
             FileResult::Bytes(_) => Vec::new(),
         })
     }
-
-    fn expired(&self) -> bool {
-        self.file_access.expired()
-    }
 }
 
 impl ReadCache {
@@ -402,7 +380,7 @@ impl ReadCache {
         sums: &Sums,
     ) -> ReadCache {
         // Recorded here and not taken from the parsed specs, because invalid specs name files too.
-        let recorder = Recorder { file_access: ProgramFileAccess::new(&directory), files: Mutex::default() };
+        let recorder = Recorder { directory: &directory, files: Mutex::default() };
         let read = |path: &str| recorder.bytes(FileQuery::SpecFile(path.to_owned()));
         let trees = Mutex::new(BTreeMap::new());
         let tree = |build: &Build| {

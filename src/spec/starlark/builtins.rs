@@ -1,19 +1,18 @@
 //! Built-in functions of programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use starlark::collections::SmallMap;
 use starlark::environment::{Globals, GlobalsBuilder, LibraryExtension};
-use starlark::eval::{Arguments, Evaluator};
+use starlark::eval::Evaluator;
 use starlark::starlark_module;
 use starlark::values::dict::AllocDict;
 use starlark::values::none::NoneType;
-use starlark::values::range::Range;
 use starlark::values::{Heap, Value};
 
 use super::convert::Converter;
 use super::resource::Resource;
-use super::{Evaluation, Pending, Program, call_span, keep, limits, running, spec_path};
+use super::{Document, Evaluation, FunctionName, Pending, call_span, keep, running, spec_path};
 use crate::spec::node::{Entry, Key, Node, Style, Value as NodeValue};
 use crate::spec::value::{Invalid, quoted};
 
@@ -24,9 +23,7 @@ pub(super) fn globals() -> Globals {
     kinds(&mut builder);
     helpers(&mut builder);
     inputs(&mut builder);
-    bounded(&mut builder);
     builder.namespace("json", json);
-    limits::add(&mut builder);
     builder.build()
 }
 
@@ -56,12 +53,10 @@ fn add_document<'v>(
     let (path, at) = call_span(eval).unwrap_or_default();
     let (here, call) = {
         let calls = evaluation.calls.borrow();
-        let files = evaluation.files.borrow();
         let (base, calls) = calls.get(&path).map_or((0, None), |(base, calls)| (*base, Some(calls)));
-        let source = files.get(&path).map_or(0..0, |file| file.prepared.source_span(at.clone()));
         let key = (at.start as u32, at.end as u32);
         let call = calls.and_then(|calls| calls.get(&key)).cloned();
-        (base + source.start..base + source.end, call)
+        (base + at.start..base + at.end, call)
     };
     let mut remaining = evaluation.remaining.get();
     let mut entries = vec![Entry {
@@ -96,9 +91,10 @@ fn add_document<'v>(
         let frame = |frame: starlark_syntax::frame::Frame| {
             Some((frame.location.and_then(location)?, format!("in the call to {}", quoted(&frame.name))))
         };
-        super::shortened(frames.into_iter().filter_map(frame).collect())
+        let frames = super::shortened(frames.into_iter().filter_map(frame).collect());
+        frames.into_iter().map(|(location, label)| (location.into(), label)).collect()
     };
-    evaluation.found.borrow_mut().documents.push(Program { root, path, frames });
+    evaluation.found.borrow_mut().documents.push(Document { root, path, frames });
     let text = |field: &str| fields.get(field).and_then(|value| value.unpack_str()).unwrap_or_default().to_owned();
     Ok(Resource { kind: kind.to_owned(), name: text("name"), image: text("image") })
 }
@@ -121,7 +117,8 @@ fn register_function<'v>(evaluation: &Evaluation<'_>, value: Value<'v>, eval: &E
     let index = found.functions.len();
     let variable = format!("function {index}");
     keep(eval, &variable, value);
-    found.functions.push(Pending { path, variable, name, location: location.unwrap_or_default() });
+    let name = FunctionName { name, location: location.unwrap_or_default() };
+    found.functions.push(Pending { path, variable, name });
     Some(index)
 }
 
@@ -307,7 +304,7 @@ pub(super) fn inputs(builder: &mut GlobalsBuilder) {
         let path = spec_path(path).map_err(native_error)?;
         evaluation.found.borrow_mut().reads.insert(path.clone());
         let failed = |why: String| native_error(Invalid::new(format!("cannot read file {}: {why}", quoted(&path))));
-        let bytes = evaluation.input.file_access.read(&path).map_err(failed)?;
+        let bytes = evaluation.file_access.read(&path).map_err(failed)?;
         let text = String::from_utf8(bytes).map_err(|_| failed("not valid UTF-8".into()))?;
         evaluation.add_to_digest(&["read", &path, &text]);
         Ok(text)
@@ -323,7 +320,7 @@ pub(super) fn inputs(builder: &mut GlobalsBuilder) {
         let evaluation = evaluation(eval, "glob")?;
         let pattern = spec_path(pattern).map_err(native_error)?;
         let parts: Vec<&str> = pattern.split('/').collect();
-        let mut listings = Listings { evaluation, known: BTreeMap::new() };
+        let mut listings = Listings { evaluation, known: BTreeMap::new(), searched: BTreeSet::new() };
         let mut found = Vec::new();
         search(&mut listings, "", &parts, 0, &mut found).map_err(native_error)?;
         found.sort();
@@ -343,6 +340,9 @@ const MAX_FOUND: usize = 10_000;
 struct Listings<'e, 'a> {
     evaluation: &'e Evaluation<'a>,
     known: BTreeMap<String, Vec<(String, bool)>>,
+    /// Directories that were searched, each with the number of parts of the pattern that were left: `**/**` leads to each
+    /// directory on many ways.
+    searched: BTreeSet<(String, usize)>,
 }
 
 impl Listings<'_, '_> {
@@ -352,7 +352,7 @@ impl Listings<'_, '_> {
             return known.clone();
         }
         self.evaluation.found.borrow_mut().reads.insert(directory.to_owned());
-        let names = self.evaluation.input.file_access.list(directory).unwrap_or_default();
+        let names = self.evaluation.file_access.list(directory).unwrap_or_default();
         self.known.insert(directory.to_owned(), names.clone());
         names
     }
@@ -367,7 +367,7 @@ fn search(
     found: &mut Vec<String>,
 ) -> Result<(), Invalid> {
     let Some((part, rest)) = parts.split_first() else { return Ok(()) };
-    if depth > MAX_DIRECTORIES {
+    if depth > MAX_DIRECTORIES || !listings.searched.insert((directory.to_owned(), parts.len())) {
         return Ok(());
     }
     if *part == "**" {
@@ -420,48 +420,11 @@ fn matches(pattern: &str, name: &str) -> bool {
     pattern[at..].iter().all(|c| *c == '*')
 }
 
-/// Functions of the language with added limits.
-#[starlark_module]
-fn bounded(builder: &mut GlobalsBuilder) {
-    /// Returns a range of integers: `range(stop)`, `range(start, stop)`, `range(start, stop, step)`.
-    fn range<'v>(args: &Arguments<'v, '_>, heap: Heap<'v>) -> starlark::Result<Range> {
-        args.no_named_args()?;
-        let mut numbers = Vec::new();
-        for value in args.positions(heap)? {
-            let number = value.unpack_i32().ok_or_else(|| {
-                native_error(Invalid::new(format!(
-                    "`range` takes integers, found {}",
-                    value.to_string_for_type_error()
-                )))
-            })?;
-            numbers.push(number);
-        }
-        let (start, stop, step) = match numbers.as_slice() {
-            [stop] => (0, *stop, 1),
-            [start, stop] => (*start, *stop, 1),
-            [start, stop, step] => (*start, *stop, *step),
-            _ => return Err(native_error(Invalid::new("`range` takes one to three arguments"))),
-        };
-        let step = std::num::NonZeroI32::new(step)
-            .ok_or_else(|| native_error(Invalid::new("the step of `range` must not be 0")))?;
-        let length = (i64::from(stop) - i64::from(start)) / i64::from(step.get());
-        if length > limits::MAX_STEPS as i64 {
-            let message = format!("`range` is limited to {} numbers", limits::MAX_STEPS);
-            return Err(native_error(Invalid::new(message)));
-        }
-        Ok(Range::new(start, stop, step))
-    }
-}
-
 /// The `json` module.
 #[starlark_module]
 fn json(builder: &mut GlobalsBuilder) {
     /// Encodes a value as JSON.
-    fn encode<'v>(
-        #[starlark(require = pos)] value: Value<'v>,
-        eval: &mut Evaluator<'v, '_, '_>,
-    ) -> anyhow::Result<String> {
-        limits::check_printable(value, eval)?;
+    fn encode<'v>(#[starlark(require = pos)] value: Value<'v>) -> anyhow::Result<String> {
         value.to_json()
     }
 

@@ -1,27 +1,28 @@
 //! Functions of programs that run as hooks and pings.
 //!
-//! A function is frozen together with everything it references, so it can be called repeatedly and on any thread. The
-//! [`Host`] performs its actions and sets its deadline; steps and memory are limited as for programs.
+//! A [`Function`] names a function and the programs that define it; a [`Session`] calls it. The [`Host`] performs its
+//! actions; steps and memory are limited as for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use allocative::Allocative;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use starlark::any::ProvidesStaticType;
 use starlark::environment::{Methods, MethodsBuilder, MethodsStatic, Module};
-use starlark::eval::Evaluator;
+use starlark::eval::{BeforeStmtFunc, Evaluator};
 use starlark::values::list::ListRef;
 use starlark::values::none::{NoneOr, NoneType};
 use starlark::values::structs::AllocStruct;
-use starlark::values::{Heap, NoSerialize, OwnedFrozenValue, StarlarkValue, Value, starlark_value};
+use starlark::values::{Heap, NoSerialize, StarlarkValue, Value, starlark_value};
 use starlark::{starlark_module, starlark_simple_value};
 
 use super::limits::Meter;
-use super::{Files, Running, explain, limits, running};
+use super::{
+    FunctionName, ProgramError, Running, Session, Snapshot, Trace, before_statement, explain, limits, running,
+};
 use crate::spec::locate::Diagnostic;
 use crate::spec::value::{FUNCTION, HttpUrl, Invalid, Period, Words, quoted};
 
@@ -30,21 +31,15 @@ use crate::spec::value::{FUNCTION, HttpUrl, Invalid, Period, Words, quoted};
 pub struct Function {
     /// Index among the functions of its evaluation.
     index: usize,
-    name: String,
-    location: String,
+    name: FunctionName,
     /// Hash of all inputs of the evaluation. Functions are equal if their digest and index are equal.
     digest: String,
-    /// `None` after deserialization, until the index is resolved.
-    live: Option<Arc<Live>>,
-}
-
-struct Live {
-    value: OwnedFrozenValue,
-    files: Arc<Files>,
+    /// The evaluation that defines it. Empty after deserialization, until the index is resolved.
+    snapshot: Arc<Snapshot>,
 }
 
 /// Context of a call: service, event, container.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CallContext {
     /// Name of the group.
     pub group: String,
@@ -65,7 +60,7 @@ pub struct CallContext {
 }
 
 /// Result of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ran {
     /// Lines of output.
     pub output: Vec<String>,
@@ -74,7 +69,7 @@ pub struct Ran {
 }
 
 /// Response to an HTTP request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
     /// Status code.
     pub status: u16,
@@ -83,7 +78,7 @@ pub struct Response {
 }
 
 /// Target of an HTTP request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HttpTarget {
     /// A URL, requested from the host.
     Url(HttpUrl),
@@ -93,7 +88,7 @@ pub enum HttpTarget {
 
 /// Actions available to functions. Calls block until the given limit or the host's own deadline. Errors are messages for
 /// the user.
-pub trait Host: Sync {
+pub trait Host {
     /// Runs a command in the container.
     fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String>;
     /// Runs a command on the host, in the spec directory.
@@ -108,12 +103,10 @@ pub trait Host: Sync {
     fn sleep(&self, time: Duration) -> Result<(), String>;
     /// Reports a line printed by the function.
     fn say(&self, line: &str);
-    /// Returns true after the deadline.
-    fn expired(&self) -> bool;
 }
 
 /// Result of a function call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallResult {
     /// Returned boolean, or the type name of any other returned value.
     pub returned: Result<bool, String>,
@@ -122,72 +115,83 @@ pub struct CallResult {
 }
 
 impl Function {
-    /// Creates a function of a frozen module.
-    pub(super) fn new(
-        index: usize,
-        (name, location): (String, String),
-        digest: String,
-        value: Option<OwnedFrozenValue>,
-        files: Arc<Files>,
-    ) -> Self {
-        let live = value.map(|value| Arc::new(Live { value, files }));
-        Self { index, name, location, digest, live }
+    pub(super) fn new(index: usize, name: FunctionName, digest: String, snapshot: Arc<Snapshot>) -> Self {
+        Self { index, name, digest, snapshot }
     }
 
     /// Returns the index among the functions of its evaluation.
-    pub(in crate::spec) fn index(&self) -> usize {
+    pub fn index(&self) -> usize {
         self.index
     }
 
     /// Returns the name in the program.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.name.name
     }
 
     /// Returns the location of the call that uses the function: `app.star:12`.
     pub fn location(&self) -> &str {
-        &self.location
+        &self.name.location
     }
 
-    /// Calls the function.
-    ///
-    /// Requires a large stack: calls and values may be deeply nested.
+    /// Returns the hash of all inputs of its evaluation.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Returns the inputs of its evaluation.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+}
+
+impl Session {
+    /// Calls a function, given by index. Requires a large stack: calls and values may be deeply nested.
     ///
     /// # Errors
     ///
-    /// If the function fails, with the location and the call stack.
-    pub fn call(&self, context: &CallContext, host: &dyn Host) -> Result<CallResult, Diagnostic> {
-        match catch_unwind(AssertUnwindSafe(|| self.evaluate(context, host))) {
-            Ok(result) => result,
-            Err(_) => {
-                Err(Diagnostic::new(format!("cannot call {}: the Starlark interpreter panicked", quoted(&self.name))))
-            }
-        }
+    /// If the function fails, with its place and the call stack.
+    pub fn call(
+        &self,
+        index: usize,
+        context: &CallContext,
+        host: &dyn Host,
+        trace: &dyn Trace,
+    ) -> Result<CallResult, ProgramError> {
+        self.evaluate(index, context, host, trace).map_err(ProgramError::from)
     }
 
-    fn evaluate(&self, context: &CallContext, host: &dyn Host) -> Result<CallResult, Diagnostic> {
-        let Some(live) = &self.live else {
-            return Err(Diagnostic::new(format!("function {} not found", quoted(&self.name))));
+    fn evaluate(
+        &self,
+        index: usize,
+        context: &CallContext,
+        host: &dyn Host,
+        trace: &dyn Trace,
+    ) -> Result<CallResult, Diagnostic> {
+        let Some(function) = self.functions.get(index).and_then(Option::as_ref) else {
+            return Err(Diagnostic::new("function not found in the programs"));
         };
-        let expired = || host.expired();
-        let meter = Meter::new(&expired);
+        let meter = Meter::default();
         let outputs = Outputs(Arc::new(Mutex::new(OutputState { values: context.context.clone(), set: Vec::new() })));
         let returned = Module::with_temp_heap(|module| {
             let heap = module.heap();
-            let running = Running { meter: &meter, evaluation: None, host: Some(host) };
+            let running = Running { evaluation: None, host: Some(host) };
             let printer = Printer(host);
+            let index = |path: &str| self.files.get(path).map(|file| file.index);
+            let before = before_statement(trace, &index);
             let mut eval = Evaluator::new(&module);
             eval.disable_gc();
             eval.set_print_handler(&printer);
+            eval.before_stmt_for_dap(BeforeStmtFunc::Fn(&before));
             eval.set_check_cancelled(Box::new(|| meter.should_stop(heap)));
             eval.set_max_callstack_size(limits::MAX_CALLS).map_err(starlark::Error::new_other)?;
             eval.extra = Some(&running);
-            let function = heap.access_owned_frozen_value(&live.value);
+            let function = heap.access_owned_frozen_value(function);
             let argument = heap.alloc(Context { call: context.clone(), outputs: outputs.clone() });
             let value = eval.eval_function(function, &[argument], &[])?;
             Ok::<_, starlark::Error>(value.unpack_bool().ok_or_else(|| value.get_type().to_owned()))
         });
-        let returned = returned.map_err(|error| explain(&error, &live.files, None, &meter))?;
+        let returned = returned.map_err(|error| explain(&error, &self.files, None, &meter))?;
         let outputs = std::mem::take(&mut outputs.state().set);
         Ok(CallResult { returned, outputs })
     }
@@ -207,7 +211,7 @@ impl fmt::Debug for Function {
 
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.location)
+        write!(f, "{} ({})", self.name.name, self.name.location)
     }
 }
 
@@ -225,7 +229,8 @@ impl<'de> Deserialize<'de> for Function {
             }
         }
         let index = deserializer.deserialize_newtype_struct(FUNCTION, IndexVisitor)?;
-        Ok(Self { index, name: String::new(), location: String::new(), digest: String::new(), live: None })
+        let name = FunctionName { name: String::new(), location: String::new() };
+        Ok(Self { index, name, digest: String::new(), snapshot: Arc::default() })
     }
 }
 

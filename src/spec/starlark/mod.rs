@@ -1,14 +1,16 @@
 //! Evaluation of `*.star` files to the same located trees that the YAML reader produces.
 //!
-//! Each file is evaluated once, even if several files load it. Programs access files and variables only through
-//! [`Input`]; `guard` checks them before evaluation, `limits` during evaluation. This module does not know the fields of
-//! specs: the arguments of `service(...)` become a tree, which is validated like a tree from YAML.
+//! Each file is evaluated once, even if several files load it. Programs access files only through [`FileAccess`].
+//! `nesting` checks them before evaluation, `limits` during evaluation; what these do not catch ends the process, so
+//! `control::programs` evaluates in a process of its own. This module does not know the fields of specs: the arguments of
+//! `service(...)` become a tree, which is validated like a tree from YAML.
 
 mod builtins;
 mod convert;
 mod function;
-mod guard;
 mod limits;
+mod nesting;
+mod program;
 mod reference;
 mod resource;
 mod spans;
@@ -16,27 +18,29 @@ mod spans;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use starlark::any::ProvidesStaticType;
+use starlark::codemap::FileSpanRef;
 use starlark::environment::{FrozenModule, Globals, Module};
-use starlark::eval::{Evaluator, FileLoader};
+use starlark::eval::{BeforeStmtFunc, Evaluator, FileLoader};
 use starlark::syntax::{AstModule, Dialect};
-use starlark::values::Value;
+use starlark::values::{OwnedFrozenValue, Value};
 
 pub use function::{CallContext, CallResult, Function, Host, HttpTarget, Ran, Response};
+pub use program::{
+    Document, Evaluated, FileAnswer, FileQuery, FunctionName, Interpreter, NoPrograms, Place, ProgramError, Programs,
+    Snapshot,
+};
 pub use reference::reference;
 
-use guard::Prepared;
 use limits::Meter;
 use spans::Calls;
 
-use super::Input;
+use super::FileAccess;
 use super::interpolate::Variables;
 use super::locate::{Diagnostic, Location, SourceText, closest};
-use super::node::Node;
 use super::value::{Invalid, quoted};
 
 /// Maximum size of all generated specs in bytes.
@@ -50,31 +54,17 @@ const MAX_LINE: usize = 2000;
 /// Number of frames of a call stack that are shown, from either end.
 const MAX_FRAMES: usize = 4;
 
-/// Result of evaluating the programs of a spec directory.
-pub(super) struct Evaluated {
-    /// Documents in the order in which they were defined.
-    pub documents: Vec<Program>,
-    /// The source text that all spans of the documents refer to.
-    pub text: Arc<SourceText>,
-    /// Functions used in the documents, by index.
-    pub functions: Vec<Function>,
-    /// Errors.
-    pub diagnostics: Vec<Diagnostic>,
-    /// Files and directories that the programs read, besides themselves.
-    pub reads: BTreeSet<String>,
-    /// Variables that the programs read.
-    pub variables: BTreeSet<String>,
-    /// Printed lines, each prefixed with its file.
-    pub printed: Vec<String>,
+/// Recorder of the statement that is being evaluated, so that it is known if the evaluation does not end by itself.
+pub trait Trace {
+    /// Called before each statement, with the index of its file in [`Programs::texts`].
+    fn statement(&self, file: usize, span: Range<usize>);
 }
 
-/// A document defined by a program.
-pub(super) struct Program {
-    pub root: Node,
-    /// File that defines it, relative to the spec directory.
-    pub path: String,
-    /// Call stack of the definition.
-    pub frames: Vec<(Location, String)>,
+/// Modules of evaluated programs, ready for calls of their functions.
+pub struct Session {
+    /// Functions by index; `None` if the module of the function failed.
+    functions: Vec<Option<OwnedFrozenValue>>,
+    files: Arc<Files>,
 }
 
 /// Returns the language dialect: Starlark with type annotations, top-level statements and f-strings, as in Python.
@@ -82,19 +72,16 @@ pub(super) fn dialect() -> Dialect {
     Dialect { enable_f_strings: true, ..Dialect::Extended }
 }
 
-/// Evaluates programs, given by path.
-pub(super) fn evaluate(
-    input: &Input<'_>,
-    variables: Variables<'_>,
-    texts: &BTreeMap<String, Arc<SourceText>>,
-) -> Evaluated {
-    let expired = || input.file_access.expired();
+/// Evaluates programs. Requires a large stack: calls and values may be deeply nested.
+pub fn evaluate(programs: &Programs, file_access: &dyn FileAccess, trace: &dyn Trace) -> (Evaluated, Session) {
+    let none = BTreeMap::new();
     let evaluation = Evaluation {
-        input,
-        variables,
-        texts,
+        programs,
+        file_access,
+        trace,
+        variables: Variables { environment: &programs.variables, dotenv: &none, context: &none },
         globals: builtins::globals(),
-        meter: Meter::new(&expired),
+        meter: Meter::default(),
         files: RefCell::default(),
         calls: RefCell::default(),
         next_base: Cell::new(0),
@@ -104,7 +91,7 @@ pub(super) fn evaluate(
         digest: RefCell::default(),
         found: RefCell::default(),
     };
-    for path in texts.keys() {
+    for path in programs.texts.keys() {
         // Errors are already recorded.
         let _ = evaluation.module(path);
     }
@@ -115,15 +102,16 @@ pub(super) fn evaluate(
 #[derive(Debug, Clone)]
 struct File {
     text: Arc<SourceText>,
-    prepared: Prepared,
+    /// Index in [`Programs::texts`].
+    index: usize,
     /// Parameter names of the functions that the file defines.
     parameters: BTreeMap<String, Vec<String>>,
 }
 
 impl File {
-    /// Returns the source location of a span of the rewritten text.
+    /// Returns the source location of a span.
     fn location(&self, span: Range<usize>) -> Location {
-        Location::new(&self.text, self.prepared.source_span(span))
+        Location::new(&self.text, span)
     }
 }
 
@@ -132,13 +120,14 @@ type Files = BTreeMap<String, Arc<File>>;
 
 /// State of a running evaluation.
 struct Evaluation<'a> {
-    input: &'a Input<'a>,
+    programs: &'a Programs,
+    file_access: &'a dyn FileAccess,
+    trace: &'a dyn Trace,
     variables: Variables<'a>,
-    texts: &'a BTreeMap<String, Arc<SourceText>>,
     globals: Globals,
-    meter: Meter<'a>,
+    meter: Meter,
     files: RefCell<Files>,
-    /// Opened files by path: offset in the combined source text, and calls.
+    /// Opened files by path: offset in the joined source text, and calls.
     calls: RefCell<HashMap<String, (usize, Calls)>>,
     next_base: Cell<usize>,
     /// Evaluated modules by path; `None` after an error, which is already recorded.
@@ -155,7 +144,7 @@ struct Evaluation<'a> {
 /// Results gathered so far.
 #[derive(Default)]
 struct Found {
-    documents: Vec<Program>,
+    documents: Vec<Document>,
     functions: Vec<Pending>,
     diagnostics: Vec<Diagnostic>,
     reads: BTreeSet<String>,
@@ -169,14 +158,12 @@ struct Pending {
     path: String,
     /// Module variable that holds the function.
     variable: String,
-    name: String,
-    location: String,
+    name: FunctionName,
 }
 
 /// State available to built-in functions through the evaluator.
 #[derive(Clone, Copy, ProvidesStaticType)]
 struct Running<'a> {
-    meter: &'a Meter<'a>,
     /// Set while files are evaluated.
     evaluation: Option<&'a Evaluation<'a>>,
     /// Set while a hook or ping is called.
@@ -187,13 +174,6 @@ struct Running<'a> {
 fn running<'a>(eval: &Evaluator<'_, 'a, '_>) -> anyhow::Result<&'a Running<'a>> {
     let extra = eval.extra.and_then(|extra| extra.downcast_ref::<Running<'_>>());
     extra.ok_or_else(|| anyhow::anyhow!("no evaluation is running"))
-}
-
-/// Excludes the next check by the library from the step count.
-fn skip_next_check(eval: &Evaluator<'_, '_, '_>) {
-    if let Ok(running) = running(eval) {
-        running.meter.skip_next_check();
-    }
 }
 
 /// Marker error: the module could not be loaded, which is already reported.
@@ -214,8 +194,8 @@ impl FileLoader for Evaluation<'_> {
             return Err(starlark::Error::new_native(Invalid::new(message)));
         }
         drop(loading);
-        if !self.texts.contains_key(&path) {
-            let known = self.input.files.iter().map(|file| file.path.as_str());
+        if !self.programs.texts.contains_key(&path) {
+            let known = self.programs.files.iter().map(String::as_str);
             let invalid = match path.ends_with(".star") {
                 // The file exists but could not be read.
                 true if known.clone().any(|known| known == path) => {
@@ -266,21 +246,8 @@ impl Evaluation<'_> {
             return known.clone();
         }
         self.loading.borrow_mut().push(path.to_owned());
-        let module = match catch_unwind(AssertUnwindSafe(|| self.evaluate(path))) {
-            Ok(Ok(module)) => Some(module),
-            Ok(Err(diagnostic)) => {
-                self.found.borrow_mut().diagnostics.extend(diagnostic);
-                None
-            }
-            // A panic in the library must not terminate a watch.
-            Err(_) => {
-                let location = self.texts.get(path).map(|text| Location::new(text, 0..0));
-                let message = "cannot evaluate the program: the Starlark interpreter panicked".to_owned();
-                let diagnostic = Diagnostic { location, ..Diagnostic::new(message) };
-                self.found.borrow_mut().diagnostics.push(diagnostic);
-                None
-            }
-        };
+        let evaluated = self.evaluate(path);
+        let module = evaluated.map_err(|diagnostic| self.found.borrow_mut().diagnostics.extend(diagnostic)).ok();
         self.loading.borrow_mut().pop();
         self.modules.borrow_mut().insert(path.to_owned(), module.clone());
         module
@@ -288,48 +255,53 @@ impl Evaluation<'_> {
 
     /// Evaluates a file. The error is `None` if it is already recorded.
     fn evaluate(&self, path: &str) -> Result<FrozenModule, Option<Diagnostic>> {
-        let Some(text) = self.texts.get(path) else { return Err(None) };
+        let Some((index, text)) = self.text(path) else { return Err(None) };
+        self.trace.statement(index, 0..0);
         self.add_to_digest(&["file", path, text.text()]);
         let base = self.next_base.get();
         self.next_base.set(base + text.text().len() + 1);
-        let prepared = guard::prepare(text.text(), &dialect())
+        nesting::check(text.text(), &dialect())
             .map_err(|error| Diagnostic::at(Location::new(text, error.span), error.message).hint(error.hint))?;
-        let mut file = File { text: text.clone(), prepared, parameters: BTreeMap::new() };
+        let mut file = File { text: text.clone(), index, parameters: BTreeMap::new() };
         self.files.borrow_mut().insert(path.to_owned(), Arc::new(file.clone()));
         self.calls.borrow_mut().insert(path.to_owned(), (base, Calls::new()));
         let explain = |error: starlark::Error| match error.kind() {
             starlark::ErrorKind::Native(error) if error.is::<AlreadyReported>() => None,
             _ => Some(explain(&error, &self.files.borrow(), Some(text), &self.meter)),
         };
-        let mut program = AstModule::parse(path, file.prepared.source.clone(), &dialect()).map_err(explain)?;
-        let calls = spans::calls(program.statement(), &file.prepared, base);
+        let program = AstModule::parse(path, text.text().to_owned(), &dialect()).map_err(explain)?;
+        let calls = spans::calls(program.statement(), base);
         file.parameters = spans::parameters(program.statement());
         self.files.borrow_mut().insert(path.to_owned(), Arc::new(file));
         self.calls.borrow_mut().insert(path.to_owned(), (base, calls));
-        let operators = guard::OPERATORS.map(|operator| (operator.to_owned(), operator.to_owned()));
-        program.replace_binary_operators(&operators.into());
         Module::with_temp_heap(|module| {
             let heap = module.heap();
-            let running = Running { meter: &self.meter, evaluation: Some(self), host: None };
+            let running = Running { evaluation: Some(self), host: None };
             let printer = Printer(self);
+            let index = |path: &str| self.files.borrow().get(path).map(|file| file.index);
+            let before = before_statement(self.trace, &index);
             {
                 let mut eval = Evaluator::new(&module);
                 // Garbage collection is recursive, and memory is limited anyway.
                 eval.disable_gc();
                 eval.set_loader(self);
                 eval.set_print_handler(&printer);
+                eval.before_stmt_for_dap(BeforeStmtFunc::Fn(&before));
                 eval.set_check_cancelled(Box::new(move || self.meter.should_stop(heap)));
                 eval.set_max_callstack_size(limits::MAX_CALLS).map_err(starlark::Error::new_other).map_err(explain)?;
                 eval.extra = Some(&running);
                 eval.eval_module(program, &self.globals).map_err(explain)?;
             }
-            if let Err(invalid) = limits::check_freezable(&module) {
-                return Err(Some(Diagnostic::at(Location::new(text, 0..0), invalid.message).hint(invalid.hint)));
-            }
             module.freeze().map_err(|error| {
                 Some(Diagnostic::at(Location::new(text, 0..0), format!("cannot freeze the module: {error:?}")))
             })
         })
+    }
+
+    /// Returns the index and text of a program.
+    fn text(&self, path: &str) -> Option<(usize, &Arc<SourceText>)> {
+        let mut texts = self.programs.texts.iter().enumerate();
+        texts.find(|(_, (known, _))| *known == path).map(|(index, (_, text))| (index, text))
     }
 
     /// Adds an input of the programs to the hash.
@@ -346,29 +318,40 @@ impl Evaluation<'_> {
         self.loading.borrow().last().cloned().unwrap_or_default()
     }
 
-    fn finish(self) -> Evaluated {
+    fn finish(self) -> (Evaluated, Session) {
         let found = self.found.into_inner();
-        let files = Arc::new(self.files.into_inner());
         let modules = self.modules.into_inner();
-        let digest = format!("{:x}", HexDigest(self.digest.into_inner()));
-        let live = |(index, pending): (usize, Pending)| {
+        let live = |pending: &Pending| {
             let module = modules.get(&pending.path).and_then(Option::as_ref);
-            let value = module.and_then(|module| module.get_option(&pending.variable).ok().flatten());
-            Function::new(index, (pending.name, pending.location), digest.clone(), value, files.clone())
+            module.and_then(|module| module.get_option(&pending.variable).ok().flatten())
         };
-        let functions: Vec<Function> = found.functions.into_iter().enumerate().map(live).collect();
-        let calls = self.calls.into_inner();
-        let mut parts: Vec<(usize, Arc<SourceText>)> =
-            calls.into_iter().filter_map(|(path, (base, _))| Some((base, self.texts.get(&path)?.clone()))).collect();
-        parts.sort_by_key(|(base, _)| *base);
-        Evaluated {
+        let session =
+            Session { functions: found.functions.iter().map(live).collect(), files: Arc::new(self.files.into_inner()) };
+        let mut offsets: Vec<(usize, String)> =
+            self.calls.into_inner().into_iter().map(|(path, (base, _))| (base, path)).collect();
+        offsets.sort();
+        let evaluated = Evaluated {
             documents: found.documents,
-            text: SourceText::joined(parts),
-            functions,
-            diagnostics: found.diagnostics,
+            offsets,
+            functions: found.functions.into_iter().map(|pending| pending.name).collect(),
+            digest: format!("{:x}", HexDigest(self.digest.into_inner())),
+            errors: found.diagnostics.into_iter().map(ProgramError::from).collect(),
             reads: found.reads,
             variables: found.variables,
             printed: found.printed,
+        };
+        (evaluated, session)
+    }
+}
+
+/// Returns a callback of the library that traces statements; `index` returns the index of a file.
+fn before_statement<'t>(
+    trace: &'t dyn Trace,
+    index: &'t dyn Fn(&str) -> Option<usize>,
+) -> impl Fn(FileSpanRef<'_>, bool, &mut Evaluator<'_, '_, '_>) + 't {
+    move |at, _, _| {
+        if let Some(index) = index(at.file.filename()) {
+            trace.statement(index, at.span.begin().get() as usize..at.span.end().get() as usize);
         }
     }
 }
@@ -396,7 +379,7 @@ impl starlark::PrintHandler for Printer<'_, '_> {
 }
 
 /// Converts an error of the library to a diagnostic with its location and call stack.
-fn explain(error: &starlark::Error, files: &Files, current: Option<&Arc<SourceText>>, meter: &Meter<'_>) -> Diagnostic {
+fn explain(error: &starlark::Error, files: &Files, current: Option<&Arc<SourceText>>, meter: &Meter) -> Diagnostic {
     let location = |span: &starlark::codemap::FileSpan| {
         let file = files.get(span.filename())?;
         Some(file.location(span.span.begin().get() as usize..span.span.end().get() as usize))
@@ -468,7 +451,7 @@ fn normalized(message: &str) -> String {
     }
 }
 
-/// Returns the location of the running call to a built-in function: path and span of the rewritten text.
+/// Returns the location of the running call to a built-in function: path and span.
 fn call_span(eval: &Evaluator<'_, '_, '_>) -> Option<(String, Range<usize>)> {
     let span = eval.call_stack_top_location()?;
     Some((span.filename().to_owned(), span.span.begin().get() as usize..span.span.end().get() as usize))

@@ -142,7 +142,7 @@ fn language(out: &mut String) {
         out,
         "\n## The language\n\nBuilt-in names of Starlark, as in Python: {}. `json` has `encode` and `decode`. Output of \
          `print` is shown by `validate` and `render`, and reported line by line in hooks. f-strings, type annotations \
-         and `load` are supported; classes, `while`, `try`, `import`, `*=`, `%=` and `<<=` are not.\n",
+         and `load` are supported; classes, `while`, `try` and `import` are not.\n",
         names.collect::<Vec<_>>().join(", ")
     );
 }

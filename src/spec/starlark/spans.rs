@@ -7,12 +7,10 @@ use std::rc::Rc;
 use starlark::codemap::Span;
 use starlark::syntax::ast::{Argument, AstExpr, AstLiteral, AstStmt, Expr, Stmt};
 
-use super::guard::{self, Prepared};
-
 /// Source span of an expression and its parts.
 #[derive(Debug)]
 pub(super) struct ExprSpan {
-    /// Byte range in the combined source text.
+    /// Byte range in the joined source text.
     pub span: Range<usize>,
     parts: Parts,
 }
@@ -55,19 +53,14 @@ impl ExprSpan {
     }
 }
 
-/// Calls in a file by their span in the rewritten text.
+/// Calls in a file by their span.
 pub(super) type Calls = HashMap<(u32, u32), Rc<ExprSpan>>;
 
-/// Finds the calls with named arguments. `base` is the offset of the file in the combined source text.
-pub(super) fn calls(program: &AstStmt, prepared: &Prepared, base: usize) -> Calls {
-    let mut index = Index { prepared, base, calls: Calls::new() };
+/// Finds the calls with named arguments. `base` is the offset of the file in the joined source text.
+pub(super) fn calls(program: &AstStmt, base: usize) -> Calls {
+    let mut index = Index { base, calls: Calls::new() };
     index.statement(program);
     index.calls
-}
-
-/// Returns true if a call was inserted by the guard around another call.
-fn is_inserted(function: &AstExpr) -> bool {
-    matches!(&function.node, Expr::Identifier(name) if name.node.ident == guard::CHECK_MEMORY)
 }
 
 /// Returns the parameter names of each function defined in a file.
@@ -85,17 +78,14 @@ fn collect(statement: &AstStmt, found: &mut BTreeMap<String, Vec<String>>) {
     statement.node.visit_stmt(|inner| collect(inner, found));
 }
 
-struct Index<'p> {
-    prepared: &'p Prepared,
+struct Index {
     base: usize,
     calls: Calls,
 }
 
-impl Index<'_> {
+impl Index {
     fn span(&self, span: Span) -> Range<usize> {
-        let at = |position: starlark::codemap::Pos| position.get() as usize;
-        let source = self.prepared.source_span(at(span.begin())..at(span.end()));
-        self.base + source.start..self.base + source.end
+        self.base + span.begin().get() as usize..self.base + span.end().get() as usize
     }
 
     fn statement(&mut self, statement: &AstStmt) {
@@ -122,10 +112,6 @@ impl Index<'_> {
                 };
                 Parts::Entries(entries.iter().map(entry).collect())
             }
-            Expr::Call(function, arguments) if is_inserted(function) => match arguments.args.as_slice() {
-                [argument] => return self.expression(argument.node.expr()),
-                _ => Parts::None,
-            },
             Expr::Call(function, arguments) => {
                 drop(self.expression(function));
                 let mut named = Vec::new();
