@@ -174,9 +174,13 @@ impl World {
         self.containers.get_mut(id).ok_or_else(|| no_container(attempted, id))
     }
 
-    pub(crate) fn build(&mut self, request: &BuildRequest) -> std::result::Result<(), String> {
+    pub(crate) fn build(&mut self, request: &BuildRequest) -> Result<()> {
+        let attempted = format!("build {}", request.image);
+        if self.disk_full {
+            return Err(EngineError::Refused { attempted, message: NO_SPACE.into() });
+        }
         if let Some(why) = self.unbuildable.get(&request.image) {
-            return Err(why.clone());
+            return Err(EngineError::Invalid { attempted, message: why.clone() });
         }
         let label = |key: &str| request.labels.get(key).cloned();
         // An existing image keeps the behaviour that a test has set.

@@ -67,7 +67,7 @@ impl<'a> Planner<'a> {
         Some(DependencyState::Pending("is waiting for its image"))
     }
 
-    /// Returns true if the service's image could not be built; a build of the same sources would fail again.
+    /// Returns true if the service's image could not be built.
     pub(super) fn build_has_failed(&mut self, service: &Service) -> bool {
         let why = self.memory.images.unavailable.get(&service.config.image).filter(|_| service.build.is_some());
         if let Some(why) = why {

@@ -362,6 +362,19 @@ async fn watch_builds_saved_sources_and_keeps_old_on_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn build_that_failed_because_of_the_engine_is_retried() {
+    let mut sim = Harness::of(&shop("one"));
+    let watcher = watch(&mut sim, &shop("one")).await;
+    let serving = sim.id_of("shop-api").unwrap();
+    sim.set_disk_full(true);
+    watcher.edit(&shop("two"));
+    watcher.until("failed twice", |it| it.sim.count("build") >= 3).await;
+    assert_eq!(sim.id_of("shop-api"), Some(serving), "the current container stays");
+    sim.set_disk_full(false);
+    watcher.until("rebuilt", |it| runs_image(it, "shop-api:two")).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn current_container_is_supervised_during_a_build() {
     let mut sim = Harness::of(&shop("one"));
     let watcher = watch(&mut sim, &shop("one")).await;

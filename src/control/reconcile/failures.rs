@@ -129,8 +129,8 @@ impl Core {
             Subject::Image(image) => {
                 reaction.reports.push(Report::StepFailed(step.clone(), said));
                 self.memory.images.unavailable.insert(image.clone(), message_of(error));
-                // A build of the same sources would fail again.
-                if step.verb != Verb::Build {
+                let same_again = step.verb == Verb::Build && matches!(error, EngineError::Invalid { .. });
+                if !same_again {
                     self.retry_later(&step.subject, now);
                 }
             }

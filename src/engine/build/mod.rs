@@ -48,6 +48,8 @@ pub(super) enum BuildError {
     Wire(WireError),
     /// The files changed or cannot be read; a message for the user.
     Files(String),
+    /// A build of the same sources would fail again; a message for the user.
+    Sources(String),
     /// The engine could not build; a message for the user.
     Failed(String),
 }
@@ -158,7 +160,7 @@ fn address(builder: Builder, request: &BuildRequest, dockerfile: &str) -> Result
     }
     query.append_pair("labels", &json!(labels).to_string());
     let address = format!("/build?{}", query.finish());
-    hyper::Uri::try_from(address).map_err(|error| BuildError::Failed(format!("its options cannot be sent: {error}")))
+    hyper::Uri::try_from(address).map_err(|error| BuildError::Sources(format!("its options cannot be sent: {error}")))
 }
 
 /// Sends the request and reads the response to its end.
@@ -174,7 +176,9 @@ async fn answer(
         let body = body.collect().await?.to_bytes();
         let said = serde_json::from_slice::<Value>(&body).ok();
         let message = said.as_ref().and_then(|said| said.get("message")).and_then(Value::as_str);
-        return Err(BuildError::Failed(message.map_or_else(|| format!("the engine answered {status}"), str::to_owned)));
+        let message = message.map_or_else(|| format!("the engine answered {status}"), str::to_owned);
+        let is_invalid = status == hyper::StatusCode::BAD_REQUEST;
+        return Err(if is_invalid { BuildError::Sources(message) } else { BuildError::Failed(message) });
     }
     let tell = |line| progress(BuildProgress::Line(line));
     let mut output = Output::default();
@@ -191,7 +195,7 @@ async fn answer(
         }
     }
     output.take(&unfinished, tell);
-    output.end(tell).map_err(BuildError::Failed)
+    output.end(tell)
 }
 
 /// Reads a Dockerfile, which may have been removed meanwhile, for the registries that it names.

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::BuildError;
 use super::trace::{self, Vertex};
 use crate::engine::lines::Lines;
 
@@ -165,7 +166,7 @@ impl Output {
     /// # Errors
     ///
     /// Why the build failed: the step, then its last lines of output.
-    pub fn end(mut self, mut tell: impl FnMut(String)) -> Result<(), String> {
+    pub fn end(mut self, mut tell: impl FnMut(String)) -> Result<(), BuildError> {
         for line in std::mem::take(&mut self.printed).rest() {
             self.printed(&line.text, &mut tell);
         }
@@ -175,12 +176,25 @@ impl Output {
             Some(why) => plain(&why),
         };
         let Step { title, last, .. } = self.step;
+        let by_sources = is_caused_by_sources(&why, &last);
         let why = if title.is_empty() { why } else { format!("{title} failed: {why}") };
-        Err(match last.len() {
+        let message = match last.len() {
             0 => why,
             _ => format!("{why}\n{}", last.into_iter().collect::<Vec<_>>().join("\n")),
-        })
+        };
+        Err(if by_sources { BuildError::Sources(message) } else { BuildError::Failed(message) })
     }
+}
+
+/// Returns true if a build of the same sources would fail again: the Dockerfile is invalid, or a command of it has failed.
+/// A command is killed with 137 if the engine stops, and fails if the disk is full. The texts are those of 20.10.24 (the
+/// classic builder, then its BuildKit) and 28.5.2.
+fn is_caused_by_sources(error: &str, last: &VecDeque<String>) -> bool {
+    const EXIT_CODES: [&str; 2] = ["returned a non-zero code: ", "exit code: "];
+    const DISK_FULL: &str = "o space left on device";
+    let code = EXIT_CODES.iter().find_map(|text| error.rsplit_once(text)).map(|(_, code)| code.trim());
+    let is_disk_full = error.contains(DISK_FULL) || last.iter().any(|line| line.contains(DISK_FULL));
+    error.contains("dockerfile parse error") || code.is_some_and(|code| code != "137") && !is_disk_full
 }
 
 /// ` ---> 9e071445f168`: the result of a step of the classic builder.
@@ -221,6 +235,15 @@ mod tests {
 
     /// Returns the reported lines of these messages, and the result.
     fn report(messages: &[String]) -> (Vec<String>, Result<(), String>) {
+        let (lines, end) = run(messages);
+        let message = |error| match error {
+            BuildError::Sources(message) | BuildError::Failed(message) => message,
+            other => panic!("{other:?}"),
+        };
+        (lines, end.map_err(message))
+    }
+
+    fn run(messages: &[String]) -> (Vec<String>, Result<(), BuildError>) {
         let (mut output, mut lines) = (Output::default(), Vec::new());
         for message in messages {
             output.take(message.as_bytes(), |line| lines.push(line));
@@ -268,6 +291,25 @@ mod tests {
         let error = report(&messages).1.unwrap_err();
         let expected = "step 2/2 `RUN make all` failed: The command returned a non-zero code: 2\nline 10\n";
         assert!(error.starts_with(expected) && error.ends_with("\nline 19"), "{error}");
+    }
+
+    #[test]
+    fn builds_that_would_fail_again_are_told_from_others() {
+        for (error, last, by_sources) in [
+            ("The command '/bin/sh -c make' returned a non-zero code: 2", "", true),
+            ("executor failed running [/bin/sh -c make]: exit code: 2", "", true),
+            ("process \"/bin/sh -c make\" did not complete successfully: exit code: 2", "", true),
+            ("dockerfile parse error on line 2: unknown instruction: FORM (did you mean FROM?)", "", true),
+            ("The command '/bin/sh -c make' returned a non-zero code: 137", "", false),
+            ("The command '/bin/sh -c make' returned a non-zero code: 2", "a.o: No space left on device", false),
+            ("write /var/lib/docker/tmp/layer: no space left on device", "", false),
+            ("Get \"https://registry.example/v2/\": dial tcp: lookup registry.example: no such host", "", false),
+        ] {
+            let mut messages = classic(&["Step 2/2 : RUN make\n", last, "\n"]);
+            messages.push(serde_json::json!({"error": error}).to_string());
+            let end = run(&messages).1;
+            assert_eq!(matches!(end, Err(BuildError::Sources(_))), by_sources, "{error}: {end:?}");
+        }
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Docker {
     fn build_trouble(&self, image: &str, trouble: BuildError) -> EngineError {
         let attempted = format!("build {image}");
         let reason = match trouble {
+            BuildError::Sources(message) => return EngineError::Invalid { attempted, message },
             BuildError::Failed(message) => return EngineError::Refused { attempted, message },
             // The files may be replaced at this moment.
             BuildError::Files(message) => return EngineError::Conflict { attempted, message },
