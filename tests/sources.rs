@@ -317,24 +317,51 @@ async fn link_to_a_file_is_replaced() {
 #[tokio::test]
 async fn link_to_a_directory_is_replaced() {
     let mut specs = SpecDirectory::new(|home| {
-        write(home, "store/1/web.yaml", "one");
-        write(home, "store/2/web.yaml", "two");
-        fs::create_dir(home.join("specs")).unwrap();
-        symlink("../store/1", home.join("specs/sub")).unwrap();
+        write(home, "specs/.store/1/web.yaml", "one");
+        write(home, "specs/.store/2/web.yaml", "two");
+        symlink(".store/1", home.join("specs/sub")).unwrap();
     })
     .await;
-    specs.write("store/1/web.yaml", "edited");
+    specs.write("specs/.store/1/web.yaml", "edited");
     specs.expect_one_message("sub/web.yaml: edited\n").await;
-    replace_link("../store/2", specs.path("specs/sub"));
+    replace_link(".store/2", specs.path("specs/sub"));
     specs.expect_one_message("sub/web.yaml: two\n").await;
-    specs.write("store/2/web.yaml", "three");
+    specs.write("specs/.store/2/web.yaml", "three");
     specs.expect_one_message("sub/web.yaml: three\n").await;
     // The target of the link is replaced.
-    fs::rename(specs.path("store/2"), specs.path("store/old")).unwrap();
-    fs::rename(specs.path("store/1"), specs.path("store/2")).unwrap();
+    fs::rename(specs.path("specs/.store/2"), specs.path("specs/.store/old")).unwrap();
+    fs::rename(specs.path("specs/.store/1"), specs.path("specs/.store/2")).unwrap();
     specs.expect_one_message("sub/web.yaml: edited\n").await;
     fs::remove_file(specs.path("specs/sub")).unwrap();
     specs.expect_one_message("").await;
+}
+
+#[tokio::test]
+async fn link_to_a_directory_outside_is_refused() {
+    let mut specs = SpecDirectory::new(|home| {
+        write(home, "specs/here/db.yaml", "db");
+        write(home, "store/web.yaml", "one");
+        symlink("../../store", home.join("specs/here/sub")).unwrap();
+    })
+    .await;
+    let store = specs.path("store").canonicalize().unwrap();
+    let refused = format!(
+        "it leads to a directory outside of the spec directory, {}; link to its files instead, or start the name with a \
+         dot if it has no specs",
+        store.display()
+    );
+    assert_eq!(specs.read(), format!("here/db.yaml: db\nhere/sub: {refused}\n"));
+    // Through another link.
+    symlink("here/sub", specs.path("specs/again")).unwrap();
+    specs.expect_one_message(&format!("again: {refused}\nhere/db.yaml: db\nhere/sub: {refused}\n")).await;
+    fs::remove_file(specs.path("specs/again")).unwrap();
+    specs.expect_one_message(&format!("here/db.yaml: db\nhere/sub: {refused}\n")).await;
+    specs.write("store/web.yaml", "not watched");
+    specs.expect_no_message().await;
+    replace_link("../../store/web.yaml", specs.path("specs/here/sub"));
+    specs.expect_one_message("here/db.yaml: db\n").await;
+    replace_link("../../store/web.yaml", specs.path("specs/here/web.yaml"));
+    specs.expect_one_message("here/db.yaml: db\nhere/web.yaml: not watched\n").await;
 }
 
 #[tokio::test]
@@ -343,14 +370,17 @@ async fn files_are_replaced_by_kubernetes() {
         write(home, "specs/..1/web.yaml", "one");
         symlink("..1", home.join("specs/..data")).unwrap();
         symlink("..data/web.yaml", home.join("specs/web.yaml")).unwrap();
+        write(home, "specs/..1/sub/db.yaml", "one");
+        symlink("..data/sub", home.join("specs/sub")).unwrap();
     })
     .await;
     for (number, text) in [(2, "two"), (3, "three")] {
         specs.write(&format!("specs/..{number}/web.yaml"), text);
+        specs.write(&format!("specs/..{number}/sub/db.yaml"), text);
         symlink(format!("..{number}"), specs.path("specs/..data_tmp")).unwrap();
         fs::rename(specs.path("specs/..data_tmp"), specs.path("specs/..data")).unwrap();
         fs::remove_dir_all(specs.path(&format!("specs/..{}", number - 1))).unwrap();
-        specs.expect_one_message(&format!("web.yaml: {text}\n")).await;
+        specs.expect_one_message(&format!("sub/db.yaml: {text}\nweb.yaml: {text}\n")).await;
     }
 }
 

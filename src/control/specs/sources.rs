@@ -39,15 +39,17 @@ pub struct Sources {
     pub links: BTreeSet<PathBuf>,
 }
 
-/// Reads a spec directory recursively, without hidden files and directories.
+/// Reads a spec directory recursively, without hidden files and directories. The directory itself may be a link, and
+/// links to files are followed. Links to directories are followed inside the spec directory only: one to `/` would have
+/// everything read and watched.
 ///
 /// # Errors
 ///
 /// If the directory itself cannot be read. The error of a file is in its [`Content`].
 pub fn read(directory: &Path) -> io::Result<Sources> {
-    let mut sources = Sources::default();
-    let mut seen = BTreeSet::new();
-    walk(directory, "", 0, &mut seen, &mut sources)?;
+    let mut walk = Walk { root: directory.canonicalize()?, seen: BTreeSet::new(), sources: Sources::default() };
+    walk.visit(directory, "", 0)?;
+    let mut sources = walk.sources;
     sources.files.sort_by(|a, b| a.path.cmp(&b.path));
     limit_total(&mut sources.files);
     let dotenv = directory.join(".env");
@@ -145,51 +147,68 @@ fn context_paths(directory: &Path, build: &Build) -> ContextPaths {
     ContextPaths::new(directory, &build.context, build.dockerfile.as_deref())
 }
 
-fn walk(
-    directory: &Path,
-    prefix: &str,
-    depth: usize,
-    seen: &mut BTreeSet<PathBuf>,
-    sources: &mut Sources,
-) -> io::Result<()> {
-    // A link may lead to a directory above.
-    if !seen.insert(directory.canonicalize()?) {
-        return Ok(());
+/// A reading of a spec directory under way.
+struct Walk {
+    /// The spec directory, with links resolved.
+    root: PathBuf,
+    /// Directories that were visited, with links resolved.
+    seen: BTreeSet<PathBuf>,
+    sources: Sources,
+}
+
+impl Walk {
+    fn visit(&mut self, directory: &Path, prefix: &str, depth: usize) -> io::Result<()> {
+        let resolved = directory.canonicalize()?;
+        if !resolved.starts_with(&self.root) {
+            return Err(io::Error::other(format!(
+                "it leads to a directory outside of the spec directory, {}; link to its files instead, or start the \
+                 name with a dot if it has no specs",
+                resolved.display()
+            )));
+        }
+        // A link may lead to a directory above.
+        if !self.seen.insert(resolved) {
+            return Ok(());
+        }
+        if depth > MAX_DEPTH {
+            return Err(io::Error::other(format!("directories are nested deeper than {MAX_DEPTH}")));
+        }
+        self.sources.directories.insert(directory.to_owned());
+        for entry in fs::read_dir(directory)? {
+            self.visit_entry(&entry?, prefix, depth);
+        }
+        Ok(())
     }
-    if depth > MAX_DEPTH {
-        return Err(io::Error::other(format!("directories are nested deeper than {MAX_DEPTH}")));
-    }
-    sources.directories.insert(directory.to_owned());
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
+
+    fn visit_entry(&mut self, entry: &fs::DirEntry, prefix: &str, depth: usize) {
         let file_name = entry.file_name();
         let name = &*file_name.to_string_lossy();
         if is_hidden(name) {
-            continue;
+            return;
         }
         let path = format!("{prefix}{name}");
         let full_path = entry.path();
         if file_name.to_str().is_none() {
             if is_spec(name) || full_path.is_dir() {
                 let content = Content::Unreadable("its name is not UTF-8; rename it".into());
-                sources.files.push(SourceFile { path, content });
+                self.sources.files.push(SourceFile { path, content });
             }
-            continue;
+            return;
         }
         if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-            sources.links.insert(full_path.clone());
+            self.sources.links.insert(full_path.clone());
         }
         let content = match fs::metadata(&full_path) {
-            Ok(found) if found.is_dir() => match walk(&full_path, &format!("{path}/"), depth + 1, seen, sources) {
-                Ok(()) => continue,
+            Ok(found) if found.is_dir() => match self.visit(&full_path, &format!("{path}/"), depth + 1) {
+                Ok(()) => return,
                 Err(error) => Content::Unreadable(io_message(&error)),
             },
             _ if is_spec(name) => read_content(&full_path),
-            _ => continue,
+            _ => return,
         };
-        sources.files.extend(unless_removed(&full_path, content).map(|content| SourceFile { path, content }));
+        let content = unless_removed(&full_path, content);
+        self.sources.files.extend(content.map(|content| SourceFile { path, content }));
     }
-    Ok(())
 }
 
 /// The content of a file; `None` if the file was removed since it was listed: editors move files for a moment.
