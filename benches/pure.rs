@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use builders::{agreeing, desired, empty, service};
+use builders::{agreeing, desired, empty, inspect, service};
 use drillmaster::control::programs::Workers;
 use drillmaster::control::specs::sources::ProgramFileAccess;
 use drillmaster::desired::resolve::{ResolveContext, resolve};
@@ -109,4 +109,11 @@ fn main() {
     let thousand = chain(1000);
     let ready = agreeing(&thousand);
     measure("plan 1,000 unchanged services", || plan(&thousand, &ready, &Memory::default(), Duration::ZERO));
+
+    let variables =
+        |value: &str| desired([(0..12_000).fold(service("api"), |service, n| service.env(&format!("N{n}"), value))]);
+    let (before, after) = (variables("one"), variables("two"));
+    let mut changed = agreeing(&before);
+    inspect(&mut changed, &before.services["api"]);
+    measure("forecast 12,000 changed variables", || forecast(&after, &changed, &Memory::default()));
 }

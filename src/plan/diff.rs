@@ -1,5 +1,7 @@
 //! Comparison of a container with its spec. Pure; `plan` decides what follows from it.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::cause::Cause;
@@ -142,7 +144,7 @@ fn compare_env(
         found.unclear = true;
         return;
     };
-    let names: Vec<&str> =
+    let names: BTreeSet<&str> =
         applied.get("env").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let before = found.replace.len();
     let mut cause = |name: &str, old: Option<&String>, new: Option<&String>| {
@@ -155,7 +157,7 @@ fn compare_env(
     };
     for (name, value) in &service.env {
         // A variable of the image that the old spec did not set is new.
-        let old = details.env.get(name).filter(|_| names.contains(&name.as_str()));
+        let old = details.env.get(name).filter(|_| names.contains(name.as_str()));
         if old != Some(value) {
             cause(name, old, Some(value));
         }
