@@ -99,7 +99,8 @@ pub(super) async fn request(
                 Some(WireResponse::Settled(settled)) => return Ok(Outcome::from(*settled)),
                 Some(WireResponse::Unsupported { why }) => return Err(unsupported(pid, &why)),
                 Some(WireResponse::Stopping { .. }) | None => return Err(Failure::Other(anyhow::anyhow!(stopped()))),
-                Some(WireResponse::Hello(_) | WireResponse::Status(_) | WireResponse::Unknown) => {}
+                Some(WireResponse::Hello(_) | WireResponse::Busy | WireResponse::Status(_) | WireResponse::Unknown) => {
+                }
             }
         }
     };

@@ -122,11 +122,15 @@ pub(super) async fn acquire(
 
 fn unresponsive(group: &str, holder: &Holder, error: &ConnectError) -> Failure {
     let pid = holder.pid;
+    let remedy = match error {
+        ConnectError::Busy => "re-run when some of them have ended".to_owned(),
+        _ => format!(
+            "resume it (`kill -CONT {pid}`) or kill it (`kill -KILL {pid}`; containers keep running), then re-run"
+        ),
+    };
     Failure::Held {
         message: format!("{holder} is watching group {group} but cannot be reached: {error}"),
-        remedy: Some(format!(
-            "resume it (`kill -CONT {pid}`) or kill it (`kill -KILL {pid}`; containers keep running), then re-run"
-        )),
+        remedy: Some(remedy),
     }
 }
 

@@ -1,6 +1,10 @@
 //! Other commands during a watch, and the output of the watch.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -222,6 +226,32 @@ fn unresponsive_watch_is_named() {
     watch.signal(Signal::CONT);
     project.run(&["up"]).exits(0).stdout_contains("3 services ready");
     project.assert_settled(&["api", "far", "web"]);
+}
+
+#[test]
+fn watch_that_is_busy_with_other_clients_is_not_to_be_killed() {
+    let project = Project::new("busy");
+    project.write("all.yaml", &sleeper("api", "ping: {tcp: 80}"));
+    let mut watch = project.spawn(&["up", "--watch"]);
+    watch.wait_for_stderr("api: creating");
+    // The path of the socket may be too long to connect to.
+    let directory = File::open(state_file(&project, "")).unwrap();
+    let socket = format!("/proc/self/fd/{}/socket", directory.as_raw_fd());
+    let waiting = (0..64).map(|_| {
+        let mut client = BufReader::new(UnixStream::connect(&socket).unwrap());
+        client.read_line(&mut String::new()).unwrap();
+        client.get_mut().write_all(b"{\"ask\":\"reconcile\"}\n").unwrap();
+        client
+    });
+    let waiting: Vec<_> = waiting.collect();
+    for command in ["down", "up"] {
+        let run = project.run(&[command]).exits(4).stderr_contains("busy with 64 other clients");
+        assert!(!run.stderr.contains("kill"), "{run}");
+    }
+    project.run(&["status"]).exits(0);
+    drop(waiting);
+    project.run(&["down"]).exits(0);
+    watch.wait_for_exit(LIMIT).exits(0);
 }
 
 #[test]

@@ -28,8 +28,10 @@ pub const MAX_PENDING_REPORTS: usize = 1024;
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size limit of a request, in bytes.
 const MAX_REQUEST: usize = 256 * 1024;
-/// How many clients are served at once; others wait.
+/// How many clients are served at once; others wait for [`BUSY_TIMEOUT`].
 const MAX_CLIENTS: u32 = 64;
+/// How long a client waits to be served. Shorter than clients wait for the hello.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after a connection could not be accepted: the process may be out of file descriptors.
 const ACCEPT_DELAY: Duration = Duration::from_millis(500);
 /// How long a closing server waits for clients to read the rest of their answers.
@@ -79,8 +81,7 @@ impl Server {
 
     /// Stops listening once clients have read their answers, at the latest after `SHUTDOWN_GRACE`.
     pub async fn close(mut self) {
-        // One permit belongs to the connection that is accepted next; the others are free once every client is done.
-        let _ = timeout(SHUTDOWN_GRACE, self.permits.acquire_many(MAX_CLIENTS - 1)).await;
+        let _ = timeout(SHUTDOWN_GRACE, self.permits.acquire_many(MAX_CLIENTS)).await;
         self.tasks.shutdown().await;
     }
 }
@@ -95,16 +96,35 @@ impl Drop for Server {
 async fn accept(listener: UnixListener, conversation: Conversation, permits: Arc<Semaphore>) {
     // Dropped with this task, and the conversations with it.
     let mut conversations = JoinSet::new();
+    let mut limit = BUSY_TIMEOUT;
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => _ = conversations.spawn(conversation.clone().serve(stream, permit)),
+            Ok((stream, _)) => match timeout(limit, permits.clone().acquire_owned()).await {
+                Ok(Ok(permit)) => {
+                    limit = BUSY_TIMEOUT;
+                    conversations.spawn(conversation.clone().serve(stream, permit));
+                }
+                Ok(Err(_closed)) => return,
+                Err(_) => {
+                    // Those that arrived meanwhile have waited as well.
+                    limit = Duration::ZERO;
+                    refuse(stream).await;
+                }
+            },
             Err(error) => {
                 tracing::debug!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_DELAY).await;
             }
         }
         while conversations.try_join_next().is_some() {}
+    }
+}
+
+/// Tells a client that too many others are being served.
+async fn refuse(stream: UnixStream) {
+    let mut lines = Framed::new(stream, LinesCodec::new());
+    if let Err(error) = send(&mut lines, &WireResponse::Busy).await {
+        tracing::debug!(%error, "client disconnected");
     }
 }
 
@@ -209,6 +229,8 @@ pub enum ConnectError {
     /// The controller is stopped (`SIGSTOP`) or hangs.
     #[error("the controller timed out")]
     TimedOut,
+    #[error("the controller is busy with {MAX_CLIENTS} other clients")]
+    Busy,
     #[error("{0}")]
     Failed(#[from] io::Error),
 }
@@ -226,6 +248,7 @@ impl Client {
             let mut lines = Framed::new(stream, LinesCodec::new());
             match receive(&mut lines).await? {
                 Some(WireResponse::Hello(hello)) => Ok(Client { hello, lines }),
+                Some(WireResponse::Busy) => Err(ErrorKind::ResourceBusy.into()),
                 Some(_) => Err(io::Error::other("not the socket of a drillmaster controller")),
                 None => Err(ErrorKind::ConnectionReset.into()),
             }
@@ -235,6 +258,7 @@ impl Client {
                 ConnectError::NotListening
             }
             ErrorKind::TimedOut | ErrorKind::WouldBlock => ConnectError::TimedOut,
+            ErrorKind::ResourceBusy => ConnectError::Busy,
             _ => ConnectError::Failed(error),
         })
     }
@@ -439,6 +463,24 @@ mod tests {
         let request = requests.recv().await.unwrap();
         drop(client);
         request.reply.closed().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_is_told_that_the_controller_is_busy() {
+        let state = directory();
+        let (_server, mut requests) = start(state.path());
+        let mut pending = Vec::new();
+        for _ in 0..MAX_CLIENTS {
+            let mut client = connect(state.path()).await;
+            client.send(&WireRequest::Reconcile).await.unwrap();
+            pending.push((client, requests.recv().await.unwrap()));
+        }
+        let connecting = (0..10).map(|_| Client::connect(state.path(), READ_TIMEOUT));
+        for refused in futures_util::future::join_all(connecting).await {
+            assert!(matches!(refused, Err(ConnectError::Busy)), "{refused:?}");
+        }
+        pending.pop();
+        connect(state.path()).await;
     }
 
     #[tokio::test]

@@ -43,6 +43,8 @@ impl From<WireRequest> for RequestKind {
 pub enum WireResponse {
     /// The first line, sent before the request.
     Hello(Hello),
+    /// Sent instead of the hello: too many other clients are waiting for their answers.
+    Busy,
     /// An event, as `up --watch --output json` prints it.
     Event {
         event: Value,
