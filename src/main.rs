@@ -3,11 +3,15 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use drillmaster::control::execute::supervisor::{SUPERVISE, supervise};
 use drillmaster::control::programs::worker;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == worker::ARGUMENT) {
-        return worker::serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    let mut arguments = std::env::args_os().skip(1);
+    // drillmaster also starts itself.
+    match arguments.next() {
+        Some(first) if first == SUPERVISE => supervise(arguments),
+        Some(first) if first == worker::ARGUMENT => worker::serve().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS),
+        _ => drillmaster::cli::run(drillmaster::cli::args::Cli::parse()),
     }
-    drillmaster::cli::run(drillmaster::cli::args::Cli::parse())
 }

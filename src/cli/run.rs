@@ -262,6 +262,8 @@ pub(super) fn run_options(
         context: ExecContext {
             group: group.clone(),
             directory: project.directory.clone(),
+            // Valid even if the file has been replaced by another version.
+            executable: "/proc/self/exe".into(),
             reaches_containers: info.reaches_containers,
             outputs: project.context.clone(),
             workers: project.workers.clone(),

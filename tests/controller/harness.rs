@@ -103,6 +103,7 @@ impl Harness {
         let context = ExecContext {
             group: GROUP.into(),
             directory: SOURCE.into(),
+            executable: env!("CARGO_BIN_EXE_drillmaster").into(),
             reaches_containers: true,
             outputs: self.outputs(),
             workers: Default::default(),

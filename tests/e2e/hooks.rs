@@ -352,6 +352,24 @@ fn interrupt_kills_the_hook_and_its_children() {
     project.assert_settled(&["api", "web"]);
 }
 
+#[test]
+fn killed_run_leaves_no_process_of_its_hook() {
+    let project = project("hookgone");
+    let hook = "{run: [sh, -c, \"setsid sh -c 'echo $$ > ../child; exec sleep 1000' & sleep 1000\"]}";
+    project.write("all.yaml", &sleeper("api", &format!("pre_start: {hook}")));
+    let running = project.spawn(&["up"]);
+    let child = wait_for_file(&project, "child");
+    running.signal(Signal::KILL);
+    wait_for_process_exit(&child);
+    drop::<Running>(running);
+    // A ping leaves nothing behind either.
+    let ping = "{run: [sh, -c, \"setsid sh -c 'echo $$ > ../left; exec sleep 1000' & \
+                while ! test -s ../left; do :; done\"]}";
+    project.write("all.yaml", &sleeper("api", &format!("ping: {ping}")));
+    project.up();
+    wait_for_process_exit(&wait_for_file(&project, "left"));
+}
+
 /// Starts an HTTP server that returns these statuses in order. The thread returns the requests.
 fn server(statuses: &'static [&'static str]) -> (u16, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

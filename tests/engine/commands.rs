@@ -87,6 +87,7 @@ async fn container_hook_gets_its_variables() {
     let context = ExecContext {
         group: "shop".into(),
         directory: "/".into(),
+        executable: env!("CARGO_BIN_EXE_drillmaster").into(),
         reaches_containers: true,
         outputs: Default::default(),
         workers: Default::default(),

@@ -14,7 +14,6 @@ use drillmaster::control::execute::outputs::OutputMap;
 use drillmaster::engine::{ContainerSpec, Engine, LogLine, Mutation};
 use drillmaster::plan::step::ContainerRef;
 use drillmaster_sim::{Behaviour, Image, Script, Sim};
-use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -172,15 +171,63 @@ async fn leftover_children_do_not_delay_the_hook_and_are_killed() {
     }
 }
 
+/// Starts processes that leave the process group: in a session of their own, without environment, as daemons.
+const DAEMONS: &str = "
+    setsid sh -c 'trap \"\" TERM; echo $$ >> pids; sleep 1000; sleep 1000' &
+    env -i PATH=$PATH setsid sh -c 'echo $$ >> pids; exec sleep 1000' > /dev/null 2>&1 &
+    (setsid sh -c '(setsid sh -c \"echo \\$\\$ >> pids; exec sleep 1000\") &' &)
+    while test $(wc -l < pids) -lt 3; do sleep 0.01; done
+    echo up
+";
+
 #[tokio::test]
-async fn process_in_another_group_keeps_running() {
+async fn processes_in_other_sessions_are_killed_with_the_command() {
+    for (rest, message) in [("", None), ("exit 7", Some("sh exited with code 7")), ("kill -KILL $$", Some("signal 9"))]
+    {
+        let stage = Stage::new();
+        std::fs::write(stage.path("pids"), "").unwrap();
+        let (lines, ended) = stage.shell(&format!("{DAEMONS}{rest}")).await;
+        assert_eq!(texts(&lines), ["up"]);
+        match message {
+            None => assert_eq!(ended, Ok(OutputMap::new())),
+            Some(message) => assert!(error_message(ended).contains(message), "{message}"),
+        }
+        assert_eq!(stage.pids(3).into_iter().filter(|pid| runs(*pid)).count(), 0, "they have ended before the hook");
+    }
     let stage = Stage::new();
-    let (_, ended) =
-        stage.shell("setsid sh -c 'echo $$ >> pids; exec sleep 1000' & while ! test -s pids; do :; done").await;
-    assert_eq!(ended, Ok(OutputMap::new()), "the hook does not wait for it, although it holds the pipes");
-    let [pid] = stage.pids(1)[..] else { panic!() };
-    assert!(runs(pid));
-    kill_process(pid, Signal::KILL).unwrap();
+    std::fs::write(stage.path("pids"), "").unwrap();
+    let script = format!("{DAEMONS}sleep 1000");
+    let (_, ended) = stage.run(json!({"run": ["sh", "-c", script], "timeout": "4s"})).await;
+    assert_eq!(error_message(ended), "sh timed out after 4 s and was killed");
+    assert_eq!(stage.pids(3).into_iter().filter(|pid| runs(*pid)).count(), 0);
+}
+
+#[tokio::test]
+async fn concurrent_commands_end_their_own_processes_only() {
+    let (long, short) = (Stage::new(), Stage::new());
+    let go = long.path("go");
+    let script = format!(
+        "(setsid sh -c 'echo $$ >> pids; exec sleep 1000' &); while ! test -s pids || ! test -e {0}; do sleep 0.01; done
+        kill -0 $(cat pids) && echo runs",
+        go.display()
+    );
+    let first = long.shell(&script);
+    let second = async {
+        assert_eq!(short.shell("setsid sleep 1000 & true").await.1, Ok(OutputMap::new()));
+        let pid = long.pids(1)[0];
+        assert!(runs(pid), "it belongs to the other command");
+        std::fs::write(&go, "").unwrap();
+    };
+    let ((lines, ended), ()) = tokio::join!(first, second);
+    assert_eq!((texts(&lines), ended), (vec!["runs"], Ok(OutputMap::new())));
+    long.all_end(1);
+}
+
+#[tokio::test]
+async fn command_without_its_supervisor_fails() {
+    let stage = Stage::new();
+    let (_, ended) = stage.shell("kill -KILL $PPID; sleep 1").await;
+    assert_eq!(error_message(ended), "cannot wait for sh: its supervisor was killed");
 }
 
 /// Two children and a grandchild that ignore SIGTERM.
@@ -444,6 +491,7 @@ async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result
     let surroundings = ExecContext {
         group: "shop".into(),
         directory: Path::new("/").into(),
+        executable: env!("CARGO_BIN_EXE_drillmaster").into(),
         reaches_containers: true,
         outputs: Default::default(),
         workers: Default::default(),

@@ -36,6 +36,7 @@ impl Stage {
         let surroundings = ExecContext {
             group: "shop".into(),
             directory: path,
+            executable: env!("CARGO_BIN_EXE_drillmaster").into(),
             reaches_containers: true,
             outputs: Default::default(),
             workers: workers(),

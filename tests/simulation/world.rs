@@ -271,6 +271,7 @@ impl World {
         let context = ExecContext {
             group: GROUP.into(),
             directory: SOURCE.into(),
+            executable: env!("CARGO_BIN_EXE_drillmaster").into(),
             reaches_containers: true,
             outputs: Default::default(),
             workers: Default::default(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -12,13 +13,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::context::NOT_INHERITED;
+use super::context::{ExecContext, NOT_INHERITED};
+use super::supervisor::{MESSAGE_SIZE, Message, SUPERVISE};
 use crate::control::error::CommandError;
 use crate::engine::lines::Lines;
 use crate::engine::{Engine, Exec, LogLine, io_message};
@@ -47,8 +49,8 @@ pub struct Command<'a> {
 /// Where a command runs.
 #[derive(Debug, Clone, Copy)]
 pub enum ExecTarget<'a> {
-    /// The host, with this working directory.
-    Host(&'a Path),
+    /// The host, in the spec directory.
+    Host(&'a ExecContext),
     /// The container with this id.
     Container(&'a str),
 }
@@ -61,7 +63,7 @@ pub(super) enum Aborted {
 }
 
 /// Runs a command to its end. On timeout or interrupt it is killed with its children. Dropping the future also kills a
-/// command on the host; one in a container continues.
+/// command on the host; one in a container continues. On the host, no process that it started is left.
 ///
 /// # Errors
 ///
@@ -73,7 +75,7 @@ pub async fn run(
     on_line: &mut (dyn FnMut(LogLine) + Send),
 ) -> Result<(), CommandError> {
     match command.target {
-        ExecTarget::Host(directory) => run_on_host(command, directory, interrupted, on_line).await,
+        ExecTarget::Host(context) => run_on_host(command, context, interrupted, on_line).await,
         ExecTarget::Container(id) => run_in_container(engine, command, id, interrupted, on_line).await,
     }
 }
@@ -106,44 +108,71 @@ fn aborted(command: &Command<'_>, aborted: Aborted, killed: bool) -> CommandErro
 
 async fn run_on_host(
     command: &Command<'_>,
-    directory: &Path,
+    context: &ExecContext,
     interrupted: &CancellationToken,
     on_line: &mut (dyn FnMut(LogLine) + Send),
 ) -> Result<(), CommandError> {
     let program = &command.words[0];
-    let mut process = tokio::process::Command::new(program);
+    let wait_error = |error| CommandError::Wait { program: program.clone(), reason: io_message(&error) };
+    let (mut child, control) = start(command, context).map_err(|error| CommandError::Start {
+        program: program.clone(),
+        reason: format!("cannot start its supervisor in {}: {}", context.directory.display(), io_message(&error)),
+    })?;
+    let mut output = Output::new(&mut child);
+    let result = run_until_aborted(command.limit, interrupted, output.read_until_exit(&control, on_line)).await;
+    if result.is_err() {
+        // A full socket is impossible, and a closed one means that there is no process to signal.
+        let _ = control.try_write(&[0]);
+        let _ = timeout(GRACE, output.read_until_exit(&control, on_line)).await;
+    } else {
+        let _ = timeout(DRAIN_DELAY, output.read_until_closed(on_line)).await;
+    }
+    // The supervisor kills what is left and exits. A process may hang in the kernel.
+    drop(control);
+    let _ = timeout(DRAIN_DELAY, output.read_until_closed(on_line)).await;
+    output.lines.rest().into_iter().for_each(on_line);
+    let _ = timeout(GRACE, child.wait()).await;
+    match result {
+        Ok(Ok(Message::Exited(status))) => check_status(program, status),
+        Ok(Ok(Message::NotStarted(error))) => Err(start_error(program, &context.directory, &error)),
+        Ok(Err(error)) => Err(wait_error(error)),
+        Err(reason) => Err(aborted(command, reason, true)),
+    }
+}
+
+/// Starts the supervisor of a command. When the stream is closed, the supervisor kills every process of the command.
+fn start(command: &Command<'_>, context: &ExecContext) -> io::Result<(Child, UnixStream)> {
+    let (control, stdin) = UnixStream::pair()?;
+    let stdin = stdin.into_std()?;
+    stdin.set_nonblocking(false)?;
+    let mut process = tokio::process::Command::new(&context.executable);
     for name in NOT_INHERITED {
         process.env_remove(name);
     }
-    let mut child = process
-        .args(&command.words[1..])
-        .current_dir(directory)
+    let child = process
+        .arg0("drillmaster")
+        .arg(SUPERVISE)
+        .args(command.words)
+        .current_dir(&context.directory)
         .envs(&command.variables)
-        .stdin(Stdio::null())
+        .stdin(OwnedFd::from(stdin))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .spawn()
-        .map_err(|error| start_error(program, directory, &error))?;
-    // Its children are in its process group and are killed with it.
-    let group = ProcessGroup(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
-    let mut output = Output::new(&mut child);
-    let result = run_until_aborted(command.limit, interrupted, output.read_until_exit(&mut child, on_line)).await;
-    if result.is_err() {
-        group.signal(Signal::TERM);
-        let _ = timeout(GRACE, output.read_until_exit(&mut child, on_line)).await;
-        group.signal(Signal::KILL);
-    }
-    let _ = timeout(DRAIN_DELAY, output.read_until_closed(on_line)).await;
-    drop(group);
-    output.lines.rest().into_iter().for_each(on_line);
-    match result {
-        Ok(Ok(status)) => check_status(program, status),
-        Ok(Err(error)) => Err(CommandError::Wait { program: program.clone(), reason: io_message(&error) }),
-        Err(reason) => {
-            // Wait until it is gone, but not for a process that hangs in the kernel.
-            let _ = timeout(GRACE, child.wait()).await;
-            Err(aborted(command, reason, true))
+        .spawn()?;
+    Ok((child, control))
+}
+
+/// Receives the message of a supervisor.
+async fn receive(control: &UnixStream) -> io::Result<Message> {
+    let mut message = [0; MESSAGE_SIZE];
+    loop {
+        control.readable().await?;
+        match control.try_read(&mut message) {
+            Ok(MESSAGE_SIZE) => return Ok(Message::decode(message)),
+            Ok(_) => return Err(io::Error::other("its supervisor was killed")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -164,17 +193,17 @@ impl Output {
 
     async fn read_until_exit(
         &mut self,
-        child: &mut Child,
+        control: &UnixStream,
         on_line: &mut (dyn FnMut(LogLine) + Send),
-    ) -> io::Result<ExitStatus> {
+    ) -> io::Result<Message> {
         loop {
             tokio::select! {
                 // cancel-safe because a chunk that was not received stays in the pipe
                 Some((stderr, chunk)) = self.chunks.next() => {
                     self.lines.take(stderr, &chunk).into_iter().for_each(&mut *on_line);
                 }
-                // cancel-safe because it can be awaited again
-                status = child.wait() => return status,
+                // cancel-safe because the message is read at once or stays in the socket
+                message = receive(control) => return message,
             }
         }
     }
@@ -195,24 +224,6 @@ fn chunks(stderr: bool, pipe: impl AsyncRead + Send + Unpin + 'static) -> BoxStr
         (length > 0).then_some(((stderr, chunk), pipe))
     };
     stream::unfold(pipe, read).boxed()
-}
-
-/// A process group that is killed when this is dropped.
-struct ProcessGroup(Option<Pid>);
-
-impl ProcessGroup {
-    fn signal(&self, signal: Signal) {
-        if let Some(leader) = self.0 {
-            // It may have ended already.
-            let _ = kill_process_group(leader, signal);
-        }
-    }
-}
-
-impl Drop for ProcessGroup {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
 }
 
 fn check_status(program: &str, status: ExitStatus) -> Result<(), CommandError> {

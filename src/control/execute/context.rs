@@ -24,6 +24,8 @@ pub struct ExecContext {
     pub group: String,
     /// The spec directory: working directory of commands on the host.
     pub directory: PathBuf,
+    /// The executable of drillmaster, which supervises commands on the host.
+    pub executable: PathBuf,
     /// Container addresses are reachable from here; otherwise published ports are used.
     pub reaches_containers: bool,
     /// Outputs of the group.

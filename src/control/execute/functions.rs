@@ -203,7 +203,7 @@ impl HostService<'_> {
                 value(&self.run_command(&words, target, limit).await)
             }
             HostRequest::Run(words, limit) => {
-                value(&self.run_command(&words, ExecTarget::Host(&self.context.directory), limit).await)
+                value(&self.run_command(&words, ExecTarget::Host(self.context), limit).await)
             }
             HostRequest::Get(target, limit) => value(&self.within(limit, self.get(&target)).await?),
             HostRequest::Tcp(port) => {

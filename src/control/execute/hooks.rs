@@ -94,7 +94,7 @@ pub async fn run(
             OutputMap::new()
         }
         (HookAction::Run(words), _) => {
-            let target = ExecTarget::Host(&context.directory);
+            let target = ExecTarget::Host(context);
             run_command(engine, call, words, target, context, interrupted, &mut on_line).await?
         }
         (HookAction::Exec(words), Some(container)) => {

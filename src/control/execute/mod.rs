@@ -9,5 +9,6 @@ pub mod hooks;
 mod http;
 pub mod outputs;
 mod probe;
+pub mod supervisor;
 pub(super) mod tasks;
 mod translate;

@@ -118,7 +118,7 @@ impl<'a> Prober<'a> {
             }
             Check::Run(words) => {
                 let env = HookEnv { container_name: None, event: None, ..self.env() };
-                self.run(words, ExecTarget::Host(&self.context.directory), env.variables()).await
+                self.run(words, ExecTarget::Host(self.context), env.variables()).await
             }
             Check::Log(pattern) => self.match_log(pattern).await,
             Check::Function(function) => self.call(function).await,
