@@ -1,4 +1,4 @@
-//! Requests to the watching controller that holds the group.
+//! Requests to the controller that holds the group.
 
 use std::time::Duration;
 
@@ -21,17 +21,15 @@ use crate::status::ControllerStatus;
 /// How long `status` waits for a watching controller: its answer is optional.
 const LIVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Checks that the controller watches the same spec directory.
+/// Checks that the controller has the same spec directory.
 pub(super) fn check_source(client: &Client, desired: &Desired) -> Result<(), Failure> {
     let hello = &client.hello;
     if hello.source == desired.source {
         return Ok(());
     }
+    let verb = if hello.is_watching() { "watching" } else { "changing" };
     Err(Failure::Held {
-        message: format!(
-            "pid {} (drillmaster up --watch) is watching group {} with another spec directory, {}",
-            hello.pid, desired.group, hello.source
-        ),
+        message: format!("{hello} is {verb} group {} with another spec directory, {}", desired.group, hello.source),
         remedy: Some(format!("use --specs {}, or another --group", hello.source)),
     })
 }
@@ -54,8 +52,8 @@ pub(super) async fn shut_down(
     limit: Option<Duration>,
     style: Style,
 ) -> Result<(), Failure> {
-    let pid = client.hello.pid;
-    style.note(&format!("stopping pid {pid} (drillmaster up --watch)"));
+    let holder = client.hello.clone();
+    style.note(&format!("stopping {holder}"));
     let by = format!("drillmaster {command} (pid {})", std::process::id());
     let stopping = async {
         // If the request cannot be sent, the controller has exited already.
@@ -63,7 +61,7 @@ pub(super) async fn shut_down(
             while let Ok(Some(response)) = client.receive().await {
                 match response {
                     WireResponse::Stopping { .. } => break,
-                    WireResponse::Unsupported { why } => return Err(unsupported(pid, &why)),
+                    WireResponse::Unsupported { why } => return Err(unsupported(holder.pid, &why)),
                     _ => {}
                 }
             }
@@ -72,10 +70,7 @@ pub(super) async fn shut_down(
     };
     match within(limit, stopping).await {
         Some(result) => result,
-        None => Err(Failure::Held {
-            message: format!("timed out waiting for pid {pid} (drillmaster up --watch) to stop"),
-            remedy: None,
-        }),
+        None => Err(Failure::Held { message: format!("timed out waiting for {holder} to stop"), remedy: None }),
     }
 }
 

@@ -11,9 +11,10 @@ use super::args::{Down, Global, Logs, Reload, Run, Selection, Tail, Up};
 use super::project::Project;
 use super::session::{self, GroupLock};
 use super::{Exit, Failure, ask};
-use crate::control::event::{Limits, Outcome};
+use crate::control::event::{Limits, Outcome, Request};
 use crate::control::execute::context::ExecContext;
-use crate::control::ipc::wire::WireRequest;
+use crate::control::ipc::socket::Server;
+use crate::control::ipc::wire::{Hello, WireRequest};
 use crate::control::local_state::LocalState;
 use crate::control::state_directory::StateDirectory;
 use crate::control::{self, RunOptions};
@@ -193,9 +194,14 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
         }
         // The lock is held until the end of this arm.
         (_lock, _) => {
+            let (server, requests) = serve(&state_directory, &project, job.command);
             let options =
                 RunOptions { reload: job.reload.clone(), ..run_options(&info, &project, state_directory, remaining()) };
-            reconcile(engine.clone(), &project, &job.target, options, interrupts, style).await
+            let outcome = reconcile(engine.clone(), &project, &job.target, options, requests, interrupts, style).await;
+            if let Some(server) = server {
+                server.close().await;
+            }
+            outcome
         }
     };
     finish_run(engine.as_ref(), &project, &desired, outcome, style).await
@@ -225,12 +231,24 @@ async fn prepare(
     }
 }
 
+/// Lets another process end this run. Without a socket, that process waits for the lock.
+fn serve(directory: &StateDirectory, project: &Project, command: &str) -> (Option<Server>, mpsc::Receiver<Request>) {
+    let (sender, requests) = mpsc::channel(1);
+    let hello = Hello { pid: std::process::id(), source: project.desired.source.clone(), command: command.to_owned() };
+    let server = Server::start(directory.path(), hello, sender, Arc::new(|_| None));
+    if let Err(error) = &server {
+        tracing::debug!(%error, "cannot create the control socket");
+    }
+    (server.ok(), requests)
+}
+
 /// Runs the controller in this process.
 async fn reconcile(
     engine: Arc<dyn Engine>,
     project: &Project,
     target: &Target,
     options: RunOptions,
+    requests: mpsc::Receiver<Request>,
     interrupts: mpsc::Receiver<()>,
     style: Style,
 ) -> Outcome {
@@ -238,7 +256,8 @@ async fn reconcile(
     let again = target.clone();
     let options = RunOptions { read: Some(project.read_again(move |desired| again.apply(desired))), ..options };
     let desired = target.apply(project.desired.clone());
-    let outcome = control::run(engine, desired, options, interrupts, |report| progress.show(report)).await;
+    let report = |report| progress.show(report);
+    let outcome = control::run_serving(engine, desired, options, requests, interrupts, report).await;
     progress.finish();
     if outcome.is_good()
         && target.removes_group()
@@ -312,6 +331,9 @@ async fn finish_run(
                  network; restarting the engine releases it",
             );
         }
+    }
+    if let Some(by) = &outcome.ended_by {
+        style.error(&format!("stopped: requested by {by}"));
     }
     if outcome.timed_out {
         style.error("timed out (--timeout); re-run to continue");

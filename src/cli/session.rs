@@ -1,6 +1,6 @@
 //! Set-up of a command that talks to the engine: connection, lock of the group, interrupts.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,24 +49,24 @@ pub(super) fn state_directory(info: &EngineInfo, group: &str) -> Result<StateDir
 pub(super) enum GroupLock {
     /// Held by this process until it is dropped.
     Acquired(Lock),
-    /// Held by a watching controller, which accepts requests.
+    /// Held by a watching controller, which accepts requests, or by a one-shot command that ends for this one.
     HeldByWatcher(Client),
 }
 
-/// How long a watching controller may take to send its first line.
+/// How long a controller may take to send its first line.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// Delay between attempts to reach a lock holder that does not listen: it is just starting or stopping.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Why one attempt to take the lock failed.
 enum AttemptError {
-    /// A watching controller holds the lock and does not respond.
+    /// The controller that holds the lock does not respond.
     Unresponsive(Holder, ConnectError),
     Other(Failure),
 }
 
 /// Takes the lock of the group, or connects to the watching controller that holds it. While another one-shot command
-/// holds the lock, waits for it, at most for `timeout`.
+/// holds the lock, waits for it, at most for `timeout`; connects to one that ends for this command.
 pub(super) async fn acquire(
     directory: &StateDirectory,
     group: &str,
@@ -75,8 +75,11 @@ pub(super) async fn acquire(
     style: Style,
 ) -> Result<GroupLock, Failure> {
     let last_holder = RefCell::new(None);
+    // A one-shot command that cannot be reached is waited for.
+    let unreachable = Cell::new(false);
     let wait_for = |holder: Option<&Holder>| {
-        if holder.is_some_and(Holder::is_watching) {
+        let yields = |holder: &Holder| holder.yields_to(command) && !unreachable.get();
+        if holder.is_some_and(|holder| holder.is_watching() || yields(holder)) {
             return false;
         }
         let holder = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
@@ -101,12 +104,17 @@ pub(super) async fn acquire(
         }
     };
     let mut first_refusal = None;
-    let is_starting = |error: &AttemptError| {
-        matches!(error, AttemptError::Unresponsive(_, ConnectError::NotListening))
-            && first_refusal.get_or_insert_with(Instant::now).elapsed() < HELLO_TIMEOUT
+    let can_retry = |error: &AttemptError| match error {
+        AttemptError::Unresponsive(_, ConnectError::NotListening)
+            if first_refusal.get_or_insert_with(Instant::now).elapsed() < HELLO_TIMEOUT =>
+        {
+            true
+        }
+        AttemptError::Unresponsive(holder, _) if !holder.is_watching() => !unreachable.replace(true),
+        _ => false,
     };
     let retries = ConstantBuilder::new().with_delay(RETRY_DELAY).without_max_times();
-    match within(timeout, attempt.retry(retries).when(is_starting)).await {
+    match within(timeout, attempt.retry(retries).when(can_retry)).await {
         Some(Ok(lock)) => Ok(lock),
         Some(Err(AttemptError::Unresponsive(holder, error))) => Err(unresponsive(group, &holder, &error)),
         Some(Err(AttemptError::Other(failure))) => Err(failure),

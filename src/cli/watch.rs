@@ -48,7 +48,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let scope = project.desired.scope.clone();
     project.load_outputs(&directory, style).map_err(Failure::Specs)?;
     project.desired.scope = scope;
-    let hello = Hello { pid: std::process::id(), source: project.desired.source.clone() };
+    let hello = Hello { pid: std::process::id(), source: project.desired.source.clone(), command: WATCH.into() };
     let server = Server::start(directory.path(), hello, requests, Arc::new(watch::event))
         .with_context(|| format!("cannot create the control socket in {}", directory.path().display()))?;
     let options = run::run_options(&info, &project, directory, None);

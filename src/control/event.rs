@@ -135,7 +135,8 @@ pub enum RequestKind {
     Reconcile,
     /// Replace services although they match; answered as [`RequestKind::Reconcile`].
     Reload(BTreeSet<String>),
-    /// Stop the watch after the steps under way; containers keep running. Answered by [`Report::Stopping`].
+    /// Stop after the steps under way; containers keep running. Answered by [`Report::Stopping`], or by the end of a
+    /// one-shot run, which has no other requests.
     Shutdown {
         /// The requester: `drillmaster down (pid 123)`.
         by: String,
@@ -257,9 +258,9 @@ pub struct Outcome {
     pub ready: BTreeSet<ServiceName>,
     /// Networks, volumes and images that could not be removed.
     pub stuck: BTreeMap<Subject, RemovalError>,
-    /// Stopped by SIGINT or SIGTERM.
+    /// Stopped by SIGINT or SIGTERM, or a one-shot run by a request.
     pub interrupted: bool,
-    /// The process that stopped the watch.
+    /// The process that requested the end.
     pub ended_by: Option<String>,
     /// Stopped by `--timeout`.
     pub timed_out: bool,

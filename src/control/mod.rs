@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use self::event::{Limits, Outcome, Reading, Report, Request};
 use self::execute::context::ExecContext;
 use self::local_state::LocalState;
+use self::run::Mode;
 use crate::desired::Desired;
 use crate::engine::{Engine, EngineError};
 use crate::observed::Observed;
@@ -68,7 +69,20 @@ pub async fn run(
     interrupts: mpsc::Receiver<()>,
     report: impl FnMut(Report),
 ) -> Outcome {
-    run::drive(engine, desired, options, None, interrupts, report).await
+    let (_, requests) = mpsc::channel(1);
+    run_serving(engine, desired, options, requests, interrupts, report).await
+}
+
+/// The same; another process can end the run with [`Shutdown`](event::RequestKind::Shutdown).
+pub async fn run_serving(
+    engine: Arc<dyn Engine>,
+    desired: Desired,
+    options: RunOptions,
+    requests: mpsc::Receiver<Request>,
+    interrupts: mpsc::Receiver<()>,
+    report: impl FnMut(Report),
+) -> Outcome {
+    run::drive(engine, desired, options, Mode::Once { requests }, interrupts, report).await
 }
 
 /// Reconciles the engine with the specs until it is interrupted or asked to shut down. Containers stay as they are.
@@ -80,7 +94,7 @@ pub async fn watch(
     interrupts: mpsc::Receiver<()>,
     report: impl FnMut(Report),
 ) -> Outcome {
-    run::drive(engine, desired, options, Some(watch), interrupts, report).await
+    run::drive(engine, desired, options, Mode::Watch(watch), interrupts, report).await
 }
 
 /// Observes the engine until a plan has no more queries about containers: one list, then inspections.

@@ -14,23 +14,29 @@ use crate::desired::Desired;
 use crate::engine::Engine;
 use crate::plan::Memory;
 
+/// When a run ends.
+pub(super) enum Mode {
+    /// Once everything is settled, or on request.
+    Once { requests: mpsc::Receiver<Request> },
+    /// On request only.
+    Watch(WatchOptions),
+}
+
 pub(super) async fn drive(
     engine: Arc<dyn Engine>,
     desired: Desired,
     options: RunOptions,
-    watch: Option<WatchOptions>,
+    mode: Mode,
     mut interrupts: mpsc::Receiver<()>,
     mut report: impl FnMut(Report),
 ) -> Outcome {
     let start = Instant::now();
     let (events, mut inbox) = mpsc::unbounded_channel();
-    let mode = match &watch {
-        None => RunMode::Once,
-        Some(watch) => RunMode::Watch { may_empty: watch.may_empty },
-    };
-    let (read, mut changes, mut requests) = match watch {
-        None => (options.read, None, None),
-        Some(watch) => (Some(watch.read), Some(watch.changes), Some(watch.requests)),
+    let (mode, read, mut changes, mut requests) = match mode {
+        Mode::Once { requests } => (RunMode::Once, options.read, None, Some(requests)),
+        Mode::Watch(WatchOptions { read, changes, requests, may_empty }) => {
+            (RunMode::Watch { may_empty }, Some(read), Some(changes), Some(requests))
+        }
     };
     let mut tasks = Tasks::new(engine, events, options.context, options.local_state, read);
     let memory = Memory::new(tasks.updated());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drillmaster::control::event::Limits;
+use drillmaster::control::event::{Limits, Request, RequestKind};
 use drillmaster::control::{self, RunOptions};
 use drillmaster::engine::Engine;
 use drillmaster_sim::faulty::Stop;
@@ -54,6 +54,27 @@ async fn run_ends_at_its_deadline() {
     assert_eq!(outcome.ready, BTreeSet::from(["other".into()]));
     let reasons: Vec<&str> = outcome.waits.iter().map(|wait| wait.reason.as_str()).collect();
     assert_eq!(reasons, ["waiting for readiness probe (exec ping)", "waiting for db, which is not ready yet"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn run_ends_on_request() {
+    let wanted = desired([service("db").ping(Duration::from_secs(300))]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exec = Script::Exits(1, "no".into())));
+    let began = Instant::now();
+    let ((sender, requests), (_interrupt, interrupts)) = (mpsc::channel(1), mpsc::channel(1));
+    let engine: Arc<dyn Engine> = Arc::new(sim.clone());
+    let run = control::run_serving(engine, wanted.clone(), sim.options(), requests, interrupts, |_| {});
+    let request = async {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let (reply, mut reports) = mpsc::channel(1);
+        sender.send(Request { kind: RequestKind::Shutdown { by: "me".into() }, reply }).await.unwrap();
+        assert_eq!(reports.recv().await, None, "answered by its end");
+    };
+    let (outcome, ()) = tokio::join!(run, request);
+    assert!(outcome.interrupted && !outcome.is_good());
+    assert_eq!(outcome.ended_by.as_deref(), Some("me"));
+    assert!(began.elapsed() <= ms(10_500), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

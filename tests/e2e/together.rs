@@ -35,12 +35,40 @@ fn waiting_command_names_the_lock_holder() {
     project.run(&["status"]).exits(0).stdout_contains("Starting");
     project.run(&["diff"]).exits(1);
     assert!(first.is_running());
-    let second = project.spawn(&["down"]).wait_for_exit(LIMIT).exits(0);
+    let second = project.spawn(&["stop"]).wait_for_exit(LIMIT).exits(0);
     let second =
         second.stderr_contains("waiting for pid").stderr_contains("drillmaster up").stderr_contains(&project.group);
     first.wait_for_exit(LIMIT).exits(0);
     assert!(second.took > Duration::from_millis(500), "{second}");
+    project.run(&["down"]).exits(0);
     assert!(project.containers().is_empty());
+}
+
+#[test]
+fn down_ends_a_command_that_waits_for_a_ping() {
+    let project = Project::new("downends");
+    project.write("all.yaml", &sleeper("api", "ping: {tcp: 80}"));
+    for command in [&["up"][..], &["reload", "api"]] {
+        let mut first = project.spawn(command);
+        first.wait_for_stderr("waiting for readiness probe");
+        // Nothing else ends it.
+        project.run(&["status"]).exits(0).stdout_contains("Starting");
+        project.run(&["stop", "--timeout", "1s"]).exits(4).stderr_contains("timed out waiting for the lock");
+        let second = project.spawn(&["down"]).wait_for_exit(LIMIT).exits(0);
+        second.stderr_contains(&format!("stopping pid {} (drillmaster {})", first.id(), command[0]));
+        let first = first.wait_for_exit(LIMIT).exits(130);
+        first.stderr_contains("stopped: requested by drillmaster down (pid ");
+        assert!(project.containers().is_empty() && engine::networks(&project.group).is_empty());
+    }
+    // One that does not respond is waited for.
+    let mut first = project.spawn(&["up"]);
+    first.wait_for_stderr("waiting for readiness probe");
+    first.signal(rustix::process::Signal::STOP);
+    let second = project.run(&["down", "--timeout", "8s"]).exits(4);
+    second.stderr_contains("timed out waiting for the lock").stderr_contains(&first.id().to_string());
+    first.signal(rustix::process::Signal::CONT);
+    project.run(&["down"]).exits(0);
+    first.wait_for_exit(LIMIT).exits(130);
 }
 
 #[test]

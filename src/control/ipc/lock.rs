@@ -31,6 +31,12 @@ impl Holder {
         self.command == WATCH
     }
 
+    /// Returns true for a one-shot command that ends at its next step for this one, instead of being waited for: what it
+    /// makes would be removed.
+    pub fn yields_to(&self, command: &str) -> bool {
+        command == "down" && ["up", "start", "reload", "run"].contains(&self.command.as_str())
+    }
+
     /// Parses `pid 12 (drillmaster up --watch)`.
     fn parse(text: &str) -> Option<Holder> {
         let (pid, rest) = text.trim_end().strip_prefix("pid ")?.split_once(" (drillmaster ")?;
@@ -160,6 +166,14 @@ mod tests {
         for text in ["", "pid", "pid x (drillmaster up)", "pid 12 (drillmaster up", "pid -1 (drillmaster up)"] {
             assert_eq!(Holder::parse(text), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn only_commands_that_start_services_yield_to_down() {
+        let yields = |holder: &str, command: &str| Holder { pid: 1, command: holder.into() }.yields_to(command);
+        assert!(["up", "start", "reload", "run"].iter().all(|holder| yields(holder, "down")));
+        assert!(!["down", "stop", WATCH].iter().any(|holder| yields(holder, "down")));
+        assert!(!["up", "stop", WATCH].iter().any(|command| yields("up", command)));
     }
 
     #[tokio::test]

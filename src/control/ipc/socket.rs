@@ -1,4 +1,4 @@
-//! Socket of a watching controller: a Unix socket beside the lock, for the same user only.
+//! Socket of a controller: a Unix socket beside the lock, for the same user only.
 //!
 //! Turns each line that arrives into a [`Request`] and the reports of its answer into lines. A client cannot block the
 //! controller: every read and write has a time limit.
@@ -145,7 +145,7 @@ impl Conversation {
     }
 
     async fn converse(self, lines: &mut Lines) -> io::Result<()> {
-        send(lines, &WireResponse::Hello(self.hello)).await?;
+        send(lines, &WireResponse::Hello(self.hello.clone())).await?;
         let request = match within(READ_TIMEOUT, async { Ok(lines.next().await) }).await? {
             None => return Ok(()),
             Some(Ok(line)) => serde_json::from_str::<WireRequest>(&line).map_err(|error| error.to_string()),
@@ -153,7 +153,11 @@ impl Conversation {
             Some(Err(error)) => Err(error.to_string()),
         };
         let request = match request {
-            Ok(request) => request,
+            Ok(request) if self.hello.is_watching() || matches!(request, WireRequest::Shutdown { .. }) => request,
+            Ok(_) => {
+                let why = format!("it is not watching, but running `drillmaster {}`", self.hello.command);
+                return send(lines, &WireResponse::Unsupported { why }).await;
+            }
             Err(error) => {
                 let why = format!("unsupported request: {error}; use the same drillmaster version as the controller");
                 return send(lines, &WireResponse::Unsupported { why }).await;
@@ -326,11 +330,16 @@ mod tests {
 
     use super::*;
     use crate::control::event::RequestKind;
+    use crate::control::ipc::lock::WATCH;
     use crate::status::ControllerStatus;
 
     fn start(directory: &Path) -> (Server, mpsc::Receiver<Request>) {
+        start_for(directory, WATCH)
+    }
+
+    fn start_for(directory: &Path, command: &str) -> (Server, mpsc::Receiver<Request>) {
         let (sender, requests) = mpsc::channel(1);
-        let hello = Hello { pid: 7, source: "/specs".into() };
+        let hello = Hello { pid: 7, source: "/specs".into(), command: command.into() };
         let to_event: ToEvent = Arc::new(|report| match report {
             Report::Note(text) => Some(text[..].into()),
             _ => None,
@@ -357,7 +366,7 @@ mod tests {
         let mode = fs::metadata(state.path().join("socket")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let mut client = connect(state.path()).await;
-        assert_eq!(client.hello, Hello { pid: 7, source: "/specs".into() });
+        assert_eq!(client.hello, Hello { pid: 7, source: "/specs".into(), command: WATCH.into() });
         client.send(&WireRequest::Reconcile).await.unwrap();
         let request = requests.recv().await.unwrap();
         assert_eq!(request.kind, RequestKind::Reconcile);
@@ -414,6 +423,21 @@ mod tests {
         // The server may disconnect before everything is written.
         let _ = client.lines.get_mut().write_all(&vec![b'x'; 1024 * 1024]).await;
         assert!(matches!(client.receive().await, Ok(Some(WireResponse::Unsupported { .. })) | Err(_)));
+    }
+
+    #[tokio::test]
+    async fn one_shot_command_can_only_be_ended() {
+        let state = directory();
+        let (_server, mut requests) = start_for(state.path(), "up");
+        let mut client = connect(state.path()).await;
+        client.send(&WireRequest::Status).await.unwrap();
+        let why = "it is not watching, but running `drillmaster up`".into();
+        assert_eq!(client.receive().await.unwrap(), Some(WireResponse::Unsupported { why }));
+        let mut client = connect(state.path()).await;
+        assert_eq!(client.hello.to_string(), "pid 7 (drillmaster up)");
+        client.send(&WireRequest::Shutdown { by: "me".into() }).await.unwrap();
+        assert_eq!(requests.recv().await.unwrap().kind, RequestKind::Shutdown { by: "me".into() });
+        assert_eq!(client.receive().await.unwrap(), None, "answered by its end");
     }
 
     #[tokio::test]

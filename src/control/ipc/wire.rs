@@ -1,14 +1,16 @@
-//! Messages on the socket of a watching controller: the client sends one line of JSON, and lines of JSON answer it.
+//! Messages on the socket of a controller: the client sends one line of JSON, and lines of JSON answer it.
 //!
 //! The two ends may have different versions: unknown fields are ignored, and an unknown request is answered with
 //! [`WireResponse::Unsupported`]. Data only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::lock::WATCH;
 use crate::control::event::{Failed, Outcome, RemovalError, RequestKind};
 use crate::desired::fingerprint::Fingerprint;
 use crate::plan::cause::Cause;
@@ -69,8 +71,28 @@ pub enum WireResponse {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     pub pid: u32,
-    /// The spec directory that it watches, an absolute path.
+    /// The spec directory that it watches or has read, an absolute path.
     pub source: String,
+    /// The command that it runs, for example `up`. Only a watch has other requests than [`WireRequest::Shutdown`].
+    #[serde(default = "watch")]
+    pub command: String,
+}
+
+fn watch() -> String {
+    WATCH.to_owned()
+}
+
+impl Hello {
+    /// Returns true for a watching controller.
+    pub fn is_watching(&self) -> bool {
+        self.command == WATCH
+    }
+}
+
+impl fmt::Display for Hello {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {} (drillmaster {})", self.pid, self.command)
+    }
 }
 
 /// The parts of an [`Outcome`] that a client needs. Secret values are left out.

@@ -298,6 +298,12 @@ impl Core {
     /// Another process requests something.
     pub(super) fn requested(&mut self, id: RequestId, request: RequestKind, now: Duration, reaction: &mut Reaction) {
         if self.watching.is_none() {
+            if let RequestKind::Shutdown { by } = request {
+                reaction.reports.push(Report::Note(format!("stopping after the current step: requested by {by}")));
+                self.outcome.ended_by = Some(by);
+                self.outcome.interrupted = true;
+                self.phase = RunPhase::Stopping;
+            }
             return;
         }
         match request {
