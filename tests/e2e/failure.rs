@@ -1,7 +1,10 @@
 //! Failures: a failed service affects only its dependents.
 
-use crate::support::engine;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use crate::support::project::{Project, free_port, script, sleeper};
+use crate::support::{WAIT_TIMEOUT, engine, process};
 
 const MISSING: &str = "drillmaster/there-is-no-such-image:1";
 
@@ -34,6 +37,30 @@ fn missing_image_fails_only_its_service() {
         .exits(1)
         .stdout_contains("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
     assert_eq!((project.id("api"), project.id("web")), ids);
+}
+
+#[test]
+fn pull_goes_on_without_a_credential_helper_that_misbehaves() {
+    let project = Project::new("helper");
+    project.write("all.yaml", &sleeper("api", "").replace("drillmaster/busybox:1", "localhost:1/nothing:1"));
+    let home = project.home.path();
+    std::fs::write(home.join("config.json"), r#"{"credHelpers": {"localhost:1": "odd"}}"#).unwrap();
+    let helper = home.join("docker-credential-odd");
+    let path = format!("{}:{}", home.display(), std::env::var("PATH").unwrap());
+    for (script, reason) in [
+        ("exec yes", "docker-credential-odd: its output is larger than 1 MiB"),
+        ("echo $$ > ../hung; exec sleep 1000", "the credential helper did not answer within 10 s"),
+    ] {
+        std::fs::write(&helper, format!("#!/bin/sh\ncd {}/specs\n{script}\n", home.display())).unwrap();
+        std::fs::set_permissions(&helper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut up = project.command(&["up"]);
+        up.env("DOCKER_CONFIG", home).env("PATH", &path);
+        let run = process::run(up, WAIT_TIMEOUT * 3).exits(1);
+        run.stderr_contains("cannot be reached").stderr_contains(&format!("no credentials were sent: {reason}"));
+    }
+    let hung = std::fs::read_to_string(home.join("hung")).unwrap();
+    let stat = Path::new("/proc").join(hung.trim()).join("stat");
+    assert!(std::fs::read_to_string(stat).map_or(true, |stat| stat.contains(") Z ")), "it is killed");
 }
 
 #[test]

@@ -72,16 +72,22 @@ impl Docker {
         EngineError::Unreachable { endpoint: self.endpoint.to_string(), reason }
     }
 
-    /// Credentials for a registry. May run a credential helper, on a blocking thread.
+    /// Credentials for a registry. May run a credential helper.
     async fn credentials(&self, key: &str) -> std::result::Result<Option<DockerCredentials>, String> {
         let Some(directory) = self.config_dir.clone() else {
             return Ok(None);
         };
         let server = key.to_owned();
-        let look_up = tokio::task::spawn_blocking(move || registry::credentials(&directory, &server));
-        let timed_out = || format!("the credential helper did not answer within {} s", HELPER_TIMEOUT.as_secs());
-        let looked_up = tokio::time::timeout(HELPER_TIMEOUT, look_up).await.map_err(|_| timed_out())?;
-        let found = looked_up.map_err(|error| error.to_string())??;
+        let look_up = async {
+            let configured = tokio::task::spawn_blocking(move || registry::credentials(&directory, &server));
+            match configured.await.map_err(|error| error.to_string())?? {
+                Credentials::None => Ok(None),
+                Credentials::Found(credential) => Ok(Some(credential)),
+                Credentials::Helper(program) => registry::ask_helper(&program, key).await,
+            }
+        };
+        let timed_out = |_| format!("the credential helper did not answer within {} s", HELPER_TIMEOUT.as_secs());
+        let found = tokio::time::timeout(HELPER_TIMEOUT, look_up).await.map_err(timed_out)??;
         let serveraddress = Some(key.to_owned());
         Ok(found.map(|credential| match credential {
             DockerCredential::IdentityToken(token) => {

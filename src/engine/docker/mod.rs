@@ -36,7 +36,7 @@ use self::exec::pieces;
 use super::build::{self, BuildError, Builder};
 use super::deadline::{Limits, within};
 use super::lines::Lines;
-use super::registry::{self, PullTracker, Reference};
+use super::registry::{self, Credentials, PullTracker, Reference};
 use super::target::{Endpoint, EngineConfig};
 use super::transport::{Wire, WireError};
 use super::{
