@@ -266,7 +266,7 @@ pub struct Outcome {
     pub timed_out: bool,
     /// The engine became unreachable.
     pub engine: Option<EngineError>,
-    /// Last snapshot.
+    /// Last snapshot of a run that is over.
     pub observed: Observed,
 }
 

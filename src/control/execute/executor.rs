@@ -16,9 +16,10 @@ use crate::engine::{BuildProgress, BuildRequest, Engine, LogLine};
 
 /// Event name under which the output of a build is reported, as that of a hook is under its hook point.
 const BUILD: &str = "build";
-/// Lines of output that are not handled yet, over all hooks and builds. More are omitted: a hook may print faster than its
-/// output can be shown.
+/// Lines of output that are not handled yet, over all hooks and builds; long ones count once for each [`LINE_SIZE`] bytes.
+/// More are omitted: a hook may print faster than its output can be shown.
 pub(super) const MAX_PENDING_LINES: usize = 1024;
+const LINE_SIZE: usize = 1024;
 
 /// Everything that executions share. Clones are cheap.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ pub(super) struct Executor {
     pub events: UnboundedSender<Event>,
     /// The specs may use outputs, and are read again when one changes.
     pub outputs_matter: bool,
-    /// One permit per line of output that is not handled yet.
+    /// Permits for lines of output that are not handled yet.
     pub lines: Arc<Semaphore>,
 }
 
@@ -116,7 +117,8 @@ impl<'a> LineReporter<'a> {
     }
 
     fn report(&mut self, line: String) {
-        match self.executor.lines.clone().try_acquire_owned() {
+        let permits = u32::try_from((1 + line.len() / LINE_SIZE).min(MAX_PENDING_LINES)).unwrap_or(1);
+        match self.executor.lines.clone().try_acquire_many_owned(permits) {
             Ok(permit) => {
                 self.report_omitted();
                 self.send(line, Some(permit));

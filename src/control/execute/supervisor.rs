@@ -4,7 +4,7 @@
 //! It is a subreaper (`prctl(2)`): a process whose parent has exited becomes its child, even if it has left the process
 //! group (`setsid`, daemons). So it knows the processes of its command, and no others.
 //!
-//! Its stdin is a socket to the controller. It sends one message, [`MESSAGE_SIZE`] bytes: the command has exited, or
+//! Its stdin is a socket to the controller. It sends one message of five bytes: the command has exited, or
 //! could not be started. Each byte that it receives means SIGTERM to the process group. When the other end is closed,
 //! also because the controller has died, it kills everything that is left and exits.
 

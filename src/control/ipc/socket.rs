@@ -22,8 +22,8 @@ use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 use super::wire::{Hello, WireRequest, WireResponse};
 use crate::control::event::{Report, Request};
 
-/// Reports that a client has not read yet. More are omitted, except the last one.
-pub const MAX_PENDING_REPORTS: usize = 1024;
+/// Reports that a client has not read yet, with lines of up to 8 KiB. More are omitted, except the last one.
+pub const MAX_PENDING_REPORTS: usize = 256;
 /// How long a client may take to send its request, and to read each line of the answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size limit of a request, in bytes.

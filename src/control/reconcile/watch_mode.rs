@@ -379,7 +379,6 @@ impl Core {
         let mut outcome = self.outcome.clone();
         outcome.waits.clone_from(&plan.waits);
         outcome.ready.clone_from(&plan.ready);
-        outcome.observed = self.snapshot.observed.clone().unwrap_or_default();
         let report = Report::Settled(Box::new(outcome));
         if !std::mem::replace(&mut watching.settled, true) {
             reaction.reports.push(report.clone());
