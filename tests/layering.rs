@@ -148,10 +148,11 @@ fn only_engine_modules_use_bollard() {
 fn only_render_prints() {
     let wrong: Vec<String> = all()
         .into_iter()
+        // The functions in render/mod.rs print safe text.
         .filter(|(path, code)| {
             // The standard output of a worker is a file for its parent.
-            !(module_of(path) == "render" || path == "control/programs/worker.rs")
-                && ["println!", "eprintln!", "io::stdout", "print!("].iter().any(|p| code.contains(p))
+            !["render/mod.rs", "control/programs/worker.rs"].contains(&path.as_str())
+                && ["println!", "eprintln!", "print!(", "io::stdout", "io::stderr"].iter().any(|p| code.contains(p))
         })
         .map(|(path, _)| path)
         .collect();

@@ -52,12 +52,12 @@ fn example() -> (drillmaster::desired::Desired, drillmaster::observed::Observed)
 fn plan_as_text() {
     let (wanted, observed) = example();
     let forecast = forecast(&wanted, &observed, &Memory::default());
-    let text = render::plan::forecast(&forecast, false, false);
+    let text = render::plan::forecast(&forecast, false).to_string();
     assert!(!text.contains("secret"), "values of the environment are hidden");
     assert_snapshot!("plan", text);
-    let shown = render::plan::forecast(&forecast, true, false);
+    let shown = render::plan::forecast(&forecast, true).to_string();
     assert!(shown.contains("env.PASSWORD: old secret -> new secret"), "unless --show-values is given: {shown}");
-    assert!(render::plan::forecast(&forecast, false, true).contains("\u{1b}["));
+    assert!(render::plan::forecast(&forecast, false).print(true).contains("\u{1b}["));
 }
 
 #[test]
@@ -72,13 +72,8 @@ fn status_as_text_and_json() {
     let (wanted, observed) = example();
     let now = UNIX_EPOCH + Duration::from_secs(1_795_412_700); // 2026-11-23T05:45:00Z
     let overview = overview(&View { desired: &wanted, readable: true, observed: &observed, live: None, now });
-    assert_snapshot!("status", render::status::table(&overview, now, false));
+    assert_snapshot!("status", render::status::table(&overview, now));
     assert_snapshot!("status.json", format!("{:#}", render::json::status(&overview)));
-}
-
-#[test]
-fn control_characters_are_replaced() {
-    assert_eq!(render::progress::printable("a\u{1b}[2Jb\tc\u{7}"), "a\u{fffd}[2Jb\tc\u{fffd}");
 }
 
 fn reconciling(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
@@ -239,7 +234,7 @@ fn status_contains_the_state_of_the_controller() {
     };
     let now = UNIX_EPOCH + Duration::from_secs(1_795_412_700); // 2026-11-23T05:45:00Z
     let view = View { desired: &wanted, readable: true, observed: &observed, live: Some(&live), now };
-    assert_snapshot!("watched", render::status::table(&overview(&view), now, false));
+    assert_snapshot!("watched", render::status::table(&overview(&view), now));
     assert_snapshot!("watched.json", format!("{:#}", render::json::status(&overview(&view))));
     // If the specs are invalid, no service is an orphan.
     let none = desired([]);

@@ -15,7 +15,8 @@ use crate::control::state_directory::StateDirectory;
 use crate::desired::Desired;
 use crate::identity::service_of_instance;
 use crate::plan::step::Subject;
-use crate::render::Style;
+use crate::render::progress::output;
+use crate::render::{Style, Text};
 use crate::status::ControllerStatus;
 
 /// How long `status` waits for a watching controller: its answer is optional.
@@ -53,7 +54,7 @@ pub(super) async fn shut_down(
     style: Style,
 ) -> Result<(), Failure> {
     let holder = client.hello.clone();
-    style.note(&format!("stopping {holder}"));
+    style.note(format!("stopping {holder}"));
     let by = format!("drillmaster {command} (pid {})", std::process::id());
     let stopping = async {
         // If the request cannot be sent, the controller has exited already.
@@ -83,7 +84,7 @@ pub(super) async fn request(
     style: Style,
 ) -> Result<Outcome, Failure> {
     let pid = client.hello.pid;
-    style.note(&format!("delegating to pid {pid} (drillmaster up --watch)"));
+    style.note(format!("delegating to pid {pid} (drillmaster up --watch)"));
     let settled = async {
         let stopped =
             || format!("pid {pid} (drillmaster up --watch) stopped before the request completed; re-run to continue");
@@ -123,12 +124,10 @@ pub(super) async fn live(directory: &StateDirectory) -> Option<ControllerStatus>
 
 fn show(event: &Value, style: Style) {
     let Some(message) = event["message"].as_str() else { return };
-    let mut text = message.to_owned();
-    for line in event["output"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        text += &format!("\n  | {}", crate::render::progress::printable(line));
-    }
+    let lines = event["output"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let text = Text::from(message) + output(lines);
     // Failures are printed even with --quiet.
-    if event["event"] == "failed" { style.eprintln(&text) } else { style.note(&text) }
+    if event["event"] == "failed" { style.eprintln(text) } else { style.note(text) }
 }
 
 fn in_scope(mut outcome: Outcome, desired: &Desired) -> Outcome {

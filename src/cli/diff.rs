@@ -24,7 +24,7 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     if style.json {
         style.result_json(&json::diff(&desired, &forecast, diff.show_values));
     } else {
-        style.result(&render::plan::forecast(&forecast, diff.show_values, style.color_out));
+        style.result(&render::plan::forecast(&forecast, diff.show_values));
         for note in &forecast.notes {
             style.note(note);
         }

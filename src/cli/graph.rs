@@ -10,7 +10,7 @@ pub(super) fn graph(global: &Global, style: Style) -> Result<Exit, Failure> {
     if style.json {
         style.result_json(&graph::json(&project.desired));
     } else {
-        style.result(&graph::dot(&project.desired));
+        style.result_document(&graph::dot(&project.desired));
     }
     Ok(Exit::Ok)
 }

@@ -10,7 +10,6 @@ use super::project::Project;
 use super::{Exit, Failure, session};
 use crate::engine::LogOptions;
 use crate::identity::Identity;
-use crate::render::progress::printable;
 use crate::render::{Style, json};
 
 pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<Exit, Failure> {
@@ -26,10 +25,10 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
         .filter_map(|(identity, container)| Some((identity, project.desired.instance_of(identity)?, &container.id[..])))
         .collect();
     for service in selected.iter().filter(|service| containers.iter().all(|(of, ..)| of.service != **service)) {
-        style.eprintln(&format!("{service}: no container"));
+        style.eprintln(format!("{service}: no container"));
     }
     if containers.is_empty() && selected.is_empty() {
-        style.note(&format!("{group}: no containers"));
+        style.note(format!("{group}: no containers"));
     }
     let width = containers.iter().map(|(_, name, _)| name.len()).max().unwrap_or_default();
     let options = LogOptions { tail: logs.tail.0, follow: logs.follow, ..LogOptions::default() };
@@ -41,11 +40,11 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
             Ok(line) if style.json => {
                 let value = serde_json::json!({ "service": of.service, "stderr": line.stderr, "line": line.text });
                 let value = json::with_replica(value, of.replica);
-                style.result(&format!("{value}\n"))
+                style.result_line(&value)
             }
-            Ok(line) => style.result(&format!("{name:width$} | {}\n", printable(&line.text))),
+            Ok(line) => style.log(&format!("{name:width$}"), &line.text),
             Err(error) => {
-                style.eprintln(&format!("{name}: {error}"));
+                style.eprintln(format!("{name}: {error}"));
                 true
             }
         };

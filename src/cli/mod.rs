@@ -18,7 +18,9 @@ use std::process::ExitCode;
 use args::{Cli, Color, Command, Output};
 
 use crate::engine::EngineError;
-use crate::render::{LogWriter, Style, diagnostics, write_error};
+use tracing_subscriber::field::MakeExt as _;
+
+use crate::render::{LogWriter, Style, diagnostics, log_field, write_error};
 use crate::spec::Diagnostic;
 
 /// The result of a command that could do its work; determines the exit code.
@@ -97,7 +99,7 @@ pub fn run(cli: Cli) -> ExitCode {
             if matches!(failure, Failure::Specs(_))
                 && let Some(remedy) = without_specs(&cli)
             {
-                style.eprintln(&format!("  {remedy}"));
+                style.eprintln(format!("  {remedy}"));
             }
             ExitCode::from(code)
         }
@@ -145,7 +147,7 @@ fn report(failure: &Failure, style: Style) -> u8 {
             if style.json {
                 style.result_json(&diagnostics::to_json(errors));
             }
-            style.eprintln(&diagnostics::render(errors, style.color_err));
+            style.diagnostics(errors);
             2
         }
         Failure::Usage(message) => {
@@ -153,7 +155,7 @@ fn report(failure: &Failure, style: Style) -> u8 {
             2
         }
         Failure::Engine(error) => {
-            style.error(&error.to_string());
+            style.error(error.to_string());
             let remedy = match error {
                 EngineError::Unreachable { .. } => {
                     "start the engine (on Debian: `sudo systemctl start docker`), or use another one with --host"
@@ -163,18 +165,18 @@ fn report(failure: &Failure, style: Style) -> u8 {
                 }
                 _ => return 1,
             };
-            style.eprintln(&format!("  {remedy}"));
+            style.eprintln(format!("  {remedy}"));
             3
         }
         Failure::Held { message, remedy } => {
             style.error(message);
             if let Some(remedy) = remedy {
-                style.eprintln(&format!("  {remedy}"));
+                style.eprintln(format!("  {remedy}"));
             }
             4
         }
         Failure::Other(error) => {
-            style.error(&format!("{error:#}"));
+            style.error(format!("{error:#}"));
             1
         }
     }
@@ -186,6 +188,8 @@ fn log_to_stderr(verbose: u8, style: Style) {
         1 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    let _ =
-        tracing_subscriber::fmt().with_max_level(level).with_writer(|| LogWriter).with_ansi(style.color_err).try_init();
+    // Foreign text in a field cannot control the terminal.
+    let fields = tracing_subscriber::fmt::format::debug_fn(log_field).delimited(" ");
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(|| LogWriter).with_ansi(style.color_err);
+    let _ = log.fmt_fields(fields).try_init();
 }

@@ -22,7 +22,7 @@ use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
 use crate::desired::{Desired, Mode, Scope, order};
 use crate::engine::io_message;
-use crate::render::{Style, diagnostics};
+use crate::render::Style;
 use crate::spec::locate::closest;
 use crate::spec::model::Build;
 use crate::spec::starlark::Interpreter;
@@ -158,7 +158,7 @@ impl Project {
     /// desired state stays unchanged.
     pub fn load_outputs(&mut self, state_directory: &StateDirectory, style: Style) -> Result<(), Vec<Diagnostic>> {
         if let Err(error) = self.context.open(state_directory) {
-            style.eprintln(&format!("cannot read the outputs of earlier runs: {error}"));
+            style.eprintln(format!("cannot read the outputs of earlier runs: {error}"));
         }
         self.desired = (self.resolve)(&self.context.values())?;
         Ok(())
@@ -167,7 +167,7 @@ impl Project {
     /// As [`Project::load_outputs`], but only prints errors.
     pub fn try_load_outputs(&mut self, state_directory: &StateDirectory, style: Style) {
         if let Err(errors) = self.load_outputs(state_directory, style) {
-            style.eprintln(&diagnostics::render(&errors, style.color_err));
+            style.diagnostics(&errors);
         }
     }
 
@@ -191,7 +191,7 @@ impl Project {
         match Project::read(global, group(global)?, directory.clone()) {
             Ok(project) => Ok(project),
             Err(errors) if global.group.is_some() => {
-                style.eprintln(&diagnostics::render(&errors, style.color_err));
+                style.diagnostics(&errors);
                 style.eprintln("continuing with the group's state from the engine");
                 Ok(Project::nothing(group(global)?, directory, false))
             }

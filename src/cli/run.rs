@@ -22,7 +22,7 @@ use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::step::{Action, Subject};
 use crate::render::progress::Progress;
-use crate::render::{Paint, Style, count, json, painted, title};
+use crate::render::{LineBreak, Paint, Style, Text, count, json, title};
 use crate::status::{self, View};
 
 /// A one-shot run.
@@ -263,7 +263,7 @@ async fn reconcile(
         && target.removes_group()
         && let Err(error) = project.context.clear()
     {
-        style.eprintln(&format!("cannot delete the outputs of the group: {error}"));
+        style.eprintln(format!("cannot delete the outputs of the group: {error}"));
     }
     outcome
 }
@@ -318,13 +318,13 @@ async fn finish_run(
         let services = status::status(&view);
         style.result_json(&json::outcome(desired, &outcome, &services));
     } else {
-        style.result(&summary(desired, &outcome, style));
+        style.result(&summary(desired, &outcome));
     }
     for wait in &outcome.waits {
-        style.eprintln(&format!("{}: pending: {}", wait.service, wait.reason));
+        style.eprintln(format!("{}: pending: {}", wait.service, wait.reason));
     }
     for (subject, stuck) in &outcome.stuck {
-        style.error(&format!("could not remove {}: {}", title(subject), stuck.error));
+        style.error(format!("could not remove {}: {}", title(subject), stuck.error));
         if stuck.active_endpoints {
             style.eprintln(
                 "  no container of this group uses it; the engine reports a stale endpoint. The next `up` reuses the \
@@ -348,7 +348,7 @@ async fn finish_run(
 }
 
 /// The result line: `shop: 2 services ready, 1 job succeeded (1 created, 1 replaced)`.
-fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
+fn summary(desired: &Desired, outcome: &Outcome) -> Text {
     let done: Vec<String> = [
         (Action::Create, "created"),
         (Action::Replace, "replaced"),
@@ -381,14 +381,14 @@ fn summary(desired: &Desired, outcome: &Outcome, style: Style) -> String {
         number => format!(", {number} {state}: {}", names.join(", ")),
     };
     let failed = list(outcome.failed.keys().map(|name| name.as_str()).collect(), "failed");
-    let failed = painted(style.color_out && !failed.is_empty(), Paint::Red, &failed);
+    let failed = Text::painted(Paint::Red, failed);
     let waiting = list(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
+    let text = Text::from(format!("{group}: "));
     if desired.is_empty() {
         let done = done.trim_start_matches(" (").trim_end_matches(')');
-        return format!("{group}: {}{failed}{waiting}\n", if done.is_empty() { "nothing done" } else { done });
+        return text + if done.is_empty() { "nothing done" } else { done } + failed + waiting + LineBreak;
     }
-    let ready = painted(style.color_out, Paint::Green, &ready(desired, outcome));
-    format!("{group}: {ready}{failed}{waiting}{done}\n")
+    text + Text::painted(Paint::Green, ready(desired, outcome)) + failed + waiting + done + LineBreak
 }
 
 /// `2 services ready, 1 job succeeded`.

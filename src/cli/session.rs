@@ -21,7 +21,7 @@ use crate::engine::deadline::{Bounded, Limits};
 use crate::engine::docker::Docker;
 use crate::engine::target::target;
 use crate::engine::{Engine, EngineInfo, io_message};
-use crate::render::Style;
+use crate::render::{LineBreak, Style, Text};
 
 /// Connects to the engine that `--host`, DOCKER_HOST or the docker context names; every call has a deadline.
 pub(super) async fn connect(global: &Global) -> Result<Arc<dyn Engine>, Failure> {
@@ -83,7 +83,7 @@ pub(super) async fn acquire(
             return false;
         }
         let holder = holder.map_or_else(|| "another drillmaster".to_owned(), ToString::to_string);
-        style.note(&format!("waiting for {holder} to release the lock on group {group}"));
+        style.note(format!("waiting for {holder} to release the lock on group {group}"));
         *last_holder.borrow_mut() = Some(holder);
         true
     };
@@ -169,7 +169,9 @@ pub(super) fn interrupts(effect: &'static str, style: Style) -> Result<mpsc::Rec
                 std::process::exit(130);
             }
             interrupted = true;
-            style.note(&format!("\ninterrupted: {effect} (press Ctrl-C again to exit immediately)"));
+            let note = format!("interrupted: {effect} (press Ctrl-C again to exit immediately)");
+            // The terminal has printed `^C` on the current line.
+            style.note(Text::from(LineBreak) + note);
             // The receiver may be gone, or may not have read the previous interrupt yet.
             let _ = sender.try_send(());
         }

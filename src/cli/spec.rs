@@ -3,7 +3,7 @@
 use super::args::{Global, Render};
 use super::project::Project;
 use super::{Exit, Failure};
-use crate::render::{Style, count, specs};
+use crate::render::{LineBreak, Style, Text, count, specs};
 use crate::spec;
 use crate::spec::model::Kind;
 
@@ -16,7 +16,8 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
         let jobs = specs.services.iter().filter(|service| matches!(service.spec.kind, Kind::Job(_))).count();
         let services = count(specs.services.len() - jobs, "service");
         let jobs = if jobs == 0 { String::new() } else { format!(", {}", count(jobs, "job")) };
-        style.result(&format!("{}: {services}{jobs}, no errors\n", project.desired.group));
+        let text = format!("{}: {services}{jobs}, no errors", project.desired.group);
+        style.result(&(Text::from(text) + LineBreak));
     }
     Ok(Exit::Ok)
 }
@@ -28,7 +29,7 @@ pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<E
     if style.json {
         style.result_json(&specs::to_json(&specs, &render.services, render.show_values));
     } else {
-        style.result(&specs::yaml(&specs, &render.services, render.show_values));
+        style.result_document(&specs::yaml(&specs, &render.services, render.show_values));
     }
     Ok(Exit::Ok)
 }

@@ -48,7 +48,7 @@ pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Re
     if style.json {
         style.result_json(&json::status(&overview));
     } else {
-        style.result(&render::status::table(&overview, SystemTime::now(), style.color_out));
+        style.result(&render::status::table(&overview, SystemTime::now()));
     }
     Ok(Exit::Ok)
 }
@@ -157,7 +157,7 @@ impl Printer {
         match self.style.json {
             true => self.style.result_line(&value),
             false => {
-                let table = render::status::table(overview, SystemTime::now(), self.style.color_out);
+                let table = render::status::table(overview, SystemTime::now());
                 self.style.result_again(&table, first)
             }
         }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use annotate_snippets::{Annotation, AnnotationKind, Element, Level, Origin, Padding, Renderer, Snippet};
 use serde_json::{Value, json};
 
-use super::count;
+use super::text::{escaped, is_unsafe};
+use super::{Text, count};
 use crate::spec::{Diagnostic, Location, SourceText};
 
 /// The longest line that is printed in full, in characters.
@@ -20,6 +21,11 @@ const BEFORE_MARK: usize = 40;
 const AFTER_MARK: usize = 80;
 /// Marks of one file within this number of lines share a snippet.
 const SNIPPET_LINES: usize = 40;
+
+/// The diagnostics as text for the terminal.
+pub(super) fn text(diagnostics: &[Diagnostic], color: bool) -> Text {
+    Text::prepared(render(diagnostics, color))
+}
 
 /// The diagnostics as text: each with its source lines, and a summary at the end.
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
@@ -203,7 +209,7 @@ impl ShownLine {
         match c {
             '\u{feff}' if self.text.is_empty() => {} // a byte order mark is not part of the line
             '\t' => self.text.push_str("    "),
-            c if is_unsafe(c) => self.text.push('\u{fffd}'),
+            c if is_unsafe(c) => self.text.extend(c.escape_default()),
             c => self.text.push(c),
         }
     }
@@ -219,24 +225,10 @@ impl ShownLine {
     }
 }
 
-/// Returns true if a character could control the terminal or disguise text.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 /// A message on one line, without control characters and of limited length.
 fn clean(text: &str) -> String {
     const MAX_LENGTH: usize = 600;
-    let mut shown = String::new();
-    for c in text.chars().take(MAX_LENGTH) {
-        match is_unsafe(c) {
-            true => shown.extend(c.escape_default()),
-            false => shown.push(c),
-        }
-    }
-    if text.chars().nth(MAX_LENGTH).is_some() {
-        shown.push('…');
-    }
-    shown
+    let end = text.char_indices().nth(MAX_LENGTH).map(|(at, _)| at);
+    let shown = escaped(&text[..end.unwrap_or(text.len())]).into_owned();
+    if end.is_some() { shown + "…" } else { shown }
 }

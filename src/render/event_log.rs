@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 
 use super::plan::plain;
-use super::progress::{failed_to, printable};
+use super::progress::failed_to;
 use super::{Paint, count, diagnostics, json, title};
 use crate::control::event::{Failed, Outcome, Report};
 use crate::observed::State;
@@ -112,7 +112,7 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
         }
         Report::EngineReconnected => EventLine::new("engine-reconnected", Paint::Green, "reconnected to the engine", ""),
         Report::Output { service, event, line: text } => {
-            let line = EventLine::new("output", Paint::Dim, event, format!(" | {}", printable(text)));
+            let line = EventLine::new("output", Paint::Dim, event, format!(" | {text}"));
             let line = line.with("line", text[..].into()).with("hook", event[..].into());
             match service {
                 Some(service) => line.service(service),

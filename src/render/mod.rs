@@ -1,4 +1,7 @@
 //! Output: the only module that prints. Results go to stdout, progress and messages to stderr.
+//!
+//! Everything is printed as [`Text`] or JSON, which escape control characters, except output that is copied as it is:
+//! `exec`, and documents that are read by other programs.
 
 pub mod diagnostics;
 pub mod event_log;
@@ -8,13 +11,20 @@ pub mod plan;
 pub mod progress;
 pub mod specs;
 pub mod status;
+mod text;
 pub mod watch;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
+use tracing::field::Field;
+use tracing_subscriber::fmt::format::Writer;
+
 use crate::engine::io_message;
 use crate::plan::step::Subject;
+use crate::spec::Diagnostic;
+pub use text::{LineBreak, Paint, Text};
+use text::{escaped, escaped_json};
 
 /// Replaces values that may be secret.
 const HIDDEN: &str = "(hidden)";
@@ -69,8 +79,19 @@ impl Style {
     }
 
     /// Prints a result to stdout. Returns false if stdout is closed.
-    pub fn result(&self, text: &str) -> bool {
-        write_out(text.as_bytes())
+    pub fn result(&self, text: &Text) -> bool {
+        write_out(text.print(self.color_out).as_bytes())
+    }
+
+    /// Prints a document that other programs read, whose writer has escaped control characters in its own way.
+    pub fn result_document(&self, document: &str) {
+        write_out(document.as_bytes());
+    }
+
+    /// Prints a line of a service's log. Control characters are replaced. Returns false if stdout is closed.
+    pub fn log(&self, name: &str, line: &str) -> bool {
+        let line: String = line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+        write_out(format!("{} | {line}\n", escaped(name)).as_bytes())
     }
 
     /// Copies output of a command to the same stream, byte for byte. Returns false if the stream is closed.
@@ -83,7 +104,7 @@ impl Style {
 
     /// Prints a result as indented JSON.
     pub fn result_json(&self, value: &serde_json::Value) {
-        self.result(&format!("{value:#}\n"));
+        write_out(escaped_json(&format!("{value:#}\n")).as_bytes());
     }
 
     /// Returns true if stdout is a terminal, so that a result can replace the previous one.
@@ -93,42 +114,44 @@ impl Style {
 
     /// Prints a result that replaces the previous one: over it on a terminal, below it elsewhere. Returns false if stdout
     /// is closed.
-    pub fn result_again(&self, text: &str, first: bool) -> bool {
-        match (self.redraws(), first) {
-            (true, true) => self.result(&format!("\u{1b}[2J\u{1b}[H{text}")),
+    pub fn result_again(&self, text: &Text, first: bool) -> bool {
+        let text = text.print(self.color_out);
+        let text = match (self.redraws(), first) {
+            (true, true) => format!("\u{1b}[2J\u{1b}[H{text}"),
             // Clears to the end of each line, and below, instead of the whole screen: no flicker.
-            (true, false) => self.result(&format!("\u{1b}[H{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n"))),
-            (false, true) => self.result(text),
-            (false, false) => self.result(&format!("\n{text}")),
-        }
+            (true, false) => format!("\u{1b}[H{}\u{1b}[J", text.replace('\n', "\u{1b}[K\n")),
+            (false, true) => text,
+            (false, false) => format!("\n{text}"),
+        };
+        write_out(text.as_bytes())
     }
 
     /// Prints one of several results as JSON on one line. Returns false if stdout is closed.
     pub fn result_line(&self, value: &serde_json::Value) -> bool {
-        self.result(&format!("{value}\n"))
+        write_out(escaped_json(&format!("{value}\n")).as_bytes())
     }
 
     /// Prints a line of progress to stderr, except with --quiet.
-    pub fn note(&self, text: &str) {
+    pub fn note(&self, text: impl Into<Text>) {
         if !self.quiet {
             self.eprintln(text);
         }
     }
 
     /// Prints an error to stderr, even with --quiet.
-    pub fn error(&self, text: &str) {
-        self.eprintln(&format!("{} {text}", self.paint(Paint::Red, "error:")));
+    pub fn error(&self, text: impl Into<Text>) {
+        self.eprintln(Text::painted(Paint::Red, "error:") + " " + text);
     }
 
     /// Prints a line to stderr, even with --quiet.
-    pub fn eprintln(&self, text: &str) {
+    pub fn eprintln(&self, text: impl Into<Text>) {
         // A failure to write to stderr cannot be reported anywhere.
-        let _ = writeln!(std::io::stderr().lock(), "{}", text.trim_end());
+        let _ = writeln!(std::io::stderr().lock(), "{}", text.into().trim_end().print(self.color_err));
     }
 
-    /// Colors a text for stderr.
-    pub fn paint(&self, paint: Paint, text: &str) -> String {
-        painted(self.color_err, paint, text)
+    /// Prints errors of the specs to stderr, even with --quiet.
+    pub fn diagnostics(&self, errors: &[Diagnostic]) {
+        self.eprintln(diagnostics::text(errors, self.color_err));
     }
 }
 
@@ -150,34 +173,13 @@ impl Write for LogWriter {
     }
 }
 
-/// A color by its meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Paint {
-    /// Success.
-    Green,
-    /// Needs attention.
-    Yellow,
-    /// Error.
-    Red,
-    /// Less important.
-    Dim,
-    /// More important.
-    Bold,
-}
-
-/// Colors a text if `color` is set.
-pub fn painted(color: bool, paint: Paint, text: &str) -> String {
-    if !color || text.is_empty() {
-        return text.to_owned();
+/// Writes a field of `-v` with its name, as safe text.
+pub fn log_field(writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
+    let value = format!("{value:?}");
+    match field.name() {
+        "message" => write!(writer, "{}", escaped(&value)),
+        name => write!(writer, "{name}={}", escaped(&value)),
     }
-    let code = match paint {
-        Paint::Green => "32",
-        Paint::Yellow => "33",
-        Paint::Red => "1;31",
-        Paint::Dim => "2",
-        Paint::Bold => "1",
-    };
-    format!("\u{1b}[{code}m{text}\u{1b}[0m")
 }
 
 /// `1 service`, `2 services`.

@@ -1,51 +1,45 @@
 //! The text of a plan: the changes, then one line per step with its cause.
 
 use super::json::{is_secret, shown, values};
-use super::{Paint, painted, title};
+use super::{LineBreak, Paint, Text, title};
 use crate::plan::Forecast;
 use crate::plan::cause::KNOWN_AFTER_APPLY;
 use crate::plan::step::{Action, Change, Step};
 
 /// The text of `diff`; empty if there are no changes.
-pub fn forecast(forecast: &Forecast, show_values: bool, color: bool) -> String {
-    let mut text = String::new();
-    for change in &forecast.changes {
-        text += &self::change(change, show_values, color);
-    }
+pub fn forecast(forecast: &Forecast, show_values: bool) -> Text {
+    let mut text: Text = forecast.changes.iter().map(|change| self::change(change, show_values)).collect();
     for failure in &forecast.failures {
-        let reason = painted(color, Paint::Red, failure.reason.word());
-        text += &format!("{}: {reason}: {}\n", failure.service, failure.message);
+        text += format!("{}: ", failure.service);
+        text += Text::painted(Paint::Red, failure.reason.word()) + format!(": {}", failure.message) + LineBreak;
     }
     if !forecast.steps.is_empty() {
-        text += &painted(color, Paint::Dim, "# plan\n");
-        text += &steps(&forecast.steps, color);
+        text += Text::painted(Paint::Dim, "# plan") + LineBreak;
+        text += steps(&forecast.steps);
     }
     text
 }
 
 /// One line per step: `api: create shop-api.new  # env.LOG_LEVEL changed`.
-pub fn steps(steps: &[Step], color: bool) -> String {
+fn steps(steps: &[Step]) -> Text {
     let lines: Vec<String> = steps.iter().map(ToString::to_string).collect();
     let width = lines.iter().map(String::len).max().unwrap_or_default().min(60);
-    steps
-        .iter()
-        .zip(&lines)
-        .map(|(step, line)| {
-            let cause = painted(color, Paint::Dim, &format!("# {}", step.cause));
-            format!("{line:width$}  {cause}\n")
-        })
-        .collect()
+    let step = |(step, line): (&Step, &String)| {
+        let cause = Text::painted(Paint::Dim, format!("# {}", step.cause));
+        Text::from(format!("{line:width$}  ")) + cause + LineBreak
+    };
+    steps.iter().zip(&lines).map(step).collect()
 }
 
 /// A change and one line per field: `api: replace (app.yaml:12)`.
-fn change(change: &Change, show_values: bool, color: bool) -> String {
+fn change(change: &Change, show_values: bool) -> Text {
     let paint = match change.action {
         Action::Create | Action::Start => Paint::Green,
         Action::Replace | Action::Update | Action::Restart => Paint::Yellow,
         Action::Stop | Action::Remove => Paint::Red,
     };
-    let action = painted(color, paint, change.action.word());
-    let mut text = format!("{}: {action} ({})\n", title(&change.subject), change.source);
+    let mut text = Text::from(format!("{}: ", title(&change.subject)));
+    text += Text::painted(paint, change.action.word()) + format!(" ({})", change.source) + LineBreak;
     for cause in &change.causes {
         let hide = is_secret(cause) && !show_values;
         let line = match values(cause) {
@@ -56,7 +50,7 @@ fn change(change: &Change, show_values: bool, color: bool) -> String {
             (None, Some(new)) if new == KNOWN_AFTER_APPLY => KNOWN_AFTER_APPLY.to_owned(),
             (old, new) => format!("{} -> {}", plain(&shown(old.as_ref(), false)), plain(&shown(new.as_ref(), false))),
         };
-        text += &format!("    {}: {line}\n", cause.path());
+        text += Text::from(format!("    {}: {line}", cause.path())) + LineBreak;
     }
     text
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::{Paint, Style, count, diagnostics, title};
+use super::{LineBreak, Paint, Style, Text, count, diagnostics, title};
 use crate::control::event::{Failed, Report};
 use crate::engine::PullProgress;
 use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
@@ -34,32 +34,23 @@ impl Progress {
                 self.clear(&title(&step.subject));
                 // A failed pull or build is reported by the services that use the image.
                 if !matches!(step.verb, Verb::Pull | Verb::Build) {
-                    let failed = self.style.paint(Paint::Yellow, &failed_to(&step));
-                    self.line(&format!("{}: {failed}: {why}", title(&step.subject)));
+                    let failed = Text::painted(Paint::Yellow, failed_to(&step));
+                    self.line(Text::from(title(&step.subject)) + ": " + failed + format!(": {why}"));
                 }
             }
             Report::Pulling(image, progress) if self.style.live => self.pulling(&image, &progress),
-            Report::Waiting { service, reason } => self.set_message(&service, &reason),
-            Report::Ready(service) => {
-                let word = self.style.paint(Paint::Green, "ready");
-                self.end(&service, &word);
-            }
-            Report::Succeeded(job) => {
-                let word = self.style.paint(Paint::Green, "succeeded");
-                self.end(&job, &word);
-            }
-            Report::RolledBack(service) => {
-                let words = self.style.paint(Paint::Yellow, super::ROLLED_BACK);
-                self.end(&service, &words);
-            }
+            Report::Waiting { service, reason } => self.set_message(&service, reason.into()),
+            Report::Ready(service) => self.end(&service, Text::painted(Paint::Green, "ready")),
+            Report::Succeeded(job) => self.end(&job, Text::painted(Paint::Green, "succeeded")),
+            Report::RolledBack(service) => self.end(&service, Text::painted(Paint::Yellow, super::ROLLED_BACK)),
             Report::Output { service, event, line } => {
                 let service = service.map(|service| format!("{service}: ")).unwrap_or_default();
-                self.line(&format!("{service}{event} | {}", printable(&line)));
+                self.line(format!("{service}{event} | {line}").into());
             }
             Report::Failed(failed) => self.failed(&failed),
-            Report::Note(text) => self.line(&text),
+            Report::Note(text) => self.line(text.into()),
             // Specs that are invalid only with the outputs of this run.
-            Report::SpecsInvalid(errors) => self.print(&diagnostics::render(&errors, self.style.color_err), true),
+            Report::SpecsInvalid(errors) => self.print(diagnostics::text(&errors, self.style.color_err), true),
             // Only `up --watch` prints the others.
             _ => {}
         }
@@ -72,7 +63,7 @@ impl Progress {
         }
         match report {
             Report::StepStarted(step) => self.started(step),
-            Report::Waiting { service, reason } => self.set_message(service, reason),
+            Report::Waiting { service, reason } => self.set_message(service, reason.into()),
             Report::Pulling(image, progress) => self.pulling(image, progress),
             // The next step or wait adds its own line.
             Report::StepDone(step) | Report::StepFailed(step, _) => self.clear(&title(&step.subject)),
@@ -89,9 +80,9 @@ impl Progress {
     }
 
     /// Prints a line above the live lines. `always`: even with --quiet.
-    pub fn print(&self, text: &str, always: bool) {
+    pub fn print(&self, text: Text, always: bool) {
         match (self.style.live, always) {
-            (true, _) => self.suspended(text),
+            (true, _) => self.lines.suspend(|| self.style.eprintln(text)),
             (false, true) => self.style.eprintln(text),
             (false, false) => self.style.note(text),
         }
@@ -118,8 +109,8 @@ impl Progress {
         {
             let names = with_action(Action::Remove, kind);
             if !names.is_empty() {
-                let removes = self.style.paint(Paint::Yellow, &format!("removes {}", count(names.len(), noun)));
-                self.line(&format!("{removes}: {}", names.join(", ")));
+                let removes = Text::painted(Paint::Yellow, format!("removes {}", count(names.len(), noun)));
+                self.line(removes + format!(": {}", names.join(", ")));
             }
         }
     }
@@ -142,8 +133,8 @@ impl Progress {
             Verb::Collect(_) => "collecting outputs".into(),
             Verb::Hook { point, action, .. } => format!("{point}: {action}"),
         };
-        let cause = self.style.paint(Paint::Dim, &format!("({})", step.cause));
-        self.set_message(&title(&step.subject), &format!("{text} {cause}"));
+        let cause = Text::painted(Paint::Dim, format!("({})", step.cause));
+        self.set_message(&title(&step.subject), Text::from(text) + " " + cause);
     }
 
     fn done(&mut self, step: &Step) {
@@ -151,46 +142,46 @@ impl Progress {
             // Removes the live line; a plain line would repeat the start of the step.
             (Verb::Remove { .. }, Subject::Service(service)) => self.clear(service),
             (Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage, subject) => {
-                self.end(&title(subject), "removed")
+                self.end(&title(subject), "removed".into())
             }
-            (Verb::CreateNetwork, subject) => self.end(&title(subject), "created"),
-            (Verb::Pull, subject) => self.end(&title(subject), "pulled"),
-            (Verb::Build, subject) => self.end(&title(subject), "built"),
+            (Verb::CreateNetwork, subject) => self.end(&title(subject), "created".into()),
+            (Verb::Pull, subject) => self.end(&title(subject), "pulled".into()),
+            (Verb::Build, subject) => self.end(&title(subject), "built".into()),
             _ => {}
         }
     }
 
     fn failed(&mut self, failed: &Failed) {
         let failure = &failed.failure;
-        let failed_with = self.style.paint(Paint::Red, &format!("failed ({})", failure.reason.word()));
-        let mut text = format!("{}: {failed_with}: {}", failure.service, failure.message);
         // If the group belongs to another directory, all services fail with one message: print it once.
         let last = std::mem::replace(&mut self.last_failure, failure.message.clone());
-        if failure.reason == Reason::Conflict && last == failure.message {
-            text = format!("{}: {failed_with}: same reason as above", failure.service);
-        }
-        text += &last_lines(failed);
+        let message = match failure.reason == Reason::Conflict && last == failure.message {
+            true => "same reason as above",
+            false => &failure.message,
+        };
+        let failed_with = Text::painted(Paint::Red, format!("failed ({})", failure.reason.word()));
+        let text = Text::from(format!("{}: ", failure.service)) + failed_with + format!(": {message}");
         self.clear(&failure.service);
         // Errors are printed even with --quiet.
-        self.print(&text, true);
+        self.print(text + last_lines(failed), true);
     }
 
     /// Displays the current activity of a subject.
-    fn set_message(&mut self, name: &str, text: &str) {
+    fn set_message(&mut self, name: &str, text: Text) {
         if self.style.live {
-            self.bar(name, text);
+            self.bar(name, &text);
         } else {
-            self.style.note(&format!("{name}: {text}"));
+            self.style.note(Text::from(format!("{name}: ")) + text);
         }
     }
 
     /// Prints the final state of a subject.
-    fn end(&mut self, name: &str, text: &str) {
+    fn end(&mut self, name: &str, text: Text) {
         self.clear(name);
-        self.line(&format!("{name}: {text}"));
+        self.line(Text::from(format!("{name}: ")) + text);
     }
 
-    fn line(&self, text: &str) {
+    fn line(&self, text: Text) {
         self.print(text, false);
     }
 
@@ -202,25 +193,21 @@ impl Progress {
 
     fn pulling(&mut self, image: &str, progress: &PullProgress) {
         let text = format!("{}/{} layers, {}", progress.done, progress.total, megabytes(progress.bytes));
-        self.bar(&format!("image {image}"), &format!("pulling: {text}"));
+        self.bar(&format!("image {image}"), &format!("pulling: {text}").into());
     }
 
-    fn suspended(&self, text: &str) {
-        self.lines.suspend(|| self.style.eprintln(text));
-    }
-
-    fn bar(&mut self, name: &str, text: &str) {
+    fn bar(&mut self, name: &str, text: &Text) {
         let bar = self.bars.entry(name.to_owned()).or_insert_with(|| {
             let bar = self.lines.add(ProgressBar::new_spinner());
             bar.set_style(
                 ProgressStyle::with_template("{spinner} {prefix}: {wide_msg} {elapsed}")
                     .unwrap_or_else(|_| ProgressStyle::default_spinner()),
             );
-            bar.set_prefix(name.to_owned());
+            bar.set_prefix(Text::from(name).print(false));
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        bar.set_message(text.to_owned());
+        bar.set_message(text.print(self.style.color_err));
     }
 }
 
@@ -231,20 +218,19 @@ pub fn failed_to(step: &Step) -> String {
 }
 
 /// The last lines of a container or build, printed below its failure; empty if there are none.
-pub fn last_lines(failed: &Failed) -> String {
+pub fn last_lines(failed: &Failed) -> Text {
     if failed.output.is_empty() {
-        return String::new();
+        return Text::default();
     }
     let origin = if failed.failure.reason == Reason::BuildFailed { "build" } else { "container" };
-    let lines = failed.output.iter().map(|line| format!("\n  | {}", printable(line)));
-    format!("\n  last lines of its {origin}:{}", lines.collect::<String>())
+    Text::from(LineBreak) + format!("  last lines of its {origin}:") + output(failed.output.iter().map(String::as_str))
+}
+
+/// Lines of output, below a message.
+pub fn output<'l>(lines: impl Iterator<Item = &'l str>) -> Text {
+    lines.map(|line| Text::from(LineBreak) + format!("  | {line}")).collect()
 }
 
 fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
-}
-
-/// Replaces control characters, so that output of containers cannot control the terminal.
-pub fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }

@@ -4,6 +4,7 @@ use serde_json::{Value as Json, json};
 use serde_yaml::{Mapping, Value as Yaml};
 
 use super::HIDDEN;
+use super::text::{escaped, escaped_json, is_unsafe};
 use crate::spec::model::Kind;
 use crate::spec::node::{Entry, Node, Resolved, Style, Value};
 use crate::spec::{Source, Specs};
@@ -51,7 +52,7 @@ fn hide(root: &mut Node) {
 /// functions, it can be loaded again and describes the same desired state.
 pub fn yaml(specs: &Specs, names: &[String], show_values: bool) -> String {
     let documents = documents(specs, names, show_values).into_iter().map(|Document { kind, source, root }| {
-        let mut comment = format!("# {source}\n");
+        let mut comment = format!("# {}\n", escaped(&source.to_string()));
         if has_functions(&root) {
             comment += "# contains functions, which only programs can define\n";
         }
@@ -63,9 +64,19 @@ pub fn yaml(specs: &Specs, names: &[String], show_values: bool) -> String {
             fields.extend(rest);
         }
         // Only unusual keys can fail; the keys here are strings.
-        comment + &serde_yaml::to_string(&fields).unwrap_or_default()
+        let yaml = serde_yaml::to_string(&fields).unwrap_or_default();
+        comment + &escaped_yaml(yaml, &fields)
     });
     documents.collect::<Vec<_>>().join("---\n")
+}
+
+/// The YAML of a document. The writer does not escape bidirectional and zero-width characters: a document with such
+/// characters is written as JSON, which is YAML.
+fn escaped_yaml(yaml: String, fields: &Mapping) -> String {
+    if !yaml.contains(|c| is_unsafe(c) && c != '\n') {
+        return yaml;
+    }
+    escaped_json(&serde_json::to_string_pretty(fields).unwrap_or_default()).into_owned() + "\n"
 }
 
 /// The specs as JSON: `[{"kind": "Service", "source": "app.yaml:1", "spec": {...}}]`.

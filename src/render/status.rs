@@ -4,36 +4,36 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::{Paint, painted};
+use super::text::escaped;
+use super::{LineBreak, Paint, Text};
 use crate::status::{Overview, Phase, ServiceStatus};
 
 const HEADER: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
 
 /// The table, and below it the errors of the controller.
-pub fn table(overview: &Overview, now: SystemTime, color: bool) -> String {
+pub fn table(overview: &Overview, now: SystemTime) -> Text {
     let services = &overview.services;
     let mut rows: Vec<[String; 5]> = vec![HEADER.map(str::to_owned)];
     rows.extend(services.iter().map(|service| row(service, now)));
     let widths: Vec<usize> =
         (0..HEADER.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
     let phases = std::iter::once(None).chain(services.iter().map(|service| Some(service.phase)));
-    let mut text = String::new();
+    let mut text = Text::default();
     for (row, phase) in rows.iter().zip(phases) {
-        let mut line = String::new();
+        let mut line = Text::default();
         for (column, cell) in row.iter().enumerate() {
             let padded = format!("{cell:width$}  ", width = widths[column]);
-            line += &match (phase, column) {
-                (None, _) => painted(color, Paint::Dim, &padded),
-                (Some(phase), 1) => painted(color, paint(phase), &padded),
-                _ => padded,
+            line += match (phase, column) {
+                (None, _) => Text::painted(Paint::Dim, padded),
+                (Some(phase), 1) => Text::painted(paint(phase), padded),
+                _ => padded.into(),
             };
         }
-        text += line.trim_end();
-        text.push('\n');
+        text += line.trim_end() + LineBreak;
     }
     for (origin, error) in [("specs", &overview.specs), ("engine", &overview.engine)] {
         if let Some(error) = error {
-            text += &format!("{}: {}\n", painted(color, Paint::Red, origin), error.trim_end());
+            text += Text::painted(Paint::Red, origin) + format!(": {}", error.trim_end()) + LineBreak;
         }
     }
     text
@@ -54,7 +54,9 @@ fn row(service: &ServiceStatus, now: SystemTime) -> [String; 5] {
         (None, None) => String::new(),
     };
     let since = service.since.as_deref().map(|since| ago(since, now)).unwrap_or_default();
+    // Escaped here because the widths of the columns are those of what is shown.
     [service.shown_name(), service.phase.word().to_owned(), since, service.ports.join(", "), message]
+        .map(|cell| escaped(&cell).into_owned())
 }
 
 /// The age in its largest unit: `3m`, `2h`.

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use serde_json::Value;
 
 use super::event_log::{self, EventLine, event_line};
-use super::progress::{Progress, last_lines, printable};
-use super::{Paint, Style, diagnostics};
+use super::progress::{Progress, last_lines};
+use super::{Paint, Style, Text, diagnostics};
 use crate::control::event::{Outcome, Report};
 
 /// The JSON object of a report, as other processes receive it from the controller.
@@ -45,7 +45,7 @@ impl WatchPrinter {
         let line = event_log::stopped(outcome);
         match self.style.json {
             true => _ = self.style.result_line(&line.to_json(SystemTime::now())),
-            false => self.style.note(&self.text(&line)),
+            false => self.style.note(text(&line)),
         }
     }
 
@@ -54,27 +54,25 @@ impl WatchPrinter {
             self.style.result_line(&line.to_json(SystemTime::now()));
             return;
         }
-        let mut text = self.text(line);
+        let mut text = text(line);
         match report {
             Report::Settled(_) => {
-                text += &format!(" in {} (Ctrl-C stops the watch; containers keep running)", self.specs)
+                text += format!(" in {} (Ctrl-C stops the watch; containers keep running)", self.specs)
             }
             Report::SpecsInvalid(errors) => {
-                let headline = self.style.paint(Paint::Red, &line.headline);
-                text = format!(
-                    "{}{headline}; keeping the last valid specs",
-                    diagnostics::render(errors, self.style.color_err)
-                );
+                let headline = Text::painted(Paint::Red, &line.headline);
+                let errors = diagnostics::text(errors, self.style.color_err);
+                text = errors + headline + "; keeping the last valid specs";
             }
-            Report::Failed(failed) => text += &last_lines(failed),
+            Report::Failed(failed) => text += last_lines(failed),
             _ => {}
         }
         // Errors are printed even with --quiet.
-        self.progress.print(&text, line.paint == Paint::Red);
+        self.progress.print(text, line.paint == Paint::Red);
     }
+}
 
-    fn text(&self, line: &EventLine) -> String {
-        let subject = line.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
-        format!("{subject}{}{}", self.style.paint(line.paint, &line.headline), printable(&line.rest))
-    }
+fn text(line: &EventLine) -> Text {
+    let subject = line.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+    Text::from(subject) + Text::painted(line.paint, &line.headline) + &line.rest
 }
