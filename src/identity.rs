@@ -2,7 +2,7 @@
 //!
 //! The engine is the only database; this is its schema. Pure and independent of the specs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Name of the group. Objects without it are never changed.
 pub const GROUP: &str = "drillmaster.group";
@@ -22,6 +22,8 @@ pub const ENV_HASH: &str = "drillmaster.env-hash";
 pub const SPEC_HASH: &str = "drillmaster.spec-hash";
 /// Applied spec as canonical JSON, without the values of the environment.
 pub const SPEC: &str = "drillmaster.spec";
+/// Names of the fields in [`SPEC`] that are secret, separated by spaces.
+pub const SECRET: &str = "drillmaster.secret";
 /// Id of the image when the container was created: its reference may point to another image later.
 pub const IMAGE_ID: &str = "drillmaster.image-id";
 
@@ -60,6 +62,8 @@ pub struct Identity {
     pub spec_hash: String,
     /// [`SPEC`].
     pub spec: String,
+    /// [`SECRET`].
+    pub secret: BTreeSet<String>,
     /// [`IMAGE_ID`]; empty where it was not recorded.
     pub image_id: String,
 }
@@ -78,6 +82,7 @@ impl Identity {
             env_hash: text(ENV_HASH),
             spec_hash: text(SPEC_HASH),
             spec: text(SPEC),
+            secret: text(SECRET).split_whitespace().map(str::to_owned).collect(),
             image_id: text(IMAGE_ID),
         })
     }
@@ -97,6 +102,7 @@ impl Identity {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.clone()))
         .chain([
+            (SECRET.to_owned(), self.secret.iter().map(String::as_str).collect::<Vec<_>>().join(" ")),
             (REPLICA.to_owned(), self.replica.map(|number| number.to_string()).unwrap_or_default()),
             (NAMED.to_owned(), if self.named_when_ready { READY } else { "" }.to_owned()),
         ])

@@ -82,6 +82,14 @@ pub struct ControllerStatus {
     pub engine: Option<String>,
 }
 
+impl ControllerStatus {
+    /// Visits every text that may quote a secret value.
+    pub fn for_each_text(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        let messages = self.services.values_mut().filter_map(|service| service.message.as_mut());
+        messages.chain(&mut self.specs).chain(&mut self.engine).for_each(visit);
+    }
+}
+
 /// State of a service that only the controller knows.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ServiceActivity {

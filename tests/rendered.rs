@@ -42,9 +42,11 @@ fn desired(specs: &Specs) -> Desired {
     resolve(specs, ResolveContext { group: None, directory: "/srv/shop/specs", home: Some("/home/ann") })
 }
 
-/// Returns everything except source locations.
-fn content(desired: Desired) -> (String, String, String, Vec<Service>) {
-    let without_location = |service: Service| Service { location: String::new(), ..service };
+/// Returns everything except source locations, and where variables were inserted.
+fn content(mut desired: Desired) -> (String, String, String, Vec<Service>) {
+    let hooks = desired.services.values_mut().flat_map(|service| service.hooks.values_mut());
+    hooks.chain(desired.on.values_mut()).flatten().for_each(|hook| hook.secret = false);
+    let without_location = |service: Service| Service { location: String::new(), secret: [].into(), ..service };
     let services = desired.services.into_values().map(without_location).collect();
     (desired.group, desired.network, format!("{:?}", desired.on), services)
 }

@@ -92,7 +92,8 @@ pub enum Command {
     Graph,
     /// Validate the specs (no engine needed)
     Validate,
-    /// Print the specs as YAML: variables replaced, programs evaluated, functions named (no engine needed)
+    /// Print the specs as YAML: programs evaluated, functions named, variables replaced where they are not secret (no
+    /// engine needed)
     Render(Render),
     /// Print the JSON Schema of the specs (no engine needed)
     Schema,
@@ -179,7 +180,7 @@ pub struct Diff {
     /// Service names; their dependencies are included [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Show the values of environment variables, which may be secret
+    /// Show the values of variables, env files and outputs, which may be secret
     #[arg(long)]
     pub show_values: bool,
 }
@@ -190,7 +191,7 @@ pub struct Render {
     /// Service names [default: all services and the group]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Show the values of environment variables, which may be secret
+    /// Show the values of variables, env files and outputs, which may be secret
     #[arg(long)]
     pub show_values: bool,
 }

@@ -40,7 +40,7 @@ pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<E
             Ok(line) if style.json => {
                 let value = serde_json::json!({ "service": of.service, "stderr": line.stderr, "line": line.text });
                 let value = json::with_replica(value, of.replica);
-                style.result_line(&value)
+                style.log_json(&value)
             }
             Ok(line) => style.log(&format!("{name:width$}"), &line.text),
             Err(error) => {

@@ -15,12 +15,12 @@ mod watch;
 
 use std::process::ExitCode;
 
-use args::{Cli, Color, Command, Output};
+use args::{Cli, Color, Command, Diff, Output, Render};
 
 use crate::engine::EngineError;
 use tracing_subscriber::field::MakeExt as _;
 
-use crate::render::{LogWriter, Style, diagnostics, log_field, write_error};
+use crate::render::{self, LogWriter, Style, diagnostics, log_field, write_error};
 use crate::spec::Diagnostic;
 
 /// The result of a command that could do its work; determines the exit code.
@@ -121,6 +121,12 @@ fn without_specs(cli: &Cli) -> Option<&'static str> {
 }
 
 async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
+    if matches!(
+        &cli.command,
+        Command::Diff(Diff { show_values: true, .. }) | Command::Render(Render { show_values: true, .. })
+    ) {
+        render::show_values();
+    }
     match &cli.command {
         Command::Up(up) if up.watch => watch::up(&cli.global, up, style).await,
         Command::Up(up) => run::up(&cli.global, up, style).await,

@@ -20,11 +20,12 @@ use crate::control::specs::watcher::Watcher;
 use crate::control::state_directory::StateDirectory;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
-use crate::desired::{Desired, Mode, Scope, order};
+use crate::desired::{Desired, Mode, Scope, order, secrets};
 use crate::engine::io_message;
-use crate::render::Style;
+use crate::render::{self, Style};
 use crate::spec::locate::closest;
 use crate::spec::model::Build;
+use crate::spec::secrets::Secrets;
 use crate::spec::starlark::Interpreter;
 use crate::spec::{self, Diagnostic, Specs, Tree, TreeError};
 
@@ -160,8 +161,18 @@ impl Project {
         if let Err(error) = self.context.open(state_directory) {
             style.eprintln(format!("cannot read the outputs of earlier runs: {error}"));
         }
+        self.hide_new_outputs();
         self.desired = (self.resolve)(&self.context.values())?;
         Ok(())
+    }
+
+    /// Hides outputs that were set since the last call.
+    pub fn hide_new_outputs(&self) {
+        if let Some(values) = self.context.take_new() {
+            let mut secrets = Secrets::default();
+            secrets.add_all(values.values());
+            render::hide(&secrets);
+        }
     }
 
     /// As [`Project::load_outputs`], but only prints errors.
@@ -394,9 +405,13 @@ fn is_empty(sources: &io::Result<Sources>) -> bool {
     }
 }
 
+/// Resolves the specs, and hides their secret values from now on.
 fn desired(group: Option<&str>, directory: &Path, specs: &Specs) -> Desired {
     let home = std::env::var("HOME").ok();
-    resolve(specs, ResolveContext { group, directory: &directory.to_string_lossy(), home: home.as_deref() })
+    let desired =
+        resolve(specs, ResolveContext { group, directory: &directory.to_string_lossy(), home: home.as_deref() });
+    render::hide(&secrets(specs, &desired));
+    desired
 }
 
 fn nothing(group: Option<&str>, directory: &Path) -> Desired {

@@ -13,7 +13,7 @@ use super::session::{self, GroupLock};
 use super::{Exit, Failure, ask};
 use crate::control::event::{Limits, Outcome, Request};
 use crate::control::execute::context::ExecContext;
-use crate::control::ipc::socket::Server;
+use crate::control::ipc::socket::{Presentation, Server};
 use crate::control::ipc::wire::{Hello, WireRequest};
 use crate::control::local_state::LocalState;
 use crate::control::state_directory::StateDirectory;
@@ -22,7 +22,7 @@ use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
 use crate::plan::step::{Action, Subject};
 use crate::render::progress::Progress;
-use crate::render::{LineBreak, Paint, Style, Text, count, json, title};
+use crate::render::{self, LineBreak, Paint, Style, Text, count, json, title};
 use crate::status::{self, View};
 
 /// A one-shot run.
@@ -235,7 +235,8 @@ async fn prepare(
 fn serve(directory: &StateDirectory, project: &Project, command: &str) -> (Option<Server>, mpsc::Receiver<Request>) {
     let (sender, requests) = mpsc::channel(1);
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone(), command: command.to_owned() };
-    let server = Server::start(directory.path(), hello, sender, Arc::new(|_| None));
+    let presentation = Presentation { event: |_| None, hide: render::redacted };
+    let server = Server::start(directory.path(), hello, sender, presentation);
     if let Err(error) = &server {
         tracing::debug!(%error, "cannot create the control socket");
     }
@@ -256,8 +257,11 @@ async fn reconcile(
     let again = target.clone();
     let options = RunOptions { read: Some(project.read_again(move |desired| again.apply(desired))), ..options };
     let desired = target.apply(project.desired.clone());
-    let report = |report| progress.show(report);
-    let outcome = control::run_serving(engine, desired, options, requests, interrupts, report).await;
+    let show = |report| {
+        project.hide_new_outputs();
+        progress.show(report);
+    };
+    let outcome = control::run_serving(engine, desired, options, requests, interrupts, show).await;
     progress.finish();
     if outcome.is_good()
         && target.removes_group()

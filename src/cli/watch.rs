@@ -1,7 +1,5 @@
 //! `up --watch`: a run of the controller that continues until it is stopped.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
@@ -10,11 +8,11 @@ use super::project::{Follow, Project};
 use super::session::{self, GroupLock};
 use super::{Exit, Failure, run};
 use crate::control::ipc::lock::WATCH;
-use crate::control::ipc::socket::Server;
+use crate::control::ipc::socket::{Presentation, Server};
 use crate::control::ipc::wire::Hello;
 use crate::control::{self, WatchOptions};
-use crate::render::Style;
 use crate::render::watch::{self, WatchPrinter};
+use crate::render::{self, Style};
 
 /// How many requests of other processes may be queued.
 const REQUEST_QUEUE: usize = 16;
@@ -49,13 +47,17 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     project.load_outputs(&directory, style).map_err(Failure::Specs)?;
     project.desired.scope = scope;
     let hello = Hello { pid: std::process::id(), source: project.desired.source.clone(), command: WATCH.into() };
-    let server = Server::start(directory.path(), hello, requests, Arc::new(watch::event))
+    let presentation = Presentation { event: watch::event, hide: render::redacted };
+    let server = Server::start(directory.path(), hello, requests, presentation)
         .with_context(|| format!("cannot create the control socket in {}", directory.path().display()))?;
     let options = run::run_options(&info, &project, directory, None);
     let Follow { read, changes } = follow;
     let watch = WatchOptions { read, changes, requests: inbox, may_empty: up.prune_all };
     let mut printer = WatchPrinter::new(style, global.specs.display().to_string());
-    let report = |report| printer.show(report);
+    let report = |report| {
+        project.hide_new_outputs();
+        printer.show(report);
+    };
     let outcome = control::watch(engine, project.desired.clone(), options, watch, interrupts, report).await;
     printer.stopped(&outcome);
     server.close().await;

@@ -7,6 +7,7 @@ pub mod fingerprint;
 pub mod order;
 pub mod outputs;
 pub mod resolve;
+mod secrets;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::types::ServiceName;
 pub use build::Build;
 use fingerprint::Fingerprint;
 use outputs::Outputs;
+pub use secrets::secrets;
 
 /// Desired state of a group.
 #[derive(Debug, Clone, PartialEq)]
@@ -206,6 +208,8 @@ pub struct Service {
     pub update: Update,
     /// Location of its spec, e.g. `app.yaml:12`.
     pub location: String,
+    /// Names of the container's fields into which variables or outputs were inserted.
+    pub secret: BTreeSet<String>,
     /// Hashes, and the form in which they are stored in labels.
     pub fingerprint: Fingerprint,
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::spec::OutputUse;
+use crate::spec::interpolate::is_of_hook;
 use crate::spec::model;
 
 /// Outputs that a service or the group produces and uses.
@@ -51,12 +52,8 @@ impl Outputs {
 
     /// Returns a missing output of a hook, given by its field (`post_start`, `on.exited`) and index.
     pub fn unknown_of_hook(&self, field: &str, index: usize) -> Option<&str> {
-        let is_hook = |path: &str| {
-            let Some(rest) = path.strip_prefix(field).and_then(|rest| rest.strip_prefix('.')) else { return false };
-            // A single hook is not necessarily in a list.
-            rest.split('.').next().and_then(|part| part.parse().ok()).unwrap_or(0) == index
-        };
-        self.unknown.iter().find(|(path, _)| is_hook(path)).and_then(|(_, keys)| keys.first()).map(String::as_str)
+        let of_hook = |(path, _): &(&String, &BTreeSet<String>)| is_of_hook(path, field, index);
+        self.unknown.iter().find(of_hook).and_then(|(_, keys)| keys.first()).map(String::as_str)
     }
 }
 

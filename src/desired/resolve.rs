@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::fingerprint::Fingerprint;
 use super::order::Needs;
 use super::outputs::Outputs;
+use super::secrets::secret_fields;
 use super::{
     Build, Config, Dependency, Desired, GroupEvent, Hook, HookPoint, Kind, LifecycleEvent, Mode, Scope, Seconds,
     Service, Volume, VolumeSource,
@@ -15,6 +16,7 @@ use super::{
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
 use crate::spec::model::{self, Condition, ContainerFields, MountSource};
+use crate::spec::secrets::{SecretFields, has_secret_hook};
 use crate::spec::value::ImageRef;
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 
@@ -84,7 +86,7 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
         network,
         services,
         idle,
-        on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on)).unwrap_or_default(),
+        on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on, &group.secrets)).unwrap_or_default(),
         outputs: specs.group.as_ref().map(|group| Outputs::of(&group.uses)).unwrap_or_default(),
         retired: BTreeMap::new(),
         scope: Scope::All,
@@ -186,12 +188,13 @@ fn service(
         dependencies,
         ping: spec.ping.clone(),
         health: spec.health.clone(),
-        hooks: hooks(spec),
+        hooks: hooks(spec, &loaded.secrets),
         outputs,
         pull: spec.container.pull,
         build,
         update: spec.update,
         location: loaded.source.to_string(),
+        secret: secret_fields(&loaded.secrets),
         fingerprint,
     }
 }
@@ -204,9 +207,9 @@ fn condition(written: Option<Condition>, job: bool) -> Condition {
     }
 }
 
-fn hooks(spec: &model::Service) -> BTreeMap<HookPoint, Vec<Hook>> {
+fn hooks(spec: &model::Service, secrets: &SecretFields) -> BTreeMap<HookPoint, Vec<Hook>> {
     let on = &spec.on;
-    not_empty([
+    let hooks = not_empty([
         (HookPoint::PreStart, on_host(&spec.container.pre_start)),
         (HookPoint::PostStart, spec.post_start.to_vec()),
         (HookPoint::PreStop, spec.pre_stop.to_vec()),
@@ -219,15 +222,34 @@ fn hooks(spec: &model::Service) -> BTreeMap<HookPoint, Vec<Hook>> {
         (HookPoint::On(LifecycleEvent::Stopped), on_host(&on.stopped)),
         (HookPoint::On(LifecycleEvent::Failed), on_host(&on.failed)),
         (HookPoint::On(LifecycleEvent::Succeeded), on_host(&on.succeeded)),
-    ])
+    ]);
+    mark_secret(hooks, |point| point.field(), secrets)
 }
 
-fn group_hooks(on: &GroupOn) -> BTreeMap<GroupEvent, Vec<Hook>> {
-    not_empty([
+fn group_hooks(on: &GroupOn, secrets: &SecretFields) -> BTreeMap<GroupEvent, Vec<Hook>> {
+    let hooks = not_empty([
         (GroupEvent::Up, on_host(&on.up)),
         (GroupEvent::Down, on_host(&on.down)),
         (GroupEvent::Reload, on_host(&on.reload)),
-    ])
+    ]);
+    mark_secret(hooks, |event| format!("on.{event}"), secrets)
+}
+
+/// Marks the hooks with secret fields.
+fn mark_secret<K: Ord>(
+    mut hooks: BTreeMap<K, Vec<Hook>>,
+    field: impl Fn(&K) -> String,
+    secrets: &SecretFields,
+) -> BTreeMap<K, Vec<Hook>> {
+    if !secrets.is_empty() {
+        for (point, hooks) in &mut hooks {
+            let field = field(point);
+            for (index, hook) in hooks.iter_mut().enumerate() {
+                hook.secret = has_secret_hook(secrets, &field, index);
+            }
+        }
+    }
+    hooks
 }
 
 fn on_host(hooks: &[HostHook]) -> Vec<Hook> {

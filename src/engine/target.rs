@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::spec::secrets::HIDDEN;
+
 /// Default endpoint of an engine.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
@@ -111,18 +113,31 @@ fn default_endpoint() -> Endpoint {
 }
 
 fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError> {
-    let malformed = || TargetError::Malformed { origin: origin.into(), host: host.into() };
+    let shown = without_user(host);
+    let malformed = || TargetError::Malformed { origin: origin.into(), host: shown.clone() };
     let unsupported =
-        |kind, remedy| Err(TargetError::Unsupported { origin: origin.into(), host: host.into(), kind, remedy });
+        |kind, remedy| Err(TargetError::Unsupported { origin: origin.into(), host: shown.clone(), kind, remedy });
     let (scheme, rest) = host.split_once("://").ok_or_else(malformed)?;
     match scheme {
         "unix" if !rest.is_empty() => Ok(Endpoint::Unix(rest.into())),
+        "tcp" | "http" if rest.contains('@') => unsupported("a user name or password", TUNNEL),
         "tcp" | "http" if tls => unsupported("TLS", TUNNEL),
         "tcp" | "http" => address(rest).map(Endpoint::Tcp).ok_or_else(malformed),
         "https" => unsupported("TLS", TUNNEL),
         "ssh" => unsupported("ssh", TUNNEL),
         "npipe" => unsupported("a Windows pipe", "run drillmaster where the engine has a unix socket, e.g. in WSL"),
         _ => Err(malformed()),
+    }
+}
+
+/// The address without user name and password, to be shown.
+fn without_user(host: &str) -> String {
+    let (scheme, rest) = host.split_once("://").unwrap_or(("", host));
+    match rest.rsplit_once('@') {
+        Some((user, _)) if scheme == "ssh" && !user.contains(':') => host.to_owned(),
+        Some((_, address)) if scheme.is_empty() => format!("{HIDDEN}@{address}"),
+        Some((_, address)) if scheme != "unix" => format!("{scheme}://{HIDDEN}@{address}"),
+        _ => host.to_owned(),
     }
 }
 
@@ -259,6 +274,17 @@ mod tests {
         for malformed in ["docker.sock", "unix://", "tcp://", "tcp://lab:port", "tcp://lab/path", "ftp://lab"] {
             assert!(found(Some(malformed), &[]).contains("names no engine"), "{malformed}");
         }
+    }
+
+    #[test]
+    fn passwords_in_addresses_are_hidden() {
+        for host in ["tcp://ann:s3cret@lab:2375", "tcp://ann:s3cret@lab:port", "ssh://ann:s3cret@lab", "ann:s3cret@lab"]
+        {
+            let error = found(None, &[("DOCKER_HOST", host)]);
+            assert!(!error.contains("s3cret") && error.contains("(hidden)@lab"), "{error}");
+        }
+        let tcp = found(Some("tcp://ann:s3cret@lab"), &[]);
+        assert!(tcp.contains("--host names the engine tcp://(hidden)@lab, and a user name or password"), "{tcp}");
     }
 
     #[test]

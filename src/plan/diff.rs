@@ -53,6 +53,7 @@ pub fn compare(
         // Another tag in the same repository means other sources.
         found.replace.iter_mut().for_each(rename_if_rebuilt);
     }
+    hide_secrets(service, identity, &mut found);
     found.replace.sort_by(|a, b| a.path().cmp(&b.path()));
     found
 }
@@ -71,6 +72,16 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
         None => !updated,
     };
     labels && image && limits
+}
+
+/// Marks the differences of fields that are secret, or were when the container was created.
+fn hide_secrets(service: &Service, identity: &Identity, found: &mut Comparison) {
+    for cause in found.replace.iter_mut().chain(&mut found.update) {
+        if let Cause::Field { path, secret, .. } = cause {
+            let field = path.split('.').next().unwrap_or_default();
+            *secret |= service.secret.contains(field) || identity.secret.contains(field);
+        }
+    }
 }
 
 /// Renames a change of the image to `build` if both images are in one repository: the tag is a hash of the sources.

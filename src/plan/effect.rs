@@ -221,6 +221,7 @@ pub fn identity(desired: &Desired, service: &Service, image_id: &str) -> Identit
         env_hash: service.fingerprint.env_hash.clone(),
         spec_hash: service.fingerprint.spec_hash.clone(),
         spec: service.fingerprint.applied.clone(),
+        secret: service.secret.clone(),
         image_id: image_id.to_owned(),
     }
 }

@@ -24,12 +24,8 @@ impl<'a> Planner<'a> {
         if point == HookPoint::PostStart && !self.is_hook_known(service, point, done) {
             return false;
         }
-        let verb = Verb::Hook {
-            point,
-            index: done,
-            action: hook.action.to_string(),
-            container: container.map(ContainerRef::of),
-        };
+        let verb =
+            Verb::Hook { point, index: done, action: hook.to_string(), container: container.map(ContainerRef::of) };
         self.step(Subject::of(service), verb, cause);
         false
     }

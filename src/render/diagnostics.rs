@@ -10,6 +10,7 @@ use std::sync::Arc;
 use annotate_snippets::{Annotation, AnnotationKind, Element, Level, Origin, Padding, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use super::secrets::redacted;
 use super::text::{escaped, is_unsafe};
 use super::{Text, count};
 use crate::spec::{Diagnostic, Location, SourceText};
@@ -127,6 +128,9 @@ impl MarkGroup<'_> {
         if file.text().is_empty() {
             return vec![Origin::path(path).into()];
         }
+        if file.is_hidden() {
+            return vec![Origin::path(path).line(first.line()).char_column(first.location.column()).into()];
+        }
         let (snippet, exact) = self.snippet(file);
         if exact {
             return vec![snippet.path(path).into()];
@@ -228,6 +232,7 @@ impl ShownLine {
 /// A message on one line, without control characters and of limited length.
 fn clean(text: &str) -> String {
     const MAX_LENGTH: usize = 600;
+    let text = redacted(text);
     let end = text.char_indices().nth(MAX_LENGTH).map(|(at, _)| at);
     let shown = escaped(&text[..end.unwrap_or(text.len())]).into_owned();
     if end.is_some() { shown + "…" } else { shown }

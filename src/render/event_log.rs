@@ -169,7 +169,7 @@ fn reconciling(change: &Change, spec: bool) -> EventLine {
     EventLine { subject: Some(title(&change.subject)), ..line }
 }
 
-/// The causes of a difference as a short text, without the values of environment variables.
+/// The causes of a difference as a short text, without secret values.
 fn why(change: &Change, spec: bool) -> String {
     if change.action == Action::Remove && change.causes.is_empty() {
         return "removed from the specs".into();
@@ -203,7 +203,9 @@ fn field(cause: &Cause) -> Option<&str> {
 /// `resources.memory modified externally (64m)`.
 fn external_change(change: &Change) -> String {
     let one = |cause: &Cause| match cause {
-        Cause::Field { path, old: Some(old), .. } => Some(format!("{path} modified externally ({})", plain(old))),
+        Cause::Field { path, old: Some(old), secret, .. } => {
+            Some(format!("{path} modified externally ({})", plain(&json::shown(Some(old), *secret))))
+        }
         Cause::Field { path, old: None, .. } => Some(format!("{path} removed externally")),
         _ => None,
     };

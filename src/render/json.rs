@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::HIDDEN;
 use crate::control::event::Outcome;
 use crate::desired::Desired;
 use crate::identity::service_of_instance;
 use crate::plan::Forecast;
 use crate::plan::cause::{Cause, WantedState};
 use crate::plan::step::{Change, Failure};
+use crate::spec::secrets::HIDDEN;
 use crate::status::{Overview, ServiceStatus};
 
 /// The JSON of `diff`. `failures` is present only if there are any.

@@ -9,6 +9,7 @@ pub mod graph;
 pub mod json;
 pub mod plan;
 pub mod progress;
+mod secrets;
 pub mod specs;
 pub mod status;
 mod text;
@@ -23,11 +24,10 @@ use tracing_subscriber::fmt::format::Writer;
 use crate::engine::io_message;
 use crate::plan::step::Subject;
 use crate::spec::Diagnostic;
+use secrets::redacted_json;
+pub use secrets::{hide, redacted, show_values};
 pub use text::{LineBreak, Paint, Text};
-use text::{escaped, escaped_json};
-
-/// Replaces values that may be secret.
-const HIDDEN: &str = "(hidden)";
+use text::{escaped, escaped_json, shown};
 
 /// First error of a write to stdout, other than that its reader is gone.
 static WRITE_ERROR: OnceLock<String> = OnceLock::new();
@@ -104,7 +104,7 @@ impl Style {
 
     /// Prints a result as indented JSON.
     pub fn result_json(&self, value: &serde_json::Value) {
-        write_out(escaped_json(&format!("{value:#}\n")).as_bytes());
+        write_out(escaped_json(&format!("{:#}\n", redacted_json(value.clone()))).as_bytes());
     }
 
     /// Returns true if stdout is a terminal, so that a result can replace the previous one.
@@ -128,6 +128,11 @@ impl Style {
 
     /// Prints one of several results as JSON on one line. Returns false if stdout is closed.
     pub fn result_line(&self, value: &serde_json::Value) -> bool {
+        self.log_json(&redacted_json(value.clone()))
+    }
+
+    /// Prints a line of a service's log as JSON. Returns false if stdout is closed.
+    pub fn log_json(&self, value: &serde_json::Value) -> bool {
         write_out(escaped_json(&format!("{value}\n")).as_bytes())
     }
 
@@ -175,10 +180,10 @@ impl Write for LogWriter {
 
 /// Writes a field of `-v` with its name, as safe text.
 pub fn log_field(writer: &mut Writer<'_>, field: &Field, value: &dyn std::fmt::Debug) -> std::fmt::Result {
-    let value = format!("{value:?}");
+    let value = shown(&format!("{value:?}"));
     match field.name() {
-        "message" => write!(writer, "{}", escaped(&value)),
-        name => write!(writer, "{name}={}", escaped(&value)),
+        "message" => write!(writer, "{value}"),
+        name => write!(writer, "{name}={value}"),
     }
 }
 

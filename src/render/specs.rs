@@ -3,10 +3,10 @@
 use serde_json::{Value as Json, json};
 use serde_yaml::{Mapping, Value as Yaml};
 
-use super::HIDDEN;
 use super::text::{escaped, escaped_json, is_unsafe};
 use crate::spec::model::Kind;
 use crate::spec::node::{Entry, Node, Resolved, Style, Value};
+use crate::spec::secrets::HIDDEN;
 use crate::spec::{Source, Specs};
 
 /// A document to print.
@@ -19,7 +19,8 @@ struct Document<'s> {
 /// The named documents, or the group and all services.
 fn documents<'s>(specs: &'s Specs, names: &[String], show_values: bool) -> Vec<Document<'s>> {
     let group = specs.group.iter().filter(|_| names.is_empty());
-    let group = group.map(|group| Document { kind: "Group", source: &group.source, root: group.render_form() });
+    let group =
+        group.map(|group| Document { kind: "Group", source: &group.source, root: group.render_form(show_values) });
     let is_selected = |name: &str| names.is_empty() || names.iter().any(|selected| selected == name);
     let services =
         specs.services.iter().filter(|service| is_selected(service.spec.container.name.as_str())).map(|service| {
@@ -27,7 +28,7 @@ fn documents<'s>(specs: &'s Specs, names: &[String], show_values: bool) -> Vec<D
                 Kind::Service => "Service",
                 Kind::Job(_) => "Job",
             };
-            Document { kind, source: &service.source, root: service.render_form() }
+            Document { kind, source: &service.source, root: service.render_form(show_values) }
         });
     let mut documents: Vec<Document<'_>> = group.chain(services).collect();
     if !show_values {

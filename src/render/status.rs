@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::text::escaped;
+use super::text::shown;
 use super::{LineBreak, Paint, Text};
 use crate::status::{Overview, Phase, ServiceStatus};
 
@@ -54,9 +54,9 @@ fn row(service: &ServiceStatus, now: SystemTime) -> [String; 5] {
         (None, None) => String::new(),
     };
     let since = service.since.as_deref().map(|since| ago(since, now)).unwrap_or_default();
-    // Escaped here because the widths of the columns are those of what is shown.
+    // Here because the widths of the columns are those of what is shown.
     [service.shown_name(), service.phase.word().to_owned(), since, service.ports.join(", "), message]
-        .map(|cell| escaped(&cell).into_owned())
+        .map(|cell| shown(&cell))
 }
 
 /// The age in its largest unit: `3m`, `2h`.

@@ -2,11 +2,14 @@
 //!
 //! What a container, the engine, a registry, a file or another process wrote is shown as text: a character that could
 //! control the terminal or disguise what is printed becomes a visible escape such as `\u{1b}` or `\n`. Colors and line
-//! breaks of our own are inserted by type, never as characters, so every message is safe unless it says otherwise.
+//! breaks of our own are inserted by type, never as characters, so every message is safe unless it says otherwise. Secret
+//! values are hidden.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::{Add, AddAssign};
+
+use super::secrets::redacted;
 
 /// A color by its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,9 +77,9 @@ impl Text {
                 Piece::LineBreak => out.push('\n'),
                 Piece::Prepared(text) => out.push_str(text),
                 Piece::Plain(Some(paint), text) if color && !text.is_empty() => {
-                    out.push_str(&format!("\u{1b}[{}m{}\u{1b}[0m", paint.code(), escaped(text)));
+                    out.push_str(&format!("\u{1b}[{}m{}\u{1b}[0m", paint.code(), shown(text)));
                 }
-                Piece::Plain(_, text) => out.push_str(&escaped(text)),
+                Piece::Plain(_, text) => out.push_str(&shown(text)),
             }
         }
         out
@@ -159,6 +162,11 @@ pub(super) fn is_unsafe(c: char) -> bool {
                 | '\u{2060}'..='\u{2069}'
                 | '\u{feff}'
         )
+}
+
+/// Text of others as it is shown: without secret values, and with escapes.
+pub(super) fn shown(text: &str) -> String {
+    escaped(&redacted(text)).into_owned()
 }
 
 /// Replaces unsafe characters by visible escapes.

@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use super::event_log::{self, EventLine, event_line};
 use super::progress::{Progress, last_lines};
+use super::secrets::redacted_json;
 use super::{Paint, Style, Text, diagnostics};
 use crate::control::event::{Outcome, Report};
 
-/// The JSON object of a report, as other processes receive it from the controller.
+/// The JSON object of a report, as other processes receive it from the controller, without secret values.
 pub fn event(report: &Report) -> Option<Value> {
-    event_line(report).map(|line| line.to_json(SystemTime::now()))
+    event_line(report).map(|line| redacted_json(line.to_json(SystemTime::now())))
 }
 
 /// Prints reports as they arrive.

@@ -12,6 +12,7 @@ use serde::de::{
 
 use super::locate::closest;
 use super::node::{Entry, Key, Node, Resolved, Scalar, Style, Value};
+use super::secrets::{hide_quoted, is_public};
 use super::value::{FUNCTION, VERBATIM, quoted};
 
 /// Maximum number of errors recorded per document.
@@ -80,11 +81,14 @@ fn recover(root: &mut Node, error: &Details, errors: &mut Vec<DecodeError>) -> b
     let span = error.span.clone().unwrap_or_else(|| root.span.clone());
     let mut keys = error.keys.clone();
     keys.reverse();
-    let decode_error = DecodeError { kind: error.kind.clone(), span, keys, hint: error.hint.clone() };
+    let mut decode_error = DecodeError { kind: error.kind.clone(), span, keys, hint: error.hint.clone() };
     let Some(node) = root.at_mut(&path) else {
         errors.push(decode_error);
         return false;
     };
+    if !decode_error.keys.first().is_some_and(|field| is_public(field)) {
+        hide_substituted(node, &mut decode_error);
+    }
     if matches!(&node.value, Value::Scalar(scalar) if scalar.style == Style::Pending) {
         // The substitute text of an unknown output does not have to fit the field.
         node.value = Value::Placeholder;
@@ -122,6 +126,23 @@ fn recover(root: &mut Node, error: &Details, errors: &mut Vec<DecodeError>) -> b
     }
     node.value = Value::Pruned;
     !path.is_empty()
+}
+
+/// Hides what an error quotes of values of variables and outputs.
+fn hide_substituted(node: &Node, error: &mut DecodeError) {
+    match &node.value {
+        Value::Scalar(scalar) if scalar.style == Style::Substituted => {
+            if let ErrorKind::Message(message) = &mut error.kind {
+                *message = hide_quoted(message, &scalar.text);
+            }
+            if let Some(hint) = &mut error.hint {
+                *hint = hide_quoted(hint, &scalar.text);
+            }
+        }
+        Value::Map(entries) => entries.iter().for_each(|entry| hide_substituted(&entry.value, error)),
+        Value::Seq(items) => items.iter().for_each(|item| hide_substituted(item, error)),
+        _ => {}
+    }
 }
 
 /// A serde error that collects its path while it propagates up the tree.

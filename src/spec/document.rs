@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 
 use super::Source;
 use super::decode::{DecodeError, ErrorKind, decode};
-use super::interpolate::{OutputUse, Variables, interpolate};
+use super::interpolate::{Found, OutputUse, Variables, interpolate};
 use super::locate::{Diagnostic, Location, SourceText, closest};
 use super::model::{Group, JobDocument, Service};
 use super::node::{Node, Value};
+use super::secrets::{SecretFields, Secrets};
 use super::value::{Name, quoted};
 
 /// A decoded document with its node tree. Invalid values are removed from both.
@@ -24,6 +25,7 @@ pub struct Document<T> {
     pub named: bool,
     /// Uses of outputs.
     pub uses: Vec<OutputUse>,
+    pub secrets: SecretFields,
 }
 
 impl<T> Document<T> {
@@ -34,8 +36,8 @@ impl<T> Document<T> {
 
     /// Converts the spec.
     fn map<U>(self, convert: impl FnOnce(T) -> U) -> Document<U> {
-        let Self { file, source, root, spec, named, uses } = self;
-        Document { file, source, root, spec: convert(spec), named, uses }
+        let Self { file, source, root, spec, named, uses, secrets } = self;
+        Document { file, source, root, spec: convert(spec), named, uses, secrets }
     }
 
     /// Returns the location of a field's value, or of the document if the field is missing.
@@ -57,6 +59,8 @@ pub struct Documents {
     pub incomplete: bool,
     /// Names of all variables that are referred to, set or not.
     pub variables: BTreeSet<String>,
+    /// Values that were inserted into fields.
+    pub secrets: Secrets,
     /// Number of documents, including invalid ones.
     pub count: usize,
 }
@@ -140,26 +144,29 @@ pub fn read(
     };
     // `x-` keys hold anchors and are otherwise ignored, as in Compose.
     entries.retain(|entry| !entry.key.text.starts_with("x-"));
-    let mut uses = Vec::new();
-    for error in interpolate(&mut root, file.text(), variables, &mut documents.variables, &mut uses) {
+    let mut found = Found::default();
+    for error in interpolate(&mut root, file.text(), variables, &mut found) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
+    documents.variables.append(&mut found.variables);
+    documents.secrets.extend(&found.secrets);
+    let (uses, secrets) = (found.outputs, found.fields);
     migrate_old_spellings(&mut root);
     let start = start_offset(&root);
     let source = Source { file: path.to_owned(), line: Location::new(file, start..start).line() };
     match take_kind(&mut root) {
         Ok(Kind::Service) => {
             let document = typed(root, file, source, "service", documents, diagnostics);
-            documents.services.extend(document.map(|document| Document { uses, ..document }));
+            documents.services.extend(document.map(|document| Document { uses, secrets, ..document }));
         }
         Ok(Kind::Job) => {
             let document = typed::<JobDocument>(root, file, source, "job", documents, diagnostics);
             let document = document.map(|document| document.map(Service::from));
-            documents.services.extend(document.map(|document| Document { uses, ..document }));
+            documents.services.extend(document.map(|document| Document { uses, secrets, ..document }));
         }
         Ok(Kind::Group) => {
             let document = typed(root, file, source, "group", documents, diagnostics);
-            documents.groups.extend(document.map(|document| Document { uses, ..document }));
+            documents.groups.extend(document.map(|document| Document { uses, secrets, ..document }));
         }
         Err((span, message, hint)) => {
             documents.remember_name(&root);
@@ -256,7 +263,15 @@ fn typed<T: DeserializeOwned>(
     if decoded.value.is_none() || !named {
         documents.remember_name(&root);
     }
-    decoded.value.map(|spec| Document { file: Arc::clone(file), source, root, spec, named, uses: Vec::new() })
+    decoded.value.map(|spec| Document {
+        file: Arc::clone(file),
+        source,
+        root,
+        spec,
+        named,
+        uses: Vec::new(),
+        secrets: SecretFields::new(),
+    })
 }
 
 /// Converts a decoding error to a diagnostic, with hints for the kind of the document (`noun`).

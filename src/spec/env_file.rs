@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::value::{EnvName, quoted};
+use super::value::EnvName;
 
 /// Error in an env file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<LineError>> {
 
 /// Parses the line that starts at byte `at` of the file. Returns `None` if it is blank or a comment.
 fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineError> {
+    // Nothing is quoted: any part of a line may belong to a secret value.
     let error = |part: &str, message: String, hint: &str| {
         let start = at + offset(line, part);
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
@@ -56,11 +57,14 @@ fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineErr
         _ => trimmed,
     };
     let Some((key, value)) = assignment.split_once('=') else {
-        return error(assignment, format!("expected `KEY=value`, found {}", quoted(assignment)), "");
+        return error(assignment, "expected `KEY=value`".into(), "a value that spans lines is written with `\\n`");
     };
-    if let Err(invalid) = key.parse::<EnvName>() {
+    if key.is_empty() {
+        return error(assignment, "the name of the variable is missing before the `=`".into(), "");
+    }
+    if key.parse::<EnvName>().is_err() {
         let hint = if key.trim() != key { "remove the space around the `=`" } else { "" };
-        return error(if key.is_empty() { assignment } else { key }, invalid.message, hint);
+        return error(key, "invalid environment variable name before the `=`".into(), hint);
     }
     let value = value.trim_start();
     let found = match value.chars().next() {
@@ -152,10 +156,10 @@ mod tests {
         assert_eq!(
             reported,
             [
-                ("nonsense", "expected `KEY=value`, found `nonsense`"),
+                ("nonsense", "expected `KEY=value`"),
                 ("\"open", "unclosed quote"),
                 ("y", "unexpected text after the closing quote"),
-                ("=z", "an environment variable name must not be empty"),
+                ("=z", "the name of the variable is missing before the `=`"),
             ]
         );
     }

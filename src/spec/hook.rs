@@ -11,6 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess};
 
 use super::model::{Check, Service};
+use super::secrets::HIDDEN;
 use super::short::{both_forms, http_status, nothing_to_run, read_shaped};
 use super::starlark::Function;
 use super::value::{
@@ -123,6 +124,8 @@ pub struct Hook {
     pub timeout: Duration,
     /// Key of the output that is set to the command's stdout, or to the body of the response.
     pub capture: Option<OutputKey>,
+    /// A variable or an output was inserted into it, so it is not shown.
+    pub secret: bool,
 }
 
 /// A hook that runs on the host: its action is never `exec`.
@@ -247,7 +250,7 @@ impl LongHook {
         };
         match self.timeout.map_or(HOOK_TIMEOUT, Period::get) {
             Duration::ZERO => Err(Invalid::new("the timeout of a hook must be more than 0")),
-            timeout => Ok(Hook { action, timeout, capture: self.capture }),
+            timeout => Ok(Hook { action, timeout, capture: self.capture, secret: false }),
         }
     }
 }
@@ -365,6 +368,19 @@ impl fmt::Display for HookAction {
             Self::Run(words) => write!(f, "run {words}"),
             Self::Http(request) => write!(f, "http {} {}", request.method, request.url),
             Self::Function(function) => write!(f, "function {function}"),
+        }
+    }
+}
+
+impl fmt::Display for Hook {
+    /// What it does, without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.action {
+            action if !self.secret => action.fmt(f),
+            HookAction::Exec(_) => write!(f, "exec {HIDDEN}"),
+            HookAction::Run(_) => write!(f, "run {HIDDEN}"),
+            HookAction::Http(request) => write!(f, "http {} {HIDDEN}", request.method),
+            action @ HookAction::Function(_) => action.fmt(f),
         }
     }
 }

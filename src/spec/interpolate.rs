@@ -16,6 +16,7 @@ use std::ops::Range;
 
 use super::locate::closest;
 use super::node::{Node, Scalar, Style, Value};
+use super::secrets::{SecretFields, Secrets, is_public};
 use super::value::{OutputKey, quoted};
 
 /// Maximum nesting of defaults.
@@ -40,7 +41,12 @@ pub struct Variables<'a> {
 
 impl<'a> Variables<'a> {
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
-        self.environment.get(name).or_else(|| self.dotenv.get(name)).map(String::as_str)
+        self.value(name).map(String::as_str)
+    }
+
+    /// Returns the value of a variable.
+    pub(super) fn value(&self, name: &str) -> Option<&'a String> {
+        self.environment.get(name).or_else(|| self.dotenv.get(name))
     }
 
     pub(super) fn closest(&self, name: &str) -> Option<&'a str> {
@@ -63,6 +69,26 @@ pub struct OutputUse {
     pub text: String,
 }
 
+/// Returns true if a path belongs to a hook, given by its field (`post_start`, `on.exited`) and index.
+pub fn is_of_hook(path: &str, field: &str, index: usize) -> bool {
+    let Some(rest) = path.strip_prefix(field).and_then(|rest| rest.strip_prefix('.')) else { return false };
+    // A single hook is not necessarily in a list.
+    rest.split('.').next().and_then(|part| part.parse().ok()).unwrap_or(0) == index
+}
+
+/// What the substitution found in a document.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Names of the referenced variables, set or not.
+    pub variables: BTreeSet<String>,
+    /// Uses of outputs.
+    pub outputs: Vec<OutputUse>,
+    /// Fields into which a variable or an output was inserted.
+    pub fields: SecretFields,
+    /// The inserted values.
+    pub secrets: Secrets,
+}
+
 /// Error in a reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReferenceError {
@@ -79,14 +105,8 @@ const STATIC_FIELDS: [&str; 6] = ["name", "kind", "network", "dependencies", "re
 /// Substitutes the references in all scalars of a tree. A scalar with an invalid reference becomes [`Value::Pruned`],
 /// one with an unknown output [`Style::Pending`].
 ///
-/// Adds the name of each referenced variable, set or not, to `used`, and each use of an output to `outputs`.
-pub fn interpolate(
-    root: &mut Node,
-    source: &str,
-    variables: Variables<'_>,
-    used: &mut BTreeSet<String>,
-    outputs: &mut Vec<OutputUse>,
-) -> Vec<ReferenceError> {
+/// Adds what it finds to `found`.
+pub fn interpolate(root: &mut Node, source: &str, variables: Variables<'_>, found: &mut Found) -> Vec<ReferenceError> {
     let mut errors = Vec::new();
     let mut remaining = MAX_TEXT;
     walk(root, &mut Vec::new(), &mut |node, path| {
@@ -96,7 +116,8 @@ pub fn interpolate(
             return;
         }
         let original = scalar.text.clone();
-        let replaced = replace(scalar, variables, used).and_then(|found| {
+        let mut used = BTreeSet::new();
+        let replaced = replace(scalar, variables, &mut used).and_then(|outputs| {
             remaining = remaining.saturating_sub(scalar.text.len());
             match remaining {
                 0 => Err(ReferenceError {
@@ -104,31 +125,37 @@ pub fn interpolate(
                     message: "more than 16 MiB of text after variable substitution".into(),
                     hint: None,
                 }),
-                _ => Ok(found),
+                _ => Ok(outputs),
             }
         });
-        let replaced = replaced.and_then(|found| match (found.first(), static_field(path)) {
+        let replaced = replaced.and_then(|outputs| match (outputs.first(), static_field(path)) {
             (Some((_, span)), Some(field)) => Err(ReferenceError {
                 span: span.clone(),
                 message: format!("an output cannot be used in `{field}`"),
                 hint: Some("outputs are only known at run time; this field is needed earlier".into()),
             }),
-            _ => Ok(found),
+            _ => Ok(outputs),
         });
         match replaced {
-            Ok(found) => {
-                let text =
-                    if found.is_empty() { String::new() } else { with_output_references(&original, &found, variables) };
+            Ok(outputs) => {
+                if scalar.style == Style::Substituted && !path.first().is_some_and(|field| is_public(field)) {
+                    found.fields.insert(path.join("."), original.clone());
+                    found.secrets.add_all(used.iter().filter_map(|name| variables.value(name)));
+                }
+                let text = match outputs.is_empty() {
+                    true => String::new(),
+                    false => with_output_references(&original, &outputs, variables),
+                };
                 let known = |key: &str| variables.context.contains_key(key);
-                if found.iter().any(|(key, _)| !known(key)) {
+                if outputs.iter().any(|(key, _)| !known(key)) {
                     scalar.style = Style::Pending;
                     // A URL that begins with an output needs a valid prefix to decode.
                     let url = path.last().is_some_and(|key| key == "url" || key == "http");
-                    if url && found.first().is_some_and(|(_, span)| span.start == 0) {
+                    if url && outputs.first().is_some_and(|(_, span)| span.start == 0) {
                         scalar.text.insert_str(0, "http://");
                     }
                 }
-                outputs.extend(found.into_iter().map(|(key, span)| OutputUse {
+                found.outputs.extend(outputs.into_iter().map(|(key, span)| OutputUse {
                     field: path.join("."),
                     known: known(&key),
                     span: in_source(&span, &original, &node.span, source),
@@ -142,6 +169,7 @@ pub fn interpolate(
                 node.value = Value::Pruned;
             }
         }
+        found.variables.append(&mut used);
     });
     errors
 }

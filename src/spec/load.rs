@@ -9,6 +9,7 @@ use super::interpolate::Variables;
 use super::locate::{Diagnostic, Location, SourceText};
 use super::model::Service;
 use super::node::{Node, Value};
+use super::secrets::{Redactor, Secrets};
 use super::starlark::Programs;
 use super::value::quoted;
 use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, yaml};
@@ -49,7 +50,9 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     let contents: Vec<_> = documents.services.iter().map(|service| env_files.read(service, &mut diagnostics)).collect();
     let trees: Vec<_> =
         documents.services.iter().map(|service| inspect_build(input, service, &mut diagnostics)).collect();
+    documents.secrets.add_all(contents.iter().flatten().flat_map(BTreeMap::values).chain(input.context.values()));
     if !diagnostics.is_empty() {
+        hide_values(&mut diagnostics, &documents.secrets);
         return Err(sort_and_limit(diagnostics));
     }
     reads.extend(env_files.known.into_keys());
@@ -63,23 +66,35 @@ fn assemble(
     reads: BTreeSet<String>,
 ) -> Specs {
     let group = documents.groups.into_iter().next();
-    let group = group.map(|Document { spec, source, uses, root, .. }| Loaded {
+    let group = group.map(|Document { spec, source, uses, root, secrets, .. }| Loaded {
         spec,
         source,
         env_files: Vec::new(),
         uses,
         tree: None,
         root,
+        secrets,
     });
     let services = documents.services.into_iter().zip(contents).zip(trees);
     let mut services: Vec<Loaded<Service>> = services
         .map(|((document, env_files), tree)| {
-            let Document { spec, source, uses, root, .. } = document;
-            Loaded { spec, source, env_files, uses, tree, root }
+            let Document { spec, source, uses, root, secrets, .. } = document;
+            Loaded { spec, source, env_files, uses, tree, root, secrets }
         })
         .collect();
     services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
-    Specs { group, services, reads, variables: documents.variables, printed: Vec::new(), functions: Vec::new() }
+    let (variables, secrets) = (documents.variables, documents.secrets);
+    Specs { group, services, reads, variables, printed: Vec::new(), functions: Vec::new(), secrets }
+}
+
+/// Hides secret values in the messages about invalid specs.
+fn hide_values(diagnostics: &mut [Diagnostic], secrets: &Secrets) {
+    let redactor = Redactor::new(secrets);
+    for diagnostic in diagnostics {
+        let Diagnostic { message, label, related, hint, .. } = diagnostic;
+        let labels = related.iter_mut().map(|(_, label)| label);
+        [message, label].into_iter().chain(hint).chain(labels).for_each(|text| redactor.redact_in_place(text));
+    }
 }
 
 /// Returns the error for a missing spec directory.
@@ -174,6 +189,7 @@ fn evaluate_programs(
     let (snapshot, errors) = (Arc::new(snapshot), std::mem::take(&mut evaluated.errors));
     let programs = &snapshot.programs;
     documents.incomplete |= !errors.is_empty();
+    documents.secrets.add_all(evaluated.variables.iter().filter_map(|name| variables.value(name)));
     documents.variables.append(&mut evaluated.variables);
     diagnostics.extend(errors.into_iter().map(|error| programs.diagnostic(error)));
     let text = evaluated.joined_text(programs);
@@ -188,6 +204,13 @@ fn evaluate_programs(
         for diagnostic in diagnostics.iter_mut().skip(reported) {
             diagnostic.related.extend(frames.iter().cloned());
         }
+    }
+    let redactor = Redactor::new(&documents.secrets);
+    for document in documents.services.iter_mut().skip(services) {
+        redactor.mark(&document.root, &mut document.secrets);
+    }
+    for document in documents.groups.iter_mut().skip(groups) {
+        redactor.mark(&document.root, &mut document.secrets);
     }
     let services = documents.services.iter_mut().skip(services).flat_map(|service| service.spec.functions_mut());
     let groups = documents.groups.iter_mut().skip(groups).flat_map(|group| group.spec.on.functions_mut());
@@ -224,6 +247,7 @@ fn read_file(
 
 fn read_dotenv(input: &Input<'_>, file: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String, String> {
     let text = source_text(input, &file.path, &file.content).map_err(|error| vec![error]);
+    let text = text.map(|text| SourceText::hidden(text.path(), text.text()));
     let values = text.and_then(|text| parse_env_file(&text));
     values.unwrap_or_else(|errors| {
         diagnostics.extend(errors);
@@ -292,6 +316,7 @@ impl EnvFiles<'_> {
     ) -> Result<BTreeMap<String, String>, EnvFileError> {
         let bytes = (self.input.read)(path).map_err(EnvFileError::Unreadable)?;
         let text = source_text(self.input, path, &Content::Bytes(bytes)).map_err(|error| vec![error]);
+        let text = text.map(|text| SourceText::hidden(text.path(), text.text()));
         text.and_then(|text| parse_env_file(&text)).map_err(|errors| {
             diagnostics.extend(errors.into_iter().map(|error| error.related(location.clone(), "referenced here")));
             EnvFileError::Reported

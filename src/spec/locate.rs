@@ -15,6 +15,8 @@ pub struct SourceText {
     text: String,
     /// Byte offset of each line's first character.
     lines: Vec<usize>,
+    /// The text is secret and not shown in diagnostics.
+    hidden: bool,
     /// Source texts of a joined text, each with its start offset; empty for the text of a single file.
     parts: Vec<(usize, Arc<SourceText>)>,
 }
@@ -22,14 +24,22 @@ pub struct SourceText {
 impl SourceText {
     /// Creates the source text of a single file.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        let text = text.into();
+        Arc::new(Self::of_file(path.into(), text.into(), false))
+    }
+
+    /// Creates the source text of a file whose content is secret: diagnostics show the place without the text.
+    pub fn hidden(path: &str, text: &str) -> Arc<Self> {
+        Arc::new(Self::of_file(path.to_owned(), text.to_owned(), true))
+    }
+
+    fn of_file(path: String, text: String, hidden: bool) -> Self {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Arc::new(Self { path: path.into(), text, lines, parts: Vec::new() })
+        Self { path, text, lines, hidden, parts: Vec::new() }
     }
 
     /// Joins source texts at ascending start offsets: the spans of one program document can refer to several files.
     pub fn joined(parts: Vec<(usize, Arc<SourceText>)>) -> Arc<Self> {
-        Arc::new(Self { path: String::new(), text: String::new(), lines: vec![0], parts })
+        Arc::new(Self { path: String::new(), text: String::new(), lines: vec![0], hidden: false, parts })
     }
 
     /// Returns the part that contains an offset, with the start offset of that part.
@@ -41,6 +51,11 @@ impl SourceText {
     /// Returns the path as displayed.
     pub fn path(&self) -> &str {
         &self.path
+    }
+
+    /// Returns true if the content must not be shown.
+    pub fn is_hidden(&self) -> bool {
+        self.hidden
     }
 
     /// Returns the content.

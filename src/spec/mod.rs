@@ -19,6 +19,7 @@ pub mod model;
 pub mod node;
 pub mod render_form;
 mod schema;
+pub mod secrets;
 mod short;
 #[allow(unsafe_code, reason = "derive macros of the Starlark crate generate unsafe code")]
 pub mod starlark;
@@ -34,6 +35,7 @@ pub use locate::{Diagnostic, Location, SourceText};
 use model::{Group, Service};
 use node::Node;
 pub use schema::schema;
+use secrets::{SecretFields, Secrets};
 use starlark::Interpreter;
 
 /// Input of spec loading.
@@ -125,6 +127,8 @@ pub struct Specs {
     pub printed: Vec<String>,
     /// Names and locations of the functions of programs, indexed by function number.
     pub functions: Vec<String>,
+    /// Values that are hidden in text.
+    pub secrets: Secrets,
 }
 
 /// A parsed document.
@@ -140,6 +144,8 @@ pub struct Loaded<T> {
     pub tree: Option<Tree>,
     /// Node tree of the document, with variables substituted.
     pub root: Node,
+    /// Its secret fields.
+    pub secrets: SecretFields,
 }
 
 /// Location of a document: the line of its `name`, or of its first key. Displayed as `app.yaml:12`.

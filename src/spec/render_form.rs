@@ -1,4 +1,5 @@
-//! Node tree of a document for `drillmaster render`: variables are substituted, references to outputs are kept.
+//! Node tree of a document for `drillmaster render`: variables are substituted, references to outputs are kept. In secret
+//! fields, references to variables are kept as well unless their values are to be shown.
 //!
 //! Whether a substituted scalar is a number or text depends on the type of its field.
 
@@ -10,25 +11,29 @@ use super::model::{Group, JobDocument, Kind, Service};
 use super::node::{Node, Resolved, Scalar, Style, Value, resolve_plain};
 
 impl Loaded<Service> {
-    /// Returns the tree to print. Scalars with references to outputs are [`Style::Pending`].
-    pub fn render_form(&self) -> Node {
+    /// Returns the tree to print. Scalars with references to outputs, and unless `show_values` is set to variables, are
+    /// [`Style::Pending`].
+    pub fn render_form(&self, show_values: bool) -> Node {
         match self.spec.kind {
-            Kind::Service => render_form::<Service, _>(self),
-            Kind::Job(_) => render_form::<JobDocument, _>(self),
+            Kind::Service => render_form::<Service, _>(self, show_values),
+            Kind::Job(_) => render_form::<JobDocument, _>(self, show_values),
         }
     }
 }
 
 impl Loaded<Group> {
     /// Returns the tree to print.
-    pub fn render_form(&self) -> Node {
-        render_form::<Group, _>(self)
+    pub fn render_form(&self, show_values: bool) -> Node {
+        render_form::<Group, _>(self, show_values)
     }
 }
 
-fn render_form<K: DeserializeOwned, T>(loaded: &Loaded<T>) -> Node {
+fn render_form<K: DeserializeOwned, T>(loaded: &Loaded<T>, show_values: bool) -> Node {
     let mut root = loaded.root.clone();
     let with_references = |path: &str| {
+        if !show_values && let Some(reference) = loaded.secrets.get(path) {
+            return Some(reference.clone());
+        }
         let output_use = loaded.uses.iter().find(|output_use| output_use.field == path);
         output_use.map(|output_use| output_use.text.clone())
     };
@@ -74,7 +79,7 @@ fn try_style<K: DeserializeOwned>(root: &mut Node, applies: fn(&Scalar) -> bool,
     });
 }
 
-/// Restores references to outputs in the scalars that use them.
+/// Restores references in the scalars that use them.
 fn restore_references(node: &mut Node, path: &mut Vec<String>, with_references: &dyn Fn(&str) -> Option<String>) {
     match &mut node.value {
         Value::Map(entries) => {

@@ -2,7 +2,7 @@
 //! and states as text.
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use drillmaster::desired::fingerprint::Fingerprint;
@@ -49,6 +49,7 @@ pub fn service(name: &str) -> Build {
         build: None,
         update: Update::default(),
         location: format!("{name}.yaml:1"),
+        secret: BTreeSet::new(),
         fingerprint: Fingerprint::default(),
     };
     Build(service, None)
@@ -211,7 +212,7 @@ impl Build {
     /// Adds a hook executed in the container.
     pub fn hook(mut self, point: HookPoint, words: &[&str]) -> Build {
         let action = HookAction::Exec(Words(words.iter().map(|word| (*word).into()).collect()));
-        let hook = Hook { action, timeout: Duration::from_secs(60), capture: None };
+        let hook = Hook { action, timeout: Duration::from_secs(60), capture: None, secret: false };
         self.0.hooks.entry(point).or_default().push(hook);
         self
     }

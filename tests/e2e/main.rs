@@ -28,6 +28,7 @@ mod owner;
 mod ready;
 mod replace;
 mod replicas;
+mod secrets;
 mod select;
 mod starlark;
 mod talk;

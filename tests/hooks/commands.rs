@@ -109,6 +109,24 @@ async fn output_is_streamed_while_the_command_runs() {
 }
 
 #[tokio::test]
+async fn captured_lines_and_secret_requests_are_not_shown() {
+    let stage = Stage::new();
+    let script = "echo s3cret; echo note >&2";
+    let (lines, ended) = stage.run(json!({"run": ["sh", "-c", script], "capture": "key"})).await;
+    assert_eq!(ended, Ok([("key".to_owned(), "s3cret".to_owned())].into()));
+    let mut texts = texts(&lines);
+    texts.sort_unstable();
+    assert_eq!(texts, ["(hidden)", "note"]);
+
+    let mut request = call(json!({"http": {"url": "http://127.0.0.1:1/?token=s3cret"}}));
+    let run = async |call: &HookCall| error_message(stage.run_with(call, &CancellationToken::new(), &mut |_| {}).await);
+    assert_eq!(run(&request).await, "GET http://127.0.0.1:1/?token=s3cret: connection refused");
+    request.hook.secret = true;
+    assert_eq!(run(&request).await, "GET (hidden): connection refused");
+    assert_eq!(request.hook.to_string(), "http GET (hidden)");
+}
+
+#[tokio::test]
 async fn output_file_that_was_replaced_is_an_error() {
     let stage = Stage::new();
     let replace = r#"rm "$DRILLMASTER_OUTPUT"; mkfifo "$DRILLMASTER_OUTPUT""#;

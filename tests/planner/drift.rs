@@ -1,6 +1,8 @@
 //! Correction of drift: external changes to containers and networks.
 
 use drillmaster::observed::State;
+use drillmaster::plan::cause::Cause;
+use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::model::RestartPolicy;
 
 use crate::builders::*;
@@ -20,6 +22,25 @@ fn limits_and_restart_policy_are_updated_in_place() {
         api: update shop-api   # resources.memory, restart changed
     ",
     );
+}
+
+#[test]
+fn secret_fields_are_marked_now_and_later() {
+    let spec = |word: &str, secret: bool| {
+        let mut wanted = desired([service("api").command(&["serve", word])]);
+        let api = wanted.services.get_mut("api").unwrap();
+        api.secret = if secret { ["command".to_owned()].into() } else { [].into() };
+        wanted
+    };
+    for (before, now) in [(true, true), (true, false), (false, true), (false, false)] {
+        let observed = agreeing(&spec("old", before));
+        let changes = forecast(&spec("new", now), &observed, &Memory::default()).changes;
+        let [Cause::Field { path, secret, .. }] = &changes[0].causes[..] else { panic!("{changes:?}") };
+        assert_eq!((path.as_str(), *secret), ("command", before || now), "{before} {now}");
+        // Whether a field is secret is no difference.
+        let same = forecast(&spec("old", now), &observed, &Memory::default());
+        assert!(same.changes.is_empty() && same.steps.is_empty(), "{same:?}");
+    }
 }
 
 #[test]

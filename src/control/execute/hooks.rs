@@ -21,6 +21,7 @@ use crate::desired::{Hook, HookAction, HttpRequest};
 use crate::engine::{Engine, LogLine, io_message};
 use crate::identity::instance_name;
 use crate::plan::step::ContainerRef;
+use crate::spec::secrets::HIDDEN;
 
 /// Length at which a line of output is truncated, in bytes.
 const MAX_LINE: usize = 8 * 1024;
@@ -78,9 +79,13 @@ pub async fn run(
     let capture = call.hook.capture.as_ref();
     let mut captured = String::new();
     let mut on_line = |mut line: LogLine| {
-        if capture.is_some() && !line.stderr && captured.len() <= MAX_FILE_SIZE {
-            captured.push_str(&line.text);
-            captured.push('\n');
+        if capture.is_some() && !line.stderr {
+            if captured.len() <= MAX_FILE_SIZE {
+                captured.push_str(&line.text);
+                captured.push('\n');
+            }
+            // An output may be a secret.
+            line.text = HIDDEN.to_owned();
         }
         truncate(&mut line.text);
         on_line(line);
@@ -89,7 +94,7 @@ pub async fn run(
     let mut outputs = match (&call.hook.action, &call.container) {
         (HookAction::Http(request), _) => {
             let max_body = if capture.is_some() { MAX_FILE_SIZE } else { 0 };
-            let body = send(request, max_body, limit, interrupted).await?;
+            let body = send(request, call.hook.secret, max_body, limit, interrupted).await?;
             captured = String::from_utf8_lossy(&body).into_owned();
             OutputMap::new()
         }
@@ -200,14 +205,18 @@ fn truncate(line: &mut String) {
     }
 }
 
-/// Sends the request of a hook, checks the status and returns at most `max_body` bytes of the body.
+/// Sends the request of a hook, which errors name without its URL if it is `secret`, checks the status and returns at most `max_body` bytes of the body.
 async fn send(
     request: &HttpRequest,
+    secret: bool,
     max_body: usize,
     limit: Duration,
     interrupted: &CancellationToken,
 ) -> Result<Bytes, RequestError> {
-    let name = format!("{} {}", request.method, request.url);
+    let name = match secret {
+        true => format!("{} {HIDDEN}", request.method),
+        false => format!("{} {}", request.method, request.url),
+    };
     let (status, body) = match run_until_aborted(limit, interrupted, exchange(request, max_body)).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => return Err(RequestError::Failed { request: name, error }),

@@ -37,6 +37,8 @@ struct Stored {
     /// `None`: outputs are kept in memory only.
     directory: Option<StateDirectory>,
     values: OutputMap,
+    /// Values were set since the last [`OutputStore::take_new`].
+    new: bool,
 }
 
 impl OutputStore {
@@ -56,12 +58,19 @@ impl OutputStore {
         let mut stored = self.lock();
         stored.directory = Some(directory.clone());
         stored.values = OutputMap::new();
+        stored.new = true;
         read.map(|values| stored.values = values)
     }
 
     /// All outputs.
     pub fn values(&self) -> OutputMap {
         self.lock().values.clone()
+    }
+
+    /// All outputs, if any was set since the last call.
+    pub fn take_new(&self) -> Option<OutputMap> {
+        let mut stored = self.lock();
+        std::mem::take(&mut stored.new).then(|| stored.values.clone())
     }
 
     /// Adds outputs, replacing those with the same keys. Returns true if any value changed.
@@ -82,7 +91,7 @@ impl OutputStore {
                 file.write_all(b"\n")
             })?;
         }
-        stored.values = values;
+        (stored.values, stored.new) = (values, true);
         Ok(true)
     }
 

@@ -3,6 +3,7 @@
 //! Turns each line that arrives into a [`Request`] and the reports of its answer into lines. A client cannot block the
 //! controller: every read and write has a time limit.
 
+use std::borrow::Cow;
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -19,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 
-use super::wire::{Hello, WireRequest, WireResponse};
+use super::wire::{Hello, Settled, WireRequest, WireResponse};
 use crate::control::event::{Report, Request};
 
 /// Reports that a client has not read yet, with lines of up to 8 KiB. More are omitted, except the last one.
@@ -39,8 +40,14 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);
 /// Maximum length of a socket path (`sun_path` holds 108 bytes with the NUL on Linux, 104 elsewhere).
 const MAX_PATH: usize = 103;
 
-/// Converts a report into the JSON event that clients receive; `None` if they receive nothing.
-pub type ToEvent = Arc<dyn Fn(&Report) -> Option<Value> + Send + Sync>;
+/// How reports are shown to clients.
+#[derive(Clone)]
+pub struct Presentation {
+    /// Converts a report into the JSON event that clients receive; `None` if they receive nothing.
+    pub event: fn(&Report) -> Option<Value>,
+    /// Hides secret values in a text.
+    pub hide: fn(&str) -> Cow<'_, str>,
+}
 
 /// Lines of JSON over a stream.
 type Lines = Framed<UnixStream, LinesCodec>;
@@ -64,7 +71,7 @@ impl Server {
         directory: &Path,
         hello: Hello,
         requests: mpsc::Sender<Request>,
-        to_event: ToEvent,
+        presentation: Presentation,
     ) -> io::Result<Server> {
         // Created under another name, so that the final one never has wider permissions.
         let new = directory.join("socket.new");
@@ -75,7 +82,7 @@ impl Server {
         fs::rename(&new, &path)?;
         let permits = Arc::new(Semaphore::new(MAX_CLIENTS as usize));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Conversation { hello, requests, to_event }, permits.clone()));
+        tasks.spawn(accept(listener, Conversation { hello, requests, presentation }, permits.clone()));
         Ok(Server { path, tasks, permits })
     }
 
@@ -133,7 +140,7 @@ async fn refuse(stream: UnixStream) {
 struct Conversation {
     hello: Hello,
     requests: mpsc::Sender<Request>,
-    to_event: ToEvent,
+    presentation: Presentation,
 }
 
 impl Conversation {
@@ -172,7 +179,7 @@ impl Conversation {
                 // cancel-safe because a message that was not received stays in the channel
                 report = reports.recv() => {
                     let Some(report) = report else { return Ok(()) };
-                    if let Some(response) = response(report, &self.to_event) {
+                    if let Some(response) = response(report, &self.presentation) {
                         send(lines, &response).await?;
                     }
                 }
@@ -183,13 +190,26 @@ impl Conversation {
     }
 }
 
-fn response(report: Report, to_event: &ToEvent) -> Option<WireResponse> {
+fn response(report: Report, Presentation { event, hide }: &Presentation) -> Option<WireResponse> {
     Some(match report {
-        Report::Status(status) => WireResponse::Status(*status),
-        Report::Settled(outcome) => WireResponse::Settled(Box::new((*outcome).into())),
+        Report::Status(mut status) => {
+            status.for_each_text(&mut |text| hide_in_place(text, hide));
+            WireResponse::Status(*status)
+        }
+        Report::Settled(outcome) => {
+            let mut settled = Settled::from(*outcome);
+            settled.for_each_text(&mut |text| hide_in_place(text, hide));
+            WireResponse::Settled(Box::new(settled))
+        }
         Report::Stopping(why) => WireResponse::Stopping { why },
-        report => WireResponse::Event { event: to_event(&report)? },
+        report => WireResponse::Event { event: event(&report)? },
     })
+}
+
+fn hide_in_place(text: &mut String, hide: &fn(&str) -> Cow<'_, str>) {
+    if let Cow::Owned(shown) = hide(text) {
+        *text = shown;
+    }
 }
 
 /// Discards lines until the other end has closed.
@@ -329,9 +349,10 @@ mod tests {
     use tokio::io::AsyncWriteExt;
 
     use super::*;
-    use crate::control::event::RequestKind;
+    use crate::control::event::{Outcome, RemovalError, RequestKind};
     use crate::control::ipc::lock::WATCH;
-    use crate::status::ControllerStatus;
+    use crate::plan::step::{Subject, Wait};
+    use crate::status::{ControllerStatus, ServiceActivity};
 
     fn start(directory: &Path) -> (Server, mpsc::Receiver<Request>) {
         start_for(directory, WATCH)
@@ -340,11 +361,12 @@ mod tests {
     fn start_for(directory: &Path, command: &str) -> (Server, mpsc::Receiver<Request>) {
         let (sender, requests) = mpsc::channel(1);
         let hello = Hello { pid: 7, source: "/specs".into(), command: command.into() };
-        let to_event: ToEvent = Arc::new(|report| match report {
+        let event = |report: &Report| match report {
             Report::Note(text) => Some(text[..].into()),
             _ => None,
-        });
-        (Server::start(directory, hello, sender, to_event).unwrap(), requests)
+        };
+        let presentation = Presentation { event, hide: |text| text.replace("s3cret", "(hidden)").into() };
+        (Server::start(directory, hello, sender, presentation).unwrap(), requests)
     }
 
     async fn connect(directory: &Path) -> Client {
@@ -383,6 +405,26 @@ mod tests {
         server.close().await;
         assert!(matches!(Client::connect(state.path(), READ_TIMEOUT).await, Err(ConnectError::NotListening)));
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0, "the socket is removed");
+    }
+
+    #[tokio::test]
+    async fn secret_values_are_hidden_from_clients() {
+        let secret = || "the s3cret".to_owned();
+        let wait = Wait { service: "api".into(), reason: secret(), awaited: None, quiet: false };
+        let stuck = RemovalError { error: secret(), active_endpoints: false };
+        let outcome = Outcome {
+            waits: vec![wait],
+            stuck: [(Subject::Network("shop".into()), stuck)].into(),
+            ..Outcome::default()
+        };
+        let activity = ServiceActivity { message: Some(secret()), ..ServiceActivity::default() };
+        let services = [("api".to_owned(), activity)].into();
+        let status = ControllerStatus { services, specs: Some(secret()), engine: Some(secret()) };
+        let presentation = Presentation { event: |_| None, hide: |text| text.replace("s3cret", "(hidden)").into() };
+        for (report, texts) in [(Report::Status(Box::new(status)), 3), (Report::Settled(Box::new(outcome)), 2)] {
+            let response = serde_json::to_string(&response(report, &presentation)).unwrap();
+            assert_eq!((response.matches("the (hidden)").count(), response.contains("s3cret")), (texts, false));
+        }
     }
 
     #[tokio::test]

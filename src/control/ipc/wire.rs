@@ -118,6 +118,17 @@ struct FailedService {
     retry_ms: Option<u64>,
 }
 
+impl Settled {
+    /// Visits every text that may quote a secret value.
+    pub(super) fn for_each_text(&mut self, visit: &mut dyn FnMut(&mut String)) {
+        for failed in &mut self.failed {
+            std::iter::once(&mut failed.message).chain(&mut failed.output).for_each(&mut *visit);
+        }
+        self.waits.iter_mut().for_each(|(_, reason)| visit(reason));
+        self.stuck.iter_mut().for_each(|(_, stuck)| visit(&mut stuck.error));
+    }
+}
+
 impl From<Outcome> for Settled {
     fn from(outcome: Outcome) -> Settled {
         let mut changes = outcome.changes;
