@@ -361,7 +361,7 @@ fn specs(text: &str) -> Specs {
         context: &none,
         read: &|_| Err(String::new()),
         tree: &|_| unreachable!("nothing is built"),
-        file_access: &drillmaster::spec::NoFileAccess,
+        interpreter: &drillmaster::spec::starlark::NoPrograms,
     };
     drillmaster::spec::load(&input).unwrap_or_else(|errors| panic!("{errors:#?}"))
 }
