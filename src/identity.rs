@@ -27,6 +27,11 @@ pub const SECRET: &str = "drillmaster.secret";
 /// Id of the image when the container was created: its reference may point to another image later.
 pub const IMAGE_ID: &str = "drillmaster.image-id";
 
+/// On the volume of a [lease](crate::lease): name of the group. It has no [`GROUP`], so it is no volume of a service.
+pub const LEASE: &str = "drillmaster.lease";
+/// On the volume of a [lease](crate::lease): its holder as JSON.
+pub const LEASE_HOLDER: &str = "drillmaster.lease-holder";
+
 /// On a built image: name of the group. Containers inherit the labels of their image, so these are not the labels that
 /// make a container managed.
 pub const BUILD_GROUP: &str = "dev.drillmaster.build.group";

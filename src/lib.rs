@@ -20,10 +20,11 @@
 //!   `control::specs` reads and watches the spec directory, `control::ipc` holds the lock and serves other processes.
 //! - [`status`](mod@status): status of each service, derived from desired and observed state.
 //! - [`identity`]: names and labels by which drillmaster recognizes its containers.
+//! - [`lease`]: rules of the lease that keeps a second controller away from a group.
 //! - [`render`]: all output.
 //! - [`cli`]: the commands.
 //!
-//! `spec`, `desired`, `observed`, `identity`, `plan` and `status` are pure: no files, no clock, no environment, no engine;
+//! `spec`, `desired`, `observed`, `identity`, `lease`, `plan` and `status` are pure: no files, no clock, no environment, no engine;
 //! they receive text and time as arguments. `engine` may import `desired` and `observed`; `control` may import everything
 //! but `cli` and `render`. `tests/layering.rs` checks these rules.
 
@@ -32,6 +33,7 @@ pub mod control;
 pub mod desired;
 pub mod engine;
 pub mod identity;
+pub mod lease;
 pub mod observed;
 pub mod plan;
 pub mod render;

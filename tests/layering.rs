@@ -10,19 +10,23 @@ use std::path::{Path, PathBuf};
 const MODULES: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("identity", &[]),
+    ("lease", &["identity"]),
     ("spec", &["types"]),
     ("desired", &["types", "spec", "identity"]),
     ("observed", &["types", "spec", "identity"]),
     ("plan", &["types", "spec", "identity", "desired", "observed"]),
     ("status", &["types", "spec", "identity", "desired", "observed", "plan"]),
     ("engine", &["types", "spec", "identity", "desired", "observed"]),
-    ("control", &["types", "spec", "identity", "desired", "observed", "plan", "status", "engine"]),
-    ("render", &["types", "spec", "identity", "desired", "observed", "plan", "status", "engine", "control"]),
-    ("cli", &["types", "spec", "identity", "desired", "observed", "plan", "status", "engine", "control", "render"]),
+    ("control", &["types", "spec", "identity", "lease", "desired", "observed", "plan", "status", "engine"]),
+    ("render", &["types", "spec", "identity", "lease", "desired", "observed", "plan", "status", "engine", "control"]),
+    (
+        "cli",
+        &["types", "spec", "identity", "lease", "desired", "observed", "plan", "status", "engine", "control", "render"],
+    ),
 ];
 
 /// Modules without clock, files, environment, randomness or engine, and the paths that would introduce them.
-const PURE: &[&str] = &["types", "identity", "spec", "desired", "observed", "plan", "status"];
+const PURE: &[&str] = &["types", "identity", "lease", "spec", "desired", "observed", "plan", "status"];
 const IMPURE: &[&str] = &[
     "tokio",
     "bollard",

@@ -1,5 +1,6 @@
 //! Implementation of [`Engine`] with simulated latency.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -11,7 +12,7 @@ use super::state::{Presence, SimContainer, SimExit, Subscriber, World, no_contai
 use super::{Latency, Script, Sim};
 use drillmaster::engine::{
     BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineFuture, EngineInfo,
-    EngineStream, Exec, LogLine, LogOptions, Mutation, PullProgress, Result,
+    EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, PullProgress, Result,
 };
 use drillmaster::observed::{Container, ImageFacts, Observed, State};
 
@@ -259,6 +260,32 @@ impl Engine for Sim {
             let sent = tokio::spawn(async move { sim.apply_mutation(mutation).await });
             sent.await.unwrap_or_else(|error| {
                 Err(EngineError::Refused { attempted: "apply the mutation".into(), message: error.to_string() })
+            })
+        })
+    }
+
+    fn volumes<'a>(&'a self, label: &'a str, value: &'a str) -> EngineFuture<'a, Vec<LabeledVolume>> {
+        Box::pin(async move {
+            let call = self.begin("volumes".into(), |latency| latency.list).await?;
+            let found = self.lock().labeled_volumes(label, value);
+            self.finish(&call).await?;
+            Ok(found)
+        })
+    }
+
+    fn create_volume<'a>(
+        &'a self,
+        name: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> EngineFuture<'a, BTreeMap<String, String>> {
+        let (sim, name, labels) = (self.clone(), name.to_owned(), labels.clone());
+        Box::pin(async move {
+            let line = format!("create volume {name}");
+            let create = move |world: &mut World| world.create_volume(&name, &labels);
+            // The engine executes the request even if the client does not wait for the response.
+            let sent = tokio::spawn(async move { sim.timed(line, |latency| latency.other, create).await });
+            sent.await.unwrap_or_else(|error| {
+                Err(EngineError::Refused { attempted: "create the volume".into(), message: error.to_string() })
             })
         })
     }

@@ -239,6 +239,8 @@ fn verb_of(call: Call<'_>) -> &'static str {
         Call::Inspect(_) => "inspect",
         Call::Image(_) => "image",
         Call::Apply(mutation) => verb(mutation),
+        Call::Volumes => "volumes",
+        Call::CreateVolume(_) => "create-volume",
         Call::Pull(_) => "pull",
         Call::Read(..) => "read",
         Call::Build(_) => "build",

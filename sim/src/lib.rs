@@ -109,6 +109,7 @@ impl Sim {
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            volume_times: BTreeMap::new(),
             images: BTreeMap::new(),
             registry: BTreeMap::new(),
             built: BTreeMap::new(),

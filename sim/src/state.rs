@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::{Image, Latency};
 use drillmaster::desired::{Config, VolumeSource};
-use drillmaster::engine::{BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LogLine, Result};
+use drillmaster::engine::{
+    BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LabeledVolume, LogLine, Result,
+};
 use drillmaster::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, REPLICA, SERVICE, SOURCE};
 use drillmaster::observed::{
     Attachment, BuiltImage, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
@@ -30,11 +32,13 @@ pub(crate) struct World {
     pub(crate) began: Instant,
     pub(crate) latency: Latency,
     pub(crate) stale: Duration,
-    /// Creating and starting a container fails.
+    /// Creating and starting a container and creating a volume fail.
     pub(crate) disk_full: bool,
     pub(crate) containers: BTreeMap<String, SimContainer>,
     pub(crate) networks: BTreeMap<String, Network>,
     pub(crate) volumes: BTreeMap<String, BTreeMap<String, String>>,
+    /// When volumes were created by a request of their own.
+    pub(crate) volume_times: BTreeMap<String, Instant>,
     pub(crate) images: BTreeMap<String, Image>,
     pub(crate) registry: BTreeMap<String, Image>,
     /// Built images by reference.
@@ -537,6 +541,35 @@ impl World {
         Ok(())
     }
 
+    /// Creates a volume, or returns the labels of the existing one.
+    pub(crate) fn create_volume(
+        &mut self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, String>> {
+        if let Some(labels) = self.volumes.get(name) {
+            return Ok(labels.clone());
+        }
+        if self.disk_full {
+            return Err(EngineError::Refused { attempted: format!("create volume {name}"), message: NO_SPACE.into() });
+        }
+        self.volumes.insert(name.to_owned(), labels.clone());
+        self.volume_times.insert(name.to_owned(), Instant::now());
+        self.history.push(format!("created volume {name}"));
+        Ok(labels.clone())
+    }
+
+    /// The volumes with this value of a label.
+    pub(crate) fn labeled_volumes(&self, label: &str, value: &str) -> Vec<LabeledVolume> {
+        let has_label =
+            |(_, labels): &(&String, &BTreeMap<String, String>)| labels.get(label).is_some_and(|found| found == value);
+        let age = |name: &String| self.volume_times.get(name).map(Instant::elapsed);
+        let labeled = self.volumes.iter().filter(has_label);
+        labeled
+            .map(|(name, labels)| LabeledVolume { name: name.clone(), labels: labels.clone(), age: age(name) })
+            .collect()
+    }
+
     pub(crate) fn remove_volume(&mut self, name: &str) -> Result<()> {
         let attempted = format!("remove the volume {name}");
         if !self.volumes.contains_key(name) {
@@ -548,6 +581,7 @@ impl World {
             return Err(EngineError::Conflict { attempted, message });
         }
         self.volumes.remove(name);
+        self.volume_times.remove(name);
         self.history.push(format!("removed volume {name}"));
         Ok(())
     }

@@ -61,6 +61,7 @@ impl Limits {
             Call::Apply(mutation) => self.of_mutation(mutation),
             Call::Exec(_, exec) => exec.limit.saturating_add(self.exec_margin),
             Call::Read(..) => self.change,
+            Call::CreateVolume(_) => self.network,
             _ => self.read,
         }
     }
@@ -230,7 +231,7 @@ mod tests {
 
     use futures_util::future;
 
-    use super::super::{ContainerExit, EngineEvent, EngineInfo, Exec, LogLine, LogOptions};
+    use super::super::{ContainerExit, EngineEvent, EngineInfo, Exec, LabeledVolume, LogLine, LogOptions};
     use super::*;
     use crate::desired::Build;
     use crate::observed::{Container, ImageFacts, Observed};
@@ -257,6 +258,18 @@ mod tests {
         }
 
         fn apply<'a>(&'a self, _: &'a Mutation) -> EngineFuture<'a, Option<String>> {
+            Box::pin(future::pending())
+        }
+
+        fn volumes<'a>(&'a self, _: &'a str, _: &'a str) -> EngineFuture<'a, Vec<LabeledVolume>> {
+            Box::pin(future::pending())
+        }
+
+        fn create_volume<'a>(
+            &'a self,
+            _: &'a str,
+            _: &'a BTreeMap<String, String>,
+        ) -> EngineFuture<'a, BTreeMap<String, String>> {
             Box::pin(future::pending())
         }
 
@@ -329,6 +342,8 @@ mod tests {
         assert_eq!(limit(engine.list("shop", true).await), 30);
         assert_eq!(limit(engine.inspect("a").await), 30);
         assert_eq!(limit(engine.image("a").await), 30);
+        assert_eq!(limit(engine.volumes("a", "b").await), 30);
+        assert_eq!(limit(engine.create_volume("a", &BTreeMap::new()).await), 30);
         assert_eq!(limit(engine.recent_exits("shop", Duration::from_secs(600)).await), 30);
         let exec = Exec { command: Vec::new(), env: BTreeMap::new(), limit: Duration::from_secs(600) };
         assert_eq!(limit(engine.exec("a", &exec, &mut drop).await), 630);

@@ -1,10 +1,11 @@
 //! Decorators of an engine: a [`Layer`] wraps every call of the engine below it in one place.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{
     BuildProgress, BuildRequest, ContainerExit, Engine, EngineEvent, EngineFuture, EngineInfo, EngineStream, Exec,
-    LogLine, LogOptions, Mutation, PullProgress, short,
+    LabeledVolume, LogLine, LogOptions, Mutation, PullProgress, short,
 };
 use crate::observed::{Container, ImageFacts, Observed};
 
@@ -21,6 +22,10 @@ pub enum Call<'a> {
     Image(&'a str),
     /// [`Engine::apply`].
     Apply(&'a Mutation),
+    /// [`Engine::volumes`].
+    Volumes,
+    /// [`Engine::create_volume`], with the name.
+    CreateVolume(&'a str),
     /// [`Engine::pull`], with the reference.
     Pull(&'a str),
     /// [`Engine::read`], with the id and the path.
@@ -46,6 +51,8 @@ impl Call<'_> {
             Call::Inspect(id) => format!("inspect container {}", short(id)),
             Call::Image(reference) => format!("inspect image {reference}"),
             Call::Apply(mutation) => mutation.describe(),
+            Call::Volumes => "list volumes".into(),
+            Call::CreateVolume(name) => format!("create volume {name}"),
             Call::Pull(image) => format!("pull {image}"),
             Call::Read(id, path) => format!("read {path} in container {}", short(id)),
             Call::Build(request) => format!("build {}", request.image),
@@ -110,6 +117,18 @@ impl<L: Layer> Engine for L {
 
     fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>> {
         self.call(Call::Apply(mutation), self.inner().apply(mutation))
+    }
+
+    fn volumes<'a>(&'a self, label: &'a str, value: &'a str) -> EngineFuture<'a, Vec<LabeledVolume>> {
+        self.call(Call::Volumes, self.inner().volumes(label, value))
+    }
+
+    fn create_volume<'a>(
+        &'a self,
+        name: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> EngineFuture<'a, BTreeMap<String, String>> {
+        self.call(Call::CreateVolume(name), self.inner().create_volume(name, labels))
     }
 
     fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {

@@ -52,6 +52,16 @@ pub trait Engine: Send + Sync {
     /// Applies a mutation. Returns the id of a created container or network.
     fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>>;
 
+    /// Lists the volumes with this value of a label.
+    fn volumes<'a>(&'a self, label: &'a str, value: &'a str) -> EngineFuture<'a, Vec<LabeledVolume>>;
+
+    /// Creates a volume and returns its labels. An existing volume of this name stays as it is: the labels are its own.
+    fn create_volume<'a>(
+        &'a self,
+        name: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> EngineFuture<'a, BTreeMap<String, String>>;
+
     /// Pulls an image, with progress.
     fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()>;
 
@@ -115,6 +125,17 @@ impl EngineInfo {
             _ => true,
         }
     }
+}
+
+/// A volume with its labels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabeledVolume {
+    /// Name.
+    pub name: String,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// Time since its creation by the engine's clock, if known.
+    pub age: Option<Duration>,
 }
 
 /// One mutation.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
@@ -12,6 +13,7 @@ use bollard::models::{
 };
 use jiff::Timestamp;
 
+use crate::engine::LabeledVolume;
 use crate::identity::{self, Identity};
 use crate::observed::{
     Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
@@ -301,6 +303,15 @@ pub fn network(network: EngineNetwork) -> Option<Network> {
         group: labels.get(identity::GROUP).cloned(),
         source: labels.get(identity::SOURCE).cloned(),
     })
+}
+
+/// A volume with its labels. `now` is the time by the engine's clock, in nanoseconds since the Unix epoch.
+pub fn labeled_volume(volume: EngineVolume, now: i64) -> LabeledVolume {
+    let created = volume.created_at.as_deref().and_then(super::timestamp);
+    let age = created.and_then(|created| i64::try_from(created.as_nanosecond()).ok()).map(|created| now - created);
+    // A volume that is younger than the error of the clock seems to be created later than now.
+    let age = age.map(|age| Duration::from_nanos(u64::try_from(age).unwrap_or_default()));
+    LabeledVolume { name: volume.name, labels: volume.labels.into_iter().collect(), age }
 }
 
 /// A volume; `None` if it has no group label.

@@ -34,7 +34,7 @@ impl Docker {
     /// The time from which to subscribe so that no event is missed, in nanoseconds since the Unix epoch by the engine's
     /// clock. An engine sends the response head just before it subscribes; `since` closes that gap. An earlier time is
     /// harmless, because events are only hints.
-    fn moment_before_now(&self) -> i64 {
+    pub(super) fn moment_before_now(&self) -> i64 {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
         now.saturating_add(self.clock.load(Ordering::Relaxed)).max(0)

@@ -21,7 +21,7 @@ use bollard::errors::Error as BollardError;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     CreateImageInfo, EventMessage, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, SystemInfo,
-    SystemVersion,
+    SystemVersion, VolumeCreateRequest,
 };
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
@@ -41,7 +41,8 @@ use super::target::{Endpoint, EngineConfig};
 use super::transport::{Wire, WireError};
 use super::{
     Attached, BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineError, EngineEvent,
-    EngineFuture, EngineInfo, EngineStream, Exec, LogLine, LogOptions, Mutation, PullProgress, Result, convert, short,
+    EngineFuture, EngineInfo, EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, PullProgress, Result,
+    convert, short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -162,6 +163,22 @@ impl Docker {
         }
     }
 
+    async fn labeled_volumes(&self, label: &str, value: &str) -> Result<Vec<LabeledVolume>> {
+        let filters = Some(HashMap::from([("label".into(), vec![format!("{label}={value}")])]));
+        let found = self.client.list_volumes(Some(query::ListVolumesOptions { filters })).await;
+        let found = found.map_err(|error| self.fault("list volumes", error))?;
+        let now = self.moment_before_now();
+        Ok(found.volumes.unwrap_or_default().into_iter().map(|volume| convert::labeled_volume(volume, now)).collect())
+    }
+
+    async fn volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+        let labels = Some(labels.clone().into_iter().collect());
+        let request = VolumeCreateRequest { name: Some(name.to_owned()), labels, ..Default::default() };
+        let created = self.client.create_volume(request).await;
+        let created = created.map_err(|error| self.fault(&format!("create volume {name}"), error))?;
+        Ok(created.labels.into_iter().collect())
+    }
+
     async fn carry_out(&self, mutation: &Mutation) -> Result<Option<String>> {
         match self.call(mutation).await {
             Ok(id) => Ok(id),
@@ -271,6 +288,18 @@ impl Engine for Docker {
 
     fn apply<'a>(&'a self, mutation: &'a Mutation) -> EngineFuture<'a, Option<String>> {
         Box::pin(self.carry_out(mutation))
+    }
+
+    fn volumes<'a>(&'a self, label: &'a str, value: &'a str) -> EngineFuture<'a, Vec<LabeledVolume>> {
+        Box::pin(self.labeled_volumes(label, value))
+    }
+
+    fn create_volume<'a>(
+        &'a self,
+        name: &'a str,
+        labels: &'a BTreeMap<String, String>,
+    ) -> EngineFuture<'a, BTreeMap<String, String>> {
+        Box::pin(self.volume(name, labels))
     }
 
     fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
