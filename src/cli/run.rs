@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 
 use super::args::{Down, Global, Logs, Reload, Run, Selection, Tail, Up};
 use super::project::Project;
-use super::session::{self, GroupLock};
+use super::session::{self, Claim, GroupLock};
 use super::{Exit, Failure, ask};
 use crate::control::event::{Limits, Outcome, Request};
 use crate::control::execute::context::ExecContext;
-use crate::control::ipc::socket::{Presentation, Server};
+use crate::control::ipc::socket::{Client, Presentation, Server};
 use crate::control::ipc::wire::{Hello, WireRequest};
 use crate::control::local_state::LocalState;
 use crate::control::state_directory::StateDirectory;
@@ -168,17 +168,21 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
     let mut interrupts = session::interrupts("stopping after the current step", style)?;
     let remaining = || job.timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
     let prepare = prepare(global, &project, &job, remaining, style);
-    let (engine, info, state_directory, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
+    let (engine, info, state_directory, access) = match session::unless_interrupted(&mut interrupts, prepare).await? {
         Ok(prepared) => prepared,
         Err(exit) => return Ok(exit),
     };
-    match job.target.removes_services {
-        true => project.try_load_outputs(&state_directory, style),
-        false => project.load_outputs(&state_directory, style).map_err(Failure::Specs)?,
-    }
+    let loaded = match job.target.removes_services {
+        true => {
+            project.try_load_outputs(&state_directory, style);
+            Ok(())
+        }
+        false => project.load_outputs(&state_directory, style).map_err(Failure::Specs),
+    };
     let desired = job.target.apply(project.desired.clone());
-    let outcome = match (lock, &job.if_watched) {
-        (GroupLock::HeldByWatcher(client), IfWatched::Ask(request)) => {
+    let outcome = match access {
+        Access::Delegated(client, request) => {
+            loaded?;
             let work = async {
                 let mut outcome = ask::request(client, request, &desired, remaining(), style).await?;
                 outcome.observed = engine.list(&desired.group, false).await?;
@@ -192,39 +196,58 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
                 }
             }
         }
-        // The lock is held until the end of this arm.
-        (_lock, _) => {
-            let (server, requests) = serve(&state_directory, &project, job.command);
-            let options =
-                RunOptions { reload: job.reload.clone(), ..run_options(&info, &project, state_directory, remaining()) };
-            let outcome = reconcile(engine.clone(), &project, &job.target, options, requests, interrupts, style).await;
-            if let Some(server) = server {
-                server.close().await;
-            }
-            outcome
+        Access::Claimed(claim) => {
+            let outcome = match loaded {
+                Ok(()) => {
+                    let (server, requests) = serve(&state_directory, &project, job.command);
+                    let options = run_options(&info, &project, state_directory, remaining());
+                    let (lease, reload) = (Some(claim.monitor()), job.reload.clone());
+                    let options = RunOptions { lease, reload, ..options };
+                    let outcome =
+                        reconcile(engine.clone(), &project, &job.target, options, requests, interrupts, style).await;
+                    if let Some(server) = server {
+                        server.close().await;
+                    }
+                    Ok(outcome)
+                }
+                Err(failure) => Err(failure),
+            };
+            claim.release().await;
+            outcome?
         }
     };
     finish_run(engine.as_ref(), &project, &desired, outcome, style).await
 }
 
-/// Connects to the engine and takes the lock of the group, or connects to the controller that holds it.
-async fn prepare(
+/// How a command changes the group.
+enum Access<'a> {
+    /// By itself.
+    Claimed(Claim),
+    /// By a request to the watching controller.
+    Delegated(Client, &'a WireRequest),
+}
+
+/// Connects to the engine and takes the lock and the lease of the group, or connects to the controller that holds it.
+async fn prepare<'a>(
     global: &Global,
     project: &Project,
-    job: &Job,
+    job: &'a Job,
     remaining: impl Fn() -> Option<Duration>,
     style: Style,
-) -> Result<(Arc<dyn Engine>, EngineInfo, StateDirectory, GroupLock), Failure> {
+) -> Result<(Arc<dyn Engine>, EngineInfo, StateDirectory, Access<'a>), Failure> {
     let group = &project.desired.group;
     let engine = session::connect(global).await?;
     let info = engine.about().await?;
     let directory = session::state_directory(&info, group)?;
     loop {
-        let lock = session::acquire(&directory, group, job.command, remaining(), style).await?;
-        let GroupLock::HeldByWatcher(client) = lock else { return Ok((engine, info, directory, lock)) };
+        let lock = session::acquire(&engine, &directory, group, job.command, remaining(), style).await?;
+        let client = match lock {
+            GroupLock::Acquired(claim) => return Ok((engine, info, directory, Access::Claimed(claim))),
+            GroupLock::HeldByWatcher(client) => client,
+        };
         ask::check_source(&client, &project.desired)?;
         match &job.if_watched {
-            IfWatched::Ask(_) => return Ok((engine, info, directory, GroupLock::HeldByWatcher(client))),
+            IfWatched::Ask(request) => return Ok((engine, info, directory, Access::Delegated(client, request))),
             IfWatched::Refuse(remedy) => return Err(ask::refused(&client, group, job.command, remedy)),
             IfWatched::Shutdown => ask::shut_down(client, job.command, remaining(), style).await?,
         }
@@ -294,6 +317,7 @@ pub(super) fn run_options(
         local_state: LocalState::new(directory),
         read: None,
         reload: BTreeSet::new(),
+        lease: None,
     }
 }
 
@@ -313,6 +337,9 @@ async fn finish_run(
 ) -> Result<Exit, Failure> {
     if let Some(error) = outcome.engine {
         return Err(Failure::Engine(error));
+    }
+    if let Some(lease) = outcome.lease_lost {
+        return Err(session::lost(&lease, &desired.group));
     }
     if style.json {
         let mut observed = outcome.observed.clone();

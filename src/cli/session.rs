@@ -14,13 +14,15 @@ use tokio::time::timeout;
 
 use super::args::Global;
 use super::{Exit, Failure};
-use crate::control::ipc::lock::{self, Attempt, Holder, Lock};
+use crate::control::ipc::lock::{self, Attempt, Holder, Lock, WATCH};
 use crate::control::ipc::socket::{Client, ConnectError};
+use crate::control::lease::{self, HeldLease, LeaseMonitor};
 use crate::control::state_directory::StateDirectory;
 use crate::engine::deadline::{Bounded, Limits};
 use crate::engine::docker::Docker;
 use crate::engine::target::target;
 use crate::engine::{Engine, EngineInfo, io_message};
+use crate::lease::{EXPIRES_AFTER, Lease};
 use crate::render::{LineBreak, Style, Text};
 
 /// Connects to the engine that `--host`, DOCKER_HOST or the docker context names; every call has a deadline.
@@ -47,10 +49,28 @@ pub(super) fn state_directory(info: &EngineInfo, group: &str) -> Result<StateDir
 
 /// The exclusive right to change a group.
 pub(super) enum GroupLock {
-    /// Held by this process until it is dropped.
-    Acquired(Lock),
+    /// Held by this process until it is released.
+    Acquired(Claim),
     /// Held by a watching controller, which accepts requests, or by a one-shot command that ends for this one.
     HeldByWatcher(Client),
+}
+
+/// The lock of the group, and its lease on the engine.
+pub(super) struct Claim {
+    lease: HeldLease,
+    _lock: Lock,
+}
+
+impl Claim {
+    /// The lease as a run sees it.
+    pub(super) fn monitor(&self) -> LeaseMonitor {
+        self.lease.monitor()
+    }
+
+    /// Releases the lease, then the lock: a process of this user that waits for the lock finds no lease.
+    pub(super) async fn release(self) {
+        self.lease.release().await;
+    }
 }
 
 /// How long a controller may take to send its first line.
@@ -65,15 +85,95 @@ enum AttemptError {
     Other(Failure),
 }
 
-/// Takes the lock of the group, or connects to the watching controller that holds it. While another one-shot command
-/// holds the lock, waits for it, at most for `timeout`; connects to one that ends for this command.
+/// Takes the lock and the lease of the group, or connects to the watching controller that holds the lock. While another
+/// one-shot command holds one of them, waits for it, at most for `timeout`.
 pub(super) async fn acquire(
+    engine: &Arc<dyn Engine>,
     directory: &StateDirectory,
     group: &str,
     command: &str,
     timeout: Option<Duration>,
     style: Style,
 ) -> Result<GroupLock, Failure> {
+    let start = Instant::now();
+    let lock = match acquire_lock(directory, group, command, timeout, style).await? {
+        Ok(lock) => lock,
+        Err(client) => return Ok(GroupLock::HeldByWatcher(client)),
+    };
+    let remaining = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+    let lease = acquire_lease(engine, group, command, remaining, style).await?;
+    Ok(GroupLock::Acquired(Claim { lease, _lock: lock }))
+}
+
+/// Takes the lease of the group on the engine, which keeps controllers of other users and hosts away.
+async fn acquire_lease(
+    engine: &Arc<dyn Engine>,
+    group: &str,
+    command: &str,
+    timeout: Option<Duration>,
+    style: Style,
+) -> Result<HeldLease, Failure> {
+    let last = RefCell::new(None);
+    let should_wait = |lease: &Lease| {
+        // A watch does not end by itself. If it has not renewed its lease for long, the lease may end.
+        if lease.is_of_watch() && lease.is_recent() {
+            return false;
+        }
+        let holder = Some(lease.to_string());
+        if *last.borrow() != holder {
+            style.note(&format!("waiting for {lease} to release group {group}"));
+            *last.borrow_mut() = holder;
+        }
+        true
+    };
+    let holder = lease::holder(command, command == WATCH);
+    match within(timeout, lease::acquire(engine.clone(), group, holder, should_wait)).await {
+        Some(Ok(lease::Attempt::Acquired(lease, error))) => {
+            if let Some(error) = error {
+                style.eprintln(&format!(
+                    "warning: no lease of group {group}: {error}; nothing keeps controllers of other users away"
+                ));
+            }
+            Ok(lease)
+        }
+        Some(Ok(lease::Attempt::Held(lease))) => Err(Failure::Held {
+            message: format!("group {group} is held by {lease}"),
+            remedy: Some(
+                "only one controller may change a group: run the command as that user, or stop that controller first"
+                    .into(),
+            ),
+        }),
+        Some(Err(error)) => Err(Failure::Engine(error)),
+        None => {
+            let holder = last.take().unwrap_or_else(|| "another controller".into());
+            Err(Failure::Held {
+                message: format!("timed out waiting for the lease of group {group}, held by {holder}"),
+                remedy: None,
+            })
+        }
+    }
+}
+
+/// The error of a run whose group another controller has taken over.
+pub(super) fn lost(lease: &Lease, group: &str) -> Failure {
+    Failure::Held {
+        message: format!("stopped: {lease} has taken over group {group}"),
+        remedy: Some(format!(
+            "this process did not renew its lease for {} s, for example because it was suspended; containers keep running",
+            EXPIRES_AFTER.as_secs()
+        )),
+    }
+}
+
+/// Takes the lock of the group, or connects to the watching controller that holds it. While another one-shot command
+/// holds the lock, waits for it, at most for `timeout`; connects to one that ends for this command.
+async fn acquire_lock(
+    directory: &StateDirectory,
+    group: &str,
+    command: &str,
+    timeout: Option<Duration>,
+    style: Style,
+) -> Result<Result<Lock, Client>, Failure> {
     let last_holder = RefCell::new(None);
     // A one-shot command that cannot be reached is waited for.
     let unreachable = Cell::new(false);
@@ -96,9 +196,9 @@ pub(super) async fn acquire(
             AttemptError::Other(anyhow::Error::msg(message).into())
         })?;
         match attempt {
-            Attempt::Acquired(lock) => Ok(GroupLock::Acquired(lock)),
+            Attempt::Acquired(lock) => Ok(Ok(lock)),
             Attempt::Held(holder) => match Client::connect(directory.path(), HELLO_TIMEOUT).await {
-                Ok(client) => Ok(GroupLock::HeldByWatcher(client)),
+                Ok(client) => Ok(Err(client)),
                 Err(error) => Err(AttemptError::Unresponsive(holder, error)),
             },
         }
@@ -185,7 +285,7 @@ pub(super) async fn unless_interrupted<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<Result<T, Exit>, Failure> {
     tokio::select! {
-        // cancel-safe because `work` only reads and waits
+        // cancel-safe because `work` only reads and waits; a lease that it has just taken ends with this process
         result = work => result.map(Ok),
         // cancel-safe because a message that was not received stays in the channel
         Some(()) = interrupts.recv() => Ok(Err(Exit::Interrupted)),

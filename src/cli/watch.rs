@@ -1,5 +1,7 @@
 //! `up --watch`: a run of the controller that continues until it is stopped.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
@@ -10,7 +12,10 @@ use super::{Exit, Failure, run};
 use crate::control::ipc::lock::WATCH;
 use crate::control::ipc::socket::{Presentation, Server};
 use crate::control::ipc::wire::Hello;
-use crate::control::{self, WatchOptions};
+use crate::control::lease::LeaseMonitor;
+use crate::control::state_directory::StateDirectory;
+use crate::control::{self, RunOptions, WatchOptions};
+use crate::engine::{Engine, EngineInfo};
 use crate::render::watch::{self, WatchPrinter};
 use crate::render::{self, Style};
 
@@ -19,7 +24,7 @@ const REQUEST_QUEUE: usize = 16;
 
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
     let mut interrupts = session::interrupts("stopping after the current step; containers keep running", style)?;
-    let (mut project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
+    let (project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
     run::refuse_empty(global, &project, up)?;
     let group = project.desired.group.clone();
     let group = group.as_str();
@@ -27,8 +32,8 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
         let engine = session::connect(global).await?;
         let info = engine.about().await?;
         let directory = session::state_directory(&info, group)?;
-        match session::acquire(&directory, group, WATCH, None, style).await? {
-            GroupLock::Acquired(lock) => Ok((engine, info, directory, lock)),
+        match session::acquire(&engine, &directory, group, WATCH, None, style).await? {
+            GroupLock::Acquired(claim) => Ok((engine, info, directory, claim)),
             GroupLock::HeldByWatcher(client) => Err(Failure::Held {
                 message: format!(
                     "pid {} (drillmaster {WATCH}) is already watching group {group} with the specs in {}",
@@ -38,10 +43,34 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
             }),
         }
     };
-    let (engine, info, directory, lock) = match session::unless_interrupted(&mut interrupts, prepare).await? {
+    let (engine, info, directory, claim) = match session::unless_interrupted(&mut interrupts, prepare).await? {
         Ok(prepared) => prepared,
         Err(exit) => return Ok(exit),
     };
+    let prepared = Prepared { engine, info, directory, lease: claim.monitor() };
+    let result = watch(global, up, project, follow, prepared, interrupts, style).await;
+    claim.release().await;
+    result
+}
+
+/// What a watch runs with.
+struct Prepared {
+    engine: Arc<dyn Engine>,
+    info: EngineInfo,
+    directory: StateDirectory,
+    lease: LeaseMonitor,
+}
+
+/// Runs the controller while this process holds the group.
+async fn watch(
+    global: &Global,
+    up: &Up,
+    mut project: Project,
+    follow: Follow,
+    Prepared { engine, info, directory, lease }: Prepared,
+    interrupts: mpsc::Receiver<()>,
+    style: Style,
+) -> Result<Exit, Failure> {
     let (requests, inbox) = mpsc::channel(REQUEST_QUEUE);
     let scope = project.desired.scope.clone();
     project.load_outputs(&directory, style).map_err(Failure::Specs)?;
@@ -50,7 +79,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let presentation = Presentation { event: watch::event, hide: render::redacted };
     let server = Server::start(directory.path(), hello, requests, presentation)
         .with_context(|| format!("cannot create the control socket in {}", directory.path().display()))?;
-    let options = run::run_options(&info, &project, directory, None);
+    let options = RunOptions { lease: Some(lease), ..run::run_options(&info, &project, directory, None) };
     let Follow { read, changes } = follow;
     let watch = WatchOptions { read, changes, requests: inbox, may_empty: up.prune_all };
     let mut printer = WatchPrinter::new(style, global.specs.display().to_string());
@@ -61,10 +90,10 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let outcome = control::watch(engine, project.desired.clone(), options, watch, interrupts, report).await;
     printer.stopped(&outcome);
     server.close().await;
-    drop(lock);
-    match outcome.engine {
-        Some(error) => Err(Failure::Engine(error)),
-        None if outcome.ended_by.is_some() => Ok(Exit::Ok),
-        None => Ok(Exit::Interrupted),
+    match (outcome.engine, outcome.lease_lost) {
+        (Some(error), _) => Err(Failure::Engine(error)),
+        (None, Some(lease)) => Err(session::lost(&lease, &project.desired.group)),
+        (None, None) if outcome.ended_by.is_some() => Ok(Exit::Ok),
+        (None, None) => Ok(Exit::Interrupted),
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use super::error::{HookError, StepError};
 use crate::desired::{Desired, Hook};
 use crate::engine::{ContainerExit, EngineError, EngineEvent, PullProgress, Result};
+use crate::lease::Lease;
 use crate::observed::{Container, ImageFacts, Observed};
 use crate::plan::step::{Change, ContainerRef, Failure, Probe, Step, Subject, Wait};
 use crate::spec::Diagnostic;
@@ -65,6 +66,10 @@ pub enum Event {
     Tick,
     /// SIGINT or SIGTERM.
     Interrupt,
+    /// Another controller has taken the lease of the group.
+    LeaseLost(Box<Lease>),
+    /// The lease of the group cannot be renewed.
+    LeaseFailed(EngineError),
 }
 
 /// Work for the executor.
@@ -260,6 +265,8 @@ pub struct Outcome {
     pub stuck: BTreeMap<Subject, RemovalError>,
     /// Stopped by SIGINT or SIGTERM, or a one-shot run by a request.
     pub interrupted: bool,
+    /// The lease of another controller that has taken over the group.
+    pub lease_lost: Option<Box<Lease>>,
     /// The process that requested the end.
     pub ended_by: Option<String>,
     /// Stopped by `--timeout`.
@@ -277,6 +284,7 @@ impl Outcome {
             && self.waits.is_empty()
             && self.stuck.is_empty()
             && !self.interrupted
+            && self.lease_lost.is_none()
             && !self.timed_out
             && self.engine.is_none()
     }

@@ -1,13 +1,15 @@
 //! The controller: reconciles one group until it has converged ([`run()`]) or until the watch is stopped ([`watch`]).
 //!
 //! [`reconcile`] decides and is synchronous; [`execute`] carries out its commands and sends the results back as events;
-//! [`specs`] reads and watches the spec directory; [`programs`] evaluates Starlark in other processes; [`ipc`] holds the lock of the group and serves other processes.
+//! [`programs`] evaluates Starlark in processes of its own; [`specs`] reads and watches the spec directory; [`ipc`] holds
+//! the lock of the group and serves other processes; [`lease`] keeps controllers of other users and hosts away.
 //! Nothing in here parses specs or prints.
 
 pub mod error;
 pub mod event;
 pub mod execute;
 pub mod ipc;
+pub mod lease;
 pub mod local_state;
 pub mod programs;
 pub mod reconcile;
@@ -24,6 +26,7 @@ use tokio::sync::mpsc;
 
 use self::event::{Limits, Outcome, Reading, Report, Request};
 use self::execute::context::ExecContext;
+use self::lease::LeaseMonitor;
 use self::local_state::LocalState;
 use self::run::Mode;
 use crate::desired::Desired;
@@ -44,6 +47,8 @@ pub struct RunOptions {
     pub read: Option<ReadSpecs>,
     /// Services to replace even if they match their specs.
     pub reload: BTreeSet<String>,
+    /// The lease of the group, in a run that has one.
+    pub lease: Option<LeaseMonitor>,
 }
 
 /// Reads the specs; may be called repeatedly. Must not block the event loop: slow work runs on another thread.

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::event::{Command, Event, Outcome, Report, Request, RequestId, RequestKind};
 use super::execute::tasks::Tasks;
+use super::lease::LeaseMonitor;
 use super::reconcile::{Core, RunMode};
 use super::{RunOptions, WatchOptions};
 use crate::desired::Desired;
@@ -38,12 +39,19 @@ pub(super) async fn drive(
             (RunMode::Watch { may_empty }, Some(read), Some(changes), Some(requests))
         }
     };
+    let mut lease = options.lease;
     let mut tasks = Tasks::new(engine, events, options.context, options.local_state, read);
     let memory = Memory::new(tasks.updated());
     let mut core = Core::new(desired, options.limits, mode, memory, options.reload);
     let mut subscribers = Subscribers::default();
     let mut event = Event::Begin;
     loop {
+        let mut later = None;
+        if let Some(lease) = &mut lease
+            && let Some(news) = lease.check().await
+        {
+            later = Some(std::mem::replace(&mut event, news));
+        }
         let reaction = core.handle(event, start.elapsed());
         for news in reaction.reports {
             subscribers.send(&news);
@@ -63,12 +71,17 @@ pub(super) async fn drive(
         }
         let wake = reaction.wake.map(|at| start + at);
         event = loop {
+            if let Some(event) = later.take() {
+                break event;
+            }
             tokio::select! {
                 // In this order, so that a run is reproducible: it depends on the events alone.
                 biased;
                 // cancel-safe because a message that was not received stays in the channel
                 Some(()) = interrupts.recv() => break Event::Interrupt,
-                // cancel-safe for the same reason
+                // cancel-safe, as it says
+                event = lease_changed(&mut lease) => break event,
+                // cancel-safe because a message that was not received stays in the channel
                 Some(event) = inbox.recv() => break event,
                 // cancel-safe for the same reason
                 Some(()) = receive(&mut changes) => break Event::SpecsChanged,
@@ -103,6 +116,14 @@ async fn receive<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
         *channel = None;
     }
     message
+}
+
+/// What happens to the lease. Never returns if there is none.
+async fn lease_changed(lease: &mut Option<LeaseMonitor>) -> Event {
+    match lease {
+        Some(lease) => lease.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Processes whose requests are not answered yet.

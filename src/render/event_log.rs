@@ -136,6 +136,7 @@ pub fn stopped(outcome: &Outcome) -> EventLine {
     let rest = match (&outcome.ended_by, &outcome.engine) {
         (Some(by), _) => format!(": requested by {by}"),
         (None, Some(error)) => format!(": {error}"),
+        (None, None) if outcome.lease_lost.is_some() => ": another controller has taken over the group".to_owned(),
         (None, None) => "; containers keep running".to_owned(),
     };
     let by = outcome.ended_by.clone().map_or(Value::Null, Value::from);

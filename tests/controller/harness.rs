@@ -109,7 +109,7 @@ impl Harness {
             workers: Default::default(),
         };
         let local_state = LocalState::new(StateDirectory::at(self.state()));
-        RunOptions { limits: LIMITS, context, local_state, read: None, reload: BTreeSet::new() }
+        RunOptions { limits: LIMITS, context, local_state, read: None, reload: BTreeSet::new(), lease: None }
     }
 
     /// Runs to completion. Panics after one simulated day.

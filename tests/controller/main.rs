@@ -12,6 +12,7 @@ mod harness;
 mod hooks;
 mod interruption;
 mod jobs;
+mod lease;
 mod order;
 mod outputs;
 mod ownership;

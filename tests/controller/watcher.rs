@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use drillmaster::control::event::{Outcome, Reading, Report, Request, RequestKind};
-use drillmaster::control::{self, WatchOptions};
+use drillmaster::control::{self, RunOptions, WatchOptions};
 use drillmaster::desired::Desired;
 use drillmaster::engine::Engine;
 use drillmaster::observed::State;
@@ -54,6 +54,16 @@ impl Harness {
     }
 
     pub fn watch_on(&self, engine: Arc<dyn Engine>, wanted: &Desired, may_empty: bool) -> Watcher {
+        self.watch_with(engine, wanted, may_empty, self.options())
+    }
+
+    pub fn watch_with(
+        &self,
+        engine: Arc<dyn Engine>,
+        wanted: &Desired,
+        may_empty: bool,
+        options: RunOptions,
+    ) -> Watcher {
         let specs = Arc::new(Mutex::new(Reading::Valid(Box::new(wanted.clone()))));
         let reports = Arc::new(Mutex::new(Vec::new()));
         let (changes, changed) = mpsc::channel(1);
@@ -76,7 +86,7 @@ impl Harness {
         };
         let recorder = reports.clone();
         let report = move |report| recorder.lock().unwrap().push(report);
-        let task = tokio::spawn(control::watch(engine, wanted.clone(), self.options(), watch, interrupted, report));
+        let task = tokio::spawn(control::watch(engine, wanted.clone(), options, watch, interrupted, report));
         Watcher { sim: (**self).clone(), specs, reports, changes, requests, interrupts, task }
     }
 }

@@ -58,11 +58,12 @@ fn api_requests_stay_within_budget() {
     );
     cold.stdout_contains(&format!("{count} services ready ({count} created)"));
 
-    for command in ["up", "diff"] {
+    // Three requests take and release the lease, which a command that only reads does not need.
+    for (command, budget) in [("up", 8), ("diff", 5)] {
         let run = process::run(project.command(&[command]), limit).exits(0);
         let requests = proxy.take_requests();
         println!("{command}, {:.1} s:\n{}", run.took.as_secs_f32(), format_counts(&requests));
-        assert!(requests.len() <= 5, "{command}: {} requests\n{}", requests.len(), format_counts(&requests));
+        assert!(requests.len() <= budget, "{command}: {} requests\n{}", requests.len(), format_counts(&requests));
     }
 
     let down = process::run(project.command(&["down", "-q"]), limit).exits(0);

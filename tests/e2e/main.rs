@@ -35,4 +35,5 @@ mod talk;
 mod time;
 mod together;
 mod update;
+mod users;
 mod watch;

@@ -168,6 +168,13 @@ pub fn networks(group: &str) -> Vec<String> {
         .collect()
 }
 
+/// Lists the names of the volumes that are leases of a group.
+pub fn leases(group: &str) -> Vec<String> {
+    let filter = url_encode(&format!(r#"{{"label":["drillmaster.lease={group}"]}}"#));
+    let list = try_request("GET", &format!("/volumes?filters={filter}"), None).unwrap_or_default();
+    list["Volumes"].as_array().into_iter().flatten().map(|volume| text(&volume["Name"])).collect()
+}
+
 /// Lists the names of all volumes of a group, sorted.
 pub fn volumes(group: &str) -> Vec<String> {
     let list = request("GET", &format!("/volumes?{}", group_filter(group)), None);
@@ -230,7 +237,7 @@ pub fn purge(group: &str) {
     for id in field(&list("/networks?"), "Id") {
         remove(format!("/networks/{id}"));
     }
-    for name in field(&list("/volumes?")["Volumes"], "Name") {
+    for name in field(&list("/volumes?")["Volumes"], "Name").into_iter().chain(leases(group)) {
         remove(format!("/volumes/{name}?force=true"));
     }
     for image in built_images(group) {

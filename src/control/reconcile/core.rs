@@ -224,6 +224,17 @@ impl Core {
                 self.outcome.interrupted = true;
                 self.phase = RunPhase::Stopping;
             }
+            Event::LeaseLost(lease) => {
+                self.outcome.lease_lost = Some(lease);
+                self.phase = RunPhase::Stopping;
+            }
+            // A run without an engine says so itself.
+            Event::LeaseFailed(EngineError::Unreachable { .. }) => {}
+            Event::LeaseFailed(error) => {
+                let note =
+                    format!("cannot renew the lease of the group: {error}; controllers of other users act beside this");
+                reaction.reports.push(Report::Note(note));
+            }
         }
     }
 

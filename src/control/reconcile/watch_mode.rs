@@ -395,9 +395,10 @@ impl Core {
     /// The watch is over: answers the processes that wait.
     pub(super) fn dismiss(&mut self, reaction: &mut Reaction) {
         let Some(watching) = &mut self.watching else { return };
-        let report = Report::Stopping(match &self.outcome.ended_by {
-            Some(by) => format!("requested by {by}"),
-            None => "interrupted".into(),
+        let report = Report::Stopping(match (&self.outcome.ended_by, &self.outcome.lease_lost) {
+            (Some(by), _) => format!("requested by {by}"),
+            (None, Some(lease)) => format!("{lease} has taken over the group"),
+            (None, None) => "interrupted".into(),
         });
         for id in std::mem::take(&mut watching.requests) {
             reaction.commands.push(Command::Reply(id, Box::new(report.clone())));
