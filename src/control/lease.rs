@@ -332,9 +332,11 @@ fn this_process() -> Process {
     let namespace = fs::read_link("/proc/self/ns/pid").ok();
     let scope = boot.zip(namespace).map(|(boot, space)| (boot.trim().to_owned(), space.display().to_string()));
     let pid = std::process::id();
+    // `/proc` may be that of another namespace.
+    let is_own = fs::read_link("/proc/self").is_ok_and(|own| own.as_os_str() == pid.to_string().as_str());
     match find_process(pid) {
-        Found::Started(start) => Process { scope, pid, start },
-        Found::Nothing | Found::Unknown => Process { scope: None, pid, start: 0 },
+        Found::Started(start) if is_own => Process { scope, pid, start },
+        _ => Process { scope: None, pid, start: 0 },
     }
 }
 

@@ -46,12 +46,7 @@ pub(super) async fn drive(
     let mut subscribers = Subscribers::default();
     let mut event = Event::Begin;
     loop {
-        let mut later = None;
-        if let Some(lease) = &mut lease
-            && let Some(news) = lease.check().await
-        {
-            later = Some(std::mem::replace(&mut event, news));
-        }
+        let mut later = check_lease(&mut lease, &mut event).await;
         let reaction = core.handle(event, start.elapsed());
         for news in reaction.reports {
             subscribers.send(&news);
@@ -116,6 +111,12 @@ async fn receive<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
         *channel = None;
     }
     message
+}
+
+/// Checks the lease before an event is handled. What has happened to it comes first; returns the event for later then.
+async fn check_lease(lease: &mut Option<LeaseMonitor>, event: &mut Event) -> Option<Event> {
+    let news = lease.as_mut()?.check().await?;
+    Some(std::mem::replace(event, news))
 }
 
 /// What happens to the lease. Never returns if there is none.

@@ -10,3 +10,4 @@ mod commands;
 mod containers;
 mod events;
 mod fixture;
+mod volumes;

@@ -1,4 +1,5 @@
-//! Lock of a group: a lock file that the operating system releases when its holder exits.
+//! Lock of a group: a lock file that the operating system releases when its holder exits. It is visible to one user on one
+//! host; the [lease](crate::lease) is visible to all.
 //!
 //! The file names the holder, for processes that wait. Only the lock counts: the name of a killed holder stays in the file,
 //! and a new holder writes its name a moment after it has acquired the lock.

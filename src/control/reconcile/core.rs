@@ -231,8 +231,9 @@ impl Core {
             // A run without an engine says so itself.
             Event::LeaseFailed(EngineError::Unreachable { .. }) => {}
             Event::LeaseFailed(error) => {
-                let note =
-                    format!("cannot renew the lease of the group: {error}; controllers of other users act beside this");
+                let note = format!(
+                    "cannot renew the lease of the group: {error}; nothing keeps controllers of other users away"
+                );
                 reaction.reports.push(Report::Note(note));
             }
         }
