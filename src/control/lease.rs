@@ -94,7 +94,8 @@ impl LeaseMonitor {
             // Fails if the lease has been released: the run is over.
             let _ = self.standing.clone().wait_for(|standing| !standing.is_overdue()).await;
         }
-        self.standing.has_changed().is_ok_and(|changed| changed).then(|| self.standing.borrow_and_update().event())?
+        let standing = self.standing.borrow_and_update();
+        standing.has_changed().then(|| standing.event())?
     }
 
     /// Waits until something happens to the lease. Cancel-safe.
@@ -364,6 +365,23 @@ fn parse_stat(stat: &str) -> Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn lost_lease_is_the_first_event_after_a_check() {
+        let overdue = Instant::now().checked_sub(VALID_FOR).unwrap();
+        let (sender, standing) = watch::channel(Standing::Held((overdue, SystemTime::now())));
+        let mut monitor = LeaseMonitor { standing, renew_now: Arc::new(Notify::new()) };
+        let renew_now = monitor.renew_now.clone();
+        let renewing = tokio::spawn(async move {
+            renew_now.notified().await;
+            let lease = Lease { number: 2, holder: None, age: None };
+            // The task ends with it, and so does its side of the channel.
+            sender.send_replace(Standing::Lost(Box::new(lease)));
+        });
+        assert!(matches!(monitor.check().await, Some(Event::LeaseLost(lease)) if lease.number == 2));
+        renewing.await.unwrap();
+        assert!(monitor.check().await.is_none(), "reported once");
+    }
 
     #[test]
     fn start_time_is_parsed() {
