@@ -364,7 +364,7 @@ async fn finish_run(
         }
     }
     if let Some(by) = &outcome.ended_by {
-        style.error(&format!("stopped: requested by {by}"));
+        style.error(format!("stopped: requested by {by}"));
     }
     if outcome.timed_out {
         style.error("timed out (--timeout); re-run to continue");

@@ -121,7 +121,7 @@ async fn acquire_lease(
         }
         let holder = Some(lease.to_string());
         if *last.borrow() != holder {
-            style.note(&format!("waiting for {lease} to release group {group}"));
+            style.note(format!("waiting for {lease} to release group {group}"));
             *last.borrow_mut() = holder;
         }
         true
@@ -130,7 +130,7 @@ async fn acquire_lease(
     match within(timeout, lease::acquire(engine.clone(), group, holder, should_wait)).await {
         Some(Ok(lease::Attempt::Acquired(lease, error))) => {
             if let Some(error) = error {
-                style.eprintln(&format!(
+                style.eprintln(format!(
                     "warning: no lease of group {group}: {error}; nothing keeps controllers of other users away"
                 ));
             }

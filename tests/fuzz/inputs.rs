@@ -216,7 +216,7 @@ fn check_loaded(loaded: &Result<Specs, Vec<Diagnostic>>) -> Result<(), String> {
             check_plan(&desired, &Observed::default())
         }
         Err(errors) => {
-            let _ = diagnostics::render(errors, true);
+            check_text(&diagnostics::render(errors, false))?;
             let _ = diagnostics::to_json(errors);
             let is_placed = |error: &&Diagnostic| {
                 error.location.is_some() || WITHOUT_PLACE.iter().any(|known| error.message.contains(known))
@@ -239,7 +239,15 @@ fn check_plan(desired: &Desired, observed: &Observed) -> Result<(), String> {
             return Err(format!("a step on {}, which is not managed", container.name));
         }
     }
-    let _ = render::plan::forecast(&forecast(desired, observed, &Memory::default()), false, true);
-    let _ = render::plan::steps(&steps, false);
-    Ok(())
+    check_text(&render::plan::forecast(&forecast(desired, observed, &Memory::default()), false).print(false))
+}
+
+/// Printed text must not control the terminal.
+fn check_text(text: &str) -> Result<(), String> {
+    let controls =
+        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    match text.contains(controls) {
+        true => Err(format!("printed control characters: {text:?}")),
+        false => Ok(()),
+    }
 }
