@@ -244,8 +244,9 @@ fn check_plan(desired: &Desired, observed: &Observed) -> Result<(), String> {
 
 /// Printed text must not control the terminal.
 fn check_text(text: &str) -> Result<(), String> {
-    let controls =
-        |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let controls = |c: char| {
+        c.is_control() && !matches!(c, '\n' | '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     match text.contains(controls) {
         true => Err(format!("printed control characters: {text:?}")),
         false => Ok(()),
