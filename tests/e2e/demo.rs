@@ -32,8 +32,9 @@ fn todos_survive_replacement_and_down() {
     project.run(&["diff"]).exits(1).stdout_contains("env.USER_ID: known after apply");
     // On a new machine, the build has to download packages.
     let run = process::run(project.command(&["up"]), Duration::from_secs(600)).exits(0);
-    let run =
-        run.stdout_contains("2 services ready, 1 job succeeded (3 created)").stderr_contains("appdb: post_start | 1");
+    let run = run
+        .stdout_contains("2 services ready, 1 job succeeded (3 created)")
+        .stderr_contains("appdb: post_start | (hidden)");
     run.stderr_contains("appdb: ready").stderr_contains("migrate: succeeded").stderr_contains("todo: ready");
     let status = project.status("todo");
     assert_eq!(status["ports"], json!([format!("127.0.0.1:{web}->8080/tcp")]));
