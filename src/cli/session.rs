@@ -144,13 +144,15 @@ async fn acquire_lease(
             ),
         }),
         Some(Err(error)) => Err(Failure::Engine(error)),
-        None => {
-            let holder = last.take().unwrap_or_else(|| "another controller".into());
-            Err(Failure::Held {
+        None => Err(match last.take() {
+            Some(holder) => Failure::Held {
                 message: format!("timed out waiting for the lease of group {group}, held by {holder}"),
                 remedy: None,
-            })
-        }
+            },
+            None => {
+                Failure::Other(anyhow::anyhow!("timed out (--timeout) before the engine answered; re-run to continue"))
+            }
+        }),
     }
 }
 
