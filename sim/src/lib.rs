@@ -14,6 +14,7 @@ mod image;
 mod manual;
 mod process;
 mod state;
+mod volumes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
