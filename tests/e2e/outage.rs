@@ -2,7 +2,7 @@
 //!
 //! Uses a private engine, because the test kills it. Starting an engine requires root.
 
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -22,13 +22,31 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A private engine; removed with all its data when dropped.
 struct PrivateEngine {
     directory: tempfile::TempDir,
+    /// The directory is a file system of its own, in memory.
+    in_memory: bool,
 }
 
 impl PrivateEngine {
     fn start() -> PrivateEngine {
+        PrivateEngine::start_in(PrivateEngine::directory(), false)
+    }
+
+    /// Starts an engine with a small disk.
+    fn start_in_memory() -> PrivateEngine {
+        let directory = PrivateEngine::directory();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=200m", "tmpfs"]).arg(directory.path());
+        process::run(mount, LIMIT).exits(0);
+        PrivateEngine::start_in(directory, true)
+    }
+
+    fn directory() -> tempfile::TempDir {
         // Not in /tmp, which may be in memory. Socket paths must be short.
-        let engine =
-            PrivateEngine { directory: tempfile::Builder::new().prefix("own").tempdir_in("/var/tmp").unwrap() };
+        tempfile::Builder::new().prefix("own").tempdir_in("/var/tmp").unwrap()
+    }
+
+    fn start_in(directory: tempfile::TempDir, in_memory: bool) -> PrivateEngine {
+        let engine = PrivateEngine { directory, in_memory };
         engine.script("start");
         let image = engine.directory.path().join("image.tar");
         let image = image.to_str().unwrap();
@@ -90,6 +108,12 @@ impl Drop for PrivateEngine {
         if !removed.as_ref().is_ok_and(|output| output.status.success()) {
             eprintln!("cannot remove the engine in {}: {removed:?}", self.root());
         }
+        if self.in_memory {
+            let unmounted = Command::new("umount").arg(self.directory.path()).status();
+            if !unmounted.as_ref().is_ok_and(ExitStatus::success) {
+                eprintln!("cannot unmount {}: {unmounted:?}", self.directory.path().display());
+            }
+        }
     }
 }
 
@@ -136,6 +160,16 @@ fn cpu_time(pid: u32) -> Duration {
         stat.rsplit(") ").next().unwrap().split(' ').map(|field| field.parse().unwrap_or(0)).collect();
     // The unit is 10 ms on Linux.
     Duration::from_millis((fields[11] + fields[12]) * 10)
+}
+
+/// Waits until the engine agrees with the specs that have this value.
+#[track_caller]
+fn wait_for_agreement(engine: &PrivateEngine, project: &Project, watcher: &mut Watcher, value: &str) {
+    watcher.wait_for(&format!("an empty diff with the value {value}"), |_| {
+        let name = project.name("edge");
+        let edited = engine.docker(&["exec", &name, "sh", "-c", "echo $A"]).stdout.trim() == value;
+        (edited && project.is_ready() && project.differences().is_empty()).then_some(())
+    });
 }
 
 #[test]
@@ -196,13 +230,49 @@ fn services_recover_from_every_engine_outage() {
     assert!(requests.len() < 60, "busy loop: {requests:#?}");
     assert!(busy < Duration::from_secs(2), "busy loop: {busy:?}");
     engine.signal(Signal::CONT);
-    watcher.wait_for("an empty diff", |_| {
-        let edited = engine.docker(&["exec", &project.name("edge"), "sh", "-c", "echo $A"]).stdout == "two\n";
-        (edited && project.is_ready() && project.differences().is_empty()).then_some(())
-    });
+    wait_for_agreement(&engine, &project, &mut watcher, "two");
     let after = ids(&engine, &project);
     assert_eq!(after[..4], before[..4], "not replaced");
     assert_ne!(after[4], before[4], "its spec has changed");
+    watcher.interrupt().exits(130);
+    project.run(&["down", "--volumes"]).exits(0);
+}
+
+#[test]
+fn replacement_continues_after_faults_of_the_engine() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipping: starting a private engine requires root");
+        return;
+    }
+    let engine = PrivateEngine::start_in_memory();
+    let mut project = Project::new("disk");
+    project.set_host(&engine.host());
+    write(&project, "one");
+    let mut watcher = Watcher::start(&project);
+    let before = ids(&engine, &project);
+
+    // The disk is full, and free again.
+    let fill = engine.directory.path().join("fill");
+    let full = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&fill).unwrap());
+    assert_eq!(full.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let offset = watcher.lines().len();
+    write(&project, "two");
+    let failed = watcher.wait_for_line_after(offset, "the replacement to fail", |line| line["event"] == "failed");
+    assert!(failed.to_string().contains("no space left on device"), "{failed}");
+    assert_eq!(ids(&engine, &project), before, "the current container stays");
+    std::fs::remove_file(fill).unwrap();
+    wait_for_agreement(&engine, &project, &mut watcher, "two");
+
+    // The engine is killed while it creates the new container.
+    let offset = watcher.lines().len();
+    write(&project, "three");
+    watcher.wait_for_line_after(offset, "the replacement to begin", |line| {
+        line["event"] == "reconciling" && line["service"] == "edge"
+    });
+    engine.script("kill");
+    engine.script("start");
+    wait_for_agreement(&engine, &project, &mut watcher, "three");
+    assert_eq!(ids(&engine, &project)[..4], before[..4], "not replaced");
     watcher.interrupt().exits(130);
     project.run(&["down", "--volumes"]).exits(0);
 }
