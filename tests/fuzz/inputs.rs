@@ -43,6 +43,31 @@ pub struct Inputs {
     workers: Workers,
 }
 
+/// Kind of an input.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    Yaml,
+    Dotenv,
+    Labels,
+    DockerConfiguration,
+    Programs,
+    Command,
+}
+
+impl Kind {
+    /// Draws a kind; those that start a process are rarer.
+    pub fn draw(rng: &mut Rng) -> Kind {
+        match rng.below(1000) {
+            0..500 => Kind::Yaml,
+            500..650 => Kind::Dotenv,
+            650..900 => Kind::Labels,
+            900..960 => Kind::DockerConfiguration,
+            960..990 => Kind::Programs,
+            _ => Kind::Command,
+        }
+    }
+}
+
 impl Inputs {
     pub fn new() -> Inputs {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
@@ -81,14 +106,14 @@ impl Inputs {
     }
 
     /// Checks one input, or says what was wrong.
-    pub fn check(&self, rng: &mut Rng) -> Result<(), String> {
-        match rng.below(1000) {
-            0..500 => self.check_yaml(rng),
-            500..650 => self.check_dotenv(rng),
-            650..900 => self.check_labels(rng),
-            900..960 => self.check_docker_configuration(rng),
-            960..990 => self.check_programs(rng),
-            _ => self.check_command(rng),
+    pub fn check(&self, kind: Kind, rng: &mut Rng) -> Result<(), String> {
+        match kind {
+            Kind::Yaml => self.check_yaml(rng),
+            Kind::Dotenv => self.check_dotenv(rng),
+            Kind::Labels => self.check_labels(rng),
+            Kind::DockerConfiguration => self.check_docker_configuration(rng),
+            Kind::Programs => self.check_programs(rng),
+            Kind::Command => self.check_command(rng),
         }
     }
 

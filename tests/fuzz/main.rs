@@ -17,7 +17,7 @@ mod rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use inputs::Inputs;
+use inputs::{Inputs, Kind};
 use rng::Rng;
 
 /// No input may take longer.
@@ -36,12 +36,16 @@ fn mutated_inputs_end_with_a_result_or_an_error_with_its_place() {
     let mut seed = first;
     while seed == first || start.elapsed() < limit && wrong.len() < 10 {
         let began = Instant::now();
-        let result = catch_unwind(AssertUnwindSafe(|| inputs.check(&mut Rng::new(seed))));
+        let mut rng = Rng::new(seed);
+        let kind = Kind::draw(&mut rng);
+        let result = catch_unwind(AssertUnwindSafe(|| inputs.check(kind, &mut rng)));
         let took = began.elapsed();
         match result {
-            Err(_) => wrong.push(format!("seed {seed}: panicked")),
-            Ok(Err(what)) => wrong.push(format!("seed {seed}: {what}")),
-            Ok(Ok(())) if took > TOO_LONG => wrong.push(format!("seed {seed}: took {} s", took.as_secs_f32())),
+            Err(_) => wrong.push(format!("seed {seed}: {kind:?}: panicked")),
+            Ok(Err(what)) => wrong.push(format!("seed {seed}: {kind:?}: {what}")),
+            Ok(Ok(())) if took > TOO_LONG => {
+                wrong.push(format!("seed {seed}: {kind:?}: took {} s", took.as_secs_f32()))
+            }
             Ok(Ok(())) => {}
         }
         seed += 1;

@@ -54,11 +54,15 @@ const WORDS: [&str; 48] = [
     "=",
 ];
 
+/// Maximum size in bytes: larger spec files are not read.
+const MAX_SIZE: usize = 1 << 20;
+
 /// Returns a text after one to eight random changes, with parts of the others.
 pub fn mutated(rng: &mut Rng, texts: &[String]) -> Vec<u8> {
     let mut bytes = pick(rng, texts).into_bytes();
     for _ in 0..=rng.below(8) {
         change(rng, &mut bytes, texts);
+        bytes.truncate(MAX_SIZE);
     }
     bytes
 }
