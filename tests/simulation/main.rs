@@ -24,7 +24,7 @@ use schedule::{Schedule, diamond};
 use world::World;
 
 /// Default number of seeds.
-const SEEDS: u64 = 1_500;
+const SEEDS: u64 = 1_000;
 
 /// The result of one seed.
 struct Run {
