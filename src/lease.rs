@@ -130,7 +130,7 @@ impl fmt::Display for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.holder {
             Some(holder) => holder.fmt(f),
-            None => f.write_str("another version of drillmaster"),
+            None => f.write_str("another controller"),
         }
     }
 }
@@ -153,16 +153,30 @@ pub enum Decision {
     Create { number: u64, replaced: Vec<u64> },
     /// Another controller has it.
     Held(Lease),
+    /// Another controller has replaced it, and has released its own since.
+    Replaced,
 }
 
 /// Decides about the leases of a group on the engine: the one with the highest number counts. It can be replaced by its
-/// own holder, and by others if it `has_ended`.
-pub fn decide(leases: &[Lease], holder: &Holder, has_ended: impl FnOnce(&Lease) -> bool) -> Decision {
+/// own holder, and by others if it `has_ended`. `overdue` is the number of the holder's own lease if others could have
+/// replaced it: it is not valid any more.
+pub fn decide(
+    leases: &[Lease],
+    holder: &Holder,
+    overdue: Option<u64>,
+    has_ended: impl FnOnce(&Lease) -> bool,
+) -> Decision {
+    let is_gone = overdue.is_some_and(|number| leases.iter().all(|lease| lease.number != number));
     let Some(current) = leases.iter().max_by_key(|lease| lease.number) else {
-        return Decision::Create { number: 1, replaced: Vec::new() };
+        return if is_gone { Decision::Replaced } else { Decision::Create { number: 1, replaced: Vec::new() } };
     };
-    if current.holder.as_ref() != Some(holder) && !has_ended(current) {
-        return Decision::Held(current.clone());
+    if current.holder.as_ref() != Some(holder) {
+        if !has_ended(current) {
+            return Decision::Held(current.clone());
+        }
+        if is_gone {
+            return Decision::Replaced;
+        }
     }
     let replaced = leases.iter().map(|lease| lease.number).collect();
     Decision::Create { number: current.number.saturating_add(1), replaced }
@@ -189,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn holder_whose_overdue_lease_is_gone_has_been_replaced() {
+        let me = holder(1);
+        let decide = |leases: &[Lease], ended: bool| decide(leases, &me, Some(4), |_| ended);
+        assert_eq!(decide(&[], false), Decision::Replaced, "the other one has released its own");
+        assert_eq!(decide(&[lease(5, 2)], true), Decision::Replaced, "the other one was killed");
+        assert_eq!(decide(&[lease(5, 2)], false), Decision::Held(lease(5, 2)));
+        assert_eq!(decide(&[lease(4, 1)], false), Decision::Create { number: 5, replaced: vec![4] });
+    }
+
+    #[test]
     fn volume_is_read_as_written() {
         let read = |name: &str, labels| Lease::of_volume("shop", name, &labels, Some(Duration::from_secs(5)));
         assert_eq!(volume_name("shop", 12), "shop.lease.12");
@@ -203,15 +227,15 @@ mod tests {
         }
         let of_another_version = [(LEASE, "shop"), (LEASE_HOLDER, "{}")].map(|(key, text)| (key.into(), text.into()));
         let read = read("shop.lease.1", of_another_version.into()).unwrap();
-        assert_eq!((read.holder.is_none(), read.to_string().as_str()), (true, "another version of drillmaster"));
+        assert_eq!((read.holder.is_none(), read.to_string().as_str()), (true, "another controller"));
     }
 
     #[test]
     fn highest_number_counts() {
         let me = holder(1);
         let create = |number, replaced: &[u64]| Decision::Create { number, replaced: replaced.into() };
-        let living = |leases: &[Lease]| decide(leases, &me, |_| false);
-        let ended = |leases: &[Lease]| decide(leases, &me, |_| true);
+        let living = |leases: &[Lease]| decide(leases, &me, None, |_| false);
+        let ended = |leases: &[Lease]| decide(leases, &me, None, |_| true);
         assert_eq!(living(&[]), create(1, &[]));
         assert_eq!(living(&[lease(3, 1)]), create(4, &[3]));
         assert_eq!(living(&[lease(9, 2)]), Decision::Held(lease(9, 2)));
@@ -225,7 +249,7 @@ mod tests {
     #[test]
     fn lease_without_readable_holder_is_held() {
         let unreadable = Lease { number: 1, holder: None, age: None };
-        assert_eq!(decide(std::slice::from_ref(&unreadable), &holder(1), |_| false), Decision::Held(unreadable));
+        assert_eq!(decide(std::slice::from_ref(&unreadable), &holder(1), None, |_| false), Decision::Held(unreadable));
     }
 
     #[test]

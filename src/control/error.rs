@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::engine::EngineError;
+use crate::spec::secrets::HIDDEN;
 use crate::spec::{Diagnostic, Location};
 
 /// Failure of a step.
@@ -73,6 +74,23 @@ pub enum CommandError {
     Wait { program: String, reason: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+impl CommandError {
+    /// Hides the name of the program, if it is known to be secret.
+    pub fn hide(mut self) -> CommandError {
+        match &mut self {
+            CommandError::Start { program, .. }
+            | CommandError::Exited { program, .. }
+            | CommandError::Signalled { program, .. }
+            | CommandError::NoExitCode { program }
+            | CommandError::TimedOut { program, .. }
+            | CommandError::Interrupted { program, .. }
+            | CommandError::Wait { program, .. } => HIDDEN.clone_into(program),
+            CommandError::Engine(_) => {}
+        }
+        self
+    }
 }
 
 fn after_abort(killed: bool) -> &'static str {

@@ -151,7 +151,7 @@ pub async fn acquire(
             let is_same = |seen: &Lease| (seen.number, &seen.holder) == (lease.number, &lease.holder);
             seen.as_ref().is_some_and(|(seen, at)| is_same(seen) && at.elapsed() >= EXPIRES_AFTER)
         };
-        match taker.attempt(is_expired).await {
+        match taker.attempt(None, is_expired).await {
             Ok(Taken::Ours(ours)) => return Ok(Attempt::Acquired(taker.keep(Ok(ours)), None)),
             Ok(Taken::Held(lease)) => {
                 if !should_wait(&lease) {
@@ -198,9 +198,9 @@ struct Ours {
 
 impl Taker {
     /// Takes or renews the lease, unless another controller holds it.
-    async fn attempt(&self, is_expired: impl Fn(&Lease) -> bool) -> Result<Taken, EngineError> {
+    async fn attempt(&self, overdue: Option<u64>, is_expired: impl Fn(&Lease) -> bool) -> Result<Taken, EngineError> {
         loop {
-            let created = timeout(ATTEMPT_LIMIT, self.create(&is_expired)).await;
+            let created = timeout(ATTEMPT_LIMIT, self.create(overdue, &is_expired)).await;
             let attempted = || format!("take the lease of group {}", self.group);
             let timed_out = |_| EngineError::TimedOut { attempted: attempted(), limit: ATTEMPT_LIMIT };
             if let Some(taken) = created.map_err(timed_out)?? {
@@ -210,14 +210,22 @@ impl Taker {
     }
 
     /// Creates the next number; `None`: too late.
-    async fn create(&self, is_expired: &impl Fn(&Lease) -> bool) -> Result<Option<Taken>, EngineError> {
+    async fn create(
+        &self,
+        overdue: Option<u64>,
+        is_expired: &impl Fn(&Lease) -> bool,
+    ) -> Result<Option<Taken>, EngineError> {
         let at = (Instant::now(), SystemTime::now());
         let volumes = self.engine.volumes(LEASE, &self.group).await?;
         let leases = volumes.iter().filter_map(|it| Lease::of_volume(&self.group, &it.name, &it.labels, it.age));
         let leases: Vec<Lease> = leases.collect();
         let has_ended = |lease: &Lease| is_expired(lease) || self.has_exited(lease);
-        let (number, replaced) = match decide(&leases, &self.holder, has_ended) {
+        let (number, replaced) = match decide(&leases, &self.holder, overdue, has_ended) {
             Decision::Held(lease) => return Ok(Some(Taken::Held(Box::new(lease)))),
+            Decision::Replaced => {
+                let number = overdue.unwrap_or_default();
+                return Ok(Some(Taken::Held(Box::new(Lease { number, holder: None, age: None }))));
+            }
             Decision::Create { number, replaced } => (number, replaced),
         };
         let name = volume_name(&self.group, number);
@@ -288,7 +296,8 @@ impl Taker {
                 // cancel-safe for the same reason
                 () = sleep(pause) => {}
             }
-            match self.attempt(|_| false).await {
+            let overdue = ours.as_ref().map(|ours| ours.number).filter(|_| standing.borrow().is_overdue());
+            match self.attempt(overdue, |_| false).await {
                 Ok(Taken::Ours(renewed)) => {
                     standing.send_replace(Standing::Held(renewed.at));
                     (ours, pause) = (Some(renewed), RENEW_INTERVAL);

@@ -25,7 +25,7 @@ use crate::types::ServiceName;
 pub use build::Build;
 use fingerprint::Fingerprint;
 use outputs::Outputs;
-pub use secrets::secrets;
+pub use secrets::{has_secret_ping, secrets};
 
 /// Desired state of a group.
 #[derive(Debug, Clone, PartialEq)]

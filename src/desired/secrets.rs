@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::fingerprint::{Change, change_of};
-use super::{Desired, VolumeSource};
+use super::{Desired, Service, VolumeSource};
 use crate::spec::Specs;
 use crate::spec::secrets::{SecretFields, Secrets};
 
@@ -43,8 +43,17 @@ fn public_text(desired: &Desired) -> String {
     text
 }
 
-/// The secret fields that a container is made from, by name and each as a whole: `command`, `labels`.
+/// The secret fields that a container is made from, and `ping`, by name and each as a whole: `command`, `labels`.
 pub(super) fn secret_fields(fields: &SecretFields) -> BTreeSet<String> {
     let names = fields.keys().map(|path| path.split('.').next().unwrap_or_default());
-    names.filter(|name| matches!(change_of(name), Change::Replace | Change::Update)).map(str::to_owned).collect()
+    let is_shown = |name: &&str| *name == PING || matches!(change_of(name), Change::Replace | Change::Update);
+    names.filter(is_shown).map(str::to_owned).collect()
+}
+
+/// Field of the readiness probe.
+const PING: &str = "ping";
+
+/// Returns true if the readiness probe of a service has a secret field.
+pub fn has_secret_ping(service: &Service) -> bool {
+    service.secret.contains(PING)
 }

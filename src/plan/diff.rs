@@ -53,7 +53,7 @@ pub fn compare(
         // Another tag in the same repository means other sources.
         found.replace.iter_mut().for_each(rename_if_rebuilt);
     }
-    hide_secrets(service, identity, &mut found);
+    hide_secrets(service, identity, &applied, &wanted, &mut found);
     found.replace.sort_by(|a, b| a.path().cmp(&b.path()));
     found
 }
@@ -74,13 +74,29 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
     labels && image && limits
 }
 
-/// Marks the differences of fields that are secret, or were when the container was created.
-fn hide_secrets(service: &Service, identity: &Identity, found: &mut Comparison) {
-    for cause in found.replace.iter_mut().chain(&mut found.update) {
-        if let Cause::Field { path, secret, .. } = cause {
-            let field = path.split('.').next().unwrap_or_default();
-            *secret |= service.secret.contains(field) || identity.secret.contains(field);
+/// Marks the differences of fields that are secret, or were when the container was created. Except for labels, whose names
+/// are shown, they differ as a whole: keys in them, such as the paths of `tmpfs`, may be secret too.
+fn hide_secrets(
+    service: &Service,
+    identity: &Identity,
+    applied: &Map<String, Value>,
+    wanted: &Map<String, Value>,
+    found: &mut Comparison,
+) {
+    for causes in [&mut found.replace, &mut found.update] {
+        for cause in causes.iter_mut() {
+            let Cause::Field { path, secret, .. } = cause else { continue };
+            let field = path.split('.').next().unwrap_or_default().to_owned();
+            if !service.secret.contains(&field) && !identity.secret.contains(&field) {
+                continue;
+            }
+            *secret = true;
+            if field != "labels" {
+                let (old, new) = (applied.get(&field).cloned(), wanted.get(&field).cloned());
+                *cause = Cause::Field { path: field, old, new, secret: true };
+            }
         }
+        causes.dedup();
     }
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::memory::Liveness;
 use super::step::{Awaited, ContainerRef, Probe, Query, Reason, Wait};
 use super::{DEFAULT_READY_TIMEOUT, MIN_UPTIME, Planner};
-use crate::desired::{Dependency, Service};
+use crate::desired::{Dependency, Service, has_secret_ping};
 use crate::identity::container_name;
 use crate::observed::{Container, Health, State};
 use crate::spec::model::{Condition, HealthAction, Ping};
+use crate::spec::secrets::HIDDEN;
 
 /// Restarts by the engine after which a service without ping and health check has failed.
 const RESTARTS: u64 = 3;
@@ -56,7 +57,7 @@ impl<'a> Planner<'a> {
             return self.check_min_uptime(service, container);
         }
         let what = match (&service.ping, answered) {
-            (Some(ping), false) => format!("readiness probe ({})", ping.check),
+            (Some(ping), false) => format!("readiness probe ({})", shown(service, ping)),
             _ if container.health == Health::Unhealthy => "the container to become healthy (now: unhealthy)".to_owned(),
             _ => "the container to become healthy".to_owned(),
         };
@@ -298,8 +299,18 @@ impl<'a> Planner<'a> {
     }
 }
 
+/// The check of a ping, without its fields if one of them is secret.
+fn shown(service: &Service, ping: &Ping) -> String {
+    let check = ping.check.to_string();
+    match (has_secret_ping(service), check.split_once(' ')) {
+        (true, Some((kind, _))) => format!("{kind} {HIDDEN}"),
+        _ => check,
+    }
+}
+
 fn probe(service: &Service, container: &Container, ping: &Ping) -> Probe {
     Probe {
+        secret: has_secret_ping(service),
         service: service.name.clone(),
         replica: service.replica,
         container: ContainerRef::of(container),

@@ -344,6 +344,8 @@ pub struct Probe {
     /// Address from the list, so that a running container need not be inspected.
     pub address: Option<IpAddr>,
     pub ping: Ping,
+    /// It has a secret field: errors do not quote it.
+    pub secret: bool,
 }
 
 /// A service that cannot continue yet.

@@ -17,6 +17,10 @@ pub const HIDDEN: &str = "(hidden)";
 /// Length from which a value is hidden in text, in bytes.
 pub const MIN_LENGTH: usize = 6;
 
+/// Maximum length of a part of a value that is searched for, in bytes: the search for a longer one that repeats itself takes
+/// quadratic time to prepare.
+const MAX_PART: usize = 256;
+
 /// Fields that are shown, whatever they were made from: they identify what runs, and the engine lists them.
 pub const PUBLIC_FIELDS: [&str; 9] =
     ["name", "kind", "image", "network", "ports", "hostname", "aliases", "dependencies", "replicas"];
@@ -30,10 +34,10 @@ pub type SecretFields = BTreeMap<String, String>;
 pub struct Secrets(BTreeSet<String>);
 
 impl Secrets {
-    /// Adds a value, each of its lines by itself. Ignores lines that are too short.
+    /// Adds a value, each of its lines by itself, and long lines in parts. Ignores lines that are too short.
     pub fn add(&mut self, value: &str) {
         let lines = value.lines().map(str::trim).filter(|line| line.len() >= MIN_LENGTH);
-        self.0.extend(lines.map(str::to_owned));
+        self.0.extend(lines.flat_map(parts).map(str::to_owned));
     }
 
     /// Adds values.
@@ -63,6 +67,23 @@ impl Secrets {
     }
 }
 
+/// Splits a line into parts of at most [`MAX_PART`] bytes, none of them too short to be searched for.
+fn parts(line: &str) -> impl Iterator<Item = &str> {
+    let mut rest = line;
+    std::iter::from_fn(move || {
+        let mut end = rest.len();
+        if end >= MAX_PART + MIN_LENGTH {
+            end = MAX_PART;
+            while !rest.is_char_boundary(end) {
+                end -= 1;
+            }
+        }
+        let (part, after) = rest.split_at(end);
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 /// Replaces secret values in text.
 #[derive(Debug, Clone)]
 pub struct Redactor {
@@ -83,8 +104,11 @@ impl Redactor {
         let mut shown = String::new();
         let mut at = 0;
         for found in search.find_iter(text) {
-            shown.push_str(&text[at..found.start()]);
-            shown.push_str(HIDDEN);
+            // The parts of a long value are shown as one.
+            if at == 0 || found.start() > at {
+                shown.push_str(&text[at..found.start()]);
+                shown.push_str(HIDDEN);
+            }
             at = found.end();
         }
         if at == 0 { text.into() } else { (shown + &text[at..]).into() }
@@ -179,6 +203,14 @@ mod tests {
             assert_eq!(redactor.redact(text), expected, "{text}");
         }
         assert_eq!(Redactor::new(&Secrets::default()).redact("as it is"), "as it is");
+    }
+
+    #[test]
+    fn long_values_are_hidden_as_one() {
+        for long in ["z".repeat(100_000), "{\"a\": \"b\", ".repeat(9000), "é".repeat(50_000), "x".repeat(261)] {
+            let redactor = Redactor::new(&secrets(&[&long]));
+            assert_eq!(redactor.redact(&format!("is {long}!")), "is (hidden)!", "{}", &long[..8]);
+        }
     }
 
     #[test]

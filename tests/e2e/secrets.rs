@@ -102,6 +102,25 @@ fn outputs_are_not_shown() {
 }
 
 #[test]
+fn keys_and_pings_made_from_variables_are_not_shown() {
+    let project = project("sec-keys");
+    let spec = format!(
+        "name: api\nimage: {BUSYBOX}\ncommand: sleep infinity\nstop_signal: KILL\ntmpfs: [\"/t${{SHORT}}\"]\n\
+         ping: {{run: [sh, -c, 'exit 1', \"${{SHORT}}\"], timeout: 1s}}\npost_start: {{run: [\"./no-${{SHORT}}\"]}}\n"
+    );
+    project.write("api.yaml", &spec);
+    let up = lacks_values(project.run(&["up"]).exits(1));
+    up.stderr_contains("timed out after 1 s waiting for readiness probe (run (hidden))");
+    project.write("api.yaml", &spec.replace("ping:", "# ping:"));
+    let up = lacks_values(project.run(&["up"]).exits(1));
+    up.stderr_contains("post_start hook failed: cannot run (hidden)");
+    project.write("api.yaml", &spec.replace("ping:", "# ping:").replace("post_start:", "# post_start:"));
+    lacks_values(project.run(&["up"]).exits(0));
+    project.write("api.yaml", &format!("name: api\nimage: {BUSYBOX}\ncommand: sleep infinity\ntmpfs: /other\n"));
+    lacks_values(project.run(&["diff"]).exits(1)).stdout_contains("tmpfs: changed");
+}
+
+#[test]
 fn diff_hides_fields_made_from_variables() {
     let project = project("sec-diff");
     let spec = |argument: &str| {

@@ -138,7 +138,8 @@ async fn run_command(
     let mut variables = call.env(context).variables();
     variables.insert(OUTPUT.to_owned(), file.path());
     let command = Command { words, target, variables, limit: call.hook.timeout };
-    command::run(engine, &command, interrupted, on_line).await?;
+    let result = command::run(engine, &command, interrupted, on_line).await;
+    result.map_err(|error| if call.hook.secret { error.hide() } else { error })?;
     Ok(file.read(engine).await?)
 }
 

@@ -214,9 +214,13 @@ pub async fn collect(engine: &dyn Engine, container: &str, key: Option<&str>) ->
         let mut lines = engine.logs(container, LogOptions::default());
         while let Some(line) = lines.next().await {
             let line = line?;
-            if !line.stderr && text.len() <= MAX_VALUE_SIZE {
+            if !line.stderr {
                 text.push_str(&line.text);
                 text.push('\n');
+            }
+            if text.len() > MAX_VALUE_SIZE + 1 {
+                let problem = OutputProblem::TooLarge { limit: MAX_VALUE_SIZE };
+                return Err(OutputError::Value { key: key.to_owned(), problem });
             }
         }
         outputs.extend(capture(key, &text)?);

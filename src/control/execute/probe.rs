@@ -22,6 +22,7 @@ use crate::engine::{Engine, EngineError, LogLine, LogOptions};
 use crate::identity::service_of_instance;
 use crate::plan::step::Probe;
 use crate::spec::model::{Check, HttpCheck};
+use crate::spec::secrets::HIDDEN;
 use crate::spec::starlark::Function;
 use crate::spec::value::{Pattern, Words};
 
@@ -56,6 +57,18 @@ pub enum ProbeError {
     NoMatch(String),
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+impl ProbeError {
+    /// Hides what is quoted of the ping.
+    fn hide(self) -> ProbeError {
+        match self {
+            ProbeError::Status { status, .. } => ProbeError::Status { path: HIDDEN.into(), status },
+            ProbeError::Command { error, detail } => ProbeError::Command { error: error.hide(), detail },
+            ProbeError::NoMatch(_) => ProbeError::NoMatch(HIDDEN.into()),
+            other => other,
+        }
+    }
 }
 
 fn suffix(detail: &str) -> String {
@@ -110,6 +123,11 @@ impl<'a> Prober<'a> {
     }
 
     async fn attempt(&mut self) -> Result<(), ProbeError> {
+        let result = self.attempt_check().await;
+        if self.probe.secret { result.map_err(ProbeError::hide) } else { result }
+    }
+
+    async fn attempt_check(&mut self) -> Result<(), ProbeError> {
         match &self.probe.ping.check {
             Check::Tcp(port) => self.connect(*port).await.map(drop),
             Check::Http(http) => self.get(http).await,

@@ -44,6 +44,7 @@ impl Process {
         let statement = File::from(memfd_create("statement", MemfdFlags::CLOEXEC)?);
         let stderr = File::from(memfd_create("stderr", MemfdFlags::CLOEXEC)?);
         let child = Command::new(program)
+            .arg0("drillmaster")
             .arg(ARGUMENT)
             // The variables that programs can read are in a message.
             .env_clear()
@@ -122,7 +123,8 @@ impl Process {
         let mut text = [0; MAX_LAST_WORDS];
         let length = self.stderr.read_at(&mut text, 0).unwrap_or(0);
         let text = String::from_utf8_lossy(&text[..length]);
-        if text.contains("memory allocation of") || text.contains("out of memory") {
+        // The last is a limit of the library on the size of a value.
+        if ["memory allocation of", "out of memory", "AlignedSize must not exceed"].iter().any(|it| text.contains(it)) {
             let message = format!("the program uses more than {} GiB of memory", MAX_MEMORY >> 30);
             (message, Some("check for a list or string that grows without bound"))
         } else if text.contains("has overflowed its stack") {
