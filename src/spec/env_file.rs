@@ -19,7 +19,10 @@ pub struct LineError {
     pub hint: Option<String>,
 }
 
-/// Parses a file. Returns its values, or all errors.
+/// Number of errors after which a file is not read further: it is no env file.
+const MAX_ERRORS: usize = 1000;
+
+/// Parses a file. Returns its values, or its errors, at most [`MAX_ERRORS`].
 pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<LineError>> {
     let mut values = BTreeMap::new();
     let mut errors = Vec::new();
@@ -33,6 +36,9 @@ pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<LineError>> {
             Err(error) => errors.push(error),
         }
         at += line.len();
+        if errors.len() == MAX_ERRORS {
+            break;
+        }
     }
     if errors.is_empty() { Ok(values) } else { Err(errors) }
 }
