@@ -22,7 +22,7 @@ pub struct LineError {
 /// Number of errors after which a file is not read further: it is no env file.
 const MAX_ERRORS: usize = 1000;
 
-/// Parses a file. Returns its values, or its errors, at most [`MAX_ERRORS`].
+/// Parses a file. Returns its values, or its errors, at most a thousand.
 pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<LineError>> {
     let mut values = BTreeMap::new();
     let mut errors = Vec::new();
