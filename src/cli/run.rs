@@ -16,6 +16,7 @@ use crate::control::execute::context::ExecContext;
 use crate::control::ipc::socket::{Client, Presentation, Server};
 use crate::control::ipc::wire::{Hello, WireRequest};
 use crate::control::local_state::LocalState;
+use crate::control::programs::SELF;
 use crate::control::state_directory::StateDirectory;
 use crate::control::{self, RunOptions};
 use crate::desired::{Desired, Mode, Scope, Service, order};
@@ -309,7 +310,7 @@ pub(super) fn run_options(
             group: group.clone(),
             directory: project.directory.clone(),
             // Valid even if the file has been replaced by another version.
-            executable: "/proc/self/exe".into(),
+            executable: SELF.into(),
             reaches_containers: info.reaches_containers,
             outputs: project.context.clone(),
             workers: project.workers.clone(),

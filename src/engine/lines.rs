@@ -5,6 +5,15 @@ use super::LogLine;
 /// Output without a newline is split at this size, in bytes.
 const LONGEST: usize = 1024 * 1024;
 
+/// Truncates a line at a character boundary if it has more than `maximum` bytes, and marks it with `…`.
+pub fn truncate(line: &mut String, maximum: usize) {
+    if line.len() > maximum {
+        let end = (0..=maximum).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
+        line.truncate(end);
+        line.push('…');
+    }
+}
+
 /// Joins chunks of output to lines, separately for stdout and stderr.
 #[derive(Debug, Default)]
 pub struct Lines {

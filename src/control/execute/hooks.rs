@@ -18,6 +18,7 @@ use super::outputs::{self, MAX_FILE_SIZE, OUTPUT, OutputMap, OutputStore};
 use super::{functions, http};
 use crate::control::error::{HookError, HttpError, OutputError, RequestError};
 use crate::desired::{Hook, HookAction, HttpRequest};
+use crate::engine::lines::truncate;
 use crate::engine::{Engine, LogLine, io_message};
 use crate::identity::instance_name;
 use crate::plan::step::ContainerRef;
@@ -87,7 +88,7 @@ pub async fn run(
             // An output may be a secret.
             line.text = HIDDEN.to_owned();
         }
-        truncate(&mut line.text);
+        truncate(&mut line.text, MAX_LINE);
         on_line(line);
     };
     let limit = call.hook.timeout;
@@ -197,16 +198,8 @@ fn read_written(file: &NamedTempFile) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Truncates a long line at a character boundary.
-fn truncate(line: &mut String) {
-    if line.len() > MAX_LINE {
-        let end = (0..=MAX_LINE).rev().find(|end| line.is_char_boundary(*end)).unwrap_or(0);
-        line.truncate(end);
-        line.push('…');
-    }
-}
-
-/// Sends the request of a hook, which errors name without its URL if it is `secret`, checks the status and returns at most `max_body` bytes of the body.
+/// Sends the request of a hook, which errors name without its URL if it is `secret`, checks the status and returns at
+/// most `max_body` bytes of the body.
 async fn send(
     request: &HttpRequest,
     secret: bool,

@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of workers that wait for calls.
 const MAX_IDLE: usize = 4;
 /// This program, also if its file was replaced since it was started (proc(5)).
-const SELF: &str = "/proc/self/exe";
+pub const SELF: &str = "/proc/self/exe";
 
 /// Processes that evaluate programs and call their functions.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::de::DeserializeOwned;
 
 use super::wire::{self, FromWorker, HostRequest, MAX_MESSAGE, MAX_REQUEST, ToWorker};
+use crate::engine::lines::truncate;
 use crate::spec::starlark::{
     Evaluated, FileAnswer, FileQuery, Host, HttpTarget, ProgramError, Ran, Response, Trace, evaluate,
 };
@@ -196,9 +197,9 @@ impl Host for Parent {
     }
 
     fn say(&self, line: &str) {
-        let end = (0..=MAX_LINE.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
-        let mark = if end < line.len() { "…" } else { "" };
-        self.send(&FromWorker::Print(format!("{}{mark}", &line[..end])), MAX_REQUEST);
+        let mut line = line.to_owned();
+        truncate(&mut line, MAX_LINE);
+        self.send(&FromWorker::Print(line), MAX_REQUEST);
     }
 }
 

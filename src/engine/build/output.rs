@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::BuildError;
 use super::trace::{self, Vertex};
-use crate::engine::lines::Lines;
+use crate::engine::lines::{Lines, truncate};
 
 /// Number of last lines shown for a failed step.
 const LAST_LINES: usize = 10;
@@ -220,13 +220,9 @@ fn plain(line: &str) -> String {
     }
     plain += rest;
     let plain = plain.trim_end();
-    let plain = plain.rsplit('\r').next().unwrap_or(plain);
-    let mut end = plain.len().min(LONGEST_LINE);
-    while !plain.is_char_boundary(end) {
-        end -= 1;
-    }
-    let cut = if end < plain.len() { "…" } else { "" };
-    format!("{}{cut}", &plain[..end])
+    let mut plain = plain.rsplit('\r').next().unwrap_or(plain).to_owned();
+    truncate(&mut plain, LONGEST_LINE);
+    plain
 }
 
 #[cfg(test)]
