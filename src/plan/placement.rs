@@ -135,10 +135,16 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Returns true if a container outside the group holds a host port of the service, and fails the service.
+    /// Returns true if a container that stays holds a host port of the service, and fails the service.
     pub(super) fn has_port_conflict(&mut self, service: &'a Service) -> bool {
-        let Some((port, holder)) = self.foreign_holder(service) else { return false };
-        let message = format!("host port {port} is in use by container {}, which is not in this group", holder.name);
+        let Some((port, holder)) = self.holder(service, |holder| self.keeps_its_ports(service, holder)) else {
+            return false;
+        };
+        let why = match instance_of(self.desired, holder) {
+            Some(owner) => format!("whose service {owner} is not replaced now"),
+            None => "which is not in this group".to_owned(),
+        };
+        let message = format!("host port {port} is in use by container {}, {why}", holder.name);
         self.fail(&service.name, Reason::Conflict, message, None);
         true
     }
@@ -168,33 +174,49 @@ impl<'a> Planner<'a> {
         })
     }
 
+    /// Returns true if this container is not going to release its ports for the service.
+    fn keeps_its_ports(&self, service: &Service, holder: &Container) -> bool {
+        match instance_of(self.desired, holder) {
+            Some(owner) => *owner != *service.name && !self.is_leaving(&owner, holder),
+            None => holder.service_of(&self.desired.group).is_none(),
+        }
+    }
+
+    /// Returns true if a container of the group is going to be removed or replaced.
+    fn is_leaving(&self, owner: &str, container: &Container) -> bool {
+        let named = container.service_of(&self.desired.group).unwrap_or(owner);
+        // It may be a candidate that an earlier run left.
+        let differs = |spec: &Service| {
+            let comparison = self.compare(spec, container);
+            comparison.unclear || !comparison.replace.is_empty()
+        };
+        matches!(self.desired.mode, Mode::Reconcile { .. })
+            && self.desired.scope.contains(named)
+            && !self.memory.has_failed(owner)
+            && self.desired.services.get(owner).is_none_or(|spec| differs(spec) && !self.replacement_is_blocked(spec))
+    }
+
     /// Returns true if the service's host ports are free for this container. A container of the group that is going to be
     /// removed is stopped first.
     pub(super) fn ports_are_free(&mut self, service: &'a Service, container: &Container) -> bool {
+        let found = self.compare(service, container);
+        if found.replace.iter().any(|cause| cause.path() == "ports") {
+            // It publishes others than the spec; the engine decides.
+            return true;
+        }
         if self.has_port_conflict(service) {
             return false;
         }
         let holder = self.holder(service, |holder| holder.id != container.id);
         let Some((port, holder)) = holder else { return true };
-        // A container outside the group was handled above.
         let Some(owner) = instance_of(self.desired, holder) else { return true };
-        let owner = &*owner;
-        let named = holder.service_of(&self.desired.group).unwrap_or(owner);
-        // It may be a candidate that an earlier run left.
-        let spec = self.desired.services.get(owner);
-        let comparison = spec.map(|spec| self.compare(spec, holder));
-        let goes = matches!(self.desired.mode, Mode::Reconcile { .. })
-            && self.desired.scope.contains(named)
-            && !self.memory.has_failed(owner)
-            && !spec.is_some_and(|spec| self.replacement_is_blocked(spec))
-            && comparison.as_ref().is_none_or(|found| found.unclear || !found.replace.is_empty());
-        if !goes {
-            // The engine decides.
+        if *owner == *service.name && !self.is_leaving(&owner, holder) {
             return true;
         }
+        let comparison = self.desired.services.get(&*owner).map(|spec| self.compare(spec, holder));
         if comparison.is_some_and(|found| !found.replace.is_empty()) {
             let cause = format!("{} needs its port {port}", service.name);
-            self.stop(owner, holder, &cause);
+            self.stop(&owner, holder, &cause);
         }
         self.wait(service, format!("waiting for {owner} to release port {port}"), None);
         false

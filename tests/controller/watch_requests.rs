@@ -155,6 +155,25 @@ async fn externally_restarted_container_must_become_ready_again() {
     assert_eq!(why, "api: container restarted externally");
 }
 
+/// A step on its replacement is under way meanwhile, and the first inspection after the restart finds it paused.
+#[tokio::test(start_paused = true)]
+async fn container_that_is_paused_right_after_a_restart_must_become_ready_again() {
+    let wanted = desired([service("api").ping(PING)]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("api:2", Image::new("api:2").behaving(|it| it.slow_start = s(5)));
+    let watcher = sim.watch_settled(&wanted).await;
+    let probes = |it: &Watcher| it.sim.calls().iter().filter(|call| *call == "exec shop-api ping").count();
+    let before = probes(&watcher);
+    watcher.edit(&desired([service("api").ping(PING).image("api:2")]));
+    watcher.until("is starting", |it| it.sim.count("start") == 1).await;
+    sim.docker_restart("shop-api");
+    sim.pause("shop-api");
+    watcher.reports.lock().unwrap().clear();
+    watcher.edit(&wanted);
+    watcher.until("ready again", |it| it.has(|report| *report == Report::Ready("api".into()))).await;
+    assert_eq!(probes(&watcher), before + 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn reload_replaces_a_container_renamed_just_before() {
     let wanted = desired([service("api")]);

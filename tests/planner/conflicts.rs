@@ -111,13 +111,17 @@ fn services_can_swap_ports() {
     );
 }
 
-/// Returns the plan of a watch in which `a` has stopped and needs the port of `b`, which is replaced too.
+/// Returns the plan of a watch in which the new container of `a` needs the port of `b`, which is replaced too.
 fn plan_of_port_exchange(b: &str, obstacle: drillmaster::observed::Container) -> drillmaster::plan::step::Plan {
     let old = desired([service("a").port("8001:80"), service("b").port("8002:80")]);
     let new = desired([service("a").port("8002:80"), service("b").port(b)]);
     let mut observed = agreeing(&old);
-    by_name(&mut observed, "shop-a").state = State::Exited { code: Some(0) };
-    add(&mut observed, foreign("shop-a.new"));
+    let mut candidate = by_name(&mut agreeing(&new), "shop-a").clone();
+    candidate.id = "new-a".into();
+    candidate.name = "shop-a.new".into();
+    candidate.state = State::Created;
+    candidate.ports.clear();
+    add(&mut observed, candidate);
     add(&mut observed, obstacle);
     let memory = drillmaster::plan::Memory { watching: true, ..Default::default() };
     drillmaster::plan::plan(&new, &observed, &memory, Duration::ZERO)
@@ -125,14 +129,45 @@ fn plan_of_port_exchange(b: &str, obstacle: drillmaster::observed::Container) ->
 
 #[test]
 fn blocked_replacement_does_not_release_its_port() {
-    let stops =
-        |plan: &drillmaster::plan::step::Plan| plan.steps.iter().any(|step| step_line(step).starts_with("b: stop "));
+    let stops = |plan: &drillmaster::plan::step::Plan, name: &str| {
+        plan.steps.iter().any(|step| step_line(step).starts_with(&format!("{name}: stop ")))
+    };
     let mut other = foreign("other");
-    assert!(stops(&plan_of_port_exchange("8003:80", other.clone())));
+    assert!(stops(&plan_of_port_exchange("8003:80", other.clone()), "b"));
     other.ports = by_name(&mut agreeing(&desired([service("b").port("8003:80")])), "shop-b").ports.clone();
     for plan in [plan_of_port_exchange("8001:80", foreign("shop-b.new")), plan_of_port_exchange("8003:80", other)] {
-        assert!(!stops(&plan), "{:?}", plan.steps);
+        assert!(!stops(&plan, "b"), "{:?}", plan.steps);
+        let failure = plan.failures.iter().find(|failure| failure.service == "a").unwrap();
+        let message = "host port 8002 is in use by container shop-b, whose service b is not replaced now";
+        assert_eq!(failure.message, message);
     }
+}
+
+/// The service keeps running while the port that its replacement needs is not free.
+#[test]
+fn service_is_not_stopped_for_a_port_that_stays_in_use() {
+    let old = desired([service("a").port("8001:80").port("9000:90"), service("b").port("8002:80")]);
+    let new = desired([service("a").port("8002:80").port("9000:90"), service("b").port("8003:80")]);
+    let mut observed = agreeing(&old);
+    add(&mut observed, foreign("shop-b.new"));
+    let memory = drillmaster::plan::Memory { watching: true, ..Default::default() };
+    let plan = drillmaster::plan::plan(&new, &observed, &memory, Duration::ZERO);
+    assert!(plan.steps.is_empty(), "{:?}", plan.steps);
+    assert_eq!(plan.failures.len(), 2, "{:?}", plan.failures);
+}
+
+/// A container that publishes other ports than its spec does not wait for those of the spec.
+#[test]
+fn outdated_container_is_started_with_its_own_ports() {
+    let old = desired([service("a").port("8001:80"), service("b").port("8002:80")]);
+    let new = desired([service("a").port("8002:80"), service("b").port("8001:80")]);
+    let mut observed = agreeing(&old);
+    by_name(&mut observed, "shop-a").state = State::Exited { code: Some(0) };
+    add(&mut observed, foreign("shop-a.new"));
+    let memory = drillmaster::plan::Memory { watching: true, ..Default::default() };
+    let plan = drillmaster::plan::plan(&new, &observed, &memory, Duration::ZERO);
+    let lines: Vec<String> = plan.steps.iter().map(step_line).collect();
+    assert_eq!(lines, ["a: start shop-a   # exited with code 0", "b: create shop-b.new   # ports changed"]);
 }
 
 #[test]

@@ -125,13 +125,14 @@ impl StaleReason {
     }
 }
 
-/// Returns true if a container was running before and is running now, but exited and was started again in between, by
+/// Returns true if a container was running (or paused) before and is now, but exited and was started again in between, by
 /// the engine or externally.
 fn was_restarted(before: &Container, now: &Container) -> bool {
     let (Some(earlier), Some(later)) = (&before.details, &now.details) else { return false };
     // The start time is unknown between a start of ours and the next inspection.
     let another = !earlier.started_at.is_empty() && earlier.started_at != later.started_at;
-    before.state == State::Running && now.state == State::Running && (another || later.restarts > earlier.restarts)
+    let runs = |container: &Container| matches!(container.state, State::Running | State::Paused);
+    runs(before) && runs(now) && (another || later.restarts > earlier.restarts)
 }
 
 impl Core {
@@ -227,8 +228,8 @@ impl Core {
                 let before = observed.containers.get(id);
                 let restarted = before.is_some_and(|before| was_restarted(before, &container));
                 // A container that was started again has to become ready again.
-                let back = container.state == State::Running
-                    && before.is_some_and(|before| before.state != State::Running || restarted);
+                let back = restarted
+                    || container.state == State::Running && before.is_some_and(|before| before.state != State::Running);
                 if back && self.memory.started_at(id).is_some() {
                     self.memory.forget(id);
                     self.memory.container_mut(id).started_at = Some(now);
