@@ -65,6 +65,8 @@ pub struct Invariants {
     pub due: BTreeMap<String, Instant>,
     /// Times of the last change to a service, by the controller or externally.
     touched: BTreeMap<String, Instant>,
+    /// Times at which containers were renamed externally.
+    renamed: BTreeMap<ContainerId, Instant>,
     calls: VecDeque<Instant>,
     starts: BTreeMap<String, VecDeque<Instant>>,
     /// Number of replacements created since the last external change, by service and hashes.
@@ -95,6 +97,7 @@ impl Invariants {
             reloads: BTreeMap::new(),
             due: BTreeMap::new(),
             touched: BTreeMap::new(),
+            renamed: BTreeMap::new(),
             calls: VecDeque::new(),
             starts: BTreeMap::new(),
             replacements: BTreeMap::new(),
@@ -221,6 +224,11 @@ impl Invariants {
         self.replacements.clear();
     }
 
+    /// Records that a container of the group is renamed externally.
+    pub fn renamed(&mut self, id: &str) {
+        self.renamed.insert(id.into(), Instant::now());
+    }
+
     /// Returns the time in which the controller must notice a change.
     fn detection_time(&self) -> Duration {
         let engine = self.stopped_at.is_some() || self.hung_at.is_some();
@@ -236,15 +244,18 @@ impl Invariants {
         self.violations.push(violation);
     }
 
-    /// Returns the specs that the controller may currently use: the recent ones, and the last valid ones before.
+    /// Returns the specs that the controller may currently use: the recent ones, and the last valid ones before that it
+    /// has certainly read.
     fn possible_specs(&self) -> Vec<&Desired> {
-        let since = Instant::now().checked_sub(self.detection_time());
+        let now = Instant::now();
+        let mut replaced_at = now;
         let mut specs = Vec::new();
         for (at, reading) in self.readings.iter().rev() {
             specs.extend(reading);
-            if reading.is_some() && since.is_none_or(|since| *at < since) {
+            if reading.is_some() && replaced_at - *at > self.detection_time() {
                 break;
             }
+            replaced_at = *at;
         }
         specs
     }
@@ -424,7 +435,8 @@ impl Invariants {
             if other.id == container.id || other.service_of(GROUP) != Some(&service) || !known {
                 continue;
             }
-            let replaces = container.name.ends_with(".new") && !other.name.ends_with(".new");
+            let renamed = self.renamed.get(&container.id).is_some_and(|at| now - *at < self.detection_time());
+            let replaces = (container.name.ends_with(".new") || renamed) && !other.name.ends_with(".new");
             let shared = |volume: &Option<String>| {
                 volume.is_some() && other.mounts.iter().any(|mount| mount.volume == *volume && mount.writable)
             };

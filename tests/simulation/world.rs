@@ -496,7 +496,7 @@ impl World {
             ExternalChange::Restart => sim.docker_restart(name),
             ExternalChange::Pause => sim.pause(name),
             ExternalChange::Unpause => sim.unpause(name),
-            ExternalChange::Rename => drop(sim.rename(name, &format!("{name}-mine"))),
+            ExternalChange::Rename => self.rename(name),
             ExternalChange::Disconnect => sim.disconnect(name),
             ExternalChange::Remove => sim.remove(name),
             // Only its event shows an update, and no engine drops single events.
@@ -513,6 +513,18 @@ impl World {
                 }
             }
         }
+    }
+
+    fn rename(&mut self, name: &str) {
+        let Some(id) = self.sim.id_of(name) else { return };
+        let managed = self.sim.snapshot().containers.get(id.as_str()).is_some_and(|it| it.identity.is_some());
+        if managed {
+            self.invariants().renamed(&id);
+        } else {
+            // Events of other containers are not received: only the next list shows that the name is free.
+            self.invariants().allow_missed_changes(Duration::from_secs(40));
+        }
+        self.sim.rename(name, &format!("{name}-mine"));
     }
 
     fn remove_foreign(&mut self, which: impl Fn(&str) -> bool) {
