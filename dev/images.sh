@@ -169,6 +169,8 @@ mkdir -p "$cache"
 lock images
 trap 'rm -rf "$cache"/work.* "$cache"/*.new' EXIT
 need docker docker.io
+# For tests that pull.
+[[ ${1:-all} == base ]] || need docker-registry
 timeout 30 docker version >/dev/null 2>&1 || die "no engine answers" "start one: dev/engine.sh"
 case ${1:-all} in
 base) base_image ;;

@@ -97,3 +97,18 @@ impl Cause {
         }
     }
 }
+
+/// `env.LOG_LEVEL changed`; more than three are counted.
+pub(super) fn fields(causes: &[Cause]) -> String {
+    let paths: Vec<Cow<'_, str>> = causes.iter().map(Cause::path).collect();
+    match (causes, paths.as_slice()) {
+        ([Cause::Reload], _) => "requested".to_owned(),
+        ([Cause::Unhealthy], _) => "unhealthy".to_owned(),
+        ([Cause::Field { path, .. }], _) if path == "build" => "build sources changed".to_owned(),
+        ([Cause::Field { path, .. }], _) if path == "rerun" => "rerun: always".to_owned(),
+        (_, [first, second, third, rest @ ..]) if !rest.is_empty() => {
+            format!("{first}, {second}, {third} and {} more changed", rest.len())
+        }
+        (_, paths) => format!("{} changed", paths.join(", ")),
+    }
+}

@@ -86,17 +86,7 @@ impl<'a> Planner<'a> {
             return Some(DependencyState::Failed);
         }
         let present = self.observed.images.get(image);
-        let wanted = match service.pull {
-            Pull::Always => !self.memory.images.pulled.contains(image),
-            Pull::Missing => present.is_none(),
-            Pull::Never => false,
-        };
-        if wanted {
-            let subject = Subject::Image(image.clone());
-            if self.plan.steps.iter().all(|step| step.subject != subject) {
-                let cause = if present.is_none() { "image not present locally" } else { "pull: always" };
-                self.step(subject, Verb::Pull, cause);
-            }
+        if self.pull(service) {
             self.wait_quietly(service, format!("waiting for the image {image}"));
             return Some(DependencyState::Pending("is waiting for its image"));
         }
@@ -106,6 +96,48 @@ impl<'a> Planner<'a> {
             return Some(DependencyState::Failed);
         }
         None
+    }
+
+    /// Plans the pull of a service's image if it is due. Returns true if it is.
+    fn pull(&mut self, service: &'a Service) -> bool {
+        let image = &service.config.image;
+        let pulled = self.memory.images.pulled.get(image).copied();
+        let is_missing = !self.observed.images.contains_key(image);
+        let cause = match service.pull {
+            Pull::Never => return false,
+            _ if is_missing => "image not present locally",
+            Pull::Missing => return false,
+            Pull::Always if pulled.is_some() => return false,
+            Pull::Always => "pull: always",
+            Pull::Every(period) => {
+                if let Some(next) = pulled.map(|pulled| pulled + period.get()).filter(|next| self.now < *next) {
+                    self.wake(next);
+                    return false;
+                }
+                "pull: every"
+            }
+        };
+        let subject = Subject::Image(image.clone());
+        if self.plan.steps.iter().all(|step| step.subject != subject) {
+            self.step(subject, Verb::Pull, cause);
+        }
+        true
+    }
+
+    /// Looks for a newer image of a service that has a container. The container keeps running meanwhile, and also if the
+    /// pull fails, which fails the service.
+    pub(super) fn refresh_image(&mut self, service: &'a Service) {
+        let image = &service.config.image;
+        if service.build.is_some() || !matches!(service.pull, Pull::Always | Pull::Every(_)) {
+            return;
+        }
+        match self.memory.images.unavailable.get(image) {
+            Some(reason) => {
+                let message = format!("cannot pull image {image}: {reason}; the container stays as it is");
+                self.fail(&service.name, Reason::ImageMissing, message, None);
+            }
+            None => drop(self.pull(service)),
+        }
     }
 
     /// Checks that the service's image is present and inspected; otherwise waits.

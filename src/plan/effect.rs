@@ -31,7 +31,7 @@ pub fn apply(
     match &step.verb {
         Verb::Pull | Verb::Build => {
             if step.verb == Verb::Pull {
-                memory.images.pulled.insert(name.to_owned());
+                memory.images.pulled.insert(name.to_owned(), now);
             }
             observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
         }

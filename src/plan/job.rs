@@ -38,7 +38,7 @@ impl<'a> Planner<'a> {
                 None => return self.rest_job(service, container, candidate.map(|(candidate, _)| candidate)),
             },
         };
-        let cause = super::service::fields(&causes);
+        let cause = super::cause::fields(&causes);
         let cause = if current.is_none() { "not run yet".to_owned() } else { cause };
         let action = if current.is_none() { Action::Create } else { Action::Replace };
         self.change(subject, action, causes);

@@ -109,8 +109,8 @@ pub struct HookProgress {
 /// What is remembered of images, by reference.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageMemory {
-    /// Images that this run has pulled.
-    pub pulled: BTreeSet<String>,
+    /// When this run last pulled an image.
+    pub pulled: BTreeMap<String, Duration>,
     /// Images that could not be pulled or built, with the error.
     pub unavailable: BTreeMap<String, String>,
 }

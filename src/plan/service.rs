@@ -1,8 +1,6 @@
 //! Services: the next step to create, start, replace, correct or await a container.
 
-use std::borrow::Cow;
-
-use super::cause::Cause;
+use super::cause::{Cause, fields};
 use super::diff::{Comparison, compare};
 use super::memory::ForceReason;
 use super::outputs::open_fields;
@@ -153,6 +151,9 @@ impl<'a> Planner<'a> {
             return DependencyState::Pending("is being inspected");
         }
         self.unknown(&slots);
+        if slots.current.is_some() {
+            self.refresh_image(service);
+        }
         let image = self.observed.images.get(&service.config.image);
         let failed =
             self.memory.failure(&service.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image));
@@ -681,20 +682,5 @@ impl<'a> Planner<'a> {
     /// Waits for something that reports its own progress.
     pub(super) fn wait_quietly(&mut self, service: &Service, reason: String) {
         self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited: None, quiet: true });
-    }
-}
-
-/// `env.LOG_LEVEL changed`; more than three are counted.
-pub(super) fn fields(causes: &[Cause]) -> String {
-    let paths: Vec<Cow<'_, str>> = causes.iter().map(Cause::path).collect();
-    match (causes, paths.as_slice()) {
-        ([Cause::Reload], _) => "requested".to_owned(),
-        ([Cause::Unhealthy], _) => "unhealthy".to_owned(),
-        ([Cause::Field { path, .. }], _) if path == "build" => "build sources changed".to_owned(),
-        ([Cause::Field { path, .. }], _) if path == "rerun" => "rerun: always".to_owned(),
-        (_, [first, second, third, rest @ ..]) if !rest.is_empty() => {
-            format!("{first}, {second}, {third} and {} more changed", rest.len())
-        }
-        (_, paths) => format!("{} changed", paths.join(", ")),
     }
 }

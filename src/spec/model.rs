@@ -634,8 +634,10 @@ pub enum Pull {
     /// When the image is not present locally.
     #[default]
     Missing,
-    /// Before each new container.
+    /// In every `up`; while watching, at its start.
     Always,
     /// Never: a missing image is an error.
     Never,
+    /// In every `up`; while watching, again each time this period has passed: `{every: 1h}`.
+    Every(Period),
 }

@@ -43,19 +43,23 @@ fn value(page: &mut String, name: &str, definition: &Value) {
     if !examples.is_empty() {
         let _ = write!(page, "\nExamples: {}\n", examples.join(", "));
     }
-    let alternatives: Vec<&Value> = definition["anyOf"].as_array().into_iter().flatten().collect();
+    let alternatives = definition["anyOf"].as_array().into_iter().flatten();
     for form in std::iter::once(definition).chain(alternatives) {
         choices(page, form);
         fields(page, form);
+        for map in form["oneOf"].as_array().into_iter().flatten() {
+            fields(page, map);
+        }
     }
 }
 
-/// Appends the possible values of an enumeration.
+/// Appends the possible words of an enumeration.
 fn choices(page: &mut String, form: &Value) {
-    let Some(choices) = form["oneOf"].as_array().filter(|choices| choices.iter().all(|one| one["const"].is_string()))
-    else {
+    let choices: Vec<&Value> =
+        form["oneOf"].as_array().into_iter().flatten().filter(|one| one["const"].is_string()).collect();
+    if choices.is_empty() {
         return;
-    };
+    }
     page.push_str("\n| Value | Description |\n|---|---|\n");
     for choice in choices {
         let _ =
@@ -75,7 +79,10 @@ fn fields(page: &mut String, form: &Value) {
             default => format!("`{}`", flow(default)),
         };
         let type_name = property["const"].as_str().map_or_else(|| type_name(property), |word| format!("`{word}`"));
-        let _ = writeln!(page, "| `{field}` | {type_name} | {default} | {} |", cell(&description(property)));
+        let own = description(property);
+        // The form `{field: value}` of an enumeration is described as a whole.
+        let text = if own.is_empty() && properties.len() == 1 { description(form) } else { own };
+        let _ = writeln!(page, "| `{field}` | {type_name} | {default} | {} |", cell(&text));
     }
 }
 

@@ -25,6 +25,7 @@ mod order;
 mod outage;
 mod outputs;
 mod owner;
+mod pulls;
 mod ready;
 mod replace;
 mod replicas;

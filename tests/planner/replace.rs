@@ -1,8 +1,12 @@
 //! Replacement of containers, and candidates left by an interrupted one.
 
+use std::time::Duration;
+
 use drillmaster::identity::Identity;
 use drillmaster::observed::{ImageFacts, State};
+use drillmaster::plan::Memory;
 use drillmaster::spec::model::{Condition, Pull};
+use drillmaster::spec::value::Period;
 
 use crate::builders::*;
 
@@ -192,6 +196,28 @@ fn missing_image_with_pull_never_fails() {
         b: rename shop-b.new to shop-b   # candidate is ready
     ",
     );
+}
+
+#[test]
+fn pull_always_pulls_once_in_a_run_and_every_again() {
+    let step_of = |pull: Pull, pulled: Option<Duration>, now: Duration| {
+        let wanted = desired([service("a").pull(pull)]);
+        let mut memory = Memory { watching: true, ..Memory::default() };
+        memory.images.pulled.extend(pulled.map(|pulled| ("a:1".to_owned(), pulled)));
+        let mut observed = agreeing(&wanted);
+        by_name(&mut observed, "shop-a").details = Some(Default::default());
+        let plan = drillmaster::plan::plan(&wanted, &observed, &memory, now);
+        assert!(plan.ready.contains("a"), "{plan:?}");
+        (plan.steps.first().map(step_line), plan.wake)
+    };
+    let (seconds, hour) = (Duration::from_secs, Pull::Every(Period::new(Duration::from_secs(3600))));
+    let pull = |cause: &str| Some(format!("image a:1: pull   # {cause}"));
+    assert_eq!(step_of(Pull::Missing, None, seconds(0)).0, None);
+    assert_eq!(step_of(Pull::Always, None, seconds(0)).0, pull("pull: always"));
+    assert_eq!(step_of(Pull::Always, Some(seconds(1)), seconds(9999)).0, None);
+    assert_eq!(step_of(hour, None, seconds(0)).0, pull("pull: every"));
+    assert_eq!(step_of(hour, Some(seconds(1)), seconds(3600)), (None, Some(seconds(3601))));
+    assert_eq!(step_of(hour, Some(seconds(1)), seconds(3601)).0, pull("pull: every"));
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod events;
 pub mod process;
 pub mod project;
 pub mod proxy;
+pub mod registry;
 pub mod test_group;
 pub mod watcher;
 

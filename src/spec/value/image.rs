@@ -147,7 +147,7 @@ impl FromStr for ImageRef {
 
 impl ImageRef {
     /// Returns the form in which the engine lists images: without `docker.io/` and `docker.io/library/`, with `:latest`
-    /// if there is neither tag nor digest. An id is unchanged.
+    /// if there is neither tag nor digest, and without the tag if there is a digest, which decides. An id is unchanged.
     pub fn familiar(&self) -> String {
         if self.is_id() {
             return self.0.clone();
@@ -156,23 +156,15 @@ impl ImageRef {
         let (registry, path) = parts.registry();
         let hub = matches!(registry, None | Some("docker.io" | "index.docker.io"));
         let official = path.strip_prefix("library/").filter(|rest| hub && !rest.contains('/'));
-        let mut familiar = match (registry, official) {
+        let familiar = match (registry, official) {
             (_, Some(official)) => official.to_owned(),
             (Some(registry), None) if !hub => format!("{registry}/{path}"),
             _ => path.to_owned(),
         };
-        match (parts.tag, parts.digest) {
-            (None, None) => familiar.push_str(":latest"),
-            (tag, digest) => {
-                if let Some(tag) = tag {
-                    familiar = format!("{familiar}:{tag}");
-                }
-                if let Some(digest) = digest {
-                    familiar = format!("{familiar}@{digest}");
-                }
-            }
+        match (parts.digest, parts.tag) {
+            (Some(digest), _) => format!("{familiar}@{digest}"),
+            (None, tag) => format!("{familiar}:{}", tag.unwrap_or("latest")),
         }
-        familiar
     }
 
     /// Returns the repository in the familiar form, or `None` if a tag, digest or id is set.
@@ -207,6 +199,7 @@ mod tests {
         let id = format!("sha256:{}", "0a".repeat(32));
         let with_digest = format!("docker.io/library/a@{id}");
         let tag_and_digest = format!("r.example:5000/a/b:1@{id}");
+        let tag_dropped = format!("r.example:5000/a/b@{id}");
         let familiar_digest = format!("a@{id}");
         let cases = [
             ("nginx", "nginx:latest"),
@@ -225,7 +218,7 @@ mod tests {
             ("a/b.c_d__e--f", "a/b.c_d__e--f:latest"),
             (&id, &id),
             (&with_digest, &familiar_digest),
-            (&tag_and_digest, &tag_and_digest),
+            (&tag_and_digest, &tag_dropped),
         ];
         for (text, familiar) in cases {
             let image: ImageRef = text.parse().unwrap();
