@@ -39,6 +39,12 @@ pub enum Event {
     Pulling(String, PullProgress),
     /// Result of [`Command::Diagnose`]: the last lines of the container's output.
     Diagnosed(Failure, Vec<String>),
+    /// Result of [`Command::ReadExit`]: the last lines of the container's output.
+    ExitRead {
+        service: ServiceName,
+        event: String,
+        output: Vec<String>,
+    },
     /// A line printed by a hook or a build: service (`None` for the group), event, line.
     HookOutput {
         /// `None` for the group.
@@ -89,6 +95,8 @@ pub enum Command {
     EndProbe(ContainerId),
     /// Read the last output of a failed container.
     Diagnose(Failure),
+    /// Read the last output of a container that the engine restarts.
+    ReadExit(ServiceName, ContainerRef),
     /// Run a liveness probe once.
     ProbeLiveness(Probe),
     /// Abort all hooks: the run is stopping.

@@ -46,6 +46,7 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("ping", Change::Nothing),
     ("health", Change::Nothing),
     ("healthcheck", Change::Replace),
+    ("ready_timeout", Change::Nothing),
     ("stop_signal", Change::Replace),
     ("stop_timeout", Change::Replace),
     ("restart", Change::Update),

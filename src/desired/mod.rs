@@ -194,6 +194,8 @@ pub struct Service {
     pub dependencies: Vec<Dependency>,
     /// Readiness check.
     pub ping: Option<Ping>,
+    /// Time from the start until it must be ready; `None`: the timeout of the ping, or the default.
+    pub ready_timeout: Option<Duration>,
     /// Liveness check and its action.
     pub health: Option<Health>,
     /// Hooks. Hook points without hooks have no entry.

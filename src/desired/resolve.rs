@@ -187,6 +187,7 @@ fn service(
         env,
         dependencies,
         ping: spec.ping.clone(),
+        ready_timeout: spec.ready_timeout.map(Duration::from),
         health: spec.health.clone(),
         hooks: hooks(spec, &loaded.secrets),
         outputs,

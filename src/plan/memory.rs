@@ -35,6 +35,8 @@ pub struct ContainerMemory {
     /// When this run started it. Kept when it exits, so that the exit counts as a failure; cleared by
     /// [`Memory::forget`].
     pub started_at: Option<Duration>,
+    /// Since when its readiness is awaited. Restarts by the engine do not extend that.
+    pub waiting_since: Option<Duration>,
     /// Observations that hold until the container exits.
     pub life: ContainerLife,
     /// It was updated in place, by this run or an earlier one: its labels no longer show its limits.
@@ -52,8 +54,6 @@ pub struct ContainerMemory {
 pub struct ContainerLife {
     /// Its readiness probe has succeeded.
     pub probe_succeeded: bool,
-    /// Since when its readiness is awaited.
-    pub waiting_since: Option<Duration>,
     /// When it was inspected last.
     pub inspected_at: Option<Duration>,
     /// Until when it must stay as it is before the next step.
@@ -175,11 +175,12 @@ impl Memory {
         }
     }
 
-    /// Drops what held while the container ran, and that this run started it.
+    /// Drops what held while the container ran, that this run started it, and since when it is awaited.
     pub fn forget(&mut self, id: &ContainerId) {
         self.exited(id);
         if let Some(container) = self.containers.get_mut(id) {
             container.started_at = None;
+            container.waiting_since = None;
         }
     }
 }

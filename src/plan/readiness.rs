@@ -40,7 +40,7 @@ pub(super) enum DependencyState {
 impl<'a> Planner<'a> {
     /// Since when the readiness of a container is awaited.
     fn waiting_since(&self, container: &Container) -> Duration {
-        self.memory.life(&container.id).and_then(|life| life.waiting_since).unwrap_or(self.now)
+        self.memory.containers.get(&container.id).and_then(|memory| memory.waiting_since).unwrap_or(self.now)
     }
 
     /// Results of the liveness probes of a container.
@@ -50,7 +50,7 @@ impl<'a> Planner<'a> {
 
     /// The readiness of a running container; plans a probe and waits if it is not ready.
     pub(super) fn readiness(&mut self, service: &Service, container: &Container) -> DependencyState {
-        let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
+        let limit = ready_timeout(service);
         let answered = service.ping.is_none() || self.memory.probe_succeeded(&container.id);
         let healthy = matches!(container.health, Health::None | Health::Healthy);
         if answered && healthy {
@@ -227,7 +227,7 @@ impl<'a> Planner<'a> {
             self.fail(&service.name, Reason::Exited, message, Some(ContainerRef::of(container)));
             return DependencyState::Failed;
         }
-        let limit = service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
+        let limit = ready_timeout(service);
         let since = self.waiting_since(container);
         if self.now >= since + limit {
             let message = format!("timed out after {}: the container {doing} by the engine", seconds(limit));
@@ -297,6 +297,12 @@ impl<'a> Planner<'a> {
         };
         Some(why.to_owned())
     }
+}
+
+/// Time until a service must be ready, from its first start.
+fn ready_timeout(service: &Service) -> Duration {
+    let default = || service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
+    service.ready_timeout.unwrap_or_else(default)
 }
 
 /// The check of a ping, without its fields if one of them is secret.

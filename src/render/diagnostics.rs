@@ -234,6 +234,6 @@ fn clean(text: &str) -> String {
     const MAX_LENGTH: usize = 600;
     let text = redacted(text);
     let end = text.char_indices().nth(MAX_LENGTH).map(|(at, _)| at);
-    let shown = escaped(&text[..end.unwrap_or(text.len())]).into_owned();
+    let shown = escaped(&text[..end.unwrap_or(text.len())]).replace('\t', "\\t");
     if end.is_some() { shown + "…" } else { shown }
 }

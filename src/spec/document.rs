@@ -95,7 +95,7 @@ const COMPOSE_FIELDS: [(&str, &str); 22] = [
 ];
 
 /// Fields that only services have, with hints for jobs.
-const SERVICE_ONLY_FIELDS: [(&str, &str); 11] = [
+const SERVICE_ONLY_FIELDS: [(&str, &str); 12] = [
     ("exited", JOB_EVENTS_HINT),
     ("health", "jobs have no health check: they run to completion"),
     ("healthcheck", "jobs have no health check: they run to completion"),
@@ -104,6 +104,7 @@ const SERVICE_ONLY_FIELDS: [(&str, &str); 11] = [
     ("post_stop", JOB_EVENTS_HINT),
     ("pre_stop", JOB_EVENTS_HINT),
     ("ready", JOB_EVENTS_HINT),
+    ("ready_timeout", "a job succeeds when it exits with code 0"),
     ("replicas", "a job runs once"),
     ("restart", "write `retries: 3` to try again after a failure"),
     ("update", "not supported for jobs: their containers are replaced at once"),

@@ -49,6 +49,9 @@ macro_rules! container_kinds {
             /// Docker health check. Overrides the image's HEALTHCHECK.
             #[serde(default)]
             healthcheck: Option<Healthcheck>,
+            /// Time from the start until the service must be ready. Defaults to the `timeout` of the ping, or 5m without a ping.
+            #[serde(default)]
+            ready_timeout: Option<Period>,
             /// Hooks that run once per container, after its first successful ping and before its dependents start. A failure fails
             /// the service.
             #[serde(default)]
@@ -104,6 +107,7 @@ macro_rules! container_kinds {
                     ping: document.ping,
                     health: document.health,
                     healthcheck: document.healthcheck,
+                    ready_timeout: document.ready_timeout,
                     post_start: document.post_start,
                     pre_stop: document.pre_stop,
                     post_stop: document.post_stop,
@@ -125,6 +129,7 @@ macro_rules! container_kinds {
                     ping: None,
                     health: None,
                     healthcheck: None,
+                    ready_timeout: None,
                     post_start: OneOrMany::default(),
                     pre_stop: OneOrMany::default(),
                     post_stop: OneOrMany::default(),
@@ -211,6 +216,8 @@ pub struct Service {
     pub health: Option<Health>,
     /// Docker health check. Overrides the image's HEALTHCHECK.
     pub healthcheck: Option<Healthcheck>,
+    /// Time from the start until the service must be ready. Defaults to the `timeout` of the ping, or 5m without a ping.
+    pub ready_timeout: Option<Period>,
     /// Hooks that run once per container, after its first successful ping and before its dependents start. A failure fails
     /// the service.
     pub post_start: OneOrMany<Hook>,
@@ -628,8 +635,7 @@ pub struct Ulimit {
 }
 
 /// When to pull an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pull {
     /// When the image is not present locally.
     #[default]

@@ -42,6 +42,7 @@ pub fn service(name: &str) -> Build {
         env: BTreeMap::new(),
         dependencies: Vec::new(),
         ping: None,
+        ready_timeout: None,
         health: None,
         hooks: BTreeMap::new(),
         outputs: Outputs::default(),
@@ -135,6 +136,11 @@ impl Build {
 
     pub fn stop_timeout(mut self, seconds: u64) -> Build {
         self.0.config.stop_timeout = Some(Seconds(seconds));
+        self
+    }
+
+    pub fn ready_timeout(mut self, timeout: Duration) -> Build {
+        self.0.ready_timeout = Some(timeout);
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use drillmaster::control::event::Report;
 use drillmaster::desired::Scope;
 use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::Reason;
@@ -124,6 +125,45 @@ async fn restart_policy_is_left_to_the_engine() {
     assert_eq!(failure(&outcome, "api").0, Reason::Exited);
     assert_eq!(sim.count("start"), 1);
     assert_eq!(sim.history().iter().filter(|line| line.starts_with("started")).count(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ready_timeout_limits_the_wait_for_a_health_check() {
+    let wanted = desired([service("db").ready_timeout(s(20)), service("api").needs("db")]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("db:1", Image::new("db").healthcheck(None));
+    let start = tokio::time::Instant::now();
+    let outcome = sim.up(&wanted).await;
+    let message = "timed out after 20 s waiting for the container to become healthy";
+    assert_eq!(failure(&outcome, "db"), (Reason::NotReady, message.to_owned()));
+    assert!(start.elapsed() < s(25), "{:?}", start.elapsed());
+    assert_eq!(sim.id_of("shop-api"), None);
+}
+
+/// Each restart by the engine is another life of the container, but the time counts from the first start.
+#[tokio::test(start_paused = true)]
+async fn restarts_by_the_engine_do_not_extend_the_ping_timeout() {
+    let wanted = desired([service("api").restart(RestartPolicy::Always).ping(PING)]);
+    let sim = Harness::of(&wanted);
+    sim.add_image(
+        "api:1",
+        Image::new("api").behaving(|api| {
+            api.exits = Some((s(2), 3));
+            api.exec = Script::Exits(1, String::new());
+            api.output = vec![(s(1), "cannot read the settings".to_owned())];
+        }),
+    );
+    let start = tokio::time::Instant::now();
+    let (outcome, reports) = sim.up_reporting(&wanted).await;
+    assert_eq!(failure(&outcome, "api").0, Reason::NotReady);
+    assert!(start.elapsed() < PING + s(5), "{:?}", start.elapsed());
+    let notes: Vec<&String> =
+        reports.iter().filter_map(|report| if let Report::Note(note) = report { Some(note) } else { None }).collect();
+    let note = "api: exited with code 3 before becoming ready; the engine restarts it (`restart: always`)";
+    assert_eq!(notes, [note], "reported once");
+    let line =
+        Report::Output { service: Some("api".into()), event: "exited".into(), line: "cannot read the settings".into() };
+    assert_eq!(reports.iter().filter(|report| **report == line).count(), 1, "{reports:#?}");
 }
 
 #[tokio::test(start_paused = true)]

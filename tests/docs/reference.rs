@@ -43,13 +43,16 @@ fn value(page: &mut String, name: &str, definition: &Value) {
     if !examples.is_empty() {
         let _ = write!(page, "\nExamples: {}\n", examples.join(", "));
     }
-    let alternatives = definition["anyOf"].as_array().into_iter().flatten();
-    for form in std::iter::once(definition).chain(alternatives) {
-        choices(page, form);
-        fields(page, form);
-        for map in form["oneOf"].as_array().into_iter().flatten() {
-            fields(page, map);
-        }
+    forms(page, definition);
+}
+
+/// Appends the words and fields of a type and of its alternatives.
+fn forms(page: &mut String, form: &Value) {
+    choices(page, form);
+    fields(page, form);
+    let alternatives = [&form["anyOf"], &form["oneOf"]];
+    for alternative in alternatives.into_iter().filter_map(Value::as_array).flatten() {
+        forms(page, alternative);
     }
 }
 

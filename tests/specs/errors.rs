@@ -187,6 +187,8 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
                 "name: a\nimage: b\nrestart: false\nstop_signal: SIGFOO\nshm_size: 5x\nresources: {memory: 1m, cpus: 0}\ncap_add: [a b]\n",
                 "extra_hosts: [x, 'a:b']\nulimits: {nofile: x, nproc: {soft: 2, hard: 1}}\nenv: {'A B': x, 'A=B': x}\ncommand: \"it's\"\n",
                 "labels: {drillmaster.group: x}\nhealthcheck: {interval: 1s}\npull: alway\nhealth: {action: explode}\n",
+                "---\nname: h\nimage: b\non: {exited: {http: \"\\tlocalhost:9\"}}\n",
+                "---\nname: b\nimage: b\npull: {evry: 1h}\n---\nname: c\nimage: b\npull: {every: 1}\n---\nname: d\nimage: b\npull: {every: 0s}\n",
             ),
         )],
     ),

@@ -24,6 +24,7 @@ tmpfs: [/run, "/tmp:size=64m"]
 dependencies: [appdb, {name: cache, condition: started, restart: true}]
 ping: {http: {port: 80, path: /healthz, status: 204}, interval: 100ms, timeout: 60s}
 health: {interval: 10s, retries: 3, action: replace}
+ready_timeout: 2m
 healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}
 pre_start: {run: [./make-certs.sh], timeout: 30s}
 post_start:

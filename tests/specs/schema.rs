@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fields::{ALL_FIELDS, ALL_FIELDS_OF_A_JOB};
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 40] = [
+const SERVICE_FIELDS: [&str; 41] = [
     "name",
     "image",
     "build",
@@ -27,6 +27,7 @@ const SERVICE_FIELDS: [&str; 40] = [
     "ping",
     "health",
     "healthcheck",
+    "ready_timeout",
     "pre_start",
     "post_start",
     "pre_stop",
@@ -55,8 +56,18 @@ const SERVICE_FIELDS: [&str; 40] = [
 
 /// Fields specific to the Job kind, and fields it lacks.
 const ONLY_OF_A_JOB: [&str; 3] = ["retries", "rerun", "capture"];
-const NOT_OF_A_JOB: [&str; 9] =
-    ["ping", "health", "healthcheck", "post_start", "pre_stop", "post_stop", "restart", "update", "replicas"];
+const NOT_OF_A_JOB: [&str; 10] = [
+    "ping",
+    "health",
+    "healthcheck",
+    "ready_timeout",
+    "post_start",
+    "pre_stop",
+    "post_stop",
+    "restart",
+    "update",
+    "replicas",
+];
 
 #[test]
 fn schema_describes_every_field() {

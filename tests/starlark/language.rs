@@ -61,6 +61,7 @@ const FIELDS: &str = r#"{
     "dependencies": ["other", {"name": "more", "condition": "started", "restart": true}],
     "ping": {"http": {"port": 80, "path": "/healthz", "status": 204}, "interval": "1s", "timeout": "60s"},
     "health": {"interval": "10s", "retries": 3, "action": "replace"}, "healthcheck": {"test": ["CMD", "x"], "retries": 3},
+    "ready_timeout": "2m",
     "pre_start": {"run": ["./a.sh"], "timeout": "30s"}, "post_start": [{"exec": "b"}, {"http": "http://localhost:9"}],
     "pre_stop": {"exec": ["c"]}, "post_stop": {"run": "d"}, "stop_signal": "int", "stop_timeout": "1m30s",
     "restart": "on-failure:5", "resources": {"memory": "256m", "cpus": 0.5, "pids": 100}, "labels": {"tier": "web"},

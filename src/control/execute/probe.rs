@@ -240,7 +240,7 @@ impl<'a> Prober<'a> {
     }
 }
 
-fn split_timestamp(line: &str) -> (Option<Timestamp>, &str) {
+pub(super) fn split_timestamp(line: &str) -> (Option<Timestamp>, &str) {
     let parsed = line.split_once(' ').and_then(|(time, text)| Some((time.parse::<Timestamp>().ok()?, text)));
     parsed.map_or((None, line), |(time, text)| (Some(time), text))
 }

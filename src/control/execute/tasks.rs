@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{JoinError, JoinSet};
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::ExecContext;
 use super::executor::{Executor, MAX_PENDING_LINES};
-use super::probe::{probe_once, probe_until_ready};
+use super::probe::{probe_once, probe_until_ready, split_timestamp};
 use super::translate::{hook_calls, translate};
 use crate::control::ReadSpecs;
 use crate::control::error::StepError;
@@ -30,6 +31,8 @@ use crate::types::ContainerId;
 const LOG_TAIL: u32 = 10;
 /// How long to wait for them.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+/// The engine records the start of a container when its program may already have written its first lines.
+const START_MARGIN: SignedDuration = SignedDuration::from_millis(50);
 
 /// All running tasks. Dropping it ends them.
 pub(in crate::control) struct Tasks {
@@ -130,6 +133,10 @@ impl Tasks {
                 }
             }
             Command::Diagnose(failure) => self.spawn(diagnose(engine, failure)),
+            Command::ReadExit(service, container) => self.spawn(async move {
+                let output = last_output(engine.as_ref(), &container.id).await;
+                Event::ExitRead { service, event: "exited".to_owned(), output }
+            }),
             // The loop replies itself.
             Command::Reply(..) => {}
         }
@@ -229,7 +236,10 @@ async fn diagnose(engine: Arc<dyn Engine>, mut failure: Failure) -> Event {
     if let Some(explanation) = explain(engine.as_ref(), &failure).await {
         failure.message = format!("{}; {explanation}", failure.message);
     }
-    let output = log_tail(engine.as_ref(), &failure).await;
+    let output = match &failure.container {
+        Some(container) => last_output(engine.as_ref(), &container.id).await,
+        None => Vec::new(),
+    };
     Event::Diagnosed(failure, output)
 }
 
@@ -249,13 +259,21 @@ async fn explain(engine: &dyn Engine, failure: &Failure) -> Option<String> {
     }
 }
 
-/// The last lines of the container's output, as far as the engine returns them.
-async fn log_tail(engine: &dyn Engine, failure: &Failure) -> Vec<String> {
-    let Some(container) = &failure.container else {
-        return Vec::new();
+/// The last lines of the container's output since its last start, as far as the engine returns them.
+async fn last_output(engine: &dyn Engine, id: &ContainerId) -> Vec<String> {
+    let read = async {
+        let details = engine.inspect(id).await.ok().flatten().and_then(|container| container.details);
+        let started = details.and_then(|details| details.started_at.parse::<Timestamp>().ok());
+        let started =
+            started.and_then(|started| started.checked_sub(START_MARGIN).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+        let since = started.as_second();
+        let options = LogOptions { tail: Some(LOG_TAIL), since, timestamps: true, ..LogOptions::default() };
+        let lines = engine.logs(id, options).filter_map(|line| async {
+            let line = line.ok()?;
+            let (time, text) = split_timestamp(&line.text);
+            time.is_none_or(|time| time >= started).then(|| text.to_owned())
+        });
+        lines.collect::<Vec<String>>().await
     };
-    let options = LogOptions { tail: Some(LOG_TAIL), ..LogOptions::default() };
-    let lines = engine.logs(&container.id, options).filter_map(|line| async { line.ok().map(|line| line.text) });
-    let collected = tokio::time::timeout(LOG_TIMEOUT, lines.collect::<Vec<String>>()).await;
-    collected.unwrap_or_default()
+    tokio::time::timeout(LOG_TIMEOUT, read).await.unwrap_or_default()
 }

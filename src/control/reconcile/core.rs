@@ -81,6 +81,8 @@ pub(super) struct ContainerWork {
     pub(super) liveness_probe: bool,
     /// Error of the last readiness probe.
     pub(super) probe_error: Option<String>,
+    /// Its first exit before it was ready was reported; the engine restarts it.
+    pub(super) exit_reported: bool,
 }
 
 /// Work on a service besides steps.
@@ -191,7 +193,7 @@ impl Core {
             }
             Event::ProbeSucceeded(id) => {
                 let work = self.containers.entry(id.clone()).or_default();
-                (work.probe, work.probe_error) = (None, None);
+                (work.probe, work.probe_error, work.exit_reported) = (None, None, false);
                 self.memory.container_mut(&id).life.probe_succeeded = true;
             }
             Event::ProbeFailed(id, error) => self.probe_failed(id, error),
@@ -199,6 +201,11 @@ impl Core {
             Event::Diagnosed(failure, output) => {
                 self.services.entry(failure.service.clone()).or_default().diagnosing = false;
                 self.fail(failure, output, now, reaction);
+            }
+            Event::ExitRead { service, event, output } => {
+                let lines = output.into_iter();
+                let report = |line| Report::Output { service: Some(service.to_string()), event: event.clone(), line };
+                reaction.reports.extend(lines.map(report));
             }
             Event::HookOutput { service, event, line, .. } => {
                 reaction.reports.push(Report::Output { service, event, line });
@@ -365,16 +372,16 @@ impl Core {
             // A container may be awaited again in a later life.
             for (id, container) in &mut self.memory.containers {
                 if !awaited.contains(id) {
-                    container.life.waiting_since = None;
+                    container.waiting_since = None;
                 }
             }
         }
         for id in awaited {
             let memory = self.memory.container_mut(id);
-            if memory.life.waiting_since.is_some() {
+            if memory.waiting_since.is_some() {
                 continue;
             }
-            memory.life.waiting_since = Some(now);
+            memory.waiting_since = Some(now);
             // The first list may have been stale, and no event tells of what ended before it.
             let has_healthcheck = |container: &Container| container.health != Health::None;
             let observed = self.snapshot.container(id);

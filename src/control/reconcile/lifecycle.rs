@@ -13,6 +13,7 @@ use crate::identity::container_name;
 use crate::observed::State;
 use crate::plan::step::{ContainerRef, Plan, Reason, Step, Verb};
 use crate::plan::{effect, instance_of};
+use crate::spec::model::RestartPolicy;
 use crate::types::ContainerId;
 
 impl Core {
@@ -50,6 +51,29 @@ impl Core {
     pub(super) fn exited(&mut self, id: &ContainerId, code: Option<i64>, reaction: &mut Reaction) {
         if let Some(owner) = self.owner_of(id).filter(|_| !self.is_busy(id)) {
             self.dispatch_hooks(&owner, LifecycleEvent::Exited, code, reaction);
+        }
+    }
+
+    /// A container exited before it was ready, and the engine restarts it: reported once, with its last output.
+    pub(super) fn report_early_exit(&mut self, id: &ContainerId, code: Option<i64>, reaction: &mut Reaction) {
+        let Some(service) = self.owner_of(id).filter(|_| !self.is_busy(id)) else { return };
+        let (Some(spec), Some(container)) = (self.desired.services.get(&service), self.snapshot.container(id)) else {
+            return;
+        };
+        let restart = spec.config.restart;
+        let restarts = match restart {
+            RestartPolicy::No => false,
+            RestartPolicy::Always | RestartPolicy::UnlessStopped => true,
+            RestartPolicy::OnFailure(_) => code != Some(0),
+        };
+        let awaited = self.memory.containers.get(id).is_some_and(|memory| memory.waiting_since.is_some());
+        let container = ContainerRef::of(container);
+        let work = self.containers.entry(id.clone()).or_default();
+        if restarts && awaited && !std::mem::replace(&mut work.exit_reported, true) {
+            let how = code.map_or_else(|| "exited".to_owned(), |code| format!("exited with code {code}"));
+            let note = format!("{service}: {how} before becoming ready; the engine restarts it (`restart: {restart}`)");
+            reaction.reports.push(Report::Note(note));
+            reaction.commands.push(Command::ReadExit(service, container));
         }
     }
 

@@ -231,10 +231,10 @@ impl Core {
                 let back = restarted
                     || container.state == State::Running && before.is_some_and(|before| before.state != State::Running);
                 if back && self.memory.started_at(id).is_some() {
-                    self.memory.forget(id);
+                    self.memory.exited(id);
                     self.memory.container_mut(id).started_at = Some(now);
                 } else if back && self.memory.watching {
-                    self.memory.forget(id);
+                    self.memory.exited(id);
                 }
                 if container.is_up() {
                     self.memory.container_mut(id).life.inspected_at = Some(now);
@@ -290,6 +290,7 @@ impl Core {
     fn container_event(&mut self, id: ContainerId, what: ContainerEvent, now: Duration, reaction: &mut Reaction) {
         if let ContainerEvent::Died { code } = what {
             self.died(&id, now);
+            self.report_early_exit(&id, code, reaction);
             self.exited(&id, code, reaction);
         }
         let watching = self.watching.is_some();

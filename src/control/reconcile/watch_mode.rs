@@ -157,6 +157,7 @@ impl Core {
             watching.reconnected_at = Some(now);
             // Without an engine, containers could neither become ready nor answer.
             for container in self.memory.containers.values_mut() {
+                container.waiting_since = None;
                 let life = &mut container.life;
                 *life = ContainerLife { probe_succeeded: life.probe_succeeded, ..ContainerLife::default() };
             }
@@ -172,6 +173,7 @@ impl Core {
         }
         for container in self.memory.containers.values_mut() {
             container.started_at = None;
+            container.waiting_since = None;
             container.life = ContainerLife::default();
         }
         for work in self.containers.values_mut() {

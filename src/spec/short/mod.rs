@@ -15,9 +15,10 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::locate::closest;
 use super::model::{
     Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountSource, Ping, Port, Protocol,
-    RestartPolicy, Tmpfs, Ulimit,
+    Pull, RestartPolicy, Tmpfs, Ulimit,
 };
 use super::starlark::Function;
 use super::value::{Invalid, Name, Pattern, Period, Shape, Text, Words, quoted, shaped};
@@ -71,6 +72,7 @@ mod host;
 mod mount;
 mod ping;
 mod port;
+mod pull;
 mod restart;
 mod ulimit;
 
@@ -105,6 +107,8 @@ mod tests {
         assert_eq!(canonical::<RestartPolicy>("\"on-failure:3\""), "on-failure:3");
         assert_eq!(canonical::<RestartPolicy>("\"on-failure:0\""), "on-failure");
         assert_eq!(canonical::<RestartPolicy>("\"unless-stopped\""), "unless-stopped");
+        assert_eq!(canonical::<Pull>("\"always\""), "always");
+        assert_eq!(canonical::<Pull>("{\"every\": \"60m\"}"), "{\"every\":\"1h\"}");
         assert_eq!(canonical::<ExtraHost>("\"a=10.0.0.1\""), "a:10.0.0.1");
         assert_eq!(canonical::<ExtraHost>("\"a:[::1]\""), "a:::1");
         assert_eq!(canonical::<ExtraHost>("{\"name\": \"a\", \"address\": \"host-gateway\"}"), "a:host-gateway");
