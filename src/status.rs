@@ -1,5 +1,7 @@
 //! Status of the services: phase, reason and message, derived from a snapshot. Pure; changes nothing.
 
+pub mod last_run;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
@@ -13,6 +15,7 @@ use crate::plan::cause::Cause;
 use crate::plan::diff::compare;
 use crate::plan::instance_of;
 use crate::spec::model::Protocol;
+use last_run::{LastFailure, LastRun};
 
 /// Reason of a service that waits for a dependency.
 pub const WAITING: &str = "Waiting";
@@ -179,6 +182,8 @@ pub struct View<'a> {
     pub observed: &'a Observed,
     /// Status of the watching controller, if there is one.
     pub live: Option<&'a ControllerStatus>,
+    /// Failures of the last run, where no controller is watching.
+    pub last_run: &'a LastRun,
     /// Time of the snapshot.
     pub now: SystemTime,
 }
@@ -222,9 +227,16 @@ pub fn status(view: &View<'_>) -> Vec<ServiceStatus> {
         .into_iter()
         .map(|name| {
             let status = service_status(&name, view);
-            match view.live.and_then(|live| live.services.get(&*name)) {
-                Some(known) => with_live(status, known, view.now),
-                None => status,
+            let failed = || view.last_run.failure(desired, observed, desired.services.get(&*name)?);
+            match view.live {
+                Some(live) => match live.services.get(&*name) {
+                    Some(known) => with_live(status, known, view.now),
+                    None => status,
+                },
+                None => match failed() {
+                    Some(failure) => with_failure(status, failure),
+                    None => status,
+                },
             }
         })
         .collect();
@@ -262,6 +274,25 @@ fn with_live(mut status: ServiceStatus, known: &ServiceActivity, now: SystemTime
             status.phase = Phase::Failed;
         }
     }
+    status.ready = status.phase.is_ready();
+    status
+}
+
+/// Adds the failure of the last run.
+fn with_failure(mut status: ServiceStatus, failure: &LastFailure) -> ServiceStatus {
+    status.phase = match status.phase {
+        Phase::Ready if failure.replaces => Phase::Ready,
+        Phase::Ready => Phase::Unhealthy,
+        Phase::Pending | Phase::Starting => Phase::Failed,
+        // It shows more than the last run knew.
+        _ => return status,
+    };
+    let message = match failure.replaces {
+        true => format!("replacement failed, the previous container serves: {}", failure.message),
+        false => failure.message.clone(),
+    };
+    status.reason = Some(failure.reason.clone());
+    status.message = Some(message);
     status.ready = status.phase.is_ready();
     status
 }

@@ -18,6 +18,7 @@ use drillmaster::plan::{Memory, forecast};
 use drillmaster::render;
 use drillmaster::render::event_log::{self, event_line};
 use drillmaster::spec::Diagnostic;
+use drillmaster::status::last_run::LastRun;
 use drillmaster::status::{ControllerStatus, ServiceActivity, View, overview};
 
 use insta::assert_snapshot;
@@ -71,7 +72,14 @@ fn plan_as_json() {
 fn status_as_text_and_json() {
     let (wanted, observed) = example();
     let now = UNIX_EPOCH + Duration::from_secs(1_795_412_700); // 2026-11-23T05:45:00Z
-    let overview = overview(&View { desired: &wanted, readable: true, observed: &observed, live: None, now });
+    let overview = overview(&View {
+        desired: &wanted,
+        readable: true,
+        observed: &observed,
+        live: None,
+        last_run: &LastRun::default(),
+        now,
+    });
     assert_snapshot!("status", render::status::table(&overview, now));
     assert_snapshot!("status.json", format!("{:#}", render::json::status(&overview)));
 }
@@ -233,7 +241,14 @@ fn status_contains_the_state_of_the_controller() {
         engine: None,
     };
     let now = UNIX_EPOCH + Duration::from_secs(1_795_412_700); // 2026-11-23T05:45:00Z
-    let view = View { desired: &wanted, readable: true, observed: &observed, live: Some(&live), now };
+    let view = View {
+        desired: &wanted,
+        readable: true,
+        observed: &observed,
+        live: Some(&live),
+        last_run: &LastRun::default(),
+        now,
+    };
     assert_snapshot!("watched", render::status::table(&overview(&view), now));
     assert_snapshot!("watched.json", format!("{:#}", render::json::status(&overview(&view))));
     // If the specs are invalid, no service is an orphan.

@@ -26,6 +26,7 @@ use drillmaster::render::watch::{WatchPrinter, event};
 use drillmaster::render::{self, Style, Text, diagnostics};
 use drillmaster::spec::locate::{Location, SourceText};
 use drillmaster::spec::{Diagnostic, Specs};
+use drillmaster::status::last_run::LastRun;
 use drillmaster::status::{ControllerStatus, ServiceActivity, View, overview};
 
 /// Text that clears the screen, sets the title, rings, overwrites its line, forges a line and reverses the direction.
@@ -265,7 +266,14 @@ const RESULTS: &[Source] = &[
         };
         let wanted = desired([service("api")]);
         let observed = foreign(false);
-        let view = View { desired: &wanted, readable: true, observed: &observed, live: Some(&live), now: UNIX_EPOCH };
+        let view = View {
+            desired: &wanted,
+            readable: true,
+            observed: &observed,
+            live: Some(&live),
+            last_run: &LastRun::default(),
+            now: UNIX_EPOCH,
+        };
         render::status::table(&overview(&view), UNIX_EPOCH).to_string()
     }),
 ];

@@ -28,6 +28,12 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
         for note in &forecast.notes {
             style.note(note);
         }
+        let last_run = local_state.last_run();
+        let failed = desired.services.values().filter(|service| desired.scope.contains(&service.service));
+        let failed = failed.filter_map(|service| Some((service, last_run.failure(&desired, &observed, service)?)));
+        for (service, failure) in failed {
+            style.note(format!("{}: failed in the last run ({}): {}", service.name, failure.reason, failure.message));
+        }
         if forecast.changes.is_empty() && forecast.failures.is_empty() {
             style.note("no differences");
         }

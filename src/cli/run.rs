@@ -21,9 +21,11 @@ use crate::control::state_directory::StateDirectory;
 use crate::control::{self, RunOptions};
 use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
-use crate::plan::step::{Action, Subject};
+use crate::identity::container_name;
+use crate::plan::step::{Action, Failure as ServiceFailure, Subject};
 use crate::render::progress::Progress;
 use crate::render::{self, LineBreak, Paint, Style, Text, count, json, title};
+use crate::status::last_run::LastRun;
 use crate::status::{self, View};
 
 /// A one-shot run.
@@ -201,6 +203,7 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
             let outcome = match loaded {
                 Ok(()) => {
                     let (server, requests) = serve(&state_directory, &project, job.command);
+                    let local_state = LocalState::new(state_directory.clone());
                     let options = run_options(&info, &project, state_directory, remaining());
                     let (lease, reload) = (Some(claim.monitor()), job.reload.clone());
                     let options = RunOptions { lease, reload, ..options };
@@ -209,6 +212,7 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
                     if let Some(server) = server {
                         server.close().await;
                     }
+                    record(&local_state, &desired, &outcome);
                     Ok(outcome)
                 }
                 Err(failure) => Err(failure),
@@ -218,6 +222,19 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
         }
     };
     finish_run(engine.as_ref(), &project, &desired, outcome, style).await
+}
+
+/// Keeps the failures of a run for `status` and `diff`.
+pub(super) fn record(local_state: &LocalState, desired: &Desired, outcome: &Outcome) {
+    let mut last_run = local_state.last_run();
+    last_run.record(desired, &outcome.observed, failures(outcome), |text| render::redacted(text).into_owned());
+    if let Err(error) = local_state.record_last_run(&last_run) {
+        tracing::debug!(%error, "cannot record the failures of the run");
+    }
+}
+
+fn failures(outcome: &Outcome) -> impl Iterator<Item = &ServiceFailure> {
+    outcome.failed.values().map(|failed| &failed.failure)
 }
 
 /// How a command changes the group.
@@ -346,8 +363,16 @@ async fn finish_run(
         let mut observed = outcome.observed.clone();
         super::status::inspect(engine, &project.desired.group, &mut observed).await?;
         let now = SystemTime::now();
-        let view = View { desired: &project.desired, readable: project.readable, observed: &observed, live: None, now };
-        let services = status::status(&view);
+        let mut last_run = LastRun::default();
+        last_run.record(desired, &observed, failures(&outcome), |text| render::redacted(text).into_owned());
+        let services = status::status(&View {
+            desired: &project.desired,
+            readable: project.readable,
+            observed: &observed,
+            live: None,
+            last_run: &last_run,
+            now,
+        });
         style.result_json(&json::outcome(desired, &outcome, &services));
     } else {
         style.result(&summary(desired, &outcome));
@@ -408,13 +433,22 @@ fn summary(desired: &Desired, outcome: &Outcome) -> Text {
         false => format!(" ({})", done.join(", ")),
     };
     let group = &desired.group;
-    let list = |names: Vec<&str>, state: &str| match names.len() {
+    let list = |names: Vec<String>, state: &str| match names.len() {
         0 => String::new(),
         number => format!(", {number} {state}: {}", names.join(", ")),
     };
-    let failed = list(outcome.failed.keys().map(|name| name.as_str()).collect(), "failed");
+    let serves = |service: &str| {
+        let name = container_name(group, service);
+        outcome.observed.of_group(group).any(|container| container.name == name && container.is_up())
+    };
+    let failed =
+        outcome.failed.values().map(|failed| match failed.failure.replaces && serves(&failed.failure.service) {
+            true => format!("{} (the previous container serves)", failed.failure.service),
+            false => failed.failure.service.to_string(),
+        });
+    let failed = list(failed.collect(), "failed");
     let failed = Text::painted(Paint::Red, failed);
-    let waiting = list(outcome.waits.iter().map(|wait| wait.service.as_str()).collect(), "waiting");
+    let waiting = list(outcome.waits.iter().map(|wait| wait.service.to_string()).collect(), "waiting");
     let text = Text::from(format!("{group}: "));
     if desired.is_empty() {
         let done = done.trim_start_matches(" (").trim_end_matches(')');

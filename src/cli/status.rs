@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::args::{Global, Status};
 use super::project::Project;
 use super::{Exit, Failure, ask, session};
+use crate::control::local_state::LocalState;
 use crate::control::state_directory::StateDirectory;
 use crate::engine::{Engine, EngineError, EngineEvent, EngineInfo};
 use crate::observed::Observed;
@@ -72,7 +73,9 @@ impl StatusReader {
         let observed = list_with_details(self.engine.as_ref(), &desired.group);
         let (observed, live) = join(observed, ask::live(&self.state_directory)).await;
         let now = SystemTime::now();
-        Ok(overview(&View { desired, readable, observed: &observed?, live: live.as_ref(), now }))
+        let last_run = LocalState::new(self.state_directory.clone()).last_run();
+        let observed = observed?;
+        Ok(overview(&View { desired, readable, observed: &observed, live: live.as_ref(), last_run: &last_run, now }))
     }
 
     /// Reads the specs again. If they are invalid or name another group, the last valid specs are kept.

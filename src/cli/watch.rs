@@ -87,7 +87,9 @@ async fn watch(
         project.hide_new_outputs();
         printer.show(report);
     };
+    let local_state = options.local_state.clone();
     let outcome = control::watch(engine, project.desired.clone(), options, watch, interrupts, report).await;
+    run::record(&local_state, &project.desired, &outcome);
     printer.stopped(&outcome);
     server.close().await;
     match (outcome.engine, outcome.lease_lost) {

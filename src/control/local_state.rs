@@ -1,4 +1,4 @@
-//! Local state file: ids of containers that were updated in place.
+//! Local state files: ids of containers that were updated in place, and the failures of the last run.
 //!
 //! Labels of a container cannot be changed, so after an update in place they describe the container as it was created.
 //! Such a container is therefore inspected from then on. If the file is lost, only a change back to the first values
@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use super::state_directory::{StateDirectory, UPDATED};
+use super::state_directory::{LAST_RUN, StateDirectory, UPDATED};
+use crate::status::last_run::LastRun;
 use crate::types::ContainerId;
 
 /// Local state of a group, in its state directory.
@@ -37,5 +38,23 @@ impl LocalState {
         ids.retain(|id| exists(id));
         ids.insert(id.clone());
         self.directory.write(UPDATED, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")))
+    }
+
+    /// Failures of the last run. Empty if the file does not exist or cannot be read.
+    pub fn last_run(&self) -> LastRun {
+        let bytes = self.directory.read(LAST_RUN).ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Replaces the failures of the last run.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn record_last_run(&self, last_run: &LastRun) -> io::Result<()> {
+        match last_run.is_empty() {
+            true => self.directory.remove(LAST_RUN),
+            false => self.directory.write(LAST_RUN, |file| Ok(serde_json::to_writer(file, last_run)?)),
+        }
     }
 }

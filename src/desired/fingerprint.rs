@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Config, Dependency, Kind};
+use super::{Config, Dependency, Kind, Service};
 
 /// Version of the computed hashes.
 pub const VERSION: &str = "v1:";
@@ -121,6 +121,12 @@ impl Fingerprint {
     pub fn same_container(&self, other: &Fingerprint) -> bool {
         self.env_hash == other.env_hash && self.spec_hash == other.spec_hash
     }
+}
+
+/// Hash of what decides whether a service becomes ready: its container, ping and health check.
+pub fn revision(service: &Service) -> String {
+    let Fingerprint { env_hash, spec_hash, .. } = &service.fingerprint;
+    hex(format!("{env_hash} {spec_hash} {:?} {:?}", service.ping, service.ready_timeout).as_bytes())
 }
 
 /// The container's fields as a JSON object with sorted keys, defaults left out. A Service is what there is by default.

@@ -153,3 +153,33 @@ fn networks_and_volumes_carry_ownership_labels() {
     }
     assert_eq!(project.inspect("api")["Config"]["Hostname"], "api");
 }
+
+/// `up`, `status` and `diff` agree about a service that the engine alone shows as running.
+#[test]
+fn status_shows_why_the_last_up_failed() {
+    let project = Project::new("last");
+    project.write("api.yaml", &sleeper("api", "env: {A: '1'}"));
+    project.up();
+    // The container stays, but does not answer the new ping.
+    project.write("api.yaml", &sleeper("api", "env: {A: '1'}\nping: {tcp: 81, timeout: 1s}"));
+    project.run(&["up"]).exits(1).stdout_contains("0 services ready, 1 failed: api");
+    let status = project.status("api");
+    assert_eq!((&status["phase"], &status["reason"]), (&"Unhealthy".into(), &"NotReady".into()), "{status}");
+    assert!(status["message"].as_str().unwrap().contains("timed out after 1 s"), "{status}");
+    project.run(&["diff"]).exits(0).stderr_contains("api: failed in the last run (NotReady): timed out after 1 s");
+    // Another spec has not failed yet.
+    project.write("api.yaml", &sleeper("api", "env: {A: '1'}"));
+    assert_eq!(project.status("api")["phase"], "Ready");
+    // A replacement that fails leaves the old container.
+    let broken = sleeper("api", "env: {A: '2'}").replace("[sleep, infinity]", "[sh, -c, 'exit 3']");
+    project.write("api.yaml", &broken);
+    project.run(&["up"]).exits(1).stdout_contains("1 failed: api (the previous container serves)");
+    let status = project.status("api");
+    assert_eq!((&status["phase"], &status["reason"]), (&"Ready".into(), &"Exited".into()), "{status}");
+    let message = "replacement failed, the previous container serves: exited with code 3 before becoming ready";
+    assert_eq!(status["message"], message, "{status}");
+    project.write("api.yaml", &sleeper("api", "env: {A: '2'}"));
+    project.up();
+    assert_eq!(project.status("api")["reason"], serde_json::Value::Null);
+    project.run(&["down"]).exits(0);
+}
