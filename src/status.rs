@@ -408,6 +408,9 @@ fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view
         (State::Restarting, _) => Verdict::new(Phase::Restarting, None, None),
         (State::Created, _) => Verdict::new(Phase::Pending, Some("NeverStarted"), start_error(container)),
         (State::Removing | State::Dead, _) => Verdict::new(Phase::Failed, Some("Dead"), None),
+        (State::Exited { .. }, _) if view.last_run.is_stopped(container) => {
+            Verdict::new(Phase::Exited, Some("Stopped"), None)
+        }
         (State::Exited { code }, _) => exited(container, code, was_ready),
     }
 }

@@ -124,7 +124,13 @@ fn reports() -> Vec<Report> {
     };
     let settled = Outcome {
         ready: ["web".into()].into(),
-        waits: vec![Wait { service: "x".into(), reason: "waiting for api".into(), awaited: None, quiet: false }],
+        waits: vec![Wait {
+            service: "x".into(),
+            reason: "waiting for api".into(),
+            awaited: None,
+            quiet: false,
+            blocked: false,
+        }],
         ..Outcome::default()
     };
     vec![
@@ -203,7 +209,7 @@ fn stopped_watch_names_the_requester() {
 #[test]
 fn steps_and_waits_are_not_events() {
     let step = Step { subject: Subject::Service("api".into()), verb: Verb::CreateNetwork, cause: String::new() };
-    let waits = Report::Waiting { service: "api".into(), reason: "waiting for appdb".into() };
+    let waits = Report::Waiting { service: "api".into(), reason: "waiting for appdb".into(), blocked: false };
     for report in [Report::StepStarted(step.clone()), Report::StepDone(step), waits, Report::Planned(Vec::new())] {
         assert_eq!(event_line(&report), None, "{report:?}");
     }

@@ -104,7 +104,7 @@ fn step(verb: Verb) -> Step {
 
 fn outcome() -> Outcome {
     let engine = EngineError::Refused { attempted: hostile(), message: hostile() };
-    let wait = Wait { service: HOSTILE.into(), reason: hostile(), awaited: None, quiet: false };
+    let wait = Wait { service: HOSTILE.into(), reason: hostile(), awaited: None, quiet: false, blocked: false };
     let ended_by = Some(hostile());
     Outcome { waits: vec![wait], engine: Some(engine), ended_by, ..Outcome::default() }
 }
@@ -120,7 +120,7 @@ fn reports() -> Vec<Report> {
         Report::StepDone(step(Verb::Pull)),
         Report::StepFailed(step(Verb::CreateNetwork), hostile()),
         Report::Pulling(hostile(), PullProgress { done: 1, total: 2, bytes: 3 }),
-        Report::Waiting { service: HOSTILE.into(), reason: hostile() },
+        Report::Waiting { service: HOSTILE.into(), reason: hostile(), blocked: false },
         Report::Ready(HOSTILE.into()),
         Report::Succeeded(HOSTILE.into()),
         Report::Output { service: Some(hostile()), event: hostile(), line: hostile() },

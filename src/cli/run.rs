@@ -227,7 +227,8 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
 /// Keeps the failures of a run for `status` and `diff`.
 pub(super) fn record(local_state: &LocalState, desired: &Desired, outcome: &Outcome) {
     let mut last_run = local_state.last_run();
-    last_run.record(desired, &outcome.observed, failures(outcome), |text| render::redacted(text).into_owned());
+    let hide = |text: &str| render::redacted(text).into_owned();
+    last_run.record(desired, &outcome.observed, failures(outcome), &outcome.steps, hide);
     if let Err(error) = local_state.record_last_run(&last_run) {
         tracing::debug!(%error, "cannot record the failures of the run");
     }
@@ -364,7 +365,8 @@ async fn finish_run(
         super::status::inspect(engine, &project.desired.group, &mut observed).await?;
         let now = SystemTime::now();
         let mut last_run = LastRun::default();
-        last_run.record(desired, &observed, failures(&outcome), |text| render::redacted(text).into_owned());
+        last_run
+            .record(desired, &observed, failures(&outcome), &outcome.steps, |text| render::redacted(text).into_owned());
         let services = status::status(&View {
             desired: &project.desired,
             readable: project.readable,

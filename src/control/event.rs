@@ -179,6 +179,8 @@ pub enum Report {
     Waiting {
         service: ServiceName,
         reason: String,
+        /// It waits for a service that has failed and is not retried by itself.
+        blocked: bool,
     },
     Ready(ServiceName),
     /// A job succeeded.

@@ -91,6 +91,7 @@ impl<'a> Planner<'a> {
             reason: "runs".into(),
             awaited: Some(Awaited { container: container.id.clone(), limit: FOR_EVER }),
             quiet: true,
+            blocked: false,
         });
         DependencyState::Started
     }

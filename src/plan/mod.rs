@@ -177,6 +177,8 @@ struct Planner<'a> {
     dependency_states: BTreeMap<&'a str, DependencyState>,
     /// Services about to be started or replaced: dependents with `restart: true` are stopped first.
     about_to_start: BTreeSet<&'a str>,
+    /// Services that wait for one that has failed and is not retried by itself.
+    blocked: BTreeSet<&'a str>,
     plan: Plan,
 }
 
@@ -225,6 +227,7 @@ impl<'a> Planner<'a> {
             dependencies: dependencies.map(|dependency| dependency.name.as_str()).collect(),
             dependency_states: BTreeMap::new(),
             about_to_start: BTreeSet::new(),
+            blocked: BTreeSet::new(),
             plan: Plan::default(),
         }
     }

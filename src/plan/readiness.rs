@@ -107,7 +107,13 @@ impl<'a> Planner<'a> {
         }
         self.wake(until);
         let awaited = Some(Awaited { container: it.id.clone(), limit: period });
-        self.plan.waits.push(Wait { service: service.name.clone(), reason: reason.to_owned(), awaited, quiet: true });
+        self.plan.waits.push(Wait {
+            service: service.name.clone(),
+            reason: reason.to_owned(),
+            awaited,
+            quiet: true,
+            blocked: false,
+        });
         false
     }
 
@@ -167,7 +173,7 @@ impl<'a> Planner<'a> {
         }
         let awaited = Some(Awaited { container: container.id.clone(), limit: MIN_UPTIME });
         let reason = "was started a moment ago".to_owned();
-        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: true });
+        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: true, blocked: false });
         DependencyState::Started
     }
 
@@ -268,7 +274,12 @@ impl<'a> Planner<'a> {
         let Some((name, why)) = missing else {
             return Ok(());
         };
-        self.wait(service, format!("waiting for {name}, which {why}"), None);
+        let blocked = self.memory.has_failed(&name) || self.blocked.contains(name.as_str());
+        if blocked {
+            self.blocked.insert(&service.name);
+        }
+        let reason = format!("waiting for {name}, which {why}");
+        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited: None, quiet: false, blocked });
         Err(DependencyState::WaitsFor(name))
     }
 

@@ -676,11 +676,17 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn wait(&mut self, service: &Service, reason: String, awaited: Option<Awaited>) {
-        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: false });
+        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: false, blocked: false });
     }
 
     /// Waits for something that reports its own progress.
     pub(super) fn wait_quietly(&mut self, service: &Service, reason: String) {
-        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited: None, quiet: true });
+        self.plan.waits.push(Wait {
+            service: service.name.clone(),
+            reason,
+            awaited: None,
+            quiet: true,
+            blocked: false,
+        });
     }
 }

@@ -358,6 +358,8 @@ pub struct Wait {
     pub awaited: Option<Awaited>,
     /// What it waits for is reported by itself.
     pub quiet: bool,
+    /// It waits for a service that has failed and is not retried by itself.
+    pub blocked: bool,
 }
 
 /// A container that must become ready in time.

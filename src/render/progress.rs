@@ -39,7 +39,9 @@ impl Progress {
                 }
             }
             Report::Pulling(image, progress) if self.style.live => self.pulling(&image, &progress),
-            Report::Waiting { service, reason } => self.set_message(&service, reason.into()),
+            // The failure is no matter of time.
+            Report::Waiting { service, reason, blocked: true } => self.end(&service, reason.into()),
+            Report::Waiting { service, reason, .. } => self.set_message(&service, reason.into()),
             Report::Ready(service) => self.end(&service, Text::painted(Paint::Green, "ready")),
             Report::Succeeded(job) => self.end(&job, Text::painted(Paint::Green, "succeeded")),
             Report::RolledBack(service) => self.end(&service, Text::painted(Paint::Yellow, super::ROLLED_BACK)),
@@ -63,7 +65,8 @@ impl Progress {
         }
         match report {
             Report::StepStarted(step) => self.started(step),
-            Report::Waiting { service, reason } => self.set_message(service, reason.into()),
+            Report::Waiting { service, blocked: true, .. } => self.clear(service),
+            Report::Waiting { service, reason, .. } => self.set_message(service, reason.into()),
             Report::Pulling(image, progress) => self.pulling(image, progress),
             // The next step or wait adds its own line.
             Report::StepDone(step) | Report::StepFailed(step, _) => self.clear(&title(&step.subject)),

@@ -53,6 +53,20 @@ async fn exit_before_ready_fails_with_logs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dependents_of_a_failed_service_are_blocked() {
+    let wanted = desired([service("db"), service("api").needs("db"), service("web").needs("api")]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("db:1", Image::new("db").behaving(|db| db.exits = Some((ms(100), 1))));
+    let (_, reports) = sim.up_reporting(&wanted).await;
+    let blocked = |report: &Report| match report {
+        Report::Waiting { service, reason, blocked: true } => Some(format!("{service}: {reason}")),
+        _ => None,
+    };
+    let blocked: Vec<String> = reports.iter().filter_map(blocked).collect();
+    assert_eq!(blocked, ["api: waiting for db, which has failed", "web: waiting for api, which is waiting for db"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn early_exit_without_ping_fails() {
     for after in [0, 30, 300] {
         let wanted = desired([service("api")]);

@@ -88,3 +88,16 @@ async fn engine_that_stops_during_a_replacement_does_not_end_it() {
         }
     }
 }
+
+/// The service is down, although its failure was reported before.
+#[tokio::test(start_paused = true)]
+async fn loss_of_a_service_that_cannot_be_replaced_is_reported() {
+    let wanted = desired([service("api")]);
+    let sim = Harness::of(&wanted);
+    let watcher = sim.watch_settled(&wanted).await;
+    watcher.edit(&desired([service("api").image("nowhere:1")]));
+    watcher.until("failed", |it| it.has(|report| matches!(report, Report::Failed(_)))).await;
+    watcher.clear();
+    sim.remove("shop-api");
+    watcher.until("reported", |it| it.report_lines().iter().any(|line| line == "api create [state]")).await;
+}

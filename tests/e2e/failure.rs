@@ -181,5 +181,11 @@ fn status_shows_why_the_last_up_failed() {
     project.write("api.yaml", &sleeper("api", "env: {A: '2'}"));
     project.up();
     assert_eq!(project.status("api")["reason"], serde_json::Value::Null);
+    // A stopped service did not fail.
+    project.run(&["stop"]).exits(0);
+    let status = project.status("api");
+    assert_eq!((&status["phase"], &status["reason"]), (&"Exited".into(), &"Stopped".into()), "{status}");
+    project.run(&["start"]).exits(0);
+    assert_eq!(project.status("api")["phase"], "Ready");
     project.run(&["down"]).exits(0);
 }

@@ -174,7 +174,7 @@ impl From<Settled> for Outcome {
             let retry = service.retry_ms.map(Duration::from_millis);
             (service.service, Failed { failure, output: service.output, count: service.count, retry })
         };
-        let wait = |(service, reason)| Wait { service, reason, awaited: None, quiet: false };
+        let wait = |(service, reason)| Wait { service, reason, awaited: None, quiet: false, blocked: false };
         Outcome {
             changes: settled.changes,
             failed: settled.failed.into_iter().map(failed).collect::<BTreeMap<_, _>>(),
@@ -234,7 +234,13 @@ mod tests {
         let outcome = Outcome {
             changes: vec![change],
             failed: [("web".into(), failed)].into(),
-            waits: vec![Wait { service: "x".into(), reason: "waits".into(), awaited: None, quiet: false }],
+            waits: vec![Wait {
+                service: "x".into(),
+                reason: "waits".into(),
+                awaited: None,
+                quiet: false,
+                blocked: false,
+            }],
             ready: ["api".into()].into(),
             stuck: [(Subject::Network("shop".into()), RemovalError { error: "busy".into(), active_endpoints: true })]
                 .into(),

@@ -129,7 +129,10 @@ impl Core {
     /// Reports what a service waits for, without how far that is: `waiting for appdb, which is starting` ends before the
     /// comma.
     fn report_wait(&mut self, wait: &Wait, reaction: &mut Reaction) {
-        let reason = wait.reason.split(", which").next().unwrap_or_default();
+        let reason = match wait.blocked {
+            true => &wait.reason,
+            false => wait.reason.split(", which").next().unwrap_or_default(),
+        };
         // While watching, a probe that is repeated because the engine was lost is not reported.
         let silent = self.watching.is_some() && wait.awaited.is_some() && !self.reporter.marked.contains(&wait.service);
         let before = self.reporter.waits.insert(wait.service.clone(), reason.to_owned());
@@ -137,7 +140,8 @@ impl Core {
             if self.watching.is_some() {
                 self.reporter.marked.insert(wait.service.clone());
             }
-            reaction.reports.push(Report::Waiting { service: wait.service.clone(), reason: reason.to_owned() });
+            let (service, blocked) = (wait.service.clone(), wait.blocked);
+            reaction.reports.push(Report::Waiting { service, reason: reason.to_owned(), blocked });
         }
     }
 
