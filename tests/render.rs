@@ -106,7 +106,13 @@ fn failed(reason: Reason, message: &str, count: u32, retry: Option<u64>) -> Repo
         image: None,
         replaces: retry.is_none(),
     };
-    Report::Failed(Failed { failure, output: vec!["oh".into()], count, retry: retry.map(Duration::from_millis) })
+    Report::Failed(Failed {
+        failure,
+        output: vec!["oh".into()],
+        count,
+        retry: retry.map(Duration::from_millis),
+        retries: None,
+    })
 }
 
 /// Returns one report of each kind.

@@ -112,7 +112,8 @@ fn outcome() -> Outcome {
 /// Reports with hostile text in every field.
 fn reports() -> Vec<Report> {
     let hook = Verb::Hook { point: HookPoint::PostStart, index: 0, action: hostile(), container: None };
-    let failed = Failed { failure: failure(), output: vec![hostile(), hostile()], count: 2, retry: None };
+    let failed =
+        Failed { failure: failure(), output: vec![hostile(), hostile()], count: 2, retry: None, retries: None };
     vec![
         Report::Planned(vec![Change { action: Action::Remove, ..change() }]),
         Report::StepStarted(step(hook)),
@@ -399,8 +400,13 @@ fn json_keeps_unusual_characters() {
 
 #[test]
 fn our_own_colors_and_line_breaks_are_kept() {
-    let failed =
-        Failed { failure: failure(), output: vec!["one".into()], count: 1, retry: Some(Duration::from_secs(1)) };
+    let failed = Failed {
+        failure: failure(),
+        output: vec!["one".into()],
+        count: 1,
+        retry: Some(Duration::from_secs(1)),
+        retries: None,
+    };
     assert_eq!(render::progress::last_lines(&failed).to_string(), "\n  last lines of its container:\n  | one");
     let text = Text::painted(render::Paint::Red, "a\u{1b}b") + render::LineBreak + "c\td\n";
     assert_eq!(text.print(true), "\u{1b}[1;31ma\\u{1b}b\u{1b}[0m\nc\td\\n");

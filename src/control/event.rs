@@ -239,6 +239,8 @@ pub struct Failed {
     pub count: u32,
     /// Time until the retry; `None`: not before the spec changes.
     pub retry: Option<Duration>,
+    /// Number of retries of a job; `None`: a service, which is retried without a limit.
+    pub retries: Option<u32>,
 }
 
 /// Limits of a run.

@@ -255,6 +255,9 @@ impl<'a> Planner<'a> {
             (true, true) => "",
         };
         let how = match container.state {
+            State::Exited { code: Some(0) } if !service.is_job() => {
+                format!("exited with code 0{when}; if it is meant to run to completion, write `kind: Job`")
+            }
             State::Exited { code: Some(code) } => format!("exited with code {code}{when}"),
             _ => format!("exited{when}"),
         };

@@ -2,7 +2,7 @@
 //!
 //! Waits and most steps are not events: they appear only in the progress display.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value};
 
@@ -238,11 +238,19 @@ fn observed(cause: &Cause) -> Option<String> {
     })
 }
 
+/// `retrying in 4 s (3rd in a row)`; of a job `retrying in 1 s (1 of 2)`.
+pub(super) fn retrying(retry: Duration, failed: &Failed) -> String {
+    match failed.retries {
+        Some(retries) => format!("{} ({} of {retries})", next_try(retry, 1), failed.count),
+        None => next_try(retry, failed.count),
+    }
+}
+
 /// `failed (Exited): exited with code 1; retrying in 4 s (3rd in a row)`.
 fn failed(failed: &Failed) -> EventLine {
     let failure = &failed.failure;
     let next = match failed.retry {
-        Some(retry) => format!("; {}", next_try(retry, failed.count)),
+        Some(retry) => format!("; {}", retrying(retry, failed)),
         // Retried when the obstacle is gone.
         None if heals(failure.reason) => String::new(),
         None => "; no retry until the spec changes".into(),

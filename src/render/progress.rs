@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::event_log::retrying;
 use super::{LineBreak, Paint, Style, Text, count, diagnostics, title};
 use crate::control::event::{Failed, Report};
 use crate::engine::PullProgress;
@@ -164,6 +165,10 @@ impl Progress {
         };
         let failed_with = Text::painted(Paint::Red, format!("failed ({})", failure.reason.word()));
         let text = Text::from(format!("{}: ", failure.service)) + failed_with + format!(": {message}");
+        let text = match failed.retry {
+            Some(retry) => text + format!("; {}", retrying(retry, failed)),
+            None => text,
+        };
         self.clear(&failure.service);
         // Errors are printed even with --quiet.
         self.print(text + last_lines(failed), true);

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::engine;
 use crate::support::events::Events;
-use crate::support::project::{BUSYBOX, Project, sleeper};
+use crate::support::project::{BUSYBOX, Project, script, sleeper};
 use crate::support::watcher::Watcher;
 use crate::support::{WAIT_TIMEOUT, wait_for};
 
@@ -186,4 +186,26 @@ fn hanging_job_blocks_only_dependents_and_recovers() {
     });
     assert_eq!(project.id("migrate"), id);
     watcher.interrupt();
+}
+
+#[test]
+fn retries_of_a_job_are_counted_and_show_the_last_run_only() {
+    let project = Project::new("retried");
+    let job = script("flaky", "echo attempt of $(date +%s); exit 3", "kind: Job\nretries: 2");
+    project.write("all.yaml", &job);
+    let run = project.run(&["up"]).exits(1);
+    for retry in ["flaky: failed (Exited): exited with code 3; retrying in 1 s (1 of 2)", "retrying in 2 s (2 of 2)"] {
+        assert!(run.stderr.contains(retry), "{run}");
+    }
+    let lines = run.stderr.lines().filter(|line| line.contains("| attempt of")).count();
+    assert_eq!(lines, 3, "one for each of three runs\n{run}");
+    project.run(&["down"]).exits(0);
+}
+
+#[test]
+fn service_that_completes_is_called_a_job() {
+    let project = Project::new("completes");
+    project.write("all.yaml", &script("once", "exit 0", ""));
+    project.run(&["up"]).exits(1).stderr_contains("if it is meant to run to completion, write `kind: Job`");
+    project.run(&["down"]).exits(0);
 }

@@ -172,7 +172,7 @@ impl From<Settled> for Outcome {
                 own_fault: service.reason.is_own_fault(),
             };
             let retry = service.retry_ms.map(Duration::from_millis);
-            (service.service, Failed { failure, output: service.output, count: service.count, retry })
+            (service.service, Failed { failure, output: service.output, count: service.count, retry, retries: None })
         };
         let wait = |(service, reason)| Wait { service, reason, awaited: None, quiet: false, blocked: false };
         Outcome {
@@ -230,7 +230,8 @@ mod tests {
             replaces: true,
             own_fault: true,
         };
-        let failed = Failed { failure, output: vec!["oh".into()], count: 2, retry: Some(Duration::from_secs(2)) };
+        let failed =
+            Failed { failure, output: vec!["oh".into()], count: 2, retry: Some(Duration::from_secs(2)), retries: None };
         let outcome = Outcome {
             changes: vec![change],
             failed: [("web".into(), failed)].into(),

@@ -8,7 +8,7 @@ use super::snapshot::RETRY_PAUSE;
 use super::steps::MAX_ATTEMPTS;
 use crate::control::error::StepError;
 use crate::control::event::{Failed, Reaction, RemovalError, Report};
-use crate::desired::LifecycleEvent;
+use crate::desired::{Kind, LifecycleEvent};
 use crate::engine::EngineError;
 use crate::observed::State;
 use crate::plan;
@@ -205,7 +205,11 @@ impl Core {
         }
         let (count, retry) = self.remember(&failure, now);
         let service = failure.service.clone();
-        let failed = Failed { failure, output, count, retry };
+        let retries = match self.desired.services.get(&service).map(|service| service.kind) {
+            Some(Kind::Job(job)) => Some(job.retries),
+            _ => None,
+        };
+        let failed = Failed { failure, output, count, retry, retries };
         if self.watching.is_some() {
             self.note_exit(&failed.failure);
             self.steps.forget_subject(&service);
@@ -349,7 +353,7 @@ impl Core {
              changes"
         );
         let failure = plan::failure(&self.desired, observed, &service, Reason::NonConvergent, message, None);
-        let failed = Failed { failure, output: Vec::new(), count: MAX_CORRECTIONS, retry: None };
+        let failed = Failed { failure, output: Vec::new(), count: MAX_CORRECTIONS, retry: None, retries: None };
         self.memory.service_mut(&service).ignored_drift.insert(field);
         self.outcome.failed.insert(service, failed.clone());
         reaction.reports.push(Report::Failed(failed));
