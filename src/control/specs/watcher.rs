@@ -107,13 +107,13 @@ impl Watcher {
             std::mem::take(&mut state.lost)
         };
         let updated = lock(&self.watches).update(&wanted, &lost, || self.handler(), self.backend);
-        let (added, error) = match updated {
-            Ok(added) => (added, None),
-            Err(error) => (false, Some(error)),
+        let (added, reason) = match updated {
+            Ok(added) => (added, wanted.iter().find_map(|directory| silent_file_system(directory))),
+            Err(error) => (false, Some(notify_message(&error))),
         };
-        let polled = self.shared.polling.swap(error.is_some(), Ordering::Relaxed);
-        if let Some(error) = error.filter(|_| !polled) {
-            (self.on_polling)(format!("polling for spec changes: {}", notify_message(&error)));
+        let polled = self.shared.polling.swap(reason.is_some(), Ordering::Relaxed);
+        if let Some(reason) = reason.filter(|_| !polled) {
+            (self.on_polling)(format!("polling for spec changes: {reason}"));
             self.shared.changed.notify_one();
         }
         added
@@ -190,6 +190,30 @@ impl ActiveWatches {
         }
         first_error.map_or(Ok(added), Err)
     }
+}
+
+/// Why changes in a directory may not be reported: its files can be changed on another machine, or by a process behind the
+/// file system.
+fn silent_file_system(directory: &Path) -> Option<String> {
+    let magic = rustix::fs::statfs(directory).ok()?.f_type as u64;
+    let name = shared_file_system(magic)?;
+    Some(format!("{} is on {name}, which does not report all changes", directory.display()))
+}
+
+/// Name of a file system that is shared with other machines or served by a process, by its number in statfs(2).
+fn shared_file_system(magic: u64) -> Option<&'static str> {
+    Some(match magic & 0xFFFF_FFFF {
+        0x6969 => "NFS",
+        0x517B | 0xFF53_4D42 | 0xFE53_4D42 => "SMB",
+        // Also the drives of Windows in WSL.
+        0x0102_1997 => "9p",
+        // Also virtiofs, which virtual machines use.
+        0x6573_5546 => "FUSE",
+        0x00C3_6400 => "Ceph",
+        0x5346_414F | 0x6B41_4653 => "AFS",
+        0x786F_4256 => "vboxsf",
+        _ => return None,
+    })
 }
 
 /// Error of a backend as a message.
@@ -414,6 +438,17 @@ mod tests {
         assert_eq!(message_times(&[], false, 70_000).await, [30_000, 60_000]);
         assert_eq!(message_times(&[10_000], false, 50_000).await, [10_500, 40_500], "not in the middle of a change");
         assert_eq!(message_times(&[], true, 3_500).await, [1_000, 2_000, 3_000]);
+    }
+
+    #[test]
+    fn shared_file_systems_are_polled() {
+        assert_eq!(shared_file_system(0x6969), Some("NFS"));
+        // The number is signed on some platforms.
+        assert_eq!(shared_file_system(i64::from(0xFF53_4D42_u32 as i32) as u64), Some("SMB"));
+        // ext4 and tmpfs.
+        assert_eq!((shared_file_system(0xEF53), shared_file_system(0x0102_1994)), (None, None));
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(silent_file_system(home.path()), None);
     }
 
     #[tokio::test]
