@@ -133,6 +133,9 @@ pub struct Reload {
     /// Service names
     #[arg(value_name = "SERVICE", required = true)]
     pub services: Vec<String>,
+    /// Start with new anonymous volumes; the old ones stay until `down --volumes`
+    #[arg(long)]
+    pub renew_volumes: bool,
     /// Timeout (e.g. 90s, 5m); completed steps are kept
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,

@@ -1,7 +1,6 @@
 //! `up`, `down`, `start`, `stop`, `reload`, `run`: one run of the controller each, with different desired states. If a
 //! controller is watching the group, a request to it instead.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -11,7 +10,7 @@ use super::args::{Down, Global, Logs, Reload, Run, Selection, Tail, Up};
 use super::project::Project;
 use super::session::{self, Claim, GroupLock};
 use super::{Exit, Failure, ask};
-use crate::control::event::{Limits, Outcome, Request};
+use crate::control::event::{self, Limits, Outcome, Request};
 use crate::control::execute::context::ExecContext;
 use crate::control::ipc::socket::{Client, Presentation, Server};
 use crate::control::ipc::wire::{Hello, WireRequest};
@@ -33,7 +32,7 @@ struct Job {
     /// The name of the command, written to the lock file.
     command: &'static str,
     target: Target,
-    reload: BTreeSet<String>,
+    reload: event::Reload,
     timeout: Option<Duration>,
     if_watched: IfWatched,
 }
@@ -86,7 +85,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
         true => IfWatched::Refuse("it keeps containers without specs running; stop it with Ctrl-C, then re-run"),
         false => IfWatched::Ask(WireRequest::Reconcile),
     };
-    let (target, reload) = (Target::running(scope), BTreeSet::new());
+    let (target, reload) = (Target::running(scope), event::Reload::default());
     let job = Job { command: "up", target, reload, timeout: up.selection.timeout, if_watched };
     execute(global, project, job, style).await
 }
@@ -109,7 +108,7 @@ pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<E
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
     let mode = Mode::Reconcile { purge_volumes: down.volumes, purge_images: down.images };
     let target = Target { scope, mode, removes_services: true };
-    let (reload, timeout) = (BTreeSet::new(), down.timeout);
+    let (reload, timeout) = (event::Reload::default(), down.timeout);
     execute(global, project, Job { command: "down", target, reload, timeout, if_watched: IfWatched::Shutdown }, style)
         .await
 }
@@ -119,7 +118,8 @@ pub(super) async fn start(global: &Global, selection: &Selection, style: Style) 
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
     let target = Target { scope, mode: Mode::StartOnly, removes_services: false };
     let if_watched = IfWatched::Refuse("it starts containers itself; `drillmaster up` makes it retry now");
-    let job = Job { command: "start", target, reload: BTreeSet::new(), timeout: selection.timeout, if_watched };
+    let job =
+        Job { command: "start", target, reload: event::Reload::default(), timeout: selection.timeout, if_watched };
     execute(global, project, job, style).await
 }
 
@@ -130,7 +130,7 @@ pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -
     let if_watched = IfWatched::Refuse(
         "it would start the services again; stop it with Ctrl-C first, or remove the services from the specs",
     );
-    let job = Job { command: "stop", target, reload: BTreeSet::new(), timeout: selection.timeout, if_watched };
+    let job = Job { command: "stop", target, reload: event::Reload::default(), timeout: selection.timeout, if_watched };
     execute(global, project, job, style).await
 }
 
@@ -139,9 +139,16 @@ pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Re
     let services = project.known(&reload.services)?;
     let with_dependents = order::with_restarted(&services, &project.desired);
     let scope = Scope::Only(order::with_dependencies(&with_dependents, &project.desired.needs()));
-    let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
+    let renew_volumes = reload.renew_volumes;
+    let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone(), renew_volumes });
     let target = Target::running(scope);
-    let job = Job { command: "reload", target, reload: services, timeout: reload.timeout, if_watched };
+    let job = Job {
+        command: "reload",
+        target,
+        reload: event::Reload { services, renew_volumes },
+        timeout: reload.timeout,
+        if_watched,
+    };
     execute(global, project, job, style).await
 }
 
@@ -155,9 +162,14 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit
         )));
     }
     let scope = Scope::Only(order::with_dependencies(&services, &project.desired.needs()));
-    let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone() });
-    let job =
-        Job { command: "run", target: Target::running(scope), reload: services, timeout: run.timeout, if_watched };
+    let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone(), renew_volumes: false });
+    let job = Job {
+        command: "run",
+        target: Target::running(scope),
+        reload: services.into(),
+        timeout: run.timeout,
+        if_watched,
+    };
     let exit = execute(global, project, job, style).await?;
     if !style.json {
         let logs = Logs { services: vec![run.job.clone()], follow: false, tail: Tail(None) };
@@ -335,7 +347,7 @@ pub(super) fn run_options(
         },
         local_state: LocalState::new(directory),
         read: None,
-        reload: BTreeSet::new(),
+        reload: event::Reload::default(),
         lease: None,
     }
 }

@@ -135,6 +135,20 @@ pub enum Reading {
     Invalid(Vec<Diagnostic>),
 }
 
+/// Services to replace although they match.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Reload {
+    pub services: BTreeSet<String>,
+    /// Their replacements get new anonymous volumes.
+    pub renew_volumes: bool,
+}
+
+impl From<BTreeSet<String>> for Reload {
+    fn from(services: BTreeSet<String>) -> Reload {
+        Reload { services, renew_volumes: false }
+    }
+}
+
 /// Number of a request, in order of arrival.
 pub type RequestId = u64;
 
@@ -147,7 +161,7 @@ pub enum RequestKind {
     /// settled, then by [`Report::Settled`].
     Reconcile,
     /// Replace services although they match; answered as [`RequestKind::Reconcile`].
-    Reload(BTreeSet<String>),
+    Reload(Reload),
     /// Stop after the steps under way; containers keep running. Answered by [`Report::Stopping`], or by the end of a
     /// one-shot run, which has no other requests.
     Shutdown {

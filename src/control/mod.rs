@@ -17,14 +17,13 @@ mod run;
 pub mod specs;
 pub mod state_directory;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use self::event::{Limits, Outcome, Reading, Report, Request};
+use self::event::{Limits, Outcome, Reading, Reload, Report, Request};
 use self::execute::context::ExecContext;
 use self::lease::LeaseMonitor;
 use self::local_state::LocalState;
@@ -46,7 +45,7 @@ pub struct RunOptions {
     /// Reads the specs again when outputs change. `None`: the specs use no outputs. Ignored by a watch.
     pub read: Option<ReadSpecs>,
     /// Services to replace even if they match their specs.
-    pub reload: BTreeSet<String>,
+    pub reload: Reload,
     /// The lease of the group, in a run that has one.
     pub lease: Option<LeaseMonitor>,
 }

@@ -1,7 +1,6 @@
 //! Creation of containers: the image and network they need, and the request itself.
 
 use super::Planner;
-use super::placement::inherited;
 use super::readiness::DependencyState;
 use super::step::{Query, Reason, Subject, Verb};
 use crate::desired::{Order, Service};
@@ -162,7 +161,7 @@ impl<'a> Planner<'a> {
             network: network.id.clone(),
             names: if service.update.order == Order::StartFirst { Vec::new() } else { service.network_names() },
             image_id: image_id.clone(),
-            inherited: current.map(|current| inherited(service, current)).unwrap_or_default(),
+            inherited: current.map(|current| self.inherited(service, current)).unwrap_or_default(),
         };
         self.step(Subject::of(service), verb, cause);
     }

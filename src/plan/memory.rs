@@ -77,7 +77,10 @@ pub struct Liveness {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForceReason {
     /// `drillmaster reload`, or a job that is run again.
-    Reload,
+    Reload {
+        /// The replacement gets new anonymous volumes.
+        renew_volumes: bool,
+    },
     /// It is unhealthy, and its spec says `action: replace`.
     Unhealthy,
 }

@@ -268,7 +268,7 @@ impl<'a> Planner<'a> {
                 container.name, container.image
             )
         };
-        self.plan.notes = self.observed.lookalikes(&self.desired.group).map(note).collect();
+        self.plan.notes.extend(self.observed.lookalikes(&self.desired.group).map(note));
     }
 
     fn services(&mut self) {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::cause::Cause;
 use super::effect::{image_of, own_healthcheck};
+use super::memory::ForceReason;
 use super::step::{Action, ContainerRef, Query, Reason, Subject, Verb};
 use super::{DRAIN_PERIOD, Planner, instance_of};
 use crate::desired::{HookPoint, Inherited, Mode, Service, VolumeSource};
@@ -221,6 +222,45 @@ impl<'a> Planner<'a> {
         self.wait(service, format!("waiting for {owner} to release port {port}"), None);
         false
     }
+
+    /// Returns true if the old container must stop before the new one starts: both need the same host port, or would write
+    /// to the same volume or directory.
+    pub(super) fn clashes(&self, service: &Service, old: &Container) -> bool {
+        let ports = service
+            .config
+            .ports
+            .iter()
+            .any(|port| port.host.is_some_and(|host| holds(old, port.protocol, host, port.address)));
+        let places = old.mounts.iter().filter(|mount| mount.writable).any(|mount| {
+            service.config.volumes.iter().any(|volume| match &volume.source {
+                VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
+                VolumeSource::Bind(path) => mount.bind.as_ref() == Some(path),
+                VolumeSource::Anonymous => false,
+            })
+        });
+        ports || places || !self.inherited(service, old).is_empty()
+    }
+
+    /// Anonymous volumes that move to the replacement of a container.
+    pub(super) fn inherited(&self, service: &Service, old: &Container) -> Vec<Inherited> {
+        match self.memory.containers.get(&old.id).and_then(|memory| memory.force_replace) {
+            Some(ForceReason::Reload { renew_volumes: true }) => Vec::new(),
+            _ => inherited(service, old),
+        }
+    }
+
+    /// Notes that anonymous volumes hide what the new image has at their paths.
+    pub(super) fn note_kept_volumes(&mut self, service: &Service, old: &Container, causes: &[Cause]) {
+        let is_image = |cause: &Cause| matches!(&*cause.path(), "image" | "build");
+        let paths: Vec<String> = self.inherited(service, old).into_iter().map(|inherited| inherited.target).collect();
+        if !paths.is_empty() && causes.iter().any(is_image) {
+            let (name, paths) = (&service.name, paths.join(", "));
+            self.plan.notes.insert(format!(
+                "{name}: the anonymous volume at {paths} moves to the new container and hides what the new image has there; \
+                 `drillmaster reload --renew-volumes {name}` starts with an empty one"
+            ));
+        }
+    }
 }
 
 /// Returns true if the container gets its network aliases only once it is ready.
@@ -238,26 +278,8 @@ fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) 
     })
 }
 
-/// Returns true if the old container must stop before the new one starts: both need the same host port, or would write
-/// to the same volume or directory.
-pub(super) fn clashes(service: &Service, old: &Container) -> bool {
-    let ports = service
-        .config
-        .ports
-        .iter()
-        .any(|port| port.host.is_some_and(|host| holds(old, port.protocol, host, port.address)));
-    let places = old.mounts.iter().filter(|mount| mount.writable).any(|mount| {
-        service.config.volumes.iter().any(|volume| match &volume.source {
-            VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
-            VolumeSource::Bind(path) => mount.bind.as_ref() == Some(path),
-            VolumeSource::Anonymous => false,
-        })
-    });
-    ports || places || !inherited(service, old).is_empty()
-}
-
 /// Anonymous volumes of the old container that move to the new one: those whose path the spec does not mount otherwise.
-pub(super) fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
+fn inherited(service: &Service, old: &Container) -> Vec<Inherited> {
     let filled = |target: &str| {
         service.config.tmpfs.contains_key(target)
             || service

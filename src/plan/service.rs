@@ -4,7 +4,7 @@ use super::cause::{Cause, fields};
 use super::diff::{Comparison, compare};
 use super::memory::ForceReason;
 use super::outputs::open_fields;
-use super::placement::{aliases_deferred, clashes};
+use super::placement::aliases_deferred;
 use super::readiness::DependencyState;
 use super::step::{Action, Awaited, ContainerRef, Query, Reason, Subject, Verb, Wait};
 use super::{Planner, Slots, instance_of};
@@ -210,7 +210,7 @@ impl<'a> Planner<'a> {
         current: &'a Container,
     ) -> Result<Option<Cause>, DependencyState> {
         match self.memory.containers.get(&current.id).and_then(|memory| memory.force_replace) {
-            Some(ForceReason::Reload) => return Ok(Some(Cause::Reload)),
+            Some(ForceReason::Reload { .. }) => return Ok(Some(Cause::Reload)),
             Some(ForceReason::Unhealthy) => return Ok(Some(Cause::Unhealthy)),
             None => {}
         }
@@ -353,7 +353,10 @@ impl<'a> Planner<'a> {
                 let candidate = candidate.as_ref().map(|(candidate, _)| candidate.name.clone());
                 self.change(Subject::of(service), Action::Create, vec![Cause::NoContainer { candidate, wanted }]);
             }
-            Some(_) => self.change(Subject::of(service), Action::Replace, causes),
+            Some(current) => {
+                self.note_kept_volumes(service, current, &causes);
+                self.change(Subject::of(service), Action::Replace, causes);
+            }
         }
         let retries_later = current.is_some() && self.is_replacement_backing_off(&service.name);
         if failed || retries_later || self.build_has_failed(service) {
@@ -562,7 +565,7 @@ impl<'a> Planner<'a> {
                 if self.attach(service, candidate, false) {
                     return DependencyState::Pending("is being attached to its network");
                 }
-                if let Some(current) = current.filter(|current| current.is_up() && clashes(service, current)) {
+                if let Some(current) = current.filter(|current| current.is_up() && self.clashes(service, current)) {
                     let cause = "replacement needs its ports or volumes";
                     self.stop(&service.name, current, cause);
                 } else if self.ports_are_free(service, candidate) && self.knows_image(candidate) {

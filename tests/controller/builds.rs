@@ -352,7 +352,7 @@ async fn watch_builds_saved_sources_and_keeps_old_on_failure() {
     assert_eq!((sim.count("build"), failures(&watcher)), (builds + 1, 1), "the same sources are built once");
     assert_eq!(sim.id_of("shop-api"), Some(serving));
     // A reload request retries the build.
-    watcher.request(RequestKind::Reload(["api".to_owned()].into())).await;
+    watcher.request(RequestKind::Reload(BTreeSet::from(["api".to_owned()]).into())).await;
     assert_eq!((sim.count("build"), failures(&watcher)), (builds + 2, 2));
     assert!(runs_image(&watcher, "shop-api:two"));
 
@@ -411,12 +411,12 @@ async fn reload_builds_saved_sources_and_replaces_once() {
     // The change has not been noticed yet.
     *watcher.specs.lock().unwrap() = Reading::Valid(Box::new(shop("two")));
     let created = sim.count("create");
-    watcher.request(RequestKind::Reload(["api".to_owned()].into())).await;
+    watcher.request(RequestKind::Reload(BTreeSet::from(["api".to_owned()]).into())).await;
     assert!(runs_image(&watcher, "shop-api:two"));
     assert_eq!((sim.count("create"), sim.count("build")), (created + 1, 2));
     // Unchanged sources are not rebuilt.
     let before = sim.id_of("shop-api");
-    watcher.request(RequestKind::Reload(["api".to_owned()].into())).await;
+    watcher.request(RequestKind::Reload(BTreeSet::from(["api".to_owned()]).into())).await;
     assert_ne!(sim.id_of("shop-api"), before);
     assert_eq!(sim.count("build"), 2);
 }

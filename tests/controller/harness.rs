@@ -109,7 +109,7 @@ impl Harness {
             workers: Default::default(),
         };
         let local_state = LocalState::new(StateDirectory::at(self.state()));
-        RunOptions { limits: LIMITS, context, local_state, read: None, reload: BTreeSet::new(), lease: None }
+        RunOptions { limits: LIMITS, context, local_state, read: None, reload: Default::default(), lease: None }
     }
 
     /// Runs to completion. Panics after one simulated day.
@@ -135,7 +135,7 @@ impl Harness {
 
     /// Runs an `up` that replaces or reruns these services.
     pub async fn reload(&self, wanted: &Desired, services: &[&str]) -> Outcome {
-        let reload = services.iter().map(|name| (*name).to_owned()).collect();
+        let reload = services.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>().into();
         let options = RunOptions { reload, ..self.options() };
         self.run(Arc::new(self.sim.clone()), wanted, options).await.0
     }

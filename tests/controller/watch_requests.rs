@@ -108,7 +108,7 @@ async fn reload_replaces_and_restarts_dependents() {
     let sim = Harness::of(&wanted);
     let watcher = sim.watch_settled(&wanted).await;
     let before = sim.ids();
-    let reports = watcher.request(RequestKind::Reload(BTreeSet::from(["db".to_owned()]))).await;
+    let reports = watcher.request(RequestKind::Reload(BTreeSet::from(["db".to_owned()]).into())).await;
     let Some(Report::Settled(outcome)) = reports.last() else { panic!("{reports:#?}") };
     assert!(outcome.is_good(), "{outcome:#?}");
     let actions: Vec<_> =
@@ -181,7 +181,7 @@ async fn reload_replaces_a_container_renamed_just_before() {
     let watcher = sim.watch_settled(&wanted).await;
     let before = sim.ids();
     assert!(sim.rename("shop-api", "aside"));
-    watcher.request(RequestKind::Reload(BTreeSet::from(["api".to_owned()]))).await;
+    watcher.request(RequestKind::Reload(BTreeSet::from(["api".to_owned()]).into())).await;
     assert!(agree(&sim, &wanted));
     assert_ne!(before["shop-api"], sim.ids()["shop-api"]);
 }

@@ -284,3 +284,24 @@ fn restart_policy_and_limits_are_updated_in_place() {
     assert_eq!(limits["RestartPolicy"]["Name"], "no");
     project.assert_settled(&["api"]);
 }
+
+/// As with `node_modules` in a volume of the image: the files of the new image are hidden.
+#[test]
+fn anonymous_volumes_are_renewed_on_request() {
+    let mut project = Project::new("renew");
+    let tag = project.tag("drillmaster/busybox:1");
+    let spec = sleeper("api", "volumes: [/scratch]").replace("drillmaster/busybox:1", &tag);
+    project.write("api.yaml", &spec);
+    project.up();
+    project.exec("api", &["touch", "/scratch/old"]);
+    project.retag("drillmaster/busybox:2");
+    let note = "api: the anonymous volume at /scratch moves to the new container";
+    project.run(&["diff"]).exits(1).stderr_contains(note);
+    project.up().stderr_contains(note);
+    assert_eq!(project.exec("api", &["ls", "/scratch"]).trim(), "old");
+    project.up().output_lacks(note);
+    project.run(&["reload", "--renew-volumes", "api"]).exits(0);
+    assert_eq!(project.exec("api", &["ls", "/scratch"]).trim(), "");
+    project.assert_settled(&["api"]);
+    project.run(&["down", "--volumes"]).exits(0).stderr_contains("removes 2 volumes");
+}

@@ -280,7 +280,7 @@ impl World {
         };
         let local_state = LocalState::new(StateDirectory::at(self.state.path()));
         let reload = BTreeSet::new();
-        let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload, lease: None };
+        let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload: reload.into(), lease: None };
         let (changes, changed) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(16);
         let (interrupt, interrupts) = mpsc::channel(1);
@@ -477,7 +477,7 @@ impl World {
                 self.invariants().record_external_change();
                 let current = self.sim.id_of(&format!("{GROUP}-{service}"));
                 self.invariants().reload(&service, current.filter(|_| self.controller.is_some()));
-                self.ask(RequestKind::Reload(BTreeSet::from([service])));
+                self.ask(RequestKind::Reload(BTreeSet::from([service]).into()));
             }
             Event::StatusRequest => self.ask(RequestKind::Status),
         }

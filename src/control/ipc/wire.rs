@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::lock::WATCH;
-use crate::control::event::{Failed, Outcome, RemovalError, RequestKind};
+use crate::control::event::{Failed, Outcome, Reload, RemovalError, RequestKind};
 use crate::desired::fingerprint::Fingerprint;
 use crate::plan::cause::Cause;
 use crate::plan::step::{Change, Failure, Reason, Subject, Wait};
@@ -24,8 +24,14 @@ use crate::types::ServiceName;
 pub enum WireRequest {
     Status,
     Reconcile,
-    Reload { services: BTreeSet<String> },
-    Shutdown { by: String },
+    Reload {
+        services: BTreeSet<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        renew_volumes: bool,
+    },
+    Shutdown {
+        by: String,
+    },
 }
 
 impl From<WireRequest> for RequestKind {
@@ -33,7 +39,7 @@ impl From<WireRequest> for RequestKind {
         match request {
             WireRequest::Status => RequestKind::Status,
             WireRequest::Reconcile => RequestKind::Reconcile,
-            WireRequest::Reload { services } => RequestKind::Reload(services),
+            WireRequest::Reload { services, renew_volumes } => RequestKind::Reload(Reload { services, renew_volumes }),
             WireRequest::Shutdown { by } => RequestKind::Shutdown { by },
         }
     }
@@ -196,7 +202,10 @@ mod tests {
         let table = [
             (r#"{"ask":"status"}"#, WireRequest::Status),
             (r#"{"ask":"reconcile","later":1}"#, WireRequest::Reconcile),
-            (r#"{"ask":"reload","services":["api"]}"#, WireRequest::Reload { services: ["api".to_owned()].into() }),
+            (
+                r#"{"ask":"reload","services":["api"]}"#,
+                WireRequest::Reload { services: ["api".to_owned()].into(), renew_volumes: false },
+            ),
             (r#"{"ask":"shutdown","by":"me"}"#, WireRequest::Shutdown { by: "me".into() }),
         ];
         for (text, request) in table {

@@ -14,7 +14,7 @@ use super::snapshot::{Snapshot, StaleReason, Subscription};
 use super::steps::Steps;
 use super::watch_mode::Watching;
 use crate::control::error::StepError;
-use crate::control::event::{Command, Event, Limits, Outcome, Reaction, Report};
+use crate::control::event::{Command, Event, Limits, Outcome, Reaction, Reload, Report};
 use crate::control::specs::intake::Intake;
 use crate::desired::Desired;
 use crate::engine::{EngineError, Result};
@@ -107,9 +107,18 @@ pub(super) struct LifecycleHooks {
 #[derive(Debug, Default)]
 pub(super) struct ReloadRequest {
     /// The services whose containers are not marked yet.
-    pub(super) pending: BTreeSet<String>,
+    /// The value is true if their replacements get new anonymous volumes.
+    pub(super) pending: BTreeMap<String, bool>,
     /// Something was reloaded since the group's hooks ran last.
     pub(super) requested: bool,
+}
+
+impl ReloadRequest {
+    fn of(reload: Reload) -> ReloadRequest {
+        let Reload { services, renew_volumes } = reload;
+        let requested = !services.is_empty();
+        ReloadRequest { pending: services.into_iter().map(|service| (service, renew_volumes)).collect(), requested }
+    }
 }
 
 /// How far the end of a run is.
@@ -126,7 +135,7 @@ pub(super) enum RunPhase {
 impl Core {
     /// A run for this desired state, with what earlier runs remembered. Services in `reload` are replaced although they
     /// match.
-    pub fn new(desired: Desired, limits: Limits, mode: RunMode, memory: Memory, reload: BTreeSet<String>) -> Core {
+    pub fn new(desired: Desired, limits: Limits, mode: RunMode, memory: Memory, reload: Reload) -> Core {
         let (watching, intake) = match mode {
             // A one-shot run reads the same specs again, with other outputs: they lose no service.
             RunMode::Once => (None, Intake::new(true)),
@@ -144,7 +153,7 @@ impl Core {
             services: BTreeMap::new(),
             steps: Steps::default(),
             hooks: LifecycleHooks::default(),
-            reload: ReloadRequest { requested: !reload.is_empty(), pending: reload },
+            reload: ReloadRequest::of(reload),
             watching,
             phase: RunPhase::Running,
             reporter: Reporter::default(),

@@ -319,8 +319,9 @@ impl Core {
                 self.phase = RunPhase::Stopping;
             }
             RequestKind::Reconcile => self.retry_everything(reaction),
-            RequestKind::Reload(services) => {
-                self.reload.pending.extend(services);
+            RequestKind::Reload(reload) => {
+                let renew = reload.renew_volumes;
+                self.reload.pending.extend(reload.services.into_iter().map(|service| (service, renew)));
                 self.reload.requested = true;
                 self.retry_everything(reaction);
             }
@@ -360,14 +361,15 @@ impl Core {
         }
         let Some(observed) = &self.snapshot.observed else { return };
         let reload = std::mem::take(&mut self.reload.pending);
-        for service in self.desired.services.values().filter(|service| reload.contains(&service.service)) {
+        for service in self.desired.services.values() {
+            let Some(renew_volumes) = reload.get(&*service.service).copied() else { continue };
             let candidate = candidate_name(&self.desired.group, &service.name);
             // The current container may have lost its name a moment ago.
             let current = observed.of_group(&self.desired.group).filter(|container| {
                 container.name != candidate && instance_of(&self.desired, container).as_deref() == Some(&*service.name)
             });
             for container in current {
-                self.memory.container_mut(&container.id).force_replace = Some(ForceReason::Reload);
+                self.memory.container_mut(&container.id).force_replace = Some(ForceReason::Reload { renew_volumes });
             }
         }
     }
