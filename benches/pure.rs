@@ -51,7 +51,7 @@ fn read(texts: &[(String, String)]) -> Specs {
     let input = Input {
         dir: "specs",
         files: &files,
-        dotenv: None,
+        dotenv: &[],
         environment: &environment,
         context: &context,
         read: &|_| Err("no such file".into()),

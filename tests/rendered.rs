@@ -16,7 +16,7 @@ use drillmaster::spec::{Input, Specs, Tree, load};
 
 #[track_caller]
 fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
-    let sources = sources::read(directory).unwrap();
+    let sources = sources::read(directory, None).unwrap();
     let environment: BTreeMap<String, String> =
         environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let tree = |build: &Build| {
@@ -28,7 +28,7 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
     let input = Input {
         dir: "specs",
         files: &sources.files,
-        dotenv: sources.dotenv.as_ref(),
+        dotenv: &sources.dotenv,
         environment: &environment,
         context: &BTreeMap::new(),
         read: &|path| sources::read_file(directory, path),

@@ -63,7 +63,7 @@ impl SpecDirectory {
             count.fetch_add(1, Ordering::Relaxed);
             Reading::Invalid(vec![Diagnostic::new(describe(&input))])
         };
-        let reader = Reader::new(home.path().join("specs"), watcher, OutputStore::default(), Box::new(parse));
+        let reader = Reader::new(home.path().join("specs"), None, watcher, OutputStore::default(), Box::new(parse));
         SpecDirectory { home, reader, changes, parsed, notes }
     }
 
@@ -540,6 +540,19 @@ async fn dotenv_is_created_and_removed() {
 }
 
 #[tokio::test]
+async fn dotenv_of_the_project_is_read_first() {
+    let mut specs = SpecDirectory::new(|home| {
+        one(home);
+        write(home, "specs/.env", "A=1");
+    })
+    .await;
+    specs.write(".env", "A=0");
+    specs.expect_one_message("web.yaml: one\n../.env: A=0\n.env: A=1\n").await;
+    fs::remove_file(specs.path("specs/.env")).unwrap();
+    specs.expect_one_message("web.yaml: one\n../.env: A=0\n").await;
+}
+
+#[tokio::test]
 async fn unreadable_file_recovers() {
     let mut specs = SpecDirectory::new(one).await;
     symlink("../nowhere.yaml", specs.path("specs/db.yaml")).unwrap();
@@ -729,7 +742,7 @@ async fn polling_ends_when_watches_are_available() {
 
 /// The errors of a spec directory, by path.
 fn errors(directory: &Path) -> Vec<(String, String)> {
-    let sources = sources::read(directory).unwrap();
+    let sources = sources::read(directory, None).unwrap();
     let error = |file: SourceFile| match file.content {
         Content::Unreadable(why) => Some((file.path, why)),
         Content::Bytes(_) | Content::TooLarge(_) => None,

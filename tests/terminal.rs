@@ -365,7 +365,7 @@ fn specs(text: &str) -> Specs {
     let input = drillmaster::spec::Input {
         dir: "specs",
         files: &files,
-        dotenv: None,
+        dotenv: &[],
         environment: &none,
         context: &none,
         read: &|_| Err(String::new()),

@@ -34,7 +34,7 @@ fn read(texts: &[(String, Vec<u8>)], home: &Path, directory: &str, group: &str) 
     let specs = load(&Input {
         dir: "specs",
         files: &files,
-        dotenv: None,
+        dotenv: &[],
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|path: &str| fs::read(home.join(path)).map_err(|error| error.to_string()),
@@ -125,7 +125,7 @@ fn former_and_current_spelling_together_are_an_error() {
     let errors = load(&Input {
         dir: "specs",
         files: &files,
-        dotenv: None,
+        dotenv: &[],
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|_: &str| Err("no such file".into()),

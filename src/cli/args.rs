@@ -28,6 +28,9 @@ pub struct Global {
     /// Spec directory
     #[arg(long, global = true, help_heading = HEADING, default_value = "specs", value_name = "DIR")]
     pub specs: PathBuf,
+    /// File with variables for the specs, instead of `.env` (repeatable, later files override earlier ones)
+    #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
     /// Group name [default: name in the Group document, otherwise the directory that contains DIR]
     #[arg(long, global = true, help_heading = HEADING, value_name = "NAME")]
     pub group: Option<String>,

@@ -88,7 +88,8 @@ impl Project {
         };
         // Not canonicalized: if the path is a link, its target may change.
         let path = absolute_unresolved(&global.specs)?;
-        let reader = Arc::new(Reader::new(path, watcher, context, Box::new(move |input| reload.reading(input))));
+        let parse = Box::new(move |input: SpecInput<'_>| reload.reading(input));
+        let reader = Arc::new(Reader::new(path, env_files(global)?, watcher, context, parse));
         let current = Arc::new(SingleTask::default());
         let read: ReadSpecs = Arc::new(move || {
             let (reader, current) = (reader.clone(), current.clone());
@@ -110,7 +111,8 @@ impl Project {
     /// Reads the specs.
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
-        Project::read(global, group(global)?, directory).map_err(Failure::Specs)
+        let sources = read_sources(global, &directory)?;
+        Project::read(global, group(global)?, directory, sources).map_err(Failure::Specs)
     }
 
     /// Reads the specs; also returns them as they are written.
@@ -118,7 +120,7 @@ impl Project {
         let (directory, display_path) = (absolute(&global.specs)?, global.specs.display().to_string());
         let read = |path: &str| sources::read_file(&directory, path);
         let tree = |build: &Build| sources::read_tree(&directory, build);
-        let (sources, file_access) = (sources::read(&directory), ProgramFileAccess(&directory));
+        let (sources, file_access) = (read_sources(global, &directory)?, ProgramFileAccess(&directory));
         let workers = Workers::default();
         let specs = parse(&display_path, &sources, &OutputMap::new(), &read, &tree, &workers.interpreter(&file_access))
             .map_err(Failure::Specs)?;
@@ -126,9 +128,14 @@ impl Project {
         Ok((Project::fixed(desired, directory, true), specs))
     }
 
-    fn read(global: &Global, group: Option<&str>, directory: PathBuf) -> Result<Project, Vec<Diagnostic>> {
+    fn read(
+        global: &Global,
+        group: Option<&str>,
+        directory: PathBuf,
+        sources: io::Result<Sources>,
+    ) -> Result<Project, Vec<Diagnostic>> {
         let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
-        let (sources, root) = (sources::read(&directory), directory.clone());
+        let (sources, root) = (sources, directory.clone());
         let workers = Workers::default();
         let evaluating = workers.clone();
         let resolve = move |context: &OutputMap| {
@@ -199,7 +206,8 @@ impl Project {
     /// group can be inspected and removed without its specs.
     pub fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
-        match Project::read(global, group(global)?, directory.clone()) {
+        let sources = read_sources(global, &directory)?;
+        match Project::read(global, group(global)?, directory.clone(), sources) {
             Ok(project) => Ok(project),
             Err(errors) if global.group.is_some() => {
                 style.diagnostics(&errors);
@@ -213,7 +221,7 @@ impl Project {
     /// Reads the specs. A directory that does not exist or has no spec file has no services. For `up --prune-all` only.
     pub fn load_or_empty(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
-        if is_empty(&sources::read(&directory)) {
+        if is_empty(&read_sources(global, &directory)?) {
             return Ok(Project::nothing(group(global)?, directory, true));
         }
         Project::load(global)
@@ -387,14 +395,26 @@ fn parse(
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let dotenv = sources.dotenv.as_ref();
-    let (files, environment) = (&sources.files, &environment);
+    let (files, dotenv, environment) = (&sources.files, &sources.dotenv, &environment);
     spec::load(&spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, interpreter })
+}
+
+fn read_sources(global: &Global, directory: &Path) -> Result<io::Result<Sources>, Failure> {
+    Ok(sources::read(directory, env_files(global)?.as_deref()))
+}
+
+/// The files of `--env-file`, as absolute paths; `None` without the option.
+fn env_files(global: &Global) -> Result<Option<Vec<PathBuf>>, Failure> {
+    let absolute = |path: &PathBuf| {
+        std::path::absolute(path).map_err(|error| Failure::Usage(format!("--env-file {}: {error}", path.display())))
+    };
+    let files = global.env_file.iter().map(absolute).collect::<Result<Vec<_>, _>>()?;
+    Ok((!files.is_empty()).then_some(files))
 }
 
 /// Returns true if the spec directory does not exist or has no spec file.
 pub(super) fn is_missing(global: &Global) -> bool {
-    absolute(&global.specs).is_ok_and(|directory| is_empty(&sources::read(&directory)))
+    absolute(&global.specs).is_ok_and(|directory| is_empty(&sources::read(&directory, None)))
 }
 
 /// Returns true if there is no spec file or no directory.
@@ -590,10 +610,45 @@ mod tests {
         let (_, follow) = follow(home.path(), &[]).unwrap();
         fs::write(home.path().join("specs/b.yaml"), "name: b\nimage: busybox\nenv_file: ../b.env\n").unwrap();
         assert_eq!(errors(&follow).await.len(), 1);
-        fs::write(home.path().join("b.env"), "A").unwrap();
+        fs::write(home.path().join("b.env"), "no sense").unwrap();
         assert!(errors(&follow).await[0].starts_with("expected `KEY=value`"));
         fs::write(home.path().join("b.env"), "A=1").unwrap();
         assert_eq!(valid(&follow).await.services["b"].env["A"], "1");
+    }
+
+    #[tokio::test]
+    async fn env_files_of_the_command_line_replace_dotenv() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        fs::create_dir(home.join("specs")).unwrap();
+        fs::write(home.join("specs/a.yaml"), "name: a\nimage: busybox\nenv: {A: '${A:-}', B: '${B:-}'}\n").unwrap();
+        fs::write(home.join("specs/.env"), "B=inside\n").unwrap();
+        fs::write(home.join(".env"), "A=beside\nB=beside\n").unwrap();
+        let values = |desired: &Desired| {
+            let env = &desired.services["a"].env;
+            (env["A"].clone(), env["B"].clone())
+        };
+        let (_, follow_defaults) = follow(home, &[]).unwrap();
+        assert_eq!(values(&valid(&follow_defaults).await), ("beside".into(), "inside".into()));
+
+        let (one, two) = (home.join("one.env"), home.join("two.env"));
+        let options = ["--env-file", one.to_str().unwrap(), "--env-file", two.to_str().unwrap()];
+        fs::write(&one, "A=1\nB=1\n").unwrap();
+        assert!(
+            matches!(follow(home, &options), Err(Failure::Specs(errors)) if errors[0].to_string().contains("two.env"))
+        );
+        fs::write(&two, "B=$A-2\n").unwrap();
+        let (project, mut follow_options) = follow(home, &options).unwrap();
+        assert_eq!(values(&project.desired), ("1".into(), "1-2".into()));
+        assert_eq!(follow_options.changes.recv().await, Some(()), "a message at the start");
+        assert_eq!(values(&valid(&follow_options).await), ("1".into(), "1-2".into()));
+        fs::write(&two, "B=3\n").unwrap();
+        let changed = tokio::time::timeout(Duration::from_secs(30), follow_options.changes.recv()).await;
+        assert_eq!(changed, Ok(Some(())), "the files are watched");
+        assert_eq!(values(&valid(&follow_options).await), ("1".into(), "3".into()));
+
+        let (project, _) = follow(home, &["--env-file", "/dev/null"]).unwrap();
+        assert_eq!(values(&project.desired), (String::new(), String::new()));
     }
 
     #[tokio::test]

@@ -407,7 +407,7 @@ mod tests {
         let input = crate::spec::Input {
             dir: "specs",
             files: &files,
-            dotenv: None,
+            dotenv: &[],
             environment: &environment,
             context: &context,
             read: &read,

@@ -1,13 +1,18 @@
-//! Env file parser, for `.env` and `env_file`: lines of the form `KEY=value`.
+//! Env file parser, for `.env` and `env_file`: the rules of docker compose (package `dotenv` of compose-go 2.13).
 //!
-//! Blank lines and lines starting with `#` are skipped; a leading `export ` is accepted. A value is plain (surrounding
-//! white space and a comment after ` #` are removed), in single quotes (literal) or in double quotes (with the escapes
-//! `\n`, `\t`, `\r`, `\"`, `\\` and `\$`). A value cannot span several lines. Variables are not substituted. If a key is
-//! repeated, the last line applies.
+//! - `KEY=value`, with spaces around the `=`, with `:` instead of it, or with `export ` in front. `KEY` alone takes its
+//!   value from the environment or `.env`, and is left out if it is not set there. If a key is repeated, the last one
+//!   applies.
+//! - A bare value ends at the end of the line or before ` #`. A quoted value may span lines. In single quotes only `\'`
+//!   is an escape; in double quotes `\n`, `\r`, `\t`, `\a`, `\b`, `\f`, `\v`, `\"`, `\\`, `\$` and `\0` with up to three
+//!   octal digits.
+//! - Variables are substituted in bare and double-quoted values, `$VAR` too: from the environment, `.env` and earlier
+//!   lines. One that is not set is an error as in specs; docker compose takes an empty value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::interpolate::{MAX_TEXT, ReferenceError, TOO_MUCH_TEXT, Variables, expand_unbraced};
 use super::value::EnvName;
 
 /// Error in an env file.
@@ -22,95 +27,228 @@ pub struct LineError {
 /// Number of errors after which a file is not read further: it is no env file.
 const MAX_ERRORS: usize = 1000;
 
-/// Parses a file. Returns its values, or its errors, at most a thousand.
-pub fn parse(text: &str) -> Result<BTreeMap<String, String>, Vec<LineError>> {
-    let mut values = BTreeMap::new();
+/// Content of env files.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EnvFile {
+    pub values: BTreeMap<String, String>,
+    /// Names of the variables that the values refer to.
+    pub variables: BTreeSet<String>,
+}
+
+/// Parses a file after others: its values override `earlier`, and can refer to them and to the environment. Returns the
+/// errors, at most a thousand. Nothing of the file is quoted in messages: any part of it may belong to a secret value.
+pub fn parse(text: &str, environment: &BTreeMap<String, String>, earlier: EnvFile) -> Result<EnvFile, Vec<LineError>> {
+    let at = text.len() - text.trim_start_matches('\u{feff}').len();
+    let mut parser = Parser { text, at, environment, found: earlier, size: 0 };
     let mut errors = Vec::new();
-    let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        match parse_line(line, at) {
-            Ok(Some((key, value))) => {
-                values.insert(key, value);
+    while errors.len() < MAX_ERRORS && parser.skip_to_key() {
+        let line_end = parser.line_end();
+        if let Err(error) = parser.assignment() {
+            let unclosed = error.message == UNCLOSED;
+            errors.push(error);
+            // What follows an unclosed quote may be part of the value.
+            if unclosed {
+                break;
             }
-            Ok(None) => {}
-            Err(error) => errors.push(error),
-        }
-        at += line.len();
-        if errors.len() == MAX_ERRORS {
-            break;
+            parser.at = parser.at.max(line_end);
         }
     }
-    if errors.is_empty() { Ok(values) } else { Err(errors) }
+    if errors.is_empty() { Ok(parser.found) } else { Err(errors) }
 }
 
-/// Parses the line that starts at byte `at` of the file. Returns `None` if it is blank or a comment.
-fn parse_line(line: &str, at: usize) -> Result<Option<(String, String)>, LineError> {
-    // Nothing is quoted: any part of a line may belong to a secret value.
-    let error = |part: &str, message: String, hint: &str| {
-        let start = at + offset(line, part);
+const UNCLOSED: &str = "unclosed quote";
+
+struct Parser<'a> {
+    text: &'a str,
+    at: usize,
+    environment: &'a BTreeMap<String, String>,
+    found: EnvFile,
+    /// Bytes of all values.
+    size: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    fn line_end(&self) -> usize {
+        self.at + self.rest().find('\n').unwrap_or(self.rest().len())
+    }
+
+    /// Returns the error for a part of the text.
+    fn error(&self, part: &str, message: &str, hint: &str) -> LineError {
+        let start = (part.as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize).min(self.text.len());
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        Err(LineError { span: start..start + part.len(), message, hint })
-    };
-    let trimmed = line.trim_start_matches('\u{feff}').trim();
-    if trimmed.is_empty() || trimmed.starts_with('#') {
-        return Ok(None);
+        LineError { span: start..start + part.len(), message: message.to_owned(), hint }
     }
-    if let Some(nul) = trimmed.find('\0') {
-        return error(&trimmed[nul..=nul], "unexpected NUL character".into(), "");
-    }
-    let assignment = match trimmed.strip_prefix("export") {
-        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
-        _ => trimmed,
-    };
-    let Some((key, value)) = assignment.split_once('=') else {
-        return error(assignment, "expected `KEY=value`".into(), "a value that spans lines is written with `\\n`");
-    };
-    if key.is_empty() {
-        return error(assignment, "the name of the variable is missing before the `=`".into(), "");
-    }
-    if key.parse::<EnvName>().is_err() {
-        let hint = if key.trim() != key { "remove the space around the `=`" } else { "" };
-        return error(key, "invalid environment variable name before the `=`".into(), hint);
-    }
-    let value = value.trim_start();
-    let found = match value.chars().next() {
-        Some('\'') => value[1..].split_once('\'').map(|(inner, rest)| (inner.to_owned(), rest)),
-        Some('"') => double_quoted(&value[1..]),
-        _ => Some((without_comment(value).to_owned(), "")),
-    };
-    let Some((value, rest)) = found else {
-        return error(value, "unclosed quote".into(), "a quoted value must end on the same line");
-    };
-    let rest = rest.trim();
-    if !rest.is_empty() && !rest.starts_with('#') {
-        return error(rest, "unexpected text after the closing quote".into(), "put the whole value in quotes");
-    }
-    Ok(Some((key.to_owned(), value)))
-}
 
-/// Returns the offset of a subslice in its text.
-fn offset(whole: &str, part: &str) -> usize {
-    (part.as_ptr() as usize).saturating_sub(whole.as_ptr() as usize).min(whole.len())
-}
-
-/// Unescapes text up to the closing quote. Returns it with the rest of the line.
-fn double_quoted(text: &str) -> Option<(String, &str)> {
-    let mut out = String::new();
-    let mut chars = text.char_indices();
-    while let Some((at, c)) = chars.next() {
-        match c {
-            '"' => return Some((out, &text[at + 1..])),
-            '\\' => match chars.next()?.1 {
-                'n' => out.push('\n'),
-                't' => out.push('\t'),
-                'r' => out.push('\r'),
-                c @ ('"' | '\\' | '$') => out.push(c),
-                c => out.extend(['\\', c]),
-            },
-            c => out.push(c),
+    /// Skips white space and comments. Returns false at the end of the file.
+    fn skip_to_key(&mut self) -> bool {
+        loop {
+            self.at += self.rest().len() - self.rest().trim_start().len();
+            if !self.rest().starts_with('#') {
+                return !self.rest().is_empty();
+            }
+            self.at = self.line_end();
         }
     }
-    None
+
+    /// Parses the assignment at the current position, up to the end of its last line.
+    fn assignment(&mut self) -> Result<(), LineError> {
+        let line = self.text[self.at..self.line_end()].trim_end();
+        if let Some(nul) = line.find('\0') {
+            return Err(self.error(&line[nul..=nul], "unexpected NUL character", ""));
+        }
+        let assignment = match line.strip_prefix("export") {
+            Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
+            _ => line,
+        };
+        let Some(end) = assignment.find(['=', ':']) else { return self.inherited(assignment) };
+        let key = assignment[..end].trim_end();
+        if key.is_empty() {
+            return Err(self.error(assignment, "the name of the variable is missing before the `=`", ""));
+        }
+        if key.parse::<EnvName>().is_err() {
+            return Err(self.error(key, "invalid environment variable name before the `=`", ""));
+        }
+        self.at += line.len() - assignment.len() + end + 1;
+        self.at += self.rest().len() - self.rest().trim_start_matches([' ', '\t', '\r', '\u{b}', '\u{c}']).len();
+        let value = match self.rest().chars().next() {
+            Some(quote @ ('\'' | '"')) => self.quoted(quote)?,
+            _ => self.bare()?,
+        };
+        self.size += value.len();
+        if self.size > MAX_TEXT {
+            return Err(self.error(key, TOO_MUCH_TEXT, ""));
+        }
+        self.found.values.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    /// A key without a value.
+    fn inherited(&mut self, line: &str) -> Result<(), LineError> {
+        let key = without_comment(line);
+        if key.parse::<EnvName>().is_err() {
+            let hint = "write a value that spans lines in quotes";
+            return Err(self.error(key, "expected `KEY=value`", hint));
+        }
+        self.at = self.line_end();
+        if let Some(value) = self.environment.get(key) {
+            self.found.values.insert(key.to_owned(), value.clone());
+        }
+        Ok(())
+    }
+
+    fn bare(&mut self) -> Result<String, LineError> {
+        let (start, end) = (self.at, self.line_end());
+        self.at = end;
+        let value = without_comment(self.text[start..end].trim_end());
+        self.substitute(value, |at| start + at)
+    }
+
+    /// Parses a quoted value and the rest of its last line.
+    fn quoted(&mut self, quote: char) -> Result<String, LineError> {
+        let start = self.at + 1;
+        let raw = self.text.get(start..).unwrap_or_default();
+        let mut value = String::new();
+        // Positions where the offsets of the value and of the file begin to differ by another amount.
+        let mut offsets = vec![(0, start)];
+        let mut chars = raw.char_indices();
+        let end = loop {
+            match chars.next() {
+                None => {
+                    let line = self.text[self.at..self.line_end()].trim_end();
+                    return Err(self.error(
+                        line,
+                        UNCLOSED,
+                        "a quoted value ends with the same quote, also on a later line",
+                    ));
+                }
+                Some((at, c)) if c == quote => break at,
+                Some((at, '\0')) => return Err(self.error(&raw[at..=at], "unexpected NUL character", "")),
+                Some((_, '\\')) => {
+                    match chars.next() {
+                        Some((_, c)) if c == quote => value.push(c),
+                        Some((at, c)) if quote == '"' => escape(c, &raw[at..], &mut chars, &mut value),
+                        Some((_, c)) => value.extend(['\\', c]),
+                        None => {}
+                    }
+                    offsets.push((value.len(), start + raw.len() - chars.as_str().len()));
+                }
+                Some((_, c)) => value.push(c),
+            }
+        };
+        self.at = start + end + 1;
+        let rest = self.text[self.at..self.line_end()].trim();
+        self.at = self.line_end();
+        if !rest.is_empty() && !rest.starts_with('#') {
+            let hint = "put the whole value in quotes; write `\\\"` for a quote in it";
+            return Err(self.error(rest, "unexpected text after the closing quote", hint));
+        }
+        match quote {
+            '\'' => Ok(value),
+            _ => self.substitute(&value, |at| {
+                let (out, file) = offsets[offsets.partition_point(|(out, _)| *out <= at).saturating_sub(1)];
+                file + at - out
+            }),
+        }
+    }
+
+    /// Substitutes the variables of a value; `place` converts its offsets to those of the file.
+    fn substitute(&mut self, value: &str, place: impl Fn(usize) -> usize) -> Result<String, LineError> {
+        let EnvFile { values, variables } = &mut self.found;
+        let context = BTreeMap::new();
+        let known = Variables { environment: self.environment, dotenv: values, context: &context };
+        let expanded = expand_unbraced(value, known, variables);
+        let error = |span: Range<usize>, message: &str, hint: &str| {
+            let span = place(span.start)..place(span.end);
+            Err(LineError { span, message: message.to_owned(), hint: Some(hint.to_owned()) })
+        };
+        const LITERAL: &str = "put the value in single quotes or write `$$` for a literal `$`";
+        match expanded {
+            Ok(expanded) => match expanded.outputs.first() {
+                None => Ok(expanded.text),
+                Some((_, span)) => error(span.clone(), "an output cannot be used in an env file", LITERAL),
+            },
+            Err(ReferenceError { span, message, .. }) if message == TOO_MUCH_TEXT => error(span, &message, LITERAL),
+            Err(ReferenceError { span, message, .. }) if message.starts_with("the variable ") => {
+                let hint = "set it in the environment or on an earlier line, or write a default: `${VAR:-}`; put the \
+                            value in single quotes or write `$$` for a literal `$`";
+                error(span, "the variable is not set or empty", hint)
+            }
+            Err(ReferenceError { span, .. }) => error(span, "invalid reference to a variable", LITERAL),
+        }
+    }
+}
+
+/// Appends the character that an escape in double quotes stands for; `text` begins with the character after the `\`.
+fn escape(c: char, text: &str, chars: &mut std::str::CharIndices<'_>, value: &mut String) {
+    match c {
+        'n' => value.push('\n'),
+        'r' => value.push('\r'),
+        't' => value.push('\t'),
+        'a' => value.push('\u{7}'),
+        'b' => value.push('\u{8}'),
+        'f' => value.push('\u{c}'),
+        'v' => value.push('\u{b}'),
+        '\\' => value.push('\\'),
+        // Literal after substitution.
+        '$' => value.push_str("$$"),
+        '0' => {
+            let digits: String = text[1..].chars().take(3).take_while(|c| c.is_digit(8)).collect();
+            match u32::from_str_radix(&digits, 8).ok().and_then(char::from_u32).filter(|c| *c != '\0') {
+                Some(c) => {
+                    value.push(c);
+                    for _ in 0..digits.len() {
+                        chars.next();
+                    }
+                }
+                None => value.push_str("\\0"),
+            }
+        }
+        c => value.extend(['\\', c]),
+    }
 }
 
 fn without_comment(value: &str) -> &str {
@@ -125,48 +263,106 @@ fn without_comment(value: &str) -> &str {
 mod tests {
     use super::*;
 
+    fn environment() -> BTreeMap<String, String> {
+        [("HOST", "h"), ("EMPTY", "")].map(|(k, v)| (k.to_string(), v.to_string())).into()
+    }
+
+    fn values(text: &str) -> BTreeMap<String, String> {
+        parse(text, &environment(), EnvFile::default()).unwrap_or_else(|errors| panic!("{text}: {errors:?}")).values
+    }
+
     #[test]
     fn lines_are_parsed() {
-        let text = "\u{feff}# comment\r\nA=1\r\n\n  export B = \n";
-        assert_eq!(parse(text).unwrap_err()[0].hint.as_deref(), Some("remove the space around the `=`"));
         let text = concat!(
-            "# comment\r\n",
-            "A=1\r\n",
-            "  export B=two words  # comment\n",
-            "C='single $X \\n # kept' # comment\n",
-            "D=\"a\\nb\\\"c\\\\d\\q é\"\n",
+            "\u{feff}# comment\r\n",
+            "A=1\r\n\n",
+            "  export B = two words  # comment\n",
+            "C='single $X \\n # it\\'s \\\\' # comment\n",
+            "D=\"a\\nb\\\"c\\\\d\\q é \\0101\\$X\"\n",
             "E=\n",
             "F=a#b\n",
             "G= #c\n",
             "H=x=y\n",
+            "I: yaml: style\n",
+            "HOST\n",
+            "export EMPTY # comment\n",
+            "NOT_SET\n",
+            "exported=1\n",
             "A=2",
         );
         let expected = [
             ("A", "2"),
             ("B", "two words"),
-            ("C", "single $X \\n # kept"),
-            ("D", "a\nb\"c\\d\\q é"),
+            ("C", "single $X \\n # it's \\\\"),
+            ("D", "a\nb\"c\\d\\q é A$X"),
             ("E", ""),
             ("F", "a#b"),
             ("G", ""),
             ("H", "x=y"),
+            ("I", "yaml: style"),
+            ("HOST", "h"),
+            ("EMPTY", ""),
+            ("exported", "1"),
         ];
-        assert_eq!(parse(text).unwrap(), expected.map(|(k, v)| (k.to_string(), v.to_string())).into());
+        assert_eq!(values(text), expected.map(|(k, v)| (k.to_string(), v.to_string())).into());
     }
 
     #[test]
-    fn all_invalid_lines_are_reported() {
-        let text = "A=1\nnonsense\nB=\"open\nC='x' y\n=z\n";
-        let errors = parse(text).unwrap_err();
-        let reported: Vec<_> = errors.iter().map(|e| (&text[e.span.clone()], e.message.as_str())).collect();
-        assert_eq!(
-            reported,
-            [
-                ("nonsense", "expected `KEY=value`"),
-                ("\"open", "unclosed quote"),
-                ("y", "unexpected text after the closing quote"),
-                ("=z", "the name of the variable is missing before the `=`"),
-            ]
-        );
+    fn quoted_values_span_lines() {
+        let text = "KEY=\"-----BEGIN KEY-----\n  a # b\r\n\n-----END KEY-----\" # comment\nONE='x\ny'\nTWO=2\n";
+        let values = values(text);
+        assert_eq!(values["KEY"], "-----BEGIN KEY-----\n  a # b\r\n\n-----END KEY-----");
+        assert_eq!((values["ONE"].as_str(), values["TWO"].as_str()), ("x\ny", "2"));
+    }
+
+    #[test]
+    fn variables_are_substituted() {
+        for (line, expected) in [
+            ("X=${HOST}:80", "h:80"),
+            ("X=\"${HOST}\\n$A\"", "h\n1"),
+            ("X=$A-${A}$", "1-1$"),
+            ("X='${HOST} $A'", "${HOST} $A"),
+            ("X=${NO:-http://h/{id}}", "http://h/{id}"),
+            ("X=${EMPTY:-${NO-d}}${EMPTY}", "d"),
+            ("X=${A:+set}${NO:+set}", "set"),
+            ("X=$$A \\$A", "$A \\1"),
+            ("X=\"\\$A $$A $1 $(\"", "$A $A $1 $("),
+            // The environment wins over an earlier line.
+            ("HOST=other\nX=$HOST", "h"),
+        ] {
+            assert_eq!(values(&format!("A=1\n{line}\n"))["X"], expected, "{line}");
+        }
+        let earlier = EnvFile { values: [("A".into(), "1".into())].into(), ..EnvFile::default() };
+        let found = parse("B=$A${HOST}\nA=2", &environment(), earlier).unwrap();
+        assert_eq!((found.values["A"].as_str(), found.values["B"].as_str()), ("2", "1h"));
+        assert_eq!(found.variables, ["A".to_owned(), "HOST".to_owned()].into());
+    }
+
+    fn reported(text: &str) -> Vec<(&str, String)> {
+        let errors = parse(text, &environment(), EnvFile::default()).unwrap_err();
+        errors.into_iter().map(|error| (&text[error.span], error.message)).collect()
+    }
+
+    #[test]
+    fn all_errors_are_reported() {
+        let text = "A=1\nno sense\nC='x' y\n=z\na b=c\nX=a${NO}b\nX=\"\\$\\n\n $NO\"\nX=${A\nB=\"open\nC='x' y";
+        let expected = [
+            ("no sense", "expected `KEY=value`"),
+            ("y", "unexpected text after the closing quote"),
+            ("=z", "the name of the variable is missing before the `=`"),
+            ("a b", "invalid environment variable name before the `=`"),
+            ("${NO}", "the variable is not set or empty"),
+            ("$NO", "the variable is not set or empty"),
+            ("${A", "invalid reference to a variable"),
+            ("\"open", "unclosed quote"),
+        ];
+        assert_eq!(reported(text), expected.map(|(part, message)| (part, message.to_owned())));
+    }
+
+    #[test]
+    fn values_cannot_grow_without_limit() {
+        let mut text = format!("A={}\n", "x".repeat(100_000));
+        text.push_str("B=$A$A$A$A$A$A$A$A$A$A\nA=$B$B$B$B$B$B$B$B$B$B\nB=$A$A$A$A$A$A$A$A\n");
+        assert_eq!(reported(&text).first().map(|(_, message)| message.as_str()), Some(TOO_MUCH_TEXT));
     }
 }

@@ -3,11 +3,14 @@
 //! - `${VAR}`: the variable; an error if it is not set.
 //! - `${VAR:-default}`, `${VAR-default}`: the default if it is not set (with the colon: or empty). Defaults can contain
 //!   references.
+//! - `${VAR:+text}`, `${VAR+text}`: the text if it is set (with the colon: and not empty), otherwise nothing.
 //! - `${VAR:?message}`, `${VAR?message}`: an error with this message if it is not set (with the colon: or empty).
 //! - `${context.key}`: an output of a hook or job. The value of the field is pending until the output is known.
 //! - `$$`: a literal `$`.
 //!
-//! Any other `$` is literal, also in `$VAR`, which is common in commands. Keys and comments are not substituted. A scalar
+//! Braces in a default, text or message are counted: `${VAR:-{}}` is `{}`.
+//!
+//! Any other `$` is literal, also in `$VAR`, which is common in commands; only env files replace `$VAR`. Keys and comments are not substituted. A scalar
 //! with a reference is resolved again after substitution: `"${PORT}"` is a number in a field that expects one. The
 //! variables are passed as arguments; this module does not access the environment.
 
@@ -23,7 +26,9 @@ use super::value::{OutputKey, quoted};
 const MAX_NESTING: usize = 16;
 
 /// Maximum bytes of text per file after substitution.
-const MAX_TEXT: usize = 16 * 1024 * 1024;
+pub(super) const MAX_TEXT: usize = 16 * 1024 * 1024;
+
+pub(super) const TOO_MUCH_TEXT: &str = "more than 16 MiB of text after variable substitution";
 
 /// Maximum number of errors reported per document.
 const MAX_ERRORS: usize = 100;
@@ -33,7 +38,7 @@ const MAX_ERRORS: usize = 100;
 pub struct Variables<'a> {
     /// Process environment. Takes precedence over `.env`.
     pub environment: &'a BTreeMap<String, String>,
-    /// Variables of the `.env` file.
+    /// Variables of the `.env` files.
     pub dotenv: &'a BTreeMap<String, String>,
     /// Known outputs, by key.
     pub context: &'a BTreeMap<String, String>,
@@ -47,6 +52,11 @@ impl<'a> Variables<'a> {
     /// Returns the value of a variable.
     pub(super) fn value(&self, name: &str) -> Option<&'a String> {
         self.environment.get(name).or_else(|| self.dotenv.get(name))
+    }
+
+    /// Returns all variables.
+    pub(super) fn all(&self) -> BTreeMap<String, String> {
+        self.dotenv.iter().chain(self.environment).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     pub(super) fn closest(&self, name: &str) -> Option<&'a str> {
@@ -120,11 +130,7 @@ pub fn interpolate(root: &mut Node, source: &str, variables: Variables<'_>, foun
         let replaced = replace(scalar, variables, &mut used).and_then(|outputs| {
             remaining = remaining.saturating_sub(scalar.text.len());
             match remaining {
-                0 => Err(ReferenceError {
-                    span: 0..scalar.text.len(),
-                    message: "more than 16 MiB of text after variable substitution".into(),
-                    hint: None,
-                }),
+                0 => Err(ReferenceError { span: 0..scalar.text.len(), message: TOO_MUCH_TEXT.into(), hint: None }),
                 _ => Ok(outputs),
             }
         });
@@ -264,9 +270,32 @@ pub struct Expanded {
 
 /// Substitutes the references of one text.
 pub fn expand(text: &str, variables: Variables<'_>, used: &mut BTreeSet<String>) -> Result<Expanded, ReferenceError> {
-    let mut expander = Expander { text, at: 0, variables, used, replaced: false, outputs: Vec::new() };
+    expand_with(text, variables, used, false)
+}
+
+/// The same with `$VAR` as another form of `${VAR}`, as in env files.
+pub(super) fn expand_unbraced(
+    text: &str,
+    variables: Variables<'_>,
+    used: &mut BTreeSet<String>,
+) -> Result<Expanded, ReferenceError> {
+    expand_with(text, variables, used, true)
+}
+
+fn expand_with(
+    text: &str,
+    variables: Variables<'_>,
+    used: &mut BTreeSet<String>,
+    unbraced: bool,
+) -> Result<Expanded, ReferenceError> {
+    let mut expander = Expander { text, at: 0, variables, used, unbraced, replaced: false, outputs: Vec::new() };
     let text = expander.run(0, true)?;
     Ok(Expanded { text, replaced: expander.replaced, outputs: expander.outputs })
+}
+
+/// Length of the name of a variable at the beginning of a text.
+fn word_length(text: &str) -> usize {
+    text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(text.len())
 }
 
 struct Expander<'a> {
@@ -274,6 +303,8 @@ struct Expander<'a> {
     at: usize,
     variables: Variables<'a>,
     used: &'a mut BTreeSet<String>,
+    /// Whether `$VAR` is a reference.
+    unbraced: bool,
     replaced: bool,
     outputs: Vec<(String, Range<usize>)>,
 }
@@ -291,21 +322,52 @@ impl<'a> Expander<'a> {
     /// result is not `needed`, only checks the syntax.
     fn run(&mut self, nesting: usize, needed: bool) -> Result<String, ReferenceError> {
         let mut out = String::new();
+        let mut braces = 0usize;
         loop {
             let rest = self.rest();
-            let stop = rest.find(|c| c == '$' || (c == '}' && nesting > 0)).unwrap_or(rest.len());
+            let stop = rest.find(|c| c == '$' || (nesting > 0 && (c == '{' || c == '}'))).unwrap_or(rest.len());
             out.push_str(&rest[..stop]);
             self.at += stop;
+            if out.len() > MAX_TEXT {
+                return Err(self.error(0, TOO_MUCH_TEXT.into()));
+            }
             let rest = &rest[stop..];
-            if rest.is_empty() || rest.starts_with('}') {
-                return Ok(out);
+            match rest.as_bytes() {
+                [] => return Ok(out),
+                [b'}', ..] if braces == 0 => return Ok(out),
+                [b'$', b'{', ..] => out.push_str(&self.reference(nesting, needed)?),
+                [b'$', b'$', ..] => {
+                    out.push('$');
+                    self.at += 2;
+                }
+                [b'$', first, ..] if self.unbraced && (first.is_ascii_alphabetic() || *first == b'_') => {
+                    out.push_str(&self.unbraced_reference(needed)?);
+                }
+                [other, ..] => {
+                    match other {
+                        b'{' => braces += 1,
+                        b'}' => braces -= 1,
+                        _ => {}
+                    }
+                    out.push(char::from(*other));
+                    self.at += 1;
+                }
             }
-            if rest.starts_with("${") {
-                out.push_str(&self.reference(nesting, needed)?);
-            } else {
-                out.push('$');
-                self.at += if rest.starts_with("$$") { 2 } else { 1 };
-            }
+        }
+    }
+
+    /// Expands a reference of the form `$VAR`.
+    fn unbraced_reference(&mut self, needed: bool) -> Result<String, ReferenceError> {
+        let from = self.at;
+        self.replaced = true;
+        let rest = &self.rest()[1..];
+        let name = &rest[..word_length(rest)];
+        self.at += 1 + name.len();
+        self.used.insert(name.to_owned());
+        match self.variables.get(name) {
+            Some(value) => Ok(value.to_owned()),
+            None if needed => Err(self.unset(from, name, None, "")),
+            None => Ok(String::new()),
         }
     }
 
@@ -318,10 +380,8 @@ impl<'a> Expander<'a> {
             return Err(self.error(from, format!("defaults are nested more than {MAX_NESTING} deep")));
         }
         let rest = self.rest();
-        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        let name = &rest[..end];
-        self.at += end;
-        let rest = &rest[end..];
+        let (name, rest) = rest.split_at(word_length(rest));
+        self.at += name.len();
         if rest.is_empty() {
             return Err(self.unterminated(from));
         }
@@ -340,15 +400,19 @@ impl<'a> Expander<'a> {
             _ if rest.starts_with('-') => ("-", value),
             _ if rest.starts_with(":?") => (":?", non_empty),
             _ if rest.starts_with('?') => ("?", value),
+            _ if rest.starts_with(":+") => (":+", non_empty),
+            _ if rest.starts_with('+') => ("+", value),
             _ => return Err(self.malformed(from)),
         };
         self.at += operator.len();
-        let argument = self.run(nesting + 1, needed && known.is_none())?;
+        let alternative = matches!(operator, ":+" | "+");
+        let argument = self.run(nesting + 1, needed && known.is_some() == alternative)?;
         if self.rest().is_empty() {
             return Err(self.unterminated(from));
         }
         self.at += 1; // the `}`
         match (known, operator) {
+            (known, ":+" | "+") => Ok(if known.is_some() { argument } else { String::new() }),
             (Some(value), _) => Ok(value.to_owned()),
             (None, ":-" | "-") => Ok(argument),
             (None, _) if !needed => Ok(String::new()),
@@ -399,7 +463,7 @@ impl<'a> Expander<'a> {
     fn malformed(&mut self, from: usize) -> ReferenceError {
         self.at = self.text[from..].find('}').map_or(self.text.len(), |end| from + end + 1);
         let error = self.error(from, format!("invalid reference {}", quoted(&self.text[from..self.at])));
-        let hint = "write `${VAR}`, `${VAR:-default}` or `${VAR:?message}`; `$${` for a literal `${`";
+        let hint = "write `${VAR}`, `${VAR:-default}`, `${VAR:+text}` or `${VAR:?message}`; `$${` for a literal `${`";
         ReferenceError { hint: Some(hint.into()), ..error }
     }
 }
@@ -449,6 +513,12 @@ mod tests {
             ("${NO:-a:b?c-d}", "a:b?c-d"),
             ("${A:?must be set}", "a"),
             ("{}", "{}"),
+            ("${A:-http://h/{id}}/x", "a/x"),
+            ("${NO:-http://h/{id}}/x", "http://h/{id}/x"),
+            ("${NO:-{\"a\": {\"b\": \"${A}\"}}}}", "{\"a\": {\"b\": \"a\"}}}"),
+            ("${A:?{x}}", "a"),
+            ("${A:+with ${B}}", "with b"),
+            ("${EMPTY:+x}${EMPTY+y}${NO:+${NO}}${NO+x}", "y"),
             ("u${context.user_id}", "u7"),
             ("u${context.unknown}", "ux"),
             ("${A:-${context.unknown}}", "a"),
@@ -468,22 +538,15 @@ mod tests {
             ("${EMPTY?x}", String::new()),
             ("${LOG_LEVL}", "0..11 the variable `LOG_LEVL` is not set (did you mean `LOG_LEVEL`?)".into()),
             ("${A", "0..3 unclosed `${` (write `$${` for a literal `${`)".into()),
+            ("${NO:-{x}", "0..9 unclosed `${` (write `$${` for a literal `${`)".into()),
             ("${NO:-x", "0..7 unclosed `${` (write `$${` for a literal `${`)".into()),
             ("${context.user", "0..14 unclosed `${` (write `$${` for a literal `${`)".into()),
         ] {
             assert_eq!(run(text).err().unwrap_or_default(), expected, "{text}");
         }
-        for text in [
-            "${}",
-            "${1}",
-            "${A+b}",
-            "${A b}",
-            "${é}",
-            "${context.}",
-            "${context.1}",
-            "${context.a:-b}",
-            "${context.a.b}",
-        ] {
+        for text in
+            ["${}", "${1}", "${A b}", "${é}", "${context.}", "${context.1}", "${context.a:-b}", "${context.a.b}"]
+        {
             assert!(run(text).is_err_and(|e| e.contains("invalid reference")), "{text}");
         }
         assert!(run(&"${A:-".repeat(100_000)).is_err_and(|e| e.contains("nested more than 16 deep")));

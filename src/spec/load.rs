@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::document::{self, Document, Documents};
-use super::env_file;
+use super::env_file::{self, EnvFile};
 use super::interpolate::Variables;
 use super::locate::{Diagnostic, Location, SourceText};
 use super::model::Service;
@@ -25,8 +25,8 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     if input.files.is_empty() {
         return Err(vec![no_specs(input.dir, "`*.yaml`, `*.yml` or `*.star` file")]);
     }
-    let dotenv = input.dotenv.map(|file| read_dotenv(input, file, &mut diagnostics)).unwrap_or_default();
-    let variables = Variables { environment: input.environment, dotenv: &dotenv, context: input.context };
+    let dotenv = read_dotenv(input, &mut diagnostics);
+    let variables = Variables { environment: input.environment, dotenv: &dotenv.values, context: input.context };
 
     let mut files: Vec<&SourceFile> = input.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -46,11 +46,13 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     }
     check::check(&documents, &mut diagnostics);
 
-    let mut env_files = EnvFiles { input, known: HashMap::new() };
+    let mut env_files = EnvFiles { input, variables: variables.all(), known: HashMap::new() };
     let contents: Vec<_> = documents.services.iter().map(|service| env_files.read(service, &mut diagnostics)).collect();
     let trees: Vec<_> =
         documents.services.iter().map(|service| inspect_build(input, service, &mut diagnostics)).collect();
     documents.secrets.add_all(contents.iter().flatten().flat_map(BTreeMap::values).chain(input.context.values()));
+    let inserted = env_files.known.values().flatten().flat_map(|file| &file.variables).chain(&dotenv.variables);
+    documents.secrets.add_all(inserted.filter_map(|name| variables.value(name)));
     if !diagnostics.is_empty() {
         hide_values(&mut diagnostics, &documents.secrets);
         return Err(sort_and_limit(diagnostics));
@@ -184,7 +186,7 @@ fn evaluate_programs(
     let (snapshot, mut evaluated) = input.interpreter.evaluate(Programs {
         texts: programs.clone(),
         files: input.files.iter().map(|file| file.path.clone()).collect(),
-        variables: variables.dotenv.iter().chain(variables.environment).map(|(k, v)| (k.clone(), v.clone())).collect(),
+        variables: variables.all(),
     });
     let (snapshot, errors) = (Arc::new(snapshot), std::mem::take(&mut evaluated.errors));
     let programs = &snapshot.programs;
@@ -245,20 +247,28 @@ fn read_file(
     }
 }
 
-fn read_dotenv(input: &Input<'_>, file: &SourceFile, diagnostics: &mut Vec<Diagnostic>) -> BTreeMap<String, String> {
-    let text = source_text(input, &file.path, &file.content).map_err(|error| vec![error]);
-    let text = text.map(|text| SourceText::hidden(text.path(), text.text()));
-    let values = text.and_then(|text| parse_env_file(&text));
-    values.unwrap_or_else(|errors| {
-        diagnostics.extend(errors);
-        BTreeMap::new()
-    })
+/// Reads the `.env` files. Later files override earlier ones.
+fn read_dotenv(input: &Input<'_>, diagnostics: &mut Vec<Diagnostic>) -> EnvFile {
+    let mut found = EnvFile::default();
+    for file in input.dotenv {
+        let text = source_text(input, &file.path, &file.content).map_err(|error| vec![error]);
+        match text.and_then(|text| parse_env_file(&text, input.environment, found.clone())) {
+            Ok(file) => found = file,
+            Err(errors) => diagnostics.extend(errors),
+        }
+    }
+    found
 }
 
-fn parse_env_file(text: &Arc<SourceText>) -> Result<BTreeMap<String, String>, Vec<Diagnostic>> {
-    env_file::parse(text.text()).map_err(|errors| {
+fn parse_env_file(
+    text: &SourceText,
+    environment: &BTreeMap<String, String>,
+    earlier: EnvFile,
+) -> Result<EnvFile, Vec<Diagnostic>> {
+    let text = SourceText::hidden(text.path(), text.text());
+    env_file::parse(text.text(), environment, earlier).map_err(|errors| {
         let diagnostic = |error: env_file::LineError| {
-            Diagnostic::at(Location::new(text, error.span), error.message).hint(error.hint)
+            Diagnostic::at(Location::new(&text, error.span), error.message).hint(error.hint)
         };
         errors.into_iter().map(diagnostic).collect()
     })
@@ -267,7 +277,9 @@ fn parse_env_file(text: &Arc<SourceText>) -> Result<BTreeMap<String, String>, Ve
 /// Cache of env files: each one is read once.
 struct EnvFiles<'a> {
     input: &'a Input<'a>,
-    known: HashMap<String, Result<BTreeMap<String, String>, EnvFileError>>,
+    /// The environment and `.env`.
+    variables: BTreeMap<String, String>,
+    known: HashMap<String, Result<EnvFile, EnvFileError>>,
 }
 
 /// Error in an `env_file`.
@@ -294,7 +306,7 @@ impl EnvFiles<'_> {
                 self.known.insert(path.clone(), result);
             }
             match self.known.get(path) {
-                Some(Ok(values)) => contents.push(values.clone()),
+                Some(Ok(file)) => contents.push(file.values.clone()),
                 Some(Err(EnvFileError::Unreadable(why))) => {
                     let path = quoted(&display_path(self.input.dir, path));
                     diagnostics.push(
@@ -313,11 +325,10 @@ impl EnvFiles<'_> {
         path: &str,
         location: &Location,
         diagnostics: &mut Vec<Diagnostic>,
-    ) -> Result<BTreeMap<String, String>, EnvFileError> {
+    ) -> Result<EnvFile, EnvFileError> {
         let bytes = (self.input.read)(path).map_err(EnvFileError::Unreadable)?;
         let text = source_text(self.input, path, &Content::Bytes(bytes)).map_err(|error| vec![error]);
-        let text = text.map(|text| SourceText::hidden(text.path(), text.text()));
-        text.and_then(|text| parse_env_file(&text)).map_err(|errors| {
+        text.and_then(|text| parse_env_file(&text, &self.variables, EnvFile::default())).map_err(|errors| {
             diagnostics.extend(errors.into_iter().map(|error| error.related(location.clone(), "referenced here")));
             EnvFileError::Reported
         })

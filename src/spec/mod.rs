@@ -45,8 +45,8 @@ pub struct Input<'a> {
     pub dir: &'a str,
     /// Spec files of the directory, in any order.
     pub files: &'a [SourceFile],
-    /// `.env` file of the spec directory, if any.
-    pub dotenv: Option<&'a SourceFile>,
+    /// `.env` files. Later ones override earlier ones.
+    pub dotenv: &'a [SourceFile],
     /// Process environment. Takes precedence over `.env`.
     pub environment: &'a BTreeMap<String, String>,
     /// Known outputs of hooks and jobs, by key.
@@ -91,7 +91,7 @@ pub enum TreeError {
 /// One file of the spec directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// Path relative to the spec directory, separated by `/`.
+    /// Path relative to the spec directory, separated by `/`, or absolute.
     pub path: String,
     pub content: Content,
 }

@@ -105,7 +105,7 @@ fn validate(text: &str) -> Result<(), String> {
     let input = Input {
         dir: "specs",
         files: &files,
-        dotenv: None,
+        dotenv: &[],
         environment: &environment,
         context: &BTreeMap::new(),
         read: &|_| Ok(Vec::new()),

@@ -159,9 +159,10 @@ fn errors_in_specs_and_env_files_do_not_show_values() {
     project.write("api.yaml", &sleeper("api", "env_file: ../api.env\n"));
     let env_file = project.home.path().join("api.env");
     for (line, place) in [
-        ("t0ken-4711", 1),
+        ("t0ken-4711 4711", 1),
         ("KEY='t0ken-4711", 5),
-        ("t0ken-4711 = p-7", 1),
+        ("t0ken-4711 p-7 = p-7", 1),
+        ("KEY=t0ken-4711$t0ken", 15),
         ("KEY=\"a\" t0ken-4711", 9),
         ("=t0ken-4711", 1),
     ] {

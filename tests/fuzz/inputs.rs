@@ -209,7 +209,7 @@ fn load_specs(
     load(&Input {
         dir: "specs",
         files,
-        dotenv,
+        dotenv: dotenv.map_or(&[], std::slice::from_ref),
         environment: &environment,
         context: &BTreeMap::new(),
         read: &|_| match dotenv.map(|file| &file.content) {

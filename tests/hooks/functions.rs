@@ -26,7 +26,7 @@ fn hook(body: &str, usage: &str) -> Hook {
     let input = Input {
         dir: "specs",
         files: &files,
-        dotenv: None,
+        dotenv: &[],
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|_| Err("no such file".into()),

@@ -235,7 +235,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             ("bad.env", "A=1\nwhat is this\nB='x\n"),
         ],
     ),
-    ("dotenv", &[("a.yaml", "name: a\nimage: x\n"), (".env", "A = 1\n")]),
+    ("dotenv", &[("a.yaml", "name: a\nimage: x\n"), (".env", "A = 1\nB C = 1\nD=\"x\n ${A}${NO}\"\n")]),
     (
         "variables",
         &[
@@ -303,7 +303,7 @@ fn non_utf8_files_are_reported() {
     let input = Input {
         dir: "specs/",
         files: &files,
-        dotenv: None,
+        dotenv: &[],
         environment: &BTreeMap::new(),
         context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),

@@ -1,5 +1,6 @@
 //! Hostile and large specs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
@@ -231,6 +232,6 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = load_bytes(&[("a.yaml", &bytes), (".env", &bytes)]).map_err(|errors| rendered(&errors));
-        let _ = env_file::parse(&String::from_utf8_lossy(&bytes));
+        let _ = env_file::parse(&String::from_utf8_lossy(&bytes), &BTreeMap::new(), env_file::EnvFile::default());
     }
 }

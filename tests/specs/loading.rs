@@ -41,7 +41,7 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
     load(&Input {
         dir: "specs",
         files: &specs,
-        dotenv: dotenv.as_ref(),
+        dotenv: dotenv.as_slice(),
         environment: &environment,
         context: &context,
         read: &read,

@@ -47,7 +47,7 @@ impl Directory {
         let input = Input {
             dir: "specs",
             files: &files,
-            dotenv: None,
+            dotenv: &[],
             environment,
             context,
             read: &read,

@@ -31,8 +31,8 @@ const MAX_ATTEMPTS: usize = 10;
 pub struct Sources {
     /// The spec files, sorted by path.
     pub files: Vec<SourceFile>,
-    /// The file `.env`, if there is one.
-    pub dotenv: Option<SourceFile>,
+    /// The `.env` files. Later ones override earlier ones.
+    pub dotenv: Vec<SourceFile>,
     /// The spec directory and those below it.
     pub directories: BTreeSet<PathBuf>,
     /// Symbolic links in these directories.
@@ -43,21 +43,43 @@ pub struct Sources {
 /// links to files are followed. Links to directories are followed inside the spec directory only: one to `/` would have
 /// everything read and watched.
 ///
+/// Variables are read from `env_files`, which must exist; without them from `.env` in the directory that contains the
+/// spec directory and from `.env` in the spec directory, as far as they exist.
+///
 /// # Errors
 ///
 /// If the directory itself cannot be read. The error of a file is in its [`Content`].
-pub fn read(directory: &Path) -> io::Result<Sources> {
+pub fn read(directory: &Path, env_files: Option<&[PathBuf]>) -> io::Result<Sources> {
     let mut walk = Walk { root: directory.canonicalize()?, seen: BTreeSet::new(), sources: Sources::default() };
     walk.visit(directory, "", 0)?;
     let mut sources = walk.sources;
     sources.files.sort_by(|a, b| a.path.cmp(&b.path));
     limit_total(&mut sources.files);
-    let dotenv = directory.join(".env");
-    if dotenv.exists() {
-        sources.dotenv =
-            unless_removed(&dotenv, read_content(&dotenv)).map(|content| SourceFile { path: ".env".into(), content });
-    }
+    sources.dotenv = match env_files {
+        Some(files) => files.iter().map(|path| read_env_file(path)).collect(),
+        None => DOTENV.iter().filter_map(|path| read_dotenv(directory, path)).collect(),
+    };
     Ok(sources)
+}
+
+/// The `.env` files that are read without `--env-file`, relative to the spec directory.
+const DOTENV: [&str; 2] = ["../.env", ".env"];
+
+/// Reads one of [`DOTENV`], if it exists.
+fn read_dotenv(directory: &Path, path: &str) -> Option<SourceFile> {
+    let full_path = directory.join(path);
+    if !full_path.exists() {
+        return None;
+    }
+    let content = unless_removed(&full_path, read_content(&full_path))?;
+    Some(SourceFile { path: path.to_owned(), content })
+}
+
+/// Reads a file given on the command line.
+fn read_env_file(path: &Path) -> SourceFile {
+    // Common for "no env file".
+    let content = if path == Path::new("/dev/null") { Content::Bytes(Vec::new()) } else { read_content(path) };
+    SourceFile { path: path.to_string_lossy().into_owned(), content }
 }
 
 /// Drops the content of the files that exceed the maximum size of all files together.
@@ -263,6 +285,7 @@ pub type Parse = Box<dyn Fn(SpecInput<'_>) -> Reading + Send + Sync>;
 /// Repeated reader of a spec directory. Unchanged specs are not parsed again.
 pub struct Reader {
     directory: PathBuf,
+    env_files: Option<Vec<PathBuf>>,
     parse: Parse,
     watcher: Watcher,
     outputs: OutputStore,
@@ -272,9 +295,15 @@ pub struct Reader {
 
 impl Reader {
     /// A reader of this directory, an absolute path; links are resolved at each reading. Specs are also parsed again
-    /// when the outputs change.
-    pub fn new(directory: PathBuf, watcher: Watcher, outputs: OutputStore, parse: Parse) -> Reader {
-        Reader { directory, parse, watcher, outputs, sums: Sums::default(), last: Mutex::new(None) }
+    /// when the outputs change. For `env_files` see [`read`].
+    pub fn new(
+        directory: PathBuf,
+        env_files: Option<Vec<PathBuf>>,
+        watcher: Watcher,
+        outputs: OutputStore,
+        parse: Parse,
+    ) -> Reader {
+        Reader { directory, env_files, parse, watcher, outputs, sums: Sums::default(), last: Mutex::new(None) }
     }
 
     /// Reads the specs and updates what the watcher watches. Blocks; if the watcher polls, until the specs stay the same
@@ -283,7 +312,7 @@ impl Reader {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cache = self.read_again(last.take());
         for _ in 1..MAX_ATTEMPTS {
-            let watches_added = self.watcher.follow(&cache.watched_paths(&self.directory));
+            let watches_added = self.watcher.follow(&cache.watched_paths(&self.directory, self.env_files.as_deref()));
             let unsettled = cache.new && self.watcher.polls();
             if unsettled {
                 // Without events there is no other sign that the files are complete.
@@ -299,7 +328,7 @@ impl Reader {
 
     fn read_again(&self, last: Option<ReadCache>) -> ReadCache {
         let directory = self.directory.canonicalize().unwrap_or_else(|_| self.directory.clone());
-        let (sources, outputs) = (read(&directory), self.outputs.values());
+        let (sources, outputs) = (read(&directory, self.env_files.as_deref()), self.outputs.values());
         let same = last.filter(|last| last.is_current(&directory, &sources, &outputs));
         match same.and_then(|last| last.with_current_trees(&self.sums)) {
             Some(last) => ReadCache { new: false, ..last },
@@ -442,14 +471,18 @@ impl ReadCache {
     }
 
     /// Everything whose change may change the next reading.
-    fn watched_paths(&self, root: &Path) -> WatchedPaths {
+    fn watched_paths(&self, root: &Path, env_files: Option<&[PathBuf]>) -> WatchedPaths {
         let (directories, links) = match &self.sources {
             Ok(sources) => (sources.directories.clone(), sources.links.clone()),
             Err(_) => Default::default(),
         };
         let files = self.files.keys().map(|query| self.directory.join(query.path()));
         let mut entries: BTreeSet<PathBuf> = files.chain(links).collect();
-        entries.extend([root.to_owned(), self.directory.join(".env")]);
+        entries.insert(root.to_owned());
+        match env_files {
+            Some(files) => entries.extend(files.iter().cloned()),
+            None => entries.extend(DOTENV.iter().map(|path| self.directory.join(path))),
+        }
         let listing =
             |query: &FileQuery| matches!(query, FileQuery::Listing(_)).then(|| self.directory.join(query.path()));
         let listings = self.files.keys().filter_map(listing);
