@@ -142,9 +142,17 @@ pub enum RequestError {
     TimedOut { request: String, limit: Duration },
     #[error("{request} was interrupted")]
     Interrupted { request: String },
-    /// `status` with its reason phrase.
-    #[error("{request} returned status {status}{}", expected.map(|code| format!(", expected {code}")).unwrap_or_default())]
-    Status { request: String, status: String, expected: Option<u16> },
+    /// `status` with its reason phrase; `detail` is the first line of the body.
+    #[error("{request} returned status {status}{}{}", expected_status(*expected), suffix(detail))]
+    Status { request: String, status: String, expected: Option<u16>, detail: String },
+}
+
+fn expected_status(expected: Option<u16>) -> String {
+    expected.map(|code| format!(", expected {code}")).unwrap_or_default()
+}
+
+fn suffix(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }
 
 /// Failure of an HTTP exchange.

@@ -330,7 +330,7 @@ both_forms!(
     LongHttpRequest,
     "An HTTP request: its URL alone for a GET, or with method, headers, body and expected status.",
     ["http://localhost:8080/warm-up", {"url": "http://localhost:9/alert", "method": "POST"}],
-    [{"type": "string", "pattern": "^http://[^/\\s]"}]
+    [{"type": "string", "pattern": "^https?://[^/\\s]"}]
 );
 
 /// Adds to the schema of a hook that it has exactly one of these actions.

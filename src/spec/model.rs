@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
-use super::short;
 use super::starlark::Function;
 use super::value::{
-    ByteSize, Capability, CpuCount, EnvName, ImageRef, Name, OneOrMany, OutputKey, Pattern, Period, Signal, Text, Words,
+    ByteSize, Capability, CpuCount, EnvName, HeaderName, HeaderValue, ImageRef, Name, OneOrMany, OutputKey, Pattern,
+    Period, Signal, Text, Words,
 };
 
 /// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
@@ -462,29 +462,47 @@ pub enum Check {
 }
 
 /// An HTTP check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HttpCheck {
-    /// Port in the container. Defaults to 80.
-    #[serde(default = "default_http_port", deserialize_with = "short::port_number")]
-    #[schemars(range(min = 1))]
+    /// Port in the container.
     pub port: u16,
-    /// Path and query. Defaults to `/`.
-    #[serde(default = "default_http_path", deserialize_with = "short::http_path")]
-    #[schemars(regex(pattern = "^/"))]
+    /// Path and query.
     pub path: String,
     /// The expected status. Defaults to any 2xx or 3xx.
-    #[serde(default, deserialize_with = "short::http_status", skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 100, max = 599))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    #[serde(skip_serializing_if = "Scheme::is_http")]
+    pub scheme: Scheme,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<HeaderName, HeaderValue>,
 }
 
-fn default_http_port() -> u16 {
-    80
+/// Protocol of an HTTP check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    #[default]
+    #[serde(alias = "HTTP")]
+    Http,
+    #[serde(alias = "HTTPS")]
+    Https,
 }
 
-fn default_http_path() -> String {
-    "/".into()
+impl Scheme {
+    /// Returns the port that is used without one.
+    pub fn default_port(self) -> u16 {
+        if self == Self::Http { 80 } else { 443 }
+    }
+
+    fn is_http(&self) -> bool {
+        *self == Self::Http
+    }
+}
+
+impl std::fmt::Display for Scheme {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.is_http() { "http" } else { "https" })
+    }
 }
 
 /// Liveness of a running service: its ping is repeated while watching.

@@ -455,7 +455,7 @@ async fn response_status_decides_the_result() {
     assert_eq!(send(NO_CONTENT, None).await, Ok(OutputMap::new()));
     assert_eq!(send(NO_CONTENT, Some(204)).await, Ok(OutputMap::new()));
     assert_eq!(send(NO_CONTENT, Some(200)).await, failed("returned status 204 No Content, expected 200"));
-    assert_eq!(send(UNAVAILABLE, None).await, failed("returned status 503 Service Unavailable"));
+    assert_eq!(send(UNAVAILABLE, None).await, failed("returned status 503 Service Unavailable: no"));
     assert_eq!(send(UNAVAILABLE, Some(503)).await, Ok(OutputMap::new()));
     assert_eq!(send(MOVED, None).await, failed("returned status 301 Moved Permanently"));
 }

@@ -8,4 +8,5 @@ mod support;
 
 mod commands;
 mod functions;
+mod probes;
 mod stage;

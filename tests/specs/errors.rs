@@ -101,7 +101,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
         &[(
             "a.yaml",
             concat!(
-                "name: a\nimage: b\non:\n  ready:\n  - http: https://example.com/\n  - http: localhost:80\n  - http: {url: 'http://a b/'}\n",
+                "name: a\nimage: b\non:\n  ready:\n  - http: ftp://example.com/\n  - http: localhost:80\n  - http: {url: 'http://a b/'}\n",
                 "  - http: {method: POST}\n  - http: {url: 'http://a', method: post, status: 42}\n",
                 "  - http: {url: 'http://a', headers: {'a b': c}}\n  - http: {url: 'http://a', headers: {a: \"b\\nc\"}}\n",
                 "  - http: {url: 'http://ann:secret@a', methd: GET}\n  - http: http://a:0\n  - http: 80\n",
@@ -174,7 +174,7 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             "a.yaml",
             concat!(
                 "name: a\nimage: b\nping: {tcp: 80, log: x}\n---\nname: b\nimage: b\nping: {timeout: 1s}\n---\nname: c\nimage: b\nping: {log: '('}\n",
-                "---\nname: d\nimage: b\nping: {exec: []}\n---\nname: e\nimage: b\nping: {http: {path: x, status: 1}}\n",
+                "---\nname: d\nimage: b\nping: {exec: []}\n---\nname: e\nimage: b\nping: {http: {path: x, status: 1, scheme: ftp}}\n",
                 "---\nname: f\nimage: b\nping: {tcp: 80, interval: 0s}\n",
             ),
         )],

@@ -22,7 +22,7 @@ ports: ["8080:80", 9000, "0.0.0.0:53:53/udp", {container: 443, host: 8443, addre
 volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, target: /x, read_only: true}]
 tmpfs: [/run, "/tmp:size=64m"]
 dependencies: [appdb, {name: cache, condition: started, restart: true}]
-ping: {http: {port: 80, path: /healthz, status: 204}, interval: 100ms, timeout: 60s}
+ping: {http: {port: 80, path: /healthz, scheme: https, headers: {Host: shop}, status: 204}, interval: 100ms, timeout: 60s}
 health: {interval: 10s, retries: 3, action: replace}
 ready_timeout: 2m
 healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}

@@ -215,7 +215,10 @@ fn failed_functions_report_their_location() {
         ("ctx.sleep(0.5)", "specs/app.star:2:5: the run was interrupted"),
         ("ctx.sleep(\"soon\")", "specs/app.star:2:5: invalid duration `soon`"),
         ("ctx.context[\"none\"]", "specs/app.star:2:5: output `none` is not set"),
-        ("ctx.http_get(\"https://x\")", "specs/app.star:2:5: `https://x`: https is not supported"),
+        (
+            "ctx.http_get(\"ftp://x\")",
+            "specs/app.star:2:5: invalid URL `ftp://x`: it must begin with `http://` or `https://`",
+        ),
         ("service(name=\"b\")", "specs/app.star:2:5: `service` is not available in hooks and pings"),
         ("env(\"A\")", "specs/app.star:2:5: `env` is not available in hooks and pings"),
         (

@@ -59,7 +59,7 @@ const FIELDS: &str = r#"{
     "env_file": "common.env", "ports": ["8080:80", 9000, {"container": 443, "host": 8443}],
     "volumes": ["data:/data", {"type": "bind", "source": "./x", "target": "/x"}], "tmpfs": ["/run"],
     "dependencies": ["other", {"name": "more", "condition": "started", "restart": true}],
-    "ping": {"http": {"port": 80, "path": "/healthz", "status": 204}, "interval": "1s", "timeout": "60s"},
+    "ping": {"http": {"port": 80, "path": "/healthz", "scheme": "https", "headers": {"Host": "shop"}, "status": 204}, "interval": "1s", "timeout": "60s"},
     "health": {"interval": "10s", "retries": 3, "action": "replace"}, "healthcheck": {"test": ["CMD", "x"], "retries": 3},
     "ready_timeout": "2m",
     "pre_start": {"run": ["./a.sh"], "timeout": "30s"}, "post_start": [{"exec": "b"}, {"http": "http://localhost:9"}],

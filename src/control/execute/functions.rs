@@ -117,8 +117,8 @@ enum HostError {
     TimedOut(Duration),
     #[error("the run was interrupted")]
     Interrupted,
-    #[error("{url}: {reason}")]
-    Url { url: String, reason: String },
+    #[error("{url}: {error}")]
+    Url { url: String, error: HttpError },
     #[error(transparent)]
     Connect(#[from] ConnectError),
     #[error(transparent)]
@@ -257,22 +257,22 @@ impl HostService<'_> {
     }
 
     async fn get(&self, target: &HttpTarget) -> Result<Response, HostError> {
-        let (stream, host, path) = match target {
+        let request = |path: String, host: String| {
+            let request = hyper::Request::get(path).header(hyper::header::HOST, host).body(Full::default());
+            request.map_err(|error| HttpError::Failed(error.to_string()))
+        };
+        let everything = |_| http::Body::All { max: MAX_BODY };
+        let (status, body) = match target {
             HttpTarget::Container(port, path) => {
-                (self.connect(*port).await?, format!("localhost:{port}"), path.clone())
+                let stream = self.connect(*port).await?;
+                http::exchange(stream, request(path.clone(), format!("localhost:{port}"))?, everything).await?
             }
             HttpTarget::Url(url) => {
-                let stream = TcpStream::connect(url.address()).await;
-                let stream =
-                    stream.map_err(|error| HostError::Url { url: url.to_string(), reason: io_message(&error) })?;
-                (stream, url.authority().to_owned(), url.target())
+                let request = request(url.target(), url.authority().to_owned())?;
+                let response = http::exchange_at(url, request, everything).await;
+                response.map_err(|error| HostError::Url { url: url.to_string(), error })?
             }
         };
-        let request = hyper::Request::get(path)
-            .header(hyper::header::HOST, host)
-            .body(Full::default())
-            .map_err(|error| HttpError::Failed(error.to_string()))?;
-        let (status, body) = http::exchange(stream, request, MAX_BODY).await?;
         Ok(Response { status: status.as_u16(), body: String::from_utf8_lossy(&body).into_owned() })
     }
 

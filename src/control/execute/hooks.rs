@@ -9,7 +9,6 @@ use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::HOST;
 use tempfile::NamedTempFile;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{self, Aborted, Command, ExecTarget, run_until_aborted};
@@ -94,8 +93,8 @@ pub async fn run(
     let limit = call.hook.timeout;
     let mut outputs = match (&call.hook.action, &call.container) {
         (HookAction::Http(request), _) => {
-            let max_body = if capture.is_some() { MAX_FILE_SIZE } else { 0 };
-            let body = send(request, call.hook.secret, max_body, limit, interrupted).await?;
+            let wanted = if capture.is_some() { http::Body::All { max: MAX_FILE_SIZE } } else { http::Body::Nothing };
+            let body = send(request, call.hook.secret, wanted, limit, interrupted).await?;
             captured = String::from_utf8_lossy(&body).into_owned();
             OutputMap::new()
         }
@@ -198,12 +197,12 @@ fn read_written(file: &NamedTempFile) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Sends the request of a hook, which errors name without its URL if it is `secret`, checks the status and returns at
-/// most `max_body` bytes of the body.
+/// Sends the request of a hook, which errors name without its URL if it is `secret`, checks the status and returns the
+/// `wanted` part of the body.
 async fn send(
     request: &HttpRequest,
     secret: bool,
-    max_body: usize,
+    wanted: http::Body,
     limit: Duration,
     interrupted: &CancellationToken,
 ) -> Result<Bytes, RequestError> {
@@ -211,20 +210,29 @@ async fn send(
         true => format!("{} {HIDDEN}", request.method),
         false => format!("{} {}", request.method, request.url),
     };
-    let (status, body) = match run_until_aborted(limit, interrupted, exchange(request, max_body)).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(RequestError::Failed { request: name, error }),
-        Err(Aborted::TimedOut) => return Err(RequestError::TimedOut { request: name, limit }),
-        Err(Aborted::Interrupted) => return Err(RequestError::Interrupted { request: name }),
+    let is_expected = |status: StatusCode| match request.status {
+        Some(expected) => status.as_u16() == expected,
+        None => status.is_success(),
     };
-    match request.status {
-        Some(expected) if status.as_u16() == expected => Ok(body),
-        None if status.is_success() => Ok(body),
-        expected => Err(RequestError::Status { request: name, status: status.to_string(), expected }),
+    let read = |status| if is_expected(status) { wanted } else { http::Body::Start };
+    match run_until_aborted(limit, interrupted, exchange(request, read)).await {
+        Ok(Ok((status, body))) if is_expected(status) => Ok(body),
+        Ok(Ok((status, body))) => Err(RequestError::Status {
+            request: name,
+            status: status.to_string(),
+            expected: request.status,
+            detail: http::explanation(&body),
+        }),
+        Ok(Err(error)) => Err(RequestError::Failed { request: name, error }),
+        Err(Aborted::TimedOut) => Err(RequestError::TimedOut { request: name, limit }),
+        Err(Aborted::Interrupted) => Err(RequestError::Interrupted { request: name }),
     }
 }
 
-async fn exchange(request: &HttpRequest, max_body: usize) -> Result<(StatusCode, Bytes), HttpError> {
+async fn exchange(
+    request: &HttpRequest,
+    read: impl FnOnce(StatusCode) -> http::Body,
+) -> Result<(StatusCode, Bytes), HttpError> {
     let url = &request.url;
     let mut builder = hyper::Request::builder().method(request.method.as_str()).uri(url.target());
     for (name, value) in &request.headers {
@@ -235,6 +243,5 @@ async fn exchange(request: &HttpRequest, max_body: usize) -> Result<(StatusCode,
     }
     let body = request.body.as_ref().map(|body| body.as_str().to_owned()).unwrap_or_default();
     let request = builder.body(body.into()).map_err(|error| HttpError::Failed(error.to_string()))?;
-    let stream = TcpStream::connect(url.address()).await;
-    http::exchange(stream.map_err(|error| HttpError::Failed(io_message(&error)))?, request, max_body).await
+    http::exchange_at(url, request, read).await
 }

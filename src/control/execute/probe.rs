@@ -8,6 +8,7 @@ use backon::{ConstantBuilder, RetryableWithContext};
 use futures_util::StreamExt;
 use http_body_util::Full;
 use hyper::StatusCode;
+use hyper::header::HOST;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -16,15 +17,15 @@ use tokio_util::sync::CancellationToken;
 use super::command::{self, Command, ExecTarget};
 use super::connect::{self, ConnectError};
 use super::context::{ExecContext, HookEnv};
-use super::{functions, http};
+use super::{functions, http, tls};
 use crate::control::error::{CommandError, FunctionError, HttpError};
 use crate::engine::{Engine, EngineError, LogLine, LogOptions};
 use crate::identity::service_of_instance;
 use crate::plan::step::Probe;
-use crate::spec::model::{Check, HttpCheck};
+use crate::spec::model::{Check, HttpCheck, Scheme};
 use crate::spec::secrets::HIDDEN;
 use crate::spec::starlark::Function;
-use crate::spec::value::{Pattern, Words};
+use crate::spec::value::{HeaderValue, Pattern, Words};
 
 /// Time limit of one HTTP exchange.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,8 +43,9 @@ pub enum ProbeError {
     Http(#[from] HttpError),
     #[error("timed out after {} s", HTTP_TIMEOUT.as_secs())]
     HttpTimedOut,
-    #[error("GET {path} returned status {status}")]
-    Status { path: String, status: StatusCode },
+    /// `detail` is the first line of the body.
+    #[error("GET {path} returned status {status}{}", suffix(detail))]
+    Status { path: String, status: StatusCode, detail: String },
     /// `detail` is the last line of output.
     #[error("{error}{}", suffix(detail))]
     Command { error: CommandError, detail: String },
@@ -63,12 +65,18 @@ impl ProbeError {
     /// Hides what is quoted of the ping.
     fn hide(self) -> ProbeError {
         match self {
-            ProbeError::Status { status, .. } => ProbeError::Status { path: HIDDEN.into(), status },
+            ProbeError::Status { status, detail, .. } => ProbeError::Status { path: HIDDEN.into(), status, detail },
             ProbeError::Command { error, detail } => ProbeError::Command { error: error.hide(), detail },
             ProbeError::NoMatch(_) => ProbeError::NoMatch(HIDDEN.into()),
             other => other,
         }
     }
+}
+
+/// Returns the host of an authority.
+fn without_port(authority: &str) -> &str {
+    let host = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(host, _)| host);
+    host.trim_matches(['[', ']'])
 }
 
 fn suffix(detail: &str) -> String {
@@ -186,17 +194,34 @@ impl<'a> Prober<'a> {
 
     async fn get(&mut self, http: &HttpCheck) -> Result<(), ProbeError> {
         let stream = self.connect(http.port).await?;
-        let request = hyper::Request::get(&http.path)
-            .header(hyper::header::HOST, format!("{}:{}", self.probe.service, http.port))
-            .body(Full::default())
-            .map_err(|error| HttpError::Failed(error.to_string()))?;
-        let exchange = timeout(HTTP_TIMEOUT, http::exchange(stream, request, 0)).await;
-        let (status, _) = exchange.map_err(|_| ProbeError::HttpTimedOut)??;
-        let expected = match http.status {
+        let mut request = hyper::Request::get(&http.path);
+        for (name, value) in &http.headers {
+            request = request.header(name.as_str(), value.as_str().as_bytes());
+        }
+        if !http.headers.contains_key(HOST.as_str()) {
+            request = request.header(HOST, format!("{}:{}", self.probe.service, http.port));
+        }
+        let request = request.body(Full::default()).map_err(|error| HttpError::Failed(error.to_string()))?;
+        let is_expected = |status: StatusCode| match http.status {
             Some(expected) => status.as_u16() == expected,
             None => status.is_success() || status.is_redirection(),
         };
-        if expected { Ok(()) } else { Err(ProbeError::Status { path: http.path.to_string(), status }) }
+        let read = |status| if is_expected(status) { http::Body::Nothing } else { http::Body::Start };
+        let exchange = async {
+            match http.scheme {
+                Scheme::Http => http::exchange(stream, request, read).await,
+                Scheme::Https => {
+                    let host = http.headers.get(HOST.as_str()).map_or(self.probe.service.as_str(), HeaderValue::as_str);
+                    let stream = tls::start(stream, without_port(host), tls::Verify::Nothing).await?;
+                    http::exchange(stream, request, read).await
+                }
+            }
+        };
+        let (status, body) = timeout(HTTP_TIMEOUT, exchange).await.map_err(|_| ProbeError::HttpTimedOut)??;
+        if is_expected(status) {
+            return Ok(());
+        }
+        Err(ProbeError::Status { path: http.path.clone(), status, detail: http::explanation(&body) })
     }
 
     /// Runs a command. Its last line explains a failure, from stderr if there is one.

@@ -4,6 +4,7 @@
 //! type is validated on its own; `check` validates across fields.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -18,10 +19,12 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::locate::closest;
 use super::model::{
     Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountSource, Ping, Port, Protocol,
-    Pull, RestartPolicy, Tmpfs, Ulimit,
+    Pull, RestartPolicy, Scheme, Tmpfs, Ulimit,
 };
 use super::starlark::Function;
-use super::value::{Invalid, Name, Pattern, Period, Shape, Text, Words, quoted, shaped};
+use super::value::{
+    HeaderName, HeaderValue, HttpUrl, Invalid, Name, Pattern, Period, Shape, Text, Words, quoted, shaped,
+};
 
 /// Implements `Deserialize` for types with a [`Shape`].
 macro_rules! read_shaped {
@@ -69,6 +72,7 @@ pub(super) use {both_forms, read_shaped};
 mod dependency;
 mod healthcheck;
 mod host;
+mod http;
 mod mount;
 mod ping;
 mod port;
@@ -76,8 +80,8 @@ mod pull;
 mod restart;
 mod ulimit;
 
-pub(super) use self::ping::{http_path, http_status, nothing_to_run};
-pub(super) use self::port::port_number;
+pub(super) use self::http::http_status;
+pub(super) use self::ping::nothing_to_run;
 use self::port::*;
 
 #[cfg(test)]

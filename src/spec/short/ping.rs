@@ -124,7 +124,7 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(port) => write!(f, "tcp {port}"),
-            Self::Http(http) => write!(f, "http {}{}", http.port, http.path),
+            Self::Http(http) => write!(f, "{} {}{}", http.scheme, http.port, http.path),
             Self::Exec(words) => write!(f, "exec {words}"),
             Self::Run(words) => write!(f, "run {words}"),
             Self::Log(pattern) => write!(f, "log {pattern}"),
@@ -147,29 +147,6 @@ impl JsonSchema for Ping {
             serde_json::json!([{"tcp": 5432}, {"http": {"port": 80, "path": "/healthz"}, "timeout": "60s"}]),
         );
         schema
-    }
-}
-
-/// Deserializes the path of an HTTP check.
-pub fn http_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let path = String::deserialize(deserializer)?;
-    let message = if !path.starts_with('/') {
-        format!("the path {} does not begin with `/`", quoted(&path))
-    } else if path.contains(|c: char| c.is_whitespace() || c.is_control() || c == '#') {
-        format!("the path {} contains white space or `#`", quoted(&path))
-    } else {
-        return Ok(path);
-    };
-    Err(de::Error::custom(message))
-}
-
-/// Deserializes an HTTP status code.
-pub fn http_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
-    match Option::<u16>::deserialize(deserializer)? {
-        Some(status) if !(100..=599).contains(&status) => {
-            Err(de::Error::custom(format!("{status} is not an HTTP status: statuses go from 100 to 599")))
-        }
-        status => Ok(status),
     }
 }
 

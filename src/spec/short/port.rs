@@ -244,11 +244,6 @@ both_forms!(
     ]
 );
 
-/// Deserializes a port number.
-pub fn port_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
-    PortNumber::deserialize(deserializer).map(|PortNumber(port)| port)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::tests::canonical;

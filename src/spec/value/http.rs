@@ -5,24 +5,20 @@ use ::http::uri::{Authority, InvalidUri, PathAndQuery};
 
 use super::*;
 
-/// An `http://` URL with a host: `http://localhost:9/alert?user=ann`. Stores the text and the parsed form.
+/// An `http://` or `https://` URL with a host: `http://localhost:9/alert?user=ann`. Stores the text and the parsed form.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HttpUrl(String, Uri);
 
 const SCHEME: &str = "http://";
-const DEFAULT_PORT: u16 = 80;
+const SECURE_SCHEME: &str = "https://";
 
 impl FromStr for HttpUrl {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let invalid = |why: &str| Invalid::new(format!("invalid URL {}: {why}", quoted(text)));
-        if text.starts_with("https://") {
-            let hint = "write an `http://` URL, or `run` a program such as curl";
-            return Err(Invalid::new(format!("{}: https is not supported", quoted(text))).hint(hint));
-        }
-        if !text.starts_with(SCHEME) {
-            let invalid = invalid("it must begin with `http://`");
+        if !text.starts_with(SCHEME) && !text.starts_with(SECURE_SCHEME) {
+            let invalid = invalid("it must begin with `http://` or `https://`");
             return Err(match text.contains("://") {
                 true => invalid,
                 false => invalid.hint(format!("did you mean `{SCHEME}{}`?", text.trim_start_matches('/'))),
@@ -49,7 +45,7 @@ impl FromStr for HttpUrl {
         };
         let port = url.authority().strip_prefix(host).and_then(|rest| match rest.strip_prefix(':') {
             Some(port) => port.parse::<u16>().ok(),
-            None => rest.is_empty().then_some(DEFAULT_PORT),
+            None => rest.is_empty().then_some(url.default_port()),
         });
         match (valid, port) {
             (false, _) => Err(invalid("the host is missing or invalid")),
@@ -71,9 +67,18 @@ impl HttpUrl {
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
-    /// Returns the address to connect to: the host without brackets, and the port, 80 by default.
+    /// Returns the address to connect to: the host without brackets, and the port, 80 or 443 by default.
     pub fn address(&self) -> (&str, u16) {
-        (self.host(), self.1.port_u16().unwrap_or(DEFAULT_PORT))
+        (self.host(), self.1.port_u16().unwrap_or(self.default_port()))
+    }
+
+    /// Returns true for an `https://` URL.
+    pub fn is_secure(&self) -> bool {
+        self.0.starts_with(SECURE_SCHEME)
+    }
+
+    fn default_port(&self) -> u16 {
+        if self.is_secure() { 443 } else { 80 }
     }
 
     /// Returns path and query for the request line; starts with `/`.
@@ -92,8 +97,8 @@ impl fmt::Debug for HttpUrl {
 text_value!(HttpUrl, text_only, "a URL such as `http://localhost:8080/path`", {
     "type": "string",
     "title": "URL",
-    "description": "A URL that begins with `http://`; https is not supported.",
-    "pattern": "^http://[^/\\s]",
+    "description": "A URL that begins with `http://` or `https://`. Certificates are verified.",
+    "pattern": "^https?://[^/\\s]",
     "examples": ["http://localhost:9/alert"]
 });
 
@@ -174,7 +179,8 @@ mod tests {
             ("http://a/#b", ""),
             ("http://a/ b", ""),
             ("http://a/\u{e9}", ""),
-            ("https://a", ""),
+            ("https://a:8443/x", "https://a:8443/x"),
+            ("https://", ""),
             ("ftp://a", ""),
             ("localhost:80", ""),
             ("", ""),
@@ -184,6 +190,7 @@ mod tests {
             format!("{} {:?} {}", url.authority(), url.address(), url.target())
         };
         assert_eq!(parts("http://a"), "a (\"a\", 80) /");
+        assert_eq!(parts("https://a/b"), "a (\"a\", 443) /b");
         assert_eq!(parts("http://a?b=/c"), "a (\"a\", 80) /?b=/c");
         assert_eq!(parts("http://a:81/b/c?d"), "a:81 (\"a\", 81) /b/c?d");
         assert_eq!(parts("http://[::1]:81"), "[::1]:81 (\"::1\", 81) /");
