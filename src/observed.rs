@@ -29,6 +29,8 @@ pub struct Observed {
     pub image_facts: BTreeMap<String, ImageFacts>,
     /// Volumes with the group's label, by name; only if requested.
     pub volumes: BTreeMap<String, Volume>,
+    /// The engine does not know `start_interval` of health checks.
+    pub lacks_start_interval: bool,
 }
 
 /// An observed container.

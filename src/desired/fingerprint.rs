@@ -274,6 +274,7 @@ mod tests {
                 timeout: None,
                 retries: None,
                 start_period: None,
+                start_interval: None,
                 disable: true,
             }),
             stop_signal: some(),

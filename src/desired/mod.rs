@@ -222,9 +222,13 @@ impl Service {
         self.hooks.get(&point).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns its network aliases.
-    pub fn network_names(&self) -> Vec<String> {
-        std::iter::once(&self.service).chain(&self.config.aliases).cloned().collect()
+    /// Returns its network aliases in a group: `<service>`, `<service>.<group>` and those of the spec. On a network of
+    /// several groups, the second is unambiguous.
+    pub fn network_names(&self, group: &str) -> Vec<String> {
+        let mut names = vec![self.service.clone(), format!("{}.{group}", self.service)];
+        let others = self.config.aliases.iter().filter(|alias| !names.contains(alias)).cloned().collect::<Vec<_>>();
+        names.extend(others);
+        names
     }
 
     /// Returns the host name of its container; empty for the engine's default. The engine registers it on the network

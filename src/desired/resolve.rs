@@ -484,7 +484,7 @@ mod tests {
         assert_eq!((names, desired.services.len()), (vec!["a", "b", "c"], 12));
         let last = &desired.services["a-11"];
         assert_eq!((last.service.as_str(), last.replica, last.hostname()), ("a", Some(11), "a-11"));
-        assert_eq!(last.network_names(), ["a"]);
+        assert_eq!(last.network_names("shop"), ["a", "a.shop"]);
         let c = &desired.services["c"];
         assert_eq!((c.replica, c.hostname(), c.update.on_failure), (None, "", model::OnFailure::Keep));
         // The number of replicas does not change their containers.

@@ -240,7 +240,7 @@ pub fn short(id: &str) -> &str {
 }
 
 /// A container to create.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct ContainerSpec {
     /// Name of the container.
     pub name: String,

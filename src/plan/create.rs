@@ -159,7 +159,11 @@ impl<'a> Planner<'a> {
         let verb = Verb::Create {
             name: candidate_name(&self.desired.group, &service.name),
             network: network.id.clone(),
-            names: if service.update.order == Order::StartFirst { Vec::new() } else { service.network_names() },
+            names: if service.update.order == Order::StartFirst {
+                Vec::new()
+            } else {
+                service.network_names(&self.desired.group)
+            },
             image_id: image_id.clone(),
             inherited: current.map(|current| self.inherited(service, current)).unwrap_or_default(),
         };

@@ -13,6 +13,7 @@ pub mod effect;
 pub mod hook;
 mod job;
 pub mod memory;
+mod notes;
 mod outputs;
 mod placement;
 mod readiness;
@@ -47,7 +48,7 @@ pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 /// Plans the steps that may start now.
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
     let mut planner = Planner::new(desired, observed, memory, now);
-    planner.note_lookalikes();
+    planner.notes();
     if planner.conflict_of_group() {
         return planner.plan;
     }
@@ -256,19 +257,6 @@ impl<'a> Planner<'a> {
             self.fail(&name, Reason::Conflict, message.clone(), None);
         }
         true
-    }
-
-    /// Containers that have the group's labels from their image are not managed: `docker commit` copies the labels of a
-    /// container to an image.
-    fn note_lookalikes(&mut self) {
-        let note = |container: &Container| {
-            let service = container.inherited.as_ref().map(|identity| identity.service.as_str()).unwrap_or_default();
-            format!(
-                "container {} has the labels of {service} from its image {}; drillmaster does not manage it",
-                container.name, container.image
-            )
-        };
-        self.plan.notes.extend(self.observed.lookalikes(&self.desired.group).map(note));
     }
 
     fn services(&mut self) {

@@ -68,7 +68,11 @@ impl<'a> Planner<'a> {
                 Verb::Disconnect { container: ContainerRef::of(container), network: network.clone() }
             }
             None => {
-                let names = if named || !aliases_deferred(container) { service.network_names() } else { Vec::new() };
+                let names = if named || !aliases_deferred(container) {
+                    service.network_names(&self.desired.group)
+                } else {
+                    Vec::new()
+                };
                 Verb::Connect { container: ContainerRef::of(container), network: network.id.clone(), names }
             }
         };

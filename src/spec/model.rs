@@ -591,6 +591,10 @@ pub struct Healthcheck {
     /// Time after the start during which failures do not count.
     #[serde(default)]
     pub start_period: Option<Period>,
+    /// Time between two checks during `start_period`. Docker's default is 5 s. Engines before Docker 25.0 ignore it, with a
+    /// warning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_interval: Option<Period>,
     /// Disable the image's health check.
     #[serde(default)]
     pub disable: bool,

@@ -96,3 +96,31 @@ fn lock_wait_can_be_interrupted_and_timed_out() {
     project.write("all.yaml", &sleeper("api", ""));
     project.up();
 }
+
+#[test]
+fn groups_on_one_network_are_told_apart_by_their_names() {
+    let (one, two) = (Project::new("netone"), Project::new("nettwo"));
+    for project in [&one, &two] {
+        project.write("group.yaml", &format!("kind: Group\nname: {}\nnetwork: {}\n", project.group, one.group));
+        project.write("db.yaml", &sleeper("db", ""));
+    }
+    two.write("web.yaml", &sleeper("web", "replicas: 2\n"));
+    one.up();
+    one.run(&["diff"]).exits(0).output_lacks("warning");
+    let warning = format!("`db` is db of group {} and db of group {}", two.group, one.group);
+    two.run(&["diff"]).exits(1).stderr_contains(&warning);
+    two.up().stderr_contains(&warning);
+    let address = |project: &Project, service: &str| {
+        engine::text(&project.inspect(service)["NetworkSettings"]["Networks"][&one.group]["IPAddress"])
+    };
+    let resolve = |name: &str| one.exec("db", &["nslookup", name]);
+    for project in [&one, &two] {
+        let answer = resolve(&format!("db.{}", project.group));
+        let other = if project.group == one.group { &two } else { &one };
+        assert!(answer.contains(&address(project, "db")) && !answer.contains(&address(other, "db")), "{answer}");
+    }
+    let answer = resolve(&format!("web.{}", two.group));
+    assert!(["web-1", "web-2"].iter().all(|replica| answer.contains(&address(&two, replica))), "{answer}");
+    two.run(&["down"]).exits(0);
+    one.run(&["diff"]).exits(0).output_lacks("warning");
+}

@@ -185,6 +185,7 @@ fn healthcheck(test: &[&str]) -> drillmaster::spec::model::Healthcheck {
         timeout: Some("5s".parse().unwrap()),
         retries: Some(2),
         start_period: Some("10s".parse().unwrap()),
+        start_interval: Some("200ms".parse().unwrap()),
         disable: false,
     }
 }

@@ -7,6 +7,7 @@ mod builders;
 mod conflicts;
 mod create;
 mod drift;
+mod notes;
 mod removal;
 mod replace;
 mod selection;

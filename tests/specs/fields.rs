@@ -25,7 +25,7 @@ dependencies: [appdb, {name: cache, condition: started, restart: true}]
 ping: {http: {port: 80, path: /healthz, scheme: https, headers: {Host: shop}, status: 204}, interval: 100ms, timeout: 60s}
 health: {interval: 10s, retries: 3, action: replace}
 ready_timeout: 2m
-healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3}
+healthcheck: {test: [CMD, curl, localhost], interval: 5s, retries: 3, start_interval: 1s}
 pre_start: {run: [./make-certs.sh], timeout: 30s}
 post_start:
 - exec: create-user ann

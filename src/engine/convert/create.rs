@@ -194,7 +194,7 @@ fn health_config(check: &Healthcheck) -> HealthConfig {
         timeout: check.timeout.map(|period| nanoseconds(period.get())),
         retries: check.retries.map(i64::from),
         start_period: check.start_period.map(|period| nanoseconds(period.get())),
-        start_interval: None,
+        start_interval: check.start_interval.map(|period| nanoseconds(period.get())),
     }
 }
 
@@ -306,6 +306,7 @@ mod tests {
                     timeout: None,
                     retries: Some(3),
                     start_period: None,
+                    start_interval: Some("100ms".parse().unwrap()),
                     disable: false,
                 }),
                 stop_signal: Some("SIGINT".into()),
@@ -349,7 +350,7 @@ mod tests {
             "Image": "shop/api:1", "Cmd": ["serve"], "Entrypoint": ["/api"], "User": "1000", "WorkingDir": "/srv",
             "Env": ["LOG=info"], "Labels": labels, "Hostname": "api",
             "ExposedPorts": {"80/tcp": {}, "80/udp": {}},
-            "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000, "Retries": 3},
+            "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000, "Retries": 3, "StartInterval": 100_000_000},
             "StopSignal": "SIGINT", "StopTimeout": 30,
             "HostConfig": {
                 "NetworkMode": "shop-net",
@@ -396,6 +397,7 @@ mod tests {
             timeout: None,
             retries: None,
             start_period: None,
+            start_interval: None,
             disable,
         };
         let words = |words: &[&str]| -> Vec<String> { words.iter().map(|word| (*word).to_owned()).collect() };

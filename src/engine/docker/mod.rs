@@ -141,6 +141,7 @@ impl Docker {
             labeled_images: convert::labeled(&images),
             images: convert::images(images),
             volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
+            lacks_start_interval: self.lacks_start_interval(),
             ..Default::default()
         };
         containers.into_iter().filter_map(convert::container).for_each(|container| observed.insert(container));
@@ -229,7 +230,16 @@ impl Docker {
 
     async fn create(&self, spec: &ContainerSpec) -> std::result::Result<String, BollardError> {
         let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
-        Ok(self.client.create_container(Some(options), convert::create_body(spec)).await?.id)
+        let mut body = convert::create_body(spec);
+        if let Some(check) = body.healthcheck.as_mut().filter(|_| self.lacks_start_interval()) {
+            check.start_interval = None;
+        }
+        Ok(self.client.create_container(Some(options), body).await?.id)
+    }
+
+    /// `start_interval` of health checks came with this version; earlier ones refuse or ignore it.
+    fn lacks_start_interval(&self) -> bool {
+        api(&self.api).is_none_or(|version| version < (1, 44))
     }
 
     async fn create_network(

@@ -78,7 +78,7 @@ fn connection_errors_are_readable() {
     assert_eq!(message_of(io::ErrorKind::BrokenPipe), "the engine closed the connection");
 }
 
-/// Starts an engine that responds to each request with the next of these bodies. Returns the request heads.
+/// Starts an engine that responds to each request with the next of these bodies. Returns the requests.
 async fn fake(bodies: &'static [&'static str]) -> (tempfile::TempDir, tokio::task::JoinHandle<Vec<String>>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let directory = tempfile::tempdir().unwrap();
@@ -91,7 +91,13 @@ async fn fake(bodies: &'static [&'static str]) -> (tempfile::TempDir, tokio::tas
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(stream.read_u8().await.unwrap());
             }
-            heads.push(String::from_utf8(head).unwrap());
+            let mut text = String::from_utf8(head).unwrap();
+            let length =
+                text.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+            let mut content = vec![0; length.unwrap_or(0)];
+            stream.read_exact(&mut content).await.unwrap();
+            text.push_str(&String::from_utf8_lossy(&content));
+            heads.push(text);
             let length = body.len();
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
             stream.write_all(answer.as_bytes()).await.unwrap();
@@ -199,6 +205,35 @@ async fn build_with_changed_files_is_aborted() {
     let expected = "cannot build shop-api:1: its sources have changed since they were read; run it again";
     assert_eq!(error.to_string(), expected);
     assert!(matches!(error, EngineError::Conflict { .. }));
+}
+
+#[tokio::test]
+async fn start_interval_is_sent_to_engines_that_know_it() {
+    const NEWER: &str = r#"{"Version": "25.0.0", "ApiVersion": "1.44", "MinAPIVersion": "1.24"}"#;
+    let healthcheck = crate::spec::model::Healthcheck {
+        test: None,
+        interval: None,
+        timeout: None,
+        retries: None,
+        start_period: Some("10s".parse().unwrap()),
+        start_interval: Some("100ms".parse().unwrap()),
+        disable: false,
+    };
+    let spec = ContainerSpec {
+        config: crate::desired::Config { healthcheck: Some(healthcheck), ..Default::default() },
+        ..ContainerSpec::default()
+    };
+    for (bodies, sent) in [
+        (&[VERSION, "{\"Id\": \"1\", \"Warnings\": []}"], false),
+        (&[NEWER, "{\"Id\": \"1\", \"Warnings\": []}"], true),
+    ] {
+        let (directory, served) = fake(bodies).await;
+        let engine = Docker::connect(&target_in(&directory)).await.unwrap();
+        engine.apply(&Mutation::Create(Box::new(spec.clone()))).await.unwrap();
+        let request = served.await.unwrap().remove(1);
+        assert!(request.contains("StartPeriod"), "{request}");
+        assert_eq!((request.contains("StartInterval"), engine.lacks_start_interval()), (sent, !sent), "{request}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,89 @@
+//! Notes: what the plan leaves alone, and what may surprise.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Planner;
+use crate::identity::Identity;
+use crate::observed::Container;
+
+impl Planner<'_> {
+    pub(super) fn notes(&mut self) {
+        if !self.desired.services.is_empty() {
+            self.note_shared_names();
+            self.note_start_intervals();
+        }
+        self.note_lookalikes();
+    }
+
+    /// Containers that have the group's labels from their image are not managed: `docker commit` copies the labels of a
+    /// container to an image.
+    fn note_lookalikes(&mut self) {
+        let note = |container: &Container| {
+            let service = container.inherited.as_ref().map(|identity| identity.service.as_str()).unwrap_or_default();
+            format!(
+                "container {} has the labels of {service} from its image {}; drillmaster does not manage it",
+                container.name, container.image
+            )
+        };
+        self.plan.notes.extend(self.observed.lookalikes(&self.desired.group).map(note));
+    }
+
+    /// Network aliases that a service of another group has too: the engine resolves them to either container.
+    fn note_shared_names(&mut self) {
+        let Some(network) = self.network else { return };
+        let group = &self.desired.group;
+        for container in self.observed.containers.values().filter(|container| container.is_up()) {
+            let Some(other) = container.identity.as_ref().filter(|identity| identity.group != *group) else { continue };
+            if !container.networks.iter().any(|attachment| attachment.network_id == network.id) {
+                continue;
+            }
+            let names = names_of(other);
+            for service in self.desired.services.values() {
+                if !self.desired.scope.contains(&service.service) {
+                    continue;
+                }
+                let shared = service.network_names(group).into_iter().filter(|name| names.contains(name));
+                self.plan.notes.extend(shared.map(|name| {
+                    format!(
+                        "warning: on network {}, `{name}` is {} of group {group} and {} of group {}, and resolves to \
+                         either; use `{}.{group}` and `{}.{}`, or another network",
+                        network.name,
+                        service.service,
+                        other.service,
+                        other.group,
+                        service.service,
+                        other.service,
+                        other.group,
+                    )
+                }));
+            }
+        }
+    }
+
+    fn note_start_intervals(&mut self) {
+        if !self.observed.lacks_start_interval {
+            return;
+        }
+        for service in self.desired.services.values() {
+            let check = service.config.healthcheck.as_ref();
+            if check.is_some_and(|check| check.start_interval.is_some() && !check.disable)
+                && self.desired.scope.contains(&service.service)
+            {
+                self.plan.notes.insert(format!(
+                    "warning: the engine ignores `healthcheck.start_interval` of {}: it needs Docker 25.0 (API 1.44)",
+                    service.service
+                ));
+            }
+        }
+    }
+}
+
+/// Network aliases of the service of a container.
+fn names_of(identity: &Identity) -> BTreeSet<String> {
+    let spec: Option<Value> = serde_json::from_str(&identity.spec).ok();
+    let aliases = spec.as_ref().and_then(|spec| spec.get("aliases")?.as_array());
+    let aliases = aliases.into_iter().flatten().filter_map(|alias| Some(alias.as_str()?.to_owned()));
+    aliases.chain([identity.service.clone()]).collect()
+}

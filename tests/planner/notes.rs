@@ -1,0 +1,71 @@
+//! Notes: what may surprise.
+
+use drillmaster::observed::{Observed, State};
+use drillmaster::plan::{Memory, forecast};
+
+use crate::builders::*;
+
+fn notes(wanted: &drillmaster::desired::Desired, observed: &Observed) -> Vec<String> {
+    forecast(wanted, observed, &Memory::default()).notes.into_iter().collect()
+}
+
+/// Adds the container of a service of the group `other` on the network of `shop`.
+fn add_other(observed: &mut Observed, service: &str, spec: &str) {
+    let mut container = by_name(observed, "shop-db").clone();
+    let identity = container.identity.as_mut().unwrap();
+    identity.group = "other".into();
+    identity.service = service.into();
+    identity.spec = spec.into();
+    add(observed, copy(&container, &format!("other-{service}"), &format!("other-{service}")));
+}
+
+#[test]
+fn alias_of_two_groups_on_one_network_is_noted() {
+    let wanted = desired([service("db"), service("api")]);
+    let mut observed = agreeing(&wanted);
+    add_other(&mut observed, "web", "{}");
+    assert_eq!(notes(&wanted, &observed), [""; 0]);
+    add_other(&mut observed, "db", "{}");
+    add_other(&mut observed, "backend", r#"{"aliases": ["api"]}"#);
+    let note = |name: &str, other: &str| {
+        format!(
+            "warning: on network shop, `{name}` is {name} of group shop and {other} of group other, and resolves to either; \
+             use `{name}.shop` and `{other}.other`, or another network"
+        )
+    };
+    assert_eq!(notes(&wanted, &observed), [note("api", "backend"), note("db", "db")]);
+    // Names of stopped containers do not resolve.
+    for name in ["other-db", "other-backend"] {
+        by_name(&mut observed, name).state = State::Exited { code: Some(0) };
+    }
+    assert_eq!(notes(&wanted, &observed), [""; 0]);
+}
+
+#[test]
+fn ignored_start_interval_is_noted() {
+    let mut wanted = desired([service("db"), service("api")]);
+    let check = r#"{"start_period": "10s", "start_interval": "100ms"}"#;
+    wanted.services.get_mut("db").unwrap().config.healthcheck = serde_json::from_str(check).unwrap();
+    let mut observed = empty(&wanted);
+    assert_eq!(notes(&wanted, &observed), [""; 0]);
+    observed.lacks_start_interval = true;
+    let note = "warning: the engine ignores `healthcheck.start_interval` of db: it needs Docker 25.0 (API 1.44)";
+    assert_eq!(notes(&wanted, &observed), [note]);
+}
+
+#[test]
+fn endpoints_without_the_name_of_the_group_are_kept() {
+    let wanted = desired([service("db"), service("web").start_first()]);
+    let mut observed = agreeing(&wanted);
+    for service in wanted.services.values() {
+        inspect(&mut observed, service);
+    }
+    for container in observed.containers.values_mut() {
+        // As earlier versions have created them.
+        let service = container.identity.as_ref().unwrap().service.clone();
+        let names = container.networks.iter().map(|attachment| (attachment.network_id.clone(), vec![service.clone()]));
+        container.details.as_mut().unwrap().names = names.collect();
+    }
+    let planned = forecast(&wanted, &observed, &Memory::default());
+    assert!(planned.steps.is_empty() && planned.changes.is_empty(), "{planned:#?}");
+}
