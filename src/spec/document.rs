@@ -13,6 +13,7 @@ use super::locate::{Diagnostic, Location, SourceText, closest};
 use super::model::{Group, JobDocument, Service};
 use super::node::{Node, Value};
 use super::secrets::{SecretFields, Secrets};
+use super::spellings;
 use super::value::{Name, quoted};
 
 /// A decoded document with its node tree. Invalid values are removed from both.
@@ -69,27 +70,34 @@ const KINDS: [&str; 3] = ["Service", "Job", "Group"];
 const KINDS_HINT: &str = "write `Service` (or leave `kind` out), `Job` or `Group`";
 
 /// Fields of Compose and `docker run`, with hints to the equivalent.
-const COMPOSE_FIELDS: [(&str, &str); 22] = [
+const COMPOSE_FIELDS: [(&str, &str); 29] = [
     ("args", "the field is called `command`"),
     ("cmd", "the field is called `command`"),
     ("container_name", "the container is called `<group>-<name>`"),
     ("cpus", "write `resources: {cpus: 0.5}`"),
     ("depends_on", "the field is called `dependencies`"),
-    ("deploy", "limits are written `resources: {memory: 256m, cpus: 0.5}`"),
+    ("deploy", "write `replicas: 2` and `resources: {memory: 256m, cpus: 0.5}`"),
     ("environment", "the field is called `env`"),
+    ("extends", "write `<<: *anchor`, or a program (`*.star`)"),
     ("expose", "every port can be reached from the group's network; `ports` publishes on the host"),
     ("host_ip", "the field is called `address`"),
     ("links", "services reach each other by name; further names are `aliases`"),
+    ("logging", "the engine's default log driver is used"),
     ("mem_limit", "write `resources: {memory: 256m}`"),
     ("memory", "write `resources: {memory: 256m}`"),
     ("network_mode", "every service is on the network of the group"),
     ("networks", "every service is on the network of the group; a `kind: Group` document names it"),
     ("pids_limit", "write `resources: {pids: 100}`"),
+    ("profiles", "select services on the command line: `drillmaster up SERVICE`, `--exclude SERVICE`"),
     ("published", "the field is called `host`"),
     ("pull_policy", "the field is called `pull`"),
     ("readonly", "the field is called `read_only`"),
+    ("scale", "the field is called `replicas`"),
+    ("secrets", "mount a file: `volumes: [\"./password.txt:/run/secrets/password:ro\"]`"),
     ("services", "each service is a document of its own, separated by `---`"),
+    ("stdin_open", "containers have no terminal; `drillmaster exec` opens one"),
     ("stop_grace_period", "the field is called `stop_timeout`"),
+    ("tty", "containers have no terminal; `drillmaster exec` opens one"),
     ("version", "specs have no version"),
     ("workdir", "the field is called `working_dir`"),
 ];
@@ -145,8 +153,14 @@ pub fn read(
     };
     // `x-` keys hold anchors and are otherwise ignored, as in Compose.
     entries.retain(|entry| !entry.key.text.starts_with("x-"));
+    if let Some(error) = spellings::compose_file(&root) {
+        documents.incomplete = true;
+        diagnostics.push(at(error.span, error.message).hint(error.hint));
+        return;
+    }
     let mut found = Found::default();
-    for error in interpolate(&mut root, file.text(), variables, &mut found) {
+    let unsupported = spellings::replace(&mut root, path.ends_with(".star"), variables);
+    for error in unsupported.into_iter().chain(interpolate(&mut root, file.text(), variables, &mut found)) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
     documents.variables.append(&mut found.variables);

@@ -21,6 +21,7 @@ pub mod render_form;
 mod schema;
 pub mod secrets;
 mod short;
+mod spellings;
 #[allow(unsafe_code, reason = "derive macros of the Starlark crate generate unsafe code")]
 pub mod starlark;
 pub mod value;

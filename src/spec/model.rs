@@ -156,7 +156,7 @@ container_kinds! {
     user: Option<Text>,
     /// Working directory in the container.
     working_dir: Option<String>,
-    /// Environment variables. Override `env_file`.
+    /// Environment variables. Override `env_file`. Also a list of `KEY=value`; a name without a value is that of a variable.
     env: BTreeMap<EnvName, Text>,
     /// Files with `KEY=value` lines, relative to the spec directory. Later files override earlier ones.
     env_file: OneOrMany<String>,

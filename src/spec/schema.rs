@@ -59,12 +59,17 @@ fn object(value: Value) -> Map<String, Value> {
 fn kind<T: JsonSchema>(generator: &mut SchemaGenerator, name: &str, required: bool) -> Value {
     let mut schema = T::json_schema(generator);
     schema.insert("title".into(), name.into());
-    schema.insert("patternProperties".into(), json!({"^x-": {"description": "Ignored; can hold YAML anchors."}}));
+    let mut patterns = json!({"^x-": {"description": "Ignored; can hold YAML anchors."}});
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(allow_empty);
+        allow_spellings(properties);
+        if properties.contains_key("resources") {
+            patterns["^deploy$"] = deploy();
+        }
         let description = if required { "Kind of this document." } else { "Kind of this document; may be left out." };
         properties.insert("kind".into(), json!({"const": name, "description": description}));
     }
+    schema.insert("patternProperties".into(), patterns);
     if required && let Value::Array(fields) = schema.ensure_object().entry("required").or_insert(json!([])) {
         fields.push("kind".into());
     }
@@ -78,6 +83,33 @@ fn allow_empty(property: &mut Value) {
     {
         *kind = json!([kind.take(), "null"]);
     }
+}
+
+/// Accepts what [`super::spellings`] replaces.
+fn allow_spellings(properties: &mut Map<String, Value>) {
+    for field in ["env", "labels"] {
+        let Some(property) = properties.get_mut(field) else { continue };
+        property["type"] = json!(["object", "array", "null"]);
+        property["items"] = json!({"type": "string"});
+    }
+    if let Some(Value::Object(patterns)) = properties.get_mut("env").map(|env| &mut env["patternProperties"]) {
+        patterns.values_mut().for_each(|value| *value = json!({"anyOf": [value.take(), {"type": "null"}]}));
+    }
+    if let Some(dependencies) = properties.get_mut("dependencies") {
+        dependencies["type"] = json!(["array", "object", "null"]);
+        dependencies["additionalProperties"] = json!({"type": ["object", "null"]});
+    }
+}
+
+/// Returns the schema of `deploy`, which is no field of its own.
+fn deploy() -> Value {
+    let limits = json!({"type": "object", "properties": {"limits": {"$ref": "#/$defs/Resources"}}});
+    json!({
+        "description": "As in compose files: `replicas`, and `resources` as `resources.limits`.",
+        "type": "object",
+        "properties": {"replicas": {"type": "integer", "minimum": 0}, "resources": limits},
+        "additionalProperties": false
+    })
 }
 
 /// Accepts variable references for numbers, booleans, enums and text with a pattern.

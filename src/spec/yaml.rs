@@ -103,6 +103,8 @@ enum OpenValue {
         keys: HashMap<String, Range<usize>>,
         /// Key whose value comes next.
         key: Option<PendingKey>,
+        /// A second document begins here without `---`: its entries are ignored.
+        second: bool,
     },
 }
 
@@ -216,7 +218,8 @@ impl<'t> Builder<'t> {
             }
             Event::MappingStart(anchor, tag) => {
                 check_tag(tag.as_deref(), "map", &span)?;
-                let map = OpenValue::Map { entries: Vec::new(), merged: Vec::new(), keys: HashMap::new(), key: None };
+                let (entries, merged, keys) = Default::default();
+                let map = OpenValue::Map { entries, merged, keys, key: None, second: false };
                 self.push(map, anchor, span)
             }
             Event::SequenceEnd | Event::MappingEnd => self.pop(span),
@@ -318,6 +321,7 @@ impl<'t> Builder<'t> {
         if anchor != 0 {
             self.anchors.insert(anchor, Anchored { node: node.clone(), nodes, bytes, height });
         }
+        let is_document = self.open.len() == 1;
         let Some(open) = self.open.last_mut() else {
             if !node.is_null() {
                 self.documents.push(node);
@@ -331,11 +335,17 @@ impl<'t> Builder<'t> {
                 items.push(node);
                 None
             }
-            OpenValue::Map { entries, merged, keys, key } => match key.take() {
+            OpenValue::Map { key, second: true, .. } => {
+                *key = if key.is_none() { Some(PendingKey::Ignored) } else { None };
+                None
+            }
+            OpenValue::Map { entries, merged, keys, key, second } => match key.take() {
                 None => {
+                    let is_start = is_document && DOCUMENT_KEYS.iter().any(|key| node.text() == Some(key));
                     let (pending, error) = pending_key(node, keys);
+                    *second = is_start && error.is_some();
                     *key = Some(pending);
-                    error
+                    error.map(|error| if *second { error.hint(SEPARATE) } else { error })
                 }
                 Some(PendingKey::Key(key)) => {
                     entries.push(entry(key, node));
@@ -357,6 +367,10 @@ fn entry(key: Key, mut value: Node) -> Entry {
     }
     Entry { key, value }
 }
+
+/// Keys that no document has twice: a second one begins the next document.
+const DOCUMENT_KEYS: [&str; 2] = ["name", "image"];
+const SEPARATE: &str = "if another service begins here, put a line `---` between the two";
 
 fn pending_key(node: Node, keys: &mut HashMap<String, Range<usize>>) -> (PendingKey, Option<YamlError>) {
     let Value::Scalar(Scalar { text, style }) = node.value else {

@@ -120,7 +120,10 @@ fn type_name(schema: &Value) -> String {
         "array" => format!("list of {}", type_name(&schema["items"])),
         "object" => {
             let values = schema["patternProperties"].as_object().and_then(|patterns| patterns.values().next());
-            format!("map of {}", type_name(values.unwrap_or(&schema["additionalProperties"])))
+            match type_name(values.unwrap_or(&schema["additionalProperties"])) {
+                values if values.is_empty() => "map".to_owned(),
+                values => format!("map of {values}"),
+            }
         }
         name => name.to_owned(),
     };

@@ -24,7 +24,43 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
     ("YAML: no map", &[("a.yaml", "- name: a\n")]),
     ("duplicate key", &[("a.yaml", "name: a\nimage: b\nenv:\n  A: 1\n  B: 2\n  A: 3\n")]),
     ("unknown field", &[("a.yaml", "name: a\nimgae: b\nports: [{container: 80, hst: 1}]\nping: {tpc: 80}\n")]),
-    ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\n")]),
+    (
+        "two services without a separator",
+        &[
+            (
+                "a.yaml",
+                "name: a\nimage: b\nenv: {A: b}\n\nname: c\nimage: d\nenv: {A: c}\nports: [x]\n---\nname: e\nimage: F\n",
+            ),
+            ("b.yaml", "image: b\nname: f\nimage: c\nname: g\n"),
+        ],
+    ),
+    ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\nscale: 2\n")]),
+    (
+        "compose file",
+        &[
+            (
+                "a.yaml",
+                concat!(
+                    "version: '3'\nservices:\n  web:\n    image: ${NOT_SET}\n    depends_on: [db]\n",
+                    "  db:\n    image: postgres\nvolumes:\n  data:\n",
+                ),
+            ),
+            ("b.yaml", "name: b\nimage: x\ndependencies: [db]\n"),
+        ],
+    ),
+    (
+        "spellings of compose without an equivalent",
+        &[(
+            "a.yaml",
+            concat!(
+                "name: a\nimage: b\nreplicas: 1\ndeploy:\n  replicas: 2\n  mode: global\n  restart_policy: {condition: any}\n",
+                "  resources:\n    limits: {cpus: x, memory: 1g}\n    reservations: {memory: 1g}\n---\n",
+                "name: c\nimage: b\ndeploy: 2\nenv: [A=1, {B: c}]\n---\n",
+                "name: d\nimage: b\nenv: [\"A B=1\", \"=x\", \"${X}=1\"]\n---\n",
+                "name: e\nimage: b\nenv: [\"A B=1\", \"=x\"]\ndependencies: {a: {condition: service_well, required: false}, nope: {}}\n",
+            ),
+        )],
+    ),
     (
         "builds",
         &[

@@ -200,3 +200,47 @@ resources: {pids: "${PORT}", memory: "${PORT}k"}
     let env: Vec<_> = service.container.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     assert_eq!(env, [("ALSO", ""), ("EMPTY", ""), ("NUMBER", "8080"), ("PLAIN", "$HOME"), ("PRICE", "$5")]);
 }
+
+#[test]
+fn spellings_of_compose_files_are_accepted() {
+    let both = |theirs: &str, ours: &str| {
+        let files = |text: &str| {
+            format!("name: a\nimage: x\n{text}\n---\nname: db\nimage: x\n---\n{{kind: Job, name: job, image: x}}\n")
+        };
+        let load = |text: &str| {
+            let text = files(text);
+            let files =
+                [("a.yaml", text.as_str()), (".env", "FROM_DOTENV=dotenv\n"), ("env:SHELL", "sh"), ("env:N", "5")];
+            load_dir(&files).unwrap_or_else(|errors| panic!("{}", rendered(&errors)))
+        };
+        let (theirs, ours) = (load(theirs), load(ours));
+        assert_eq!(theirs.services[0].spec, ours.services[0].spec);
+        let secret = theirs.services[0].secrets.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(secret, ours.services[0].secrets.keys().cloned().collect::<Vec<_>>());
+        assert_eq!(theirs.secrets, ours.secrets);
+    };
+    both(
+        "env: [A=1, B=x=y, \"C=${N}\", SHELL, FROM_DOTENV, NOT_SET, D=, A=2]",
+        "env: {A: 2, B: x=y, C: '${N}', SHELL: '${SHELL}', FROM_DOTENV: '${FROM_DOTENV}', D: ''}",
+    );
+    both("env: {SHELL: , NOT_SET: , NULL: ~, A: 1, E: ''}", "env: {SHELL: '${SHELL}', A: 1, E: ''}");
+    both("labels: [a=b, c]", "labels: {a: b, c: ''}");
+    both("deploy: {replicas: 2}", "replicas: 2");
+    both(
+        "deploy:\n  resources:\n    limits: {cpus: '0.5', memory: 512M, pids: 9}",
+        "resources: {cpus: 0.5, memory: 512m, pids: 9}",
+    );
+    both(
+        "dependencies:\n  db: {condition: service_healthy, restart: true, required: true}\n  job: {condition: service_completed_successfully}",
+        "dependencies: [{name: db, condition: ready, restart: true}, {name: job, condition: succeeded}]",
+    );
+    both(
+        "dependencies: {db: {condition: service_started}, job: }",
+        "dependencies: [{name: db, condition: started}, job]",
+    );
+    both("ping: {http: localhost:80/}", "ping: {http: {port: 80, path: /, headers: {host: localhost:80}}}");
+    both(
+        "ping: {http: \"http://localhost:81/path\"}",
+        "ping: {http: {port: 81, path: /path, headers: {host: localhost:81}}}",
+    );
+}

@@ -11,6 +11,7 @@ mod function;
 mod limits;
 mod nesting;
 mod program;
+mod python;
 mod reference;
 mod resource;
 mod spans;
@@ -392,7 +393,7 @@ fn explain(error: &starlark::Error, files: &Files, current: Option<&Arc<SourceTe
         }
         (None, kind) => {
             let text = kind.to_string();
-            unknown_argument(&text, files).unwrap_or_else(|| {
+            unknown_argument(&text, files).or_else(|| python::explain(&text)).unwrap_or_else(|| {
                 let (message, hint) = match text.split_once('\n') {
                     Some((message, hint)) => (message, Some(hint.trim().replace('\n', " "))),
                     None => (text.as_str(), None),
