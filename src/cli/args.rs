@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
 
 /// Reconciles a Docker engine with a directory of service specs
 #[derive(Debug, Parser)]
@@ -203,21 +204,63 @@ pub struct Render {
 }
 
 /// Arguments of `logs`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Logs {
     /// Service names [default: all]
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Follow log output
+    /// Follow log output, also of restarted, replaced and new containers, until Ctrl-C
     #[arg(long, short)]
     pub follow: bool,
     /// Number of lines to show from the end of each log, or `all`
     #[arg(long, short = 'n', value_name = "LINES", default_value = "all", value_parser = tail)]
     pub tail: Tail,
+    /// Show only lines since this time (e.g. 2026-01-31T09:30:00Z) or duration before now (e.g. 10m)
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub since: Option<Moment>,
+    /// Show only lines until this time (e.g. 2026-01-31T09:30:00Z) or duration before now (e.g. 10m)
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "follow")]
+    pub until: Option<Moment>,
+    /// Show the time of each line
+    #[arg(long, short)]
+    pub timestamps: bool,
+}
+
+/// A moment, as `logs` takes it.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment {
+    /// So long before now.
+    Ago(Duration),
+    At(Timestamp),
+}
+
+impl Moment {
+    /// The time, counted back from `now`.
+    pub fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Moment::Ago(duration) => now.checked_sub(duration).unwrap_or(Timestamp::MIN),
+            Moment::At(time) => time,
+        }
+    }
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(Moment::At(time));
+    }
+    if let Ok(seconds) = text.parse::<f64>() {
+        let since_1970 = SignedDuration::try_from_secs_f64(seconds).ok();
+        let time = since_1970.and_then(|seconds| Timestamp::from_duration(seconds).ok());
+        return time.map(Moment::At).ok_or_else(|| "the time is out of range".to_owned());
+    }
+    match text.contains(['-', ':']) {
+        true => Err("expected a time with its zone, e.g. 2026-01-31T09:30:00Z or 2026-01-31T09:30:00+01:00".into()),
+        false => duration(text).map(Moment::Ago),
+    }
 }
 
 /// Number of last lines; `None`: all.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Tail(pub Option<u32>);
 
 fn tail(text: &str) -> Result<Tail, String> {

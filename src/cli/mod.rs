@@ -4,6 +4,7 @@ pub mod args;
 mod ask;
 mod diff;
 mod exec;
+mod follow;
 mod graph;
 mod logs;
 mod project;

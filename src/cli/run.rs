@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::args::{Down, Global, Logs, Reload, Run, Selection, Tail, Up};
+use super::args::{Down, Global, Logs, Reload, Run, Selection, Up};
 use super::project::Project;
 use super::session::{self, Claim, GroupLock};
 use super::{Exit, Failure, ask};
@@ -172,7 +172,7 @@ pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit
     };
     let exit = execute(global, project, job, style).await?;
     if !style.json {
-        let logs = Logs { services: vec![run.job.clone()], follow: false, tail: Tail(None) };
+        let logs = Logs { services: vec![run.job.clone()], ..Logs::default() };
         super::logs::logs(global, &logs, style).await?;
     }
     Ok(exit)

@@ -1,5 +1,7 @@
 //! Lines of output, joined from the chunks in which they arrive.
 
+use jiff::Timestamp;
+
 use super::LogLine;
 
 /// Output without a newline is split at this size, in bytes.
@@ -12,6 +14,12 @@ pub fn truncate(line: &mut String, maximum: usize) {
         line.truncate(end);
         line.push('…');
     }
+}
+
+/// Splits a line of [`super::LogOptions::timestamps`] into its time and its text.
+pub fn split_timestamp(line: &str) -> (Option<Timestamp>, &str) {
+    let parsed = line.split_once(' ').and_then(|(time, text)| Some((time.parse::<Timestamp>().ok()?, text)));
+    parsed.map_or((None, line), |(time, text)| (Some(time), text))
 }
 
 /// Joins chunks of output to lines, separately for stdout and stderr.
@@ -41,6 +49,19 @@ impl Lines {
         lines
     }
 
+    /// As [`Lines::take`], for a chunk with a timestamp. The engine splits long lines at 16 KiB and prefixes each part
+    /// with a timestamp; only the first one is kept.
+    pub fn take_stamped(&mut self, stderr: bool, piece: &[u8]) -> Vec<LogLine> {
+        let is_continued = !if stderr { &self.err } else { &self.out }.is_empty();
+        let stamp = piece.iter().position(|byte| *byte == b' ').map(|end| piece.split_at(end + 1));
+        let is_stamp =
+            |stamp: &[u8]| str::from_utf8(stamp).is_ok_and(|stamp| stamp.trim_end().parse::<Timestamp>().is_ok());
+        match stamp {
+            Some((stamp, rest)) if is_continued && is_stamp(stamp) => self.take(stderr, rest),
+            _ => self.take(stderr, piece),
+        }
+    }
+
     /// The remaining output without a newline.
     pub fn rest(self) -> Vec<LogLine> {
         let rest = [(false, self.out), (true, self.err)].into_iter().filter(|(_, bytes)| !bytes.is_empty());
@@ -67,6 +88,17 @@ mod tests {
         heard.extend(lines.rest());
         let expected = [(true, "x"), (false, "ab"), (false, "c"), (false, ""), (false, "de")];
         assert_eq!(heard, expected.map(|(stderr, text)| LogLine { stderr, text: text.to_owned() }));
+    }
+
+    #[test]
+    fn parts_of_a_long_line_have_one_timestamp() {
+        let mut lines = Lines::default();
+        let at = |second: u8, text: &str| format!("2026-11-30T10:00:0{second}.000000000Z {text}");
+        let mut heard = Vec::new();
+        for piece in [at(1, "long "), at(2, "line\n"), at(3, "next 2026-11-30T10:00:00Z end\n")] {
+            heard.extend(lines.take_stamped(false, piece.as_bytes()).into_iter().map(|line| line.text));
+        }
+        assert_eq!(heard, [at(1, "long line"), at(3, "next 2026-11-30T10:00:00Z end")]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod failure;
 mod hooks;
 mod host;
 mod jobs;
+mod logs;
 mod order;
 mod outage;
 mod outputs;

@@ -19,6 +19,7 @@ use super::connect::{self, ConnectError};
 use super::context::{ExecContext, HookEnv};
 use super::{functions, http, tls};
 use crate::control::error::{CommandError, FunctionError, HttpError};
+use crate::engine::lines::split_timestamp;
 use crate::engine::{Engine, EngineError, LogLine, LogOptions};
 use crate::identity::service_of_instance;
 use crate::plan::step::Probe;
@@ -263,9 +264,4 @@ impl<'a> Prober<'a> {
         }
         Err(ProbeError::NoMatch(pattern.as_str().to_owned()))
     }
-}
-
-pub(super) fn split_timestamp(line: &str) -> (Option<Timestamp>, &str) {
-    let parsed = line.split_once(' ').and_then(|(time, text)| Some((time.parse::<Timestamp>().ok()?, text)));
-    parsed.map_or((None, line), |(time, text)| (Some(time), text))
 }

@@ -14,13 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::ExecContext;
 use super::executor::{Executor, MAX_PENDING_LINES};
-use super::probe::{probe_once, probe_until_ready, split_timestamp};
+use super::probe::{probe_once, probe_until_ready};
 use super::translate::{hook_calls, translate};
 use crate::control::ReadSpecs;
 use crate::control::error::StepError;
 use crate::control::event::{Command, Event, HookEvent};
 use crate::control::local_state::LocalState;
 use crate::desired::Desired;
+use crate::engine::lines::split_timestamp;
 use crate::engine::{Engine, LogOptions};
 use crate::observed::Observed;
 use crate::plan::backoff::BACKOFF_RESET_AFTER;

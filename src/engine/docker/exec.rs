@@ -106,5 +106,9 @@ impl Docker {
 }
 
 pub(super) fn pieces(lines: &mut Lines, piece: &LogOutput) -> Vec<LogLine> {
-    lines.take(matches!(piece, LogOutput::StdErr { .. }), piece.as_ref())
+    lines.take(is_stderr(piece), piece.as_ref())
+}
+
+pub(super) fn is_stderr(piece: &LogOutput) -> bool {
+    matches!(piece, LogOutput::StdErr { .. })
 }

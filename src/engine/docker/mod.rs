@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 
 use self::error::{fault, is_no_container, reached, status};
 use self::events::clock_difference;
-use self::exec::pieces;
+use self::exec::{is_stderr, pieces};
 use super::build::{self, BuildError, Builder};
 use super::deadline::{Limits, within};
 use super::lines::Lines;
@@ -347,8 +347,11 @@ impl Engine for Docker {
                 let (mut output, mut lines) = state?;
                 match output.next().await {
                     Some(Ok(piece)) => {
-                        let complete = pieces(&mut lines, &piece).into_iter().map(Ok).collect();
-                        Some((complete, Some((output, lines))))
+                        let complete = match options.timestamps {
+                            true => lines.take_stamped(is_stderr(&piece), piece.as_ref()),
+                            false => pieces(&mut lines, &piece),
+                        };
+                        Some((complete.into_iter().map(Ok).collect(), Some((output, lines))))
                     }
                     Some(Err(error)) => Some((vec![Err(self.fault(&attempted, error))], None)),
                     None => Some((lines.rest().into_iter().map(Ok).collect(), None)),
