@@ -11,7 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 #[command(name = "drillmaster", version, about, max_term_width = 100, propagate_version = true)]
 #[command(
     after_help = "Exit codes: 0 success (diff: no differences), 1 failure or timeout (diff: differences), 2 invalid specs or usage, \
-3 engine unreachable, 4 group locked by another controller, 130 interrupted. `exec` exits with the exit code of its command."
+3 engine unreachable, 4 group locked by another controller, 130 interrupted. `exec` exits with the exit code of its command, \
+`run` and `up --exit-code-from` with the exit code of the job."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -84,7 +85,7 @@ pub enum Command {
     Diff(Diff),
     /// Force-recreate services; restart dependents with `restart: true`
     Reload(Reload),
-    /// Run a job, even if it has succeeded, after its dependencies are ready; show its output
+    /// Run a job, even if it has succeeded, after its dependencies are ready; show its output and exit with its exit code
     Run(Run),
     /// Show service status
     Status(Status),
@@ -129,6 +130,12 @@ pub struct Up {
     /// containers running
     #[arg(long, conflicts_with = "timeout")]
     pub watch: bool,
+    /// Run this job again, end when it has ended, show its output, and exit with its exit code
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["watch", "prune_all"])]
+    pub exit_code_from: Option<String>,
+    /// Take the group down afterwards, as `down` does, whatever the exit code
+    #[arg(long, requires = "exit_code_from")]
+    pub down: bool,
 }
 
 /// Arguments of `reload`.
@@ -165,7 +172,7 @@ pub struct Status {
 }
 
 /// Arguments of `down`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Down {
     /// Exclude this service (repeatable)
     #[arg(long, value_name = "SERVICE", value_delimiter = ',')]

@@ -35,7 +35,7 @@ pub(crate) enum Exit {
     Invalid,
     /// Stopped by Ctrl-C or SIGTERM.
     Interrupted,
-    /// The exit code of the command that `exec` ran.
+    /// The exit code of the command that `exec` ran, or of a job.
     Code(u8),
 }
 

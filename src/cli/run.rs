@@ -1,6 +1,7 @@
 //! `up`, `down`, `start`, `stop`, `reload`, `run`: one run of the controller each, with different desired states. If a
 //! controller is watching the group, a request to it instead.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,6 +22,7 @@ use crate::control::{self, RunOptions};
 use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
 use crate::identity::container_name;
+use crate::observed::State;
 use crate::plan::step::{Action, Failure as ServiceFailure, Subject};
 use crate::render::progress::Progress;
 use crate::render::{self, LineBreak, Paint, Style, Text, count, json, title};
@@ -35,6 +37,24 @@ struct Job {
     reload: event::Reload,
     timeout: Option<Duration>,
     if_watched: IfWatched,
+    /// The job whose exit code is returned.
+    exit_code_from: Option<String>,
+    /// The result is printed to stdout.
+    prints_result: bool,
+}
+
+impl Job {
+    fn new(command: &'static str, target: Target, timeout: Option<Duration>, if_watched: IfWatched) -> Job {
+        Job {
+            command,
+            target,
+            reload: event::Reload::default(),
+            timeout,
+            if_watched,
+            exit_code_from: None,
+            prints_result: true,
+        }
+    }
 }
 
 /// How a command changes the desired state of the specs.
@@ -80,14 +100,59 @@ enum IfWatched {
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
     let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
     refuse_empty(global, &project, up)?;
+    if let Some(job) = &up.exit_code_from {
+        return up_for(global, up, project, job, style).await;
+    }
     let scope = project.with_dependencies(&up.selection.services, &up.selection.exclude)?;
     let if_watched = match project.desired.is_empty() {
         true => IfWatched::Refuse("it keeps containers without specs running; stop it with Ctrl-C, then re-run"),
         false => IfWatched::Ask(WireRequest::Reconcile),
     };
-    let (target, reload) = (Target::running(scope), event::Reload::default());
-    let job = Job { command: "up", target, reload, timeout: up.selection.timeout, if_watched };
+    let job = Job::new("up", Target::running(scope), up.selection.timeout, if_watched);
     execute(global, project, job, style).await
+}
+
+/// `up --exit-code-from`: brings the selected services up, runs the job until it has ended, and takes everything down if
+/// asked to.
+async fn up_for(global: &Global, up: &Up, project: Project, job: &str, style: Style) -> Result<Exit, Failure> {
+    let reload = known_job(&project, job)?;
+    let mut names = up.selection.services.clone();
+    if !names.is_empty() {
+        names.push(job.to_owned());
+    }
+    let scope = project.with_dependencies(&names, &up.selection.exclude)?;
+    let if_watched = match up.down {
+        true => IfWatched::Refuse("`--down` would remove what it watches; stop it with Ctrl-C first, or omit `--down`"),
+        false => IfWatched::Ask(WireRequest::Reload { services: reload.clone(), renew_volumes: false }),
+    };
+    let run = Job::new("up", Target::running(scope), up.selection.timeout, if_watched);
+    let run = Job { reload: reload.into(), exit_code_from: Some(job.to_owned()), ..run };
+    let exit = execute(global, project, run, style).await?;
+    show_output(global, job, style).await?;
+    if !up.down {
+        return Ok(exit);
+    }
+    style.note("removing the group (--down)");
+    let removed = remove(global, &Down::default(), !style.json, style).await?;
+    Ok(if exit == Exit::Ok { removed } else { exit })
+}
+
+/// Checks that the specs define this job.
+fn known_job(project: &Project, name: &str) -> Result<BTreeSet<String>, Failure> {
+    let services = project.known(&[name.to_owned()])?;
+    if project.desired.services.get(name).is_some_and(Service::is_job) {
+        return Ok(services);
+    }
+    Err(Failure::Usage(format!("`{name}` is not a job; use `drillmaster reload {name}` to recreate a service")))
+}
+
+/// Prints the output of a job. With `--output json` the result is printed alone.
+async fn show_output(global: &Global, job: &str, style: Style) -> Result<(), Failure> {
+    if !style.json {
+        let logs = Logs { services: vec![job.to_owned()], ..Logs::default() };
+        super::logs::logs(global, &logs, style).await?;
+    }
+    Ok(())
 }
 
 /// Rejects specs without services, which would remove every container of the group, unless `--prune-all` is given.
@@ -104,13 +169,16 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
 }
 
 pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<Exit, Failure> {
+    remove(global, down, true, style).await
+}
+
+async fn remove(global: &Global, down: &Down, prints_result: bool, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style)?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
     let mode = Mode::Reconcile { purge_volumes: down.volumes, purge_images: down.images };
     let target = Target { scope, mode, removes_services: true };
-    let (reload, timeout) = (event::Reload::default(), down.timeout);
-    execute(global, project, Job { command: "down", target, reload, timeout, if_watched: IfWatched::Shutdown }, style)
-        .await
+    let job = Job::new("down", target, down.timeout, IfWatched::Shutdown);
+    execute(global, project, Job { prints_result, ..job }, style).await
 }
 
 pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
@@ -118,8 +186,7 @@ pub(super) async fn start(global: &Global, selection: &Selection, style: Style) 
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
     let target = Target { scope, mode: Mode::StartOnly, removes_services: false };
     let if_watched = IfWatched::Refuse("it starts containers itself; `drillmaster up` makes it retry now");
-    let job =
-        Job { command: "start", target, reload: event::Reload::default(), timeout: selection.timeout, if_watched };
+    let job = Job::new("start", target, selection.timeout, if_watched);
     execute(global, project, job, style).await
 }
 
@@ -130,7 +197,7 @@ pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -
     let if_watched = IfWatched::Refuse(
         "it would start the services again; stop it with Ctrl-C first, or remove the services from the specs",
     );
-    let job = Job { command: "stop", target, reload: event::Reload::default(), timeout: selection.timeout, if_watched };
+    let job = Job::new("stop", target, selection.timeout, if_watched);
     execute(global, project, job, style).await
 }
 
@@ -141,40 +208,20 @@ pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Re
     let scope = Scope::Only(order::with_dependencies(&with_dependents, &project.desired.needs()));
     let renew_volumes = reload.renew_volumes;
     let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone(), renew_volumes });
-    let target = Target::running(scope);
-    let job = Job {
-        command: "reload",
-        target,
-        reload: event::Reload { services, renew_volumes },
-        timeout: reload.timeout,
-        if_watched,
-    };
+    let job = Job::new("reload", Target::running(scope), reload.timeout, if_watched);
+    let job = Job { reload: event::Reload { services, renew_volumes }, ..job };
     execute(global, project, job, style).await
 }
 
 pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit, Failure> {
     let project = Project::load(global)?;
-    let services = project.known(std::slice::from_ref(&run.job))?;
-    if !project.desired.services.get(run.job.as_str()).is_some_and(Service::is_job) {
-        let name = &run.job;
-        return Err(Failure::Usage(format!(
-            "`{name}` is not a job; use `drillmaster reload {name}` to recreate a service"
-        )));
-    }
+    let services = known_job(&project, &run.job)?;
     let scope = Scope::Only(order::with_dependencies(&services, &project.desired.needs()));
     let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone(), renew_volumes: false });
-    let job = Job {
-        command: "run",
-        target: Target::running(scope),
-        reload: services.into(),
-        timeout: run.timeout,
-        if_watched,
-    };
+    let job = Job::new("run", Target::running(scope), run.timeout, if_watched);
+    let job = Job { reload: services.into(), exit_code_from: Some(run.job.clone()), ..job };
     let exit = execute(global, project, job, style).await?;
-    if !style.json {
-        let logs = Logs { services: vec![run.job.clone()], ..Logs::default() };
-        super::logs::logs(global, &logs, style).await?;
-    }
+    show_output(global, &run.job, style).await?;
     Ok(exit)
 }
 
@@ -219,8 +266,16 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
                     let options = run_options(&info, &project, state_directory, remaining());
                     let (lease, reload) = (Some(claim.monitor()), job.reload.clone());
                     let options = RunOptions { lease, reload, ..options };
+                    let stop = RunOptions {
+                        lease: Some(claim.monitor()),
+                        reload: event::Reload::default(),
+                        ..options.clone()
+                    };
                     let outcome =
                         reconcile(engine.clone(), &project, &job.target, options, requests, interrupts, style).await;
+                    if let Some(name) = job.exit_code_from.as_ref().filter(|_| outcome.interrupted) {
+                        stop_job(engine.clone(), &project, name, stop, style).await;
+                    }
                     if let Some(server) = server {
                         server.close().await;
                     }
@@ -233,7 +288,36 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
             outcome?
         }
     };
-    finish_run(engine.as_ref(), &project, &desired, outcome, style).await
+    let job_exit = job.exit_code_from.as_deref().and_then(|name| job_exit(&outcome, name));
+    let exit = finish_run(engine.as_ref(), &project, &desired, outcome, job.prints_result, style).await?;
+    Ok(job_exit.unwrap_or(exit))
+}
+
+/// Stops the job of an interrupted run, as `stop` does: with its stop signal, killed after its stop timeout.
+async fn stop_job(engine: Arc<dyn Engine>, project: &Project, job: &str, options: RunOptions, style: Style) {
+    let scope = Scope::Only([job.to_owned()].into());
+    let target = Target { scope, mode: Mode::StopOnly, removes_services: true };
+    // A further Ctrl-C ends the process.
+    let ((_, requests), (_, interrupts)) = (mpsc::channel(1), mpsc::channel(1));
+    let outcome = reconcile(engine, project, &target, options, requests, interrupts, style).await;
+    if let (false, Some(error)) = (outcome.is_good(), outcome.engine) {
+        style.error(format!("cannot stop {job}: {error}"));
+    }
+}
+
+/// The exit code of a job that has ended; `None`: it has not, or it failed in another way.
+fn job_exit(outcome: &Outcome, job: &str) -> Option<Exit> {
+    if outcome.interrupted || outcome.timed_out || outcome.engine.is_some() || outcome.lease_lost.is_some() {
+        return None;
+    }
+    let Some(failed) = outcome.failed.get(job) else {
+        return outcome.ready.contains(job).then_some(Exit::Ok);
+    };
+    let container = outcome.observed.containers.get(&failed.failure.container.as_ref()?.id)?;
+    match container.state {
+        State::Exited { code: Some(code) } => u8::try_from(code).ok().filter(|code| *code != 0).map(Exit::Code),
+        _ => None,
+    }
 }
 
 /// Keeps the failures of a run for `status` and `diff`.
@@ -364,6 +448,7 @@ async fn finish_run(
     project: &Project,
     desired: &Desired,
     outcome: Outcome,
+    prints_result: bool,
     style: Style,
 ) -> Result<Exit, Failure> {
     if let Some(error) = outcome.engine {
@@ -372,24 +457,8 @@ async fn finish_run(
     if let Some(lease) = outcome.lease_lost {
         return Err(session::lost(&lease, &desired.group));
     }
-    if style.json {
-        let mut observed = outcome.observed.clone();
-        super::status::inspect(engine, &project.desired.group, &mut observed).await?;
-        let now = SystemTime::now();
-        let mut last_run = LastRun::default();
-        last_run
-            .record(desired, &observed, failures(&outcome), &outcome.steps, |text| render::redacted(text).into_owned());
-        let services = status::status(&View {
-            desired: &project.desired,
-            readable: project.readable,
-            observed: &observed,
-            live: None,
-            last_run: &last_run,
-            now,
-        });
-        style.result_json(&json::outcome(desired, &outcome, &services));
-    } else {
-        style.result(&summary(desired, &outcome));
+    if prints_result {
+        print_result(engine, project, desired, &outcome, style).await?;
     }
     for wait in &outcome.waits {
         style.eprintln(format!("{}: pending: {}", wait.service, wait.reason));
@@ -416,6 +485,36 @@ async fn finish_run(
     } else {
         Exit::Failed
     })
+}
+
+/// Prints what a run did, and how the services are.
+async fn print_result(
+    engine: &dyn Engine,
+    project: &Project,
+    desired: &Desired,
+    outcome: &Outcome,
+    style: Style,
+) -> Result<(), Failure> {
+    if style.json {
+        let mut observed = outcome.observed.clone();
+        super::status::inspect(engine, &project.desired.group, &mut observed).await?;
+        let now = SystemTime::now();
+        let mut last_run = LastRun::default();
+        let hide = |text: &str| render::redacted(text).into_owned();
+        last_run.record(desired, &observed, failures(outcome), &outcome.steps, hide);
+        let services = status::status(&View {
+            desired: &project.desired,
+            readable: project.readable,
+            observed: &observed,
+            live: None,
+            last_run: &last_run,
+            now,
+        });
+        style.result_json(&json::outcome(desired, outcome, &services));
+    } else {
+        style.result(&summary(desired, outcome));
+    }
+    Ok(())
 }
 
 /// The result line: `shop: 2 services ready, 1 job succeeded (1 created, 1 replaced)`.

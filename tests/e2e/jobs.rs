@@ -119,11 +119,59 @@ fn run_command_runs_a_job() {
     assert_ne!(project.id("report"), first);
     project
         .run(&["run", "bad"])
-        .exits(1)
+        .exits(3)
         .stderr_contains("bad: failed (Exited): exited with code 3")
         .stderr_contains("| all is lost");
     project.run(&["run", "db"]).exits(2).stderr_contains("not a job");
     project.run(&["run", "no-such-job"]).exits(2).stderr_contains("no-such-job");
+}
+
+#[test]
+fn interrupted_run_stops_its_job() {
+    let project = Project::new("stopjob");
+    let trap = "trap 'echo told to stop; exit 5' TERM; echo running; while true; do sleep 0.1; done";
+    let write = |script: &str| {
+        let specs = [sleeper("db", ""), job("slow", script, "dependencies: [db]").replace("KILL", "TERM")];
+        project.write("all.yaml", &specs.concat());
+    };
+    write(trap);
+    let running = project.spawn(&["run", "slow"]);
+    wait_for("the job to run", WAIT_TIMEOUT, || {
+        project.run(&["logs", "slow"]).stdout.contains("running").then_some(())
+    });
+    running.signal(Signal::INT);
+    let run = running.wait_for_exit(WAIT_TIMEOUT).exits(130).stderr_contains("interrupted");
+    run.stdout_contains("told to stop");
+    let state = |name: &str| project.containers().into_iter().find(|it| it.name == project.name(name)).unwrap().state;
+    assert_eq!(state("slow.new"), "exited");
+    assert_eq!(state("db"), "running", "only the job is stopped");
+    // The next run begins it again.
+    write("echo done");
+    project.run(&["run", "slow"]).exits(0).stdout_contains("done");
+}
+
+#[test]
+fn up_returns_the_exit_code_of_a_job_and_takes_everything_down() {
+    let project = Project::new("exitcode");
+    let write = |script: &str| {
+        let specs = [sleeper("db", ""), job("test", script, "dependencies: [db]"), sleeper("other", "")];
+        project.write("all.yaml", &specs.concat());
+    };
+    write("echo ran; exit 42");
+    project.run(&["up", "--exit-code-from", "test"]).exits(42).stdout_contains("test | ran");
+    assert_eq!(project.names(), ["db", "other", "test.new"]);
+    let run = project.run(&["up", "--exit-code-from", "test", "--down"]).exits(42).stdout_contains("test | ran");
+    assert_eq!(project.names(), Vec::<String>::new(), "{run}");
+    write("echo ran");
+    project.run(&["up", "--exit-code-from", "test"]).exits(0).stdout_contains("test | ran");
+    let first = project.id("test");
+    project.run(&["up", "--exit-code-from", "test"]).exits(0);
+    assert_ne!(project.id("test"), first, "it runs each time");
+    let run = project.run(&["up", "--exit-code-from", "test", "--down", "--output", "json"]).exits(0);
+    assert_eq!(run.json()["outcome"], "done", "{run}");
+    assert_eq!(project.names(), Vec::<String>::new());
+    project.run(&["up", "--exit-code-from", "db"]).exits(2).stderr_contains("not a job");
+    project.run(&["up", "--down"]).exits(2);
 }
 
 #[test]

@@ -280,7 +280,8 @@ impl World {
         };
         let local_state = LocalState::new(StateDirectory::at(self.state.path()));
         let reload = BTreeSet::new();
-        let options = RunOptions { limits: LIMITS, context, local_state, read: None, reload: reload.into(), lease: None };
+        let options =
+            RunOptions { limits: LIMITS, context, local_state, read: None, reload: reload.into(), lease: None };
         let (changes, changed) = mpsc::channel(1);
         let (requests, requested) = mpsc::channel(16);
         let (interrupt, interrupts) = mpsc::channel(1);
