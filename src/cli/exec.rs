@@ -44,7 +44,7 @@ fn not_running(exec: &Exec, desired: &Desired, container: Option<&Container>) ->
 }
 
 pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style)?;
+    let project = Project::load_leniently(global, style).await?;
     project.known(std::slice::from_ref(&exec.service))?;
     let engine = session::docker(global).await?;
     let group = project.desired.group.as_str();

@@ -18,7 +18,7 @@ use crate::render::{Style, json};
 use crate::types::ContainerId;
 
 pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style)?;
+    let project = Project::load_leniently(global, style).await?;
     let services = project.known(&logs.services)?;
     let engine = session::connect(global).await?;
     let now = Timestamp::try_from(SystemTime::now()).unwrap_or_default();

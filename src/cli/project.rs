@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
-use super::Failure;
 use super::args::{Global, Up};
+use super::{Failure, session};
 use crate::control::ReadSpecs;
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
@@ -112,7 +112,22 @@ impl Project {
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        Project::read(global, group(global)?, directory, sources).map_err(Failure::Specs)
+        Project::read(global, group(global)?, directory, sources, false)
+            .map(|(project, _)| project)
+            .map_err(Failure::Specs)
+    }
+
+    /// Reads the specs for a command that needs no values: what is missing is a warning.
+    pub fn load_without_values(global: &Global, style: Style) -> Result<Project, Failure> {
+        let directory = absolute(&global.specs)?;
+        let sources = read_sources(global, &directory)?;
+        let (project, missing) =
+            Project::read(global, group(global)?, directory, sources, true).map_err(Failure::Specs)?;
+        if !missing.is_empty() {
+            style.warnings(&missing);
+            style.note("continuing without these values; hooks that need them are skipped");
+        }
+        Ok(project)
     }
 
     /// Reads the specs; also returns them as they are written.
@@ -128,12 +143,14 @@ impl Project {
         Ok((Project::fixed(desired, directory, true), specs))
     }
 
+    /// Reads the specs; `lenient`: also returns what is missing.
     fn read(
         global: &Global,
         group: Option<&str>,
         directory: PathBuf,
         sources: io::Result<Sources>,
-    ) -> Result<Project, Vec<Diagnostic>> {
+        lenient: bool,
+    ) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (sources, root) = (sources, directory.clone());
         let workers = Workers::default();
@@ -142,11 +159,16 @@ impl Project {
             let read = |path: &str| sources::read_file(&root, path);
             let tree = |build: &Build| sources::read_tree(&root, build);
             let file_access = ProgramFileAccess(&root);
-            let specs = parse(&display_path, &sources, context, &read, &tree, &evaluating.interpreter(&file_access))?;
-            Ok(desired(group.as_deref(), &root, &specs))
+            let interpreter = evaluating.interpreter(&file_access);
+            let (specs, missing) = match lenient {
+                true => with_input(&display_path, &sources, context, &read, &tree, &interpreter, spec::load_leniently)?,
+                false => (parse(&display_path, &sources, context, &read, &tree, &interpreter)?, Vec::new()),
+            };
+            Ok((desired(group.as_deref(), &root, &specs), missing))
         };
-        let (desired, context) = (resolve(&OutputMap::new())?, OutputStore::default());
-        Ok(Project { desired, directory, readable: true, context, workers, resolve: Arc::new(resolve) })
+        let ((desired, missing), context) = (resolve(&OutputMap::new())?, OutputStore::default());
+        let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, _)| desired));
+        Ok((Project { desired, directory, readable: true, context, workers, resolve }, missing))
     }
 
     /// A project without services.
@@ -202,20 +224,23 @@ impl Project {
         })
     }
 
-    /// Reads the specs. If they are invalid and `--group` is given, prints the errors and continues without services: a
-    /// group can be inspected and removed without its specs.
-    pub fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
+    /// Reads the specs for a command that needs no values. If they are invalid, prints the errors and continues without
+    /// services, if the group is known: a group can be inspected and removed without its specs.
+    pub async fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
+        let errors = match Project::load_without_values(global, style) {
+            Err(Failure::Specs(errors)) => errors,
+            result => return result,
+        };
         let directory = absolute(&global.specs)?;
-        let sources = read_sources(global, &directory)?;
-        match Project::read(global, group(global)?, directory.clone(), sources) {
-            Ok(project) => Ok(project),
-            Err(errors) if global.group.is_some() => {
-                style.diagnostics(&errors);
-                style.eprintln("continuing with the group's state from the engine");
-                Ok(Project::nothing(group(global)?, directory, false))
-            }
-            Err(errors) => Err(Failure::Specs(errors)),
-        }
+        let name = match group(global)? {
+            Some(name) => Some(name.to_owned()),
+            None => owned_group(global, &directory).await,
+        };
+        let Some(name) = name else { return Err(Failure::Specs(errors)) };
+        style.warnings(&errors);
+        style
+            .note(format!("continuing without the specs, with what the engine has of group {name}; hooks are skipped"));
+        Ok(Project::nothing(Some(&name), directory, false))
     }
 
     /// Reads the specs. A directory that does not exist or has no spec file has no services. For `up --prune-all` only.
@@ -382,6 +407,19 @@ fn parse(
     tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
     interpreter: &dyn Interpreter,
 ) -> Result<Specs, Vec<Diagnostic>> {
+    with_input(display_path, sources, context, read, tree, interpreter, spec::load)
+}
+
+/// Loads the sources of a directory with the environment of this process.
+fn with_input<T>(
+    display_path: &str,
+    sources: &io::Result<Sources>,
+    context: &OutputMap,
+    read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
+    tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
+    interpreter: &dyn Interpreter,
+    load: impl FnOnce(&spec::Input<'_>) -> Result<T, Vec<Diagnostic>>,
+) -> Result<T, Vec<Diagnostic>> {
     let sources = match sources {
         Ok(sources) => sources,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(display_path)]),
@@ -396,7 +434,18 @@ fn parse(
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let (files, dotenv, environment) = (&sources.files, &sources.dotenv, &environment);
-    spec::load(&spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, interpreter })
+    load(&spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, interpreter })
+}
+
+/// The group whose containers this spec directory owns; `None`: there is none, or more than one.
+async fn owned_group(global: &Global, directory: &Path) -> Option<String> {
+    let observed = session::connect(global).await.ok()?.list("", false).await.ok()?;
+    let source = directory.to_string_lossy();
+    let identities = observed.containers.values().filter_map(|container| container.identity.as_ref());
+    let groups: BTreeSet<&String> =
+        identities.filter(|identity| identity.source == source).map(|identity| &identity.group).collect();
+    let mut groups = groups.into_iter();
+    groups.next().filter(|_| groups.next().is_none()).cloned()
 }
 
 fn read_sources(global: &Global, directory: &Path) -> Result<io::Result<Sources>, Failure> {

@@ -173,7 +173,7 @@ pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<E
 }
 
 async fn remove(global: &Global, down: &Down, prints_result: bool, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style)?;
+    let project = Project::load_leniently(global, style).await?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
     let mode = Mode::Reconcile { purge_volumes: down.volumes, purge_images: down.images };
     let target = Target { scope, mode, removes_services: true };
@@ -182,7 +182,7 @@ async fn remove(global: &Global, down: &Down, prints_result: bool, style: Style)
 }
 
 pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load(global)?;
+    let project = Project::load_without_values(global, style)?;
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
     let target = Target { scope, mode: Mode::StartOnly, removes_services: false };
     let if_watched = IfWatched::Refuse("it starts containers itself; `drillmaster up` makes it retry now");
@@ -191,7 +191,7 @@ pub(super) async fn start(global: &Global, selection: &Selection, style: Style) 
 }
 
 pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style)?;
+    let project = Project::load_leniently(global, style).await?;
     let scope = project.with_dependents("stopped", &selection.services, &selection.exclude)?;
     let target = Target { scope, mode: Mode::StopOnly, removes_services: true };
     let if_watched = IfWatched::Refuse(

@@ -1,7 +1,5 @@
 //! `status`: the status of the services, once or with every change.
 
-use std::collections::BTreeSet;
-
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +14,7 @@ use super::project::Project;
 use super::{Exit, Failure, ask, session};
 use crate::control::local_state::LocalState;
 use crate::control::state_directory::StateDirectory;
-use crate::engine::{Engine, EngineError, EngineEvent, EngineInfo};
+use crate::engine::{Engine, EngineError, EngineEvent};
 use crate::observed::Observed;
 use crate::render::{self, Style, json};
 use crate::status::{Overview, View, overview};
@@ -30,18 +28,8 @@ const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Result<Exit, Failure> {
-    let engine = session::connect(global);
-    let mut reader = match Project::load_leniently(global, style) {
-        Ok(project) => StatusReader::new(project, engine.await?, style).await?,
-        // A controller that watches these specs still knows the group and its state.
-        Err(Failure::Specs(errors)) => {
-            let Ok(engine) = engine.await else { return Err(Failure::Specs(errors)) };
-            let Some(group) = watched_group(global, engine.as_ref()).await else { return Err(Failure::Specs(errors)) };
-            let global = Global { group: Some(group), ..global.clone() };
-            StatusReader::new(Project::load_leniently(&global, style)?, engine, style).await?
-        }
-        Err(failure) => return Err(failure),
-    };
+    let project = Project::load_leniently(global, style).await?;
+    let mut reader = StatusReader::new(project, session::connect(global).await?, style).await?;
     if status.watch {
         return watch(global, &mut reader, style).await;
     }
@@ -80,7 +68,7 @@ impl StatusReader {
 
     /// Reads the specs again. If they are invalid or name another group, the last valid specs are kept.
     fn reload_specs(&mut self, global: &Global, style: Style) {
-        if let Ok(mut project) = Project::load(global)
+        if let Ok(mut project) = Project::load_without_values(global, Style { quiet: true, ..style })
             && project.desired.group == self.project.desired.group
             && project.load_outputs(&self.state_directory, style).is_ok()
         {
@@ -178,26 +166,6 @@ fn key(mut overview: Value, json: bool) -> Value {
         }
     }
     overview
-}
-
-/// The group that a running controller reconciles with this spec directory, found by the labels of its containers.
-async fn watched_group(global: &Global, engine: &dyn Engine) -> Option<String> {
-    let source = global.specs.canonicalize().ok()?.to_string_lossy().into_owned();
-    let info: EngineInfo = engine.about().await.ok()?;
-    let observed = engine.list("", false).await.ok()?;
-    let groups: BTreeSet<&String> = observed
-        .containers
-        .values()
-        .filter_map(|container| container.identity.as_ref())
-        .filter(|identity| identity.source == source)
-        .map(|identity| &identity.group)
-        .collect();
-    for group in groups {
-        if ask::live(&session::state_directory(&info, group).ok()?).await.is_some() {
-            return Some(group.clone());
-        }
-    }
-    None
 }
 
 /// Lists the engine's objects and inspects the group's containers.

@@ -31,6 +31,9 @@ pub enum HookError {
     /// The hook uses an output that is not set yet.
     #[error("output `{0}` is not set yet")]
     UnknownOutput(String),
+    /// The hook uses a variable that is not set, in a command that needs no values.
+    #[error("the variable `{0}` is not set")]
+    MissingVariable(String),
     #[error("cannot run {0}: the service has no container")]
     NoContainer(String),
     #[error(transparent)]

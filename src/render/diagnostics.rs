@@ -28,12 +28,19 @@ pub(super) fn text(diagnostics: &[Diagnostic], color: bool) -> Text {
     Text::prepared(render(diagnostics, color))
 }
 
+/// Diagnostics in spite of which a command continues, as text for the terminal.
+pub(super) fn warnings(diagnostics: &[Diagnostic], color: bool) -> Text {
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let each: Vec<String> = diagnostics.iter().map(|it| one(it, Level::WARNING, &renderer)).collect();
+    Text::prepared(each.join("\n\n"))
+}
+
 /// The diagnostics as text: each with its source lines, and a summary at the end.
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
     for diagnostic in diagnostics {
-        out.push_str(&one(diagnostic, &renderer));
+        out.push_str(&one(diagnostic, Level::ERROR, &renderer));
         out.push_str("\n\n");
     }
     if !diagnostics.is_empty() {
@@ -69,8 +76,8 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
     text
 }
 
-fn one(diagnostic: &Diagnostic, renderer: &Renderer) -> String {
-    let mut group = Level::ERROR.primary_title(clean(&diagnostic.message)).elements(Vec::<Element<'_>>::new());
+fn one(diagnostic: &Diagnostic, level: Level<'_>, renderer: &Renderer) -> String {
+    let mut group = level.primary_title(clean(&diagnostic.message)).elements(Vec::<Element<'_>>::new());
     let primary = diagnostic.location.iter().map(|location| Mark { location, label: &diagnostic.label, primary: true });
     let related = diagnostic.related.iter().map(|(location, label)| Mark { location, label, primary: false });
     for marks in group_marks(primary.chain(related)) {

@@ -154,6 +154,13 @@ impl Style {
         let _ = writeln!(std::io::stderr().lock(), "{}", text.into().trim_end().print(self.color_err));
     }
 
+    /// Prints what is missing in the specs, or their errors where a command continues, to stderr.
+    pub fn warnings(&self, warnings: &[Diagnostic]) {
+        if !self.quiet {
+            self.eprintln(diagnostics::warnings(warnings, self.color_err));
+        }
+    }
+
     /// Prints errors of the specs to stderr, even with --quiet.
     pub fn diagnostics(&self, errors: &[Diagnostic]) {
         self.eprintln(diagnostics::text(errors, self.color_err));

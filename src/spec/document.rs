@@ -62,6 +62,8 @@ pub struct Documents {
     pub variables: BTreeSet<String>,
     /// Values that were inserted into fields.
     pub secrets: Secrets,
+    /// Variables that are not set, where that is no error.
+    pub missing: Vec<Diagnostic>,
     /// Number of documents, including invalid ones.
     pub count: usize,
 }
@@ -163,6 +165,8 @@ pub fn read(
     for error in unsupported.into_iter().chain(interpolate(&mut root, file.text(), variables, &mut found)) {
         diagnostics.push(at(error.span, error.message).hint(error.hint));
     }
+    let missing = found.missing.into_iter().map(|error| at(error.span, error.message).hint(error.hint));
+    documents.missing.extend(missing);
     documents.variables.append(&mut found.variables);
     documents.secrets.extend(&found.secrets);
     let (uses, secrets) = (found.outputs, found.fields);

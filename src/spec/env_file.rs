@@ -199,7 +199,7 @@ impl<'a> Parser<'a> {
     fn substitute(&mut self, value: &str, place: impl Fn(usize) -> usize) -> Result<String, LineError> {
         let EnvFile { values, variables } = &mut self.found;
         let context = BTreeMap::new();
-        let known = Variables { environment: self.environment, dotenv: values, context: &context };
+        let known = Variables { environment: self.environment, dotenv: values, context: &context, lenient: false };
         let expanded = expand_unbraced(value, known, variables);
         let error = |span: Range<usize>, message: &str, hint: &str| {
             let span = place(span.start)..place(span.end);

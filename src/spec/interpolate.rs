@@ -42,7 +42,12 @@ pub struct Variables<'a> {
     pub dotenv: &'a BTreeMap<String, String>,
     /// Known outputs, by key.
     pub context: &'a BTreeMap<String, String>,
+    /// A variable that is not set is an unknown output with the key `$VAR`, not an error.
+    pub lenient: bool,
 }
+
+/// First character of the key of an [`OutputUse`] that is a missing value, not an output.
+pub const MISSING: char = '$';
 
 impl<'a> Variables<'a> {
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
@@ -97,6 +102,8 @@ pub struct Found {
     pub fields: SecretFields,
     /// The inserted values.
     pub secrets: Secrets,
+    /// Variables that are not set, where that is no error.
+    pub missing: Vec<ReferenceError>,
 }
 
 /// Error in a reference.
@@ -127,7 +134,8 @@ pub fn interpolate(root: &mut Node, source: &str, variables: Variables<'_>, foun
         }
         let original = scalar.text.clone();
         let mut used = BTreeSet::new();
-        let replaced = replace(scalar, variables, &mut used).and_then(|outputs| {
+        let mut missing = Vec::new();
+        let replaced = replace(scalar, variables, &mut used, &mut missing).and_then(|outputs| {
             remaining = remaining.saturating_sub(scalar.text.len());
             match remaining {
                 0 => Err(ReferenceError { span: 0..scalar.text.len(), message: TOO_MUCH_TEXT.into(), hint: None }),
@@ -135,6 +143,7 @@ pub fn interpolate(root: &mut Node, source: &str, variables: Variables<'_>, foun
             }
         });
         let replaced = replaced.and_then(|outputs| match (outputs.first(), static_field(path)) {
+            (Some(_), Some(_)) if !missing.is_empty() => Err(missing.remove(0)),
             (Some((_, span)), Some(field)) => Err(ReferenceError {
                 span: span.clone(),
                 message: format!("an output cannot be used in `{field}`"),
@@ -144,6 +153,10 @@ pub fn interpolate(root: &mut Node, source: &str, variables: Variables<'_>, foun
         });
         match replaced {
             Ok(outputs) => {
+                found.missing.extend(missing.into_iter().map(|error| {
+                    let span = in_source(&error.span, &original, &node.span, source);
+                    ReferenceError { span, ..error }
+                }));
                 if scalar.style == Style::Substituted && !path.first().is_some_and(|field| is_public(field)) {
                     found.fields.insert(path.join("."), original.clone());
                     found.secrets.add_all(used.iter().filter_map(|name| variables.value(name)));
@@ -231,6 +244,7 @@ fn replace(
     scalar: &mut Scalar,
     variables: Variables<'_>,
     used: &mut BTreeSet<String>,
+    missing: &mut Vec<ReferenceError>,
 ) -> Result<Vec<(String, Range<usize>)>, ReferenceError> {
     if !scalar.text.contains('$') {
         return Ok(Vec::new());
@@ -240,6 +254,7 @@ fn replace(
         scalar.style = Style::Substituted;
     }
     scalar.text = expanded.text;
+    *missing = expanded.missing;
     Ok(expanded.outputs)
 }
 
@@ -266,6 +281,8 @@ pub struct Expanded {
     pub replaced: bool,
     /// Keys and spans of the outputs used. An unknown output is substituted by `x`.
     pub outputs: Vec<(String, Range<usize>)>,
+    /// Variables that are not set, where that is no error; substituted by `x` as well, and also in `outputs`.
+    pub missing: Vec<ReferenceError>,
 }
 
 /// Substitutes the references of one text.
@@ -288,9 +305,10 @@ fn expand_with(
     used: &mut BTreeSet<String>,
     unbraced: bool,
 ) -> Result<Expanded, ReferenceError> {
-    let mut expander = Expander { text, at: 0, variables, used, unbraced, replaced: false, outputs: Vec::new() };
+    let (outputs, missing) = (Vec::new(), Vec::new());
+    let mut expander = Expander { text, at: 0, variables, used, unbraced, replaced: false, outputs, missing };
     let text = expander.run(0, true)?;
-    Ok(Expanded { text, replaced: expander.replaced, outputs: expander.outputs })
+    Ok(Expanded { text, replaced: expander.replaced, outputs: expander.outputs, missing: expander.missing })
 }
 
 /// Length of the name of a variable at the beginning of a text.
@@ -307,6 +325,7 @@ struct Expander<'a> {
     unbraced: bool,
     replaced: bool,
     outputs: Vec<(String, Range<usize>)>,
+    missing: Vec<ReferenceError>,
 }
 
 impl<'a> Expander<'a> {
@@ -416,7 +435,15 @@ impl<'a> Expander<'a> {
             (Some(value), _) => Ok(value.to_owned()),
             (None, ":-" | "-") => Ok(argument),
             (None, _) if !needed => Ok(String::new()),
-            (None, _) => Err(self.unset(from, name, value, &argument)),
+            (None, _) => {
+                let error = self.unset(from, name, value, &argument);
+                if !self.variables.lenient {
+                    return Err(error);
+                }
+                self.missing.push(error);
+                self.outputs.push((format!("{MISSING}{name}"), from..self.at));
+                Ok("x".to_owned())
+            }
         }
     }
 
@@ -477,7 +504,7 @@ mod tests {
         let environment = map(&[("A", "a"), ("EMPTY", ""), ("BOTH", "environment"), ("LOG_LEVEL", "info")]);
         let dotenv = map(&[("B", "b"), ("BOTH", "dotenv")]);
         let context = map(&[("user_id", "7")]);
-        let variables = Variables { environment: &environment, dotenv: &dotenv, context: &context };
+        let variables = Variables { environment: &environment, dotenv: &dotenv, context: &context, lenient: false };
         expand(text, variables, &mut BTreeSet::new()).map(|expanded| expanded.text).map_err(|e| {
             format!(
                 "{}..{} {}{}",

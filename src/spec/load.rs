@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::document::{self, Document, Documents};
 use super::env_file::{self, EnvFile};
-use super::interpolate::Variables;
+use super::interpolate::{MISSING, OutputUse, Variables};
 use super::locate::{Diagnostic, Location, SourceText};
 use super::model::Service;
 use super::node::{Node, Value};
@@ -21,12 +21,23 @@ const MAX_ERRORS: usize = 100;
 ///
 /// Returns all errors, ordered by file and position; errors without a location come first.
 pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
-    let mut diagnostics = Vec::new();
+    load_with(input, false).map(|(specs, _)| specs)
+}
+
+/// Loads and validates specs for a command that needs no values. Returns what is missing beside the specs: variables, env
+/// files and build contexts. The fields that use them are unknown, like those that use an unknown output.
+pub fn load_leniently(input: &Input<'_>) -> Result<(Specs, Vec<Diagnostic>), Vec<Diagnostic>> {
+    load_with(input, true)
+}
+
+fn load_with(input: &Input<'_>, lenient: bool) -> Result<(Specs, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let (mut diagnostics, mut missing) = (Vec::new(), Vec::new());
     if input.files.is_empty() {
         return Err(vec![no_specs(input.dir, "`*.yaml`, `*.yml` or `*.star` file")]);
     }
-    let dotenv = read_dotenv(input, &mut diagnostics);
-    let variables = Variables { environment: input.environment, dotenv: &dotenv.values, context: input.context };
+    let dotenv = read_dotenv(input, &mut missing);
+    let variables =
+        Variables { environment: input.environment, dotenv: &dotenv.values, context: input.context, lenient };
 
     let mut files: Vec<&SourceFile> = input.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -47,9 +58,23 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     check::check(&documents, &mut diagnostics);
 
     let mut env_files = EnvFiles { input, variables: variables.all(), known: HashMap::new() };
-    let contents: Vec<_> = documents.services.iter().map(|service| env_files.read(service, &mut diagnostics)).collect();
-    let trees: Vec<_> =
-        documents.services.iter().map(|service| inspect_build(input, service, &mut diagnostics)).collect();
+    let (mut contents, mut trees) = (Vec::new(), Vec::new());
+    for service in &mut documents.services {
+        let env = env_files.read(service, &mut missing);
+        if env.len() < service.spec.container.env_file.len() {
+            service.uses.push(unknown("env_file"));
+        }
+        contents.push(env);
+        let before = missing.len();
+        trees.push(inspect_build(input, service, &mut missing));
+        if missing.len() > before {
+            service.uses.push(unknown("build"));
+        }
+    }
+    missing.append(&mut documents.missing);
+    if !lenient {
+        diagnostics.append(&mut missing);
+    }
     documents.secrets.add_all(contents.iter().flatten().flat_map(BTreeMap::values).chain(input.context.values()));
     let inserted = env_files.known.values().flatten().flat_map(|file| &file.variables).chain(&dotenv.variables);
     documents.secrets.add_all(inserted.filter_map(|name| variables.value(name)));
@@ -58,7 +83,15 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
         return Err(sort_and_limit(diagnostics));
     }
     reads.extend(env_files.known.into_keys());
-    Ok(Specs { printed, functions, ..assemble(documents, contents, trees, reads) })
+    hide_values(&mut missing, &documents.secrets);
+    let specs = Specs { printed, functions, ..assemble(documents, contents, trees, reads) };
+    Ok((specs, sort_and_limit(missing)))
+}
+
+/// The use of a missing file in a field.
+fn unknown(field: &str) -> OutputUse {
+    let (field, key) = (field.to_owned(), format!("{MISSING}{field}"));
+    OutputUse { field, key, known: false, span: 0..0, text: String::new() }
 }
 
 fn assemble(

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use interpolate::OutputUse;
-pub use load::{load, no_directory};
+pub use load::{load, load_leniently, no_directory};
 pub use locate::{Diagnostic, Location, SourceText};
 use model::{Group, Service};
 use node::Node;

@@ -22,6 +22,7 @@ mod hooks;
 mod host;
 mod jobs;
 mod logs;
+mod missing;
 mod order;
 mod outage;
 mod outputs;

@@ -16,6 +16,7 @@ use crate::identity;
 use crate::observed::{Container, Observed};
 use crate::plan::effect;
 use crate::plan::step::{ContainerRef, Step, Verb};
+use crate::spec::interpolate::MISSING;
 
 /// The engine's own time between the stop signal and SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -144,7 +145,10 @@ fn hook_call(
 /// Fails if a hook uses an output that is not set yet.
 fn check_outputs(outputs: &Outputs, field: &str, index: usize) -> Result<(), HookError> {
     match outputs.unknown_of_hook(field, index) {
-        Some(key) => Err(HookError::UnknownOutput(key.to_owned())),
+        Some(key) => Err(match key.strip_prefix(MISSING) {
+            Some(variable) => HookError::MissingVariable(variable.to_owned()),
+            None => HookError::UnknownOutput(key.to_owned()),
+        }),
         None => Ok(()),
     }
 }

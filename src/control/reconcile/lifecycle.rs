@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::core::{Core, RunPhase};
 use super::failures::StepFailure;
-use crate::control::error::StepError;
+use crate::control::error::{HookError, StepError};
 use crate::control::event::{Command, HookEvent, Reaction, Report};
 use crate::desired::{GroupEvent, HookPoint, LifecycleEvent, Mode};
 use crate::identity::container_name;
@@ -171,7 +171,10 @@ impl Core {
             // It was ended with the run; the next run runs it again.
             return;
         }
-        let message = format!("{point} hook failed: {error}");
+        let message = match error {
+            StepError::Hook(HookError::MissingVariable(_)) => format!("{point} hook skipped: {error}"),
+            _ => format!("{point} hook failed: {error}"),
+        };
         let service = step.subject.name();
         match point {
             HookPoint::PreStart | HookPoint::PostStart => {

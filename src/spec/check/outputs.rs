@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Edge, Edges, name};
 use crate::spec::document::{Document, Documents};
-use crate::spec::interpolate::OutputUse;
+use crate::spec::interpolate::{MISSING, OutputUse};
 use crate::spec::locate::{Diagnostic, Location, closest};
 use crate::spec::model::{self, Service};
 use crate::spec::node::{Node, Value};
@@ -22,7 +22,9 @@ pub(super) fn check<'d>(
         || !documents.other_names.is_empty()
         || documents.services.iter().any(|service| service.spec.may_write_outputs())
         || documents.groups.iter().any(|group| group.spec.on.hooks().any(|hook| hook.may_write_outputs()));
-    let known = |output: &OutputUse| output.known || any_key || producers.contains_key(output.key.as_str());
+    let known = |output: &OutputUse| {
+        output.known || any_key || output.key.starts_with(MISSING) || producers.contains_key(output.key.as_str())
+    };
     let undefined = |location: Location, output: &OutputUse| {
         let message = format!("undefined output `{}`", output.key);
         let hint = match closest(&output.key, producers.keys().copied()) {

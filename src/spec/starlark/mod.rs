@@ -80,7 +80,7 @@ pub fn evaluate(programs: &Programs, file_access: &dyn FileAccess, trace: &dyn T
         programs,
         file_access,
         trace,
-        variables: Variables { environment: &programs.variables, dotenv: &none, context: &none },
+        variables: Variables { environment: &programs.variables, dotenv: &none, context: &none, lenient: false },
         globals: builtins::globals(),
         meter: Meter::default(),
         files: RefCell::default(),
