@@ -2,6 +2,7 @@
 //! refused.
 
 use super::step::{Step, Verb};
+use super::teardown::is_left_over;
 use crate::desired::{Desired, Mode};
 use crate::observed::Observed;
 
@@ -29,6 +30,7 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
         }
         Verb::RemoveNetwork { id } => match observed.networks.get(id) {
             Some(network) if network.group.as_deref() == Some(desired.group.as_str()) => None,
+            Some(network) if desired.is_empty() && is_left_over(network, desired, observed) => None,
             _ => Some(format!("`{step}` would remove a network that is not of this group")),
         },
         Verb::RemoveImage if !desired.mode.purges_images() => {

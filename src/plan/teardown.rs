@@ -9,9 +9,9 @@ use super::cause::{Cause, WantedState};
 use super::step::{Action, Awaited, ContainerRef, Subject, Verb, Wait};
 use super::{DEFAULT_READY_TIMEOUT, Planner, Slots};
 use crate::desired::order::{Needs, dependencies_first};
-use crate::desired::{Mode, Scope};
+use crate::desired::{Desired, Mode, Scope};
 use crate::identity::Identity;
-use crate::observed::{Container, Network, State};
+use crate::observed::{Container, Network, Observed, State};
 
 impl<'a> Planner<'a> {
     /// Stops and removes the containers of services that are not desired.
@@ -63,13 +63,17 @@ impl<'a> Planner<'a> {
             .observed
             .networks
             .values()
-            .filter(|network| self.is_ours(network))
+            .filter(|network| self.is_ours(network) || (ends && is_left_over(network, self.desired, self.observed)))
             .filter(|network| ends || self.network.is_none_or(|chosen| chosen.id != network.id))
             .collect();
         for network in surplus {
             let subject = Subject::Network(network.name.clone());
             let stays = occupied && self.desired.scope != Scope::All;
             if stays || self.memory.removal_failed.contains(&subject) {
+                continue;
+            }
+            if let Some(note) = self.guests(network) {
+                self.plan.notes.insert(note);
                 continue;
             }
             self.change(subject.clone(), Action::Remove, Vec::new());
@@ -80,6 +84,28 @@ impl<'a> Planner<'a> {
             if !attached && !occupied {
                 let verb = Verb::RemoveNetwork { id: network.id.clone() };
                 self.step(subject, verb, "unused");
+            }
+        }
+    }
+
+    /// Names the containers outside of the group that are attached to a network, which therefore stays.
+    fn guests(&self, network: &Network) -> Option<String> {
+        let is_guest = |container: &&Container| {
+            container.service_of(&self.desired.group).is_none()
+                && container.networks.iter().any(|attachment| attachment.network_id == network.id)
+        };
+        let mut guests: Vec<&str> =
+            self.observed.containers.values().filter(is_guest).map(|container| container.name.as_str()).collect();
+        guests.sort_unstable();
+        let name = &network.name;
+        match guests[..] {
+            [] => None,
+            [guest] => {
+                Some(format!("network {name} stays: container {guest}, which is not in this group, is attached"))
+            }
+            _ => {
+                let guests = guests.join(", ");
+                Some(format!("network {name} stays: containers {guests}, which are not in this group, are attached"))
             }
         }
     }
@@ -196,6 +222,13 @@ impl<'a> Planner<'a> {
         }
         true
     }
+}
+
+/// Returns true if another group that no longer exists has created the group's network, which both have shared.
+pub(super) fn is_left_over(network: &Network, desired: &Desired, observed: &Observed) -> bool {
+    let exists = |group: &str| observed.of_group(group).next().is_some();
+    network.name == desired.network
+        && network.group.as_deref().is_some_and(|group| group != desired.group && !exists(group))
 }
 
 /// Dependencies of a container, from the applied spec in its labels.

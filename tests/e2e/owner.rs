@@ -195,3 +195,41 @@ fn container_of_a_committed_image_is_left_alone() {
     project.run(&["down"]).exits(0);
     assert_eq!(project.id("api"), restored.0);
 }
+
+#[test]
+fn network_stays_while_a_foreign_container_is_attached() {
+    let project = Project::new("guest");
+    project.write("all.yaml", &sleeper("api", ""));
+    project.up();
+    let guest = project.name("guest");
+    let body = json!({
+        "Image": BUSYBOX, "Cmd": ["sleep", "infinity"], "StopSignal": "KILL",
+        "HostConfig": { "NetworkMode": project.group },
+    });
+    engine::request("POST", &format!("/containers/create?name={guest}"), Some(&body));
+    engine::container_action(&guest, "start");
+    let run = project.run(&["down"]);
+    let networks = engine::networks(&project.group);
+    engine::request("DELETE", &format!("/containers/{guest}?force=true"), None);
+    let stays = format!("network {} stays: container {guest}, which is not in this group, is attached", project.group);
+    let run = run.exits(0).stderr_contains(&stays).output_lacks("stale endpoint").stdout_contains("1 removed");
+    assert_eq!(networks.len(), 1, "{run}");
+    project.run(&["down"]).exits(0);
+    assert!(engine::networks(&project.group).is_empty(), "it is removed once the guest is gone");
+}
+
+#[test]
+fn shared_network_goes_with_the_last_of_its_groups() {
+    let (one, two) = (Project::new("shareone"), Project::new("sharetwo"));
+    let network = one.name("net");
+    for project in [&one, &two] {
+        project.write("group.yaml", &format!("kind: Group\nname: {}\nnetwork: {network}\n", project.group));
+        project.write("all.yaml", &sleeper("api", ""));
+        project.up();
+    }
+    let exists = || engine::try_get(&format!("/networks/{network}")).is_some();
+    one.run(&["down"]).exits(0).stderr_contains(&format!("network {network} stays: container {}", two.name("api")));
+    assert!(exists());
+    two.run(&["down"]).exits(0);
+    assert!(!exists());
+}

@@ -278,6 +278,63 @@ fn duplicate_networks_are_merged() {
 }
 
 #[test]
+fn network_with_guests_stays() {
+    let old = desired([service("a")]);
+    let mut observed = agreeing(&old);
+    let mut guest = by_name(&mut observed, "shop-a").clone();
+    (guest.id, guest.name, guest.identity) = ("guest".into(), "debug".into(), None);
+    observed.insert(guest);
+    check(
+        &nothing(),
+        &observed,
+        "
+        remove a []
+        --
+        a: stop shop-a   # requested
+        a: remove shop-a   # requested
+    ",
+    );
+    let notes = drillmaster::plan::forecast(&nothing(), &observed, &Memory::default()).notes;
+    let expected = "network shop stays: container debug, which is not in this group, is attached";
+    assert_eq!(notes.into_iter().collect::<Vec<_>>(), [expected]);
+}
+
+#[test]
+fn shared_network_is_removed_with_its_last_group() {
+    let old = desired([service("a")]);
+    let mut observed = agreeing(&old);
+    for network in observed.networks.values_mut() {
+        network.group = Some("other".into());
+    }
+    let removal = "
+        remove a []
+        remove shop []
+        --
+        a: stop shop-a   # requested
+        a: remove shop-a   # requested
+        network shop: remove net-1   # unused
+    ";
+    check(&nothing(), &observed, removal);
+    // The other group exists.
+    let mut other = by_name(&mut observed, "shop-a").clone();
+    (other.id, other.name) = ("other".into(), "other-a".into());
+    let identity = other.identity.as_mut().unwrap();
+    identity.group = "other".into();
+    other.networks.clear();
+    observed.insert(other);
+    check(
+        &nothing(),
+        &observed,
+        "
+        remove a []
+        --
+        a: stop shop-a   # requested
+        a: remove shop-a   # requested
+    ",
+    );
+}
+
+#[test]
 fn foreign_network_is_used_and_never_removed() {
     let wanted = desired([service("api")]);
     let mut observed = empty(&wanted);
