@@ -7,7 +7,7 @@ use super::diff::Comparison;
 use super::readiness::DependencyState;
 use super::step::{Action, ContainerRef, Subject, Verb};
 use super::{Planner, Slots};
-use crate::desired::{HookPoint, Service};
+use crate::desired::{Hook, HookPoint, Service};
 use crate::observed::Container;
 
 impl<'a> Planner<'a> {
@@ -61,10 +61,28 @@ impl<'a> Planner<'a> {
                  again"
             ),
             Some(giver) => format!("waiting for output `{key}` of {giver}"),
-            None => format!("waiting for output `{key}` (not set yet)"),
+            None => match self.excluded_producers().as_slice() {
+                [] => format!("waiting for output `{key}` (not set yet)"),
+                [name] => {
+                    format!("waiting for output `{key}` (not set yet); hooks of {name} may set it: select it too")
+                }
+                [first, ..] => format!(
+                    "waiting for output `{key}` (not set yet); hooks of services that are not selected may set it, as \
+                     those of {first}"
+                ),
+            },
         };
         self.wait(service, reason, None);
         DependencyState::Pending("is waiting for an output")
+    }
+
+    /// Services out of scope that may set outputs whose keys are known only when they have run.
+    fn excluded_producers(&self) -> Vec<&'a str> {
+        let excluded = self.desired.services.values().filter(|other| !self.desired.scope.contains(&other.service));
+        let sets_outputs = |other: &&Service| other.hooks.values().flatten().any(Hook::may_write_outputs);
+        let mut names: Vec<&str> = excluded.filter(sets_outputs).map(|other| &*other.service).collect();
+        names.dedup();
+        names
     }
 
     /// Returns true if every output that the hook uses is known; otherwise waits.

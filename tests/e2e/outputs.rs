@@ -157,3 +157,18 @@ fn pre_start_output_is_used_by_its_own_service() {
     assert_eq!(project.id("db"), id);
     assert_eq!(project.differences(), Vec::<String>::new());
 }
+
+/// The key is in the text of the function only.
+#[test]
+fn producer_that_is_not_selected_is_named() {
+    let project = Project::new("unselected");
+    let program = "def give(ctx):\n    ctx.context[\"token\"] = \"42\"\n\nservice(name=\"f\", image=\"drillmaster/busybox:1\", \
+                   command=[\"sleep\", \"infinity\"], stop_signal=\"KILL\", post_start=give)\n";
+    project.write("f.star", program);
+    project.write("g.yaml", &sleeper("g", "env: {TOKEN: '${context.token}'}"));
+    let hint = "waiting for output `token` (not set yet); hooks of f may set it: select it too";
+    project.run(&["up", "g"]).exits(1).stderr_contains(hint);
+    project.run(&["up", "f", "g"]).exits(0);
+    project.assert_settled(&["f", "g"]);
+    project.run(&["down"]).exits(0);
+}
