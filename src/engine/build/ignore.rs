@@ -6,9 +6,9 @@
 
 use regex_lite::Regex;
 
-/// Temporary files of editors. Excluded unless a pattern includes them again: otherwise opening a file would change the
-/// sources.
-const EDITORS: [&str; 4] = ["**/.*.sw?", "**/*~", "**/.#*", "**/#*#"];
+/// The repository of the context, and temporary files of editors. Excluded unless a pattern includes them again:
+/// otherwise each commit, or opening a file, would change the sources.
+const DEFAULTS: [&str; 5] = [".git", "**/.*.sw?", "**/*~", "**/.#*", "**/#*#"];
 
 /// The patterns, in order.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Ignore {
     pub fn parse(text: &str) -> Result<Ignore, String> {
         let text = text.trim_start_matches('\u{feff}');
         let mut patterns = Vec::new();
-        for line in EDITORS {
+        for line in DEFAULTS {
             patterns.extend(pattern(line)?);
         }
         for (number, line) in (1..).zip(text.lines()) {

@@ -437,6 +437,14 @@ mod tests {
     }
 
     #[test]
+    fn repository_is_no_source_unless_it_is_included() {
+        let home = ground(&[("api/a", "1"), ("api/.git/HEAD", "ref"), ("api/vendor/.git/HEAD", "ref")]);
+        assert_eq!(paths(&home), ["Dockerfile", "a", "vendor", "vendor/.git", "vendor/.git/HEAD"]);
+        let home = ground(&[("api/.git/HEAD", "ref"), ("api/.dockerignore", "!.git")]);
+        assert_eq!(paths(&home), [".dockerignore", ".git", ".git/HEAD", "Dockerfile"]);
+    }
+
+    #[test]
     fn digest_covers_an_ignored_or_external_dockerfile() {
         let home = ground(&[("api/.dockerignore", "Dockerfile\n.dockerignore"), ("docker/api", "FROM a\n")]);
         assert_eq!(paths(&home), Vec::<String>::new());
