@@ -52,7 +52,7 @@ impl HookError {
         match self {
             // An exec ends with 137 when its container is killed, also by an engine that restarts.
             HookError::Command(CommandError::Exited { code, .. }) => *code != 137,
-            HookError::Function(FunctionError::Failed(_)) | HookError::Output(_) => true,
+            HookError::Function(FunctionError::Failed { .. }) | HookError::Output(_) => true,
             _ => false,
         }
     }
@@ -111,8 +111,12 @@ pub enum FunctionError {
     #[error("{0} was interrupted")]
     Interrupted(String),
     /// The function failed while it ran.
-    #[error("{0}")]
-    Failed(Box<Diagnostic>),
+    #[error("{diagnostic}")]
+    Failed {
+        diagnostic: Box<Diagnostic>,
+        /// The program is wrong: another call would fail too.
+        is_defect: bool,
+    },
 }
 
 impl FunctionError {
@@ -124,7 +128,7 @@ impl FunctionError {
             Some(line.trim().to_owned())
         };
         let diagnostic = match self {
-            FunctionError::Failed(diagnostic) => diagnostic,
+            FunctionError::Failed { diagnostic, .. } => diagnostic,
             FunctionError::TimedOut { at: Some(at), .. } => {
                 return vec![format!("{}: {}", place(at), text(at).unwrap_or_default())];
             }

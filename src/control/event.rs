@@ -34,7 +34,12 @@ pub enum Event {
     /// The readiness probe succeeded and ends.
     ProbeSucceeded(ContainerId),
     /// The readiness probe failed once, with the error.
-    ProbeFailed(ContainerId, String),
+    ProbeFailed {
+        container: ContainerId,
+        error: String,
+        /// Another attempt would fail too.
+        permanent: bool,
+    },
     /// Progress of a pull, by image reference.
     Pulling(String, PullProgress),
     /// Result of [`Command::Diagnose`]: the last lines of the container's output.

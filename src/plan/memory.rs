@@ -54,6 +54,8 @@ pub struct ContainerMemory {
 pub struct ContainerLife {
     /// Its readiness probe has succeeded.
     pub probe_succeeded: bool,
+    /// Its readiness probe has failed in a way that will not change.
+    pub probe_is_hopeless: bool,
     /// When it was inspected last.
     pub inspected_at: Option<Duration>,
     /// Until when it must stay as it is before the next step.

@@ -62,11 +62,15 @@ impl<'a> Planner<'a> {
             _ => "the container to become healthy".to_owned(),
         };
         let since = self.waiting_since(container);
-        let late = self.now >= since + limit;
+        let is_hopeless = !answered && self.memory.life(&container.id).is_some_and(|life| life.probe_is_hopeless);
+        let late = is_hopeless || self.now >= since + limit;
         let awaited = Awaited { container: container.id.clone(), limit };
         self.wait(service, format!("waiting for {what}"), Some(awaited));
         if late && !self.timeout_already_reported(service, container, since) {
-            let message = format!("timed out after {} waiting for {what}", seconds(limit));
+            let message = match is_hopeless {
+                true => format!("{what} cannot succeed"),
+                false => format!("timed out after {} waiting for {what}", seconds(limit)),
+            };
             self.fail(&service.name, Reason::NotReady, message, Some(ContainerRef::of(container)));
             return DependencyState::Failed;
         }

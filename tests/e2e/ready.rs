@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::support::project::{Project, script, sleeper};
+use crate::support::wait_for;
+use crate::support::watcher::Watcher;
 
 /// Returns a shell script that runs `then` after a second.
 fn after_a_second(then: &str) -> String {
@@ -88,8 +90,39 @@ fn exec_ping_times_out() {
 }
 
 #[test]
-fn exec_ping_with_missing_program_times_out() {
-    assert_times_out("noprog", "sleep infinity", "ping: {exec: [no-such-program], timeout: 1s}", "no-such-program");
+fn exec_ping_with_missing_program_fails_at_once() {
+    let project = Project::new("noprog");
+    project.write("api.yaml", &sleeper("api", "ping: {exec: [no-such-program, x], timeout: 300s}"));
+    let run = project.run(&["up"]).exits(1).stderr_contains(
+        "api: failed (NotReady): readiness probe (exec no-such-program x) cannot succeed \
+         (no-such-program not found in $PATH of the container)",
+    );
+    assert!(run.took < Duration::from_secs(30), "{run}");
+    // A file with a path may be created by the container.
+    let late = "sleep 1; printf '#!/bin/sh\n' > /tmp/check; chmod +x /tmp/check; sleep infinity";
+    project.write("api.yaml", &script("api", late, "ping: {exec: [/tmp/check], timeout: 60s}"));
+    project.up();
+}
+
+#[test]
+fn watch_tries_a_missing_program_again_and_shows_errors() {
+    let project = Project::new("latetool");
+    let late = "while ! test -e /go; do sleep 0.1; done; printf '#!/bin/sh\\n' > /bin/late-tool; chmod +x /bin/late-tool; sleep infinity";
+    let api = script("api", late, "ping: {exec: [late-tool], timeout: 300s}");
+    project.write("all.yaml", &(api + &script("web", "sleep infinity", "ping: {http: {port: 80}, timeout: 300s}")));
+    let mut watcher = Watcher::spawn(&project);
+    watcher.wait_for_line("the failure", |line| line["event"] == "failed" && line["service"] == "api");
+    let message = wait_for("an error in the status", Duration::from_secs(30), || {
+        let message = project.status("web")["message"].as_str().unwrap_or_default().to_owned();
+        message.contains('(').then_some(message)
+    });
+    assert!(
+        message.starts_with("waiting for readiness probe (http 80/) (") && message.contains("refused"),
+        "{message}"
+    );
+    project.exec("api.new", &["touch", "/go"]);
+    watcher.wait_for_line("the recovery", |line| line["event"] == "ready" && line["service"] == "api");
+    watcher.interrupt().exits(130);
 }
 
 #[test]

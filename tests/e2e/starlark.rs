@@ -134,6 +134,31 @@ def slow(ctx):
 }
 
 #[test]
+fn function_ping_shows_its_errors_and_fails_at_once_if_it_is_wrong() {
+    let project = Project::new("wrongping");
+    let functions = r#"
+def wrong(ctx):
+    return ctx.exec(["true"]).okk
+
+def later(ctx):
+    if not ctx.exec(["test", "-e", "/tmp/go"], check=False).exit_code == 0:
+        fail("no file yet")
+    return True
+"#;
+    project.write("app.star", &format!("{functions}{}", sleeper("wrong", "ping=wrong")));
+    let run =
+        project.run(&["up"]).exits(1).stderr_contains("wrong: failed (NotReady): readiness probe (function wrong");
+    let run =
+        run.stderr_contains("cannot succeed (specs/app.star:3:12: object of type `struct` has no attribute `okk`");
+    assert!(run.took < std::time::Duration::from_secs(30), "{run}");
+    project.write("app.star", &format!("{functions}{}", sleeper("later", "ping=later")));
+    let mut up = project.spawn(&["up", "--prune-all"]);
+    up.wait_for_stderr(" (specs/app.star:7:9: no file yet)");
+    project.exec("later.new", &["touch", "/tmp/go"]);
+    up.wait_for_exit(std::time::Duration::from_secs(60)).exits(0);
+}
+
+#[test]
 fn watch_follows_all_files_read_by_programs() {
     let project = Project::new("reads");
     project.write("lib.star", "LEVEL = \"one\"\n");

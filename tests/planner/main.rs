@@ -8,6 +8,7 @@ mod conflicts;
 mod create;
 mod drift;
 mod notes;
+mod readiness;
 mod removal;
 mod replace;
 mod selection;

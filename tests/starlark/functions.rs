@@ -8,7 +8,7 @@ use drillmaster::control::programs::worker::with_large_stack;
 use drillmaster::spec::Diagnostic;
 use drillmaster::spec::model;
 use drillmaster::spec::starlark::{
-    CallContext, CallResult, Function, Host, HttpTarget, Programs, Ran, Response, Trace, evaluate,
+    CallContext, CallResult, Function, Host, HttpTarget, ProgramError, Programs, Ran, Response, Trace, evaluate,
 };
 
 use crate::programs::*;
@@ -28,13 +28,17 @@ impl Stage {
 impl Host for Stage {
     fn exec(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
         self.record(format!("exec {} {limit:?}", command.join(" ")));
-        let failed = (command[0] == "false").then(|| "false exited with code 1".to_owned());
-        Ok(Ran { output: vec!["one".into(), "two".into()], failed })
+        let failed = (command[0] == "false").then(|| "false exited with code 3".to_owned());
+        Ok(Ran {
+            output: vec!["one".into(), "two".into()],
+            exit_code: Some(if failed.is_some() { 3 } else { 0 }),
+            failed,
+        })
     }
 
     fn run(&self, command: &[String], limit: Option<Duration>) -> Result<Ran, String> {
         self.record(format!("run {} {limit:?}", command.join(" ")));
-        Ok(Ran { output: vec!["ann".into()], failed: None })
+        Ok(Ran { output: vec!["ann".into()], failed: None, exit_code: Some(0) })
     }
 
     fn get(&self, target: &HttpTarget, _: Option<Duration>) -> Result<Response, String> {
@@ -77,6 +81,10 @@ fn ping(program: &str) -> Function {
 }
 
 fn call(function: &Function, stage: &Stage) -> Result<CallResult, Diagnostic> {
+    call_in_worker(function, stage).map_err(|error| function.snapshot().programs.diagnostic(error))
+}
+
+fn call_in_worker(function: &Function, stage: &Stage) -> Result<CallResult, ProgramError> {
     let about = CallContext {
         group: "shop".into(),
         service: "a".into(),
@@ -91,7 +99,7 @@ fn call(function: &Function, stage: &Stage) -> Result<CallResult, Diagnostic> {
         let (_, session) = evaluate(&received, &Directory::default(), &NoTrace);
         session.call(function.index(), &about, stage, &NoTrace)
     });
-    result.unwrap().map_err(|error| programs.diagnostic(error))
+    result.unwrap()
 }
 
 /// Runs a ping with this body and returns its result.
@@ -169,15 +177,37 @@ fn changed_function_does_not_replace_its_service() {
 }
 
 #[test]
+fn defects_of_a_program_are_told_from_failures() {
+    for (statement, is_defect) in [
+        ("return ctx.exec(\"x\").okk", true),
+        ("return ctx.exce(\"x\")", true),
+        ("return ctx.exec(\"x\", chekc=False)", true),
+        ("return 1 + \"a\"", true),
+        ("return len()", true),
+        ("return ctx.exec(\"false\").ok", false),
+        ("return ctx.exec(\"x\").output.split(\"\\n\")[7]", false),
+        ("return {}[\"x\"]", false),
+        ("return int(\"\") == 1", false),
+        ("return json.decode(\"\")", false),
+        ("return ctx.context.get(\"none\").strip() == \"\"", false),
+        ("fail(\"not yet\")", false),
+    ] {
+        let program = format!("def ready(ctx):\n    {statement}\nservice(name=\"a\", image=\"x\", ping=ready)\n");
+        let error = call_in_worker(&ping(&program), &Stage::default()).unwrap_err();
+        assert_eq!(error.is_defect, is_defect, "{statement}: {error:?}");
+    }
+}
+
+#[test]
 fn functions_use_all_methods_of_their_context() {
     let stage = Stage::default();
     let body = r#"if ctx.service != "a" or ctx.group != "shop" or ctx.event != "ping" or ctx.container:
     fail("about")
 out = ctx.exec(["cat", 1], timeout="2s")
-if out.output != "one\ntwo" or not out.ok or out.error:
+if out.output != "one\ntwo" or not out.ok or out.error or out.exit_code != 0:
     fail("exec")
 bad = ctx.exec("false", check=False)
-if bad.ok or bad.error != "false exited with code 1":
+if bad.ok or bad.error != "false exited with code 3" or bad.exit_code != 3:
     fail("exec")
 got = ctx.http_get("/x", port=81)
 if got.status != 404 or got.ok or got.body != "none" or ctx.http_get("http://h:1/y").ok:

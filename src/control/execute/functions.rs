@@ -16,7 +16,7 @@ use super::command::{self, Aborted, Command, ExecTarget, run_until_aborted};
 use super::connect::{self, ConnectError};
 use super::context::{ExecContext, HookEnv};
 use super::http;
-use crate::control::error::{FunctionError, HttpError};
+use crate::control::error::{CommandError, FunctionError, HttpError};
 use crate::control::programs::wire::{self, FromWorker, HostRequest, MAX_MESSAGE, ToWorker};
 use crate::control::programs::{Messages, NoAnswer};
 use crate::engine::{Engine, EngineError, LogLine, LogOptions, io_message};
@@ -62,7 +62,10 @@ pub async fn call(
     };
     let worker = worker.map_err(|error| FunctionError::Worker { name: name.clone(), reason: error.to_string() })?;
     let programs = &function.snapshot().programs;
-    let failed = |error| FunctionError::Failed(Box::new(programs.diagnostic(error)));
+    let failed = |error: ProgramError| FunctionError::Failed {
+        is_defect: error.is_defect,
+        diagnostic: Box::new(programs.diagnostic(error)),
+    };
     let worker = worker.map_err(failed)?;
     let messages = worker.messages();
     let mut messages =
@@ -249,7 +252,12 @@ impl HostService<'_> {
         let mut output = LastLines::default();
         let mut on_line = |line: LogLine| output.push(line.text);
         let result = command::run(self.engine, &command, self.interrupted, &mut on_line).await;
-        Ran { output: output.lines.into(), failed: result.err().map(|error| error.to_string()) }
+        let exit_code = match &result {
+            Ok(()) => Some(0),
+            Err(CommandError::Exited { code, .. }) => Some(*code),
+            Err(_) => None,
+        };
+        Ran { output: output.lines.into(), failed: result.err().map(|error| error.to_string()), exit_code }
     }
 
     async fn connect(&self, port: u16) -> Result<TcpStream, HostError> {

@@ -50,6 +50,8 @@ pub enum ProbeError {
     /// `detail` is the last line of output.
     #[error("{error}{}", suffix(detail))]
     Command { error: CommandError, detail: String },
+    #[error("{program} not found in $PATH of the container")]
+    NoExecutable { program: String },
     #[error(transparent)]
     Function(#[from] FunctionError),
     #[error("{name} returned False{}", suffix(detail))]
@@ -68,10 +70,31 @@ impl ProbeError {
         match self {
             ProbeError::Status { status, detail, .. } => ProbeError::Status { path: HIDDEN.into(), status, detail },
             ProbeError::Command { error, detail } => ProbeError::Command { error: error.hide(), detail },
+            ProbeError::NoExecutable { .. } => ProbeError::NoExecutable { program: HIDDEN.into() },
             ProbeError::NoMatch(_) => ProbeError::NoMatch(HIDDEN.into()),
             other => other,
         }
     }
+
+    /// Returns true if another attempt would fail too: the program of the ping is wrong or missing.
+    fn is_permanent(&self) -> bool {
+        matches!(
+            self,
+            ProbeError::NoExecutable { .. } | ProbeError::Function(FunctionError::Failed { is_defect: true, .. })
+        )
+    }
+}
+
+/// Returns true if a command in a container could not be started because its program is not in `$PATH`. Engines answer with
+/// exit code 126 (20.10) or 127 and the runtime's message as output, others with an error. A missing file with a path is not
+/// meant: the container may create it.
+fn lacks_executable(error: &CommandError, detail: &str) -> bool {
+    let message = match error {
+        CommandError::Exited { code: 126 | 127, .. } if detail.contains("exec failed") => detail.to_owned(),
+        CommandError::Engine(error) => error.to_string(),
+        _ => return false,
+    };
+    message.contains("executable file") && message.contains("not found in $PATH")
 }
 
 /// Returns the host of an authority.
@@ -84,12 +107,13 @@ fn suffix(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }
 
-/// Probes at the interval of the ping until it succeeds. `on_failure` receives each reason that differs from the last.
+/// Probes at the interval of the ping until it succeeds. `on_failure` receives each reason that differs from the last, and
+/// true if another attempt would fail too.
 pub async fn probe_until_ready<'a>(
     engine: &'a dyn Engine,
     probe: &'a Probe,
     context: &'a ExecContext,
-    mut on_failure: impl FnMut(String),
+    mut on_failure: impl FnMut(String, bool),
 ) {
     let mut last = String::new();
     let attempts = ConstantBuilder::new().with_delay(probe.ping.interval).without_max_times();
@@ -97,11 +121,11 @@ pub async fn probe_until_ready<'a>(
         let result = prober.attempt().await;
         (prober, result)
     };
-    let retry = attempt.retry(attempts).context(Prober::new(engine, probe, context)).notify(|error, _| {
+    let retry = attempt.retry(attempts).context(Prober::new(engine, probe, context)).notify(|error: &ProbeError, _| {
         let reason = error.to_string();
         if reason != last {
             last.clone_from(&reason);
-            on_failure(reason);
+            on_failure(reason, error.is_permanent());
         }
     });
     // Retries have no limit, so it cannot fail.
@@ -141,7 +165,13 @@ impl<'a> Prober<'a> {
             Check::Tcp(port) => self.connect(*port).await.map(drop),
             Check::Http(http) => self.get(http).await,
             Check::Exec(words) => {
-                self.run(words, ExecTarget::Container(&self.probe.container.id), BTreeMap::new()).await
+                let target = ExecTarget::Container(&self.probe.container.id);
+                self.run(words, target, BTreeMap::new()).await.map_err(|error| match error {
+                    ProbeError::Command { error, detail } if lacks_executable(&error, &detail) => {
+                        ProbeError::NoExecutable { program: words[0].clone() }
+                    }
+                    error => error,
+                })
             }
             Check::Run(words) => {
                 let env = HookEnv { container_name: None, event: None, ..self.env() };
@@ -263,5 +293,37 @@ impl<'a> Prober<'a> {
             }
         }
         Err(ProbeError::NoMatch(pattern.as_str().to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_executable_is_recognized() {
+        let exited = |code| CommandError::Exited { program: "curl".into(), code };
+        // 20.10, 25, crun.
+        let runc = r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "curl": executable file not found in $PATH: unknown"#;
+        let crun = "OCI runtime exec failed: exec failed: executable file `curl` not found in $PATH: No such file or directory";
+        for (code, detail) in [(126, runc), (127, runc), (127, crun)] {
+            assert!(lacks_executable(&exited(code), detail), "{detail}");
+        }
+        let refused = EngineError::Refused { attempted: "run a command".into(), message: crun.into() };
+        assert!(lacks_executable(&CommandError::Engine(refused), ""));
+        for (code, detail) in [
+            (1, runc),
+            (127, "sh: curl: not found"),
+            (
+                126,
+                r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "/x": permission denied: unknown"#,
+            ),
+            (
+                127,
+                r#"OCI runtime exec failed: exec failed: unable to start container process: exec: "/x": stat /x: no such file or directory: unknown"#,
+            ),
+        ] {
+            assert!(!lacks_executable(&exited(code), detail), "{detail}");
+        }
     }
 }

@@ -217,7 +217,9 @@ impl Tasks {
         let executor = self.executor.clone();
         self.set.spawn(async move {
             let id = &probe.container.id;
-            let on_failure = |reason| executor.send(Event::ProbeFailed(id.clone(), reason));
+            let on_failure = |error, permanent| {
+                executor.send(Event::ProbeFailed { container: id.clone(), error, permanent });
+            };
             let ready = probe_until_ready(executor.engine.as_ref(), &probe, &executor.context, on_failure);
             if cancelled.run_until_cancelled(ready).await.is_some() {
                 executor.send(Event::ProbeSucceeded(id.clone()));

@@ -115,7 +115,7 @@ impl Process {
             (NoAnswer::Ended, status) => self.explain(status),
         };
         let place = self.place(programs);
-        ProgramError { message, hint: hint.map(str::to_owned), place, related: Vec::new() }
+        ProgramError { message, hint: hint.map(str::to_owned), place, related: Vec::new(), is_defect: false }
     }
 
     /// Explains why the worker ended by itself, from what the runtime printed.

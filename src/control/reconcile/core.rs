@@ -203,9 +203,10 @@ impl Core {
             Event::ProbeSucceeded(id) => {
                 let work = self.containers.entry(id.clone()).or_default();
                 (work.probe, work.probe_error, work.exit_reported) = (None, None, false);
-                self.memory.container_mut(&id).life.probe_succeeded = true;
+                let life = &mut self.memory.container_mut(&id).life;
+                (life.probe_succeeded, life.probe_is_hopeless) = (true, false);
             }
-            Event::ProbeFailed(id, error) => self.probe_failed(id, error),
+            Event::ProbeFailed { container, error, permanent } => self.probe_failed(container, error, permanent),
             Event::Pulling(image, progress) => reaction.reports.push(Report::Pulling(image, progress)),
             Event::Diagnosed(failure, output) => {
                 self.services.entry(failure.service.clone()).or_default().diagnosing = false;
@@ -276,7 +277,8 @@ impl Core {
 
     /// The first list may have been stale and an event may be lost: a container that this run did not start, or about
     /// which an event came, is inspected once.
-    fn probe_failed(&mut self, id: ContainerId, error: String) {
+    fn probe_failed(&mut self, id: ContainerId, error: String, permanent: bool) {
+        self.memory.container_mut(&id).life.probe_is_hopeless |= permanent;
         let started = self.memory.started_at(&id).is_some();
         let work = self.containers.entry(id).or_default();
         if !started || work.probe_error.is_some() {

@@ -9,14 +9,15 @@ use crate::desired::{LifecycleEvent, Service};
 use crate::plan::cause::{Cause, WantedState};
 use crate::plan::instance_of;
 use crate::plan::step::{Action, Change, Plan, Reason, Subject, Wait};
-use crate::types::ServiceName;
+use crate::spec::model::Check;
+use crate::types::{ContainerId, ServiceName};
 
 /// What was reported already.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
     plan_reported: bool,
     notes: BTreeSet<String>,
-    waits: BTreeMap<ServiceName, String>,
+    waits: BTreeMap<ServiceName, ReportedWait>,
     ready: BTreeSet<ServiceName>,
     /// Services with a report since they were last reported ready: that they are ready again is reported too.
     marked: BTreeSet<ServiceName>,
@@ -29,6 +30,19 @@ pub(super) struct Reporter {
     /// Failures that hold only while they are observed.
     pub(super) observed_failures: BTreeMap<ServiceName, (Reason, String)>,
 }
+
+/// A wait as it was reported.
+#[derive(Debug)]
+struct ReportedWait {
+    reason: String,
+    /// Error of a function, with the time of the report.
+    error: Option<(String, Duration)>,
+    /// The awaited container.
+    container: Option<ContainerId>,
+}
+
+/// Minimum time between two reports of errors of one function.
+const ERROR_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Reporter {
     /// Marks a service as reported about: that it is ready is reported next.
@@ -63,7 +77,7 @@ impl Core {
         reaction.reports.extend(notes.cloned().map(Report::Note));
         self.reporter.notes.clone_from(&plan.notes);
         for wait in plan.waits.iter().filter(|wait| !wait.quiet) {
-            self.report_wait(wait, reaction);
+            self.report_wait(wait, now, reaction);
         }
         if self.watching.is_some() {
             let waits = |service: &ServiceName| plan.waits.iter().any(|wait| wait.service == *service && !wait.quiet);
@@ -128,21 +142,46 @@ impl Core {
 
     /// Reports what a service waits for, without how far that is: `waiting for appdb, which is starting` ends before the
     /// comma.
-    fn report_wait(&mut self, wait: &Wait, reaction: &mut Reaction) {
+    fn report_wait(&mut self, wait: &Wait, now: Duration, reaction: &mut Reaction) {
         let reason = match wait.blocked {
             true => &wait.reason,
             false => wait.reason.split(", which").next().unwrap_or_default(),
         };
+        let container = wait.awaited.as_ref().map(|awaited| awaited.container.clone());
+        let error = container.as_ref().and_then(|id| self.function_error(id)).cloned();
+        let before = self.reporter.waits.get(&wait.service);
+        let is_known = before.is_some_and(|before| before.reason == reason);
+        let last = before.and_then(|before| before.error.as_ref()).filter(|_| is_known);
+        let error = match (error, last) {
+            // Errors of a function may change with every attempt.
+            (Some(error), Some((text, at))) if *text == error || now < *at + ERROR_INTERVAL => {
+                Some((text.clone(), *at))
+            }
+            (error, _) => error.map(|error| (error, now)),
+        };
+        let shown = match &error {
+            Some((error, _)) => format!("{reason} ({error})"),
+            None => reason.to_owned(),
+        };
+        let is_new = !is_known || error.is_some() && error.as_ref() != last;
+        let reported = ReportedWait { reason: reason.to_owned(), error, container };
         // While watching, a probe that is repeated because the engine was lost is not reported.
         let silent = self.watching.is_some() && wait.awaited.is_some() && !self.reporter.marked.contains(&wait.service);
-        let before = self.reporter.waits.insert(wait.service.clone(), reason.to_owned());
-        if before.as_deref() != Some(reason) && !silent {
+        self.reporter.waits.insert(wait.service.clone(), reported);
+        if is_new && !silent {
             if self.watching.is_some() {
                 self.reporter.marked.insert(wait.service.clone());
             }
             let (service, blocked) = (wait.service.clone(), wait.blocked);
-            reaction.reports.push(Report::Waiting { service, reason: reason.to_owned(), blocked });
+            reaction.reports.push(Report::Waiting { service, reason: shown, blocked });
         }
+    }
+
+    /// Error of the last call of a function that is the ping of a container.
+    fn function_error(&self, container: &ContainerId) -> Option<&String> {
+        let work = self.containers.get(container)?;
+        let is_function = matches!(work.probe.as_ref()?.ping.check, Check::Function(_));
+        work.probe_error.as_ref().filter(|_| is_function)
     }
 
     /// Reports each difference once. What follows from a reported difference is not reported until its service is ready.
@@ -231,9 +270,14 @@ impl Core {
         self.reporter.unhealthy.retain(|service, _| self.desired.services.contains_key(service));
     }
 
-    /// What a service waits for, as reported.
-    pub(super) fn waiting_for(&self, service: &str) -> Option<&String> {
-        self.reporter.waits.get(service)
+    /// What a service waits for, with the error of the last readiness probe.
+    pub(super) fn waiting_for(&self, service: &str) -> Option<String> {
+        let ReportedWait { reason, container, .. } = self.reporter.waits.get(service)?;
+        let work = container.as_ref().and_then(|container| self.containers.get(container));
+        Some(match work.and_then(|work| work.probe_error.as_ref()) {
+            Some(error) => format!("{reason} ({error})"),
+            None => reason.clone(),
+        })
     }
 
     pub(super) fn is_unhealthy(&self, service: &str) -> bool {

@@ -426,7 +426,7 @@ impl Core {
         let failed = self.outcome.failed.get(name).map(|failed| &failed.failure);
         // After this time without a failure it is as if it had never failed.
         let backoff = self.memory.backoff(name).filter(|backoff| now < backoff.retry + BACKOFF_RESET_AFTER);
-        let waiting = self.waiting_for(name).map(|reason| ("Waiting".to_owned(), reason.clone()));
+        let waiting = self.waiting_for(name).map(|reason| ("Waiting".to_owned(), reason));
         let failed = failed.map(|failure| (failure.reason.word().to_owned(), failure.message.clone()));
         let (reason, message) = failed.or(waiting).unzip();
         let next_try = self.memory.pending_backoff(name, now).map(|backoff| backoff.retry - now);

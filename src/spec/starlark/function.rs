@@ -66,6 +66,8 @@ pub struct Ran {
     pub output: Vec<String>,
     /// Error message if the command failed: `./check.sh exited with 3`.
     pub failed: Option<String>,
+    /// `None`: it did not exit, or was killed by a signal.
+    pub exit_code: Option<i64>,
 }
 
 /// Response to an HTTP request.
@@ -158,7 +160,8 @@ impl Session {
         host: &dyn Host,
         trace: &dyn Trace,
     ) -> Result<CallResult, ProgramError> {
-        self.evaluate(index, context, host, trace).map_err(ProgramError::from)
+        let result = self.evaluate(index, context, host, trace);
+        result.map_err(|(diagnostic, is_defect)| ProgramError { is_defect, ..diagnostic.into() })
     }
 
     fn evaluate(
@@ -167,9 +170,9 @@ impl Session {
         context: &CallContext,
         host: &dyn Host,
         trace: &dyn Trace,
-    ) -> Result<CallResult, Diagnostic> {
+    ) -> Result<CallResult, (Diagnostic, bool)> {
         let Some(function) = self.functions.get(index).and_then(Option::as_ref) else {
-            return Err(Diagnostic::new("function not found in the programs"));
+            return Err((Diagnostic::new("function not found in the programs"), false));
         };
         let meter = Meter::default();
         let outputs = Outputs(Arc::new(Mutex::new(OutputState { values: context.context.clone(), set: Vec::new() })));
@@ -191,9 +194,25 @@ impl Session {
             let value = eval.eval_function(function, &[argument], &[])?;
             Ok::<_, starlark::Error>(value.unpack_bool().ok_or_else(|| value.get_type().to_owned()))
         });
-        let returned = returned.map_err(|error| explain(&error, &self.files, None, &meter))?;
+        let returned = returned.map_err(|error| {
+            let is_defect = meter.exceeded().is_none() && is_defect(&error);
+            (explain(&error, &self.files, None, &meter), is_defect)
+        })?;
         let outputs = std::mem::take(&mut outputs.state().set);
         Ok(CallResult { returned, outputs })
+    }
+}
+
+/// Returns true if the program is wrong whatever the function finds: a wrong attribute, operation or argument. An index
+/// that is out of range or a missing key may depend on what a service has answered so far, and so may `None`.
+fn is_defect(error: &starlark::Error) -> bool {
+    match error.kind() {
+        starlark::ErrorKind::Function(_) | starlark::ErrorKind::Scope(_) => true,
+        starlark::ErrorKind::Value(error) => {
+            let text = error.to_string();
+            (text.contains("has no attribute") || text.starts_with("Operation `")) && !text.contains("NoneType")
+        }
+        _ => false,
     }
 }
 
@@ -397,6 +416,7 @@ fn command_result<'v>(ran: Ran, check: bool, heap: Heap<'v>) -> Result<Value<'v>
         failed => {
             let fields = [
                 ("ok", heap.alloc(failed.is_none())),
+                ("exit_code", ran.exit_code.map_or_else(Value::new_none, |code| heap.alloc(code))),
                 ("output", heap.alloc(ran.output.join("\n"))),
                 ("error", failed.map_or_else(Value::new_none, |why| heap.alloc(why))),
             ];
@@ -459,8 +479,8 @@ pub(super) fn methods(builder: &mut MethodsBuilder) {
         Ok(heap.alloc(starlark::values::dict::AllocDict(entries)))
     }
 
-    /// Runs a command in the container and returns `output`, `ok` and `error` (a message; `None` on success). If the
-    /// command fails, the function fails, unless `check=False`.
+    /// Runs a command in the container and returns `output`, `ok`, `exit_code` (`None` if it did not exit) and `error` (a
+    /// message; `None` on success). If the command fails, the function fails, unless `check=False`.
     /// `ctx.exec(["psql", "-c", "select 1"], timeout="5s")`
     fn exec<'v>(
         this: &Context,

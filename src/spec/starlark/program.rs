@@ -86,13 +86,16 @@ pub struct ProgramError {
     pub place: Option<Place>,
     /// Call stack, innermost call first.
     pub related: Vec<(Place, String)>,
+    /// The program is wrong: another call would fail too.
+    #[serde(default)]
+    pub is_defect: bool,
 }
 
 impl From<Diagnostic> for ProgramError {
     fn from(diagnostic: Diagnostic) -> Self {
         let Diagnostic { message, hint, location, related, .. } = diagnostic;
         let related = related.into_iter().map(|(location, label)| (location.into(), label)).collect();
-        Self { message, hint, place: location.map(Place::from), related }
+        Self { message, hint, place: location.map(Place::from), related, is_defect: false }
     }
 }
 
