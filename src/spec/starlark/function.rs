@@ -160,19 +160,8 @@ impl Session {
         host: &dyn Host,
         trace: &dyn Trace,
     ) -> Result<CallResult, ProgramError> {
-        let result = self.evaluate(index, context, host, trace);
-        result.map_err(|(diagnostic, is_defect)| ProgramError { is_defect, ..diagnostic.into() })
-    }
-
-    fn evaluate(
-        &self,
-        index: usize,
-        context: &CallContext,
-        host: &dyn Host,
-        trace: &dyn Trace,
-    ) -> Result<CallResult, (Diagnostic, bool)> {
         let Some(function) = self.functions.get(index).and_then(Option::as_ref) else {
-            return Err((Diagnostic::new("function not found in the programs"), false));
+            return Err(Diagnostic::new("function not found in the programs").into());
         };
         let meter = Meter::default();
         let outputs = Outputs(Arc::new(Mutex::new(OutputState { values: context.context.clone(), set: Vec::new() })));
@@ -196,7 +185,7 @@ impl Session {
         });
         let returned = returned.map_err(|error| {
             let is_defect = meter.exceeded().is_none() && is_defect(&error);
-            (explain(&error, &self.files, None, &meter), is_defect)
+            ProgramError { is_defect, ..explain(&error, &self.files, None, &meter).into() }
         })?;
         let outputs = std::mem::take(&mut outputs.state().set);
         Ok(CallResult { returned, outputs })
