@@ -239,7 +239,7 @@ fn failed_functions_report_their_location() {
     let stage = Stage::default();
     for (body, message) in [
         ("return 1 + \"a\"", "specs/app.star:2:12: operation `+` not supported for types `int` and `string`"),
-        ("ctx.exec([\"false\"])", "specs/app.star:2:5: false exited with code 1: two"),
+        ("ctx.exec([\"false\"])", "specs/app.star:2:5: false exited with code 3: two"),
         ("ctx.exec([])", "specs/app.star:2:5: the command is empty"),
         ("ctx.exec([\"a\"], timout=1)", "specs/app.star:2:5: `exec` has no argument `timout`"),
         ("ctx.sleep(0.5)", "specs/app.star:2:5: the run was interrupted"),
