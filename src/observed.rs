@@ -187,6 +187,8 @@ pub struct Network {
     pub group: Option<String>,
     /// Source label.
     pub source: Option<String>,
+    /// Address ranges.
+    pub subnets: Vec<String>,
 }
 
 /// A volume with a group label.
@@ -231,7 +233,39 @@ impl Container {
     }
 }
 
+/// What the engine has of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GroupSummary {
+    /// Spec directories that own it; more than one only if two have used its name.
+    pub sources: BTreeSet<String>,
+    /// Number of containers.
+    pub containers: usize,
+    /// Number of containers that run.
+    pub running: usize,
+    /// Names of its networks.
+    pub networks: BTreeSet<String>,
+}
+
 impl Observed {
+    /// All groups that have containers or networks, by name.
+    pub fn groups(&self) -> BTreeMap<&str, GroupSummary> {
+        let mut groups: BTreeMap<&str, GroupSummary> = BTreeMap::new();
+        let owned = self.containers.values().filter_map(|container| Some((container, container.identity.as_ref()?)));
+        for (container, identity) in owned {
+            let group = groups.entry(&identity.group).or_default();
+            group.sources.insert(identity.source.clone());
+            group.containers += 1;
+            group.running += usize::from(container.is_up());
+        }
+        for network in self.networks.values() {
+            let Some(name) = &network.group else { continue };
+            let group = groups.entry(name).or_default();
+            group.sources.extend(network.source.clone());
+            group.networks.insert(network.name.clone());
+        }
+        groups
+    }
+
     /// Adds a container, or replaces it. Its labels make it managed unless it has inherited them from its image.
     pub fn insert(&mut self, mut container: Container) {
         container.inherited = container.identity.take_if(|identity| self.is_inherited(identity, &container.image_id));

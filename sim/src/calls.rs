@@ -125,7 +125,7 @@ impl Sim {
                 self.finish(&call).await?;
                 Ok(None)
             }
-            Mutation::CreateNetwork { name, labels } => {
+            Mutation::CreateNetwork { name, labels, subnet: _ } => {
                 let line = format!("create network {name}");
                 let create = |world: &mut World| Ok(world.create_network(&name, &labels));
                 self.timed(line, |latency| latency.network, create).await.map(Some)

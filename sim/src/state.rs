@@ -465,6 +465,7 @@ impl World {
             name: name.to_owned(),
             group: labels.get(GROUP).cloned(),
             source: labels.get(SOURCE).cloned(),
+            subnets: Vec::new(),
         };
         let id = network.id.clone();
         self.networks.insert(id.clone(), network);

@@ -93,6 +93,10 @@ pub enum Command {
     Logs(Logs),
     /// Execute a command in a service's container; exits with its exit code
     Exec(Exec),
+    /// Show every group on the engine with its directory
+    Ls,
+    /// Remove the groups whose directory no longer exists
+    Prune(Prune),
     /// Print the dependency graph in DOT format: `drillmaster graph | dot -Tsvg` (no engine needed)
     Graph,
     /// Validate the specs (no engine needed)
@@ -184,6 +188,23 @@ pub struct Down {
     #[arg(long)]
     pub images: bool,
     /// Timeout (e.g. 90s, 5m); completed steps are kept
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// Arguments of `prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Group names [default: all groups whose directory is gone]
+    #[arg(value_name = "GROUP")]
+    pub groups: Vec<String>,
+    /// Do not ask for confirmation
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Also remove the volumes of these groups and their data
+    #[arg(long)]
+    pub volumes: bool,
+    /// Timeout for each group (e.g. 90s, 5m); completed steps are kept
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
 }

@@ -6,6 +6,7 @@ mod diff;
 mod exec;
 mod follow;
 mod graph;
+mod groups;
 mod logs;
 mod project;
 mod run;
@@ -140,6 +141,8 @@ async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
         Command::Status(status) => status::status(&cli.global, status, style).await,
         Command::Logs(logs) => logs::logs(&cli.global, logs, style).await,
         Command::Exec(exec) => exec::exec(&cli.global, exec, style).await,
+        Command::Ls => groups::ls(&cli.global, style).await,
+        Command::Prune(prune) => groups::prune(&cli.global, prune, style).await,
         Command::Graph => graph::graph(&cli.global, style),
         Command::Validate => spec::validate(&cli.global, style),
         Command::Render(render) => spec::render(&cli.global, render, style),

@@ -172,7 +172,7 @@ impl Project {
     }
 
     /// A project without services.
-    fn nothing(group: Option<&str>, directory: PathBuf, readable: bool) -> Project {
+    pub fn nothing(group: Option<&str>, directory: PathBuf, readable: bool) -> Project {
         Project::fixed(nothing(group, &directory), directory, readable)
     }
 
@@ -488,6 +488,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
     let group = group_name(None, ResolveContext { group, directory: &path, home: None });
     Desired {
         network: network_name(&group),
+        subnet: None,
         group,
         source: path.into_owned(),
         services: BTreeMap::new(),

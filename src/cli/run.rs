@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::args::{Down, Global, Logs, Reload, Run, Selection, Up};
+use super::args::{Down, Global, Logs, Prune, Reload, Run, Selection, Up};
 use super::project::Project;
 use super::session::{self, Claim, GroupLock};
 use super::{Exit, Failure, ask};
@@ -179,6 +179,20 @@ async fn remove(global: &Global, down: &Down, prints_result: bool, style: Style)
     let target = Target { scope, mode, removes_services: true };
     let job = Job::new("down", target, down.timeout, IfWatched::Shutdown);
     execute(global, project, Job { prints_result, ..job }, style).await
+}
+
+/// `prune`: removes a group whose spec directory is gone.
+pub(super) async fn remove_group(
+    global: &Global,
+    project: Project,
+    prune: &Prune,
+    style: Style,
+) -> Result<Exit, Failure> {
+    let mode = Mode::Reconcile { purge_volumes: prune.volumes, purge_images: false };
+    let target = Target { scope: Scope::All, mode, removes_services: true };
+    let if_watched = IfWatched::Refuse("stop the watch with Ctrl-C first");
+    let job = Job::new("prune", target, prune.timeout, if_watched);
+    execute(global, project, Job { prints_result: !style.json, ..job }, style).await
 }
 
 pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {

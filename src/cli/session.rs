@@ -20,7 +20,7 @@ use crate::control::lease::{self, HeldLease, LeaseMonitor};
 use crate::control::state_directory::StateDirectory;
 use crate::engine::deadline::{Bounded, Limits};
 use crate::engine::docker::Docker;
-use crate::engine::target::target;
+use crate::engine::target::{Endpoint, EngineConfig, target};
 use crate::engine::{Engine, EngineInfo, io_message};
 use crate::lease::{EXPIRES_AFTER, Lease};
 use crate::render::{LineBreak, Style, Text};
@@ -30,13 +30,21 @@ pub(super) async fn connect(global: &Global) -> Result<Arc<dyn Engine>, Failure>
     Ok(Arc::new(Bounded::new(docker(global).await?, Limits::default())))
 }
 
-/// Connects to the engine without deadlines, for calls that only [`Docker`] has.
-pub(super) async fn docker(global: &Global) -> Result<Docker, Failure> {
+/// Returns true if the engine is reached through a socket of this machine.
+pub(super) fn is_local(global: &Global) -> Result<bool, Failure> {
+    Ok(matches!(engine_config(global)?.endpoint, Endpoint::Unix(_)))
+}
+
+fn engine_config(global: &Global) -> Result<EngineConfig, Failure> {
     let environment: BTreeMap<String, String> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let target = target(global.host.as_deref(), &environment).map_err(|error| Failure::Usage(error.to_string()))?;
-    Ok(Docker::connect(&target).await?)
+    target(global.host.as_deref(), &environment).map_err(|error| Failure::Usage(error.to_string()))
+}
+
+/// Connects to the engine without deadlines, for calls that only [`Docker`] has.
+pub(super) async fn docker(global: &Global) -> Result<Docker, Failure> {
+    Ok(Docker::connect(&engine_config(global)?).await?)
 }
 
 /// The state directory of a group.

@@ -36,6 +36,8 @@ pub struct Desired {
     pub source: String,
     /// Name of the network.
     pub network: String,
+    /// Address range of the network; `None`: chosen by the engine.
+    pub subnet: Option<String>,
     /// Services and jobs that should exist, by name. Each replica of a service has its own entry.
     pub services: BTreeMap<ServiceName, Service>,
     /// Names of services that should exist without containers (`replicas: 0`).

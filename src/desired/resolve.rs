@@ -84,6 +84,7 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
         group,
         source: context.directory.to_owned(),
         network,
+        subnet: specs.group.as_ref().and_then(|group| Some(group.spec.subnet.as_ref()?.to_string())),
         services,
         idle,
         on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on, &group.secrets)).unwrap_or_default(),

@@ -183,6 +183,8 @@ pub enum Mutation {
         name: String,
         /// Labels.
         labels: BTreeMap<String, String>,
+        /// Address range; `None`: chosen by the engine.
+        subnet: Option<String>,
     },
     /// Remove a network by id.
     RemoveNetwork(String),

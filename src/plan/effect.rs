@@ -85,6 +85,7 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
                 name: name.to_owned(),
                 group: Some(desired.group.clone()),
                 source: Some(desired.source.clone()),
+                subnets: desired.subnet.iter().cloned().collect(),
             };
             observed.networks.insert(network.id.clone(), network);
         }

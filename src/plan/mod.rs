@@ -25,7 +25,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::{Desired, OnFailure, Service};
+use crate::desired::{Desired, Mode, OnFailure, Service};
 use crate::identity::{Identity, candidate_name, container_name, instance_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
@@ -49,7 +49,7 @@ pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
     let mut planner = Planner::new(desired, observed, memory, now);
     planner.notes();
-    if planner.conflict_of_group() {
+    if planner.conflict_of_group() || planner.conflict_of_subnet() {
         return planner.plan;
     }
     planner.services();
@@ -242,8 +242,8 @@ impl<'a> Planner<'a> {
             .find(|identity| identity.source != self.desired.source);
         let Some(owner) = foreign else { return false };
         let message = format!(
-            "group {} belongs to {}, which has containers on this engine; use another --group, or run \
-             `drillmaster down` there",
+            "group {0} belongs to {1}, which has containers on this engine; use another --group, or run `drillmaster \
+             down --group {0} --specs {1}` first, which works without the directory too and keeps volumes",
             self.desired.group, owner.source
         );
         let wanted = self.desired.services.values().map(|service| (&service.name[..], &service.service[..]));
@@ -255,6 +255,29 @@ impl<'a> Planner<'a> {
             .collect();
         for name in asked_for {
             self.fail(&name, Reason::Conflict, message.clone(), None);
+        }
+        true
+    }
+
+    /// The network has another address range than the specs say, which cannot be changed: every service that is to run
+    /// fails, and nothing is touched.
+    fn conflict_of_subnet(&mut self) -> bool {
+        let (Some(wanted), Some(network), Mode::Reconcile { .. }) =
+            (&self.desired.subnet, self.network, self.desired.mode)
+        else {
+            return false;
+        };
+        if self.desired.is_empty() || network.subnets.is_empty() || network.subnets.contains(wanted) {
+            return false;
+        }
+        let (name, found) = (&network.name, network.subnets.join(", "));
+        let remedy = match self.is_ours(network) {
+            true => "run `drillmaster down` first",
+            false => "drillmaster does not manage it, so change `subnet` or `network`",
+        };
+        let message = format!("the network {name} has the subnet {found}, the specs say {wanted}; {remedy}");
+        for service in self.desired.services.values().filter(|it| self.desired.scope.contains(&it.service)) {
+            self.fail(&service.name, Reason::Conflict, message.clone(), None);
         }
         true
     }

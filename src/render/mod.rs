@@ -6,6 +6,7 @@
 pub mod diagnostics;
 pub mod event_log;
 pub mod graph;
+pub mod groups;
 pub mod json;
 pub mod plan;
 pub mod progress;
@@ -159,6 +160,13 @@ impl Style {
         if !self.quiet {
             self.eprintln(diagnostics::warnings(warnings, self.color_err));
         }
+    }
+
+    /// Prints a question to stderr; the answer follows on the same line.
+    pub fn prompt(&self, text: impl Into<Text>) {
+        let mut stderr = std::io::stderr().lock();
+        // A failure to write to stderr cannot be reported anywhere.
+        let _ = write!(stderr, "{}", text.into().print(self.color_err)).and_then(|()| stderr.flush());
     }
 
     /// Prints errors of the specs to stderr, even with --quiet.

@@ -117,7 +117,7 @@ pub struct ReferenceError {
 }
 
 /// Fields that cannot use outputs: they define the identity, order and number of containers, or the key of an output.
-const STATIC_FIELDS: [&str; 6] = ["name", "kind", "network", "dependencies", "replicas", "capture"];
+const STATIC_FIELDS: [&str; 7] = ["name", "kind", "network", "subnet", "dependencies", "replicas", "capture"];
 
 /// Substitutes the references in all scalars of a tree. A scalar with an invalid reference becomes [`Value::Pruned`],
 /// one with an unknown output [`Style::Pending`].

@@ -17,7 +17,7 @@ pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::starlark::Function;
 use super::value::{
     ByteSize, Capability, CpuCount, EnvName, HeaderName, HeaderValue, ImageRef, Name, OneOrMany, OutputKey, Pattern,
-    Period, Signal, Text, Words,
+    Period, Signal, Subnet, Text, Words,
 };
 
 /// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
@@ -343,6 +343,9 @@ pub struct Group {
     /// Name of the group's network. Defaults to the group's name.
     #[serde(default)]
     pub network: Option<Name>,
+    /// Address range of the group's network, e.g. `10.1.0.0/24`. Default: chosen by the engine.
+    #[serde(default)]
+    pub subnet: Option<Subnet>,
     /// Hooks that run when a command has finished.
     #[serde(default)]
     pub on: GroupOn,

@@ -264,6 +264,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         group: GROUP.into(),
         source: SOURCE.into(),
         network: GROUP.into(),
+        subnet: None,
         services,
         idle,
         on: BTreeMap::new(),
@@ -395,7 +396,7 @@ pub fn add(observed: &mut Observed, container: Container) {
 
 pub fn network(id: &str, name: &str, ours: bool) -> Network {
     let (group, source) = if ours { (Some(GROUP.into()), Some(SOURCE.into())) } else { (None, None) };
-    Network { id: id.into(), name: name.into(), group, source }
+    Network { id: id.into(), name: name.into(), group, source, subnets: Vec::new() }
 }
 
 pub fn inherited(volume: &str, target: &str) -> Inherited {

@@ -18,6 +18,7 @@ mod edit;
 mod examples;
 mod exec;
 mod failure;
+mod groups;
 mod hooks;
 mod host;
 mod jobs;

@@ -270,7 +270,8 @@ async fn container_survives_removal_of_its_network() {
     let lost = fixture.apply_err(Mutation::Start(id.clone())).await;
     assert!(matches!(&lost, EngineError::NotFound { message, .. } if message.contains(&fixture.network)), "{lost:?}");
 
-    let create = Mutation::CreateNetwork { name: fixture.group.name.clone(), labels: fixture.group.labels() };
+    let create =
+        Mutation::CreateNetwork { name: fixture.group.name.clone(), labels: fixture.group.labels(), subnet: None };
     let network = fixture.engine.apply(&create).await.unwrap().unwrap();
     // Disconnect by name: the id of the removed network is unknown to the engine.
     let by_id = Mutation::Disconnect { network: fixture.network.clone(), container: id.clone() };
@@ -291,7 +292,8 @@ async fn networks_of_one_name_are_distinguished_by_id() {
     let label = format!("{GROUP}={}", fixture.group.name);
     let duplicate = create_duplicate_network(&fixture.group.name, &label);
     let Some(duplicate) = duplicate else { return };
-    let again = Mutation::CreateNetwork { name: fixture.group.name.clone(), labels: fixture.group.labels() };
+    let again =
+        Mutation::CreateNetwork { name: fixture.group.name.clone(), labels: fixture.group.labels(), subnet: None };
     assert!(matches!(fixture.apply_err(again).await, EngineError::Conflict { .. }));
 
     let id = fixture.run(ContainerSpec { network: duplicate.clone(), ..fixture.spec("a", sleeper()) }).await;

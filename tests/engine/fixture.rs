@@ -30,7 +30,7 @@ impl Fixture {
     pub async fn new(purpose: &str) -> Fixture {
         let group = TestGroup::new(purpose);
         let engine = Bounded::new(Docker::connect(&engine_config(socket())).await.unwrap(), Limits::default());
-        let create = Mutation::CreateNetwork { name: group.name.clone(), labels: group.labels() };
+        let create = Mutation::CreateNetwork { name: group.name.clone(), labels: group.labels(), subnet: None };
         let network = engine.apply(&create).await.unwrap().unwrap();
         Fixture { group, engine, network }
     }

@@ -58,12 +58,37 @@ fn name_conflict_is_ignored_until_replacement_needed() {
 }
 
 #[test]
+fn changed_subnet_is_a_conflict_that_says_to_go_down_first() {
+    let mut wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    observed.networks.values_mut().for_each(|network| network.subnets = vec!["10.1.0.0/24".into()]);
+    wanted.subnet = Some("10.1.0.0/24".into());
+    check(&wanted, &observed, "--");
+    wanted.subnet = Some("10.2.0.0/24".into());
+    let expected = "FAILS api: Conflict: the network shop has the subnet 10.1.0.0/24, the specs say 10.2.0.0/24; \
+                    run `drillmaster down` first\n--";
+    assert_eq!(plan_text(&wanted, &observed).trim(), expected);
+    check(
+        &nothing(),
+        &observed,
+        "
+        remove api []
+        remove shop []
+        --
+        api: stop shop-api   # requested
+        api: remove shop-api   # requested
+        network shop: remove net-1   # unused
+    ",
+    );
+}
+
+#[test]
 fn same_group_from_another_directory_is_a_conflict() {
     let wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     identity_of(&mut observed, "shop-api").source = "/home/bob/shop/specs".into();
     check(&wanted, &observed, "
-        FAILS api: Conflict: group shop belongs to /home/bob/shop/specs, which has containers on this engine; use another --group, or run `drillmaster down` there
+        FAILS api: Conflict: group shop belongs to /home/bob/shop/specs, which has containers on this engine; use another --group, or run `drillmaster down --group shop --specs /home/bob/shop/specs` first, which works without the directory too and keeps volumes
         --
     ");
 }

@@ -95,7 +95,7 @@ image: shop/api:1
 "#;
 
 pub const OTHERS: &str = "name: appdb\nimage: postgres\n---\nname: cache\nimage: redis\n---\nkind: Group\nname: shop\n\
-                      network: shop-net\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
+                      network: shop-net\nsubnet: 10.1.0.0/24\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
 
 #[test]
 fn known_outputs_are_text_or_numbers() {

@@ -94,6 +94,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
         Verb::CreateNetwork => Mutation::CreateNetwork {
             name: name.to_owned(),
             labels: identity::group_labels(&desired.group, &desired.source),
+            subnet: desired.subnet.clone(),
         },
         Verb::RemoveNetwork { id } => Mutation::RemoveNetwork(id.clone()),
         Verb::RemoveVolume => Mutation::RemoveVolume(name.to_owned()),

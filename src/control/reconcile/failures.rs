@@ -10,7 +10,7 @@ use crate::control::error::StepError;
 use crate::control::event::{Failed, Reaction, RemovalError, Report};
 use crate::desired::{Kind, LifecycleEvent};
 use crate::engine::EngineError;
-use crate::observed::State;
+use crate::observed::{GroupSummary, Observed, State};
 use crate::plan;
 use crate::plan::backoff::{
     BACKOFF_INITIAL, BACKOFF_MAX, Backoff, RetryPolicy, backoff_delay, requires_replacement, retry_policy,
@@ -26,6 +26,27 @@ const DRIFT_WINDOW: Duration = Duration::from_secs(60);
 
 /// What to do if the engine allocates a port twice; the planner has found no container that publishes it.
 const PORT_RESERVED: &str = "if `docker ps` shows no container with this port, the engine still reserves it after it was killed: restart the engine";
+
+/// What the engine says if it has no address range left for a network: until 27, and since 28.
+const NO_ADDRESSES: [&str; 2] =
+    ["non-overlapping IPv4 address pool", "all predefined address pools have been fully subnetted"];
+
+/// How addresses can be freed.
+fn free_addresses(observed: &Observed) -> String {
+    let groups = observed.groups();
+    let is_idle = |group: &&GroupSummary| group.running == 0 && !group.networks.is_empty();
+    let idle: Vec<&str> = groups.iter().filter(|(_, group)| is_idle(group)).map(|(name, _)| *name).collect();
+    let subnet = "or set `subnet` in the Group document";
+    match idle.first() {
+        None => format!("; no address range is left: remove networks (`docker network prune`), {subnet}"),
+        Some(first) => format!(
+            "; groups without running containers hold networks: {}; `drillmaster ls` shows their directories, and \
+             `drillmaster down --group {first} --specs DIRECTORY` (or `drillmaster prune`, if the directory is gone) \
+             removes them; {subnet}",
+            idle.join(", ")
+        ),
+    }
+}
 
 /// Failure of a step of a service.
 #[derive(Debug)]
@@ -135,7 +156,10 @@ impl Core {
                 }
             }
             Subject::Network(_) if step.verb == Verb::CreateNetwork => {
-                self.memory.network_error = Some(message_of(error));
+                let message = message_of(error);
+                let is_exhausted = NO_ADDRESSES.iter().any(|text| message.contains(text));
+                let hint = self.snapshot.observed.as_ref().filter(|_| is_exhausted).map(free_addresses);
+                self.memory.network_error = Some(message + &hint.unwrap_or_default());
                 self.retry_later(&step.subject, now);
             }
             Subject::Network(_) | Subject::Volume(_) => self.removal_failed(step, error, now, reaction),
@@ -373,4 +397,29 @@ impl Core {
 /// The engine's message, without what was attempted: that is in the sentence around it.
 fn message_of(error: &EngineError) -> String {
     error.clone().message_mut().map_or_else(|| error.to_string(), std::mem::take)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::Network;
+
+    #[test]
+    fn exhausted_addresses_name_the_idle_groups() {
+        let mut observed = Observed::default();
+        assert!(free_addresses(&observed).contains("`docker network prune`"));
+        for name in ["blog", "shop"] {
+            let network = Network {
+                id: name.into(),
+                name: name.into(),
+                group: Some(name.into()),
+                source: Some(format!("/{name}/specs")),
+                subnets: Vec::new(),
+            };
+            observed.networks.insert(name.into(), network);
+        }
+        let hint = free_addresses(&observed);
+        assert!(hint.contains("hold networks: blog, shop; "), "{hint}");
+        assert!(hint.contains("`drillmaster down --group blog --specs DIRECTORY`"), "{hint}");
+    }
 }

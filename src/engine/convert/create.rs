@@ -242,8 +242,15 @@ pub fn update_body(resources: &Resources, restart: RestartPolicy) -> ContainerUp
 
 /// The request that creates a network. Written by hand because bollard no longer has `CheckDuplicate`, without which
 /// engines before 25 create a second network of the same name.
-pub fn network_body(name: &str, labels: &BTreeMap<String, String>) -> serde_json::Value {
-    serde_json::json!({"Name": name, "Driver": "bridge", "CheckDuplicate": true, "Labels": labels})
+pub fn network_body(name: &str, labels: &BTreeMap<String, String>, subnet: Option<&str>) -> serde_json::Value {
+    let mut body = serde_json::json!({"Name": name, "Driver": "bridge", "CheckDuplicate": true, "Labels": labels});
+    if let Some(subnet) = subnet {
+        body["IPAM"] = serde_json::json!({"Config": [{"Subnet": subnet}]});
+        if subnet.contains(':') {
+            body["EnableIPv6"] = true.into();
+        }
+    }
+    body
 }
 
 fn nanoseconds(duration: Duration) -> i64 {

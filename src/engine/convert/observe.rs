@@ -297,11 +297,13 @@ fn bound_port(key: &str, binding: &PortBinding) -> Option<PublishedPort> {
 /// A network; `None` if it has no id.
 pub fn network(network: EngineNetwork) -> Option<Network> {
     let labels = network.labels.unwrap_or_default();
+    let ranges = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
     Some(Network {
         id: network.id?,
         name: network.name.unwrap_or_default(),
         group: labels.get(identity::GROUP).cloned(),
         source: labels.get(identity::SOURCE).cloned(),
+        subnets: ranges.filter_map(|range| range.subnet).collect(),
     })
 }
 

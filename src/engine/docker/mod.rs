@@ -193,7 +193,9 @@ impl Docker {
         let client = &self.client;
         match mutation {
             Mutation::Create(spec) => return self.create(spec).await.map(Some),
-            Mutation::CreateNetwork { name, labels } => return self.create_network(name, labels).await.map(Some),
+            Mutation::CreateNetwork { name, labels, subnet } => {
+                return self.create_network(name, labels, subnet.as_deref()).await.map(Some);
+            }
             Mutation::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
             Mutation::Stop { id, timeout } => {
                 let t = timeout.map(whole_seconds);
@@ -246,8 +248,9 @@ impl Docker {
         &self,
         name: &str,
         labels: &BTreeMap<String, String>,
+        subnet: Option<&str>,
     ) -> std::result::Result<String, BollardError> {
-        let body = convert::network_body(name, labels).to_string();
+        let body = convert::network_body(name, labels, subnet).to_string();
         let own_body = move |mut request: BollardRequest| {
             *request.body_mut() = bollard::body_full(body.clone().into());
             request

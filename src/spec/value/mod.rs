@@ -110,6 +110,7 @@ mod image;
 mod name;
 mod signal;
 mod size;
+mod subnet;
 mod text;
 mod time;
 
@@ -118,6 +119,7 @@ pub use self::image::*;
 pub use self::name::*;
 pub use self::signal::*;
 pub use self::size::*;
+pub use self::subnet::*;
 pub use self::text::*;
 pub use self::time::*;
 

@@ -1,0 +1,116 @@
+//! `ls` and `prune`: all groups of the engine.
+
+use std::fs;
+use std::io::{ErrorKind, IsTerminal};
+use std::path::PathBuf;
+
+use super::args::{Global, Prune};
+use super::project::Project;
+use super::{Exit, Failure, run, session};
+use crate::engine::Engine;
+use crate::plan::step::Subject;
+use crate::render::groups::{self, Group, Home};
+use crate::render::{Style, title};
+
+pub(super) async fn ls(global: &Global, style: Style) -> Result<Exit, Failure> {
+    let engine = session::connect(global).await?;
+    let groups = list(engine.as_ref(), session::is_local(global)?).await?;
+    match style.json {
+        true => style.result_json(&groups::to_json(&groups)),
+        false => drop(style.result(&groups::table(&groups))),
+    }
+    Ok(Exit::Ok)
+}
+
+async fn list(engine: &dyn Engine, is_local: bool) -> Result<Vec<Group>, Failure> {
+    let observed = engine.list("", false).await?;
+    let home = |source: &String| {
+        let state = match fs::metadata(source) {
+            _ if !is_local => Home::Unknown,
+            Ok(_) => Home::Exists,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Home::Gone,
+            // For example, another user's directory.
+            Err(_) => Home::Unknown,
+        };
+        (source.clone(), state)
+    };
+    let group = |(name, summary): (&str, crate::observed::GroupSummary)| Group {
+        name: name.to_owned(),
+        directories: summary.sources.iter().map(home).collect(),
+        containers: summary.containers,
+        running: summary.running,
+        networks: summary.networks.into_iter().collect(),
+    };
+    Ok(observed.groups().into_iter().map(group).collect())
+}
+
+pub(super) async fn prune(global: &Global, prune: &Prune, style: Style) -> Result<Exit, Failure> {
+    if !session::is_local(global)? {
+        let message = "cannot prune: the engine is not on this machine, so its directories are not known";
+        return Err(Failure::Usage(format!(
+            "{message}; use `drillmaster down --group NAME` on the machine of the specs"
+        )));
+    }
+    let engine = session::connect(global).await?;
+    let mut groups = list(engine.as_ref(), true).await?;
+    for name in &prune.groups {
+        let problem = match groups.iter().find(|group| group.name == *name) {
+            None => "it has no containers and no networks on this engine",
+            Some(group) if !group.is_gone() => "its directory exists; run `drillmaster down` there",
+            Some(_) => continue,
+        };
+        return Err(Failure::Usage(format!("cannot prune group {name}: {problem}")));
+    }
+    groups.retain(|group| group.is_gone() && (prune.groups.is_empty() || prune.groups.contains(&group.name)));
+    let mut volumes = Vec::new();
+    for group in groups.iter().filter(|_| prune.volumes) {
+        volumes.extend(engine.list(&group.name, true).await?.volumes.into_keys());
+    }
+    if groups.is_empty() {
+        style.note("no group whose directory is gone");
+    } else if !confirm(&groups, &volumes, prune, style)? {
+        return Ok(Exit::Failed);
+    }
+    let mut exit = Exit::Ok;
+    for group in &groups {
+        let Some((source, _)) = group.directories.first() else { continue };
+        let project = Project::nothing(Some(&group.name), PathBuf::from(source), false);
+        match run::remove_group(global, project, prune, style).await {
+            Ok(Exit::Ok) => {}
+            Ok(Exit::Interrupted) => return Ok(Exit::Interrupted),
+            Ok(_) => exit = Exit::Failed,
+            Err(Failure::Held { message, .. }) => {
+                style.error(message);
+                exit = Exit::Failed;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    if style.json {
+        style.result_json(&groups::to_json(&groups));
+    }
+    Ok(exit)
+}
+
+/// Lists what will be removed, and asks for confirmation unless `--yes` is given.
+fn confirm(groups: &[Group], volumes: &[String], prune: &Prune, style: Style) -> Result<bool, Failure> {
+    style.eprintln("this removes:");
+    for group in groups {
+        style.eprintln(format!("  {}", group.describe()));
+    }
+    for volume in volumes {
+        style.eprintln(format!("  {} and its data", title(&Subject::Volume(volume.clone()))));
+    }
+    if prune.yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::Usage("cannot ask for confirmation without a terminal; confirm with --yes".to_owned()));
+    }
+    style.prompt("remove them? [y/N] ");
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| anyhow::Error::new(error).context("cannot read the answer"))?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
