@@ -1,5 +1,6 @@
 //! Command line arguments, parsed by clap. No logic.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -70,6 +71,26 @@ pub enum Color {
     Never,
 }
 
+/// The arguments of this process. `down -v` is `down --volumes`, as in compose, not `--verbose`.
+pub fn arguments() -> Vec<OsString> {
+    translate(std::env::args_os())
+}
+
+fn translate(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let options_with_value = ["--specs", "--group", "--host", "--output", "-o", "--color"];
+    let (mut command, mut is_value) = (None, true); // the first argument is the program
+    arguments
+        .map(|argument| {
+            let text = argument.to_str().unwrap_or_default();
+            if !is_value && command.is_none() && !text.starts_with('-') {
+                command = Some(text == "down");
+            }
+            is_value = options_with_value.contains(&text);
+            if command == Some(true) && text == "-v" { "--volumes".into() } else { argument }
+        })
+        .collect()
+}
+
 /// Command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -81,6 +102,8 @@ pub enum Command {
     Start(Selection),
     /// Stop containers, dependents first, without removing them
     Stop(Selection),
+    /// Stop containers and start them again; they are not replaced, even if their specs have changed
+    Restart(Restart),
     /// Show the changes `up` would make, and why
     Diff(Diff),
     /// Force-recreate services; restart dependents with `restart: true`
@@ -88,6 +111,7 @@ pub enum Command {
     /// Run a job, even if it has succeeded, after its dependencies are ready; show its output and exit with its exit code
     Run(Run),
     /// Show service status
+    #[command(visible_alias = "ps")]
     Status(Status),
     /// Show service logs
     Logs(Logs),
@@ -101,8 +125,9 @@ pub enum Command {
     Graph,
     /// Validate the specs (no engine needed)
     Validate,
-    /// Print the specs as YAML: programs evaluated, functions named, variables replaced where they are not secret (no
+    /// Print the specs as YAML (alias `config`): programs evaluated, functions named, variables replaced where they are not secret (no
     /// engine needed)
+    #[command(alias = "config")]
     Render(Render),
     /// Print the JSON Schema of the specs (no engine needed)
     Schema,
@@ -134,12 +159,26 @@ pub struct Up {
     /// containers running
     #[arg(long, conflicts_with = "timeout")]
     pub watch: bool,
-    /// Run this job again, end when it has ended, show its output, and exit with its exit code
+    /// Accepted for those who come from compose: without `--watch`, `up` ends when everything is ready
+    #[arg(long, short, hide = true, conflicts_with_all = ["watch", "exit_code_from"])]
+    pub detach: bool,
+    /// Run this job again, show its output, and exit with its exit code
     #[arg(long, value_name = "JOB", conflicts_with_all = ["watch", "prune_all"])]
     pub exit_code_from: Option<String>,
     /// Take the group down afterwards, as `down` does, whatever the exit code
     #[arg(long, requires = "exit_code_from")]
     pub down: bool,
+}
+
+/// Arguments of `restart`.
+#[derive(Debug, Args)]
+pub struct Restart {
+    /// Service names [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Timeout of each of the two parts (e.g. 90s, 5m); completed steps are kept
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
 }
 
 /// Arguments of `reload`.
@@ -310,11 +349,54 @@ pub struct Exec {
     /// Disable pseudo-TTY allocation
     #[arg(long, short = 'T')]
     pub no_tty: bool,
+    /// No effect: standard input is always attached (as `docker exec -i`)
+    #[arg(long, short, hide = true)]
+    pub interactive: bool,
+    /// No effect: on a terminal, one is always allocated (as `docker exec -t`)
+    #[arg(long, short, hide = true, conflicts_with = "no_tty")]
+    pub tty: bool,
     /// Command and arguments
-    #[arg(value_name = "CMD", last = true, required = true)]
+    #[arg(value_name = "CMD", trailing_var_arg = true, required = true)]
     pub command: Vec<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<crate::spec::value::Period>().map(Duration::from).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_v_after_down_means_volumes() {
+        let translated = |line: &str| {
+            let words = translate(line.split(' ').map(OsString::from));
+            words.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(translated("drillmaster down -v"), "drillmaster down --volumes");
+        assert_eq!(translated("drillmaster --group x down -v"), "drillmaster --group x down --volumes");
+        for unchanged in [
+            "drillmaster -v down",
+            "drillmaster up -v",
+            "drillmaster down -vv",
+            "drillmaster exec down ls -v",
+            "drillmaster --group down up -v",
+        ] {
+            assert_eq!(translated(unchanged), unchanged);
+        }
+    }
+
+    #[test]
+    fn exec_takes_the_words_of_docker() {
+        let command = |line: &str| match Cli::try_parse_from(line.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Exec(exec)) => Some((exec.service, exec.command.join(" "))),
+            _ => None,
+        };
+        let expected = Some(("api".to_owned(), "sh -c -v".to_owned()));
+        for line in ["exec api sh -c -v", "exec api -- sh -c -v", "exec -it api sh -c -v", "exec -T api sh -c -v"] {
+            assert_eq!(command(&format!("drillmaster {line}")), expected, "{line}");
+        }
+        assert_eq!(command("drillmaster exec api"), None);
+    }
 }

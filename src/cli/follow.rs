@@ -228,8 +228,9 @@ impl<'a> Follower<'a> {
         let sources = self.selection.sources(&observed);
         let mut is_open = true;
         let present: BTreeSet<&ContainerId> = sources.iter().map(|source| &source.id).collect();
-        let gone = self.containers.extract_if(.., |id, followed| !followed.is_read && !present.contains(id));
-        for (_, followed) in gone.collect::<Vec<_>>() {
+        let is_gone = |(id, followed): &(&ContainerId, &Followed)| !followed.is_read && !present.contains(id);
+        let gone: Vec<ContainerId> = self.containers.iter().filter(is_gone).map(|(id, _)| id.clone()).collect();
+        for followed in gone.iter().filter_map(|id| self.containers.remove(id)) {
             if !followed.has_ended {
                 is_open &= self.printer.mark(&followed.source, "removed", "container removed");
             }

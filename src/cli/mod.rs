@@ -135,6 +135,7 @@ async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
         Command::Down(down) => run::down(&cli.global, down, style).await,
         Command::Start(selection) => run::start(&cli.global, selection, style).await,
         Command::Stop(selection) => run::stop(&cli.global, selection, style).await,
+        Command::Restart(restart) => run::restart(&cli.global, restart, style).await,
         Command::Diff(diff) => diff::diff(&cli.global, diff, style).await,
         Command::Run(run) => run::run(&cli.global, run, style).await,
         Command::Reload(reload) => run::reload(&cli.global, reload, style).await,

@@ -234,6 +234,8 @@ impl Project {
         let directory = absolute(&global.specs)?;
         let name = match group(global)? {
             Some(name) => Some(name.to_owned()),
+            // The wrong directory, perhaps.
+            None if is_missing(global) => None,
             None => owned_group(global, &directory).await,
         };
         let Some(name) = name else { return Err(Failure::Specs(errors)) };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 
-use super::args::{Down, Global, Logs, Prune, Reload, Run, Selection, Up};
+use super::args::{Down, Global, Logs, Prune, Reload, Restart, Run, Selection, Up};
 use super::project::Project;
 use super::session::{self, Claim, GroupLock};
 use super::{Exit, Failure, ask};
@@ -21,9 +21,9 @@ use crate::control::state_directory::StateDirectory;
 use crate::control::{self, RunOptions};
 use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
-use crate::identity::container_name;
+use crate::identity::{container_name, service_of_instance};
 use crate::observed::State;
-use crate::plan::step::{Action, Failure as ServiceFailure, Subject};
+use crate::plan::step::{Action, Change, Failure as ServiceFailure, Subject};
 use crate::render::progress::Progress;
 use crate::render::{self, LineBreak, Paint, Style, Text, count, json, title};
 use crate::status::last_run::LastRun;
@@ -98,6 +98,9 @@ enum IfWatched {
 }
 
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
+    if up.detach {
+        style.note("`up` always detaches: it ends when everything is ready; `--watch` keeps running");
+    }
     let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
     refuse_empty(global, &project, up)?;
     if let Some(job) = &up.exit_code_from {
@@ -213,6 +216,23 @@ pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -
     );
     let job = Job::new("stop", target, selection.timeout, if_watched);
     execute(global, project, job, style).await
+}
+
+/// Stops the services, then starts them. Their dependents stay as they are.
+pub(super) async fn restart(global: &Global, restart: &Restart, style: Style) -> Result<Exit, Failure> {
+    let project = Project::load_without_values(global, style)?;
+    let names = project.known(&restart.services)?;
+    let scope = if names.is_empty() { Scope::All } else { Scope::Only(names) };
+    let refuse = || IfWatched::Refuse("use `drillmaster reload SERVICE`, which recreates the containers");
+    let target = Target { scope: scope.clone(), mode: Mode::StopOnly, removes_services: true };
+    let stop = Job { prints_result: false, ..Job::new("restart", target, restart.timeout, refuse()) };
+    let exit = execute(global, project, stop, style).await?;
+    if exit != Exit::Ok {
+        return Ok(exit);
+    }
+    let project = Project::load_without_values(global, Style { quiet: true, ..style })?;
+    let target = Target { scope, mode: Mode::StartOnly, removes_services: false };
+    execute(global, project, Job::new("restart", target, restart.timeout, refuse()), style).await
 }
 
 pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Result<Exit, Failure> {
@@ -531,68 +551,100 @@ async fn print_result(
     Ok(())
 }
 
+/// What happened to services, in the order of the result line.
+const VERBS: [&str; 9] =
+    ["created", "replaced", "updated", "restarted", "started", "stopped", "scaled up", "scaled down", "removed"];
+
+/// What happened to the service of a change: it is scaled where other replicas stay.
+fn verb(change: &Change, desired: &Desired, outcome: &Outcome) -> &'static str {
+    let service = service_of_instance(change.subject.name(), change.replica);
+    let is_created =
+        |name: &str| outcome.changes.iter().any(|it| it.action == Action::Create && it.subject.name() == name);
+    let mut replicas = desired.services.values().filter(|it| it.service == service);
+    match change.action {
+        Action::Create if replicas.any(|it| !is_created(&it.name)) => "scaled up",
+        Action::Create => "created",
+        Action::Replace => "replaced",
+        Action::Update => "updated",
+        Action::Restart => "restarted",
+        Action::Start => "started",
+        Action::Stop => "stopped",
+        Action::Remove if change.causes.iter().any(|cause| cause.path() == "replicas") => "scaled down",
+        Action::Remove => "removed",
+    }
+}
+
 /// The result line: `shop: 2 services ready, 1 job succeeded (1 created, 1 replaced)`.
 fn summary(desired: &Desired, outcome: &Outcome) -> Text {
-    let done: Vec<String> = [
-        (Action::Create, "created"),
-        (Action::Replace, "replaced"),
-        (Action::Update, "updated"),
-        (Action::Restart, "restarted"),
-        (Action::Start, "started"),
-        (Action::Stop, "stopped"),
-        (Action::Remove, "removed"),
-    ]
-    .into_iter()
-    .filter_map(|(action, verb)| {
-        let number = outcome
-            .changes
-            .iter()
-            .filter(|change| change.action == action && matches!(change.subject, Subject::Service(_)))
-            .filter(|change| !outcome.failed.contains_key(change.subject.name()))
-            .filter(|change| outcome.waits.iter().all(|wait| wait.service != change.subject.name()))
-            .count();
-        (number > 0).then(|| format!("{number} {verb}"))
-    })
-    .collect();
+    let mut done: Vec<(&str, BTreeSet<&str>)> = VERBS.map(|verb| (verb, BTreeSet::new())).into();
+    for change in &outcome.changes {
+        let name = change.subject.name();
+        let is_service = matches!(change.subject, Subject::Service(_));
+        let is_open = outcome.failed.contains_key(name) || outcome.waits.iter().any(|wait| wait.service == name);
+        let verb = verb(change, desired, outcome);
+        if let Some((_, services)) = done.iter_mut().find(|(known, _)| is_service && !is_open && *known == verb) {
+            services.insert(service_of_instance(name, change.replica));
+        }
+    }
+    done.retain(|(_, services)| !services.is_empty());
+    let done: Vec<String> = done.into_iter().map(|(verb, services)| format!("{} {verb}", services.len())).collect();
     let done = match done.is_empty() {
         true if outcome.is_good() => " (nothing to do)".to_owned(),
         true => String::new(),
         false => format!(" ({})", done.join(", ")),
     };
     let group = &desired.group;
-    let list = |names: Vec<String>, state: &str| match names.len() {
+    let list = |names: &BTreeSet<String>, state: &str| match names.len() {
         0 => String::new(),
-        number => format!(", {number} {state}: {}", names.join(", ")),
+        number => format!(", {number} {state}: {}", names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")),
     };
-    let serves = |service: &str| {
-        let name = container_name(group, service);
-        outcome.observed.of_group(group).any(|container| container.name == name && container.is_up())
+    // Services, however many replicas they have.
+    let service = |name: &'_ str| desired.spec_of(name).map_or(name.to_owned(), |spec| spec.service.clone());
+    let names: BTreeSet<String> = outcome.failed.keys().map(|name| service(name)).collect();
+    let waiting: BTreeSet<String> =
+        outcome.waits.iter().map(|wait| service(&wait.service)).filter(|name| !names.contains(name)).collect();
+    let serves = |name: &str| {
+        let current = container_name(group, name);
+        outcome.observed.of_group(group).any(|container| container.name == current && container.is_up())
     };
-    let failed =
-        outcome.failed.values().map(|failed| match failed.failure.replaces && serves(&failed.failure.service) {
-            true => format!("{} (the previous container serves)", failed.failure.service),
-            false => failed.failure.service.to_string(),
-        });
-    let failed = list(failed.collect(), "failed");
-    let failed = Text::painted(Paint::Red, failed);
-    let waiting = list(outcome.waits.iter().map(|wait| wait.service.to_string()).collect(), "waiting");
+    let failed = outcome.failed.iter().map(|(name, failed)| match failed.failure.replaces && serves(name) {
+        true => format!("{} (the previous container serves)", service(name)),
+        false => service(name),
+    });
+    let failed = list(&failed.collect(), "failed");
+    let waiting = list(&waiting, "waiting");
     let text = Text::from(format!("{group}: "));
     if desired.is_empty() {
         let done = done.trim_start_matches(" (").trim_end_matches(')');
-        return text + if done.is_empty() { "nothing done" } else { done } + failed + waiting + LineBreak;
+        return text
+            + if done.is_empty() { "nothing done" } else { done }
+            + Text::painted(Paint::Red, failed)
+            + waiting
+            + LineBreak;
     }
-    text + Text::painted(Paint::Green, ready(desired, outcome)) + failed + waiting + done + LineBreak
+    match ready(desired, outcome) {
+        // What has failed or waits says it all.
+        None if !(failed.is_empty() && waiting.is_empty()) => {
+            let problems = failed + &waiting;
+            text + Text::painted(Paint::Red, problems.trim_start_matches(", ")) + done + LineBreak
+        }
+        ready => {
+            let ready = ready.unwrap_or_else(|| "0 services ready".to_owned());
+            text + Text::painted(Paint::Green, ready) + Text::painted(Paint::Red, failed) + waiting + done + LineBreak
+        }
+    }
 }
 
-/// `2 services ready, 1 job succeeded`.
-fn ready(desired: &Desired, outcome: &Outcome) -> String {
+/// `2 services ready, 1 job succeeded`; `None`: no service is ready.
+fn ready(desired: &Desired, outcome: &Outcome) -> Option<String> {
     let all = desired.ready(&outcome.ready);
     let jobs = desired.services.values().filter(|it| it.is_job() && all.contains(it.service.as_str())).count();
     let services = format!("{} ready", count(all.len() - jobs, "service"));
     let jobs_succeeded = format!("{} succeeded", count(jobs, "job"));
     match (all.len() - jobs, jobs) {
-        (_, 0) => services,
-        (0, _) => jobs_succeeded,
-        _ => format!("{services}, {jobs_succeeded}"),
+        (0, 0) => None,
+        (_, 0) => Some(services),
+        (0, _) => Some(jobs_succeeded),
+        _ => Some(format!("{services}, {jobs_succeeded}")),
     }
 }

@@ -27,7 +27,7 @@ fn missing_image_fails_only_its_service() {
     let run = run.stderr_contains("needs: pending: waiting for missing, which has failed");
     let run = run
         .stderr_contains("further: pending: waiting for needs")
-        .stdout_contains("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
+        .stdout_contains("2 services ready, 2 failed: missing, never, 2 waiting: further, needs");
     run.output_lacks("panicked");
     assert_eq!(project.names(), ["api", "web"]);
     // A retry does not affect other services.
@@ -35,7 +35,7 @@ fn missing_image_fails_only_its_service() {
     project
         .run(&["up"])
         .exits(1)
-        .stdout_contains("2 services ready, 2 failed: missing, never, 2 waiting: needs, further");
+        .stdout_contains("2 services ready, 2 failed: missing, never, 2 waiting: further, needs");
     assert_eq!((project.id("api"), project.id("web")), ids);
 }
 
@@ -162,7 +162,7 @@ fn status_shows_why_the_last_up_failed() {
     project.up();
     // The container stays, but does not answer the new ping.
     project.write("api.yaml", &sleeper("api", "env: {A: '1'}\nping: {tcp: 81, timeout: 1s}"));
-    project.run(&["up"]).exits(1).stdout_contains("0 services ready, 1 failed: api");
+    project.run(&["up"]).exits(1).stdout_contains("1 failed: api");
     let status = project.status("api");
     assert_eq!((&status["phase"], &status["reason"]), (&"Unhealthy".into(), &"NotReady".into()), "{status}");
     assert!(status["message"].as_str().unwrap().contains("timed out after 1 s"), "{status}");

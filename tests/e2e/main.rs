@@ -19,6 +19,7 @@ mod examples;
 mod exec;
 mod failure;
 mod groups;
+mod habits;
 mod hooks;
 mod host;
 mod jobs;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::support::events::Events;
-use crate::support::project::{Project, sleeper};
+use crate::support::project::{Project, script, sleeper};
 use crate::support::watcher::{Instance, Watcher, instances};
 use crate::support::{WAIT_TIMEOUT, engine, wait_for};
 
@@ -37,7 +37,7 @@ fn remaining_unchanged(before: &BTreeMap<String, Instance>, after: &BTreeMap<Str
 fn scaling_touches_only_the_difference() {
     let project = Project::new("scale");
     project.write("all.yaml", &spec(Some(2), ""));
-    project.up().stdout_contains("2 services ready (3 created)");
+    project.up().stdout_contains("2 services ready (2 created)");
     assert_settled(&project, &names(1..=2));
     assert_eq!(addresses(&project), 2);
 
@@ -46,14 +46,14 @@ fn scaling_touches_only_the_difference() {
     assert_eq!(project.differences(), ["api create container", "api create container"]);
     let replicas: Vec<_> = project.diff().iter().map(|change| change["replica"].clone()).collect();
     assert_eq!(replicas, [3, 4]);
-    project.up().stdout_contains("2 created");
+    project.up().stdout_contains("(1 scaled up)");
     assert_settled(&project, &names(1..=4));
     assert!(remaining_unchanged(&before, &instances(&project)));
     assert_eq!(addresses(&project), 4);
 
     let before = instances(&project);
     project.write("all.yaml", &spec(Some(1), ""));
-    project.up().stdout_contains("3 removed");
+    project.up().stdout_contains("(1 scaled down)");
     assert_settled(&project, &names(1..=1));
     assert!(remaining_unchanged(&before, &instances(&project)));
 
@@ -64,13 +64,13 @@ fn scaling_touches_only_the_difference() {
     project.assert_settled(&["api", "web"]);
     assert_eq!(Instance::of(&project.inspect("api")), one);
     project.write("all.yaml", &spec(Some(2), ""));
-    project.up().stdout_contains("1 created");
+    project.up().stdout_contains("1 scaled up)");
     assert_settled(&project, &names(1..=2));
     assert_eq!(Instance::of(&project.inspect("api-1")), one);
 
     let web = Instance::of(&project.inspect("web"));
     project.write("all.yaml", &spec(Some(0), ""));
-    project.up().stdout_contains("2 removed");
+    project.up().stdout_contains("(1 scaled down)");
     project.assert_settled(&["web"]);
     assert_eq!(Instance::of(&project.inspect("web")), web);
     project.run(&["down"]).exits(0);
@@ -85,7 +85,7 @@ fn replicas_are_replaced_one_at_a_time_until_one_fails() {
     project.up();
     let events = Events::subscribe(&project.group);
     project.write("all.yaml", &with("b", ""));
-    project.up().stdout_contains("3 replaced");
+    project.up().stdout_contains("1 replaced");
     assert_settled(&project, &names(1..=3));
     for n in 1..3 {
         let (renamed, created) = (project.name(&format!("api-{n}")), project.name(&format!("api-{}.new", n + 1)));
@@ -95,7 +95,7 @@ fn replicas_are_replaced_one_at_a_time_until_one_fails() {
     let before = instances(&project);
     project.write("all.yaml", &with("c", "ping: {tcp: 80, timeout: 1s}"));
     let run =
-        project.run(&["up"]).exits(1).stderr_contains("api-1: failed (NotReady)").stdout_contains("1 failed: api-1");
+        project.run(&["up"]).exits(1).stderr_contains("api-1: failed (NotReady)").stdout_contains("1 failed: api");
     run.stderr_contains("api-2: pending: waiting for api-1, which failed with this spec");
     let after = instances(&project);
     assert_eq!(after.keys().collect::<Vec<_>>(), ["api-1", "api-2", "api-3", "web"]);
@@ -135,7 +135,7 @@ fn output_names_the_replica() {
     project.run(&["start", "api"]).exits(0);
     assert_eq!(states(&project), ["running", "running", "running"]);
     let (web_before, one) = (project.id("web"), project.id("api-1"));
-    project.run(&["reload", "api"]).exits(0).stdout_contains("2 replaced");
+    project.run(&["reload", "api"]).exits(0).stdout_contains("1 replaced");
     assert!(project.id("web") == web_before && project.id("api-1") != one);
     project.run(&["down", "--exclude", "api"]).exits(0);
     assert_eq!(project.names(), ["api-1", "api-2"]);
@@ -170,4 +170,17 @@ fn watch_scales_and_restarts_only_the_exited_replica() {
     watch.wait_until_settled(&project);
     assert_eq!(instances(&project)["api-1"], before["api-1"]);
     watch.interrupt().exits(130);
+}
+
+#[test]
+fn results_count_services_not_containers() {
+    let project = Project::new("counted");
+    project.write("all.yaml", &(sleeper("api", "replicas: 3") + &sleeper("db", "")));
+    project.up().stdout_contains(": 2 services ready (2 created)");
+    project.write("all.yaml", &(sleeper("api", "replicas: 3\nenv: {A: b}") + &sleeper("db", "")));
+    project.up().stdout_contains(": 2 services ready (1 replaced)");
+    project.run(&["down"]).exits(0).stdout_contains(": 2 removed");
+    project.write("all.yaml", &script("api", "exit 3", "replicas: 2"));
+    let run = project.run(&["up"]).exits(1).stdout_contains(": 1 failed: api");
+    run.output_lacks("0 services");
 }
