@@ -24,6 +24,8 @@ const CONVERGE_TIMEOUT: Duration = Duration::from_secs(4);
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(100);
 /// Time in which an external change is corrected. A crash has a backoff of one second.
 const REACTION_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Time in which an event reaches the controller.
+const EVENT_DELAY: Duration = Duration::from_millis(20);
 /// Maximum number of calls in a minute, without probes in containers.
 const CALLS: usize = 400;
 /// Maximum number of times the same replacement is created without an external change.
@@ -55,6 +57,8 @@ pub struct Invariants {
     unmet: BTreeMap<(ServiceName, bool), Instant>,
     /// Times at which containers started.
     up: BTreeMap<ContainerId, Instant>,
+    /// Times at which containers stopped running.
+    down: BTreeMap<ContainerId, Instant>,
     /// Times at which the controller last requested the start of a container.
     started: BTreeMap<ContainerId, Instant>,
     /// Time from the start of a container to the first successful probe, by image.
@@ -92,6 +96,7 @@ impl Invariants {
             hung_at: None,
             unmet: BTreeMap::new(),
             up: BTreeMap::new(),
+            down: BTreeMap::new(),
             started: BTreeMap::new(),
             answers,
             reloads: BTreeMap::new(),
@@ -277,7 +282,9 @@ impl Invariants {
     pub fn engine_changed(&mut self, line: &str, observed: &Observed) {
         self.log(&format!("   {line}"));
         let now = Instant::now();
-        self.up.retain(|id, _| observed.containers.get(id).is_some_and(Container::is_up));
+        let is_up = |id: &ContainerId| observed.containers.get(id).is_some_and(Container::is_up);
+        self.down.extend(self.up.keys().filter(|id| !is_up(id)).map(|id| (id.clone(), now)));
+        self.up.retain(|id, _| is_up(id));
         for container in observed.containers.values().filter(|container| container.is_up()) {
             self.up.entry(container.id.clone()).or_insert(now);
         }
@@ -472,15 +479,19 @@ impl Invariants {
             let ready = needed.condition == Condition::Ready;
             let unmet =
                 |ready| self.unmet.get(&(needed.name.as_str().into(), ready)).is_some_and(|since| now - *since > grace);
-            if unmet(false) || ready && unmet(true) {
+            let name = format!("shop-{}", needed.name);
+            let current = observed.containers.values().find(|c| c.name == name);
+            // A replacement may end in the moment in which it gets its name.
+            let has_just_ended =
+                current.and_then(|current| self.down.get(&current.id)).is_some_and(|at| now - *at <= grace);
+            if !has_just_ended && (unmet(false) || ready && unmet(true)) {
                 wrong.push(format!("{what} although {} is not available", needed.name));
             }
-            let current = observed.containers.values().find(|c| c.name == format!("shop-{}", needed.name));
             if let Some(current) = current.filter(|_| ready)
                 && self.has_ping(&needed.name)
                 && let Some(up) = self.up.get(&current.id)
                 && self.started.get(&current.id).is_some_and(|requested| requested <= up)
-                && self.answers.get(&current.image).is_some_and(|time| now - *up < *time)
+                && self.answers.get(&current.image).is_some_and(|time| now - *up > EVENT_DELAY && now - *up < *time)
             {
                 wrong.push(format!("{what} although {} is not ready yet", needed.name));
             }
@@ -506,7 +517,9 @@ impl Invariants {
                 // It may be stopped because of a dependency or its own health.
                 keeps && definition.health.is_none() && definition.dependencies.iter().all(|needed| !needed.restart)
             });
-        let reloaded = self.reloads.get(&service).is_some_and(|(at, _)| now - *at < Duration::from_secs(300));
+        let reloaded = self.reloads.get(&service).is_some_and(|(at, meant)| {
+            meant.as_deref() == Some(&*container.id) || now - *at < Duration::from_secs(300)
+        });
         let known = self.up.get(&container.id).is_some_and(|since| now - *since > self.detection_time());
         if agrees && !reloaded && known && container.health == Health::None {
             self.violated(format!("{} is stopped although it matches its spec", container.name));

@@ -415,13 +415,19 @@ impl World {
             }
             Event::ForeignRemoved(name) => {
                 self.invariants().record_external_change();
+                // Events of other containers are not received: only the next list shows that a name is free.
+                self.invariants().allow_missed_changes(Duration::from_secs(40));
                 self.remove_foreign(|foreign| foreign.starts_with(&name));
             }
             Event::EventsCut => {
                 self.invariants().allow_missed_changes(Duration::from_secs(15));
                 self.sim.cut_events();
             }
-            Event::FaultsBegin => self.faults(true),
+            Event::FaultsBegin => {
+                // Events under way are not lost.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                self.faults(true);
+            }
             Event::FaultsEnd => self.faults(false),
             Event::DiskFull => self.disk_full(true),
             Event::DiskFreed => self.disk_full(false),
@@ -486,6 +492,9 @@ impl World {
     }
 
     fn apply_external_change(&mut self, change: ExternalChange, name: &str) {
+        if change == ExternalChange::Rename && self.sim.id_of(&format!("{name}-mine")).is_some() {
+            return;
+        }
         let sim = &self.sim;
         let is_drift =
             !matches!(change, ExternalChange::Restart | ExternalChange::Unpause | ExternalChange::BecomeUnhealthy);
@@ -524,7 +533,6 @@ impl World {
         if managed {
             self.invariants().renamed(&id);
         } else {
-            // Events of other containers are not received: only the next list shows that the name is free.
             self.invariants().allow_missed_changes(Duration::from_secs(40));
         }
         self.sim.rename(name, &format!("{name}-mine"));
