@@ -85,11 +85,11 @@ fn update_is_without_downtime_and_keeps_a_failed_candidate() {
 #[test]
 fn replicas_scale_up_and_down() {
     let project = Project::new("exreplicas");
-    let run = run_example("replicas", &project, &["up"]).exits(0).stdout_contains("2 services ready (3 created)");
+    let run = run_example("replicas", &project, &["up"]).exits(0).stdout_contains("2 services ready (2 created)");
     run.stderr_contains("worker-2: post_start | worker 2 is there");
-    run_example_with(("WORKERS", "3"), "replicas", &project, &["up"]).exits(0).stdout_contains("(1 created)");
-    run_example("replicas", &project, &["up"]).exits(0).stdout_contains("(1 removed)");
-    run_example_with(("VERSION", "2"), "replicas", &project, &["up"]).exits(0).stdout_contains("(2 replaced)");
+    run_example_with(("WORKERS", "3"), "replicas", &project, &["up"]).exits(0).stdout_contains("(1 scaled up)");
+    run_example("replicas", &project, &["up"]).exits(0).stdout_contains("(1 scaled down)");
+    run_example_with(("VERSION", "2"), "replicas", &project, &["up"]).exits(0).stdout_contains("(1 replaced)");
     assert_eq!(project.names(), ["web", "worker-1", "worker-2"]);
 }
 

@@ -27,8 +27,10 @@ fn assert_rolls_back(project: &Project, good: &str, bad: &str) -> Run {
     // The container still differs from the spec.
     assert!(project.differences()[0].starts_with("api replace"), "{:#?}", project.differences());
     let status = project.status("api");
-    assert_eq!((&status["phase"], &status["reason"]), (&"Ready".into(), &"Outdated".into()), "{status:#}");
-    assert!(run.stdout.contains("1 failed"), "{run}");
+    assert_eq!(status["phase"], "Ready", "{status:#}");
+    let message = status["message"].as_str().unwrap();
+    assert!(message.starts_with("replacement failed, the previous container serves: "), "{status:#}");
+    assert!(run.stdout.contains("1 failed: api (the previous container serves)"), "{run}");
     run
 }
 
