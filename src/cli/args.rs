@@ -104,6 +104,15 @@ pub enum Command {
     Stop(Selection),
     /// Stop containers and start them again; they are not replaced, even if their specs have changed
     Restart(Restart),
+    /// Not a command: `up` builds
+    #[command(hide = true)]
+    Build(Elsewhere),
+    /// Not a command: `up` pulls
+    #[command(hide = true)]
+    Pull(Elsewhere),
+    /// Not a command: `docker top` shows processes
+    #[command(hide = true)]
+    Top(Elsewhere),
     /// Show the changes `up` would make, and why
     Diff(Diff),
     /// Force-recreate services; restart dependents with `restart: true`
@@ -168,6 +177,13 @@ pub struct Up {
     /// Take the group down afterwards, as `down` does, whatever the exit code
     #[arg(long, requires = "exit_code_from")]
     pub down: bool,
+}
+
+/// Arguments of a command of compose that has no counterpart.
+#[derive(Debug, Args)]
+pub struct Elsewhere {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<String>,
 }
 
 /// Arguments of `restart`.

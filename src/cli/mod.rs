@@ -135,6 +135,11 @@ async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
         Command::Down(down) => run::down(&cli.global, down, style).await,
         Command::Start(selection) => run::start(&cli.global, selection, style).await,
         Command::Stop(selection) => run::stop(&cli.global, selection, style).await,
+        Command::Build(_) => Err(elsewhere("`drillmaster up` builds images whose sources have changed")),
+        Command::Pull(_) => Err(elsewhere(
+            "`drillmaster up` pulls missing images; with `pull: always` in the spec, it looks for newer ones each time",
+        )),
+        Command::Top(_) => Err(elsewhere("`docker top <group>-<service>` shows the processes of a container")),
         Command::Restart(restart) => run::restart(&cli.global, restart, style).await,
         Command::Diff(diff) => diff::diff(&cli.global, diff, style).await,
         Command::Run(run) => run::run(&cli.global, run, style).await,
@@ -203,4 +208,9 @@ fn log_to_stderr(verbose: u8, style: Style) {
     let fields = tracing_subscriber::fmt::format::debug_fn(log_field).delimited(" ");
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(|| LogWriter).with_ansi(style.color_err);
     let _ = log.fmt_fields(fields).try_init();
+}
+
+/// Where users of compose find what has no command here.
+fn elsewhere(what: &str) -> Failure {
+    Failure::Usage(format!("there is no such command; {what}"))
 }

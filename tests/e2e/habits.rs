@@ -13,6 +13,9 @@ fn commands_of_compose_are_understood() {
     project.run(&["exec", "api", "sh", "-c", "echo done"]).exits(0).stdout_contains("done");
     project.run(&["exec", "-T", "api", "echo", "-n", "done"]).exits(0).stdout_contains("done");
     project.run(&["exec", "-it", "api", "echo", "done"]).exits(0).stdout_contains("done");
+    for (command, hint) in [("build", "`drillmaster up` builds"), ("pull", "`pull: always`"), ("top", "`docker top")] {
+        project.run(&[command, "api"]).exits(2).stderr_contains(hint);
+    }
     let run = project.run(&["down", "-v"]).exits(0);
     run.stderr_contains(&format!("removes 1 volume: {}", project.name("data")));
     assert!(engine::volumes(&project.group).is_empty());
