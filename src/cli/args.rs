@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 
 /// Reconciles a Docker engine with a directory of service specs
@@ -73,11 +73,20 @@ pub enum Color {
 
 /// The arguments of this process. `down -v` is `down --volumes`, as in compose, not `--verbose`.
 pub fn arguments() -> Vec<OsString> {
-    translate(std::env::args_os())
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if arguments.iter().any(|argument| argument == "-v") { translate(arguments.into_iter()) } else { arguments }
 }
 
 fn translate(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    let options_with_value = ["--specs", "--group", "--host", "--output", "-o", "--color"];
+    let cli = Cli::command();
+    let takes_value = |text: &str| {
+        let mut options = cli.get_arguments().filter(|option| option.get_action().takes_values());
+        options.any(|option| {
+            let long = option.get_long().is_some_and(|long| text.strip_prefix("--") == Some(long));
+            let short = |short: char| text.strip_prefix('-').is_some_and(|text| text.chars().eq([short]));
+            long || option.get_short().is_some_and(short)
+        })
+    };
     let (mut command, mut is_value) = (None, true); // the first argument is the program
     arguments
         .map(|argument| {
@@ -85,7 +94,7 @@ fn translate(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
             if !is_value && command.is_none() && !text.starts_with('-') {
                 command = Some(text == "down");
             }
-            is_value = options_with_value.contains(&text);
+            is_value = takes_value(text);
             if command == Some(true) && text == "-v" { "--volumes".into() } else { argument }
         })
         .collect()
@@ -392,6 +401,7 @@ mod tests {
         };
         assert_eq!(translated("drillmaster down -v"), "drillmaster down --volumes");
         assert_eq!(translated("drillmaster --group x down -v"), "drillmaster --group x down --volumes");
+        assert_eq!(translated("drillmaster --env-file x down -v"), "drillmaster --env-file x down --volumes");
         for unchanged in [
             "drillmaster -v down",
             "drillmaster up -v",
