@@ -53,6 +53,7 @@ fn read(texts: &[(String, String)]) -> Specs {
         files: &files,
         dotenv: &[],
         environment: &environment,
+        lenient: false,
         context: &context,
         read: &|_| Err("no such file".into()),
         tree: &|build: &Build| {

@@ -30,6 +30,7 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
         files: &sources.files,
         dotenv: &sources.dotenv,
         environment: &environment,
+        lenient: false,
         context: &BTreeMap::new(),
         read: &|path| sources::read_file(directory, path),
         tree: &tree,

@@ -367,6 +367,7 @@ fn specs(text: &str) -> Specs {
         files: &files,
         dotenv: &[],
         environment: &none,
+        lenient: false,
         context: &none,
         read: &|_| Err(String::new()),
         tree: &|_| unreachable!("nothing is built"),

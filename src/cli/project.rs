@@ -26,8 +26,7 @@ use crate::render::{self, Style};
 use crate::spec::locate::closest;
 use crate::spec::model::Build;
 use crate::spec::secrets::Secrets;
-use crate::spec::starlark::Interpreter;
-use crate::spec::{self, Diagnostic, Specs, Tree, TreeError};
+use crate::spec::{self, Diagnostic, Specs};
 
 /// A spec directory and the desired state of its specs.
 pub(super) struct Project {
@@ -133,11 +132,8 @@ impl Project {
     /// Reads the specs; also returns them as they are written.
     pub fn with_specs(global: &Global) -> Result<(Project, Specs), Failure> {
         let (directory, display_path) = (absolute(&global.specs)?, global.specs.display().to_string());
-        let read = |path: &str| sources::read_file(&directory, path);
-        let tree = |build: &Build| sources::read_tree(&directory, build);
-        let (sources, file_access) = (read_sources(global, &directory)?, ProgramFileAccess(&directory));
-        let workers = Workers::default();
-        let specs = parse(&display_path, &sources, &OutputMap::new(), &read, &tree, &workers.interpreter(&file_access))
+        let (sources, workers) = (read_sources(global, &directory)?, Workers::default());
+        let specs = parse_directory(&display_path, &directory, &sources, &OutputMap::new(), &workers, false)
             .map_err(Failure::Specs)?;
         let desired = desired(group(global)?, &directory, &specs);
         Ok((Project::fixed(desired, directory, true), specs))
@@ -152,19 +148,11 @@ impl Project {
         lenient: bool,
     ) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
-        let (sources, root) = (sources, directory.clone());
-        let workers = Workers::default();
+        let (root, workers) = (directory.clone(), Workers::default());
         let evaluating = workers.clone();
         let resolve = move |context: &OutputMap| {
-            let read = |path: &str| sources::read_file(&root, path);
-            let tree = |build: &Build| sources::read_tree(&root, build);
-            let file_access = ProgramFileAccess(&root);
-            let interpreter = evaluating.interpreter(&file_access);
-            let (specs, missing) = match lenient {
-                true => with_input(&display_path, &sources, context, &read, &tree, &interpreter, spec::load_leniently)?,
-                false => (parse(&display_path, &sources, context, &read, &tree, &interpreter)?, Vec::new()),
-            };
-            Ok((desired(group.as_deref(), &root, &specs), missing))
+            let specs = parse_directory(&display_path, &root, &sources, context, &evaluating, lenient)?;
+            Ok((desired(group.as_deref(), &root, &specs), specs.missing))
         };
         let ((desired, missing), context) = (resolve(&OutputMap::new())?, OutputStore::default());
         let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, _)| desired));
@@ -375,9 +363,7 @@ impl Reload {
         let desired = if self.may_empty && is_empty(input.sources) {
             nothing(group, input.directory)
         } else {
-            let values = self.context.values();
-            let interpreter = self.workers.interpreter(input.file_access);
-            let specs = parse(&self.display_path, input.sources, &values, input.read, input.tree, &interpreter)?;
+            let specs = parse(&self.display_path, &input, &self.context.values(), &self.workers, false)?;
             desired(group, input.directory, &specs)
         };
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
@@ -400,29 +386,31 @@ fn include_removed(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
     }
 }
 
-/// Parses and validates the sources of a directory; `display_path` is used in diagnostics.
-fn parse(
+/// Parses and validates a directory; see [`parse`].
+fn parse_directory(
     display_path: &str,
+    directory: &Path,
     sources: &io::Result<Sources>,
     context: &OutputMap,
-    read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
-    tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
-    interpreter: &dyn Interpreter,
+    workers: &Workers,
+    lenient: bool,
 ) -> Result<Specs, Vec<Diagnostic>> {
-    with_input(display_path, sources, context, read, tree, interpreter, spec::load)
+    let read = |path: &str| sources::read_file(directory, path);
+    let tree = |build: &Build| sources::read_tree(directory, build);
+    let file_access = ProgramFileAccess(directory);
+    let input = SpecInput { directory, sources, read: &read, tree: &tree, file_access: &file_access };
+    parse(display_path, &input, context, workers, lenient)
 }
 
-/// Loads the sources of a directory with the environment of this process.
-fn with_input<T>(
+/// Parses and validates specs with the environment of this process; `display_path` is used in diagnostics.
+fn parse(
     display_path: &str,
-    sources: &io::Result<Sources>,
+    input: &SpecInput<'_>,
     context: &OutputMap,
-    read: &(dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
-    tree: &(dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
-    interpreter: &dyn Interpreter,
-    load: impl FnOnce(&spec::Input<'_>) -> Result<T, Vec<Diagnostic>>,
-) -> Result<T, Vec<Diagnostic>> {
-    let sources = match sources {
+    workers: &Workers,
+    lenient: bool,
+) -> Result<Specs, Vec<Diagnostic>> {
+    let sources = match input.sources {
         Ok(sources) => sources,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(display_path)]),
         Err(error) => {
@@ -432,11 +420,17 @@ fn with_input<T>(
             return Err(vec![diagnostic.hint(hint)]);
         }
     };
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let (files, dotenv, environment) = (&sources.files, &sources.dotenv, &environment);
-    load(&spec::Input { dir: display_path, files, dotenv, environment, context, read, tree, interpreter })
+    spec::load(&spec::Input {
+        dir: display_path,
+        files: &sources.files,
+        dotenv: &sources.dotenv,
+        environment: &session::environment(),
+        lenient,
+        context,
+        read: input.read,
+        tree: input.tree,
+        interpreter: &workers.interpreter(input.file_access),
+    })
 }
 
 /// The group whose containers this spec directory owns; `None`: there is none, or more than one.

@@ -30,16 +30,20 @@ pub(super) async fn connect(global: &Global) -> Result<Arc<dyn Engine>, Failure>
     Ok(Arc::new(Bounded::new(docker(global).await?, Limits::default())))
 }
 
+/// The environment of this process, as far as it is valid Unicode.
+pub(super) fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
 /// Returns true if the engine is reached through a socket of this machine.
 pub(super) fn is_local(global: &Global) -> Result<bool, Failure> {
     Ok(matches!(engine_config(global)?.endpoint, Endpoint::Unix(_)))
 }
 
 fn engine_config(global: &Global) -> Result<EngineConfig, Failure> {
-    let environment: BTreeMap<String, String> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    target(global.host.as_deref(), &environment).map_err(|error| Failure::Usage(error.to_string()))
+    target(global.host.as_deref(), &environment()).map_err(|error| Failure::Usage(error.to_string()))
 }
 
 /// Connects to the engine without deadlines, for calls that only [`Docker`] has.

@@ -410,6 +410,7 @@ mod tests {
             files: &files,
             dotenv: &[],
             environment: &environment,
+            lenient: false,
             context: &context,
             read: &read,
             tree: &tree,

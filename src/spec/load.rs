@@ -21,23 +21,13 @@ const MAX_ERRORS: usize = 100;
 ///
 /// Returns all errors, ordered by file and position; errors without a location come first.
 pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
-    load_with(input, false).map(|(specs, _)| specs)
-}
-
-/// Loads and validates specs for a command that needs no values. Returns what is missing beside the specs: variables, env
-/// files and build contexts. The fields that use them are unknown, like those that use an unknown output.
-pub fn load_leniently(input: &Input<'_>) -> Result<(Specs, Vec<Diagnostic>), Vec<Diagnostic>> {
-    load_with(input, true)
-}
-
-fn load_with(input: &Input<'_>, lenient: bool) -> Result<(Specs, Vec<Diagnostic>), Vec<Diagnostic>> {
     let (mut diagnostics, mut missing) = (Vec::new(), Vec::new());
     if input.files.is_empty() {
         return Err(vec![no_specs(input.dir, "`*.yaml`, `*.yml` or `*.star` file")]);
     }
     let dotenv = read_dotenv(input, &mut missing);
-    let variables =
-        Variables { environment: input.environment, dotenv: &dotenv.values, context: input.context, lenient };
+    let Input { environment, context, lenient, .. } = *input;
+    let variables = Variables { environment, dotenv: &dotenv.values, context, lenient };
 
     let mut files: Vec<&SourceFile> = input.files.iter().collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -84,8 +74,8 @@ fn load_with(input: &Input<'_>, lenient: bool) -> Result<(Specs, Vec<Diagnostic>
     }
     reads.extend(env_files.known.into_keys());
     hide_values(&mut missing, &documents.secrets);
-    let specs = Specs { printed, functions, ..assemble(documents, contents, trees, reads) };
-    Ok((specs, sort_and_limit(missing)))
+    let missing = sort_and_limit(missing);
+    Ok(Specs { printed, functions, missing, ..assemble(documents, contents, trees, reads) })
 }
 
 /// The use of a missing file in a field.
@@ -119,7 +109,8 @@ fn assemble(
         .collect();
     services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
     let (variables, secrets) = (documents.variables, documents.secrets);
-    Specs { group, services, reads, variables, printed: Vec::new(), functions: Vec::new(), secrets }
+    let (printed, functions, missing) = Default::default();
+    Specs { group, services, reads, variables, printed, functions, secrets, missing }
 }
 
 /// Hides secret values in the messages about invalid specs.

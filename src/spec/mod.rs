@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 pub use interpolate::OutputUse;
-pub use load::{load, load_leniently, no_directory};
+pub use load::{load, no_directory};
 pub use locate::{Diagnostic, Location, SourceText};
 use model::{Group, Service};
 use node::Node;
@@ -50,6 +50,9 @@ pub struct Input<'a> {
     pub dotenv: &'a [SourceFile],
     /// Process environment. Takes precedence over `.env`.
     pub environment: &'a BTreeMap<String, String>,
+    /// For a command that needs no values: missing variables, env files and build contexts are no errors, but in
+    /// [`Specs::missing`]. The fields that use them are unknown, like those that use an unknown output.
+    pub lenient: bool,
     /// Known outputs of hooks and jobs, by key.
     pub context: &'a BTreeMap<String, String>,
     /// Reads another file, relative to the spec directory. The error is a message for the user.
@@ -130,6 +133,8 @@ pub struct Specs {
     pub functions: Vec<String>,
     /// Values that are hidden in text.
     pub secrets: Secrets,
+    /// What is missing, where that is no error.
+    pub missing: Vec<Diagnostic>,
 }
 
 /// A parsed document.

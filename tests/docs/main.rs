@@ -107,6 +107,7 @@ fn validate(text: &str) -> Result<(), String> {
         files: &files,
         dotenv: &[],
         environment: &environment,
+        lenient: false,
         context: &BTreeMap::new(),
         read: &|_| Ok(Vec::new()),
         tree: &tree,

@@ -211,6 +211,7 @@ fn load_specs(
         files,
         dotenv: dotenv.map_or(&[], std::slice::from_ref),
         environment: &environment,
+        lenient: false,
         context: &BTreeMap::new(),
         read: &|_| match dotenv.map(|file| &file.content) {
             Some(Content::Bytes(bytes)) => Ok(bytes.clone()),

@@ -28,6 +28,7 @@ fn hook(body: &str, usage: &str) -> Hook {
         files: &files,
         dotenv: &[],
         environment: &BTreeMap::new(),
+        lenient: false,
         context: &BTreeMap::new(),
         read: &|_| Err("no such file".into()),
         tree: &|_: &Build| Err(TreeError::Context("no such directory".into())),

@@ -341,6 +341,7 @@ fn non_utf8_files_are_reported() {
         files: &files,
         dotenv: &[],
         environment: &BTreeMap::new(),
+        lenient: false,
         context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
         interpreter: &NoPrograms,

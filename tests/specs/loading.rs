@@ -43,6 +43,7 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         files: &specs,
         dotenv: dotenv.as_slice(),
         environment: &environment,
+        lenient: false,
         context: &context,
         read: &read,
         tree: &tree,

@@ -49,6 +49,7 @@ impl Directory {
             files: &files,
             dotenv: &[],
             environment,
+            lenient: false,
             context,
             read: &read,
             tree: &tree,
