@@ -130,13 +130,7 @@ fn reports() -> Vec<Report> {
     };
     let settled = Outcome {
         ready: ["web".into()].into(),
-        waits: vec![Wait {
-            service: "x".into(),
-            reason: "waiting for api".into(),
-            awaited: None,
-            quiet: false,
-            blocked: false,
-        }],
+        waits: vec![Wait::new("x".into(), "waiting for api".into(), None)],
         ..Outcome::default()
     };
     vec![

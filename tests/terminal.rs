@@ -104,7 +104,7 @@ fn step(verb: Verb) -> Step {
 
 fn outcome() -> Outcome {
     let engine = EngineError::Refused { attempted: hostile(), message: hostile() };
-    let wait = Wait { service: HOSTILE.into(), reason: hostile(), awaited: None, quiet: false, blocked: false };
+    let wait = Wait::new(HOSTILE.into(), hostile(), None);
     let ended_by = Some(hostile());
     Outcome { waits: vec![wait], engine: Some(engine), ended_by, ..Outcome::default() }
 }

@@ -21,8 +21,9 @@ use crate::control::state_directory::StateDirectory;
 use crate::control::{self, RunOptions};
 use crate::desired::{Desired, Mode, Scope, Service, order};
 use crate::engine::{Engine, EngineInfo};
-use crate::identity::{container_name, service_of_instance};
-use crate::observed::State;
+use crate::identity::service_of_instance;
+use crate::observed::{Container, State};
+use crate::plan::current_container;
 use crate::plan::step::{Action, Change, Failure as ServiceFailure, Subject};
 use crate::render::progress::Progress;
 use crate::render::{self, LineBreak, Paint, Style, Text, count, json, title};
@@ -603,10 +604,7 @@ fn summary(desired: &Desired, outcome: &Outcome) -> Text {
     let names: BTreeSet<String> = outcome.failed.keys().map(|name| service(name)).collect();
     let waiting: BTreeSet<String> =
         outcome.waits.iter().map(|wait| service(&wait.service)).filter(|name| !names.contains(name)).collect();
-    let serves = |name: &str| {
-        let current = container_name(group, name);
-        outcome.observed.of_group(group).any(|container| container.name == current && container.is_up())
-    };
+    let serves = |name: &str| current_container(desired, &outcome.observed, name).is_some_and(Container::is_up);
     let failed = outcome.failed.iter().map(|(name, failed)| match failed.failure.replaces && serves(name) {
         true => format!("{} (the previous container serves)", service(name)),
         false => service(name),

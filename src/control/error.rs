@@ -158,7 +158,8 @@ fn expected_status(expected: Option<u16>) -> String {
     expected.map(|code| format!(", expected {code}")).unwrap_or_default()
 }
 
-fn suffix(detail: &str) -> String {
+/// `: detail`, or nothing.
+pub(super) fn suffix(detail: &str) -> String {
     if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }
 

@@ -45,11 +45,7 @@ pub enum Event {
     /// Result of [`Command::Diagnose`]: the last lines of the container's output.
     Diagnosed(Failure, Vec<String>),
     /// Result of [`Command::ReadExit`]: the last lines of the container's output.
-    ExitRead {
-        service: ServiceName,
-        event: String,
-        output: Vec<String>,
-    },
+    ExitRead(ServiceName, Vec<String>),
     /// A line printed by a hook or a build: service (`None` for the group), event, line.
     HookOutput {
         /// `None` for the group.

@@ -39,14 +39,18 @@ impl<'a> Planner<'a> {
                 self.fail(&service.name, Reason::CreateFailed, message, None);
                 return Some(DependencyState::Failed);
             }
-            let network = Subject::Network(self.desired.network.clone());
-            if self.plan.steps.iter().all(|step| step.subject != network) {
-                self.step(network, Verb::CreateNetwork, "missing");
-            }
-            self.wait_quietly(service, format!("waiting for the network {}", self.desired.network));
+            self.create_network(service);
             return Some(DependencyState::Pending("is waiting for its network"));
         }
         self.image(service)
+    }
+
+    /// Plans the creation of the group's network, and waits for it.
+    pub(super) fn create_network(&mut self, service: &Service) {
+        let network = self.desired.network.clone();
+        let reason = format!("waiting for the network {network}");
+        self.step_once(Subject::Network(network), Verb::CreateNetwork, "missing");
+        self.wait_quietly(service, reason, None);
     }
 
     /// Plans the build of a service's image; `None` if it is present or not built.
@@ -58,11 +62,8 @@ impl<'a> Planner<'a> {
         if self.build_has_failed(service) {
             return Some(DependencyState::Failed);
         }
-        let subject = Subject::Image(image.clone());
-        if self.plan.steps.iter().all(|step| step.subject != subject) {
-            self.step(subject, Verb::Build, "image not present locally");
-        }
-        self.wait_quietly(service, format!("waiting for the image {image}"));
+        self.step_once(Subject::Image(image.clone()), Verb::Build, "image not present locally");
+        self.wait_quietly(service, format!("waiting for the image {image}"), None);
         Some(DependencyState::Pending("is waiting for its image"))
     }
 
@@ -86,7 +87,7 @@ impl<'a> Planner<'a> {
         }
         let present = self.observed.images.get(image);
         if self.pull(service) {
-            self.wait_quietly(service, format!("waiting for the image {image}"));
+            self.wait_quietly(service, format!("waiting for the image {image}"), None);
             return Some(DependencyState::Pending("is waiting for its image"));
         }
         if present.is_none() {
@@ -116,10 +117,7 @@ impl<'a> Planner<'a> {
                 "pull: every"
             }
         };
-        let subject = Subject::Image(image.clone());
-        if self.plan.steps.iter().all(|step| step.subject != subject) {
-            self.step(subject, Verb::Pull, cause);
-        }
+        self.step_once(Subject::Image(image.clone()), Verb::Pull, cause);
         true
     }
 

@@ -4,7 +4,7 @@ use super::Planner;
 use super::cause::{Cause, WantedState};
 use super::diff::Comparison;
 use super::readiness::DependencyState;
-use super::step::{Action, Awaited, Subject, Wait};
+use super::step::{Action, Awaited, Subject};
 use crate::desired::{Job, Rerun, Service};
 use crate::identity::container_name;
 use crate::observed::{Container, State};
@@ -86,13 +86,8 @@ impl<'a> Planner<'a> {
 
     /// Waits for a running job to exit.
     pub(super) fn await_end(&mut self, service: &Service, container: &Container) -> DependencyState {
-        self.plan.waits.push(Wait {
-            service: service.name.clone(),
-            reason: "runs".into(),
-            awaited: Some(Awaited { container: container.id.clone(), limit: FOR_EVER }),
-            quiet: true,
-            blocked: false,
-        });
+        let awaited = Awaited { container: container.id.clone(), limit: FOR_EVER };
+        self.wait_quietly(service, "runs".to_owned(), Some(awaited));
         DependencyState::Started
     }
 }

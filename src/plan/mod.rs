@@ -312,6 +312,13 @@ impl<'a> Planner<'a> {
         self.plan.steps.push(Step { subject, verb, cause: cause.into() });
     }
 
+    /// Plans a step unless its subject has one.
+    fn step_once(&mut self, subject: Subject, verb: Verb, cause: &str) {
+        if self.plan.steps.iter().all(|step| step.subject != subject) {
+            self.step(subject, verb, cause);
+        }
+    }
+
     fn change(&mut self, subject: Subject, action: Action, causes: Vec<Cause>) {
         let Subject::Service(name) = &subject else {
             let source = self.desired.source.clone();
@@ -379,6 +386,14 @@ pub fn instance_of<'c>(desired: &Desired, container: &'c Container) -> Option<Co
     desired.instance_of(container.identity.as_ref()?)
 }
 
+/// The container that holds the name of a service.
+pub fn current_container<'o>(desired: &Desired, observed: &'o Observed, service: &str) -> Option<&'o Container> {
+    let name = container_name(&desired.group, service);
+    let is_current =
+        |container: &&Container| container.name == name && instance_of(desired, container).as_deref() == Some(service);
+    observed.containers.values().find(is_current)
+}
+
 /// A failure with the fingerprint that was tried, and whether a current container is still there.
 pub fn failure(
     desired: &Desired,
@@ -391,13 +406,10 @@ pub fn failure(
     let wanted = desired.services.get(service);
     let fingerprint = wanted.map(|wanted| wanted.fingerprint.clone()).unwrap_or_default();
     let image = wanted.and_then(|wanted| observed.images.get(&wanted.config.image)).cloned();
-    let name = container_name(&desired.group, service);
-    let replaces = observed
-        .of_group(&desired.group)
-        .filter(|current| current.name == name && instance_of(desired, current).as_deref() == Some(service))
+    let replaces = current_container(desired, observed, service)
         .filter(|current| container.as_ref().is_none_or(|failed| failed.id != current.id))
-        .filter_map(|current| current.identity.as_ref())
-        .any(|identity| {
+        .and_then(|current| current.identity.as_ref())
+        .is_some_and(|identity| {
             let same_image = image.as_ref().is_none_or(|image| *image == identity.image_id);
             !same_image || identity.env_hash != fingerprint.env_hash || identity.spec_hash != fingerprint.spec_hash
         });

@@ -34,12 +34,8 @@ impl<'a> Planner<'a> {
             return false;
         }
         let Some(network) = self.network else {
-            let subject = Subject::Network(self.desired.network.clone());
-            if self.plan.steps.iter().all(|step| step.subject != subject) {
-                self.step(subject, Verb::CreateNetwork, "missing");
-            }
             self.network_change(service, container, None);
-            self.wait_quietly(service, format!("waiting for the network {}", self.desired.network));
+            self.create_network(service);
             return true;
         };
         if container.networks.iter().any(|attachment| attachment.network_id == network.id) {

@@ -111,13 +111,7 @@ impl<'a> Planner<'a> {
         }
         self.wake(until);
         let awaited = Some(Awaited { container: it.id.clone(), limit: period });
-        self.plan.waits.push(Wait {
-            service: service.name.clone(),
-            reason: reason.to_owned(),
-            awaited,
-            quiet: true,
-            blocked: false,
-        });
+        self.wait_quietly(service, reason.to_owned(), awaited);
         false
     }
 
@@ -176,8 +170,7 @@ impl<'a> Planner<'a> {
             self.plan.queries.insert(Query::Container(container.id.clone()));
         }
         let awaited = Some(Awaited { container: container.id.clone(), limit: MIN_UPTIME });
-        let reason = "was started a moment ago".to_owned();
-        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: true, blocked: false });
+        self.wait_quietly(service, "was started a moment ago".to_owned(), awaited);
         DependencyState::Started
     }
 
@@ -286,7 +279,7 @@ impl<'a> Planner<'a> {
             self.blocked.insert(&service.name);
         }
         let reason = format!("waiting for {name}, which {why}");
-        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited: None, quiet: false, blocked });
+        self.plan.waits.push(Wait { blocked, ..Wait::new(service.name.clone(), reason, None) });
         Err(DependencyState::WaitsFor(name))
     }
 

@@ -407,7 +407,7 @@ impl<'a> Planner<'a> {
                 }
             }
         })?;
-        self.wait_quietly(service, format!("waiting for {}, which is replaced first", first.name));
+        self.wait_quietly(service, format!("waiting for {}, which is replaced first", first.name), None);
         Some(DependencyState::Pending("is being replaced"))
     }
 
@@ -679,17 +679,11 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn wait(&mut self, service: &Service, reason: String, awaited: Option<Awaited>) {
-        self.plan.waits.push(Wait { service: service.name.clone(), reason, awaited, quiet: false, blocked: false });
+        self.plan.waits.push(Wait::new(service.name.clone(), reason, awaited));
     }
 
     /// Waits for something that reports its own progress.
-    pub(super) fn wait_quietly(&mut self, service: &Service, reason: String) {
-        self.plan.waits.push(Wait {
-            service: service.name.clone(),
-            reason,
-            awaited: None,
-            quiet: true,
-            blocked: false,
-        });
+    pub(super) fn wait_quietly(&mut self, service: &Service, reason: String, awaited: Option<Awaited>) {
+        self.plan.waits.push(Wait { quiet: true, ..Wait::new(service.name.clone(), reason, awaited) });
     }
 }

@@ -362,6 +362,13 @@ pub struct Wait {
     pub blocked: bool,
 }
 
+impl Wait {
+    /// A wait that is reported, and may end by itself.
+    pub fn new(service: ServiceName, reason: String, awaited: Option<Awaited>) -> Wait {
+        Wait { service, reason, awaited, quiet: false, blocked: false }
+    }
+}
+
 /// A container that must become ready in time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Awaited {

@@ -194,7 +194,7 @@ impl<'a> Planner<'a> {
         if let Some(dependent) = dependent {
             let reason =
                 format!("waiting for dependent {dependent} to {}", if removes { "be removed" } else { "stop" });
-            self.plan.waits.push(Wait { service: name.into(), reason, awaited: None, quiet: false, blocked: false });
+            self.plan.waits.push(Wait::new(name.into(), reason, None));
             return true;
         }
         let cause = match removes && !self.desired.is_empty() {
@@ -208,13 +208,7 @@ impl<'a> Planner<'a> {
             } else if container.state == State::Removing {
                 let reason = "is being removed by the engine".to_owned();
                 let awaited = Awaited { container: container.id.clone(), limit: DEFAULT_READY_TIMEOUT };
-                self.plan.waits.push(Wait {
-                    service: name.into(),
-                    reason,
-                    awaited: Some(awaited),
-                    quiet: false,
-                    blocked: false,
-                });
+                self.plan.waits.push(Wait::new(name.into(), reason, Some(awaited)));
             } else {
                 let verb = Verb::Remove { container: ContainerRef::of(container), volumes: purge };
                 self.step(subject.clone(), verb, cause);

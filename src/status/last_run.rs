@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{Desired, Mode, Service, fingerprint};
-use crate::identity::container_name;
 use crate::observed::{Container, Observed};
-use crate::plan::instance_of;
+use crate::plan::current_container;
 use crate::plan::step::{Failure, Step, Verb};
 use crate::types::{ContainerId, ServiceName};
 
@@ -55,7 +54,7 @@ impl LastRun {
                 message: hide(&failure.message),
                 replaces: failure.replaces,
                 revision: fingerprint::revision(service),
-                container: current(desired, observed, service).map(|container| container.id.clone()),
+                container: current_container(desired, observed, &service.name).map(|container| container.id.clone()),
             };
             self.failures.insert(failure.service.clone(), failed);
         }
@@ -75,7 +74,7 @@ impl LastRun {
     /// The failure of a service, unless the service or its current container has changed since.
     pub fn failure(&self, desired: &Desired, observed: &Observed, service: &Service) -> Option<&LastFailure> {
         let failure = self.failures.get(&service.name)?;
-        let container = current(desired, observed, service).map(|container| &container.id);
+        let container = current_container(desired, observed, &service.name).map(|container| &container.id);
         (failure.container.as_ref() == container && failure.revision == fingerprint::revision(service))
             .then_some(failure)
     }
@@ -83,10 +82,4 @@ impl LastRun {
     pub fn is_empty(&self) -> bool {
         self.failures.is_empty() && self.stopped.is_empty()
     }
-}
-
-fn current<'o>(desired: &'o Desired, observed: &'o Observed, service: &Service) -> Option<&'o Container> {
-    let name = container_name(&desired.group, &service.name);
-    let mut ours = observed.of_group(&desired.group);
-    ours.find(|container| container.name == name && instance_of(desired, container).as_deref() == Some(&*service.name))
 }

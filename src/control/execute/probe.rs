@@ -18,7 +18,7 @@ use super::command::{self, Command, ExecTarget};
 use super::connect::{self, ConnectError};
 use super::context::{ExecContext, HookEnv};
 use super::{functions, http, tls};
-use crate::control::error::{CommandError, FunctionError, HttpError};
+use crate::control::error::{CommandError, FunctionError, HttpError, suffix};
 use crate::engine::lines::split_timestamp;
 use crate::engine::{Engine, EngineError, LogLine, LogOptions};
 use crate::identity::service_of_instance;
@@ -101,10 +101,6 @@ fn lacks_executable(error: &CommandError, detail: &str) -> bool {
 fn without_port(authority: &str) -> &str {
     let host = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(host, _)| host);
     host.trim_matches(['[', ']'])
-}
-
-fn suffix(detail: &str) -> String {
-    if detail.is_empty() { String::new() } else { format!(": {detail}") }
 }
 
 /// Probes at the interval of the ping until it succeeds. `on_failure` receives each reason that differs from the last, and

@@ -23,9 +23,9 @@ use crate::control::local_state::LocalState;
 use crate::desired::Desired;
 use crate::engine::lines::split_timestamp;
 use crate::engine::{Engine, LogOptions};
-use crate::observed::Observed;
+use crate::observed::{Details, Observed};
 use crate::plan::backoff::BACKOFF_RESET_AFTER;
-use crate::plan::step::{Failure, Probe, Reason, Step, Verb};
+use crate::plan::step::{ContainerRef, Failure, Probe, Reason, Step, Verb};
 use crate::types::ContainerId;
 
 /// How many of the last lines of a failed container are reported.
@@ -135,8 +135,8 @@ impl Tasks {
             }
             Command::Diagnose(failure) => self.spawn(diagnose(engine, failure)),
             Command::ReadExit(service, container) => self.spawn(async move {
-                let output = last_output(engine.as_ref(), &container.id).await;
-                Event::ExitRead { service, event: "exited".to_owned(), output }
+                let details = details(engine.as_ref(), &container.id).await;
+                Event::ExitRead(service, last_output(engine.as_ref(), &container.id, details.as_ref()).await)
             }),
             // The loop replies itself.
             Command::Reply(..) => {}
@@ -236,21 +236,24 @@ fn cancel<K: Hash + Eq>(tokens: &mut HashMap<K, CancellationToken>, key: &K) {
 
 /// Adds to a failure what the engine knows about it, and fetches the last output of the container.
 async fn diagnose(engine: Arc<dyn Engine>, mut failure: Failure) -> Event {
-    if let Some(explanation) = explain(engine.as_ref(), &failure).await {
+    let Some(ContainerRef { id, .. }) = failure.container.clone() else {
+        return Event::Diagnosed(failure, Vec::new());
+    };
+    let details = details(engine.as_ref(), &id).await;
+    if let Some(explanation) = details.as_ref().and_then(|details| explain(details, failure.reason)) {
         failure.message = format!("{}; {explanation}", failure.message);
     }
-    let output = match &failure.container {
-        Some(container) => last_output(engine.as_ref(), &container.id).await,
-        None => Vec::new(),
-    };
+    let output = last_output(engine.as_ref(), &id, details.as_ref()).await;
     Event::Diagnosed(failure, output)
 }
 
+async fn details(engine: &dyn Engine, id: &ContainerId) -> Option<Details> {
+    engine.inspect(id).await.ok()??.details
+}
+
 /// What the engine knows about a failed container beyond its exit code.
-async fn explain(engine: &dyn Engine, failure: &Failure) -> Option<String> {
-    let container = failure.container.as_ref()?;
-    let details = engine.inspect(&container.id).await.ok()??.details?;
-    match failure.reason {
+fn explain(details: &Details, reason: Reason) -> Option<String> {
+    match reason {
         _ if details.oom_killed => {
             let limit = details.resources.memory.map(|memory| format!(" ({memory})")).unwrap_or_default();
             Some(format!("OOMKilled{limit}"))
@@ -263,20 +266,15 @@ async fn explain(engine: &dyn Engine, failure: &Failure) -> Option<String> {
 }
 
 /// The last lines of the container's output since its last start, as far as the engine returns them.
-async fn last_output(engine: &dyn Engine, id: &ContainerId) -> Vec<String> {
-    let read = async {
-        let details = engine.inspect(id).await.ok().flatten().and_then(|container| container.details);
-        let started = details.and_then(|details| details.started_at.parse::<Timestamp>().ok());
-        let started =
-            started.and_then(|started| started.checked_sub(START_MARGIN).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
-        let since = started.as_second();
-        let options = LogOptions { tail: Some(LOG_TAIL), since, timestamps: true, ..LogOptions::default() };
-        let lines = engine.logs(id, options).filter_map(|line| async {
-            let line = line.ok()?;
-            let (time, text) = split_timestamp(&line.text);
-            time.is_none_or(|time| time >= started).then(|| text.to_owned())
-        });
-        lines.collect::<Vec<String>>().await
-    };
-    tokio::time::timeout(LOG_TIMEOUT, read).await.unwrap_or_default()
+async fn last_output(engine: &dyn Engine, id: &ContainerId, details: Option<&Details>) -> Vec<String> {
+    let started = details.and_then(|details| details.started_at.parse::<Timestamp>().ok());
+    let started = started.and_then(|started| started.checked_sub(START_MARGIN).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let since = started.as_second();
+    let options = LogOptions { tail: Some(LOG_TAIL), since, timestamps: true, ..LogOptions::default() };
+    let lines = engine.logs(id, options).filter_map(|line| async {
+        let line = line.ok()?;
+        let (time, text) = split_timestamp(&line.text);
+        time.is_none_or(|time| time >= started).then(|| text.to_owned())
+    });
+    tokio::time::timeout(LOG_TIMEOUT, lines.collect::<Vec<String>>()).await.unwrap_or_default()
 }

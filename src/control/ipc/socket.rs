@@ -410,7 +410,7 @@ mod tests {
     #[tokio::test]
     async fn secret_values_are_hidden_from_clients() {
         let secret = || "the s3cret".to_owned();
-        let wait = Wait { service: "api".into(), reason: secret(), awaited: None, quiet: false, blocked: false };
+        let wait = Wait::new("api".into(), secret(), None);
         let stuck = RemovalError { error: secret(), active_endpoints: false };
         let outcome = Outcome {
             waits: vec![wait],

@@ -180,7 +180,7 @@ impl From<Settled> for Outcome {
             let retry = service.retry_ms.map(Duration::from_millis);
             (service.service, Failed { failure, output: service.output, count: service.count, retry, retries: None })
         };
-        let wait = |(service, reason)| Wait { service, reason, awaited: None, quiet: false, blocked: false };
+        let wait = |(service, reason)| Wait::new(service, reason, None);
         Outcome {
             changes: settled.changes,
             failed: settled.failed.into_iter().map(failed).collect::<BTreeMap<_, _>>(),
@@ -244,13 +244,7 @@ mod tests {
         let outcome = Outcome {
             changes: vec![change],
             failed: [("web".into(), failed)].into(),
-            waits: vec![Wait {
-                service: "x".into(),
-                reason: "waits".into(),
-                awaited: None,
-                quiet: false,
-                blocked: false,
-            }],
+            waits: vec![Wait::new("x".into(), "waits".into(), None)],
             ready: ["api".into()].into(),
             stuck: [(Subject::Network("shop".into()), RemovalError { error: "busy".into(), active_endpoints: true })]
                 .into(),

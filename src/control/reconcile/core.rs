@@ -16,7 +16,7 @@ use super::watch_mode::Watching;
 use crate::control::error::StepError;
 use crate::control::event::{Command, Event, Limits, Outcome, Reaction, Reload, Report};
 use crate::control::specs::intake::Intake;
-use crate::desired::Desired;
+use crate::desired::{Desired, LifecycleEvent};
 use crate::engine::{EngineError, Result};
 use crate::identity::instance_name;
 use crate::observed::{Container, Health, ImageFacts, Observed};
@@ -212,10 +212,10 @@ impl Core {
                 self.services.entry(failure.service.clone()).or_default().diagnosing = false;
                 self.fail(failure, output, now, reaction);
             }
-            Event::ExitRead { service, event, output } => {
-                let lines = output.into_iter();
-                let report = |line| Report::Output { service: Some(service.to_string()), event: event.clone(), line };
-                reaction.reports.extend(lines.map(report));
+            Event::ExitRead(service, output) => {
+                let (service, event) = (Some(service.to_string()), LifecycleEvent::Exited.to_string());
+                let report = |line| Report::Output { service: service.clone(), event: event.clone(), line };
+                reaction.reports.extend(output.into_iter().map(report));
             }
             Event::HookOutput { service, event, line, .. } => {
                 reaction.reports.push(Report::Output { service, event, line });
