@@ -227,16 +227,13 @@ pub fn status(view: &View<'_>) -> Vec<ServiceStatus> {
         .into_iter()
         .map(|name| {
             let status = service_status(&name, view);
-            let failed = || view.last_run.failure(desired, observed, desired.services.get(&*name)?);
-            match view.live {
-                Some(live) => match live.services.get(&*name) {
-                    Some(known) => with_live(status, known, view.now),
-                    None => status,
-                },
-                None => match failed() {
-                    Some(failure) => with_failure(status, failure),
-                    None => status,
-                },
+            let known = view.live.and_then(|live| live.services.get(&*name));
+            let unwatched = desired.services.get(&*name).filter(|_| view.live.is_none());
+            let failed = unwatched.and_then(|service| view.last_run.failure(desired, observed, service));
+            match (known, failed) {
+                (Some(known), _) => with_live(status, known, view.now),
+                (None, Some(failure)) => with_failure(status, failure),
+                (None, None) => status,
             }
         })
         .collect();

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -10,15 +9,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::logs::{Printer, Selection, Source, Stamped, Window, merge};
+use super::session::{EVENT_DEBOUNCE, RECONNECT_DELAY};
 use crate::engine::lines::split_timestamp;
-use crate::engine::{ContainerEvent, Engine, EngineError, EngineEvent, LogLine, LogOptions, short};
+use crate::engine::{ContainerEvent, Engine, EngineError, EngineEvent, EngineStream, LogLine, LogOptions, short};
 use crate::observed::State;
 use crate::types::ContainerId;
 
-/// Events within this time lead to one list: they come in bursts, and the first list after an exit may be stale.
-const DEBOUNCE: Duration = Duration::from_millis(100);
-/// Delay before a lost engine is contacted again.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Lines that may be queued for printing, over all containers.
 const QUEUE: usize = 64;
 
@@ -116,7 +112,7 @@ impl<'a> Follower<'a> {
     /// Waits until the engine answers.
     async fn reconnect(&mut self) {
         loop {
-            sleep(RETRY_DELAY).await;
+            sleep(RECONNECT_DELAY).await;
             if self.engine.about().await.is_ok() {
                 break;
             }
@@ -156,10 +152,7 @@ impl<'a> Follower<'a> {
     }
 
     /// Shows lines and events. Returns an error if the events end.
-    async fn run(
-        &mut self,
-        mut events: crate::engine::EngineStream<'_, EngineEvent>,
-    ) -> Result<(), Option<EngineError>> {
+    async fn run(&mut self, mut events: EngineStream<'_, EngineEvent>) -> Result<(), Option<EngineError>> {
         let mut refresh_at: Option<Instant> = None;
         loop {
             let is_open = tokio::select! {
@@ -169,7 +162,7 @@ impl<'a> Follower<'a> {
                     Message::Line(id, line) => self.show(&id, line),
                     Message::Ended(id, error) => {
                         self.ended(&id, error);
-                        refresh_at.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+                        refresh_at.get_or_insert_with(|| Instant::now() + EVENT_DEBOUNCE);
                         true
                     }
                 },
@@ -179,7 +172,7 @@ impl<'a> Follower<'a> {
                         if let (Some(followed), ContainerEvent::Started) = (self.containers.get_mut(id.as_str()), what) {
                             followed.has_failed = false;
                         }
-                        refresh_at.get_or_insert_with(|| Instant::now() + DEBOUNCE);
+                        refresh_at.get_or_insert_with(|| Instant::now() + EVENT_DEBOUNCE);
                         true
                     }
                     Some(Ok(_)) => true,

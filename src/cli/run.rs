@@ -24,7 +24,7 @@ use crate::engine::{Engine, EngineInfo};
 use crate::identity::service_of_instance;
 use crate::observed::{Container, State};
 use crate::plan::current_container;
-use crate::plan::step::{Action, Change, Failure as ServiceFailure, Subject};
+use crate::plan::step::{Action, Change, Subject};
 use crate::render::progress::Progress;
 use crate::render::{self, LineBreak, Paint, Style, Text, count, json, title};
 use crate::status::last_run::LastRun;
@@ -297,24 +297,19 @@ async fn execute(global: &Global, mut project: Project, job: Job, style: Style) 
             let outcome = match loaded {
                 Ok(()) => {
                     let (server, requests) = serve(&state_directory, &project, job.command);
-                    let local_state = LocalState::new(state_directory.clone());
                     let options = run_options(&info, &project, state_directory, remaining());
                     let (lease, reload) = (Some(claim.monitor()), job.reload.clone());
                     let options = RunOptions { lease, reload, ..options };
-                    let stop = RunOptions {
-                        lease: Some(claim.monitor()),
-                        reload: event::Reload::default(),
-                        ..options.clone()
-                    };
-                    let outcome =
-                        reconcile(engine.clone(), &project, &job.target, options, requests, interrupts, style).await;
+                    let (running, run) = (engine.clone(), options.clone());
+                    let outcome = reconcile(running, &project, &job.target, run, requests, interrupts, style).await;
                     if let Some(name) = job.exit_code_from.as_ref().filter(|_| outcome.interrupted) {
+                        let stop = RunOptions { reload: event::Reload::default(), ..options.clone() };
                         stop_job(engine.clone(), &project, name, stop, style).await;
                     }
                     if let Some(server) = server {
                         server.close().await;
                     }
-                    record(&local_state, &desired, &outcome);
+                    record(&options.local_state, &desired, &outcome);
                     Ok(outcome)
                 }
                 Err(failure) => Err(failure),
@@ -357,16 +352,18 @@ fn job_exit(outcome: &Outcome, job: &str) -> Option<Exit> {
 
 /// Keeps the failures of a run for `status` and `diff`.
 pub(super) fn record(local_state: &LocalState, desired: &Desired, outcome: &Outcome) {
-    let mut last_run = local_state.last_run();
-    let hide = |text: &str| render::redacted(text).into_owned();
-    last_run.record(desired, &outcome.observed, failures(outcome), &outcome.steps, hide);
+    let last_run = updated(local_state.last_run(), desired, outcome);
     if let Err(error) = local_state.record_last_run(&last_run) {
         tracing::debug!(%error, "cannot record the failures of the run");
     }
 }
 
-fn failures(outcome: &Outcome) -> impl Iterator<Item = &ServiceFailure> {
-    outcome.failed.values().map(|failed| &failed.failure)
+/// The record of the runs before and of this one.
+fn updated(mut last_run: LastRun, desired: &Desired, outcome: &Outcome) -> LastRun {
+    let failures = outcome.failed.values().map(|failed| &failed.failure);
+    let hide = |text: &str| render::redacted(text).into_owned();
+    last_run.record(desired, &outcome.observed, failures, &outcome.steps, hide);
+    last_run
 }
 
 /// How a command changes the group.
@@ -534,17 +531,10 @@ async fn print_result(
         let mut observed = outcome.observed.clone();
         super::status::inspect(engine, &project.desired.group, &mut observed).await?;
         let now = SystemTime::now();
-        let mut last_run = LastRun::default();
-        let hide = |text: &str| render::redacted(text).into_owned();
-        last_run.record(desired, &observed, failures(outcome), &outcome.steps, hide);
-        let services = status::status(&View {
-            desired: &project.desired,
-            readable: project.readable,
-            observed: &observed,
-            live: None,
-            last_run: &last_run,
-            now,
-        });
+        let last_run = &updated(LastRun::default(), desired, outcome);
+        let Project { desired: all, readable, .. } = project;
+        let view = View { desired: all, readable: *readable, observed: &observed, live: None, last_run, now };
+        let services = status::status(&view);
         style.result_json(&json::outcome(desired, outcome, &services));
     } else {
         style.result(&summary(desired, outcome));

@@ -25,6 +25,11 @@ use crate::engine::{Engine, EngineInfo, io_message};
 use crate::lease::{EXPIRES_AFTER, Lease};
 use crate::render::{LineBreak, Style, Text};
 
+/// Events within this time lead to one list: they come in bursts, and the first list after an exit may be stale.
+pub(super) const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
+/// Delay before a lost engine is contacted again.
+pub(super) const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+
 /// Connects to the engine that `--host`, DOCKER_HOST or the docker context names; every call has a deadline.
 pub(super) async fn connect(global: &Global) -> Result<Arc<dyn Engine>, Failure> {
     Ok(Arc::new(Bounded::new(docker(global).await?, Limits::default())))

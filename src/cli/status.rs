@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::args::{Global, Status};
 use super::project::Project;
+use super::session::{EVENT_DEBOUNCE, RECONNECT_DELAY};
 use super::{Exit, Failure, ask, session};
 use crate::control::local_state::LocalState;
 use crate::control::state_directory::StateDirectory;
@@ -22,11 +23,6 @@ use crate::types::ContainerId;
 
 /// How often a watching controller is polled: it reports nothing by itself.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// Events within this time lead to one refresh: they come in bursts.
-const EVENT_DEBOUNCE: Duration = Duration::from_millis(100);
-/// Delay before a lost engine is contacted again.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
-
 pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style).await?;
     let mut reader = StatusReader::new(project, session::connect(global).await?, style).await?;
@@ -92,7 +88,7 @@ async fn watch(global: &Global, reader: &mut StatusReader, style: Style) -> Resu
             last.engine = Some(error.to_string());
             printer.print(&last)
         };
-        let retries = ConstantBuilder::new().with_delay(RETRY_DELAY).without_max_times();
+        let retries = ConstantBuilder::new().with_delay(RECONNECT_DELAY).without_max_times();
         let Ok(mut events) = connect.retry(retries).when(report_lost).await else { return Ok(Exit::Ok) };
         loop {
             reader.reload_specs(global, style);

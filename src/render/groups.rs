@@ -2,8 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::text::shown;
-use super::{LineBreak, Paint, Text, count};
+use super::{Text, count, table};
 
 /// A group on the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,26 +44,16 @@ const HEADER: [&str; 4] = ["GROUP", "RUNNING", "NETWORKS", "DIRECTORY"];
 
 /// The table of `ls`.
 pub fn table(groups: &[Group]) -> Text {
-    let mut rows: Vec<[String; 4]> = vec![HEADER.map(str::to_owned)];
-    for group in groups {
+    let row = |group: &Group| {
         let directory = |(path, home): &(String, Home)| match home {
             Home::Gone => format!("{path} (gone)"),
             Home::Exists | Home::Unknown => path.clone(),
         };
         let directories = group.directories.iter().map(directory).collect::<Vec<_>>().join(", ");
         let running = format!("{}/{}", group.running, group.containers);
-        let row = [group.name.clone(), running, group.networks.join(", "), directories];
-        rows.push(row.map(|cell| shown(&cell)));
-    }
-    let widths: Vec<usize> =
-        (0..HEADER.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let mut text = Text::default();
-    for (index, row) in rows.iter().enumerate() {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
-        let line = cells.collect::<String>().trim_end().to_owned();
-        text += if index == 0 { Text::painted(Paint::Dim, line) } else { line.into() } + LineBreak;
-    }
-    text
+        [group.name.clone(), running, group.networks.join(", "), directories]
+    };
+    table::table(HEADER, groups.iter().map(row).collect(), |_, _| None)
 }
 
 /// The JSON of `ls` and `prune`.

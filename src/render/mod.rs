@@ -13,6 +13,7 @@ pub mod progress;
 mod secrets;
 pub mod specs;
 pub mod status;
+mod table;
 mod text;
 pub mod watch;
 

@@ -4,8 +4,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 
-use super::text::shown;
-use super::{LineBreak, Paint, Text};
+use super::{LineBreak, Paint, Text, table};
 use crate::status::{Overview, Phase, ServiceStatus};
 
 const HEADER: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
@@ -13,24 +12,8 @@ const HEADER: [&str; 5] = ["SERVICE", "PHASE", "SINCE", "PORTS", "MESSAGE"];
 /// The table, and below it the errors of the controller.
 pub fn table(overview: &Overview, now: SystemTime) -> Text {
     let services = &overview.services;
-    let mut rows: Vec<[String; 5]> = vec![HEADER.map(str::to_owned)];
-    rows.extend(services.iter().map(|service| row(service, now)));
-    let widths: Vec<usize> =
-        (0..HEADER.len()).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
-    let phases = std::iter::once(None).chain(services.iter().map(|service| Some(service.phase)));
-    let mut text = Text::default();
-    for (row, phase) in rows.iter().zip(phases) {
-        let mut line = Text::default();
-        for (column, cell) in row.iter().enumerate() {
-            let padded = format!("{cell:width$}  ", width = widths[column]);
-            line += match (phase, column) {
-                (None, _) => Text::painted(Paint::Dim, padded),
-                (Some(phase), 1) => Text::painted(paint(phase), padded),
-                _ => padded.into(),
-            };
-        }
-        text += line.trim_end() + LineBreak;
-    }
+    let rows = services.iter().map(|service| row(service, now)).collect();
+    let mut text = table::table(HEADER, rows, |row, column| (column == 1).then(|| paint(services[row].phase)));
     for (origin, error) in [("specs", &overview.specs), ("engine", &overview.engine)] {
         if let Some(error) = error {
             text += Text::painted(Paint::Red, origin) + format!(": {}", error.trim_end()) + LineBreak;
@@ -54,9 +37,7 @@ fn row(service: &ServiceStatus, now: SystemTime) -> [String; 5] {
         (None, None) => String::new(),
     };
     let since = service.since.as_deref().map(|since| ago(since, now)).unwrap_or_default();
-    // Here because the widths of the columns are those of what is shown.
     [service.shown_name(), service.phase.word().to_owned(), since, service.ports.join(", "), message]
-        .map(|cell| shown(&cell))
 }
 
 /// The age in its largest unit: `3m`, `2h`.
