@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::interpolate::{MAX_TEXT, ReferenceError, TOO_MUCH_TEXT, Variables, expand_unbraced};
+use super::interpolate::{Fault, MAX_TEXT, ReferenceError, TOO_MUCH_TEXT, Variables, expand_unbraced};
 use super::value::EnvName;
 
 /// Error in an env file.
@@ -44,19 +44,12 @@ pub fn parse(text: &str, environment: &BTreeMap<String, String>, earlier: EnvFil
     while errors.len() < MAX_ERRORS && parser.skip_to_key() {
         let line_end = parser.line_end();
         if let Err(error) = parser.assignment() {
-            let unclosed = error.message == UNCLOSED;
             errors.push(error);
-            // What follows an unclosed quote may be part of the value.
-            if unclosed {
-                break;
-            }
             parser.at = parser.at.max(line_end);
         }
     }
     if errors.is_empty() { Ok(parser.found) } else { Err(errors) }
 }
-
-const UNCLOSED: &str = "unclosed quote";
 
 struct Parser<'a> {
     text: &'a str,
@@ -159,11 +152,10 @@ impl<'a> Parser<'a> {
             match chars.next() {
                 None => {
                     let line = self.text[self.at..self.line_end()].trim_end();
-                    return Err(self.error(
-                        line,
-                        UNCLOSED,
-                        "a quoted value ends with the same quote, also on a later line",
-                    ));
+                    // What follows may be part of the value.
+                    self.at = self.text.len();
+                    let hint = "a quoted value ends with the same quote, also on a later line";
+                    return Err(self.error(line, "unclosed quote", hint));
                 }
                 Some((at, c)) if c == quote => break at,
                 Some((at, '\0')) => return Err(self.error(&raw[at..=at], "unexpected NUL character", "")),
@@ -211,13 +203,15 @@ impl<'a> Parser<'a> {
                 None => Ok(expanded.text),
                 Some((_, span)) => error(span.clone(), "an output cannot be used in an env file", LITERAL),
             },
-            Err(ReferenceError { span, message, .. }) if message == TOO_MUCH_TEXT => error(span, &message, LITERAL),
-            Err(ReferenceError { span, message, .. }) if message.starts_with("the variable ") => {
-                let hint = "set it in the environment or on an earlier line, or write a default: `${VAR:-}`; put the \
-                            value in single quotes or write `$$` for a literal `$`";
-                error(span, "the variable is not set or empty", hint)
-            }
-            Err(ReferenceError { span, .. }) => error(span, "invalid reference to a variable", LITERAL),
+            Err(ReferenceError { span, fault, .. }) => match fault {
+                Fault::Unset => {
+                    let hint = "set it in the environment or on an earlier line, or write a default: `${VAR:-}`; put \
+                                the value in single quotes or write `$$` for a literal `$`";
+                    error(span, "the variable is not set or empty", hint)
+                }
+                Fault::TooMuchText => error(span, TOO_MUCH_TEXT, LITERAL),
+                Fault::Invalid => error(span, "invalid reference to a variable", LITERAL),
+            },
         }
     }
 }

@@ -114,6 +114,28 @@ pub struct ReferenceError {
     pub message: String,
     /// How to fix the error.
     pub hint: Option<String>,
+    pub fault: Fault,
+}
+
+impl ReferenceError {
+    /// An error other than a missing value or too much text.
+    pub fn invalid(span: Range<usize>, message: String, hint: &str) -> ReferenceError {
+        ReferenceError { span, message, hint: Some(hint.to_owned()), fault: Fault::Invalid }
+    }
+
+    fn too_much_text(span: Range<usize>) -> ReferenceError {
+        ReferenceError { span, message: TOO_MUCH_TEXT.to_owned(), hint: None, fault: Fault::TooMuchText }
+    }
+}
+
+/// What is wrong with a reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The variable is not set, or empty.
+    Unset,
+    /// The text is too long after substitution.
+    TooMuchText,
+    Invalid,
 }
 
 /// Fields that cannot use outputs: they define the identity, order and number of containers, or the key of an output.
@@ -138,17 +160,17 @@ pub fn interpolate(root: &mut Node, source: &str, variables: Variables<'_>, foun
         let replaced = replace(scalar, variables, &mut used, &mut missing).and_then(|outputs| {
             remaining = remaining.saturating_sub(scalar.text.len());
             match remaining {
-                0 => Err(ReferenceError { span: 0..scalar.text.len(), message: TOO_MUCH_TEXT.into(), hint: None }),
+                0 => Err(ReferenceError::too_much_text(0..scalar.text.len())),
                 _ => Ok(outputs),
             }
         });
         let replaced = replaced.and_then(|outputs| match (outputs.first(), static_field(path)) {
             (Some(_), Some(_)) if !missing.is_empty() => Err(missing.remove(0)),
-            (Some((_, span)), Some(field)) => Err(ReferenceError {
-                span: span.clone(),
-                message: format!("an output cannot be used in `{field}`"),
-                hint: Some("outputs are only known at run time; this field is needed earlier".into()),
-            }),
+            (Some((_, span)), Some(field)) => {
+                let hint = "outputs are only known at run time; this field is needed earlier";
+                let message = format!("an output cannot be used in `{field}`");
+                Err(ReferenceError::invalid(span.clone(), message, hint))
+            }
             _ => Ok(outputs),
         });
         match replaced {
@@ -334,7 +356,7 @@ impl<'a> Expander<'a> {
     }
 
     fn error(&self, from: usize, message: String) -> ReferenceError {
-        ReferenceError { span: from..self.at.max(from), message, hint: None }
+        ReferenceError { span: from..self.at.max(from), message, hint: None, fault: Fault::Invalid }
     }
 
     /// Expands up to the end of the text or, inside a reference, up to its closing `}`, which is not consumed. If the
@@ -348,7 +370,7 @@ impl<'a> Expander<'a> {
             out.push_str(&rest[..stop]);
             self.at += stop;
             if out.len() > MAX_TEXT {
-                return Err(self.error(0, TOO_MUCH_TEXT.into()));
+                return Err(ReferenceError::too_much_text(0..self.at));
             }
             let rest = &rest[stop..];
             match rest.as_bytes() {
@@ -478,7 +500,7 @@ impl<'a> Expander<'a> {
             Some(close) => format!("did you mean `{close}`?"),
             None => format!("set it in the environment or in `.env`, or write a default: `${{{name}:-…}}`"),
         };
-        ReferenceError { hint: Some(hint), ..self.error(from, message) }
+        ReferenceError { hint: Some(hint), fault: Fault::Unset, ..self.error(from, message) }
     }
 
     fn unterminated(&mut self, from: usize) -> ReferenceError {

@@ -39,15 +39,10 @@ pub fn replace(root: &mut Node, is_program: bool, variables: Variables<'_>) -> V
 /// Returns the error for a compose file, which would cause many others.
 pub fn compose_file(root: &Node) -> Option<ReferenceError> {
     let services = root.entry("services").filter(|entry| matches!(entry.value.value, Value::Map(_)))?;
-    Some(ReferenceError {
-        span: services.key.span.clone(),
-        message: "this is a docker compose file; a spec file has one document per service".into(),
-        hint: Some(
-            "write each service as a document with `name:` and without indentation, and `---` between two of them; \
-             `environment` is called `env`, `depends_on` is called `dependencies`, volumes need no declaration"
-                .into(),
-        ),
-    })
+    let message = "this is a docker compose file; a spec file has one document per service".to_owned();
+    let hint = "write each service as a document with `name:` and without indentation, and `---` between two of them; \
+                `environment` is called `env`, `depends_on` is called `dependencies`, volumes need no declaration";
+    Some(ReferenceError::invalid(services.key.span.clone(), message, hint))
 }
 
 /// Converts a list of `KEY=value` to a map. A name alone is that of a variable, or without `variables` has an empty value.
@@ -130,7 +125,7 @@ fn replace_deploy(root: &mut Node) -> Vec<ReferenceError> {
             _ => "of `deploy`, only `replicas` and `resources.limits` are supported",
         };
         let message = format!("`{path}.{}` is not supported", entry.key.text);
-        errors.push(ReferenceError { span: entry.key.span.clone(), message, hint: Some(hint.into()) });
+        errors.push(ReferenceError::invalid(entry.key.span.clone(), message, hint));
     };
     let Value::Map(fields) = &mut root.value else { return errors };
     let is_deploy = |field: &Entry| field.key.text == "deploy" && matches!(field.value.value, Value::Map(_));
@@ -156,11 +151,10 @@ fn replace_deploy(root: &mut Node) -> Vec<ReferenceError> {
     }
     for entry in found {
         match fields.iter().any(|field| field.key.text == entry.key.text) {
-            true => errors.push(ReferenceError {
-                span: entry.key.span.clone(),
-                message: format!("`{}` is set twice, as a field of the service and in `deploy`", entry.key.text),
-                hint: Some("remove one of them".into()),
-            }),
+            true => {
+                let message = format!("`{}` is set twice, as a field of the service and in `deploy`", entry.key.text);
+                errors.push(ReferenceError::invalid(entry.key.span.clone(), message, "remove one of them"));
+            }
             false => fields.push(entry),
         }
     }
