@@ -13,8 +13,10 @@ use crate::identity::{candidate_name, container_name, instance_name, service_of_
 use crate::observed::{Container, Health, Observed, State};
 use crate::plan::cause::Cause;
 use crate::plan::diff::compare;
-use crate::plan::instance_of;
+use crate::plan::memory::MountedVersions;
+use crate::plan::{files, instance_of};
 use crate::spec::model::Protocol;
+use crate::types::ContainerId;
 use last_run::{LastFailure, LastRun};
 
 /// Reason of a service that waits for a dependency.
@@ -159,6 +161,14 @@ pub struct LastExit {
     pub at: Option<String>,
 }
 
+/// A mounted file that the container has not got yet.
+fn stale_file(service: &Service, container: &Container, view: &View<'_>) -> Option<(&'static str, String)> {
+    let changed = files::changed(service, container, view.mounted.get(&container.id));
+    let (file, _) = changed.first()?;
+    let next = if view.live.is_some() { "" } else { "; `drillmaster up` applies it" };
+    Some(("Outdated", format!("mounted file {} changed{next}", file.written)))
+}
+
 /// Container of a service, as `status` prints it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerStatus {
@@ -184,6 +194,8 @@ pub struct View<'a> {
     pub live: Option<&'a ControllerStatus>,
     /// Failures of the last run, where no controller is watching.
     pub last_run: &'a LastRun,
+    /// Versions of the files that containers mounted.
+    pub mounted: &'a BTreeMap<ContainerId, MountedVersions>,
     /// Time of the snapshot.
     pub now: SystemTime,
 }
@@ -490,7 +502,7 @@ fn outdated(
     };
     let fields: Vec<String> = comparison.replace.iter().chain(&comparison.update).map(name).collect();
     if fields.is_empty() {
-        return (None, None);
+        return stale_file(service, container, view).unzip();
     }
     let next = if watched { "" } else { "; `drillmaster up` applies it" };
     (Some("Outdated"), Some(format!("{} changed{next}", fields.join(", "))))

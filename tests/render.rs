@@ -78,6 +78,7 @@ fn status_as_text_and_json() {
         observed: &observed,
         live: None,
         last_run: &LastRun::default(),
+        mounted: &Default::default(),
         now,
     });
     assert_snapshot!("status", render::status::table(&overview, now));
@@ -253,6 +254,7 @@ fn status_contains_the_state_of_the_controller() {
         observed: &observed,
         live: Some(&live),
         last_run: &LastRun::default(),
+        mounted: &Default::default(),
         now,
     };
     assert_snapshot!("watched", render::status::table(&overview(&view), now));

@@ -273,6 +273,7 @@ const RESULTS: &[Source] = &[
             observed: &observed,
             live: Some(&live),
             last_run: &LastRun::default(),
+            mounted: &Default::default(),
             now: UNIX_EPOCH,
         };
         render::status::table(&overview(&view), UNIX_EPOCH).to_string()

@@ -104,6 +104,10 @@ impl Sim {
                 let line = format!("unpause {}", self.name_of(&id));
                 self.timed(line, |latency| latency.other, |world| world.unpause(&id)).await.map(|()| None)
             }
+            Mutation::Signal { id, signal } => {
+                let line = format!("signal {} ({signal})", self.name_of(&id));
+                self.timed(line, |latency| latency.other, |world| world.signal(&id)).await.map(|()| None)
+            }
             Mutation::Rename { id, name } => {
                 let line = format!("rename {} to {name}", self.name_of(&id));
                 self.timed(line, |latency| latency.other, |world| world.rename(&id, &name)).await.map(|()| None)

@@ -211,6 +211,7 @@ pub fn verb(mutation: &Mutation) -> &'static str {
         Mutation::Start(_) => "start",
         Mutation::Stop { .. } => "stop",
         Mutation::Unpause(_) => "unpause",
+        Mutation::Signal { .. } => "signal",
         Mutation::Rename { .. } => "rename",
         Mutation::Update { .. } => "update",
         Mutation::Remove { .. } => "remove",

@@ -427,6 +427,18 @@ impl World {
         Ok(())
     }
 
+    pub(crate) fn signal(&mut self, id: &str) -> Result<()> {
+        let attempted = format!("send a signal to the container {}", self.name_of(id));
+        let container = self.container(id, &attempted)?;
+        if container.state != State::Running {
+            return Err(EngineError::Conflict { attempted, message: "the container is not running".into() });
+        }
+        let name = container.name.clone();
+        self.history.push(format!("{name} got a signal"));
+        self.emit_event(id, ContainerEvent::Killed);
+        Ok(())
+    }
+
     pub(crate) fn rename(&mut self, id: &str, to: &str) -> Result<()> {
         let attempted = format!("rename the container {}", self.name_of(id));
         if self.containers.get(id).is_some_and(|container| container.name == to) {

@@ -5,7 +5,6 @@ use super::project::Project;
 use super::{Exit, Failure, session};
 use crate::control::local_state::LocalState;
 use crate::desired::Desired;
-use crate::plan::Memory;
 use crate::render::{self, Style, json};
 use crate::{control, plan};
 
@@ -18,7 +17,7 @@ pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<E
     project.load_outputs(&state_directory, style).map_err(Failure::Specs)?;
     let desired = Desired { scope, ..project.desired };
     let local_state = LocalState::new(state_directory);
-    let memory = Memory::new(local_state.updated());
+    let memory = local_state.memory();
     let observed = control::observe(engine.as_ref(), &desired, &memory).await?;
     let forecast = plan::forecast(&desired, &observed, &memory);
     if style.json {

@@ -15,9 +15,11 @@ use crate::control::ReadSpecs;
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::control::programs::Workers;
+use crate::control::specs::mounts;
 use crate::control::specs::sources::{self, ProgramFileAccess, Reader, Sources, SpecInput};
 use crate::control::specs::watcher::Watcher;
 use crate::control::state_directory::StateDirectory;
+use crate::desired::files::MountSourceState;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
 use crate::desired::{Desired, Mode, Scope, order, secrets};
@@ -80,6 +82,7 @@ impl Project {
             group: global.group.clone(),
             display_path: global.specs.display().to_string(),
             may_empty: up.prune_all,
+            local: session::is_local(global)?,
             names: names.into_iter().collect(),
             exclude: exclude.into_iter().collect(),
             source: project.desired.source.clone(),
@@ -111,17 +114,14 @@ impl Project {
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        Project::read(global, group(global)?, directory, sources, false)
-            .map(|(project, _)| project)
-            .map_err(Failure::Specs)
+        Ok(Project::read(global, group(global)?, directory, sources, false)?.0)
     }
 
     /// Reads the specs for a command that needs no values: what is missing is a warning.
     pub fn load_without_values(global: &Global, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        let (project, missing) =
-            Project::read(global, group(global)?, directory, sources, true).map_err(Failure::Specs)?;
+        let (project, missing) = Project::read(global, group(global)?, directory, sources, true)?;
         if !missing.is_empty() {
             style.warnings(&missing);
             style.note("continuing without these values; hooks that need them are skipped");
@@ -135,7 +135,8 @@ impl Project {
         let (sources, workers) = (read_sources(global, &directory)?, Workers::default());
         let specs = parse_directory(&display_path, &directory, &sources, &OutputMap::new(), &workers, false)
             .map_err(Failure::Specs)?;
-        let desired = desired(group(global)?, &directory, &specs);
+        let mut desired = desired(group(global)?, &directory, &specs);
+        desired.look_at_files(&|path, content| mount_source(true, path, content)).map_err(Failure::Specs)?;
         Ok((Project::fixed(desired, directory, true), specs))
     }
 
@@ -146,15 +147,22 @@ impl Project {
         directory: PathBuf,
         sources: io::Result<Sources>,
         lenient: bool,
-    ) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
+    ) -> Result<(Project, Vec<Diagnostic>), Failure> {
         let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (root, workers) = (directory.clone(), Workers::default());
+        let local = session::is_local(global)?;
+        let look = move |path: &str, content| mount_source(local, path, content);
         let evaluating = workers.clone();
         let resolve = move |context: &OutputMap| {
             let specs = parse_directory(&display_path, &root, &sources, context, &evaluating, lenient)?;
-            Ok((desired(group.as_deref(), &root, &specs), specs.missing))
+            let mut desired = desired(group.as_deref(), &root, &specs);
+            match desired.look_at_files(&look) {
+                Err(errors) if !lenient => Err(errors),
+                _ => Ok((desired, specs.missing)),
+            }
         };
-        let ((desired, missing), context) = (resolve(&OutputMap::new())?, OutputStore::default());
+        let ((desired, missing), context) =
+            (resolve(&OutputMap::new()).map_err(Failure::Specs)?, OutputStore::default());
         let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, _)| desired));
         Ok((Project { desired, directory, readable: true, context, workers, resolve }, missing))
     }
@@ -345,6 +353,8 @@ struct Reload {
     /// The spec directory as given on the command line.
     display_path: String,
     may_empty: bool,
+    /// The engine runs on this machine, and so are the sources of bind mounts.
+    local: bool,
     names: BTreeSet<String>,
     exclude: BTreeSet<String>,
     /// Owner of the group, from the initial load; unchanged even if the path is a link whose target changes.
@@ -360,12 +370,15 @@ impl Reload {
 
     fn valid(&self, input: SpecInput<'_>) -> Result<Desired, Vec<Diagnostic>> {
         let group = self.group.as_deref();
-        let desired = if self.may_empty && is_empty(input.sources) {
+        let mut desired = if self.may_empty && is_empty(input.sources) {
             nothing(group, input.directory)
         } else {
             let specs = parse(&self.display_path, &input, &self.context.values(), &self.workers, false)?;
             desired(group, input.directory, &specs)
         };
+        if self.local {
+            desired.look_at_files(input.look)?;
+        }
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
         let scope = scope(&desired, &self.names, &self.exclude).map_err(|error| vec![Diagnostic::new(error)])?;
         *last = include_removed(scope, &last, &desired);
@@ -398,8 +411,14 @@ fn parse_directory(
     let read = |path: &str| sources::read_file(directory, path);
     let tree = |build: &Build| sources::read_tree(directory, build);
     let file_access = ProgramFileAccess(directory);
-    let input = SpecInput { directory, sources, read: &read, tree: &tree, file_access: &file_access };
+    let look = |path: &str, content| mount_source(true, path, content);
+    let input = SpecInput { directory, sources, read: &read, tree: &tree, file_access: &file_access, look: &look };
     parse(display_path, &input, context, workers, lenient)
+}
+
+/// Looks at the source of a bind mount. `local`: it is on this machine.
+fn mount_source(local: bool, path: &str, content: bool) -> MountSourceState {
+    if local { mounts::look(Path::new(path), content) } else { MountSourceState::Unknown }
 }
 
 /// Parses and validates specs with the environment of this process; `display_path` is used in diagnostics.

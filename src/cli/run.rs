@@ -532,8 +532,10 @@ async fn print_result(
         super::status::inspect(engine, &project.desired.group, &mut observed).await?;
         let now = SystemTime::now();
         let last_run = &updated(LastRun::default(), desired, outcome);
+        let state_directory = session::state_directory(&engine.about().await?, &project.desired.group)?;
+        let mounted = &LocalState::new(state_directory).mounted();
         let Project { desired: all, readable, .. } = project;
-        let view = View { desired: all, readable: *readable, observed: &observed, live: None, last_run, now };
+        let view = View { desired: all, readable: *readable, observed: &observed, live: None, last_run, mounted, now };
         let services = status::status(&view);
         style.result_json(&json::outcome(desired, outcome, &services));
     } else {

@@ -57,9 +57,18 @@ impl StatusReader {
         let observed = list_with_details(self.engine.as_ref(), &desired.group);
         let (observed, live) = join(observed, ask::live(&self.state_directory)).await;
         let now = SystemTime::now();
-        let last_run = LocalState::new(self.state_directory.clone()).last_run();
+        let local_state = LocalState::new(self.state_directory.clone());
+        let (last_run, mounted) = (local_state.last_run(), local_state.mounted());
         let observed = observed?;
-        Ok(overview(&View { desired, readable, observed: &observed, live: live.as_ref(), last_run: &last_run, now }))
+        Ok(overview(&View {
+            desired,
+            readable,
+            observed: &observed,
+            live: live.as_ref(),
+            last_run: &last_run,
+            mounted: &mounted,
+            now,
+        }))
     }
 
     /// Reads the specs again. If they are invalid or name another group, the last valid specs are kept.

@@ -11,6 +11,7 @@ use crate::desired::{Desired, Hook};
 use crate::engine::{ContainerExit, EngineError, EngineEvent, PullProgress, Result};
 use crate::lease::Lease;
 use crate::observed::{Container, ImageFacts, Observed};
+use crate::plan::memory::MountedVersions;
 use crate::plan::step::{Change, ContainerRef, Failure, Probe, Step, Subject, Wait};
 use crate::spec::Diagnostic;
 use crate::status::ControllerStatus;
@@ -94,6 +95,8 @@ pub enum Command {
     Probe(Probe),
     /// Stop the readiness probe of a container.
     EndProbe(ContainerId),
+    /// Record the files that a container mounted.
+    RecordMounted(ContainerId, MountedVersions),
     /// Read the last output of a failed container.
     Diagnose(Failure),
     /// Read the last output of a container that the engine restarts.

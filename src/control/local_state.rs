@@ -1,13 +1,16 @@
-//! Local state files: ids of containers that were updated in place, and the failures of the last run.
+//! Local state files: ids of containers that were updated in place, versions of the files that containers mounted, and the
+//! failures of the last run.
 //!
 //! Labels of a container cannot be changed, so after an update in place they describe the container as it was created.
 //! Such a container is therefore inspected from then on. If the file is lost, only a change back to the first values
-//! is missed.
+//! is missed. Without the versions of mounted files, the times of the files decide.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use super::state_directory::{LAST_RUN, StateDirectory, UPDATED};
+use super::state_directory::{LAST_RUN, MOUNTED, StateDirectory, UPDATED};
+use crate::plan::Memory;
+use crate::plan::memory::MountedVersions;
 use crate::status::last_run::LastRun;
 use crate::types::ContainerId;
 
@@ -38,6 +41,35 @@ impl LocalState {
         ids.retain(|id| exists(id));
         ids.insert(id.clone());
         self.directory.write(UPDATED, |file| ids.iter().try_for_each(|id| writeln!(file, "{id}")))
+    }
+
+    /// Versions of the files that containers mounted at their last start by a step. Empty if the file does not exist or
+    /// cannot be read.
+    pub fn mounted(&self) -> BTreeMap<ContainerId, MountedVersions> {
+        let bytes = self.directory.read(MOUNTED).ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Records the versions of the files that a container mounted, and removes containers that no longer exist.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn record_mounted(
+        &self,
+        id: &ContainerId,
+        versions: MountedVersions,
+        exists: impl Fn(&ContainerId) -> bool,
+    ) -> io::Result<()> {
+        let mut all = self.mounted();
+        all.retain(|id, _| exists(id));
+        all.insert(id.clone(), versions);
+        self.directory.write(MOUNTED, |file| Ok(serde_json::to_writer(file, &all)?))
+    }
+
+    /// The memory of earlier runs.
+    pub fn memory(&self) -> Memory {
+        Memory::new(self.updated(), self.mounted())
     }
 
     /// Failures of the last run. Empty if the file does not exist or cannot be read.

@@ -13,7 +13,6 @@ use super::reconcile::{Core, RunMode};
 use super::{RunOptions, WatchOptions};
 use crate::desired::Desired;
 use crate::engine::Engine;
-use crate::plan::Memory;
 
 /// When a run ends.
 pub(super) enum Mode {
@@ -41,7 +40,7 @@ pub(super) async fn drive(
     };
     let mut lease = options.lease;
     let mut tasks = Tasks::new(engine, events, options.context, options.local_state, read);
-    let memory = Memory::new(tasks.updated());
+    let memory = tasks.memory();
     let mut core = Core::new(desired, options.limits, mode, memory, options.reload);
     let mut subscribers = Subscribers::default();
     let mut event = Event::Begin;

@@ -17,6 +17,8 @@ use tempfile::NamedTempFile;
 pub(super) const OUTPUTS: &str = "context.json";
 /// Ids of containers updated in place.
 pub(super) const UPDATED: &str = "updated";
+/// Versions of the files that containers mounted.
+pub(super) const MOUNTED: &str = "mounted-files.json";
 /// Failures of the last run.
 pub(super) const LAST_RUN: &str = "last-run.json";
 /// Lock file.

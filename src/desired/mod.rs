@@ -3,6 +3,7 @@
 //! Pure and independent of the observed state and the plan.
 
 pub mod build;
+pub mod files;
 pub mod fingerprint;
 pub mod order;
 pub mod outputs;
@@ -23,6 +24,7 @@ use crate::spec::model::{
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
 use crate::types::ServiceName;
 pub use build::Build;
+use files::MountedFile;
 use fingerprint::Fingerprint;
 use outputs::Outputs;
 pub use secrets::{has_secret_ping, secrets};
@@ -210,6 +212,8 @@ pub struct Service {
     pub build: Option<Build>,
     /// How its container is replaced.
     pub update: Update,
+    /// Files that its container mounts.
+    pub files: Vec<MountedFile>,
     /// Location of its spec, e.g. `app.yaml:12`.
     pub location: String,
     /// Names of the container's fields into which variables or outputs were inserted.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::files::MountedFile;
 use super::fingerprint::Fingerprint;
 use super::order::Needs;
 use super::outputs::Outputs;
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
-use crate::spec::model::{self, Condition, ContainerFields, MountSource};
+use crate::spec::model::{self, Condition, ContainerFields, MountSource, OnChange};
 use crate::spec::secrets::{SecretFields, has_secret_hook};
 use crate::spec::value::ImageRef;
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
@@ -195,6 +196,7 @@ fn service(
         pull: spec.container.pull,
         build,
         update: spec.update,
+        files: mounted_files(spec, context),
         location: loaded.source.to_string(),
         secret: secret_fields(&loaded.secrets),
         fingerprint,
@@ -351,6 +353,26 @@ fn volume(mount: &model::Mount, group: &str, context: ResolveContext<'_>) -> Vol
         MountSource::Bind(path) => VolumeSource::Bind(absolute(path, context)),
     };
     Volume { source, target: mount.target.clone(), read_only: mount.read_only }
+}
+
+/// Its bind mounts, which may be files. A change of a file restarts a service by default; a job that has run stays as it
+/// is.
+fn mounted_files(spec: &model::Service, context: ResolveContext<'_>) -> Vec<MountedFile> {
+    let default = if spec.kind == Kind::Service { OnChange::Restart } else { OnChange::Ignore };
+    let file = |mount: &model::Mount| {
+        let MountSource::Bind(path) = &mount.source else { return None };
+        let on_change = mount.on_change.clone().unwrap_or_else(|| default.clone());
+        (on_change != OnChange::Ignore).then(|| MountedFile {
+            written: path.clone(),
+            source: absolute(path, context),
+            target: mount.target.clone(),
+            on_change,
+            explicit: mount.on_change.is_some(),
+            by_content: mount.read_only || mount.on_change.is_some(),
+            state: None,
+        })
+    };
+    spec.container.volumes.iter().filter_map(file).collect()
 }
 
 /// Makes a path absolute: `~/` is the home directory; other relative paths start at the spec directory, so they do not

@@ -78,6 +78,7 @@ impl Limits {
             | Mutation::RemoveImage(_)
             | Mutation::Start(_)
             | Mutation::Unpause(_)
+            | Mutation::Signal { .. }
             | Mutation::Rename { .. }
             | Mutation::Update { .. }
             | Mutation::Remove { .. } => self.change,

@@ -154,6 +154,13 @@ pub enum Mutation {
     },
     /// Unpause a container.
     Unpause(String),
+    /// Send a signal to a running container.
+    Signal {
+        /// Id of the container.
+        id: String,
+        /// Name of the signal, e.g. `SIGHUP`.
+        signal: String,
+    },
     /// Rename a container.
     Rename {
         /// Id of the container.
@@ -218,6 +225,7 @@ impl Mutation {
             Mutation::Start(id) => format!("start container {}", short(id)),
             Mutation::Stop { id, .. } => format!("stop container {}", short(id)),
             Mutation::Unpause(id) => format!("unpause container {}", short(id)),
+            Mutation::Signal { id, signal } => format!("send {signal} to container {}", short(id)),
             Mutation::Rename { id, name } => format!("rename container {} to {name}", short(id)),
             Mutation::Update { id, .. } => format!("update container {}", short(id)),
             Mutation::Remove { id, .. } => format!("remove container {}", short(id)),

@@ -58,6 +58,13 @@ pub enum Cause {
     Reload,
     /// The container is unhealthy.
     Unhealthy,
+    /// A mounted file changed.
+    MountedFile {
+        /// Path on the host, as written in the spec.
+        source: String,
+        /// Path in the container.
+        target: String,
+    },
 }
 
 /// The state that a container should be in.
@@ -83,7 +90,7 @@ impl Cause {
     }
 
     /// Path of what differs: a field of the spec, or `state`, `name`, `network`, `container`, `dependencies.<name>`,
-    /// `reload`, `health`.
+    /// `reload`, `health`, `volumes.<path in the container>`.
     pub fn path(&self) -> Cow<'_, str> {
         match self {
             Cause::Field { path, .. } => path.into(),
@@ -94,6 +101,7 @@ impl Cause {
             Cause::Dependency(name) => format!("dependencies.{name}").into(),
             Cause::Reload => "reload".into(),
             Cause::Unhealthy => "health".into(),
+            Cause::MountedFile { target, .. } => format!("volumes.{target}").into(),
         }
     }
 }
@@ -104,6 +112,7 @@ pub(super) fn fields(causes: &[Cause]) -> String {
     match (causes, paths.as_slice()) {
         ([Cause::Reload], _) => "requested".to_owned(),
         ([Cause::Unhealthy], _) => "unhealthy".to_owned(),
+        ([Cause::MountedFile { source, .. }], _) => format!("mounted file {source} changed"),
         ([Cause::Field { path, .. }], _) if path == "build" => "build sources changed".to_owned(),
         ([Cause::Field { path, .. }], _) if path == "rerun" => "rerun: always".to_owned(),
         (_, [first, second, third, rest @ ..]) if !rest.is_empty() => {

@@ -1,6 +1,6 @@
 //! Comparison of a container with its spec. Pure; `plan` decides what follows from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
@@ -9,6 +9,7 @@ use crate::desired::fingerprint::{self, Change, VERSION, change_of};
 use crate::desired::{Kind, Service};
 use crate::identity::Identity;
 use crate::observed::{Container, Observed};
+use crate::spec::value::Signal;
 
 /// Result of a comparison.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,6 +18,10 @@ pub struct Comparison {
     pub replace: Vec<Cause>,
     /// Differences that are updated in place.
     pub update: Vec<Cause>,
+    /// Differences that restart the container.
+    pub restart: Vec<Cause>,
+    /// Signals that the container is sent, and why.
+    pub signals: BTreeMap<Signal, Vec<Cause>>,
     /// The container must be inspected first.
     pub unclear: bool,
 }

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::memory::HookProgress;
+use super::memory::{HookProgress, MountedVersions};
 use super::step::{Query, Step, Verb};
 use super::{MIN_UPTIME, Memory, instance_of};
+use crate::desired::files::{FileVersion, MountedFile};
 use crate::desired::{Desired, HookPoint, Inherited, Order, Service, VolumeSource};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
     Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
 };
+use crate::spec::model::OnChange;
+use crate::spec::value::Signal;
 use crate::types::ContainerId;
 
 /// Applies a step that succeeded. `id`: the id of the created object; in a forecast `new:<name>` stands for it. `now`:
@@ -53,6 +56,7 @@ pub fn apply(
         Verb::Create { .. } => create(step, id, desired, observed, memory),
         Verb::Start(target) => start(name, &target.id, now, desired, observed, memory),
         Verb::Stop(target) => stop(name, &target.id, desired, observed, memory),
+        Verb::Signal { container, signal } => signalled(name, &container.id, signal, desired, observed, memory),
         Verb::Unpause(target) => with(observed, &target.id, |container| container.state = State::Running),
         Verb::Rename { container, to } => {
             if desired.services.get(name).is_some_and(Service::is_job) {
@@ -149,6 +153,9 @@ fn start(name: &str, id: &ContainerId, now: Duration, desired: &Desired, observe
         |point: &HookPoint, progress: &HookProgress| progress.container.as_ref() == Some(id) && is_stop_hook(point);
     memory.service_mut(name).hooks.retain(|point, progress| !is_over(point, progress));
     let service = desired.services.get(name);
+    let mounted = service.filter(|service| !service.files.is_empty());
+    memory.container_mut(id).mounted =
+        mounted.map(|service| MountedVersions { started_at: String::new(), files: mounted_versions(service) });
     let expects_health = observed.containers.get(id).is_some_and(|it| expects_health(it, observed));
     with(observed, id, |container| {
         container.state = State::Running;
@@ -160,6 +167,31 @@ fn start(name: &str, id: &ContainerId, now: Duration, desired: &Desired, observe
         container.health = if expects_health { Health::Starting } else { Health::None };
         container.ports = service.map(published).unwrap_or_default();
     });
+}
+
+/// It knows the files now whose change it was told.
+fn signalled(
+    name: &str,
+    id: &ContainerId,
+    signal: &Signal,
+    desired: &Desired,
+    observed: &Observed,
+    memory: &mut Memory,
+) {
+    let Some(service) = desired.services.get(name) else { return };
+    let details = observed.containers.get(id).and_then(|container| container.details.as_ref());
+    let started_at = details.map(|details| details.started_at.clone()).unwrap_or_default();
+    let told = service.files.iter().filter(|file| file.on_change == OnChange::Signal(signal.clone()));
+    let mounted = &mut memory.container_mut(id).mounted;
+    let known = mounted.take().filter(|known| known.started_at == started_at).map(|known| known.files);
+    let mut files = known.unwrap_or_else(|| mounted_versions(service));
+    files.extend(told.filter_map(|file| Some((file.target.clone(), file.state.as_ref()?.version.clone()))));
+    *mounted = Some(MountedVersions { started_at, files });
+}
+
+fn mounted_versions(service: &Service) -> BTreeMap<String, FileVersion> {
+    let known = |file: &MountedFile| Some((file.target.clone(), file.state.as_ref()?.version.clone()));
+    service.files.iter().filter_map(known).collect()
 }
 
 fn stop(name: &str, id: &ContainerId, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {

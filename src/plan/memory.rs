@@ -5,9 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::backoff::Backoff;
 use super::step::{Failure, Subject};
 use crate::desired::HookPoint;
+use crate::desired::files::FileVersion;
 use crate::types::{ContainerId, ServiceName};
 
 /// The memory of a run.
@@ -47,6 +50,17 @@ pub struct ContainerMemory {
     pub stopped_after_serving: bool,
     /// It is to be replaced although it matches its spec.
     pub force_replace: Option<ForceReason>,
+    /// The files that it mounted; `None`: not known.
+    pub mounted: Option<MountedVersions>,
+}
+
+/// The versions of the files that a container mounted at a start, or was told about since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedVersions {
+    /// When it was started, as the engine says it, RFC 3339; empty: by the last step, and not inspected since.
+    pub started_at: String,
+    /// By path in the container.
+    pub files: BTreeMap<String, FileVersion>,
 }
 
 /// Observations about a running container, dropped together when it exits.
@@ -121,11 +135,19 @@ pub struct ImageMemory {
 }
 
 impl Memory {
-    /// A new memory, with the containers that earlier runs updated in place.
-    pub fn new(updated_in_place: impl IntoIterator<Item = ContainerId>) -> Memory {
-        let updated = ContainerMemory { updated_in_place: true, ..ContainerMemory::default() };
-        let containers = updated_in_place.into_iter().map(|id| (id, updated.clone())).collect();
-        Memory { containers, ..Memory::default() }
+    /// A new memory, with the containers that earlier runs updated in place, and the files that containers mounted.
+    pub fn new(
+        updated_in_place: impl IntoIterator<Item = ContainerId>,
+        mounted: impl IntoIterator<Item = (ContainerId, MountedVersions)>,
+    ) -> Memory {
+        let mut memory = Memory::default();
+        for id in updated_in_place {
+            memory.container_mut(&id).updated_in_place = true;
+        }
+        for (id, versions) in mounted {
+            memory.container_mut(&id).mounted = Some(versions);
+        }
+        memory
     }
 
     /// When this run started the container.

@@ -10,6 +10,7 @@ pub mod check;
 mod create;
 pub mod diff;
 pub mod effect;
+pub mod files;
 pub mod hook;
 mod job;
 pub mod memory;

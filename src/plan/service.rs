@@ -135,19 +135,13 @@ impl<'a> Planner<'a> {
         if let Some(state) = self.await_outputs(service, &slots) {
             return state;
         }
-        let mut comparison = slots.current.map(|current| self.compare(service, current));
+        let mut comparison = slots.current.map(|current| self.compare_with_files(service, current));
         let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
-        let unclear: Vec<&Container> = [
-            slots.current.filter(|_| comparison.as_ref().is_some_and(|c| c.unclear)),
-            slots.candidate.filter(|_| candidate.as_ref().is_some_and(|(_, c)| c.unclear)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let current = slots.current.filter(|_| comparison.as_ref().is_some_and(|comparison| comparison.unclear));
+        let unclear_candidate = candidate.as_ref().filter(|(_, comparison)| comparison.unclear);
+        let unclear: Vec<_> = current.into_iter().chain(unclear_candidate.map(|(container, _)| *container)).collect();
         if !unclear.is_empty() {
-            for container in unclear {
-                self.plan.queries.insert(Query::Container(container.id.clone()));
-            }
+            self.plan.queries.extend(unclear.iter().map(|container| Query::Container(container.id.clone())));
             return DependencyState::Pending("is being inspected");
         }
         self.unknown(&slots);
@@ -318,6 +312,9 @@ impl<'a> Planner<'a> {
                 }
                 if self.ensure_network(service, current) {
                     return DependencyState::Pending("is being attached to its network");
+                }
+                if self.follow_files(service, current, comparison) {
+                    return DependencyState::Pending("is being restarted");
                 }
                 if !comparison.update.is_empty() {
                     self.change(subject.clone(), Action::Update, comparison.update.clone());

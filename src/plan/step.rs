@@ -12,6 +12,7 @@ use crate::desired::fingerprint::Fingerprint;
 use crate::desired::{HookPoint, Inherited, Service};
 use crate::observed::Container;
 use crate::spec::model::{Ping, Resources, RestartPolicy};
+use crate::spec::value::Signal;
 use crate::types::{ContainerId, ServiceName};
 
 /// Result of the planner.
@@ -118,6 +119,11 @@ pub enum Verb {
     },
     Start(ContainerRef),
     Unpause(ContainerRef),
+    /// Send a signal, because mounted files changed.
+    Signal {
+        container: ContainerRef,
+        signal: Signal,
+    },
     Stop(ContainerRef),
     Rename {
         container: ContainerRef,
@@ -177,6 +183,8 @@ pub enum VerbKind {
     Container(&'static str, String),
     /// A rename, from and to.
     Rename(String, String),
+    /// A signal, by container and signal.
+    Signal(String, Signal),
     /// A hook, by hook point and index.
     Hook(HookPoint, usize),
 }
@@ -203,6 +211,7 @@ impl Verb {
                 Some(container)
             }
             Verb::Rename { container, .. }
+            | Verb::Signal { container, .. }
             | Verb::Update { container, .. }
             | Verb::Connect { container, .. }
             | Verb::Disconnect { container, .. }
@@ -229,6 +238,7 @@ impl Verb {
             Verb::Create { name, .. } => VerbKind::Container("create", name.clone()),
             Verb::Start(container) => of("start", container),
             Verb::Unpause(container) => of("unpause", container),
+            Verb::Signal { container, signal } => VerbKind::Signal(container.name.clone(), signal.clone()),
             Verb::Stop(container) => of("stop", container),
             Verb::Update { container, .. } => of("update", container),
             Verb::Connect { container, names, .. } if names.is_empty() => of("connect without names", container),
@@ -269,6 +279,7 @@ impl fmt::Display for Step {
             Verb::Create { name, .. } => write!(f, "{subject}: create {name}"),
             Verb::Start(container) => write!(f, "{subject}: start {}", container.name),
             Verb::Unpause(container) => write!(f, "{subject}: unpause {}", container.name),
+            Verb::Signal { container, signal } => write!(f, "{subject}: signal {} ({signal})", container.name),
             Verb::Stop(container) => write!(f, "{subject}: stop {}", container.name),
             Verb::Rename { container, to } => write!(f, "{subject}: rename {} to {to}", container.name),
             Verb::Update { container, .. } => write!(f, "{subject}: update {}", container.name),

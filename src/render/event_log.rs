@@ -235,6 +235,7 @@ fn observed(cause: &Cause) -> Option<String> {
         Cause::Network { found: Some(_), .. } => "connected to another network".into(),
         Cause::Reload => "reload requested".into(),
         Cause::Unhealthy => "unhealthy".into(),
+        Cause::MountedFile { source, .. } => format!("mounted file {source} changed"),
     })
 }
 

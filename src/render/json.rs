@@ -126,6 +126,9 @@ pub fn values(cause: &Cause) -> (Option<Value>, Option<Value>) {
         Cause::Network { found, wanted } => (text(found), Some(wanted.as_str().into())),
         Cause::NoContainer { candidate, wanted } => (text(candidate), Some(wanted.as_str().into())),
         Cause::Unhealthy => (Some("unhealthy".into()), Some("healthy".into())),
+        Cause::MountedFile { source, .. } => {
+            (Some(format!("{source} as mounted").into()), Some(format!("{source} changed").into()))
+        }
         Cause::Dependency(_) | Cause::Reload => (None, None),
     }
 }

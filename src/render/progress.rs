@@ -125,6 +125,7 @@ impl Progress {
             Verb::Start(container) => format!("starting {}", container.name),
             Verb::Stop(container) => format!("stopping {}", container.name),
             Verb::Unpause(container) => format!("unpausing {}", container.name),
+            Verb::Signal { container, signal } => format!("sending {signal} to {}", container.name),
             Verb::Rename { container, to } => format!("renaming {} to {to}", container.name),
             Verb::Update { container, .. } => format!("updating {}", container.name),
             Verb::Connect { container, .. } => format!("connecting {}", container.name),

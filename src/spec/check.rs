@@ -12,7 +12,7 @@ use super::RESERVED_NETWORKS;
 use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Location, closest};
-use super::model::{Condition, Dependency, Kind, MountSource, Order, Port, Pull, Service};
+use super::model::{Condition, Dependency, Kind, MountSource, OnChange, Order, Port, Pull, Service};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
 
@@ -40,6 +40,7 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     for service in &documents.services {
         concurrent_containers(service, diagnostics);
         mount_targets(service, diagnostics);
+        mounted_files(service, diagnostics);
         limits(service, diagnostics);
         image(service, diagnostics);
     }
@@ -393,6 +394,22 @@ fn mount_targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>)
                 Diagnostic::at(service.location(&node.span), format!("two mounts at {}", quoted(target)))
                     .label("again here")
                     .related(service.location(&earlier.span), "first here"),
+            );
+        }
+    }
+}
+
+/// A job runs once: a changed file can only run it again, in a new container.
+fn mounted_files(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
+    if service.spec.kind == Kind::Service {
+        return;
+    }
+    for (mount, node) in with_nodes(service, "volumes", &service.spec.container.volumes) {
+        if matches!(mount.on_change, Some(OnChange::Restart | OnChange::Signal(_))) {
+            let span = node.get("on_change").map_or(&node.span, |node| &node.span);
+            diagnostics.push(
+                Diagnostic::at(service.location(span), "a job is neither restarted nor signalled")
+                    .hint("write `replace` to run it again when the file changes".to_owned()),
             );
         }
     }

@@ -383,7 +383,7 @@ pub enum Protocol {
 /// A mount.
 ///
 /// Short: `data:/data`, `./conf:/conf:ro`, `/data` (an anonymous volume). Long:
-/// `{type: volume|bind, source: data, target: /data, read_only: true}`.
+/// `{type: volume|bind, source: data, target: /data, read_only: true, on_change: restart}`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mount {
     pub source: MountSource,
@@ -391,6 +391,21 @@ pub struct Mount {
     pub target: String,
     /// Mounted read-only.
     pub read_only: bool,
+    /// What a change of the mounted file means; bind mounts only.
+    pub on_change: Option<OnChange>,
+}
+
+/// What a change of a mounted file means for the container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnChange {
+    /// The container is restarted: it mounts the new file then.
+    Restart,
+    /// The container is replaced.
+    Replace,
+    /// The container gets this signal.
+    Signal(Signal),
+    /// Nothing.
+    Ignore,
 }
 
 /// Source of a mount.

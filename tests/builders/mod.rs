@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use drillmaster::desired::files::{FileState, FileVersion, MountedFile};
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
@@ -17,9 +18,10 @@ use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Step, Subject, Verb};
 use drillmaster::plan::{Memory, effect, forecast, instance_of};
 use drillmaster::spec::Tree;
-use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, Ping, Pull, RestartPolicy};
+use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, OnChange, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
 use drillmaster::types::ContainerId;
+use jiff::Timestamp;
 
 /// Group of all tests.
 pub const GROUP: &str = "shop";
@@ -49,6 +51,7 @@ pub fn service(name: &str) -> Build {
         pull: Pull::Missing,
         build: None,
         update: Update::default(),
+        files: Vec::new(),
         location: format!("{name}.yaml:1"),
         secret: BTreeSet::new(),
         fingerprint: Fingerprint::default(),
@@ -64,6 +67,23 @@ impl Build {
 
     pub fn env(mut self, key: &str, value: &str) -> Build {
         self.0.env.insert(key.into(), value.into());
+        self
+    }
+
+    /// Mounts a file read-only at the same path, with this content and inode number.
+    pub fn file(mut self, path: &str, on_change: OnChange, content: &str, inode: u64) -> Build {
+        let volume = Volume { source: VolumeSource::Bind(path.into()), target: path.into(), read_only: true };
+        self.0.config.volumes.push(volume);
+        let version = FileVersion { inode, digest: Some(content.into()) };
+        self.0.files.push(MountedFile {
+            written: format!(".{path}"),
+            source: path.into(),
+            target: path.into(),
+            on_change,
+            explicit: true,
+            by_content: true,
+            state: Some(FileState { version, modified: Timestamp::UNIX_EPOCH }),
+        });
         self
     }
 

@@ -18,6 +18,7 @@ mod edit;
 mod examples;
 mod exec;
 mod failure;
+mod files;
 mod groups;
 mod habits;
 mod hooks;

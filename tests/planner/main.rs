@@ -7,6 +7,7 @@ mod builders;
 mod conflicts;
 mod create;
 mod drift;
+mod files;
 mod notes;
 mod readiness;
 mod removal;

@@ -386,6 +386,7 @@ impl Invariants {
                 }
             }
             Mutation::Unpause(_)
+            | Mutation::Signal { .. }
             | Mutation::Rename { .. }
             | Mutation::Update { .. }
             | Mutation::CreateNetwork { .. }
@@ -539,6 +540,7 @@ fn target(mutation: &Mutation) -> Option<&String> {
     match mutation {
         Mutation::Start(id)
         | Mutation::Unpause(id)
+        | Mutation::Signal { id, .. }
         | Mutation::Stop { id, .. }
         | Mutation::Rename { id, .. }
         | Mutation::Update { id, .. }

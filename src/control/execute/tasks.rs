@@ -1,6 +1,6 @@
 //! Tasks: runs each command of [`crate::control::reconcile`] concurrently and sends its result back as an event.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ use crate::desired::Desired;
 use crate::engine::lines::split_timestamp;
 use crate::engine::{Engine, LogOptions};
 use crate::observed::{Details, Observed};
+use crate::plan::Memory;
 use crate::plan::backoff::BACKOFF_RESET_AFTER;
 use crate::plan::step::{ContainerRef, Failure, Probe, Reason, Step, Verb};
 use crate::types::ContainerId;
@@ -84,9 +85,9 @@ impl Tasks {
         }
     }
 
-    /// Ids of containers that this run or an earlier one updated in place.
-    pub fn updated(&self) -> BTreeSet<ContainerId> {
-        self.local_state.updated()
+    /// What earlier runs recorded.
+    pub fn memory(&self) -> Memory {
+        self.local_state.memory()
     }
 
     /// Waits for the next task to end; `None` if there is none. Cancel-safe.
@@ -131,6 +132,12 @@ impl Tasks {
             Command::ReadSpecs => {
                 if let Some(read) = self.read.clone() {
                     self.spawn(async move { Event::SpecsRead(read().await) });
+                }
+            }
+            Command::RecordMounted(id, mounted) => {
+                let exists = |id: &ContainerId| observed.is_none_or(|observed| observed.containers.contains_key(id));
+                if let Err(error) = self.local_state.record_mounted(&id, mounted, exists) {
+                    tracing::warn!(%error, "cannot record the mounted files of a container");
                 }
             }
             Command::Diagnose(failure) => self.spawn(diagnose(engine, failure)),

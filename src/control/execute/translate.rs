@@ -76,6 +76,9 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
         }
         Verb::Start(target) => Mutation::Start(target.id.to_string()),
         Verb::Unpause(target) => Mutation::Unpause(target.id.to_string()),
+        Verb::Signal { container, signal } => {
+            Mutation::Signal { id: container.id.to_string(), signal: signal.to_string() }
+        }
         Verb::Stop(target) => {
             let timeout = observed.containers.get(&target.id).map_or(STOP_TIMEOUT, stop_timeout);
             Mutation::Stop { id: target.id.to_string(), timeout: Some(timeout) }

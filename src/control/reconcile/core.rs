@@ -577,6 +577,11 @@ impl Core {
         }
         self.snapshot.dirty |= matches!(step.verb, Verb::Pull | Verb::Build);
         self.snapshot.unverified = true;
+        if let Verb::Signal { container, .. } = &step.verb
+            && let Some(mounted) = self.memory.containers.get(&container.id).and_then(|memory| memory.mounted.clone())
+        {
+            reaction.commands.push(Command::RecordMounted(container.id.clone(), mounted));
+        }
         self.on_step_done(&step, restarted, reaction);
         self.record_correction(&step, now);
         self.snapshot.completed(step.clone(), desired, id, now);

@@ -11,7 +11,7 @@ use crate::engine::{ContainerEvent, EngineError, EngineEvent, Result};
 use crate::observed::{Container, Observed, State};
 use crate::plan::backoff::backoff_delay;
 use crate::plan::step::{Step, Subject, Verb};
-use crate::plan::{effect, instance_of};
+use crate::plan::{effect, files, instance_of};
 use crate::types::{ContainerId, ServiceName};
 
 /// Pause before a failed request or step is retried.
@@ -241,6 +241,9 @@ impl Core {
                 } else {
                     self.memory.exited(id);
                 }
+                if let Some(mounted) = files::learn_start(&container, &mut self.memory) {
+                    reaction.commands.push(Command::RecordMounted(id.clone(), mounted));
+                }
                 observed.insert(*container);
                 if restarted {
                     self.report_external_restart(id, reaction);
@@ -314,6 +317,8 @@ impl Core {
                 StaleReason::Other
             }
             ContainerEvent::Health(_) => StaleReason::Other,
+            // A step has sent it.
+            ContainerEvent::Killed if busy => return,
             ContainerEvent::Killed => return self.killed(&id, now),
             ContainerEvent::Died { .. } => StaleReason::Ended,
             ContainerEvent::Destroyed => StaleReason::Removed,

@@ -9,9 +9,11 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FsWord, PROC_SUPER_MAGIC};
 
+use super::mounts;
 use super::watcher::{self, WatchedPaths, Watcher, is_hidden, is_spec};
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
+use crate::desired::files::MountSourceState;
 use crate::engine::build::tree::{self, ContextPaths, Sums, Watched};
 use crate::engine::io_message;
 use crate::spec::model::Build;
@@ -277,6 +279,8 @@ pub struct SpecInput<'a> {
     pub tree: &'a (dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
     /// Access of programs, as [`ProgramFileAccess`]; what they read is watched from then on.
     pub file_access: &'a dyn FileAccess,
+    /// Looks at the source of a bind mount, as [`mounts::look`] does, and watches it from then on.
+    pub look: &'a dyn Fn(&str, bool) -> MountSourceState,
 }
 
 /// Parses specs. Must be deterministic.
@@ -361,12 +365,15 @@ enum FileQuery {
     ProgramFile(String),
     /// The names in a directory.
     Listing(String),
+    /// The source of a bind mount; true: with a digest of its content.
+    Mount(String, bool),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum FileResult {
     Bytes(Vec<u8>),
     Names(Listing),
+    Mount(MountSourceState),
 }
 
 impl FileQuery {
@@ -375,12 +382,16 @@ impl FileQuery {
             FileQuery::SpecFile(path) => read_file(directory, path).map(FileResult::Bytes),
             FileQuery::ProgramFile(path) => read_inside(directory, path).map(FileResult::Bytes),
             FileQuery::Listing(path) => list_inside(directory, path).map(FileResult::Names),
+            FileQuery::Mount(path, content) => Ok(FileResult::Mount(mounts::look(Path::new(path), *content))),
         }
     }
 
     fn path(&self) -> &str {
         match self {
-            FileQuery::SpecFile(path) | FileQuery::ProgramFile(path) | FileQuery::Listing(path) => path,
+            FileQuery::SpecFile(path)
+            | FileQuery::ProgramFile(path)
+            | FileQuery::Listing(path)
+            | FileQuery::Mount(path, _) => path,
         }
     }
 }
@@ -401,7 +412,7 @@ impl Recorder<'_> {
     fn bytes(&self, query: FileQuery) -> Result<Vec<u8>, String> {
         self.run(query).map(|result| match result {
             FileResult::Bytes(bytes) => bytes,
-            FileResult::Names(_) => Vec::new(),
+            FileResult::Names(_) | FileResult::Mount(_) => Vec::new(),
         })
     }
 }
@@ -414,7 +425,7 @@ impl FileAccess for Recorder<'_> {
     fn list(&self, path: &str) -> Result<Listing, String> {
         self.run(FileQuery::Listing(path.to_owned())).map(|result| match result {
             FileResult::Names(names) => names,
-            FileResult::Bytes(_) => Vec::new(),
+            FileResult::Bytes(_) | FileResult::Mount(_) => Vec::new(),
         })
     }
 }
@@ -437,8 +448,18 @@ impl ReadCache {
             trees.lock().unwrap_or_else(PoisonError::into_inner).insert(paths, (result.clone(), watched));
             result
         };
-        let input =
-            SpecInput { directory: &directory, sources: &sources, read: &read, tree: &tree, file_access: &recorder };
+        let look = |path: &str, content| match recorder.run(FileQuery::Mount(path.to_owned(), content)) {
+            Ok(FileResult::Mount(state)) => state,
+            _ => MountSourceState::Unknown,
+        };
+        let input = SpecInput {
+            directory: &directory,
+            sources: &sources,
+            read: &read,
+            tree: &tree,
+            file_access: &recorder,
+            look: &look,
+        };
         let reading = parse(input);
         let files = recorder.files.into_inner().unwrap_or_else(PoisonError::into_inner);
         let trees = trees.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -476,7 +497,14 @@ impl ReadCache {
             Ok(sources) => (sources.directories.clone(), sources.links.clone()),
             Err(_) => Default::default(),
         };
-        let files = self.files.keys().map(|query| self.directory.join(query.path()));
+        let is_watched =
+            |result: &Result<FileResult, String>| !matches!(result, Ok(FileResult::Mount(MountSourceState::NoFile)));
+        let queries = || self.files.iter().filter(|(_, result)| is_watched(result)).map(|(query, _)| query);
+        let (replaceable, files): (Vec<&FileQuery>, Vec<&FileQuery>) =
+            queries().partition(|query| matches!(query, FileQuery::Mount(_, false)));
+        let full = |query: &FileQuery| self.directory.join(query.path());
+        let replaceable = replaceable.into_iter().map(full).collect();
+        let files = files.into_iter().map(full);
         let mut entries: BTreeSet<PathBuf> = files.chain(links).collect();
         entries.insert(root.to_owned());
         match env_files {
@@ -489,6 +517,6 @@ impl ReadCache {
         let watched = self.trees.values().map(|(_, watched)| watched);
         entries.extend(watched.clone().flat_map(|watched| watched.entries.iter().cloned()));
         let trees = watched.flat_map(|watched| watched.directories.iter().cloned()).chain(listings).collect();
-        WatchedPaths { directories, entries, trees }
+        WatchedPaths { directories, entries, replaceable, trees }
     }
 }

@@ -48,6 +48,8 @@ pub struct WatchedPaths {
     pub directories: BTreeSet<PathBuf>,
     /// Single files and directories, which need not exist. Links are followed, and each of them is watched.
     pub entries: BTreeSet<PathBuf>,
+    /// Files of which only replacements matter, not writes: containers may write to them all the time.
+    pub replaceable: BTreeSet<PathBuf>,
     /// Directories in which every entry is watched.
     pub trees: BTreeSet<PathBuf>,
 }
@@ -272,6 +274,8 @@ struct Interest {
     all: bool,
     /// Entries by name.
     names: BTreeSet<OsString>,
+    /// Entries that are relevant when they are replaced, by name.
+    replaceable: BTreeSet<OsString>,
 }
 
 impl WatchState {
@@ -284,18 +288,19 @@ impl WatchState {
             EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => true,
             _ => false,
         };
+        let replaced = moved || matches!(event.kind, EventKind::Create(_));
         let mut relevant = event.paths.is_empty();
         for path in &event.paths {
             if moved && self.interests.keys().any(|directory| directory.starts_with(path)) {
                 self.lost.push(path.clone());
                 relevant = true;
             }
-            relevant = relevant || self.is_relevant_path(path);
+            relevant = relevant || self.is_relevant_path(path, replaced);
         }
         relevant
     }
 
-    fn is_relevant_path(&self, path: &Path) -> bool {
+    fn is_relevant_path(&self, path: &Path, replaced: bool) -> bool {
         if self.interests.contains_key(path) {
             return true;
         }
@@ -305,6 +310,7 @@ impl WatchState {
         self.interests.get(directory).is_some_and(|interest| {
             interest.all
                 || interest.names.contains(name)
+                || replaced && interest.replaceable.contains(name)
                 || interest.specs
                     && name.to_str().is_some_and(|name| !is_hidden(name) && (is_spec(name) || path.is_dir()))
         })
@@ -319,6 +325,11 @@ impl WatchedPaths {
         }
         for directory in self.trees.iter().filter_map(|directory| directory.canonicalize().ok()) {
             interests.entry(directory).or_default().all = true;
+        }
+        for entry in &self.replaceable {
+            visit_links(entry, |directory, name| {
+                interests.entry(directory.to_owned()).or_default().replaceable.insert(name.to_owned());
+            });
         }
         for entry in &self.entries {
             visit_links(entry, |directory, name| {

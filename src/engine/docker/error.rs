@@ -21,9 +21,11 @@ pub(super) fn reached(mutation: &Mutation, error: &BollardError) -> bool {
         }
         // Containers already started or stopped give status 304, which bollard treats as success.
         Mutation::Start(_) | Mutation::Stop { .. } => false,
-        Mutation::Create(_) | Mutation::Update { .. } | Mutation::CreateNetwork { .. } | Mutation::Connect { .. } => {
-            false
-        }
+        Mutation::Signal { .. }
+        | Mutation::Create(_)
+        | Mutation::Update { .. }
+        | Mutation::CreateNetwork { .. }
+        | Mutation::Connect { .. } => false,
     }
 }
 

@@ -202,6 +202,9 @@ impl Docker {
                 client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() })).await?;
             }
             Mutation::Unpause(id) => client.unpause_container(id).await?,
+            Mutation::Signal { id, signal } => {
+                client.kill_container(id, Some(query::KillContainerOptions { signal: signal.clone() })).await?;
+            }
             Mutation::Rename { id, name } => {
                 client.rename_container(id, query::RenameContainerOptions { name: name.clone() }).await?;
             }

@@ -18,12 +18,12 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::locate::closest;
 use super::model::{
-    Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountSource, Ping, Port, Protocol,
-    Pull, RestartPolicy, Scheme, Tmpfs, Ulimit,
+    Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountSource, OnChange, Ping, Port,
+    Protocol, Pull, RestartPolicy, Scheme, Tmpfs, Ulimit,
 };
 use super::starlark::Function;
 use super::value::{
-    HeaderName, HeaderValue, HttpUrl, Invalid, Name, Pattern, Period, Shape, Text, Words, quoted, shaped,
+    HeaderName, HeaderValue, HttpUrl, Invalid, Name, Pattern, Period, Shape, Signal, Text, Words, quoted, shaped,
 };
 
 /// Implements `Deserialize` for types with a [`Shape`].
@@ -74,6 +74,7 @@ mod healthcheck;
 mod host;
 mod http;
 mod mount;
+mod on_change;
 mod ping;
 mod port;
 mod pull;
@@ -113,6 +114,8 @@ mod tests {
         assert_eq!(canonical::<RestartPolicy>("\"unless-stopped\""), "unless-stopped");
         assert_eq!(canonical::<Pull>("\"always\""), "always");
         assert_eq!(canonical::<Pull>("{\"every\": \"60m\"}"), "{\"every\":\"1h\"}");
+        assert_eq!(canonical::<OnChange>("\"replace\""), "replace");
+        assert_eq!(canonical::<OnChange>("{\"signal\": 1}"), "{\"signal\":\"SIGHUP\"}");
         assert_eq!(canonical::<ExtraHost>("\"a=10.0.0.1\""), "a:10.0.0.1");
         assert_eq!(canonical::<ExtraHost>("\"a:[::1]\""), "a:::1");
         assert_eq!(canonical::<ExtraHost>("{\"name\": \"a\", \"address\": \"host-gateway\"}"), "a:host-gateway");

@@ -3,7 +3,7 @@
 use super::*;
 
 read_shaped! { Mount Tmpfs }
-write_displayed! { Mount Tmpfs }
+write_displayed! { Tmpfs }
 
 pub(super) fn absolute(path: &str, what: &str) -> Result<(), Invalid> {
     if !path.starts_with('/') {
@@ -46,6 +46,9 @@ struct LongMount {
     /// Mount read-only.
     #[serde(default)]
     read_only: bool,
+    /// What happens when the mounted file changes. Bind mounts of files only. Defaults to `restart`, for jobs to `ignore`.
+    #[serde(default)]
+    on_change: Option<OnChange>,
 }
 
 /// Returns true if the source is a host path.
@@ -76,7 +79,7 @@ impl MountSource {
 impl Mount {
     fn new(source: MountSource, target: &str, read_only: bool) -> Result<Self, Invalid> {
         absolute(target, "target")?;
-        Ok(Self { source, target: target.into(), read_only })
+        Ok(Self { source, target: target.into(), read_only, on_change: None })
     }
 }
 
@@ -153,7 +156,30 @@ impl<'de> Shape<'de> for Mount {
             }
             (_, Some(source)) => MountSource::named_or_path(source),
         };
-        source.and_then(|source| Self::new(source, &long.target, long.read_only)).map_err(de::Error::custom)
+        let mount = source.and_then(|source| Self::new(source, &long.target, long.read_only));
+        match mount.map_err(de::Error::custom)? {
+            Mount { source: MountSource::Anonymous | MountSource::Volume(_), .. } if long.on_change.is_some() => {
+                Err(de::Error::custom("`on_change` applies to bind mounts of files, not to volumes"))
+            }
+            mount => Ok(Self { on_change: long.on_change, ..mount }),
+        }
+    }
+}
+
+impl Serialize for Mount {
+    /// The short form, unless it has `on_change`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (Some(on_change), MountSource::Bind(source)) = (&self.on_change, &self.source) else {
+            return serializer.collect_str(self);
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("source", source)?;
+        map.serialize_entry("target", &self.target)?;
+        if self.read_only {
+            map.serialize_entry("read_only", &true)?;
+        }
+        map.serialize_entry("on_change", on_change)?;
+        map.end()
     }
 }
 
@@ -244,11 +270,17 @@ mod tests {
             ("{\"target\": \"/x\"}", "/x"),
             ("{\"type\": \"bind\", \"source\": \"conf\", \"target\": \"/x\", \"read_only\": true}", "./conf:/x:ro"),
             ("{\"type\": \"volume\", \"source\": \"a\", \"target\": \"/x\"}", "a:/x"),
+            (
+                "{\"source\": \"./a\", \"target\": \"/a\", \"read_only\": true, \"on_change\": {\"signal\": \"HUP\"}}",
+                r#"{"source":"./a","target":"/a","read_only":true,"on_change":{"signal":"SIGHUP"}}"#,
+            ),
         ] {
             assert_eq!(canonical::<Mount>(json), expected);
         }
         for text in ["", ":", "a", "a:", ":/b", "a:b", "a:/b:", "A:/b", "a.new:/b", "~x:/b", ".x:/b"] {
             assert!(text.parse::<Mount>().is_err(), "{text}");
         }
+        let volume = "{\"source\": \"a\", \"target\": \"/a\", \"on_change\": \"restart\"}";
+        assert!(serde_json::from_str::<Mount>(volume).is_err());
     }
 }

@@ -92,12 +92,8 @@ impl World {
                 return Some(format!("{name} has no DNS name"));
             }
         }
-        let again = forecast(&self.good, &observed, &Memory::new(self.updated()));
+        let again = forecast(&self.good, &observed, &LocalState::new(StateDirectory::at(self.state.path())).memory());
         (!again.steps.is_empty())
             .then(|| format!("{:?}", again.steps.iter().map(ToString::to_string).collect::<Vec<_>>()))
-    }
-
-    pub(super) fn updated(&self) -> BTreeSet<ContainerId> {
-        LocalState::new(StateDirectory::at(self.state.path())).updated()
     }
 }
