@@ -390,7 +390,7 @@ impl Verdict {
 
 fn judge(service: Option<&Service>, container: &Container, was_ready: bool, view: &View<'_>) -> Verdict {
     let source = container.identity.as_ref().map(|identity| identity.source.as_str()).unwrap_or_default();
-    if source != view.desired.source {
+    if !view.desired.owns(source) {
         let message = format!("container belongs to the specs in {source}");
         return Verdict::new(Phase::Conflict, Some("Conflict"), Some(message));
     }

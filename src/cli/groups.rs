@@ -1,12 +1,14 @@
 //! `ls` and `prune`: all groups of the engine.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, IsTerminal};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::args::{Global, Prune};
 use super::project::Project;
 use super::{Exit, Failure, run, session};
+use crate::control::local_state::{Adoption, LocalState, is_gone};
 use crate::engine::Engine;
 use crate::plan::step::Subject;
 use crate::render::groups::{self, Group, Home};
@@ -24,22 +26,28 @@ pub(super) async fn ls(global: &Global, style: Style) -> Result<Exit, Failure> {
 
 async fn list(engine: &dyn Engine, is_local: bool) -> Result<Vec<Group>, Failure> {
     let observed = engine.list("", false).await?;
-    let home = |source: &String| {
-        let state = match fs::metadata(source) {
+    let info = engine.about().await?;
+    let home = |source: String| {
+        let state = match fs::metadata(&source) {
             _ if !is_local => Home::Unknown,
             Ok(_) => Home::Exists,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Home::Gone,
+            _ if is_gone(&source) => Home::Gone,
             // For example, another user's directory.
             Err(_) => Home::Unknown,
         };
-        (source.clone(), state)
+        (source, state)
     };
-    let group = |(name, summary): (&str, crate::observed::GroupSummary)| Group {
-        name: name.to_owned(),
-        directories: summary.sources.iter().map(home).collect(),
-        containers: summary.containers,
-        running: summary.running,
-        networks: summary.networks.into_iter().collect(),
+    let group = |(name, summary): (&str, crate::observed::GroupSummary)| {
+        let adoption = session::state_directory(&info, name).map(|directory| LocalState::new(directory).adoption());
+        let adoption = adoption.unwrap_or_default();
+        let owners: BTreeSet<String> = summary.sources.iter().map(|source| adoption.owner(source).clone()).collect();
+        Group {
+            name: name.to_owned(),
+            directories: owners.into_iter().map(home).collect(),
+            containers: summary.containers,
+            running: summary.running,
+            networks: summary.networks.into_iter().collect(),
+        }
     };
     Ok(observed.groups().into_iter().map(group).collect())
 }
@@ -113,4 +121,40 @@ fn confirm(groups: &[Group], volumes: &[String], prune: &Prune, style: Style) ->
         .read_line(&mut answer)
         .map_err(|error| anyhow::Error::new(error).context("cannot read the answer"))?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+/// `up --adopt`: from now on, what carries the labels of directories that no longer exist belongs to this one. Containers
+/// keep running, and their labels: no engine can change them.
+pub(super) async fn adopt(global: &Global, project: &Project, style: Style) -> Result<(), Failure> {
+    let (group, by) = (&project.desired.group, &project.desired.source);
+    let refuse = |why: String| Failure::Usage(format!("cannot adopt group {group}: {why}"));
+    if !session::is_local(global)? {
+        return Err(refuse("the engine is not on this machine, so the other directory may exist elsewhere".to_owned()));
+    }
+    let engine = session::connect(global).await?;
+    let state = LocalState::new(session::state_directory(&engine.about().await?, group)?);
+    let previous = state.adoption();
+    let observed = engine.list(group, true).await?;
+    let mut sources = observed.groups().remove(&group[..]).unwrap_or_default().sources;
+    sources.extend(observed.volumes.values().filter_map(|volume| volume.source.clone()));
+    let built = observed.built.values().filter(|built| built.group == *group);
+    sources.extend(built.filter_map(|built| built.source.clone()));
+    sources.remove(by);
+    let owners: BTreeSet<&String> = sources.iter().map(|source| previous.owner(source)).collect();
+    if let Some(owner) = owners.iter().find(|owner| **owner != by && !is_gone(owner)) {
+        return Err(refuse(format!(
+            "it belongs to {owner}, which exists; run `drillmaster down` there, or use another --group"
+        )));
+    }
+    if owners.iter().all(|owner| *owner == by) {
+        style.note(format!("nothing to adopt: group {group} has nothing of another directory"));
+    } else {
+        let from = sources.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        style.note(format!("adopting group {group} from {from}, which no longer exists"));
+    }
+    let adoption = Adoption { by: by.clone(), from: sources };
+    state
+        .record_adoption(&adoption)
+        .map_err(|error| anyhow::Error::new(error).context("cannot record the adoption"))?;
+    Ok(())
 }

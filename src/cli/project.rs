@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -14,6 +14,7 @@ use super::{Failure, session};
 use crate::control::ReadSpecs;
 use crate::control::event::Reading;
 use crate::control::execute::outputs::{OutputMap, OutputStore};
+use crate::control::local_state::LocalState;
 use crate::control::programs::Workers;
 use crate::control::specs::mounts;
 use crate::control::specs::sources::{self, ProgramFileAccess, Reader, Sources, SpecInput};
@@ -42,8 +43,13 @@ pub(super) struct Project {
     pub context: OutputStore,
     /// Evaluate programs and call their functions.
     pub workers: Workers,
+    /// Directories that this one has taken over; empty until [`Project::load_outputs`].
+    adopted: Adopted,
     resolve: Resolve,
 }
+
+/// Directories that a spec directory has taken over, once they are known.
+type Adopted = Arc<OnceLock<BTreeSet<String>>>;
 
 /// Resolves the specs, as they were read, with these outputs.
 type Resolve = Arc<dyn Fn(&OutputMap) -> Result<Desired, Vec<Diagnostic>> + Send + Sync>;
@@ -86,6 +92,7 @@ impl Project {
             names: names.into_iter().collect(),
             exclude: exclude.into_iter().collect(),
             source: project.desired.source.clone(),
+            adopted: project.adopted.clone(),
             scope: Mutex::new(project.desired.scope.clone()),
         };
         // Not canonicalized: if the path is a link, its target may change.
@@ -164,7 +171,8 @@ impl Project {
         let ((desired, missing), context) =
             (resolve(&OutputMap::new()).map_err(Failure::Specs)?, OutputStore::default());
         let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, _)| desired));
-        Ok((Project { desired, directory, readable: true, context, workers, resolve }, missing))
+        let adopted = Adopted::default();
+        Ok((Project { desired, directory, readable: true, context, workers, adopted, resolve }, missing))
     }
 
     /// A project without services.
@@ -176,8 +184,8 @@ impl Project {
     fn fixed(desired: Desired, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
-        let (context, workers) = (OutputStore::default(), Workers::default());
-        Project { desired, directory, readable, context, workers, resolve }
+        let (context, workers, adopted) = Default::default();
+        Project { desired, directory, readable, context, workers, adopted, resolve }
     }
 
     /// Reads the outputs of earlier runs and resolves the specs with them. If the specs are invalid with them, the
@@ -187,7 +195,9 @@ impl Project {
             style.eprintln(format!("cannot read the outputs of earlier runs: {error}"));
         }
         self.hide_new_outputs();
-        self.desired = (self.resolve)(&self.context.values())?;
+        let adoption = LocalState::new(state_directory.clone()).adoption();
+        let _ = self.adopted.set(if adoption.by == self.desired.source { adoption.from } else { BTreeSet::new() });
+        self.desired = with_adopted((self.resolve)(&self.context.values())?, &self.adopted);
         Ok(())
     }
 
@@ -210,10 +220,10 @@ impl Project {
     /// Resolves the specs, as they were read, with the current outputs on each call; `apply` adapts the desired state to
     /// the command.
     pub fn read_again(&self, apply: impl Fn(Desired) -> Desired + Send + Sync + 'static) -> ReadSpecs {
-        let (context, resolve) = (self.context.clone(), self.resolve.clone());
+        let (context, resolve, adopted) = (self.context.clone(), self.resolve.clone(), self.adopted.clone());
         Arc::new(move || {
             let reading = match resolve(&context.values()) {
-                Ok(desired) => Reading::Valid(Box::new(apply(desired))),
+                Ok(desired) => Reading::Valid(Box::new(apply(with_adopted(desired, &adopted)))),
                 Err(errors) => Reading::Invalid(errors),
             };
             Box::pin(std::future::ready(reading))
@@ -359,6 +369,7 @@ struct Reload {
     exclude: BTreeSet<String>,
     /// Owner of the group, from the initial load; unchanged even if the path is a link whose target changes.
     source: String,
+    adopted: Adopted,
     /// The scope of the last valid read.
     scope: Mutex<Scope>,
 }
@@ -382,8 +393,13 @@ impl Reload {
         let mut last = self.scope.lock().unwrap_or_else(PoisonError::into_inner);
         let scope = scope(&desired, &self.names, &self.exclude).map_err(|error| vec![Diagnostic::new(error)])?;
         *last = include_removed(scope, &last, &desired);
-        Ok(Desired { scope: last.clone(), source: self.source.clone(), ..desired })
+        let desired = Desired { scope: last.clone(), source: self.source.clone(), ..desired };
+        Ok(with_adopted(desired, &self.adopted))
     }
+}
+
+fn with_adopted(desired: Desired, adopted: &Adopted) -> Desired {
+    Desired { adopted: adopted.get().cloned().unwrap_or_default(), ..desired }
 }
 
 /// Adds to a scope the services of the previous one that are no longer in the specs, so that their containers are
@@ -506,6 +522,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         subnet: None,
         group,
         source: path.into_owned(),
+        adopted: BTreeSet::new(),
         services: BTreeMap::new(),
         idle: BTreeSet::new(),
         on: BTreeMap::new(),

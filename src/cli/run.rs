@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use super::args::{Down, Global, Logs, Prune, Reload, Restart, Run, Selection, Up};
 use super::project::Project;
 use super::session::{self, Claim, GroupLock};
-use super::{Exit, Failure, ask};
+use super::{Exit, Failure, ask, groups};
 use crate::control::event::{self, Limits, Outcome, Request};
 use crate::control::execute::context::ExecContext;
 use crate::control::ipc::socket::{Client, Presentation, Server};
@@ -104,6 +104,9 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     }
     let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
     refuse_empty(global, &project, up)?;
+    if up.adopt {
+        groups::adopt(global, &project, style).await?;
+    }
     if let Some(job) = &up.exit_code_from {
         return up_for(global, up, project, job, style).await;
     }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::args::{Global, Up};
 use super::project::{Follow, Project};
 use super::session::{self, GroupLock};
-use super::{Exit, Failure, run};
+use super::{Exit, Failure, groups, run};
 use crate::control::ipc::lock::WATCH;
 use crate::control::ipc::socket::{Presentation, Server};
 use crate::control::ipc::wire::Hello;
@@ -26,6 +26,9 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let mut interrupts = session::interrupts("stopping after the current step; containers keep running", style)?;
     let (project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
     run::refuse_empty(global, &project, up)?;
+    if up.adopt {
+        groups::adopt(global, &project, style).await?;
+    }
     let group = project.desired.group.clone();
     let group = group.as_str();
     let prepare = async {

@@ -19,6 +19,8 @@ pub(super) const OUTPUTS: &str = "context.json";
 pub(super) const UPDATED: &str = "updated";
 /// Versions of the files that containers mounted.
 pub(super) const MOUNTED: &str = "mounted-files.json";
+/// Directories whose objects the spec directory has taken over.
+pub(super) const ADOPTED: &str = "adopted.json";
 /// Failures of the last run.
 pub(super) const LAST_RUN: &str = "last-run.json";
 /// Lock file.

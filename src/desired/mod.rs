@@ -36,6 +36,8 @@ pub struct Desired {
     pub group: String,
     /// Spec directory that owns the group, absolute.
     pub source: String,
+    /// Directories that no longer exist, whose containers, networks and volumes it has taken over (`up --adopt`).
+    pub adopted: BTreeSet<String>,
     /// Name of the network.
     pub network: String,
     /// Address range of the network; `None`: chosen by the engine.

@@ -84,6 +84,7 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
     Desired {
         group,
         source: context.directory.to_owned(),
+        adopted: BTreeSet::new(),
         network,
         subnet: specs.group.as_ref().and_then(|group| Some(group.spec.subnet.as_ref()?.to_string())),
         services,
@@ -97,6 +98,11 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
 }
 
 impl Desired {
+    /// Returns true if what carries this source label belongs to the spec directory.
+    pub fn owns(&self, source: &str) -> bool {
+        source == self.source || self.adopted.contains(source)
+    }
+
     /// Returns the dependencies by service name.
     pub fn needs(&self) -> Needs {
         let mut needs: Needs = self.idle.iter().map(|name| (name.clone(), BTreeSet::new())).collect();

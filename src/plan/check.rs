@@ -10,7 +10,7 @@ use crate::observed::Observed;
 pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<String> {
     if let Some(container) = step.verb.container() {
         match observed.containers.get(&container.id).map(|container| container.identity.as_ref()) {
-            Some(Some(identity)) if identity.group == desired.group && identity.source == desired.source => {
+            Some(Some(identity)) if identity.group == desired.group && desired.owns(&identity.source) => {
                 if !desired.scope.contains(&identity.service) {
                     return Some(format!("`{step}` would touch {}, which was left out", identity.service));
                 }

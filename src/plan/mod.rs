@@ -240,11 +240,12 @@ impl<'a> Planner<'a> {
             .observed
             .of_group(&self.desired.group)
             .filter_map(|container| container.identity.as_ref())
-            .find(|identity| identity.source != self.desired.source);
+            .find(|identity| !self.desired.owns(&identity.source));
         let Some(owner) = foreign else { return false };
         let message = format!(
-            "group {0} belongs to {1}, which has containers on this engine; use another --group, or run `drillmaster \
-             down --group {0} --specs {1}` first, which works without the directory too and keeps volumes",
+            "group {0} belongs to {1}, which has containers on this engine; if that directory was moved here, run \
+             `drillmaster up --adopt`; otherwise use another --group, or run `drillmaster down --group {0} --specs {1}` \
+             first, which keeps volumes",
             self.desired.group, owner.source
         );
         let wanted = self.desired.services.values().map(|service| (&service.name[..], &service.service[..]));
@@ -306,7 +307,7 @@ impl<'a> Planner<'a> {
     /// Returns true if the network was created for this group by this spec directory.
     fn is_ours(&self, network: &Network) -> bool {
         network.group.as_deref() == Some(self.desired.group.as_str())
-            && network.source.as_deref() == Some(self.desired.source.as_str())
+            && network.source.as_deref().is_some_and(|source| self.desired.owns(source))
     }
 
     fn step(&mut self, subject: Subject, verb: Verb, cause: impl Into<String>) {

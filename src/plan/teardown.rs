@@ -118,7 +118,7 @@ impl<'a> Planner<'a> {
         for volume in self.observed.volumes.values() {
             let subject = Subject::Volume(volume.name.clone());
             let ours = volume.group == self.desired.group
-                && volume.source.as_deref().is_none_or(|source| source == self.desired.source);
+                && volume.source.as_deref().is_none_or(|source| self.desired.owns(source));
             if !ours || self.memory.removal_failed.contains(&subject) {
                 continue;
             }
@@ -144,7 +144,7 @@ impl<'a> Planner<'a> {
         for (reference, built) in &self.observed.built {
             let subject = Subject::Image(reference.clone());
             let ours = built.group == self.desired.group
-                && built.source.as_deref().is_none_or(|source| source == self.desired.source);
+                && built.source.as_deref().is_none_or(|source| self.desired.owns(source));
             if !ours || self.memory.removal_failed.contains(&subject) {
                 continue;
             }

@@ -283,6 +283,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
     Desired {
         group: GROUP.into(),
         source: SOURCE.into(),
+        adopted: BTreeSet::new(),
         network: GROUP.into(),
         subnet: None,
         services,

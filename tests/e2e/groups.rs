@@ -92,3 +92,49 @@ fn moved_directory_goes_on_with_the_command_of_the_error() {
     project.run(&["up", "--specs", "elsewhere"]).exits(0);
     project.exec("db", &["test", "-e", "/data/kept"]);
 }
+
+#[test]
+fn moved_directory_adopts_its_group() {
+    let project = Project::new("adopt");
+    let volumes = "volumes: ['data:/data']";
+    project.write("all.yaml", &(sleeper("db", volumes) + &sleeper("api", "")));
+    project.up();
+    let (db, api) = (project.id("db"), project.id("api"));
+    let old = project.specs().canonicalize().unwrap();
+    let new = project.home.path().join("elsewhere");
+    let message = "which exists; run `drillmaster down` there";
+    // A copy is no move.
+    std::fs::create_dir(&new).unwrap();
+    for entry in std::fs::read_dir(&old).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), new.join(entry.file_name())).unwrap();
+    }
+    let in_new = |arguments: &[&str]| project.run(&[arguments, &["--specs", "elsewhere"]].concat());
+    in_new(&["up", "--adopt"]).exits(2).stderr_contains(message);
+    std::fs::remove_dir_all(&new).unwrap();
+
+    std::fs::rename(&old, &new).unwrap();
+    in_new(&["up"]).exits(1).stderr_contains("run `drillmaster up --adopt`");
+    let adopting = format!("adopting group {} from {}, which no longer exists", project.group, old.display());
+    in_new(&["up", "--adopt"]).exits(0).stdout_contains("2 services ready (nothing to do)").stderr_contains(&adopting);
+    assert_eq!((project.id("db"), project.id("api")), (db.clone(), api));
+    // From now on without the option, also for new containers.
+    std::fs::write(new.join("all.yaml"), sleeper("db", volumes) + &sleeper("api", "env: {A: b}")).unwrap();
+    in_new(&["diff"]).exits(1);
+    in_new(&["up"]).exits(0).stdout_contains("2 services ready (1 replaced)");
+    let services = in_new(&["status", "--output", "json"]).exits(0).json()["services"].clone();
+    assert!(services.as_array().unwrap().iter().all(|service| service["phase"] == "Ready"), "{services:#}");
+    let listed = in_new(&["ls", "--output", "json"]).exits(0).json();
+    let group = listed["groups"].as_array().unwrap().iter().find(|found| found["name"] == project.group.as_str());
+    let path = new.canonicalize().unwrap();
+    assert_eq!(group.unwrap()["directories"], serde_json::json!([{ "path": path, "exists": true }]));
+    in_new(&["prune", "--yes", &project.group]).exits(2).stderr_contains("its directory exists");
+
+    // While a directory of the old name exists, what has its labels is its own.
+    std::fs::create_dir(&old).unwrap();
+    in_new(&["up"]).exits(1).stderr_contains("belongs to");
+    std::fs::remove_dir(&old).unwrap();
+    in_new(&["up", "--adopt"]).exits(0).stderr_contains("nothing to adopt");
+    in_new(&["down", "--volumes"]).exits(0);
+    assert!(project.containers().is_empty() && engine::networks(&project.group).is_empty());
+    assert!(engine::volumes(&project.group).is_empty());
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use drillmaster::desired::Desired;
 use drillmaster::identity::Identity;
 use drillmaster::observed::{ImageFacts, State};
 use drillmaster::spec::model::Condition;
@@ -88,9 +89,12 @@ fn same_group_from_another_directory_is_a_conflict() {
     let mut observed = agreeing(&wanted);
     identity_of(&mut observed, "shop-api").source = "/home/bob/shop/specs".into();
     check(&wanted, &observed, "
-        FAILS api: Conflict: group shop belongs to /home/bob/shop/specs, which has containers on this engine; use another --group, or run `drillmaster down --group shop --specs /home/bob/shop/specs` first, which works without the directory too and keeps volumes
+        FAILS api: Conflict: group shop belongs to /home/bob/shop/specs, which has containers on this engine; if that directory was moved here, run `drillmaster up --adopt`; otherwise use another --group, or run `drillmaster down --group shop --specs /home/bob/shop/specs` first, which keeps volumes
         --
     ");
+    // What it has adopted is its own.
+    let adopting = Desired { adopted: ["/home/bob/shop/specs".to_owned()].into(), ..wanted };
+    check(&adopting, &observed, "--");
 }
 
 #[test]
