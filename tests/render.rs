@@ -87,8 +87,15 @@ fn status_as_text_and_json() {
 
 fn reconciling(action: Action, spec: bool, causes: Vec<Cause>) -> Report {
     let subject = Subject::Service("api".into());
-    let change =
-        Change { subject, kind: "Service".into(), action, replica: None, causes, source: "app.yaml:12".into() };
+    let change = Change {
+        subject,
+        kind: "Service".into(),
+        action,
+        replica: None,
+        causes,
+        interrupts: None,
+        source: "app.yaml:12".into(),
+    };
     Report::Reconciling { change, spec }
 }
 

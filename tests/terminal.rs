@@ -81,6 +81,7 @@ fn change() -> Change {
         action: Action::Update,
         replica: None,
         causes: vec![field, name, network, state, Cause::Dependency(hostile())],
+        interrupts: None,
         source: hostile(),
     }
 }

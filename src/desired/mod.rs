@@ -240,13 +240,29 @@ impl Service {
     }
 
     /// Returns the host name of its container; empty for the engine's default. The engine registers it on the network
-    /// as soon as the container runs, so services with `order: start-first`, whose aliases are deferred, have none.
+    /// as soon as the container runs, so services whose aliases may be deferred have none.
     pub fn hostname(&self) -> &str {
-        match (&self.config.hostname, self.update.order) {
-            (Some(hostname), _) => hostname,
-            (None, Order::Auto) => &self.name,
-            (None, Order::StartFirst) => "",
+        match &self.config.hostname {
+            Some(hostname) => hostname,
+            None if self.may_defer_aliases() => "",
+            None => &self.name,
         }
+    }
+
+    /// Returns true if its new container may run beside the old one and get its network aliases when it is ready: nothing
+    /// in the spec makes them exclude each other, and something says when it is ready.
+    pub fn may_defer_aliases(&self) -> bool {
+        if self.update.order == Order::StartFirst {
+            return true;
+        }
+        let Config { hostname, ports, volumes, healthcheck, aliases, .. } = &self.config;
+        let is_alias = |hostname: &String| *hostname == self.service || aliases.contains(hostname);
+        let has_check = self.ping.is_some() || healthcheck.as_ref().is_some_and(|check| !check.disable);
+        has_check
+            && !self.is_job()
+            && !hostname.as_ref().is_some_and(is_alias)
+            && ports.iter().all(|port| port.host.is_none())
+            && volumes.iter().all(|volume| volume.read_only)
     }
 
     /// Returns true for jobs.

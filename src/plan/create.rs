@@ -157,7 +157,7 @@ impl<'a> Planner<'a> {
         let verb = Verb::Create {
             name: candidate_name(&self.desired.group, &service.name),
             network: network.id.clone(),
-            names: if service.update.order == Order::StartFirst {
+            names: if self.defers_aliases(service, current) {
                 Vec::new()
             } else {
                 service.network_names(&self.desired.group)
@@ -166,5 +166,11 @@ impl<'a> Planner<'a> {
             inherited: current.map(|current| self.inherited(service, current)).unwrap_or_default(),
         };
         self.step(Subject::of(service), verb, cause);
+    }
+
+    /// Returns true if the new container gets its aliases when it is ready. Until then, the current one serves.
+    fn defers_aliases(&self, service: &Service, current: Option<&Container>) -> bool {
+        let serves = |current: &Container| current.is_up() && self.clash(service, current).is_none();
+        service.update.order == Order::StartFirst || service.may_defer_aliases() && current.is_some_and(serves)
     }
 }

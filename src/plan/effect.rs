@@ -11,7 +11,7 @@ use super::memory::{HookProgress, MountedVersions};
 use super::step::{Query, Step, Verb};
 use super::{MIN_UPTIME, Memory, instance_of};
 use crate::desired::files::{FileVersion, MountedFile};
-use crate::desired::{Desired, HookPoint, Inherited, Order, Service, VolumeSource};
+use crate::desired::{Desired, HookPoint, Inherited, Service, VolumeSource};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
     Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
@@ -117,7 +117,7 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
 
 fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {
     let name = step.subject.name();
-    let Verb::Create { name: container, network, image_id, inherited, .. } = &step.verb else { return };
+    let Verb::Create { name: container, network, names, image_id, inherited } = &step.verb else { return };
     let Some(service) = desired.services.get(name) else { return };
     let id = ContainerId::from(id.map_or_else(|| format!("new:{container}"), str::to_owned));
     // The real time is in the next list; until then it is the youngest.
@@ -125,7 +125,7 @@ fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Obser
     let created = Container {
         id: id.clone(),
         name: container.clone(),
-        identity: Some(identity(desired, service, image_id)),
+        identity: Some(identity(desired, service, image_id, names.is_empty())),
         inherited: None,
         image: service.config.image.clone(),
         image_id: image_id.clone(),
@@ -242,13 +242,13 @@ pub(super) fn settle(desired: &Desired, observed: &mut Observed) {
     }
 }
 
-/// The identity of a service's new container.
-pub fn identity(desired: &Desired, service: &Service, image_id: &str) -> Identity {
+/// The identity of a service's new container. `named_when_ready`: its aliases are deferred.
+pub fn identity(desired: &Desired, service: &Service, image_id: &str, named_when_ready: bool) -> Identity {
     Identity {
         group: desired.group.clone(),
         service: service.service.clone(),
         replica: service.replica,
-        named_when_ready: service.update.order == Order::StartFirst,
+        named_when_ready,
         kind: service.kind.word().to_owned(),
         source: desired.source.clone(),
         env_hash: service.fingerprint.env_hash.clone(),

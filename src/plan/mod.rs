@@ -325,7 +325,7 @@ impl<'a> Planner<'a> {
         let Subject::Service(name) = &subject else {
             let source = self.desired.source.clone();
             let kind = subject.kind().to_owned();
-            self.plan.changes.push(Change { subject, kind, action, replica: None, causes, source });
+            self.plan.changes.push(Change { subject, kind, action, replica: None, causes, interrupts: None, source });
             return;
         };
         let (kind, replica, source) = match self.desired.services.get(name) {
@@ -336,7 +336,7 @@ impl<'a> Planner<'a> {
                 (kind, identity.and_then(|identity| identity.replica), self.desired.source.clone())
             }
         };
-        self.plan.changes.push(Change { subject, kind, action, replica, causes, source });
+        self.plan.changes.push(Change { subject, kind, action, replica, causes, interrupts: None, source });
     }
 
     /// Reports a failure. A one-shot run keeps the first of a service.

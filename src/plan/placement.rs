@@ -9,7 +9,7 @@ use super::step::{Action, ContainerRef, Query, Reason, Subject, Verb};
 use super::{DRAIN_PERIOD, Planner, instance_of};
 use crate::desired::{HookPoint, Inherited, Mode, Service, VolumeSource};
 use crate::identity::candidate_name;
-use crate::observed::{Container, Network, State};
+use crate::observed::{Container, MountPoint, Network, State};
 use crate::spec::model::Protocol;
 
 impl<'a> Planner<'a> {
@@ -223,22 +223,26 @@ impl<'a> Planner<'a> {
         false
     }
 
-    /// Returns true if the old container must stop before the new one starts: both need the same host port, or would write
-    /// to the same volume or directory.
-    pub(super) fn clashes(&self, service: &Service, old: &Container) -> bool {
-        let ports = service
-            .config
-            .ports
-            .iter()
-            .any(|port| port.host.is_some_and(|host| holds(old, port.protocol, host, port.address)));
-        let places = old.mounts.iter().filter(|mount| mount.writable).any(|mount| {
-            service.config.volumes.iter().any(|volume| match &volume.source {
+    /// Why the old container must stop before the new one starts: both need the same host port, or would write to the same
+    /// volume or directory. `None`: both may run.
+    pub(super) fn clash(&self, service: &Service, old: &Container) -> Option<String> {
+        let ports = service.config.ports.iter().filter_map(|port| {
+            let host = port.host?;
+            holds(old, port.protocol, host, port.address).then(|| format!("both containers need host port {host}"))
+        });
+        let writable: Vec<_> = old.mounts.iter().filter(|mount| mount.writable).collect();
+        let places = service.config.volumes.iter().filter_map(|volume| {
+            let shared = |mount: &&&MountPoint| match &volume.source {
                 VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
                 VolumeSource::Bind(path) => mount.bind.as_ref() == Some(path),
                 VolumeSource::Anonymous => false,
-            })
+            };
+            let mount = writable.iter().find(shared)?;
+            Some(format!("both containers would write to {}", mount.target))
         });
-        ports || places || !self.inherited(service, old).is_empty()
+        let moved = self.inherited(service, old).into_iter();
+        let moved = moved.map(|inherited| format!("the anonymous volume at {} moves", inherited.target));
+        ports.chain(places).chain(moved).next()
     }
 
     /// Anonymous volumes that move to the replacement of a container.

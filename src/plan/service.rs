@@ -353,6 +353,10 @@ impl<'a> Planner<'a> {
             Some(current) => {
                 self.note_kept_volumes(service, current, &causes);
                 self.change(Subject::of(service), Action::Replace, causes);
+                let interrupts = self.clash(service, current).filter(|_| current.is_up());
+                if let Some(change) = self.plan.changes.last_mut() {
+                    change.interrupts = interrupts;
+                }
             }
         }
         let retries_later = current.is_some() && self.is_replacement_backing_off(&service.name);
@@ -562,7 +566,9 @@ impl<'a> Planner<'a> {
                 if self.attach(service, candidate, false) {
                     return DependencyState::Pending("is being attached to its network");
                 }
-                if let Some(current) = current.filter(|current| current.is_up() && self.clashes(service, current)) {
+                if let Some(current) =
+                    current.filter(|current| current.is_up() && self.clash(service, current).is_some())
+                {
                     let cause = "replacement needs its ports or volumes";
                     self.stop(&service.name, current, cause);
                 } else if self.ports_are_free(service, candidate) && self.knows_image(candidate) {

@@ -308,6 +308,9 @@ pub struct Change {
     #[serde(default)]
     pub replica: Option<u32>,
     pub causes: Vec<Cause>,
+    /// Why the service is interrupted while its container is replaced; `None`: it is not, or not replaced.
+    #[serde(default)]
+    pub interrupts: Option<String>,
     /// Where the spec is written (`app.yaml:12`), or the spec directory if it was removed.
     pub source: String,
 }

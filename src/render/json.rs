@@ -84,13 +84,16 @@ fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
     changes
         .iter()
         .map(|change| {
-            let value = json!({
+            let mut value = json!({
                 "service": service_of_instance(change.subject.name(), change.replica),
                 "kind": change.kind,
                 "action": change.action.word(),
                 "causes": change.causes.iter().map(|cause| self::cause(cause, show_values)).collect::<Vec<_>>(),
                 "source": change.source,
             });
+            if let Some(why) = &change.interrupts {
+                value["interrupts"] = why.as_str().into();
+            }
             with_replica(value, change.replica)
         })
         .collect()

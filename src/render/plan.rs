@@ -52,6 +52,9 @@ fn change(change: &Change, show_values: bool) -> Text {
         };
         text += Text::from(format!("    {}: {line}", cause.path())) + LineBreak;
     }
+    if let Some(why) = &change.interrupts {
+        text += Text::from(format!("    interrupts the service: {why}")) + LineBreak;
+    }
     text
 }
 

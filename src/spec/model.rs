@@ -179,8 +179,8 @@ container_kinds! {
     resources: Resources,
     /// Labels of the container.
     labels: BTreeMap<String, Text>,
-    /// Host name inside the container. Defaults to the name, with the replica's number; with `order: start-first`, to the
-    /// container's id.
+    /// Host name inside the container. Defaults to the name, with the replica's number; to the container's id if a
+    /// replacement runs beside the old container (see `update`).
     hostname: Option<String>,
     /// Additional aliases on the group's network.
     aliases: Vec<String>,
@@ -571,7 +571,8 @@ pub struct Update {
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// The old container is stopped first only where both need the same host port or would write to the same volume or
-    /// directory; otherwise once the new one is ready. `recreate` is accepted as well.
+    /// directory. Otherwise the new one gets the service's network aliases once it is ready, and the old one is stopped
+    /// then. `recreate` is accepted as well.
     #[default]
     Auto,
     /// The new container gets the service's network aliases once it is ready, and the old one loses them before it is

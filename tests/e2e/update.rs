@@ -73,12 +73,41 @@ fn start_first_update_refuses_no_connection() {
     project.assert_settled(&["api", "client"]);
     assert_eq!(project.id("client"), client);
 
-    // Cross-check: without start-first, the client resolves the new container before it listens.
-    write(&project, 6, "ping: {tcp: 80}");
+    // Cross-check: without a ping, the client resolves the new container before it listens.
+    write(&project, 6, "");
     project.up();
-    write(&project, 7, "ping: {tcp: 80}");
+    write(&project, 7, "");
     project.up();
     assert!(!failed_requests(&project).is_empty(), "the client detects no failed request: {:?}", responses(&project));
+}
+
+#[test]
+fn clients_do_not_reach_a_candidate_before_it_is_ready() {
+    let project = Project::new("late");
+    let ping = "ping: {tcp: 80, timeout: 3s}";
+    write(&project, 1, ping);
+    project.up();
+    wait_for_version(&project, 1);
+    // It never listens; the old container serves all the time.
+    let broken = script("api", "sleep 1000", &format!("env: {{VERSION: 2}}\n{ping}"));
+    project.write("all.yaml", &(broken + &client()));
+    project.run(&["up"]).exits(1);
+    let before = responses(&project).len();
+    wait_for("further responses", WAIT_TIMEOUT, || (responses(&project).len() > before + 5).then_some(()));
+    assert_eq!(failed_requests(&project), Vec::<String>::new());
+    write(&project, 3, ping);
+    let change = &project.diff()[0];
+    assert_eq!((&change["action"], change.get("interrupts")), (&"replace".into(), None), "{change:#}");
+    project.up().stdout_contains("1 replaced");
+    wait_for_version(&project, 3);
+    project.assert_settled(&["api", "client"]);
+
+    // A volume that both would write to interrupts the service, and `diff` says so.
+    write(&project, 3, &format!("{ping}\nvolumes: ['data:/data']"));
+    project.up();
+    write(&project, 4, &format!("{ping}\nvolumes: ['data:/data']"));
+    assert_eq!(project.diff()[0]["interrupts"], "both containers would write to /data");
+    project.run(&["diff"]).exits(1).stdout_contains("    interrupts the service: both containers would write to /data");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use drillmaster::identity::Identity;
 use drillmaster::observed::{ImageFacts, State};
 use drillmaster::plan::Memory;
+use drillmaster::plan::step::{Step, Verb};
 use drillmaster::spec::model::{Condition, Pull};
 use drillmaster::spec::value::Period;
 
@@ -395,4 +396,52 @@ fn candidate_without_current_container_takes_the_name() {
         api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
+}
+
+/// Names of the steps without their causes, and whether the candidate is created without aliases.
+fn replacement(build: impl Fn(&str) -> Build) -> (bool, Vec<String>, Option<String>) {
+    let (old, new) = (desired([build("api:1")]), desired([build("api:2")]));
+    let mut observed = agreeing(&old);
+    add_image(&mut observed, "api:2", ImageFacts::default());
+    let forecast = drillmaster::plan::forecast(&new, &observed, &Memory::default());
+    let is_late = |step: &Step| matches!(&step.verb, Verb::Create { names, .. } if names.is_empty());
+    let steps = forecast.steps.iter().map(|step| step.to_string().replace("api: ", "")).collect();
+    (forecast.steps.iter().any(is_late), steps, forecast.changes[0].interrupts.clone())
+}
+
+#[test]
+fn candidate_beside_the_old_container_is_named_when_it_is_ready() {
+    let api = |image: &str| service("api").image(image).ping(Duration::from_secs(3));
+    let (late, steps, interrupts) = replacement(api);
+    assert_eq!(
+        steps,
+        [
+            "create shop-api.new",
+            "start shop-api.new",
+            "disconnect shop-api.new",
+            "connect shop-api.new",
+            "stop shop-api",
+            "remove shop-api",
+            "rename shop-api.new to shop-api",
+        ]
+    );
+    assert!(late && interrupts.is_none());
+    // The first container serves nobody's clients before it is ready either, and there is no other one.
+    let first =
+        drillmaster::plan::forecast(&desired([api("api:1")]), &empty(&desired([api("api:1")])), &Memory::default());
+    assert!(first.steps.iter().all(|step| !matches!(step.verb, Verb::Disconnect { .. })), "{:?}", first.steps);
+    assert_eq!(desired([api("api:1")]).services["api"].hostname(), "");
+}
+
+#[test]
+fn replacement_that_interrupts_says_why() {
+    let ready = |image: &str| service("api").image(image).ping(Duration::from_secs(3));
+    let (late, steps, why) = replacement(|image| ready(image).port("8080:80"));
+    assert_eq!((late, steps[1].as_str()), (false, "stop shop-api"));
+    assert_eq!(why.as_deref(), Some("both containers need host port 8080"));
+    let (late, _, why) = replacement(|image| ready(image).volume("data", "/data"));
+    assert_eq!((late, why.as_deref()), (false, Some("both containers would write to /data")));
+    // Nothing says when it is ready.
+    let (late, _, why) = replacement(|image| service("api").image(image));
+    assert_eq!((late, why), (false, None));
 }

@@ -264,7 +264,7 @@ impl Remnant {
     pub fn container(&self, n: usize, observed: &Observed, ports: &mut BTreeSet<u16>) -> Container {
         let service = self.service();
         let name = &service.name;
-        let mut identity = effect::identity(&nothing(), &service, "sha256:app:1");
+        let mut identity = effect::identity(&nothing(), &service, "sha256:app:1", self.late.is_some());
         if self.strange_hash {
             identity.spec_hash = "v0:strange".into();
         }

@@ -19,7 +19,7 @@ async fn run(sim: &Sim, name: &str, restart: RestartPolicy) -> String {
     let reference = format!("{name}:1");
     sim.add_image(&reference, Image::new(name));
     let definition = &wanted.services[name];
-    let labels = effect::identity(&wanted, definition, "").to_labels();
+    let labels = effect::identity(&wanted, definition, "", false).to_labels();
     let network = sim.create_network(&format!("net-{name}"), &drillmaster::identity::group_labels(GROUP, ""));
     let spec = drillmaster::engine::ContainerSpec {
         name: format!("shop-{name}"),

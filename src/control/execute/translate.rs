@@ -61,7 +61,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
         Verb::Create { name: container, network, names, image_id, inherited } => {
             let service = desired.services.get(name).ok_or(StepError::Obsolete)?;
             let mut labels: BTreeMap<String, String> = service.config.labels.clone();
-            labels.extend(effect::identity(desired, service, image_id).to_labels());
+            labels.extend(effect::identity(desired, service, image_id, names.is_empty()).to_labels());
             Mutation::Create(Box::new(ContainerSpec {
                 name: container.clone(),
                 labels,

@@ -227,6 +227,7 @@ mod tests {
             action: Action::Replace,
             replica: None,
             causes: vec![cause("env.A", true), cause("image", false)],
+            interrupts: None,
             source: "app.yaml:1".into(),
         };
         let failure = Failure {
