@@ -123,6 +123,8 @@ pub struct Attachment {
     pub network: String,
     /// Address of the container on it, while it runs.
     pub address: Option<IpAddr>,
+    /// Length of the network's part of the address, in bits.
+    pub prefix: Option<u8>,
 }
 
 /// A port that the engine has published.

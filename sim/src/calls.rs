@@ -10,6 +10,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::state::{Presence, SimContainer, SimExit, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
+use drillmaster::engine::location::EngineLocation;
 use drillmaster::engine::{
     BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineFuture, EngineInfo,
     EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, PullProgress, Result,
@@ -213,7 +214,7 @@ impl Engine for Sim {
                 id: "simulated".into(),
                 version: "20.10.24".into(),
                 api: "1.41".into(),
-                reaches_containers: true,
+                location: EngineLocation::Here,
             })
         })
     }

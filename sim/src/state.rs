@@ -597,6 +597,7 @@ impl World {
             network_id: id.clone(),
             network: name.clone(),
             address: container.is_running().then(|| address(number)),
+            prefix: Some(24),
         });
         Container {
             id: container.id.as_str().into(),

@@ -13,6 +13,7 @@ use super::session::{self, Claim, GroupLock};
 use super::{Exit, Failure, ask, groups};
 use crate::control::event::{self, Limits, Outcome, Request};
 use crate::control::execute::context::ExecContext;
+use crate::control::execute::routes::Routes;
 use crate::control::ipc::socket::{Client, Presentation, Server};
 use crate::control::ipc::wire::{Hello, WireRequest};
 use crate::control::local_state::LocalState;
@@ -460,7 +461,7 @@ pub(super) fn run_options(
             directory: project.directory.clone(),
             // Valid even if the file has been replaced by another version.
             executable: SELF.into(),
-            reaches_containers: info.reaches_containers,
+            routes: Routes::new(info.location.clone()),
             outputs: project.context.clone(),
             workers: project.workers.clone(),
         },

@@ -9,6 +9,7 @@ pub mod deadline;
 pub mod docker;
 pub mod layer;
 pub mod lines;
+pub mod location;
 mod registry;
 pub mod target;
 mod transport;
@@ -22,6 +23,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
+use self::location::EngineLocation;
 use crate::desired::{Build, Config, Inherited};
 use crate::observed::{Container, ImageFacts, Observed};
 use crate::spec::model::{Resources, RestartPolicy};
@@ -107,9 +109,8 @@ pub struct EngineInfo {
     pub version: String,
     /// Negotiated API version, e.g. `1.41`.
     pub api: String,
-    /// Whether container addresses are reachable from the host: true for a local Linux engine that is neither rootless
-    /// nor in a virtual machine.
-    pub reaches_containers: bool,
+    /// Where it runs, seen from drillmaster.
+    pub location: EngineLocation,
 }
 
 impl EngineInfo {
@@ -518,8 +519,12 @@ mod tests {
             ("dev", true),
         ];
         for (version, expected) in table {
-            let about =
-                EngineInfo { id: String::new(), version: version.into(), api: "1.41".into(), reaches_containers: true };
+            let about = EngineInfo {
+                id: String::new(),
+                version: version.into(),
+                api: "1.41".into(),
+                location: EngineLocation::Here,
+            };
             assert_eq!(about.stops_one_at_a_time(), expected, "{version}");
         }
     }

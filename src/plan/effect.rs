@@ -99,7 +99,12 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
         Verb::Connect { container, network, names } => {
             let name = observed.networks.get(network).map(|network| network.name.clone()).unwrap_or_default();
             with(observed, &container.id, |container| {
-                container.networks.push(Attachment { network_id: network.clone(), network: name, address: None });
+                container.networks.push(Attachment {
+                    network_id: network.clone(),
+                    network: name,
+                    address: None,
+                    prefix: None,
+                });
                 if let Some(details) = &mut container.details {
                     details.names.insert(network.clone(), names.clone());
                 }
@@ -131,7 +136,12 @@ fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Obser
         image_id: image_id.clone(),
         state: State::Created,
         health: Health::None,
-        networks: vec![Attachment { network_id: network.clone(), network: desired.network.clone(), address: None }],
+        networks: vec![Attachment {
+            network_id: network.clone(),
+            network: desired.network.clone(),
+            address: None,
+            prefix: None,
+        }],
         ports: Vec::new(),
         mounts: mounts(service, inherited),
         created: youngest + 1,

@@ -104,7 +104,7 @@ impl Harness {
             group: GROUP.into(),
             directory: SOURCE.into(),
             executable: env!("CARGO_BIN_EXE_drillmaster").into(),
-            reaches_containers: true,
+            routes: Default::default(),
             outputs: self.outputs(),
             workers: Default::default(),
         };

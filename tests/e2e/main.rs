@@ -31,6 +31,7 @@ mod outage;
 mod outputs;
 mod owner;
 mod pulls;
+mod reach;
 mod ready;
 mod replace;
 mod replicas;

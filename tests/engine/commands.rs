@@ -88,7 +88,7 @@ async fn container_hook_gets_its_variables() {
         group: "shop".into(),
         directory: "/".into(),
         executable: env!("CARGO_BIN_EXE_drillmaster").into(),
-        reaches_containers: true,
+        routes: Default::default(),
         outputs: Default::default(),
         workers: Default::default(),
     };

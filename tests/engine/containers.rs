@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::docker::Docker;
+use drillmaster::engine::location::EngineLocation;
 use drillmaster::engine::{ContainerSpec, Engine, EngineError, Mutation};
 use drillmaster::identity::GROUP;
 use drillmaster::observed::State;
@@ -25,7 +26,7 @@ async fn connecting_and_reading_info_takes_two_requests() {
     assert_eq!(requests[1].path, format!("/v{}/info", about.api), "requests use the negotiated version");
     assert!(about.version.starts_with(|c: char| c.is_ascii_digit()), "{about:?}");
     assert!(!about.id.is_empty());
-    assert!(about.reaches_containers);
+    assert_eq!(about.location, EngineLocation::Here);
 }
 
 #[tokio::test]

@@ -510,7 +510,7 @@ async fn in_container(sim: &Sim, id: &str, hook: Value) -> (Vec<LogLine>, Result
         group: "shop".into(),
         directory: Path::new("/").into(),
         executable: env!("CARGO_BIN_EXE_drillmaster").into(),
-        reaches_containers: true,
+        routes: Default::default(),
         outputs: Default::default(),
         workers: Default::default(),
     };

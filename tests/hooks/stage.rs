@@ -37,7 +37,7 @@ impl Stage {
             group: "shop".into(),
             directory: path,
             executable: env!("CARGO_BIN_EXE_drillmaster").into(),
-            reaches_containers: true,
+            routes: Default::default(),
             outputs: Default::default(),
             workers: workers(),
         };

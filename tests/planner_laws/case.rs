@@ -298,7 +298,12 @@ impl Remnant {
             created: i64::try_from(n).unwrap(),
             details: None,
         };
-        let at = |id: &str, name: &str| Attachment { network_id: id.into(), network: name.into(), address: None };
+        let at = |id: &str, name: &str| Attachment {
+            network_id: id.into(),
+            network: name.into(),
+            address: None,
+            prefix: None,
+        };
         let running = matches!(state, State::Running | State::Paused);
         container.networks = match self.network {
             1 => Vec::new(),

@@ -273,7 +273,7 @@ impl World {
             group: GROUP.into(),
             directory: SOURCE.into(),
             executable: env!("CARGO_BIN_EXE_drillmaster").into(),
-            reaches_containers: true,
+            routes: Default::default(),
             outputs: Default::default(),
             workers: Default::default(),
         };

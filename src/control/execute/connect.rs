@@ -1,26 +1,33 @@
 //! Connections to container ports: directly to the container's address, or through the published port.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::context::ExecContext;
+use super::routes::{CONFIRM_AFTER, Obstacle};
 use crate::engine::{Engine, EngineError, io_message};
-use crate::observed::Container;
+use crate::observed::{Container, PublishedPort};
 use crate::spec::model::Protocol;
 
 /// Time limit of one connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection to a published port must last to count.
 const PROXY_CLOSE_TIME: Duration = Duration::from_millis(50);
+/// How long a forwarder may need until it listens on a published port.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What works without a connection to the container.
+const ALTERNATIVES: &str = "use an `exec` or `log` ping";
 
 /// Failure to connect to a port of a container.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("{address}: {reason}")]
-    Failed { address: SocketAddr, reason: String },
+    Failed { address: SocketAddr, reason: String, kind: io::ErrorKind },
     #[error("{address}: timed out after {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut { address: SocketAddr },
     #[error("{0}: connection closed immediately")]
@@ -29,56 +36,185 @@ pub enum ConnectError {
     NoContainer,
     #[error("the container has no address yet")]
     NoAddress,
-    #[error("containers of this engine are only reachable through published ports: add {0} to `ports`")]
-    NotPublished(u16),
+    /// The published port does not answer yet.
+    #[error("{error} (published port{})", instead_of(*direct))]
+    Published { error: Box<ConnectError>, direct: Option<SocketAddr> },
+    /// The port cannot be reached from here. `is_confirmed`: another attempt would fail too.
+    #[error("{message}")]
+    Unreachable { message: String, is_confirmed: bool },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
 
-/// Inspects a container and connects to one of its ports.
+impl ConnectError {
+    /// Returns true if another attempt would fail too.
+    pub(super) fn is_permanent(&self) -> bool {
+        matches!(self, ConnectError::Unreachable { is_confirmed: true, .. })
+    }
+
+    /// The reason without the address.
+    fn reason(&self) -> String {
+        match self {
+            ConnectError::Failed { reason, .. } => reason.clone(),
+            ConnectError::TimedOut { .. } => format!("timed out after {} s", CONNECT_TIMEOUT.as_secs()),
+            error => error.to_string(),
+        }
+    }
+
+    /// Returns true if nothing at the address has answered.
+    fn is_silence(&self) -> bool {
+        use io::ErrorKind::{HostUnreachable, NetworkDown, NetworkUnreachable, TimedOut};
+        match self {
+            ConnectError::Failed { kind, .. } => {
+                matches!(kind, HostUnreachable | NetworkDown | NetworkUnreachable | TimedOut)
+            }
+            ConnectError::TimedOut { .. } => true,
+            _ => false,
+        }
+    }
+
+    fn is_refusal(&self) -> bool {
+        matches!(self, ConnectError::Failed { kind: io::ErrorKind::ConnectionRefused, .. })
+    }
+}
+
+fn instead_of(direct: Option<SocketAddr>) -> String {
+    direct.map_or_else(String::new, |direct| format!("; the container's address {direct} is not reachable from here"))
+}
+
+/// Connects to a port of a container. `known` is its address, if known; it is updated.
 pub(super) async fn connect(
     engine: &dyn Engine,
     id: &str,
-    context: &ExecContext,
+    known: &mut Option<IpAddr>,
     port: u16,
+    context: &ExecContext,
 ) -> Result<TcpStream, ConnectError> {
-    connect_addr(address(&inspect(engine, id).await?, context, port)?, context).await
+    let routes = &context.routes;
+    if !routes.may_be_direct() {
+        return connect_published(&inspect(engine, id).await?, port, None, context).await;
+    }
+    let address = match *known {
+        Some(address) => address,
+        None => {
+            let container = inspect(engine, id).await?;
+            let address = container.networks.iter().find_map(|attachment| attachment.address);
+            *known.insert(address.ok_or(ConnectError::NoAddress)?)
+        }
+    };
+    let direct = SocketAddr::new(address, port);
+    if let Some(reason) = routes.blocked(address) {
+        return connect_published(&inspect(engine, id).await?, port, Some((direct, reason)), context).await;
+    }
+    let error = match dial(direct).await {
+        Ok(stream) => {
+            routes.record_answer(address);
+            return Ok(stream);
+        }
+        Err(error) => error,
+    };
+    if error.is_refusal() {
+        routes.record_answer(address);
+    }
+    if !error.is_silence() {
+        return Err(error);
+    }
+    let container = inspect(engine, id).await?;
+    if !container.networks.iter().any(|attachment| attachment.address == Some(address)) {
+        // It was restarted with another address.
+        *known = None;
+    }
+    let reason = error.reason();
+    match routes.record_silence(&container, address, &reason) {
+        true => connect_published(&container, port, Some((direct, reason)), context).await,
+        false => Err(error),
+    }
 }
 
-/// Connects to an address. A published port is served by a proxy, which accepts before the container listens and then
-/// closes: such a connection must also last for [`PROXY_CLOSE_TIME`].
-pub(super) async fn connect_addr(address: SocketAddr, context: &ExecContext) -> Result<TcpStream, ConnectError> {
-    let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(ConnectError::Failed { address, reason: io_message(&error) }),
-        Err(_) => return Err(ConnectError::TimedOut { address }),
-    };
-    if !context.reaches_containers {
-        let mut byte = [0];
-        if let Ok(Ok(0) | Err(_)) = timeout(PROXY_CLOSE_TIME, stream.peek(&mut byte)).await {
-            return Err(ConnectError::Closed(address));
+async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(ConnectError::Failed { address, reason: io_message(&error), kind: error.kind() }),
+        Err(_) => Err(ConnectError::TimedOut { address }),
+    }
+}
+
+/// Connects to a published port. It is served by a proxy, which accepts before the container listens and then closes: the
+/// connection must also last for [`PROXY_CLOSE_TIME`].
+async fn dial_proxy(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let stream = dial(address).await?;
+    let mut byte = [0];
+    match timeout(PROXY_CLOSE_TIME, stream.peek(&mut byte)).await {
+        Ok(Ok(0) | Err(_)) => Err(ConnectError::Closed(address)),
+        _ => Ok(stream),
+    }
+}
+
+/// Connects to a port through the engine's host. `direct`: the address of the container, and why it is not reachable.
+async fn connect_published(
+    container: &Container,
+    port: u16,
+    direct: Option<(SocketAddr, String)>,
+    context: &ExecContext,
+) -> Result<TcpStream, ConnectError> {
+    let routes = &context.routes;
+    let is_wanted = |it: &&PublishedPort| it.container == port && it.protocol == Protocol::Tcp;
+    let published: Vec<&PublishedPort> = container.ports.iter().filter(is_wanted).collect();
+    let addresses = routes.addresses(&published).await;
+    let mut errors = Vec::new();
+    for address in &addresses {
+        match dial_proxy(*address).await {
+            Ok(stream) => {
+                routes.clear(Obstacle::Publishing, container);
+                return Ok(stream);
+            }
+            Err(error) => errors.push(error),
         }
     }
-    Ok(stream)
+    let reason = match (published.first(), addresses.is_empty()) {
+        (None, _) => format!("port {port} is not published: publish it (`ports`), or {ALTERNATIVES}"),
+        (Some(published), true) if published.address.is_loopback() => format!(
+            "port {port} is published only on {} of the engine's host: publish it on another address \
+             (\"0.0.0.0:{}:{port}\" in `ports`), or {ALTERNATIVES}",
+            published.address, published.host
+        ),
+        (Some(published), true) => format!(
+            "the address of the engine's host, which publishes port {port} as {}, is not known here: {ALTERNATIVES}",
+            published.host
+        ),
+        (Some(_), false) => {
+            let tried: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            format!("neither is the published port ({}): {ALTERNATIVES}", tried.join("; "))
+        }
+    };
+    let is_silent = errors.iter().all(ConnectError::is_silence);
+    // A forwarder opens its ports some time after the container has started. Elsewhere, a port without a proxy is refused
+    // until the container listens.
+    let is_closed = routes.need_forwarder(&published, &addresses)
+        && errors.iter().all(|error| error.is_silence() || error.is_refusal());
+    let after = if is_silent { CONFIRM_AFTER } else { FORWARD_TIMEOUT };
+    let is_confirmed = match is_silent || is_closed {
+        true => routes.confirm(Obstacle::Publishing, container, after),
+        false => {
+            routes.clear(Obstacle::Publishing, container);
+            false
+        }
+    };
+    if is_confirmed || errors.is_empty() {
+        let message = match direct {
+            Some((direct, why)) => {
+                format!("{direct}: {why}: the network of the container is not reachable from here, and {reason}")
+            }
+            None => format!("containers of this engine are only reachable through published ports, and {reason}"),
+        };
+        return Err(ConnectError::Unreachable { message, is_confirmed });
+    }
+    let answer = errors.iter().position(|error| !error.is_silence()).unwrap_or(0);
+    let error = Box::new(errors.swap_remove(answer));
+    Err(ConnectError::Published { error, direct: direct.map(|(address, _)| address) })
 }
 
 /// Inspects a container that must exist.
 pub(super) async fn inspect(engine: &dyn Engine, id: &str) -> Result<Container, ConnectError> {
     engine.inspect(id).await?.ok_or(ConnectError::NoContainer)
-}
-
-/// The address at which a port of a container is reachable.
-pub(super) fn address(container: &Container, context: &ExecContext, port: u16) -> Result<SocketAddr, ConnectError> {
-    if context.reaches_containers {
-        let address: Option<IpAddr> = container.networks.iter().find_map(|attachment| attachment.address);
-        return address.map(|address| SocketAddr::new(address, port)).ok_or(ConnectError::NoAddress);
-    }
-    let published =
-        container.ports.iter().find(|published| published.container == port && published.protocol == Protocol::Tcp);
-    let published = published.ok_or(ConnectError::NotPublished(port))?;
-    let address = match published.address {
-        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        address => address,
-    };
-    Ok(SocketAddr::new(address, published.host))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::outputs::{OUTPUT, OutputMap, OutputStore};
+use super::routes::Routes;
 use crate::control::programs::Workers;
 use crate::spec::starlark::CallContext;
 
@@ -26,8 +27,8 @@ pub struct ExecContext {
     pub directory: PathBuf,
     /// The executable of drillmaster, which supervises commands on the host.
     pub executable: PathBuf,
-    /// Container addresses are reachable from here; otherwise published ports are used.
-    pub reaches_containers: bool,
+    /// How ports of containers are reached.
+    pub routes: Routes,
     /// Outputs of the group.
     pub outputs: OutputStore,
     /// Call Starlark functions.

@@ -210,7 +210,12 @@ impl HostService<'_> {
             }
             HostRequest::Get(target, limit) => value(&self.within(limit, self.get(&target)).await?),
             HostRequest::Tcp(port) => {
-                let accepts = async { Ok(self.connect(port).await.is_ok()) };
+                let accepts = async {
+                    match self.connect(port).await {
+                        Err(HostError::Connect(error)) if error.is_permanent() => Err(error.into()),
+                        result => Ok(result.is_ok()),
+                    }
+                };
                 value(&self.within(None, accepts).await?)
             }
             HostRequest::Logs(lines) => value(&self.within(None, self.logs(lines)).await?),
@@ -261,7 +266,7 @@ impl HostService<'_> {
     }
 
     async fn connect(&self, port: u16) -> Result<TcpStream, HostError> {
-        Ok(connect::connect(self.engine, self.container()?, self.context, port).await?)
+        Ok(connect::connect(self.engine, self.container()?, &mut None, port, self.context).await?)
     }
 
     async fn get(&self, target: &HttpTarget) -> Result<Response, HostError> {

@@ -9,6 +9,7 @@ pub mod hooks;
 mod http;
 pub mod outputs;
 pub mod probe;
+pub mod routes;
 pub mod supervisor;
 pub(super) mod tasks;
 mod tls;

@@ -1,7 +1,7 @@
 //! Probes: execute the ping of a service. What the result means is decided in `plan`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use backon::{ConstantBuilder, RetryableWithContext};
@@ -76,12 +76,16 @@ impl ProbeError {
         }
     }
 
-    /// Returns true if another attempt would fail too: the program of the ping is wrong or missing.
+    /// Returns true if another attempt would fail too: the program of the ping is wrong or missing, or the container cannot be
+    /// reached.
     fn is_permanent(&self) -> bool {
-        matches!(
-            self,
-            ProbeError::NoExecutable { .. } | ProbeError::Function(FunctionError::Failed { is_defect: true, .. })
-        )
+        match self {
+            ProbeError::NoExecutable { .. } | ProbeError::Function(FunctionError::Failed { is_defect: true, .. }) => {
+                true
+            }
+            ProbeError::Connect(error) => error.is_permanent(),
+            _ => false,
+        }
     }
 }
 
@@ -111,17 +115,17 @@ pub async fn probe_until_ready<'a>(
     context: &'a ExecContext,
     mut on_failure: impl FnMut(String, bool),
 ) {
-    let mut last = String::new();
+    let mut last = (String::new(), false);
     let attempts = ConstantBuilder::new().with_delay(probe.ping.interval).without_max_times();
     let attempt = |mut prober: Prober<'a>| async move {
         let result = prober.attempt().await;
         (prober, result)
     };
     let retry = attempt.retry(attempts).context(Prober::new(engine, probe, context)).notify(|error: &ProbeError, _| {
-        let reason = error.to_string();
-        if reason != last {
-            last.clone_from(&reason);
-            on_failure(reason, error.is_permanent());
+        let failure = (error.to_string(), error.is_permanent());
+        if failure != last {
+            last.clone_from(&failure);
+            on_failure(failure.0, failure.1);
         }
     });
     // Retries have no limit, so it cannot fail.
@@ -207,16 +211,11 @@ impl<'a> Prober<'a> {
     /// Connects to a port of the container.
     async fn connect(&mut self, port: u16) -> Result<TcpStream, ProbeError> {
         self.attempts += 1;
-        let fresh = self.address.filter(|_| !self.attempts.is_multiple_of(ATTEMPTS_PER_ADDRESS));
-        let address = match fresh.filter(|_| self.context.reaches_containers) {
-            Some(address) => SocketAddr::new(address, port),
-            None => {
-                let container = connect::inspect(self.engine, &self.probe.container.id).await?;
-                connect::address(&container, self.context, port)?
-            }
-        };
-        self.address = Some(address.ip());
-        Ok(connect::connect_addr(address, self.context).await?)
+        if self.attempts.is_multiple_of(ATTEMPTS_PER_ADDRESS) {
+            self.address = None;
+        }
+        let id = &self.probe.container.id;
+        Ok(connect::connect(self.engine, id, &mut self.address, port, self.context).await?)
     }
 
     async fn get(&mut self, http: &HttpCheck) -> Result<(), ProbeError> {

@@ -100,6 +100,7 @@ fn attachments(networks: Option<HashMap<String, EndpointSettings>>) -> Vec<Attac
             network_id: settings.network_id.unwrap_or_default(),
             network,
             address: settings.ip_address.and_then(|address| address.parse().ok()),
+            prefix: settings.ip_prefix_len.and_then(|length| length.try_into().ok()),
         })
         .collect();
     attachments.sort_by(|one, other| one.network.cmp(&other.network));

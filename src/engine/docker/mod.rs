@@ -36,6 +36,7 @@ use self::exec::{is_stderr, pieces};
 use super::build::{self, BuildError, Builder};
 use super::deadline::{Limits, within};
 use super::lines::Lines;
+use super::location;
 use super::registry::{self, Credentials, PullTracker, Reference};
 use super::target::{Endpoint, EngineConfig};
 use super::transport::{Wire, WireError};
@@ -104,18 +105,11 @@ impl Docker {
             self.clock.store(ahead, Ordering::Relaxed);
         }
         Ok(EngineInfo {
-            reaches_containers: self.reaches_containers(&info),
+            location: location::locate(&self.endpoint, has_virtual_network(&info)).await,
             id: info.id.unwrap_or_default(),
             version: self.version.clone(),
             api: self.api.clone(),
         })
-    }
-
-    /// Networks of rootless engines and of Docker Desktop are not reachable from the host.
-    fn reaches_containers(&self, info: &SystemInfo) -> bool {
-        let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
-        let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
-        cfg!(target_os = "linux") && matches!(self.endpoint, Endpoint::Unix(_)) && !rootless && !virtual_machine
     }
 
     async fn list_all(&self, group: &str, volumes: bool) -> Result<Observed> {
@@ -283,6 +277,13 @@ impl Docker {
         first_file(&archive, most)
             .map_err(|error| EngineError::Refused { attempted: attempted(), message: format!("not a file: {error}") })
     }
+}
+
+/// Returns true if containers have no addresses on the host of the engine, as with rootless engines and Docker Desktop.
+fn has_virtual_network(info: &SystemInfo) -> bool {
+    let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
+    let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
+    rootless || virtual_machine
 }
 
 impl Engine for Docker {
