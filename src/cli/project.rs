@@ -312,7 +312,7 @@ fn scope(desired: &Desired, names: &BTreeSet<String>, exclude: &BTreeSet<String>
         (true, true) => return Ok(Scope::All),
         (true, false) => Scope::AllBut(exclude.clone()),
         (false, _) => {
-            let all = order::with_dependencies(names, &needs);
+            let all = order::with_dependencies(names, &desired.needs_with_outputs());
             Scope::Only(all.iter().filter(|name| !exclude.contains(*name) || names.contains(*name)).cloned().collect())
         }
     };

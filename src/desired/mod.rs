@@ -69,6 +69,17 @@ impl Desired {
         self.services.values().find(|service| service.outputs.gives.contains(key))
     }
 
+    /// Returns the services whose hooks set an output: by `capture`, or by a function whose text names the key.
+    pub fn setters_of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a Service> {
+        let sets = move |hook: &Hook| match &hook.action {
+            HookAction::Function(function) => function.outputs().contains(key),
+            _ => false,
+        };
+        self.services
+            .values()
+            .filter(move |service| service.outputs.gives.contains(key) || service.hooks.values().flatten().any(sets))
+    }
+
     /// Returns the spec of a service, also if it is no longer desired.
     pub fn spec_of(&self, name: &str) -> Option<&Service> {
         self.services.get(name).or_else(|| self.retired.get(name))

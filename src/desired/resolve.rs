@@ -112,6 +112,17 @@ impl Desired {
         }
         needs
     }
+
+    /// Dependencies by service name, with the services that set the outputs it uses.
+    pub fn needs_with_outputs(&self) -> Needs {
+        let mut needs = self.needs();
+        for service in self.services.values() {
+            let setters = service.outputs.uses.iter().flat_map(|key| self.setters_of(key));
+            let names = setters.map(|setter| setter.service.clone()).filter(|name| *name != service.service);
+            needs.entry(service.service.clone()).or_default().extend(names);
+        }
+        needs
+    }
 }
 
 /// Facts on all services that are needed to resolve a single one.

@@ -7,7 +7,7 @@ use super::diff::Comparison;
 use super::readiness::DependencyState;
 use super::step::{Action, ContainerRef, Subject, Verb};
 use super::{Planner, Slots};
-use crate::desired::{Hook, HookPoint, Service};
+use crate::desired::{Hook, HookPoint, Scope, Service};
 use crate::observed::Container;
 
 impl<'a> Planner<'a> {
@@ -50,39 +50,56 @@ impl<'a> Planner<'a> {
 
     /// Waits for an output and names its producer.
     fn wait_for_output(&mut self, service: &Service, key: &str) -> DependencyState {
+        let in_scope =
+            |other: &&Service| self.desired.scope.contains(&other.service) && other.service != service.service;
+        // All its hooks have run.
+        let is_ready = |giver: &Service| {
+            let state = self.dependency_states.get(giver.name.as_str());
+            matches!(state, Some(DependencyState::Ready | DependencyState::Succeeded))
+        };
+        let setters = || self.desired.setters_of(key).filter(in_scope);
         let giver = self.desired.producer_of(key);
-        let ready = giver.and_then(|giver| self.dependency_states.get(giver.name.as_str())).is_some_and(|state| {
-            // All its hooks have run.
-            matches!(state, DependencyState::Ready | DependencyState::Succeeded)
-        });
+        let giver = giver.or_else(|| setters().find(|setter| !is_ready(setter))).or_else(|| setters().next());
+        let ready = giver.is_some_and(is_ready);
         let reason = match giver.map(|giver| &giver.service) {
             Some(giver) if ready => format!(
                 "waiting for output `{key}` of {giver}, which did not set it; `drillmaster reload {giver}` runs it \
                  again"
             ),
             Some(giver) => format!("waiting for output `{key}` of {giver}"),
-            None => match self.excluded_producers().as_slice() {
-                [] => format!("waiting for output `{key}` (not set yet)"),
-                [name] => {
-                    format!("waiting for output `{key}` (not set yet); hooks of {name} may set it: select it too")
-                }
-                [first, ..] => format!(
-                    "waiting for output `{key}` (not set yet); hooks of services that are not selected may set it, as \
-                     those of {first}"
-                ),
-            },
+            None => format!("waiting for output `{key}` (not set yet){}", self.producer_hint(service, key)),
         };
         self.wait(service, reason, None);
         DependencyState::Pending("is waiting for an output")
     }
 
+    /// Names the services out of scope that may set an output, and how to include them.
+    fn producer_hint(&self, service: &Service, key: &str) -> String {
+        let is_excluded = |other: &&Service| !self.desired.scope.contains(&other.service);
+        let setters: BTreeSet<&str> =
+            self.desired.setters_of(key).filter(is_excluded).map(|other| &*other.service).collect();
+        let names = match setters.is_empty() {
+            true => self.excluded_producers(),
+            false => setters,
+        };
+        let names: Vec<&str> = names.into_iter().collect();
+        if names.is_empty() {
+            return String::new();
+        }
+        let are = if names.len() == 1 { "is" } else { "are" };
+        let state = match self.desired.scope {
+            Scope::Only(_) => format!("not selected: `drillmaster up {} {}`", names.join(" "), service.service),
+            _ => "excluded".to_owned(),
+        };
+        format!("; {} may set it and {are} {state}", names.join(", "))
+    }
+
     /// Services out of scope that may set outputs whose keys are known only when they have run.
-    fn excluded_producers(&self) -> Vec<&'a str> {
+    fn excluded_producers(&self) -> BTreeSet<&'a str> {
         let excluded = self.desired.services.values().filter(|other| !self.desired.scope.contains(&other.service));
-        let sets_outputs = |other: &&Service| other.hooks.values().flatten().any(Hook::may_write_outputs);
-        let mut names: Vec<&str> = excluded.filter(sets_outputs).map(|other| &*other.service).collect();
-        names.dedup();
-        names
+        let sets_outputs =
+            |other: &&Service| other.is_job() || other.hooks.values().flatten().any(Hook::may_write_outputs);
+        excluded.filter(sets_outputs).map(|other| &*other.service).collect()
     }
 
     /// Returns true if every output that the hook uses is known; otherwise waits.

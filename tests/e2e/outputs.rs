@@ -158,17 +158,43 @@ fn pre_start_output_is_used_by_its_own_service() {
     assert_eq!(project.differences(), Vec::<String>::new());
 }
 
-/// The key is in the text of the function only.
+/// Returns a program with a service whose `post_start` function sets an output.
+fn function_service(name: &str, key: &str) -> String {
+    format!(
+        "def set_key(ctx, key):\n    ctx.context[key] = \"42\"\n\n\
+         def give(ctx):\n    {key}\n\n\
+         service(name={name:?}, image=\"drillmaster/busybox:1\", command=[\"sleep\", \"infinity\"], \
+         stop_signal=\"KILL\", post_start=give)\n"
+    )
+}
+
 #[test]
-fn producer_that_is_not_selected_is_named() {
-    let project = Project::new("unselected");
-    let program = "def give(ctx):\n    ctx.context[\"token\"] = \"42\"\n\nservice(name=\"f\", image=\"drillmaster/busybox:1\", \
-                   command=[\"sleep\", \"infinity\"], stop_signal=\"KILL\", post_start=give)\n";
-    project.write("f.star", program);
+fn service_whose_function_sets_the_output_is_selected() {
+    let project = Project::new("selected");
+    project.write("f.star", &function_service("f", "ctx.context[\"token\"] = \"42\""));
     project.write("g.yaml", &sleeper("g", "env: {TOKEN: '${context.token}'}"));
-    let hint = "waiting for output `token` (not set yet); hooks of f may set it: select it too";
-    project.run(&["up", "g"]).exits(1).stderr_contains(hint);
-    project.run(&["up", "f", "g"]).exits(0);
-    project.assert_settled(&["f", "g"]);
+    project.write("other.yaml", &sleeper("other", ""));
+    project.run(&["up", "g"]).exits(0).stdout_contains("2 services ready (2 created)");
+    assert_eq!(project.names(), ["f", "g"]);
+    // Also while the output is known.
+    project.run(&["stop", "f", "g"]).exits(0);
+    project.run(&["up", "g"]).exits(0).stdout_contains("2 services ready");
     project.run(&["down"]).exits(0);
+    let hint = "waiting for output `token` (not set yet); f may set it and is not selected: `drillmaster up f g`";
+    project.run(&["up", "g", "--exclude", "f"]).exits(1).stderr_contains(hint);
+    let hint = "waiting for output `token` (not set yet); f may set it and is excluded";
+    project.run(&["up", "--exclude", "f"]).exits(1).stderr_contains(hint);
+}
+
+#[test]
+fn all_services_that_may_set_the_output_are_named() {
+    let project = Project::new("unselected");
+    project.write("f.star", &function_service("f", "set_key(ctx, \"token\")"));
+    let command = "post_start: {run: [sh, -c, 'echo number=7 >> $DRILLMASTER_OUTPUT']}";
+    project.write("all.yaml", &(sleeper("h", command) + &sleeper("g", "env: {TOKEN: '${context.token}'}")));
+    let hint = "waiting for output `token` (not set yet); f, h may set it and are not selected: `drillmaster up f h g`";
+    let run = project.run(&["up", "g"]).exits(1).stderr_contains(hint);
+    assert!(run.took < std::time::Duration::from_secs(30), "{run}");
+    project.run(&["up", "f", "h", "g"]).exits(0);
+    project.assert_settled(&["f", "g", "h"]);
 }

@@ -117,7 +117,7 @@ fn register_function<'v>(evaluation: &Evaluation<'_>, value: Value<'v>, eval: &E
     let index = found.functions.len();
     let variable = format!("function {index}");
     keep(eval, &variable, value);
-    let name = FunctionName { name, location: location.unwrap_or_default() };
+    let name = FunctionName { name, location: location.unwrap_or_default(), ..FunctionName::default() };
     found.functions.push(Pending { path, variable, name });
     Some(index)
 }

@@ -3,7 +3,7 @@
 //! A [`Function`] names a function and the programs that define it; a [`Session`] calls it. The [`Host`] performs its
 //! actions; steps and memory are limited as for programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -136,6 +136,11 @@ impl Function {
         &self.name.location
     }
 
+    /// Returns the keys of outputs that it may set, as far as its text shows them.
+    pub fn outputs(&self) -> &BTreeSet<String> {
+        &self.name.outputs
+    }
+
     /// Returns the hash of all inputs of its evaluation.
     pub fn digest(&self) -> &str {
         &self.digest
@@ -237,7 +242,7 @@ impl<'de> Deserialize<'de> for Function {
             }
         }
         let index = deserializer.deserialize_newtype_struct(FUNCTION, IndexVisitor)?;
-        let name = FunctionName { name: String::new(), location: String::new() };
+        let name = FunctionName::default();
         Ok(Self { index, name, digest: String::new(), snapshot: Arc::default() })
     }
 }

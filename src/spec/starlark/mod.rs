@@ -10,6 +10,7 @@ mod convert;
 mod function;
 mod limits;
 mod nesting;
+mod output_keys;
 mod program;
 mod python;
 mod reference;
@@ -37,6 +38,7 @@ pub use program::{
 pub use reference::reference;
 
 use limits::Meter;
+use output_keys::Definitions;
 use spans::Calls;
 
 use super::FileAccess;
@@ -85,6 +87,7 @@ pub fn evaluate(programs: &Programs, file_access: &dyn FileAccess, trace: &dyn T
         meter: Meter::default(),
         files: RefCell::default(),
         calls: RefCell::default(),
+        definitions: RefCell::default(),
         next_base: Cell::new(0),
         modules: RefCell::default(),
         loading: RefCell::default(),
@@ -130,6 +133,8 @@ struct Evaluation<'a> {
     files: RefCell<Files>,
     /// Opened files by path: offset in the joined source text, and calls.
     calls: RefCell<HashMap<String, (usize, Calls)>>,
+    /// Functions of all files, as written.
+    definitions: RefCell<Definitions>,
     next_base: Cell<usize>,
     /// Evaluated modules by path; `None` after an error, which is already recorded.
     modules: RefCell<HashMap<String, Option<FrozenModule>>>,
@@ -273,6 +278,7 @@ impl Evaluation<'_> {
         let program = AstModule::parse(path, text.text().to_owned(), &dialect()).map_err(explain)?;
         let calls = spans::calls(program.statement(), base);
         file.parameters = spans::parameters(program.statement());
+        output_keys::collect(program.statement(), &mut self.definitions.borrow_mut());
         self.files.borrow_mut().insert(path.to_owned(), Arc::new(file));
         self.calls.borrow_mut().insert(path.to_owned(), (base, calls));
         Module::with_temp_heap(|module| {
@@ -328,13 +334,16 @@ impl Evaluation<'_> {
         };
         let session =
             Session { functions: found.functions.iter().map(live).collect(), files: Arc::new(self.files.into_inner()) };
+        let definitions = self.definitions.into_inner();
+        let named =
+            |name: FunctionName| FunctionName { outputs: output_keys::keys_of(&name.name, &definitions), ..name };
         let mut offsets: Vec<(usize, String)> =
             self.calls.into_inner().into_iter().map(|(path, (base, _))| (base, path)).collect();
         offsets.sort();
         let evaluated = Evaluated {
             documents: found.documents,
             offsets,
-            functions: found.functions.into_iter().map(|pending| pending.name).collect(),
+            functions: found.functions.into_iter().map(|pending| named(pending.name)).collect(),
             digest: format!("{:x}", HexDigest(self.digest.into_inner())),
             errors: found.diagnostics.into_iter().map(ProgramError::from).collect(),
             reads: found.reads,

@@ -172,12 +172,14 @@ pub struct Document {
 }
 
 /// Name of a function used in a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct FunctionName {
     /// Name in the program.
     pub name: String,
     /// Location of the call that uses it: `app.star:12`.
     pub location: String,
+    /// Keys of outputs that it may set, as far as its text shows them.
+    pub outputs: BTreeSet<String>,
 }
 
 impl Evaluated {
