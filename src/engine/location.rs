@@ -1,11 +1,16 @@
 //! Location of an engine relative to drillmaster: decides how ports of containers are reached.
 
+use std::net::UdpSocket;
 use std::path::Path;
+use std::time::Duration;
 
-use tokio::net::UnixStream;
+use tokio::net::{UnixStream, lookup_host};
+use tokio::time::timeout;
 
 use super::target::Endpoint;
 
+/// Time limit of a name lookup.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Files that exist in containers of Docker and Podman.
 const CONTAINER_MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
@@ -19,7 +24,7 @@ pub enum EngineLocation {
     Forwarded,
     /// On the host of the container, or outside of the network namespace, that drillmaster runs in.
     Outside,
-    /// On this host, which a TCP endpoint names.
+    /// On another host, which a TCP endpoint names.
     Remote(String),
 }
 
@@ -29,14 +34,13 @@ pub(super) async fn locate(endpoint: &Endpoint, virtual_network: bool) -> Engine
     match endpoint {
         Endpoint::Tcp(authority) => {
             let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host).trim_matches(['[', ']']);
-            match is_loopback(host) {
+            match is_local(host).await {
                 true => EngineLocation::Forwarded,
                 false => EngineLocation::Remote(host.to_owned()),
             }
         }
         Endpoint::Unix(path) => {
-            let in_container = CONTAINER_MARKERS.iter().any(|marker| Path::new(marker).exists());
-            classify(peer(path).await, in_container, virtual_network || cfg!(not(target_os = "linux")))
+            classify(peer(path).await, is_container(), virtual_network || cfg!(not(target_os = "linux")))
         }
     }
 }
@@ -50,6 +54,19 @@ enum Peer {
     OtherNetwork,
     /// In the same network namespace, or unknown.
     Local,
+}
+
+/// Returns true in a container. The marker alone is not enough: virtual machines are made from images of containers.
+fn is_container() -> bool {
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    CONTAINER_MARKERS.iter().any(|marker| Path::new(marker).exists()) && has_layered_root(&mounts())
+}
+
+/// Returns true if the root file system in a table as in `/proc/self/mountinfo` is made of image layers.
+fn has_layered_root(mounts: &str) -> bool {
+    let root = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/"));
+    let kind = root.and_then(|line| line.split_once(" - ")?.1.split(' ').next());
+    kind.is_some_and(|kind| kind.contains("overlay"))
 }
 
 fn classify(peer: Peer, in_container: bool, virtual_network: bool) -> EngineLocation {
@@ -78,8 +95,11 @@ async fn peer(path: &Path) -> Peer {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+/// Returns true if a host name or address is that of this host: only its own addresses can be bound.
+async fn is_local(host: &str) -> bool {
+    let addresses = timeout(LOOKUP_TIMEOUT, lookup_host((host, 0))).await;
+    let Ok(Ok(mut addresses)) = addresses else { return false };
+    addresses.any(|address| UdpSocket::bind(address).is_ok())
 }
 
 #[cfg(test)]
@@ -89,15 +109,25 @@ mod tests {
     #[tokio::test]
     async fn tcp_endpoints_name_the_host() {
         for (endpoint, expected) in [
-            ("docker:2375", EngineLocation::Remote("docker".into())),
-            ("10.0.0.9:2375", EngineLocation::Remote("10.0.0.9".into())),
-            ("[fd00::1]:2375", EngineLocation::Remote("fd00::1".into())),
+            ("engine.invalid:2375", EngineLocation::Remote("engine.invalid".into())),
+            ("203.0.113.7:2375", EngineLocation::Remote("203.0.113.7".into())),
+            ("[2001:db8::7]:2375", EngineLocation::Remote("2001:db8::7".into())),
             ("127.0.0.1:2375", EngineLocation::Forwarded),
             ("[::1]:2375", EngineLocation::Forwarded),
             ("localhost:2375", EngineLocation::Forwarded),
         ] {
             assert_eq!(locate(&Endpoint::Tcp(endpoint.into()), false).await, expected, "{endpoint}");
         }
+    }
+
+    #[test]
+    fn root_of_a_container_is_recognized() {
+        let disk = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n";
+        let rest = "25 22 0:21 / /proc rw - proc proc rw\n26 22 0:22 / /srv rw - overlay overlay rw\n";
+        let layers = "700 600 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/var/lib/docker/a:/b\n";
+        assert!(!has_layered_root(&format!("{disk}{rest}")) && !has_layered_root(""));
+        assert!(has_layered_root(&format!("{layers}{rest}")));
+        assert!(has_layered_root("700 600 0:50 / / rw - fuse.fuse-overlayfs fuse-overlayfs rw\n"));
     }
 
     #[test]

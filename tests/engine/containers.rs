@@ -26,7 +26,8 @@ async fn connecting_and_reading_info_takes_two_requests() {
     assert_eq!(requests[1].path, format!("/v{}/info", about.api), "requests use the negotiated version");
     assert!(about.version.starts_with(|c: char| c.is_ascii_digit()), "{about:?}");
     assert!(!about.id.is_empty());
-    assert_eq!(about.location, EngineLocation::Here);
+    // The tests may run in a container themselves.
+    assert!(matches!(about.location, EngineLocation::Here | EngineLocation::Outside), "{:?}", about.location);
 }
 
 #[tokio::test]

@@ -184,7 +184,7 @@ async fn connect_published(
         ),
         (Some(_), false) => {
             let tried: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            format!("neither is the published port ({}): {ALTERNATIVES}", tried.join("; "))
+            format!("neither is the published port ({}): forward it, or {ALTERNATIVES}", tried.join("; "))
         }
     };
     let is_silent = errors.iter().all(ConnectError::is_silence);
