@@ -81,19 +81,27 @@ impl Drop for Namespace {
 fn ping_through_an_unreachable_network_fails_at_once() {
     let project = Project::new("unreach");
     let port = free_port();
-    let specs = script("hidden", SERVE, "ping: {tcp: 80}")
+    let specs = script("hidden", SERVE, "ping: {http: 80}")
+        + &script("bare", &format!("rm /bin/cat; {SERVE}"), "ping: {tcp: 80}")
+        + &script("silent", "sleep infinity", "ping: {tcp: 80, timeout: 3s}")
+        + &script("own", "httpd -f -p 127.0.0.1:80", "ping: {tcp: 80, timeout: 3s}")
+        + &script("tcp", SERVE, "ping: {tcp: 80}")
         + &script("local", SERVE, &format!("ports: ['{port}:80']\nping: {{http: 80}}"))
         + &script("inside", SERVE, "ping: {exec: [test, -e, /tmp/www]}");
     project.write("all.yaml", &specs);
     let run = Namespace::new().run(&project, &["up"]).exits(1);
     assert!(run.took < Duration::from_secs(30), "fails before the ping timeout: {run}");
     let run = run
-        .stderr_contains("hidden: failed (NotReady): readiness probe (tcp 80) cannot succeed (")
+        .stderr_contains("hidden: failed (NotReady): readiness probe (http 80/) cannot succeed (")
         .stderr_contains(":80: network is unreachable: the network of the container is not reachable from here, and port 80 is not published: publish it (`ports`), or use an `exec` or `log` ping)")
         .stderr_contains("local: failed (NotReady): readiness probe (http 80/) cannot succeed (")
         .stderr_contains(&format!("port 80 is published only on 127.0.0.1 of the engine's host: publish it on another address (\"0.0.0.0:{port}:80\" in `ports`)"));
-    run.stderr_contains("inside: ready");
-    project.up();
+    let run = run
+        .stderr_contains("bare: failed (NotReady): readiness probe (tcp 80) cannot succeed (")
+        .stderr_contains("(nothing in the container listens on ")
+        .stderr_contains(":80, which cannot be reached from here)")
+        .stderr_contains("(port 80 listens only on the loopback address of the container)");
+    run.stderr_contains("inside: ready").stderr_contains("tcp: ready");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::command::{self, Aborted, Command, ExecTarget, run_until_aborted};
 use super::connect::{self, ConnectError};
 use super::context::{ExecContext, HookEnv};
 use super::http;
+use super::listening::{Listening, listening};
 use crate::control::error::{CommandError, FunctionError, HttpError};
 use crate::control::programs::wire::{self, FromWorker, HostRequest, MAX_MESSAGE, ToWorker};
 use crate::control::programs::{Messages, NoAnswer};
@@ -212,7 +213,13 @@ impl HostService<'_> {
             HostRequest::Tcp(port) => {
                 let accepts = async {
                     match self.connect(port).await {
-                        Err(HostError::Connect(error)) if error.is_permanent() => Err(error.into()),
+                        Err(HostError::Connect(error)) if error.is_permanent() => {
+                            let id = self.container()?;
+                            match listening(self.engine, id, None, port).await.map_err(ConnectError::from)? {
+                                Listening::Unknown => Err(error.into()),
+                                found => Ok(found == Listening::Yes),
+                            }
+                        }
                         result => Ok(result.is_ok()),
                     }
                 };

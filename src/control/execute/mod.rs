@@ -7,6 +7,7 @@ mod executor;
 mod functions;
 pub mod hooks;
 mod http;
+mod listening;
 pub mod outputs;
 pub mod probe;
 pub mod routes;

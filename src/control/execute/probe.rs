@@ -1,7 +1,7 @@
 //! Probes: execute the ping of a service. What the result means is decided in `plan`.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use backon::{ConstantBuilder, RetryableWithContext};
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::command::{self, Command, ExecTarget};
 use super::connect::{self, ConnectError};
 use super::context::{ExecContext, HookEnv};
+use super::listening::{Listening, listening};
 use super::{functions, http, tls};
 use crate::control::error::{CommandError, FunctionError, HttpError, suffix};
 use crate::engine::lines::split_timestamp;
@@ -60,6 +61,11 @@ pub enum ProbeError {
     NotABool { name: String, kind: String },
     #[error("no line of output matches {0:?}")]
     NoMatch(String),
+    /// `at` is the address of the container with the port, or the port.
+    #[error("nothing in the container listens on {at}, which cannot be reached from here")]
+    NotListening { at: String },
+    #[error("port {port} listens only on the loopback address of the container")]
+    LoopbackOnly { port: u16 },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -162,7 +168,10 @@ impl<'a> Prober<'a> {
 
     async fn attempt_check(&mut self) -> Result<(), ProbeError> {
         match &self.probe.ping.check {
-            Check::Tcp(port) => self.connect(*port).await.map(drop),
+            Check::Tcp(port) => match self.connect(*port).await {
+                Err(ProbeError::Connect(error)) if error.is_permanent() => self.listens(*port, error).await,
+                result => result.map(drop),
+            },
             Check::Http(http) => self.get(http).await,
             Check::Exec(words) => {
                 let target = ExecTarget::Container(&self.probe.container.id);
@@ -216,6 +225,22 @@ impl<'a> Prober<'a> {
         }
         let id = &self.probe.container.id;
         Ok(connect::connect(self.engine, id, &mut self.address, port, self.context).await?)
+    }
+
+    /// Checks in the container that the port listens, because the port cannot be reached from here.
+    async fn listens(&self, port: u16, error: ConnectError) -> Result<(), ProbeError> {
+        match listening(self.engine, &self.probe.container.id, self.address, port).await? {
+            Listening::Yes => Ok(()),
+            Listening::No => {
+                let at = match self.address {
+                    Some(address) => SocketAddr::new(address, port).to_string(),
+                    None => format!("port {port}"),
+                };
+                Err(ProbeError::NotListening { at })
+            }
+            Listening::LoopbackOnly => Err(ProbeError::LoopbackOnly { port }),
+            Listening::Unknown => Err(error.into()),
+        }
     }
 
     async fn get(&mut self, http: &HttpCheck) -> Result<(), ProbeError> {
