@@ -228,6 +228,34 @@ fn variables_and_env_files_are_compared_by_value() {
 }
 
 #[test]
+fn environment_that_only_looks_changed_replaces_nothing() {
+    let project = Project::new("looks");
+    let long = "x".repeat(100 * 1024);
+    let api = |fields: &str| sleeper("api", fields);
+    project.write("api.yaml", &api(&format!("env: {{A: '1', B: two words, C: 'a$$b', LONG: {long}}}")));
+    project.up();
+    let id = project.id("api");
+    let same = |fields: &str| {
+        project.write("api.yaml", &api(fields));
+        assert_eq!(project.differences(), Vec::<String>::new(), "{}", fields.replace(&long, "…"));
+    };
+    // Order, quotes, another form, and moved to an env file.
+    same(&format!("env: {{LONG: '{long}', C: \"a$$b\", B: 'two words', A: 1}}"));
+    same(&format!("env: [C=a$$b, A=1, B=two words, LONG={long}]"));
+    project.write("some.env", "B='two words'\nA=1\n# A comment.\nC='a$b'\n");
+    same(&format!("env: {{LONG: {long}}}\nenv_file: [some.env]"));
+    same(&format!("env: {{LONG: {long}, A: 1}}\nenv_file: [some.env]"));
+    project.up().stdout_contains("nothing to do");
+    assert_eq!(project.id("api"), id);
+    assert_eq!(
+        project.exec("api", &["sh", "-c", "echo \"$A $B $C ${#LONG}\""]),
+        format!("1 two words a$b {}\n", long.len())
+    );
+    project.write("some.env", "B='two words'\nA=1\nC='a$c'\n");
+    assert_eq!(project.differences(), ["api replace env.C"]);
+}
+
+#[test]
 fn retagged_image_is_a_difference() {
     let mut project = Project::new("retag");
     let tag = project.tag("drillmaster/busybox:1");

@@ -184,3 +184,36 @@ fn results_count_services_not_containers() {
     let run = project.run(&["up"]).exits(1).stdout_contains(": 1 failed: api");
     run.output_lacks("0 services");
 }
+
+#[test]
+fn volumes_do_not_accumulate() {
+    let project = Project::new("volumeleak");
+    let write = |replicas: u32, version: u32| {
+        let container = "image: drillmaster/volume:1\nstop_signal: KILL\nvolumes: [/scratch]";
+        let service = format!(
+            "name: api\n{container}\ncommand: [sleep, infinity]\nenv: {{VERSION: {version}}}\nreplicas: {replicas}\n"
+        );
+        let job = format!("---\nkind: Job\nname: fill\n{container}\ncommand: ['true']\nenv: {{VERSION: {version}}}\n");
+        project.write("all.yaml", &(service + &job));
+    };
+    write(3, 1);
+    project.up();
+    let volumes = || engine::volumes(&project.group).into_iter().collect::<std::collections::BTreeSet<_>>();
+    let first = volumes();
+    assert_eq!(first.len(), 8, "each container has one of the image and one of the spec: {first:?}");
+    for version in 2..=3 {
+        write(3, version);
+        project.up();
+    }
+    project.run(&["run", "fill"]).exits(0);
+    project.run(&["reload", "api"]).exits(0);
+    assert_eq!(volumes(), first, "replacements take the volumes over");
+    // Only `down --volumes` removes volumes: those of the replicas that are gone are kept.
+    write(1, 3);
+    project.up();
+    assert_eq!(volumes(), first);
+    write(3, 3);
+    project.up();
+    project.run(&["down", "--volumes"]).exits(0);
+    assert!(volumes().is_empty());
+}
