@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use super::args::{Global, Prune};
 use super::project::Project;
 use super::{Exit, Failure, run, session};
+use crate::control::ipc::lock::remove_directory;
 use crate::control::local_state::{Adoption, LocalState, is_gone};
 use crate::engine::Engine;
 use crate::plan::step::Subject;
@@ -61,30 +62,37 @@ pub(super) async fn prune(global: &Global, prune: &Prune, style: Style) -> Resul
     }
     let engine = session::connect(global).await?;
     let mut groups = list(engine.as_ref(), true).await?;
+    let is_selected = |name: &String| prune.groups.is_empty() || prune.groups.contains(name);
+    let mut states = session::state_directories(&engine.about().await?)?;
+    states.retain(|name, _| is_selected(name));
+    // Local state of groups that have nothing on the engine.
+    let unused: Vec<String> =
+        states.keys().filter(|name| groups.iter().all(|group| group.name != **name)).cloned().collect();
     for name in &prune.groups {
         let problem = match groups.iter().find(|group| group.name == *name) {
+            None if unused.contains(name) => continue,
             None => "it has no containers and no networks on this engine",
             Some(group) if !group.is_gone() => "its directory exists; run `drillmaster down` there",
             Some(_) => continue,
         };
         return Err(Failure::Usage(format!("cannot prune group {name}: {problem}")));
     }
-    groups.retain(|group| group.is_gone() && (prune.groups.is_empty() || prune.groups.contains(&group.name)));
+    groups.retain(|group| group.is_gone() && is_selected(&group.name));
     let mut volumes = Vec::new();
     for group in groups.iter().filter(|_| prune.volumes) {
         volumes.extend(engine.list(&group.name, true).await?.volumes.into_keys());
     }
-    if groups.is_empty() {
+    if groups.is_empty() && unused.is_empty() {
         style.note("no group whose directory is gone");
-    } else if !confirm(&groups, &volumes, prune, style)? {
+    } else if !confirm(&groups, &volumes, &unused, prune, style)? {
         return Ok(Exit::Failed);
     }
-    let mut exit = Exit::Ok;
+    let (mut exit, mut gone) = (Exit::Ok, unused);
     for group in &groups {
         let Some((source, _)) = group.directories.first() else { continue };
         let project = Project::nothing(Some(&group.name), PathBuf::from(source), false);
         match run::remove_group(global, project, prune, style).await {
-            Ok(Exit::Ok) => {}
+            Ok(Exit::Ok) => gone.push(group.name.clone()),
             Ok(Exit::Interrupted) => return Ok(Exit::Interrupted),
             Ok(_) => exit = Exit::Failed,
             Err(Failure::Held { message, .. }) => {
@@ -94,6 +102,12 @@ pub(super) async fn prune(global: &Global, prune: &Prune, style: Style) -> Resul
             Err(failure) => return Err(failure),
         }
     }
+    for (name, directory) in gone.iter().filter_map(|name| states.get_key_value(name)) {
+        if let Err(error) = remove_directory(directory).await {
+            style.error(format!("cannot remove the local state of group {name}: {error}"));
+            exit = Exit::Failed;
+        }
+    }
     if style.json {
         style.result_json(&groups::to_json(&groups));
     }
@@ -101,13 +115,22 @@ pub(super) async fn prune(global: &Global, prune: &Prune, style: Style) -> Resul
 }
 
 /// Lists what will be removed, and asks for confirmation unless `--yes` is given.
-fn confirm(groups: &[Group], volumes: &[String], prune: &Prune, style: Style) -> Result<bool, Failure> {
+fn confirm(
+    groups: &[Group],
+    volumes: &[String],
+    unused: &[String],
+    prune: &Prune,
+    style: Style,
+) -> Result<bool, Failure> {
     style.eprintln("this removes:");
     for group in groups {
         style.eprintln(format!("  {}", group.describe()));
     }
     for volume in volumes {
         style.eprintln(format!("  {} and its data", title(&Subject::Volume(volume.clone()))));
+    }
+    if !unused.is_empty() {
+        style.eprintln(format!("  the local state of groups that have nothing on this engine: {}", unused.join(", ")));
     }
     if prune.yes {
         return Ok(true);

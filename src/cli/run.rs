@@ -25,7 +25,7 @@ use crate::engine::{Engine, EngineInfo};
 use crate::identity::service_of_instance;
 use crate::observed::{Container, State};
 use crate::plan::current_container;
-use crate::plan::step::{Action, Change, Subject};
+use crate::plan::step::{Action, Change, Subject, Verb};
 use crate::render::progress::Progress;
 use crate::render::{self, LineBreak, Paint, Style, Text, count, json, title};
 use crate::status::last_run::LastRun;
@@ -585,6 +585,7 @@ fn summary(desired: &Desired, outcome: &Outcome) -> Text {
     }
     done.retain(|(_, services)| !services.is_empty());
     let done: Vec<String> = done.into_iter().map(|(verb, services)| format!("{} {verb}", services.len())).collect();
+    let done = if done.is_empty() { removed(outcome) } else { done };
     let done = match done.is_empty() {
         true if outcome.is_good() => " (nothing to do)".to_owned(),
         true => String::new(),
@@ -627,6 +628,20 @@ fn summary(desired: &Desired, outcome: &Outcome) -> Text {
             text + Text::painted(Paint::Green, ready) + Text::painted(Paint::Red, failed) + waiting + done + LineBreak
         }
     }
+}
+
+/// What was removed beside containers: `1 network removed`. Told only if there is nothing else to tell.
+fn removed(outcome: &Outcome) -> Vec<String> {
+    let count_of = |verb: fn(&Verb) -> bool, noun: &str| {
+        let number = outcome.steps.iter().filter(|step| verb(&step.verb)).count();
+        (number > 0).then(|| format!("{} removed", count(number, noun)))
+    };
+    let removed = [
+        count_of(|verb| matches!(verb, Verb::RemoveNetwork { .. }), "network"),
+        count_of(|verb| matches!(verb, Verb::RemoveVolume), "volume"),
+        count_of(|verb| matches!(verb, Verb::RemoveImage), "image"),
+    ];
+    removed.into_iter().flatten().collect()
 }
 
 /// `2 services ready, 1 job succeeded`; `None`: no service is ready.

@@ -64,6 +64,13 @@ pub(super) fn state_directory(info: &EngineInfo, group: &str) -> Result<StateDir
     Ok(StateDirectory::locate(xdg_state_home, home, &info.id, group).map_err(anyhow::Error::new)?)
 }
 
+/// The state directories of all groups of the engine, by group.
+pub(super) fn state_directories(info: &EngineInfo) -> Result<BTreeMap<String, StateDirectory>, Failure> {
+    let xdg_state_home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = std::env::home_dir();
+    Ok(StateDirectory::locate_all(xdg_state_home, home, &info.id).map_err(anyhow::Error::new)?)
+}
+
 /// The exclusive right to change a group.
 pub(super) enum GroupLock {
     /// Held by this process until it is released.

@@ -4,6 +4,7 @@
 //! must belong to the effective user, and the directories must not be writable by others. Files are opened without
 //! following links, and only regular files of limited size are read. The observed state does not depend on them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -70,22 +71,31 @@ impl StateDirectory {
         engine: &str,
         group: &str,
     ) -> Result<StateDirectory, StateError> {
-        let absolute = |path: &PathBuf| path.is_absolute();
-        let home = home.filter(absolute).map(|home| home.join(".local/state"));
-        let mut path = xdg_state_home.filter(absolute).or(home).ok_or(StateError::NoHome)?;
-        check_state_home(&path)?;
-        // Engine ids contain colons (20.10) or are UUIDs. No id may lead out of the directory.
-        let engine: String = engine.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        for name in ["drillmaster", &engine, group] {
-            path.push(name);
-            check_directory(&path)?;
-        }
+        let path = engine_directory(xdg_state_home, home, engine)?.join(group);
+        check_directory(&path)?;
         let directory = StateDirectory { path };
         for file in [OUTPUTS, UPDATED, LOCK] {
             let path = directory.path.join(file);
             directory.open(file).map_err(|error| StateError::Unreadable(path, error))?;
         }
         Ok(directory)
+    }
+
+    /// Finds the state directories of all groups of an engine, by group; see [`StateDirectory::locate`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no home directory, or if others control a directory above them.
+    pub fn locate_all(
+        xdg_state_home: Option<PathBuf>,
+        home: Option<PathBuf>,
+        engine: &str,
+    ) -> Result<BTreeMap<String, StateDirectory>, StateError> {
+        let entries = fs::read_dir(engine_directory(xdg_state_home, home, engine)?).into_iter().flatten().flatten();
+        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let group =
+            |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, StateDirectory { path: entry.path() }));
+        Ok(entries.filter(is_directory).filter_map(group).collect())
     }
 
     /// The directory at this path, which must be private to the effective user.
@@ -147,6 +157,40 @@ impl StateDirectory {
         open(&mut options, &self.path.join(LOCK))
     }
 
+    /// Returns true if this file is the lock file, and not one that was removed.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be inspected.
+    pub(super) fn is_lock(&self, file: &File) -> io::Result<bool> {
+        let opened = file.metadata()?;
+        match fs::symlink_metadata(self.path.join(LOCK)) {
+            Ok(found) => Ok((found.dev(), found.ino()) == (opened.dev(), opened.ino())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the directory; the lock file, which the caller has locked, last.
+    ///
+    /// # Errors
+    ///
+    /// If an entry cannot be removed.
+    pub(super) fn remove_all(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            if entry.file_name() != LOCK {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        self.remove(LOCK)?;
+        match fs::remove_dir(&self.path) {
+            // Another process has begun to use it.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            result => result,
+        }
+    }
+
     /// Replaces a file with what `content` writes. A crash leaves the old file or the new one.
     ///
     /// # Errors
@@ -200,6 +244,25 @@ impl StateDirectory {
         }
         Ok(())
     }
+}
+
+/// The directory that holds the state directories of all groups of an engine, checked as far as it exists.
+fn engine_directory(
+    xdg_state_home: Option<PathBuf>,
+    home: Option<PathBuf>,
+    engine: &str,
+) -> Result<PathBuf, StateError> {
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let home = home.filter(absolute).map(|home| home.join(".local/state"));
+    let mut path = xdg_state_home.filter(absolute).or(home).ok_or(StateError::NoHome)?;
+    check_state_home(&path)?;
+    // Engine ids contain colons (20.10) or are UUIDs. No id may lead out of the directory.
+    let engine: String = engine.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    for name in ["drillmaster", &engine] {
+        path.push(name);
+        check_directory(&path)?;
+    }
+    Ok(path)
 }
 
 /// Opens a file and checks it, without following a link and without waiting for the other end of a FIFO.

@@ -37,6 +37,18 @@ fn groups_are_listed_and_pruned_once_their_directory_is_gone() {
     assert!(project.containers().is_empty() && engine::networks(group).is_empty());
     assert_eq!(engine::volumes(group).len(), 1, "volumes are kept");
     assert_eq!(listed(), None);
+    let state = project.state_directory();
+    assert!(!state.exists(), "{}", state.display());
+    // What `down` has left.
+    project.write("group.yaml", &format!("kind: Group\nname: {group}\n"));
+    project.write("all.yaml", &sleeper("api", ""));
+    project.up();
+    project.run(&["down"]).exits(0);
+    assert!(state.exists(), "{}", state.display());
+    let run = project.run(&["prune", "--yes", group]).exits(0);
+    run.stderr_contains(&format!("the local state of groups that have nothing on this engine: {group}"));
+    assert!(!state.exists(), "{}", state.display());
+    project.run(&["prune", "--yes", group]).exits(2).stderr_contains("it has no containers");
 }
 
 #[test]

@@ -42,6 +42,12 @@ impl Project {
         self.home.path().join("specs")
     }
 
+    /// Returns the state directory of the group.
+    pub fn state_directory(&self) -> PathBuf {
+        let engine = std::fs::read_dir(self.home.path().join("state/drillmaster")).unwrap().next().unwrap().unwrap();
+        engine.path().join(&self.group)
+    }
+
     /// Writes a file in the spec directory.
     pub fn write(&self, file: &str, text: &str) {
         let path = self.specs().join(file);

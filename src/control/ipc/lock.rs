@@ -74,27 +74,44 @@ pub struct Lock {
 pub async fn acquire(
     directory: &StateDirectory,
     command: &str,
-    should_wait: impl FnMut(Option<&Holder>) -> bool,
+    mut should_wait: impl FnMut(Option<&Holder>) -> bool,
 ) -> io::Result<Attempt> {
-    let file = directory.open_lock()?;
-    let file = match file.try_lock() {
-        Ok(()) => file,
-        Err(TryLockError::Error(error)) => return Err(error),
-        Err(TryLockError::WouldBlock) => match wait(file, directory, should_wait).await? {
-            Ok(file) => file,
-            Err(holder) => return Ok(Attempt::Held(holder)),
-        },
-    };
-    let mut lock = Lock { file };
-    lock.write_holder(command)?;
-    Ok(Attempt::Acquired(lock))
+    loop {
+        let file = directory.open_lock()?;
+        let file = match file.try_lock() {
+            Ok(()) => file,
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => match wait(file, directory, &mut should_wait).await? {
+                Ok(file) => file,
+                Err(holder) => return Ok(Attempt::Held(holder)),
+            },
+        };
+        // The holder before may have removed the directory: the next process would lock another file.
+        if directory.is_lock(&file)? {
+            let mut lock = Lock { file };
+            lock.write_holder(command)?;
+            return Ok(Attempt::Acquired(lock));
+        }
+    }
+}
+
+/// Removes the state directory of a group, unless another process holds its lock. Returns true if it was removed.
+///
+/// # Errors
+///
+/// If the directory cannot be locked or removed.
+pub async fn remove_directory(directory: &StateDirectory) -> io::Result<bool> {
+    match acquire(directory, "prune", |_| false).await? {
+        Attempt::Acquired(_lock) => directory.remove_all().map(|()| true),
+        Attempt::Held(_) => Ok(false),
+    }
 }
 
 /// Waits until the file is locked, or for a holder for which the caller does not wait.
 async fn wait(
     file: File,
     directory: &StateDirectory,
-    mut should_wait: impl FnMut(Option<&Holder>) -> bool,
+    should_wait: &mut impl FnMut(Option<&Holder>) -> bool,
 ) -> io::Result<Result<File, Holder>> {
     let mut locked = tokio::task::spawn_blocking(move || file.lock().map(|()| file));
     let mut polls = interval(POLL_INTERVAL);
@@ -207,5 +224,29 @@ mod tests {
         let attempt = attempt.await.unwrap();
         assert!(matches!(attempt, Attempt::Held(_)), "{attempt:?}");
         assert_eq!(asked, ["up", WATCH]);
+    }
+
+    /// A process that waits while the directory is removed must not hold the removed file, beside a holder of the new one.
+    #[tokio::test]
+    async fn lock_survives_the_removal_of_its_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = StateDirectory::at(&home.path().join("shop"));
+        let Attempt::Acquired(first) = acquire(&directory, "prune", |_| true).await.unwrap() else { panic!("held") };
+        let (waits, mut waiting) = tokio::sync::mpsc::unbounded_channel();
+        let waiter = tokio::spawn({
+            let directory = directory.clone();
+            async move { acquire(&directory, "up", move |_| waits.send(()).is_ok()).await }
+        });
+        waiting.recv().await.unwrap();
+        directory.remove_all().unwrap();
+        assert!(!directory.path().exists());
+        drop(first);
+        let Attempt::Acquired(second) = waiter.await.unwrap().unwrap() else { panic!("held") };
+        assert!(directory.is_lock(&second.file).unwrap());
+        assert!(matches!(acquire(&directory, "down", |_| false).await.unwrap(), Attempt::Held(_)));
+        assert!(!remove_directory(&directory).await.unwrap(), "it is in use");
+        drop(second);
+        assert!(remove_directory(&directory).await.unwrap());
+        assert!(!directory.path().exists());
     }
 }
