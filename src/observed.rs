@@ -212,6 +212,8 @@ pub struct BuiltImage {
     pub group: String,
     /// Source label.
     pub source: Option<String>,
+    /// Seconds since 1970 at which it was created.
+    pub created: i64,
 }
 
 /// Facts from the inspection of an image.

@@ -188,7 +188,11 @@ impl World {
         // An existing image keeps the behaviour that a test has set.
         let image = self.images.entry(request.image.clone()).or_insert_with(|| Image::new(&request.image));
         let group = label(BUILD_GROUP).unwrap_or_default();
-        let built = BuiltImage { id: image.id.clone(), group, source: label(BUILD_SOURCE) };
+        // Later than every other image, also within one second.
+        let youngest = self.built.values().map(|built| built.created).max().unwrap_or_default();
+        let elapsed = i64::try_from(EPOCH + self.began.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let created = elapsed.max(youngest + 1);
+        let built = BuiltImage { id: image.id.clone(), group, source: label(BUILD_SOURCE), created };
         self.built.insert(request.image.clone(), built);
         Ok(())
     }

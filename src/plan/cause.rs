@@ -65,6 +65,8 @@ pub enum Cause {
         /// Path in the container.
         target: String,
     },
+    /// The image is of an earlier build and no longer used.
+    EarlierBuild,
 }
 
 /// The state that a container should be in.
@@ -90,7 +92,7 @@ impl Cause {
     }
 
     /// Path of what differs: a field of the spec, or `state`, `name`, `network`, `container`, `dependencies.<name>`,
-    /// `reload`, `health`, `volumes.<path in the container>`.
+    /// `reload`, `health`, `volumes.<path in the container>`, `builds`.
     pub fn path(&self) -> Cow<'_, str> {
         match self {
             Cause::Field { path, .. } => path.into(),
@@ -102,6 +104,7 @@ impl Cause {
             Cause::Reload => "reload".into(),
             Cause::Unhealthy => "health".into(),
             Cause::MountedFile { target, .. } => format!("volumes.{target}").into(),
+            Cause::EarlierBuild => "builds".into(),
         }
     }
 }

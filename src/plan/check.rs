@@ -1,6 +1,7 @@
 //! Invariants of plans, checked before a step is executed. A step that violates one is a bug in the planner and is
 //! refused.
 
+use super::images::{is_ours, users};
 use super::step::{Step, Verb};
 use super::teardown::is_left_over;
 use crate::desired::{Desired, Mode};
@@ -21,7 +22,7 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
     }
     match &step.verb {
         Verb::Remove { volumes: true, .. } | Verb::RemoveVolume if !desired.mode.purges_volumes() => {
-            Some(format!("`{step}` would remove a volume without `--volumes` or `--images`"))
+            Some(format!("`{step}` would remove a volume without `--volumes`"))
         }
         Verb::Create { .. } | Verb::Remove { .. } | Verb::RemoveNetwork { .. }
             if !matches!(desired.mode, Mode::Reconcile { .. }) =>
@@ -33,13 +34,7 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             Some(network) if desired.is_empty() && is_left_over(network, desired, observed) => None,
             _ => Some(format!("`{step}` would remove a network that is not of this group")),
         },
-        Verb::RemoveImage if !desired.mode.purges_images() => {
-            Some(format!("`{step}` would remove an image without `--volumes` or `--images`"))
-        }
-        Verb::RemoveImage => match observed.built.get(step.subject.name()) {
-            Some(built) if built.group == desired.group => None,
-            _ => Some(format!("`{step}` would remove an image that was not built for this group")),
-        },
+        Verb::RemoveImage => image_violation(step, desired, observed),
         Verb::Build if !matches!(desired.mode, Mode::Reconcile { .. }) => {
             Some(format!("`{step}` is not allowed in start/stop mode"))
         }
@@ -48,5 +43,22 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             _ => Some(format!("`{step}` would remove a volume that is not of this group")),
         },
         _ => None,
+    }
+}
+
+/// Only unused images of the group are removed; without `--images` also none that a service is to use.
+fn image_violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<String> {
+    let reference = step.subject.name();
+    let Some(built) = observed.built.get(reference).filter(|built| is_ours(built, desired)) else {
+        return Some(format!("`{step}` would remove an image that was not built for this group"));
+    };
+    if let Some(user) = users(reference, built, observed).next() {
+        return Some(format!("`{step}` would remove the image of container {}", user.name));
+    }
+    let is_wanted = desired.services.values().any(|service| service.config.image == reference);
+    let removes_images = matches!(desired.mode, Mode::Reconcile { .. });
+    match desired.mode.purges_images() || (removes_images && !is_wanted) {
+        true => None,
+        false => Some(format!("`{step}` would remove an image without `--images`")),
     }
 }

@@ -14,7 +14,7 @@ use crate::desired::files::{FileVersion, MountedFile};
 use crate::desired::{Desired, HookPoint, Inherited, Service, VolumeSource};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
-    Attachment, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
+    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
 };
 use crate::spec::model::OnChange;
 use crate::spec::value::Signal;
@@ -37,6 +37,9 @@ pub fn apply(
                 memory.images.pulled.insert(name.to_owned(), now);
             }
             observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
+            if step.verb == Verb::Build {
+                built(name, desired, observed);
+            }
         }
         Verb::RemoveImage => {
             observed.images.remove(name);
@@ -78,6 +81,14 @@ pub fn apply(
             memory.service_mut(name).hooks.retain(|_, progress| progress.container.as_ref() != Some(&container.id));
         }
     }
+}
+
+fn built(name: &str, desired: &Desired, observed: &mut Observed) {
+    // The real time is in the next list; until then it is the youngest.
+    let youngest = observed.built.values().map(|built| built.created).max().unwrap_or_default();
+    let id = observed.images.get(name).cloned().unwrap_or_default();
+    let (group, source) = (desired.group.clone(), Some(desired.source.clone()));
+    observed.built.entry(name.to_owned()).or_insert(BuiltImage { id, group, source, created: youngest + 1 });
 }
 
 fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Observed) {

@@ -12,6 +12,7 @@ pub mod diff;
 pub mod effect;
 pub mod files;
 pub mod hook;
+mod images;
 mod job;
 pub mod memory;
 mod notes;
@@ -58,6 +59,7 @@ pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Durati
     planner.surplus_networks();
     planner.purged_volumes();
     planner.purged_images();
+    planner.earlier_images();
     planner.plan
 }
 
@@ -107,8 +109,11 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
                 forecast.failures.push(failure);
             }
         }
-        // A restart with a dependency may only show once the dependency's image is present.
-        for change in next.changes.into_iter().filter(|change| change.action == Action::Restart) {
+        // A restart with a dependency may only show once the dependency's image is present, and an image may only become
+        // unused by these steps.
+        let shows_late =
+            |change: &Change| change.action == Action::Restart || matches!(change.subject, Subject::Image(_));
+        for change in next.changes.into_iter().filter(shows_late) {
             if forecast.changes.iter().all(|known| known.subject != change.subject) {
                 forecast.changes.push(change);
             }

@@ -1,4 +1,4 @@
-//! Removal of orphans, surplus networks, and purged volumes and images; dependents before their dependencies.
+//! Removal of orphans, surplus networks and purged volumes; dependents before their dependencies.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,37 +132,6 @@ impl<'a> Planner<'a> {
             }
             if !used {
                 self.step(subject, Verb::RemoveVolume, "--volumes");
-            }
-        }
-    }
-
-    /// `down --images`: removes unused images that were built for the group.
-    pub(super) fn purged_images(&mut self) {
-        if !self.desired.mode.purges_images() {
-            return;
-        }
-        for (reference, built) in &self.observed.built {
-            let subject = Subject::Image(reference.clone());
-            let ours = built.group == self.desired.group
-                && built.source.as_deref().is_none_or(|source| self.desired.owns(source));
-            if !ours || self.memory.removal_failed.contains(&subject) {
-                continue;
-            }
-            let of = |container: &Container| {
-                let made_from = container.identity.as_ref().map(|identity| identity.image_id.as_str());
-                container.image == *reference || container.image == built.id || made_from == Some(built.id.as_str())
-            };
-            let mut users = self.observed.containers.values().filter(|container| of(container)).peekable();
-            let used = users.peek().is_some();
-            // An image used only by containers that are removed becomes unused.
-            let goes = |container: &Container| {
-                container.service_of(&self.desired.group).is_some_and(|name| self.desired.scope.contains(name))
-            };
-            if users.all(goes) {
-                self.change(subject.clone(), Action::Remove, Vec::new());
-            }
-            if !used {
-                self.step(subject, Verb::RemoveImage, "--images");
             }
         }
     }

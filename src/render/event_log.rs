@@ -236,6 +236,7 @@ fn observed(cause: &Cause) -> Option<String> {
         Cause::Reload => "reload requested".into(),
         Cause::Unhealthy => "unhealthy".into(),
         Cause::MountedFile { source, .. } => format!("mounted file {source} changed"),
+        Cause::EarlierBuild => "unused image of an earlier build".into(),
     })
 }
 

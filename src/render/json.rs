@@ -132,6 +132,7 @@ pub fn values(cause: &Cause) -> (Option<Value>, Option<Value>) {
         Cause::MountedFile { source, .. } => {
             (Some(format!("{source} as mounted").into()), Some(format!("{source} changed").into()))
         }
+        Cause::EarlierBuild => (Some("unused earlier build".into()), None),
         Cause::Dependency(_) | Cause::Reload => (None, None),
     }
 }

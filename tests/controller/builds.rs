@@ -7,9 +7,9 @@ use std::time::Duration;
 use drillmaster::control::event::{Outcome, Reading, Report, RequestKind};
 use drillmaster::control::{self};
 use drillmaster::desired::{Desired, Mode, Rerun, Scope};
-use drillmaster::observed::{BuiltImage, Observed, State};
-use drillmaster::plan::step::{Reason, Verb};
-use drillmaster::plan::{Memory, plan};
+use drillmaster::observed::{BuiltImage, Container, ImageFacts, Observed, State};
+use drillmaster::plan::step::{Reason, Step, Subject, Verb};
+use drillmaster::plan::{Memory, check, plan};
 use drillmaster_sim::faulty::{Faults, Faulty, Stop};
 use drillmaster_sim::{Latency, Sim};
 use tokio::sync::mpsc;
@@ -139,7 +139,9 @@ fn failed_build_keeps_old_container_supervised() {
 }
 
 fn built(observed: &mut Observed, reference: &str, group: &str, source: &str) {
-    let image = BuiltImage { id: format!("sha256:{reference}"), group: group.into(), source: Some(source.into()) };
+    let created = i64::try_from(observed.built.len()).unwrap();
+    let (id, source) = (format!("sha256:{reference}"), Some(source.into()));
+    let image = BuiltImage { id, group: group.into(), source, created };
     observed.built.insert(reference.into(), image);
 }
 
@@ -179,6 +181,115 @@ fn down_with_images_removes_unused_built_images() {
     rest.mode = Mode::Reconcile { purge_volumes: false, purge_images: true };
     let text = plan_text(&rest, &observed);
     assert!(text.contains("image shop-api:old: remove") && !text.contains("shop-api:one"), "{text}");
+}
+
+/// Returns an engine where `api` runs the last of these builds, in order of creation.
+fn with_builds(digests: &[&str]) -> (Desired, Observed) {
+    let last = digests.last().unwrap();
+    let wanted = desired([service("api").built(last)]);
+    let mut observed = agreeing(&wanted);
+    observed.built.clear();
+    for digest in digests {
+        let reference = format!("shop-api:{digest}");
+        add_image(&mut observed, &reference, ImageFacts::default());
+        built(&mut observed, &reference, GROUP, SOURCE);
+    }
+    (wanted, observed)
+}
+
+#[test]
+fn earlier_builds_are_removed_except_the_last_three() {
+    let (wanted, mut observed) = with_builds(&["z1", "a2", "y3", "b4", "x5"]);
+    let expected = "
+        remove shop-api:a2 [builds]
+        remove shop-api:z1 [builds]
+        --
+        image shop-api:a2: remove   # earlier build: the last 3 stay
+        image shop-api:z1: remove   # earlier build: the last 3 stay
+    ";
+    check(&wanted, &observed, expected);
+    // Images of others and of other services stay.
+    for (reference, group, source) in [
+        ("shop-api:foreign", "other", SOURCE),
+        ("shop-api:elsewhere", GROUP, "/elsewhere/specs"),
+        ("shop-old:1", GROUP, SOURCE),
+    ] {
+        built(&mut observed, reference, group, source);
+        observed.built.get_mut(reference).unwrap().created = -1;
+    }
+    check(&wanted, &observed, expected);
+    // So do images of containers, stopped ones and those of other groups included.
+    let stopped = Container { image: "shop-api:z1".into(), state: State::Exited { code: Some(0) }, ..foreign("a") };
+    add(&mut observed, stopped);
+    add(&mut observed, Container { image_id: "sha256:shop-api:a2".into(), ..foreign("b") });
+    check(&wanted, &observed, "--");
+}
+
+#[test]
+fn earlier_builds_stay_until_the_service_is_ready() {
+    let (_, observed) = with_builds(&["one", "two", "three"]);
+    let wanted = desired([service("api").built("four").ping(Duration::from_secs(9))]);
+    let text = plan_text(&wanted, &observed);
+    assert!(text.contains("remove shop-api:one [builds]"), "{text}");
+    assert_eq!(text.lines().last(), Some("image shop-api:one: remove   # earlier build: the last 3 stay"));
+    let mut memory = Memory::default();
+    memory.images.unavailable.insert("shop-api:four".into(), "no".into());
+    assert_eq!(steps_now(&wanted, &observed, &memory), [""; 0]);
+    // Neither `start` nor a run of other services removes images.
+    let (wanted, observed) = with_builds(&["one", "two", "three", "four"]);
+    let start = Desired { mode: Mode::StartOnly, ..wanted.clone() };
+    let other = Desired { scope: Scope::AllBut(["api".to_owned()].into()), ..wanted.clone() };
+    for wanted in [start, other] {
+        check(&wanted, &observed, "--");
+    }
+    let mut memory = Memory::default();
+    assert_eq!(steps_now(&wanted, &observed, &memory), ["image shop-api:one: remove"]);
+    memory.removal_failed.insert(Subject::Image("shop-api:one".into()));
+    assert_eq!(steps_now(&wanted, &observed, &memory), [""; 0], "not retried");
+}
+
+#[test]
+fn sources_of_an_earlier_build_keep_its_image() {
+    let (_, observed) = with_builds(&["one", "two", "three", "four"]);
+    let wanted = desired([service("api").built("one")]);
+    let text = plan_text(&wanted, &observed);
+    assert!(!text.contains("image shop-api"), "{text}");
+}
+
+#[test]
+fn services_with_one_repository_keep_three_images_each() {
+    let app = |name: &str, digest: &str| service(name).built(digest).image(&format!("shop/app:{digest}"));
+    let wanted = desired([app("api", "one"), app("web", "two")]);
+    let mut observed = agreeing(&wanted);
+    for old in 3..10 {
+        built(&mut observed, &format!("shop/app:{old}"), GROUP, SOURCE);
+    }
+    let expected = "
+        remove shop/app:3 [builds]
+        --
+        image shop/app:3: remove   # earlier build: the last 3 stay
+    ";
+    observed.built.get_mut("shop/app:3").unwrap().created = -1;
+    check(&wanted, &observed, expected);
+}
+
+#[test]
+fn image_in_use_is_never_removed() {
+    let (wanted, observed) = with_builds(&["one", "two", "three", "four"]);
+    let purge = Desired { mode: Mode::Reconcile { purge_volumes: false, purge_images: true }, ..nothing() };
+    let start = Desired { mode: Mode::StartOnly, ..wanted.clone() };
+    let step = |image: &str| Step {
+        subject: Subject::Image(format!("shop-api:{image}")),
+        verb: Verb::RemoveImage,
+        cause: String::new(),
+    };
+    let violation = |image: &str, wanted: &Desired| check::violation(&step(image), wanted, &observed);
+    assert_eq!(violation("one", &wanted), None);
+    for (image, wanted) in [("four", &wanted), ("four", &purge), ("one", &start), ("unknown", &purge)] {
+        assert!(violation(image, wanted).is_some(), "{image}");
+    }
+    let unused = Observed { containers: Default::default(), ..observed.clone() };
+    assert!(check::violation(&step("four"), &wanted, &unused).is_some(), "it is in the specs");
 }
 
 // Runs on the simulated engine.
@@ -243,6 +354,41 @@ async fn down_with_images_removes_all_built_images() {
     let purge = Desired { mode: Mode::Reconcile { purge_volumes: false, purge_images: true }, ..nothing() };
     assert_good(&sim.up(&purge).await, &sim);
     assert_eq!(sim.snapshot().built.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn up_removes_earlier_builds_and_goes_on_if_it_cannot() {
+    let sim = Harness::of(&shop("one"));
+    for digest in ["one", "two", "three", "four"] {
+        assert_good(&sim.up(&shop(digest)).await, &sim);
+    }
+    let images = || sim.snapshot().built.into_keys().collect::<Vec<_>>();
+    assert_eq!(images(), ["shop-api:four", "shop-api:three", "shop-api:two"]);
+    let refused = Faults { refused: 1000, verbs: vec!["remove-image"], ..Faults::default() };
+    let faulty = Arc::new(Faulty::new(Arc::new(sim.clone()), refused));
+    assert_good(&sim.up_on(faulty, &shop("five")).await, &sim);
+    assert_eq!(images().len(), 4);
+    assert_good(&sim.up(&shop("five")).await, &sim);
+    assert_eq!(images(), ["shop-api:five", "shop-api:four", "shop-api:three"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_removes_earlier_builds_and_does_not_insist() {
+    let mut sim = Harness::of(&shop("one"));
+    let faults = Faults { refused: 1000, verbs: vec!["remove-image"], ..Faults::default() };
+    let faulty = Arc::new(Faulty::new(Arc::new((*sim).clone()), faults));
+    sim.read_delay = ms(50);
+    let watcher = sim.watch_on(faulty, &shop("one"), false);
+    watcher.until_settled().await;
+    for digest in ["two", "three", "four"] {
+        watcher.edit(&shop(digest));
+        watcher.until("rebuilt", |it| runs_image(it, &format!("shop-api:{digest}"))).await;
+    }
+    let is_refused = |report: &Report| matches!(report, Report::StepFailed(step, _) if step.verb == Verb::RemoveImage);
+    watcher.until("refused", |it| it.count(is_refused) == 1).await;
+    sleep(Duration::from_secs(1200)).await;
+    assert_eq!(watcher.count(is_refused), 1, "not tried endlessly");
+    assert_eq!(sim.snapshot().built.len(), 4);
 }
 
 #[tokio::test(start_paused = true)]

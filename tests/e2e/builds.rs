@@ -216,6 +216,11 @@ fn interrupt_cancels_the_build() {
     run.output_lacks("failed");
     wait_for("the build to end", WAIT_TIMEOUT, || (!is_building_step(&mark)).then_some(()));
     assert_eq!(project.names(), [""; 0]);
+    assert_eq!(engine::built_images(&project.group), [""; 0]);
+    // The layers of the completed steps stay as the engine's cache; they belong to the image once it is built.
+    project.up().stderr_contains(": built");
+    project.run(&["down", "--images"]).exits(0);
+    assert_eq!(engine::built_images(&project.group), [""; 0]);
 }
 
 /// Creates a project with a two-stage Dockerfile outside of the context, and a context with ignored files.
@@ -294,6 +299,42 @@ fn buildkit_builds_the_same_image() {
         .stderr_contains("exit code: 7\n")
         .stderr_contains("  last lines of its build:\n  | no rule\n");
     assert_eq!(instances(&project), before);
+}
+
+#[test]
+fn images_of_earlier_builds_are_removed_once_the_service_is_ready() {
+    let project = shop("earlier");
+    let image = || engine::text(&project.inspect("api")["Config"]["Image"]);
+    project.up();
+    let first = image();
+    // A stopped container of another group uses the first image.
+    let other = Project::new("earlieruser");
+    other.write("all.yaml", &sleeper("consumer", "").replace("drillmaster/busybox:1", &first));
+    other.up();
+    other.run(&["stop"]).exits(0);
+    let mut images = Vec::new();
+    for version in ["two", "three", "four"] {
+        write(&project, "api/main", version);
+        project.up().output_lacks(": removed");
+        images.push(image());
+    }
+    write(&project, "api/main", "five");
+    let plan = project.run(&["diff"]).exits(1).stdout;
+    let removal = format!("image {}: remove", images[0]);
+    assert!(plan.contains(&removal) && plan.contains("# earlier build: the last 3 stay"), "{plan}");
+    project.up().stderr_contains(&format!("image {}: removed", images[0]));
+    images.push(image());
+    let of_api = |image: &&String| !image.contains("-web:");
+    let found = engine::built_images(&project.group);
+    let mut expected = images[1..].to_vec();
+    expected.push(first.clone());
+    expected.sort();
+    assert_eq!(found.iter().filter(of_api).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    // The image becomes unused.
+    other.run(&["down"]).exits(0);
+    project.up().stdout_contains("2 services ready (1 image removed)");
+    project.assert_settled(&["api", "web"]);
+    assert!(!engine::built_images(&project.group).contains(&first));
 }
 
 #[test]

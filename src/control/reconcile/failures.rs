@@ -170,9 +170,19 @@ impl Core {
         let active_endpoints = matches!(error, EngineError::ActiveEndpoints { .. });
         let error = error.to_string();
         self.memory.removal_failed.insert(step.subject.clone());
+        if self.is_cleanup(step) {
+            // Nothing depends on it: it is tried again by the next run, or on request.
+            reaction.reports.push(Report::StepFailed(step.clone(), format!("{error}; the image stays")));
+            return;
+        }
         reaction.reports.push(Report::StepFailed(step.clone(), error.clone()));
         self.outcome.stuck.insert(step.subject.clone(), RemovalError { error, active_endpoints });
         self.retry_later(&step.subject, now);
+    }
+
+    /// Returns true if a step only removes an image of an earlier build, which nobody has requested.
+    fn is_cleanup(&self, step: &Step) -> bool {
+        step.verb == Verb::RemoveImage && !self.desired.mode.purges_images()
     }
 
     /// Returns true if the image is built for a service in the specs.
@@ -189,6 +199,10 @@ impl Core {
             Subject::Image(image) if step.verb != Verb::RemoveImage => {
                 self.memory.images.unavailable.insert(image.clone(), message);
                 self.retry_later(&step.subject, now);
+            }
+            subject if self.is_cleanup(step) => {
+                self.memory.removal_failed.insert(subject.clone());
+                reaction.reports.push(Report::StepFailed(step.clone(), message));
             }
             subject => {
                 self.memory.removal_failed.insert(subject.clone());

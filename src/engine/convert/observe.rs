@@ -353,7 +353,10 @@ pub fn built(summaries: &[ImageSummary], group: &str) -> BTreeMap<String, BuiltI
         // Images built on it inherit its labels but have another name.
         summary.repo_tags.contains(reference).then(|| {
             let source = summary.labels.get(identity::BUILD_SOURCE).cloned();
-            (reference.clone(), BuiltImage { id: summary.id.clone(), group: owner.clone(), source })
+            (
+                reference.clone(),
+                BuiltImage { id: summary.id.clone(), group: owner.clone(), source, created: summary.created },
+            )
         })
     };
     summaries.iter().filter_map(built).collect()
