@@ -58,7 +58,12 @@ fn read(texts: &[(String, String)]) -> Specs {
         read: &|_| Err("no such file".into()),
         tree: &|build: &Build| {
             let context = build.context.clone();
-            Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: String::new() })
+            Ok(Tree {
+                dockerfile: format!("{context}/Dockerfile"),
+                context,
+                digest: String::new(),
+                files: Default::default(),
+            })
         },
         interpreter: &interpreter,
     };

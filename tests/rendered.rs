@@ -21,7 +21,12 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
         environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
     let tree = |build: &Build| {
         let context = build.context.clone();
-        Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
+        Ok(Tree {
+            dockerfile: format!("{context}/Dockerfile"),
+            context,
+            digest: "00ff".into(),
+            files: Default::default(),
+        })
     };
     let (workers, access) = (Workers::new(env!("CARGO_BIN_EXE_drillmaster").into()), ProgramFileAccess(directory));
     let interpreter = workers.interpreter(&access);

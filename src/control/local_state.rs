@@ -1,9 +1,10 @@
 //! Local state files: ids of containers that were updated in place, versions of the files that containers mounted,
-//! directories that were moved, and the failures of the last run.
+//! directories that were moved, the failures of the last run, and hashes of the files from which images were built.
 //!
 //! Labels of a container cannot be changed, so after an update in place they describe the container as it was created.
 //! Such a container is therefore inspected from then on. If the file is lost, only a change back to the first values
-//! is missed. Without the versions of mounted files, the times of the files decide.
+//! is missed. Without the versions of mounted files, the times of the files decide. Without
+//! the hashes, a later run cannot tell which sources have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,9 +12,10 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::state_directory::{ADOPTED, LAST_RUN, MOUNTED, StateDirectory, UPDATED};
+use super::state_directory::{ADOPTED, LAST_RUN, MOUNTED, SOURCES, StateDirectory, UPDATED};
 use crate::plan::Memory;
 use crate::plan::memory::MountedVersions;
+use crate::spec::SourceFiles;
 use crate::status::last_run::LastRun;
 use crate::types::ContainerId;
 
@@ -32,6 +34,12 @@ impl Adoption {
         if self.from.contains(source) { &self.by } else { source }
     }
 }
+
+/// Number of files up to which the hashes of all build contexts together are stored.
+const MAX_STORED_FILES: usize = 20_000;
+
+/// Hashes of files by path, by image.
+type StoredSources = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// Local state of a group, in its state directory.
 #[derive(Debug, Clone)]
@@ -105,7 +113,34 @@ impl LocalState {
 
     /// The memory of earlier runs.
     pub fn memory(&self) -> Memory {
-        Memory::new(self.updated(), self.mounted())
+        Memory { sources: self.sources(), ..Memory::new(self.updated(), self.mounted()) }
+    }
+
+    /// Files from which images were built, by reference. Empty if there is no such record or it cannot be read.
+    pub fn sources(&self) -> BTreeMap<String, SourceFiles> {
+        let stored = self.stored_sources().into_iter();
+        stored.map(|(image, files)| (image, SourceFiles::new(files))).collect()
+    }
+
+    fn stored_sources(&self) -> StoredSources {
+        let bytes = self.directory.read(SOURCES).ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Records the files from which an image is about to be built, and removes images that no longer exist.
+    ///
+    /// # Errors
+    ///
+    /// If the record cannot be written.
+    pub fn record_sources(&self, image: &str, files: &SourceFiles, exists: impl Fn(&str) -> bool) -> io::Result<()> {
+        let mut stored = self.stored_sources();
+        stored.retain(|image, _| exists(image));
+        let others: usize = stored.values().map(BTreeMap::len).sum();
+        match others + files.hashes().len() <= MAX_STORED_FILES {
+            true => stored.insert(image.to_owned(), files.hashes().clone()),
+            false => stored.remove(image),
+        };
+        self.directory.write(SOURCES, |file| Ok(serde_json::to_writer(file, &stored)?))
     }
 
     /// Failures of the last run. Empty if the file does not exist or cannot be read.
@@ -130,4 +165,23 @@ impl LocalState {
 /// Returns true if a directory certainly does not exist. One that cannot be accessed may be another user's.
 pub fn is_gone(directory: &str) -> bool {
     fs::metadata(directory).is_err_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_of_existing_images_are_kept_up_to_a_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = LocalState::new(StateDirectory::at(directory.path()));
+        let files = |number: usize| SourceFiles::new((0..number).map(|n| (format!("file-{n}"), u64::MAX)).collect());
+        let images = || state.sources().into_keys().collect::<Vec<_>>();
+        assert_eq!(images(), [""; 0]);
+        state.record_sources("api:1", &files(3), |_| true).unwrap();
+        state.record_sources("api:2", &files(2), |_| true).unwrap();
+        assert_eq!(state.sources()["api:1"], files(3));
+        state.record_sources("api:3", &files(MAX_STORED_FILES), |image| image == "api:2").unwrap();
+        assert_eq!(images(), ["api:2"]);
+    }
 }

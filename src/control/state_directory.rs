@@ -24,6 +24,8 @@ pub(super) const MOUNTED: &str = "mounted-files.json";
 pub(super) const ADOPTED: &str = "adopted.json";
 /// Failures of the last run.
 pub(super) const LAST_RUN: &str = "last-run.json";
+/// Files from which images were built.
+pub(super) const SOURCES: &str = "sources.json";
 /// Lock file.
 pub(super) const LOCK: &str = "lock";
 

@@ -60,7 +60,8 @@ mod tests {
     use super::*;
 
     fn build(digest: &str) -> Build {
-        let tree = Tree { context: "/srv/api".into(), dockerfile: "/srv/api/Dockerfile".into(), digest: digest.into() };
+        let (context, dockerfile) = ("/srv/api".into(), "/srv/api/Dockerfile".into());
+        let tree = Tree { context, dockerfile, digest: digest.into(), files: Default::default() };
         Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() }
     }
 

@@ -442,7 +442,8 @@ mod tests {
         let read = |_: &str| Err(String::new());
         let tree = |build: &model::Build| {
             let context = format!("/srv/shop/{}", build.context);
-            Ok(crate::spec::Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
+            let (dockerfile, digest) = (format!("{context}/Dockerfile"), "00ff".into());
+            Ok(crate::spec::Tree { dockerfile, context, digest, files: Default::default() })
         };
         let input = crate::spec::Input {
             dir: "specs",

@@ -370,7 +370,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn build_may_be_silent_for_longer_than_a_pull() {
-        let tree = Tree { context: String::new(), dockerfile: String::new(), digest: String::new() };
+        let tree = Tree {
+            context: String::new(),
+            dockerfile: String::new(),
+            digest: String::new(),
+            files: Default::default(),
+        };
         let build = Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() };
         let request = BuildRequest { image: "api:1".into(), build, labels: BTreeMap::new() };
         let begin = tokio::time::Instant::now();

@@ -94,7 +94,10 @@ pub fn retry_policy(
 
 /// Returns true if a failure ends as soon as its cause is no longer observed.
 pub fn heals(reason: Reason) -> bool {
-    matches!(reason, Reason::Conflict | Reason::NoContainer | Reason::ImageMissing | Reason::BuildFailed)
+    matches!(
+        reason,
+        Reason::Conflict | Reason::NoContainer | Reason::ImageMissing | Reason::BuildFailed | Reason::RebuildLoop
+    )
 }
 
 #[cfg(test)]

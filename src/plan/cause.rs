@@ -1,6 +1,7 @@
 //! Causes of changes, as data: what differs between the desired and the observed state.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +24,14 @@ pub enum Cause {
         new: Option<Value>,
         /// The values may be secret, as those of the environment.
         secret: bool,
+    },
+    /// The sources of the image, with the files that changed.
+    Sources {
+        /// The image in use.
+        old: Value,
+        /// The image to build.
+        new: Value,
+        files: ChangedFiles,
     },
     /// The state of the container.
     State {
@@ -69,6 +78,33 @@ pub enum Cause {
     EarlierBuild,
 }
 
+/// The first of several files, and how many more there are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedFiles {
+    /// Paths relative to the build context.
+    pub first: Vec<String>,
+    pub more: usize,
+}
+
+impl ChangedFiles {
+    /// Three files are all named; of more, the first two.
+    pub fn of(files: &[String]) -> ChangedFiles {
+        let first = if files.len() > 3 { &files[..2] } else { files };
+        ChangedFiles { first: first.to_vec(), more: files.len() - first.len() }
+    }
+}
+
+impl fmt::Display for ChangedFiles {
+    /// `src/main.py, README.md and 3 more`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.first.join(", "))?;
+        if self.more > 0 {
+            write!(f, " and {} more", self.more)?;
+        }
+        Ok(())
+    }
+}
+
 /// The state that a container should be in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WantedState {
@@ -96,6 +132,7 @@ impl Cause {
     pub fn path(&self) -> Cow<'_, str> {
         match self {
             Cause::Field { path, .. } => path.into(),
+            Cause::Sources { .. } => "build".into(),
             Cause::State { .. } => "state".into(),
             Cause::Name { .. } => "name".into(),
             Cause::Network { .. } => "network".into(),
@@ -116,7 +153,8 @@ pub(super) fn fields(causes: &[Cause]) -> String {
         ([Cause::Reload], _) => "requested".to_owned(),
         ([Cause::Unhealthy], _) => "unhealthy".to_owned(),
         ([Cause::MountedFile { source, .. }], _) => format!("mounted file {source} changed"),
-        ([Cause::Field { path, .. }], _) if path == "build" => "build sources changed".to_owned(),
+        ([Cause::Field { path, .. }], _) if path == "build" => "sources changed".to_owned(),
+        ([Cause::Sources { files, .. }], _) => format!("sources changed: {files}"),
         ([Cause::Field { path, .. }], _) if path == "rerun" => "rerun: always".to_owned(),
         (_, [first, second, third, rest @ ..]) if !rest.is_empty() => {
             format!("{first}, {second}, {third} and {} more changed", rest.len())

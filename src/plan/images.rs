@@ -66,7 +66,7 @@ impl Planner<'_> {
 
 /// Returns true if an image was built for the group by this spec directory.
 pub(super) fn is_ours(built: &BuiltImage, desired: &Desired) -> bool {
-    built.group == desired.group && built.source.as_deref().is_none_or(|source| source == desired.source)
+    built.group == desired.group && built.source.as_deref().is_none_or(|source| desired.owns(source))
 }
 
 /// The containers of the engine that were created from a built image, whoever owns them.

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
 use super::step::{Failure, Subject};
-use crate::desired::HookPoint;
 use crate::desired::files::FileVersion;
+use crate::desired::{Desired, HookPoint};
+use crate::observed::Observed;
+use crate::spec::SourceFiles;
 use crate::types::{ContainerId, ServiceName};
 
 /// The memory of a run.
@@ -22,6 +24,8 @@ pub struct Memory {
     pub services: BTreeMap<ServiceName, ServiceMemory>,
     /// Images, by reference.
     pub images: ImageMemory,
+    /// Files from which images were built or are to be built, by reference, as far as they are known.
+    pub sources: BTreeMap<String, SourceFiles>,
     /// Why the group's network could not be created.
     pub network_error: Option<String>,
     /// Networks, volumes and images that the engine refused to remove; not retried.
@@ -114,6 +118,19 @@ pub struct ServiceMemory {
     pub ignored_drift: BTreeSet<String>,
     /// This run has brought the job to success.
     pub job_succeeded: bool,
+    /// The last rebuilds, while watching.
+    pub rebuilds: Option<Rebuilds>,
+}
+
+/// Rebuilds in a row that were caused by files that the container has mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rebuilds {
+    /// The image of the last rebuild that was started.
+    pub image: String,
+    /// How many there were.
+    pub count: u32,
+    /// What caused the last one: a file and its mount; `None`: something else.
+    pub cause: Option<String>,
 }
 
 /// How many hooks of a hook point have run.
@@ -148,6 +165,20 @@ impl Memory {
             memory.container_mut(&id).mounted = Some(versions);
         }
         memory
+    }
+
+    /// Remembers the files from which the images of a desired state are built, and forgets those of images that neither
+    /// are to be built nor have a container.
+    pub fn note_sources(&mut self, desired: &Desired, observed: Option<&Observed>) {
+        let builds = desired.services.values().filter_map(|service| Some((service, service.build.as_ref()?)));
+        let sources = builds.map(|(service, build)| (service.config.image.clone(), build.tree.files.clone()));
+        self.sources.extend(sources);
+        let Some(observed) = observed else { return };
+        let containers = observed.of_group(&desired.group).map(|container| container.image.as_str());
+        let wanted = desired.services.values().map(|service| service.config.image.as_str());
+        let rebuilds = self.services.values().filter_map(|service| Some(service.rebuilds.as_ref()?.image.as_str()));
+        let needed: BTreeSet<&str> = containers.chain(wanted).chain(rebuilds).collect();
+        self.sources.retain(|image, _| needed.contains(image.as_str()));
     }
 
     /// When this run started the container.

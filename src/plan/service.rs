@@ -248,6 +248,7 @@ impl<'a> Planner<'a> {
         let mut found = compare(service, container, identity, self.observed, updated);
         found.replace.retain(|cause| !self.is_drift_ignored(&service.name, &cause.path()));
         found.update.retain(|cause| !self.is_drift_ignored(&service.name, &cause.path()));
+        self.name_changed_files(service, &mut found.replace);
         found
     }
 
@@ -360,7 +361,8 @@ impl<'a> Planner<'a> {
             }
         }
         let retries_later = current.is_some() && self.is_replacement_backing_off(&service.name);
-        if failed || retries_later || self.build_has_failed(service) {
+        let stopped = candidate.is_none() && current.is_some() && self.is_rebuild_stopped(service, current);
+        if failed || retries_later || stopped || self.build_has_failed(service) {
             return self.undo(service, current, candidate.map(|(candidate, _)| candidate));
         }
         if let (Some(current), None) = (current, &candidate)
@@ -420,6 +422,12 @@ impl<'a> Planner<'a> {
         candidate: Option<(&'a Container, Comparison)>,
         cause: &str,
     ) -> DependencyState {
+        if (current.is_some() || candidate.is_some()) && self.is_rebuild_stopped(service, current) {
+            return match candidate {
+                Some((candidate, _)) => self.progress_replacement(service, current, candidate, cause),
+                None => DependencyState::Failed,
+            };
+        }
         match candidate {
             Some((candidate, comparison)) if comparison.replace.is_empty() => {
                 self.progress_replacement(service, current, candidate, cause)

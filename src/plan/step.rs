@@ -435,6 +435,8 @@ pub enum Reason {
     ImageMissing,
     /// The image could not be built.
     BuildFailed,
+    /// The container changes the sources of its own image: it is not rebuilt any more.
+    RebuildLoop,
     /// The engine refused to create the container.
     CreateFailed,
     /// The engine refused to start it, or to do another step.
@@ -469,6 +471,7 @@ impl Reason {
             Reason::Conflict => "Conflict",
             Reason::ImageMissing => "ImageMissing",
             Reason::BuildFailed => "BuildFailed",
+            Reason::RebuildLoop => "RebuildLoop",
             Reason::CreateFailed => "CreateFailed",
             Reason::StartFailed => "StartFailed",
             Reason::Exited => "Exited",

@@ -179,7 +179,7 @@ fn why(change: &Change, spec: bool) -> String {
     let fields: Vec<&str> = change.causes.iter().filter_map(field).collect();
     if !fields.is_empty() {
         parts.push(match change.action {
-            _ if fields == ["build"] => "its sources changed".into(),
+            _ if fields == ["build"] => "sources changed".into(),
             _ if spec => format!("spec changed: {}", fields.join(", ")),
             // The tag points to another image.
             _ if fields == ["image"] => "image changed".into(),
@@ -217,6 +217,7 @@ fn external_change(change: &Change) -> String {
 fn observed(cause: &Cause) -> Option<String> {
     Some(match cause {
         Cause::Field { .. } => return None,
+        Cause::Sources { files, .. } => format!("sources changed: {files}"),
         Cause::Dependency(name) => format!("dependency {name} restarted"),
         Cause::NoContainer { candidate: None, .. } => "no container".into(),
         Cause::NoContainer { candidate: Some(candidate), .. } => format!("{candidate} is not ready yet"),

@@ -103,7 +103,12 @@ fn changes(changes: &[Change], show_values: bool) -> Vec<Value> {
 pub fn cause(cause: &Cause, show_values: bool) -> Value {
     let (old, new) = values(cause);
     let hide = is_secret(cause) && !show_values;
-    json!({"field": cause.path(), "old": shown(old.as_ref(), hide), "new": shown(new.as_ref(), hide)})
+    let mut value = json!({"field": cause.path(), "old": shown(old.as_ref(), hide), "new": shown(new.as_ref(), hide)});
+    if let Cause::Sources { files, .. } = cause {
+        value["files"] = files.first.clone().into();
+        value["more_files"] = files.more.into();
+    }
+    value
 }
 
 /// Returns true if the values of a cause may be secret.
@@ -116,6 +121,7 @@ pub fn values(cause: &Cause) -> (Option<Value>, Option<Value>) {
     let text = |text: &Option<String>| text.as_deref().map(Value::from);
     match cause {
         Cause::Field { old, new, .. } => (old.clone(), new.clone()),
+        Cause::Sources { old, new, .. } => (Some(old.clone()), Some(new.clone())),
         Cause::State { found, wanted } => {
             let found = found.map_or_else(|| "removed".to_owned(), |state| state.to_string());
             let wanted = match wanted {

@@ -29,6 +29,7 @@ pub mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 pub use interpolate::OutputUse;
 pub use load::{load, no_directory};
@@ -81,6 +82,48 @@ pub struct Tree {
     pub dockerfile: String,
     /// Hash of all files that are sent to the builder.
     pub digest: String,
+    /// The same, file by file.
+    pub files: SourceFiles,
+}
+
+/// Files of a build context with a short hash of each, by path relative to the context. Directories end with a slash.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SourceFiles(Arc<BTreeMap<String, u64>>);
+
+impl SourceFiles {
+    pub fn new(files: BTreeMap<String, u64>) -> SourceFiles {
+        SourceFiles(Arc::new(files))
+    }
+
+    /// The hashes by path.
+    pub fn hashes(&self) -> &BTreeMap<String, u64> {
+        &self.0
+    }
+
+    /// Paths of the files that were added, changed or removed, sorted. A directory is named only if nothing in it is.
+    pub fn changed_since(&self, before: &SourceFiles) -> Vec<String> {
+        let differs = |path: &&String| self.0.get(*path) != before.0.get(*path);
+        let added_or_changed = self.0.keys().filter(differs);
+        let removed = before.0.keys().filter(|path| !self.0.contains_key(*path));
+        let changed: BTreeSet<&String> = added_or_changed.chain(removed).collect();
+        // What is in a directory follows it.
+        let mut changed = changed.into_iter().peekable();
+        let mut named = Vec::new();
+        while let Some(path) = changed.next() {
+            let is_explained = path.ends_with('/') && changed.peek().is_some_and(|next| next.starts_with(path));
+            if !is_explained {
+                named.push(path.clone());
+            }
+        }
+        named
+    }
+}
+
+impl fmt::Debug for SourceFiles {
+    /// The number of files: there may be many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} files", self.0.len())
+    }
 }
 
 /// Error in a build context; messages for the user.

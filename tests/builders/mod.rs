@@ -17,9 +17,9 @@ use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, St
 use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Step, Subject, Verb};
 use drillmaster::plan::{Memory, effect, forecast, instance_of};
-use drillmaster::spec::Tree;
 use drillmaster::spec::model::{self as spec, Check, Condition, HealthAction, OnChange, Ping, Pull, RestartPolicy};
 use drillmaster::spec::value::Words;
+use drillmaster::spec::{SourceFiles, Tree};
 use drillmaster::types::ContainerId;
 use jiff::Timestamp;
 
@@ -172,10 +172,25 @@ impl Build {
     /// Replaces the image by one to build from sources with this digest.
     pub fn built(mut self, digest: &str) -> Build {
         let context = format!("/home/ann/shop/{}", self.0.name);
-        let tree = Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: digest.into() };
+        let dockerfile = format!("{context}/Dockerfile");
+        let tree = Tree { dockerfile, context, digest: digest.into(), files: Default::default() };
         self.0.config.image = format!("{GROUP}-{}:{digest}", self.0.name);
         let (args, labels) = (BTreeMap::new(), BTreeMap::new());
         self.0.build = Some(drillmaster::desired::Build { tree, target: None, args, labels });
+        self
+    }
+
+    /// Sets the files of the build context, with a hash of each.
+    pub fn files(mut self, files: &[(&str, u64)]) -> Build {
+        let files = files.iter().map(|(path, hash)| ((*path).to_owned(), *hash)).collect();
+        self.0.build.as_mut().unwrap().tree.files = SourceFiles::new(files);
+        self
+    }
+
+    /// Mounts a directory of the host.
+    pub fn bind(mut self, source: &str, target: &str, read_only: bool) -> Build {
+        let volume = Volume { source: VolumeSource::Bind(source.into()), target: target.into(), read_only };
+        self.0.config.volumes.push(volume);
         self
     }
 

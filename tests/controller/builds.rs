@@ -95,8 +95,8 @@ fn changed_sources_replace_only_their_service() {
         replace api [build]
         --
         image shop-api:two: build   # image not present locally
-        api: create shop-api.new   # build sources changed
-        api: start shop-api.new   # build sources changed
+        api: create shop-api.new   # sources changed
+        api: start shop-api.new   # sources changed
         api: stop shop-api   # replacement is ready
         api: remove shop-api   # replacement is ready
         api: rename shop-api.new to shop-api   # candidate is ready

@@ -16,6 +16,7 @@ mod lease;
 mod order;
 mod outputs;
 mod ownership;
+mod rebuilds;
 mod update;
 mod watch_drift;
 mod watch_faults;

@@ -100,7 +100,12 @@ fn validate(text: &str) -> Result<(), String> {
     let files = [SourceFile { path: "app.yaml".into(), content: Content::Bytes(text.as_bytes().into()) }];
     let environment = BTreeMap::from([("DB_PASSWORD".to_owned(), "secret".to_owned())]);
     let tree = |build: &Build| {
-        Ok(Tree { context: build.context.clone(), dockerfile: "Dockerfile".into(), digest: "00ff".into() })
+        Ok(Tree {
+            context: build.context.clone(),
+            dockerfile: "Dockerfile".into(),
+            digest: "00ff".into(),
+            files: Default::default(),
+        })
     };
     let input = Input {
         dir: "specs",

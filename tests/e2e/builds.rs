@@ -82,7 +82,7 @@ fn unchanged_sources_are_not_built_again() {
     write(&project, "api/main", "two");
     assert_eq!(project.differences(), ["api replace build"]);
     let plan = project.run(&["diff"]).exits(1).stdout;
-    assert!(plan.contains(": build ") && plan.contains("# build sources changed"), "{plan}");
+    assert!(plan.contains(": build ") && plan.contains("# sources changed: main"), "{plan}");
     assert_eq!(project.status("api")["reason"], "Outdated");
     project.run(&["reload", "api"]).exits(0).stderr_contains("building");
     assert_eq!(project.exec("api", &["cat", "/srv/main"]), "two");
@@ -106,7 +106,7 @@ fn watch_builds_only_changed_sources() {
     let lines: Vec<Value> = watch.lines().into_iter().skip(offset).collect();
     assert_eq!(lines.iter().filter(|line| is_building(line)).count(), 1, "{:#?}", watch.messages(offset));
     let change = lines.iter().find(|line| line["event"] == "reconciling").unwrap();
-    assert_eq!(change["message"], "api: replacing: its sources changed");
+    assert_eq!(change["message"], "api: replacing: sources changed: main");
     let is_build_output = |line: &Value| is_event(line, "output", "api") && line["hook"] == "build";
     assert!(lines.iter().any(is_build_output), "{:#?}", watch.messages(offset));
     // New directories are watched too.
@@ -115,6 +115,33 @@ fn watch_builds_only_changed_sources() {
     watch.wait_for_line_after(offset, "web to be ready", |line| is_event(line, "ready", "web"));
     assert_eq!(project.exec("web", &["cat", "/srv/new/file"]), "two");
     assert_eq!(instances(&project)["api"], after["api"]);
+    watch.interrupt();
+}
+
+#[test]
+fn service_that_writes_into_its_sources_is_not_rebuilt_for_ever() {
+    let project = Project::new("ownsources");
+    let text = dockerfile(&project, "").replace("\"sleep\", \"infinity\"", "\"sh\", \"/srv/run\"");
+    write(&project, "api/Dockerfile", &text);
+    write(&project, "api/run", "date +%s%N >> /data/log; exec sleep infinity");
+    write(&project, "api/data/log", "first");
+    project.write("all.yaml", &(service("api", "../api") + "volumes: [\"../api/data:/data\"]\n"));
+    let mut watch = Watcher::spawn(&project);
+    let is_stopped = |line: &Value| is_event(line, "failed", "api") && line["reason"] == "RebuildLoop";
+    let stopped = watch.wait_for_line("the rebuilds to stop", is_stopped);
+    let message = engine::text(&stopped["message"]);
+    assert!(message.contains("data/log (") && message.contains(".dockerignore"), "{message}");
+    watch.wait_for_line("the watch to settle", |line| line["event"] == "watching");
+    assert_eq!(watch.count(is_building), 3, "the first build and two rebuilds");
+    // The remedy that the message names.
+    let offset = watch.lines().len();
+    write(&project, "api/.dockerignore", "data");
+    watch.wait_for_line_after(offset, "api to be ready", |line| is_event(line, "ready", "api"));
+    watch.wait_until_settled(&project);
+    assert_eq!(watch.count(is_building), 4);
+    let change = watch.lines().into_iter().skip(offset).find(|line| line["event"] == "reconciling").unwrap();
+    let message = engine::text(&change["message"]);
+    assert_eq!(message, "api: replacing: sources changed: .dockerignore, data/log");
     watch.interrupt();
 }
 

@@ -219,7 +219,12 @@ fn load_specs(
         },
         tree: &|build: &Build| match build.context.len() % 2 {
             0 => Err(TreeError::Context("no such directory".into())),
-            _ => Ok(Tree { context: build.context.clone(), dockerfile: "Dockerfile".into(), digest: "00".into() }),
+            _ => Ok(Tree {
+                context: build.context.clone(),
+                dockerfile: "Dockerfile".into(),
+                digest: "00".into(),
+                files: Default::default(),
+            }),
         },
         interpreter,
     })

@@ -33,7 +33,12 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         let holds = |path: &str| files.iter().any(|(file, _)| file.starts_with(path));
         let dockerfile = format!("{}/{}", build.context, build.dockerfile.as_deref().unwrap_or("Dockerfile"));
         match (holds(&format!("{}/", build.context)), holds(&dockerfile)) {
-            (true, true) => Ok(Tree { context: build.context.clone(), dockerfile, digest: "00ff".into() }),
+            (true, true) => Ok(Tree {
+                context: build.context.clone(),
+                dockerfile,
+                digest: "00ff".into(),
+                files: Default::default(),
+            }),
             (true, false) => Err(TreeError::Dockerfile("no such file or directory".into())),
             (false, _) => Err(TreeError::Context("no such file or directory".into())),
         }

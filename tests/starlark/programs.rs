@@ -41,7 +41,12 @@ impl Directory {
         let (environment, context) = (&environment, &BTreeMap::new());
         let tree = |build: &model::Build| {
             let context = build.context.clone();
-            Ok(Tree { dockerfile: format!("{context}/Dockerfile"), context, digest: "00ff".into() })
+            Ok(Tree {
+                dockerfile: format!("{context}/Dockerfile"),
+                context,
+                digest: "00ff".into(),
+                files: Default::default(),
+            })
         };
         let interpreter = workers.interpreter(self);
         let input = Input {

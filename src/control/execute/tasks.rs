@@ -177,6 +177,19 @@ impl Tasks {
         });
     }
 
+    /// Records what an image is built from, so that a later run can name the files that have changed.
+    fn record_sources(&self, step: &Step, desired: &Desired, observed: Option<&Observed>) {
+        let image = step.subject.name();
+        let mut builds = desired.services.values().filter(|service| service.config.image == image);
+        let build = builds.find_map(|service| service.build.as_ref()).filter(|_| step.verb == Verb::Build);
+        let Some((build, observed)) = build.zip(observed) else { return };
+        let is_wanted = |image: &str| desired.services.values().any(|service| service.config.image == image);
+        let exists = |image: &str| observed.built.contains_key(image) || is_wanted(image);
+        if let Err(error) = self.local_state.record_sources(image, &build.tree.files, exists) {
+            tracing::warn!(%error, "cannot record the sources of an image");
+        }
+    }
+
     fn run_step(&mut self, step: Step, desired: &Desired, observed: Option<&Observed>) {
         if let (Verb::Update { container, .. }, Some(observed)) = (&step.verb, observed) {
             let recorded = self.local_state.record_update(&container.id, |id| observed.containers.contains_key(id));
@@ -184,6 +197,7 @@ impl Tasks {
                 tracing::warn!(%error, "cannot record the update of a container");
             }
         }
+        self.record_sources(&step, desired, observed);
         let cancelled = match step.verb {
             Verb::Build => {
                 self.builds.entry(step.subject.name().to_owned()).insert_entry(CancellationToken::new()).get().clone()

@@ -141,10 +141,12 @@ impl Core {
             RunMode::Once => (None, Intake::new(true)),
             RunMode::Watch { may_empty } => (Some(Watching::default()), Intake::new(may_empty)),
         };
+        let mut memory = Memory { watching: watching.is_some(), ..memory };
+        memory.note_sources(&desired, None);
         Core {
             desired: Arc::new(desired),
             limits,
-            memory: Memory { watching: watching.is_some(), ..memory },
+            memory,
             outcome: Outcome::default(),
             intake,
             outputs_changed: false,

@@ -58,6 +58,11 @@ impl Reporter {
         causes.iter().map(|cause| cause.path().into_owned()).collect()
     }
 
+    /// Returns true if it is reported that the service is not rebuilt, because its container changes its sources.
+    pub(super) fn is_rebuild_stopped(&self, service: &str) -> bool {
+        self.observed_failures.get(service).is_some_and(|(reason, _)| *reason == Reason::RebuildLoop)
+    }
+
     /// Returns true if a difference of the service is reported and not resolved yet.
     fn has_change(&self, service: &ServiceName) -> bool {
         self.changes.contains_key(&Subject::Service(service.clone()))
@@ -114,7 +119,7 @@ impl Core {
         }
         self.reporter.ready.clone_from(&plan.ready);
         for name in &plan.rolled_back {
-            let settled = !self.reporter.has_change(name);
+            let settled = !self.reporter.has_change(name) && !self.reporter.is_rebuild_stopped(name);
             if settled && self.reporter.marked.remove(name) {
                 self.reporter.failed.remove(name);
                 reaction.reports.push(Report::RolledBack(name.clone()));
@@ -193,7 +198,9 @@ impl Core {
             let service = change.subject.name();
             let backoff = self.memory.pending_backoff(service, now);
             change.action == Action::Replace
-                && (self.memory.has_failed(service) || backoff.is_some_and(|backoff| backoff.failure.replaces))
+                && (self.memory.has_failed(service)
+                    || self.reporter.is_rebuild_stopped(service)
+                    || backoff.is_some_and(|backoff| backoff.failure.replaces))
         };
         let open = plan.changes.iter().filter(|change| !has_failed(change));
         let open: BTreeMap<&Subject, &Change> = open.map(|change| (&change.subject, change)).collect();
@@ -220,6 +227,10 @@ impl Core {
             let follows = matches!(change.action, Action::Start | Action::Create)
                 && matches!(subject, Subject::Service(service) if self.reporter.marked.contains(service))
                 && !self.reporter.failed.contains(subject.name());
+            // The last rebuild is being completed.
+            let completes = |cause: &Cause| matches!(cause, Cause::NoContainer { candidate: Some(_), .. });
+            let follows =
+                follows || self.reporter.is_rebuild_stopped(subject.name()) && change.causes.iter().all(completes);
             if known || follows {
                 continue;
             }

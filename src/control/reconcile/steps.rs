@@ -8,6 +8,7 @@ use super::core::{Core, RunPhase};
 use crate::control::event::{Command, Reaction, Report};
 use crate::desired::Desired;
 use crate::plan::check;
+use crate::plan::sources::count_rebuild;
 use crate::plan::step::{Step, Subject, Verb, VerbKind};
 use crate::types::ContainerId;
 
@@ -106,6 +107,7 @@ impl Core {
                 self.give_up(&step, message, now, reaction);
                 continue;
             }
+            count_rebuild(&step, &self.desired, observed, &mut self.memory);
             let running = RunningStep { step: step.clone(), desired: self.desired.clone() };
             self.steps.running.insert(step.subject.clone(), running);
             self.reporter.mark(&step.subject);

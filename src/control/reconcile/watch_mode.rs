@@ -8,6 +8,7 @@ use super::core::{Core, RunPhase};
 use super::failures::{DriftCount, FailedSubject};
 use super::snapshot::Subscription;
 use crate::control::event::{Command, Reaction, Reading, Report, RequestId, RequestKind};
+use crate::desired::fingerprint::Fingerprint;
 use crate::desired::{Desired, GroupEvent, HookPoint, Service};
 use crate::engine::{ContainerExit, EngineError, Result};
 use crate::identity::{Identity, candidate_name};
@@ -105,16 +106,21 @@ impl Core {
         };
         for name in names.iter().filter(is_changed) {
             let (old, new) = (self.desired.services.get(*name), desired.services.get(*name));
+            let same_spec = old.zip(new).is_some_and(|(old, new)| has_same_spec(old, new));
             if let Some(memory) = self.memory.services.get_mut(*name) {
+                let rebuilds = memory.rebuilds.take().filter(|_| same_spec);
                 let mut hooks = std::mem::take(&mut memory.hooks);
                 hooks.retain(|point, progress| {
                     progress.done = progress.done.min(hooks_still_done(*point, old, new, outputs_changed));
                     progress.done > 0
                 });
-                *memory = ServiceMemory { hooks, ..ServiceMemory::default() };
+                *memory = ServiceMemory { hooks, rebuilds, ..ServiceMemory::default() };
             }
-            self.outcome.failed.remove(*name);
-            self.reporter.observed_failures.remove(*name);
+            // Its container may change the sources again and again: that is reported once.
+            if !(same_spec && self.reporter.is_rebuild_stopped(name)) {
+                self.outcome.failed.remove(*name);
+                self.reporter.observed_failures.remove(*name);
+            }
             self.steps.forget_subject(name);
             if let Some(watching) = &mut self.watching {
                 watching.drift.retain(|(subject, _), _| subject.name() != &***name);
@@ -130,6 +136,7 @@ impl Core {
         let retired = retired.filter(|(name, _)| !desired.services.contains_key(*name));
         let retired = retired.map(|(name, service)| (name.clone(), service.clone())).collect();
         self.desired = Arc::new(Desired { retired, ..desired });
+        self.memory.note_sources(&self.desired, self.snapshot.observed.as_ref());
     }
 
     /// Ends builds of images that are no longer in the specs, and forgets the failures of others.
@@ -463,4 +470,18 @@ fn hooks_still_done(point: HookPoint, old: Option<&Service>, new: Option<&Servic
 /// Returns true if two specs of a service are the same, wherever they are written.
 fn is_same(old: &Service, new: &Service) -> bool {
     Service { location: String::new(), ..old.clone() } == Service { location: String::new(), ..new.clone() }
+}
+
+/// Returns true if two specs of a service differ in the files of its image at most.
+fn has_same_spec(old: &Service, new: &Service) -> bool {
+    let without_files = |service: &Service| {
+        let mut service = Service { location: String::new(), fingerprint: Fingerprint::default(), ..service.clone() };
+        if let Some(build) = &mut service.build {
+            (build.tree.digest, build.tree.files) = Default::default();
+            let tag = service.config.image.rfind(':').unwrap_or_default();
+            service.config.image.truncate(tag);
+        }
+        service
+    };
+    without_files(old) == without_files(new)
 }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use super::ignore::Ignore;
 use crate::engine::io_message;
-use crate::spec::{Tree, TreeError};
+use crate::spec::{SourceFiles, Tree, TreeError};
 
 /// Default name of the Dockerfile.
 const DOCKERFILE: &str = "Dockerfile";
@@ -101,14 +101,23 @@ pub fn look(paths: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watc
     let mut seen = HashMap::new();
     let result = find(paths, &mut watched).and_then(|files| {
         let mut digesting = Digesting::new(&files.dockerfile);
+        let mut hashes = recipe_hashes(paths, &files.dockerfile);
         for (path, kind) in &files.entries {
             let at = paths.context.join(path);
+            let name = path.to_string_lossy().into_owned();
             match kind {
-                Kind::Directory => digesting.directory(path),
-                Kind::Link(target) => digesting.link(path, target),
+                Kind::Directory => {
+                    digesting.directory(path);
+                    hashes.insert(name + "/", 0);
+                }
+                Kind::Link(target) => {
+                    digesting.link(path, target);
+                    hashes.insert(name, short(&Sha256::digest(target.as_os_str().as_bytes()).into()));
+                }
                 Kind::File => match sum_of(&at, known.get(path)) {
                     Ok((executable, sum, stamp)) => {
                         digesting.file(path, executable, &sum);
+                        hashes.insert(name, short(&sum) ^ u64::from(executable));
                         if stamp.is_settled() {
                             seen.insert(path.clone(), (stamp, sum));
                         }
@@ -123,10 +132,25 @@ pub fn look(paths: &ContextPaths, sums: &Sums) -> (Result<Tree, TreeError>, Watc
             context: paths.context.to_string_lossy().into_owned(),
             dockerfile: paths.dockerfile.to_string_lossy().into_owned(),
             digest: digesting.finish(),
+            files: SourceFiles::new(hashes),
         })
     });
     sums.keep(paths, seen);
     (result, watched)
+}
+
+/// Hashes of the Dockerfile and of the ignore files, which may be ignored or lie outside of the context.
+fn recipe_hashes(paths: &ContextPaths, dockerfile: &[u8]) -> BTreeMap<String, u64> {
+    let hash = |bytes: &[u8]| short(&Sha256::digest(bytes).into());
+    let name = |path: &Path| path.strip_prefix(&paths.context).unwrap_or(path).to_string_lossy().into_owned();
+    let ignore_files =
+        ignore_paths(paths).into_iter().filter_map(|path| Some((name(&path), hash(&small(&path).ok()?))));
+    ignore_files.chain([(name(&paths.dockerfile), hash(dockerfile))]).collect()
+}
+
+/// The start of a digest, to tell versions of one file apart.
+fn short(sum: &Sum) -> u64 {
+    sum.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
 }
 
 /// Finds the entries that are not ignored.
@@ -187,9 +211,7 @@ pub(super) fn find(paths: &ContextPaths, watched: &mut Watched) -> Result<Files,
 
 /// The ignore file: `NAME.dockerignore` beside the Dockerfile, else the one of the context.
 fn ignore(paths: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeError> {
-    let mut own = paths.dockerfile.clone().into_os_string();
-    own.push(IGNORE);
-    for path in [PathBuf::from(own), paths.context.join(IGNORE)] {
+    for path in ignore_paths(paths) {
         watched.entries.insert(path.clone());
         if fs::symlink_metadata(&path).is_ok() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -199,6 +221,13 @@ fn ignore(paths: &ContextPaths, watched: &mut Watched) -> Result<Ignore, TreeErr
         }
     }
     Ignore::parse("").map_err(TreeError::Context)
+}
+
+/// Where the ignore file may be; the first counts.
+fn ignore_paths(paths: &ContextPaths) -> [PathBuf; 2] {
+    let mut own = paths.dockerfile.clone().into_os_string();
+    own.push(IGNORE);
+    [own.into(), paths.context.join(IGNORE)]
 }
 
 /// Reads a small file.
@@ -409,6 +438,32 @@ mod tests {
         write(&home, "api/b/c", "");
         write(&home, "api/b/c2", "1");
         another(&home, "contents of two files swapped");
+    }
+
+    #[test]
+    fn changed_files_are_named() {
+        let home = ground(&[("api/a", "1"), ("api/b/c", "1"), ("api/.dockerignore", "Dockerfile\nlog\n.dockerignore")]);
+        let files = || look(&context_paths(&home, None), &Sums::default()).0.unwrap().files;
+        let mut before = files();
+        let mut changes = || {
+            let now = files();
+            let changed = now.changed_since(&before);
+            before = now;
+            changed
+        };
+        assert_eq!(changes(), [""; 0]);
+        write(&home, "api/log", "2");
+        write(&home, "api/a", "2");
+        fs::set_permissions(home.path().join("api/b/c"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(changes(), ["a", "b/c"]);
+        write(&home, "api/b/d/e", "1");
+        fs::create_dir(home.path().join("api/empty")).unwrap();
+        symlink("a", home.path().join("api/link")).unwrap();
+        assert_eq!(changes(), ["b/d/e", "empty/", "link"]);
+        fs::remove_dir_all(home.path().join("api/b")).unwrap();
+        write(&home, "api/Dockerfile", "FROM debian\n");
+        write(&home, "api/.dockerignore", "Dockerfile\n.dockerignore");
+        assert_eq!(changes(), [".dockerignore", "Dockerfile", "b/c", "b/d/e", "log"]);
     }
 
     #[test]
