@@ -13,7 +13,7 @@ use super::{Latency, Script, Sim};
 use drillmaster::engine::location::EngineLocation;
 use drillmaster::engine::{
     BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineFuture, EngineInfo,
-    EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, PullProgress, Result,
+    EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, Processes, PullProgress, Result,
 };
 use drillmaster::observed::{Container, ImageFacts, Observed, State};
 
@@ -380,6 +380,20 @@ impl Engine for Sim {
             };
             output.lines().for_each(|line| heard(LogLine { stderr: false, text: line.to_owned() }));
             Ok(code)
+        })
+    }
+
+    fn top<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Processes> {
+        Box::pin(async move {
+            let name = self.name_of(id);
+            let call = self.begin(format!("top {name}"), |latency| latency.inspect).await?;
+            let is_up = self.lock().containers.get(id).is_some_and(SimContainer::is_up);
+            self.finish(&call).await?;
+            if !is_up {
+                let attempted = format!("list the processes of {name}");
+                return Err(EngineError::Conflict { attempted, message: format!("Container {id} is not running") });
+            }
+            Ok(Processes { titles: vec!["PID".into(), "CMD".into()], rows: vec![vec!["1".into(), name]] })
         })
     }
 

@@ -246,6 +246,7 @@ fn verb_of(call: Call<'_>) -> &'static str {
         Call::Read(..) => "read",
         Call::Build(_) => "build",
         Call::Exec(..) => "exec",
+        Call::Top(_) => "top",
         Call::Logs(..) => "logs",
         Call::RecentExits => "ended",
         Call::Events => "events",

@@ -28,8 +28,8 @@ const HEADING: &str = "Global options";
 /// Global options
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Spec directory
-    #[arg(long, global = true, help_heading = HEADING, default_value = "specs", value_name = "DIR")]
+    /// Spec directory; `-f DIR` for short, except after `logs` and `exec`
+    #[arg(long, visible_alias = "file", global = true, help_heading = HEADING, default_value = "specs", value_name = "DIR")]
     pub specs: PathBuf,
     /// File with variables for the specs, instead of `.env` (repeatable, later files override earlier ones)
     #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
@@ -71,10 +71,10 @@ pub enum Color {
     Never,
 }
 
-/// The arguments of this process. `down -v` is `down --volumes`, as in compose, not `--verbose`.
+/// The arguments of this process, with two spellings of compose: `-f DIR` is `--specs DIR`, but `logs -f` follows and the
+/// command of `exec` keeps its options; `down -v` is `down --volumes`, not `--verbose`.
 pub fn arguments() -> Vec<OsString> {
-    let arguments: Vec<OsString> = std::env::args_os().collect();
-    if arguments.iter().any(|argument| argument == "-v") { translate(arguments.into_iter()) } else { arguments }
+    translate(std::env::args_os())
 }
 
 fn translate(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
@@ -82,22 +82,39 @@ fn translate(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let takes_value = |text: &str| {
         let mut options = cli.get_arguments().filter(|option| option.get_action().takes_values());
         options.any(|option| {
-            let long = option.get_long().is_some_and(|long| text.strip_prefix("--") == Some(long));
+            let names = option.get_long().into_iter().chain(option.get_all_aliases().unwrap_or_default());
+            let long = names.into_iter().any(|long| text.strip_prefix("--") == Some(long));
             let short = |short: char| text.strip_prefix('-').is_some_and(|text| text.chars().eq([short]));
             long || option.get_short().is_some_and(short)
         })
     };
-    let (mut command, mut is_value) = (None, true); // the first argument is the program
-    arguments
-        .map(|argument| {
-            let text = argument.to_str().unwrap_or_default();
-            if !is_value && command.is_none() && !text.starts_with('-') {
-                command = Some(text == "down");
+    let mut command: Option<String> = None;
+    let mut is_value = true; // the first argument is the program
+    let mut translated = Vec::new();
+    for argument in arguments {
+        let text = argument.to_str().unwrap_or_default();
+        if is_value {
+            is_value = false;
+            translated.push(argument);
+            continue;
+        }
+        let of = |names: &[&str]| command.as_deref().is_some_and(|command| names.contains(&command));
+        let file = text.strip_prefix("-f").filter(|_| !of(&["logs", "exec"]));
+        is_value = takes_value(text) || file == Some("");
+        let argument = match file {
+            Some("") => "--specs".into(),
+            Some(directory) => format!("--specs={}", directory.trim_start_matches('=')).into(),
+            None if text == "-v" && of(&["down"]) => "--volumes".into(),
+            None => {
+                if command.is_none() && !text.starts_with('-') {
+                    command = Some(text.to_owned());
+                }
+                argument
             }
-            is_value = takes_value(text);
-            if command == Some(true) && text == "-v" { "--volumes".into() } else { argument }
-        })
-        .collect()
+        };
+        translated.push(argument);
+    }
+    translated
 }
 
 /// Command.
@@ -113,15 +130,10 @@ pub enum Command {
     Stop(Selection),
     /// Stop containers and start them again; they are not replaced, even if their specs have changed
     Restart(Restart),
-    /// Not a command: `up` builds
-    #[command(hide = true)]
-    Build(Elsewhere),
-    /// Not a command: `up` pulls
-    #[command(hide = true)]
-    Pull(Elsewhere),
-    /// Not a command: `docker top` shows processes
-    #[command(hide = true)]
-    Top(Elsewhere),
+    /// Build the images of services whose sources have changed, as `up` does; containers stay as they are
+    Build(Images),
+    /// Pull the images of services, also if they are present; containers stay as they are
+    Pull(Images),
     /// Show the changes `up` would make, and why
     Diff(Diff),
     /// Force-recreate services; restart dependents with `restart: true`
@@ -131,6 +143,8 @@ pub enum Command {
     /// Show service status
     #[command(visible_alias = "ps")]
     Status(Status),
+    /// Show the processes of running containers
+    Top(Top),
     /// Show service logs
     Logs(Logs),
     /// Execute a command in a service's container; exits with its exit code
@@ -191,11 +205,23 @@ pub struct Up {
     pub down: bool,
 }
 
-/// Arguments of a command of compose that has no counterpart.
+/// Arguments of `build` and `pull`.
 #[derive(Debug, Args)]
-pub struct Elsewhere {
-    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    pub arguments: Vec<String>,
+pub struct Images {
+    /// Service names [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Timeout (e.g. 90s, 5m); completed steps are kept
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Service names [default: all]
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
 }
 
 /// Arguments of `restart`.
@@ -414,6 +440,35 @@ mod tests {
         ] {
             assert_eq!(translated(unchanged), unchanged);
         }
+    }
+
+    #[test]
+    fn short_f_means_the_spec_directory() {
+        let parsed = |line: &str| {
+            let words = translate(line.split(' ').map(OsString::from));
+            let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+            (cli.global.specs.display().to_string(), cli.command)
+        };
+        for line in [
+            "drillmaster -f dir up",
+            "drillmaster up -f dir",
+            "drillmaster -fdir up",
+            "drillmaster -f=dir up",
+            "drillmaster --file dir up",
+            "drillmaster up --file=dir",
+            "drillmaster -q --group logs -f dir up",
+            "drillmaster -f dir logs -f api",
+            "drillmaster -f dir exec api tail -f x",
+            "drillmaster -f dir down -v",
+        ] {
+            assert_eq!(parsed(line).0, "dir", "{line}");
+        }
+        let follows = |line: &str| matches!(parsed(line).1, Command::Logs(logs) if logs.follow);
+        assert!(follows("drillmaster logs -f") && follows("drillmaster -f dir logs -f api"));
+        assert!(!follows("drillmaster -f dir logs"));
+        let command = |line: &str| if let Command::Exec(exec) = parsed(line).1 { exec.command } else { Vec::new() };
+        assert_eq!(command("drillmaster exec api tail -f x"), ["tail", "-f", "x"]);
+        assert!(matches!(parsed("drillmaster -f dir down -v").1, Command::Down(down) if down.volumes));
     }
 
     #[test]

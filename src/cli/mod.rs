@@ -13,6 +13,8 @@ mod run;
 mod session;
 mod spec;
 mod status;
+mod summary;
+mod top;
 mod watch;
 
 use std::process::ExitCode;
@@ -115,7 +117,7 @@ fn without_specs(cli: &Cli) -> Option<&'static str> {
             Some("to remove the containers of a group without specs, run `drillmaster down --group NAME`")
         }
         Command::Down(_) => Some("to remove the group without its specs, run `drillmaster down --group NAME`"),
-        Command::Stop(_) | Command::Status(_) | Command::Logs(_) | Command::Exec(_) => {
+        Command::Stop(_) | Command::Status(_) | Command::Top(_) | Command::Logs(_) | Command::Exec(_) => {
             Some("to continue without the specs, name the group with --group NAME")
         }
         _ => None,
@@ -135,11 +137,9 @@ async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
         Command::Down(down) => run::down(&cli.global, down, style).await,
         Command::Start(selection) => run::start(&cli.global, selection, style).await,
         Command::Stop(selection) => run::stop(&cli.global, selection, style).await,
-        Command::Build(_) => Err(elsewhere("`drillmaster up` builds images whose sources have changed")),
-        Command::Pull(_) => Err(elsewhere(
-            "`drillmaster up` pulls missing images; with `pull: always` in the spec, it looks for newer ones each time",
-        )),
-        Command::Top(_) => Err(elsewhere("`docker top <group>-<service>` shows the processes of a container")),
+        Command::Build(images) => run::build(&cli.global, images, style).await,
+        Command::Pull(images) => run::pull(&cli.global, images, style).await,
+        Command::Top(top) => top::top(&cli.global, top, style).await,
         Command::Restart(restart) => run::restart(&cli.global, restart, style).await,
         Command::Diff(diff) => diff::diff(&cli.global, diff, style).await,
         Command::Run(run) => run::run(&cli.global, run, style).await,
@@ -208,9 +208,4 @@ fn log_to_stderr(verbose: u8, style: Style) {
     let fields = tracing_subscriber::fmt::format::debug_fn(log_field).delimited(" ");
     let log = tracing_subscriber::fmt().with_max_level(level).with_writer(|| LogWriter).with_ansi(style.color_err);
     let _ = log.fmt_fields(fields).try_init();
-}
-
-/// Where users of compose find what has no command here.
-fn elsewhere(what: &str) -> Failure {
-    Failure::Usage(format!("there is no such command; {what}"))
 }

@@ -178,9 +178,18 @@ pub enum Mode {
     StartOnly,
     /// `stop`: containers are stopped, not removed.
     StopOnly,
+    /// `build`: images are built; containers stay as they are.
+    BuildImages,
+    /// `pull`: images are pulled; containers stay as they are.
+    PullImages,
 }
 
 impl Mode {
+    /// Returns true if containers and networks stay as they are.
+    pub fn is_about_images(self) -> bool {
+        matches!(self, Mode::BuildImages | Mode::PullImages)
+    }
+
     /// Returns true if the volumes of the group are removed.
     pub fn purges_volumes(self) -> bool {
         matches!(self, Mode::Reconcile { purge_volumes: true, .. })

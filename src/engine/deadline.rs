@@ -232,7 +232,7 @@ mod tests {
 
     use futures_util::future;
 
-    use super::super::{ContainerExit, EngineEvent, EngineInfo, Exec, LabeledVolume, LogLine, LogOptions};
+    use super::super::{ContainerExit, EngineEvent, EngineInfo, Exec, LabeledVolume, LogLine, LogOptions, Processes};
     use super::*;
     use crate::desired::Build;
     use crate::observed::{Container, ImageFacts, Observed};
@@ -308,6 +308,10 @@ mod tests {
             _: &'a Exec,
             _: &'a mut (dyn FnMut(LogLine) + Send),
         ) -> EngineFuture<'a, i64> {
+            Box::pin(future::pending())
+        }
+
+        fn top<'a>(&'a self, _: &'a str) -> EngineFuture<'a, Processes> {
             Box::pin(future::pending())
         }
 

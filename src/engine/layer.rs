@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     BuildProgress, BuildRequest, ContainerExit, Engine, EngineEvent, EngineFuture, EngineInfo, EngineStream, Exec,
-    LabeledVolume, LogLine, LogOptions, Mutation, PullProgress, short,
+    LabeledVolume, LogLine, LogOptions, Mutation, Processes, PullProgress, short,
 };
 use crate::observed::{Container, ImageFacts, Observed};
 
@@ -34,6 +34,8 @@ pub enum Call<'a> {
     Build(&'a BuildRequest),
     /// [`Engine::exec`], with the id of the container.
     Exec(&'a str, &'a Exec),
+    /// [`Engine::top`], with the id.
+    Top(&'a str),
     /// [`Engine::logs`], with the id.
     Logs(&'a str, LogOptions),
     /// [`Engine::recent_exits`].
@@ -57,6 +59,7 @@ impl Call<'_> {
             Call::Read(id, path) => format!("read {path} in container {}", short(id)),
             Call::Build(request) => format!("build {}", request.image),
             Call::Exec(id, _) => format!("run a command in container {}", short(id)),
+            Call::Top(id) => format!("list the processes of container {}", short(id)),
             Call::Logs(id, _) => format!("give the output of container {}", short(id)),
             Call::RecentExits => "say what ended lately".into(),
             Call::Events => "report events".into(),
@@ -154,6 +157,10 @@ impl<L: Layer> Engine for L {
         on_line: &'a mut (dyn FnMut(LogLine) + Send),
     ) -> EngineFuture<'a, i64> {
         self.call(Call::Exec(id, exec), self.inner().exec(id, exec, on_line))
+    }
+
+    fn top<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Processes> {
+        self.call(Call::Top(id), self.inner().top(id))
     }
 
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> EngineStream<'a, LogLine> {

@@ -87,6 +87,9 @@ pub trait Engine: Send + Sync {
         heard: &'a mut (dyn FnMut(LogLine) + Send),
     ) -> EngineFuture<'a, i64>;
 
+    /// Lists the processes of a running container.
+    fn top<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Processes>;
+
     /// Output of a container: the last `tail` lines (`None`: all) since `since` (seconds since the Unix epoch; 0: the
     /// start), and new lines if `follow`.
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> EngineStream<'a, LogLine>;
@@ -312,6 +315,15 @@ pub struct Exec {
     pub env: BTreeMap<String, String>,
     /// How long the caller waits. The command itself is not limited.
     pub limit: Duration,
+}
+
+/// The processes of a container, as `ps` on the engine's host lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Processes {
+    /// Titles of the columns.
+    pub titles: Vec<String>,
+    /// One row for each process.
+    pub rows: Vec<Vec<String>>,
 }
 
 /// Options of [`Engine::logs`].

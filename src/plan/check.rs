@@ -20,6 +20,10 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             None => return Some(format!("`{step}` would touch a container that does not exist")),
         }
     }
+    if desired.mode.is_about_images() {
+        let is_allowed = matches!((desired.mode, &step.verb), (Mode::BuildImages, Verb::Build) | (_, Verb::Pull));
+        return (!is_allowed).then(|| format!("`{step}` is not allowed in `build` and `pull`"));
+    }
     match &step.verb {
         Verb::Remove { volumes: true, .. } | Verb::RemoveVolume if !desired.mode.purges_volumes() => {
             Some(format!("`{step}` would remove a volume without `--volumes`"))

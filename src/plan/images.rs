@@ -1,13 +1,15 @@
-//! Removal of images that were built for the group: all of them on request, and those of earlier builds.
+//! Images by themselves: removal of those that were built for the group (all of them on request, and those of earlier
+//! builds), and `build` and `pull`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Planner;
 use super::cause::Cause;
 use super::readiness::DependencyState;
-use super::step::{Action, Subject, Verb};
-use crate::desired::{Desired, Mode, Service};
+use super::step::{Action, Reason, Subject, Verb};
+use crate::desired::{Desired, Mode, Scope, Service};
 use crate::observed::{BuiltImage, Container, Observed};
+use crate::spec::model::Pull;
 
 /// How many images of a service stay, the one in use included.
 pub const KEPT_BUILDS: usize = 3;
@@ -60,6 +62,65 @@ impl Planner<'_> {
                 self.change(subject.clone(), Action::Remove, vec![Cause::EarlierBuild]);
                 self.step(subject, Verb::RemoveImage, format!("earlier build: the last {KEPT_BUILDS} stay"));
             }
+        }
+    }
+}
+
+impl<'a> Planner<'a> {
+    /// `build` and `pull`: the image of a service, without its container.
+    pub(super) fn image_alone(&mut self, service: &'a Service) -> DependencyState {
+        let of_image = |field: &str| field == "image" || field == "build" || field.starts_with("build.");
+        let awaited = service.outputs.awaited().find(|(field, _)| of_image(field)).and_then(|(_, keys)| keys.first());
+        match (awaited.cloned(), self.desired.mode) {
+            (Some(key), _) => return self.wait_for_output(service, &key),
+            (None, Mode::PullImages) => self.pull_alone(service),
+            (None, _) => self.build_alone(service),
+        }
+        DependencyState::Pending("stays as it is")
+    }
+
+    fn build_alone(&mut self, service: &'a Service) {
+        if service.build.is_some() {
+            let is_missing = !self.observed.images.contains_key(&service.config.image);
+            if self.build(service).is_some() && is_missing {
+                self.image_change(service, Action::Build);
+            }
+        } else if matches!(self.desired.scope, Scope::Only(_)) {
+            let name = &service.service;
+            self.plan.notes.insert(format!("{name}: not built: it has no `build`; `drillmaster pull` pulls its image"));
+        }
+    }
+
+    fn pull_alone(&mut self, service: &'a Service) {
+        let (name, image) = (&service.service, &service.config.image);
+        if service.build.is_some() {
+            self.plan.notes.insert(format!("{name}: not pulled: its image is built (`drillmaster build`)"));
+            return;
+        }
+        if service.pull == Pull::Never {
+            self.plan.notes.insert(format!("{name}: not pulled: `pull: never` is set"));
+            return;
+        }
+        if let Some(reason) = self.memory.images.unavailable.get(image) {
+            let message = format!("cannot pull image {image}: {reason}");
+            self.fail(&service.name, Reason::ImageMissing, message, None);
+            return;
+        }
+        // A digest always names the same image.
+        let is_pinned = image.contains('@') && self.observed.images.contains_key(image);
+        if is_pinned || self.memory.images.pulled.contains_key(image) {
+            return;
+        }
+        self.image_change(service, Action::Pull);
+        self.step_once(Subject::Image(image.clone()), Verb::Pull, "requested");
+        self.wait_quietly(service, format!("waiting for the image {image}"), None);
+    }
+
+    /// Several services may share an image.
+    fn image_change(&mut self, service: &Service, action: Action) {
+        let subject = Subject::Image(service.config.image.clone());
+        if self.plan.changes.iter().all(|change| change.subject != subject) {
+            self.change(subject, action, Vec::new());
         }
     }
 }

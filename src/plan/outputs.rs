@@ -49,7 +49,7 @@ impl<'a> Planner<'a> {
     }
 
     /// Waits for an output and names its producer.
-    fn wait_for_output(&mut self, service: &Service, key: &str) -> DependencyState {
+    pub(super) fn wait_for_output(&mut self, service: &Service, key: &str) -> DependencyState {
         let in_scope =
             |other: &&Service| self.desired.scope.contains(&other.service) && other.service != service.service;
         // All its hooks have run.

@@ -15,6 +15,9 @@ use crate::observed::{Container, State};
 impl<'a> Planner<'a> {
     /// Plans one service in scope.
     pub(super) fn service(&mut self, service: &'a Service) -> DependencyState {
+        if self.desired.mode.is_about_images() {
+            return self.image_alone(service);
+        }
         let name = container_name(&self.desired.group, &service.name);
         if let Some(state) = self.conflict_of_name(service, &name) {
             return state;
@@ -24,9 +27,9 @@ impl<'a> Planner<'a> {
             return DependencyState::Pending("is being stopped");
         }
         match self.desired.mode {
-            // `stop` and `down` desire no services; a desired service should run.
-            Mode::StopOnly | Mode::Reconcile { .. } => self.agree(service, slots),
             Mode::StartOnly => self.run(service, &slots),
+            // `stop` and `down` desire no services; a desired service should run.
+            _ => self.agree(service, slots),
         }
     }
 
@@ -422,11 +425,10 @@ impl<'a> Planner<'a> {
         candidate: Option<(&'a Container, Comparison)>,
         cause: &str,
     ) -> DependencyState {
-        if (current.is_some() || candidate.is_some()) && self.is_rebuild_stopped(service, current) {
-            return match candidate {
-                Some((candidate, _)) => self.progress_replacement(service, current, candidate, cause),
-                None => DependencyState::Failed,
-            };
+        let may_stop = current.is_some() || candidate.is_some();
+        if may_stop && self.is_rebuild_stopped(service, current) {
+            let last = candidate.map(|(candidate, _)| self.progress_replacement(service, current, candidate, cause));
+            return last.unwrap_or(DependencyState::Failed);
         }
         match candidate {
             Some((candidate, comparison)) if comparison.replace.is_empty() => {

@@ -331,6 +331,10 @@ pub enum Action {
     /// Stop it and keep the container.
     Stop,
     Remove,
+    /// Build an image.
+    Build,
+    /// Pull an image.
+    Pull,
 }
 
 impl Action {
@@ -344,6 +348,8 @@ impl Action {
             Action::Start => "start",
             Action::Stop => "stop",
             Action::Remove => "remove",
+            Action::Build => "build",
+            Action::Pull => "pull",
         }
     }
 }

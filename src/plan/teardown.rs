@@ -16,7 +16,7 @@ use crate::observed::{Container, Network, Observed, State};
 impl<'a> Planner<'a> {
     /// Stops and removes the containers of services that are not desired.
     pub(super) fn remove_orphans(&mut self) {
-        if self.desired.mode == Mode::StartOnly {
+        if self.desired.mode == Mode::StartOnly || self.desired.mode.is_about_images() {
             return;
         }
         let orphans: Vec<(Cow<'a, str>, Slots<'a>)> = self

@@ -157,6 +157,8 @@ fn reconciling(change: &Change, spec: bool) -> EventLine {
         Action::Start => ("starting", Paint::Yellow),
         Action::Stop => ("stopping", Paint::Yellow),
         Action::Remove => ("removing", Paint::Yellow),
+        Action::Build => ("building", Paint::Yellow),
+        Action::Pull => ("pulling", Paint::Yellow),
     };
     let why = why(change, spec);
     let rest = if why.is_empty() { String::new() } else { format!(": {why}") };

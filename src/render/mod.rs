@@ -15,6 +15,7 @@ pub mod specs;
 pub mod status;
 mod table;
 mod text;
+pub mod top;
 pub mod watch;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};

@@ -35,7 +35,7 @@ fn steps(steps: &[Step]) -> Text {
 fn change(change: &Change, show_values: bool) -> Text {
     let paint = match change.action {
         Action::Create | Action::Start => Paint::Green,
-        Action::Replace | Action::Update | Action::Restart => Paint::Yellow,
+        Action::Replace | Action::Update | Action::Restart | Action::Build | Action::Pull => Paint::Yellow,
         Action::Stop | Action::Remove => Paint::Red,
     };
     let mut text = Text::from(format!("{}: ", title(&change.subject)));

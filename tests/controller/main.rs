@@ -10,6 +10,7 @@ mod failures;
 mod faults;
 mod harness;
 mod hooks;
+mod images;
 mod interruption;
 mod jobs;
 mod lease;

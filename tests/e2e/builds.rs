@@ -146,6 +146,31 @@ fn service_that_writes_into_its_sources_is_not_rebuilt_for_ever() {
 }
 
 #[test]
+fn build_builds_without_touching_containers() {
+    let project = shop("buildonly");
+    project.run(&["build", "api"]).exits(0).stderr_contains("build | ").stdout_contains(": 1 image built\n");
+    assert_eq!(engine::built_images(&project.group).len(), 1);
+    project.run(&["build"]).exits(0).stdout_contains(": 1 image built, 1 up to date");
+    project.run(&["build"]).exits(0).stdout_contains(": 0 images built, 2 up to date");
+    assert_eq!(project.names(), [""; 0]);
+    project.up().output_lacks("building");
+    let before = instances(&project);
+    write(&project, "api/Dockerfile", &dockerfile(&project, "RUN echo no rule && exit 7"));
+    write(&project, "web/main", "two");
+    let run = project.run(&["build", "--output", "json"]).exits(1).stderr_contains("api: failed (BuildFailed)");
+    let result: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!((&result["outcome"], &result["failures"][0]["service"]), (&"failed".into(), &"api".into()));
+    let built = |change: &&Value| change["kind"] == "Image" && change["action"] == "build";
+    assert_eq!(result["changes"].as_array().unwrap().iter().filter(built).count(), 2, "{result:#}");
+    assert_eq!(instances(&project), before);
+    assert_eq!(engine::built_images(&project.group).len(), 3);
+    let mut watch = Watcher::spawn(&project);
+    watch.wait_for_line("the watch to settle", |line| line["event"] == "watching");
+    project.run(&["build"]).exits(4).stderr_contains("builds images whose sources change itself");
+    watch.interrupt();
+}
+
+#[test]
 fn broken_dockerfile_keeps_old_container_until_fixed() {
     let project = shop("broken");
     let mut watch = Watcher::start(&project);

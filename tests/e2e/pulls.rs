@@ -55,3 +55,26 @@ fn pull_always_looks_for_a_newer_image() {
     project.run(&["down"]).exits(0);
     docker(&["image", "rm", &reference]).unwrap();
 }
+
+#[test]
+fn pull_pulls_without_touching_containers() {
+    let registry = Registry::start();
+    let project = Project::new("pullonly");
+    let (moving, _) = registry.push(NEW, "moving:1");
+    let (pinned, digest) = registry.push(OLD, "pinned:1");
+    docker(&["image", "rm", &pinned]).unwrap();
+    docker(&["tag", OLD, &moving]).unwrap();
+    let pinned = format!("{}@{digest}", pinned.trim_end_matches(":1"));
+    let specs = sleeper("a", "").replace(OLD, &moving) + &sleeper("b", "").replace(OLD, &pinned);
+    project.write("app.yaml", &(specs + &sleeper("c", "pull: never")));
+    let run = project.run(&["pull"]).exits(0).stdout_contains(": 2 images pulled, 1 skipped");
+    run.stderr_contains("c: not pulled: `pull: never` is set").stderr_contains("pulling (requested)");
+    assert_eq!(project.names(), [""; 0]);
+    let id = |image: &str| docker(&["image", "inspect", "-f", "{{.Id}}", image]).unwrap();
+    assert_eq!((id(&moving), id(&pinned)), (id(NEW), id(OLD)));
+    // A digest always names the same image.
+    project.run(&["pull"]).exits(0).stdout_contains(": 1 image pulled, 2 skipped");
+    drop(registry);
+    let run = project.run(&["pull", "a"]).exits(1).stderr_contains("a: failed (ImageMissing)");
+    run.stderr_contains("cannot pull image").stdout_contains(": 0 images pulled, failed: a");
+}

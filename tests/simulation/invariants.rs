@@ -584,7 +584,7 @@ impl Layer for InvariantChecker {
 
     fn call<'a, T: Send + 'static>(&'a self, call: Call<'a>, result: EngineFuture<'a, T>) -> EngineFuture<'a, T> {
         match call {
-            Call::About | Call::Exec(..) | Call::Volumes | Call::CreateVolume(_) => {}
+            Call::About | Call::Exec(..) | Call::Top(_) | Call::Volumes | Call::CreateVolume(_) => {}
             Call::List => {
                 self.invariants().log("-> list");
                 self.invariants().count_call("list");

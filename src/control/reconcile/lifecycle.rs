@@ -27,7 +27,8 @@ impl Core {
     ) {
         let Some(spec) = self.desired.spec_of(service) else { return };
         let hooks = spec.hooks_at(HookPoint::On(event));
-        if hooks.is_empty() {
+        // `build` and `pull` say nothing about containers.
+        if hooks.is_empty() || self.desired.mode.is_about_images() {
             return;
         }
         let name = container_name(&self.desired.group, service);
@@ -151,7 +152,7 @@ impl Core {
     /// The event that the end of this run is for the group.
     fn group_event(&self) -> Option<GroupEvent> {
         match self.desired.mode {
-            Mode::StartOnly | Mode::StopOnly => None,
+            Mode::StartOnly | Mode::StopOnly | Mode::BuildImages | Mode::PullImages => None,
             Mode::Reconcile { .. } if self.desired.is_empty() => Some(GroupEvent::Down),
             Mode::Reconcile { .. } if self.reload.requested => Some(GroupEvent::Reload),
             Mode::Reconcile { .. } => Some(GroupEvent::Up),

@@ -42,8 +42,8 @@ use super::target::{Endpoint, EngineConfig};
 use super::transport::{Wire, WireError};
 use super::{
     Attached, BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineError, EngineEvent,
-    EngineFuture, EngineInfo, EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, PullProgress, Result,
-    convert, short,
+    EngineFuture, EngineInfo, EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, Processes,
+    PullProgress, Result, convert, short,
 };
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
@@ -342,6 +342,15 @@ impl Engine for Docker {
         heard: &'a mut (dyn FnMut(LogLine) + Send),
     ) -> EngineFuture<'a, i64> {
         Box::pin(self.run(id, exec, heard))
+    }
+
+    fn top<'a>(&'a self, id: &'a str) -> EngineFuture<'a, Processes> {
+        Box::pin(async move {
+            let found = self.client.top_processes(id, None).await;
+            let attempted = format!("list the processes of container {}", short(id));
+            let found = found.map_err(|error| self.fault(&attempted, error))?;
+            Ok(Processes { titles: found.titles.unwrap_or_default(), rows: found.processes.unwrap_or_default() })
+        })
     }
 
     fn logs<'a>(&'a self, id: &'a str, options: LogOptions) -> EngineStream<'a, LogLine> {
