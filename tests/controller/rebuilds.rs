@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use drillmaster::control::event::{Report, RequestKind};
-use drillmaster::desired::Desired;
+use drillmaster::desired::{Desired, Rerun};
 use drillmaster::plan::step::{Action, Reason};
 use drillmaster::plan::{Memory, plan};
+use drillmaster_sim::Image;
 use tokio::time::sleep;
 
 use crate::builders::*;
@@ -179,6 +180,21 @@ async fn file_that_changes_during_builds_stops_them_too() {
         rebuilds(&watcher, &mounts(2)).await;
         stays(&watcher, &mounts(3)).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn job_that_changes_its_sources_is_not_run_for_ever() {
+    let job = |log: u64| desired([api(log, 0).job(0, Rerun::Never)]);
+    let sim = Harness::of(&job(0));
+    for log in 0..4 {
+        sim.add_image(&format!("shop-api:{log}-0"), Image::new("job").behaving(|it| it.exits = Some((ms(100), 0))));
+    }
+    let watcher = sim.watch(&job(0));
+    watcher.until_settled().await;
+    rebuilds(&watcher, &job(1)).await;
+    rebuilds(&watcher, &job(2)).await;
+    stays(&watcher, &job(3)).await;
+    assert_eq!(stops(&watcher).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
