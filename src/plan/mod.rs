@@ -19,6 +19,7 @@ mod notes;
 mod outputs;
 mod placement;
 mod readiness;
+mod replacement;
 mod service;
 pub mod sources;
 pub mod step;
