@@ -246,6 +246,24 @@ async fn services_restart_in_order_after_an_engine_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn crash_loop_after_an_engine_restart_backs_off() {
+    let wanted = desired([service("api")]);
+    let sim = Harness::of(&wanted);
+    sim.add_image("api:1", Image::new("api:1").behaving(|api| api.exits = Some((ms(300), 1))));
+    let watcher = sim.watch(&wanted);
+    watcher.until("crash loop", |it| it.count(|report| matches!(report, Report::Failed(_))) == 2).await;
+    sim.restart();
+    watcher.until("back", |it| it.has(|report| *report == Report::EngineReconnected)).await;
+    sim.clear_calls();
+    sleep(s(15)).await;
+    // Each of these exits is of a container that was started after the engine was back.
+    let starts = mutations(&sim).iter().filter(|line| line.starts_with("start ")).count();
+    let lines = watcher.report_lines();
+    assert!((2..=5).contains(&starts), "{starts} starts within 15 s: {lines:?}");
+    assert!(lines.iter().all(|line| !line.contains("NonConvergent")), "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn watch_waits_for_a_hung_engine() {
     let wanted = chain();
     let sim = Harness::of(&wanted);

@@ -226,8 +226,12 @@ impl Core {
         if self.steps.running.contains_key(&Subject::Service(owner)) {
             return;
         }
-        let engine_restarted = watching.engine_error.is_some()
-            || watching.reconnected_at.is_some_and(|reconnected| now < reconnected + ENGINE_RECOVERY);
+        let started_at = self.memory.started_at(id);
+        // What was started since is not among the containers that the restart of the engine ended.
+        let in_recovery = |reconnected: Duration| {
+            now < reconnected + ENGINE_RECOVERY && started_at.is_none_or(|started| started < reconnected)
+        };
+        let engine_restarted = watching.engine_error.is_some() || watching.reconnected_at.is_some_and(in_recovery);
         if stopped || engine_restarted {
             self.memory.forget(id);
         } else {
