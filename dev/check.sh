@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Usage: dev/check.sh
 #
-# Runs all checks and tests, with ENGINE=next on a separate current engine.
+# Runs all checks and tests. With another ENGINE than the system's, only the tests that need
+# an engine.
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -14,7 +15,13 @@ run() {
 
 need_rust
 use_engine
-dev/images.sh
+"${inside[@]}" dev/images.sh
+
+if [[ $ENGINE != system ]]; then
+    run cargo test --locked --no-run --test engine --test e2e
+    run "${inside[@]}" cargo test --locked --offline --no-fail-fast --test engine --test e2e
+    exit
+fi
 
 run cargo fmt --all --check
 run cargo clippy --locked --workspace --all-targets -- -D warnings

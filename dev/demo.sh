@@ -27,4 +27,4 @@ The demo is up.
   take it down    $drillmaster down             (the todos stay, in their volume)
                   $drillmaster down --volumes --images   (they go too, and what was built)
 END
-[[ $ENGINE != next ]] || echo "This is the next engine; for these commands: export DOCKER_HOST=$DOCKER_HOST"
+[[ $ENGINE != 26 ]] || echo "This is the engine 26; for these commands: export DOCKER_HOST=$DOCKER_HOST"

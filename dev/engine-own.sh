@@ -2,7 +2,7 @@
 # Usage: dev/engine-own.sh start|stop|kill|remove DIRECTORY
 #
 # A separate engine for a test that stops or kills it: the system's dockerd (with
-# ENGINE=next the next one's), with all data in DIRECTORY and a separate network
+# ENGINE=26 that of Docker 26), with all data in DIRECTORY and a separate network
 # namespace; only its socket is reachable from outside. start waits until it responds and
 # prints its DOCKER_HOST; stop ends it like systemd; kill ends it like a crash; remove
 # deletes everything. Requires root.
@@ -24,7 +24,7 @@ start() {
 
 launch() {
     local next=$dev_dir/next/root/usr
-    [[ ${ENGINE:-system} != next ]] || PATH=$next/bin:$next/sbin:$PATH
+    [[ ${ENGINE:-system} != 26 ]] || PATH=$next/bin:$next/sbin:$PATH
     ip link set lo up
     mkdir -p "$dir"
     # A separate configuration: /etc/docker/daemon.json belongs to the system's engine.

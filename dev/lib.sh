@@ -251,16 +251,23 @@ need_cargo_deny() {
 }
 
 # use_engine: ensures that the engine named by ENGINE responds, and selects it for later
-# commands.
+# commands; the array inside is the prefix of commands that must reach its containers.
 use_engine() {
     local scripts
+    inside=()
     scripts=$(dirname "${BASH_SOURCE[0]}")
     case ${ENGINE:=system} in
     system) "$scripts/engine.sh" start ;;
-    next)
-        DOCKER_HOST=$("$scripts/engine-next.sh" start)
+    26)
+        DOCKER_HOST=$("$scripts/engine-26.sh" start)
         export DOCKER_HOST
         ;;
-    *) die "unknown ENGINE: $ENGINE" "expected: system or next" ;;
+    28 | 28-containerd | podman | podman-6)
+        DOCKER_HOST=$("$scripts/engine-apart.sh" "$ENGINE" start)
+        export DOCKER_HOST
+        # shellcheck disable=SC2034 # used by the sourcing scripts
+        inside=("$scripts/engine-apart.sh" "$ENGINE" enter)
+        ;;
+    *) die "unknown ENGINE: $ENGINE" "expected: system, 26, 28, 28-containerd, podman or podman-6" ;;
     esac
 }

@@ -106,6 +106,7 @@ impl Sim {
             began: Instant::now(),
             latency: Latency::default(),
             stale: Duration::ZERO,
+            die_delay: Duration::ZERO,
             disk_full: false,
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
@@ -148,6 +149,12 @@ impl Sim {
     /// Sets how long lists keep reporting an exited container as running. Defaults to zero.
     pub fn set_stale(&self, stale: Duration) {
         self.lock().stale = stale;
+    }
+
+    /// Sets how long after `stop` and the end of a container its `die` event comes, as with Docker 28. Defaults to zero:
+    /// only `die`.
+    pub fn set_die_delay(&self, delay: Duration) {
+        self.lock().die_delay = delay;
     }
 
     /// Fills the disk of the engine or frees it: while it is full, containers cannot be created or started.

@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) began: Instant,
     pub(crate) latency: Latency,
     pub(crate) stale: Duration,
+    /// From the `stop` event of an exit to its `die` event.
+    pub(crate) die_delay: Duration,
     /// Creating and starting a container and creating a volume fail.
     pub(crate) disk_full: bool,
     pub(crate) containers: BTreeMap<String, SimContainer>,
@@ -156,6 +158,24 @@ impl World {
             return;
         };
         self.event(Some(group), EngineEvent::Container { id: id.to_owned(), what });
+    }
+
+    /// Sends the event of an exit, after the delay that is set.
+    fn emit_died(&mut self, id: &str, code: i64) {
+        let died = ContainerEvent::Died { code: Some(code) };
+        if self.die_delay.is_zero() {
+            return self.emit_event(id, died);
+        }
+        self.emit_event(id, ContainerEvent::Changed);
+        let group = self.containers.get(id).and_then(|container| container.labels.get(GROUP));
+        let subscribers = self.subscribers.iter().filter(|subscriber| Some(&subscriber.group) == group);
+        let hints: Vec<_> = subscribers.map(|subscriber| subscriber.hints.clone()).collect();
+        let (event, delay) = (EngineEvent::Container { id: id.to_owned(), what: died }, self.die_delay);
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            // A closed stream misses it.
+            hints.iter().for_each(|hints| drop(hints.send(Ok(event.clone()))));
+        });
     }
 
     /// Sends an event to all subscribers: network events carry no labels.
@@ -413,7 +433,7 @@ impl World {
             self.exits.drain(..self.exits.len().saturating_sub(MAX_EXITS));
         }
         self.history.push(format!("died {name} ({code})"));
-        self.emit_event(id, ContainerEvent::Died { code: Some(code) });
+        self.emit_died(id, code);
         self.emit_attachment_events(id);
         again.then_some((life, pause))
     }

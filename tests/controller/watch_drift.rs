@@ -93,8 +93,10 @@ async fn stopped_or_removed_container_is_back_immediately() {
         ("paused", |sim| sim.pause("shop-api")),
     ];
     let wanted = chain();
-    for (what, change) in changes {
+    // Docker 28 reports `stop` before `die`.
+    for ((what, change), die_delay) in changes.into_iter().flat_map(|it| [(it, ms(0)), (it, ms(25))]) {
         let sim = Harness::of(&wanted);
+        sim.set_die_delay(die_delay);
         let watcher = sim.watch_settled(&wanted).await;
         sleep(s(60)).await;
         watcher.clear();

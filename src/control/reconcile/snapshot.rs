@@ -213,7 +213,7 @@ impl Core {
         now: Duration,
         reaction: &mut Reaction,
     ) {
-        let is_busy = self.is_busy(id);
+        let (is_busy, signalled) = (self.is_busy(id), self.was_signalled(id, now));
         let work = self.containers.entry(id.clone()).or_default();
         work.inspecting = false;
         // A step on it is under way or has just ended: the result may be older than the step.
@@ -236,10 +236,15 @@ impl Core {
                 } else if back && self.memory.watching {
                     self.memory.exited(id);
                 }
+                let ended = !container.is_up() && before.is_some_and(Container::is_up);
                 if container.is_up() {
                     self.memory.container_mut(id).life.inspected_at = Some(now);
                 } else {
                     self.memory.exited(id);
+                }
+                // Docker 28 reports the exit with an event of its own, after the events of what caused it.
+                if ended && signalled {
+                    self.memory.forget(id);
                 }
                 if let Some(mounted) = files::learn_start(&container, &mut self.memory) {
                     reaction.commands.push(Command::RecordMounted(id.clone(), mounted));

@@ -217,6 +217,12 @@ impl Core {
         }
     }
 
+    /// Returns true if a container received a signal externally that is meant to end it, and may have caused its exit.
+    pub(super) fn was_signalled(&self, id: &ContainerId, now: Duration) -> bool {
+        let signalled = self.watching.as_ref().and_then(|watching| watching.signalled.get(id));
+        signalled.is_some_and(|at| now < *at + EXTERNAL_STOP_TIMEOUT)
+    }
+
     /// A container exited, and not by a step: it crashed, unless it was stopped externally or the engine restarted.
     pub(super) fn died(&mut self, id: &ContainerId, now: Duration) {
         let owner = self.owner_of(id).unwrap_or_default();

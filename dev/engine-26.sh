@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Usage: dev/engine-next.sh [start|stop|restart|status]
+# Usage: dev/engine-26.sh [start|stop|restart|status]
 #
-# A current Docker engine next to the system's: docker.io and containerd of the next
-# Debian release, unpacked but not installed, with its own socket, data directory, bridge
+# Docker 26 beside the system's engine: docker.io and containerd of Debian 13, unpacked but not installed, with its own socket, data directory, bridge
 # and address pool. runc is that of the current release, because the newer one needs a
 # newer C library.
 # start prints only the engine's DOCKER_HOST on stdout:
 #
-#     DOCKER_HOST=$(dev/engine-next.sh) docker version
+#     DOCKER_HOST=$(dev/engine-26.sh) docker version
 set -euo pipefail
 # shellcheck source=dev/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -21,9 +20,9 @@ bridge=dm-next
 start() {
     need curl >&2
     case $(state "$host") in
-    ok) say "next engine: answers" ;;
+    ok) say "26: answers" ;;
     hung) is_ok "$host" || {
-        say "next engine: hangs, starting it again"
+        say "26: hangs, starting it again"
         launch
     } ;;
     *) launch ;;
@@ -59,7 +58,7 @@ launch() {
     echo '{"live-restore": false}' >"$dir/daemon.json"
     kill -HUP "$(our_pid "$dir")"
     wait_for 20 live_restore_is_off || die "the next engine does not reload its configuration" "its log is $dir/dockerd.log"
-    say "next engine: started, its log is $dir/dockerd.log"
+    say "26: started, its log is $dir/dockerd.log"
 }
 
 live_restore_is_off() {
@@ -77,7 +76,7 @@ make_bridge() {
 # apt.
 unpack() {
     local new=$dir/root.new keyring=/usr/share/keyrings/debian-archive-keyring.gpg deb
-    say "next engine: fetching docker.io and containerd of Debian $release"
+    say "26: fetching docker.io and containerd of Debian $release"
     rm -rf "$new" "$dir/apt"
     mkdir -p "$new" "$dir"/apt/{lists,cache/archives}/partial "$dir/apt/debs"
     {
@@ -104,26 +103,26 @@ next_apt() {
 
 stop() {
     our_pid "$dir" >/dev/null || {
-        say "next engine: not running, nothing to stop"
+        say "26: not running, nothing to stop"
         return
     }
     stop_dockerd "$dir" "$exec_root"
     ip link delete "$bridge" 2>/dev/null || true
-    say "next engine: stopped"
+    say "26: stopped"
 }
 
 status() {
     local state pid
     state=$(state "$host")
     pid=$(our_pid "$dir") || pid=''
-    say "next engine: $state at $host${pid:+, process $pid, its log is $dir/dockerd.log}"
+    say "26: $state at $host${pid:+, process $pid, its log is $dir/dockerd.log}"
     [[ $state == ok ]]
 }
 
 command=${1:-start}
 [[ $command == status ]] || {
     make_dev_dir
-    lock engine-next
+    lock engine-26
 }
 case $command in
 start) start ;;
@@ -133,5 +132,5 @@ restart)
     start
     ;;
 status) status ;;
-*) die "unknown command: $command" "usage: dev/engine-next.sh [start|stop|restart|status]" ;;
+*) die "unknown command: $command" "usage: dev/engine-26.sh [start|stop|restart|status]" ;;
 esac
