@@ -149,7 +149,7 @@ fn reports() -> Vec<Report> {
 /// Which reports a display prints. Without a wildcard: a new report must be decided, and belongs in [`reports`].
 fn is_printed(report: &Report, watch: bool) -> bool {
     match report {
-        Report::Planned(_) | Report::StepFailed(..) => !watch || matches!(report, Report::StepFailed(..)),
+        Report::Planned(_) => !watch,
         Report::StepStarted(step) => !watch || step.verb == Verb::Pull,
         Report::Waiting { .. } => !watch,
         Report::StepDone(_)
@@ -159,12 +159,11 @@ fn is_printed(report: &Report, watch: bool) -> bool {
         | Report::RolledBack(_)
         | Report::Failed(_)
         | Report::Note(_)
-        | Report::SpecsInvalid(_) => true,
-        Report::Reconciling { .. }
+        | Report::StepFailed(..)
+        | Report::Reconciling { .. }
         | Report::Removed(_)
-        | Report::Unhealthy { .. }
-        | Report::Healthy(_)
-        | Report::EngineLost(_) => watch,
+        | Report::SpecsInvalid(_) => true,
+        Report::Unhealthy { .. } | Report::Healthy(_) | Report::EngineLost(_) => watch,
         Report::Pulling(..)
         | Report::SpecsValid
         | Report::SpecsEmpty
@@ -176,7 +175,8 @@ fn is_printed(report: &Report, watch: bool) -> bool {
 }
 
 fn style(color: bool, json: bool) -> Style {
-    Style::new(Some(color), false, false, json)
+    // Without -v, waits are not printed at once.
+    Style { verbose: true, ..Style::new(Some(color), false, false, json) }
 }
 
 /// Separates the output of two sources.

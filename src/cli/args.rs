@@ -46,7 +46,7 @@ pub struct Global {
     /// Colored output; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, help_heading = HEADING, value_enum, default_value_t, value_name = "WHEN")]
     pub color: Color,
-    /// Log engine API calls (-v: writes and lists, -vv: inspections too)
+    /// Show every step and log engine API calls (-v: writes and lists, -vv: inspections too)
     #[arg(long, short, global = true, help_heading = HEADING, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub verbose: u8,
     /// Suppress progress output

@@ -77,6 +77,9 @@ pub fn run(cli: Cli) -> ExitCode {
     };
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let style = Style::new(color, no_color, cli.global.quiet, cli.global.output == Output::Json);
+    let verbose = cli.global.verbose > 0;
+    // The lines of the log would be printed over live lines.
+    let style = Style { verbose, live: style.live && !verbose, ..style };
     log_to_stderr(cli.global.verbose, style);
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,7 +1,9 @@
 //! `up`, `down`, `start`, `stop`, `reload`, `run`: one run of the controller each, with different desired states. If a
 //! controller is watching the group, a request to it instead.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,6 +29,9 @@ use crate::render::progress::Progress;
 use crate::render::{self, Style, json, title};
 use crate::status::last_run::LastRun;
 use crate::status::{self, View};
+
+/// How often the display is told that time has passed.
+const TICK: Duration = Duration::from_millis(200);
 
 /// A one-shot run.
 struct Job {
@@ -452,16 +457,20 @@ async fn reconcile(
     interrupts: mpsc::Receiver<()>,
     style: Style,
 ) -> Outcome {
-    let mut progress = Progress::new(style);
+    let progress = RefCell::new(Progress::new(style));
     let again = target.clone();
     let options = RunOptions { read: Some(project.read_again(move |desired| again.apply(desired))), ..options };
     let desired = target.apply(project.desired.clone());
     let show = |report| {
         project.hide_new_outputs();
-        progress.show(report);
+        progress.borrow_mut().show(report);
     };
-    let outcome = control::run_serving(engine, desired, options, requests, interrupts, show).await;
-    progress.finish();
+    let outcome = tokio::select! {
+        outcome = control::run_serving(engine, desired, options, requests, interrupts, show) => outcome,
+        // Cancel-safe: it never ends, so that it does not cancel the run.
+        never = tick(&progress) => match never {},
+    };
+    progress.borrow_mut().finish();
     if outcome.is_good()
         && target.removes_group()
         && let Err(error) = project.context.clear()
@@ -469,6 +478,14 @@ async fn reconcile(
         style.eprintln(format!("cannot delete the outputs of the group: {error}"));
     }
     outcome
+}
+
+/// Lets the display show what lasts.
+async fn tick(progress: &RefCell<Progress>) -> Infallible {
+    loop {
+        tokio::time::sleep(TICK).await;
+        progress.borrow_mut().tick();
+    }
 }
 
 /// The options that every run of this project shares.

@@ -215,13 +215,13 @@ pub enum Report {
     Failed(Failed),
     /// Anything else.
     Note(String),
-    /// While watching: a new difference that is about to be resolved.
+    /// A new difference that is about to be resolved. In a one-shot run, one of a service with its first step.
     Reconciling {
         change: Change,
         /// The spec changed; otherwise the engine's side did.
         spec: bool,
     },
-    /// An orphan was removed.
+    /// An orphan was removed; in a one-shot run, any service.
     Removed(ServiceName),
     /// A running service became unhealthy.
     Unhealthy {

@@ -147,7 +147,7 @@ impl Cause {
 }
 
 /// `env.LOG_LEVEL changed`; more than three are counted.
-pub(super) fn fields(causes: &[Cause]) -> String {
+pub fn fields(causes: &[Cause]) -> String {
     let paths: Vec<Cow<'_, str>> = causes.iter().map(Cause::path).collect();
     match (causes, paths.as_slice()) {
         ([Cause::Reload], _) => "requested".to_owned(),

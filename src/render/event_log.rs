@@ -216,7 +216,7 @@ fn external_change(change: &Change) -> String {
 }
 
 /// What was observed on the engine; `None` for a field of the spec.
-fn observed(cause: &Cause) -> Option<String> {
+pub(super) fn observed(cause: &Cause) -> Option<String> {
     Some(match cause {
         Cause::Field { .. } => return None,
         Cause::Sources { files, .. } => format!("sources changed: {files}"),

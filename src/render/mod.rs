@@ -61,6 +61,8 @@ pub struct Style {
     pub color_err: bool,
     /// Print only results and errors.
     pub quiet: bool,
+    /// Print every step.
+    pub verbose: bool,
     /// Print results as JSON.
     pub json: bool,
     /// Whether stderr is a terminal, so that lines can be redrawn.
@@ -76,6 +78,7 @@ impl Style {
             color_out: wanted(std::io::stdout().is_terminal()),
             color_err: wanted(live),
             quiet,
+            verbose: false,
             json,
             live: live && !quiet,
         }

@@ -1,15 +1,16 @@
 //! The progress display: on a terminal one live line per service, elsewhere plain lines.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::event_log::retrying;
+use super::event_log::{observed, retrying};
 use super::{LineBreak, Paint, Style, Text, count, diagnostics, title};
 use crate::control::event::{Failed, Report};
 use crate::engine::PullProgress;
-use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
+use crate::plan::cause::{self, Cause};
+use crate::plan::step::{Action, Change, Reason, Step, Verb};
 
 /// Displays reports as they arrive.
 #[derive(Debug)]
@@ -17,18 +18,41 @@ pub struct Progress {
     style: Style,
     lines: MultiProgress,
     bars: BTreeMap<String, ProgressBar>,
+    /// What is being done about a service, by its name.
+    begun: BTreeMap<String, Begun>,
+    /// Waits that are not printed yet, by service.
+    waits: BTreeMap<String, (Instant, String)>,
     last_failure: String,
+}
+
+/// How long a wait lasts before it is printed.
+const WAIT_SHOWN_AFTER: Duration = Duration::from_secs(1);
+
+/// A difference that is being resolved.
+#[derive(Debug)]
+struct Begun {
+    since: Instant,
+    action: Action,
+    headline: &'static str,
 }
 
 impl Progress {
     pub fn new(style: Style) -> Progress {
-        Progress { style, lines: MultiProgress::new(), bars: BTreeMap::new(), last_failure: String::new() }
+        Progress {
+            style,
+            lines: MultiProgress::new(),
+            bars: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            last_failure: String::new(),
+        }
     }
 
     /// Displays one report of a one-shot run.
     pub fn show(&mut self, report: Report) {
         match report {
             Report::Planned(changes) => self.planned(&changes),
+            Report::Reconciling { change, spec } => self.begin(&change, spec),
             Report::StepStarted(step) => self.started(&step),
             Report::StepDone(step) => self.done(&step),
             Report::StepFailed(step, why) => {
@@ -41,10 +65,14 @@ impl Progress {
             }
             Report::Pulling(image, progress) if self.style.live => self.pulling(&image, &progress),
             // The failure is no matter of time.
-            Report::Waiting { service, reason, blocked: true } => self.end(&service, reason.into()),
-            Report::Waiting { service, reason, .. } => self.set_message(&service, reason.into()),
-            Report::Ready(service) => self.end(&service, Text::painted(Paint::Green, "ready")),
-            Report::Succeeded(job) => self.end(&job, Text::painted(Paint::Green, "succeeded")),
+            Report::Waiting { service, reason, blocked: true } => {
+                self.clear(&service);
+                self.line(format!("{service}: {reason}").into());
+            }
+            Report::Waiting { service, reason, .. } => self.wait(&service, reason),
+            Report::Ready(service) => self.complete(&service, "ready"),
+            Report::Succeeded(job) => self.complete(&job, "succeeded"),
+            Report::Removed(service) => self.end(&service, "removed".into()),
             Report::RolledBack(service) => self.end(&service, Text::painted(Paint::Yellow, super::ROLLED_BACK)),
             Report::Output { service, event, line } => {
                 let service = service.map(|service| format!("{service}: ")).unwrap_or_default();
@@ -65,9 +93,9 @@ impl Progress {
             return;
         }
         match report {
-            Report::StepStarted(step) => self.started(step),
+            Report::StepStarted(step) => self.bar(&title(&step.subject), &with_cause(step)),
             Report::Waiting { service, blocked: true, .. } => self.clear(service),
-            Report::Waiting { service, reason, .. } => self.set_message(service, reason.into()),
+            Report::Waiting { service, reason, .. } => self.bar(service, &reason.into()),
             Report::Pulling(image, progress) => self.pulling(image, progress),
             // The next step or wait adds its own line.
             Report::StepDone(step) | Report::StepFailed(step, _) => self.clear(&title(&step.subject)),
@@ -80,6 +108,16 @@ impl Progress {
             Report::Failed(failed) => self.clear(&failed.failure.service),
             Report::EngineLost(_) => self.finish(),
             _ => {}
+        }
+    }
+
+    /// Prints the waits that last. To be called regularly.
+    pub fn tick(&mut self) {
+        let lasts = |since: &Instant| since.elapsed() >= WAIT_SHOWN_AFTER;
+        let (lasting, waits) = std::mem::take(&mut self.waits).into_iter().partition(|(_, (since, _))| lasts(since));
+        self.waits = waits;
+        for (service, (_, reason)) in BTreeMap::into_iter(lasting) {
+            self.line(format!("{service}: {reason}").into());
         }
     }
 
@@ -119,41 +157,67 @@ impl Progress {
         }
     }
 
+    /// Displays what is done about a service, with its causes.
+    fn begin(&mut self, change: &Change, spec: bool) {
+        let (service, headline) = (change.subject.name(), headline(change));
+        let begun = Begun { since: Instant::now(), action: change.action, headline };
+        self.begun.insert(service.to_owned(), begun);
+        self.waits.remove(service);
+        let why = why(change, spec);
+        let text = Text::from(format!("{service}: {headline}"));
+        if !why.is_empty() {
+            self.line(text + " " + Text::painted(Paint::Dim, format!("({why})")));
+        } else if !self.style.live {
+            self.line(text);
+        }
+        if self.style.live {
+            self.bar(service, &headline.into());
+            if let Some(bar) = self.bars.get(service) {
+                bar.reset_elapsed();
+            }
+        }
+    }
+
+    /// Displays a step. Without `-v`, most of them only on the live line.
     fn started(&mut self, step: &Step) {
-        let text = match &step.verb {
-            Verb::Create { name, .. } => format!("creating {name}"),
-            Verb::Start(container) => format!("starting {}", container.name),
-            Verb::Stop(container) => format!("stopping {}", container.name),
-            Verb::Unpause(container) => format!("unpausing {}", container.name),
-            Verb::Signal { container, signal } => format!("sending {signal} to {}", container.name),
-            Verb::Rename { container, to } => format!("renaming {} to {to}", container.name),
-            Verb::Update { container, .. } => format!("updating {}", container.name),
-            Verb::Connect { container, .. } => format!("connecting {}", container.name),
-            Verb::Disconnect { container, .. } => format!("disconnecting {}", container.name),
-            Verb::Remove { container, .. } => format!("removing {}", container.name),
-            Verb::Pull => "pulling".into(),
-            Verb::Build => "building".into(),
-            Verb::CreateNetwork => "creating".into(),
-            Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => "removing".into(),
-            Verb::Collect(_) => "collecting outputs".into(),
-            Verb::Hook { point, action, .. } => format!("{point}: {action}"),
+        let subject = title(&step.subject);
+        self.waits.remove(&subject);
+        let is_shown = self.style.verbose
+            || matches!(
+                step.verb,
+                Verb::Pull | Verb::Build | Verb::RemoveVolume | Verb::RemoveImage | Verb::Hook { .. }
+            );
+        let text = match (&step.verb, self.begun.get(&subject)) {
+            (Verb::Hook { .. }, _) if !self.style.verbose => activity(step).into(),
+            (_, Some(begun)) if !is_shown => begun.headline.into(),
+            _ => with_cause(step),
         };
-        let cause = Text::painted(Paint::Dim, format!("({})", step.cause));
-        self.set_message(&title(&step.subject), Text::from(text) + " " + cause);
+        if self.style.live {
+            self.bar(&subject, &text);
+        } else if is_shown {
+            self.line(Text::from(format!("{subject}: ")) + text);
+        }
     }
 
     fn done(&mut self, step: &Step) {
-        match (&step.verb, &step.subject) {
-            // Removes the live line; a plain line would repeat the start of the step.
-            (Verb::Remove { .. }, Subject::Service(service)) => self.clear(service),
-            (Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage, subject) => {
-                self.end(&title(subject), "removed".into())
+        let subject = title(&step.subject);
+        match &step.verb {
+            Verb::Stop(_) if self.begun.get(&subject).is_some_and(|begun| begun.action == Action::Stop) => {
+                self.end(&subject, "stopped".into());
             }
-            (Verb::CreateNetwork, subject) => self.end(&title(subject), "created".into()),
-            (Verb::Pull, subject) => self.end(&title(subject), "pulled".into()),
-            (Verb::Build, subject) => self.end(&title(subject), "built".into()),
+            Verb::CreateNetwork | Verb::RemoveNetwork { .. } if !self.style.verbose => self.clear(&subject),
+            Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => self.end(&subject, "removed".into()),
+            Verb::CreateNetwork => self.end(&subject, "created".into()),
+            Verb::Pull => self.end(&subject, "pulled".into()),
+            Verb::Build => self.end(&subject, "built".into()),
             _ => {}
         }
+    }
+
+    /// Prints that a service is ready or a job has succeeded, with the time since its first step.
+    fn complete(&mut self, service: &str, word: &str) {
+        let time = self.begun.remove(service).map(|begun| format!(" ({})", seconds(begun.since.elapsed())));
+        self.end(service, Text::painted(Paint::Green, word) + time.unwrap_or_default());
     }
 
     fn failed(&mut self, failed: &Failed) {
@@ -171,21 +235,26 @@ impl Progress {
             None => text,
         };
         self.clear(&failure.service);
+        self.begun.remove(&*failure.service);
         // Errors are printed even with --quiet.
         self.print(text + last_lines(failed), true);
     }
 
-    /// Displays the current activity of a subject.
-    fn set_message(&mut self, name: &str, text: Text) {
+    /// Displays what a service waits for; on plain output only if it lasts.
+    fn wait(&mut self, service: &str, reason: String) {
         if self.style.live {
-            self.bar(name, &text);
-        } else {
-            self.style.note(Text::from(format!("{name}: ")) + text);
+            return self.bar(service, &reason.into());
         }
+        if self.style.verbose {
+            return self.line(format!("{service}: {reason}").into());
+        }
+        let since = self.waits.remove(service).map_or_else(Instant::now, |(since, _)| since);
+        self.waits.insert(service.to_owned(), (since, reason));
     }
 
     /// Prints the final state of a subject.
     fn end(&mut self, name: &str, text: Text) {
+        self.begun.remove(name);
         self.clear(name);
         self.line(Text::from(format!("{name}: ")) + text);
     }
@@ -195,6 +264,7 @@ impl Progress {
     }
 
     fn clear(&mut self, name: &str) {
+        self.waits.remove(name);
         if let Some(bar) = self.bars.remove(name) {
             bar.finish_and_clear();
         }
@@ -220,6 +290,72 @@ impl Progress {
     }
 }
 
+/// What a step does: `creating shop-api.new`.
+fn activity(step: &Step) -> String {
+    match &step.verb {
+        Verb::Create { name, .. } => format!("creating {name}"),
+        Verb::Start(container) => format!("starting {}", container.name),
+        Verb::Stop(container) => format!("stopping {}", container.name),
+        Verb::Unpause(container) => format!("unpausing {}", container.name),
+        Verb::Signal { container, signal } => format!("sending {signal} to {}", container.name),
+        Verb::Rename { container, to } => format!("renaming {} to {to}", container.name),
+        Verb::Update { container, .. } => format!("updating {}", container.name),
+        Verb::Connect { container, .. } => format!("connecting {}", container.name),
+        Verb::Disconnect { container, .. } => format!("disconnecting {}", container.name),
+        Verb::Remove { container, .. } => format!("removing {}", container.name),
+        Verb::Pull => "pulling".into(),
+        Verb::Build => "building".into(),
+        Verb::CreateNetwork => "creating".into(),
+        Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => "removing".into(),
+        Verb::Collect(_) => "collecting outputs".into(),
+        Verb::Hook { point, action, .. } => format!("{point}: {action}"),
+    }
+}
+
+/// `creating shop-api.new (no container)`.
+fn with_cause(step: &Step) -> Text {
+    Text::from(activity(step)) + " " + Text::painted(Paint::Dim, format!("({})", step.cause))
+}
+
+/// What is done about a difference of a service.
+fn headline(change: &Change) -> &'static str {
+    match change.action {
+        Action::Create | Action::Replace | Action::Restart | Action::Start if change.kind == "Job" => "running",
+        Action::Create | Action::Start => "starting",
+        Action::Replace => "replacing",
+        Action::Update => "updating",
+        Action::Restart => "restarting",
+        Action::Stop => "stopping",
+        Action::Remove => "removing",
+    }
+}
+
+/// The causes of a difference: `env.LOG changed`. Empty if it is a first container, or requested.
+fn why(change: &Change, spec: bool) -> String {
+    match change.action {
+        Action::Remove if change.causes.is_empty() && spec => return "removed from the specs".to_owned(),
+        Action::Stop => return String::new(),
+        _ => {}
+    }
+    let is_field = |cause: &Cause| {
+        matches!(cause, Cause::Field { .. } | Cause::MountedFile { .. } | Cause::Reload | Cause::Unhealthy)
+    };
+    let (fields, found): (Vec<Cause>, Vec<Cause>) = change.causes.iter().cloned().partition(is_field);
+    let fields = (!fields.is_empty()).then(|| cause::fields(&fields));
+    let found = found.iter().filter_map(|cause| match cause {
+        // A first container.
+        Cause::NoContainer { .. } => None,
+        Cause::Name { found: Some(name), wanted: None } => Some(format!("surplus container {name}")),
+        cause => observed(cause),
+    });
+    fields.into_iter().chain(found).collect::<Vec<_>>().join("; ")
+}
+
+/// `1.2 s`.
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
 /// `failed to remove`.
 pub fn failed_to(step: &Step) -> String {
     let text = step.to_string();
@@ -242,4 +378,41 @@ pub fn output<'l>(lines: impl Iterator<Item = &'l str>) -> Text {
 
 fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observed::State;
+    use crate::plan::step::Subject;
+
+    #[test]
+    fn causes_are_named_unless_a_first_container_is_created() {
+        let no_container = Cause::NoContainer { candidate: None, wanted: "shop-api".into() };
+        let env = Cause::field("env.LOG", Some("info"), Some("debug"));
+        for (kind, action, causes, expected) in [
+            ("Service", Action::Create, vec![no_container.clone()], "starting ()"),
+            ("Job", Action::Create, vec![no_container], "running ()"),
+            ("Job", Action::Replace, vec![Cause::Reload], "running (requested)"),
+            ("Service", Action::Replace, vec![env.clone()], "replacing (env.LOG changed)"),
+            (
+                "Service",
+                Action::Restart,
+                vec![env, Cause::Dependency("db".into())],
+                "restarting (env.LOG changed; dependency db restarted)",
+            ),
+            (
+                "Service",
+                Action::Start,
+                vec![Cause::not_running(State::Exited { code: Some(1) })],
+                "starting (container exited with code 1)",
+            ),
+            ("Service", Action::Remove, vec![], "removing (removed from the specs)"),
+        ] {
+            let (kind, source, subject) = (kind.to_owned(), String::new(), Subject::Service("api".into()));
+            let change = Change { subject, kind, action, replica: None, causes, interrupts: None, source };
+            assert_eq!(format!("{} ({})", headline(&change), why(&change, true)), expected);
+        }
+        assert_eq!(seconds(Duration::from_millis(1249)), "1.2 s");
+    }
 }

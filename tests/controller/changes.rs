@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use drillmaster::control::event::Report;
 use drillmaster::desired::Scope;
 use drillmaster::plan::cause::Cause;
-use drillmaster::plan::step::Reason;
+use drillmaster::plan::step::{Action, Reason};
 use drillmaster::spec::model::RestartPolicy;
 use drillmaster_sim::{Image, Script, Sim};
 
@@ -138,6 +138,26 @@ async fn ready_timeout_limits_the_wait_for_a_health_check() {
     assert_eq!(failure(&outcome, "db"), (Reason::NotReady, message.to_owned()));
     assert!(start.elapsed() < s(25), "{:?}", start.elapsed());
     assert_eq!(sim.id_of("shop-api"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_difference_is_reported_once_before_its_first_step() {
+    let before = desired([service("api").needs("db").env("LOG", "info"), service("db").ping(PING), service("old")]);
+    let after = desired([service("api").needs("db").env("LOG", "debug"), service("db").ping(PING)]);
+    let sim = Harness::of(&before);
+    let expected: [(_, [&[Action]; 3]); 2] =
+        [(&before, [&[Action::Create]; 3]), (&after, [&[Action::Replace], &[], &[Action::Remove]])];
+    for (wanted, expected) in expected {
+        let (outcome, reports) = sim.up_reporting(wanted).await;
+        assert!(outcome.is_good(), "{outcome:#?}");
+        assert_eq!(["api", "db", "old"].map(|service| begun(&reports, service)), expected.map(<[_]>::to_vec));
+        let is_begun =
+            |report: &Report| matches!(report, Report::Reconciling { change, .. } if change.subject.name() == "api");
+        let is_step = |report: &Report| matches!(report, Report::StepStarted(step) if step.subject.name() == "api");
+        assert!(reports.iter().position(is_begun) < reports.iter().position(is_step), "{reports:#?}");
+        let removed = reports.iter().filter(|report| **report == Report::Removed("old".into())).count();
+        assert_eq!(removed, usize::from(!wanted.services.contains_key("old")));
+    }
 }
 
 /// Each restart by the engine is another life of the container, but the time counts from the first start.

@@ -15,7 +15,7 @@ use drillmaster::control::{self, RunOptions};
 use drillmaster::desired::Desired;
 use drillmaster::engine::Engine;
 use drillmaster::observed::State;
-use drillmaster::plan::step::Reason;
+use drillmaster::plan::step::{Action, Reason};
 use drillmaster::plan::{Memory, forecast};
 use drillmaster_sim::faulty::{Faulty, Stop};
 use drillmaster_sim::{Image, Sim};
@@ -176,6 +176,15 @@ pub fn position(lines: &[String], line: &str) -> usize {
 #[track_caller]
 pub fn assert_before(lines: &[String], first: &str, then: &str) {
     assert!(position(lines, first) < position(lines, then), "`{first}` is not before `{then}`: {lines:#?}");
+}
+
+/// What was begun with a service, in order.
+pub fn begun(reports: &[Report], service: &str) -> Vec<Action> {
+    let action = |report: &Report| match report {
+        Report::Reconciling { change, .. } if change.subject.name() == service => Some(change.action),
+        _ => None,
+    };
+    reports.iter().filter_map(action).collect()
 }
 
 /// Checks that an `up` succeeded and left one container per service.

@@ -3,7 +3,7 @@
 use drillmaster::control::event::Report;
 use drillmaster::desired::{Desired, Rerun};
 use drillmaster::observed::State;
-use drillmaster::plan::step::Reason;
+use drillmaster::plan::step::{Action, Reason};
 use drillmaster::plan::{Memory, forecast};
 use drillmaster::spec::model::Condition;
 use drillmaster_sim::faulty::Stop;
@@ -70,6 +70,7 @@ async fn failed_job_is_retried_with_backoff() {
         assert_eq!(runs(&sim), 1 + retries as usize);
         let failures = reports.iter().filter(|report| matches!(report, Report::Failed(_))).count();
         assert_eq!(failures, 1 + retries as usize, "each failure is reported");
+        assert_eq!(begun(&reports, "migrate"), [Action::Create].repeat(1 + retries as usize), "and each attempt");
         assert!(outcome.waits.iter().any(|wait| wait.service == "api"), "{:?}", outcome.waits);
         assert!(sim.id_of("shop-api.new").is_none() && sim.id_of("shop-migrate.new").is_some());
         if retries == 3 {

@@ -163,7 +163,7 @@ fn results_go_to_stdout_and_progress_to_stderr() {
     project.write("all.yaml", &(sleeper("api", "") + &sleeper("web", "dependencies: [api]")));
     let run = project.up();
     assert_eq!(run.stdout, format!("{}: 2 services ready (2 created)\n", project.group));
-    for line in ["api: creating", "api: starting", "api: ready", "web: ready"] {
+    for line in ["api: starting\n", "api: ready (", "web: starting\n", "web: ready ("] {
         assert!(run.stderr.contains(line), "{line}: {run}");
     }
     assert!(
@@ -180,9 +180,56 @@ fn results_go_to_stdout_and_progress_to_stderr() {
     // --quiet prints only results and errors.
     project.write("all.yaml", &(sleeper("api", "env: {A: b}") + &script("web", "echo oh; exit 3", "ping: {tcp: 1}")));
     let run = project.run(&["up", "-q"]).exits(1).stderr_contains("web: failed (Exited)").stderr_contains("| oh");
-    assert!(!run.stderr.contains("creating") && !run.stderr.contains("api"), "{run}");
+    assert!(!run.stderr.contains("starting") && !run.stderr.contains("api"), "{run}");
     let run = project.run(&["down", "-q"]).exits(0);
     assert_eq!(run.stderr, "", "{run}");
+}
+
+#[test]
+fn progress_has_two_lines_per_service_and_its_steps_with_verbose() {
+    let project = Project::new("progress");
+    let job = "---\nkind: Job\nname: job\nimage: drillmaster/busybox:1\ncommand: ['true']\ndependencies: [api]\n";
+    project.write("all.yaml", &(sleeper("api", "volumes: ['./app.conf:/app.conf:ro']") + job));
+    project.write("app.conf", "one");
+    // Without the times, which differ, and waits, which may last or not.
+    let up = |args: &[&str]| -> Vec<String> {
+        let untimed = |line: &str| match line.split_once(" (") {
+            Some((text, time)) if time.ends_with(" s)") => text.to_owned(),
+            _ => line.to_owned(),
+        };
+        let stderr = project.run(args).exits(0).stderr;
+        stderr.lines().filter(|line| !line.contains("waiting for")).map(untimed).collect()
+    };
+    assert_eq!(up(&["up"]), ["api: starting", "api: ready", "job: running", "job: succeeded"]);
+    assert_eq!(up(&["up"]), [""; 0], "nothing is said about what is unchanged");
+    project.write("app.conf", "two");
+    assert_eq!(up(&["up"]), ["api: restarting (mounted file ./app.conf changed)", "api: ready"]);
+    assert_eq!(up(&["reload", "api"]), ["api: replacing (requested)", "api: ready"]);
+    assert_eq!(up(&["stop"]), ["api: stopping", "api: stopped"]);
+    assert_eq!(up(&["start"]), ["api: starting (container exited with code 137)", "api: ready"]);
+    project.write("all.yaml", &sleeper("api", "env: {A: b}\nresources: {memory: 32m}"));
+    let expected = [
+        "removes 1 container: job",
+        "api: replacing (env.A, volumes changed)",
+        "api: ready",
+        "job: removed",
+        "job: removing (removed from the specs)",
+    ];
+    let mut found = up(&["up"]);
+    found.sort();
+    let mut expected = expected.map(str::to_owned);
+    expected.sort();
+    assert_eq!(found, expected);
+    project.write("all.yaml", &sleeper("api", "env: {A: c}"));
+    let run = project.run(&["up", "-v"]).exits(0).stderr_contains("api: replacing (");
+    let (new, name) = (project.name("api.new"), project.name("api"));
+    run.stderr_contains(&format!("api: creating {new} ("))
+        .stderr_contains(&format!("api: starting {new} ("))
+        .stderr_contains(&format!("api: renaming {new} to {name} (candidate is ready)"))
+        .stderr_contains("api: ready (");
+    let removed = ["removes 1 container: api", "api: removing", "api: removed"].map(str::to_owned);
+    let down = up(&["down"]);
+    assert!(removed.iter().all(|line| down.contains(line)), "{down:?}");
 }
 
 #[test]

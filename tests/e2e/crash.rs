@@ -101,7 +101,7 @@ fn latest_spec_wins_after_a_crash() {
     write(&project, "v0");
     project.up();
     write(&project, "v1");
-    let mut running = project.spawn(&["up"]);
+    let mut running = project.spawn(&["up", "-v"]);
     running.wait_for_stderr("db: starting");
     running.signal(Signal::KILL);
     drop(running);
@@ -112,7 +112,7 @@ fn latest_spec_wins_after_a_crash() {
     // Reverting to the spec of the current container changes nothing.
     let ids = SERVICES.map(|service| project.id(service));
     write(&project, "v3");
-    let mut running = project.spawn(&["up"]);
+    let mut running = project.spawn(&["up", "-v"]);
     running.wait_for_stderr("web: starting");
     running.signal(Signal::KILL);
     drop(running);

@@ -18,7 +18,8 @@ fn assert_becomes_ready(purpose: &str, then: &str, ping: &str) {
     project.write("wait.sh", "#!/bin/sh\ntest -e go\n");
     project.write("all.yaml", &(script("api", &after_a_second(then), ping) + &sleeper("web", "dependencies: [api]")));
     let run = project
-        .up()
+        .run(&["up", "-v"])
+        .exits(0)
         .stdout_contains("2 services ready")
         .stderr_contains("api: waiting for")
         .stderr_contains("api: ready");
@@ -182,7 +183,7 @@ fn image_healthcheck_decides_readiness() {
     let api = script("api", &after_a_second("touch /tmp/healthy; sleep infinity"), "");
     let api = api.replace("drillmaster/busybox:1", "drillmaster/healthcheck:1");
     project.write("all.yaml", &(api + &sleeper("web", "dependencies: [api]")));
-    let run = project.up().stderr_contains("api: waiting for the container to become healthy");
+    let run = project.run(&["up", "-v"]).exits(0).stderr_contains("api: waiting for the container to become healthy");
     assert!(run.took > Duration::from_secs(1), "{run}");
     project.assert_settled(&["api", "web"]);
     project.exec("api", &["rm", "/tmp/healthy"]);

@@ -74,7 +74,7 @@ service(name="by-name", image={BUSYBOX:?}, command=["sleep", "infinity"], init=T
 "#
     );
     project.write("app.star", &program);
-    let mut command = project.command(&["up"]);
+    let mut command = project.command(&["up", "-v"]);
     command.env("OWNER", "bob");
     let run = process::run(command, Duration::from_secs(90)).exits(0).stdout_contains("3 services ready (3 created)");
     let run =

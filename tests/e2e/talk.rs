@@ -276,7 +276,7 @@ fn watch_waits_for_a_running_command() {
     let project = Project::new("watchwaits");
     let slow = script("api", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &slow);
-    let mut first = project.spawn(&["up"]);
+    let mut first = project.spawn(&["up", "-v"]);
     first.wait_for_stderr("waiting for readiness probe");
     let mut watch = project.spawn(&["up", "--watch"]);
     watch.wait_for_stderr("waiting for pid");

@@ -71,7 +71,7 @@ fn second_interrupt_does_not_wait_for_the_step() {
     project.write("all.yaml", &slow);
     project.up();
     let mut running = project.spawn(&["down"]);
-    running.wait_for_stderr("api: stopping");
+    running.wait_for_stderr("api: removing");
     running.signal(Signal::INT);
     running.wait_for_stderr("press Ctrl-C again");
     assert!(running.is_running(), "the run waits for the step");

@@ -29,7 +29,7 @@ fn waiting_command_names_the_lock_holder() {
     let project = Project::new("waits");
     let slow = script("api", "sleep 2; touch /tmp/ready; sleep infinity", "ping: {exec: [test, -f, /tmp/ready]}");
     project.write("all.yaml", &slow);
-    let mut first = project.spawn(&["up"]);
+    let mut first = project.spawn(&["up", "-v"]);
     first.wait_for_stderr("waiting for readiness probe");
     // Read-only commands do not wait for the lock.
     project.run(&["status"]).exits(0).stdout_contains("Starting");

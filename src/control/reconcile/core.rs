@@ -354,7 +354,7 @@ impl Core {
     fn execute(&mut self, mut plan: Plan, now: Duration, reaction: &mut Reaction) {
         self.run_queries(&plan.queries, reaction);
         self.diagnose(std::mem::take(&mut plan.failures), reaction);
-        self.start_steps(std::mem::take(&mut plan.steps), now, reaction);
+        self.start_steps(std::mem::take(&mut plan.steps), &plan.changes, now, reaction);
         self.probe(&plan.probes, reaction);
         self.probe_liveness(std::mem::take(&mut plan.checks), reaction);
         if self.is_idle(&plan, now) {

@@ -8,7 +8,7 @@ use crate::control::event::{Reaction, Report};
 use crate::desired::{LifecycleEvent, Service};
 use crate::plan::cause::{Cause, WantedState};
 use crate::plan::instance_of;
-use crate::plan::step::{Action, Change, Plan, Reason, Subject, Wait};
+use crate::plan::step::{Action, Change, Plan, Reason, Step, Subject, Wait};
 use crate::spec::model::Check;
 use crate::types::{ContainerId, ServiceName};
 
@@ -23,6 +23,8 @@ pub(super) struct Reporter {
     marked: BTreeSet<ServiceName>,
     /// Services whose last report is a failure.
     pub(super) failed: BTreeSet<ServiceName>,
+    /// In a one-shot run, the services that are being removed.
+    removing: BTreeSet<ServiceName>,
     /// Differences that exist now.
     changes: BTreeMap<Subject, Change>,
     /// Services that are unhealthy, with the reason.
@@ -96,6 +98,32 @@ impl Core {
             self.outcome.changes.clone_from(&plan.changes);
             reaction.reports.push(Report::Planned(plan.changes.clone()));
         }
+        if plan.queries.is_empty() {
+            let is_open = |service: &ServiceName| plan.changes.iter().any(|change| change.subject.name() == &**service);
+            let removing = std::mem::take(&mut self.reporter.removing);
+            let (open, gone) = removing.into_iter().partition(is_open);
+            self.reporter.removing = open;
+            reaction.reports.extend(BTreeSet::into_iter(gone).map(Report::Removed));
+        }
+    }
+
+    /// One-shot run: reports the difference that the first step of a service begins to resolve, and again when a job is
+    /// retried. Steps after a failure of a service only undo what was done.
+    pub(super) fn report_begin(&mut self, step: &Step, changes: &[Change], reaction: &mut Reaction) {
+        let Subject::Service(service) = &step.subject else { return };
+        let is_job = self.desired.services.get(service).is_some_and(Service::is_job);
+        let is_retry = is_job && self.reporter.failed.contains(service);
+        let is_known = self.reporter.marked.contains(service) && !is_retry;
+        let change = changes.iter().rfind(|change| change.subject == step.subject);
+        let Some(change) = change.filter(|_| self.watching.is_none() && !is_known) else { return };
+        self.reporter.failed.remove(service);
+        let removes = change.action == Action::Remove;
+        if removes {
+            self.reporter.removing.insert(service.clone());
+        }
+        // The spec of an orphan is gone; `down` removes services that have specs.
+        let spec = removes && !self.desired.is_empty();
+        reaction.reports.push(Report::Reconciling { change: change.clone(), spec });
     }
 
     fn report_ready(&mut self, plan: &Plan, now: Duration, reaction: &mut Reaction) {

@@ -9,7 +9,7 @@ use crate::control::event::{Command, Reaction, Report};
 use crate::desired::Desired;
 use crate::plan::check;
 use crate::plan::sources::count_rebuild;
-use crate::plan::step::{Step, Subject, Verb, VerbKind};
+use crate::plan::step::{Change, Step, Subject, Verb, VerbKind};
 use crate::types::ContainerId;
 
 /// How often a step may be attempted before the run gives its subject up.
@@ -86,7 +86,7 @@ impl Core {
     }
 
     /// Starts the steps that may start now, within the limits.
-    pub(super) fn start_steps(&mut self, steps: Vec<Step>, now: Duration, reaction: &mut Reaction) {
+    pub(super) fn start_steps(&mut self, steps: Vec<Step>, changes: &[Change], now: Duration, reaction: &mut Reaction) {
         if self.phase != RunPhase::Running {
             return;
         }
@@ -110,6 +110,7 @@ impl Core {
             count_rebuild(&step, &self.desired, observed, &mut self.memory);
             let running = RunningStep { step: step.clone(), desired: self.desired.clone() };
             self.steps.running.insert(step.subject.clone(), running);
+            self.report_begin(&step, changes, reaction);
             self.reporter.mark(&step.subject);
             reaction.reports.push(Report::StepStarted(step.clone()));
             reaction.commands.push(Command::RunStep(step));
