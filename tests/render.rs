@@ -153,7 +153,12 @@ fn reports() -> Vec<Report> {
         reconciling(Action::Replace, false, vec![Cause::field("rerun", None, Some("always"))]),
         reconciling(Action::Replace, true, vec![Cause::field("build", Some("shop-api:1"), Some("shop-api:2"))]),
         Report::StepStarted(build.clone()),
-        Report::Output { service: Some("api".into()), event: "build".into(), line: "Step 1/1 : FROM debian".into() },
+        Report::Output {
+            service: Some("api".into()),
+            event: "build".into(),
+            line: "Step 1/1 : FROM debian".into(),
+            build: None,
+        },
         Report::StepDone(build),
         failed(Reason::BuildFailed, "image build failed: no", 1, None),
         reconciling(Action::Update, true, vec![Cause::field("resources.memory", Some("64m"), Some("128m"))]),

@@ -125,7 +125,7 @@ fn reports() -> Vec<Report> {
         Report::Waiting { service: HOSTILE.into(), reason: hostile(), blocked: false },
         Report::Ready(HOSTILE.into()),
         Report::Succeeded(HOSTILE.into()),
-        Report::Output { service: Some(hostile()), event: hostile(), line: hostile() },
+        Report::Output { service: Some(hostile()), event: hostile(), line: hostile(), build: None },
         Report::RolledBack(HOSTILE.into()),
         Report::Failed(failed),
         Report::Note(hostile()),

@@ -338,7 +338,7 @@ impl Engine for Sim {
         Box::pin(async move {
             let image = &request.image;
             let call = self.begin(format!("build {image}"), |latency| latency.build).await?;
-            progress(BuildProgress::Line("Step 1/1 : FROM scratch".into()));
+            progress(BuildProgress::Step("Step 1/1 : FROM scratch".into()));
             let built = self.change(|world| world.build(request));
             self.finish(&call).await?;
             built

@@ -53,6 +53,8 @@ pub enum Event {
         service: Option<String>,
         event: String,
         line: String,
+        /// The build that printed it; `None` for a hook.
+        build: Option<BuildOutput>,
         /// Counts against the limit of lines that are not handled yet.
         permit: Option<OwnedSemaphorePermit>,
     },
@@ -209,6 +211,8 @@ pub enum Report {
         service: Option<String>,
         event: String,
         line: String,
+        /// The build that printed it; `None` for a hook.
+        build: Option<BuildOutput>,
     },
     /// A replacement failed, and the previous container serves.
     RolledBack(ServiceName),
@@ -245,6 +249,15 @@ pub enum Report {
     Status(Box<ControllerStatus>),
     /// The watch stops, with the reason.
     Stopping(String),
+}
+
+/// What a line of output is to a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildOutput {
+    /// Reference of the image.
+    pub image: String,
+    /// The line names a step of the build, whose output follows.
+    pub is_step: bool,
 }
 
 /// A failure with the last output of its container.

@@ -292,6 +292,8 @@ pub struct BuildRequest {
 pub enum BuildProgress {
     /// Data was sent or received.
     Alive,
+    /// A line that names a step of the build, whose output follows.
+    Step(String),
     /// A line of output.
     Line(String),
 }

@@ -111,7 +111,7 @@ pub fn event_line(report: &Report) -> Option<EventLine> {
                 .with("error", error.to_string().into())
         }
         Report::EngineReconnected => EventLine::new("engine-reconnected", Paint::Green, "reconnected to the engine", ""),
-        Report::Output { service, event, line: text } => {
+        Report::Output { service, event, line: text, .. } => {
             let line = EventLine::new("output", Paint::Dim, event, format!(" | {text}"));
             let line = line.with("line", text[..].into()).with("hook", event[..].into());
             match service {

@@ -1,16 +1,16 @@
 //! The progress display: on a terminal one live line per service, elsewhere plain lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::event_log::{observed, retrying};
 use super::{LineBreak, Paint, Style, Text, count, diagnostics, title};
-use crate::control::event::{Failed, Report};
+use crate::control::event::{BuildOutput, Failed, Report};
 use crate::engine::PullProgress;
 use crate::plan::cause::{self, Cause};
-use crate::plan::step::{Action, Change, Reason, Step, Verb};
+use crate::plan::step::{Action, Change, Reason, Step, Subject, Verb};
 
 /// Displays reports as they arrive.
 #[derive(Debug)]
@@ -22,9 +22,51 @@ pub struct Progress {
     begun: BTreeMap<String, Begun>,
     /// Waits that are not printed yet, by service.
     waits: BTreeMap<String, (Instant, String)>,
+    /// Output of the builds that are running, by image; on a terminal only.
+    builds: BTreeMap<String, BuildLog>,
     last_failure: String,
 }
 
+/// Output of a build: its steps, and as many of its last lines as are kept.
+#[derive(Debug, Default)]
+struct BuildLog {
+    /// Lines as they are printed; true for those that name a step.
+    lines: VecDeque<(bool, Text)>,
+    /// The current step.
+    step: String,
+    /// Number of lines of output among `lines`.
+    kept: usize,
+    /// Number of lines of output that are no longer kept.
+    omitted: usize,
+}
+
+impl BuildLog {
+    /// Adds a line. Returns the text of the live line.
+    fn push(&mut self, is_step: bool, line: &str, printed: Text) -> String {
+        self.lines.push_back((is_step, printed));
+        if is_step {
+            self.step = line.chars().take(MAX_STEP_LENGTH).collect();
+            return format!("building: {}", self.step);
+        }
+        self.kept += 1;
+        if self.kept > MAX_BUILD_LINES
+            && let Some(oldest) = self.lines.iter().position(|(is_step, _)| !is_step)
+        {
+            self.lines.remove(oldest);
+            self.kept -= 1;
+            self.omitted += 1;
+        }
+        match self.step.is_empty() {
+            true => format!("building: {line}"),
+            false => format!("building: {} | {line}", self.step),
+        }
+    }
+}
+
+/// Lines of output of a build that are kept until it ends.
+const MAX_BUILD_LINES: usize = 1000;
+/// Longest name of a step on the live line, in characters.
+const MAX_STEP_LENGTH: usize = 60;
 /// How long a wait lasts before it is printed.
 const WAIT_SHOWN_AFTER: Duration = Duration::from_secs(1);
 
@@ -44,6 +86,7 @@ impl Progress {
             bars: BTreeMap::new(),
             begun: BTreeMap::new(),
             waits: BTreeMap::new(),
+            builds: BTreeMap::new(),
             last_failure: String::new(),
         }
     }
@@ -56,6 +99,7 @@ impl Progress {
             Report::StepStarted(step) => self.started(&step),
             Report::StepDone(step) => self.done(&step),
             Report::StepFailed(step, why) => {
+                self.unfold(&step);
                 self.clear(&title(&step.subject));
                 // A failed pull or build is reported by the services that use the image.
                 if !matches!(step.verb, Verb::Pull | Verb::Build) {
@@ -74,10 +118,8 @@ impl Progress {
             Report::Succeeded(job) => self.complete(&job, "succeeded"),
             Report::Removed(service) => self.end(&service, "removed".into()),
             Report::RolledBack(service) => self.end(&service, Text::painted(Paint::Yellow, super::ROLLED_BACK)),
-            Report::Output { service, event, line } => {
-                let service = service.map(|service| format!("{service}: ")).unwrap_or_default();
-                self.line(format!("{service}{event} | {line}").into());
-            }
+            Report::Output { build: Some(ref build), .. } if self.style.live => self.building(build, &report),
+            Report::Output { .. } => self.line(output_line(&report)),
             Report::Failed(failed) => self.failed(&failed),
             Report::Note(text) => self.line(text.into()),
             // Specs that are invalid only with the outputs of this run.
@@ -93,7 +135,10 @@ impl Progress {
             return;
         }
         match report {
-            Report::StepStarted(step) => self.bar(&title(&step.subject), &with_cause(step)),
+            Report::StepStarted(step) => {
+                self.builds.remove(step.subject.name());
+                self.bar(&title(&step.subject), &with_cause(step));
+            }
             Report::Waiting { service, blocked: true, .. } => self.clear(service),
             Report::Waiting { service, reason, .. } => self.bar(service, &reason.into()),
             Report::Pulling(image, progress) => self.pulling(image, progress),
@@ -121,6 +166,32 @@ impl Progress {
         }
     }
 
+    /// Keeps a line of a build until its end, and shows the current step and its last output.
+    pub fn building(&mut self, build: &BuildOutput, report: &Report) {
+        let Report::Output { line, .. } = report else { return };
+        let log = self.builds.entry(build.image.clone()).or_default();
+        let text = log.push(build.is_step, line, output_line(report));
+        self.bar(&title(&Subject::Image(build.image.clone())), &text.into());
+    }
+
+    /// Prints the steps of a build that succeeded.
+    pub fn fold(&mut self, step: &Step) {
+        for (is_step, line) in self.builds.remove(step.subject.name()).unwrap_or_default().lines {
+            if is_step {
+                self.line(line);
+            }
+        }
+    }
+
+    /// Prints the whole output of a build that failed.
+    pub fn unfold(&mut self, step: &Step) {
+        let log = self.builds.remove(step.subject.name()).unwrap_or_default();
+        if log.omitted > 0 {
+            self.line(format!("… {} omitted", count(log.omitted, "line")).into());
+        }
+        log.lines.into_iter().for_each(|(_, line)| self.line(line));
+    }
+
     /// Prints a line above the live lines. `always`: even with --quiet.
     pub fn print(&self, text: Text, always: bool) {
         match (self.style.live, always) {
@@ -136,6 +207,7 @@ impl Progress {
             bar.finish_and_clear();
         }
         self.bars.clear();
+        self.builds.clear();
     }
 
     /// Lists what will be removed before it is removed.
@@ -182,6 +254,7 @@ impl Progress {
     fn started(&mut self, step: &Step) {
         let subject = title(&step.subject);
         self.waits.remove(&subject);
+        self.builds.remove(step.subject.name());
         let is_shown = self.style.verbose
             || matches!(
                 step.verb,
@@ -209,7 +282,10 @@ impl Progress {
             Verb::RemoveNetwork { .. } | Verb::RemoveVolume | Verb::RemoveImage => self.end(&subject, "removed".into()),
             Verb::CreateNetwork => self.end(&subject, "created".into()),
             Verb::Pull => self.end(&subject, "pulled".into()),
-            Verb::Build => self.end(&subject, "built".into()),
+            Verb::Build => {
+                self.fold(step);
+                self.end(&subject, "built".into());
+            }
             _ => {}
         }
     }
@@ -356,6 +432,13 @@ fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
+/// `api: post_start | created user ann`; empty for other reports.
+fn output_line(report: &Report) -> Text {
+    let Report::Output { service, event, line, .. } = report else { return Text::default() };
+    let service = service.as_ref().map(|service| format!("{service}: ")).unwrap_or_default();
+    format!("{service}{event} | {line}").into()
+}
+
 /// `failed to remove`.
 pub fn failed_to(step: &Step) -> String {
     let text = step.to_string();
@@ -384,7 +467,6 @@ fn megabytes(bytes: u64) -> String {
 mod tests {
     use super::*;
     use crate::observed::State;
-    use crate::plan::step::Subject;
 
     #[test]
     fn causes_are_named_unless_a_first_container_is_created() {
@@ -414,5 +496,18 @@ mod tests {
             assert_eq!(format!("{} ({})", headline(&change), why(&change, true)), expected);
         }
         assert_eq!(seconds(Duration::from_millis(1249)), "1.2 s");
+    }
+
+    #[test]
+    fn long_build_keeps_its_steps_and_its_last_lines() {
+        let mut log = BuildLog::default();
+        assert_eq!(log.push(false, "Pulling from debian", "first".into()), "building: Pulling from debian");
+        assert_eq!(log.push(true, "Step 1/1 : RUN make", "step".into()), "building: Step 1/1 : RUN make");
+        for n in 0..MAX_BUILD_LINES {
+            assert_eq!(log.push(false, "cc", n.to_string().into()), "building: Step 1/1 : RUN make | cc");
+        }
+        let kept: Vec<String> = log.lines.iter().map(|(_, line)| line.to_string()).collect();
+        assert_eq!((log.omitted, kept.len()), (1, MAX_BUILD_LINES + 1));
+        assert_eq!(kept[..2], ["step", "0"]);
     }
 }

@@ -9,6 +9,7 @@ use super::progress::{Progress, last_lines};
 use super::secrets::redacted_json;
 use super::{Paint, Style, Text, diagnostics};
 use crate::control::event::{Outcome, Report};
+use crate::plan::step::{Step, Verb};
 
 /// The JSON object of a report, as other processes receive it from the controller, without secret values.
 pub fn event(report: &Report) -> Option<Value> {
@@ -34,10 +35,25 @@ impl WatchPrinter {
         if let Report::StepStarted(step) | Report::StepDone(step) = &report {
             tracing::debug!(%step, cause = step.cause, begun = matches!(report, Report::StepStarted(_)), "step");
         }
-        if let Some(line) = event_line(&report) {
+        let is_folded = self.style.live && !self.style.json && self.fold(&report);
+        if let Some(line) = event_line(&report).filter(|_| !is_folded) {
             self.print(&line, &report);
         }
         self.progress.draw(&report);
+    }
+
+    /// Folds the output of a build on a terminal. Returns true for a line that is kept until the build ends.
+    fn fold(&mut self, report: &Report) -> bool {
+        match report {
+            Report::Output { build: Some(build), .. } => {
+                self.progress.building(build, report);
+                return true;
+            }
+            Report::StepDone(step @ Step { verb: Verb::Build, .. }) => self.progress.fold(step),
+            Report::StepFailed(step @ Step { verb: Verb::Build, .. }, _) => self.progress.unfold(step),
+            _ => {}
+        }
+        false
     }
 
     /// Prints how the watch ended.

@@ -309,8 +309,8 @@ async fn unchanged_sources_are_not_built_and_output_is_reported() {
     let (outcome, reports) = sim.up_reporting(&shop("one")).await;
     assert_good(&outcome, &sim);
     let is_output = |report: &Report| {
-        matches!(report, Report::Output { service: Some(service), event, line }
-        if service == "api" && event == "build" && line.starts_with("Step 1/1"))
+        matches!(report, Report::Output { service: Some(service), event, line, build: Some(build) }
+        if service == "api" && event == "build" && line.starts_with("Step 1/1") && build.is_step)
     };
     assert!(reports.iter().any(is_output), "{reports:#?}");
     let (api, db) = (sim.id_of("shop-api"), sim.id_of("shop-db"));

@@ -181,8 +181,12 @@ async fn restarts_by_the_engine_do_not_extend_the_ping_timeout() {
         reports.iter().filter_map(|report| if let Report::Note(note) = report { Some(note) } else { None }).collect();
     let note = "api: exited with code 3 before becoming ready; the engine restarts it (`restart: always`)";
     assert_eq!(notes, [note], "reported once");
-    let line =
-        Report::Output { service: Some("api".into()), event: "exited".into(), line: "cannot read the settings".into() };
+    let line = Report::Output {
+        service: Some("api".into()),
+        event: "exited".into(),
+        line: "cannot read the settings".into(),
+        build: None,
+    };
     assert_eq!(reports.iter().filter(|report| **report == line).count(), 1, "{reports:#?}");
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::exec::Terminal;
 use crate::support::engine::{self, BUILT_BY};
 use crate::support::process::{self, Run};
 use crate::support::project::{Project, sleeper};
@@ -247,6 +248,30 @@ fn start_long_build(purpose: &str) -> (Project, process::Running, String) {
     up.wait_for_stderr(&format!("build | {mark}"));
     assert!(is_building_step(&mark));
     (project, up, mark)
+}
+
+#[test]
+fn build_output_folds_on_a_terminal() {
+    let project = Project::new("folds");
+    project.write("all.yaml", &service("api", "../api"));
+    let command = |step: &str| {
+        write(&project, "api/Dockerfile", &dockerfile(&project, step));
+        let mut command = project.command(&["up"]);
+        command.env("DOCKER_BUILDKIT", "0");
+        command
+    };
+    let on_terminal = |step: &str, end: &str| {
+        let (mut terminal, mut child) = Terminal::run(command(step), 33, 200);
+        let output = terminal.wait_for_output(end);
+        wait_for("the end of the command", WAIT_TIMEOUT, || child.try_wait().unwrap());
+        output
+    };
+    let output = on_terminal("RUN echo one of many", "1 service ready");
+    assert!(output.contains("api: build | Step 4/") && !output.contains("build | one of many"), "{output}");
+    let output = on_terminal("RUN echo one of many; exit 3", "1 failed");
+    assert!(output.contains("api: build | Step 4/") && output.contains("api: build | one of many"), "{output}");
+    let run = process::run(command("RUN echo two of many"), LIMIT).exits(0);
+    run.stderr_contains("api: build | Step 4/").stderr_contains("api: build | two of many");
 }
 
 #[test]

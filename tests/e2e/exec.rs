@@ -53,14 +53,14 @@ fn exec_passes_stdio_and_exit_code_through() {
 }
 
 /// The master side of a pseudo-terminal in which a program runs.
-struct Terminal {
+pub(super) struct Terminal {
     master: File,
     output: String,
 }
 
 impl Terminal {
     /// Runs a program in a pseudo-terminal of this size.
-    fn run(mut command: Command, rows: u16, columns: u16) -> (Terminal, Child) {
+    pub(super) fn run(mut command: Command, rows: u16, columns: u16) -> (Terminal, Child) {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -77,9 +77,9 @@ impl Terminal {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits for a text in the output after the previous match.
+    /// Waits for a text in the output after the previous match. Returns the output in between, with the text.
     #[track_caller]
-    fn wait_for_output(&mut self, text: &str) {
+    pub(super) fn wait_for_output(&mut self, text: &str) -> String {
         let deadline = Instant::now() + WAIT_TIMEOUT;
         while !self.output.contains(text) {
             assert!(Instant::now() < deadline, "timed out waiting for {text:?}: {:?}", self.output);
@@ -93,7 +93,7 @@ impl Terminal {
             }
         }
         let at = self.output.find(text).unwrap() + text.len();
-        self.output.drain(..at);
+        self.output.drain(..at).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use super::hooks::{self, HookCall};
 use super::outputs::{self, OutputMap};
 use super::translate::Execution;
 use crate::control::error::{HookError, OutputError, StepError};
-use crate::control::event::Event;
+use crate::control::event::{BuildOutput, Event};
 use crate::engine::{BuildProgress, BuildRequest, Engine, LogLine};
 
 /// Event name under which the output of a build is reported, as that of a hook is under its hook point.
@@ -71,10 +71,14 @@ impl Executor {
         cancelled: &CancellationToken,
     ) -> Result<(), StepError> {
         let reporter = Mutex::new(LineReporter::new(self, Some(service.to_owned()), BUILD));
-        let progress = |progress| {
-            if let BuildProgress::Line(line) = progress {
-                reporter.lock().unwrap_or_else(PoisonError::into_inner).report(line);
-            }
+        let report = |line, is_step| {
+            let build = Some(BuildOutput { image: request.image.clone(), is_step });
+            reporter.lock().unwrap_or_else(PoisonError::into_inner).report(line, build);
+        };
+        let progress = |progress| match progress {
+            BuildProgress::Step(line) => report(line, true),
+            BuildProgress::Line(line) => report(line, false),
+            BuildProgress::Alive => {}
         };
         let built = cancelled.run_until_cancelled(self.engine.build(request, &progress)).await;
         Ok(built.ok_or(StepError::Obsolete)??)
@@ -83,7 +87,7 @@ impl Executor {
     /// Runs a hook, reports its output line by line, and saves the outputs that it sets.
     pub async fn run_hook(&self, call: &HookCall, cancelled: &CancellationToken) -> Result<(), HookError> {
         let mut reporter = LineReporter::new(self, call.instance(), &call.event);
-        let mut on_line = |line: LogLine| reporter.report(line.text);
+        let mut on_line = |line: LogLine| reporter.report(line.text, None);
         let outputs = hooks::run(self.engine.as_ref(), call, &self.context, cancelled, &mut on_line).await?;
         Ok(self.save_outputs(outputs)?)
     }
@@ -108,20 +112,23 @@ struct LineReporter<'a> {
     executor: &'a Executor,
     service: Option<String>,
     event: &'a str,
+    /// The last one belonged to this build.
+    build: Option<BuildOutput>,
     omitted: usize,
 }
 
 impl<'a> LineReporter<'a> {
     fn new(executor: &'a Executor, service: Option<String>, event: &'a str) -> LineReporter<'a> {
-        LineReporter { executor, service, event, omitted: 0 }
+        LineReporter { executor, service, event, build: None, omitted: 0 }
     }
 
-    fn report(&mut self, line: String) {
+    fn report(&mut self, line: String, build: Option<BuildOutput>) {
         let permits = u32::try_from((1 + line.len() / LINE_SIZE).min(MAX_PENDING_LINES)).unwrap_or(1);
         match self.executor.lines.clone().try_acquire_many_owned(permits) {
             Ok(permit) => {
                 self.report_omitted();
-                self.send(line, Some(permit));
+                self.build.clone_from(&build);
+                self.send(line, build, Some(permit));
             }
             Err(_) => self.omitted += 1,
         }
@@ -129,14 +136,15 @@ impl<'a> LineReporter<'a> {
 
     fn report_omitted(&mut self) {
         if self.omitted > 0 {
-            self.send(format!("… {} lines omitted", self.omitted), None);
+            let build = self.build.clone().map(|build| BuildOutput { is_step: false, ..build });
+            self.send(format!("… {} lines omitted", self.omitted), build, None);
             self.omitted = 0;
         }
     }
 
-    fn send(&self, line: String, permit: Option<OwnedSemaphorePermit>) {
+    fn send(&self, line: String, build: Option<BuildOutput>, permit: Option<OwnedSemaphorePermit>) {
         let (service, event) = (self.service.clone(), self.event.to_owned());
-        self.executor.send(Event::HookOutput { service, event, line, permit });
+        self.executor.send(Event::HookOutput { service, event, line, build, permit });
     }
 }
 

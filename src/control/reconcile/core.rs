@@ -216,11 +216,12 @@ impl Core {
             }
             Event::ExitRead(service, output) => {
                 let (service, event) = (Some(service.to_string()), LifecycleEvent::Exited.to_string());
-                let report = |line| Report::Output { service: service.clone(), event: event.clone(), line };
+                let report =
+                    |line| Report::Output { service: service.clone(), event: event.clone(), line, build: None };
                 reaction.reports.extend(output.into_iter().map(report));
             }
-            Event::HookOutput { service, event, line, .. } => {
-                reaction.reports.push(Report::Output { service, event, line });
+            Event::HookOutput { service, event, line, build, .. } => {
+                reaction.reports.push(Report::Output { service, event, line, build });
             }
             Event::HooksDone(event, result) => {
                 self.hooks.running -= 1;

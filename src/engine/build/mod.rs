@@ -180,7 +180,6 @@ async fn answer(
         let is_invalid = status == hyper::StatusCode::BAD_REQUEST;
         return Err(if is_invalid { BuildError::Sources(message) } else { BuildError::Failed(message) });
     }
-    let tell = |line| progress(BuildProgress::Line(line));
     let mut output = Output::default();
     let mut unfinished: Vec<u8> = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -189,13 +188,13 @@ async fn answer(
         let mut pieces = piece.split(|byte| *byte == b'\n');
         unfinished.extend_from_slice(pieces.next().unwrap_or_default());
         for piece in pieces {
-            output.take(&unfinished, tell);
+            output.take(&unfinished, progress);
             unfinished.clear();
             unfinished.extend_from_slice(piece);
         }
     }
-    output.take(&unfinished, tell);
-    output.end(tell)
+    output.take(&unfinished, progress);
+    output.end(progress)
 }
 
 /// Reads a Dockerfile, which may have been removed meanwhile, for the registries that it names.

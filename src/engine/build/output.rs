@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::BuildError;
 use super::trace::{self, Vertex};
+use super::{BuildError, BuildProgress};
 use crate::engine::lines::{Lines, truncate};
 
 /// Number of last lines shown for a failed step.
@@ -76,7 +76,7 @@ impl Step {
 
 impl Output {
     /// Applies a message and reports the lines that it completes.
-    pub fn take(&mut self, message: &[u8], mut tell: impl FnMut(String)) {
+    pub fn take(&mut self, message: &[u8], mut tell: impl FnMut(BuildProgress)) {
         let Ok(message) = serde_json::from_slice::<Message>(message) else {
             return;
         };
@@ -86,7 +86,8 @@ impl Output {
             }
         }
         if let Some(status) = message.status.filter(|_| message.progress.is_none()) {
-            tell(message.id.as_ref().map_or_else(|| status.clone(), |id| format!("{id}: {status}")));
+            let line = message.id.as_ref().map_or_else(|| status.clone(), |id| format!("{id}: {status}"));
+            tell(BuildProgress::Line(line));
         }
         match message.aux {
             Some(Value::String(encoded)) if message.id.as_deref() == Some("moby.buildkit.trace") => {
@@ -102,22 +103,25 @@ impl Output {
     }
 
     /// A line of the classic builder.
-    fn printed(&mut self, line: &str, tell: &mut impl FnMut(String)) {
+    fn printed(&mut self, line: &str, tell: &mut impl FnMut(BuildProgress)) {
         let line = plain(line);
         // Intermediate containers and images are not reported.
         let noise = NOISE.iter().any(|noise| line.starts_with(noise)) || is_image_id(&line);
         let told = !noise && !line.trim().is_empty();
         match line.strip_prefix("Step ").and_then(|rest| rest.split_once(" : ")) {
-            Some((number, what)) => self.step = Step { title: title(number, what), ..Step::default() },
-            None if told => self.step.note(&line),
+            Some((number, what)) => {
+                self.step = Step { title: title(number, what), ..Step::default() };
+                tell(BuildProgress::Step(line));
+            }
+            None if told => {
+                self.step.note(&line);
+                tell(BuildProgress::Line(line));
+            }
             None => {}
-        }
-        if told {
-            tell(line);
         }
     }
 
-    fn traced(&mut self, status: trace::Status, tell: &mut impl FnMut(String)) {
+    fn traced(&mut self, status: trace::Status, tell: &mut impl FnMut(BuildProgress)) {
         for vertex in status.vertices {
             let Vertex { digest, name, cached, started, error } = vertex;
             let step = self.steps.entry(digest).or_default();
@@ -132,12 +136,12 @@ impl Output {
             let internal = name.starts_with("[internal]") || !name.starts_with('[');
             if started.is_some() && !step.told && !internal {
                 step.told = true;
-                tell(name.clone());
+                tell(BuildProgress::Step(name.clone()));
             }
             if cached && !step.cached && !internal {
                 step.cached = true;
                 let number = name.split_once("] ").map_or(name.as_str(), |(number, _)| number);
-                tell(format!("{number}] is cached"));
+                tell(BuildProgress::Step(format!("{number}] is cached")));
             }
             if !error.is_empty() && !error.contains("context canceled") {
                 // Its last output belongs to the explanation.
@@ -155,7 +159,7 @@ impl Output {
                 let line = plain(&line.text);
                 step.note(&line);
                 if !line.trim().is_empty() {
-                    tell(line);
+                    tell(BuildProgress::Line(line));
                 }
             }
         }
@@ -166,7 +170,7 @@ impl Output {
     /// # Errors
     ///
     /// Why the build failed: the step, then its last lines of output.
-    pub fn end(mut self, mut tell: impl FnMut(String)) -> Result<(), BuildError> {
+    pub fn end(mut self, mut tell: impl FnMut(BuildProgress)) -> Result<(), BuildError> {
         for line in std::mem::take(&mut self.printed).rest() {
             self.printed(&line.text, &mut tell);
         }
@@ -229,7 +233,7 @@ fn plain(line: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Returns the reported lines of these messages, and the result.
+    /// Returns the reported lines of these messages, those that name a step with `#`, and the result.
     fn report(messages: &[String]) -> (Vec<String>, Result<(), String>) {
         let (lines, end) = run(messages);
         let message = |error| match error {
@@ -241,10 +245,15 @@ mod tests {
 
     fn run(messages: &[String]) -> (Vec<String>, Result<(), BuildError>) {
         let (mut output, mut lines) = (Output::default(), Vec::new());
+        let mut push = |progress| match progress {
+            BuildProgress::Alive => {}
+            BuildProgress::Step(line) => lines.push(format!("# {line}")),
+            BuildProgress::Line(line) => lines.push(line),
+        };
         for message in messages {
-            output.take(message.as_bytes(), |line| lines.push(line));
+            output.take(message.as_bytes(), &mut push);
         }
-        let end = output.end(|line| lines.push(line));
+        let end = output.end(push);
         (lines, end)
     }
 
@@ -268,8 +277,8 @@ mod tests {
         messages.push(r#"{"aux":{"ID":"sha256:4cd5"}}"#.into());
         let (output, end) = report(&messages);
         let lines = [
-            "Step 1/2 : FROM debian",
-            "Step 2/2 : RUN make",
+            "# Step 1/2 : FROM debian",
+            "# Step 2/2 : RUN make",
             "12: Pulling from library/debian",
             "warning",
             "100%",
@@ -341,7 +350,7 @@ mod tests {
         let (output, end) = report(&messages);
         assert_eq!(
             (output, end),
-            (["[1/2] is cached", "[2/2] RUN make", "one", "two"].map(str::to_owned).to_vec(), Ok(()))
+            (["# [1/2] is cached", "# [2/2] RUN make", "one", "two"].map(str::to_owned).to_vec(), Ok(()))
         );
     }
 

@@ -177,7 +177,7 @@ async fn classic_builder_gets_registry_credentials() {
     let (_context, request) = to_build("FROM reg:5000/base\n");
     let seen = Mutex::new(Vec::new());
     let progress = |news| {
-        if let BuildProgress::Line(line) = news {
+        if let BuildProgress::Step(line) = news {
             seen.lock().unwrap().push(line);
         }
     };
