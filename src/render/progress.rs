@@ -403,6 +403,8 @@ fn headline(change: &Change) -> &'static str {
         Action::Restart => "restarting",
         Action::Stop => "stopping",
         Action::Remove => "removing",
+        Action::Build => "building",
+        Action::Pull => "pulling",
     }
 }
 
@@ -414,7 +416,10 @@ fn why(change: &Change, spec: bool) -> String {
         _ => {}
     }
     let is_field = |cause: &Cause| {
-        matches!(cause, Cause::Field { .. } | Cause::MountedFile { .. } | Cause::Reload | Cause::Unhealthy)
+        matches!(
+            cause,
+            Cause::Field { .. } | Cause::Sources { .. } | Cause::MountedFile { .. } | Cause::Reload | Cause::Unhealthy
+        )
     };
     let (fields, found): (Vec<Cause>, Vec<Cause>) = change.causes.iter().cloned().partition(is_field);
     let fields = (!fields.is_empty()).then(|| cause::fields(&fields));
