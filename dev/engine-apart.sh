@@ -25,6 +25,7 @@ esac
 dir=$dev_dir/$engine
 root=$dev_dir/roots/$suite
 host=unix://$dir/engine.sock
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # --- The root: a Debian of a later release ------------------------------------------------
 
@@ -59,7 +60,7 @@ hold() {
     local cgroup=''
     [[ $suite != experimental ]] || cgroup=2
     # shellcheck disable=SC2016 # the inner shell expands
-    root=$root dir=$dir dev_dir=$dev_dir cgroup=$cgroup setsid unshare --net --mount bash -ec '
+    root=$root dir=$dir dev_dir=$dev_dir project=$project cgroup=$cgroup setsid unshare --net --mount bash -ec '
         ip link set lo up
         # A root that is a mount: what runs containers insists on it.
         mount --bind "$root" "$root"
@@ -72,7 +73,9 @@ hold() {
         mount -t tmpfs tmpfs "$root/run"
         # The same paths inside as outside, for bind mounts and the socket.
         mount --rbind /tmp "$root/tmp"
-        mkdir -p "$root$dev_dir"; mount --rbind "$dev_dir" "$root$dev_dir"
+        for shared in "$dev_dir" "$project"; do
+            mkdir -p "$root$shared"; mount --rbind "$shared" "$root$shared"
+        done
         echo $$ >"$dir/holder.pid"
         # Its root must be the root of its mount table: under a bare chroot, exec into a
         # container shows the outside.

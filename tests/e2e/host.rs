@@ -93,7 +93,7 @@ fn tcp_engine_pings_published_ports() {
         project.assert_settled(&["api", "http"]);
     } else {
         let run = run.exits(1).stderr_contains("api: ready").stderr_contains("http: failed (NotReady)");
-        run.stderr_contains("add 81 to `ports`");
+        run.stderr_contains("port 81 is not published: publish it (`ports`)");
     }
 }
 
