@@ -169,8 +169,12 @@ mkdir -p "$cache"
 lock images
 trap 'rm -rf "$cache"/work.* "$cache"/*.new' EXIT
 need docker docker.io
-# For tests that pull.
-[[ ${1:-all} == base ]] || need docker-registry
+[[ ${1:-all} == base ]] || {
+    # For tests that pull.
+    need docker-registry
+    # For tests of engines over ssh.
+    need_sshd
+}
 timeout 30 docker version >/dev/null 2>&1 || die "no engine answers" "start one: dev/engine.sh"
 case ${1:-all} in
 base) base_image ;;

@@ -237,6 +237,13 @@ need_rust() {
     command -v cc >/dev/null || install gcc libc6-dev
 }
 
+# need_sshd: installs sshd; only the tests start it.
+need_sshd() {
+    [[ ! -x /usr/sbin/sshd ]] || return 0
+    install openssh-server
+    ! has_systemd || systemctl --quiet disable --now ssh.service ssh.socket
+}
+
 need_shellcheck() { command -v shellcheck >/dev/null || install shellcheck; }
 
 # need_cargo_deny: installs cargo-deny outside the clone, so that it is built only once.

@@ -176,6 +176,14 @@ fn report(failure: &Failure, style: Style) -> u8 {
         Failure::Engine(error) => {
             style.error(error.to_string());
             let remedy = match error {
+                EngineError::Unreachable { endpoint, .. } if endpoint.starts_with("ssh://") => {
+                    "ssh must log in without a question (accept a new host's key with `ssh HOST` first), and `docker version` must work there"
+                }
+                EngineError::Unreachable { reason, .. }
+                    if reason.contains("certificate") || reason.contains(".pem") =>
+                {
+                    "correct the files in DOCKER_CERT_PATH or of the docker context, or use another engine with --host"
+                }
                 EngineError::Unreachable { .. } => {
                     "start the engine (on Debian: `sudo systemctl start docker`), or use another one with --host"
                 }

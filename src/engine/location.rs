@@ -8,6 +8,7 @@ use tokio::net::{UnixStream, lookup_host};
 use tokio::time::timeout;
 
 use super::target::Endpoint;
+use super::tls::host_of;
 
 /// Time limit of a name lookup.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -24,7 +25,7 @@ pub enum EngineLocation {
     Forwarded,
     /// On the host of the container, or outside of the network namespace, that drillmaster runs in.
     Outside,
-    /// On another host, which a TCP endpoint names.
+    /// On another host, which the endpoint names.
     Remote(String),
 }
 
@@ -32,16 +33,18 @@ pub enum EngineLocation {
 /// Docker Desktop.
 pub(super) async fn locate(endpoint: &Endpoint, virtual_network: bool) -> EngineLocation {
     match endpoint {
-        Endpoint::Tcp(authority) => {
-            let host = authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host).trim_matches(['[', ']']);
-            match is_local(host).await {
-                true => EngineLocation::Forwarded,
-                false => EngineLocation::Remote(host.to_owned()),
-            }
-        }
+        Endpoint::Tcp(address) | Endpoint::Tls(address, _) => on_host(host_of(address)).await,
+        Endpoint::Ssh(host) => on_host(&host.hostname().await).await,
         Endpoint::Unix(path) => {
             classify(peer(path).await, is_container(), virtual_network || cfg!(not(target_os = "linux")))
         }
+    }
+}
+
+async fn on_host(host: &str) -> EngineLocation {
+    match is_local(host).await {
+        true => EngineLocation::Forwarded,
+        false => EngineLocation::Remote(host.to_owned()),
     }
 }
 

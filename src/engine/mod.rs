@@ -11,7 +11,9 @@ pub mod layer;
 pub mod lines;
 pub mod location;
 mod registry;
+pub mod ssh;
 pub mod target;
+pub mod tls;
 mod transport;
 
 use std::collections::BTreeMap;

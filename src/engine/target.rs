@@ -9,10 +9,18 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use super::ssh::SshHost;
+use super::tls::Tls;
 use crate::spec::secrets::HIDDEN;
 
 /// Default endpoint of an engine.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// Docker's port without TLS.
+const PORT: u16 = 2375;
+/// Docker's port with TLS.
+const TLS_PORT: u16 = 2376;
+/// Name of the context that the environment defines.
+const DEFAULT_CONTEXT: &str = "default";
 
 /// The selected engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +40,18 @@ pub enum Endpoint {
     Unix(PathBuf),
     /// `host:port`, unencrypted.
     Tcp(String),
+    /// `host:port`, over TLS.
+    Tls(String, Tls),
+    /// Through `ssh`.
+    Ssh(SshHost),
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
-            Endpoint::Tcp(address) => write!(f, "tcp://{address}"),
+            Endpoint::Tcp(address) | Endpoint::Tls(address, _) => write!(f, "tcp://{address}"),
+            Endpoint::Ssh(host) => host.fmt(f),
         }
     }
 }
@@ -59,7 +72,9 @@ pub enum TargetError {
         remedy: &'static str,
     },
     /// Not an endpoint.
-    #[error("{origin} is {host:?}, which names no engine; write unix:///path/to/docker.sock or tcp://host:port")]
+    #[error(
+        "{origin} is {host:?}, which names no engine; write unix:///path/to/docker.sock, tcp://host:port or ssh://user@host"
+    )]
     Malformed {
         /// Where it is set.
         origin: String,
@@ -74,6 +89,15 @@ pub enum TargetError {
         /// Name of the context.
         name: String,
     },
+    /// The engine's certificate cannot be verified.
+    #[error(
+        "DOCKER_TLS_VERIFY is set, but there is no {}; put the certificate of the engine's authority there, or name its directory with DOCKER_CERT_PATH",
+        path.display()
+    )]
+    NoAuthority {
+        /// The missing file.
+        path: PathBuf,
+    },
     /// A Docker configuration file cannot be read.
     #[error("cannot read {}: {reason}", path.display())]
     Unreadable {
@@ -85,34 +109,64 @@ pub enum TargetError {
 }
 
 /// Selects the engine by precedence: `--host`, `DOCKER_HOST`, `DOCKER_CONTEXT`, the Docker CLI's current context, the
-/// default socket. An empty variable counts as unset.
+/// default socket. An empty variable counts as unset. `DOCKER_TLS_VERIFY`, `DOCKER_TLS` and `DOCKER_CERT_PATH` hold for
+/// all of these but contexts, which have files of their own.
 pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Result<EngineConfig, TargetError> {
     let set = |name: &str| environment.get(name).filter(|value| !value.is_empty());
     let config_dir =
         set("DOCKER_CONFIG").map(PathBuf::from).or_else(|| set("HOME").map(|home| Path::new(home).join(".docker")));
-    let tls = set("DOCKER_TLS_VERIFY").is_some();
+    let tls = || tls(&set, config_dir.as_deref());
     let endpoint = if let Some(host) = host {
         endpoint("--host", host, tls)?
     } else if let Some(host) = set("DOCKER_HOST") {
         endpoint("DOCKER_HOST", host, tls)?
-    } else if let Some(name) = set("DOCKER_CONTEXT") {
-        of_context("DOCKER_CONTEXT", name, config_dir.as_deref())?
-    } else if let Some(directory) = &config_dir {
-        let path = directory.join("config.json");
-        let name = current_context(&path)?;
-        of_context(&path.display().to_string(), &name, config_dir.as_deref())?
     } else {
-        default_endpoint()
+        let context = match (set("DOCKER_CONTEXT"), &config_dir) {
+            (Some(name), _) => Some(("DOCKER_CONTEXT".to_owned(), name.clone())),
+            (None, Some(directory)) => {
+                let path = directory.join("config.json");
+                let name = current_context(&path)?;
+                Some((path.display().to_string(), name))
+            }
+            (None, None) => None,
+        };
+        match context.filter(|(_, name)| !name.is_empty() && name != DEFAULT_CONTEXT) {
+            Some((origin, name)) => of_context(&origin, &name, config_dir.as_deref())?,
+            None => default_endpoint(tls()?),
+        }
     };
     let buildkit = set("DOCKER_BUILDKIT").map(|value| !matches!(value.as_str(), "0" | "f" | "F" | "false" | "False"));
     Ok(EngineConfig { endpoint, config_dir, buildkit })
 }
 
-fn default_endpoint() -> Endpoint {
-    Endpoint::Unix(DEFAULT_SOCKET.into())
+/// The endpoint if nothing names one: as for the Docker CLI, variables for TLS select an engine that is reached over it.
+fn default_endpoint(tls: Option<Tls>) -> Endpoint {
+    match tls {
+        Some(tls) => Endpoint::Tls(format!("localhost:{TLS_PORT}"), tls),
+        None => Endpoint::Unix(DEFAULT_SOCKET.into()),
+    }
 }
 
-fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError> {
+/// TLS as the environment configures it.
+fn tls<'a>(set: &impl Fn(&str) -> Option<&'a String>, config_dir: Option<&Path>) -> Result<Option<Tls>, TargetError> {
+    // As for the Docker CLI, any value counts, also "0".
+    let verify = set("DOCKER_TLS_VERIFY").is_some();
+    if !verify && set("DOCKER_TLS").is_none() {
+        return Ok(None);
+    }
+    let directory = set("DOCKER_CERT_PATH").map(PathBuf::from).or_else(|| config_dir.map(Path::to_owned));
+    let tls = Tls::new(directory.unwrap_or_default(), verify);
+    match tls.ca() {
+        path if verify && !path.exists() => Err(TargetError::NoAuthority { path }),
+        _ => Ok(Some(tls)),
+    }
+}
+
+fn endpoint(
+    origin: &str,
+    host: &str,
+    tls: impl FnOnce() -> Result<Option<Tls>, TargetError>,
+) -> Result<Endpoint, TargetError> {
     let shown = without_user(host);
     let malformed = || TargetError::Malformed { origin: origin.into(), host: shown.clone() };
     let unsupported =
@@ -121,10 +175,15 @@ fn endpoint(origin: &str, host: &str, tls: bool) -> Result<Endpoint, TargetError
     match scheme {
         "unix" if !rest.is_empty() => Ok(Endpoint::Unix(rest.into())),
         "tcp" | "http" if rest.contains('@') => unsupported("a user name or password", TUNNEL),
-        "tcp" | "http" if tls => unsupported("TLS", TUNNEL),
-        "tcp" | "http" => address(rest).map(Endpoint::Tcp).ok_or_else(malformed),
-        "https" => unsupported("TLS", TUNNEL),
-        "ssh" => unsupported("ssh", TUNNEL),
+        "tcp" | "http" => match tls()? {
+            Some(tls) => address(rest, TLS_PORT).map(|address| Endpoint::Tls(address, tls)).ok_or_else(malformed),
+            None => address(rest, PORT).map(Endpoint::Tcp).ok_or_else(malformed),
+        },
+        "https" => unsupported("https://", "use tcp:// and set DOCKER_TLS_VERIFY=1"),
+        "ssh" if rest.split_once('@').is_some_and(|(user, _)| user.contains(':')) => {
+            unsupported("a password", "use a key, and an agent if it has a passphrase")
+        }
+        "ssh" => SshHost::parse(rest).map(Endpoint::Ssh).ok_or_else(malformed),
         "npipe" => unsupported("a Windows pipe", "run drillmaster where the engine has a unix socket, e.g. in WSL"),
         _ => Err(malformed()),
     }
@@ -144,14 +203,14 @@ fn without_user(host: &str) -> String {
 const TUNNEL: &str =
     "forward its socket (ssh -NL /tmp/docker.sock:/var/run/docker.sock HOST) and use --host unix:///tmp/docker.sock";
 
-/// `host:port` from the part after the scheme, with Docker's default port.
-fn address(text: &str) -> Option<String> {
+/// `host:port` from the part after the scheme.
+fn address(text: &str, default_port: u16) -> Option<String> {
     let text = text.trim_end_matches('/');
     let after_host = text.rsplit_once(']').map_or(text, |(_, rest)| rest);
     match after_host.rsplit_once(':') {
         _ if text.is_empty() || text.contains('/') => None,
         Some((_, port)) => port.parse::<u16>().ok().map(|_| text.to_owned()),
-        None => Some(format!("{text}:2375")),
+        None => Some(format!("{text}:{default_port}")),
     }
 }
 
@@ -176,20 +235,22 @@ struct Context {
 struct ContextEndpoint {
     #[serde(rename = "Host", default)]
     host: String,
+    #[serde(rename = "SkipTLSVerify", default)]
+    skip_tls_verify: bool,
 }
 
 fn of_context(origin: &str, name: &str, config_dir: Option<&Path>) -> Result<Endpoint, TargetError> {
-    if name.is_empty() || name == "default" {
-        return Ok(default_endpoint());
-    }
     let missing = || TargetError::NoContext { origin: origin.into(), name: name.into() };
     let contexts = config_dir.ok_or_else(missing)?.join("contexts");
     // The directory of a context is named after the hash of its name.
     let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     let context: Context = read(&contexts.join("meta").join(&hash).join("meta.json"))?.ok_or_else(missing)?;
-    let host = context.endpoints.get("docker").map(|endpoint| endpoint.host.as_str()).unwrap_or_default();
-    let tls = contexts.join("tls").join(&hash).join("docker").exists();
-    if host.is_empty() { Ok(default_endpoint()) } else { endpoint(&format!("the Docker context {name:?}"), host, tls) }
+    let Some(docker) = context.endpoints.get("docker").filter(|endpoint| !endpoint.host.is_empty()) else {
+        return Ok(default_endpoint(None));
+    };
+    let tls = Tls::new(contexts.join("tls").join(&hash).join("docker"), !docker.skip_tls_verify);
+    let tls = (docker.skip_tls_verify || tls.has_files()).then_some(tls);
+    endpoint(&format!("the Docker context {name:?}"), &docker.host, || Ok(tls))
 }
 
 /// Reads a JSON file; `None` if it does not exist.
@@ -259,19 +320,60 @@ mod tests {
         for (host, endpoint) in table {
             assert_eq!(found(Some(host), &[]), endpoint);
         }
+        let tls = ("DOCKER_TLS", "1");
+        assert_eq!(found(Some("tcp://there"), &[tls]), "tcp://there:2376");
+        assert_eq!(found(Some("tcp://there:2375"), &[tls]), "tcp://there:2375");
+        assert_eq!(found(None, &[tls]), "tcp://localhost:2376");
+        assert_eq!(found(None, &[tls, ("DOCKER_CONTEXT", "default")]), "tcp://localhost:2376");
+        assert_eq!(found(Some("unix:///here.sock"), &[tls, ("DOCKER_TLS_VERIFY", "1")]), "unix:///here.sock");
+    }
+
+    #[test]
+    fn tls_files_come_from_the_environment_or_the_context() {
+        let contexts = configured(&[("plain", "tcp://plain"), ("secure", "tcp://secure"), ("lax", "tcp://lax")]);
+        let config = ("DOCKER_CONFIG", contexts.path().to_str().unwrap());
+        let endpoint = |variables: &[(&str, &str)]| target(None, &environment(variables)).map(|found| found.endpoint);
+        let tls = |address: &str, directory: &Path, verify| {
+            Ok(Endpoint::Tls(address.into(), Tls::new(directory.to_owned(), verify)))
+        };
+        let host = ("DOCKER_HOST", "tcp://there");
+        let verify = ("DOCKER_TLS_VERIFY", "1");
+        let missing = Err(TargetError::NoAuthority { path: contexts.path().join("ca.pem") });
+        assert_eq!(endpoint(&[config, host, verify]), missing);
+        assert_eq!(endpoint(&[config, host, ("DOCKER_TLS", "1")]), tls("there:2376", contexts.path(), false));
+        std::fs::write(contexts.path().join("ca.pem"), "").unwrap();
+        assert_eq!(endpoint(&[config, host, verify]), tls("there:2376", contexts.path(), true));
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::fs::write(elsewhere.path().join("ca.pem"), "").unwrap();
+        let path = ("DOCKER_CERT_PATH", elsewhere.path().to_str().unwrap());
+        assert_eq!(endpoint(&[config, host, verify, path]), tls("there:2376", elsewhere.path(), true));
+        assert_eq!(endpoint(&[config, host, path]), Ok(Endpoint::Tcp("there:2375".into())));
+
+        // A context has files of its own; the environment's do not hold for it.
+        assert_eq!(endpoint(&[config, verify, path]), Ok(Endpoint::Tcp("plain:2375".into())));
+        let hash = |name: &str| -> String {
+            Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+        };
+        let files = |name: &str| contexts.path().join("contexts/tls").join(hash(name)).join("docker");
+        std::fs::create_dir_all(files("secure")).unwrap();
+        std::fs::write(files("secure").join("ca.pem"), "").unwrap();
+        assert_eq!(endpoint(&[config, ("DOCKER_CONTEXT", "secure")]), tls("secure:2376", &files("secure"), true));
+        let meta = contexts.path().join("contexts/meta").join(hash("lax")).join("meta.json");
+        let json = r#"{"Endpoints": {"docker": {"Host": "tcp://lax", "SkipTLSVerify": true}}}"#;
+        std::fs::write(meta, json).unwrap();
+        assert_eq!(endpoint(&[config, ("DOCKER_CONTEXT", "lax")]), tls("lax:2376", &files("lax"), false));
     }
 
     #[test]
     fn unsupported_endpoints_have_a_hint() {
-        let ssh = found(None, &[("DOCKER_HOST", "ssh://ann@lab")]);
-        assert!(
-            ssh.starts_with("DOCKER_HOST names the engine ssh://ann@lab, and ssh is not supported; forward"),
-            "{ssh}"
-        );
-        assert!(found(Some("https://lab"), &[]).contains("TLS is not supported"));
-        assert!(found(Some("tcp://lab:2376"), &[("DOCKER_TLS_VERIFY", "1")]).contains("TLS is not supported"));
+        assert_eq!(found(None, &[("DOCKER_HOST", "ssh://ann@lab:22/docker.sock")]), "ssh://ann@lab:22/docker.sock");
+        let ssh = found(Some("ssh://ann:s3cret@lab"), &[]);
+        assert!(ssh.contains("ssh://(hidden)@lab, and a password is not supported; use a key"), "{ssh}");
+        assert!(found(Some("https://lab"), &[]).contains("https:// is not supported; use tcp://"));
         assert!(found(Some("npipe:////./pipe/docker_engine"), &[]).contains("a Windows pipe is not supported"));
-        for malformed in ["docker.sock", "unix://", "tcp://", "tcp://lab:port", "tcp://lab/path", "ftp://lab"] {
+        for malformed in
+            ["docker.sock", "unix://", "tcp://", "tcp://lab:port", "tcp://lab/path", "ftp://lab", "ssh://-x"]
+        {
             assert!(found(Some(malformed), &[]).contains("names no engine"), "{malformed}");
         }
     }

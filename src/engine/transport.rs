@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::ssh::Tunnel;
 use super::target::Endpoint;
 
 /// Number of idle connections kept; further ones are closed after use.
@@ -41,6 +42,7 @@ pub type Stream = Pin<Box<dyn futures_util::Stream<Item = io::Result<Frame<Bytes
 /// All connections to one engine.
 pub struct Wire {
     endpoint: Endpoint,
+    tunnel: Tunnel,
     idle: Mutex<Vec<SendRequest<Body>>>,
     api: OnceLock<String>,
 }
@@ -48,7 +50,7 @@ pub struct Wire {
 impl Wire {
     /// Opens no connection: the first request does.
     pub fn new(endpoint: Endpoint) -> Arc<Self> {
-        Arc::new(Wire { endpoint, idle: Mutex::default(), api: OnceLock::new() })
+        Arc::new(Wire { endpoint, tunnel: Tunnel::default(), idle: Mutex::default(), api: OnceLock::new() })
     }
 
     /// Sends this API version with every request from now on. bollard leaves it out, so that a newer engine may respond
@@ -126,6 +128,8 @@ impl Wire {
                 stream.set_nodelay(true)?;
                 handshake(stream).await
             }
+            Endpoint::Tls(address, tls) => handshake(tls.connect(address).await?).await,
+            Endpoint::Ssh(host) => handshake(self.tunnel.connect(host).await?).await,
         }
     }
 
@@ -140,8 +144,8 @@ impl Wire {
             *request.uri_mut() = uri;
         }
         let host = match &self.endpoint {
-            Endpoint::Unix(_) => "docker",
-            Endpoint::Tcp(address) => address,
+            Endpoint::Unix(_) | Endpoint::Ssh(_) => "docker",
+            Endpoint::Tcp(address) | Endpoint::Tls(address, _) => address,
         };
         if let Ok(host) = HeaderValue::from_str(host) {
             request.headers_mut().insert(HOST, host);

@@ -57,7 +57,7 @@ fn unreachable_engine_error_suggests_a_fix() {
 fn invalid_engine_address_is_a_usage_error() {
     let mut project = Project::new("badhost");
     project.write("all.yaml", &sleeper("api", ""));
-    for host in ["nonsense", "tcp://", "ssh://somewhere", "https://somewhere:2376"] {
+    for host in ["nonsense", "tcp://", "ssh://-somewhere", "https://somewhere:2376"] {
         project.set_host(host);
         project.run(&["status"]).exits(2).stderr_contains("DOCKER_HOST").stderr_contains(host);
         project.run(&["status", "--host", host]).exits(2).stderr_contains("--host").stderr_contains(host);

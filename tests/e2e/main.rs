@@ -33,6 +33,7 @@ mod owner;
 mod pulls;
 mod reach;
 mod ready;
+mod remote;
 mod replace;
 mod replicas;
 mod secrets;

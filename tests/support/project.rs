@@ -74,7 +74,10 @@ impl Project {
             .env("XDG_STATE_HOME", self.home.path().join("state"))
             .env("HOME", self.home.path())
             .env("DOCKER_HOST", &self.host);
-        for name in ["DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "NO_COLOR", "RUST_BACKTRACE"] {
+        for name in ["CONTEXT", "CONFIG", "TLS", "TLS_VERIFY", "CERT_PATH"] {
+            command.env_remove(format!("DOCKER_{name}"));
+        }
+        for name in ["NO_COLOR", "RUST_BACKTRACE"] {
             command.env_remove(name);
         }
         command

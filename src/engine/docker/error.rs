@@ -1,5 +1,7 @@
 //! Errors of the API and the connection, converted to [`EngineError`].
 
+use std::borrow::Cow;
+
 use super::*;
 
 /// Returns true if an error means that the mutation's goal was already reached.
@@ -67,7 +69,7 @@ pub(super) fn reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> S
     let mut last = error.to_string();
     while let Some(error) = cause {
         if let Some(reason) = known_reason(endpoint, error) {
-            return reason.to_owned();
+            return reason.into_owned();
         }
         last = error.to_string();
         cause = error.source();
@@ -75,10 +77,10 @@ pub(super) fn reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> S
     last
 }
 
-fn known_reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> Option<&'static str> {
+fn known_reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> Option<Cow<'static, str>> {
     const CLOSED: &str = "the engine closed the connection";
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
-        return (error.is_incomplete_message() || error.is_canceled() || error.is_closed()).then_some(CLOSED);
+        return (error.is_incomplete_message() || error.is_canceled() || error.is_closed()).then_some(CLOSED.into());
     }
     let error = match error.downcast_ref::<BollardError>() {
         Some(BollardError::IOError { err }) => err,
@@ -86,10 +88,15 @@ fn known_reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> Option
     };
     // bollard keeps only the text of an error that ends a stream.
     if error.kind() == io::ErrorKind::Other && error.to_string().contains("reading a body from connection") {
-        return Some(CLOSED);
+        return Some(CLOSED.into());
+    }
+    if let Endpoint::Tls(address, tls) = endpoint
+        && let Some(error) = error.get_ref().and_then(|error| error.downcast_ref())
+    {
+        return Some(tls.explain(address, error).into());
     }
     let local = matches!(endpoint, Endpoint::Unix(_));
-    match error.kind() {
+    let reason = match error.kind() {
         io::ErrorKind::NotFound if local => Some("no such socket"),
         io::ErrorKind::ConnectionRefused if local => {
             Some("connection refused (the socket is there, but no engine listens)")
@@ -102,5 +109,6 @@ fn known_reason(endpoint: &Endpoint, error: &(dyn StdError + 'static)) -> Option
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => Some(CLOSED),
         _ => None,
-    }
+    };
+    reason.map(Cow::Borrowed)
 }
