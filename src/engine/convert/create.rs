@@ -78,7 +78,8 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         restart_policy: Some(restart_policy(config.restart)),
         memory: config.resources.memory.map(|memory| signed(memory.bytes())),
         nano_cpus: config.resources.cpus.map(|cpus| cpus.nanos()),
-        pids_limit: config.resources.pids.map(i64::from),
+        // Zero is no limit; without a value, Podman sets one of its own.
+        pids_limit: Some(config.resources.pids.map_or(0, i64::from)),
         extra_hosts: some(config.extra_hosts.iter().map(|host| format!("{}:{}", host.name, host.address)).collect()),
         cap_add: some(config.cap_add.clone()),
         cap_drop: some(config.cap_drop.clone()),
@@ -271,6 +272,12 @@ mod tests {
     use crate::desired::Seconds;
     use crate::spec::model::{ExtraHost, Ulimit};
     use crate::spec::value::ByteSize;
+
+    #[test]
+    fn default_limit_of_the_engine_is_not_used() {
+        let host = create_body(&ContainerSpec::default()).host_config.unwrap();
+        assert_eq!((host.pids_limit, host.memory), (Some(0), None));
+    }
 
     #[test]
     fn pids_limit_can_be_removed_and_memory_sets_swap() {
