@@ -31,6 +31,8 @@ pub struct Observed {
     pub volumes: BTreeMap<String, Volume>,
     /// The engine does not know `start_interval` of health checks.
     pub lacks_start_interval: bool,
+    /// The engine runs no health checks.
+    pub lacks_health_checks: bool,
 }
 
 /// An observed container.

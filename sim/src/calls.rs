@@ -214,6 +214,7 @@ impl Engine for Sim {
                 id: "simulated".into(),
                 version: "20.10.24".into(),
                 api: "1.41".into(),
+                parallel_stops: false,
                 location: EngineLocation::Here,
             })
         })

@@ -517,7 +517,7 @@ pub(super) fn run_options(
 /// The number of concurrent steps. Measured on two cores: four setups saturate them; teardowns gain up to eight.
 fn limits(info: &EngineInfo, timeout: Option<Duration>) -> Limits {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let teardowns = if info.stops_one_at_a_time() { 1 } else { 8 };
+    let teardowns = if info.parallel_stops { 8 } else { 1 };
     Limits { setups: (2 * cores).max(4), teardowns, deadline: timeout }
 }
 

@@ -114,23 +114,10 @@ pub struct EngineInfo {
     pub version: String,
     /// Negotiated API version, e.g. `1.41`.
     pub api: String,
+    /// Several containers may be stopped at the same time.
+    pub parallel_stops: bool,
     /// Where it runs, seen from drillmaster.
     pub location: EngineLocation,
-}
-
-impl EngineInfo {
-    /// Whether containers must be stopped one at a time. Before 20.10.27, two that leave one network at the same moment
-    /// can deadlock the engine's networking until it is restarted (moby/moby#46661): one holds the network's lock and
-    /// waits for the controller's, the other the reverse. With both windows widened, every way of stopping in parallel
-    /// hung within three teardowns; one at a time never did in 47. An unparsable version counts as old.
-    pub fn stops_one_at_a_time(&self) -> bool {
-        let mut parts = self.version.split(['.', '+', '-', '~']).map(|part| part.parse::<u32>().ok());
-        let mut next = || parts.next().flatten();
-        match (next(), next(), next()) {
-            (Some(major), Some(minor), patch) => (major, minor, patch.unwrap_or_default()) < (20, 10, 27),
-            _ => true,
-        }
-    }
 }
 
 /// A volume with its labels.
@@ -513,35 +500,6 @@ impl EngineError {
             | EngineError::Invalid { message, .. }
             | EngineError::Refused { message, .. } => Some(message),
             EngineError::Unreachable { .. } | EngineError::TimedOut { .. } => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_old_engines_stop_containers_sequentially() {
-        let table = [
-            ("20.10.24+dfsg1", true),
-            ("20.10.26", true),
-            ("20.10.27", false),
-            ("19.03.15", true),
-            ("23.0.0", false),
-            ("26.1.5+dfsg1", false),
-            ("28.0.0-rc.1", false),
-            ("29", true),
-            ("dev", true),
-        ];
-        for (version, expected) in table {
-            let about = EngineInfo {
-                id: String::new(),
-                version: version.into(),
-                api: "1.41".into(),
-                location: EngineLocation::Here,
-            };
-            assert_eq!(about.stops_one_at_a_time(), expected, "{version}");
         }
     }
 }

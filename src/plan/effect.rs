@@ -282,6 +282,9 @@ pub fn identity(desired: &Desired, service: &Service, image_id: &str, named_when
 
 /// Returns true if the container has a health check, from its own spec or its image.
 fn expects_health(container: &Container, observed: &Observed) -> bool {
+    if observed.lacks_health_checks {
+        return false;
+    }
     match own_healthcheck(container) {
         Some(expected) => expected,
         None => {

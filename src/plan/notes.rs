@@ -13,6 +13,7 @@ impl Planner<'_> {
         if !self.desired.services.is_empty() {
             self.note_shared_names();
             self.note_start_intervals();
+            self.note_health_checks();
         }
         self.note_lookalikes();
     }
@@ -58,6 +59,28 @@ impl Planner<'_> {
                         other.group,
                     )
                 }));
+            }
+        }
+    }
+
+    fn note_health_checks(&mut self) {
+        if !self.observed.lacks_health_checks {
+            return;
+        }
+        for service in self.desired.services.values() {
+            let image = self.observed.images.get(&service.config.image);
+            let of_image =
+                image.and_then(|id| self.observed.image_facts.get(id)).is_some_and(|facts| facts.healthcheck);
+            let check = service.config.healthcheck.as_ref().map_or(of_image, |check| !check.disable);
+            if check && self.desired.scope.contains(&service.service) {
+                let remedy = match service.ping {
+                    Some(_) => "its ping alone decides when it is ready",
+                    None => "add a `ping` so that dependents wait until it is ready",
+                };
+                let name = &service.service;
+                self.plan.notes.insert(format!(
+                    "warning: the engine does not run the health check of {name} (Podman needs systemd for it); {remedy}"
+                ));
             }
         }
     }

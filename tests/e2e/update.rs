@@ -20,8 +20,9 @@ fn api(version: u32, more: &str) -> String {
 
 /// Returns the spec of a client that resolves and requests `api` in a loop, with one line per response.
 fn client() -> String {
-    let text = r#"while :; do
-        ip=$(nslookup api 127.0.0.11 2>/dev/null | awk '/^Name/ {getline; print $2; exit}')
+    let text = r#"dns=$(awk '/^nameserver/ {print $2; exit}' /etc/resolv.conf)
+    while :; do
+        ip=$(nslookup api $dns 2>/dev/null | awk '/^Name/ {getline; print $2; exit}')
         if [ -z "$ip" ]; then echo unresolved; continue; fi
         response=$(printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 10 $ip 80 2>&1 | tr -d '\r' | tail -n 1)
         echo "$response from $ip"

@@ -54,6 +54,18 @@ fn ignored_start_interval_is_noted() {
 }
 
 #[test]
+fn health_check_that_never_runs_is_noted() {
+    let mut wanted = desired([service("db"), service("api")]);
+    wanted.services.get_mut("db").unwrap().config.healthcheck = serde_json::from_str(r#"{"test": "true"}"#).unwrap();
+    let mut observed = empty(&wanted);
+    assert_eq!(notes(&wanted, &observed), [""; 0]);
+    observed.lacks_health_checks = true;
+    let note = "warning: the engine does not run the health check of db (Podman needs systemd for it); add a `ping` so \
+                that dependents wait until it is ready";
+    assert_eq!(notes(&wanted, &observed), [note]);
+}
+
+#[test]
 fn endpoints_without_the_name_of_the_group_are_kept() {
     let wanted = desired([service("db"), service("web").start_first()]);
     let mut observed = agreeing(&wanted);

@@ -39,7 +39,11 @@ impl Events {
                 let Ok(line) = line else { return };
                 let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
                 let event = Event {
-                    action: text(&event["Action"]),
+                    action: match text(&event["Action"]) {
+                        // Podman's word.
+                        action if action == "remove" => "destroy".to_owned(),
+                        action => action,
+                    },
                     name: text(&event["Actor"]["Attributes"]["name"]),
                     time: event["timeNano"].as_i64().unwrap_or_default(),
                 };

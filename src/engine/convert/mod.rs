@@ -5,6 +5,7 @@
 mod create;
 mod events;
 mod observe;
+pub mod podman;
 
 pub use self::create::*;
 pub use self::events::*;

@@ -9,11 +9,12 @@ pub(super) fn reached(mutation: &Mutation, error: &BollardError) -> bool {
     let BollardError::DockerResponseServerError { status_code, message } = error else {
         return false;
     };
+    let status_code = code(*status_code, message);
     match mutation {
         Mutation::Remove { .. } => {
-            *status_code == 404 || (*status_code == 409 && message.contains("already in progress"))
+            status_code == 404 || (status_code == 409 && message.contains("already in progress"))
         }
-        Mutation::RemoveNetwork(_) | Mutation::RemoveVolume(_) | Mutation::RemoveImage(_) => *status_code == 404,
+        Mutation::RemoveNetwork(_) | Mutation::RemoveVolume(_) | Mutation::RemoveImage(_) => status_code == 404,
         Mutation::Rename { .. } => message.contains("same name as its current name"),
         Mutation::Unpause(_) => message.contains("is not paused"),
         // A message with an id is about a removed network: the container may still be attached by name.
@@ -33,12 +34,18 @@ pub(super) fn reached(mutation: &Mutation, error: &BollardError) -> bool {
 
 /// Returns true if the container does not exist, as opposed to a path in it.
 pub(super) fn is_no_container(error: &BollardError) -> bool {
-    error.to_string().contains("No such container:")
+    // Podman writes it in lower case.
+    error.to_string().to_lowercase().contains("no such container")
+}
+
+/// The status of a response. Podman answers 500 for a container that is removed during the request.
+fn code(status_code: u16, message: &str) -> u16 {
+    if status_code == 500 && message.contains("no such container") { 404 } else { status_code }
 }
 
 pub(super) fn status(error: &BollardError) -> Option<u16> {
     match error {
-        BollardError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        BollardError::DockerResponseServerError { status_code, message } => Some(code(*status_code, message)),
         _ => None,
     }
 }
@@ -46,10 +53,11 @@ pub(super) fn status(error: &BollardError) -> Option<u16> {
 pub(super) fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -> EngineError {
     let attempted = attempted.to_owned();
     match error {
-        BollardError::DockerResponseServerError { status_code, message } => match status_code {
+        BollardError::DockerResponseServerError { status_code, message } => match code(status_code, &message) {
             400 => EngineError::Invalid { attempted, message },
             404 => EngineError::NotFound { attempted, message },
             403 if message.contains("active endpoints") => EngineError::ActiveEndpoints { attempted, message },
+            500 if message.contains("network is being used") => EngineError::ActiveEndpoints { attempted, message },
             403 | 409 => EngineError::Conflict { attempted, message },
             _ if message.contains("port is already allocated") => EngineError::PortAllocated { attempted, message },
             _ => EngineError::Refused { attempted, message },

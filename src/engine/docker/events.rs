@@ -84,7 +84,13 @@ impl Subscription {
                 Some(event) => Ok(event),
                 None => self.events.next().await?,
             };
-            match event.map(|event| convert::event(event, group)) {
+            let adapted = event.map(|mut event| {
+                if engine.podman {
+                    convert::podman::adapt_event(&mut event);
+                }
+                convert::event(event, group)
+            });
+            match adapted {
                 Ok(None) => {}
                 Ok(Some(event)) => return Some((Ok(event), self)),
                 Err(error) => return Some((Err(engine.fault(EVENTS, error)), self)),

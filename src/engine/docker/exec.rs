@@ -27,10 +27,17 @@ impl Docker {
         // Output kept open by a child that outlives the command is closed by the engine after 2 s.
         if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec, None).await? {
             let mut lines = Lines::default();
+            let mut hear = |line: LogLine| match self.podman {
+                true => {
+                    let text = convert::podman::exec_line(line.text);
+                    text.into_iter().for_each(|text| heard(LogLine { text, ..line }));
+                }
+                false => heard(line),
+            };
             while let Some(piece) = output.next().await {
-                pieces(&mut lines, &piece?).into_iter().for_each(&mut *heard);
+                pieces(&mut lines, &piece?).into_iter().for_each(&mut hear);
             }
-            lines.rest().into_iter().for_each(&mut *heard);
+            lines.rest().into_iter().for_each(&mut hear);
         }
         self.exit_code(&exec).await
     }

@@ -6,6 +6,7 @@ mod error;
 mod events;
 mod exec;
 mod image;
+mod podman;
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error as StdError;
@@ -20,8 +21,8 @@ use bollard::container::LogOutput;
 use bollard::errors::Error as BollardError;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
-    CreateImageInfo, EventMessage, NetworkConnectRequest, NetworkCreateRequest, NetworkDisconnectRequest, SystemInfo,
-    SystemVersion, VolumeCreateRequest,
+    ContainerSummary, CreateImageInfo, EventMessage, NetworkConnectRequest, NetworkCreateRequest,
+    NetworkDisconnectRequest, SystemInfo, SystemVersion, VolumeCreateRequest,
 };
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
@@ -64,6 +65,10 @@ pub struct Docker {
     buildkit: Option<bool>,
     version: String,
     api: String,
+    /// It is Podman.
+    podman: bool,
+    /// It runs health checks.
+    health_checks: bool,
     /// How far the engine's clock is ahead of ours, in nanoseconds; a lower bound.
     clock: AtomicI64,
 }
@@ -83,6 +88,8 @@ impl Docker {
         let version = client.version().await.map_err(|error| fault(&target.endpoint, &attempted, error))?;
         let api = agree(&version).map_err(|message| EngineError::Refused { attempted, message })?;
         wire.speak(api.clone());
+        let podman = convert::podman::is_podman(&version);
+        let health_checks = !podman || podman::runs_health_checks(&client).await;
         Ok(Docker {
             client,
             wire,
@@ -91,6 +98,8 @@ impl Docker {
             buildkit: target.buildkit,
             version: version.version.unwrap_or_default(),
             api,
+            podman,
+            health_checks,
             clock: AtomicI64::new(0),
         })
     }
@@ -106,15 +115,16 @@ impl Docker {
         }
         Ok(EngineInfo {
             location: location::locate(&self.endpoint, has_virtual_network(&info)).await,
-            id: info.id.unwrap_or_default(),
+            id: if self.podman { convert::podman::engine_id(&info) } else { info.id.unwrap_or_default() },
             version: self.version.clone(),
+            parallel_stops: self.podman || stops_in_parallel(&self.version),
             api: self.api.clone(),
         })
     }
 
     async fn list_all(&self, group: &str, volumes: bool) -> Result<Observed> {
-        let (containers, networks, images, volumes) = tokio::try_join!(
-            self.client.list_containers(Some(query::ListContainersOptions { all: true, ..Default::default() })),
+        let (containers, networks, mut images, volumes, health) = tokio::try_join!(
+            self.containers(),
             self.client.list_networks(None),
             self.client.list_images(None::<query::ListImagesOptions>),
             async {
@@ -125,8 +135,12 @@ impl Docker {
                 let found = self.client.list_volumes(Some(query::ListVolumesOptions { filters })).await?;
                 Ok(found.volumes.unwrap_or_default())
             },
+            self.health_by_filter(),
         )
         .map_err(|error| self.fault("list what it has", error))?;
+        if self.podman {
+            convert::podman::add_short_names(&mut images);
+        }
         let networks = networks.into_iter().filter_map(convert::network);
         let volumes = volumes.into_iter().filter_map(convert::volume);
         let mut observed = Observed {
@@ -136,15 +150,31 @@ impl Docker {
             images: convert::images(images),
             volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
             lacks_start_interval: self.lacks_start_interval(),
+            lacks_health_checks: !self.health_checks,
             ..Default::default()
         };
-        containers.into_iter().filter_map(convert::container).for_each(|container| observed.insert(container));
+        let containers = containers.into_iter().filter_map(convert::container);
+        containers.map(|container| self.adapted(container, &health)).for_each(|container| observed.insert(container));
         Ok(observed)
     }
 
+    async fn containers(&self) -> std::result::Result<Vec<ContainerSummary>, BollardError> {
+        match self.podman {
+            true => self.get("/containers/json?all=true").await,
+            false => {
+                let all = query::ListContainersOptions { all: true, ..Default::default() };
+                self.client.list_containers(Some(all)).await
+            }
+        }
+    }
+
     async fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
-        match self.client.inspect_container(id, None::<query::InspectContainerOptions>).await {
-            Ok(response) => Ok(convert::inspected(response)),
+        let found = match self.podman {
+            true => self.get(&format!("/containers/{id}/json")).await,
+            false => self.client.inspect_container(id, None::<query::InspectContainerOptions>).await,
+        };
+        match found {
+            Ok(response) => Ok(convert::inspected(response).map(|container| self.adapted(container, &HashMap::new()))),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.fault(&format!("inspect container {}", short(id)), error)),
         }
@@ -193,7 +223,14 @@ impl Docker {
             Mutation::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
             Mutation::Stop { id, timeout } => {
                 let t = timeout.map(whole_seconds);
-                client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() })).await?;
+                let stop = || client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() }));
+                match stop().await {
+                    Err(error) if podman::is_paused(&error) => {
+                        client.unpause_container(id).await?;
+                        stop().await?;
+                    }
+                    result => result?,
+                }
             }
             Mutation::Unpause(id) => client.unpause_container(id).await?,
             Mutation::Signal { id, signal } => {
@@ -203,7 +240,11 @@ impl Docker {
                 client.rename_container(id, query::RenameContainerOptions { name: name.clone() }).await?;
             }
             Mutation::Update { id, resources, restart } => {
-                client.update_container(id, convert::update_body(resources, *restart)).await?;
+                let mut body = convert::update_body(resources, *restart);
+                if self.podman {
+                    convert::podman::adapt_update(&mut body);
+                }
+                client.update_container(id, body).await?;
             }
             Mutation::Remove { id, volumes } => {
                 let options = query::RemoveContainerOptions { force: true, v: *volumes, link: false };
@@ -233,7 +274,10 @@ impl Docker {
         if let Some(check) = body.healthcheck.as_mut().filter(|_| self.lacks_start_interval()) {
             check.start_interval = None;
         }
-        Ok(self.client.create_container(Some(options), body).await?.id)
+        match self.podman {
+            true => self.create_with_volumes(options, body).await,
+            false => Ok(self.client.create_container(Some(options), body).await?.id),
+        }
     }
 
     /// `start_interval` of health checks came with this version; earlier ones refuse or ignore it.
@@ -276,6 +320,19 @@ impl Docker {
         }
         first_file(&archive, most)
             .map_err(|error| EngineError::Refused { attempted: attempted(), message: format!("not a file: {error}") })
+    }
+}
+
+/// Returns true if containers may be stopped in parallel. Before 20.10.27, two that leave one network at the same moment
+/// can deadlock the engine's networking until it is restarted (moby/moby#46661): one holds the network's lock and waits
+/// for the controller's, the other the reverse. With both windows widened, every way of stopping in parallel hung within
+/// three teardowns; one at a time never did in 47. An unparsable version counts as old.
+fn stops_in_parallel(version: &str) -> bool {
+    let mut parts = version.split(['.', '+', '-', '~']).map(|part| part.parse::<u32>().ok());
+    let mut next = || parts.next().flatten();
+    match (next(), next(), next()) {
+        (Some(major), Some(minor), patch) => (major, minor, patch.unwrap_or_default()) >= (20, 10, 27),
+        _ => false,
     }
 }
 

@@ -31,6 +31,7 @@ fn already_achieved_mutation_is_not_an_error() {
     assert!(reached(&remove, &error(404, "No such container: x")));
     assert!(reached(&remove, &error(409, "removal of container x is already in progress")));
     assert!(!reached(&remove, &error(500, "device busy")));
+    assert!(reached(&remove, &error(500, "no container with ID 3f found in database: no such container")));
     assert!(!reached(&Mutation::Start(id.clone()), &error(404, "No such container: x")));
     let by_id = Mutation::Disconnect { network: network.clone(), container: id.clone() };
     assert!(reached(&by_id, &error(500, "container x is not connected to network shop")));
@@ -38,6 +39,13 @@ fn already_achieved_mutation_is_not_an_error() {
     assert!(!reached(&by_id, &error(500, &gone)), "the network may be attached by name");
     let by_name = Mutation::Disconnect { network: "shop".into(), container: id };
     assert!(reached(&by_name, &error(500, "container x is not connected to the network shop")));
+}
+
+#[test]
+fn paused_container_is_recognized() {
+    let error = |message: &str| BollardError::DockerResponseServerError { status_code: 500, message: message.into() };
+    let paused = "container 3f2a91bc77d0 is running or paused, refusing to clean up: container state improper";
+    assert!(podman::is_paused(&error(paused)) && !podman::is_paused(&error("device busy")));
 }
 
 /// Errors of different engine versions for a network that cannot be removed.
@@ -54,6 +62,9 @@ fn active_endpoints_are_a_separate_error() {
         ),
         (403, "bridge is a pre-defined network and cannot be removed", false),
         (409, "network shop has active endpoints", false),
+        // Podman 5.8
+        (500, r#""shop" has associated containers with it: network is being used"#, true),
+        (500, "device busy", false),
     ];
     for (status_code, message, expected) in table {
         let error = BollardError::DockerResponseServerError { status_code, message: message.into() };
@@ -241,4 +252,22 @@ async fn too_old_engine_is_rejected() {
     let (directory, _served) = fake(&[r#"{"Version": "18.09.1", "ApiVersion": "1.39"}"#]).await;
     let error = Docker::connect(&target_in(&directory)).await.err().unwrap().to_string();
     assert!(error.ends_with("Docker 18.09.1 speaks API 1.39; Docker 20.10 (API 1.41) or later is needed"), "{error}");
+}
+
+#[test]
+fn only_old_engines_stop_containers_sequentially() {
+    let table = [
+        ("20.10.24+dfsg1", false),
+        ("20.10.26", false),
+        ("20.10.27", true),
+        ("19.03.15", false),
+        ("23.0.0", true),
+        ("26.1.5+dfsg1", true),
+        ("28.0.0-rc.1", true),
+        ("29", false),
+        ("dev", false),
+    ];
+    for (version, expected) in table {
+        assert_eq!(stops_in_parallel(version), expected, "{version}");
+    }
 }
