@@ -80,7 +80,7 @@ hold() {
         # Its root must be the root of its mount table: under a bare chroot, exec into a
         # container shows the outside.
         cd "$root"; mkdir -p .outside; pivot_root . .outside; cd /; umount -l /.outside
-        exec sleep infinity' </dev/null >>"$dir/engine.log" 2>&1 &
+        exec sleep infinity' {lock_fd}>&- </dev/null >>"$dir/engine.log" 2>&1 &
     wait_for 20 holder >/dev/null || die "could not create the namespaces of $engine" "see $dir/engine.log"
     wait_for 10 pivoted || die "could not change the root of $engine" "see $dir/engine.log"
 }
@@ -136,7 +136,7 @@ launch() {
         --pidfile='$dir/dockerd.pid' --host='unix://$dir/engine.sock' --cgroup-parent='/drillmaster-$engine' --group=root" ;;
     esac
     setsid nsenter --net --mount --root --wdns=/ --target "$(holder)" \
-        sh -c "echo \$\$ >'$dir/engine.pid'; $program" </dev/null >>"$dir/engine.log" 2>&1 &
+        sh -c "echo \$\$ >'$dir/engine.pid'; $program" {lock_fd}>&- </dev/null >>"$dir/engine.log" 2>&1 &
     wait_for 60 is_ok "$host" || {
         tail -n 10 "$dir/engine.log" >&2
         die "$engine does not answer" "its log is $dir/engine.log"

@@ -37,7 +37,7 @@ pub struct Global {
     /// Group name [default: name in the Group document, otherwise the directory that contains DIR]
     #[arg(long, global = true, help_heading = HEADING, value_name = "NAME")]
     pub group: Option<String>,
-    /// Docker engine, unix:///PATH, tcp://HOST:PORT or ssh://[USER@]HOST [default: DOCKER_HOST, otherwise the current docker context]
+    /// Docker engine, unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST [default: DOCKER_HOST, otherwise the current docker context]
     #[arg(long, global = true, help_heading = HEADING, value_name = "URL")]
     pub host: Option<String>,
     /// Output format
