@@ -147,7 +147,7 @@ fn confirm(
 }
 
 /// `up --adopt`: from now on, what carries the labels of directories that no longer exist belongs to this one. Containers
-/// keep running, and their labels: no engine can change them.
+/// keep running and keep their labels, which no engine can change.
 pub(super) async fn adopt(global: &Global, project: &Project, style: Style) -> Result<(), Failure> {
     let (group, by) = (&project.desired.group, &project.desired.source);
     let refuse = |why: String| Failure::Usage(format!("cannot adopt group {group}: {why}"));

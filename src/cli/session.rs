@@ -58,17 +58,19 @@ pub(super) async fn docker(global: &Global) -> Result<Docker, Failure> {
 
 /// The state directory of a group.
 pub(super) fn state_directory(info: &EngineInfo, group: &str) -> Result<StateDirectory, Failure> {
-    let xdg_state_home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-    // HOME, otherwise the home directory of the user database.
-    let home = std::env::home_dir();
+    let (xdg_state_home, home) = homes();
     Ok(StateDirectory::locate(xdg_state_home, home, &info.id, group).map_err(anyhow::Error::new)?)
 }
 
 /// The state directories of all groups of the engine, by group.
 pub(super) fn state_directories(info: &EngineInfo) -> Result<BTreeMap<String, StateDirectory>, Failure> {
-    let xdg_state_home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-    let home = std::env::home_dir();
+    let (xdg_state_home, home) = homes();
     Ok(StateDirectory::locate_all(xdg_state_home, home, &info.id).map_err(anyhow::Error::new)?)
+}
+
+/// XDG_STATE_HOME and the home directory: HOME, otherwise that of the user database.
+fn homes() -> (Option<PathBuf>, Option<PathBuf>) {
+    (std::env::var_os("XDG_STATE_HOME").map(PathBuf::from), std::env::home_dir())
 }
 
 /// The exclusive right to change a group.

@@ -23,6 +23,7 @@ use crate::types::ContainerId;
 
 /// How often a watching controller is polled: it reports nothing by itself.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
 pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style).await?;
     let mut reader = StatusReader::new(project, session::connect(global).await?, style).await?;

@@ -52,13 +52,9 @@ pub(super) fn of_images(desired: &Desired, outcome: &Outcome) -> Text {
     if images.len() > changed {
         text += format!(", {} {rest}", images.len() - changed);
     }
-    let failed: BTreeSet<String> = outcome
-        .failed
-        .keys()
-        .map(|name| desired.spec_of(name).map_or(name.to_string(), |it| it.service.clone()))
-        .collect();
+    let failed: BTreeSet<&str> = outcome.failed.keys().map(|name| service_of(desired, name)).collect();
     if !failed.is_empty() {
-        let failed: Vec<String> = failed.into_iter().collect();
+        let failed: Vec<&str> = failed.into_iter().collect();
         text += Text::painted(Paint::Red, format!(", failed: {}", failed.join(", ")));
     }
     text + LineBreak
@@ -89,8 +85,7 @@ pub(super) fn of_services(desired: &Desired, outcome: &Outcome) -> Text {
         0 => String::new(),
         number => format!(", {number} {state}: {}", names.iter().map(String::as_str).collect::<Vec<_>>().join(", ")),
     };
-    // Services, however many replicas they have.
-    let service = |name: &'_ str| desired.spec_of(name).map_or(name.to_owned(), |spec| spec.service.clone());
+    let service = |name| service_of(desired, name).to_owned();
     let names: BTreeSet<String> = outcome.failed.keys().map(|name| service(name)).collect();
     let waiting: BTreeSet<String> =
         outcome.waits.iter().map(|wait| service(&wait.service)).filter(|name| !names.contains(name)).collect();
@@ -121,6 +116,11 @@ pub(super) fn of_services(desired: &Desired, outcome: &Outcome) -> Text {
             text + Text::painted(Paint::Green, ready) + Text::painted(Paint::Red, failed) + waiting + done + LineBreak
         }
     }
+}
+
+/// The service of an instance: services count, however many replicas they have.
+fn service_of<'a>(desired: &'a Desired, name: &'a str) -> &'a str {
+    desired.spec_of(name).map_or(name, |spec| &spec.service)
 }
 
 /// What was removed beside containers: `1 network removed`. Told only if there is nothing else to tell.

@@ -5,8 +5,8 @@ use super::project::Project;
 use super::{Exit, Failure, session};
 use crate::engine::EngineError;
 use crate::observed::Container;
+use crate::render::Style;
 use crate::render::top::{self, Running};
-use crate::render::{Style, count};
 
 pub(super) async fn top(global: &Global, top: &Top, style: Style) -> Result<Exit, Failure> {
     let project = Project::load_leniently(global, style).await?;
@@ -42,7 +42,7 @@ pub(super) async fn top(global: &Global, top: &Top, style: Style) -> Result<Exit
         style.note(format!("{name}: no running container"));
     }
     if names.is_empty() && running.is_empty() {
-        style.note(format!("group {group} has {}", count(0, "running container")));
+        style.note(format!("group {group} has 0 running containers"));
     }
     Ok(Exit::Ok)
 }

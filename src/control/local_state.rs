@@ -3,13 +3,14 @@
 //!
 //! Labels of a container cannot be changed, so after an update in place they describe the container as it was created.
 //! Such a container is therefore inspected from then on. If the file is lost, only a change back to the first values
-//! is missed. Without the versions of mounted files, the times of the files decide. Without
-//! the hashes, a later run cannot tell which sources have changed.
+//! is missed. Without the versions of mounted files, the times of the files decide. Without the hashes, a later run cannot
+//! tell which sources have changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::state_directory::{ADOPTED, LAST_RUN, MOUNTED, SOURCES, StateDirectory, UPDATED};
@@ -73,8 +74,7 @@ impl LocalState {
     /// Versions of the files that containers mounted at their last start by a step. Empty if the file does not exist or
     /// cannot be read.
     pub fn mounted(&self) -> BTreeMap<ContainerId, MountedVersions> {
-        let bytes = self.directory.read(MOUNTED).ok().flatten().unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        self.read(MOUNTED)
     }
 
     /// Records the versions of the files that a container mounted, and removes containers that no longer exist.
@@ -91,13 +91,12 @@ impl LocalState {
         let mut all = self.mounted();
         all.retain(|id, _| exists(id));
         all.insert(id.clone(), versions);
-        self.directory.write(MOUNTED, |file| Ok(serde_json::to_writer(file, &all)?))
+        self.write(MOUNTED, &all)
     }
 
     /// The last adoption. Directories that exist again are left out. Empty if the file does not exist or cannot be read.
     pub fn adoption(&self) -> Adoption {
-        let bytes = self.directory.read(ADOPTED).ok().flatten().unwrap_or_default();
-        let mut adoption: Adoption = serde_json::from_slice(&bytes).unwrap_or_default();
+        let mut adoption: Adoption = self.read(ADOPTED);
         adoption.from.retain(|source| is_gone(source));
         adoption
     }
@@ -108,7 +107,7 @@ impl LocalState {
     ///
     /// If the file cannot be written.
     pub fn record_adoption(&self, adoption: &Adoption) -> io::Result<()> {
-        self.directory.write(ADOPTED, |file| Ok(serde_json::to_writer(file, adoption)?))
+        self.write(ADOPTED, adoption)
     }
 
     /// The memory of earlier runs.
@@ -118,13 +117,8 @@ impl LocalState {
 
     /// Files from which images were built, by reference. Empty if there is no such record or it cannot be read.
     pub fn sources(&self) -> BTreeMap<String, SourceFiles> {
-        let stored = self.stored_sources().into_iter();
-        stored.map(|(image, files)| (image, SourceFiles::new(files))).collect()
-    }
-
-    fn stored_sources(&self) -> StoredSources {
-        let bytes = self.directory.read(SOURCES).ok().flatten().unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        let stored: StoredSources = self.read(SOURCES);
+        stored.into_iter().map(|(image, files)| (image, SourceFiles::new(files))).collect()
     }
 
     /// Records the files from which an image is about to be built, and removes images that no longer exist.
@@ -133,20 +127,19 @@ impl LocalState {
     ///
     /// If the record cannot be written.
     pub fn record_sources(&self, image: &str, files: &SourceFiles, exists: impl Fn(&str) -> bool) -> io::Result<()> {
-        let mut stored = self.stored_sources();
+        let mut stored: StoredSources = self.read(SOURCES);
         stored.retain(|image, _| exists(image));
         let others: usize = stored.values().map(BTreeMap::len).sum();
         match others + files.hashes().len() <= MAX_STORED_FILES {
             true => stored.insert(image.to_owned(), files.hashes().clone()),
             false => stored.remove(image),
         };
-        self.directory.write(SOURCES, |file| Ok(serde_json::to_writer(file, &stored)?))
+        self.write(SOURCES, &stored)
     }
 
     /// Failures of the last run. Empty if the file does not exist or cannot be read.
     pub fn last_run(&self) -> LastRun {
-        let bytes = self.directory.read(LAST_RUN).ok().flatten().unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        self.read(LAST_RUN)
     }
 
     /// Replaces the failures of the last run.
@@ -157,8 +150,18 @@ impl LocalState {
     pub fn record_last_run(&self, last_run: &LastRun) -> io::Result<()> {
         match last_run.is_empty() {
             true => self.directory.remove(LAST_RUN),
-            false => self.directory.write(LAST_RUN, |file| Ok(serde_json::to_writer(file, last_run)?)),
+            false => self.write(LAST_RUN, last_run),
         }
+    }
+
+    /// Reads a JSON file; the default if it does not exist or cannot be read.
+    fn read<T: Default + DeserializeOwned>(&self, name: &str) -> T {
+        let bytes = self.directory.read(name).ok().flatten().unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        self.directory.write(name, |file| Ok(serde_json::to_writer(file, value)?))
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::fingerprint::hex;
+use super::fingerprint::sha256;
 use crate::spec::Tree;
 use crate::spec::model;
 
@@ -51,7 +51,7 @@ impl Build {
                 recipe[field] = values.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
             }
         }
-        hex(recipe.to_string().as_bytes()).chars().take(DIGITS).collect()
+        sha256(recipe.to_string().as_bytes()).chars().take(DIGITS).collect()
     }
 }
 

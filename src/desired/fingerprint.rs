@@ -126,7 +126,7 @@ impl Fingerprint {
 /// Hash of what decides whether a service becomes ready: its container, ping and health check.
 pub fn revision(service: &Service) -> String {
     let Fingerprint { env_hash, spec_hash, .. } = &service.fingerprint;
-    hex(format!("{env_hash} {spec_hash} {:?} {:?}", service.ping, service.ready_timeout).as_bytes())
+    sha256(format!("{env_hash} {spec_hash} {:?} {:?}", service.ping, service.ready_timeout).as_bytes())
 }
 
 /// The container's fields as a JSON object with sorted keys, defaults left out. A Service is what there is by default.
@@ -147,11 +147,11 @@ fn to_value<T: serde::Serialize>(value: &T) -> Value {
 }
 
 fn hash(value: &Value) -> String {
-    format!("{VERSION}{}", hex(value.to_string().as_bytes()))
+    format!("{VERSION}{}", sha256(value.to_string().as_bytes()))
 }
 
 /// The SHA-256 of some bytes, in hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
 
     Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {

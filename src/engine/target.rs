@@ -7,10 +7,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
 use super::ssh::SshHost;
 use super::tls::Tls;
+use crate::desired::fingerprint::sha256;
 use crate::spec::secrets::HIDDEN;
 
 /// Default endpoint of an engine.
@@ -243,7 +243,7 @@ fn of_context(origin: &str, name: &str, config_dir: Option<&Path>) -> Result<End
     let missing = || TargetError::NoContext { origin: origin.into(), name: name.into() };
     let contexts = config_dir.ok_or_else(missing)?.join("contexts");
     // The directory of a context is named after the hash of its name.
-    let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = sha256(name.as_bytes());
     let context: Context = read(&contexts.join("meta").join(&hash).join("meta.json"))?.ok_or_else(missing)?;
     let Some(docker) = context.endpoints.get("docker").filter(|endpoint| !endpoint.host.is_empty()) else {
         return Ok(default_endpoint(None));
@@ -286,7 +286,7 @@ mod tests {
         let config = format!(r#"{{"currentContext": "{}", "auths": {{}}}}"#, contexts[0].0);
         std::fs::write(directory.path().join("config.json"), config).unwrap();
         for (name, host) in contexts {
-            let hash: String = Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash = sha256(name.as_bytes());
             let meta = directory.path().join("contexts/meta").join(hash);
             std::fs::create_dir_all(&meta).unwrap();
             let json = format!(r#"{{"Name": "{name}", "Endpoints": {{"docker": {{"Host": "{host}"}}}}}}"#);
@@ -351,9 +351,7 @@ mod tests {
 
         // A context has files of its own; the environment's do not hold for it.
         assert_eq!(endpoint(&[config, verify, path]), Ok(Endpoint::Tcp("plain:2375".into())));
-        let hash = |name: &str| -> String {
-            Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
-        };
+        let hash = |name: &str| sha256(name.as_bytes());
         let files = |name: &str| contexts.path().join("contexts/tls").join(hash(name)).join("docker");
         std::fs::create_dir_all(files("secure")).unwrap();
         std::fs::write(files("secure").join("ca.pem"), "").unwrap();

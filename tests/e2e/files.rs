@@ -18,6 +18,14 @@ fn spec(options: &str) -> String {
     )
 }
 
+/// A project with this service and its file, which says `one`.
+fn with_file(purpose: &str, options: &str) -> Project {
+    let project = Project::new(purpose);
+    save(&project, "one");
+    project.write("web.yaml", &spec(options));
+    project
+}
+
 /// Saves as most editors do: a new file takes the name.
 fn save(project: &Project, text: &str) {
     let (new, path) = (project.specs().join("app.conf.new"), project.specs().join("app.conf"));
@@ -35,10 +43,7 @@ fn started_at(project: &Project) -> String {
 
 #[test]
 fn replaced_file_restarts_the_container() {
-    let project = Project::new("file-restart");
-    fs::create_dir_all(project.specs()).unwrap();
-    save(&project, "one");
-    project.write("web.yaml", &spec("read_only: true"));
+    let project = with_file("file-restart", "read_only: true");
     project.up();
     let (id, first) = (project.id("web"), started_at(&project));
     assert!(project.differences().is_empty());
@@ -69,10 +74,7 @@ fn replaced_file_restarts_the_container() {
 
 #[test]
 fn writable_file_counts_when_it_is_replaced() {
-    let project = Project::new("file-writable");
-    fs::create_dir_all(project.specs()).unwrap();
-    save(&project, "one");
-    project.write("web.yaml", &spec("read_only: false"));
+    let project = with_file("file-writable", "read_only: false");
     project.up();
     project.exec("web", &["sh", "-c", "echo more >> /etc/app.conf"]);
     assert!(project.differences().is_empty(), "the container wrote to it itself");
@@ -84,10 +86,7 @@ fn writable_file_counts_when_it_is_replaced() {
 
 #[test]
 fn file_can_be_signalled_or_replace_the_container() {
-    let project = Project::new("file-signal");
-    fs::create_dir_all(project.specs()).unwrap();
-    save(&project, "one");
-    project.write("web.yaml", &spec("read_only: true, on_change: {signal: HUP}"));
+    let project = with_file("file-signal", "read_only: true, on_change: {signal: HUP}");
     project.up();
     let first = started_at(&project);
     fs::write(project.specs().join("app.conf"), "two").unwrap();
@@ -115,10 +114,7 @@ fn file_can_be_signalled_or_replace_the_container() {
 
 #[test]
 fn watch_follows_files() {
-    let project = Project::new("file-watch");
-    fs::create_dir_all(project.specs()).unwrap();
-    save(&project, "one");
-    project.write("web.yaml", &spec("read_only: true"));
+    let project = with_file("file-watch", "read_only: true");
     let mut watch = project.spawn(&["up", "--watch"]);
     watch.wait_for_stderr("watching 1 service");
     for text in ["two", "three"] {

@@ -70,11 +70,9 @@ impl Executor {
         request: &BuildRequest,
         cancelled: &CancellationToken,
     ) -> Result<(), StepError> {
-        let reporter = Mutex::new(LineReporter::new(self, Some(service.to_owned()), BUILD));
-        let report = |line, is_step| {
-            let build = Some(BuildOutput { image: request.image.clone(), is_step });
-            reporter.lock().unwrap_or_else(PoisonError::into_inner).report(line, build);
-        };
+        let reporter =
+            Mutex::new(LineReporter::new(self, Some(service.to_owned()), BUILD, Some(request.image.clone())));
+        let report = |line, is_step| reporter.lock().unwrap_or_else(PoisonError::into_inner).report(line, is_step);
         let progress = |progress| match progress {
             BuildProgress::Step(line) => report(line, true),
             BuildProgress::Line(line) => report(line, false),
@@ -86,8 +84,8 @@ impl Executor {
 
     /// Runs a hook, reports its output line by line, and saves the outputs that it sets.
     pub async fn run_hook(&self, call: &HookCall, cancelled: &CancellationToken) -> Result<(), HookError> {
-        let mut reporter = LineReporter::new(self, call.instance(), &call.event);
-        let mut on_line = |line: LogLine| reporter.report(line.text, None);
+        let mut reporter = LineReporter::new(self, call.instance(), &call.event, None);
+        let mut on_line = |line: LogLine| reporter.report(line.text, false);
         let outputs = hooks::run(self.engine.as_ref(), call, &self.context, cancelled, &mut on_line).await?;
         Ok(self.save_outputs(outputs)?)
     }
@@ -112,23 +110,23 @@ struct LineReporter<'a> {
     executor: &'a Executor,
     service: Option<String>,
     event: &'a str,
-    /// The last one belonged to this build.
-    build: Option<BuildOutput>,
+    /// The image that is built; `None` for a hook.
+    image: Option<String>,
     omitted: usize,
 }
 
 impl<'a> LineReporter<'a> {
-    fn new(executor: &'a Executor, service: Option<String>, event: &'a str) -> LineReporter<'a> {
-        LineReporter { executor, service, event, build: None, omitted: 0 }
+    fn new(executor: &'a Executor, service: Option<String>, event: &'a str, image: Option<String>) -> LineReporter<'a> {
+        LineReporter { executor, service, event, image, omitted: 0 }
     }
 
-    fn report(&mut self, line: String, build: Option<BuildOutput>) {
+    /// Reports a line. `is_step`: it names a step of the build.
+    fn report(&mut self, line: String, is_step: bool) {
         let permits = u32::try_from((1 + line.len() / LINE_SIZE).min(MAX_PENDING_LINES)).unwrap_or(1);
         match self.executor.lines.clone().try_acquire_many_owned(permits) {
             Ok(permit) => {
                 self.report_omitted();
-                self.build.clone_from(&build);
-                self.send(line, build, Some(permit));
+                self.send(line, is_step, Some(permit));
             }
             Err(_) => self.omitted += 1,
         }
@@ -136,13 +134,13 @@ impl<'a> LineReporter<'a> {
 
     fn report_omitted(&mut self) {
         if self.omitted > 0 {
-            let build = self.build.clone().map(|build| BuildOutput { is_step: false, ..build });
-            self.send(format!("… {} lines omitted", self.omitted), build, None);
+            self.send(format!("… {} lines omitted", self.omitted), false, None);
             self.omitted = 0;
         }
     }
 
-    fn send(&self, line: String, build: Option<BuildOutput>, permit: Option<OwnedSemaphorePermit>) {
+    fn send(&self, line: String, is_step: bool, permit: Option<OwnedSemaphorePermit>) {
+        let build = self.image.clone().map(|image| BuildOutput { image, is_step });
         let (service, event) = (self.service.clone(), self.event.to_owned());
         self.executor.send(Event::HookOutput { service, event, line, build, permit });
     }

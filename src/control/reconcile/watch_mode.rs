@@ -226,9 +226,9 @@ impl Core {
     /// A container exited, and not by a step: it crashed, unless it was stopped externally or the engine restarted.
     pub(super) fn died(&mut self, id: &ContainerId, now: Duration) {
         let owner = self.owner_of(id).unwrap_or_default();
-        let exists = self.snapshot.container(id).is_some();
+        let (exists, stopped) = (self.snapshot.container(id).is_some(), self.was_signalled(id, now));
         let Some(watching) = self.watching.as_mut().filter(|_| exists) else { return };
-        let stopped = watching.signalled.remove(id).is_some_and(|at| now < at + EXTERNAL_STOP_TIMEOUT);
+        watching.signalled.remove(id);
         if self.steps.running.contains_key(&Subject::Service(owner)) {
             return;
         }

@@ -7,8 +7,7 @@ use bollard::models::{
     SystemInfo, SystemVersion,
 };
 
-use sha2::{Digest, Sha256};
-
+use crate::desired::fingerprint::sha256;
 use crate::spec::value::{ImageParts, ImageRef};
 
 /// Period of a CPU quota, in microseconds: the kernel's default.
@@ -23,13 +22,9 @@ pub fn is_podman(version: &SystemVersion) -> bool {
 
 /// The identity of an engine. The id that Podman reports is another one each time.
 pub fn engine_id(info: &SystemInfo) -> String {
-    let mut hash = Sha256::new();
-    for part in [&info.name, &info.docker_root_dir] {
-        hash.update(part.as_deref().unwrap_or_default());
-        hash.update([0]);
-    }
-    let hex: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("podman-{hex}")
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    let hash = sha256(format!("{}\0{}\0", part(&info.name), part(&info.docker_root_dir)).as_bytes());
+    format!("podman-{}", hash.get(..32).unwrap_or(&hash))
 }
 
 /// A line of output of a command that was run in a container, as Docker reports it; `None`: Podman's own.

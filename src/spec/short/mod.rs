@@ -66,6 +66,18 @@ macro_rules! both_forms {
     };
 }
 
+/// Parses one of a few words.
+fn word<T: Clone>(text: &str, words: &[(&str, T)], expected: &str) -> Result<T, Invalid> {
+    let unknown = || {
+        let hint = match closest(text, words.iter().map(|(word, _)| *word)) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => format!("write {expected}"),
+        };
+        Invalid::new(format!("unknown value {}", quoted(text))).hint(hint)
+    };
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone()).ok_or_else(unknown)
+}
+
 pub(super) use {both_forms, read_shaped};
 
 // After the macros, which they use.

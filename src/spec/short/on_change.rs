@@ -5,7 +5,7 @@ use super::*;
 read_shaped! { OnChange }
 
 /// Long form: a signal.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongOnChange {
     /// Send this signal to the container.
@@ -19,14 +19,7 @@ impl<'de> Shape<'de> for OnChange {
     const EXPECTED: &'static str = "`restart`, `replace`, `ignore` or `{signal: HUP}`";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
-        let unknown = || {
-            let hint = match closest(text, WORDS.iter().map(|(word, _)| *word)) {
-                Some(word) => format!("did you mean `{word}`?"),
-                None => format!("write {}", Self::EXPECTED),
-            };
-            Invalid::new(format!("unknown value {}", quoted(text))).hint(hint)
-        };
-        WORDS.into_iter().find(|(word, _)| *word == text).map(|(_, value)| value).ok_or_else(unknown)
+        word(text, &WORDS, Self::EXPECTED)
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
@@ -36,13 +29,12 @@ impl<'de> Shape<'de> for OnChange {
 
 impl Serialize for OnChange {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let OnChange::Signal(signal) = self {
-            let mut map = serializer.serialize_map(Some(1))?;
-            map.serialize_entry("signal", signal)?;
-            return map.end();
+        match self {
+            OnChange::Restart => serializer.serialize_str("restart"),
+            OnChange::Replace => serializer.serialize_str("replace"),
+            OnChange::Ignore => serializer.serialize_str("ignore"),
+            OnChange::Signal(signal) => LongOnChange { signal: signal.clone() }.serialize(serializer),
         }
-        let word = WORDS.into_iter().find(|(_, value)| value == self).map_or("restart", |(word, _)| word);
-        serializer.serialize_str(word)
     }
 }
 

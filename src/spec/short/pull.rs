@@ -5,7 +5,7 @@ use super::*;
 read_shaped! { Pull }
 
 /// Long form: in every `up`; while watching, again each time this period has passed.
-#[derive(Deserialize, JsonSchema)]
+#[derive(Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LongPull {
     /// In every `up`; while watching, again each time this period has passed.
@@ -18,14 +18,7 @@ impl<'de> Shape<'de> for Pull {
     const EXPECTED: &'static str = "`missing`, `always`, `never` or `{every: 1h}`";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
-        let unknown = || {
-            let hint = match closest(text, WORDS.map(|(word, _)| word)) {
-                Some(word) => format!("did you mean `{word}`?"),
-                None => format!("write {}", Self::EXPECTED),
-            };
-            Invalid::new(format!("unknown value {}", quoted(text))).hint(hint)
-        };
-        WORDS.into_iter().find(|(word, _)| *word == text).map(|(_, pull)| pull).ok_or_else(unknown)
+        word(text, &WORDS, Self::EXPECTED)
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
@@ -39,13 +32,12 @@ impl<'de> Shape<'de> for Pull {
 
 impl Serialize for Pull {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Pull::Every(period) = self {
-            let mut map = serializer.serialize_map(Some(1))?;
-            map.serialize_entry("every", period)?;
-            return map.end();
+        match self {
+            Pull::Missing => serializer.serialize_str("missing"),
+            Pull::Always => serializer.serialize_str("always"),
+            Pull::Never => serializer.serialize_str("never"),
+            Pull::Every(every) => LongPull { every: *every }.serialize(serializer),
         }
-        let word = WORDS.into_iter().find(|(_, pull)| pull == self).map_or("missing", |(word, _)| word);
-        serializer.serialize_str(word)
     }
 }
 
