@@ -20,7 +20,6 @@ use crate::control::specs::mounts;
 use crate::control::specs::sources::{self, ProgramFileAccess, Reader, Sources, SpecInput};
 use crate::control::specs::watcher::Watcher;
 use crate::control::state_directory::StateDirectory;
-use crate::desired::files::MountSourceState;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
 use crate::desired::{Desired, Mode, Scope, order, secrets};
@@ -88,7 +87,7 @@ impl Project {
             group: global.group.clone(),
             display_path: global.specs.display().to_string(),
             may_empty: up.prune_all,
-            local: session::is_local(global)?,
+            local: has_local_engine(global),
             names: names.into_iter().collect(),
             exclude: exclude.into_iter().collect(),
             source: project.desired.source.clone(),
@@ -121,14 +120,17 @@ impl Project {
     pub fn load(global: &Global) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        Ok(Project::read(global, group(global)?, directory, sources, false)?.0)
+        Project::read(global, group(global)?, directory, sources, false)
+            .map(|(project, _)| project)
+            .map_err(Failure::Specs)
     }
 
     /// Reads the specs for a command that needs no values: what is missing is a warning.
     pub fn load_without_values(global: &Global, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        let (project, missing) = Project::read(global, group(global)?, directory, sources, true)?;
+        let (project, missing) =
+            Project::read(global, group(global)?, directory, sources, true).map_err(Failure::Specs)?;
         if !missing.is_empty() {
             style.warnings(&missing);
             style.note("continuing without these values; hooks that need them are skipped");
@@ -143,7 +145,7 @@ impl Project {
         let specs = parse_directory(&display_path, &directory, &sources, &OutputMap::new(), &workers, false)
             .map_err(Failure::Specs)?;
         let mut desired = desired(group(global)?, &directory, &specs);
-        desired.look_at_files(&|path, content| mount_source(true, path, content)).map_err(Failure::Specs)?;
+        desired.look_at_files(&mounts::look).map_err(Failure::Specs)?;
         Ok((Project::fixed(desired, directory, true), specs))
     }
 
@@ -154,22 +156,21 @@ impl Project {
         directory: PathBuf,
         sources: io::Result<Sources>,
         lenient: bool,
-    ) -> Result<(Project, Vec<Diagnostic>), Failure> {
+    ) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
         let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (root, workers) = (directory.clone(), Workers::default());
-        let local = session::is_local(global)?;
-        let look = move |path: &str, content| mount_source(local, path, content);
+        let local = has_local_engine(global);
         let evaluating = workers.clone();
         let resolve = move |context: &OutputMap| {
             let specs = parse_directory(&display_path, &root, &sources, context, &evaluating, lenient)?;
             let mut desired = desired(group.as_deref(), &root, &specs);
-            match desired.look_at_files(&look) {
+            let looked = if local { desired.look_at_files(&mounts::look) } else { Ok(()) };
+            match looked {
                 Err(errors) if !lenient => Err(errors),
                 _ => Ok((desired, specs.missing)),
             }
         };
-        let ((desired, missing), context) =
-            (resolve(&OutputMap::new()).map_err(Failure::Specs)?, OutputStore::default());
+        let ((desired, missing), context) = (resolve(&OutputMap::new())?, OutputStore::default());
         let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, _)| desired));
         let adopted = Adopted::default();
         Ok((Project { desired, directory, readable: true, context, workers, adopted, resolve }, missing))
@@ -427,14 +428,15 @@ fn parse_directory(
     let read = |path: &str| sources::read_file(directory, path);
     let tree = |build: &Build| sources::read_tree(directory, build);
     let file_access = ProgramFileAccess(directory);
-    let look = |path: &str, content| mount_source(true, path, content);
-    let input = SpecInput { directory, sources, read: &read, tree: &tree, file_access: &file_access, look: &look };
+    let (file_access, look) = (&file_access, &mounts::look);
+    let input = SpecInput { directory, sources, read: &read, tree: &tree, file_access, look };
     parse(display_path, &input, context, workers, lenient)
 }
 
-/// Looks at the source of a bind mount. `local`: it is on this machine.
-fn mount_source(local: bool, path: &str, content: bool) -> MountSourceState {
-    if local { mounts::look(Path::new(path), content) } else { MountSourceState::Unknown }
+/// Returns true if the sources of bind mounts are on this machine. Which engine is used need not be known here: some
+/// commands use none, and the others report it when they connect.
+fn has_local_engine(global: &Global) -> bool {
+    session::is_local(global).unwrap_or(false)
 }
 
 /// Parses and validates specs with the environment of this process; `display_path` is used in diagnostics.

@@ -6,15 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use crate::desired::files::{FileState, FileVersion, MountSourceState};
+use crate::desired::fingerprint::sha256;
 
 /// Size in bytes up to which the content of a file is read. Larger files are compared by size and time.
 const MAX_READ: u64 = 16 * 1024 * 1024;
 
 /// Looks at the source of a bind mount; links are followed, as the engine does. `content`: with a digest of its content.
-pub fn look(path: &Path, content: bool) -> MountSourceState {
+pub fn look(path: &str, content: bool) -> MountSourceState {
+    let path = Path::new(path);
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => MountSourceState::NoFile,
         Ok(found) => file_state(path, &found, content).map_or(MountSourceState::Unknown, MountSourceState::File),
@@ -41,5 +42,5 @@ fn file_state(path: &Path, found: &fs::Metadata, content: bool) -> io::Result<Fi
 fn digest(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_READ + 1).read_to_end(&mut bytes)?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(sha256(&bytes))
 }

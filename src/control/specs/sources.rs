@@ -382,7 +382,7 @@ impl FileQuery {
             FileQuery::SpecFile(path) => read_file(directory, path).map(FileResult::Bytes),
             FileQuery::ProgramFile(path) => read_inside(directory, path).map(FileResult::Bytes),
             FileQuery::Listing(path) => list_inside(directory, path).map(FileResult::Names),
-            FileQuery::Mount(path, content) => Ok(FileResult::Mount(mounts::look(Path::new(path), *content))),
+            FileQuery::Mount(path, content) => Ok(FileResult::Mount(mounts::look(path, *content))),
         }
     }
 
