@@ -28,6 +28,7 @@
 //! they receive text and time as arguments. `engine` may import `desired` and `observed`; `control` may import everything
 //! but `cli` and `render`. `tests/layering.rs` checks these rules.
 
+pub mod capabilities;
 pub mod cli;
 pub mod control;
 pub mod desired;

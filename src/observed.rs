@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::capabilities::Capabilities;
 use crate::identity::Identity;
 use crate::spec::model::{Protocol, Resources, RestartPolicy};
 use crate::types::ContainerId;
@@ -29,10 +30,8 @@ pub struct Observed {
     pub image_facts: BTreeMap<String, ImageFacts>,
     /// Volumes with the group's label, by name; only if requested.
     pub volumes: BTreeMap<String, Volume>,
-    /// The engine does not know `start_interval` of health checks.
-    pub lacks_start_interval: bool,
-    /// The engine runs no health checks.
-    pub lacks_health_checks: bool,
+    /// What the engine can do.
+    pub capabilities: Capabilities,
 }
 
 /// An observed container.

@@ -12,21 +12,53 @@ const MODULES: &[(&str, &[&str])] = &[
     ("identity", &[]),
     ("lease", &["identity"]),
     ("spec", &["types"]),
+    ("capabilities", &["spec"]),
     ("desired", &["types", "spec", "identity"]),
-    ("observed", &["types", "spec", "identity"]),
-    ("plan", &["types", "spec", "identity", "desired", "observed"]),
-    ("status", &["types", "spec", "identity", "desired", "observed", "plan"]),
-    ("engine", &["types", "spec", "identity", "desired", "observed"]),
-    ("control", &["types", "spec", "identity", "lease", "desired", "observed", "plan", "status", "engine"]),
-    ("render", &["types", "spec", "identity", "lease", "desired", "observed", "plan", "status", "engine", "control"]),
+    ("observed", &["types", "spec", "capabilities", "identity"]),
+    ("plan", &["types", "spec", "capabilities", "identity", "desired", "observed"]),
+    ("status", &["types", "spec", "capabilities", "identity", "desired", "observed", "plan"]),
+    ("engine", &["types", "spec", "capabilities", "identity", "desired", "observed"]),
+    (
+        "control",
+        &["types", "spec", "capabilities", "identity", "lease", "desired", "observed", "plan", "status", "engine"],
+    ),
+    (
+        "render",
+        &[
+            "types",
+            "spec",
+            "capabilities",
+            "identity",
+            "lease",
+            "desired",
+            "observed",
+            "plan",
+            "status",
+            "engine",
+            "control",
+        ],
+    ),
     (
         "cli",
-        &["types", "spec", "identity", "lease", "desired", "observed", "plan", "status", "engine", "control", "render"],
+        &[
+            "types",
+            "spec",
+            "capabilities",
+            "identity",
+            "lease",
+            "desired",
+            "observed",
+            "plan",
+            "status",
+            "engine",
+            "control",
+            "render",
+        ],
     ),
 ];
 
 /// Modules without clock, files, environment, randomness or engine, and the paths that would introduce them.
-const PURE: &[&str] = &["types", "identity", "lease", "spec", "desired", "observed", "plan", "status"];
+const PURE: &[&str] = &["types", "identity", "lease", "spec", "capabilities", "desired", "observed", "plan", "status"];
 const IMPURE: &[&str] = &[
     "tokio",
     "bollard",

@@ -10,7 +10,6 @@ use tokio::time::{sleep, sleep_until};
 
 use super::state::{Presence, SimContainer, SimExit, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
-use drillmaster::engine::location::EngineLocation;
 use drillmaster::engine::{
     BuildProgress, BuildRequest, ContainerExit, Engine, EngineError, EngineEvent, EngineFuture, EngineInfo,
     EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, Processes, PullProgress, Result,
@@ -132,7 +131,7 @@ impl Sim {
             }
             Mutation::CreateNetwork { name, labels, subnet: _ } => {
                 let line = format!("create network {name}");
-                let create = |world: &mut World| Ok(world.create_network(&name, &labels));
+                let create = |world: &mut World| world.create_network(&name, &labels);
                 self.timed(line, |latency| latency.network, create).await.map(Some)
             }
             Mutation::RemoveNetwork(id) => {
@@ -210,13 +209,8 @@ impl Engine for Sim {
         Box::pin(async move {
             let call = self.begin("about".into(), |latency| latency.other).await?;
             self.finish(&call).await?;
-            Ok(EngineInfo {
-                id: "simulated".into(),
-                version: "20.10.24".into(),
-                api: "1.41".into(),
-                parallel_stops: false,
-                location: EngineLocation::Here,
-            })
+            let capabilities = self.lock().personality.capabilities();
+            Ok(EngineInfo { id: "simulated".into(), capabilities, warnings: Vec::new() })
         })
     }
 
@@ -424,7 +418,11 @@ impl Engine for Sim {
                 code: Some(exit.code),
                 asked: exit.asked,
             };
-            let recent_exits = self.lock().exits.iter().filter(is_recent).map(convert).collect();
+            let recent_exits = {
+                let world = self.lock();
+                let known = world.personality.capabilities().past_events;
+                world.exits.iter().filter(|exit| known && is_recent(exit)).map(convert).collect()
+            };
             self.finish(&call).await?;
             Ok(recent_exits)
         })

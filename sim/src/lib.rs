@@ -12,11 +12,13 @@ mod calls;
 pub mod faulty;
 mod image;
 mod manual;
+mod personality;
 mod process;
 mod state;
+mod view;
 mod volumes;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::image::{Behaviour, Image, Script};
+pub use self::personality::Personality;
 use self::state::{Presence, World};
 use drillmaster::observed::{Network, Observed};
 
@@ -100,18 +103,25 @@ impl Default for Sim {
 }
 
 impl Sim {
-    /// Creates an empty engine on the clock of the current runtime.
+    /// Creates an empty engine on the clock of the current runtime: Docker 20.10.
     pub fn new() -> Sim {
+        Sim::imitating(Personality::default())
+    }
+
+    /// Creates an empty engine on the clock of the current runtime that behaves like this one.
+    pub fn imitating(personality: Personality) -> Sim {
         let world = World {
             began: Instant::now(),
+            personality,
             latency: Latency::default(),
             stale: Duration::ZERO,
-            die_delay: Duration::ZERO,
+            die_delay: personality.die_delay(),
             disk_full: false,
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             volume_times: BTreeMap::new(),
+            anonymous_volumes: BTreeSet::new(),
             images: BTreeMap::new(),
             registry: BTreeMap::new(),
             built: BTreeMap::new(),
@@ -151,8 +161,8 @@ impl Sim {
         self.lock().stale = stale;
     }
 
-    /// Sets how long after `stop` and the end of a container its `die` event comes, as with Docker 28. Defaults to zero:
-    /// only `die`.
+    /// Sets how long after `stop` and the end of a container its `die` event comes; zero: only `die`. Defaults to what the
+    /// imitated engine does.
     pub fn set_die_delay(&self, delay: Duration) {
         self.lock().die_delay = delay;
     }

@@ -41,6 +41,12 @@ impl Sim {
     /// `docker restart`; the program exits immediately.
     pub fn docker_restart(&self, name: &str) {
         let Some(id) = self.id_of(name) else { return };
+        self.change(|world| {
+            if world.personality.is_podman() {
+                // Its `restart` event comes first.
+                world.emit_event(&id, ContainerEvent::Changed);
+            }
+        });
         self.end_externally(name, 0);
         // If the start fails, the container stays stopped.
         if self.change(|world| world.start(&id).unwrap_or_default()) {
@@ -138,6 +144,7 @@ impl Sim {
                 created: world.seconds(),
                 started: Some(Instant::now()),
                 finished: None,
+                code: None,
                 restarts: 0,
                 error: String::new(),
                 output: Vec::new(),
@@ -185,9 +192,14 @@ impl Sim {
         });
     }
 
-    /// `docker network create`. Returns its id.
+    /// `docker network create`. Returns its id, or that of the network with this name if names are unique.
     pub fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> String {
-        self.change(|world| world.create_network(name, labels))
+        self.change(|world| match world.create_network(name, labels) {
+            Ok(id) => id,
+            Err(_) => {
+                world.networks.values().find(|network| network.name == name).map(|it| it.id.clone()).unwrap_or_default()
+            }
+        })
     }
 
     /// `docker network rm`. Returns false if the network is in use or missing.
@@ -296,7 +308,7 @@ impl Sim {
     pub(crate) fn signal(&self, id: &str) {
         self.change(|world| {
             if world.containers.get(id).is_some_and(SimContainer::is_up) {
-                world.emit_event(id, ContainerEvent::Killed);
+                world.emit_killed(id);
             }
         });
     }

@@ -25,7 +25,7 @@ impl Sim {
             let behaviour = &container.image.behaviour;
             let mut plan: Vec<(Duration, ProgramAction)> = Vec::new();
             plan.extend(behaviour.output.iter().map(|(at, line)| (*at, ProgramAction::Writes(line.clone()))));
-            if container.checks_health() {
+            if world.personality.runs_health_checks() && container.checks_health() {
                 plan.extend(behaviour.healthy.map(|at| (at, ProgramAction::Turns(Health::Healthy))));
                 plan.extend(behaviour.unhealthy.map(|at| (at, ProgramAction::Turns(Health::Unhealthy))));
             }
@@ -67,6 +67,9 @@ impl Sim {
                 }
             }),
             ProgramAction::Turns(health) => self.change(|world| {
+                if !world.personality.runs_health_checks() {
+                    return;
+                }
                 if let Some(container) = world.containers.get_mut(id) {
                     container.health = health;
                     let happened = format!("{} is now {health:?}", container.name);
@@ -106,8 +109,14 @@ impl Sim {
             let Some(container) = world.containers.remove(id) else { return };
             world.history.push(format!("removed {}", container.name));
             if volumes {
-                for mount in container.mounts.iter().filter(|mount| mount.anonymous) {
-                    if let Some(name) = &mount.point.volume {
+                for mount in &container.mounts {
+                    let name = mount.point.volume.as_ref();
+                    // Podman does not care which container a volume was created for.
+                    let removed = |name: &&String| match world.personality.is_podman() {
+                        true => world.anonymous_volumes.contains(*name),
+                        false => mount.anonymous,
+                    };
+                    if let Some(name) = name.filter(removed) {
                         // As on a real engine, a volume that is in use elsewhere is kept.
                         let _ = world.remove_volume(name);
                     }

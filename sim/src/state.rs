@@ -1,23 +1,20 @@
 //! State of the engine and its transitions. Never waits; latency is added in `calls`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, UNIX_EPOCH};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Image, Latency};
+use super::{Image, Latency, Personality};
 use drillmaster::desired::{Config, VolumeSource};
 use drillmaster::engine::{BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LogLine, Result};
-use drillmaster::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, Identity, REPLICA, SERVICE, SOURCE};
-use drillmaster::observed::{
-    Attachment, BuiltImage, Container, Details, Health, MountPoint, Network, Observed, PublishedPort, State, Volume,
-};
+use drillmaster::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, REPLICA, SERVICE, SOURCE};
+use drillmaster::observed::{BuiltImage, Health, MountPoint, Network, PublishedPort, State};
 use drillmaster::spec::model::{Resources, RestartPolicy};
 
 /// Start time of every simulation in seconds since the Unix epoch.
-const EPOCH: u64 = 1_700_000_000;
+pub(crate) const EPOCH: u64 = 1_700_000_000;
 /// Delay before the first restart by policy. It doubles with each restart.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum number of recorded exits.
@@ -27,6 +24,7 @@ pub(crate) const NO_SPACE: &str = "mkdir /var/lib/docker/overlay2/0: no space le
 
 #[derive(Debug)]
 pub(crate) struct World {
+    pub(crate) personality: Personality,
     pub(crate) began: Instant,
     pub(crate) latency: Latency,
     pub(crate) stale: Duration,
@@ -39,6 +37,8 @@ pub(crate) struct World {
     pub(crate) volumes: BTreeMap<String, BTreeMap<String, String>>,
     /// When volumes were created by a request of their own.
     pub(crate) volume_times: BTreeMap<String, Instant>,
+    /// Volumes that the engine itself created for a container.
+    pub(crate) anonymous_volumes: BTreeSet<String>,
     pub(crate) images: BTreeMap<String, Image>,
     pub(crate) registry: BTreeMap<String, Image>,
     /// Built images by reference.
@@ -110,6 +110,8 @@ pub(crate) struct SimContainer {
     pub(crate) created: u64,
     pub(crate) started: Option<Instant>,
     pub(crate) finished: Option<Instant>,
+    /// Exit code of the last run.
+    pub(crate) code: Option<i64>,
     pub(crate) restarts: u64,
     pub(crate) error: String,
     pub(crate) output: Vec<(u64, LogLine)>,
@@ -267,6 +269,7 @@ impl World {
             created: self.seconds(),
             started: None,
             finished: None,
+            code: None,
             restarts: 0,
             error: String::new(),
             output: Vec::new(),
@@ -297,7 +300,9 @@ impl World {
                 VolumeSource::Named(name) => mount(Some(name.clone()), None, &volume.target, !volume.read_only),
                 VolumeSource::Anonymous => {
                     let name = self.fresh_id();
-                    Mount { anonymous: true, ..mount(Some(name), None, &volume.target, !volume.read_only) }
+                    // Podman's are created before the container, with a name.
+                    let anonymous = !self.personality.is_podman();
+                    Mount { anonymous, ..mount(Some(name), None, &volume.target, !volume.read_only) }
                 }
             };
             if let Some(name) = &made.point.volume {
@@ -310,6 +315,7 @@ impl World {
             if !mounts.contains_key(target) && !spec.config.tmpfs.contains_key(target) {
                 let name = self.fresh_id();
                 self.volumes.insert(name.clone(), BTreeMap::new());
+                self.anonymous_volumes.insert(name.clone());
                 mounts.insert(target.clone(), Mount { anonymous: true, ..mount(Some(name), None, target, true) });
             }
         }
@@ -333,6 +339,7 @@ impl World {
             State::Created | State::Restarting | State::Exited { .. } => {}
         }
         let error = self.start_error(container, &attempted);
+        let checked = self.personality.runs_health_checks();
         let Some(container) = self.containers.get_mut(id) else { return Err(no_container(&attempted, id)) };
         if let Some(error) = error {
             container.error = error.to_string();
@@ -342,7 +349,7 @@ impl World {
             return Err(error);
         }
         container.state = State::Running;
-        container.health = if container.checks_health() { Health::Starting } else { Health::None };
+        container.health = if checked && container.checks_health() { Health::Starting } else { Health::None };
         container.started = Some(Instant::now());
         container.stale_until = None;
         container.revives = false;
@@ -355,8 +362,18 @@ impl World {
         Ok(true)
     }
 
+    /// Sends the event of a signal, or of a container that was stopped.
+    pub(crate) fn emit_killed(&mut self, id: &str) {
+        if !self.personality.is_podman() {
+            self.emit_event(id, ContainerEvent::Killed);
+        }
+    }
+
     /// Emits network events for a container that has started or exited: it joins or leaves its networks.
     fn emit_attachment_events(&mut self, id: &str) {
+        if self.personality.is_podman() {
+            return;
+        }
         let networks: Vec<String> =
             self.containers.get(id).map(|container| container.networks.values().cloned().collect()).unwrap_or_default();
         for network in networks {
@@ -414,6 +431,7 @@ impl World {
         container.state = if again { State::Restarting } else { State::Exited { code: Some(code) } };
         container.health = Health::None;
         container.finished = Some(now);
+        container.code = Some(code);
         container.stale_until = (!stale.is_zero() && !again).then(|| now + stale);
         let pause = RESTART_PAUSE * 2_u32.saturating_pow(u32::try_from(container.restarts.min(9)).unwrap_or(9));
         container.restarts += u64::from(again);
@@ -459,7 +477,7 @@ impl World {
         }
         let name = container.name.clone();
         self.history.push(format!("{name} got a signal"));
-        self.emit_event(id, ContainerEvent::Killed);
+        self.emit_killed(id);
         Ok(())
     }
 
@@ -494,8 +512,11 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn create_network(&mut self, name: &str, labels: &BTreeMap<String, String>) -> String {
-        // Duplicate names are allowed, as on a real engine when two clients create networks concurrently.
+    pub(crate) fn create_network(&mut self, name: &str, labels: &BTreeMap<String, String>) -> Result<String> {
+        if !self.personality.allows_equal_networks() && self.networks.values().any(|network| network.name == name) {
+            let message = format!("network with name {name} already exists");
+            return Err(EngineError::Conflict { attempted: format!("create the network {name}"), message });
+        }
         let network = Network {
             id: self.fresh_id(),
             name: name.to_owned(),
@@ -507,13 +528,18 @@ impl World {
         self.networks.insert(id.clone(), network);
         self.history.push(format!("created network {name}"));
         self.emit_network_event(&id, None);
-        id
+        Ok(id)
     }
 
     pub(crate) fn remove_network(&mut self, id: &str, attempted: &str) -> Result<()> {
         let Some(network) = self.networks.get(id).cloned() else { return Ok(()) };
+        let attached = |container: &SimContainer| container.networks.values().any(|attached| attached == id);
+        if self.personality.is_podman() && self.containers.values().any(attached) {
+            let message = format!("\"{}\" has associated containers with it: network is being used", network.name);
+            return Err(EngineError::Refused { attempted: attempted.to_owned(), message });
+        }
         // Stopped containers have no endpoints.
-        if self.containers.values().any(|c| c.is_up() && c.networks.values().any(|attached| attached == id)) {
+        if self.containers.values().any(|container| container.is_up() && attached(container)) {
             let message = format!("error while removing network: network {} has active endpoints", network.name);
             return Err(EngineError::ActiveEndpoints { attempted: attempted.to_owned(), message });
         }
@@ -575,88 +601,6 @@ impl World {
         self.emit_network_event(&left, Some(id));
         Ok(())
     }
-
-    /// Returns the state as a list shows it.
-    pub(crate) fn view(&self, group: Option<&str>, volumes: bool, stale: bool) -> Observed {
-        let mut observed = Observed::default();
-        let now = Instant::now();
-        observed.images = self.images.iter().map(|(name, image)| (name.clone(), image.id.clone())).collect();
-        // As on a real engine, an image that has lost its name stays as long as a container uses it.
-        let images = self.images.values().chain(self.containers.values().map(|container| &container.image));
-        for image in images {
-            observed.images.insert(image.id.clone(), image.id.clone());
-            if image.labels.contains_key(GROUP) {
-                observed.labeled_images.insert(image.id.clone());
-            }
-        }
-        for container in self.containers.values() {
-            let mut view = self.view_of(container);
-            // Details are only part of inspections.
-            if group.is_some() {
-                view.details = None;
-            }
-            if stale && container.stale_until.is_some_and(|until| now < until) {
-                view.state = State::Running;
-                view.ports = container.ports();
-            }
-            observed.insert(view);
-        }
-        observed.networks.clone_from(&self.networks);
-        let of_group = self.built.iter().filter(|(_, built)| group.is_none_or(|group| group == built.group));
-        observed.built = of_group.map(|(name, built)| (name.clone(), built.clone())).collect();
-        for (name, labels) in self.volumes.iter().filter(|_| volumes) {
-            let Some(owner) = labels.get(GROUP).filter(|owner| group.is_none_or(|group| group == *owner)) else {
-                continue;
-            };
-            let source = labels.get(SOURCE).cloned();
-            observed.volumes.insert(name.clone(), Volume { name: name.clone(), group: owner.clone(), source });
-        }
-        observed
-    }
-
-    pub(crate) fn view_of(&self, container: &SimContainer) -> Container {
-        let address = |n: usize| IpAddr::from(Ipv4Addr::new(10, 0, 0, u8::try_from(n % 250).unwrap_or(0) + 2));
-        let number = self.containers.keys().position(|id| *id == container.id).unwrap_or(0);
-        let networks = container.networks.iter().map(|(name, id)| Attachment {
-            network_id: id.clone(),
-            network: name.clone(),
-            address: container.is_running().then(|| address(number)),
-            prefix: Some(24),
-        });
-        Container {
-            id: container.id.as_str().into(),
-            name: container.name.clone(),
-            identity: Identity::from_labels(&container.labels),
-            inherited: None,
-            image_id: container.image.id.clone(),
-            image: container.config.image.clone(),
-            state: container.state,
-            health: container.health,
-            networks: networks.collect(),
-            ports: if container.is_running() { container.ports() } else { Vec::new() },
-            mounts: container.mounts.iter().map(|mount| mount.point.clone()).collect(),
-            created: i64::try_from(container.created).unwrap_or(i64::MAX),
-            details: Some(Details {
-                env: container.env.clone(),
-                resources: container.resources,
-                restart: container.restart,
-                started_at: self.rfc3339(container.started),
-                finished_at: self.rfc3339(container.finished),
-                restarts: container.restarts,
-                oom_killed: false,
-                error: container.error.clone(),
-                names: container.names.clone(),
-                health_failure: String::new(),
-            }),
-        }
-    }
-
-    fn rfc3339(&self, at: Option<Instant>) -> String {
-        at.map(|at| UNIX_EPOCH + Duration::from_secs(EPOCH) + at.duration_since(self.began))
-            .and_then(|at| jiff::Timestamp::try_from(at).ok())
-            .map(|at| format!("{at:.9}"))
-            .unwrap_or_default()
-    }
 }
 
 impl SimContainer {
@@ -670,6 +614,7 @@ impl SimContainer {
         matches!(self.state, State::Running | State::Paused)
     }
 
+    /// Returns true if the container defines a health check.
     pub(crate) fn checks_health(&self) -> bool {
         match &self.config.healthcheck {
             Some(healthcheck) => !healthcheck.disable,

@@ -149,6 +149,8 @@ pub enum Command {
     Logs(Logs),
     /// Execute a command in a service's container; exits with its exit code
     Exec(Exec),
+    /// Show what the engine is and can do, and what restricts drillmaster on it (no specs needed)
+    Doctor,
     /// Show every group on the engine with its directory
     Ls,
     /// Remove the groups whose directory no longer exists

@@ -113,7 +113,7 @@ impl<'a> Follower<'a> {
     async fn reconnect(&mut self) {
         loop {
             sleep(RECONNECT_DELAY).await;
-            if self.engine.about().await.is_ok() {
+            if self.engine.list(&self.selection.desired.group, false).await.is_ok() {
                 break;
             }
         }

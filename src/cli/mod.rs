@@ -3,6 +3,7 @@
 pub mod args;
 mod ask;
 mod diff;
+mod doctor;
 mod exec;
 mod follow;
 mod graph;
@@ -150,6 +151,7 @@ async fn command(cli: &Cli, style: Style) -> Result<Exit, Failure> {
         Command::Status(status) => status::status(&cli.global, status, style).await,
         Command::Logs(logs) => logs::logs(&cli.global, logs, style).await,
         Command::Exec(exec) => exec::exec(&cli.global, exec, style).await,
+        Command::Doctor => doctor::doctor(&cli.global, style).await,
         Command::Ls => groups::ls(&cli.global, style).await,
         Command::Prune(prune) => groups::prune(&cli.global, prune, style).await,
         Command::Graph => graph::graph(&cli.global, style),

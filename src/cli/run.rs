@@ -503,7 +503,7 @@ pub(super) fn run_options(
             directory: project.directory.clone(),
             // Valid even if the file has been replaced by another version.
             executable: SELF.into(),
-            routes: Routes::new(info.location.clone()),
+            routes: Routes::new(info.capabilities.location.clone()),
             outputs: project.context.clone(),
             workers: project.workers.clone(),
         },
@@ -517,7 +517,7 @@ pub(super) fn run_options(
 /// The number of concurrent steps. Measured on two cores: four setups saturate them; teardowns gain up to eight.
 fn limits(info: &EngineInfo, timeout: Option<Duration>) -> Limits {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let teardowns = if info.parallel_stops { 8 } else { 1 };
+    let teardowns = if info.capabilities.parallel_stops { 8 } else { 1 };
     Limits { setups: (2 * cores).max(4), teardowns, deadline: timeout }
 }
 

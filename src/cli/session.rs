@@ -47,7 +47,8 @@ pub(super) fn is_local(global: &Global) -> Result<bool, Failure> {
     Ok(matches!(engine_config(global)?.endpoint, Endpoint::Unix(_)))
 }
 
-fn engine_config(global: &Global) -> Result<EngineConfig, Failure> {
+/// The engine that `--host`, DOCKER_HOST or the docker context names.
+pub(super) fn engine_config(global: &Global) -> Result<EngineConfig, Failure> {
     target(global.host.as_deref(), &environment()).map_err(|error| Failure::Usage(error.to_string()))
 }
 

@@ -9,25 +9,12 @@ use tokio::time::timeout;
 
 use super::target::Endpoint;
 use super::tls::host_of;
+use crate::capabilities::EngineLocation;
 
 /// Time limit of a name lookup.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Files that exist in containers of Docker and Podman.
 const CONTAINER_MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
-
-/// Where an engine runs, seen from drillmaster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EngineLocation {
-    /// In the network namespace of drillmaster, as far as is known: containers have addresses that can be reached. A
-    /// socket that is forwarded from another host looks the same.
-    Here,
-    /// Behind a local forwarder (rootless, or a virtual machine): published ports are reached on the loopback address.
-    Forwarded,
-    /// On the host of the container, or outside of the network namespace, that drillmaster runs in.
-    Outside,
-    /// On another host, which the endpoint names.
-    Remote(String),
-}
 
 /// Locates an engine. `virtual_network`: its containers have no addresses on its host, as with rootless engines and
 /// Docker Desktop.

@@ -9,7 +9,7 @@ pub mod deadline;
 pub mod docker;
 pub mod layer;
 pub mod lines;
-pub mod location;
+mod location;
 mod registry;
 pub mod ssh;
 pub mod target;
@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
-use self::location::EngineLocation;
+use crate::capabilities::Capabilities;
 use crate::desired::{Build, Config, Inherited};
 use crate::observed::{Container, ImageFacts, Observed};
 use crate::spec::model::{Resources, RestartPolicy};
@@ -41,7 +41,7 @@ pub type EngineStream<'a, T> = BoxStream<'a, Result<T>>;
 
 /// A Docker engine. Every call may fail, hang (see [`deadline`]), or lose its response after it took effect.
 pub trait Engine: Send + Sync {
-    /// Identity and versions of the engine.
+    /// The engine, as it describes itself. Asked once.
     fn about(&self) -> EngineFuture<'_, EngineInfo>;
 
     /// Lists containers, networks, images, and on request the volumes of the group.
@@ -105,19 +105,15 @@ pub trait Engine: Send + Sync {
     fn events<'a>(&'a self, group: &'a str) -> EngineStream<'a, EngineEvent>;
 }
 
-/// Identity and versions of an engine.
+/// An engine, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// Id of the engine.
+    /// Its id.
     pub id: String,
-    /// Version of the engine, e.g. `20.10.24`.
-    pub version: String,
-    /// Negotiated API version, e.g. `1.41`.
-    pub api: String,
-    /// Several containers may be stopped at the same time.
-    pub parallel_stops: bool,
-    /// Where it runs, seen from drillmaster.
-    pub location: EngineLocation,
+    /// What it is and can do.
+    pub capabilities: Capabilities,
+    /// Its own warnings, e.g. of limits that the kernel does not support.
+    pub warnings: Vec<String>,
 }
 
 /// A volume with its labels.

@@ -27,6 +27,8 @@ const DEFAULT_CONTEXT: &str = "default";
 pub struct EngineConfig {
     /// Its endpoint.
     pub endpoint: Endpoint,
+    /// What names the endpoint: `--host`, `DOCKER_HOST`, a context, or `default`.
+    pub origin: String,
     /// Directory of Docker's `config.json`, which holds registry credentials.
     pub config_dir: Option<PathBuf>,
     /// Whether to build with BuildKit, overriding the engine's default: `DOCKER_BUILDKIT`, parsed as by the Docker CLI.
@@ -116,10 +118,10 @@ pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Res
     let config_dir =
         set("DOCKER_CONFIG").map(PathBuf::from).or_else(|| set("HOME").map(|home| Path::new(home).join(".docker")));
     let tls = || tls(&set, config_dir.as_deref());
-    let endpoint = if let Some(host) = host {
-        endpoint("--host", host, tls)?
+    let (endpoint, origin) = if let Some(host) = host {
+        (endpoint("--host", host, tls)?, "--host".to_owned())
     } else if let Some(host) = set("DOCKER_HOST") {
-        endpoint("DOCKER_HOST", host, tls)?
+        (endpoint("DOCKER_HOST", host, tls)?, "DOCKER_HOST".to_owned())
     } else {
         let context = match (set("DOCKER_CONTEXT"), &config_dir) {
             (Some(name), _) => Some(("DOCKER_CONTEXT".to_owned(), name.clone())),
@@ -131,12 +133,14 @@ pub fn target(host: Option<&str>, environment: &BTreeMap<String, String>) -> Res
             (None, None) => None,
         };
         match context.filter(|(_, name)| !name.is_empty() && name != DEFAULT_CONTEXT) {
-            Some((origin, name)) => of_context(&origin, &name, config_dir.as_deref())?,
-            None => default_endpoint(tls()?),
+            Some((origin, name)) => {
+                (of_context(&origin, &name, config_dir.as_deref())?, format!("context {name}, from {origin}"))
+            }
+            None => (default_endpoint(tls()?), "default".to_owned()),
         }
     };
     let buildkit = set("DOCKER_BUILDKIT").map(|value| !matches!(value.as_str(), "0" | "f" | "F" | "false" | "False"));
-    Ok(EngineConfig { endpoint, config_dir, buildkit })
+    Ok(EngineConfig { endpoint, origin, config_dir, buildkit })
 }
 
 /// The endpoint if nothing names one: as for the Docker CLI, variables for TLS select an engine that is reached over it.

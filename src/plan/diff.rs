@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::cause::Cause;
 use crate::desired::fingerprint::{self, Change, VERSION, change_of};
-use crate::desired::{Kind, Service};
+use crate::desired::{Config, Kind, Service};
 use crate::identity::Identity;
-use crate::observed::{Container, Observed};
+use crate::observed::{Container, Details, Observed};
 use crate::spec::value::Signal;
 
 /// Result of a comparison.
@@ -53,7 +53,8 @@ pub fn compare(
     compare_spec(service, identity, &applied, &wanted, &mut found);
     compare_image(service, identity, observed, &mut found);
     compare_env(service, container, identity, &applied, &mut found);
-    compare_updatable(container, updated, &applied, &wanted, &mut found);
+    let present = container.details.as_ref().map(|details| updatable(details, service, observed));
+    compare_updatable(present, updated, &applied, &wanted, &mut found);
     if service.build.is_some() {
         // Another tag in the same repository means other sources.
         found.replace.iter_mut().for_each(rename_if_rebuilt);
@@ -73,7 +74,10 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
     let image = identity.image_id.is_empty()
         || observed.images.get(&service.config.image).is_none_or(|now| identity.image_id == *now);
     let limits = match &container.details {
-        Some(details) => details.resources == service.config.resources && details.restart == service.config.restart,
+        Some(details) => {
+            let present = updatable(details, service, observed);
+            present.resources == service.config.resources && present.restart == service.config.restart
+        }
         None => !updated,
     };
     labels && image && limits
@@ -208,9 +212,15 @@ fn compare_env(
     }
 }
 
+/// The fields of a container that can be updated in place, as the engine has them. Limits that it ignores do not differ.
+fn updatable(details: &Details, service: &Service, observed: &Observed) -> Config {
+    let resources = observed.capabilities.limits.effective(details.resources, service.config.resources);
+    Config { resources, restart: details.restart, ..Config::default() }
+}
+
 /// Fields that can be updated in place may have been: where the label differs from the spec, an inspection is needed.
 fn compare_updatable(
-    container: &Container,
+    present: Option<Config>,
     updated: bool,
     applied: &Map<String, Value>,
     wanted: &Map<String, Value>,
@@ -225,20 +235,13 @@ fn compare_updatable(
             .into()
     };
     let wanted_values = updatable(wanted);
-    let present = match &container.details {
+    let present = match present {
         None if !updated && updatable(applied) == wanted_values => return,
         None => {
             found.unclear = true;
             return;
         }
-        Some(details) => {
-            let config = crate::desired::Config {
-                resources: details.resources,
-                restart: details.restart,
-                ..crate::desired::Config::default()
-            };
-            updatable(&fingerprint::canonical(Kind::Service, &config))
-        }
+        Some(config) => updatable(&fingerprint::canonical(Kind::Service, &config)),
     };
     let takes_away =
         |field: &str| present["resources"].get(field).is_some() && wanted_values["resources"].get(field).is_none();

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::memory::{HookProgress, MountedVersions};
 use super::step::{Query, Step, Verb};
 use super::{MIN_UPTIME, Memory, instance_of};
+use crate::capabilities::HealthChecks;
 use crate::desired::files::{FileVersion, MountedFile};
 use crate::desired::{Desired, HookPoint, Inherited, Service, VolumeSource};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
@@ -282,7 +283,7 @@ pub fn identity(desired: &Desired, service: &Service, image_id: &str, named_when
 
 /// Returns true if the container has a health check, from its own spec or its image.
 fn expects_health(container: &Container, observed: &Observed) -> bool {
-    if observed.lacks_health_checks {
+    if observed.capabilities.health_checks == HealthChecks::Never {
         return false;
     }
     match own_healthcheck(container) {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Planner;
+use crate::capabilities::HealthChecks;
 use crate::identity::Identity;
 use crate::observed::Container;
 
@@ -14,6 +15,7 @@ impl Planner<'_> {
             self.note_shared_names();
             self.note_start_intervals();
             self.note_health_checks();
+            self.note_ignored_limits();
         }
         self.note_lookalikes();
     }
@@ -64,7 +66,7 @@ impl Planner<'_> {
     }
 
     fn note_health_checks(&mut self) {
-        if !self.observed.lacks_health_checks {
+        if self.observed.capabilities.health_checks != HealthChecks::Never {
             return;
         }
         for service in self.desired.services.values() {
@@ -85,8 +87,21 @@ impl Planner<'_> {
         }
     }
 
+    fn note_ignored_limits(&mut self) {
+        for service in self.desired.services.values().filter(|service| self.desired.scope.contains(&service.service)) {
+            let ignored = self.observed.capabilities.limits.ignored(service.config.resources);
+            if !ignored.is_empty() {
+                self.plan.notes.insert(format!(
+                    "warning: the engine ignores the limits of {}: its control groups do not support {}",
+                    service.service,
+                    ignored.join(" and ")
+                ));
+            }
+        }
+    }
+
     fn note_start_intervals(&mut self) {
-        if !self.observed.lacks_start_interval {
+        if self.observed.capabilities.health_checks != HealthChecks::WithoutStartInterval {
             return;
         }
         for service in self.desired.services.values() {

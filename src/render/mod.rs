@@ -4,6 +4,7 @@
 //! `exec`, and documents that are read by other programs.
 
 pub mod diagnostics;
+pub mod doctor;
 pub mod event_log;
 pub mod graph;
 pub mod groups;

@@ -54,6 +54,24 @@ fn unreachable_engine_error_suggests_a_fix() {
 }
 
 #[test]
+fn doctor_describes_the_engine_without_specs() {
+    let mut project = Project::new("doctor");
+    let described = project.run(&["doctor", "--output", "json"]).exits(0).json();
+    let version = engine::request("GET", "/version", None);
+    assert_eq!(described["version"], version["Version"]);
+    let podman =
+        version["Components"].as_array().is_some_and(|parts| parts.iter().any(|part| part["Name"] == "Podman Engine"));
+    assert_eq!(described["engine"], if podman { "podman" } else { "docker" });
+    assert_eq!(described["images"]["driver"], engine::request("GET", "/info", None)["Driver"]);
+    let text = project.run(&["doctor"]).exits(0).stdout_contains(described["version"].as_str().unwrap());
+    for warning in described["warnings"].as_array().unwrap() {
+        assert!(text.stderr.contains(warning.as_str().unwrap()), "{text}");
+    }
+    project.set_host(NOWHERE);
+    project.run(&["doctor"]).exits(3).stderr_contains(&format!("the engine is {NOWHERE} (DOCKER_HOST)"));
+}
+
+#[test]
 fn invalid_engine_address_is_a_usage_error() {
     let mut project = Project::new("badhost");
     project.write("all.yaml", &sleeper("api", ""));

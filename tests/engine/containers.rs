@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use drillmaster::capabilities::EngineLocation;
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::docker::Docker;
-use drillmaster::engine::location::EngineLocation;
 use drillmaster::engine::{ContainerSpec, Engine, EngineError, Mutation};
 use drillmaster::identity::GROUP;
 use drillmaster::observed::State;
@@ -23,17 +23,20 @@ async fn connecting_and_reading_info_takes_two_requests() {
     let about = engine.about().await.unwrap();
     let requests = proxy.take_requests();
     assert_eq!(requests.iter().map(|request| request.endpoint()).collect::<Vec<_>>(), ["GET /version", "GET /info"]);
-    assert_eq!(requests[1].path, format!("/v{}/info", about.api), "requests use the negotiated version");
-    assert!(about.version.starts_with(|c: char| c.is_ascii_digit()), "{about:?}");
+    assert_eq!(requests[1].path, format!("/v{}/info", about.capabilities.api), "requests use the negotiated version");
+    assert!(about.capabilities.version.starts_with(|c: char| c.is_ascii_digit()), "{about:?}");
     assert!(!about.id.is_empty());
     // The tests may run in a container themselves.
-    assert!(matches!(about.location, EngineLocation::Here | EngineLocation::Outside), "{:?}", about.location);
+    let location = about.capabilities.location;
+    assert!(matches!(location, EngineLocation::Here | EngineLocation::Outside), "{location:?}");
 }
 
 #[tokio::test]
 async fn list_takes_three_requests_plus_one_for_volumes() {
     let proxy = Proxy::start(&socket());
     let engine = Docker::connect(&engine_config(proxy.socket())).await.unwrap();
+    // Asked once.
+    engine.about().await.unwrap();
     proxy.take_requests();
     let endpoints = || proxy.take_requests().iter().map(|request| request.endpoint()).collect::<BTreeSet<_>>();
     let observed = engine.list("no-such-group", false).await.unwrap();

@@ -16,7 +16,7 @@ use crate::support::test_group::{TestGroup, socket};
 pub const IMAGE: &str = "drillmaster/busybox:1";
 
 pub fn engine_config(socket: impl Into<std::path::PathBuf>) -> EngineConfig {
-    EngineConfig { endpoint: Endpoint::Unix(socket.into()), config_dir: None, buildkit: None }
+    EngineConfig { endpoint: Endpoint::Unix(socket.into()), origin: String::new(), config_dir: None, buildkit: None }
 }
 
 /// A connected engine and a group with a network.

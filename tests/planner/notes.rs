@@ -1,5 +1,6 @@
 //! Notes: what may surprise.
 
+use drillmaster::capabilities::HealthChecks;
 use drillmaster::observed::{Observed, State};
 use drillmaster::plan::{Memory, forecast};
 
@@ -48,7 +49,7 @@ fn ignored_start_interval_is_noted() {
     wanted.services.get_mut("db").unwrap().config.healthcheck = serde_json::from_str(check).unwrap();
     let mut observed = empty(&wanted);
     assert_eq!(notes(&wanted, &observed), [""; 0]);
-    observed.lacks_start_interval = true;
+    observed.capabilities.health_checks = HealthChecks::WithoutStartInterval;
     let note = "warning: the engine ignores `healthcheck.start_interval` of db: it needs Docker 25.0 (API 1.44)";
     assert_eq!(notes(&wanted, &observed), [note]);
 }
@@ -59,10 +60,22 @@ fn health_check_that_never_runs_is_noted() {
     wanted.services.get_mut("db").unwrap().config.healthcheck = serde_json::from_str(r#"{"test": "true"}"#).unwrap();
     let mut observed = empty(&wanted);
     assert_eq!(notes(&wanted, &observed), [""; 0]);
-    observed.lacks_health_checks = true;
+    observed.capabilities.health_checks = HealthChecks::Never;
     let note = "warning: the engine does not run the health check of db (Podman needs systemd for it); add a `ping` so \
                 that dependents wait until it is ready";
     assert_eq!(notes(&wanted, &observed), [note]);
+}
+
+#[test]
+fn ignored_limits_are_noted_and_do_not_differ() {
+    let wanted = desired([service("db").memory("64m"), service("api")]);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-db").details.as_mut().unwrap().resources.memory = None;
+    let changes = |observed: &Observed| forecast(&wanted, observed, &Memory::default()).changes.len();
+    assert_eq!((changes(&observed), notes(&wanted, &observed)), (1, Vec::new()));
+    observed.capabilities.limits.memory = false;
+    let note = "warning: the engine ignores the limits of db: its control groups do not support memory";
+    assert_eq!((changes(&observed), notes(&wanted, &observed)), (0, vec![note.to_owned()]));
 }
 
 #[test]

@@ -14,17 +14,21 @@ mod rng;
 mod schedule;
 mod world;
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use builders::{on_paused_time, seeds};
+use drillmaster_sim::Personality;
 use drillmaster_sim::faulty::{Faults, Stop};
 use schedule::{Schedule, diamond};
 use world::World;
 
 /// Default number of seeds.
 const SEEDS: u64 = 1_000;
+/// Default number of seeds for engines other than Docker 20.10.
+const SEEDS_OF_OTHERS: u64 = 100;
 
 /// The result of one seed.
 struct Run {
@@ -34,10 +38,10 @@ struct Run {
     requests_needed: usize,
 }
 
-fn run(seed: u64) -> Run {
+fn run(personality: Personality, seed: u64) -> Run {
     on_paused_time(async {
         let schedule = Schedule::draw(seed);
-        let mut world = World::new(seed, schedule);
+        let mut world = World::on(personality, seed, schedule);
         let violation = world.run().await.err();
         let invariants = world.invariants();
         Run {
@@ -51,7 +55,21 @@ fn run(seed: u64) -> Run {
 
 #[test]
 fn controller_converges_under_faults() {
-    let seeds = seeds(SEEDS);
+    converges(Personality::Docker20, seeds(SEEDS));
+}
+
+#[test]
+fn controller_converges_on_docker_28() {
+    converges(Personality::Docker28, seeds(SEEDS_OF_OTHERS));
+}
+
+#[test]
+fn controller_converges_on_podman() {
+    converges(Personality::Podman, seeds(SEEDS_OF_OTHERS));
+}
+
+#[allow(clippy::print_stdout, reason = "shown if a seed fails")]
+fn converges(personality: Personality, seeds: Range<u64>) {
     let (next, end) = (AtomicU64::new(seeds.start), seeds.end);
     let threads = thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let work = || {
@@ -61,7 +79,7 @@ fn controller_converges_under_faults() {
             if seed >= end {
                 return (failures, max_calls, requests_needed);
             }
-            let run = run(seed);
+            let run = run(personality, seed);
             max_calls = max_calls.max(run.max_calls);
             requests_needed += run.requests_needed;
             if let Some(violation) = run.violation {
@@ -144,7 +162,7 @@ fn lost_response_does_not_delay_convergence() {
 #[test]
 fn runs_of_the_same_seed_are_identical() {
     for seed in [3, 14, 159] {
-        let (one, other) = (run(seed), run(seed));
+        let (one, other) = (run(Personality::Docker20, seed), run(Personality::Docker20, seed));
         let differs = one.trace.iter().zip(&other.trace).find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");
         assert_eq!(one.trace.len(), other.trace.len(), "seed {seed}");

@@ -19,7 +19,7 @@ use drillmaster::plan::step::Reason;
 use drillmaster::spec::Diagnostic;
 use drillmaster::spec::model::{Resources, RestartPolicy};
 use drillmaster_sim::faulty::{Faults, Faulty, Stop};
-use drillmaster_sim::{Image, Latency, Script, Sim};
+use drillmaster_sim::{Image, Latency, Personality, Script, Sim};
 use futures_util::FutureExt;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -79,7 +79,12 @@ struct Controller {
 
 impl World {
     pub fn new(seed: u64, schedule: Schedule) -> World {
-        let sim = Sim::new();
+        World::on(Personality::default(), seed, schedule)
+    }
+
+    /// Creates a run on an engine that behaves like this one.
+    pub fn on(personality: Personality, seed: u64, schedule: Schedule) -> World {
+        let sim = Sim::imitating(personality);
         sim.set_stale(schedule.stale);
         if schedule.quick {
             let ms = Duration::from_millis;

@@ -10,7 +10,7 @@ use tokio::net::lookup_host;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 
-use crate::engine::location::EngineLocation;
+use crate::capabilities::EngineLocation;
 use crate::observed::{Attachment, Container, PublishedPort, State};
 
 /// Minimum time between two observations that confirm each other.

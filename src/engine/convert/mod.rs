@@ -2,11 +2,13 @@
 //!
 //! Tolerates missing values: the engine lists containers that are being removed with few fields.
 
+mod capabilities;
 mod create;
 mod events;
 mod observe;
 pub mod podman;
 
+pub use self::capabilities::*;
 pub use self::create::*;
 pub use self::events::*;
 pub use self::observe::*;

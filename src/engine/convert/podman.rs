@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, EventMessage, EventMessageTypeEnum, ImageSummary, Mount, MountType,
-    SystemInfo, SystemVersion,
+    SystemInfo,
 };
 
 use crate::desired::fingerprint::sha256;
@@ -14,11 +14,6 @@ use crate::spec::value::{ImageParts, ImageRef};
 const CPU_PERIOD: i64 = 100_000;
 /// Registry of images that were built or loaded under a short name.
 const LOCAL: &str = "localhost/";
-
-/// Returns true if an engine is Podman.
-pub fn is_podman(version: &SystemVersion) -> bool {
-    version.components.iter().flatten().any(|component| component.name == "Podman Engine")
-}
 
 /// The identity of an engine. The id that Podman reports is another one each time.
 pub fn engine_id(info: &SystemInfo) -> String {
@@ -132,15 +127,6 @@ mod tests {
             "SharedSize": 0, "Labels": {}, "Containers": 0
         });
         serde_json::from_value(json).unwrap()
-    }
-
-    #[test]
-    fn podman_is_recognized() {
-        let version = |name: &str| -> SystemVersion {
-            serde_json::from_value(serde_json::json!({"Components": [{"Name": name, "Version": "5.8.6"}]})).unwrap()
-        };
-        assert!(is_podman(&version("Podman Engine")) && !is_podman(&version("Engine")));
-        assert!(!is_podman(&SystemVersion::default()));
     }
 
     #[test]

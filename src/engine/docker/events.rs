@@ -85,7 +85,7 @@ impl Subscription {
                 None => self.events.next().await?,
             };
             let adapted = event.map(|mut event| {
-                if engine.podman {
+                if engine.is_podman() {
                     convert::podman::adapt_event(&mut event);
                 }
                 convert::event(event, group)

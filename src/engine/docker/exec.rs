@@ -27,7 +27,7 @@ impl Docker {
         // Output kept open by a child that outlives the command is closed by the engine after 2 s.
         if let StartExecResults::Attached { mut output, .. } = self.client.start_exec(&exec, None).await? {
             let mut lines = Lines::default();
-            let mut hear = |line: LogLine| match self.podman {
+            let mut hear = |line: LogLine| match self.is_podman() {
                 true => {
                     let text = convert::podman::exec_line(line.text);
                     text.into_iter().for_each(|text| heard(LogLine { text, ..line }));

@@ -43,11 +43,7 @@ impl Docker {
         progress: &(dyn Fn(BuildProgress) + Send + Sync),
     ) -> Result<()> {
         let trouble = |trouble| self.build_trouble(&request.image, trouble);
-        let builder = match self.buildkit {
-            Some(true) => Builder::BuildKit,
-            Some(false) => Builder::Classic,
-            None => build::preferred(&self.wire).await.map_err(trouble)?,
-        };
+        let builder = self.builder().await.map_err(trouble)?;
         let mut credentials = BTreeMap::new();
         let dockerfile = build::dockerfile(request.build.tree.dockerfile.as_ref()).await;
         for registry in build::registries(&dockerfile) {
@@ -57,6 +53,21 @@ impl Docker {
             }
         }
         build::build(&self.wire, builder, request, &credentials, progress).await.map_err(trouble)
+    }
+
+    /// Returns true if images are built with BuildKit: as `DOCKER_BUILDKIT` says, otherwise as the engine prefers.
+    pub async fn builds_with_buildkit(&self) -> Result<bool> {
+        let builder = self.builder().await;
+        let trouble = |trouble| self.build_trouble("images", trouble);
+        Ok(builder.map_err(trouble)? == Builder::BuildKit)
+    }
+
+    async fn builder(&self) -> std::result::Result<Builder, BuildError> {
+        match self.buildkit {
+            Some(true) => Ok(Builder::BuildKit),
+            Some(false) => Ok(Builder::Classic),
+            None => build::preferred(&self.wire).await,
+        }
     }
 
     fn build_trouble(&self, image: &str, trouble: BuildError) -> EngineError {

@@ -22,14 +22,14 @@ use bollard::errors::Error as BollardError;
 use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerSummary, CreateImageInfo, EventMessage, NetworkConnectRequest, NetworkCreateRequest,
-    NetworkDisconnectRequest, SystemInfo, SystemVersion, VolumeCreateRequest,
+    NetworkDisconnectRequest, SystemVersion, VolumeCreateRequest,
 };
 use bollard::query_parameters as query;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
 use docker_credential::DockerCredential;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 use self::error::{fault, is_no_container, reached, status};
 use self::events::clock_difference;
@@ -46,13 +46,14 @@ use super::{
     EngineFuture, EngineInfo, EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, Processes,
     PullProgress, Result, convert, short,
 };
+use crate::capabilities::{ApiVersion, EngineKind};
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
 
 /// The oldest supported API version: Docker 20.10.
-const OLDEST_API: (u32, u32) = (1, 41);
+const OLDEST_API: ApiVersion = ApiVersion(1, 41);
 /// The newest supported API version: the one this bollard was written for.
-const NEWEST_API: (u32, u32) = (1, 53);
+const NEWEST_API: ApiVersion = ApiVersion(1, 53);
 /// bollard has one timeout for all calls, which would end long ones; deadlines are in `deadline.rs`.
 const NEVER: u64 = 365 * 24 * 3600;
 
@@ -63,12 +64,11 @@ pub struct Docker {
     endpoint: Endpoint,
     config_dir: Option<PathBuf>,
     buildkit: Option<bool>,
+    kind: EngineKind,
     version: String,
-    api: String,
-    /// It is Podman.
-    podman: bool,
-    /// It runs health checks.
-    health_checks: bool,
+    api: ApiVersion,
+    /// What it says of itself, from the first time that it matters.
+    info: OnceCell<EngineInfo>,
     /// How far the engine's clock is ahead of ours, in nanoseconds; a lower bound.
     clock: AtomicI64,
 }
@@ -87,19 +87,17 @@ impl Docker {
         let attempted = format!("talk to the engine at {}", target.endpoint);
         let version = client.version().await.map_err(|error| fault(&target.endpoint, &attempted, error))?;
         let api = agree(&version).map_err(|message| EngineError::Refused { attempted, message })?;
-        wire.speak(api.clone());
-        let podman = convert::podman::is_podman(&version);
-        let health_checks = !podman || podman::runs_health_checks(&client).await;
+        wire.speak(api.to_string());
         Ok(Docker {
             client,
             wire,
             endpoint: target.endpoint.clone(),
             config_dir: target.config_dir.clone(),
             buildkit: target.buildkit,
+            kind: convert::kind(&version),
             version: version.version.unwrap_or_default(),
             api,
-            podman,
-            health_checks,
+            info: OnceCell::new(),
             clock: AtomicI64::new(0),
         })
     }
@@ -113,16 +111,24 @@ impl Docker {
         if let Some(ahead) = info.system_time.as_deref().and_then(clock_difference) {
             self.clock.store(ahead, Ordering::Relaxed);
         }
+        let location = location::locate(&self.endpoint, convert::has_virtual_network(&info)).await;
         Ok(EngineInfo {
-            location: location::locate(&self.endpoint, has_virtual_network(&info)).await,
-            id: if self.podman { convert::podman::engine_id(&info) } else { info.id.unwrap_or_default() },
-            version: self.version.clone(),
-            parallel_stops: self.podman || stops_in_parallel(&self.version),
-            api: self.api.clone(),
+            capabilities: convert::capabilities(self.kind, &self.version, self.api, &info, location),
+            id: if self.is_podman() { convert::podman::engine_id(&info) } else { info.id.unwrap_or_default() },
+            warnings: info.warnings.unwrap_or_default(),
         })
     }
 
+    async fn info(&self) -> Result<&EngineInfo> {
+        self.info.get_or_try_init(|| self.ask_about()).await
+    }
+
+    fn is_podman(&self) -> bool {
+        self.kind == EngineKind::Podman
+    }
+
     async fn list_all(&self, group: &str, volumes: bool) -> Result<Observed> {
+        let capabilities = &self.info().await?.capabilities;
         let (containers, networks, mut images, volumes, health) = tokio::try_join!(
             self.containers(),
             self.client.list_networks(None),
@@ -135,10 +141,10 @@ impl Docker {
                 let found = self.client.list_volumes(Some(query::ListVolumesOptions { filters })).await?;
                 Ok(found.volumes.unwrap_or_default())
             },
-            self.health_by_filter(),
+            self.health_by_filter(capabilities),
         )
         .map_err(|error| self.fault("list what it has", error))?;
-        if self.podman {
+        if self.is_podman() {
             convert::podman::add_short_names(&mut images);
         }
         let networks = networks.into_iter().filter_map(convert::network);
@@ -149,17 +155,18 @@ impl Docker {
             labeled_images: convert::labeled(&images),
             images: convert::images(images),
             volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
-            lacks_start_interval: self.lacks_start_interval(),
-            lacks_health_checks: !self.health_checks,
+            capabilities: capabilities.clone(),
             ..Default::default()
         };
         let containers = containers.into_iter().filter_map(convert::container);
-        containers.map(|container| self.adapted(container, &health)).for_each(|container| observed.insert(container));
+        containers
+            .map(|container| podman::adapted(container, capabilities, &health))
+            .for_each(|container| observed.insert(container));
         Ok(observed)
     }
 
     async fn containers(&self) -> std::result::Result<Vec<ContainerSummary>, BollardError> {
-        match self.podman {
+        match self.is_podman() {
             true => self.get("/containers/json?all=true").await,
             false => {
                 let all = query::ListContainersOptions { all: true, ..Default::default() };
@@ -169,12 +176,16 @@ impl Docker {
     }
 
     async fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
-        let found = match self.podman {
+        let found = match self.is_podman() {
             true => self.get(&format!("/containers/{id}/json")).await,
             false => self.client.inspect_container(id, None::<query::InspectContainerOptions>).await,
         };
         match found {
-            Ok(response) => Ok(convert::inspected(response).map(|container| self.adapted(container, &HashMap::new()))),
+            Ok(response) => {
+                let capabilities = &self.info().await?.capabilities;
+                let adapt = |container| podman::adapted(container, capabilities, &HashMap::new());
+                Ok(convert::inspected(response).map(adapt))
+            }
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(self.fault(&format!("inspect container {}", short(id)), error)),
         }
@@ -241,7 +252,7 @@ impl Docker {
             }
             Mutation::Update { id, resources, restart } => {
                 let mut body = convert::update_body(resources, *restart);
-                if self.podman {
+                if self.is_podman() {
                     convert::podman::adapt_update(&mut body);
                 }
                 client.update_container(id, body).await?;
@@ -271,18 +282,13 @@ impl Docker {
     async fn create(&self, spec: &ContainerSpec) -> std::result::Result<String, BollardError> {
         let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
         let mut body = convert::create_body(spec);
-        if let Some(check) = body.healthcheck.as_mut().filter(|_| self.lacks_start_interval()) {
+        if let Some(check) = body.healthcheck.as_mut().filter(|_| self.api < convert::START_INTERVAL) {
             check.start_interval = None;
         }
-        match self.podman {
+        match self.is_podman() {
             true => self.create_with_volumes(options, body).await,
             false => Ok(self.client.create_container(Some(options), body).await?.id),
         }
-    }
-
-    /// `start_interval` of health checks came with this version; earlier ones refuse or ignore it.
-    fn lacks_start_interval(&self) -> bool {
-        api(&self.api).is_none_or(|version| version < (1, 44))
     }
 
     async fn create_network(
@@ -323,29 +329,9 @@ impl Docker {
     }
 }
 
-/// Returns true if containers may be stopped in parallel. Before 20.10.27, two that leave one network at the same moment
-/// can deadlock the engine's networking until it is restarted (moby/moby#46661): one holds the network's lock and waits
-/// for the controller's, the other the reverse. With both windows widened, every way of stopping in parallel hung within
-/// three teardowns; one at a time never did in 47. An unparsable version counts as old.
-fn stops_in_parallel(version: &str) -> bool {
-    let mut parts = version.split(['.', '+', '-', '~']).map(|part| part.parse::<u32>().ok());
-    let mut next = || parts.next().flatten();
-    match (next(), next(), next()) {
-        (Some(major), Some(minor), patch) => (major, minor, patch.unwrap_or_default()) >= (20, 10, 27),
-        _ => false,
-    }
-}
-
-/// Returns true if containers have no addresses on the host of the engine, as with rootless engines and Docker Desktop.
-fn has_virtual_network(info: &SystemInfo) -> bool {
-    let rootless = info.security_options.iter().flatten().any(|option| option.contains("name=rootless"));
-    let virtual_machine = info.operating_system.as_deref().is_some_and(|name| name.contains("Docker Desktop"));
-    rootless || virtual_machine
-}
-
 impl Engine for Docker {
     fn about(&self) -> EngineFuture<'_, EngineInfo> {
-        Box::pin(self.ask_about())
+        Box::pin(async { self.info().await.cloned() })
     }
 
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed> {
@@ -469,28 +455,22 @@ fn client(wire: &Arc<Wire>, heard: Option<oneshot::Sender<()>>) -> std::result::
 }
 
 /// The API version that both sides support, or an error for the user.
-fn agree(version: &SystemVersion) -> std::result::Result<String, String> {
+fn agree(version: &SystemVersion) -> std::result::Result<ApiVersion, String> {
     let engine = version.version.as_deref().unwrap_or("of unknown version");
     let spoken = version.api_version.as_deref().unwrap_or_default();
-    let newest = api(spoken)
-        .ok_or_else(|| format!("it does not say which API it speaks ({spoken:?}); is it a Docker engine?"))?;
+    let newest: ApiVersion = spoken
+        .parse()
+        .map_err(|_| format!("it does not say which API it speaks ({spoken:?}); is it a Docker engine?"))?;
     if newest < OLDEST_API {
         return Err(format!("Docker {engine} speaks API {spoken}; Docker 20.10 (API 1.41) or later is needed"));
     }
-    let oldest = version.min_api_version.as_deref().and_then(api).unwrap_or(OLDEST_API);
+    let oldest = version.min_api_version.as_deref().and_then(|oldest| oldest.parse().ok()).unwrap_or(OLDEST_API);
     if oldest > NEWEST_API {
-        let (major, minor) = oldest;
         return Err(format!(
-            "Docker {engine} speaks API {major}.{minor} and later; this drillmaster speaks up to 1.53 and must be upgraded"
+            "Docker {engine} speaks API {oldest} and later; this drillmaster speaks up to {NEWEST_API} and must be upgraded"
         ));
     }
-    let (major, minor) = newest.min(NEWEST_API);
-    Ok(format!("{major}.{minor}"))
-}
-
-fn api(text: &str) -> Option<(u32, u32)> {
-    let (major, minor) = text.split_once('.')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+    Ok(newest.min(NEWEST_API))
 }
 
 fn whole_seconds(duration: Duration) -> i32 {

@@ -3,20 +3,34 @@
 use http_body_util::{BodyExt, Either};
 use serde::de::DeserializeOwned;
 
-use bollard::models::{ContainerCreateBody, SystemInfoCgroupDriverEnum};
+use bollard::models::ContainerCreateBody;
 
 use super::*;
+use crate::capabilities::{Capabilities, HealthChecks};
 use crate::observed::Health;
-
-/// Returns true if Podman runs health checks: it leaves their timers to systemd. Without an answer, it is taken to.
-pub(super) async fn runs_health_checks(client: &Client) -> bool {
-    let driver = client.info().await.ok().and_then(|info| info.cgroup_driver);
-    driver.is_none_or(|driver| driver == SystemInfoCgroupDriverEnum::SYSTEMD)
-}
 
 /// Returns true if a container could not be stopped because it is paused. Docker stops it.
 pub(super) fn is_paused(error: &BollardError) -> bool {
     status(error) == Some(500) && error.to_string().contains("is running or paused, refusing to clean up")
+}
+
+/// A container as Docker would show it. `listed`: health by id.
+pub(super) fn adapted(
+    mut container: Container,
+    capabilities: &Capabilities,
+    listed: &HashMap<String, Health>,
+) -> Container {
+    if capabilities.kind == EngineKind::Docker {
+        return container;
+    }
+    container.image = convert::podman::short_name(&container.image);
+    if let Some(health) = listed.get(container.id.as_str()) {
+        container.health = *health;
+    }
+    if capabilities.health_checks == HealthChecks::Never {
+        container.health = Health::None;
+    }
+    container
 }
 
 impl Docker {
@@ -42,8 +56,11 @@ impl Docker {
 
     /// The health of containers, by id, from one list for each status: Podman's list does not show it. Empty for Docker,
     /// and if no health checks run.
-    pub(super) async fn health_by_filter(&self) -> std::result::Result<HashMap<String, Health>, BollardError> {
-        if !self.podman || !self.health_checks {
+    pub(super) async fn health_by_filter(
+        &self,
+        capabilities: &Capabilities,
+    ) -> std::result::Result<HashMap<String, Health>, BollardError> {
+        if !self.is_podman() || capabilities.health_checks == HealthChecks::Never {
             return Ok(HashMap::new());
         }
         let with = async |status: &str, health: Health| {
@@ -58,21 +75,6 @@ impl Docker {
             with("unhealthy", Health::Unhealthy),
         )?;
         Ok(starting.chain(healthy).chain(unhealthy).collect())
-    }
-
-    /// A container as Docker would show it. `listed`: health by id.
-    pub(super) fn adapted(&self, mut container: Container, listed: &HashMap<String, Health>) -> Container {
-        if !self.podman {
-            return container;
-        }
-        container.image = convert::podman::short_name(&container.image);
-        if let Some(health) = listed.get(container.id.as_str()) {
-            container.health = *health;
-        }
-        if !self.health_checks {
-            container.health = Health::None;
-        }
-        container
     }
 
     /// Creates a container, and its volumes before: Podman does not label those that it creates with a container.
