@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use args::{Cli, Color, Command, Diff, Output, Render};
 
 use crate::engine::EngineError;
+use crate::engine::target::unnamed_sockets;
 use tracing_subscriber::field::MakeExt as _;
 
 use crate::render::{self, LogWriter, Style, diagnostics, log_field, write_error};
@@ -186,7 +187,13 @@ fn report(failure: &Failure, style: Style) -> u8 {
                 {
                     "correct the files in DOCKER_CERT_PATH or of the docker context, or use another engine with --host"
                 }
-                EngineError::Unreachable { .. } => {
+                EngineError::Unreachable { endpoint, .. } => {
+                    for socket in unnamed_sockets(&session::environment()) {
+                        let other = format!("unix://{}", socket.display());
+                        if other != *endpoint {
+                            style.eprintln(format!("  another engine may listen: --host {other}"));
+                        }
+                    }
                     "start the engine (on Debian: `sudo systemctl start docker`), or use another one with --host"
                 }
                 EngineError::TimedOut { .. } => {

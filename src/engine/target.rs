@@ -15,6 +15,8 @@ use crate::spec::secrets::HIDDEN;
 
 /// Default endpoint of an engine.
 pub const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// Socket of Podman's system service for root.
+const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 /// Docker's port without TLS.
 const PORT: u16 = 2375;
 /// Docker's port with TLS.
@@ -149,6 +151,13 @@ fn default_endpoint(tls: Option<Tls>) -> Endpoint {
         Some(tls) => Endpoint::Tls(format!("localhost:{TLS_PORT}"), tls),
         None => Endpoint::Unix(DEFAULT_SOCKET.into()),
     }
+}
+
+/// Sockets of engines on this machine that nothing names: of rootless Docker, and of Podman.
+pub fn unnamed_sockets(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    let runtime_dir = environment.get("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()).map(Path::new);
+    let of_user = ["docker.sock", "podman/podman.sock"].into_iter().filter_map(|name| Some(runtime_dir?.join(name)));
+    of_user.chain([PathBuf::from(PODMAN_SOCKET)]).filter(|path| path.exists()).collect()
 }
 
 /// TLS as the environment configures it.
@@ -311,6 +320,20 @@ mod tests {
         assert_eq!(found(None, &[config, ("DOCKER_CONTEXT", "default")]), SOCKET);
         assert_eq!(found(None, &[]), SOCKET);
         assert_eq!(found(None, &[("HOME", "/no/such/home")]), SOCKET);
+    }
+
+    #[test]
+    fn sockets_without_a_name_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let of_user = || {
+            let found = unnamed_sockets(&environment(&[("XDG_RUNTIME_DIR", directory.path().to_str().unwrap())]));
+            found.into_iter().filter(|path| path.starts_with(directory.path())).collect::<Vec<_>>()
+        };
+        assert_eq!(of_user(), [""; 0].map(PathBuf::from));
+        std::fs::create_dir(directory.path().join("podman")).unwrap();
+        let sockets = ["docker.sock", "podman/podman.sock"].map(|name| directory.path().join(name));
+        sockets.iter().for_each(|path| std::fs::write(path, "").unwrap());
+        assert_eq!(of_user(), sockets);
     }
 
     #[test]
