@@ -30,9 +30,14 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # --- The root: a Debian of a later release ------------------------------------------------
 
 packages=docker.io,docker-cli,docker-buildx,podman,crun,runc,netavark,aardvark-dns,iptables,nftables,iproute2,conmon,procps,ca-certificates
+# Of Podman: for `init: true`, and for users without root.
+packages+=,catatonit,uidmap,passt,fuse-overlayfs
 
 make_root() {
-    [[ ! -e $root.made ]] || return 0
+    [[ ! -e $root.made ]] || {
+        complete_root
+        return
+    }
     need debootstrap >&2
     say "$engine: installing Debian $suite in $root"
     mkdir -p "$(dirname "$root")"
@@ -45,7 +50,18 @@ make_root() {
             chroot "$root" apt-get -qq -y --no-install-recommends install -t experimental podman; } >>"$root.log" 2>&1 ||
             die "could not install Podman of Debian experimental" "its log is $root.log"
     fi
-    touch "$root.made"
+    printf '%s\n' "$packages" >"$root.made"
+}
+
+# Installs what the list has gained since the root was made.
+complete_root() {
+    [[ $(cat "$root.made") != "$packages" ]] || return 0
+    say "$engine: installing more packages in $root"
+    cp /etc/resolv.conf "$root/etc/resolv.conf"
+    { chroot "$root" apt-get -qq update &&
+        DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get -qq -y --no-install-recommends install ${packages//,/ }; } \
+        >>"$root.log" 2>&1 || die "could not install the packages of $engine" "the log is $root.log"
+    printf '%s\n' "$packages" >"$root.made"
 }
 
 # --- Its namespaces, held by a process that only sleeps --------------------------------------------
@@ -106,7 +122,8 @@ configure() {
             $snapshotter $pools >"$dir/daemon.json"
         ;;
     podman*)
-        # No systemd: control groups by hand, events and logs in files.
+        # No systemd: control groups by hand, events and logs in files. RUN in builds raises the limits of open
+        # files and processes, which needs a right that may be missing.
         inside mkdir -p /etc/containers /var/lib/containers
         inside tee /etc/containers/containers.conf >/dev/null <<END
 [engine]
@@ -115,6 +132,7 @@ cgroup_manager="cgroupfs"
 events_logger="file"
 [containers]
 log_driver="k8s-file"
+default_ulimits=["nofile=$(ulimit -H -n):$(ulimit -H -n)", "nproc=$(ulimit -H -u):$(ulimit -H -u)"]
 END
         inside tee /etc/containers/policy.json >/dev/null <<<'{"default":[{"type":"insecureAcceptAnything"}]}'
         inside tee /etc/containers/storage.conf >/dev/null <<END
