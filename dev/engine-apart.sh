@@ -7,6 +7,7 @@
 #
 #   28, 28-containerd   Docker of Debian unstable, with the classic image store or containerd's
 #   podman              Podman of Debian unstable, as a service for clients of Docker
+#   podman-rootless     the same, run by a user without root
 #   podman-6            Podman of Debian experimental
 #
 # start prints only the engine's DOCKER_HOST on stdout. Addresses of containers and their
@@ -18,14 +19,19 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 engine=${1:-}
 case $engine in
-28 | 28-containerd | podman) suite=unstable ;;
+28 | 28-containerd | podman | podman-rootless) suite=unstable ;;
 podman-6) suite=experimental ;;
-*) die "unknown engine: ${engine:-(none)}" "usage: dev/engine-apart.sh 28|28-containerd|podman|podman-6 [start|stop|restart|status|enter COMMAND...]" ;;
+*) die "unknown engine: ${engine:-(none)}" "usage: dev/engine-apart.sh 28|28-containerd|podman|podman-rootless|podman-6 [start|stop|restart|status|enter COMMAND...]" ;;
 esac
 dir=$dev_dir/$engine
 root=$dev_dir/roots/$suite
 host=unix://$dir/engine.sock
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# The user of podman-rootless, and how to become it.
+user=engine uid=1000 home=/home/engine cgroup=/sys/fs/cgroup/drillmaster-$engine
+as_user=()
+[[ $engine != podman-rootless ]] ||
+    as_user=(setpriv "--reuid=$user" "--regid=$user" --init-groups env "HOME=$home" "USER=$user" "XDG_RUNTIME_DIR=/run/user/$uid")
 
 # --- The root: a Debian of a later release ------------------------------------------------
 
@@ -58,7 +64,8 @@ complete_root() {
     [[ $(cat "$root.made") != "$packages" ]] || return 0
     say "$engine: installing more packages in $root"
     cp /etc/resolv.conf "$root/etc/resolv.conf"
-    { chroot "$root" apt-get -qq update &&
+    # A mirror may be weeks behind.
+    { chroot "$root" apt-get -qq -o Acquire::Check-Valid-Until=false update &&
         DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get -qq -y --no-install-recommends install ${packages//,/ }; } \
         >>"$root.log" 2>&1 || die "could not install the packages of $engine" "the log is $root.log"
     printf '%s\n' "$packages" >"$root.made"
@@ -73,20 +80,26 @@ holder() {
 
 hold() {
     holder >/dev/null && return
-    local cgroup=''
-    [[ $suite != experimental ]] || cgroup=2
+    local generation=''
+    [[ $engine != podman-6 && $engine != podman-rootless ]] || generation=2
     # shellcheck disable=SC2016 # the inner shell expands
-    root=$root dir=$dir dev_dir=$dev_dir project=$project cgroup=$cgroup setsid unshare --net --mount bash -ec '
+    root=$root dir=$dir dev_dir=$dev_dir project=$project generation=$generation setsid unshare --net --mount bash -ec '
         ip link set lo up
         # A root that is a mount: what runs containers insists on it.
         mount --bind "$root" "$root"
         mount --rbind /proc "$root/proc"; mount --rbind /sys "$root/sys"; mount --rbind /dev "$root/dev"
-        if [[ -n $cgroup ]]; then
-            # It knows only the second generation of control groups.
+        if [[ -n $generation ]]; then
+            # Podman 6 knows only the second generation of control groups, and crun no mixture.
             mount --make-rprivate /
             umount -l "$root/sys/fs/cgroup"; mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
         fi
         mount -t tmpfs tmpfs "$root/run"
+        for device in fuse net/tun; do
+            # Readable by every user.
+            node=$root/run/${device#*/}
+            mknod -m 666 "$node" c 10 "$(stat -c %Lr "/dev/$device")"
+            mount --bind "$node" "$root/dev/$device"
+        done
         # The same paths inside as outside, for bind mounts and the socket.
         mount --rbind /tmp "$root/tmp"
         for shared in "$dev_dir" "$project"; do
@@ -122,10 +135,18 @@ configure() {
             $snapshotter $pools >"$dir/daemon.json"
         ;;
     podman*)
+        local config=/etc/containers run=/run/containers
+        if [[ $engine == podman-rootless ]]; then
+            config=$home/.config/containers run=/run/user/$uid/containers runtime=crun
+            inside id $user >/dev/null 2>&1 || inside useradd --create-home --uid $uid $user
+            inside install -d -o $user -g $user "/run/user/$uid" $home/.config $config
+            mkdir -p "$dir/data"
+            chown $uid "$dir" "$dir/data"
+        fi
         # No systemd: control groups by hand, events and logs in files. RUN in builds raises the limits of open
         # files and processes, which needs a right that may be missing.
-        inside mkdir -p /etc/containers /var/lib/containers
-        inside tee /etc/containers/containers.conf >/dev/null <<END
+        inside mkdir -p /etc/containers /var/lib/containers $config
+        inside tee $config/containers.conf >/dev/null <<END
 [engine]
 runtime="$runtime"
 cgroup_manager="cgroupfs"
@@ -135,21 +156,30 @@ log_driver="k8s-file"
 default_ulimits=["nofile=$(ulimit -H -n):$(ulimit -H -n)", "nproc=$(ulimit -H -u):$(ulimit -H -u)"]
 END
         inside tee /etc/containers/policy.json >/dev/null <<<'{"default":[{"type":"insecureAcceptAnything"}]}'
-        inside tee /etc/containers/storage.conf >/dev/null <<END
+        inside tee $config/storage.conf >/dev/null <<END
 [storage]
 driver="overlay"
 graphroot="$dir/data"
-runroot="/run/containers/storage"
+runroot="$run/storage"
 END
         ;;
     esac
+}
+
+# Prints commands that enter a control group of the user.
+own_cgroup() {
+    [[ $engine == podman-rootless ]] || return 0
+    echo "mkdir -p $cgroup/service; chown -R $user $cgroup; echo \$\$ >$cgroup/service/cgroup.procs"
 }
 
 launch() {
     local program
     rm -f "$dir/engine.sock" "$dir/engine.pid" "$dir/dockerd.pid" "$dir/exec/containerd/containerd.pid"
     case $engine in
-    podman*) program="PODMAN_IGNORE_CGROUPSV1_WARNING=1 exec podman system service --time=0 'unix://$dir/engine.sock'" ;;
+    podman*)
+        program="cd /; export PODMAN_IGNORE_CGROUPSV1_WARNING=1; $(own_cgroup)
+            exec ${as_user[*]} podman system service --time=0 'unix://$dir/engine.sock'"
+        ;;
     *) program="exec dockerd --config-file='$dir/daemon.json' --data-root='$dir/data' --exec-root='$dir/exec' \
         --pidfile='$dir/dockerd.pid' --host='unix://$dir/engine.sock' --cgroup-parent='/drillmaster-$engine' --group=root" ;;
     esac
@@ -180,7 +210,7 @@ start() {
 stop() {
     local engine_pid holder_pid
     if engine_pid=$(pid); then
-        [[ $engine != podman* ]] || inside podman rm --all --force --time 1 >/dev/null 2>&1 || true
+        [[ $engine != podman* ]] || inside "${as_user[@]}" podman rm --all --force --time 1 >/dev/null 2>&1 || true
         kill "$engine_pid"
         wait_for 30 gone "$engine_pid" || kill -KILL "$engine_pid"
     fi
