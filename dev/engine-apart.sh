@@ -52,20 +52,22 @@ make_root() {
     if [[ $suite == experimental ]]; then
         echo "deb $(debian_mirror) experimental main" >"$root/etc/apt/sources.list.d/experimental.list"
         cp /etc/resolv.conf "$root/etc/resolv.conf"
-        { chroot "$root" apt-get -qq update &&
+        { root_update &&
             chroot "$root" apt-get -qq -y --no-install-recommends install -t experimental podman; } >>"$root.log" 2>&1 ||
             die "could not install Podman of Debian experimental" "its log is $root.log"
     fi
     printf '%s\n' "$packages" >"$root.made"
 }
 
+# A mirror may be weeks behind.
+root_update() { chroot "$root" apt-get -qq -o Acquire::Check-Valid-Until=false update; }
+
 # Installs what the list has gained since the root was made.
 complete_root() {
     [[ $(cat "$root.made") != "$packages" ]] || return 0
     say "$engine: installing more packages in $root"
     cp /etc/resolv.conf "$root/etc/resolv.conf"
-    # A mirror may be weeks behind.
-    { chroot "$root" apt-get -qq -o Acquire::Check-Valid-Until=false update &&
+    { root_update &&
         DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get -qq -y --no-install-recommends install ${packages//,/ }; } \
         >>"$root.log" 2>&1 || die "could not install the packages of $engine" "the log is $root.log"
     printf '%s\n' "$packages" >"$root.made"
@@ -156,6 +158,8 @@ log_driver="k8s-file"
 default_ulimits=["nofile=$(ulimit -H -n):$(ulimit -H -n)", "nproc=$(ulimit -H -u):$(ulimit -H -u)"]
 END
         inside tee /etc/containers/policy.json >/dev/null <<<'{"default":[{"type":"insecureAcceptAnything"}]}'
+        # As Docker has it: registries on this machine may do without TLS.
+        inside tee $config/registries.conf >/dev/null <<<$'[[registry]]\nlocation="127.0.0.1"\ninsecure=true'
         inside tee $config/storage.conf >/dev/null <<END
 [storage]
 driver="overlay"

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::support::engine::{self, Capability};
 use crate::support::project::{Project, script, sleeper};
 use crate::support::wait_for;
 use crate::support::watcher::Watcher;
@@ -179,6 +180,9 @@ fn log_ping_ignores_lines_from_before_a_restart() {
 
 #[test]
 fn image_healthcheck_decides_readiness() {
+    if engine::lacks(Capability::HealthChecks) {
+        return;
+    }
     let project = Project::new("health");
     let api = script("api", &after_a_second("touch /tmp/healthy; sleep infinity"), "");
     let api = api.replace("drillmaster/busybox:1", "drillmaster/healthcheck:1");
@@ -196,6 +200,9 @@ fn image_healthcheck_decides_readiness() {
 
 #[test]
 fn healthcheck_and_ping_must_both_succeed() {
+    if engine::lacks(Capability::HealthChecks) {
+        return;
+    }
     let project = Project::new("both");
     let more = "healthcheck: {test: [CMD, test, -f, /tmp/healthy], interval: 500ms, retries: 100}\nping: {tcp: 80}";
     let text = "httpd -p 80; sleep 1.2; touch /tmp/healthy; sleep infinity";
@@ -207,6 +214,9 @@ fn healthcheck_and_ping_must_both_succeed() {
 
 #[test]
 fn failed_healthcheck_output_is_reported() {
+    if engine::lacks(Capability::HealthChecks) {
+        return;
+    }
     let project = Project::new("unhealthy");
     let more =
         "healthcheck: {test: echo disk is full; exit 1, interval: 300ms, retries: 1}\nping: {tcp: 80, timeout: 2s}";

@@ -33,6 +33,53 @@ pub fn host() -> &'static str {
     })
 }
 
+/// Returns true if the engine is Podman.
+pub fn is_podman() -> bool {
+    static PODMAN: OnceLock<bool> = OnceLock::new();
+    *PODMAN.get_or_init(|| {
+        let version = request("GET", "/version", None);
+        let components = version["Components"].as_array().into_iter().flatten();
+        components.into_iter().any(|component| component["Name"] == "Podman Engine")
+    })
+}
+
+/// What some tests need and Podman does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capability {
+    /// The engine runs health checks.
+    HealthChecks,
+    /// The engine builds with BuildKit.
+    BuildKit,
+}
+
+impl Capability {
+    fn lack(self) -> Option<&'static str> {
+        let reason = match self {
+            Capability::HealthChecks if request("GET", "/info", None)["CgroupDriver"] != "systemd" => {
+                "Podman runs health checks only with systemd"
+            }
+            Capability::HealthChecks => return None,
+            Capability::BuildKit => "Podman builds with Buildah",
+        };
+        is_podman().then_some(reason)
+    }
+}
+
+/// Returns true if the engine lacks a capability, and says why the test is skipped.
+pub fn lacks(capability: Capability) -> bool {
+    let lack = capability.lack();
+    if let Some(reason) = lack {
+        eprintln!("skipping: {reason}");
+    }
+    lack.is_some()
+}
+
+/// Returns the short name of an image: Podman always tells the full one.
+pub fn short_name(image: &str) -> String {
+    let prefixes = ["docker.io/library/", "docker.io/", "localhost/"];
+    prefixes.iter().find_map(|prefix| image.strip_prefix(prefix)).unwrap_or(image).to_owned()
+}
+
 fn current_context_host() -> Option<String> {
     let arguments = ["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"];
     let run = Command::new("docker").args(arguments).output().ok()?;
@@ -108,6 +155,8 @@ pub fn try_get(path: &str) -> Option<Value> {
     match try_request("GET", path, None) {
         Ok(value) => Some(value),
         Err(error) if error.contains(": 404: ") => None,
+        // Podman, of a container that is removed during the request.
+        Err(error) if error.contains(": 500: ") && error.contains("no such container") => None,
         Err(error) => panic!("{error}"),
     }
 }
@@ -277,7 +326,7 @@ pub fn built_images(group: &str) -> Vec<String> {
     let list = list.unwrap_or_default();
     let tags =
         list.as_array().into_iter().flatten().flat_map(|image| image["RepoTags"].as_array().into_iter().flatten());
-    let mut tags: Vec<String> = tags.map(text).filter(|tag| !tag.contains("<none>")).collect();
+    let mut tags: Vec<String> = tags.map(|tag| short_name(&text(tag))).filter(|tag| !tag.contains("<none>")).collect();
     tags.sort();
     tags
 }

@@ -38,10 +38,15 @@ impl Events {
             for line in BufReader::new(stream).lines() {
                 let Ok(line) = line else { return };
                 let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+                // Only Podman has these.
+                if ["init", "cleanup", "sync"].iter().any(|more| event["Action"] == *more) {
+                    continue;
+                }
                 let event = Event {
                     action: match text(&event["Action"]) {
-                        // Podman's word.
+                        // Podman's words.
                         action if action == "remove" => "destroy".to_owned(),
+                        action if action == "exec" => "exec_create".to_owned(),
                         action => action,
                     },
                     name: text(&event["Actor"]["Attributes"]["name"]),

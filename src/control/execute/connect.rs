@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::context::ExecContext;
+use super::listening::{Listening, listening};
 use super::routes::{CONFIRM_AFTER, Obstacle};
 use crate::engine::{Engine, EngineError, io_message};
 use crate::observed::{Container, PublishedPort};
@@ -17,6 +18,8 @@ use crate::spec::model::Protocol;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection to a published port must last to count.
 const PROXY_CLOSE_TIME: Duration = Duration::from_millis(50);
+/// The same for a forwarder, where no program in the container can tell what listens.
+const FORWARDER_CLOSE_TIME: Duration = Duration::from_secs(1);
 /// How long a forwarder may need until it listens on a published port.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -36,6 +39,8 @@ pub enum ConnectError {
     NoContainer,
     #[error("the container has no address yet")]
     NoAddress,
+    #[error("nothing listens on port {0} in the container")]
+    NotListening(u16),
     /// The published port does not answer yet.
     #[error("{error} (published port{})", instead_of(*direct))]
     Published { error: Box<ConnectError>, direct: Option<SocketAddr> },
@@ -131,6 +136,40 @@ pub(super) async fn connect(
     }
 }
 
+/// Checks that a port of a container accepts connections. A forwarder may accept them before the container listens, and
+/// rootless Podman's closes them only after 200 ms (seen with 5.8.6): what is behind it is looked up in the container.
+pub(super) async fn accepts(
+    engine: &dyn Engine,
+    id: &str,
+    known: &mut Option<IpAddr>,
+    port: u16,
+    context: &ExecContext,
+) -> Result<(), ConnectError> {
+    let stream = connect(engine, id, known, port, context).await?;
+    if !context.routes.is_forwarded() {
+        return Ok(());
+    }
+    let container = inspect(engine, id).await?;
+    let address = container.networks.iter().find_map(|attachment| attachment.address);
+    match listening(engine, id, address, port).await {
+        Ok(Listening::Yes) => Ok(()),
+        Ok(Listening::No | Listening::LoopbackOnly) => Err(ConnectError::NotListening(port)),
+        Ok(Listening::Unknown) | Err(_) => match stream.peer_addr() {
+            Ok(address) => lasts(&stream, address, FORWARDER_CLOSE_TIME).await,
+            Err(_) => Err(ConnectError::NotListening(port)),
+        },
+    }
+}
+
+/// Checks that a connection is not closed within this time.
+async fn lasts(stream: &TcpStream, address: SocketAddr, time: Duration) -> Result<(), ConnectError> {
+    let mut byte = [0];
+    match timeout(time, stream.peek(&mut byte)).await {
+        Ok(Ok(0) | Err(_)) => Err(ConnectError::Closed(address)),
+        _ => Ok(()),
+    }
+}
+
 async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
     match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => Ok(stream),
@@ -143,11 +182,8 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
 /// connection must also last for [`PROXY_CLOSE_TIME`].
 async fn dial_proxy(address: SocketAddr) -> Result<TcpStream, ConnectError> {
     let stream = dial(address).await?;
-    let mut byte = [0];
-    match timeout(PROXY_CLOSE_TIME, stream.peek(&mut byte)).await {
-        Ok(Ok(0) | Err(_)) => Err(ConnectError::Closed(address)),
-        _ => Ok(stream),
-    }
+    lasts(&stream, address, PROXY_CLOSE_TIME).await?;
+    Ok(stream)
 }
 
 /// Connects to a port through the engine's host. `direct`: the address of the container, and why it is not reachable.

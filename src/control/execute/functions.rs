@@ -212,9 +212,9 @@ impl HostService<'_> {
             HostRequest::Get(target, limit) => value(&self.within(limit, self.get(&target)).await?),
             HostRequest::Tcp(port) => {
                 let accepts = async {
-                    match self.connect(port).await {
-                        Err(HostError::Connect(error)) if error.is_permanent() => {
-                            let id = self.container()?;
+                    let id = self.container()?;
+                    match connect::accepts(self.engine, id, &mut None, port, self.context).await {
+                        Err(error) if error.is_permanent() => {
                             match listening(self.engine, id, None, port).await.map_err(ConnectError::from)? {
                                 Listening::Unknown => Err(error.into()),
                                 found => Ok(found == Listening::Yes),

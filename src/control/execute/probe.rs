@@ -168,9 +168,9 @@ impl<'a> Prober<'a> {
 
     async fn attempt_check(&mut self) -> Result<(), ProbeError> {
         match &self.probe.ping.check {
-            Check::Tcp(port) => match self.connect(*port).await {
-                Err(ProbeError::Connect(error)) if error.is_permanent() => self.listens(*port, error).await,
-                result => result.map(drop),
+            Check::Tcp(port) => match self.accepts(*port).await {
+                Err(error) if error.is_permanent() => self.listens(*port, error).await,
+                result => Ok(result?),
             },
             Check::Http(http) => self.get(http).await,
             Check::Exec(words) => {
@@ -219,12 +219,21 @@ impl<'a> Prober<'a> {
 
     /// Connects to a port of the container.
     async fn connect(&mut self, port: u16) -> Result<TcpStream, ProbeError> {
+        self.count_attempt();
+        let id = &self.probe.container.id;
+        Ok(connect::connect(self.engine, id, &mut self.address, port, self.context).await?)
+    }
+
+    async fn accepts(&mut self, port: u16) -> Result<(), ConnectError> {
+        self.count_attempt();
+        connect::accepts(self.engine, &self.probe.container.id, &mut self.address, port, self.context).await
+    }
+
+    fn count_attempt(&mut self) {
         self.attempts += 1;
         if self.attempts.is_multiple_of(ATTEMPTS_PER_ADDRESS) {
             self.address = None;
         }
-        let id = &self.probe.container.id;
-        Ok(connect::connect(self.engine, id, &mut self.address, port, self.context).await?)
     }
 
     /// Checks in the container that the port listens, because the port cannot be reached from here.

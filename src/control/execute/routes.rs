@@ -119,6 +119,11 @@ impl Routes {
         matches!(self.0.location, EngineLocation::Here | EngineLocation::Outside)
     }
 
+    /// Returns true if published ports are served by a local forwarder.
+    pub(super) fn is_forwarded(&self) -> bool {
+        self.0.location == EngineLocation::Forwarded
+    }
+
     /// Returns true if only a forwarder can make a published port available at these addresses.
     pub(super) fn need_forwarder(&self, published: &[&PublishedPort], addresses: &[SocketAddr]) -> bool {
         match self.0.location {

@@ -580,6 +580,10 @@ impl Core {
         }
         self.snapshot.dirty |= matches!(step.verb, Verb::Pull | Verb::Build);
         self.snapshot.unverified = true;
+        if let (Verb::Start(target), Some(_)) = (&step.verb, &self.watching) {
+            // Only by its start time is a later restart told from this start.
+            self.containers.entry(target.id.clone()).or_default().stale = Some(StaleReason::Other);
+        }
         if let Verb::Signal { container, .. } = &step.verb
             && let Some(mounted) = self.memory.containers.get(&container.id).and_then(|memory| memory.mounted.clone())
         {

@@ -14,8 +14,8 @@ use crate::engine::lines::{Lines, truncate};
 
 /// Number of last lines shown for a failed step.
 const LAST_LINES: usize = 10;
-/// Lines of the classic builder that are not shown.
-const NOISE: [&str; 2] = [" ---> Running in ", "Removing intermediate container "];
+/// Lines of the classic builder, and of Podman, that are not shown.
+const NOISE: [&str; 3] = [" ---> Running in ", "Removing intermediate container ", "COMMIT "];
 /// Longest reported line, in bytes.
 const LONGEST_LINE: usize = 8 * 1024;
 
@@ -104,7 +104,7 @@ impl Output {
 
     /// A line of the classic builder.
     fn printed(&mut self, line: &str, tell: &mut impl FnMut(BuildProgress)) {
-        let line = plain(line);
+        let line = of_podman(plain(line));
         // Intermediate containers and images are not reported.
         let noise = NOISE.iter().any(|noise| line.starts_with(noise)) || is_image_id(&line);
         let told = !noise && !line.trim().is_empty();
@@ -177,7 +177,7 @@ impl Output {
         let why = match self.error {
             None if self.built => return Ok(()),
             None => "the engine ended the build without a word".to_owned(),
-            Some(why) => plain(&why),
+            Some(why) => failure_of_podman(plain(&why)),
         };
         let Step { title, last, .. } = self.step;
         let by_sources = is_caused_by_sources(&why, &last);
@@ -192,19 +192,49 @@ impl Output {
 
 /// Returns true if a build of the same sources would fail again: the Dockerfile is invalid, or a command of it has failed.
 /// A command is killed with 137 if the engine stops, and fails if the disk is full. The texts are those of 20.10.24 (the
-/// classic builder, then its BuildKit) and 28.5.2.
+/// classic builder, then its BuildKit), 28.5.2 and Podman 5.8.6.
 fn is_caused_by_sources(error: &str, last: &VecDeque<String>) -> bool {
     const EXIT_CODES: [&str; 2] = ["returned a non-zero code: ", "exit code: "];
     const DISK_FULL: &str = "o space left on device";
     let code = EXIT_CODES.iter().find_map(|text| error.rsplit_once(text)).map(|(_, code)| code.trim());
     let is_disk_full = error.contains(DISK_FULL) || last.iter().any(|line| line.contains(DISK_FULL));
-    error.contains("dockerfile parse error") || code.is_some_and(|code| code != "137") && !is_disk_full
+    // The second text is Podman's.
+    let is_invalid = error.contains("dockerfile parse error") || error.contains("requires a FROM instruction");
+    is_invalid || code.is_some_and(|code| code != "137") && !is_disk_full
 }
 
-/// ` ---> 9e071445f168`: the result of a step of the classic builder.
+/// ` ---> 9e071445f168`: the result of a step of the classic builder. Podman also prints the id of the image.
 fn is_image_id(line: &str) -> bool {
-    let id = line.strip_prefix(" ---> ");
-    id.is_some_and(|id| id.len() == 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    let is_id = |id: &str, length| id.len() == length && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    line.strip_prefix(" ---> ").is_some_and(|id| is_id(id, 12)) || is_id(line, 64)
+}
+
+/// A line of Podman in the form of the classic builder: `[1/2] STEP 2/3: RUN make`, `--> 9e071445f168` and
+/// `--> Using cache` followed by an id.
+fn of_podman(line: String) -> String {
+    let step = || {
+        let rest = match line.split_once("] ") {
+            Some((stage, rest)) if stage.starts_with('[') => rest,
+            _ => &line,
+        };
+        let (number, what) = rest.strip_prefix("STEP ")?.split_once(": ")?;
+        Some(format!("Step {number} : {what}"))
+    };
+    let result = || {
+        let rest = line.strip_prefix("--> ")?;
+        Some(format!(" ---> {}", if rest.starts_with("Using cache ") { "Using cache" } else { rest }))
+    };
+    step().or_else(result).unwrap_or(line)
+}
+
+/// A failure of Podman without the step, which is named anyway, and with the exit code in BuildKit's form:
+/// `building at STEP "RUN make": while running runtime: exit status 2`.
+fn failure_of_podman(error: String) -> String {
+    let Some(failed) = error.strip_prefix("building at STEP ") else { return error };
+    match failed.rsplit_once("\": while running runtime: exit status ") {
+        Some((_, code)) => format!("exit code: {code}"),
+        None => failed.split_once("\": ").map_or(failed, |(_, why)| why).to_owned(),
+    }
 }
 
 /// `step 2/3 RUN make`, of a step that is shown as one line.
@@ -298,6 +328,32 @@ mod tests {
         assert!(error.starts_with(expected) && error.ends_with("\nline 19"), "{error}");
     }
 
+    /// Messages of Podman 5.8.6.
+    #[test]
+    fn output_of_podman_has_the_form_of_the_classic_builder() {
+        let step = r#"building at STEP "RUN echo "a": b; exit 7": while running runtime: exit status 7"#;
+        let mut messages = classic(&[
+            "[1/2] STEP 1/1: FROM debian AS first\n",
+            "--> Using cache 8ee3ea712c162f2be846f5d14f9cabe8ef4fc2655ca62906069e6376cd8e003b\n",
+            "--> 8262e94a0543\n",
+            "COMMIT docker.io/library/api:1\n",
+            "b7ecda84c5b37e1c8bb64c9508b539557a5af95a9699e604641838f5d2e0f79b\n",
+            "[2/2] STEP 2/3: RUN echo \"a\": b; exit 7\n",
+            "no rule\n",
+        ]);
+        messages.push(serde_json::json!({"error": format!("{step}\n")}).to_string());
+        let (output, end) = run(&messages);
+        let lines = [
+            "# Step 1/1 : FROM debian AS first",
+            " ---> Using cache",
+            "# Step 2/3 : RUN echo \"a\": b; exit 7",
+            "no rule",
+        ];
+        assert_eq!(output, lines);
+        let Err(BuildError::Sources(message)) = end else { panic!("{end:?}") };
+        assert_eq!(message, "step 2/3 `RUN echo \"a\": b; exit 7` failed: exit code: 7\nno rule");
+    }
+
     #[test]
     fn builds_that_would_fail_again_are_told_from_others() {
         for (error, last, by_sources) in [
@@ -305,6 +361,9 @@ mod tests {
             ("executor failed running [/bin/sh -c make]: exit code: 2", "", true),
             ("process \"/bin/sh -c make\" did not complete successfully: exit code: 2", "", true),
             ("dockerfile parse error on line 2: unknown instruction: FORM (did you mean FROM?)", "", true),
+            ("building at STEP \"RUN make\": while running runtime: exit status 2", "", true),
+            ("reading multiple stages: stage 1 requires a FROM instruction (\"\")", "", true),
+            ("building at STEP \"RUN make\": while running runtime: exit status 137", "", false),
             ("The command '/bin/sh -c make' returned a non-zero code: 137", "", false),
             ("The command '/bin/sh -c make' returned a non-zero code: 2", "a.o: No space left on device", false),
             ("write /var/lib/docker/tmp/layer: no space left on device", "", false),

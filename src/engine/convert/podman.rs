@@ -1,12 +1,13 @@
 //! Podman's Docker API: what it answers and expects otherwise than Docker, converted to Docker's form.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, EventMessage, EventMessageTypeEnum, ImageSummary, Mount, MountType,
-    SystemInfo,
+    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, EventMessage, EventMessageTypeEnum, ImageSummary,
+    Mount, MountType, SystemInfo,
 };
 
+use super::super::ContainerExit;
 use crate::desired::fingerprint::sha256;
 use crate::spec::value::{ImageParts, ImageRef};
 
@@ -116,6 +117,116 @@ pub fn adapt_event(event: &mut EventMessage) {
     }
 }
 
+/// Finds the exits that `podman restart` causes. It is reported as `restart, die, start`; a restart by the engine as
+/// `die, restart, start`.
+#[derive(Debug, Default)]
+pub struct Restarts {
+    requested: HashSet<String>,
+    ended: HashSet<String>,
+}
+
+impl Restarts {
+    /// Takes note of an event. Returns true if it is the exit of a container that is being restarted on request.
+    pub fn is_exit(&mut self, event: &EventMessage) -> bool {
+        let id = event.actor.as_ref().and_then(|actor| actor.id.as_ref());
+        let (Some(EventMessageTypeEnum::CONTAINER), Some(id)) = (event.typ, id) else { return false };
+        match event.action.as_deref() {
+            Some("restart") if !self.ended.contains(id) => drop(self.requested.insert(id.clone())),
+            Some("die") => {
+                self.ended.insert(id.clone());
+                return self.requested.remove(id);
+            }
+            Some("start" | "remove") => {
+                self.ended.remove(id);
+                self.requested.remove(id);
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
+/// The containers of a group that exited, as [`super::ends`]; exits of requested restarts are marked as requested.
+pub fn ends(mut events: Vec<EventMessage>, group: &str, now: i64) -> Vec<ContainerExit> {
+    events.sort_by_key(|event| event.time_nano);
+    let mut restarts = Restarts::default();
+    let with_kills = events.into_iter().flat_map(|event| {
+        let kill = restarts.is_exit(&event).then(|| EventMessage { action: Some("kill".into()), ..event.clone() });
+        kill.into_iter().chain([event])
+    });
+    super::ends(with_kills.collect(), group, now)
+}
+
+/// Whether the last exit of a container was requested, from an inspection by Podman's own API; `None`: it runs.
+pub fn was_stopped(inspection: &serde_json::Value) -> Option<bool> {
+    let is = |field: &str| inspection.pointer(field).and_then(serde_json::Value::as_bool).unwrap_or_default();
+    (!is("/State/Running") && !is("/State/Paused")).then(|| is("/State/StoppedByUser"))
+}
+
+/// Marks past exits as requested, as far as can be known: no event tells that a container was stopped. `stopped`: of
+/// those that exist, whether the last exit was requested, if they do not run. Where nothing tells, an exit counts as
+/// requested unless its code is one that no stop leads to.
+pub fn mark_requested(exits: &mut [ContainerExit], stopped: &BTreeMap<String, Option<bool>>) {
+    let mut last = HashSet::new();
+    for exit in exits.iter_mut().rev() {
+        let is_last = last.insert(exit.id.clone());
+        exit.asked |= match stopped.get(&exit.id) {
+            // It was removed, and maybe replaced.
+            None => true,
+            Some(Some(stopped)) if is_last => *stopped,
+            Some(_) => may_be_stop(exit.code),
+        };
+    }
+}
+
+/// How long after its exit a container counts as restarting, in nanoseconds. Podman restarts it at once, but shows it as
+/// exited until then.
+const RESTARTS_WITHIN: i64 = 5_000_000_000;
+
+/// Returns true if Podman is about to restart an exited container, from an inspection by its own API. `now`: nanoseconds
+/// since the Unix epoch by the engine's clock.
+pub fn is_restarting(inspection: &serde_json::Value, now: i64) -> bool {
+    let policy = &inspection["HostConfig"]["RestartPolicy"];
+    let number = |value: &serde_json::Value| value.as_i64().unwrap_or_default();
+    let most = number(&policy["MaximumRetryCount"]);
+    let restarts = match policy["Name"].as_str() {
+        Some("always" | "unless-stopped") => true,
+        Some("on-failure") => {
+            number(&inspection["State"]["ExitCode"]) != 0 && (most == 0 || number(&inspection["RestartCount"]) < most)
+        }
+        _ => false,
+    };
+    let finished = inspection["State"]["FinishedAt"].as_str().and_then(super::timestamp);
+    let finished = finished.and_then(|finished| i64::try_from(finished.as_nanosecond()).ok());
+    let is_recent = finished.is_some_and(|finished| now.saturating_sub(finished) < RESTARTS_WITHIN);
+    restarts && is_recent && was_stopped(inspection) == Some(false)
+}
+
+/// The address of a container on a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    ip: String,
+    mac: Option<String>,
+}
+
+impl Address {
+    /// The address of an endpoint; `None`: it has none, as the container does not run.
+    pub fn of(endpoint: EndpointSettings) -> Option<Address> {
+        let ip = endpoint.ip_address.filter(|ip| !ip.is_empty())?;
+        Some(Address { ip, mac: endpoint.mac_address.filter(|mac| !mac.is_empty()) })
+    }
+
+    /// An endpoint to be created with this address.
+    pub fn set_in(self, endpoint: EndpointSettings) -> EndpointSettings {
+        EndpointSettings { ip_address: Some(self.ip), mac_address: self.mac, ..endpoint }
+    }
+}
+
+/// Returns true if a program that is told to end may exit with this code.
+pub fn may_be_stop(code: Option<i64>) -> bool {
+    matches!(code, None | Some(0 | 137 | 143))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +316,79 @@ mod tests {
         let mut body = ContainerUpdateBody { nano_cpus: Some(250_000_000), ..Default::default() };
         adapt_update(&mut body);
         assert_eq!((body.nano_cpus, body.cpu_period, body.cpu_quota), (None, Some(100_000), Some(25_000)));
+    }
+
+    /// `restart` of Podman 5.8.6: requested, and by the restart policy.
+    #[test]
+    fn exits_of_requested_restarts_are_told_from_crashes() {
+        let mut restarts = Restarts::default();
+        let mut exits = |actions: &[&str]| -> Vec<bool> {
+            let event = |action: &&str| -> EventMessage {
+                let json = serde_json::json!({"Type": "container", "Action": action, "Actor": {"ID": "ab"}});
+                serde_json::from_value(json).unwrap()
+            };
+            let events = actions.iter().map(event).map(|event| (restarts.is_exit(&event), event.action));
+            events.filter(|(_, action)| action.as_deref() == Some("die")).map(|(is_exit, _)| is_exit).collect()
+        };
+        assert_eq!(exits(&["init", "start", "restart", "die", "init", "start"]), [true]);
+        assert_eq!(exits(&["die", "restart", "init", "start", "die", "restart", "init", "start"]), [false, false]);
+        // A container that did not run.
+        assert_eq!(exits(&["die", "cleanup", "restart", "init", "start", "die", "cleanup"]), [false, false]);
+    }
+
+    #[test]
+    fn inspection_tells_stop_from_crash() {
+        let recorded = |json: &str| was_stopped(&serde_json::from_str(json).unwrap());
+        let stopped = r#"{"State": {"Status": "exited", "Running": false, "Paused": false, "ExitCode": 137,
+            "StoppedByUser": true, "StartedAt": "2026-11-30T11:23:19.435535745Z",
+            "FinishedAt": "2026-11-30T11:23:21.673487376Z"}}"#;
+        let crashed = r#"{"State": {"Status": "exited", "Running": false, "Paused": false, "ExitCode": 3,
+            "StartedAt": "2026-11-30T11:23:17.967394692Z", "FinishedAt": "2026-11-30T11:23:18.477487262Z"}}"#;
+        let running = r#"{"State": {"Status": "running", "Running": true, "Paused": false, "ExitCode": 0,
+            "StartedAt": "2026-11-30T11:23:11.00870683Z", "FinishedAt": "2026-11-30T11:23:09.470118608Z"}}"#;
+        assert_eq!([recorded(stopped), recorded(crashed), recorded(running)], [Some(true), Some(false), None]);
+    }
+
+    #[test]
+    fn exited_container_is_restarting_if_podman_restarts_it() {
+        let inspection = |policy: &str, code: i64, count: i64, stopped: bool| {
+            serde_json::json!({"State": {"Status": "exited", "Running": false, "Paused": false, "ExitCode": code,
+                "StoppedByUser": stopped, "FinishedAt": "2026-11-30T11:23:18.477487262Z"}, "RestartCount": count,
+                "HostConfig": {"RestartPolicy": {"Name": policy, "MaximumRetryCount": 3}}})
+        };
+        let finished = 1_796_037_798_477_487_262;
+        let is = |policy, code, count, stopped| is_restarting(&inspection(policy, code, count, stopped), finished + 1);
+        assert!(is("always", 0, 9, false) && is("unless-stopped", 1, 9, false) && is("on-failure", 1, 2, false));
+        assert!(!is("always", 0, 0, true) && !is("on-failure", 1, 3, false) && !is("on-failure", 0, 0, false));
+        assert!(!is("no", 1, 0, false) && !is("", 1, 0, false));
+        assert!(!is_restarting(&inspection("always", 1, 0, false), finished + RESTARTS_WITHIN));
+    }
+
+    #[test]
+    fn past_exits_are_crashes_only_if_that_is_known() {
+        let exit = |id: &str, code| ContainerExit {
+            id: id.into(),
+            service: id.into(),
+            replica: None,
+            ago: std::time::Duration::ZERO,
+            code: Some(code),
+            asked: false,
+        };
+        let mut exits = vec![
+            exit("looping", 1),
+            exit("looping", 0),
+            exit("looping", 1),
+            exit("stopped", 1),
+            exit("stopped", 1),
+            exit("ended", 0),
+            exit("ended", 0),
+            exit("removed", 1),
+        ];
+        let stopped = [("looping", None), ("stopped", Some(true)), ("ended", Some(false))];
+        let stopped = stopped.map(|(id, stopped)| (id.to_owned(), stopped)).into();
+        mark_requested(&mut exits, &stopped);
+        let asked: Vec<bool> = exits.iter().map(|exit| exit.asked).collect();
+        assert_eq!(asked, [false, true, false, false, true, true, false, true]);
     }
 
     #[test]

@@ -38,9 +38,17 @@ pub(super) fn is_no_container(error: &BollardError) -> bool {
     error.to_string().to_lowercase().contains("no such container")
 }
 
-/// The status of a response. Podman answers 500 for a container that is removed during the request.
+/// The status of a response. Podman answers 500 where Docker has a status of its own.
 fn code(status_code: u16, message: &str) -> u16 {
-    if status_code == 500 && message.contains("no such container") { 404 } else { status_code }
+    let says = |text: &str| message.contains(text);
+    match status_code {
+        // A container that is removed during the request, and a removed network that a container is in.
+        500 if says("no such container") || says("network not found") => 404,
+        500 if says("that name is already in use") || says("can only create exec sessions on running containers") => {
+            409
+        }
+        _ => status_code,
+    }
 }
 
 pub(super) fn status(error: &BollardError) -> Option<u16> {

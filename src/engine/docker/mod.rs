@@ -42,8 +42,8 @@ use super::registry::{self, Credentials, PullTracker, Reference};
 use super::target::{Endpoint, EngineConfig};
 use super::transport::{Wire, WireError};
 use super::{
-    Attached, BuildProgress, BuildRequest, ContainerExit, ContainerSpec, Engine, EngineError, EngineEvent,
-    EngineFuture, EngineInfo, EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, Processes,
+    Attached, BuildProgress, BuildRequest, ContainerEvent, ContainerExit, ContainerSpec, Engine, EngineError,
+    EngineEvent, EngineFuture, EngineInfo, EngineStream, Exec, LabeledVolume, LogLine, LogOptions, Mutation, Processes,
     PullProgress, Result, convert, short,
 };
 use crate::capabilities::{ApiVersion, EngineKind};
@@ -69,6 +69,8 @@ pub struct Docker {
     api: ApiVersion,
     /// What it says of itself, from the first time that it matters.
     info: OnceCell<EngineInfo>,
+    /// Addresses that containers had on the networks they left, by container. Podman only.
+    left_addresses: Mutex<HashMap<String, convert::podman::Address>>,
     /// How far the engine's clock is ahead of ours, in nanoseconds; a lower bound.
     clock: AtomicI64,
 }
@@ -98,6 +100,7 @@ impl Docker {
             version: version.version.unwrap_or_default(),
             api,
             info: OnceCell::new(),
+            left_addresses: Mutex::default(),
             clock: AtomicI64::new(0),
         })
     }
@@ -167,7 +170,7 @@ impl Docker {
 
     async fn containers(&self) -> std::result::Result<Vec<ContainerSummary>, BollardError> {
         match self.is_podman() {
-            true => self.get("/containers/json?all=true").await,
+            true => self.with_restarts(self.get("/containers/json?all=true").await?).await,
             false => {
                 let all = query::ListContainersOptions { all: true, ..Default::default() };
                 self.client.list_containers(Some(all)).await
@@ -177,7 +180,10 @@ impl Docker {
 
     async fn inspect_container(&self, id: &str) -> Result<Option<Container>> {
         let found = match self.is_podman() {
-            true => self.get(&format!("/containers/{id}/json")).await,
+            true => match self.get(&format!("/containers/{id}/json")).await {
+                Ok(found) => self.with_restart(id, found).await,
+                Err(error) => Err(error),
+            },
             false => self.client.inspect_container(id, None::<query::InspectContainerOptions>).await,
         };
         match found {
@@ -192,10 +198,18 @@ impl Docker {
     }
 
     async fn inspect_image(&self, reference: &str) -> Result<Option<ImageFacts>> {
+        let attempted = || format!("inspect image {reference}");
         match self.client.inspect_image(reference).await {
-            Ok(image) => Ok(Some(convert::facts(image))),
+            Ok(image) => {
+                let mut facts = convert::facts(image);
+                if self.is_podman() {
+                    let known = self.has_healthcheck(reference).await;
+                    facts.healthcheck = known.map_err(|error| self.fault(&attempted(), error))?;
+                }
+                Ok(Some(facts))
+            }
             Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Err(self.fault(&format!("inspect image {reference}"), error)),
+            Err(error) => Err(self.fault(&attempted(), error)),
         }
     }
 
@@ -262,12 +276,18 @@ impl Docker {
                 client.remove_container(id, Some(options)).await?;
             }
             Mutation::RemoveNetwork(id) => client.remove_network(id).await?,
+            Mutation::Connect { network, container, aliases } if self.is_podman() && aliases.is_empty() => {
+                self.reconnect(network, container).await?;
+            }
             Mutation::Connect { network, container, aliases } => {
                 let endpoint_config = Some(convert::endpoint(network, aliases));
                 let request = NetworkConnectRequest { container: container.clone(), endpoint_config };
                 client.connect_network(network, request).await?;
             }
             Mutation::Disconnect { network, container } => {
+                if self.is_podman() {
+                    self.note_address(container, network).await?;
+                }
                 let request = NetworkDisconnectRequest { container: container.clone(), force: Some(true) };
                 client.disconnect_network(network, request).await?;
             }

@@ -1,13 +1,20 @@
 //! Requests in which Podman differs from Docker.
 
+use std::collections::BTreeSet;
+
 use http_body_util::{BodyExt, Either};
 use serde::de::DeserializeOwned;
 
-use bollard::models::ContainerCreateBody;
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, ContainerSummaryStateEnum,
+};
 
 use super::*;
 use crate::capabilities::{Capabilities, HealthChecks};
 use crate::observed::Health;
+
+/// Path of Podman's own API, below a version of Docker's.
+const LIBPOD: &str = "/libpod";
 
 /// Returns true if a container could not be stopped because it is paused. Docker stops it.
 pub(super) fn is_paused(error: &BollardError) -> bool {
@@ -54,6 +61,94 @@ impl Docker {
         Ok(serde_json::from_value(value)?)
     }
 
+    /// A container as Podman's own API shows it; `None` if it does not exist.
+    async fn inspect_with_libpod(&self, id: &str) -> std::result::Result<Option<serde_json::Value>, BollardError> {
+        match self.get(&format!("{LIBPOD}/containers/{id}/json")).await {
+            Ok(container) => Ok(Some(container)),
+            Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns true if the container that just exited was stopped or removed on request: no event tells.
+    pub(super) async fn was_stopped(&self, id: &str, code: Option<i64>) -> bool {
+        let attempted = || format!("inspect container {}", short(id));
+        let inspection = async {
+            let found = self.inspect_with_libpod(id).await;
+            found.map_err(|error| self.fault(&attempted(), error))
+        };
+        let found = within(Limits::default().read, attempted, inspection).await;
+        let Ok(found) = found else { return false };
+        // It may have been removed or started again meanwhile.
+        let stopped = found.and_then(|found| convert::podman::was_stopped(&found));
+        stopped.unwrap_or_else(|| convert::podman::may_be_stop(code))
+    }
+
+    /// Past exits of a group, oldest first, and whether they were requested.
+    pub(super) async fn past_exits(
+        &self,
+        events: Vec<EventMessage>,
+        group: &str,
+        now: i64,
+    ) -> std::result::Result<Vec<ContainerExit>, BollardError> {
+        let mut exits = convert::podman::ends(events, group, now);
+        let ids: BTreeSet<String> = exits.iter().map(|exit| exit.id.clone()).collect();
+        let mut stopped = BTreeMap::new();
+        for id in ids {
+            if let Some(found) = self.inspect_with_libpod(&id).await? {
+                stopped.insert(id, convert::podman::was_stopped(&found));
+            }
+        }
+        convert::podman::mark_requested(&mut exits, &stopped);
+        Ok(exits)
+    }
+
+    /// Shows containers of groups that Podman is about to restart as restarting.
+    pub(super) async fn with_restarts(
+        &self,
+        mut listed: Vec<ContainerSummary>,
+    ) -> std::result::Result<Vec<ContainerSummary>, BollardError> {
+        for container in &mut listed {
+            let managed = container.labels.as_ref().is_some_and(|labels| labels.contains_key(identity::GROUP));
+            // `Exited (1) 3 seconds ago`
+            let just_now = container.status.as_ref().is_some_and(|status| status.contains("second"));
+            let exited = container.state == Some(ContainerSummaryStateEnum::EXITED);
+            if let Some(id) = container.id.as_ref().filter(|_| managed && just_now && exited)
+                && self.is_restarting(id).await?
+            {
+                container.state = Some(ContainerSummaryStateEnum::RESTARTING);
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn is_restarting(&self, id: &str) -> std::result::Result<bool, BollardError> {
+        let found = self.inspect_with_libpod(id).await?;
+        Ok(found.is_some_and(|found| convert::podman::is_restarting(&found, self.moment_before_now())))
+    }
+
+    /// An inspected container, restarting if Podman is about to restart it.
+    pub(super) async fn with_restart(
+        &self,
+        id: &str,
+        mut inspected: ContainerInspectResponse,
+    ) -> std::result::Result<ContainerInspectResponse, BollardError> {
+        if let Some(state) = &mut inspected.state
+            && state.status == Some(ContainerStateStatusEnum::EXITED)
+            && self.is_restarting(id).await?
+        {
+            state.status = Some(ContainerStateStatusEnum::RESTARTING);
+        }
+        Ok(inspected)
+    }
+
+    /// Returns true if an image has a health check: the Docker API of Podman does not show it.
+    pub(super) async fn has_healthcheck(&self, image: &str) -> std::result::Result<bool, BollardError> {
+        let found: serde_json::Value = self.get(&format!("{LIBPOD}/images/{image}/json")).await?;
+        let test = found.pointer("/Healthcheck/Test/0").and_then(serde_json::Value::as_str);
+        Ok(test.is_some_and(|word| word != "NONE"))
+    }
+
     /// The health of containers, by id, from one list for each status: Podman's list does not show it. Empty for Docker,
     /// and if no health checks run.
     pub(super) async fn health_by_filter(
@@ -75,6 +170,38 @@ impl Docker {
             with("unhealthy", Health::Unhealthy),
         )?;
         Ok(starting.chain(healthy).chain(unhealthy).collect())
+    }
+
+    /// Remembers the address of a container on a network that it is about to leave.
+    pub(super) async fn note_address(&self, container: &str, network: &str) -> std::result::Result<(), BollardError> {
+        let found: ContainerInspectResponse = match self.get(&format!("/containers/{container}/json")).await {
+            Err(error) if status(&error) == Some(404) => return Ok(()),
+            found => found?,
+        };
+        let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        let left = networks.into_iter().find(|(name, at)| name == network || at.network_id.as_deref() == Some(network));
+        let mut addresses = self.left_addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        match left.and_then(|(_, left)| convert::podman::Address::of(left)) {
+            Some(address) => addresses.insert(container.to_owned(), address),
+            None => addresses.remove(container),
+        };
+        Ok(())
+    }
+
+    /// Connects a container to a network without aliases, at the address that it had before, if that is free. Docker
+    /// assigns the same address again by itself, and clients that resolved a name earlier still reach the container.
+    pub(super) async fn reconnect(&self, network: &str, container: &str) -> std::result::Result<(), BollardError> {
+        let request =
+            |endpoint| NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint) };
+        let endpoint = convert::endpoint(network, &[]);
+        let address = self.left_addresses.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        if let Some(address) = address {
+            match self.client.connect_network(network, request(address.set_in(endpoint.clone()))).await {
+                Err(error) if error.to_string().contains("is already allocated") => {}
+                result => return result,
+            }
+        }
+        self.client.connect_network(network, request(endpoint)).await
     }
 
     /// Creates a container, and its volumes before: Podman does not label those that it creates with a container.

@@ -41,6 +41,27 @@ fn already_achieved_mutation_is_not_an_error() {
     assert!(reached(&by_name, &error(500, "container x is not connected to the network shop")));
 }
 
+/// Messages of Podman 5.8.6.
+#[test]
+fn podman_errors_have_docker_form() {
+    let fault = |message: &str| {
+        let error = BollardError::DockerResponseServerError { status_code: 500, message: message.into() };
+        super::fault(&Endpoint::Unix("/run/podman.sock".into()), "do it", error)
+    };
+    let lost = fault("unable to find network with name or ID shop-net: network not found");
+    assert!(matches!(lost, EngineError::NotFound { .. }), "{lost:?}");
+    for conflict in [
+        "container create: creating container storage: the container name \"shop-api\" is already in use by 0cefacabe277. \
+         You have to remove that container to be able to reuse that name: that name is already in use",
+        "can only create exec sessions on running containers: container state improper",
+    ] {
+        let error = fault(conflict);
+        assert!(matches!(error, EngineError::Conflict { .. }), "{error:?}");
+    }
+    let other = fault("container 59467997 is running or paused, refusing to clean up: container state improper");
+    assert!(matches!(other, EngineError::Refused { .. }), "{other:?}");
+}
+
 #[test]
 fn paused_container_is_recognized() {
     let error = |message: &str| BollardError::DockerResponseServerError { status_code: 500, message: message.into() };
