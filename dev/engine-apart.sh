@@ -53,7 +53,7 @@ make_root() {
         echo "deb $(debian_mirror) experimental main" >"$root/etc/apt/sources.list.d/experimental.list"
         cp /etc/resolv.conf "$root/etc/resolv.conf"
         { root_update &&
-            chroot "$root" apt-get -qq -y --no-install-recommends install -t experimental podman; } >>"$root.log" 2>&1 ||
+            chroot "$root" apt-get -qq -y --no-install-recommends install -t experimental podman netavark; } >>"$root.log" 2>&1 ||
             die "could not install Podman of Debian experimental" "its log is $root.log"
     fi
     printf '%s\n' "$packages" >"$root.made"
