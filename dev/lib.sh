@@ -269,12 +269,12 @@ use_engine() {
         DOCKER_HOST=$("$scripts/engine-26.sh" start)
         export DOCKER_HOST
         ;;
-    28 | 28-containerd | podman | podman-6)
+    28 | 28-containerd | podman | podman-rootless | podman-6)
         DOCKER_HOST=$("$scripts/engine-apart.sh" "$ENGINE" start)
         export DOCKER_HOST
         # shellcheck disable=SC2034 # used by the sourcing scripts
         inside=("$scripts/engine-apart.sh" "$ENGINE" enter)
         ;;
-    *) die "unknown ENGINE: $ENGINE" "expected: system, 26, 28, 28-containerd, podman or podman-6" ;;
+    *) die "unknown ENGINE: $ENGINE" "expected: system, 26, 28, 28-containerd, podman, podman-rootless or podman-6" ;;
     esac
 }
