@@ -22,6 +22,8 @@ pub struct Observed {
     pub networks: BTreeMap<String, Network>,
     /// Ids of the images by reference, in the engine's familiar form (`debian:12`, `name@sha256:…`), and by id.
     pub images: BTreeMap<String, String>,
+    /// Ids of other images with the same content for the engine's platform, by the id of a container's image.
+    pub equal_images: BTreeMap<String, BTreeSet<String>>,
     /// Images that drillmaster built for the group, by the reference they were built under.
     pub built: BTreeMap<String, BuiltImage>,
     /// Ids of images with the label of a group: `docker commit` copies the labels of a container to the image.
@@ -284,6 +286,11 @@ impl Observed {
     fn is_inherited(&self, identity: &Identity, image_id: &str) -> bool {
         let is_unlabeled = self.images.contains_key(image_id) && !self.labeled_images.contains(image_id);
         identity.image_id != image_id && !image_id.is_empty() && !is_unlabeled
+    }
+
+    /// Returns true if a container of the image with one id is the same as one of the image with the other id.
+    pub fn is_same_image(&self, of_container: &str, now: &str) -> bool {
+        of_container == now || self.equal_images.get(of_container).is_some_and(|equal| equal.contains(now))
     }
 
     /// Containers that have labels of this group from their image: not managed, and never changed.

@@ -72,7 +72,7 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
         && identity.spec_hash == fingerprint.spec_hash
         && identity.env_hash == fingerprint.env_hash;
     let image = identity.image_id.is_empty()
-        || observed.images.get(&service.config.image).is_none_or(|now| identity.image_id == *now);
+        || observed.images.get(&service.config.image).is_none_or(|now| observed.is_same_image(&identity.image_id, now));
     let limits = match &container.details {
         Some(details) => {
             let present = updatable(details, service, observed);
@@ -158,7 +158,7 @@ fn compare_image(service: &Service, identity: &Identity, observed: &Observed, fo
         return;
     };
     if !identity.image_id.is_empty()
-        && identity.image_id != *now
+        && !observed.is_same_image(&identity.image_id, now)
         && found.replace.iter().all(|cause| cause.path() != "image")
     {
         found.replace.push(Cause::field("image", Some(&identity.image_id), Some(now)));

@@ -419,7 +419,7 @@ pub fn failure(
         .filter(|current| container.as_ref().is_none_or(|failed| failed.id != current.id))
         .and_then(|current| current.identity.as_ref())
         .is_some_and(|identity| {
-            let same_image = image.as_ref().is_none_or(|image| *image == identity.image_id);
+            let same_image = image.as_ref().is_none_or(|image| observed.is_same_image(&identity.image_id, image));
             !same_image || identity.env_hash != fingerprint.env_hash || identity.spec_hash != fingerprint.spec_hash
         });
     let keeps = wanted.is_some_and(|wanted| wanted.update.on_failure == OnFailure::Keep) && replaces;

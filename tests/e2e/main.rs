@@ -23,6 +23,7 @@ mod groups;
 mod habits;
 mod hooks;
 mod host;
+mod images;
 mod jobs;
 mod logs;
 mod missing;

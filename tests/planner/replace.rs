@@ -155,6 +155,15 @@ fn moved_image_tag_replaces_the_container() {
 }
 
 #[test]
+fn tag_of_an_equal_image_replaces_nothing() {
+    let wanted = desired([service("api")]);
+    let mut observed = agreeing(&wanted);
+    let before = observed.images.insert("api:1".into(), "sha256:newer".into()).unwrap();
+    observed.equal_images.insert(before, ["sha256:newer".to_owned()].into());
+    check(&wanted, &observed, "--");
+}
+
+#[test]
 fn missing_image_is_pulled_once() {
     let wanted = desired([service("a").image("app:1"), service("b").image("app:1")]);
     let mut observed = empty(&wanted);

@@ -339,6 +339,22 @@ pub fn images(summaries: Vec<ImageSummary>) -> BTreeMap<String, String> {
     images
 }
 
+/// Images that contain the manifest from which a container was created, by the id of the container's image. An image of
+/// containerd's store is an index: its id also covers other platforms and attestations, which are new with every build.
+pub fn equal_images(containers: &[ContainerSummary], images: &[ImageSummary]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut by_manifest: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for image in images {
+        for manifest in image.manifests.iter().flatten() {
+            by_manifest.entry(&manifest.id).or_default().insert(image.id.clone());
+        }
+    }
+    let equal = |container: &ContainerSummary| {
+        let manifest = container.image_manifest_descriptor.as_ref()?.digest.as_deref()?;
+        Some((container.image_id.clone()?, by_manifest.get(manifest)?.clone()))
+    };
+    containers.iter().filter_map(equal).collect()
+}
+
 /// Ids of the images with the label of a group.
 pub fn labeled(summaries: &[ImageSummary]) -> BTreeSet<String> {
     let labeled = summaries.iter().filter(|summary| summary.labels.contains_key(identity::GROUP));
@@ -442,6 +458,27 @@ mod tests {
         assert_eq!(container.ports, [PublishedPort { address, host: 8080, container: 80, protocol }]);
         assert_eq!((container.mounts[0].bind.as_deref(), container.mounts[0].writable), (Some("/conf"), false));
         assert_eq!((container.mounts[1].volume.as_deref(), container.mounts[1].writable), (Some("v"), true));
+    }
+
+    #[test]
+    fn index_with_the_manifest_of_a_container_is_its_image() {
+        let image = |id: &str, manifest: &str| -> ImageSummary {
+            serde_json::from_str(&format!(
+                r#"{{"Id": "{id}", "ParentId": "", "Created": 0, "Size": 0, "SharedSize": 0, "Labels": null,
+                     "Containers": 0, "RepoTags": null, "RepoDigests": null, "Manifests": [
+                     {{"ID": "{manifest}", "Descriptor": {{"digest": "{manifest}"}}, "Available": true, "Kind": "image",
+                       "Size": {{"Total": 0, "Content": 0}},
+                       "ImageData": {{"Platform": {{"os": "linux"}}, "Containers": null, "Size": {{"Unpacked": 0}}}}}},
+                     {{"ID": "other-{id}", "Descriptor": {{}}, "Available": false, "Kind": "attestation",
+                       "Size": {{"Total": 0, "Content": 0}}, "AttestationData": {{"For": "{manifest}"}}}}]}}"#,
+            ))
+            .unwrap()
+        };
+        let container: ContainerSummary =
+            serde_json::from_str(r#"{"ImageID": "old", "ImageManifestDescriptor": {"digest": "m"}}"#).unwrap();
+        let images = [image("same", "m"), image("other", "n"), image("again", "m")];
+        let equal = equal_images(&[container, ContainerSummary::default()], &images);
+        assert_eq!(equal, BTreeMap::from([("old".into(), BTreeSet::from(["same".into(), "again".into()]))]));
     }
 
     #[test]

@@ -135,7 +135,8 @@ impl Docker {
         let (containers, networks, mut images, volumes, health) = tokio::try_join!(
             self.containers(),
             self.client.list_networks(None),
-            self.client.list_images(None::<query::ListImagesOptions>),
+            // Manifests came with API 1.47; earlier versions and the classic store have none.
+            self.client.list_images(Some(query::ListImagesOptions { manifests: true, ..Default::default() })),
             async {
                 if !volumes {
                     return Ok(Vec::new());
@@ -155,6 +156,7 @@ impl Docker {
         let mut observed = Observed {
             networks: networks.map(|network| (network.id.clone(), network)).collect(),
             built: convert::built(&images, group),
+            equal_images: convert::equal_images(&containers, &images),
             labeled_images: convert::labeled(&images),
             images: convert::images(images),
             volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
