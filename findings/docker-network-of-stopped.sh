@@ -22,4 +22,7 @@ docker stop --time 0 app >/dev/null
     echo "start, after it was made again: $(code POST /containers/app/start)"
 } | tee "$dir/actual.txt"
 expect <<'EXPECTED'
+remove the network: 204
+start: 404
+start, after it was made again: 404
 EXPECTED

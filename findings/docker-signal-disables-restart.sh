@@ -13,15 +13,16 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/engine.sh"
 start_engine docker-overlay2 28.5.2
 
+logged() { docker logs app | grep -q "$1"; }
 program='trap "echo reloaded" HUP; while [ ! -e /crash ]; do sleep 0.2; done; rm /crash; echo crashed; exit 5'
 {
     for option in '' '--stop-signal=SIGTERM'; do
         docker run --detach --name app --restart always ${option:+"$option"} busybox sh -c "$program" >/dev/null
         sleep 0.5
         docker kill --signal HUP app >/dev/null
-        wait_for 10 grep -q reloaded <(docker logs --follow app)
+        wait_for 10 logged reloaded
         docker exec app touch /crash
-        wait_for 10 grep -q crashed <(docker logs --follow app)
+        wait_for 10 logged crashed
         sleep 2
         echo "${option:-no stop signal}: $(docker logs app | xargs), $(state app '{{.State.Status}}, restarted {{.RestartCount}} times')"
         docker rm --force app >/dev/null

@@ -11,12 +11,13 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/engine.sh"
 start_engine docker-overlay2 28.5.2
 
+events() { docker events --since "$since" --until "$(date +%s.%N)" --format '{{.Type}} {{.Action}}' | sed 's/container //' | paste -sd,; }
+ended() { [[ $(events) == *,die* ]]; }
 actions() {
-    local since
     since=$(date +%s.%N)
     docker "$@" app >/dev/null
-    wait_for 10 grep -q '"die"' <(api GET "/events?since=$since&until=$(date +%s.%N)")
-    echo "$1: $(docker events --since "$since" --until "$(date +%s.%N)" --format '{{.Type}} {{.Action}}' | sed 's/container //' | paste -sd,)"
+    wait_for 10 ended
+    echo "$1: $(events)"
 }
 docker run --detach --name app busybox sleep 1000 >/dev/null
 {
@@ -27,4 +28,7 @@ docker run --detach --name app busybox sleep 1000 >/dev/null
     actions restart --time 1
 } | tee "$dir/actual.txt"
 expect <<'EXPECTED'
+stop: kill,kill,network disconnect,stop,die
+kill: kill,network disconnect,die
+restart: kill,kill,network disconnect,stop,die,network connect,start,restart
 EXPECTED
