@@ -31,8 +31,6 @@ pub struct Capabilities {
     pub health_checks: HealthChecks,
     /// Several containers may be stopped at the same time.
     pub parallel_stops: bool,
-    /// It remembers past events: exits before a watch count as crashes.
-    pub past_events: bool,
 }
 
 /// The program behind the API.
@@ -113,7 +111,6 @@ impl Default for Capabilities {
             location: EngineLocation::Here,
             health_checks: HealthChecks::Run,
             parallel_stops: true,
-            past_events: true,
         }
     }
 }

@@ -410,18 +410,19 @@ impl Engine for Sim {
         Box::pin(async move {
             let call = self.begin("ended".into(), |latency| latency.other).await?;
             let is_recent = |exit: &&SimExit| exit.group == group && exit.at.elapsed() <= span;
-            let convert = |exit: &SimExit| ContainerExit {
+            let convert = |exit: &SimExit, asked: bool| ContainerExit {
                 id: exit.id.clone(),
                 service: exit.service.clone(),
                 replica: exit.replica,
                 ago: exit.at.elapsed(),
                 code: Some(exit.code),
-                asked: exit.asked,
+                asked,
             };
             let recent_exits = {
                 let world = self.lock();
-                let known = world.personality.capabilities().past_events;
-                world.exits.iter().filter(|exit| known && is_recent(exit)).map(convert).collect()
+                let asked =
+                    |exit: &SimExit| if world.personality.is_podman() { world.may_be_asked(exit) } else { exit.asked };
+                world.exits.iter().filter(is_recent).map(|exit| convert(exit, asked(exit))).collect()
             };
             self.finish(&call).await?;
             Ok(recent_exits)

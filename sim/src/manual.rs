@@ -144,7 +144,6 @@ impl Sim {
                 created: world.seconds(),
                 started: Some(Instant::now()),
                 finished: None,
-                code: None,
                 restarts: 0,
                 error: String::new(),
                 output: Vec::new(),

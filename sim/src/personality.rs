@@ -12,10 +12,10 @@ pub enum Personality {
     Docker20,
     /// Docker 28.5.2 with containerd's image store: `stop` comes before `die`, and network names are unique.
     Docker28,
-    /// Podman 5.8.6 without systemd: no event tells of a stop, a signal, or the networks of a container that starts or
-    /// ends; health checks never run; a restarting container is shown as exited; past events are lost; networks of
-    /// stopped containers cannot be removed; network names are unique; an anonymous volume is removed with any container
-    /// that mounts it.
+    /// Podman 5.8.6 without systemd, as drillmaster sees it: that a container was stopped is known only when it has ended,
+    /// and of earlier ends only by their exit codes; no event tells of the networks of a container that starts or ends;
+    /// health checks never run; networks of stopped containers cannot be removed; network names are unique; an anonymous
+    /// volume is removed with any container that mounts it.
     Podman,
 }
 
@@ -44,7 +44,6 @@ impl Personality {
                 api: ApiVersion(1, 44),
                 store: ImageStore::Layers("overlay".into()),
                 health_checks: HealthChecks::Never,
-                past_events: false,
                 ..described
             },
         }

@@ -110,8 +110,6 @@ pub(crate) struct SimContainer {
     pub(crate) created: u64,
     pub(crate) started: Option<Instant>,
     pub(crate) finished: Option<Instant>,
-    /// Exit code of the last run.
-    pub(crate) code: Option<i64>,
     pub(crate) restarts: u64,
     pub(crate) error: String,
     pub(crate) output: Vec<(u64, LogLine)>,
@@ -269,7 +267,6 @@ impl World {
             created: self.seconds(),
             started: None,
             finished: None,
-            code: None,
             restarts: 0,
             error: String::new(),
             output: Vec::new(),
@@ -362,7 +359,18 @@ impl World {
         Ok(true)
     }
 
-    /// Sends the event of a signal, or of a container that was stopped.
+    /// Whether a recorded exit counts as requested, as far as Podman tells: of a container's last exit it is known, of earlier
+    /// ones and of removed containers it is assumed.
+    pub(crate) fn may_be_asked(&self, exit: &SimExit) -> bool {
+        let last = self.exits.iter().rev().find(|other| other.id == exit.id);
+        match self.containers.get(&exit.id) {
+            None => true,
+            Some(container) if !container.is_up() && last.is_some_and(|last| std::ptr::eq(last, exit)) => exit.asked,
+            Some(_) => exit.asked || matches!(exit.code, 0 | 137 | 143),
+        }
+    }
+
+    /// Sends the event of a signal that may end a container.
     pub(crate) fn emit_killed(&mut self, id: &str) {
         if !self.personality.is_podman() {
             self.emit_event(id, ContainerEvent::Killed);
@@ -431,7 +439,6 @@ impl World {
         container.state = if again { State::Restarting } else { State::Exited { code: Some(code) } };
         container.health = Health::None;
         container.finished = Some(now);
-        container.code = Some(code);
         container.stale_until = (!stale.is_zero() && !again).then(|| now + stale);
         let pause = RESTART_PAUSE * 2_u32.saturating_pow(u32::try_from(container.restarts.min(9)).unwrap_or(9));
         container.restarts += u64::from(again);
@@ -451,6 +458,9 @@ impl World {
             self.exits.drain(..self.exits.len().saturating_sub(MAX_EXITS));
         }
         self.history.push(format!("died {name} ({code})"));
+        if asked_for && self.personality.is_podman() {
+            self.emit_event(id, ContainerEvent::Killed);
+        }
         self.emit_died(id, code);
         self.emit_attachment_events(id);
         again.then_some((life, pause))

@@ -64,10 +64,7 @@ impl World {
             inherited: None,
             image_id: container.image.id.clone(),
             image: container.config.image.clone(),
-            state: match container.state {
-                State::Restarting if self.personality.is_podman() => State::Exited { code: container.code },
-                state => state,
-            },
+            state: container.state,
             health: container.health,
             networks: networks.collect(),
             ports: if container.is_running() { container.ports() } else { Vec::new() },

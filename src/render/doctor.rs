@@ -57,7 +57,6 @@ pub fn table(report: &Report) -> Text {
             "stops",
             if can.parallel_stops { "several containers at a time" } else { "one container at a time" }.to_owned(),
         ),
-        ("earlier exits", if can.past_events { "known to a watch" } else { "not known to a watch" }.to_owned()),
     ];
     table::table(["PROPERTY", "VALUE"], rows.map(|(name, value)| [name.to_owned(), value]).to_vec(), |_, _| None)
 }
@@ -139,7 +138,6 @@ pub fn to_json(report: &Report) -> Value {
         "health_checks": health_checks,
         "containers": { "reached": reached, "host": host },
         "parallel_stops": can.parallel_stops,
-        "past_events": can.past_events,
         "warnings": warnings(report),
     })
 }
@@ -171,7 +169,6 @@ mod tests {
             location: EngineLocation::Remote("build.example".into()),
             health_checks: HealthChecks::Never,
             parallel_stops: false,
-            past_events: false,
             ..Capabilities::default()
         });
         assert_eq!(warnings(&limited).len(), 6);

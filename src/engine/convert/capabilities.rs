@@ -71,7 +71,6 @@ pub fn capabilities(
         location,
         health_checks,
         parallel_stops: kind == EngineKind::Podman || stops_in_parallel(version),
-        past_events: true,
     }
 }
 
@@ -131,7 +130,7 @@ mod tests {
                 "SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}"#,
         );
         assert_eq!((podman.health_checks, podman.cgroups), (HealthChecks::Never, cgroups));
-        assert!(podman.rootless && podman.parallel_stops && podman.past_events && !podman.limits.pids);
+        assert!(podman.rootless && podman.parallel_stops && !podman.limits.pids);
     }
 
     #[test]
