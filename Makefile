@@ -1,7 +1,7 @@
 # make demo               engine, images, build, and the services of specs/ up and ready
 # make test               the same preparation, then every check and test
 # make test ENGINE=28     the tests of the engine on another one, started beside the system's own:
-#                         26, 28, 28-containerd, podman, podman-6
+#                         26, 28, 28-containerd, podman, podman-rootless, podman-6
 #
 # Both can be run again and again; a Docker engine that is already there is left as it is.
 
