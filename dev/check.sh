@@ -19,7 +19,10 @@ use_engine
 
 if [[ $ENGINE != system ]]; then
     run cargo test --locked --no-run --test engine --test e2e
-    run "${inside[@]}" cargo test --locked --offline --no-fail-fast --test engine --test e2e
+    skip=()
+    # Its builds install packages, and an engine in a network of its own has no way out.
+    [[ ${#inside[@]} == 0 ]] || skip=(--skip demo::todos_survive_replacement_and_down)
+    run "${inside[@]}" cargo test --locked --offline --no-fail-fast --test engine --test e2e -- "${skip[@]}"
     exit
 fi
 

@@ -9,12 +9,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 need_rust
 use_engine
-dev/images.sh base
+"${inside[@]}" dev/images.sh base
 cargo build --locked
 
 drillmaster=${CARGO_TARGET_DIR:-target}/debug/drillmaster
-"$drillmaster" up --specs specs
-"$drillmaster" status --specs specs
+"${inside[@]}" "$drillmaster" up --specs specs
+"${inside[@]}" "$drillmaster" status --specs specs
 
 cat <<END
 
@@ -28,3 +28,4 @@ The demo is up.
                   $drillmaster down --volumes --images   (they go too, and what was built)
 END
 [[ $ENGINE != 26 ]] || echo "This is the engine 26; for these commands: export DOCKER_HOST=$DOCKER_HOST"
+[[ ${#inside[@]} == 0 ]] || echo "This is the engine $ENGINE; begin these commands with: dev/engine-apart.sh $ENGINE enter"

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use drillmaster::desired::{Desired, HookPoint, LifecycleEvent, Mode, Scope};
 use drillmaster::observed::Observed;
-use drillmaster::plan::step::{Reason, Step, Subject, Verb};
+use drillmaster::plan::step::{Action, Reason, Step, Subject, Verb};
 use drillmaster::plan::{Memory, check, plan};
 use drillmaster::spec::model::Pull;
 use drillmaster_sim::Image;
@@ -113,4 +113,17 @@ async fn pull_fails_for_an_image_that_does_not_exist() {
     assert!(failed.message.starts_with("cannot pull image api:1: pull access denied"), "{}", failed.message);
     assert_eq!(outcome.failed.len(), 1);
     assert!(sim.snapshot().images.contains_key("db:1") && sim.snapshot().containers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn replacement_for_a_pulled_image_is_a_change() {
+    let wanted = desired([service("api").pull(Pull::Always), service("db")]);
+    let sim = Harness::with_images(&["api:1", "db:1"]);
+    sim.add_to_registry("api:1", Image::new("api:1"));
+    assert!(sim.up(&wanted).await.is_good());
+    assert!(sim.up(&wanted).await.changes.is_empty());
+    sim.add_to_registry("api:1", Image::new("api:2"));
+    let outcome = sim.up(&wanted).await;
+    let changes: Vec<_> = outcome.changes.iter().map(|change| (change.subject.name(), change.action)).collect();
+    assert_eq!(changes, [("api", Action::Replace)]);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drillmaster::control::event::{Report, RequestKind};
+use drillmaster::desired::{HookPoint, LifecycleEvent};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
 use drillmaster::spec::model::{Condition, Resources, RestartPolicy};
@@ -81,6 +82,31 @@ async fn crash_loop_is_slow_and_reset_by_a_new_spec() {
     let begin = Instant::now();
     watcher.agrees(&build("api:2")).await;
     assert!(begin.elapsed() < s(10), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_for_an_exit_run_once_however_late_its_event_comes() {
+    type ExternalChange = fn(&Sim);
+    let changes: [(&str, ExternalChange); 3] = [
+        ("killed", |sim| sim.docker_kill("shop-api")),
+        ("stopped", |sim| sim.docker_stop("shop-api")),
+        ("crashed", |sim| sim.kill("shop-api", 1)),
+    ];
+    let wanted = desired([service("api").hook(HookPoint::On(LifecycleEvent::Exited), &["told"])]);
+    for ((what, change), die_delay) in changes.into_iter().flat_map(|it| [0, 25, 200].map(|delay| (it, ms(delay)))) {
+        let sim = Harness::of(&wanted);
+        sim.set_die_delay(die_delay);
+        let watcher = sim.watch_settled(&wanted).await;
+        let told =
+            || sim.calls().iter().filter(|call| call.starts_with("exec shop-api") && call.ends_with("told")).count();
+        for times in 1..4 {
+            sleep(s(60)).await;
+            change(&sim);
+            watcher.agrees(&wanted).await;
+            sleep(s(2)).await;
+            assert_eq!(told(), times, "{what}, {die_delay:?}: {:#?}", sim.calls());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

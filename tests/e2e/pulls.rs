@@ -41,7 +41,7 @@ fn pull_always_looks_for_a_newer_image() {
     // A changed `pull` replaces nothing.
     project.write("app.yaml", &spec(&reference, "pull: always"));
     assert_eq!(project.differences(), Vec::<String>::new());
-    project.up();
+    project.up().stdout_contains("(1 replaced)");
     assert_ne!(project.id("app"), old);
     project.assert_settled(&["app"]);
     let newer = project.id("app");

@@ -83,6 +83,8 @@ pub(super) struct ContainerWork {
     pub(super) probe_error: Option<String>,
     /// Its first exit before it was ready was reported; the engine restarts it.
     pub(super) exit_reported: bool,
+    /// Its exit is known to the hooks for that, or was caused by a step; until it is started again.
+    pub(super) exit_noticed: bool,
 }
 
 /// Work on a service besides steps.
@@ -579,6 +581,10 @@ impl Core {
             effect::apply(&step, id.as_deref(), now, &desired, observed, &mut self.memory);
         }
         self.snapshot.dirty |= matches!(step.verb, Verb::Pull | Verb::Build);
+        if let Verb::Stop(container) | Verb::Start(container) = &step.verb {
+            let is_stop = matches!(step.verb, Verb::Stop(_));
+            self.containers.entry(container.id.clone()).or_default().exit_noticed = is_stop;
+        }
         self.snapshot.unverified = true;
         if let (Verb::Start(target), Some(_)) = (&step.verb, &self.watching) {
             // Only by its start time is a later restart told from this start.

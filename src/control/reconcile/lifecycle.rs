@@ -48,9 +48,13 @@ impl Core {
         reaction.commands.push(Command::RunHooks(hook_event));
     }
 
-    /// A container exited. If no step did it, the hooks for that run.
+    /// A container exited, as an event, an inspection or a list says first: Docker 28 sends the event after others that
+    /// cause an inspection. If no step did it, the hooks for that run, once.
     pub(super) fn exited(&mut self, id: &ContainerId, code: Option<i64>, reaction: &mut Reaction) {
-        if let Some(owner) = self.owner_of(id).filter(|_| !self.is_busy(id)) {
+        let Some(owner) = self.owner_of(id) else { return };
+        let is_busy = self.is_busy(id);
+        let is_known = std::mem::replace(&mut self.containers.entry(id.clone()).or_default().exit_noticed, true);
+        if !is_known && !is_busy {
             self.dispatch_hooks(&owner, LifecycleEvent::Exited, code, reaction);
         }
     }

@@ -123,6 +123,10 @@ impl Core {
         }
         // The spec of an orphan is gone; `down` removes services that have specs.
         let spec = removes && !self.desired.is_empty();
+        // A pull that found a newer image: the first plan did not know of it.
+        if self.outcome.changes.iter().all(|known| known.subject != change.subject) {
+            self.outcome.changes.push(change.clone());
+        }
         reaction.reports.push(Report::Reconciling { change: change.clone(), spec });
     }
 

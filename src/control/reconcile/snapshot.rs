@@ -125,6 +125,14 @@ impl StaleReason {
     }
 }
 
+/// The code of a container that has exited, as far as it is known.
+fn exit_of(container: &Container) -> Option<Option<i64>> {
+    match container.state {
+        State::Exited { code } => Some(code),
+        _ => None,
+    }
+}
+
 /// Returns true if a container was running (or paused) before and is now, but exited and was started again in between, by
 /// the engine or externally.
 fn was_restarted(before: &Container, now: &Container) -> bool {
@@ -144,6 +152,7 @@ impl Core {
         for step in completed {
             effect::apply(&step.step, step.id.as_deref(), step.at, &step.desired, &mut observed, &mut self.memory);
         }
+        let mut exits = Vec::new();
         if let Some(before) = self.snapshot.observed.take() {
             observed.image_facts = before.image_facts;
             for (id, container) in before.containers {
@@ -160,8 +169,10 @@ impl Core {
                 }
                 // For a moment after a container has exited, a list still shows it as running. An inspection does not.
                 if listed.is_up() && !container.is_up() {
-                    self.containers.entry(id).or_default().stale = Some(StaleReason::Other);
+                    self.containers.entry(id.clone()).or_default().stale = Some(StaleReason::Other);
                 }
+                let exit = exit_of(listed).filter(|_| container.is_up());
+                exits.extend(exit.map(|code| (id.clone(), code)));
                 // Details do not become stale by themselves: only a step or an event changes them.
                 if let Some(details) = container.details {
                     listed.details = Some(details);
@@ -172,6 +183,9 @@ impl Core {
             self.memory.exited(&container.id);
         }
         self.snapshot.observed = Some(observed);
+        for (id, code) in exits {
+            self.exited(&id, code, reaction);
+        }
         self.engine_reconnected(now, reaction);
         self.prune();
     }
@@ -249,7 +263,11 @@ impl Core {
                 if let Some(mounted) = files::learn_start(&container, &mut self.memory) {
                     reaction.commands.push(Command::RecordMounted(id.clone(), mounted));
                 }
+                let exit = exit_of(&container).filter(|_| ended);
                 observed.insert(*container);
+                if let Some(code) = exit {
+                    self.exited(id, code, reaction);
+                }
                 if restarted {
                     self.report_external_restart(id, reaction);
                 }
@@ -283,6 +301,8 @@ impl Core {
         }
         match event {
             EngineEvent::Subscribed => {
+                // Events of starts may have been lost.
+                self.containers.values_mut().for_each(|work| work.exit_noticed = false);
                 self.snapshot.subscription = Subscription::Active;
                 self.snapshot.dirty = true;
                 self.resync();
@@ -296,10 +316,14 @@ impl Core {
     }
 
     fn container_event(&mut self, id: ContainerId, what: ContainerEvent, now: Duration, reaction: &mut Reaction) {
-        if let ContainerEvent::Died { code } = what {
-            self.died(&id, now);
-            self.report_early_exit(&id, code, reaction);
-            self.exited(&id, code, reaction);
+        match what {
+            ContainerEvent::Died { code } => {
+                self.died(&id, now);
+                self.report_early_exit(&id, code, reaction);
+                self.exited(&id, code, reaction);
+            }
+            ContainerEvent::Started => self.containers.entry(id.clone()).or_default().exit_noticed = false,
+            _ => {}
         }
         let watching = self.watching.is_some();
         let Some(observed) = &mut self.snapshot.observed else { return };

@@ -67,6 +67,10 @@ pub(super) fn fault(endpoint: &Endpoint, attempted: &str, error: BollardError) -
             403 if message.contains("active endpoints") => EngineError::ActiveEndpoints { attempted, message },
             500 if message.contains("network is being used") => EngineError::ActiveEndpoints { attempted, message },
             403 | 409 => EngineError::Conflict { attempted, message },
+            // It has exited, and the engine did not know yet.
+            500 if message.contains("cannot update a stopped container") => {
+                EngineError::Conflict { attempted, message }
+            }
             _ if message.contains("port is already allocated") => EngineError::PortAllocated { attempted, message },
             _ => EngineError::Refused { attempted, message },
         },

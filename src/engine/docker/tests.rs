@@ -95,6 +95,15 @@ fn active_endpoints_are_a_separate_error() {
     }
 }
 
+/// Docker 28.5: an update while the container exits. What it needs is decided after another list.
+#[test]
+fn update_of_a_stopped_container_is_a_conflict() {
+    let message = "Cannot update container 3f2a91bc77d0: cannot update a stopped container".to_owned();
+    let error = BollardError::DockerResponseServerError { status_code: 500, message };
+    let error = fault(&Endpoint::Unix("/run/docker.sock".into()), "update container 3f2a91bc77d0", error);
+    assert!(matches!(error, EngineError::Conflict { .. }), "{error:?}");
+}
+
 #[test]
 fn connection_errors_are_readable() {
     let unix = Endpoint::Unix("/run/docker.sock".into());
