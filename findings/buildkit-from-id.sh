@@ -17,8 +17,11 @@ printf 'FROM %s\nRUN true\n' "$id" >"$dir/context/Dockerfile"
 {
     for builder in 0 1; do
         echo "DOCKER_BUILDKIT=$builder:"
-        on_engine env DOCKER_BUILDKIT=$builder docker build -q "$dir/context" >"$dir/log" 2>&1 &&
-            echo '  built' || grep -o 'failed to resolve source metadata for [^:]*' "$dir/log" | head -n 1 | sed 's/^/  /'
+        if on_engine env DOCKER_BUILDKIT=$builder docker build -q "$dir/context" >"$dir/log" 2>&1; then
+            echo '  built'
+        else
+            grep -o 'failed to resolve source metadata for [^:]*' "$dir/log" | head -n 1 | sed 's/^/  /'
+        fi
     done
 } | tee "$dir/actual.txt"
 expect <<'EXPECTED'

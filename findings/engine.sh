@@ -140,6 +140,7 @@ answers() { curl -fsS -o /dev/null --max-time 5 --unix-socket "$dir/engine.sock"
 
 # Stops dockerd as a service manager does, and starts it again.
 restart_engine() {
+    # shellcheck disable=SC2016 # the inner shell expands
     on_engine sh -c 'kill "$(cat /run/docker.pid)"'
     wait_for 60 on_engine test ! -e /run/docker.pid
     launch
@@ -159,7 +160,7 @@ code() {
 make_image() {
     local applet
     (
-        cd "$dir"
+        cd "$dir" || exit
         apt-get -qq download busybox-static >/dev/null 2>&1 ||
             { apt-get -qq update && apt-get -qq download busybox-static; } >/dev/null
         dpkg-deb -x busybox-static_*.deb deb

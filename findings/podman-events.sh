@@ -18,6 +18,8 @@ has() { [[ $(events) == *"$1"* ]]; }
 actions() {
     local end=$1
     shift
+    # What came before is not counted.
+    sleep 1
     : >"$dir/events.json"
     docker "$@" >/dev/null
     wait_for 20 has "$end"
@@ -35,4 +37,10 @@ docker create --name app --network shop busybox sleep 1000 >/dev/null
     actions 'container remove' rm --force new
 } | tee "$dir/actual.txt"
 expect <<'EXPECTED'
+start: init,start
+stop: die,cleanup
+restart: restart,die,init,start
+rename: rename
+  attributes: image name podId
+rm: die,remove
 EXPECTED
