@@ -25,18 +25,22 @@ trap end_engine EXIT
 trap 'exit 130' INT TERM
 
 end_engine() {
-    local status=$? at
+    local status=$? at id
+    # With the first process of the process table, all others end.
     [[ -z ${holder:-} ]] || {
-        # With the first process of the process table, all others end.
-        kill -KILL "$holder" 2>/dev/null || true
+        kill -KILL "${held:-$holder}" 2>/dev/null || true
         wait "$holder" 2>/dev/null || true
     }
-    for at in /sys/fs/cgroup/*/"${dir##*/}" /sys/fs/cgroup/"${dir##*/}"; do
-        [[ ! -d $at ]] || find "$at" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    # Docker's control groups are below one, Podman's beside those of other Podmans.
+    for at in /sys/fs/cgroup{,/*}/"${dir##*/}"; do remove_groups "$at"; done
+    for id in "$dir"/data/overlay-containers/*/; do
+        for at in /sys/fs/cgroup{,/*}/libpod_parent/"libpod-$(basename "$id")"; do remove_groups "$at"; done
     done
     rm -rf "$dir" 2>/dev/null || { sleep 1; rm -rf "$dir"; }
     exit "$status"
 }
+
+remove_groups() { [[ ! -d $1 ]] || find "$1" -depth -type d -exec rmdir {} + || true; }
 
 # start_engine KIND VERSION
 start_engine() {
