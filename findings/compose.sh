@@ -23,7 +23,7 @@ install_compose() {
         echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(debian_mirror) sid main" >apt/list
         # Lists and packages of its own: the machine's are left alone.
         apt=(apt-get -qq -o Dir::Etc::sourcelist="$dir/apt/list" -o Dir::Etc::sourceparts=/dev/null
-            -o Dir::State="$dir/apt/state" -o Dir::Cache="$dir/apt/cache" -o Acquire::Languages=none)
+            -o Dir::State="$dir/apt/state" -o Dir::Cache="$dir/apt/cache" -o Acquire::Languages=none -o APT::Sandbox::User=root)
         "${apt[@]}" update
         "${apt[@]}" download docker-compose 2>/dev/null
         dpkg-deb -x docker-compose_*.deb apt/root
