@@ -13,6 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../dev/lib.sh"
 
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
+trap 'exit 130' INT TERM
 
 install_compose() {
     local version=2.40.3 apt
