@@ -70,6 +70,7 @@ fn health_check_that_never_runs_is_noted() {
 fn ignored_limits_are_noted_and_do_not_differ() {
     let wanted = desired([service("db").memory("64m"), service("api")]);
     let mut observed = agreeing(&wanted);
+    inspect(&mut observed, &wanted.services["db"]);
     by_name(&mut observed, "shop-db").details.as_mut().unwrap().resources.memory = None;
     let changes = |observed: &Observed| forecast(&wanted, observed, &Memory::default()).changes.len();
     assert_eq!((changes(&observed), notes(&wanted, &observed)), (1, Vec::new()));

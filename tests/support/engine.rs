@@ -69,7 +69,10 @@ impl Capability {
 pub fn lacks(capability: Capability) -> bool {
     let lack = capability.lack();
     if let Some(reason) = lack {
-        eprintln!("skipping: {reason}");
+        #[allow(clippy::print_stderr, reason = "shown if the test fails, and with --nocapture")]
+        {
+            eprintln!("skipping: {reason}");
+        }
     }
     lack.is_some()
 }
