@@ -447,10 +447,11 @@ fn exited(container: &Container, code: Option<i64>, was_ready: bool) -> Verdict 
     Verdict::new(if was_ready { Phase::Exited } else { Phase::Failed }, Some(reason), message)
 }
 
+/// `oom_killed`: some process in the container was killed for lack of memory, not necessarily its program.
 fn exit_reason(code: Option<i64>, oom_killed: bool) -> &'static str {
     match code {
-        _ if oom_killed => "OOMKilled",
         Some(0) => "Completed",
+        _ if oom_killed => "OOMKilled",
         _ => "Error",
     }
 }
@@ -542,4 +543,16 @@ fn since(container: &Container) -> String {
         _ => details.started_at.clone(),
     });
     time.filter(|time| !time.is_empty()).unwrap_or_else(created)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_that_ended_by_itself_was_not_killed() {
+        let reasons = [(Some(0), true), (Some(0), false), (Some(137), true), (None, true), (Some(137), false)];
+        let reasons = reasons.map(|(code, oom_killed)| exit_reason(code, oom_killed));
+        assert_eq!(reasons, ["Completed", "Completed", "OOMKilled", "OOMKilled", "Error"]);
+    }
 }

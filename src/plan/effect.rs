@@ -21,6 +21,9 @@ use crate::spec::model::OnChange;
 use crate::spec::value::Signal;
 use crate::types::ContainerId;
 
+/// Prefix of the ids of objects that a forecast creates.
+const FORECAST: &str = "new:";
+
 /// Applies a step that succeeded. `id`: the id of the created object; in a forecast `new:<name>` stands for it. `now`:
 /// when the step ended, in time since the start of the run.
 pub fn apply(
@@ -37,7 +40,7 @@ pub fn apply(
             if step.verb == Verb::Pull {
                 memory.images.pulled.insert(name.to_owned(), now);
             }
-            observed.images.entry(name.to_owned()).or_insert_with(|| format!("new:{name}"));
+            observed.images.entry(name.to_owned()).or_insert_with(|| format!("{FORECAST}{name}"));
             if step.verb == Verb::Build {
                 built(name, desired, observed);
             }
@@ -97,7 +100,7 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
     match &step.verb {
         Verb::CreateNetwork => {
             let network = Network {
-                id: id.map_or_else(|| format!("new:{name}"), str::to_owned),
+                id: id.map_or_else(|| format!("{FORECAST}{name}"), str::to_owned),
                 name: name.to_owned(),
                 group: Some(desired.group.clone()),
                 source: Some(desired.source.clone()),
@@ -136,7 +139,7 @@ fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Obser
     let name = step.subject.name();
     let Verb::Create { name: container, network, names, image_id, inherited } = &step.verb else { return };
     let Some(service) = desired.services.get(name) else { return };
-    let id = ContainerId::from(id.map_or_else(|| format!("new:{container}"), str::to_owned));
+    let id = ContainerId::from(id.map_or_else(|| format!("{FORECAST}{container}"), str::to_owned));
     // The real time is in the next list; until then it is the youngest.
     let youngest = observed.containers.values().map(|container| container.created).max().unwrap_or_default();
     let created = Container {
@@ -230,16 +233,25 @@ fn stop(name: &str, id: &ContainerId, desired: &Desired, observed: &mut Observed
 }
 
 /// In a forecast, an inspection is assumed to find no difference, and a container to have been up long enough.
-pub(super) fn assume(look: &Query, observed: &mut Observed, memory: &mut Memory) {
+pub(super) fn assume(look: &Query, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {
     match look {
         Query::Container(id) => {
             memory.container_mut(id).life.inspected_at = Some(MIN_UPTIME);
             with(observed, id, |container| {
+                // A container that the forecast creates is as its spec says.
+                let created = instance_of(desired, container).filter(|_| id.as_str().starts_with(FORECAST));
+                let created = created.and_then(|name| desired.services.get(&*name));
+                let as_created = created.map(|service| Details {
+                    env: service.env.clone(),
+                    resources: service.config.resources,
+                    restart: service.config.restart,
+                    ..Details::default()
+                });
                 let is_new = container.name.ends_with(CANDIDATE_SUFFIX);
                 let service = container.identity.iter().map(|identity| identity.service.clone()).filter(|_| !is_new);
                 let names: Vec<String> = service.collect();
                 let names = container.networks.iter().map(|a| (a.network_id.clone(), names.clone())).collect();
-                container.details = Some(Details { names, ..Details::default() });
+                container.details = Some(Details { names, ..as_created.unwrap_or_default() });
             })
         }
         Query::Image(id) => {

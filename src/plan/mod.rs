@@ -121,7 +121,7 @@ pub fn forecast(desired: &Desired, observed: &Observed, memory: &Memory) -> Fore
             }
         }
         for look in &next.queries {
-            effect::assume(look, &mut observed, &mut memory);
+            effect::assume(look, desired, &mut observed, &mut memory);
         }
         let mut busy = BTreeSet::new();
         for step in next.steps {

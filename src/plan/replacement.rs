@@ -107,7 +107,7 @@ impl<'a> Planner<'a> {
             return last.unwrap_or(DependencyState::Failed);
         }
         match candidate {
-            Some((candidate, comparison)) if comparison.replace.is_empty() => {
+            Some((candidate, comparison)) if !is_outdated(service, candidate, &comparison) => {
                 self.progress_replacement(service, current, candidate, cause)
             }
             Some((candidate, _)) => {
@@ -291,4 +291,15 @@ impl<'a> Planner<'a> {
             }
         }
     }
+}
+
+/// Returns true if a candidate cannot become what the spec describes. Other limits are updated in place, but not if it
+/// does not run: they may be why.
+fn is_outdated(service: &Service, candidate: &Container, comparison: &Comparison) -> bool {
+    let ended = match candidate.state {
+        State::Created => true,
+        State::Exited { code } => !(service.is_job() && code == Some(0)),
+        _ => false,
+    };
+    !comparison.replace.is_empty() || ended && !comparison.update.is_empty()
 }

@@ -6,7 +6,7 @@ use drillmaster::identity::Identity;
 use drillmaster::observed::{ImageFacts, State};
 use drillmaster::plan::Memory;
 use drillmaster::plan::step::{Step, Verb};
-use drillmaster::spec::model::{Condition, Pull};
+use drillmaster::spec::model::{Condition, Pull, RestartPolicy};
 use drillmaster::spec::value::Period;
 
 use crate::builders::*;
@@ -322,6 +322,52 @@ fn other_hash_version_is_compared_by_applied_spec() {
         api: create shop-api.new   # command changed
         api: stop shop-api   # replacement needs its ports or volumes
         api: start shop-api.new   # command changed
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn replacement_has_its_limits_from_the_start() {
+    let spec = |word: &str| desired([service("api").command(&[word]).memory("64m").restart(RestartPolicy::Always)]);
+    check(
+        &spec("two"),
+        &agreeing(&spec("one")),
+        "
+        replace api [command]
+        --
+        api: create shop-api.new   # command changed
+        api: start shop-api.new   # command changed
+        api: stop shop-api   # replacement is ready
+        api: remove shop-api   # replacement is ready
+        api: rename shop-api.new to shop-api   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn candidate_with_earlier_limits_is_removed_before_it_starts() {
+    // Its limits may be why it did not start: an update in place comes too late.
+    let old = desired([service("api").command(&["one"]).memory("64m")]);
+    let middle = desired([service("api").command(&["two"]).memory("6m")]);
+    let new = desired([service("api").command(&["two"]).memory("64m")]);
+    let mut observed = agreeing(&old);
+    let mut of_middle = agreeing(&middle);
+    inspect(&mut of_middle, &middle.services["api"]);
+    let mut candidate = copy(by_name(&mut of_middle, "shop-api"), "candidate", "shop-api.new");
+    candidate.state = State::Created;
+    add(&mut observed, candidate);
+    check(
+        &new,
+        &observed,
+        "
+        replace api [command]
+        --
+        api: remove shop-api.new   # outdated spec revision
+        api: create shop-api.new   # command changed
+        api: start shop-api.new   # command changed
+        api: stop shop-api   # replacement is ready
         api: remove shop-api   # replacement is ready
         api: rename shop-api.new to shop-api   # candidate is ready
     ",

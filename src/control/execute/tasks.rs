@@ -23,7 +23,7 @@ use crate::control::local_state::LocalState;
 use crate::desired::Desired;
 use crate::engine::lines::split_timestamp;
 use crate::engine::{Engine, LogOptions};
-use crate::observed::{Details, Observed};
+use crate::observed::{Container, Details, Observed, State};
 use crate::plan::Memory;
 use crate::plan::backoff::BACKOFF_RESET_AFTER;
 use crate::plan::step::{ContainerRef, Failure, Probe, Reason, Step, Verb};
@@ -260,10 +260,11 @@ async fn diagnose(engine: Arc<dyn Engine>, mut failure: Failure) -> Event {
     let Some(ContainerRef { id, .. }) = failure.container.clone() else {
         return Event::Diagnosed(failure, Vec::new());
     };
-    let details = details(engine.as_ref(), &id).await;
-    if let Some(explanation) = details.as_ref().and_then(|details| explain(details, failure.reason)) {
+    let container = engine.inspect(&id).await.ok().flatten();
+    if let Some(explanation) = container.as_ref().and_then(|container| explain(container, failure.reason)) {
         failure.message = format!("{}; {explanation}", failure.message);
     }
+    let details = container.and_then(|container| container.details);
     let output = last_output(engine.as_ref(), &id, details.as_ref()).await;
     Event::Diagnosed(failure, output)
 }
@@ -273,11 +274,16 @@ async fn details(engine: &dyn Engine, id: &ContainerId) -> Option<Details> {
 }
 
 /// What the engine knows about a failed container beyond its exit code.
-fn explain(details: &Details, reason: Reason) -> Option<String> {
+fn explain(container: &Container, reason: Reason) -> Option<String> {
+    let details = container.details.as_ref()?;
     match reason {
-        _ if details.oom_killed => {
+        _ if details.oom_killed && container.state != (State::Exited { code: Some(0) }) => {
             let limit = details.resources.memory.map(|memory| format!(" ({memory})")).unwrap_or_default();
-            Some(format!("OOMKilled{limit}"))
+            Some(match container.is_up() {
+                // For example a command of a hook.
+                true => format!("a process in it was OOMKilled{limit}"),
+                false => format!("OOMKilled{limit}"),
+            })
         }
         Reason::NotReady if !details.health_failure.is_empty() => {
             Some(format!("last health check {}", details.health_failure))
