@@ -23,7 +23,7 @@ use crate::control::local_state::LocalState;
 use crate::desired::Desired;
 use crate::engine::lines::split_timestamp;
 use crate::engine::{Engine, LogOptions};
-use crate::observed::{Container, Details, Observed, State};
+use crate::observed::{Container, Observed, State};
 use crate::plan::Memory;
 use crate::plan::backoff::BACKOFF_RESET_AFTER;
 use crate::plan::step::{ContainerRef, Failure, Probe, Reason, Step, Verb};
@@ -142,8 +142,8 @@ impl Tasks {
             }
             Command::Diagnose(failure) => self.spawn(diagnose(engine, failure)),
             Command::ReadExit(service, container) => self.spawn(async move {
-                let details = details(engine.as_ref(), &container.id).await;
-                Event::ExitRead(service, last_output(engine.as_ref(), &container.id, details.as_ref()).await)
+                let found = inspect(engine.as_ref(), &container.id).await;
+                Event::ExitRead(service, last_output(engine.as_ref(), &container.id, found.as_ref()).await)
             }),
             // The loop replies itself.
             Command::Reply(..) => {}
@@ -260,17 +260,16 @@ async fn diagnose(engine: Arc<dyn Engine>, mut failure: Failure) -> Event {
     let Some(ContainerRef { id, .. }) = failure.container.clone() else {
         return Event::Diagnosed(failure, Vec::new());
     };
-    let container = engine.inspect(&id).await.ok().flatten();
+    let container = inspect(engine.as_ref(), &id).await;
     if let Some(explanation) = container.as_ref().and_then(|container| explain(container, failure.reason)) {
         failure.message = format!("{}; {explanation}", failure.message);
     }
-    let details = container.and_then(|container| container.details);
-    let output = last_output(engine.as_ref(), &id, details.as_ref()).await;
+    let output = last_output(engine.as_ref(), &id, container.as_ref()).await;
     Event::Diagnosed(failure, output)
 }
 
-async fn details(engine: &dyn Engine, id: &ContainerId) -> Option<Details> {
-    engine.inspect(id).await.ok()??.details
+async fn inspect(engine: &dyn Engine, id: &ContainerId) -> Option<Container> {
+    engine.inspect(id).await.ok()?
 }
 
 /// What the engine knows about a failed container beyond its exit code.
@@ -293,7 +292,8 @@ fn explain(container: &Container, reason: Reason) -> Option<String> {
 }
 
 /// The last lines of the container's output since its last start, as far as the engine returns them.
-async fn last_output(engine: &dyn Engine, id: &ContainerId, details: Option<&Details>) -> Vec<String> {
+async fn last_output(engine: &dyn Engine, id: &ContainerId, container: Option<&Container>) -> Vec<String> {
+    let details = container.and_then(|container| container.details.as_ref());
     let started = details.and_then(|details| details.started_at.parse::<Timestamp>().ok());
     let started = started.and_then(|started| started.checked_sub(START_MARGIN).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
     let since = started.as_second();

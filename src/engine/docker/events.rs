@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::*;
 
 const EVENTS: &str = "report events";
-/// How long Podman gets to send past events, in nanoseconds: it cuts them off at the time up to which they were requested (seen with
-/// 5.8.6, which sends 2 of 12 if that is now, and all within 50 ms).
+/// How long Podman gets to send past events, in nanoseconds: it cuts them off at the time up to which they were
+/// requested (seen with 5.8.6, which sends 2 of 12 if that is now, and all within 50 ms).
 const PODMAN_SENDS_WITHIN: i64 = 500_000_000;
 
 impl Docker {
