@@ -27,5 +27,5 @@ pub(super) async fn doctor(global: &Global, style: Style) -> Result<Exit, Failur
 async fn ask(global: &Global) -> Result<(EngineInfo, bool), Failure> {
     let engine = session::docker(global).await?;
     let asked = async { Ok((engine.about().await?, engine.builds_with_buildkit().await?)) };
-    Ok(within(Limits::default().read, || "ask the engine what it is".to_owned(), asked).await?)
+    Ok(within(Limits::default().read, || "say what it is".to_owned(), asked).await?)
 }
