@@ -3,6 +3,7 @@
 //! Pure and independent of the observed state and the plan.
 
 pub mod build;
+mod config;
 pub mod files;
 pub mod fingerprint;
 pub mod order;
@@ -18,12 +19,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::identity::{Identity, instance_name};
-use crate::spec::model::{
-    Condition, ExtraHost, Health, Healthcheck, Ping, Port, Pull, Resources, RestartPolicy, Ulimit,
-};
+use crate::spec::model::{Condition, Health, Ping, Pull};
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
 use crate::types::ServiceName;
 pub use build::Build;
+pub use config::{Config, Inherited, Seconds, Volume, VolumeSource};
 use files::MountedFile;
 use fingerprint::Fingerprint;
 use outputs::Outputs;
@@ -397,140 +397,4 @@ pub struct Dependency {
     pub condition: Condition,
     /// Restart when it was replaced.
     pub restart: bool,
-}
-
-/// What a container is made of, in canonical form: the order in which a set was written does not show, and what is at
-/// its default is left out of the JSON, so that a field which a later version adds changes no hash of today.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
-pub struct Config {
-    /// Image, as written.
-    pub image: String,
-    /// Arguments.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<Vec<String>>,
-    /// Program.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub entrypoint: Option<Vec<String>>,
-    /// User.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Working directory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub working_dir: Option<String>,
-    /// Published ports, sorted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub ports: Vec<Port>,
-    /// Mounts, sorted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub volumes: Vec<Volume>,
-    /// In-memory mounts: path to options.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub tmpfs: BTreeMap<String, String>,
-    /// The engine's health check.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub healthcheck: Option<Healthcheck>,
-    /// Signal that asks it to stop.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop_signal: Option<String>,
-    /// Time between that signal and SIGKILL.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stop_timeout: Option<Seconds>,
-    /// The engine's restart policy.
-    #[serde(skip_serializing_if = "is_default")]
-    pub restart: RestartPolicy,
-    /// Limits.
-    #[serde(skip_serializing_if = "is_default")]
-    pub resources: Resources,
-    /// The user's labels.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// Host name, where it is not the service's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<String>,
-    /// Further names on the network, sorted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
-    /// Lines for /etc/hosts, sorted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub extra_hosts: Vec<ExtraHost>,
-    /// Capabilities to add, sorted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cap_add: Vec<String>,
-    /// Capabilities to drop, sorted.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub cap_drop: Vec<String>,
-    /// All capabilities and devices.
-    #[serde(skip_serializing_if = "is_default")]
-    pub privileged: bool,
-    /// Root file system read-only.
-    #[serde(skip_serializing_if = "is_default")]
-    pub read_only: bool,
-    /// An init process.
-    #[serde(skip_serializing_if = "is_default")]
-    pub init: bool,
-    /// Bytes of /dev/shm.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub shm_size: Option<u64>,
-    /// Process limits.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub ulimits: BTreeMap<String, Ulimit>,
-    /// Name of the group's network, which every container joins.
-    pub network: String,
-}
-
-/// A mount, resolved: the name of the volume on the engine, or an absolute path.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Volume {
-    /// What is mounted.
-    pub source: VolumeSource,
-    /// Path in the container.
-    pub target: String,
-    /// Not writable.
-    pub read_only: bool,
-}
-
-/// What a mount shows.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum VolumeSource {
-    /// A volume without a name of ours.
-    Anonymous,
-    /// A volume, by its name on the engine.
-    Named(String),
-    /// An absolute path of the host.
-    Bind(String),
-}
-
-/// An anonymous volume that moves to the replacement.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Inherited {
-    /// Name of the volume on the engine.
-    pub volume: String,
-    /// Path in the container.
-    pub target: String,
-}
-
-/// A time in whole seconds, as the engine takes it; rounded up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Seconds(pub u64);
-
-impl From<Duration> for Seconds {
-    fn from(duration: Duration) -> Self {
-        Seconds(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
-    }
-}
-
-impl serde::Serialize for Volume {
-    /// As one writes it: `shop-data:/data`, `/srv/conf:/conf:ro`, `/data`.
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let source = match &self.source {
-            VolumeSource::Anonymous => String::new(),
-            VolumeSource::Named(name) | VolumeSource::Bind(name) => format!("{name}:"),
-        };
-        serializer.collect_str(&format_args!("{source}{}{}", self.target, if self.read_only { ":ro" } else { "" }))
-    }
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }

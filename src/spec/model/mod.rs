@@ -4,20 +4,26 @@
 //! types. Specs are independent of the engine and of the host: variables are substituted, but names do not have the
 //! group's prefix yet and referenced files have not been read.
 
+mod container;
+mod readiness;
+mod update;
+
 use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use container::{
+    ExtraHost, Mount, MountSource, OnChange, Port, Protocol, Pull, Resources, RestartPolicy, Tmpfs, Ulimit,
+};
+pub use readiness::{Check, Health, HealthAction, Healthcheck, HealthcheckTest, HttpCheck, Ping, Scheme};
+pub use update::{OnFailure, Order, Update};
+
 pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
-use super::starlark::Function;
 use super::value::{
-    ByteSize, Capability, CpuCount, EnvName, HeaderName, HeaderValue, ImageRef, Name, OneOrMany, OutputKey, Pattern,
-    Period, Signal, Subnet, Text, Words,
+    ByteSize, Capability, EnvName, ImageRef, Name, OneOrMany, OutputKey, Period, Signal, Subnet, Text, Words,
 };
 
 /// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
@@ -351,83 +357,6 @@ pub struct Group {
     pub on: GroupOn,
 }
 
-/// A published port.
-///
-/// Short: `"80"` (any free host port), `"8080:80"`, `"0.0.0.0:8080:80"`, `"[::1]:8080:80"`, each with `/udp`, `/tcp`
-/// or `/sctp`. Long: `{container: 80, host: 8080, address: 0.0.0.0, protocol: udp}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Port {
-    /// Address on the host. Defaults to 127.0.0.1.
-    pub address: IpAddr,
-    /// Port on the host; `None` for a free one.
-    pub host: Option<u16>,
-    /// Port in the container.
-    pub container: u16,
-    /// Transport protocol.
-    pub protocol: Protocol,
-}
-
-/// Transport protocol of a published port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Protocol {
-    /// TCP, the default.
-    #[default]
-    Tcp,
-    /// UDP.
-    Udp,
-    /// SCTP.
-    Sctp,
-}
-
-/// A mount.
-///
-/// Short: `data:/data`, `./conf:/conf:ro`, `/data` (an anonymous volume). Long:
-/// `{type: volume|bind, source: data, target: /data, read_only: true, on_change: restart}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mount {
-    pub source: MountSource,
-    /// Absolute path in the container.
-    pub target: String,
-    /// Mounted read-only.
-    pub read_only: bool,
-    /// What a change of the mounted file means; bind mounts only.
-    pub on_change: Option<OnChange>,
-}
-
-/// What a change of a mounted file means for the container.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OnChange {
-    /// The container is restarted: it mounts the new file then.
-    Restart,
-    /// The container is replaced.
-    Replace,
-    /// The container gets this signal.
-    Signal(Signal),
-    /// Nothing.
-    Ignore,
-}
-
-/// Source of a mount.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum MountSource {
-    /// An anonymous volume; it moves to the replacement of the container.
-    Anonymous,
-    /// A volume of the group, `<group>-<name>` on the engine.
-    Volume(Name),
-    /// Host path: absolute, relative to the spec directory (`./conf`, `../conf`), or below the home directory (`~/…`).
-    Bind(String),
-}
-
-/// An in-memory file system: a path in the container and mount options.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tmpfs {
-    /// Absolute path in the container.
-    pub target: String,
-    /// Mount options as in mount(8), e.g. `size=64m,mode=1777`; may be empty.
-    pub options: String,
-}
-
 /// A dependency: `appdb`, or `{name: appdb, condition: ready, restart: true}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
@@ -449,242 +378,4 @@ pub enum Condition {
     Ready,
     /// The job has exited with code 0.
     Succeeded,
-}
-
-/// Readiness check, repeated every `interval` until it succeeds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ping {
-    /// The check.
-    pub check: Check,
-    /// Time between two attempts. Defaults to 100 ms.
-    pub interval: Duration,
-    /// Time after which the service fails. Defaults to 300 s.
-    pub timeout: Duration,
-}
-
-/// The check of a ping.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Check {
-    /// `tcp: 5432`: this port of the container accepts a connection.
-    Tcp(u16),
-    /// `http: {port: 80, path: /healthz}`: a GET returns 2xx or 3xx, or `status` if set.
-    Http(HttpCheck),
-    /// `exec: [pg_isready]`: a command in the container exits with 0.
-    Exec(Words),
-    /// `run: [./check.sh]`: a command on the host, started in the spec directory, exits with 0.
-    Run(Words),
-    /// `log: "ready to accept"`: a line of the container's output since its start matches this regular expression.
-    Log(Pattern),
-    /// Function of a program that returns `True`.
-    Function(Function),
-}
-
-/// An HTTP check.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HttpCheck {
-    /// Port in the container.
-    pub port: u16,
-    /// Path and query.
-    pub path: String,
-    /// The expected status. Defaults to any 2xx or 3xx.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<u16>,
-    #[serde(skip_serializing_if = "Scheme::is_http")]
-    pub scheme: Scheme,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<HeaderName, HeaderValue>,
-}
-
-/// Protocol of an HTTP check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Scheme {
-    #[default]
-    #[serde(alias = "HTTP")]
-    Http,
-    #[serde(alias = "HTTPS")]
-    Https,
-}
-
-impl Scheme {
-    /// Returns the port that is used without one.
-    pub fn default_port(self) -> u16 {
-        if self == Self::Http { 80 } else { 443 }
-    }
-
-    fn is_http(&self) -> bool {
-        *self == Self::Http
-    }
-}
-
-impl std::fmt::Display for Scheme {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.is_http() { "http" } else { "https" })
-    }
-}
-
-/// Liveness of a running service: its ping is repeated while watching.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Health {
-    /// Time between two pings. Defaults to 10 s.
-    #[serde(default)]
-    pub interval: Option<Period>,
-    /// Consecutive failures until the service is unhealthy. Defaults to 3.
-    #[serde(default)]
-    pub retries: Option<u32>,
-    /// What happens when the service is unhealthy. Defaults to `restart`.
-    #[serde(default)]
-    pub action: HealthAction,
-}
-
-/// What happens to an unhealthy service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum HealthAction {
-    /// The container is restarted.
-    #[default]
-    Restart,
-    /// The container is replaced.
-    Replace,
-    /// The failure is only reported.
-    Ignore,
-}
-
-/// How the container is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Update {
-    /// Order of stopping the old and starting the new container. Defaults to `auto`.
-    #[serde(default)]
-    pub order: Order,
-    /// Time the new container must stay ready before the old one is removed. Defaults to 0.
-    #[serde(default)]
-    pub min_ready: Option<Period>,
-    /// What happens to a new container that fails. Defaults to `rollback`. The old container stays in use in either case.
-    #[serde(default)]
-    pub on_failure: OnFailure,
-}
-
-/// Order of stopping the old and starting the new container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Order {
-    /// The old container is stopped first only where both need the same host port or would write to the same volume or
-    /// directory. Otherwise the new one gets the service's network aliases once it is ready, and the old one is stopped
-    /// then. `recreate` is accepted as well.
-    #[default]
-    Auto,
-    /// The new container gets the service's network aliases once it is ready, and the old one loses them before it is
-    /// stopped: the name always resolves.
-    StartFirst,
-}
-
-/// What happens to a replacement that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OnFailure {
-    /// The new container is removed.
-    #[default]
-    Rollback,
-    /// The new container is stopped and kept for inspection until the spec changes or `up` runs again.
-    Keep,
-}
-
-/// Docker health check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Healthcheck {
-    /// Command: a list is executed directly, a string by the container's shell.
-    #[serde(default)]
-    pub test: Option<HealthcheckTest>,
-    /// Time between two checks. Docker's default is 30 s.
-    #[serde(default)]
-    pub interval: Option<Period>,
-    /// Timeout of a check. Docker's default is 30 s.
-    #[serde(default)]
-    pub timeout: Option<Period>,
-    /// Consecutive failures until the container is unhealthy. Docker's default is 3.
-    #[serde(default)]
-    pub retries: Option<u32>,
-    /// Time after the start during which failures do not count.
-    #[serde(default)]
-    pub start_period: Option<Period>,
-    /// Time between two checks during `start_period`. Docker's default is 5 s. Engines before Docker 25.0 ignore it, with a
-    /// warning.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_interval: Option<Period>,
-    /// Disable the image's health check.
-    #[serde(default)]
-    pub disable: bool,
-}
-
-/// Command of a health check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HealthcheckTest {
-    /// Executed by the container's shell.
-    Shell(String),
-    /// Executed directly.
-    Exec(Vec<String>),
-}
-
-/// Docker restart policy: `no`, `always`, `unless-stopped`, `on-failure`, `on-failure:5`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RestartPolicy {
-    /// The engine never restarts it. With `--watch`, drillmaster restarts exited containers.
-    #[default]
-    No,
-    /// Whenever it exits, and when the engine starts.
-    Always,
-    /// Like `always`, unless it was stopped.
-    UnlessStopped,
-    /// When it exits with a non-zero code, at most this many times (0: unlimited).
-    OnFailure(u32),
-}
-
-/// Resource limits of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Resources {
-    /// Memory: `256m`, `1g`. At least 6m.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<ByteSize>,
-    /// CPUs, e.g. 0.5.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpus: Option<CpuCount>,
-    /// Number of processes and threads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pids: Option<u32>,
-}
-
-/// Entry for /etc/hosts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ExtraHost {
-    /// Host name.
-    pub name: String,
-    /// IP address or `host-gateway`.
-    pub address: String,
-}
-
-/// Ulimit; `-1` is unlimited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ulimit {
-    /// Soft limit.
-    pub soft: i64,
-    /// Hard limit.
-    pub hard: i64,
-}
-
-/// When to pull an image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Pull {
-    /// When the image is not present locally.
-    #[default]
-    Missing,
-    /// In every `up`; while watching, at its start.
-    Always,
-    /// Never: a missing image is an error.
-    Never,
-    /// In every `up`; while watching, again each time this period has passed: `{every: 1h}`.
-    Every(Period),
 }

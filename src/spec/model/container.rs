@@ -1,0 +1,146 @@
+//! Types of the fields that describe a container.
+
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::spec::value::{ByteSize, CpuCount, Name, Period, Signal};
+
+/// A published port.
+///
+/// Short: `"80"` (any free host port), `"8080:80"`, `"0.0.0.0:8080:80"`, `"[::1]:8080:80"`, each with `/udp`, `/tcp`
+/// or `/sctp`. Long: `{container: 80, host: 8080, address: 0.0.0.0, protocol: udp}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// Address on the host. Defaults to 127.0.0.1.
+    pub address: IpAddr,
+    /// Port on the host; `None` for a free one.
+    pub host: Option<u16>,
+    /// Port in the container.
+    pub container: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
+}
+
+/// Transport protocol of a published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, the default.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// A mount.
+///
+/// Short: `data:/data`, `./conf:/conf:ro`, `/data` (an anonymous volume). Long:
+/// `{type: volume|bind, source: data, target: /data, read_only: true, on_change: restart}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mount {
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Mounted read-only.
+    pub read_only: bool,
+    /// What a change of the mounted file means; bind mounts only.
+    pub on_change: Option<OnChange>,
+}
+
+/// What a change of a mounted file means for the container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnChange {
+    /// The container is restarted: it mounts the new file then.
+    Restart,
+    /// The container is replaced.
+    Replace,
+    /// The container gets this signal.
+    Signal(Signal),
+    /// Nothing.
+    Ignore,
+}
+
+/// Source of a mount.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MountSource {
+    /// An anonymous volume; it moves to the replacement of the container.
+    Anonymous,
+    /// A volume of the group, `<group>-<name>` on the engine.
+    Volume(Name),
+    /// Host path: absolute, relative to the spec directory (`./conf`, `../conf`), or below the home directory (`~/…`).
+    Bind(String),
+}
+
+/// An in-memory file system: a path in the container and mount options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Absolute path in the container.
+    pub target: String,
+    /// Mount options as in mount(8), e.g. `size=64m,mode=1777`; may be empty.
+    pub options: String,
+}
+
+/// Docker restart policy: `no`, `always`, `unless-stopped`, `on-failure`, `on-failure:5`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestartPolicy {
+    /// The engine never restarts it. With `--watch`, drillmaster restarts exited containers.
+    #[default]
+    No,
+    /// Whenever it exits, and when the engine starts.
+    Always,
+    /// Like `always`, unless it was stopped.
+    UnlessStopped,
+    /// When it exits with a non-zero code, at most this many times (0: unlimited).
+    OnFailure(u32),
+}
+
+/// Resource limits of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// Memory: `256m`, `1g`. At least 6m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<ByteSize>,
+    /// CPUs, e.g. 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<CpuCount>,
+    /// Number of processes and threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+}
+
+/// Entry for /etc/hosts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ExtraHost {
+    /// Host name.
+    pub name: String,
+    /// IP address or `host-gateway`.
+    pub address: String,
+}
+
+/// Ulimit; `-1` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ulimit {
+    /// Soft limit.
+    pub soft: i64,
+    /// Hard limit.
+    pub hard: i64,
+}
+
+/// When to pull an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// When the image is not present locally.
+    #[default]
+    Missing,
+    /// In every `up`; while watching, at its start.
+    Always,
+    /// Never: a missing image is an error.
+    Never,
+    /// In every `up`; while watching, again each time this period has passed: `{every: 1h}`.
+    Every(Period),
+}
