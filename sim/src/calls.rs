@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::state::{Presence, SimContainer, SimExit, Subscriber, World, no_container};
 use super::{Latency, Script, Sim};
@@ -433,8 +433,12 @@ impl Engine for Sim {
         let opened = async move {
             match self.subscribe(group).await {
                 Ok(inbox) => {
-                    stream::unfold(inbox, |mut inbox| async move { inbox.recv().await.map(|event| (event, inbox)) })
-                        .boxed()
+                    let next = |mut inbox: Inbox| async move {
+                        let (arrival, event) = inbox.recv().await?;
+                        sleep_until(arrival).await;
+                        Some((event, inbox))
+                    };
+                    stream::unfold(inbox, next).boxed()
                 }
                 Err(error) => stream::iter([Err(error)]).boxed(),
             }
@@ -444,11 +448,11 @@ impl Engine for Sim {
 }
 
 impl Sim {
-    async fn subscribe(&self, group: &str) -> Result<mpsc::UnboundedReceiver<Result<EngineEvent>>> {
+    async fn subscribe(&self, group: &str) -> Result<Inbox> {
         let call = self.begin("events".into(), |latency| latency.other).await?;
         let (hints, inbox) = mpsc::unbounded_channel();
         // Cannot fail: the receiver exists.
-        let _ = hints.send(Ok(EngineEvent::Subscribed));
+        let _ = hints.send((Instant::now(), Ok(EngineEvent::Subscribed)));
         self.lock().subscribers.push(Subscriber { group: group.to_owned(), hints });
         self.finish(&call).await?;
         Ok(inbox)
@@ -461,6 +465,9 @@ impl Sim {
         Ok(Reading { sim, id, options, next: None, changes, epoch: call.epoch })
     }
 }
+
+/// Events with the times at which they arrive.
+type Inbox = mpsc::UnboundedReceiver<(Instant, Result<EngineEvent>)>;
 
 /// A stream of a container's output.
 struct Reading {

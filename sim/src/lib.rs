@@ -54,6 +54,8 @@ pub struct Latency {
     pub build: Duration,
     /// Every other call.
     pub other: Duration,
+    /// From what happens to its event.
+    pub event: Duration,
 }
 
 impl Default for Latency {
@@ -71,6 +73,7 @@ impl Default for Latency {
             pull: ms(2000),
             build: ms(3000),
             other: ms(5),
+            event: ms(0),
         }
     }
 }

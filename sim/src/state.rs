@@ -84,7 +84,8 @@ pub(crate) struct SimExit {
 #[derive(Debug)]
 pub(crate) struct Subscriber {
     pub(crate) group: String,
-    pub(crate) hints: mpsc::UnboundedSender<Result<EngineEvent>>,
+    /// Events with the times at which they arrive.
+    pub(crate) hints: mpsc::UnboundedSender<(Instant, Result<EngineEvent>)>,
 }
 
 /// A container as stored by the engine.
@@ -170,11 +171,13 @@ impl World {
         let group = self.containers.get(id).and_then(|container| container.labels.get(GROUP));
         let subscribers = self.subscribers.iter().filter(|subscriber| Some(&subscriber.group) == group);
         let hints: Vec<_> = subscribers.map(|subscriber| subscriber.hints.clone()).collect();
-        let (event, delay) = (EngineEvent::Container { id: id.to_owned(), what: died }, self.die_delay);
+        let event = EngineEvent::Container { id: id.to_owned(), what: died };
+        let (delay, latency) = (self.die_delay, self.latency.event);
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
+            let arrival = Instant::now() + latency;
             // A closed stream misses it.
-            hints.iter().for_each(|hints| drop(hints.send(Ok(event.clone()))));
+            hints.iter().for_each(|hints| drop(hints.send((arrival, Ok(event.clone())))));
         });
     }
 
@@ -189,7 +192,9 @@ impl World {
             return;
         }
         let concerns = |subscriber: &Subscriber| group.as_ref().is_none_or(|group| subscriber.group == *group);
-        self.subscribers.retain(|subscriber| !concerns(subscriber) || subscriber.hints.send(Ok(event.clone())).is_ok());
+        let arrival = Instant::now() + self.latency.event;
+        let send = |subscriber: &Subscriber| subscriber.hints.send((arrival, Ok(event.clone()))).is_ok();
+        self.subscribers.retain(|subscriber| !concerns(subscriber) || send(subscriber));
     }
 
     fn container(&mut self, id: &str, attempted: &str) -> Result<&mut SimContainer> {

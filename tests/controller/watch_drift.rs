@@ -110,6 +110,27 @@ async fn hooks_for_an_exit_run_once_however_late_its_event_comes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn each_crash_counts_once_however_late_its_events_come() {
+    let build =
+        |image: &str| desired([service("api").image(image).hook(HookPoint::On(LifecycleEvent::Exited), &["told"])]);
+    for (delay, exits) in
+        [0, 5, 60, 400].into_iter().flat_map(|delay| [1, 30, 3000].map(|exits| (ms(delay), ms(exits))))
+    {
+        let sim = Harness::of(&build("api:1"));
+        sim.set_latency(drillmaster_sim::Latency { start: ms(10), event: delay, ..Default::default() });
+        sim.add_image("api:1", Image::new("api:1").behaving(|it| it.exits = Some((exits, 3))));
+        let watcher = sim.watch(&build("api:1"));
+        sleep(s(120)).await;
+        let starts = sim.calls().iter().filter(|call| call.starts_with("start shop-api")).count();
+        let crashes =
+            watcher.count(|report| matches!(report, Report::Failed(failed) if failed.failure.reason == Reason::Exited));
+        let what = format!("events after {delay:?}, exits after {exits:?}");
+        assert!((5..9).contains(&starts), "{what}: {starts} starts");
+        assert_eq!(crashes, starts, "{what}: {:#?}", watcher.report_lines());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn stopped_or_removed_container_is_back_immediately() {
     type ExternalChange = fn(&Sim);
     let changes: [(&str, ExternalChange); 4] = [

@@ -83,8 +83,10 @@ pub(super) struct ContainerWork {
     pub(super) probe_error: Option<String>,
     /// Its first exit before it was ready was reported; the engine restarts it.
     pub(super) exit_reported: bool,
-    /// Its exit is known to the hooks for that, or was caused by a step; until it is started again.
+    /// Its exit has been counted and its hooks have been run, or a step caused it; until it is started again.
     pub(super) exit_noticed: bool,
+    /// The event of its last start by a step is still to come.
+    pub(super) start_expected: bool,
 }
 
 /// Work on a service besides steps.
@@ -582,8 +584,7 @@ impl Core {
         }
         self.snapshot.dirty |= matches!(step.verb, Verb::Pull | Verb::Build);
         if let Verb::Stop(container) | Verb::Start(container) = &step.verb {
-            let is_stop = matches!(step.verb, Verb::Stop(_));
-            self.containers.entry(container.id.clone()).or_default().exit_noticed = is_stop;
+            self.containers.entry(container.id.clone()).or_default().exit_noticed = matches!(step.verb, Verb::Stop(_));
         }
         self.snapshot.unverified = true;
         if let (Verb::Start(target), Some(_)) = (&step.verb, &self.watching) {

@@ -53,7 +53,8 @@ impl Core {
     pub(super) fn exited(&mut self, id: &ContainerId, code: Option<i64>, reaction: &mut Reaction) {
         let Some(owner) = self.owner_of(id) else { return };
         let is_busy = self.is_busy(id);
-        let is_known = std::mem::replace(&mut self.containers.entry(id.clone()).or_default().exit_noticed, true);
+        let work = self.containers.entry(id.clone()).or_default();
+        let is_known = std::mem::replace(&mut work.exit_noticed, true);
         if !is_known && !is_busy {
             self.dispatch_hooks(&owner, LifecycleEvent::Exited, code, reaction);
         }

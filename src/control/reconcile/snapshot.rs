@@ -302,7 +302,9 @@ impl Core {
         match event {
             EngineEvent::Subscribed => {
                 // Events of starts may have been lost.
-                self.containers.values_mut().for_each(|work| work.exit_noticed = false);
+                for work in self.containers.values_mut() {
+                    (work.exit_noticed, work.start_expected) = (false, false);
+                }
                 self.snapshot.subscription = Subscription::Active;
                 self.snapshot.dirty = true;
                 self.resync();
@@ -321,8 +323,16 @@ impl Core {
                 self.died(&id, now);
                 self.report_early_exit(&id, code, reaction);
                 self.exited(&id, code, reaction);
+                // The event of a start precedes this one, unless there is none.
+                self.containers.entry(id.clone()).or_default().start_expected = false;
             }
-            ContainerEvent::Started => self.containers.entry(id.clone()).or_default().exit_noticed = false,
+            ContainerEvent::Started => {
+                let work = self.containers.entry(id.clone()).or_default();
+                // The event of a step's start may follow an inspection that has already shown the next exit.
+                if !std::mem::take(&mut work.start_expected) {
+                    work.exit_noticed = false;
+                }
+            }
             _ => {}
         }
         let watching = self.watching.is_some();

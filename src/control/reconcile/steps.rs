@@ -110,6 +110,9 @@ impl Core {
             count_rebuild(&step, &self.desired, observed, &mut self.memory);
             let running = RunningStep { step: step.clone(), desired: self.desired.clone() };
             self.steps.running.insert(step.subject.clone(), running);
+            if let Verb::Start(container) = &step.verb {
+                self.containers.entry(container.id.clone()).or_default().start_expected = true;
+            }
             self.report_begin(&step, changes, reaction);
             self.reporter.mark(&step.subject);
             reaction.reports.push(Report::StepStarted(step.clone()));

@@ -240,7 +240,7 @@ impl Core {
         let engine_restarted = watching.engine_error.is_some() || watching.reconnected_at.is_some_and(in_recovery);
         if stopped || engine_restarted {
             self.memory.forget(id);
-        } else {
+        } else if !self.containers.get(id).is_some_and(|work| work.exit_noticed) {
             // Also one that was started before the watch.
             self.memory.container_mut(id).started_at.get_or_insert(now);
         }
