@@ -116,7 +116,7 @@ impl Sim {
         let world = World {
             began: Instant::now(),
             personality,
-            latency: Latency::default(),
+            latency: personality.latency(),
             stale: Duration::ZERO,
             die_delay: personality.die_delay(),
             disk_full: false,

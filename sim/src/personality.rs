@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Latency;
 use drillmaster::capabilities::{ApiVersion, Capabilities, Cgroups, EngineKind, HealthChecks, ImageStore};
 
 /// The engine that a simulation imitates. Each behaves as was seen of the real one.
@@ -60,6 +61,12 @@ impl Personality {
     /// Two networks may have the same name.
     pub(crate) fn allows_equal_networks(self) -> bool {
         self == Personality::Docker20
+    }
+
+    /// How long its calls take. Podman reads its events from a file, and sends them later.
+    pub fn latency(self) -> Latency {
+        let event = Duration::from_millis(if self.is_podman() { 60 } else { 0 });
+        Latency { event, ..Latency::default() }
     }
 
     /// From the `stop` event of an exit to its `die` event; zero: only `die`.

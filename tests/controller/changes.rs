@@ -1,13 +1,14 @@
 //! Changed specs and drift.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use drillmaster::control::event::Report;
 use drillmaster::desired::Scope;
 use drillmaster::plan::cause::Cause;
 use drillmaster::plan::step::{Action, Reason};
 use drillmaster::spec::model::RestartPolicy;
-use drillmaster_sim::{Image, Script, Sim};
+use drillmaster_sim::{Image, Latency, Script, Sim};
 
 use crate::builders::*;
 use crate::harness::*;
@@ -52,6 +53,22 @@ async fn limits_are_updated_in_place() {
     let outcome = sim.up(&new).await;
     assert!(outcome.changes.is_empty() && outcome.is_good(), "{:?}", outcome.changes);
     assert_eq!(sim.count("update"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn removal_is_announced_before_it_begins() {
+    let (old, new) = (desired([service("api"), service("web")]), desired([service("api").image("api:2")]));
+    let sim = Harness::of(&old);
+    assert_agrees(&sim.up(&old).await, &sim, &old);
+    // The new image is inspected, which takes longer than everything else.
+    sim.add_images(&new);
+    sim.set_latency(Latency { inspect: Duration::from_secs(5), ..Latency::default() });
+    let (outcome, reports) = sim.up_reporting(&new).await;
+    assert_agrees(&outcome, &sim, &new);
+    let removes = |report: &Report| matches!(report, Report::Planned(changes) if changes.iter().any(|change| change.action == Action::Remove));
+    let begins = |report: &Report| matches!(report, Report::StepStarted(step) if step.subject.name() == "web");
+    let (announced, begun) = (reports.iter().position(removes), reports.iter().position(begins));
+    assert!(announced.is_some() && announced < begun, "{announced:?} {begun:?}: {reports:#?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -67,7 +67,8 @@ fn first_entry(project: &Project, event: &str) -> Entry {
 /// Returns the first matching engine event.
 #[track_caller]
 fn first_event(events: &Events, action: &str, name: &str) -> Event {
-    events.seen()[events.position(action, name)].clone()
+    let position = events.position(action, name);
+    events.seen()[position].clone()
 }
 
 /// Waits for a complete line in a file written by a hook, and returns the content.

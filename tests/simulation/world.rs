@@ -93,7 +93,7 @@ impl World {
                 list: ms(30),
                 stop: ms(5),
                 network: ms(10),
-                ..Latency::default()
+                ..personality.latency()
             });
         }
         let good = wanted(&schedule.first);

@@ -15,7 +15,7 @@ use crate::types::{ContainerId, ServiceName};
 /// What was reported already.
 #[derive(Debug, Default)]
 pub(super) struct Reporter {
-    plan_reported: bool,
+    pub(super) plan_reported: bool,
     notes: BTreeSet<String>,
     waits: BTreeMap<ServiceName, ReportedWait>,
     ready: BTreeSet<ServiceName>,

@@ -9,7 +9,7 @@ use crate::control::event::{Command, Reaction, Report};
 use crate::desired::Desired;
 use crate::plan::check;
 use crate::plan::sources::count_rebuild;
-use crate::plan::step::{Change, Step, Subject, Verb, VerbKind};
+use crate::plan::step::{Action, Change, Step, Subject, Verb, VerbKind};
 use crate::types::ContainerId;
 
 /// How often a step may be attempted before the run gives its subject up.
@@ -91,7 +91,7 @@ impl Core {
             return;
         }
         for step in steps {
-            if !self.may_start(&step, now) {
+            if !self.may_start(&step, now) || !self.is_announced(&step, changes) {
                 continue;
             }
             let Some(observed) = &self.snapshot.observed else { return };
@@ -118,6 +118,12 @@ impl Core {
             reaction.reports.push(Report::StepStarted(step.clone()));
             reaction.commands.push(Command::RunStep(step));
         }
+    }
+
+    /// A one-shot run announces what it removes before, all at once: by its first plan that needs no inspection.
+    fn is_announced(&self, step: &Step, changes: &[Change]) -> bool {
+        let removes = |change: &Change| change.action == Action::Remove && change.subject == step.subject;
+        self.watching.is_some() || self.reporter.plan_reported || !changes.iter().any(removes)
     }
 
     fn may_start(&self, step: &Step, now: Duration) -> bool {
