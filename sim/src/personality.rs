@@ -69,6 +69,15 @@ impl Personality {
         Latency { event, ..Latency::default() }
     }
 
+    /// How long it waits before a restart by policy after this number of restarts: Docker doubles the time with each one.
+    pub(crate) fn restart_pause(self, restarts: u64) -> Duration {
+        if self.is_podman() {
+            return Duration::from_millis(500);
+        }
+        let doublings = u32::try_from(restarts.min(9)).unwrap_or(9);
+        Duration::from_millis(100) * 2_u32.saturating_pow(doublings)
+    }
+
     /// From the `stop` event of an exit to its `die` event; zero: only `die`.
     pub(crate) fn die_delay(self) -> Duration {
         match self {

@@ -15,8 +15,6 @@ use drillmaster::spec::model::{Resources, RestartPolicy};
 
 /// Start time of every simulation in seconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_700_000_000;
-/// Delay before the first restart by policy. It doubles with each restart.
-const RESTART_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum number of recorded exits.
 const MAX_EXITS: usize = 256;
 /// The engine's message while its disk is full.
@@ -445,7 +443,7 @@ impl World {
         container.health = Health::None;
         container.finished = Some(now);
         container.stale_until = (!stale.is_zero() && !again).then(|| now + stale);
-        let pause = RESTART_PAUSE * 2_u32.saturating_pow(u32::try_from(container.restarts.min(9)).unwrap_or(9));
+        let pause = self.personality.restart_pause(container.restarts);
         container.restarts += u64::from(again);
         let (life, name) = (container.lives, container.name.clone());
         if let (Some(group), Some(service)) = (container.labels.get(GROUP), container.labels.get(SERVICE)) {

@@ -233,6 +233,17 @@ impl Memory {
         }
     }
 
+    /// A container was started again, by the engine or externally: it has to become ready again.
+    pub fn started_again(&mut self, id: &ContainerId, now: Duration) {
+        let started = self.started_at(id).is_some();
+        if started || self.watching {
+            self.exited(id);
+        }
+        if started {
+            self.container_mut(id).started_at = Some(now);
+        }
+    }
+
     /// Drops what held while the container ran, that this run started it, and since when it is awaited.
     pub fn forget(&mut self, id: &ContainerId) {
         self.exited(id);

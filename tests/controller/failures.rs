@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drillmaster::control::event::Report;
+use drillmaster::control::RunOptions;
+use drillmaster::control::event::{Limits, Report};
 use drillmaster::observed::State;
 use drillmaster::plan::step::Reason;
-use drillmaster::spec::model::Condition;
+use drillmaster::spec::model::{Condition, RestartPolicy};
 use drillmaster_sim::faulty::{Faults, Faulty};
-use drillmaster_sim::{Image, Script, Sim};
+use drillmaster_sim::{Image, Personality, Script, Sim};
 use tokio::time::Instant;
 
 use crate::builders::*;
@@ -112,6 +113,25 @@ async fn late_exit_of_a_dependency_blocks_dependents() {
     let outcome = sim.up_on(with_late_exits(&sim), &wanted).await;
     assert_eq!(failure(&outcome, "api").0, Reason::Exited, "{}", describe(&outcome));
     assert!(!sim.history().iter().any(|change| change.contains("shop-web")), "{:#?}", sim.history());
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_loop_by_the_engine_is_not_ready() {
+    let wanted = desired([service("api").restart(RestartPolicy::Always), service("web").needs("api")]);
+    let personalities = [Personality::Docker20, Personality::Docker28, Personality::Podman];
+    let cases = personalities.into_iter().flat_map(|it| [0, 1000].map(|dropped| (it, dropped)));
+    for ((personality, dropped), exits) in cases.flat_map(|it| [1, 30, 120, 220, 300, 400].map(|exits| (it, exits))) {
+        let sim = Harness::imitating(personality);
+        sim.add_images(&wanted);
+        sim.add_image("api:1", Image::new("api").behaving(|api| api.exits = Some((ms(exits), 1))));
+        let engine = Faulty::new(Arc::new(Sim::clone(&sim)), Faults { dropped, ..Faults::default() });
+        let limits = Limits { deadline: Some(s(60)), ..LIMITS };
+        let (outcome, reports) = sim.run(Arc::new(engine), &wanted, RunOptions { limits, ..sim.options() }).await;
+        let what = format!("{personality:?}, {dropped} of 1000 events dropped, exits after {exits} ms");
+        assert!(!outcome.is_good(), "{what}");
+        assert!(!reports.contains(&Report::Ready("api".into())), "{what}: {reports:#?}");
+        assert!(!sim.history().iter().any(|change| change.contains("shop-web")), "{what}: {:#?}", sim.history());
+    }
 }
 
 #[tokio::test(start_paused = true)]

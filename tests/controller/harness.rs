@@ -18,7 +18,7 @@ use drillmaster::observed::State;
 use drillmaster::plan::step::{Action, Reason};
 use drillmaster::plan::{Memory, forecast};
 use drillmaster_sim::faulty::{Faulty, Stop};
-use drillmaster_sim::{Image, Sim};
+use drillmaster_sim::{Image, Personality, Sim};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -58,7 +58,13 @@ impl Deref for Harness {
 impl Harness {
     /// Creates an engine without images.
     pub fn new() -> Harness {
-        Harness { sim: Sim::new(), state: tempfile::tempdir().unwrap(), read_delay: Duration::ZERO }
+        Harness::imitating(Personality::default())
+    }
+
+    /// Creates an engine without images that behaves like this one.
+    pub fn imitating(personality: Personality) -> Harness {
+        let sim = Sim::imitating(personality);
+        Harness { sim, state: tempfile::tempdir().unwrap(), read_delay: Duration::ZERO }
     }
 
     /// Creates an engine with these images.

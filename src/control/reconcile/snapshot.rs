@@ -136,11 +136,13 @@ fn exit_of(container: &Container) -> Option<Option<i64>> {
 /// Returns true if a container was running (or paused) before and is now, but exited and was started again in between, by
 /// the engine or externally.
 fn was_restarted(before: &Container, now: &Container) -> bool {
-    let (Some(earlier), Some(later)) = (&before.details, &now.details) else { return false };
+    let Some(later) = &now.details else { return false };
     // The start time is unknown between a start of ours and the next inspection.
-    let another = !earlier.started_at.is_empty() && earlier.started_at != later.started_at;
+    let (started_at, restarts) =
+        before.details.as_ref().map_or(("", 0), |earlier| (earlier.started_at.as_str(), earlier.restarts));
+    let another = !started_at.is_empty() && started_at != later.started_at;
     let runs = |container: &Container| matches!(container.state, State::Running | State::Paused);
-    runs(before) && runs(now) && (another || later.restarts > earlier.restarts)
+    runs(before) && runs(now) && (another || later.restarts > restarts)
 }
 
 impl Core {
@@ -152,7 +154,7 @@ impl Core {
         for step in completed {
             effect::apply(&step.step, step.id.as_deref(), step.at, &step.desired, &mut observed, &mut self.memory);
         }
-        let mut exits = Vec::new();
+        let (mut exits, mut back) = (Vec::new(), Vec::new());
         if let Some(before) = self.snapshot.observed.take() {
             observed.image_facts = before.image_facts;
             for (id, container) in before.containers {
@@ -171,6 +173,9 @@ impl Core {
                 if listed.is_up() && !container.is_up() {
                     self.containers.entry(id.clone()).or_default().stale = Some(StaleReason::Other);
                 }
+                if listed.state == State::Running && container.state == State::Restarting {
+                    back.push(id.clone());
+                }
                 let exit = exit_of(listed).filter(|_| container.is_up());
                 exits.extend(exit.map(|code| (id.clone(), code)));
                 // Details do not become stale by themselves: only a step or an event changes them.
@@ -183,6 +188,9 @@ impl Core {
             self.memory.exited(&container.id);
         }
         self.snapshot.observed = Some(observed);
+        for id in back {
+            self.memory.started_again(&id, now);
+        }
         for (id, code) in exits {
             self.exited(&id, code, reaction);
         }
@@ -241,20 +249,15 @@ impl Core {
                 self.snapshot.query_failures = 0;
                 let before = observed.containers.get(id);
                 let restarted = before.is_some_and(|before| was_restarted(before, &container));
-                // A container that was started again has to become ready again.
-                let back = restarted
-                    || container.state == State::Running && before.is_some_and(|before| before.state != State::Running);
-                if back && self.memory.started_at(id).is_some() {
-                    self.memory.exited(id);
-                    self.memory.container_mut(id).started_at = Some(now);
-                } else if back && self.memory.watching {
-                    self.memory.exited(id);
-                }
+                let back = container.state == State::Running && before.is_some_and(|it| it.state != State::Running);
                 let ended = !container.is_up() && before.is_some_and(Container::is_up);
-                if container.is_up() {
-                    self.memory.container_mut(id).life.inspected_at = Some(now);
-                } else {
+                if back || restarted {
+                    self.memory.started_again(id, now);
+                }
+                if !container.is_up() {
                     self.memory.exited(id);
+                } else if container.state != State::Restarting {
+                    self.memory.container_mut(id).life.inspected_at = Some(now);
                 }
                 // Docker 28 reports the exit with an event of its own, after the events of what caused it.
                 if ended && signalled {
