@@ -350,7 +350,10 @@ fn crash_loop_backs_off_until_a_new_spec() {
 
     // Each backoff delay is twice the previous one, measured by the engine's clock.
     let name = project.name("api");
-    let seen: Vec<_> = events.seen().into_iter().filter(|event| event.name == name).collect();
+    let seen = wait_for("the event of the third crash", WAIT_TIMEOUT, || {
+        let seen: Vec<_> = events.seen().into_iter().filter(|event| event.name == name).collect();
+        (seen.iter().filter(|event| event.action == "die").count() >= 3).then_some(seen)
+    });
     let delays: Vec<i64> = seen
         .windows(2)
         .filter(|pair| pair[0].action == "die" && pair[1].action == "start")

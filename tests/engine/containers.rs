@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use drillmaster::capabilities::EngineLocation;
+use drillmaster::capabilities::{EngineKind, EngineLocation};
 use drillmaster::desired::{Config, Inherited, Seconds, Volume, VolumeSource};
 use drillmaster::engine::docker::Docker;
 use drillmaster::engine::{ContainerSpec, Engine, EngineError, Mutation};
@@ -133,15 +133,14 @@ async fn errors_are_distinguished() {
     let unknown = fixture.apply_err(Mutation::Create(Box::new(unknown))).await;
     assert!(matches!(unknown, EngineError::NotFound { .. }), "{unknown:?}");
 
-    let mut unbound = fixture.spec("b", "true");
-    let source = VolumeSource::Bind("/no/such/directory".into());
-    unbound.config.volumes = vec![Volume { source, target: "/data".into(), read_only: false }];
-    let unbound = match fixture.engine.apply(&Mutation::Create(Box::new(unbound))).await {
-        // Podman looks only at the start.
-        Ok(created) => fixture.apply_err(Mutation::Start(created.unwrap())).await,
-        Err(error) => error,
-    };
-    assert!(unbound.to_string().contains("/no/such/directory"), "{unbound}");
+    // Podman creates the directory.
+    if fixture.engine.about().await.unwrap().capabilities.kind == EngineKind::Docker {
+        let mut unbound = fixture.spec("b", "true");
+        let source = VolumeSource::Bind("/no/such/directory".into());
+        unbound.config.volumes = vec![Volume { source, target: "/data".into(), read_only: false }];
+        let unbound = fixture.apply_err(Mutation::Create(Box::new(unbound))).await;
+        assert!(unbound.to_string().contains("/no/such/directory"), "{unbound}");
+    }
 
     let busy = fixture.apply_err(Mutation::RemoveNetwork(fixture.network.clone())).await;
     assert!(matches!(busy, EngineError::ActiveEndpoints { .. }), "{busy:?}");

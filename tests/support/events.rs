@@ -47,12 +47,17 @@ impl Events {
                         // Podman's words.
                         action if action == "remove" => "destroy".to_owned(),
                         action if action == "exec" => "exec_create".to_owned(),
+                        action if action == "exec_died" => "exec_die".to_owned(),
                         action => action,
                     },
                     name: text(&event["Actor"]["Attributes"]["name"]),
                     time: event["timeNano"].as_i64().unwrap_or_default(),
                 };
-                sink.lock().unwrap().push(event);
+                // Podman sends events again.
+                let mut seen = sink.lock().unwrap();
+                if !seen.contains(&event) {
+                    seen.push(event);
+                }
             }
         });
         Events { seen }

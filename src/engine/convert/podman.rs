@@ -1,6 +1,6 @@
 //! Podman's Docker API: what it answers and expects otherwise than Docker, converted to Docker's form.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, EndpointSettings, EventMessage, EventMessageTypeEnum, ImageSummary,
@@ -142,6 +142,31 @@ impl Restarts {
             }
             _ => {}
         }
+        false
+    }
+}
+
+/// Finds events that were sent before: Podman sends those that it keeps again when the file of the events is full.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    /// Time, actor and action of the last events, oldest first.
+    seen: VecDeque<(i64, String, String)>,
+}
+
+impl Repeats {
+    /// As many events fit into what Podman keeps by default, 512 KiB.
+    const MAX: usize = 4096;
+
+    /// Takes note of an event. Returns true if it was sent before.
+    pub fn is_repeat(&mut self, event: &EventMessage) -> bool {
+        let id = event.actor.as_ref().and_then(|actor| actor.id.clone());
+        let (Some(time), Some(id), Some(action)) = (event.time_nano, id, event.action.clone()) else { return false };
+        let occurrence = (time, id, action);
+        if self.seen.contains(&occurrence) {
+            return true;
+        }
+        self.seen.push_back(occurrence);
+        self.seen.drain(..self.seen.len().saturating_sub(Self::MAX));
         false
     }
 }
@@ -347,6 +372,26 @@ mod tests {
         let running = r#"{"State": {"Status": "running", "Running": true, "Paused": false, "ExitCode": 0,
             "StartedAt": "2026-11-30T11:23:11.00870683Z", "FinishedAt": "2026-11-30T11:23:09.470118608Z"}}"#;
         assert_eq!([recorded(stopped), recorded(crashed), recorded(running)], [Some(true), Some(false), None]);
+    }
+
+    #[test]
+    fn events_that_are_sent_again_are_found() {
+        let event = |time: i64, action: &str| -> EventMessage {
+            let json = serde_json::json!({
+                "Type": "container", "Action": action, "timeNano": time, "Actor": {"ID": "ab", "Attributes": {}}
+            });
+            serde_json::from_value(json).unwrap()
+        };
+        let mut repeats = Repeats::default();
+        let sent = [event(1, "start"), event(2, "die"), event(2, "cleanup"), event(3, "start"), event(4, "die")];
+        assert!(sent.iter().all(|event| !repeats.is_repeat(event)));
+        assert!(sent[1..].iter().all(|event| repeats.is_repeat(event)));
+        assert!(!repeats.is_repeat(&event(5, "start")));
+        for time in 6..10_000 {
+            assert!(!repeats.is_repeat(&event(time, "start")));
+        }
+        assert!(repeats.is_repeat(&event(9_000, "start")));
+        assert!(repeats.seen.len() <= Repeats::MAX);
     }
 
     #[test]

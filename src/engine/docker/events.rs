@@ -61,6 +61,7 @@ impl Docker {
             events,
             head: Some(head),
             first: None,
+            repeats: convert::podman::Repeats::default(),
             restarts: convert::podman::Restarts::default(),
             next: None,
         };
@@ -80,6 +81,8 @@ struct Subscription {
     head: Option<oneshot::Receiver<()>>,
     /// An event that arrived with the head.
     first: Option<EventMessage>,
+    /// Podman only.
+    repeats: convert::podman::Repeats,
     /// Podman only.
     restarts: convert::podman::Restarts,
     /// What follows the last event.
@@ -104,6 +107,9 @@ impl Subscription {
                 Ok(event) => event,
                 Err(error) => return Some((Err(engine.fault(EVENTS, error)), self)),
             };
+            if engine.is_podman() && self.repeats.is_repeat(&event) {
+                continue;
+            }
             let restarted = engine.is_podman() && self.restarts.is_exit(&event);
             if engine.is_podman() {
                 convert::podman::adapt_event(&mut event);
