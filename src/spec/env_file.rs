@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::compose::template;
 use super::interpolate::{Fault, MAX_TEXT, ReferenceError, TOO_MUCH_TEXT, Variables, expand_unbraced};
 use super::value::EnvName;
 
@@ -38,17 +39,34 @@ pub struct EnvFile {
 /// Parses a file after others: its values override `earlier`, and can refer to them and to the environment. Returns the
 /// errors, at most a thousand. Nothing of the file is quoted in messages: any part of it may belong to a secret value.
 pub fn parse(text: &str, environment: &BTreeMap<String, String>, earlier: EnvFile) -> Result<EnvFile, Vec<LineError>> {
-    let at = text.len() - text.trim_start_matches('\u{feff}').len();
-    let mut parser = Parser { text, at, environment, found: earlier, size: 0 };
-    let mut errors = Vec::new();
-    while errors.len() < MAX_ERRORS && parser.skip_to_key() {
-        let line_end = parser.line_end();
-        if let Err(error) = parser.assignment() {
-            errors.push(error);
-            parser.at = parser.at.max(line_end);
-        }
-    }
-    if errors.is_empty() { Ok(parser.found) } else { Err(errors) }
+    let parser = Parser::new(text, environment, earlier, Dialect::Strict)?;
+    Ok(parser.found)
+}
+
+/// Content of an env file of a compose project.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ComposeEnvFile {
+    pub values: BTreeMap<String, String>,
+    /// Variables that are not set and became nothing, with their places.
+    pub unset: Vec<(String, Range<usize>)>,
+}
+
+/// Parses an env file of a compose project: a variable that is not set is empty, and `${...}` has the forms of compose.
+pub fn parse_compose(
+    text: &str,
+    environment: &BTreeMap<String, String>,
+    earlier: BTreeMap<String, String>,
+) -> Result<ComposeEnvFile, Vec<LineError>> {
+    let earlier = EnvFile { values: earlier, ..EnvFile::default() };
+    let parser = Parser::new(text, environment, earlier, Dialect::Compose)?;
+    Ok(ComposeEnvFile { values: parser.found.values, unset: parser.unset })
+}
+
+/// Where the files of compose projects differ.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    Strict,
+    Compose,
 }
 
 struct Parser<'a> {
@@ -56,11 +74,33 @@ struct Parser<'a> {
     at: usize,
     environment: &'a BTreeMap<String, String>,
     found: EnvFile,
+    dialect: Dialect,
+    unset: Vec<(String, Range<usize>)>,
     /// Bytes of all values.
     size: usize,
 }
 
 impl<'a> Parser<'a> {
+    /// Parses a whole file.
+    fn new(
+        text: &'a str,
+        environment: &'a BTreeMap<String, String>,
+        earlier: EnvFile,
+        dialect: Dialect,
+    ) -> Result<Self, Vec<LineError>> {
+        let at = text.len() - text.trim_start_matches('\u{feff}').len();
+        let mut parser = Parser { text, at, environment, found: earlier, dialect, unset: Vec::new(), size: 0 };
+        let mut errors = Vec::new();
+        while errors.len() < MAX_ERRORS && parser.skip_to_key() {
+            let line_end = parser.line_end();
+            if let Err(error) = parser.assignment() {
+                errors.push(error);
+                parser.at = parser.at.max(line_end);
+            }
+        }
+        if errors.is_empty() { Ok(parser) } else { Err(errors) }
+    }
+
     fn rest(&self) -> &'a str {
         self.text.get(self.at..).unwrap_or_default()
     }
@@ -136,7 +176,11 @@ impl<'a> Parser<'a> {
     fn bare(&mut self) -> Result<String, LineError> {
         let (start, end) = (self.at, self.line_end());
         self.at = end;
-        let value = without_comment(self.text[start..end].trim_end());
+        let value = match self.dialect {
+            Dialect::Strict => without_comment(self.text[start..end].trim_end()),
+            // A comment needs a space and something before it.
+            Dialect::Compose => self.text[start..end].split(" #").next().unwrap_or_default().trim_end(),
+        };
         self.substitute(value, |at| start + at)
     }
 
@@ -173,11 +217,24 @@ impl<'a> Parser<'a> {
         };
         self.at = start + end + 1;
         let rest = self.text[self.at..self.line_end()].trim();
+        if self.dialect == Dialect::Compose {
+            // What follows is the next assignment.
+            return self.expand_quoted(quote, value, &offsets);
+        }
         self.at = self.line_end();
         if !rest.is_empty() && !rest.starts_with('#') {
             let hint = "put the whole value in quotes; write `\\\"` for a quote in it";
             return Err(self.error(rest, "unexpected text after the closing quote", hint));
         }
+        self.expand_quoted(quote, value, &offsets)
+    }
+
+    fn expand_quoted(
+        &mut self,
+        quote: char,
+        value: String,
+        offsets: &[(usize, usize)],
+    ) -> Result<String, LineError> {
         match quote {
             '\'' => Ok(value),
             _ => self.substitute(&value, |at| {
@@ -189,6 +246,9 @@ impl<'a> Parser<'a> {
 
     /// Substitutes the variables of a value; `place` converts its offsets to those of the file.
     fn substitute(&mut self, value: &str, place: impl Fn(usize) -> usize) -> Result<String, LineError> {
+        if self.dialect == Dialect::Compose {
+            return self.substitute_as_compose(value, place);
+        }
         let EnvFile { values, variables } = &mut self.found;
         let context = BTreeMap::new();
         let known = Variables { environment: self.environment, dotenv: values, context: &context, lenient: false };
@@ -212,6 +272,24 @@ impl<'a> Parser<'a> {
                 Fault::TooMuchText => error(span, TOO_MUCH_TEXT, LITERAL),
                 Fault::Invalid => error(span, "invalid reference to a variable", LITERAL),
             },
+        }
+    }
+}
+
+impl Parser<'_> {
+    fn substitute_as_compose(&mut self, value: &str, place: impl Fn(usize) -> usize) -> Result<String, LineError> {
+        let lookup =
+            |name: &str| self.environment.get(name).or_else(|| self.found.values.get(name)).map(String::to_owned);
+        let place = |span: Range<usize>| place(span.start)..place(span.end);
+        match template::expand(value, &lookup) {
+            Ok(expanded) => {
+                self.unset.extend(expanded.unset.into_iter().map(|(span, name)| (name, place(span))));
+                Ok(expanded.text)
+            }
+            Err(error) => {
+                let hint = "put the value in single quotes or write `$$` for a literal `$`".to_owned();
+                Err(LineError { span: place(error.span), message: error.message, hint: Some(hint) })
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 
 pub mod build;
 mod check;
+pub mod compose;
 pub mod decode;
 mod document;
 pub mod env_file;

@@ -50,9 +50,20 @@ impl YamlError {
 ///
 /// After a syntax error, parsing resumes at the next document start (`---`).
 pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
-    let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-    let mut builder = Builder::new(text);
-    let mut from = bom;
+    let builder = parse_with(Builder::new(text));
+    (builder.documents, builder.errors)
+}
+
+/// Parses a compose file, in which values can have the tags `!reset` and `!override`. A value with `!reset` is
+/// [`Value::Pruned`]; the spans of those with `!override` are returned.
+pub fn parse_compose(text: &str) -> (Vec<Node>, Vec<YamlError>, HashSet<Range<usize>>) {
+    let builder = parse_with(Builder { merge_tags: true, ..Builder::new(text) });
+    (builder.documents, builder.errors, builder.overrides)
+}
+
+fn parse_with(mut builder: Builder<'_>) -> Builder<'_> {
+    let text = builder.text;
+    let mut from = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     // Each iteration reaches the end of the file or continues at a later document.
     for _ in 0..=MAX_RESTARTS {
         let next = builder.run(from).and_then(|failed_at| next_document(text, failed_at.max(from)));
@@ -61,7 +72,7 @@ pub fn parse(text: &str) -> (Vec<Node>, Vec<YamlError>) {
             None => break,
         }
     }
-    (builder.documents, builder.errors)
+    builder
 }
 
 /// Returns the offset of the next document start (`---`) after `after`.
@@ -80,9 +91,19 @@ struct Anchored {
     height: usize,
 }
 
+/// Tag of a value in a compose file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum MergeTag {
+    /// `!reset`: removes the value of earlier files.
+    Reset,
+    /// `!override`: replaces the value of earlier files.
+    Override,
+}
+
 /// A collection being parsed.
 struct Open {
     value: OpenValue,
+    tag: Option<MergeTag>,
     start: usize,
     end: usize,
     anchor: usize,
@@ -127,6 +148,10 @@ struct Builder<'t> {
     bytes: usize,
     /// A limit was exceeded; the rest of the file is not parsed.
     exhausted: bool,
+    /// Whether `!reset` and `!override` are known.
+    merge_tags: bool,
+    /// Spans of the values with `!override`.
+    overrides: HashSet<Range<usize>>,
 }
 
 /// Converts the parser's positions (characters from its start) to byte offsets in the file.
@@ -170,6 +195,8 @@ impl<'t> Builder<'t> {
             nodes: 0,
             bytes: 0,
             exhausted: false,
+            merge_tags: false,
+            overrides: HashSet::new(),
         }
     }
 
@@ -207,24 +234,49 @@ impl<'t> Builder<'t> {
             Event::Alias(anchor) => self.alias(anchor, span),
             Event::Scalar(text, style, anchor, tag) => {
                 let span = self.trimmed(span, &text, style);
-                let style = scalar_style(style, tag.as_deref(), &span)?;
+                let (merge_tag, tag) = self.merge_tag(tag.as_deref());
+                let style = scalar_style(style, tag, &span)?;
                 self.count(1, text.len(), &span)?;
                 let cost = (1, text.len());
-                self.value(Node::scalar(span, text, style), anchor, 0, cost)
+                let node = self.tagged(Node::scalar(span, text, style), merge_tag);
+                self.value(node, anchor, 0, cost)
             }
             Event::SequenceStart(anchor, tag) => {
-                check_tag(tag.as_deref(), "seq", &span)?;
-                self.push(OpenValue::Seq(Vec::new()), anchor, span)
+                let (merge_tag, tag) = self.merge_tag(tag.as_deref());
+                check_tag(tag, "seq", &span)?;
+                self.push(OpenValue::Seq(Vec::new()), merge_tag, anchor, span)
             }
             Event::MappingStart(anchor, tag) => {
-                check_tag(tag.as_deref(), "map", &span)?;
+                let (merge_tag, tag) = self.merge_tag(tag.as_deref());
+                check_tag(tag, "map", &span)?;
                 let (entries, merged, keys) = Default::default();
                 let map = OpenValue::Map { entries, merged, keys, key: None, second: false };
-                self.push(map, anchor, span)
+                self.push(map, merge_tag, anchor, span)
             }
             Event::SequenceEnd | Event::MappingEnd => self.pop(span),
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
         }
+    }
+
+    /// Separates the tags of compose files from all others.
+    fn merge_tag<'a>(&self, tag: Option<&'a Tag>) -> (Option<MergeTag>, Option<&'a Tag>) {
+        match tag {
+            Some(tag) if self.merge_tags && tag.handle == "!" => match tag.suffix.as_str() {
+                "reset" => (Some(MergeTag::Reset), None),
+                "override" => (Some(MergeTag::Override), None),
+                _ => (None, Some(tag)),
+            },
+            tag => (None, tag),
+        }
+    }
+
+    fn tagged(&mut self, node: Node, tag: Option<MergeTag>) -> Node {
+        match tag {
+            Some(MergeTag::Reset) => return Node { value: Value::Pruned, ..node },
+            Some(MergeTag::Override) => drop(self.overrides.insert(node.span.clone())),
+            None => {}
+        }
+        node
     }
 
     /// Removes trailing white space that the parser includes in the span of a scalar.
@@ -259,13 +311,20 @@ impl<'t> Builder<'t> {
         Box::new(YamlError::new(span, format!("nested more than {MAX_DEPTH} levels deep")))
     }
 
-    fn push(&mut self, value: OpenValue, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
+    fn push(
+        &mut self,
+        value: OpenValue,
+        tag: Option<MergeTag>,
+        anchor: usize,
+        span: Range<usize>,
+    ) -> Result<(), Box<YamlError>> {
         if self.open.len() >= MAX_DEPTH {
             return Err(self.too_deep(span));
         }
         let (nodes_before, bytes_before) = (self.nodes, self.bytes);
         self.count(1, 0, &span)?;
-        self.open.push(Open { value, start: span.start, end: span.end, anchor, height: 0, nodes_before, bytes_before });
+        let (start, end) = (span.start, span.end);
+        self.open.push(Open { value, tag, start, end, anchor, height: 0, nodes_before, bytes_before });
         Ok(())
     }
 
@@ -283,7 +342,8 @@ impl<'t> Builder<'t> {
             }
         };
         let cost = (self.nodes - open.nodes_before, self.bytes - open.bytes_before);
-        self.value(Node { span: open.start..end, value }, open.anchor, open.height + 1, cost)
+        let node = self.tagged(Node { span: open.start..end, value }, open.tag);
+        self.value(node, open.anchor, open.height + 1, cost)
     }
 
     fn alias(&mut self, anchor: usize, span: Range<usize>) -> Result<(), Box<YamlError>> {
@@ -341,14 +401,19 @@ impl<'t> Builder<'t> {
             }
             OpenValue::Map { entries, merged, keys, key, second } => match key.take() {
                 None => {
-                    let is_start = is_document && DOCUMENT_KEYS.iter().any(|key| node.text() == Some(key));
+                    let is_start = is_document && !self.merge_tags && DOCUMENT_KEYS.iter().any(|key| node.text() == Some(key));
                     let (pending, error) = pending_key(node, keys);
                     *second = is_start && error.is_some();
                     *key = Some(pending);
                     error.map(|error| if *second { error.hint(SEPARATE) } else { error })
                 }
                 Some(PendingKey::Key(key)) => {
-                    entries.push(entry(key, node));
+                    let is_override = self.overrides.contains(&node.span);
+                    let entry = entry(key, node);
+                    if is_override {
+                        self.overrides.insert(entry.value.span.clone());
+                    }
+                    entries.push(entry);
                     None
                 }
                 Some(PendingKey::Merge(span)) => merge(merged, node, span),
