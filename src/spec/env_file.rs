@@ -229,12 +229,7 @@ impl<'a> Parser<'a> {
         self.expand_quoted(quote, value, &offsets)
     }
 
-    fn expand_quoted(
-        &mut self,
-        quote: char,
-        value: String,
-        offsets: &[(usize, usize)],
-    ) -> Result<String, LineError> {
+    fn expand_quoted(&mut self, quote: char, value: String, offsets: &[(usize, usize)]) -> Result<String, LineError> {
         match quote {
             '\'' => Ok(value),
             _ => self.substitute(&value, |at| {

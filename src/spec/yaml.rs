@@ -2,7 +2,8 @@
 //!
 //! Rejects syntax errors, duplicate keys, excessive alias expansion and excessive nesting. Independent of the spec types.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
@@ -81,6 +82,37 @@ fn next_document(text: &str, after: usize) -> Option<usize> {
     rest.match_indices("\n---").map(|(at, _)| after + at + 1).find(|start| {
         text.get(start + 3..).is_none_or(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
     })
+}
+
+/// How a run of the parser ended.
+enum Stopped {
+    AtEnd,
+    /// At an error.
+    Failed(usize),
+    /// At a line in brackets that is not indented enough, which readers of compose files accept.
+    BadIndentation(usize),
+}
+
+/// Maximum number of lines to which indentation is added; each costs another run.
+const MAX_INDENTED: usize = 100;
+
+/// Spaces that are added to a line: more than any line around it has.
+const INDENTATION: usize = 256;
+
+/// Inserts spaces before the characters at the given offsets of the file.
+fn indent<'t>(rest: &'t str, from: usize, indented: &BTreeSet<usize>) -> Cow<'t, str> {
+    if indented.is_empty() {
+        return Cow::Borrowed(rest);
+    }
+    let mut text = String::with_capacity(rest.len() + indented.len() * INDENTATION);
+    let mut copied = 0;
+    for at in indented.iter().map(|at| at - from) {
+        text.push_str(&rest[copied..at]);
+        text.extend(std::iter::repeat_n(' ', INDENTATION));
+        copied = at;
+    }
+    text.push_str(&rest[copied..]);
+    Cow::Owned(text)
 }
 
 /// An anchored node with the cost of expanding an alias to it.
@@ -163,9 +195,14 @@ struct Positions {
 }
 
 impl Positions {
-    fn new(text: &str, from: usize) -> Self {
+    fn new(text: &str, from: usize, indented: &BTreeSet<usize>) -> Self {
         let rest = text.get(from..).unwrap_or_default();
-        let bytes = if rest.is_ascii() { Vec::new() } else { rest.char_indices().map(|(at, _)| at).collect() };
+        let bytes = if rest.is_ascii() && indented.is_empty() {
+            Vec::new()
+        } else {
+            let repeat = |at: usize| if indented.contains(&(from + at)) { INDENTATION + 1 } else { 1 };
+            rest.char_indices().flat_map(|(at, _)| std::iter::repeat_n(at, repeat(at))).collect()
+        };
         Self { from, bytes, length: rest.len() }
     }
 
@@ -202,26 +239,54 @@ impl<'t> Builder<'t> {
 
     /// Parses from a byte offset to the end. Returns the offset of an error that the parser cannot recover from.
     fn run(&mut self, from: usize) -> Option<usize> {
-        let rest = self.text.get(from..)?;
-        let positions = Positions::new(self.text, from);
+        let before = (self.documents.len(), self.errors.len(), self.nodes, self.bytes);
+        let mut indented = BTreeSet::new();
+        loop {
+            match self.run_indented(from, &indented) {
+                Stopped::BadIndentation(at) if indented.len() < MAX_INDENTED && indented.insert(at) => {
+                    self.documents.truncate(before.0);
+                    self.errors.truncate(before.1);
+                    (self.nodes, self.bytes) = (before.2, before.3);
+                }
+                Stopped::BadIndentation(at) | Stopped::Failed(at) => return Some(at),
+                Stopped::AtEnd => return None,
+            }
+        }
+    }
+
+    /// Parses from a byte offset to the end, with more indentation before the characters at the given offsets.
+    fn run_indented(&mut self, from: usize, indented: &BTreeSet<usize>) -> Stopped {
+        let Some(rest) = self.text.get(from..) else { return Stopped::AtEnd };
+        let positions = Positions::new(self.text, from, indented);
+        let rest = indent(rest, from, indented);
         self.open.clear();
         self.anchors.clear();
         // Pull events one by one: the parser's own tree builder is recursive.
-        for event in Parser::new_from_str(rest) {
+        for event in Parser::new_from_str(&rest) {
             let result = match event {
                 Ok((event, span)) => self.event(event, positions.range(&span)),
-                Err(error) => Err(Box::new(syntax_error(self.text, &error, positions.byte(error.marker())))),
+                Err(error) => {
+                    let at = positions.byte(error.marker());
+                    self.errors.push(syntax_error(self.text, &error, at));
+                    // Only text in brackets can have too little of it.
+                    let is_indentation = error.info().starts_with("invalid indentation");
+                    return if is_indentation && self.merge_tags {
+                        Stopped::BadIndentation(at)
+                    } else {
+                        Stopped::Failed(at)
+                    };
+                }
             };
             if let Err(error) = result {
                 let at = error.span.start;
                 self.errors.push(*error);
-                return Some(at);
+                return Stopped::Failed(at);
             }
             if self.errors.len() >= MAX_ERRORS {
-                return None;
+                break;
             }
         }
-        None
+        Stopped::AtEnd
     }
 
     fn event(&mut self, event: Event<'_>, span: Range<usize>) -> Result<(), Box<YamlError>> {
@@ -401,7 +466,8 @@ impl<'t> Builder<'t> {
             }
             OpenValue::Map { entries, merged, keys, key, second } => match key.take() {
                 None => {
-                    let is_start = is_document && !self.merge_tags && DOCUMENT_KEYS.iter().any(|key| node.text() == Some(key));
+                    let is_start =
+                        is_document && !self.merge_tags && DOCUMENT_KEYS.iter().any(|key| node.text() == Some(key));
                     let (pending, error) = pending_key(node, keys);
                     *second = is_start && error.is_some();
                     *key = Some(pending);

@@ -102,9 +102,7 @@ fn expand_build(build: &mut Node, problems: &mut Vec<Problem>) {
             let pair = text(item).unwrap_or_default();
             let (name, value) = match pair.split_once('=') {
                 Some((name, value)) => (name, Node::scalar(item.span.clone(), value, style_of(item))),
-                None if key == "ssh" && pair == "default" => {
-                    (pair, Node::scalar(item.span.clone(), "", Style::Plain))
-                }
+                None if key == "ssh" && pair == "default" => (pair, Node::scalar(item.span.clone(), "", Style::Plain)),
                 None => {
                     let message = format!("expected `name=value`, found {}", quoted(pair));
                     problems.push(Problem::new(&item.span, message));
@@ -144,11 +142,7 @@ fn replace(node: &mut Node, change: impl FnOnce(Node) -> Node) {
     *node = change(std::mem::replace(node, empty));
 }
 
-fn expand_with(
-    node: &mut Node,
-    expand: fn(&Node, &str) -> Result<Node, String>,
-    problems: &mut Vec<Problem>,
-) {
+fn expand_with(node: &mut Node, expand: fn(&Node, &str) -> Result<Node, String>, problems: &mut Vec<Problem>) {
     let Some(short) = text(node) else { return };
     match expand(node, short) {
         Ok(long) => *node = long,

@@ -44,9 +44,10 @@ pub(super) fn validate(root: &Node) -> Vec<Problem> {
     }
     for Entry { value: service, .. } in section("services") {
         for port in list(service, "ports") {
-            if let Some(address) = port.get("host_ip").filter(|node| {
-                printed(node).is_none_or(|address| address.parse::<std::net::IpAddr>().is_err())
-            }) {
+            if let Some(address) = port
+                .get("host_ip")
+                .filter(|node| printed(node).is_none_or(|address| address.parse::<std::net::IpAddr>().is_err()))
+            {
                 problems.push(Problem::new(&address.span, "expected an IP address"));
             }
         }
@@ -203,7 +204,9 @@ impl<'a> Checker<'a> {
         self.check_targets(service);
         for watch in service.get("develop").into_iter().flat_map(|develop| list(develop, "watch")) {
             let action = watch.get("action").and_then(text).unwrap_or_default();
-            if watch.get("target").is_none_or(|target| text(target) == Some("")) && !["rebuild", "restart"].contains(&action) {
+            if watch.get("target").is_none_or(|target| text(target) == Some(""))
+                && !["rebuild", "restart"].contains(&action)
+            {
                 self.problem(watch, format!("the action {} needs a `target`", quoted(action)));
             }
         }
@@ -277,13 +280,19 @@ impl<'a> Checker<'a> {
             let problem = Problem::new(&name.span, "several containers cannot have one name");
             self.problems.push(problem.hint("remove `container_name`, or run one container"));
         }
-        let cpus = |node: Option<&Node>| node.and_then(printed).and_then(|text| text.parse::<f32>().ok()).unwrap_or(0.0);
+        let cpus =
+            |node: Option<&Node>| node.and_then(printed).and_then(|text| text.parse::<f32>().ok()).unwrap_or(0.0);
         let size = |node: Option<&Node>| node.and_then(size_of).unwrap_or(0);
         let limits = deploy.and_then(|deploy| at(deploy, &["resources", "limits"]));
         let reserved = deploy.and_then(|deploy| at(deploy, &["resources", "reservations"]));
         let limit = |key: &str| limits.and_then(|limits| limits.get(key));
         let differing = [
-            ("cpus", "limits.cpus", limits, cpus(service.get("cpus")) != 0.0 && cpus(service.get("cpus")) != cpus(limit("cpus"))),
+            (
+                "cpus",
+                "limits.cpus",
+                limits,
+                cpus(service.get("cpus")) != 0.0 && cpus(service.get("cpus")) != cpus(limit("cpus")),
+            ),
             ("mem_limit", "limits.memory", limits, differ(size(service.get("mem_limit")), size(limit("memory")))),
             (
                 "mem_reservation",
@@ -310,7 +319,8 @@ impl<'a> Checker<'a> {
     fn check_targets(&mut self, service: &'a Node) {
         let mut targets: HashMap<String, &Node> = HashMap::new();
         let tmpfs = list(service, "tmpfs").filter_map(|node| Some((text(node)?.split(':').next()?.to_owned(), node)));
-        let volumes = list(service, "volumes").filter_map(|node| Some((node.get("target").and_then(text)?.to_owned(), node)));
+        let volumes =
+            list(service, "volumes").filter_map(|node| Some((node.get("target").and_then(text)?.to_owned(), node)));
         for (target, node) in tmpfs.chain(volumes) {
             match targets.get(&target) {
                 Some(first) => {
@@ -344,7 +354,8 @@ impl<'a> Checker<'a> {
         let mut name = first;
         while !path.contains(&name) {
             path.push(name);
-            let next = waiting.get(name).and_then(|all| all.iter().find(|it| waiting.contains_key(it.key.text.as_str())));
+            let next =
+                waiting.get(name).and_then(|all| all.iter().find(|it| waiting.contains_key(it.key.text.as_str())));
             let Some(next) = next else { return };
             place = Some(&next.key.span);
             name = &next.key.text;

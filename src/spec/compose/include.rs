@@ -97,12 +97,7 @@ impl Loader<'_> {
         self.model(&files, &mut Context::new(directory, environment), included)
     }
 
-    fn include_env_files(
-        &mut self,
-        include: &Include<'_>,
-        directory: &str,
-        context: &Context,
-    ) -> Outcome<Vec<String>> {
+    fn include_env_files(&mut self, include: &Include<'_>, directory: &str, context: &Context) -> Outcome<Vec<String>> {
         let mut env_files = Vec::new();
         for node in &include.env_files {
             let path = paths::join(&context.directory, text(node).unwrap_or_default());

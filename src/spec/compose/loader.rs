@@ -13,8 +13,8 @@ use super::reset::{self, Resets};
 use super::sources::Sources;
 use super::values::{Kind, plain, text};
 use super::{
-    FileKind, Problem, Project, Request, Templates, canonical, consistency, interpolate, merge, names, normalize, paths,
-    schema, typed, unique,
+    FileKind, Problem, Project, Request, Templates, canonical, consistency, interpolate, merge, names, normalize,
+    paths, schema, typed, unique,
 };
 
 /// Maximum number of files that are read, with repetitions.
@@ -44,6 +44,8 @@ pub(super) struct Loader<'a> {
     notes: Vec<Diagnostic>,
     /// Variables that are not set, with the place of their first use.
     unset: BTreeMap<String, Range<usize>>,
+    /// Contents of secrets and configs that are variables, by section and name.
+    contents: BTreeMap<(&'static str, String), String>,
     loads: usize,
 }
 
@@ -84,6 +86,7 @@ impl<'a> Loader<'a> {
             errors: Vec::new(),
             notes: Vec::new(),
             unset: BTreeMap::new(),
+            contents: BTreeMap::new(),
             loads: 0,
         }
     }
@@ -119,6 +122,7 @@ impl<'a> Loader<'a> {
             inactive,
             env_files,
             label_files,
+            contents: std::mem::take(&mut self.contents),
             variables: std::mem::take(&mut self.variables),
             notes: std::mem::take(&mut self.notes),
             templates: std::mem::take(&mut self.templates),
@@ -135,7 +139,29 @@ impl<'a> Loader<'a> {
         let problems = consistency::validate(&root);
         self.report(problems)?;
         paths::resolve(&mut root, &context.directory, self.request.home);
+        self.resolve_environment(&mut root, &context.environment);
         Ok(root)
+    }
+
+    /// Gives what an included project takes from its environment a value there.
+    fn resolve_environment(&mut self, root: &mut Node, environment: &BTreeMap<String, String>) {
+        for service in paths::children_mut(root, "services") {
+            for item in paths::items_mut(&mut service.value, "environment") {
+                let Some((name, value)) = text(item).and_then(|name| Some((name, environment.get(name)?))) else {
+                    continue;
+                };
+                self.templates.insert((item.span.start, item.span.end), format!("${{{name}}}"));
+                *item = Node::scalar(item.span.clone(), format!("{name}={value}"), Style::Substituted);
+            }
+        }
+        for section in ["secrets", "configs"] {
+            for entry in root.get(section).into_iter().flat_map(Node::entries) {
+                let name = entry.value.get("environment").and_then(text);
+                if let Some(value) = name.and_then(|name| environment.get(name)) {
+                    self.contents.insert((section, entry.key.text.clone()), value.clone());
+                }
+            }
+        }
     }
 
     /// Merges the documents of a file onto what came before.
@@ -160,12 +186,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Reads a file that services extend.
-    pub fn extended(
-        &mut self,
-        path: &str,
-        span: &Range<usize>,
-        context: &mut Context,
-    ) -> Outcome<Rc<Extended>> {
+    pub fn extended(&mut self, path: &str, span: &Range<usize>, context: &mut Context) -> Outcome<Rc<Extended>> {
         if let Some(known) = context.extended.get(path) {
             return Ok(Rc::clone(known));
         }
@@ -205,7 +226,8 @@ impl<'a> Loader<'a> {
         let failed = !errors.is_empty();
         for error in errors {
             let location = |span| Location::new(&text, span);
-            let mut diagnostic = Diagnostic::at(location(error.span), error.message).label(error.label).hint(error.hint);
+            let mut diagnostic =
+                Diagnostic::at(location(error.span), error.message).label(error.label).hint(error.hint);
             if let Some((span, label)) = error.related {
                 diagnostic = diagnostic.related(location(span), label);
             }
@@ -322,7 +344,8 @@ impl<'a> Loader<'a> {
         if normalized.is_empty() {
             let message = format!("no name for the project can be made of `{name}`");
             let diagnostic = Diagnostic { location, ..Diagnostic::new(message) };
-            return self.fail(diagnostic.hint("write `name:` in the compose file, with a-z, 0-9, `_` and `-`".to_owned()));
+            return self
+                .fail(diagnostic.hint("write `name:` in the compose file, with a-z, 0-9, `_` and `-`".to_owned()));
         }
         Ok(normalized)
     }

@@ -52,9 +52,10 @@ fn special(path: &[String]) -> Option<Special> {
         ("services", ["depends_on"]) => Special::Dependencies,
         ("services", ["networks" | "models"]) => Special::Names,
         ("services", ["extra_hosts"] | ["build", "extra_hosts"]) => Special::UniquePairs,
-        ("services", ["annotations" | "dns" | "dns_opt" | "dns_search" | "env_file" | "label_file" | "environment"]) => {
-            Special::Pairs
-        }
+        (
+            "services",
+            ["annotations" | "dns" | "dns_opt" | "dns_search" | "env_file" | "label_file" | "environment"],
+        ) => Special::Pairs,
         ("services", ["labels" | "sysctls" | "tmpfs"] | ["deploy", "labels"]) => Special::Pairs,
         ("services", ["build", "args" | "additional_contexts" | "labels"]) => Special::Pairs,
         _ => return None,
@@ -200,7 +201,9 @@ pub(super) fn named(node: Node, default: fn(&Node) -> Value) -> Node {
     let Value::Seq(items) = &node.value else { return node };
     let mut entries: Vec<Entry> = Vec::new();
     for item in items {
-        let Some(name) = text(item).filter(|name| entries.iter().all(|entry| entry.key.text != *name)) else { continue };
+        let Some(name) = text(item).filter(|name| entries.iter().all(|entry| entry.key.text != *name)) else {
+            continue;
+        };
         let key = Key { span: item.span.clone(), text: name.to_owned() };
         entries.push(Entry { key, value: Node { span: item.span.clone(), value: default(item) } });
     }

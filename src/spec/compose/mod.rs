@@ -86,7 +86,6 @@ pub struct Request<'a> {
 }
 
 /// A project as its compose files define it.
-#[derive(Debug)]
 pub struct Project {
     pub name: String,
     /// Absolute path of the directory of the project.
@@ -107,6 +106,9 @@ pub struct Project {
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
     /// Labels from the label files of each active service, without those of its `labels`.
     pub label_files: BTreeMap<String, BTreeMap<String, String>>,
+    /// Contents of the secrets and configs that are variables, by section (`secrets`, `configs`) and name; without those of
+    /// which the variable is not set.
+    pub contents: BTreeMap<(&'static str, String), String>,
     /// Names of the variables that the files refer to, set or not.
     pub variables: BTreeSet<String>,
     /// What the user should know: variables that are not set, deprecated keys.
@@ -151,7 +153,6 @@ impl Project {
 }
 
 /// Result of reading a project.
-#[derive(Debug)]
 pub struct Loaded {
     /// The project, or all errors, ordered by file and position; `None` if there are no compose files.
     pub project: Option<Result<Project, Vec<Diagnostic>>>,

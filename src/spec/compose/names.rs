@@ -7,7 +7,8 @@ use super::values::text;
 /// Lower-cases a name and deletes the characters that it must not have.
 pub(super) fn normalize(name: &str) -> String {
     let lower = name.to_lowercase();
-    let kept: String = lower.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(*c)).collect();
+    let kept: String =
+        lower.chars().filter(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(*c)).collect();
     kept.trim_start_matches(['_', '-']).to_owned()
 }
 
@@ -22,8 +23,8 @@ pub(super) fn check(name: &str, origin: &str) -> Result<(), (String, String)> {
 
 /// Returns the last `name` that is not empty, with its document.
 pub(super) fn last_name(documents: &[Node]) -> Option<&Node> {
-    let names = documents.iter().filter_map(|document| document.get("name"));
-    names.filter(|name| text(name).is_some_and(|name| !name.is_empty())).next_back()
+    let mut names = documents.iter().filter_map(|document| document.get("name"));
+    names.rfind(|name| text(name).is_some_and(|name| !name.is_empty()))
 }
 
 #[cfg(test)]

@@ -1,18 +1,13 @@
 //! What follows from a project: networks, dependencies, names, and variables that are passed through.
 
 use super::super::node::{Entry, Key, Node, Style, Value};
+use super::Templates;
 use super::loader::{Context, set};
 use super::paths::{children_mut, clean, items_mut, set_text};
 use super::values::{Kind, kind, text};
-use super::Templates;
 
 /// Adds to a unified tree what follows from it.
-pub(super) fn normalize(
-    root: &mut Node,
-    project: &str,
-    context: &Context,
-    templates: &mut Templates,
-) {
+pub(super) fn normalize(root: &mut Node, project: &str, context: &Context, templates: &mut Templates) {
     add_default_network(root);
     for service in children_mut(root, "services") {
         let service = &mut service.value;

@@ -26,9 +26,15 @@ enum Schema {
     /// A list without repetitions.
     Unique(&'static Schema),
     /// A map with known keys, of which some are required, and `x-` keys.
-    Fields { known: &'static [Field], required: &'static [&'static str] },
+    Fields {
+        known: &'static [Field],
+        required: &'static [&'static str],
+    },
     /// The same without `x-` keys.
-    Closed { known: &'static [Field], required: &'static [&'static str] },
+    Closed {
+        known: &'static [Field],
+        required: &'static [&'static str],
+    },
     /// A map with names as keys.
     Named(&'static Schema),
     /// A map with any keys.
@@ -62,10 +68,8 @@ fn check_value(node: &Node, schema: Schema, problems: &mut Vec<Problem>) {
     }
     match (schema, &node.value) {
         (Schema::Word(words), _) => check_word(node, words, problems),
-        (Schema::Text(is_valid, what), _) => {
-            if node.text().is_some_and(|text| !is_valid(text)) {
-                problems.push(Problem::new(&node.span, format!("expected {what}, found {}", found(node))));
-            }
+        (Schema::Text(is_valid, what), _) if node.text().is_some_and(|text| !is_valid(text)) => {
+            problems.push(Problem::new(&node.span, format!("expected {what}, found {}", found(node))));
         }
         (Schema::Between(low, high), _) => {
             if let Kind::Int(value) = kind(node)

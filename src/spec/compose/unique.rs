@@ -28,7 +28,7 @@ enum Index {
 
 fn index_of(path: &[&str]) -> Option<Index> {
     Some(match path {
-        ["networks", _, "labels" ] => Index::Key,
+        ["networks", _, "labels"] => Index::Key,
         ["services", _, field] => match *field {
             "annotations" | "cap_add" | "cap_drop" | "dns" | "dns_opt" | "dns_search" | "environment" | "labels"
             | "links" | "profiles" | "sysctls" | "tmpfs" => Index::Key,

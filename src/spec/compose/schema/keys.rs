@@ -119,7 +119,10 @@ const SERVICE: Schema = map(&[
     ("privileged", FLAG),
     ("profiles", NAMES),
     ("provider", map_with(&["type"], &[("type", TEXT), ("options", Map(&Any))])),
-    ("pull_policy", Text(is_pull_policy, "`always`, `missing`, `never`, `build`, `daily`, `weekly` or `every_<duration>`")),
+    (
+        "pull_policy",
+        Text(is_pull_policy, "`always`, `missing`, `never`, `build`, `daily`, `weekly` or `every_<duration>`"),
+    ),
     ("pull_refresh_after", TEXT),
     ("read_only", FLAG),
     ("restart", TEXT),
@@ -204,10 +207,8 @@ const BLKIO: Schema = closed(
     ],
 );
 
-const FILE_MOUNTS: Schema = List(&Either(&[
-    TEXT,
-    map(&[("source", TEXT), ("target", TEXT), ("uid", TEXT), ("gid", TEXT), ("mode", NUMBER)]),
-]));
+const FILE_MOUNTS: Schema =
+    List(&Either(&[TEXT, map(&[("source", TEXT), ("target", TEXT), ("uid", TEXT), ("gid", TEXT), ("mode", NUMBER)])]));
 
 const DEPENDENCY: Schema = map_with(
     &["condition"],
@@ -248,11 +249,8 @@ const RESERVATIONS: Schema = map(&[
     ("devices", List(&map_with(&["capabilities"], DEVICE_REQUEST))),
 ]);
 
-const PLACEMENT: Schema = map(&[
-    ("constraints", TEXTS),
-    ("preferences", List(&map(&[("spread", TEXT)]))),
-    ("max_replicas_per_node", INT),
-]);
+const PLACEMENT: Schema =
+    map(&[("constraints", TEXTS), ("preferences", List(&map(&[("spread", TEXT)]))), ("max_replicas_per_node", INT)]);
 
 const DEVICE_REQUEST: &[Field] =
     &[("capabilities", NAMES), ("count", INT), ("device_ids", NAMES), ("driver", TEXT), ("options", PAIRS)];

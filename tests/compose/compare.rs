@@ -1,0 +1,125 @@
+//! Comparison with docker compose, key by key. Run by `dev/compose-compare.sh`.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::config;
+use crate::disk::load_from_disk;
+
+/// Differences that are meant, by their ends, with the reason.
+const EXPLAINED: [(&str, &str); 2] = [
+    // They did before that version too, but it was not printed.
+    ("bind.create_host_path: true instead of nothing", "long forms create missing directories since compose-go 2.10"),
+    (
+        "bind: {\"create_host_path\":true} instead of nothing",
+        "long forms create missing directories since compose-go 2.10",
+    ),
+];
+
+/// A stack: its directory, and its files relative to it.
+struct Stack {
+    directory: PathBuf,
+    files: Vec<String>,
+}
+
+impl Stack {
+    /// A directory, or files separated by commas, of which the first is in the directory of the project.
+    fn parse(argument: &str) -> Stack {
+        if Path::new(argument).is_dir() {
+            return Stack { directory: argument.into(), files: Vec::new() };
+        }
+        let files: Vec<String> = argument.split(',').map(|file| absolute(file).to_str().unwrap().to_owned()).collect();
+        Stack { directory: Path::new(&files[0]).parent().unwrap().to_owned(), files }
+    }
+}
+
+fn absolute(path: &str) -> PathBuf {
+    std::path::absolute(path).unwrap()
+}
+
+/// What docker compose makes of a stack, or its error.
+pub fn docker_compose_with(
+    binary: &str,
+    directory: &Path,
+    arguments: &[&str],
+    variables: &BTreeMap<String, String>,
+) -> Result<Value, String> {
+    let mut command = Command::new(binary);
+    command.current_dir(directory).env_clear().envs(environment()).envs(variables);
+    let output = command.args(arguments).args(["config", "--format", "json"]).output().unwrap();
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    // It doubles every `$`.
+    let text = String::from_utf8(output.stdout).unwrap().replace("$$", "$");
+    Ok(serde_json::from_str(&text).unwrap())
+}
+
+fn docker_compose(binary: &str, directory: &Path, files: &[String]) -> Result<Value, String> {
+    let arguments: Vec<&str> = files.iter().flat_map(|file| ["-f", file]).collect();
+    docker_compose_with(binary, directory, &arguments, &BTreeMap::new())
+}
+
+/// The few variables that both sides see.
+pub fn environment() -> BTreeMap<String, String> {
+    let pairs = [("HOME", "/home/ann"), ("PATH", "/usr/bin:/bin")];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Removes what is not compared: extensions.
+pub fn without_extensions(mut value: Value) -> Value {
+    value.as_object_mut().unwrap().retain(|key, _| !key.starts_with("x-"));
+    value
+}
+
+/// Returns true if a difference is meant.
+pub fn is_explained(difference: &str) -> bool {
+    EXPLAINED.iter().any(|(pattern, _)| difference.ends_with(pattern))
+}
+
+#[test]
+#[ignore = "dev/compose-compare.sh runs it"]
+fn compare() {
+    let binary = env::var("DRILLMASTER_COMPOSE").unwrap();
+    let stacks = env::var("DRILLMASTER_STACKS").unwrap();
+    let mut explained: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut unexplained = 0;
+    for argument in stacks.split_whitespace() {
+        let Stack { directory, files } = Stack::parse(argument);
+        let directory = absolute(directory.to_str().unwrap());
+        let theirs = docker_compose(&binary, &directory, &files);
+        let ours = load_from_disk(&directory, &files, &environment()).project.unwrap();
+        let found = match (ours, theirs) {
+            (Err(errors), Err(error)) => {
+                println!("both refuse it: {}, and {}", errors[0], error.trim());
+                Vec::new()
+            }
+            (Err(errors), Ok(_)) => errors.iter().map(|error| format!("refused here only: {error}")).collect(),
+            (Ok(_), Err(error)) => vec![format!("refused by docker compose only: {}", error.trim())],
+            (Ok(project), Ok(theirs)) => {
+                let mut found = Vec::new();
+                let theirs = config::pruned(without_extensions(theirs), "");
+                config::differences(&config::print(&project), &theirs, "", &mut found);
+                found
+            }
+        };
+        let mut left = Vec::new();
+        for difference in found {
+            match EXPLAINED.iter().find(|(pattern, _)| difference.ends_with(pattern)) {
+                Some((_, reason)) => *explained.entry(reason).or_default() += 1,
+                None => left.push(difference),
+            }
+        }
+        println!("{argument}: {} differences", left.len());
+        left.iter().for_each(|difference| println!("    {difference}"));
+        unexplained += left.len();
+    }
+    for (reason, count) in explained {
+        println!("explained, {count} times: {reason}");
+    }
+    assert_eq!(unexplained, 0, "unexplained differences");
+}
