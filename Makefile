@@ -2,14 +2,16 @@
 # make test               the same preparation, then every check and test
 # make test ENGINE=28     the tests of the engine on another one, started beside the system's own:
 #                         26, 28, 28-containerd, podman, podman-rootless, podman-6
+# make compose-compare    compares how compose files are read with Docker Compose itself;
+#                         STACKS="a b/compose.yaml,b/override.yaml" adds stacks of yours
 #
-# Both can be run again and again; a Docker engine that is already there is left as it is.
+# All can be run again and again; a Docker engine that is already there is left as it is.
 
 ENGINE ?= system
 export ENGINE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test
+.PHONY: help demo test compose-compare
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -19,3 +21,6 @@ demo:
 
 test:
 	@dev/check.sh
+
+compose-compare:
+	@dev/compose-compare.sh $(STACKS)

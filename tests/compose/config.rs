@@ -87,7 +87,12 @@ fn convert(node: &Node, path: &mut Vec<String>) -> Value {
             let mut map = Map::new();
             for entry in entries.iter().filter(|entry| !entry.key.text.starts_with("x-")) {
                 path.push(entry.key.text.clone());
-                map.insert(entry.key.text.clone(), convert(&entry.value, path));
+                let key = match path.first().map(String::as_str) {
+                    // These are printed without their names in files.
+                    Some("blkio_config") if path.len() > 2 => capitalized(&entry.key.text),
+                    _ => entry.key.text.clone(),
+                };
+                map.insert(key, convert(&entry.value, path));
                 path.pop();
             }
             Value::Object(map)
@@ -120,6 +125,10 @@ fn convert(node: &Node, path: &mut Vec<String>) -> Value {
         }
         other => panic!("{other:?}"),
     }
+}
+
+fn capitalized(word: &str) -> String {
+    word[..1].to_uppercase() + &word[1..]
 }
 
 /// As Go prints durations.

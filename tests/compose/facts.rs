@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
-use drillmaster::spec::compose::{Loaded, Request, load};
+use drillmaster::spec::compose::{Files, Loaded, Request, load};
 use serde_json::Value;
 
 use crate::compare::{docker_compose_with, environment};
@@ -34,7 +35,7 @@ pub const CASE: Case =
 /// Directory of the project in memory.
 const DIRECTORY: &str = "/p/shop";
 
-fn load_case(case: &Case, access: &dyn drillmaster::spec::compose::Files, directory: &str) -> Loaded {
+fn load_case(case: &Case, access: &dyn Files, directory: &str) -> Loaded {
     let mut variables = environment();
     variables.extend(case.environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     let argument = |option: &str| -> Vec<String> {
@@ -55,15 +56,38 @@ fn load_case(case: &Case, access: &dyn drillmaster::spec::compose::Files, direct
     })
 }
 
+/// Reads the project of a directory.
+pub fn load_from(access: &dyn Files, directory: &str) -> Loaded {
+    load_case(&CASE, access, directory)
+}
+
+/// Reads files in memory, by their paths relative to the directory of the project.
+pub fn load_files(files: &BTreeMap<String, String>) -> Loaded {
+    load_from(&memory(files.iter().map(|(path, text)| (path.as_str(), text.as_str()))), DIRECTORY)
+}
+
+fn memory<'a>(files: impl Iterator<Item = (&'a str, &'a str)>) -> Memory {
+    let absolute = |path: &str| match path.strip_prefix("../") {
+        Some(path) => format!("/p/{path}"),
+        None => format!("{DIRECTORY}/{path}"),
+    };
+    Memory(files.map(|(path, text)| (absolute(path), text.to_owned())).collect())
+}
+
 pub fn in_memory(case: &Case) -> Loaded {
-    let files = case.files.iter().map(|(path, text)| {
-        let path = match path.strip_prefix("../") {
-            Some(path) => format!("/p/{path}"),
-            None => format!("{DIRECTORY}/{path}"),
-        };
-        (path, (*text).to_owned())
-    });
-    load_case(case, &Memory(files.collect()), DIRECTORY)
+    load_case(case, &memory(case.files.iter().copied()), DIRECTORY)
+}
+
+/// Writes files to the disk, and returns the directory of the project.
+pub fn write_files(root: &Path, files: &BTreeMap<String, String>) -> PathBuf {
+    let directory = root.canonicalize().unwrap().join("shop");
+    fs::create_dir(&directory).unwrap();
+    for (path, text) in files {
+        let path = directory.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    directory
 }
 
 fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
@@ -126,13 +150,8 @@ fn facts_agree_with_docker_compose() {
     let mut explained = 0;
     for case in CASES {
         let root = tempfile::tempdir().unwrap();
-        let directory = root.path().canonicalize().unwrap().join("shop");
-        fs::create_dir(&directory).unwrap();
-        for (path, text) in case.files {
-            let path = directory.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
+        let files = case.files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        let directory = write_files(root.path(), &files);
         let variables: BTreeMap<String, String> =
             case.environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let theirs = docker_compose_with(&binary, &directory, case.arguments, &variables);

@@ -6,4 +6,12 @@
 mod compare;
 mod config;
 mod disk;
+mod errors;
 mod facts;
+#[path = "../fuzz/mutate.rs"]
+mod mutate;
+mod mutated;
+mod places;
+#[path = "../simulation/rng.rs"]
+#[allow(dead_code, reason = "the simulation uses the rest")]
+mod rng;

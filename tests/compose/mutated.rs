@@ -1,0 +1,93 @@
+//! Mutated compose files: a reading or errors with their places, and no panic. `dev/compose-compare.sh` also runs docker
+//! compose on them.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::compare::{docker_compose_with, is_explained, without_extensions};
+use crate::config;
+use crate::disk::Disk;
+use crate::facts::{CASES, load_files, load_from, write_files};
+use crate::mutate::mutated;
+use crate::rng::Rng;
+
+const SEEDS: u64 = 300;
+
+/// Errors that are about no place in a file.
+const WITHOUT_PLACE: [&str; 2] = ["more errors in the compose files", "no name for the project can be made of"];
+
+/// Returns the files of a case, one of them changed.
+fn files(rng: &mut Rng) -> BTreeMap<String, String> {
+    let texts: Vec<String> = CASES.iter().flat_map(|case| case.files).map(|(_, text)| (*text).to_owned()).collect();
+    let case = CASES[usize::try_from(rng.below(CASES.len() as u64)).unwrap()];
+    let changed = usize::try_from(rng.below(case.files.len() as u64)).unwrap();
+    let text = |(index, (path, text)): (usize, &(&str, &str))| {
+        let text = match index == changed {
+            true => {
+                String::from_utf8_lossy(&mutated(rng, &[&[(*text).to_owned()], &texts[..]].concat()[..1])).into_owned()
+            }
+            false => (*text).to_owned(),
+        };
+        ((*path).to_owned(), text)
+    };
+    case.files.iter().enumerate().map(text).collect()
+}
+
+#[test]
+fn mutated_files_are_read_or_refused_with_a_place() {
+    let mut wrong = Vec::new();
+    let (mut read, mut refused) = (0, 0);
+    for seed in 1..=SEEDS {
+        let files = files(&mut Rng::new(seed));
+        match catch_unwind(AssertUnwindSafe(|| load_files(&files).project)) {
+            Err(_) => wrong.push(format!("seed {seed}: panicked")),
+            Ok(None | Some(Ok(_))) => read += 1,
+            Ok(Some(Err(errors))) => {
+                refused += 1;
+                let has_place = |text: &str| WITHOUT_PLACE.iter().any(|known| text.contains(known));
+                let lost = errors.iter().find(|error| error.location.is_none() && !has_place(&error.message));
+                wrong.extend(lost.map(|error| format!("seed {seed}: without a place: {error}")));
+            }
+        }
+    }
+    println!("{read} read, {refused} refused");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(read > 30 && refused > 30, "{read} read, {refused} refused");
+}
+
+/// Runs docker compose on each, and prints how often both agree.
+#[test]
+#[ignore = "dev/compose-compare.sh runs it"]
+fn mutated_files_agree_with_docker_compose() {
+    let binary = std::env::var("DRILLMASTER_COMPOSE").unwrap();
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in 1..=SEEDS {
+        let files = files(&mut Rng::new(seed));
+        let root = tempfile::tempdir().unwrap();
+        let directory = write_files(root.path(), &files);
+        let theirs = docker_compose_with(&binary, &directory, &[], &BTreeMap::new());
+        let ours = load_from(&Disk, directory.to_str().unwrap()).project;
+        let (class, detail) = match (ours, theirs) {
+            (None | Some(Err(_)), Err(_)) => ("both refuse", String::new()),
+            (None, Ok(_)) => ("refused here only", "no file".to_owned()),
+            (Some(Err(errors)), Ok(_)) => ("refused here only", errors[0].to_string()),
+            (Some(Ok(_)), Err(error)) => ("refused there only", error.trim().to_owned()),
+            (Some(Ok(project)), Ok(theirs)) => {
+                let mut found = Vec::new();
+                let theirs = config::pruned(without_extensions(theirs), "");
+                config::differences(&config::print(&project), &theirs, "", &mut found);
+                found.retain(|it| !is_explained(it));
+                match found.is_empty() {
+                    true => ("same", String::new()),
+                    false => ("read differently", found.join("; ")),
+                }
+            }
+        };
+        *counts.entry(class).or_default() += 1;
+        if !detail.is_empty() {
+            println!("seed {seed}: {class}: {detail}");
+        }
+    }
+    println!("{counts:?}");
+    assert_eq!(counts.get("read differently"), None);
+}
