@@ -142,7 +142,7 @@ impl<'a> Parser<'a> {
         if key.is_empty() {
             return Err(self.error(assignment, "the name of the variable is missing before the `=`", ""));
         }
-        if key.parse::<EnvName>().is_err() {
+        if key.parse::<EnvName>().is_err() || (self.dialect == Dialect::Compose && !is_compose_name(key)) {
             return Err(self.error(key, "invalid environment variable name before the `=`", ""));
         }
         self.at += line.len() - assignment.len() + end + 1;
@@ -162,7 +162,7 @@ impl<'a> Parser<'a> {
     /// A key without a value.
     fn inherited(&mut self, line: &str) -> Result<(), LineError> {
         let key = without_comment(line);
-        if key.parse::<EnvName>().is_err() {
+        if key.parse::<EnvName>().is_err() || (self.dialect == Dialect::Compose && !is_compose_name(key)) {
             let hint = "write a value that spans lines in quotes";
             return Err(self.error(key, "expected `KEY=value`", hint));
         }
@@ -316,6 +316,10 @@ fn escape(c: char, text: &str, chars: &mut std::str::CharIndices<'_>, value: &mu
         }
         c => value.extend(['\\', c]),
     }
+}
+
+fn is_compose_name(name: &str) -> bool {
+    name.chars().all(|c| c.is_alphanumeric() || "_.-[]".contains(c))
 }
 
 fn without_comment(value: &str) -> &str {

@@ -13,20 +13,56 @@ use crate::rng::Rng;
 
 const SEEDS: u64 = 300;
 
+/// Differences that are meant, by a part of them, with the reason.
+const EXPLAINED: [(&str, &str); 3] = [
+    ("the name of the variable is missing before", "a variable without a name is a mistake"),
+    (".environment.: nothing instead of", "without a line break, the last name of an env file became a value"),
+    ("conflicts with imported resource", "merged since compose-go 2.10"),
+];
+
 /// Errors that are about no place in a file.
 const WITHOUT_PLACE: [&str; 2] = ["more errors in the compose files", "no name for the project can be made of"];
+
+/// Returns a text with one word replaced by a word of another, or a line moved: most are still valid.
+fn reworded(rng: &mut Rng, text: &str, texts: &[String]) -> String {
+    let below = |rng: &mut Rng, length: usize| usize::try_from(rng.below(length.max(1) as u64)).unwrap();
+    let words = |text: &str| -> Vec<(usize, usize)> {
+        let is_word = |c: char| c.is_alphanumeric() || "_$.-/".contains(c);
+        let mut words = Vec::new();
+        let mut start = None;
+        for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
+            match (is_word(c), start) {
+                (true, None) => start = Some(at),
+                (false, Some(from)) => {
+                    words.push((from, at));
+                    start = None;
+                }
+                _ => {}
+            }
+        }
+        words
+    };
+    let other = &texts[below(rng, texts.len())];
+    let (own, others) = (words(text), words(other));
+    if own.is_empty() || others.is_empty() {
+        return text.to_owned();
+    }
+    let (start, end) = own[below(rng, own.len())];
+    let (from, to) = others[below(rng, others.len())];
+    format!("{}{}{}", &text[..start], &other[from..to], &text[end..])
+}
 
 /// Returns the files of a case, one of them changed.
 fn files(rng: &mut Rng) -> BTreeMap<String, String> {
     let texts: Vec<String> = CASES.iter().flat_map(|case| case.files).map(|(_, text)| (*text).to_owned()).collect();
+    let is_small = rng.once_in(2);
     let case = CASES[usize::try_from(rng.below(CASES.len() as u64)).unwrap()];
     let changed = usize::try_from(rng.below(case.files.len() as u64)).unwrap();
     let text = |(index, (path, text)): (usize, &(&str, &str))| {
-        let text = match index == changed {
-            true => {
-                String::from_utf8_lossy(&mutated(rng, &[&[(*text).to_owned()], &texts[..]].concat()[..1])).into_owned()
-            }
-            false => (*text).to_owned(),
+        let text = match (index == changed, is_small) {
+            (false, _) => (*text).to_owned(),
+            (true, true) => reworded(rng, text, &texts),
+            (true, false) => String::from_utf8_lossy(&mutated(rng, &[(*text).to_owned()])).into_owned(),
         };
         ((*path).to_owned(), text)
     };
@@ -61,6 +97,7 @@ fn mutated_files_are_read_or_refused_with_a_place() {
 fn mutated_files_agree_with_docker_compose() {
     let binary = std::env::var("DRILLMASTER_COMPOSE").unwrap();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut unexplained = Vec::new();
     for seed in 1..=SEEDS {
         let files = files(&mut Rng::new(seed));
         let root = tempfile::tempdir().unwrap();
@@ -85,9 +122,11 @@ fn mutated_files_agree_with_docker_compose() {
         };
         *counts.entry(class).or_default() += 1;
         if !detail.is_empty() {
-            println!("seed {seed}: {class}: {detail}");
+            let reason = EXPLAINED.iter().find(|(pattern, _)| detail.contains(pattern)).map(|(_, reason)| *reason);
+            println!("seed {seed}: {class}: {detail} ({})", reason.unwrap_or("unexplained"));
+            unexplained.extend(reason.is_none().then_some(seed));
         }
     }
     println!("{counts:?}");
-    assert_eq!(counts.get("read differently"), None);
+    assert_eq!(unexplained, Vec::<u64>::new(), "seeds of unexplained differences");
 }

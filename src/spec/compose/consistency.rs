@@ -94,13 +94,13 @@ fn check_external(name: &str, volume: &Node, problems: &mut Vec<Problem>) {
 
 fn check_file_object(span: &Range<usize>, object: &Node, keys: &[&str], problems: &mut Vec<Problem>) {
     let given: Vec<&Node> = keys.iter().filter_map(|key| object.get(key)).collect();
-    let all = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    let all = keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" or ");
     match given.as_slice() {
         [] if object.get("driver").is_none() && object.get("external").is_none() => {
-            problems.push(Problem::new(span, format!("one of {all} is needed")));
+            problems.push(Problem::new(span, format!("{all} is missing")));
         }
         [first, second, ..] => {
-            let problem = Problem::new(&second.span, format!("{all} exclude each other"));
+            let problem = Problem::new(&second.span, format!("only one of {all} can be given"));
             problems.push(problem.related(&first.span, "the other"));
         }
         _ => {}
@@ -110,7 +110,11 @@ fn check_file_object(span: &Range<usize>, object: &Node, keys: &[&str], problems
 /// Checks the active services of a normalized tree.
 pub(super) fn check(root: &Node, inactive: &BTreeSet<String>) -> Vec<Problem> {
     let services: Vec<&Entry> = root.get("services").into_iter().flat_map(Node::entries).collect();
-    let mut checker = Checker { root, inactive, problems: Vec::new() };
+    let names = ["services", "networks", "volumes", "configs", "secrets", "models"].map(|section| {
+        let entries = root.get(section).into_iter().flat_map(Node::entries);
+        (section, entries.map(|entry| entry.key.text.as_str()).collect())
+    });
+    let mut checker = Checker { root, inactive, names: names.into(), problems: Vec::new() };
     let active: Vec<&Entry> = services.into_iter().filter(|entry| !inactive.contains(&entry.key.text)).collect();
     let mut names: HashMap<String, &Entry> = HashMap::new();
     for entry in &active {
@@ -126,9 +130,14 @@ pub(super) fn check(root: &Node, inactive: &BTreeSet<String>) -> Vec<Problem> {
     checker.problems
 }
 
+/// Number of problems after which undefined names are not reported.
+const MAX_PROBLEMS: usize = 100;
+
 struct Checker<'a> {
     root: &'a Node,
     inactive: &'a BTreeSet<String>,
+    /// Names of services, networks, volumes, …, by section.
+    names: HashMap<&'static str, BTreeSet<&'a str>>,
     problems: Vec<Problem>,
 }
 
@@ -137,17 +146,14 @@ impl<'a> Checker<'a> {
         self.problems.push(Problem::new(&node.span, message));
     }
 
-    fn section(&self, section: &str) -> Vec<&'a str> {
-        let root = self.root;
-        root.get(section).into_iter().flat_map(Node::entries).map(|entry| entry.key.text.as_str()).collect()
-    }
-
     /// Reports a reference to something that is not defined.
     fn check_defined(&mut self, span: &Range<usize>, name: &str, section: &str, what: &str) {
-        let known = self.section(section);
-        if known.contains(&name) {
+        let known = self.names.get(section);
+        // Finding similar names takes time.
+        if known.is_some_and(|known| known.contains(name)) || self.problems.len() >= MAX_PROBLEMS {
             return;
         }
+        let known = known.into_iter().flatten().copied();
         let problem = Problem::new(span, format!("undefined {what} {}", quoted(name)));
         let hint = match closest(name, known) {
             Some(similar) => format!("did you mean `{similar}`?"),

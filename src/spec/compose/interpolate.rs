@@ -188,7 +188,8 @@ impl Walker<'_> {
                 scalar.style = Style::Plain;
             }
             None => {
-                let message = format!("expected {expected}, found {}", quoted(text));
+                let found = if text.is_empty() { "an empty text".to_owned() } else { quoted(text) };
+                let message = format!("expected {expected}, found {found}");
                 self.found.errors.push(Problem::new(&span, message));
             }
         }

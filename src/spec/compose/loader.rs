@@ -23,7 +23,7 @@ const MAX_LOADS: usize = 1000;
 /// Maximum bytes of a file.
 const MAX_FILE_SIZE: usize = super::super::MAX_FILE_SIZE as usize;
 
-/// Maximum number of errors that are reported.
+/// Maximum number of errors and of notes that are reported.
 const MAX_ERRORS: usize = 100;
 
 /// Reading has failed; the errors are in the loader.
@@ -174,8 +174,8 @@ impl<'a> Loader<'a> {
             self.extend_services(&mut document, &resets, path, context)?;
             let before = std::mem::replace(root, Node { span: 0..0, value: Value::Map(Vec::new()) });
             *root = self.merge(before, document)?;
-            self.report(unique::enforce(root))?;
-            self.report(schema::check(root))?;
+            let problems = unique::enforce(root);
+            self.report(problems.into_iter().chain(schema::check(root)).collect())?;
             self.drop_version(root);
             let (problems, notes) = canonical::expand(root);
             self.note(notes);
@@ -362,6 +362,9 @@ impl<'a> Loader<'a> {
 
     pub fn note(&mut self, notes: Vec<Problem>) {
         for note in notes {
+            if self.notes.len() >= MAX_ERRORS {
+                return;
+            }
             let diagnostic = self.diagnostic(note);
             if !self.notes.contains(&diagnostic) {
                 self.notes.push(diagnostic);

@@ -3,6 +3,8 @@
 //! Maps are merged by key, lists are appended, anything else is replaced; null keeps what came before. The exceptions are in
 //! [`special`].
 
+use std::collections::{HashMap, HashSet};
+
 use super::super::node::{Entry, Key, Node, Style, Value};
 use super::Problem;
 use super::values::{Kind, kind, printed, text};
@@ -81,8 +83,9 @@ impl Merger<'_> {
             Some(Special::UniquePairs) => {
                 let before = pairs(before);
                 let mut after = pairs(after);
+                let known: HashSet<&str> = before.items().filter_map(Node::text).collect();
                 if let Value::Seq(items) = &mut after.value {
-                    items.retain(|item| before.items().all(|known| known.text() != item.text()));
+                    items.retain(|item| item.text().is_none_or(|text| !known.contains(text)));
                 }
                 return append(before, after);
             }
@@ -118,8 +121,10 @@ impl Merger<'_> {
             }
             (_, value) => return Node { span, value },
         };
+        let places: HashMap<String, usize> =
+            entries.iter().enumerate().map(|(at, entry)| (entry.key.text.clone(), at)).collect();
         for Entry { key, value } in added {
-            match entries.iter_mut().find(|entry| entry.key.text == key.text) {
+            match places.get(&key.text).and_then(|at| entries.get_mut(*at)) {
                 Some(known) => {
                     let empty = Node { span: 0..0, value: Value::Pruned };
                     let before = std::mem::replace(&mut known.value, empty);
@@ -135,9 +140,9 @@ impl Merger<'_> {
 
     /// Keeps the earlier value: the later one has another shape.
     fn refuse(&mut self, before: Node, after: &Node, shape: &str) -> Node {
-        let message = format!("cannot be merged: `{}` is {shape} before", self.path.join("."));
-        let problem = Problem::new(&after.span, message).related(&before.span, "before");
-        self.problems.push(problem.hint("write it in the same form, or replace it with `!override`"));
+        let message = format!("`{}` is {shape} in what this is merged onto", self.path.join("."));
+        let problem = Problem::new(&after.span, message).related(&before.span, "merged onto this");
+        self.problems.push(problem.hint("write it in the same form, or replace all of it with `!override`"));
         before
     }
 

@@ -242,6 +242,7 @@ fn found(node: &Node) -> String {
         Kind::Bool(value) => format!("`{value}`"),
         Kind::Int(_) | Kind::Float(_) => format!("the number {}", quoted(node.text().unwrap_or_default())),
         Kind::Date => format!("the date {}", quoted(node.text().unwrap_or_default())),
+        Kind::Text("") => "an empty text".to_owned(),
         Kind::Text(text) => quoted(text),
         Kind::List => "a list".to_owned(),
         Kind::Map => "a map".to_owned(),

@@ -1,6 +1,7 @@
 //! Values in one form per field: lists of `key=value` become maps, commands become words, text becomes a number where a
 //! number belongs. Sizes and durations are checked and stay as they were written.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::super::node::{Entry, Key, Node, Style, Value};
@@ -265,10 +266,16 @@ impl Unifier<'_> {
     fn set_pairs(&mut self, node: &mut Node, null_is_empty: bool) -> Result<(), Problem> {
         if let Value::Seq(items) = &mut node.value {
             let mut entries: Vec<Entry> = Vec::new();
+            let mut places: HashMap<String, usize> = HashMap::new();
             for item in items.drain(..) {
                 let entry = self.pair(&item)?;
-                entries.retain(|known| known.key.text != entry.key.text);
-                entries.push(entry);
+                match places.get(&entry.key.text).and_then(|at| entries.get_mut(*at)) {
+                    Some(known) => *known = entry,
+                    None => {
+                        places.insert(entry.key.text.clone(), entries.len());
+                        entries.push(entry);
+                    }
+                }
             }
             node.value = Value::Map(entries);
         }

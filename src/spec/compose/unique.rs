@@ -102,7 +102,6 @@ fn key(item: &Node, index: Index) -> Result<String, String> {
     let target = || field("target");
     match (index, kind(item)) {
         (Index::Key, Kind::Text(text)) => Ok(text.split('=').next().unwrap_or_default().to_owned()),
-        (Index::Key, _) => Err("expected text".to_owned()),
         (Index::Volume, Kind::Text(text)) => Ok(volume::parse(text).map_or_else(|_| text.to_owned(), |it| it.target)),
         (Index::Volume, Kind::Map) => target().ok_or_else(|| "the `target` of the volume is missing".to_owned()),
         (Index::Device, Kind::Text(text)) => {
@@ -115,7 +114,6 @@ fn key(item: &Node, index: Index) -> Result<String, String> {
         (Index::Mount(directory), Kind::Map) => {
             Ok(target().unwrap_or_else(|| format!("{directory}/{}", field("source").unwrap_or_default())))
         }
-        (Index::Mount(_), _) => Err("expected a name, or a map with `source`".to_owned()),
         (Index::Port, Kind::Map) => {
             let target = target().ok_or_else(|| "the `target` of the port is missing".to_owned())?;
             let host = field("host_ip").unwrap_or_else(|| "0.0.0.0".to_owned());
@@ -123,10 +121,7 @@ fn key(item: &Node, index: Index) -> Result<String, String> {
             Ok(format!("{host}:{}:{target}/{protocol}", field("published").unwrap_or_default()))
         }
         (Index::EnvFile, Kind::Map) => field("path").ok_or_else(|| "the `path` of the env file is missing".to_owned()),
-        (Index::Printed, Kind::List | Kind::Map | Kind::Null) => Err("expected a port".to_owned()),
         // Other shapes are reported later.
-        (Index::Printed | Index::Port | Index::EnvFile | Index::Volume | Index::Device, _) => {
-            Ok(printed(item).unwrap_or_default())
-        }
+        _ => Ok(printed(item).unwrap_or_else(|| format!("{:?}", item.span))),
     }
 }
