@@ -52,7 +52,9 @@ pub fn docker_compose_with(
     command.current_dir(directory).env_clear().envs(environment()).envs(variables);
     let output = command.args(arguments).args(["config", "--format", "json"]).output().unwrap();
     if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let errors: Vec<&str> = errors.lines().filter(|line| !line.starts_with("time=")).collect();
+        return Err(errors.join("\n"));
     }
     // It doubles every `$`.
     let text = String::from_utf8(output.stdout).unwrap().replace("$$", "$");

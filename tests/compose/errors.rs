@@ -159,6 +159,24 @@ const WRONG: &[Case] = &[
         ..CASE
     },
     Case {
+        name: "COMPOSE_FILE of .env",
+        files: &[
+            ("compose.yaml", "services: {a: {image: x}}\n"),
+            (".env", "# COMPOSE_FILE=a\nexport COMPOSE_FILE=b.yaml\n"),
+        ],
+        ..CASE
+    },
+    Case {
+        name: "COMPOSE_PROJECT_NAME of .env",
+        files: &[("compose.yaml", "services: {a: {image: x}}\n"), (".env", "A=b\nCOMPOSE_PROJECT_NAME=My Shop\n")],
+        ..CASE
+    },
+    Case {
+        name: "a name of which nothing is left",
+        files: &[("compose.yaml", "name: \"...\"\nservices: {a: {image: x}}\n")],
+        ..CASE
+    },
+    Case {
         name: "an inactive dependency",
         files: &[("compose.yaml", "services:\n  a: {image: x, depends_on: [b]}\n  b: {image: x, profiles: [p, q]}\n")],
         ..CASE

@@ -11,7 +11,10 @@ use crate::facts::{CASES, load_files, load_from, write_files};
 use crate::mutate::mutated;
 use crate::rng::Rng;
 
-const SEEDS: u64 = 300;
+/// Number of mutated files; `DRILLMASTER_SEEDS` sets another.
+fn seeds() -> u64 {
+    std::env::var("DRILLMASTER_SEEDS").map_or(300, |text| text.parse().unwrap())
+}
 
 /// Differences that are meant, by a part of them, with the reason.
 const EXPLAINED: [(&str, &str); 3] = [
@@ -73,7 +76,7 @@ fn files(rng: &mut Rng) -> BTreeMap<String, String> {
 fn mutated_files_are_read_or_refused_with_a_place() {
     let mut wrong = Vec::new();
     let (mut read, mut refused) = (0, 0);
-    for seed in 1..=SEEDS {
+    for seed in 1..=seeds() {
         let files = files(&mut Rng::new(seed));
         match catch_unwind(AssertUnwindSafe(|| load_files(&files).project)) {
             Err(_) => wrong.push(format!("seed {seed}: panicked")),
@@ -98,7 +101,7 @@ fn mutated_files_agree_with_docker_compose() {
     let binary = std::env::var("DRILLMASTER_COMPOSE").unwrap();
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let mut unexplained = Vec::new();
-    for seed in 1..=SEEDS {
+    for seed in 1..=seeds() {
         let files = files(&mut Rng::new(seed));
         let root = tempfile::tempdir().unwrap();
         let directory = write_files(root.path(), &files);

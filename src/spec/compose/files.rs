@@ -1,6 +1,7 @@
 //! Which files: `-f`, `COMPOSE_FILE` or the usual names, and the env files in which `COMPOSE_FILE` may stand.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::env_file;
 use super::super::locate::{Diagnostic, Location, SourceText};
@@ -79,7 +80,8 @@ impl Loader<'_> {
             self.reads.insert(file.clone());
             if self.request.access.kind(file) != FileKind::File {
                 let message = format!("file `{}` of `COMPOSE_FILE` not found", self.shown(file));
-                return self.fail(Diagnostic::new(message));
+                let location = self.place_of("COMPOSE_FILE");
+                return self.fail(Diagnostic { location, ..Diagnostic::new(message) });
             }
         }
         Ok(files)
@@ -161,8 +163,25 @@ impl Loader<'_> {
         for file in files {
             let text = self.open(file, None)?;
             values = self.parse_env_file(&text, environment, values)?;
+            self.dotenv.push(text);
         }
         Ok(values)
+    }
+
+    /// Returns where an env file sets a variable, if not the process does.
+    pub fn place_of(&self, name: &str) -> Option<Location> {
+        let texts = self.dotenv.iter().filter(|_| !self.request.environment.contains_key(name));
+        let find = |text: &Arc<SourceText>| {
+            let mut starts = text.text().match_indices(name).map(|(at, _)| at);
+            let is_set = |at: &usize| {
+                let line = text.text()[..*at].rsplit('\n').next().unwrap_or_default();
+                matches!(line.trim(), "" | "export")
+            };
+            starts
+                .find(is_set)
+                .map(|at| Location::new(&SourceText::hidden(text.path(), text.text()), at..at + name.len()))
+        };
+        texts.filter_map(find).next()
     }
 
     /// Parses an env file after others.

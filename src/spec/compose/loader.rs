@@ -44,6 +44,8 @@ pub(super) struct Loader<'a> {
     notes: Vec<Diagnostic>,
     /// Variables that are not set, with the place of their first use.
     unset: BTreeMap<String, Range<usize>>,
+    /// Env files of the project and of includes.
+    pub dotenv: Vec<Arc<SourceText>>,
     /// Contents of secrets and configs that are variables, by section and name.
     contents: BTreeMap<(&'static str, String), String>,
     loads: usize,
@@ -86,6 +88,7 @@ impl<'a> Loader<'a> {
             errors: Vec::new(),
             notes: Vec::new(),
             unset: BTreeMap::new(),
+            dotenv: Vec::new(),
             contents: BTreeMap::new(),
             loads: 0,
         }
@@ -325,7 +328,10 @@ impl<'a> Loader<'a> {
         if let Some((name, origin)) = given.or(variable).filter(|(name, _)| !name.is_empty()) {
             return match names::check(name, origin) {
                 Ok(()) => Ok(name.to_owned()),
-                Err((message, hint)) => self.fail(Diagnostic::new(message).hint(hint)),
+                Err((message, hint)) => {
+                    let location = self.place_of("COMPOSE_PROJECT_NAME").filter(|_| given.is_none());
+                    self.fail(Diagnostic { location, ..Diagnostic::new(message) }.hint(hint))
+                }
             };
         }
         let mut documents = Vec::new();
