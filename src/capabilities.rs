@@ -162,6 +162,26 @@ impl fmt::Display for ApiVersion {
 #[error("not an API version")]
 pub struct NoApiVersion;
 
+impl ApiVersion {
+    /// The first release of Docker with this version; `None` if it is older than 23.0.
+    pub fn docker(self) -> Option<&'static str> {
+        const RELEASES: [(ApiVersion, &str); 11] = [
+            (ApiVersion(1, 42), "23.0"),
+            (ApiVersion(1, 43), "24.0"),
+            (ApiVersion(1, 44), "25.0"),
+            (ApiVersion(1, 45), "26.0"),
+            (ApiVersion(1, 46), "27.0"),
+            (ApiVersion(1, 47), "27.2"),
+            (ApiVersion(1, 48), "28.0"),
+            (ApiVersion(1, 49), "28.1"),
+            (ApiVersion(1, 50), "28.2"),
+            (ApiVersion(1, 51), "28.3"),
+            (ApiVersion(1, 52), "29.0"),
+        ];
+        RELEASES.iter().find(|(api, _)| *api == self).map(|(_, release)| *release)
+    }
+}
+
 impl FromStr for ApiVersion {
     type Err = NoApiVersion;
 

@@ -13,7 +13,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("lease", &["identity"]),
     ("spec", &["types"]),
     ("capabilities", &["spec"]),
-    ("desired", &["types", "spec", "identity"]),
+    ("desired", &["types", "spec", "capabilities", "identity"]),
     ("observed", &["types", "spec", "capabilities", "identity"]),
     ("plan", &["types", "spec", "capabilities", "identity", "desired", "observed"]),
     ("status", &["types", "spec", "capabilities", "identity", "desired", "observed", "plan"]),

@@ -84,6 +84,9 @@ pub struct Config {
     pub ulimits: BTreeMap<String, Ulimit>,
     /// Name of the group's network, which every container joins.
     pub network: String,
+    /// Annotations for the runtime.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A mount, resolved: the name of the volume on the engine, or an absolute path.

@@ -73,6 +73,7 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("retries", Change::Nothing),
     ("rerun", Change::Nothing),
     ("capture", Change::Nothing),
+    ("annotations", Change::Replace),
     // Of the group, yet part of every container.
     ("network", Change::Replace),
     // By the tag of the image, which is a hash of everything that is built from.
@@ -292,6 +293,7 @@ mod tests {
             init: true,
             shm_size: Some(1),
             ulimits: [("nofile".to_owned(), Ulimit { soft: 1, hard: 1 })].into(),
+            annotations: env(&[("a", "b")]),
             ..config()
         }
     }

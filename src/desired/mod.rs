@@ -8,6 +8,7 @@ pub mod files;
 pub mod fingerprint;
 pub mod order;
 pub mod outputs;
+mod requirements;
 pub mod resolve;
 mod secrets;
 
@@ -27,6 +28,7 @@ pub use config::{Config, Inherited, Seconds, Volume, VolumeSource};
 use files::MountedFile;
 use fingerprint::Fingerprint;
 use outputs::Outputs;
+pub use requirements::Requirement;
 pub use secrets::{has_secret_ping, secrets};
 
 /// Desired state of a group.
@@ -238,6 +240,8 @@ pub struct Service {
     pub files: Vec<MountedFile>,
     /// Location of its spec, e.g. `app.yaml:12`.
     pub location: String,
+    /// Fields that older engines do not know.
+    pub requirements: Vec<Requirement>,
     /// Names of the container's fields into which variables or outputs were inserted.
     pub secret: BTreeSet<String>,
     /// Hashes, and the form in which they are stored in labels.

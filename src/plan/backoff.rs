@@ -96,7 +96,12 @@ pub fn retry_policy(
 pub fn heals(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::Conflict | Reason::NoContainer | Reason::ImageMissing | Reason::BuildFailed | Reason::RebuildLoop
+        Reason::Conflict
+            | Reason::Unsupported
+            | Reason::NoContainer
+            | Reason::ImageMissing
+            | Reason::BuildFailed
+            | Reason::RebuildLoop
     )
 }
 

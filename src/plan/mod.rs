@@ -20,6 +20,7 @@ mod outputs;
 mod placement;
 mod readiness;
 mod replacement;
+mod requirements;
 mod service;
 pub mod sources;
 pub mod step;

@@ -134,6 +134,9 @@ impl<'a> Planner<'a> {
             }
             slots.current = Some(stray);
         }
+        if let Some(state) = self.unsupported(service) {
+            return state;
+        }
         if let Some(state) = self.await_outputs(service, &slots) {
             return state;
         }

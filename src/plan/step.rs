@@ -437,6 +437,8 @@ impl Failure {
 pub enum Reason {
     /// An unmanaged container, or another spec directory, holds what the service needs.
     Conflict,
+    /// The engine is too old for a field.
+    Unsupported,
     /// The image is missing and could not be pulled.
     ImageMissing,
     /// The image could not be built.
@@ -475,6 +477,7 @@ impl Reason {
     pub fn word(self) -> &'static str {
         match self {
             Reason::Conflict => "Conflict",
+            Reason::Unsupported => "Unsupported",
             Reason::ImageMissing => "ImageMissing",
             Reason::BuildFailed => "BuildFailed",
             Reason::RebuildLoop => "RebuildLoop",

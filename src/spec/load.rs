@@ -91,20 +91,21 @@ fn assemble(
     reads: BTreeSet<String>,
 ) -> Specs {
     let group = documents.groups.into_iter().next();
-    let group = group.map(|Document { spec, source, uses, root, secrets, .. }| Loaded {
+    let group = group.map(|Document { spec, source, uses, file, root, secrets, .. }| Loaded {
         spec,
         source,
         env_files: Vec::new(),
         uses,
         tree: None,
+        file,
         root,
         secrets,
     });
     let services = documents.services.into_iter().zip(contents).zip(trees);
     let mut services: Vec<Loaded<Service>> = services
         .map(|((document, env_files), tree)| {
-            let Document { spec, source, uses, root, secrets, .. } = document;
-            Loaded { spec, source, env_files, uses, tree, root, secrets }
+            let Document { spec, source, uses, file, root, secrets, .. } = document;
+            Loaded { spec, source, env_files, uses, tree, file, root, secrets }
         })
         .collect();
     services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));

@@ -192,10 +192,24 @@ pub struct Loaded<T> {
     pub uses: Vec<OutputUse>,
     /// Build context, if the image is built.
     pub tree: Option<Tree>,
+    /// Text of the document's file.
+    pub file: Arc<SourceText>,
     /// Node tree of the document, with variables substituted.
     pub root: Node,
     /// Its secret fields.
     pub secrets: SecretFields,
+}
+
+impl<T> Loaded<T> {
+    /// Returns where a field is written, e.g. `specs/app.yaml:12:16`. The part of its name behind a dot is a key of the
+    /// field or of an item of its list; where there is none, as in short forms, the field itself is the place.
+    pub fn place(&self, field: &str) -> String {
+        let (field, key) = field.split_once('.').map_or((field, None), |(field, key)| (field, Some(key)));
+        let node = self.root.get(field).unwrap_or(&self.root);
+        let inner = key.and_then(|key| node.get(key).or_else(|| node.items().find_map(|item| item.get(key))));
+        let location = Location::new(&self.file, inner.unwrap_or(node).span.clone());
+        format!("{}:{}:{}", location.file.path(), location.line(), location.column())
+    }
 }
 
 /// Location of a document: the line of its `name`, or of its first key. Displayed as `app.yaml:12`.

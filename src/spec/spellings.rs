@@ -27,8 +27,10 @@ pub fn replace(root: &mut Node, is_program: bool, variables: Variables<'_>) -> V
             list_to_map(labels, None);
         }
     }
-    if let Some(labels) = root.get_mut("labels") {
-        list_to_map(labels, None);
+    for field in ["labels", "annotations"] {
+        if let Some(map) = root.get_mut(field) {
+            list_to_map(map, None);
+        }
     }
     if let Some(dependencies) = root.get_mut("dependencies") {
         replace_dependencies(dependencies);

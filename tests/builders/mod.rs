@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use drillmaster::capabilities::ApiVersion;
 use drillmaster::desired::files::{FileState, FileVersion, MountedFile};
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
-    Config, Dependency, Desired, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode, OnFailure, Order, Rerun,
-    Scope, Seconds, Service, Update, Volume, VolumeSource,
+    Config, Dependency, Desired, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode, OnFailure, Order,
+    Requirement, Rerun, Scope, Seconds, Service, Update, Volume, VolumeSource,
 };
 use drillmaster::identity::{container_name, instance_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
@@ -53,6 +54,7 @@ pub fn service(name: &str) -> Build {
         update: Update::default(),
         files: Vec::new(),
         location: format!("{name}.yaml:1"),
+        requirements: Vec::new(),
         secret: BTreeSet::new(),
         fingerprint: Fingerprint::default(),
     };
@@ -84,6 +86,12 @@ impl Build {
             by_content: true,
             state: Some(FileState { version, modified: Timestamp::UNIX_EPOCH }),
         });
+        self
+    }
+
+    /// Adds a field that needs an API version.
+    pub fn requires(mut self, field: &'static str, place: &str, api: ApiVersion) -> Build {
+        self.0.requirements.push(Requirement { field, place: place.into(), api });
         self
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use drillmaster::capabilities::ApiVersion;
 use drillmaster::desired::Desired;
 use drillmaster::identity::Identity;
 use drillmaster::observed::{ImageFacts, State};
@@ -28,6 +29,31 @@ fn foreign_container_with_our_name_is_a_conflict() {
         other: start shop-other.new   # no container
         other: rename shop-other.new to shop-other   # candidate is ready
     ");
+}
+
+#[test]
+fn field_that_the_engine_is_too_old_for_fails_its_service() {
+    let annotated = service("api").requires("annotations", "specs/api.yaml:3:14", ApiVersion(1, 43));
+    let wanted = desired([annotated, service("web").needs("api"), service("other")]);
+    let mut observed = empty(&wanted);
+    observed.capabilities.version = "20.10.24".into();
+    observed.capabilities.api = ApiVersion(1, 41);
+    check(
+        &wanted,
+        &observed,
+        "
+        create other [container]
+        create web [container]
+        FAILS api: Unsupported: `annotations` (specs/api.yaml:3:14) needs API 1.43 (Docker 24.0); the engine is Docker 20.10.24 with API 1.41
+        --
+        network shop: create   # missing
+        other: create shop-other.new   # no container
+        other: start shop-other.new   # no container
+        other: rename shop-other.new to shop-other   # candidate is ready
+    ",
+    );
+    observed.capabilities.api = ApiVersion(1, 43);
+    assert!(!plan_text(&wanted, &observed).contains("FAILS"));
 }
 
 #[test]

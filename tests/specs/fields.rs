@@ -52,6 +52,7 @@ ulimits: {nofile: 1024, nproc: {soft: 10, hard: -1}}
 pull: missing
 update: {order: auto, min_ready: 2s, on_failure: keep}
 replicas: 1
+annotations: {org.example.trace: on}
 "#;
 
 pub const ALL_FIELDS_OF_A_JOB: &str = r#"kind: Job
@@ -88,6 +89,7 @@ init: true
 shm_size: 1m
 ulimits: {nofile: 1024}
 pull: missing
+annotations: [org.example.trace=on]
 ---
 kind: Job
 name: seed
@@ -243,4 +245,12 @@ fn spellings_of_compose_files_are_accepted() {
         "ping: {http: \"http://localhost:81/path\"}",
         "ping: {http: {port: 81, path: /path, headers: {host: localhost:81}}}",
     );
+}
+
+#[test]
+fn place_of_a_field_is_its_value_or_that_of_its_key() {
+    let text = "name: a\nimage: x\nannotations: {a: b}\nvolumes:\n- data:/x\n- {source: more, target: /y}\n";
+    let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
+    let places = ["annotations", "volumes.target", "volumes.other"].map(|field| specs.services[0].place(field));
+    assert_eq!(places, ["specs/a.yaml:3:14", "specs/a.yaml:6:26", "specs/a.yaml:5:3"]);
 }

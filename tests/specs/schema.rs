@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fields::{ALL_FIELDS, ALL_FIELDS_OF_A_JOB};
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 41] = [
+const SERVICE_FIELDS: [&str; 42] = [
     "name",
     "image",
     "build",
@@ -52,6 +52,7 @@ const SERVICE_FIELDS: [&str; 41] = [
     "update",
     "replicas",
     "kind",
+    "annotations",
 ];
 
 /// Fields specific to the Job kind, and fields it lacks.

@@ -69,7 +69,8 @@ const FIELDS: &str = r#"{
     "cap_drop": ["ALL"], "privileged": true, "read_only": true, "init": true, "shm_size": "64m",
     "ulimits": {"nofile": {"soft": 10, "hard": -1}}, "pull": "always", "retries": 3, "rerun": "always",
     "network": "shop-net", "subnet": "10.1.0.0/24", "build": {"context": "./src", "args": {"A": "b"}}, "capture": "key",
-    "update": {"order": "start-first", "min_ready": "2s"}, "replicas": 2, "on": {"failed": {"run": ["./e.sh"]}}
+    "update": {"order": "start-first", "min_ready": "2s"}, "replicas": 2, "on": {"failed": {"run": ["./e.sh"]}},
+    "annotations": {"org.example.trace": "on"}
 }"#;
 
 /// Formats JSON as Starlark.

@@ -1,5 +1,6 @@
 //! Resolution of the fields that describe a container.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ResolveContext;
@@ -7,6 +8,7 @@ use crate::desired::files::MountedFile;
 use crate::desired::{Config, Kind, Seconds, Volume, VolumeSource};
 use crate::identity;
 use crate::spec::model::{self, ContainerFields, MountSource, OnChange};
+use crate::spec::value::Text;
 
 pub(super) fn config(
     spec: &model::Service,
@@ -46,6 +48,7 @@ pub(super) fn config(
         shm_size,
         ulimits,
         pull: _,
+        annotations,
     } = &spec.container;
     Config {
         image,
@@ -61,7 +64,7 @@ pub(super) fn config(
         stop_timeout: stop_timeout.map(|period| Seconds::from(Duration::from(period))),
         restart: spec.restart,
         resources: *resources,
-        labels: labels.iter().map(|(key, value)| (key.clone(), value.to_string())).collect(),
+        labels: texts(labels),
         hostname: hostname.clone(),
         aliases: sorted(aliases.clone()),
         extra_hosts: sorted(extra_hosts.clone()),
@@ -73,6 +76,7 @@ pub(super) fn config(
         shm_size: shm_size.map(|size| size.bytes()),
         ulimits: ulimits.clone(),
         network: network.to_owned(),
+        annotations: texts(annotations),
     }
 }
 
@@ -124,6 +128,10 @@ fn absolute(path: &str, context: ResolveContext<'_>) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+fn texts(map: &BTreeMap<String, Text>) -> BTreeMap<String, String> {
+    map.iter().map(|(key, value)| (key.clone(), value.to_string())).collect()
 }
 
 /// Sorts a list whose order has no meaning, so that reordering it in a spec is no change.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::fingerprint::Fingerprint;
 use super::order::Needs;
 use super::outputs::Outputs;
+use super::requirements::requirements;
 use super::secrets::secret_fields;
 use super::{Build, Dependency, Desired, GroupEvent, Hook, HookPoint, Kind, LifecycleEvent, Mode, Scope, Service};
 use crate::identity;
@@ -195,6 +196,7 @@ fn service(
         capture: spec.capture.as_ref().map(ToString::to_string),
         ..Outputs::of(&loaded.uses)
     };
+    let requirements = requirements(loaded, &config);
     let fingerprint = Fingerprint::of(spec.kind, &config, &env, &dependencies);
     Service {
         name: spec.container.name.as_str().into(),
@@ -214,6 +216,7 @@ fn service(
         update: spec.update,
         files: mounted_files(spec, context),
         location: loaded.source.to_string(),
+        requirements,
         secret: secret_fields(&loaded.secrets),
         fingerprint,
     }

@@ -44,6 +44,7 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         init: _,
         shm_size: _,
         ulimits: _,
+        annotations: _,
     } = &spec.config;
     ContainerCreateBody {
         image: Some(image.clone()),
@@ -73,7 +74,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     HostConfig {
         network_mode: Some(config.network.clone()),
         mounts: some(mounts(spec)),
-        tmpfs: (!config.tmpfs.is_empty()).then(|| config.tmpfs.clone().into_iter().collect()),
+        tmpfs: some_map(&config.tmpfs),
         port_bindings: (!config.ports.is_empty()).then(|| port_bindings(&config.ports)),
         restart_policy: Some(restart_policy(config.restart)),
         memory: config.resources.memory.map(|memory| signed(memory.bytes())),
@@ -88,6 +89,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         init: config.init.then_some(true),
         shm_size: config.shm_size.map(signed),
         ulimits: some(ulimits(config)),
+        annotations: some_map(&config.annotations),
         ..Default::default()
     }
 }
@@ -262,6 +264,10 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+fn some_map(map: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+    (!map.is_empty()).then(|| map.clone().into_iter().collect())
+}
+
 fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
     (!items.is_empty()).then_some(items)
 }
@@ -335,6 +341,7 @@ mod tests {
                 init: true,
                 shm_size: Some(1024),
                 ulimits: BTreeMap::from([("nofile".into(), Ulimit { soft: 1, hard: -1 })]),
+                annotations: BTreeMap::from([("org.example.trace".into(), "on".into())]),
                 network: "shop-net".into(),
                 ..Default::default()
             },
@@ -385,6 +392,7 @@ mod tests {
                 "ExtraHosts": ["gate:host-gateway"], "CapAdd": ["NET_ADMIN"], "CapDrop": ["NET_RAW"],
                 "Privileged": true, "ReadonlyRootfs": true, "Init": true, "ShmSize": 1024,
                 "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": -1}],
+                "Annotations": {"org.example.trace": "on"},
             },
             "NetworkingConfig": {"EndpointsConfig": {"shop-net": {"NetworkID": "n1", "Aliases": ["api", "backend"]}}},
         });

@@ -208,6 +208,8 @@ container_kinds! {
     ulimits: BTreeMap<String, Ulimit>,
     /// When to pull the image. Defaults to `missing`.
     pull: Pull,
+    /// Annotations for the runtime of the container. Need API 1.43 (Docker 24.0).
+    annotations: BTreeMap<String, Text>,
 }
 
 /// Spec of a service or a job.
