@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::spec::model::Resources;
+use crate::spec::value::Microseconds;
 
 /// What an engine is and can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,9 +67,17 @@ pub struct Cgroups {
 /// Limits of resources that an engine applies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitSupport {
+    /// Memory, and its reservation.
     pub memory: bool,
+    /// Quotas of CPU time.
     pub cpus: bool,
     pub pids: bool,
+    /// Memory and swap together.
+    pub swap: bool,
+    /// Weights of CPU time.
+    pub cpu_shares: bool,
+    /// Processors and memory nodes.
+    pub cpuset: bool,
 }
 
 /// Support of health checks.
@@ -117,26 +126,51 @@ impl Default for Capabilities {
 
 impl Default for LimitSupport {
     fn default() -> Self {
-        LimitSupport { memory: true, cpus: true, pids: true }
+        LimitSupport { memory: true, cpus: true, pids: true, swap: true, cpu_shares: true, cpuset: true }
     }
 }
 
 impl LimitSupport {
     /// The limits of a container as far as they can differ from those of its spec: what the engine ignores counts as set.
-    pub fn effective(&self, present: Resources, wanted: Resources) -> Resources {
+    pub fn effective(&self, present: &Resources, wanted: &Resources) -> Resources {
+        fn either<T: Clone>(applies: bool, present: &Option<T>, wanted: &Option<T>) -> Option<T> {
+            if applies { present.clone() } else { wanted.clone() }
+        }
+        // Podman reports a limit of CPU time in both forms.
+        let (cpus, quota) = match (&present.cpus, &present.cpu_quota) {
+            (Some(_), Some(_)) => (wanted.cpus.is_some(), wanted.cpus.is_none()),
+            _ => (true, true),
+        };
+        let of_quota = |time: &Option<Microseconds>| time.filter(|_| quota);
         Resources {
-            memory: if self.memory { present.memory } else { wanted.memory },
-            cpus: if self.cpus { present.cpus } else { wanted.cpus },
-            pids: if self.pids { present.pids } else { wanted.pids },
+            memory: either(self.memory, &present.memory, &wanted.memory),
+            cpus: either(self.cpus, &present.cpus.filter(|_| cpus), &wanted.cpus),
+            pids: either(self.pids, &present.pids, &wanted.pids),
+            memory_reservation: either(self.memory, &present.memory_reservation, &wanted.memory_reservation),
+            memory_swap: either(self.memory && self.swap, &present.memory_swap, &wanted.memory_swap),
+            cpu_shares: either(self.cpu_shares, &present.cpu_shares, &wanted.cpu_shares),
+            cpuset: either(self.cpuset, &present.cpuset, &wanted.cpuset),
+            cpuset_mems: either(self.cpuset, &present.cpuset_mems, &wanted.cpuset_mems),
+            cpu_period: either(self.cpus, &of_quota(&present.cpu_period), &wanted.cpu_period),
+            cpu_quota: either(self.cpus, &of_quota(&present.cpu_quota), &wanted.cpu_quota),
+            cpu_rt_period: present.cpu_rt_period,
+            cpu_rt_runtime: present.cpu_rt_runtime,
         }
     }
 
     /// The fields of these limits that the engine ignores.
-    pub fn ignored(&self, wanted: Resources) -> Vec<&'static str> {
+    pub fn ignored(&self, wanted: &Resources) -> Vec<&'static str> {
         let fields = [
             ("memory", self.memory, wanted.memory.is_some()),
             ("cpus", self.cpus, wanted.cpus.is_some()),
             ("pids", self.pids, wanted.pids.is_some()),
+            ("memory_reservation", self.memory, wanted.memory_reservation.is_some()),
+            ("memory_swap", self.memory && self.swap, wanted.memory_swap.is_some()),
+            ("cpu_shares", self.cpu_shares, wanted.cpu_shares.is_some()),
+            ("cpuset", self.cpuset, wanted.cpuset.is_some()),
+            ("cpuset_mems", self.cpuset, wanted.cpuset_mems.is_some()),
+            ("cpu_period", self.cpus, wanted.cpu_period.is_some()),
+            ("cpu_quota", self.cpus, wanted.cpu_quota.is_some()),
         ];
         fields.into_iter().filter(|(_, supported, wanted)| !supported && *wanted).map(|(field, ..)| field).collect()
     }
@@ -207,6 +241,7 @@ pub fn stops_in_parallel(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::model::MemorySwap;
 
     #[test]
     fn only_old_engines_stop_containers_sequentially() {
@@ -228,14 +263,34 @@ mod tests {
 
     #[test]
     fn ignored_limits_do_not_differ() {
-        let wanted = Resources { memory: "64m".parse().ok(), cpus: "0.5".parse().ok(), pids: Some(64) };
+        let wanted = Resources {
+            memory: "64m".parse().ok(),
+            cpus: "0.5".parse().ok(),
+            pids: Some(64),
+            cpuset: "0".parse().ok(),
+            memory_swap: Some(MemorySwap::Unlimited),
+            ..Resources::default()
+        };
         let present = Resources { pids: Some(32), ..Resources::default() };
         let all = LimitSupport::default();
-        assert_eq!((all.effective(present, wanted), all.ignored(wanted)), (present, Vec::new()));
-        let some = LimitSupport { memory: false, cpus: false, pids: true };
-        assert_eq!(some.effective(present, wanted), Resources { pids: Some(32), ..wanted });
-        assert_eq!(some.ignored(wanted), ["memory", "cpus"]);
-        assert!(some.ignored(present).is_empty());
+        assert_eq!((all.effective(&present, &wanted), all.ignored(&wanted)), (present.clone(), Vec::new()));
+        let some = LimitSupport { memory: false, cpus: false, cpuset: false, ..all };
+        assert_eq!(some.effective(&present, &wanted), Resources { pids: Some(32), ..wanted.clone() });
+        assert_eq!(some.ignored(&wanted), ["memory", "cpus", "memory_swap", "cpuset"]);
+        assert!(some.ignored(&present).is_empty());
+        let no_swap = LimitSupport { swap: false, ..all };
+        assert_eq!(no_swap.ignored(&wanted), ["memory_swap"]);
+    }
+
+    #[test]
+    fn limit_of_cpu_time_that_is_reported_twice_is_one() {
+        let time = |number| Some(Microseconds::new(number));
+        let cpus = Resources { cpus: "0.5".parse().ok(), ..Resources::default() };
+        let quota = Resources { cpu_period: time(100_000), cpu_quota: time(50_000), ..Resources::default() };
+        let both = Resources { cpus: cpus.cpus, ..quota.clone() };
+        for wanted in [cpus, quota] {
+            assert_eq!(LimitSupport::default().effective(&both, &wanted), wanted);
+        }
     }
 
     #[test]

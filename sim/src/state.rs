@@ -265,7 +265,7 @@ impl World {
             names: BTreeMap::from([(spec.network.clone(), names(&spec.aliases, &spec.hostname))]),
             hostname: spec.hostname.clone(),
             mounts,
-            resources: spec.config.resources,
+            resources: spec.config.resources.clone(),
             restart: spec.config.restart,
             created: self.seconds(),
             started: None,
@@ -512,11 +512,21 @@ impl World {
 
     pub(crate) fn update(&mut self, id: &str, resources: Resources, restart: RestartPolicy) -> Result<()> {
         let container = self.container(id, "update the container")?;
+        let before = container.resources.clone();
         // An update cannot remove memory and CPU limits: omitted limits stay unchanged.
         container.resources = Resources {
-            memory: resources.memory.or(container.resources.memory),
-            cpus: resources.cpus.or(container.resources.cpus),
+            memory: resources.memory.or(before.memory),
+            cpus: resources.cpus.or(before.cpus),
             pids: resources.pids,
+            memory_reservation: resources.memory_reservation.or(before.memory_reservation),
+            memory_swap: resources.memory_swap,
+            cpu_shares: resources.cpu_shares.or(before.cpu_shares),
+            cpuset: resources.cpuset.or(before.cpuset),
+            cpuset_mems: resources.cpuset_mems.or(before.cpuset_mems),
+            cpu_period: resources.cpu_period.or(before.cpu_period),
+            cpu_quota: resources.cpu_quota.or(before.cpu_quota),
+            cpu_rt_period: resources.cpu_rt_period.or(before.cpu_rt_period),
+            cpu_rt_runtime: resources.cpu_rt_runtime.or(before.cpu_rt_runtime),
         };
         container.restart = restart;
         let name = container.name.clone();

@@ -72,7 +72,7 @@ impl World {
             created: i64::try_from(container.created).unwrap_or(i64::MAX),
             details: Some(Details {
                 env: container.env.clone(),
-                resources: container.resources,
+                resources: container.resources.clone(),
                 restart: container.restart,
                 started_at: self.rfc3339(container.started),
                 finished_at: self.rfc3339(container.finished),

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::spec::model::{ExtraHost, Healthcheck, Port, Resources, RestartPolicy, Ulimit};
+use super::fingerprint::sha256;
+use crate::spec::model::{
+    BlkioConfig, CgroupNamespace, Device, DeviceRequest, ExposedPorts, ExtraHost, Healthcheck, HostNamespace, Logging,
+    Port, Resources, RestartPolicy, Ulimit,
+};
 
 /// What a container is made of, in canonical form: the order in which a set was written does not show, and what is at
 /// its default is left out of the JSON, so that a field which a later version adds changes no hash of today.
@@ -87,6 +91,93 @@ pub struct Config {
     /// Annotations for the runtime.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// A terminal for the main process.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tty: bool,
+    /// Its standard input stays open.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stdin_open: bool,
+    /// Security options, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub security_opt: Vec<SecurityOption>,
+    /// Kernel parameters.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Devices, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
+    /// Rules for device nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_cgroup_rules: Vec<String>,
+    /// GPUs, with their defaults.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<DeviceRequest>,
+    /// Additional groups, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
+    /// DNS servers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    /// Domains that are searched.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_search: Vec<String>,
+    /// Options of the resolver.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_opt: Vec<String>,
+    /// UTS namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uts: Option<HostNamespace>,
+    /// User namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub userns_mode: Option<HostNamespace>,
+    /// Control group namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupNamespace>,
+    /// Parent of its control group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
+    /// Runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Platform of the image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// Log driver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
+    /// Domain name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// Hardware address on the group's network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    /// Ports it listens on, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<ExposedPorts>,
+    /// Options of the storage driver.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub storage_opt: BTreeMap<String, String>,
+    /// Inclination to swap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_swappiness: Option<u8>,
+    /// No process is killed when memory runs out.
+    #[serde(skip_serializing_if = "is_default")]
+    pub oom_kill_disable: bool,
+    /// Preference for being killed, where it is not 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oom_score_adj: Option<i16>,
+    /// Block I/O.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blkio_config: Option<BlkioConfig>,
+}
+
+/// A security option, with the content of its file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SecurityOption {
+    /// As the engine takes it.
+    Text(String),
+    /// A seccomp profile: JSON in its shortest form.
+    Seccomp(String),
 }
 
 /// A mount, resolved: the name of the volume on the engine, or an absolute path.
@@ -139,6 +230,18 @@ impl serde::Serialize for Volume {
             VolumeSource::Named(name) | VolumeSource::Bind(name) => format!("{name}:"),
         };
         serializer.collect_str(&format_args!("{source}{}{}", self.target, if self.read_only { ":ro" } else { "" }))
+    }
+}
+
+impl serde::Serialize for SecurityOption {
+    /// As one writes it; a hash stands for a profile, which is long.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            SecurityOption::Text(text) => serializer.serialize_str(text),
+            SecurityOption::Seccomp(profile) => {
+                serializer.collect_str(&format_args!("seccomp=sha256:{}", sha256(profile.as_bytes())))
+            }
+        }
     }
 }
 

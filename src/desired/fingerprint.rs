@@ -74,6 +74,33 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("rerun", Change::Nothing),
     ("capture", Change::Nothing),
     ("annotations", Change::Replace),
+    ("tty", Change::Replace),
+    ("stdin_open", Change::Replace),
+    ("security_opt", Change::Replace),
+    ("sysctls", Change::Replace),
+    ("devices", Change::Replace),
+    ("device_cgroup_rules", Change::Replace),
+    ("gpus", Change::Replace),
+    ("group_add", Change::Replace),
+    ("dns", Change::Replace),
+    ("dns_search", Change::Replace),
+    ("dns_opt", Change::Replace),
+    ("uts", Change::Replace),
+    ("userns_mode", Change::Replace),
+    ("cgroup", Change::Replace),
+    ("cgroup_parent", Change::Replace),
+    ("runtime", Change::Replace),
+    ("platform", Change::Replace),
+    ("logging", Change::Replace),
+    ("domainname", Change::Replace),
+    ("mac_address", Change::Replace),
+    ("expose", Change::Replace),
+    ("storage_opt", Change::Replace),
+    ("mem_swappiness", Change::Replace),
+    ("oom_kill_disable", Change::Replace),
+    ("oom_score_adj", Change::Replace),
+    // The engine can change the weight alone, but some kernels have none, which the engine does not tell.
+    ("blkio_config", Change::Replace),
     // Of the group, yet part of every container.
     ("network", Change::Replace),
     // By the tag of the image, which is a hash of everything that is built from.
@@ -253,11 +280,14 @@ mod tests {
                 "`{field}` of a container is listed as {change:?}, so a change would not be noticed"
             );
         }
-        assert!(fields.len() >= 23, "set every field of the container in this test");
+        assert!(fields.len() >= 50, "set every field of the container in this test");
     }
 
     fn full() -> Config {
-        use crate::spec::model::{ExtraHost, Healthcheck, Ulimit};
+        use crate::desired::SecurityOption;
+        use crate::spec::model::{
+            BlkioConfig, CgroupNamespace, DeviceRequest, ExtraHost, Healthcheck, HostNamespace, Logging, Ulimit,
+        };
         let some = || Some("x".to_owned());
         Config {
             entrypoint: Some(vec!["x".into()]),
@@ -294,6 +324,32 @@ mod tests {
             shm_size: Some(1),
             ulimits: [("nofile".to_owned(), Ulimit { soft: 1, hard: 1 })].into(),
             annotations: env(&[("a", "b")]),
+            tty: true,
+            stdin_open: true,
+            security_opt: vec![SecurityOption::Seccomp("{}".into())],
+            sysctls: env(&[("a", "b")]),
+            devices: vec!["/dev/a".parse().unwrap()],
+            device_cgroup_rules: vec!["x".into()],
+            gpus: vec![DeviceRequest::default()],
+            group_add: vec!["x".into()],
+            dns: vec!["x".into()],
+            dns_search: vec!["x".into()],
+            dns_opt: vec!["x".into()],
+            uts: Some(HostNamespace::Host),
+            userns_mode: Some(HostNamespace::Host),
+            cgroup: Some(CgroupNamespace::Private),
+            cgroup_parent: some(),
+            runtime: some(),
+            platform: some(),
+            logging: Some(Logging::default()),
+            domainname: some(),
+            mac_address: some(),
+            expose: vec!["80".parse().unwrap()],
+            storage_opt: env(&[("a", "b")]),
+            mem_swappiness: Some(0),
+            oom_kill_disable: true,
+            oom_score_adj: Some(1),
+            blkio_config: Some(BlkioConfig::default()),
             ..config()
         }
     }

@@ -24,7 +24,7 @@ use crate::spec::model::{Condition, Health, Ping, Pull};
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
 use crate::types::ServiceName;
 pub use build::Build;
-pub use config::{Config, Inherited, Seconds, Volume, VolumeSource};
+pub use config::{Config, Inherited, Seconds, SecurityOption, Volume, VolumeSource};
 use files::MountedFile;
 use fingerprint::Fingerprint;
 use outputs::Outputs;

@@ -214,9 +214,12 @@ fn compare_env(
 
 /// The fields of a container that can be updated in place, as the engine has them. Limits that it ignores do not differ.
 fn updatable(details: &Details, service: &Service, observed: &Observed) -> Config {
-    let resources = observed.capabilities.limits.effective(details.resources, service.config.resources);
+    let resources = observed.capabilities.limits.effective(&details.resources, &service.config.resources);
     Config { resources, restart: details.restart, ..Config::default() }
 }
+
+/// Limits that an update can remove. Others stay if they are left out of the request. Swap is limited with the memory.
+const REMOVABLE_LIMITS: [&str; 2] = ["pids", "memory_swap"];
 
 /// Fields that can be updated in place may have been: where the label differs from the spec, an inspection is needed.
 fn compare_updatable(
@@ -243,10 +246,11 @@ fn compare_updatable(
         }
         Some(config) => updatable(&fingerprint::canonical(Kind::Service, &config)),
     };
-    let takes_away =
-        |field: &str| present["resources"].get(field).is_some() && wanted_values["resources"].get(field).is_none();
-    // The update request cannot remove these limits.
-    let causes = if takes_away("memory") || takes_away("cpus") { &mut found.replace } else { &mut found.update };
+    let limits = present["resources"].as_object().into_iter().flatten();
+    let takes_away = limits
+        .filter(|(field, _)| wanted_values["resources"].get(field.as_str()).is_none())
+        .any(|(field, _)| !REMOVABLE_LIMITS.contains(&field.as_str()));
+    let causes = if takes_away { &mut found.replace } else { &mut found.update };
     differences("", &present, &wanted_values, causes);
 }
 

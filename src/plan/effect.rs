@@ -75,7 +75,7 @@ pub fn apply(
             memory.container_mut(&container.id).updated_in_place = true;
             with(observed, &container.id, |container| {
                 let details = container.details.get_or_insert_with(Details::default);
-                details.resources = *resources;
+                details.resources = resources.clone();
                 details.restart = *restart;
             });
         }
@@ -243,7 +243,7 @@ pub(super) fn assume(look: &Query, desired: &Desired, observed: &mut Observed, m
                 let created = created.and_then(|name| desired.services.get(&*name));
                 let as_created = created.map(|service| Details {
                     env: service.env.clone(),
-                    resources: service.config.resources,
+                    resources: service.config.resources.clone(),
                     restart: service.config.restart,
                     ..Details::default()
                 });

@@ -89,7 +89,7 @@ impl Planner<'_> {
 
     fn note_ignored_limits(&mut self) {
         for service in self.desired.services.values().filter(|service| self.desired.scope.contains(&service.service)) {
-            let ignored = self.observed.capabilities.limits.ignored(service.config.resources);
+            let ignored = self.observed.capabilities.limits.ignored(&service.config.resources);
             if !ignored.is_empty() {
                 self.plan.notes.insert(format!(
                     "warning: the engine ignores the limits of {}: its control groups do not support {}",

@@ -326,7 +326,7 @@ impl<'a> Planner<'a> {
                     self.change(subject.clone(), Action::Update, comparison.update.clone());
                     let verb = Verb::Update {
                         container: ContainerRef::of(current),
-                        resources: service.config.resources,
+                        resources: service.config.resources.clone(),
                         restart: service.config.restart,
                     };
                     self.step(subject, verb, fields(&comparison.update));

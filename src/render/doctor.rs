@@ -62,7 +62,14 @@ pub fn table(report: &Report) -> Text {
 }
 
 fn limits(limits: LimitSupport) -> String {
-    let known = [("memory", limits.memory), ("cpus", limits.cpus), ("pids", limits.pids)];
+    let known = [
+        ("memory", limits.memory),
+        ("cpus", limits.cpus),
+        ("pids", limits.pids),
+        ("swap", limits.swap),
+        ("cpu_shares", limits.cpu_shares),
+        ("cpuset", limits.cpuset),
+    ];
     let supported: Vec<&str> = known.into_iter().filter(|(_, supported)| *supported).map(|(name, _)| name).collect();
     if supported.is_empty() { "none".to_owned() } else { supported.join(", ") }
 }
@@ -134,7 +141,8 @@ pub fn to_json(report: &Report) -> Value {
         "images": { "store": store, "driver": driver },
         "builder": if report.buildkit { "buildkit" } else { "classic" },
         "cgroups": can.cgroups.as_ref().map(|groups| json!({ "version": groups.version, "driver": groups.driver })),
-        "limits": { "memory": can.limits.memory, "cpus": can.limits.cpus, "pids": can.limits.pids },
+        "limits": { "memory": can.limits.memory, "cpus": can.limits.cpus, "pids": can.limits.pids,
+            "swap": can.limits.swap, "cpu_shares": can.limits.cpu_shares, "cpuset": can.limits.cpuset },
         "health_checks": health_checks,
         "containers": { "reached": reached, "host": host },
         "parallel_stops": can.parallel_stops,
@@ -165,7 +173,14 @@ mod tests {
             api: ApiVersion(1, 44),
             rootless: true,
             cgroups: Some(Cgroups { version: 1, driver: "cgroupfs".into() }),
-            limits: LimitSupport { memory: false, cpus: false, pids: true },
+            limits: LimitSupport {
+                memory: false,
+                cpus: false,
+                swap: false,
+                cpu_shares: false,
+                cpuset: false,
+                pids: true,
+            },
             location: EngineLocation::Remote("build.example".into()),
             health_checks: HealthChecks::Never,
             parallel_stops: false,

@@ -3,6 +3,7 @@
 //! Checks decoded documents only; referenced files are checked when they are read. Invalid values have already been
 //! reported and removed.
 
+mod limits;
 mod outputs;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,9 +16,6 @@ use super::locate::{Diagnostic, Location, closest};
 use super::model::{Condition, Dependency, Kind, MountSource, OnChange, Order, Port, Pull, Service};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
-
-/// Minimum memory limit that the engine accepts, in bytes.
-const MIN_MEMORY: u64 = 6 * 1024 * 1024;
 
 /// Maximum number of replicas of a service.
 const MAX_REPLICAS: u32 = 1000;
@@ -37,11 +35,12 @@ pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
     cycles(&edges, diagnostics);
     ports(&named, diagnostics);
     replica_names(&named, &services, diagnostics);
+    platforms(&named, diagnostics);
     for service in &documents.services {
         concurrent_containers(service, diagnostics);
         mount_targets(service, diagnostics);
         mounted_files(service, diagnostics);
-        limits(service, diagnostics);
+        limits::check(service, diagnostics);
         image(service, diagnostics);
     }
 }
@@ -322,6 +321,25 @@ fn replica_names(named: &[&Document<Service>], services: &Services<'_>, diagnost
     }
 }
 
+/// Rejects one image for several platforms: an engine keeps one image of a name.
+fn platforms(named: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
+    let mut first: HashMap<String, &Document<Service>> = HashMap::new();
+    for service in named {
+        let fields = &service.spec.container;
+        let Some(image) = fields.image.as_ref().filter(|_| fields.build.is_none()) else { continue };
+        let Some(platform) = &fields.platform else { continue };
+        let other = first.entry(image.familiar()).or_insert(service);
+        if other.spec.container.platform.as_ref() != Some(platform) {
+            let message = format!("`{}` and `{}` use one image for different platforms", name(other), name(service));
+            diagnostics.push(
+                Diagnostic::at(service.location_of("platform"), message)
+                    .related(other.location_of("platform"), "another platform")
+                    .hint("an engine keeps one image of a name: use names of their own, or digests".to_owned()),
+            );
+        }
+    }
+}
+
 /// Rejects ports, mounts and host names that concurrently running containers of a service cannot share.
 fn concurrent_containers(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
     let spec = &service.spec;
@@ -346,6 +364,10 @@ fn concurrent_containers(service: &Document<Service>, diagnostics: &mut Vec<Diag
                 Diagnostic::at(service.location(&node.span), message).related(cause(), "set here").hint(Some(hint)),
             );
         }
+    }
+    if let Some(address) = &spec.container.mac_address {
+        let message = format!("{why} at the same time, and only one can have the MAC address {address}");
+        diagnostics.push(Diagnostic::at(service.location_of("mac_address"), message).related(cause(), "set here"));
     }
     if !start_first {
         return;
@@ -451,45 +473,5 @@ fn image(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
             let hint = "containers inherit the labels of their image, and these labels record ownership".to_owned();
             diagnostics.push(Diagnostic::at(service.location(&label.key.span), message).hint(hint));
         }
-    }
-}
-
-/// Rejects well-formed values that the engine does not accept or that have no effect, and reserved labels.
-fn limits(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>) {
-    let spec = &service.spec;
-    let at = |path: &[&str]| {
-        let node = path.iter().try_fold(&service.root, |node, key| node.get(key));
-        service.location(node.map_or(&service.root.span, |node| &node.span))
-    };
-    let mut report = |path: &[&str], message: String, hint: &str| {
-        let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        diagnostics.push(Diagnostic::at(at(path), message).hint(hint));
-    };
-    if let Some(memory) = spec.container.resources.memory.filter(|memory| memory.bytes() < MIN_MEMORY) {
-        report(&["resources", "memory"], format!("{memory} of memory is below the engine's minimum of 6m"), "");
-    }
-    if spec.container.resources.pids == Some(0) {
-        report(&["resources", "pids"], "`pids` must be at least 1".into(), "remove `pids` for no limit");
-    }
-    if let Some(check) = &spec.healthcheck
-        && check.test.is_none()
-        && !check.disable
-    {
-        let message = "the `healthcheck` has neither a `test` nor `disable: true`";
-        report(&["healthcheck"], message.into(), "without `healthcheck`, the image's own health check applies");
-    }
-    if let Some(health) = &spec.health {
-        if health.retries == Some(0) {
-            report(&["health", "retries"], "`retries` must be at least 1".into(), "");
-        }
-        if health.interval.is_some_and(|interval| interval.get().is_zero()) {
-            report(&["health", "interval"], "`interval` must be more than 0".into(), "");
-        }
-    }
-    let labels = service.root.get("labels").into_iter().flat_map(Node::entries);
-    for label in labels.filter(|entry| entry.key.text.starts_with("drillmaster.")) {
-        let message = format!("the label {} is reserved for drillmaster", quoted(&label.key.text));
-        let hint = "labels that begin with `drillmaster.` record which group owns a container".to_owned();
-        diagnostics.push(Diagnostic::at(service.location(&label.key.span), message).hint(hint));
     }
 }

@@ -12,7 +12,7 @@ use super::node::{Node, Value};
 use super::secrets::{Redactor, Secrets};
 use super::starlark::Programs;
 use super::value::quoted;
-use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, yaml};
+use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, seccomp, yaml};
 
 /// Maximum number of errors reported per file.
 const MAX_ERRORS: usize = 100;
@@ -48,24 +48,32 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     check::check(&documents, &mut diagnostics);
 
     let mut env_files = EnvFiles { input, variables: variables.all(), known: HashMap::new() };
-    let (mut contents, mut trees) = (Vec::new(), Vec::new());
+    let mut read = Vec::new();
     for service in &mut documents.services {
-        let env = env_files.read(service, &mut missing);
-        if env.len() < service.spec.container.env_file.len() {
+        let env_files = env_files.read(service, &mut missing);
+        if env_files.len() < service.spec.container.env_file.len() {
             service.uses.push(unknown("env_file"));
         }
-        contents.push(env);
         let before = missing.len();
-        trees.push(inspect_build(input, service, &mut missing));
+        let tree = inspect_build(input, service, &mut missing);
         if missing.len() > before {
             service.uses.push(unknown("build"));
         }
+        let before = missing.len();
+        let seccomp = seccomp::profiles(service, |path, used| open_profile(input, path, used), &mut missing);
+        if missing.len() > before {
+            service.uses.push(unknown("security_opt"));
+        }
+        reads.extend(seccomp.keys().cloned());
+        read.push(ReadFiles { env_files, tree, seccomp });
     }
     missing.append(&mut documents.missing);
     if !lenient {
         diagnostics.append(&mut missing);
     }
-    documents.secrets.add_all(contents.iter().flatten().flat_map(BTreeMap::values).chain(input.context.values()));
+    documents
+        .secrets
+        .add_all(read.iter().flat_map(|read| &read.env_files).flat_map(BTreeMap::values).chain(input.context.values()));
     let inserted = env_files.known.values().flatten().flat_map(|file| &file.variables).chain(&dotenv.variables);
     documents.secrets.add_all(inserted.filter_map(|name| variables.value(name)));
     if !diagnostics.is_empty() {
@@ -75,7 +83,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     reads.extend(env_files.known.into_keys());
     hide_values(&mut missing, &documents.secrets);
     let missing = sort_and_limit(missing);
-    Ok(Specs { printed, functions, missing, ..assemble(documents, contents, trees, reads) })
+    Ok(Specs { printed, functions, missing, ..assemble(documents, read, reads) })
 }
 
 /// The use of a missing file in a field.
@@ -84,12 +92,14 @@ fn unknown(field: &str) -> OutputUse {
     OutputUse { field, key, known: false, span: 0..0, text: String::new() }
 }
 
-fn assemble(
-    documents: Documents,
-    contents: Vec<Vec<BTreeMap<String, String>>>,
-    trees: Vec<Option<Tree>>,
-    reads: BTreeSet<String>,
-) -> Specs {
+/// Files that a service refers to, as they were read.
+struct ReadFiles {
+    env_files: Vec<BTreeMap<String, String>>,
+    tree: Option<Tree>,
+    seccomp: BTreeMap<String, String>,
+}
+
+fn assemble(documents: Documents, read: Vec<ReadFiles>, reads: BTreeSet<String>) -> Specs {
     let group = documents.groups.into_iter().next();
     let group = group.map(|Document { spec, source, uses, file, root, secrets, .. }| Loaded {
         spec,
@@ -97,15 +107,16 @@ fn assemble(
         env_files: Vec::new(),
         uses,
         tree: None,
+        seccomp: BTreeMap::new(),
         file,
         root,
         secrets,
     });
-    let services = documents.services.into_iter().zip(contents).zip(trees);
+    let services = documents.services.into_iter().zip(read);
     let mut services: Vec<Loaded<Service>> = services
-        .map(|((document, env_files), tree)| {
+        .map(|(document, ReadFiles { env_files, tree, seccomp })| {
             let Document { spec, source, uses, file, root, secrets, .. } = document;
-            Loaded { spec, source, env_files, uses, tree, file, root, secrets }
+            Loaded { spec, source, env_files, uses, tree, seccomp, file, root, secrets }
         })
         .collect();
     services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
@@ -380,6 +391,16 @@ fn inspect_build(input: &Input<'_>, service: &Document<Service>, diagnostics: &m
     };
     diagnostics.push(Diagnostic::at(location(field), message).hint(hint.to_owned()));
     None
+}
+
+/// Reads a seccomp profile.
+fn open_profile(input: &Input<'_>, path: &str, used: &Location) -> Result<Arc<SourceText>, Diagnostic> {
+    let bytes = (input.read)(path).map_err(|why| {
+        let path = quoted(&display_path(input.dir, path));
+        Diagnostic::at(used.clone(), format!("cannot read the seccomp profile {path}: {why}"))
+            .hint("the path is relative to the spec directory".to_owned())
+    })?;
+    source_text(input, path, &Content::Bytes(bytes)).map_err(|error| error.related(used.clone(), "referenced here"))
 }
 
 /// Sorts diagnostics by location, removes duplicates and limits their number per file.

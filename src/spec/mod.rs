@@ -20,6 +20,7 @@ pub mod model;
 pub mod node;
 pub mod render_form;
 mod schema;
+mod seccomp;
 pub mod secrets;
 mod short;
 mod spellings;
@@ -192,6 +193,8 @@ pub struct Loaded<T> {
     pub uses: Vec<OutputUse>,
     /// Build context, if the image is built.
     pub tree: Option<Tree>,
+    /// Seccomp profiles as JSON in its shortest form, by the paths in `security_opt`.
+    pub seccomp: BTreeMap<String, String>,
     /// Text of the document's file.
     pub file: Arc<SourceText>,
     /// Node tree of the document, with variables substituted.

@@ -27,7 +27,7 @@ pub fn replace(root: &mut Node, is_program: bool, variables: Variables<'_>) -> V
             list_to_map(labels, None);
         }
     }
-    for field in ["labels", "annotations"] {
+    for field in ["labels", "annotations", "sysctls", "storage_opt"] {
         if let Some(map) = root.get_mut(field) {
             list_to_map(map, None);
         }

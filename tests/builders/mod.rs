@@ -395,7 +395,7 @@ pub fn inspect(observed: &mut Observed, service: &Service) {
     let container = by_name(observed, &container_name(GROUP, &service.name));
     container.details = Some(drillmaster::observed::Details {
         env: service.env.clone(),
-        resources: service.config.resources,
+        resources: service.config.resources.clone(),
         restart: service.config.restart,
         ..Default::default()
     });

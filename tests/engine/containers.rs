@@ -191,6 +191,7 @@ async fn every_container_spec_field_reaches_the_engine() {
             memory: Some(ByteSize::new(64 << 20)),
             cpus: Some("0.5".parse().unwrap()),
             pids: Some(50),
+            ..Resources::default()
         },
         extra_hosts: vec![ExtraHost { name: "gateway".into(), address: "host-gateway".into() }],
         cap_drop: vec!["NET_RAW".into()],
@@ -199,7 +200,7 @@ async fn every_container_spec_field_reaches_the_engine() {
         ulimits: BTreeMap::from([("nofile".into(), Ulimit { soft: 100, hard: 200 })]),
         ..spec.config
     };
-    let resources = spec.config.resources;
+    let resources = spec.config.resources.clone();
     let id = fixture.run(spec).await;
 
     let container = fixture.engine.inspect(&id).await.unwrap().unwrap();
@@ -249,12 +250,18 @@ async fn limits_are_updated_on_a_running_container() {
     let id = fixture.run(fixture.spec("a", sleeper())).await;
     let memory = |mib: u64| Some(ByteSize::new(mib << 20));
     let steps = [
-        Resources { memory: memory(32), cpus: Some("0.5".parse().unwrap()), pids: Some(20) },
-        Resources { memory: memory(256), cpus: Some("0.25".parse().unwrap()), pids: None },
-        Resources { memory: memory(16), cpus: Some("1".parse().unwrap()), pids: Some(30) },
+        Resources { memory: memory(32), cpus: Some("0.5".parse().unwrap()), pids: Some(20), ..Resources::default() },
+        Resources { memory: memory(256), cpus: Some("0.25".parse().unwrap()), pids: None, ..Resources::default() },
+        Resources { memory: memory(16), cpus: Some("1".parse().unwrap()), pids: Some(30), ..Resources::default() },
     ];
     for resources in steps {
-        fixture.apply(Mutation::Update { id: id.clone(), resources, restart: RestartPolicy::UnlessStopped }).await;
+        fixture
+            .apply(Mutation::Update {
+                id: id.clone(),
+                resources: resources.clone(),
+                restart: RestartPolicy::UnlessStopped,
+            })
+            .await;
         let details = fixture.engine.inspect(&id).await.unwrap().unwrap().details.unwrap();
         assert_eq!((details.resources, details.restart), (resources, RestartPolicy::UnlessStopped));
     }

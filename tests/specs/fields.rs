@@ -37,7 +37,7 @@ on: {exited: {run: ./tell-me.sh}, unhealthy: [{exec: [dump]}, {run: [./tell-me.s
 stop_signal: int
 stop_timeout: 1m30s
 restart: on-failure:5
-resources: {memory: 256m, cpus: 0.5, pids: 100}
+resources: {memory: 256m, cpus: 0.5, pids: 100, memory_reservation: 128m, memory_swap: -1, cpu_shares: 512, cpuset: "0-1", cpuset_mems: 0, cpu_rt_period: 1s, cpu_rt_runtime: 950000}
 labels: {tier: web, "1": 2}
 hostname: api.local
 aliases: [www]
@@ -53,6 +53,32 @@ pull: missing
 update: {order: auto, min_ready: 2s, on_failure: keep}
 replicas: 1
 annotations: {org.example.trace: on}
+tty: true
+stdin_open: true
+security_opt: ["no-new-privileges:true", seccomp=profile.json, "label=type:x", systempaths=unconfined]
+sysctls: {net.core.somaxconn: 1024}
+devices: [/dev/fuse, "/dev/a:/dev/b:r", {source: /dev/c, permissions: rw}, vendor.com/class=one]
+device_cgroup_rules: ["c 188:* rmw"]
+gpus: [{driver: nvidia, count: 1, capabilities: [gpu, utility], options: {a: 1}}, {device_ids: ["0"]}]
+group_add: [video, 44]
+dns: 10.0.0.53
+dns_search: [example.org]
+dns_opt: ["ndots:2"]
+uts: host
+userns_mode: host
+cgroup: private
+cgroup_parent: /apps
+runtime: runsc
+platform: linux/x86_64
+logging: {driver: local, options: {max-size: 10m, max-file: 3}}
+domainname: example.org
+mac_address: "02:42:AC:11:00:02"
+expose: [80, "53/udp", "3000-3010"]
+storage_opt: {size: 10g}
+mem_swappiness: 10
+oom_kill_disable: true
+oom_score_adj: -500
+blkio_config: {weight: 300, weight_device: [{path: /dev/sda, weight: 400}], device_read_bps: [{path: /dev/sda, rate: 12m}], device_write_iops: [{path: /dev/sda, rate: 30}]}
 "#;
 
 pub const ALL_FIELDS_OF_A_JOB: &str = r#"kind: Job
@@ -90,6 +116,32 @@ shm_size: 1m
 ulimits: {nofile: 1024}
 pull: missing
 annotations: [org.example.trace=on]
+tty: false
+stdin_open: false
+security_opt: [seccomp=unconfined]
+sysctls: [net.core.somaxconn=1024]
+devices: [/dev/fuse]
+device_cgroup_rules: ["c 188:* rmw"]
+gpus: all
+group_add: [video]
+dns: [10.0.0.53]
+dns_search: example.org
+dns_opt: "ndots:2"
+uts: host
+userns_mode: host
+cgroup: host
+cgroup_parent: /apps
+runtime: runc
+platform: linux/arm64/v8
+logging: {driver: none}
+domainname: example.org
+mac_address: "02:42:ac:11:00:02"
+expose: "80"
+storage_opt: [size=10g]
+mem_swappiness: 0
+oom_kill_disable: false
+oom_score_adj: 1000
+blkio_config: {weight: 10}
 ---
 kind: Job
 name: seed
@@ -119,8 +171,13 @@ fn known_outputs_are_text_or_numbers() {
 
 #[test]
 fn every_field_is_read() {
-    let files =
-        [("a/all.yaml", ALL_FIELDS), ("b.yaml", OTHERS), ("common.env", "A=1\n"), ("./api/Dockerfile.dev", "FROM x")];
+    let files = [
+        ("a/all.yaml", ALL_FIELDS),
+        ("b.yaml", OTHERS),
+        ("common.env", "A=1\n"),
+        ("./api/Dockerfile.dev", "FROM x"),
+        ("profile.json", "{\"defaultAction\": \"SCMP_ACT_ALLOW\"}"),
+    ];
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     assert_eq!(
         specs.services.iter().map(|s| s.spec.container.name.as_str()).collect::<Vec<_>>(),
@@ -129,7 +186,7 @@ fn every_field_is_read() {
     assert_eq!(specs.services[0].source.to_string(), "a/all.yaml:3");
     assert_eq!(specs.services[2].source.to_string(), "b.yaml:4");
     assert_eq!(specs.services[0].env_files, [BTreeMap::from([("A".to_owned(), "1".to_owned())])]);
-    assert_eq!(specs.reads, BTreeSet::from(["common.env".to_owned()]));
+    assert_eq!(specs.reads, BTreeSet::from(["common.env".to_owned(), "profile.json".to_owned()]));
     assert_eq!(specs.variables, BTreeSet::from(["LEVEL".to_owned()]));
     let group = specs.group.as_ref().map(|group| (&group.spec, &group.source));
     insta::assert_debug_snapshot!("every_field", (&specs.services[0].spec, group));

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fields::{ALL_FIELDS, ALL_FIELDS_OF_A_JOB};
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 42] = [
+const SERVICE_FIELDS: [&str; 68] = [
     "name",
     "image",
     "build",
@@ -53,6 +53,32 @@ const SERVICE_FIELDS: [&str; 42] = [
     "replicas",
     "kind",
     "annotations",
+    "tty",
+    "stdin_open",
+    "security_opt",
+    "sysctls",
+    "devices",
+    "device_cgroup_rules",
+    "gpus",
+    "group_add",
+    "dns",
+    "dns_search",
+    "dns_opt",
+    "uts",
+    "userns_mode",
+    "cgroup",
+    "cgroup_parent",
+    "runtime",
+    "platform",
+    "logging",
+    "domainname",
+    "mac_address",
+    "expose",
+    "storage_opt",
+    "mem_swappiness",
+    "oom_kill_disable",
+    "oom_score_adj",
+    "blkio_config",
 ];
 
 /// Fields specific to the Job kind, and fields it lacks.

@@ -70,7 +70,16 @@ const FIELDS: &str = r#"{
     "ulimits": {"nofile": {"soft": 10, "hard": -1}}, "pull": "always", "retries": 3, "rerun": "always",
     "network": "shop-net", "subnet": "10.1.0.0/24", "build": {"context": "./src", "args": {"A": "b"}}, "capture": "key",
     "update": {"order": "start-first", "min_ready": "2s"}, "replicas": 2, "on": {"failed": {"run": ["./e.sh"]}},
-    "annotations": {"org.example.trace": "on"}
+    "annotations": {"org.example.trace": "on"}, "tty": true, "stdin_open": true,
+    "security_opt": ["no-new-privileges", "seccomp=unconfined"], "sysctls": {"net.core.somaxconn": 1024},
+    "devices": ["/dev/fuse", {"source": "/dev/a", "permissions": "r"}], "device_cgroup_rules": ["c 188:* rmw"],
+    "gpus": [{"driver": "nvidia", "count": 1, "options": {"a": "b"}}], "group_add": ["video", 44], "dns": "10.0.0.53",
+    "dns_search": ["example.org"], "dns_opt": ["ndots:2"], "uts": "host", "userns_mode": "host", "cgroup": "private",
+    "cgroup_parent": "/apps", "runtime": "runsc", "platform": "linux/arm64",
+    "logging": {"driver": "local", "options": {"max-size": "10m"}}, "domainname": "example.org",
+    "mac_address": "02:42:ac:11:00:02", "expose": ["80", "53/udp"], "storage_opt": {"size": "10g"}, "mem_swappiness": 10,
+    "oom_kill_disable": true, "oom_score_adj": -500,
+    "blkio_config": {"weight": 300, "device_read_bps": [{"path": "/dev/a", "rate": "1m"}]}
 }"#;
 
 /// Formats JSON as Starlark.

@@ -85,7 +85,7 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
         }
         Verb::Rename { container, to } => Mutation::Rename { id: container.id.to_string(), name: to.clone() },
         Verb::Update { container, resources, restart } => {
-            Mutation::Update { id: container.id.to_string(), resources: *resources, restart: *restart }
+            Mutation::Update { id: container.id.to_string(), resources: resources.clone(), restart: *restart }
         }
         Verb::Connect { container, network, names } => {
             Mutation::Connect { network: network.clone(), container: container.id.to_string(), aliases: names.clone() }

@@ -5,18 +5,23 @@ use std::time::Duration;
 
 use super::ResolveContext;
 use crate::desired::files::MountedFile;
-use crate::desired::{Config, Kind, Seconds, Volume, VolumeSource};
+use crate::desired::{Config, Kind, Seconds, SecurityOption, Volume, VolumeSource};
 use crate::identity;
-use crate::spec::model::{self, ContainerFields, MountSource, OnChange};
+use crate::spec::Loaded;
+use crate::spec::model::{
+    self, BlkioConfig, ContainerFields, DeviceCount, DeviceRequest, Logging, MemorySwap, MountSource, OnChange,
+    Resources, SecurityOpt,
+};
 use crate::spec::value::Text;
 
 pub(super) fn config(
-    spec: &model::Service,
+    loaded: &Loaded<model::Service>,
     image: String,
     group: &str,
     network: &str,
     context: ResolveContext<'_>,
 ) -> Config {
+    let Loaded { spec, seccomp, .. } = loaded;
     // Without `..`: a new field of the spec must be handled here.
     let ContainerFields {
         name: _,
@@ -49,6 +54,32 @@ pub(super) fn config(
         ulimits,
         pull: _,
         annotations,
+        tty,
+        stdin_open,
+        security_opt,
+        sysctls,
+        devices,
+        device_cgroup_rules,
+        gpus,
+        group_add,
+        dns,
+        dns_search,
+        dns_opt,
+        uts,
+        userns_mode,
+        cgroup,
+        cgroup_parent,
+        runtime,
+        platform,
+        logging,
+        domainname,
+        mac_address,
+        expose,
+        storage_opt,
+        mem_swappiness,
+        oom_kill_disable,
+        oom_score_adj,
+        blkio_config,
     } = &spec.container;
     Config {
         image,
@@ -63,7 +94,7 @@ pub(super) fn config(
         stop_signal: stop_signal.as_ref().map(ToString::to_string),
         stop_timeout: stop_timeout.map(|period| Seconds::from(Duration::from(period))),
         restart: spec.restart,
-        resources: *resources,
+        resources: limits(resources),
         labels: texts(labels),
         hostname: hostname.clone(),
         aliases: sorted(aliases.clone()),
@@ -77,6 +108,32 @@ pub(super) fn config(
         ulimits: ulimits.clone(),
         network: network.to_owned(),
         annotations: texts(annotations),
+        tty: *tty,
+        stdin_open: *stdin_open,
+        security_opt: security_options(security_opt, seccomp),
+        sysctls: texts(sysctls),
+        devices: sorted(devices.clone()),
+        device_cgroup_rules: words(device_cgroup_rules),
+        gpus: gpus.iter().flat_map(|gpus| &gpus.0).map(device_request).collect(),
+        group_add: sorted(words(group_add)),
+        dns: words(dns),
+        dns_search: words(dns_search),
+        dns_opt: words(dns_opt),
+        uts: *uts,
+        userns_mode: *userns_mode,
+        cgroup: *cgroup,
+        cgroup_parent: word(cgroup_parent.as_ref()),
+        runtime: word(runtime.as_ref()),
+        platform: word(platform.as_ref()),
+        logging: logging.clone().filter(|logging| *logging != Logging::default()),
+        domainname: word(domainname.as_ref()),
+        mac_address: word(mac_address.as_ref()),
+        expose: sorted(expose.to_vec()),
+        storage_opt: texts(storage_opt),
+        mem_swappiness: *mem_swappiness,
+        oom_kill_disable: *oom_kill_disable,
+        oom_score_adj: oom_score_adj.filter(|score| *score != 0),
+        blkio_config: blkio_config.clone().filter(|blkio| *blkio != BlkioConfig::default()),
     }
 }
 
@@ -128,6 +185,42 @@ fn absolute(path: &str, context: ResolveContext<'_>) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+/// Security options with the content of seccomp profiles, by the path in the spec. A missing file has been reported.
+fn security_options(options: &[SecurityOpt], seccomp: &BTreeMap<String, String>) -> Vec<SecurityOption> {
+    let option = |option: &SecurityOpt| match option {
+        SecurityOpt::Text(text) => Some(SecurityOption::Text(text.clone())),
+        SecurityOpt::Seccomp(profile) => Some(SecurityOption::Seccomp(profile.clone())),
+        SecurityOpt::SeccompFile(path) => seccomp.get(path).cloned().map(SecurityOption::Seccomp),
+    };
+    sorted(options.iter().filter_map(option).collect())
+}
+
+/// A request with its defaults: all GPUs.
+fn device_request(request: &DeviceRequest) -> DeviceRequest {
+    let mut request = request.clone();
+    if request.count.is_none() && request.device_ids.is_empty() {
+        request.count = Some(DeviceCount::All);
+    }
+    if request.capabilities.is_empty() {
+        request.capabilities.extend("gpu".parse());
+    }
+    request
+}
+
+/// Limits without those that are the engine's default.
+fn limits(resources: &Resources) -> Resources {
+    let memory_swap = resources.memory_swap.filter(|swap| Some(*swap) != resources.memory.map(MemorySwap::default_for));
+    Resources { memory_swap, ..resources.clone() }
+}
+
+fn word(value: Option<&impl ToString>) -> Option<String> {
+    value.map(ToString::to_string)
+}
+
+fn words(values: &[impl ToString]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
 }
 
 fn texts(map: &BTreeMap<String, Text>) -> BTreeMap<String, String> {

@@ -183,7 +183,7 @@ fn service(
     let spec = &loaded.spec;
     let build = spec.container.build.as_ref().zip(loaded.tree.as_ref()).map(|(build, tree)| Build::new(build, tree));
     let image = image(spec, build.as_ref(), group);
-    let config = config(spec, image, group, network, context);
+    let config = config(loaded, image, group, network, context);
     let mut env: BTreeMap<String, String> = BTreeMap::new();
     for file in &loaded.env_files {
         env.extend(file.iter().map(|(key, value)| (key.clone(), value.clone())));

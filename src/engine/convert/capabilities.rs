@@ -10,6 +10,9 @@ use crate::capabilities::{
 /// `start_interval` of health checks came with this version (Docker 25.0); earlier ones refuse or ignore it.
 pub const START_INTERVAL: ApiVersion = ApiVersion(1, 44);
 
+/// Engines with earlier versions ignore the hardware address of an endpoint, and take that of the container.
+pub const ENDPOINT_MAC_ADDRESS: ApiVersion = ApiVersion(1, 44);
+
 /// The program behind the API.
 pub fn kind(version: &SystemVersion) -> EngineKind {
     let is_podman = version.components.iter().flatten().any(|component| component.name == "Podman Engine");
@@ -67,6 +70,9 @@ pub fn capabilities(
             memory: info.memory_limit.unwrap_or(true),
             cpus: info.cpu_cfs_quota.unwrap_or(true),
             pids: info.pids_limit.unwrap_or(true),
+            swap: info.swap_limit.unwrap_or(true),
+            cpu_shares: info.cpu_shares.unwrap_or(true),
+            cpuset: info.cpu_set.unwrap_or(true),
         },
         location,
         health_checks,

@@ -13,7 +13,11 @@ use bollard::models::{
 use super::super::{ContainerSpec, Inherited};
 use crate::desired::{Config, Volume as DesiredVolume, VolumeSource};
 
-use crate::spec::model::{Healthcheck, HealthcheckTest, Port, Protocol, Resources, RestartPolicy};
+use super::devices;
+use crate::spec::model::{
+    ExposedPorts, Healthcheck, HealthcheckTest, MemorySwap, Port, Protocol, Resources, RestartPolicy,
+};
+use crate::spec::value::Microseconds;
 
 /// The request that creates a container.
 pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
@@ -44,7 +48,35 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         init: _,
         shm_size: _,
         ulimits: _,
+        tty,
+        stdin_open,
+        expose,
+        domainname,
+        mac_address,
+        // In `host_config` and `devices::add`.
         annotations: _,
+        security_opt: _,
+        sysctls: _,
+        devices: _,
+        device_cgroup_rules: _,
+        gpus: _,
+        group_add: _,
+        dns: _,
+        dns_search: _,
+        dns_opt: _,
+        uts: _,
+        userns_mode: _,
+        cgroup: _,
+        cgroup_parent: _,
+        runtime: _,
+        logging: _,
+        storage_opt: _,
+        mem_swappiness: _,
+        oom_kill_disable: _,
+        oom_score_adj: _,
+        blkio_config: _,
+        // In the URL of the request.
+        platform: _,
     } = &spec.config;
     ContainerCreateBody {
         image: Some(image.clone()),
@@ -55,7 +87,10 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         env: some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
         labels: Some(spec.labels.clone().into_iter().collect()),
         hostname: Some(spec.hostname.clone()).filter(|name| !name.is_empty()),
-        exposed_ports: some(exposed(ports)),
+        exposed_ports: some(exposed(ports, expose)),
+        tty: tty.then_some(true),
+        open_stdin: stdin_open.then_some(true),
+        domainname: domainname.clone(),
         healthcheck: healthcheck.as_ref().map(health_config),
         stop_signal: stop_signal.clone(),
         stop_timeout: stop_timeout.map(|timeout| signed(timeout.0)),
@@ -63,24 +98,30 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         // Keyed by the network's name, as the engine stores it: keyed by id, engines from 26 on cannot start the
         // container once the network has been recreated.
         networking_config: Some(NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(network.clone(), endpoint(&spec.network, &spec.aliases))])),
+            endpoints_config: Some(HashMap::from([(
+                network.clone(),
+                EndpointSettings { mac_address: mac_address.clone(), ..endpoint(&spec.network, &spec.aliases) },
+            )])),
         }),
         ..Default::default()
     }
 }
 
+/// The request with the hardware address of the container, which bollard does not have because API 1.44 deprecates it.
+pub fn with_mac_address(body: &ContainerCreateBody, address: &str) -> serde_json::Value {
+    let mut body = serde_json::json!(body);
+    body["MacAddress"] = address.into();
+    body
+}
+
 fn host_config(spec: &ContainerSpec) -> HostConfig {
     let config = &spec.config;
-    HostConfig {
+    let mut host = HostConfig {
         network_mode: Some(config.network.clone()),
         mounts: some(mounts(spec)),
         tmpfs: some_map(&config.tmpfs),
         port_bindings: (!config.ports.is_empty()).then(|| port_bindings(&config.ports)),
         restart_policy: Some(restart_policy(config.restart)),
-        memory: config.resources.memory.map(|memory| signed(memory.bytes())),
-        nano_cpus: config.resources.cpus.map(|cpus| cpus.nanos()),
-        // Zero is no limit; without a value, Podman sets one of its own.
-        pids_limit: Some(config.resources.pids.map_or(0, i64::from)),
         extra_hosts: some(config.extra_hosts.iter().map(|host| format!("{}:{}", host.name, host.address)).collect()),
         cap_add: some(config.cap_add.clone()),
         cap_drop: some(config.cap_drop.clone()),
@@ -89,9 +130,41 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         init: config.init.then_some(true),
         shm_size: config.shm_size.map(signed),
         ulimits: some(ulimits(config)),
-        annotations: some_map(&config.annotations),
+        ..limits(&config.resources)
+    };
+    devices::add(&mut host, config);
+    host
+}
+
+/// The limits that can be changed on a running container.
+fn limits(resources: &Resources) -> HostConfig {
+    HostConfig {
+        memory: resources.memory.map(|memory| signed(memory.bytes())),
+        nano_cpus: resources.cpus.map(|cpus| cpus.nanos()),
+        // Zero is no limit; without a value, Podman sets one of its own.
+        pids_limit: Some(resources.pids.map_or(0, i64::from)),
+        memory_reservation: resources.memory_reservation.map(|memory| signed(memory.bytes())),
+        memory_swap: resources.memory_swap.map(memory_swap),
+        cpu_shares: resources.cpu_shares.map(i64::from),
+        cpuset_cpus: resources.cpuset.as_ref().map(ToString::to_string),
+        cpuset_mems: resources.cpuset_mems.as_ref().map(ToString::to_string),
+        cpu_period: microseconds(resources.cpu_period),
+        cpu_quota: microseconds(resources.cpu_quota),
+        cpu_realtime_period: microseconds(resources.cpu_rt_period),
+        cpu_realtime_runtime: microseconds(resources.cpu_rt_runtime),
         ..Default::default()
     }
+}
+
+fn memory_swap(swap: MemorySwap) -> i64 {
+    match swap {
+        MemorySwap::Unlimited => -1,
+        MemorySwap::Size(size) => signed(size.bytes()),
+    }
+}
+
+fn microseconds(time: Option<Microseconds>) -> Option<i64> {
+    time.map(|time| i64::from(time.get()))
 }
 
 /// Endpoint settings of a container. They hold the network id, because the engine otherwise looks the network up by
@@ -100,8 +173,10 @@ pub fn endpoint(network: &str, aliases: &[String]) -> EndpointSettings {
     EndpointSettings { network_id: Some(network.to_owned()), aliases: Some(aliases.to_vec()), ..Default::default() }
 }
 
-fn exposed(ports: &[Port]) -> Vec<String> {
-    let mut keys: Vec<String> = ports.iter().map(port_key).collect();
+fn exposed(ports: &[Port], expose: &[ExposedPorts]) -> Vec<String> {
+    let exposed =
+        expose.iter().flat_map(|ports| (ports.first..=ports.last).map(|port| format!("{port}/{}", ports.protocol)));
+    let mut keys: Vec<String> = ports.iter().map(port_key).chain(exposed).collect();
     keys.sort();
     keys.dedup();
     keys
@@ -228,16 +303,25 @@ fn restart_policy(policy: RestartPolicy) -> EngineRestartPolicy {
 
 /// The request that updates resource limits and restart policy.
 ///
-/// Memory and swap are set together: an engine rejects a memory limit above the current swap limit. Swap is twice the
-/// memory, as for a new container.
+/// Memory and swap are set together: an engine rejects a memory limit above the current swap limit. Unless the spec says
+/// otherwise, swap is twice the memory, as for a new container.
 pub fn update_body(resources: &Resources, restart: RestartPolicy) -> ContainerUpdateBody {
-    let memory = resources.memory.map(|memory| signed(memory.bytes()));
+    let limits = limits(resources);
+    let default_swap = resources.memory.map(MemorySwap::default_for).map(memory_swap);
     ContainerUpdateBody {
-        memory,
-        memory_swap: memory.map(|memory| memory.saturating_mul(2)),
-        nano_cpus: resources.cpus.map(|cpus| cpus.nanos()),
+        memory: limits.memory,
+        memory_swap: limits.memory_swap.or(default_swap),
+        nano_cpus: limits.nano_cpus,
         // Unlike the others, it can be removed.
-        pids_limit: Some(resources.pids.map_or(0, i64::from)),
+        pids_limit: limits.pids_limit,
+        memory_reservation: limits.memory_reservation,
+        cpu_shares: limits.cpu_shares,
+        cpuset_cpus: limits.cpuset_cpus,
+        cpuset_mems: limits.cpuset_mems,
+        cpu_period: limits.cpu_period,
+        cpu_quota: limits.cpu_quota,
+        cpu_realtime_period: limits.cpu_realtime_period,
+        cpu_realtime_runtime: limits.cpu_realtime_runtime,
         restart_policy: Some(restart_policy(restart)),
         ..Default::default()
     }
@@ -264,11 +348,11 @@ fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn some_map(map: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
+pub(super) fn some_map(map: &BTreeMap<String, String>) -> Option<HashMap<String, String>> {
     (!map.is_empty()).then(|| map.clone().into_iter().collect())
 }
 
-fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
+pub(super) fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
     (!items.is_empty()).then_some(items)
 }
 
@@ -290,6 +374,7 @@ mod tests {
         let none = Resources::default();
         let memory = Resources { memory: Some(ByteSize::new(1 << 30)), ..none };
         let json = serde_json::to_value(update_body(&memory, RestartPolicy::OnFailure(3))).unwrap();
+
         assert_eq!(
             json,
             serde_json::json!({
@@ -332,7 +417,19 @@ mod tests {
                 stop_signal: Some("SIGINT".into()),
                 stop_timeout: Some(Seconds(30)),
                 restart: RestartPolicy::UnlessStopped,
-                resources: Resources { memory: Some(ByteSize::new(1 << 20)), cpus: "0.5".parse().ok(), pids: Some(10) },
+                resources: Resources {
+                    memory: Some(ByteSize::new(1 << 20)),
+                    cpus: "0.5".parse().ok(),
+                    pids: Some(10),
+                    memory_reservation: Some(ByteSize::new(1 << 19)),
+                    memory_swap: Some(MemorySwap::Unlimited),
+                    cpu_shares: Some(512),
+                    cpuset: "0-1".parse().ok(),
+                    cpuset_mems: "0".parse().ok(),
+                    cpu_rt_period: Some(Microseconds::new(1000)),
+                    cpu_rt_runtime: Some(Microseconds::new(100)),
+                    ..Resources::default()
+                },
                 extra_hosts: vec![ExtraHost { name: "gate".into(), address: "host-gateway".into() }],
                 cap_add: vec!["NET_ADMIN".into()],
                 cap_drop: vec!["NET_RAW".into()],
@@ -342,6 +439,11 @@ mod tests {
                 shm_size: Some(1024),
                 ulimits: BTreeMap::from([("nofile".into(), Ulimit { soft: 1, hard: -1 })]),
                 annotations: BTreeMap::from([("org.example.trace".into(), "on".into())]),
+                tty: true,
+                stdin_open: true,
+                domainname: Some("example.org".into()),
+                mac_address: Some("02:42:ac:11:00:02".into()),
+                expose: vec!["80".parse().unwrap(), "3000-3001/udp".parse().unwrap()],
                 network: "shop-net".into(),
                 ..Default::default()
             },
@@ -367,34 +469,39 @@ mod tests {
             }
             mount
         };
+        let host = serde_json::json!({
+            "NetworkMode": "shop-net",
+            "Mounts": [
+                volume(Some("shop-data"), "/data"),
+                {"Type": "bind", "Source": "/conf", "Target": "/conf", "ReadOnly": true},
+                volume(Some("v1"), "/cache"),
+                volume(None, "/fresh"),
+                volume(Some("v2"), "/of-the-image"),
+            ],
+            "Tmpfs": {"/tmp": "size=64m"},
+            "PortBindings": {
+                "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": ""}],
+                "80/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}],
+            },
+            "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
+            "Memory": 1_048_576, "NanoCpus": 500_000_000, "PidsLimit": 10,
+            "MemoryReservation": 524_288, "MemorySwap": -1, "CpuShares": 512, "CpusetCpus": "0-1", "CpusetMems": "0",
+            "CpuRealtimePeriod": 1000, "CpuRealtimeRuntime": 100,
+            "ExtraHosts": ["gate:host-gateway"], "CapAdd": ["NET_ADMIN"], "CapDrop": ["NET_RAW"],
+            "Privileged": true, "ReadonlyRootfs": true, "Init": true, "ShmSize": 1024,
+            "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": -1}],
+            "Annotations": {"org.example.trace": "on"},
+        });
         let expected = serde_json::json!({
             "Image": "shop/api:1", "Cmd": ["serve"], "Entrypoint": ["/api"], "User": "1000", "WorkingDir": "/srv",
             "Env": ["LOG=info"], "Labels": labels, "Hostname": "api",
-            "ExposedPorts": {"80/tcp": {}, "80/udp": {}},
+            "ExposedPorts": {"3000/udp": {}, "3001/udp": {}, "80/tcp": {}, "80/udp": {}},
+            "Tty": true, "OpenStdin": true, "Domainname": "example.org",
             "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000, "Retries": 3, "StartInterval": 100_000_000},
             "StopSignal": "SIGINT", "StopTimeout": 30,
-            "HostConfig": {
-                "NetworkMode": "shop-net",
-                "Mounts": [
-                    volume(Some("shop-data"), "/data"),
-                    {"Type": "bind", "Source": "/conf", "Target": "/conf", "ReadOnly": true},
-                    volume(Some("v1"), "/cache"),
-                    volume(None, "/fresh"),
-                    volume(Some("v2"), "/of-the-image"),
-                ],
-                "Tmpfs": {"/tmp": "size=64m"},
-                "PortBindings": {
-                    "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": ""}],
-                    "80/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}],
-                },
-                "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
-                "Memory": 1_048_576, "NanoCpus": 500_000_000, "PidsLimit": 10,
-                "ExtraHosts": ["gate:host-gateway"], "CapAdd": ["NET_ADMIN"], "CapDrop": ["NET_RAW"],
-                "Privileged": true, "ReadonlyRootfs": true, "Init": true, "ShmSize": 1024,
-                "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": -1}],
-                "Annotations": {"org.example.trace": "on"},
-            },
-            "NetworkingConfig": {"EndpointsConfig": {"shop-net": {"NetworkID": "n1", "Aliases": ["api", "backend"]}}},
+            "HostConfig": host,
+            "NetworkingConfig": {"EndpointsConfig": {"shop-net": {"NetworkID": "n1", "Aliases": ["api", "backend"],
+                "MacAddress": "02:42:ac:11:00:02"}}},
         });
         assert_eq!(without_nulls(serde_json::to_value(create_body(&full())).unwrap()), expected);
     }

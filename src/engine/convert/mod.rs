@@ -4,6 +4,7 @@
 
 mod capabilities;
 mod create;
+mod devices;
 mod events;
 mod observe;
 pub mod podman;

@@ -18,8 +18,8 @@ use crate::identity::{self, Identity};
 use crate::observed::{
     Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
 };
-use crate::spec::model::{Protocol, Resources, RestartPolicy};
-use crate::spec::value::{ByteSize, CpuCount};
+use crate::spec::model::{MemorySwap, Protocol, Resources, RestartPolicy};
+use crate::spec::value::{ByteSize, CpuCount, Microseconds};
 
 /// A listed container; `None` if it has no id.
 pub fn container(summary: ContainerSummary) -> Option<Container> {
@@ -242,10 +242,28 @@ fn env(lines: Vec<String>) -> BTreeMap<String, String> {
 /// Zero and negative values mean no limit.
 fn resources(host: &HostConfig) -> Resources {
     let limit = |number: Option<i64>| number.and_then(|number| u64::try_from(number).ok()).filter(|number| *number > 0);
+    let memory = limit(host.memory).map(ByteSize::new);
+    let swap = match host.memory_swap {
+        Some(..0) => Some(MemorySwap::Unlimited),
+        swap => limit(swap).map(ByteSize::new).map(MemorySwap::Size),
+    };
+    let number = |number: Option<i64>| limit(number).and_then(|number| u32::try_from(number).ok());
+    let time = |time: Option<i64>| number(time).map(Microseconds::new);
+    let set = |set: &Option<String>| set.as_ref().and_then(|set| set.parse().ok());
     Resources {
-        memory: limit(host.memory).map(ByteSize::new),
+        memory,
         cpus: limit(host.nano_cpus).and_then(cpus),
-        pids: limit(host.pids_limit).and_then(|pids| u32::try_from(pids).ok()),
+        pids: number(host.pids_limit),
+        memory_reservation: limit(host.memory_reservation).map(ByteSize::new),
+        // The engine sets it for each memory limit.
+        memory_swap: memory.and(swap).filter(|swap| Some(*swap) != memory.map(MemorySwap::default_for)),
+        cpu_shares: number(host.cpu_shares),
+        cpuset: set(&host.cpuset_cpus),
+        cpuset_mems: set(&host.cpuset_mems),
+        cpu_period: time(host.cpu_period),
+        cpu_quota: time(host.cpu_quota),
+        cpu_rt_period: time(host.cpu_realtime_period),
+        cpu_rt_runtime: time(host.cpu_realtime_runtime),
     }
 }
 

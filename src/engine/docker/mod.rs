@@ -307,10 +307,26 @@ impl Docker {
         if let Some(check) = body.healthcheck.as_mut().filter(|_| self.api < convert::START_INTERVAL) {
             check.start_interval = None;
         }
-        match self.is_podman() {
-            true => self.create_with_volumes(options, body).await,
-            false => Ok(self.client.create_container(Some(options), body).await?.id),
+        if self.is_podman() {
+            return self.create_with_volumes(options, body).await;
         }
+        let client = match &spec.config.mac_address {
+            Some(address) if self.api < convert::ENDPOINT_MAC_ADDRESS => {
+                self.with_body(&convert::with_mac_address(&body, address))
+            }
+            _ => self.client.clone(),
+        };
+        Ok(client.create_container(Some(options), body).await?.id)
+    }
+
+    /// A client that sends this body: for fields that bollard does not have.
+    fn with_body(&self, body: &serde_json::Value) -> Client {
+        let body = body.to_string();
+        let own_body = move |mut request: BollardRequest| {
+            *request.body_mut() = bollard::body_full(body.clone().into());
+            request
+        };
+        self.client.clone().with_request_modifier(own_body)
     }
 
     async fn create_network(
@@ -319,12 +335,7 @@ impl Docker {
         labels: &BTreeMap<String, String>,
         subnet: Option<&str>,
     ) -> std::result::Result<String, BollardError> {
-        let body = convert::network_body(name, labels, subnet).to_string();
-        let own_body = move |mut request: BollardRequest| {
-            *request.body_mut() = bollard::body_full(body.clone().into());
-            request
-        };
-        let client = self.client.clone().with_request_modifier(own_body);
+        let client = self.with_body(&convert::network_body(name, labels, subnet));
         Ok(client.create_network(NetworkCreateRequest::default()).await?.id)
     }
 

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::value::{ByteSize, CpuCount, Name, Period, Signal};
+use super::MemorySwap;
+use crate::spec::value::{ByteSize, CpuCount, CpuSet, Microseconds, Name, Period, Signal};
 
 /// A published port.
 ///
@@ -99,7 +100,7 @@ pub enum RestartPolicy {
 }
 
 /// Resource limits of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
     /// Memory: `256m`, `1g`. At least 6m.
@@ -111,6 +112,34 @@ pub struct Resources {
     /// Number of processes and threads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
+    /// Memory that the kernel tries to leave to the container when memory is short. At most `memory`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_reservation: Option<ByteSize>,
+    /// Memory and swap together, or -1 for unlimited swap. Needs `memory`; defaults to twice that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_swap: Option<MemorySwap>,
+    /// Weight for CPU time relative to other containers. The engine's default is 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2))]
+    pub cpu_shares: Option<u32>,
+    /// Processors that may be used: `0-3`, `0,2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<CpuSet>,
+    /// Memory nodes that may be used: `0-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset_mems: Option<CpuSet>,
+    /// Period of `cpu_quota`: microseconds, or a duration such as `100ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_period: Option<Microseconds>,
+    /// CPU time in each period: microseconds, or a duration such as `50ms`. Not together with `cpus`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota: Option<Microseconds>,
+    /// Period of `cpu_rt_runtime`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_rt_period: Option<Microseconds>,
+    /// Time for real-time scheduling in each period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_rt_runtime: Option<Microseconds>,
 }
 
 /// Entry for /etc/hosts.

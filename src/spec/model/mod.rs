@@ -5,6 +5,7 @@
 //! group's prefix yet and referenced files have not been read.
 
 mod container;
+mod devices;
 mod readiness;
 mod update;
 
@@ -16,6 +17,10 @@ use serde::{Deserialize, Serialize};
 pub use container::{
     ExtraHost, Mount, MountSource, OnChange, Port, Protocol, Pull, Resources, RestartPolicy, Tmpfs, Ulimit,
 };
+pub use devices::{
+    BlkioConfig, ByteRate, CgroupNamespace, Device, DeviceCount, DeviceRequest, DeviceWeight, ExposedPorts, Gpus,
+    HostNamespace, Logging, MemorySwap, OperationRate, SecurityOpt,
+};
 pub use readiness::{Check, Health, HealthAction, Healthcheck, HealthcheckTest, HttpCheck, Ping, Scheme};
 pub use update::{OnFailure, Order, Update};
 
@@ -23,19 +28,20 @@ pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::value::{
-    ByteSize, Capability, EnvName, ImageRef, Name, OneOrMany, OutputKey, Period, Signal, Subnet, Text, Words,
+    ByteSize, Capability, DeviceCgroupRule, EnvName, ImageRef, IpAddress, MacAddress, Name, OneOrMany, OutputKey,
+    Period, Platform, Signal, Subnet, Text, Words,
 };
 
 /// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
 /// serde's `flatten` would lose the location of an error.
 macro_rules! container_kinds {
-    ($($(#[$doc:meta])* $field:ident: $type:ty,)*) => {
+    ($($(#[doc = $doc:expr])* $(#[schemars($($schema:tt)*)])? $field:ident: $type:ty,)*) => {
         /// Fields that services and jobs share: everything that describes a container.
         #[derive(Debug, Clone, PartialEq)]
         pub struct ContainerFields {
             /// Name within the group; also the host name on the group's network.
             pub name: Name,
-            $($(#[$doc])* pub $field: $type,)*
+            $($(#[doc = $doc])* pub $field: $type,)*
         }
 
         /// `kind: Service`, the default kind: a container that keeps running.
@@ -45,7 +51,7 @@ macro_rules! container_kinds {
         pub struct ServiceDocument {
             /// Name within the group; also the host name on the group's network.
             name: Name,
-            $($(#[$doc])* #[serde(default)] $field: $type,)*
+            $($(#[doc = $doc])* $(#[schemars($($schema)*)])? #[serde(default)] $field: $type,)*
             /// Readiness check. Without one, the service is ready after running for 0.5 s, or when its health check is healthy.
             #[serde(default)]
             ping: Option<Ping>,
@@ -90,7 +96,7 @@ macro_rules! container_kinds {
         pub struct JobDocument {
             /// Name within the group; also the host name on the group's network.
             name: Name,
-            $($(#[$doc])* #[serde(default)] $field: $type,)*
+            $($(#[doc = $doc])* $(#[schemars($($schema)*)])? #[serde(default)] $field: $type,)*
             /// Retries after a failure. Defaults to 0.
             #[serde(default)]
             retries: u32,
@@ -210,6 +216,61 @@ container_kinds! {
     pull: Pull,
     /// Annotations for the runtime of the container. Need API 1.43 (Docker 24.0).
     annotations: BTreeMap<String, Text>,
+    /// Allocate a terminal for the main process.
+    tty: bool,
+    /// Keep the standard input of the main process open.
+    stdin_open: bool,
+    /// Security options: `no-new-privileges`, `seccomp=FILE` (relative to the spec directory), `apparmor=PROFILE`, `label=…`,
+    /// `systempaths=unconfined`.
+    security_opt: Vec<SecurityOpt>,
+    /// Kernel parameters of the container's namespaces, e.g. `net.core.somaxconn: 1024`.
+    sysctls: BTreeMap<String, Text>,
+    /// Devices of the host: `/dev/x[:/dev/y[:rwm]]`, or CDI devices `vendor.com/class=name`.
+    devices: Vec<Device>,
+    /// Rules for device nodes: `c 188:* rmw`.
+    device_cgroup_rules: Vec<DeviceCgroupRule>,
+    /// GPUs: `all`, a number, or a list of `{driver, count, device_ids, capabilities, options}`.
+    gpus: Option<Gpus>,
+    /// Additional groups of the main process: names or numbers.
+    group_add: Vec<Text>,
+    /// DNS servers that are asked for names outside of the network.
+    dns: OneOrMany<IpAddress>,
+    /// Domains that are searched for names.
+    dns_search: OneOrMany<Text>,
+    /// Options of the resolver, as in resolv.conf(5).
+    dns_opt: OneOrMany<Text>,
+    /// UTS namespace: `host` shares the host name.
+    uts: Option<HostNamespace>,
+    /// User namespace: `host` where the engine remaps users.
+    userns_mode: Option<HostNamespace>,
+    /// Control group namespace: `host` or `private`. Default: the engine's.
+    cgroup: Option<CgroupNamespace>,
+    /// Parent of the container's control group.
+    cgroup_parent: Option<Text>,
+    /// Runtime, e.g. `runsc`. Default: the engine's.
+    runtime: Option<Text>,
+    /// Platform of the image, e.g. `linux/arm64`. Default: that of the engine.
+    platform: Option<Platform>,
+    /// Log driver and its options. Default: the engine's.
+    logging: Option<Logging>,
+    /// Domain name inside the container.
+    domainname: Option<Text>,
+    /// Hardware address on the group's network.
+    mac_address: Option<MacAddress>,
+    /// Ports that the container listens on, as information for other programs.
+    expose: OneOrMany<ExposedPorts>,
+    /// Options of the storage driver, e.g. `size: 10g`.
+    storage_opt: BTreeMap<String, Text>,
+    /// Inclination of the kernel to swap, from 0 to 100.
+    #[schemars(range(max = 100))]
+    mem_swappiness: Option<u8>,
+    /// Do not kill processes when memory runs out.
+    oom_kill_disable: bool,
+    /// Preference of the kernel for killing these processes when memory runs out, from -1000 to 1000.
+    #[schemars(range(min = -1000, max = 1000))]
+    oom_score_adj: Option<i16>,
+    /// Block I/O: weights and limits of devices.
+    blkio_config: Option<BlkioConfig>,
 }
 
 /// Spec of a service or a job.

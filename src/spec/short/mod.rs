@@ -82,6 +82,8 @@ pub(super) use {both_forms, read_shaped};
 
 // After the macros, which they use.
 mod dependency;
+mod device;
+mod expose;
 mod healthcheck;
 mod host;
 mod http;
@@ -91,6 +93,7 @@ mod ping;
 mod port;
 mod pull;
 mod restart;
+mod security;
 mod ulimit;
 
 pub(super) use self::http::http_status;

@@ -105,6 +105,7 @@ macro_rules! read_value {
 }
 
 // The modules use the macros above.
+mod host;
 mod http;
 mod image;
 mod name;
@@ -114,6 +115,7 @@ mod subnet;
 mod text;
 mod time;
 
+pub use self::host::*;
 pub use self::http::*;
 pub use self::image::*;
 pub use self::name::*;
