@@ -24,6 +24,8 @@ pub struct Observed {
     pub images: BTreeMap<String, String>,
     /// Ids of other images with the same content for the engine's platform, by the id of a container's image.
     pub equal_images: BTreeMap<String, BTreeSet<String>>,
+    /// Platforms whose content is present, by image id: of images that may have several.
+    pub image_platforms: BTreeMap<String, BTreeSet<String>>,
     /// Images that drillmaster built for the group, by the reference they were built under.
     pub built: BTreeMap<String, BuiltImage>,
     /// Ids of images with the label of a group: `docker commit` copies the labels of a container to the image.
@@ -226,6 +228,8 @@ pub struct ImageFacts {
     pub healthcheck: bool,
     /// Paths of its declared volumes.
     pub volumes: Vec<String>,
+    /// Its platform: `linux/arm64`; empty: not known.
+    pub platform: String,
 }
 
 impl Container {
@@ -286,6 +290,18 @@ impl Observed {
     fn is_inherited(&self, identity: &Identity, image_id: &str) -> bool {
         let is_unlabeled = self.images.contains_key(image_id) && !self.labeled_images.contains(image_id);
         identity.image_id != image_id && !image_id.is_empty() && !is_unlabeled
+    }
+
+    /// Id of the image with this reference. An image for another platform is none; one whose platform is not known is.
+    pub fn image(&self, reference: &str, platform: Option<&str>) -> Option<&String> {
+        let id = self.images.get(reference)?;
+        let Some(platform) = platform else { return Some(id) };
+        let is_right = match (self.image_platforms.get(id), self.image_facts.get(id)) {
+            (Some(platforms), _) => platforms.contains(platform),
+            (None, Some(facts)) => facts.platform.is_empty() || facts.platform == platform,
+            (None, None) => true,
+        };
+        is_right.then_some(id)
     }
 
     /// Returns true if a container of the image with one id is the same as one of the image with the other id.

@@ -290,7 +290,12 @@ impl Engine for Sim {
         })
     }
 
-    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        _: Option<&'a str>,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> EngineFuture<'a, ()> {
         Box::pin(async move {
             let call = self.begin(format!("pull {image}"), |latency| latency.pull).await?;
             progress(PullProgress { done: 0, total: 1, bytes: 0 });

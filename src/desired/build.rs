@@ -25,26 +25,31 @@ pub struct Build {
     pub args: BTreeMap<String, String>,
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
+    /// Platform that the image is built for. Defaults to the engine's.
+    pub platform: Option<String>,
 }
 
 impl Build {
     /// What is written, with the files that were found.
-    pub fn new(spec: &model::Build, tree: &Tree) -> Build {
+    pub fn new(spec: &model::Build, tree: &Tree, platform: Option<String>) -> Build {
         let text = |(key, value): (&String, &crate::spec::value::Text)| (key.clone(), value.to_string());
         Build {
             tree: tree.clone(),
             target: spec.target.clone(),
             args: spec.args.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
             labels: spec.labels.iter().map(text).collect(),
+            platform,
         }
     }
 
     /// Returns the image tag: a hash over all inputs except the location of the files.
     pub fn tag(&self) -> String {
-        let Build { tree, target, args, labels } = self;
+        let Build { tree, target, args, labels, platform } = self;
         let mut recipe = json!({"version": 1, "files": tree.digest});
-        if let Some(target) = target {
-            recipe["target"] = target[..].into();
+        for (field, value) in [("target", target), ("platform", platform)] {
+            if let Some(value) = value {
+                recipe[field] = value[..].into();
+            }
         }
         for (field, values) in [("args", args), ("labels", labels)] {
             if !values.is_empty() {
@@ -62,7 +67,7 @@ mod tests {
     fn build(digest: &str) -> Build {
         let (context, dockerfile) = ("/srv/api".into(), "/srv/api/Dockerfile".into());
         let tree = Tree { context, dockerfile, digest: digest.into(), files: Default::default() };
-        Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() }
+        Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new(), platform: None }
     }
 
     /// Existing images have this tag: changing it rebuilds every image at the next upgrade.
@@ -78,6 +83,7 @@ mod tests {
         let others = [
             build("00fe"),
             Build { target: Some("release".into()), ..plain.clone() },
+            Build { platform: Some("linux/arm64".into()), ..plain.clone() },
             Build { args: pairs("1"), ..plain.clone() },
             Build { args: pairs("2"), ..plain.clone() },
             Build { labels: pairs("1"), ..plain.clone() },

@@ -279,11 +279,12 @@ impl Service {
         if self.update.order == Order::StartFirst {
             return true;
         }
-        let Config { hostname, ports, volumes, healthcheck, aliases, .. } = &self.config;
+        let Config { hostname, ports, volumes, healthcheck, aliases, mac_address, .. } = &self.config;
         let is_alias = |hostname: &String| *hostname == self.service || aliases.contains(hostname);
         let has_check = self.ping.is_some() || healthcheck.as_ref().is_some_and(|check| !check.disable);
         has_check
             && !self.is_job()
+            && mac_address.is_none()
             && !hostname.as_ref().is_some_and(is_alias)
             && ports.iter().all(|port| port.host.is_none())
             && volumes.iter().all(|volume| volume.read_only)

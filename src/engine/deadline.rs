@@ -169,6 +169,7 @@ impl<E: Engine> Layer for Bounded<E> {
     fn pull_image<'a>(
         &'a self,
         image: &'a str,
+        platform: Option<&'a str>,
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> EngineFuture<'a, ()> {
         Box::pin(async move {
@@ -177,7 +178,7 @@ impl<E: Engine> Layer for Bounded<E> {
                 alive.notify_one();
                 progress(update);
             };
-            let call = self.engine.pull(image, &on_progress);
+            let call = self.engine.pull(image, platform, &on_progress);
             while_alive(self.limits.pull_silence, &alive, || Call::Pull(image).describe(), call).await
         })
     }
@@ -274,7 +275,12 @@ mod tests {
             Box::pin(future::pending())
         }
 
-        fn pull<'a>(&'a self, _: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
+        fn pull<'a>(
+            &'a self,
+            _: &'a str,
+            _: Option<&'a str>,
+            progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+        ) -> EngineFuture<'a, ()> {
             Box::pin(async move {
                 for done in 0..self.0 {
                     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -368,7 +374,7 @@ mod tests {
             heard.fetch_add(1, Ordering::Relaxed);
         };
         let begin = tokio::time::Instant::now();
-        assert_eq!(limit(hung(5).pull("debian", &count).await), 120);
+        assert_eq!(limit(hung(5).pull("debian", None, &count).await), 120);
         assert_eq!((heard.into_inner(), begin.elapsed().as_secs()), (5, 620));
     }
 
@@ -380,7 +386,7 @@ mod tests {
             digest: String::new(),
             files: Default::default(),
         };
-        let build = Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new() };
+        let build = Build { tree, target: None, args: BTreeMap::new(), labels: BTreeMap::new(), platform: None };
         let request = BuildRequest { image: "api:1".into(), build, labels: BTreeMap::new() };
         let begin = tokio::time::Instant::now();
         let error = hung(3).build(&request, &|_| {}).await.unwrap_err().to_string();

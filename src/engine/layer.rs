@@ -86,9 +86,10 @@ pub trait Layer: Send + Sync {
     fn pull_image<'a>(
         &'a self,
         image: &'a str,
+        platform: Option<&'a str>,
         progress: &'a (dyn Fn(PullProgress) + Send + Sync),
     ) -> EngineFuture<'a, ()> {
-        self.call(Call::Pull(image), self.inner().pull(image, progress))
+        self.call(Call::Pull(image), self.inner().pull(image, platform, progress))
     }
 
     /// Builds an image.
@@ -134,8 +135,13 @@ impl<L: Layer> Engine for L {
         self.call(Call::CreateVolume(name), self.inner().create_volume(name, labels))
     }
 
-    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
-        Layer::pull_image(self, image, progress)
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        platform: Option<&'a str>,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> EngineFuture<'a, ()> {
+        Layer::pull_image(self, image, platform, progress)
     }
 
     fn read<'a>(&'a self, id: &'a str, path: &'a str, limit: usize) -> EngineFuture<'a, Option<Vec<u8>>> {

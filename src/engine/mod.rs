@@ -66,8 +66,13 @@ pub trait Engine: Send + Sync {
         labels: &'a BTreeMap<String, String>,
     ) -> EngineFuture<'a, BTreeMap<String, String>>;
 
-    /// Pulls an image, with progress.
-    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()>;
+    /// Pulls an image for a platform, by default the engine's, with progress.
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        platform: Option<&'a str>,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> EngineFuture<'a, ()>;
 
     /// Reads a file in a container, running or not, at most `most` bytes; `None` if it does not exist. Files on a
     /// `tmpfs` are not visible.

@@ -1,6 +1,7 @@
 //! Creation of containers: the image and network they need, and the request itself.
 
 use super::Planner;
+use super::images::wanted_image;
 use super::readiness::DependencyState;
 use super::step::{Query, Reason, Subject, Verb};
 use crate::desired::{Order, Service};
@@ -56,7 +57,7 @@ impl<'a> Planner<'a> {
     /// Plans the build of a service's image; `None` if it is present or not built.
     pub(super) fn build(&mut self, service: &'a Service) -> Option<DependencyState> {
         let image = &service.config.image;
-        if service.build.is_none() || self.observed.images.contains_key(image) {
+        if service.build.is_none() || wanted_image(service, self.observed).is_some() {
             return None;
         }
         if self.build_has_failed(service) {
@@ -85,26 +86,62 @@ impl<'a> Planner<'a> {
             self.fail(&service.name, Reason::ImageMissing, message, None);
             return Some(DependencyState::Failed);
         }
-        let present = self.observed.images.get(image);
+        let present = wanted_image(service, self.observed);
         if self.pull(service) {
             self.wait_quietly(service, format!("waiting for the image {image}"), None);
             return Some(DependencyState::Pending("is waiting for its image"));
         }
         if present.is_none() {
-            let message = format!("image {image} is not present locally, and `pull: never` is set");
+            let message = self.missing_image(service);
             self.fail(&service.name, Reason::ImageMissing, message, None);
             return Some(DependencyState::Failed);
         }
         None
     }
 
+    /// Why a service has no image although none is pulled.
+    fn missing_image(&self, service: &Service) -> String {
+        let image = &service.config.image;
+        let found = self.observed.images.get(image).and_then(|id| self.observed.image_facts.get(id));
+        match (&service.config.platform, found) {
+            (Some(platform), Some(found)) => {
+                let remedy = match service.pull {
+                    Pull::Never => "`pull: never` is set",
+                    _ => "the pull did not change that",
+                };
+                format!(
+                    "image {image} is present for {}, not for {platform} (`platform`), and {remedy}",
+                    found.platform
+                )
+            }
+            _ => format!("image {image} is not present locally, and `pull: never` is set"),
+        }
+    }
+
+    /// Asks for the platform of the image with a service's name, where that matters.
+    pub(super) fn must_inspect_image(&mut self, service: &Service) -> bool {
+        let id = self.observed.images.get(&service.config.image);
+        let unknown = id.filter(|id| {
+            service.config.platform.is_some()
+                && service.build.is_none()
+                && !self.observed.image_facts.contains_key(*id)
+                && !self.observed.image_platforms.contains_key(*id)
+        });
+        self.plan.queries.extend(unknown.map(|id| Query::Image(id.clone())));
+        unknown.is_some()
+    }
+
     /// Plans the pull of a service's image if it is due. Returns true if it is.
     fn pull(&mut self, service: &'a Service) -> bool {
         let image = &service.config.image;
         let pulled = self.memory.images.pulled.get(image).copied();
-        let is_missing = !self.observed.images.contains_key(image);
+        let is_missing = wanted_image(service, self.observed).is_none();
+        let has_other_platform = is_missing && self.observed.images.contains_key(image);
         let cause = match service.pull {
             Pull::Never => return false,
+            // The registry has no image for the platform.
+            _ if has_other_platform && pulled.is_some() => return false,
+            _ if has_other_platform => "the image that is present is for another platform",
             _ if is_missing => "image not present locally",
             Pull::Missing => return false,
             Pull::Always if pulled.is_some() => return false,
@@ -142,7 +179,7 @@ impl<'a> Planner<'a> {
         if let Some(state) = self.fetch(service) {
             return Some(state);
         }
-        let id = self.observed.images.get(&service.config.image)?;
+        let id = wanted_image(service, self.observed)?;
         if self.observed.image_facts.contains_key(id) {
             return None;
         }
@@ -151,7 +188,7 @@ impl<'a> Planner<'a> {
     }
 
     pub(super) fn create(&mut self, service: &Service, current: Option<&Container>, cause: &str) {
-        let (Some(network), Some(image_id)) = (self.network, self.observed.images.get(&service.config.image)) else {
+        let (Some(network), Some(image_id)) = (self.network, wanted_image(service, self.observed)) else {
             return;
         };
         let verb = Verb::Create {

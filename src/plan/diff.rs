@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::cause::Cause;
+use super::images::wanted_image;
 use crate::desired::fingerprint::{self, Change, VERSION, change_of};
 use crate::desired::{Config, Kind, Service};
 use crate::identity::Identity;
@@ -72,7 +73,7 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
         && identity.spec_hash == fingerprint.spec_hash
         && identity.env_hash == fingerprint.env_hash;
     let image = identity.image_id.is_empty()
-        || observed.images.get(&service.config.image).is_none_or(|now| observed.is_same_image(&identity.image_id, now));
+        || wanted_image(service, observed).is_none_or(|now| observed.is_same_image(&identity.image_id, now));
     let limits = match &container.details {
         Some(details) => {
             let present = updatable(details, service, observed);
@@ -154,7 +155,7 @@ fn compare_spec(
 
 /// The same reference may point to another image after a build or a pull.
 fn compare_image(service: &Service, identity: &Identity, observed: &Observed, found: &mut Comparison) {
-    let Some(now) = observed.images.get(&service.config.image) else {
+    let Some(now) = wanted_image(service, observed) else {
         return;
     };
     if !identity.image_id.is_empty()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::images::wanted_image;
 use super::memory::{HookProgress, MountedVersions};
 use super::step::{Query, Step, Verb};
 use super::{MIN_UPTIME, Memory, instance_of};
@@ -39,6 +40,11 @@ pub fn apply(
         Verb::Pull | Verb::Build => {
             if step.verb == Verb::Pull {
                 memory.images.pulled.insert(name.to_owned(), now);
+            }
+            let is_other =
+                |service: &Service| service.config.image == name && wanted_image(service, observed).is_none();
+            if desired.services.values().any(is_other) {
+                observed.images.remove(name);
             }
             observed.images.entry(name.to_owned()).or_insert_with(|| format!("{FORECAST}{name}"));
             if step.verb == Verb::Build {

@@ -81,7 +81,7 @@ impl<'a> Planner<'a> {
 
     fn build_alone(&mut self, service: &'a Service) {
         if service.build.is_some() {
-            let is_missing = !self.observed.images.contains_key(&service.config.image);
+            let is_missing = wanted_image(service, self.observed).is_none();
             if self.build(service).is_some() && is_missing {
                 self.image_change(service, Action::Build);
             }
@@ -107,7 +107,7 @@ impl<'a> Planner<'a> {
             return;
         }
         // A digest always names the same image.
-        let is_pinned = image.contains('@') && self.observed.images.contains_key(image);
+        let is_pinned = image.contains('@') && wanted_image(service, self.observed).is_some();
         if is_pinned || self.memory.images.pulled.contains_key(image) {
             return;
         }
@@ -123,6 +123,13 @@ impl<'a> Planner<'a> {
             self.change(subject, action, Vec::new());
         }
     }
+}
+
+/// Id of a service's image; `None`: not present, or for another platform.
+pub(super) fn wanted_image<'o>(service: &Service, observed: &'o Observed) -> Option<&'o String> {
+    // A built image is for its platform: its tag is a hash of that, too.
+    let platform = service.config.platform.as_deref().filter(|_| service.build.is_none());
+    observed.image(&service.config.image, platform)
 }
 
 /// Returns true if an image was built for the group by this spec directory.

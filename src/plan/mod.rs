@@ -415,7 +415,7 @@ pub fn failure(
 ) -> Failure {
     let wanted = desired.services.get(service);
     let fingerprint = wanted.map(|wanted| wanted.fingerprint.clone()).unwrap_or_default();
-    let image = wanted.and_then(|wanted| observed.images.get(&wanted.config.image)).cloned();
+    let image = wanted.and_then(|wanted| images::wanted_image(wanted, observed)).cloned();
     let replaces = current_container(desired, observed, service)
         .filter(|current| container.as_ref().is_none_or(|failed| failed.id != current.id))
         .and_then(|current| current.identity.as_ref())

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Planner;
+use super::images::wanted_image;
 use crate::capabilities::HealthChecks;
 use crate::identity::Identity;
 use crate::observed::Container;
@@ -70,7 +71,7 @@ impl Planner<'_> {
             return;
         }
         for service in self.desired.services.values() {
-            let image = self.observed.images.get(&service.config.image);
+            let image = wanted_image(service, self.observed);
             let of_image =
                 image.and_then(|id| self.observed.image_facts.get(id)).is_some_and(|facts| facts.healthcheck);
             let check = service.config.healthcheck.as_ref().map_or(of_image, |check| !check.disable);

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde_json::Value;
+
 use super::cause::Cause;
 use super::effect::{image_of, own_healthcheck};
 use super::memory::ForceReason;
@@ -242,7 +244,9 @@ impl<'a> Planner<'a> {
         });
         let moved = self.inherited(service, old).into_iter();
         let moved = moved.map(|inherited| format!("the anonymous volume at {} moves", inherited.target));
-        ports.chain(places).chain(moved).next()
+        let address = service.config.mac_address.as_deref().filter(|address| has_mac_address(old, address));
+        let address = address.map(|address| format!("both containers need the MAC address {address}"));
+        ports.chain(places).chain(moved).chain(address).next()
     }
 
     /// Anonymous volumes that move to the replacement of a container.
@@ -270,6 +274,12 @@ impl<'a> Planner<'a> {
 /// Returns true if the container gets its network aliases only once it is ready.
 pub(super) fn aliases_deferred(container: &Container) -> bool {
     container.identity.as_ref().is_some_and(|identity| identity.named_when_ready)
+}
+
+/// Returns true if the spec of the container gave it this hardware address.
+fn has_mac_address(container: &Container, address: &str) -> bool {
+    let spec = container.identity.as_ref().and_then(|identity| serde_json::from_str::<Value>(&identity.spec).ok());
+    spec.is_some_and(|spec| spec["mac_address"] == address)
 }
 
 /// Returns true if the container holds a host port on an overlapping address.

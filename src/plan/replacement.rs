@@ -3,6 +3,7 @@
 use super::Planner;
 use super::cause::{Cause, fields};
 use super::diff::Comparison;
+use super::images::wanted_image;
 use super::placement::aliases_deferred;
 use super::readiness::DependencyState;
 use super::step::{Action, ContainerRef, Subject, Verb};
@@ -69,7 +70,7 @@ impl<'a> Planner<'a> {
     fn await_rolling_turn(&mut self, service: &'a Service, current: &'a Container) -> Option<DependencyState> {
         let others: Vec<&Service> = self.replicas.get(service.service.as_str())?.clone();
         let mut others = others.into_iter().filter(|other| other.name != service.name);
-        let image = self.observed.images.get(&service.config.image);
+        let image = wanted_image(service, self.observed);
         let failed = |other: &&Service| {
             self.memory.failure(&other.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image))
         };

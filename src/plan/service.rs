@@ -2,6 +2,7 @@
 
 use super::cause::{Cause, fields};
 use super::diff::{Comparison, compare};
+use super::images::wanted_image;
 use super::memory::ForceReason;
 use super::outputs::open_fields;
 use super::readiness::DependencyState;
@@ -140,6 +141,9 @@ impl<'a> Planner<'a> {
         if let Some(state) = self.await_outputs(service, &slots) {
             return state;
         }
+        if self.must_inspect_image(service) {
+            return DependencyState::Pending("is being inspected");
+        }
         let mut comparison = slots.current.map(|current| self.compare_with_files(service, current));
         let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
         let current = slots.current.filter(|_| comparison.as_ref().is_some_and(|comparison| comparison.unclear));
@@ -153,7 +157,7 @@ impl<'a> Planner<'a> {
         if slots.current.is_some() {
             self.refresh_image(service);
         }
-        let image = self.observed.images.get(&service.config.image);
+        let image = wanted_image(service, self.observed);
         let failed =
             self.memory.failure(&service.name).is_some_and(|failure| failure.is_about(&service.fingerprint, image));
         if let (Some(current), Some(comparison)) = (slots.current, &mut comparison) {

@@ -184,7 +184,7 @@ impl Build {
         let tree = Tree { dockerfile, context, digest: digest.into(), files: Default::default() };
         self.0.config.image = format!("{GROUP}-{}:{digest}", self.0.name);
         let (args, labels) = (BTreeMap::new(), BTreeMap::new());
-        self.0.build = Some(drillmaster::desired::Build { tree, target: None, args, labels });
+        self.0.build = Some(drillmaster::desired::Build { tree, target: None, args, labels, platform: None });
         self
     }
 

@@ -18,6 +18,7 @@ mod edit;
 mod examples;
 mod exec;
 mod failure;
+mod fields;
 mod files;
 mod groups;
 mod habits;

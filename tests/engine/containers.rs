@@ -270,7 +270,7 @@ async fn limits_are_updated_on_a_running_container() {
 #[tokio::test]
 async fn unreachable_registry_error_is_short() {
     let engine = Docker::connect(&engine_config(socket())).await.unwrap();
-    let error = engine.pull("localhost:1/nothing:1", &|_| {}).await.unwrap_err();
+    let error = engine.pull("localhost:1/nothing:1", None, &|_| {}).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot pull localhost:1/nothing:1: the registry localhost:1 cannot be reached: connection refused"

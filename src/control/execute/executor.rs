@@ -48,7 +48,7 @@ impl Executor {
     ) -> Result<Option<String>, StepError> {
         match execution {
             Execution::Engine(mutation) => return Ok(self.engine.apply(&mutation).await?),
-            Execution::Pull(image) => self.pull(&image).await?,
+            Execution::Pull { image, platform } => self.pull(&image, platform.as_deref()).await?,
             Execution::Build { service, request } => self.build(&service, &request, cancelled).await?,
             Execution::Hook(call) => self.run_hook(&call, cancelled).await?,
             Execution::Collect { container, capture } => {
@@ -59,9 +59,9 @@ impl Executor {
         Ok(None)
     }
 
-    async fn pull(&self, image: &str) -> Result<(), StepError> {
+    async fn pull(&self, image: &str, platform: Option<&str>) -> Result<(), StepError> {
         let progress = |progress| self.send(Event::Pulling(image.to_owned(), progress));
-        Ok(self.engine.pull(image, &progress).await?)
+        Ok(self.engine.pull(image, platform, &progress).await?)
     }
 
     async fn build(

@@ -26,7 +26,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum Execution {
     Engine(Mutation),
     /// Pulls an image by reference.
-    Pull(String),
+    Pull {
+        image: String,
+        platform: Option<String>,
+    },
     /// Builds an image. The output is reported as that of `service`.
     Build {
         service: String,
@@ -49,7 +52,7 @@ pub enum Execution {
 pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<Execution, StepError> {
     let name = step.subject.name();
     let mutation = match &step.verb {
-        Verb::Pull => return Ok(Execution::Pull(name.to_owned())),
+        Verb::Pull => return Ok(Execution::Pull { image: name.to_owned(), platform: platform(name, desired) }),
         Verb::Build => return build(name, desired).ok_or(StepError::Obsolete),
         Verb::Hook { point, index, container, .. } => {
             return Ok(Execution::Hook(hook_call(name, *point, *index, container.as_ref(), desired)?));
@@ -113,6 +116,12 @@ fn env(service: &Service) -> BTreeMap<String, String> {
         env.entry(OUTPUT.to_owned()).or_insert_with(|| JOB_OUTPUT_FILE.to_owned());
     }
     env
+}
+
+/// The platform that an image is pulled for: all services agree on it, or have none.
+fn platform(image: &str, desired: &Desired) -> Option<String> {
+    let users = desired.services.values().filter(|service| service.config.image == image);
+    users.into_iter().find_map(|service| service.config.platform.clone())
 }
 
 /// The build of an image; `None` if no service wants it any more.

@@ -181,7 +181,9 @@ fn service(
     context: ResolveContext<'_>,
 ) -> Service {
     let spec = &loaded.spec;
-    let build = spec.container.build.as_ref().zip(loaded.tree.as_ref()).map(|(build, tree)| Build::new(build, tree));
+    let platform = || spec.container.platform.as_ref().map(ToString::to_string);
+    let build = spec.container.build.as_ref().zip(loaded.tree.as_ref());
+    let build = build.map(|(build, tree)| Build::new(build, tree, platform()));
     let image = image(spec, build.as_ref(), group);
     let config = config(loaded, image, group, network, context);
     let mut env: BTreeMap<String, String> = BTreeMap::new();

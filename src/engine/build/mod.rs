@@ -155,6 +155,9 @@ fn address(builder: Builder, request: &BuildRequest, dockerfile: &str) -> Result
     if let Some(target) = &build.target {
         query.append_pair("target", target);
     }
+    if let Some(platform) = &build.platform {
+        query.append_pair("platform", platform);
+    }
     if !build.args.is_empty() {
         query.append_pair("buildargs", &json!(build.args).to_string());
     }

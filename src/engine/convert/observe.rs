@@ -19,7 +19,7 @@ use crate::observed::{
     Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
 };
 use crate::spec::model::{MemorySwap, Protocol, Resources, RestartPolicy};
-use crate::spec::value::{ByteSize, CpuCount, Microseconds};
+use crate::spec::value::{ByteSize, CpuCount, Microseconds, Platform};
 
 /// A listed container; `None` if it has no id.
 pub fn container(summary: ContainerSummary) -> Option<Container> {
@@ -373,6 +373,24 @@ pub fn equal_images(containers: &[ContainerSummary], images: &[ImageSummary]) ->
     containers.iter().filter_map(equal).collect()
 }
 
+/// Platforms of the images of containerd's store, of which an image may have several, by id.
+pub fn image_platforms(images: &[ImageSummary]) -> BTreeMap<String, BTreeSet<String>> {
+    let present = |image: &ImageSummary| -> BTreeSet<String> {
+        let manifests = image.manifests.iter().flatten().filter(|manifest| manifest.available);
+        let platforms = manifests.filter_map(|manifest| Some(&manifest.image_data.as_ref()?.platform));
+        platforms.map(|of| platform(of.os.as_deref(), of.architecture.as_deref(), of.variant.as_deref())).collect()
+    };
+    let present = images.iter().map(|image| (image.id.clone(), present(image)));
+    present.filter(|(_, platforms)| !platforms.is_empty()).collect()
+}
+
+/// A platform in the form of specs; empty if it is not known.
+fn platform(os: Option<&str>, architecture: Option<&str>, variant: Option<&str>) -> String {
+    let parts = [os, architecture, variant].map(Option::unwrap_or_default);
+    let text = parts.join("/");
+    text.trim_end_matches('/').parse::<Platform>().map(String::from).unwrap_or_default()
+}
+
 /// Ids of the images with the label of a group.
 pub fn labeled(summaries: &[ImageSummary]) -> BTreeSet<String> {
     let labeled = summaries.iter().filter(|summary| summary.labels.contains_key(identity::GROUP));
@@ -398,11 +416,12 @@ pub fn built(summaries: &[ImageSummary], group: &str) -> BTreeMap<String, BuiltI
 
 /// Facts about an image.
 pub fn facts(image: ImageInspect) -> ImageFacts {
+    let platform = platform(image.os.as_deref(), image.architecture.as_deref(), image.variant.as_deref());
     let config = image.config.unwrap_or_default();
     let test = config.healthcheck.and_then(|check| check.test).unwrap_or_default();
     let mut volumes = config.volumes.unwrap_or_default();
     volumes.sort();
-    ImageFacts { healthcheck: test.first().is_some_and(|word| word != "NONE"), volumes }
+    ImageFacts { healthcheck: test.first().is_some_and(|word| word != "NONE"), volumes, platform }
 }
 
 #[cfg(test)]

@@ -7,7 +7,12 @@ use super::*;
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Docker {
-    pub(super) async fn pull_image(&self, image: &str, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<()> {
+    pub(super) async fn pull_image(
+        &self,
+        image: &str,
+        platform: Option<&str>,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<()> {
         let reference = Reference::parse(image);
         let attempted = format!("pull {image}");
         let (credentials, trouble) = match self.credentials(reference.credentials_key()).await {
@@ -18,6 +23,7 @@ impl Docker {
         let options = query::CreateImageOptions {
             from_image: Some(reference.repository.to_owned()),
             tag: Some(reference.version.to_owned()),
+            platform: platform.unwrap_or_default().to_owned(),
             ..Default::default()
         };
         let mut messages = self.client.create_image(Some(options), None, credentials).boxed();

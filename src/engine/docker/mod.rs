@@ -158,6 +158,7 @@ impl Docker {
             built: convert::built(&images, group),
             equal_images: convert::equal_images(&containers, &images),
             labeled_images: convert::labeled(&images),
+            image_platforms: convert::image_platforms(&images),
             images: convert::images(images),
             volumes: volumes.map(|volume| (volume.name.clone(), volume)).collect(),
             capabilities: capabilities.clone(),
@@ -302,7 +303,8 @@ impl Docker {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> std::result::Result<String, BollardError> {
-        let options = query::CreateContainerOptions { name: Some(spec.name.clone()), ..Default::default() };
+        let platform = spec.config.platform.clone().unwrap_or_default();
+        let options = query::CreateContainerOptions { name: Some(spec.name.clone()), platform };
         let mut body = convert::create_body(spec);
         if let Some(check) = body.healthcheck.as_mut().filter(|_| self.api < convert::START_INTERVAL) {
             check.start_interval = None;
@@ -395,8 +397,13 @@ impl Engine for Docker {
         Box::pin(self.volume(name, labels))
     }
 
-    fn pull<'a>(&'a self, image: &'a str, progress: &'a (dyn Fn(PullProgress) + Send + Sync)) -> EngineFuture<'a, ()> {
-        Box::pin(self.pull_image(image, progress))
+    fn pull<'a>(
+        &'a self,
+        image: &'a str,
+        platform: Option<&'a str>,
+        progress: &'a (dyn Fn(PullProgress) + Send + Sync),
+    ) -> EngineFuture<'a, ()> {
+        Box::pin(self.pull_image(image, platform, progress))
     }
 
     fn read<'a>(&'a self, id: &'a str, path: &'a str, most: usize) -> EngineFuture<'a, Option<Vec<u8>>> {

@@ -178,7 +178,7 @@ async fn pull_sends_credentials_and_reports_progress() {
     std::fs::write(directory.path().join("config.json"), config).unwrap();
     let engine = Docker::connect(&target_in(&directory)).await.unwrap();
     let seen = Mutex::new(Vec::new());
-    engine.pull("reg:5000/shop/api", &|progress| seen.lock().unwrap().push(progress)).await.unwrap();
+    engine.pull("reg:5000/shop/api", None, &|progress| seen.lock().unwrap().push(progress)).await.unwrap();
     assert_eq!(seen.into_inner().unwrap().last(), Some(&PullProgress { done: 1, total: 1, bytes: 10 }));
     let head = served.await.unwrap().remove(1);
     assert!(head.starts_with("POST /v1.41/images/create?fromImage=reg%3A5000%2Fshop%2Fapi&tag=latest"), "{head}");
@@ -196,7 +196,7 @@ async fn pull_failing_midway_reports_its_cause() {
     );
     let (directory, _served) = fake(&[VERSION, PULL]).await;
     let engine = Docker::connect(&target_in(&directory)).await.unwrap();
-    let error = engine.pull("nope:1", &|_| {}).await.unwrap_err();
+    let error = engine.pull("nope:1", None, &|_| {}).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot pull nope:1: manifest for nope:1 not found");
     assert!(matches!(error, EngineError::Refused { .. }));
 }
@@ -208,7 +208,7 @@ fn to_build(dockerfile: &str) -> (tempfile::TempDir, BuildRequest) {
     let paths = build::tree::ContextPaths::new(context.path(), ".", None);
     let tree = build::tree::look(&paths, &Default::default()).0.unwrap();
     let args = BTreeMap::from([("A".to_owned(), "b&c".to_owned())]);
-    let build = crate::desired::Build { tree, target: Some("x".into()), args, labels: BTreeMap::new() };
+    let build = crate::desired::Build { tree, target: Some("x".into()), args, labels: BTreeMap::new(), platform: None };
     let labels = BTreeMap::from([("l".to_owned(), "m".to_owned())]);
     (context, BuildRequest { image: "shop-api:1".into(), build, labels })
 }
