@@ -67,6 +67,16 @@ impl Build {
         self
     }
 
+    pub fn mac_address(mut self, address: &str) -> Build {
+        self.0.config.mac_address = Some(address.into());
+        self
+    }
+
+    pub fn platform(mut self, platform: &str) -> Build {
+        self.0.config.platform = Some(platform.into());
+        self
+    }
+
     pub fn env(mut self, key: &str, value: &str) -> Build {
         self.0.env.insert(key.into(), value.into());
         self

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use drillmaster::identity::Identity;
-use drillmaster::observed::{ImageFacts, State};
+use drillmaster::observed::{ImageFacts, Observed, State};
 use drillmaster::plan::Memory;
-use drillmaster::plan::step::{Step, Verb};
+use drillmaster::plan::step::{Query, Step, Verb};
 use drillmaster::spec::model::{Condition, Pull, RestartPolicy};
 use drillmaster::spec::value::Period;
 
@@ -204,6 +204,79 @@ fn missing_image_with_pull_never_fails() {
         b: create shop-b.new   # no container
         b: start shop-b.new   # no container
         b: rename shop-b.new to shop-b   # candidate is ready
+    ",
+    );
+}
+
+#[test]
+fn image_of_another_platform_is_pulled_once() {
+    let facts = |platform: &str| ImageFacts { platform: platform.into(), ..ImageFacts::default() };
+    let wanted = desired([service("a").platform("linux/arm64")]);
+    let mut observed = empty(&wanted);
+    add_image(&mut observed, "a:1", facts("linux/amd64"));
+    check(
+        &wanted,
+        &observed,
+        "
+        create a [container]
+        --
+        network shop: create   # missing
+        image a:1: pull   # the image that is present is for another platform
+        a: create shop-a.new   # no container
+        a: start shop-a.new   # no container
+        a: rename shop-a.new to shop-a   # candidate is ready
+    ",
+    );
+    // The registry has it for that platform only.
+    let network = agreeing(&wanted).networks;
+    let with_network = Observed { networks: network, ..observed.clone() };
+    let mut memory = Memory::default();
+    memory.images.pulled.insert("a:1".into(), Duration::ZERO);
+    let plan = drillmaster::plan::plan(&wanted, &with_network, &memory, Duration::ZERO);
+    assert_eq!(plan.steps, []);
+    let message =
+        "image a:1 is present for linux/amd64, not for linux/arm64 (`platform`), and the pull did not change that";
+    assert_eq!(plan.failures[0].message, message);
+    // One image for several platforms, in containerd's store.
+    observed.image_platforms.insert("sha256:a:1".into(), ["linux/amd64".into(), "linux/arm64".into()].into());
+    assert!(!plan_text(&wanted, &observed).contains("pull"));
+    add_image(&mut observed, "a:1", facts("linux/arm64"));
+    observed.image_platforms.clear();
+    assert!(!plan_text(&wanted, &observed).contains("pull"));
+}
+
+#[test]
+fn tag_that_moves_to_another_platform_is_no_change() {
+    let wanted = desired([service("a").platform("linux/arm64")]);
+    let mut observed = agreeing(&wanted);
+    observed.images.insert("a:1".into(), "sha256:other".into());
+    let plan = drillmaster::plan::plan(&wanted, &observed, &Memory::default(), Duration::ZERO);
+    assert_eq!(plan.queries, [Query::Image("sha256:other".into())].into(), "its platform matters");
+    let facts = ImageFacts { platform: "linux/amd64".into(), ..ImageFacts::default() };
+    observed.image_facts.insert("sha256:other".into(), facts);
+    check(&wanted, &observed, "--");
+    let facts = ImageFacts { platform: "linux/arm64".into(), ..ImageFacts::default() };
+    observed.image_facts.insert("sha256:other".into(), facts);
+    assert!(plan_text(&wanted, &observed).contains("replace a [image]"));
+}
+
+#[test]
+fn two_containers_never_have_one_mac_address() {
+    let with_mac =
+        |command: &str| service("a").ping(Duration::from_secs(60)).mac_address("02:42:ac:11:00:02").command(&[command]);
+    let (old, new) = (desired([with_mac("one")]), desired([with_mac("two")]));
+    // Aliases are not deferred: the interface that is connected again would have another address.
+    check(
+        &new,
+        &agreeing(&old),
+        "
+        replace a [command]
+        --
+        a: create shop-a.new   # command changed
+        a: stop shop-a   # replacement needs its ports or volumes
+        a: start shop-a.new   # command changed
+        a: remove shop-a   # replacement is ready
+        a: rename shop-a.new to shop-a   # candidate is ready
     ",
     );
 }

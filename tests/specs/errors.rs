@@ -34,6 +34,56 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             ("b.yaml", "image: b\nname: f\nimage: c\nname: g\n"),
         ],
     ),
+    (
+        "limits, logging and devices that have no effect",
+        &[(
+            "a.yaml",
+            concat!(
+                "name: a\nimage: b\nresources: {memory: 64m, memory_reservation: 65m, memory_swap: 63m, cpu_shares: 1, ",
+                "cpus: 1, cpu_quota: 50ms}\noom_score_adj: 1001\nmem_swappiness: 101\n",
+                "blkio_config: {weight: 9, weight_device: [{path: /dev/a, weight: 10}, {path: /dev/b, weight: 1001}]}\n",
+                "gpus: [all, {count: 1, device_ids: [x]}]\n---\n",
+                "name: c\nimage: b\nresources: {memory_reservation: 1m, memory_swap: 64m, cpu_period: 999, cpu_quota: 1}\n",
+                "logging: {driver: gelf, options: {cache-disabled: true}}\nping: {log: ready}\n---\n",
+                "kind: Job\nname: d\nimage: b\nlogging: {driver: none}\ncapture: key\n",
+            ),
+        )],
+    ),
+    (
+        "values of fields that are handed on",
+        &[(
+            "a.yaml",
+            concat!(
+                "name: a\nimage: b\ntty: on\nsecurity_opt: [no-new-privilege, seccomp, 'seccomp={', systempaths=x]\n",
+                "sysctls: [a]\ndevices: [fuse, '/dev/a:/dev/b:x', {target: /dev/c}]\ndevice_cgroup_rules: [c]\n",
+                "gpus: some\ngroup_add: [{}]\ndns: localhost\nuts: private\ncgroup: none\nplatform: arm64\n",
+                "logging: json-file\nmac_address: 1\nexpose: ['80:80', 3-1]\noom_kill_disable: 1\n",
+                "resources: {cpuset: 3-1, memory_swap: -2, cpu_period: 1}\nblkio_config: {device_read_bps: [{path: /dev/a}]}\n",
+            ),
+        )],
+    ),
+    (
+        "seccomp profiles",
+        &[
+            (
+                "a.yaml",
+                "name: a\nimage: b\nsecurity_opt: [seccomp=missing.json, seccomp=list.json, seccomp=broken.json]\n",
+            ),
+            ("list.json", "[]"),
+            ("broken.json", "{\n  \"defaultAction\": SCMP_ACT_ALLOW\n}"),
+        ],
+    ),
+    (
+        "one image for two platforms, one MAC address for two containers",
+        &[(
+            "a.yaml",
+            concat!(
+                "name: a\nimage: b\nplatform: linux/amd64\nreplicas: 2\nmac_address: '02:42:ac:11:00:02'\n---\n",
+                "name: c\nimage: docker.io/library/b:latest\nplatform: linux/arm64\nmac_address: '02:42:ac:11:00:03'\n",
+                "update: {order: start-first}\n",
+            ),
+        )],
+    ),
     ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\nscale: 2\n")]),
     (
         "compose file",

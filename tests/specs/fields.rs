@@ -133,7 +133,7 @@ cgroup: host
 cgroup_parent: /apps
 runtime: runc
 platform: linux/arm64/v8
-logging: {driver: none}
+logging: {driver: syslog, options: {syslog-address: "udp://192.0.2.1:514"}}
 domainname: example.org
 mac_address: "02:42:ac:11:00:02"
 expose: "80"

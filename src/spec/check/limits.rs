@@ -4,10 +4,13 @@ use crate::spec::document::Document;
 use crate::spec::locate::Diagnostic;
 use crate::spec::model::{Check, Kind, MemorySwap, Service};
 use crate::spec::node::Node;
-use crate::spec::value::quoted;
+use crate::spec::value::{Microseconds, quoted};
 
 /// Minimum memory limit that the engine accepts, in bytes.
 const MIN_MEMORY: u64 = 6 * 1024 * 1024;
+
+/// Range of the periods of CPU quotas, in microseconds.
+const CPU_PERIODS: std::ops::RangeInclusive<u32> = 1_000..=1_000_000;
 
 /// Range of the weights of block devices.
 const BLKIO_WEIGHTS: std::ops::RangeInclusive<u16> = 10..=1000;
@@ -74,6 +77,13 @@ fn resources(report: &mut Report<'_>) {
     }
     if resources.cpu_shares.is_some_and(|shares| shares < 2) {
         report.add(&["resources", "cpu_shares"], "`cpu_shares` must be at least 2", "the default is 1024");
+    }
+    let is_period = |period: &Microseconds| CPU_PERIODS.contains(&period.get());
+    if resources.cpu_period.is_some_and(|period| !is_period(&period)) {
+        report.add(&["resources", "cpu_period"], "`cpu_period` goes from 1ms to 1s", "the default is 100ms");
+    }
+    if resources.cpu_quota.is_some_and(|quota| quota.get() < *CPU_PERIODS.start()) {
+        report.add(&["resources", "cpu_quota"], "`cpu_quota` must be at least 1ms", "a number is in microseconds");
     }
     for (field, is_set) in
         [("cpu_quota", resources.cpu_quota.is_some()), ("cpu_period", resources.cpu_period.is_some())]
