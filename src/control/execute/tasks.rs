@@ -22,7 +22,7 @@ use crate::control::event::{Command, Event, HookEvent};
 use crate::control::local_state::LocalState;
 use crate::desired::Desired;
 use crate::engine::lines::split_timestamp;
-use crate::engine::{Engine, LogOptions};
+use crate::engine::{Engine, EngineError, LogOptions};
 use crate::observed::{Container, Observed, State};
 use crate::plan::Memory;
 use crate::plan::backoff::BACKOFF_RESET_AFTER;
@@ -143,7 +143,8 @@ impl Tasks {
             Command::Diagnose(failure) => self.spawn(diagnose(engine, failure)),
             Command::ReadExit(service, container) => self.spawn(async move {
                 let found = inspect(engine.as_ref(), &container.id).await;
-                Event::ExitRead(service, last_output(engine.as_ref(), &container.id, found.as_ref()).await)
+                let output = last_output(engine.as_ref(), &container.id, found.as_ref()).await;
+                Event::ExitRead(service, output.unwrap_or_default())
             }),
             // The loop replies itself.
             Command::Reply(..) => {}
@@ -264,8 +265,13 @@ async fn diagnose(engine: Arc<dyn Engine>, mut failure: Failure) -> Event {
     if let Some(explanation) = container.as_ref().and_then(|container| explain(container, failure.reason)) {
         failure.message = format!("{}; {explanation}", failure.message);
     }
-    let output = last_output(engine.as_ref(), &id, container.as_ref()).await;
-    Event::Diagnosed(failure, output)
+    match last_output(engine.as_ref(), &id, container.as_ref()).await {
+        Ok(output) => Event::Diagnosed(failure, output),
+        Err(why) => {
+            failure.message = format!("{}; its output cannot be read: {why}", failure.message);
+            Event::Diagnosed(failure, Vec::new())
+        }
+    }
 }
 
 async fn inspect(engine: &dyn Engine, id: &ContainerId) -> Option<Container> {
@@ -291,17 +297,35 @@ fn explain(container: &Container, reason: Reason) -> Option<String> {
     }
 }
 
-/// The last lines of the container's output since its last start, as far as the engine returns them.
-async fn last_output(engine: &dyn Engine, id: &ContainerId, container: Option<&Container>) -> Vec<String> {
+/// The last lines of the container's output since its last start, as far as the engine returns them in time; the engine's
+/// reason if its log driver keeps none.
+async fn last_output(
+    engine: &dyn Engine,
+    id: &ContainerId,
+    container: Option<&Container>,
+) -> Result<Vec<String>, String> {
     let details = container.and_then(|container| container.details.as_ref());
     let started = details.and_then(|details| details.started_at.parse::<Timestamp>().ok());
     let started = started.and_then(|started| started.checked_sub(START_MARGIN).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
     let since = started.as_second();
     let options = LogOptions { tail: Some(LOG_TAIL), since, timestamps: true, ..LogOptions::default() };
-    let lines = engine.logs(id, options).filter_map(|line| async {
-        let line = line.ok()?;
-        let (time, text) = split_timestamp(&line.text);
-        time.is_none_or(|time| time >= started).then(|| text.to_owned())
-    });
-    tokio::time::timeout(LOG_TIMEOUT, lines.collect::<Vec<String>>()).await.unwrap_or_default()
+    let collect = async {
+        let (mut lines, mut output) = (engine.logs(id, options), Vec::new());
+        while let Some(line) = lines.next().await {
+            match line {
+                Ok(line) => {
+                    let (time, text) = split_timestamp(&line.text);
+                    output.extend(time.is_none_or(|time| time >= started).then(|| text.to_owned()));
+                }
+                Err(EngineError::Refused { message, .. } | EngineError::Invalid { message, .. })
+                    if output.is_empty() =>
+                {
+                    return Err(message);
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(output)
+    };
+    tokio::time::timeout(LOG_TIMEOUT, collect).await.unwrap_or_else(|_| Ok(Vec::new()))
 }
