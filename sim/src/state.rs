@@ -297,6 +297,7 @@ impl World {
             }
             let mut made = match &volume.source {
                 VolumeSource::Bind(path) => mount(None, Some(path.clone()), &volume.target, !volume.read_only),
+                VolumeSource::Image(_) => mount(None, None, &volume.target, !volume.read_only),
                 VolumeSource::Named(name) => mount(Some(name.clone()), None, &volume.target, !volume.read_only),
                 VolumeSource::Anonymous => {
                     let name = self.fresh_id();

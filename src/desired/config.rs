@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::fingerprint::sha256;
 use crate::spec::model::{
     BlkioConfig, CgroupNamespace, Device, DeviceRequest, ExposedPorts, ExtraHost, Healthcheck, HostNamespace, Logging,
-    Port, Resources, RestartPolicy, Ulimit,
+    MountOptions, Port, Resources, RestartPolicy, Ulimit,
 };
 
 /// What a container is made of, in canonical form: the order in which a set was written does not show, and what is at
@@ -189,6 +189,14 @@ pub struct Volume {
     pub target: String,
     /// Not writable.
     pub read_only: bool,
+    pub options: MountOptions,
+}
+
+impl Volume {
+    /// Returns true if two containers with this mount would write to the same files.
+    pub fn is_shared_writable(&self) -> bool {
+        !self.read_only && !matches!(self.source, VolumeSource::Image(_))
+    }
 }
 
 /// What a mount shows.
@@ -200,6 +208,8 @@ pub enum VolumeSource {
     Named(String),
     /// An absolute path of the host.
     Bind(String),
+    /// The files of an image, by its reference in the engine's form.
+    Image(String),
 }
 
 /// An anonymous volume that moves to the replacement.
@@ -223,13 +233,28 @@ impl From<Duration> for Seconds {
 }
 
 impl serde::Serialize for Volume {
-    /// As one writes it: `shop-data:/data`, `/srv/conf:/conf:ro`, `/data`.
+    /// As one writes it: `shop-data:/data`, `/srv/conf:/conf:ro,z`, `/data`; long-form options follow: `create`.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let source = match &self.source {
             VolumeSource::Anonymous => String::new(),
             VolumeSource::Named(name) | VolumeSource::Bind(name) => format!("{name}:"),
+            VolumeSource::Image(image) => format!("image={image}:"),
         };
-        serializer.collect_str(&format_args!("{source}{}{}", self.target, if self.read_only { ":ro" } else { "" }))
+        let MountOptions { create, selinux, propagation, recursive, nocopy, subpath } = &self.options;
+        let options: Vec<String> = [
+            self.read_only.then(|| "ro".to_owned()),
+            selinux.map(|selinux| selinux.option().to_owned()),
+            propagation.map(|propagation| propagation.to_string()),
+            nocopy.then(|| "nocopy".to_owned()),
+            create.then(|| "create".to_owned()),
+            recursive.map(|recursive| format!("recursive={recursive}")),
+            subpath.as_ref().map(|subpath| format!("subpath={subpath}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let colon = if options.is_empty() { "" } else { ":" };
+        serializer.collect_str(&format_args!("{source}{}{colon}{}", self.target, options.join(",")))
     }
 }
 

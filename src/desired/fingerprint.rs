@@ -297,6 +297,7 @@ mod tests {
                 source: super::super::VolumeSource::Anonymous,
                 target: "/x".into(),
                 read_only: false,
+                options: Default::default(),
             }],
             tmpfs: env(&[("/t", "")]),
             healthcheck: Some(Healthcheck {

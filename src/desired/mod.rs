@@ -287,7 +287,7 @@ impl Service {
             && mac_address.is_none()
             && !hostname.as_ref().is_some_and(is_alias)
             && ports.iter().all(|port| port.host.is_none())
-            && volumes.iter().all(|volume| volume.read_only)
+            && volumes.iter().all(|volume| !volume.is_shared_writable())
     }
 
     /// Returns true for jobs.

@@ -1,9 +1,9 @@
 //! Fields that need a newer engine than the oldest one that is supported.
 
-use super::Config;
+use super::{Config, Volume, VolumeSource};
 use crate::capabilities::ApiVersion;
 use crate::spec::Loaded;
-use crate::spec::model;
+use crate::spec::model::{self, Recursive};
 
 /// A field that a service uses, and the API version that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,25 @@ pub struct Requirement {
 /// key of the field, or of an item of its list; it only narrows the place.
 type Row = (&'static str, ApiVersion, fn(&Config) -> bool);
 
-const ROWS: &[Row] = &[("annotations", ApiVersion(1, 43), |config| !config.annotations.is_empty())];
+const ROWS: &[Row] = &[
+    ("annotations", ApiVersion(1, 43), |config| !config.annotations.is_empty()),
+    // Without the older field of the request, which cannot say `recursive`.
+    ("volumes.create", ApiVersion(1, 42), |config| {
+        has_volume(config, |volume| volume.options.create && volume.options.recursive.is_some())
+    }),
+    ("volumes.recursive", ApiVersion(1, 44), |config| {
+        let of_read_only = [Some(Recursive::Writable), Some(Recursive::Readonly)];
+        has_volume(config, |volume| of_read_only.contains(&volume.options.recursive))
+    }),
+    ("volumes.subpath", ApiVersion(1, 45), |config| has_volume(config, |volume| volume.options.subpath.is_some())),
+    ("volumes.type", ApiVersion(1, 48), |config| {
+        has_volume(config, |volume| matches!(volume.source, VolumeSource::Image(_)))
+    }),
+];
+
+fn has_volume(config: &Config, found: impl Fn(&Volume) -> bool) -> bool {
+    config.volumes.iter().any(found)
+}
 
 /// The fields of a service that some supported engines do not know.
 pub(super) fn requirements(loaded: &Loaded<model::Service>, config: &Config) -> Vec<Requirement> {

@@ -4,7 +4,7 @@ use super::Planner;
 use super::images::wanted_image;
 use super::readiness::DependencyState;
 use super::step::{Query, Reason, Subject, Verb};
-use crate::desired::{Order, Service};
+use crate::desired::{Order, Service, VolumeSource};
 use crate::identity::candidate_name;
 use crate::observed::Container;
 use crate::spec::model::Pull;
@@ -131,6 +131,28 @@ impl<'a> Planner<'a> {
         unknown.is_some()
     }
 
+    /// Plans the pull of missing images that a service mounts.
+    fn mounted_images(&mut self, service: &'a Service) -> Option<DependencyState> {
+        let images = service.config.volumes.iter().filter_map(|volume| match &volume.source {
+            VolumeSource::Image(image) => Some(image),
+            _ => None,
+        });
+        let image = images.into_iter().find(|image| !self.observed.images.contains_key(*image))?;
+        let problem = match self.memory.images.unavailable.get(image) {
+            Some(reason) => format!("cannot pull image {image}, which it mounts: {reason}"),
+            None if service.pull == Pull::Never => {
+                format!("image {image}, which it mounts, is not present locally, and `pull: never` is set")
+            }
+            None => {
+                self.step_once(Subject::Image(image.clone()), Verb::Pull, "image not present locally");
+                self.wait_quietly(service, format!("waiting for the image {image}"), None);
+                return Some(DependencyState::Pending("is waiting for its image"));
+            }
+        };
+        self.fail(&service.name, Reason::ImageMissing, problem, None);
+        Some(DependencyState::Failed)
+    }
+
     /// Plans the pull of a service's image if it is due. Returns true if it is.
     fn pull(&mut self, service: &'a Service) -> bool {
         let image = &service.config.image;
@@ -176,7 +198,7 @@ impl<'a> Planner<'a> {
 
     /// Checks that the service's image is present and inspected; otherwise waits.
     fn image(&mut self, service: &'a Service) -> Option<DependencyState> {
-        if let Some(state) = self.fetch(service) {
+        if let Some(state) = self.fetch(service).or_else(|| self.mounted_images(service)) {
             return Some(state);
         }
         let id = wanted_image(service, self.observed)?;

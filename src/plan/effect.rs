@@ -338,7 +338,7 @@ fn mounts(service: &Service, inherited: &[Inherited]) -> Vec<MountPoint> {
     let mut mounts: BTreeMap<&str, MountPoint> = BTreeMap::new();
     for volume in &service.config.volumes {
         let (name, bind) = match &volume.source {
-            VolumeSource::Anonymous => (None, None),
+            VolumeSource::Anonymous | VolumeSource::Image(_) => (None, None),
             VolumeSource::Named(name) => (Some(name.clone()), None),
             VolumeSource::Bind(path) => (None, Some(path.clone())),
         };

@@ -237,7 +237,7 @@ impl<'a> Planner<'a> {
             let shared = |mount: &&&MountPoint| match &volume.source {
                 VolumeSource::Named(name) => mount.volume.as_ref() == Some(name),
                 VolumeSource::Bind(path) => mount.bind.as_ref() == Some(path),
-                VolumeSource::Anonymous => false,
+                VolumeSource::Anonymous | VolumeSource::Image(_) => false,
             };
             let mount = writable.iter().find(shared)?;
             Some(format!("both containers would write to {}", mount.target))

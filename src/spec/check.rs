@@ -13,7 +13,7 @@ use super::RESERVED_NETWORKS;
 use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Location, closest};
-use super::model::{Condition, Dependency, Kind, MountSource, OnChange, Order, Port, Pull, Service};
+use super::model::{Condition, Dependency, Kind, Mount, MountSource, OnChange, Order, Port, Pull, Service};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
 
@@ -372,9 +372,8 @@ fn concurrent_containers(service: &Document<Service>, diagnostics: &mut Vec<Diag
     if !start_first {
         return;
     }
-    for (mount, node) in
-        with_nodes(service, "volumes", &spec.container.volumes).into_iter().filter(|(mount, _)| !mount.read_only)
-    {
+    let writable = |(mount, _): &(&Mount, &Node)| !mount.read_only && mount.source.is_shared();
+    for (mount, node) in with_nodes(service, "volumes", &spec.container.volumes).into_iter().filter(writable) {
         let both =
             "with `order: start-first` the old and the new container run at the same time, and both would write to";
         diagnostics.push(

@@ -84,7 +84,12 @@ impl Build {
 
     /// Mounts a file read-only at the same path, with this content and inode number.
     pub fn file(mut self, path: &str, on_change: OnChange, content: &str, inode: u64) -> Build {
-        let volume = Volume { source: VolumeSource::Bind(path.into()), target: path.into(), read_only: true };
+        let volume = Volume {
+            source: VolumeSource::Bind(path.into()),
+            target: path.into(),
+            read_only: true,
+            options: Default::default(),
+        };
         self.0.config.volumes.push(volume);
         let version = FileVersion { inode, digest: Some(content.into()) };
         self.0.files.push(MountedFile {
@@ -146,13 +151,23 @@ impl Build {
     /// Adds a volume of the group.
     pub fn volume(mut self, name: &str, target: &str) -> Build {
         let source = VolumeSource::Named(volume_name(GROUP, name));
-        self.0.config.volumes.push(Volume { source, target: target.into(), read_only: false });
+        self.0.config.volumes.push(Volume {
+            source,
+            target: target.into(),
+            read_only: false,
+            options: Default::default(),
+        });
         self.0.config.volumes.sort();
         self
     }
 
     pub fn anonymous_volume(mut self, target: &str) -> Build {
-        let volume = Volume { source: VolumeSource::Anonymous, target: target.into(), read_only: false };
+        let volume = Volume {
+            source: VolumeSource::Anonymous,
+            target: target.into(),
+            read_only: false,
+            options: Default::default(),
+        };
         self.0.config.volumes.push(volume);
         self
     }
@@ -207,7 +222,8 @@ impl Build {
 
     /// Mounts a directory of the host.
     pub fn bind(mut self, source: &str, target: &str, read_only: bool) -> Build {
-        let volume = Volume { source: VolumeSource::Bind(source.into()), target: target.into(), read_only };
+        let (source, target) = (VolumeSource::Bind(source.into()), target.into());
+        let volume = Volume { source, target, read_only, options: Default::default() };
         self.0.config.volumes.push(volume);
         self
     }

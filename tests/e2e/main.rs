@@ -28,6 +28,7 @@ mod images;
 mod jobs;
 mod logs;
 mod missing;
+mod mounts;
 mod order;
 mod outage;
 mod outputs;

@@ -137,7 +137,8 @@ async fn errors_are_distinguished() {
     if fixture.engine.about().await.unwrap().capabilities.kind == EngineKind::Docker {
         let mut unbound = fixture.spec("b", "true");
         let source = VolumeSource::Bind("/no/such/directory".into());
-        unbound.config.volumes = vec![Volume { source, target: "/data".into(), read_only: false }];
+        unbound.config.volumes =
+            vec![Volume { source, target: "/data".into(), read_only: false, options: Default::default() }];
         let unbound = fixture.apply_err(Mutation::Create(Box::new(unbound))).await;
         assert!(unbound.to_string().contains("/no/such/directory"), "{unbound}");
     }
@@ -172,7 +173,12 @@ async fn every_container_spec_field_reaches_the_engine() {
     let fixture = Fixture::new("fields").await;
     let directory = tempfile::tempdir().unwrap();
     let bind = directory.path().to_str().unwrap().to_owned();
-    let volume = |source, target: &str, read_only| Volume { source, target: target.into(), read_only };
+    let volume = |source, target: &str, read_only| Volume {
+        source,
+        target: target.into(),
+        read_only,
+        options: Default::default(),
+    };
     let mut spec = fixture.spec("a", sleeper());
     spec.env = BTreeMap::from([("LEVEL".into(), "a=b c".into()), ("EMPTY".into(), String::new())]);
     spec.config = Config {

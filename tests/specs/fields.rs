@@ -19,7 +19,7 @@ working_dir: /srv
 env: {LOG: info, PORT: 8080, RATIO: 1.10, ON: yes, FLAG: true, EMPTY: "", LEVEL: "${LEVEL:-debug}"}
 env_file: common.env
 ports: ["8080:80", 9000, "0.0.0.0:53:53/udp", {container: 443, host: 8443, address: "::1"}]
-volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, target: /x, read_only: true}, {source: ./y, target: /y, on_change: {signal: hup}}]
+volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, target: /x, read_only: true}, {source: ./y, target: /y, on_change: {signal: hup}}, {source: ./z, target: /z, create: true, selinux: shared, propagation: rslave}, {source: w, target: /w, nocopy: true, subpath: a/b}, {source: ./v, target: /v, recursive: disabled}, {type: tmpfs, target: /t, size: 1m, mode: 0700}, {type: image, source: shop/conf, target: /i}]
 tmpfs: [/run, "/tmp:size=64m"]
 dependencies: [appdb, {name: cache, condition: started, restart: true}]
 ping: {http: {port: 80, path: /healthz, scheme: https, headers: {Host: shop}, status: 204}, interval: 100ms, timeout: 60s}

@@ -57,7 +57,7 @@ const FIELDS: &str = r#"{
     "name": "a", "image": "shop/api:1", "command": ["serve", "--port", 80], "entrypoint": "/entry 'two words'",
     "user": 1000, "working_dir": "/srv", "env": {"LOG": "info", "PORT": 80, "ON": true, "RATIO": 0.5},
     "env_file": "common.env", "ports": ["8080:80", 9000, {"container": 443, "host": 8443}],
-    "volumes": ["data:/data", {"type": "bind", "source": "./x", "target": "/x"}], "tmpfs": ["/run"],
+    "volumes": ["data:/data", {"type": "bind", "source": "./x", "target": "/x", "create": true}], "tmpfs": ["/run"],
     "dependencies": ["other", {"name": "more", "condition": "started", "restart": true}],
     "ping": {"http": {"port": 80, "path": "/healthz", "scheme": "https", "headers": {"Host": "shop"}, "status": 204}, "interval": "1s", "timeout": "60s"},
     "health": {"interval": "10s", "retries": 3, "action": "replace"}, "healthcheck": {"test": ["CMD", "x"], "retries": 3},

@@ -17,6 +17,7 @@ use crate::observed::{Container, Observed};
 use crate::plan::effect;
 use crate::plan::step::{ContainerRef, Step, Verb};
 use crate::spec::interpolate::MISSING;
+use crate::spec::model::MountOptions;
 
 /// The engine's own time between the stop signal and SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -198,7 +199,8 @@ fn with_declared_volumes(config: &Config, image_id: &str, observed: &Observed) -
         let mounted = config.tmpfs.contains_key(target) || config.volumes.iter().any(|volume| volume.target == *target);
         if !mounted {
             let source = VolumeSource::Anonymous;
-            config.volumes.push(Volume { source, target: target.clone(), read_only: false });
+            let options = MountOptions::default();
+            config.volumes.push(Volume { source, target: target.clone(), read_only: false, options });
         }
     }
     config

@@ -88,8 +88,12 @@ pub(super) fn config(
         user: user.as_ref().map(ToString::to_string),
         working_dir: working_dir.clone(),
         ports: sorted(ports.clone()),
-        volumes: sorted(volumes.iter().map(|mount| volume(mount, group, context)).collect()),
-        tmpfs: tmpfs.iter().map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone())).collect(),
+        volumes: sorted(volumes.iter().filter_map(|mount| volume(mount, group, context)).collect()),
+        tmpfs: tmpfs
+            .iter()
+            .map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone()))
+            .chain(volumes.iter().filter_map(in_memory))
+            .collect(),
         healthcheck: spec.healthcheck.clone(),
         stop_signal: stop_signal.as_ref().map(ToString::to_string),
         stop_timeout: stop_timeout.map(|period| Seconds::from(Duration::from(period))),
@@ -137,13 +141,25 @@ pub(super) fn config(
     }
 }
 
-fn volume(mount: &model::Mount, group: &str, context: ResolveContext<'_>) -> Volume {
+/// A mount; `None`: it is one in memory.
+fn volume(mount: &model::Mount, group: &str, context: ResolveContext<'_>) -> Option<Volume> {
     let source = match &mount.source {
         MountSource::Anonymous => VolumeSource::Anonymous,
         MountSource::Volume(name) => VolumeSource::Named(identity::volume_name(group, name.as_str())),
         MountSource::Bind(path) => VolumeSource::Bind(absolute(path, context)),
+        MountSource::Image(image) => VolumeSource::Image(image.familiar()),
+        MountSource::Tmpfs { .. } => return None,
     };
-    Volume { source, target: mount.target.clone(), read_only: mount.read_only }
+    let options = mount.options.clone();
+    Some(Volume { source, target: mount.target.clone(), read_only: mount.read_only, options })
+}
+
+/// The path and options of a mount in memory.
+fn in_memory(mount: &model::Mount) -> Option<(String, String)> {
+    let MountSource::Tmpfs { size, mode } = mount.source else { return None };
+    let size = size.map(|size| format!("size={}", size.bytes()));
+    let mode = mode.map(|mode| format!("mode={:o}", mode.bits()));
+    Some((mount.target.clone(), size.into_iter().chain(mode).collect::<Vec<_>>().join(",")))
 }
 
 /// Its bind mounts, which may be files. A change of a file restarts a service by default; a job that has run stays as it

@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HealthConfig, HostConfig, Mount, MountType,
-    MountVolumeOptions, NetworkingConfig, PortBinding, PortMap, ResourcesUlimits, RestartPolicy as EngineRestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HealthConfig, HostConfig, NetworkingConfig,
+    PortBinding, PortMap, ResourcesUlimits, RestartPolicy as EngineRestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::super::{ContainerSpec, Inherited};
-use crate::desired::{Config, Volume as DesiredVolume, VolumeSource};
-
-use super::devices;
+use super::super::ContainerSpec;
+use super::{devices, mounts};
+use crate::desired::Config;
 use crate::spec::model::{
     ExposedPorts, Healthcheck, HealthcheckTest, MemorySwap, Port, Protocol, Resources, RestartPolicy,
 };
@@ -118,7 +116,8 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
     let config = &spec.config;
     let mut host = HostConfig {
         network_mode: Some(config.network.clone()),
-        mounts: some(mounts(spec)),
+        binds: mounts::binds(&config.volumes),
+        mounts: mounts::mounts(spec),
         tmpfs: some_map(&config.tmpfs),
         port_bindings: (!config.ports.is_empty()).then(|| port_bindings(&config.ports)),
         restart_policy: Some(restart_policy(config.restart)),
@@ -202,52 +201,6 @@ fn port_bindings(ports: &[Port]) -> PortMap {
         bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
     }
     bindings
-}
-
-/// Mounts, and inherited volumes: one whose path the spec mounts anonymously replaces that mount; others are added.
-fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
-    let written = spec.config.volumes.iter().map(|volume| mount(volume, spec));
-    let targets = |target: &str| spec.config.volumes.iter().any(|volume| volume.target == target);
-    let of_image =
-        spec.inherited.iter().filter(|inherited| !targets(&inherited.target)).map(|inherited| {
-            volume_mount(Some(inherited.volume.clone()), &inherited.target, false, &spec.volume_labels)
-        });
-    written.chain(of_image).collect()
-}
-
-fn mount(volume: &DesiredVolume, spec: &ContainerSpec) -> Mount {
-    let labels = &spec.volume_labels;
-    match &volume.source {
-        VolumeSource::Named(name) => volume_mount(Some(name.clone()), &volume.target, volume.read_only, labels),
-        VolumeSource::Anonymous => {
-            let same_target = |inherited: &&Inherited| inherited.target == volume.target;
-            let inherited = spec.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
-            volume_mount(inherited, &volume.target, volume.read_only, labels)
-        }
-        // Not the `binds` field, which creates a missing directory.
-        VolumeSource::Bind(path) => Mount {
-            typ: Some(MountType::BIND),
-            source: Some(path.clone()),
-            target: Some(volume.target.clone()),
-            read_only: volume.read_only.then_some(true),
-            ..Default::default()
-        },
-    }
-}
-
-/// A volume mount with labels: the engine creates a missing volume, so no separate request is needed.
-fn volume_mount(source: Option<String>, target: &str, read_only: bool, labels: &BTreeMap<String, String>) -> Mount {
-    Mount {
-        typ: Some(MountType::VOLUME),
-        source,
-        target: Some(target.to_owned()),
-        read_only: read_only.then_some(true),
-        volume_options: Some(MountVolumeOptions {
-            labels: Some(labels.clone().into_iter().collect()),
-            ..Default::default()
-        }),
-        ..Default::default()
-    }
 }
 
 fn ulimits(config: &Config) -> Vec<ResourcesUlimits> {
@@ -359,8 +312,8 @@ pub(super) fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::Seconds;
-    use crate::spec::model::{ExtraHost, Ulimit};
+    use crate::desired::{Inherited, Seconds, Volume, VolumeSource};
+    use crate::spec::model::{ExtraHost, MountOptions, Propagation, Recursive, Selinux, Ulimit};
     use crate::spec::value::ByteSize;
 
     #[test]
@@ -385,7 +338,10 @@ mod tests {
     }
 
     fn full() -> ContainerSpec {
-        let volume = |source, target: &str, read_only| DesiredVolume { source, target: target.into(), read_only };
+        let with =
+            |source, target: &str, read_only, options| Volume { source, target: target.into(), read_only, options };
+        let volume = |source, target: &str, read_only| with(source, target, read_only, MountOptions::default());
+        let none = MountOptions::default;
         let port = |host, protocol| Port { address: [127, 0, 0, 1].into(), host, container: 80, protocol };
         ContainerSpec {
             name: "shop-api.new".into(),
@@ -403,6 +359,34 @@ mod tests {
                     volume(VolumeSource::Bind("/conf".into()), "/conf", true),
                     volume(VolumeSource::Anonymous, "/cache", false),
                     volume(VolumeSource::Anonymous, "/fresh", false),
+                    with(
+                        VolumeSource::Bind("/made".into()),
+                        "/made",
+                        true,
+                        MountOptions { create: true, selinux: Some(Selinux::Private), ..none() },
+                    ),
+                    with(
+                        VolumeSource::Bind("/mnt".into()),
+                        "/mnt",
+                        true,
+                        MountOptions {
+                            propagation: Some(Propagation::Rslave),
+                            recursive: Some(Recursive::Readonly),
+                            ..none()
+                        },
+                    ),
+                    with(
+                        VolumeSource::Named("shop-part".into()),
+                        "/part",
+                        false,
+                        MountOptions { nocopy: true, subpath: Some("a/b".into()), ..none() },
+                    ),
+                    with(
+                        VolumeSource::Image("shop/conf:1".into()),
+                        "/image",
+                        true,
+                        MountOptions { subpath: Some("etc".into()), ..none() },
+                    ),
                 ],
                 tmpfs: BTreeMap::from([("/tmp".into(), "size=64m".into())]),
                 healthcheck: Some(Healthcheck {
@@ -476,8 +460,15 @@ mod tests {
                 {"Type": "bind", "Source": "/conf", "Target": "/conf", "ReadOnly": true},
                 volume(Some("v1"), "/cache"),
                 volume(None, "/fresh"),
+                {"Type": "bind", "Source": "/mnt", "Target": "/mnt", "ReadOnly": true,
+                    "BindOptions": {"Propagation": "rslave", "ReadOnlyForceRecursive": true}},
+                {"Type": "volume", "Source": "shop-part", "Target": "/part",
+                    "VolumeOptions": {"Labels": labels, "NoCopy": true, "Subpath": "a/b"}},
+                {"Type": "image", "Source": "shop/conf:1", "Target": "/image", "ReadOnly": true,
+                    "ImageOptions": {"Subpath": "etc"}},
                 volume(Some("v2"), "/of-the-image"),
             ],
+            "Binds": ["/made:/made:ro,Z"],
             "Tmpfs": {"/tmp": "size=64m"},
             "PortBindings": {
                 "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": ""}],

@@ -6,6 +6,7 @@ mod capabilities;
 mod create;
 mod devices;
 mod events;
+mod mounts;
 mod observe;
 pub mod podman;
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::MemorySwap;
-use crate::spec::value::{ByteSize, CpuCount, CpuSet, Microseconds, Name, Period, Signal};
+use crate::spec::value::{ByteSize, CpuCount, CpuSet, FileMode, ImageRef, Microseconds, Name, Period, Signal};
 
 /// A published port.
 ///
@@ -40,7 +40,7 @@ pub enum Protocol {
 /// A mount.
 ///
 /// Short: `data:/data`, `./conf:/conf:ro`, `/data` (an anonymous volume). Long:
-/// `{type: volume|bind, source: data, target: /data, read_only: true, on_change: restart}`.
+/// `{type: volume|bind|tmpfs|image, source: data, target: /data, read_only: true, on_change: restart}` and the options.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mount {
     pub source: MountSource,
@@ -50,6 +50,64 @@ pub struct Mount {
     pub read_only: bool,
     /// What a change of the mounted file means; bind mounts only.
     pub on_change: Option<OnChange>,
+    pub options: MountOptions,
+}
+
+/// Options of a mount that few mounts need; the default is the engine's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct MountOptions {
+    /// A missing directory is created on the engine's host, owned by root; bind mounts only.
+    pub create: bool,
+    /// SELinux label; bind mounts only.
+    pub selinux: Option<Selinux>,
+    /// Propagation of mounts below it; bind mounts only.
+    pub propagation: Option<Propagation>,
+    /// What happens to mounts below the source; bind mounts only.
+    pub recursive: Option<Recursive>,
+    /// An empty volume is not filled with what the image has at the target; volumes only.
+    pub nocopy: bool,
+    /// Path in the volume or image that is mounted instead of all of it.
+    pub subpath: Option<String>,
+}
+
+/// SELinux label that the engine gives the source of a bind mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Selinux {
+    /// Any container may use it: `z`.
+    Shared,
+    /// Only this container may use it: `Z`.
+    Private,
+}
+
+/// Propagation of mounts that are made below a bind mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Propagation {
+    /// Neither side sees later mounts of the other, also in submounts. The default.
+    Rprivate,
+    /// Neither side sees later mounts of the other.
+    Private,
+    /// Both sides see later mounts, also in submounts.
+    Rshared,
+    /// Both sides see later mounts.
+    Shared,
+    /// The container sees later mounts of the host, also in submounts.
+    Rslave,
+    /// The container sees later mounts of the host.
+    Slave,
+}
+
+/// Mounts below the source of a bind mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Recursive {
+    /// They are not mounted.
+    Disabled,
+    /// Of a read-only mount: they stay writable.
+    Writable,
+    /// Of a read-only mount: they are read-only, or the container is not started.
+    Readonly,
 }
 
 /// What a change of a mounted file means for the container.
@@ -74,6 +132,17 @@ pub enum MountSource {
     Volume(Name),
     /// Host path: absolute, relative to the spec directory (`./conf`, `../conf`), or below the home directory (`~/…`).
     Bind(String),
+    /// Memory: the same as an entry of `tmpfs`.
+    Tmpfs { size: Option<ByteSize>, mode: Option<FileMode> },
+    /// The files of an image.
+    Image(ImageRef),
+}
+
+impl MountSource {
+    /// Returns true if containers that mount it see the same files.
+    pub fn is_shared(&self) -> bool {
+        !matches!(self, Self::Tmpfs { .. } | Self::Image(_))
+    }
 }
 
 /// An in-memory file system: a path in the container and mount options.

@@ -15,7 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use container::{
-    ExtraHost, Mount, MountSource, OnChange, Port, Protocol, Pull, Resources, RestartPolicy, Tmpfs, Ulimit,
+    ExtraHost, Mount, MountOptions, MountSource, OnChange, Port, Propagation, Protocol, Pull, Recursive, Resources,
+    RestartPolicy, Selinux, Tmpfs, Ulimit,
 };
 pub use devices::{
     BlkioConfig, ByteRate, CgroupNamespace, Device, DeviceCount, DeviceRequest, DeviceWeight, ExposedPorts, Gpus,

@@ -18,12 +18,13 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::locate::closest;
 use super::model::{
-    Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountSource, OnChange, Ping, Port,
-    Protocol, Pull, RestartPolicy, Scheme, Tmpfs, Ulimit,
+    Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountOptions, MountSource, OnChange,
+    Ping, Port, Propagation, Protocol, Pull, Recursive, RestartPolicy, Scheme, Selinux, Tmpfs, Ulimit,
 };
 use super::starlark::Function;
 use super::value::{
-    HeaderName, HeaderValue, HttpUrl, Invalid, Name, Pattern, Period, Shape, Signal, Text, Words, quoted, shaped,
+    ByteSize, FileMode, HeaderName, HeaderValue, HttpUrl, Invalid, Name, Pattern, Period, Shape, Signal, Text, Words,
+    quoted, shaped,
 };
 
 /// Implements `Deserialize` for types with a [`Shape`].

@@ -108,6 +108,7 @@ macro_rules! read_value {
 mod host;
 mod http;
 mod image;
+mod mode;
 mod name;
 mod signal;
 mod size;
@@ -118,6 +119,7 @@ mod time;
 pub use self::host::*;
 pub use self::http::*;
 pub use self::image::*;
+pub use self::mode::*;
 pub use self::name::*;
 pub use self::signal::*;
 pub use self::size::*;

@@ -1,0 +1,114 @@
+//! Mounts of a container, in the two forms that the API has.
+//!
+//! `Mounts` takes every option but the SELinux label, and never creates a missing host directory before API 1.42;
+//! `Binds`, the older form, takes both.
+
+use std::collections::BTreeMap;
+
+use bollard::models::{
+    Mount, MountBindOptions, MountBindOptionsPropagationEnum as Propagation, MountImageOptions, MountType,
+    MountVolumeOptions,
+};
+
+use super::super::{ContainerSpec, Inherited};
+use super::create::some;
+use crate::desired::{Volume, VolumeSource};
+use crate::spec::model::{self, MountOptions, Recursive};
+
+/// Returns true if the mount is sent in the older form.
+fn is_bind(volume: &Volume) -> bool {
+    let MountOptions { create, selinux, recursive, .. } = &volume.options;
+    // `recursive` has no older form, and comes with an API that creates directories in the newer one.
+    matches!(volume.source, VolumeSource::Bind(_)) && (*create || selinux.is_some()) && recursive.is_none()
+}
+
+/// Mounts in the older form: `source:target:options`.
+pub fn binds(volumes: &[Volume]) -> Option<Vec<String>> {
+    let bind = |volume: &Volume| {
+        let VolumeSource::Bind(path) = &volume.source else { return None };
+        let options = [
+            volume.read_only.then(|| "ro".to_owned()),
+            volume.options.selinux.map(|selinux| selinux.option().to_owned()),
+            volume.options.propagation.map(|propagation| propagation.to_string()),
+        ];
+        let options: Vec<String> = options.into_iter().flatten().collect();
+        let colon = if options.is_empty() { "" } else { ":" };
+        Some(format!("{path}:{}{colon}{}", volume.target, options.join(",")))
+    };
+    some(volumes.iter().filter(|volume| is_bind(volume)).filter_map(bind).collect())
+}
+
+/// Mounts, and inherited volumes: one whose path the spec mounts anonymously replaces that mount; others are added.
+pub fn mounts(spec: &ContainerSpec) -> Option<Vec<Mount>> {
+    let written = spec.config.volumes.iter().filter(|volume| !is_bind(volume)).map(|volume| mount(volume, spec));
+    let targets = |target: &str| spec.config.volumes.iter().any(|volume| volume.target == target);
+    let of_image = spec
+        .inherited
+        .iter()
+        .filter(|inherited| !targets(&inherited.target))
+        .map(|inherited| volume_mount(Some(inherited.volume.clone()), &inherited.target, &spec.volume_labels));
+    some(written.chain(of_image).collect())
+}
+
+fn mount(volume: &Volume, spec: &ContainerSpec) -> Mount {
+    let (target, labels) = (&volume.target, &spec.volume_labels);
+    let mut mount = match &volume.source {
+        VolumeSource::Named(name) => volume_mount(Some(name.clone()), target, labels),
+        VolumeSource::Anonymous => {
+            let same_target = |inherited: &&Inherited| inherited.target == *target;
+            let inherited = spec.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
+            volume_mount(inherited, target, labels)
+        }
+        VolumeSource::Bind(path) => Mount {
+            typ: Some(MountType::BIND),
+            source: Some(path.clone()),
+            target: Some(target.clone()),
+            bind_options: bind_options(&volume.options),
+            ..Default::default()
+        },
+        VolumeSource::Image(image) => Mount {
+            typ: Some(MountType::IMAGE),
+            source: Some(image.clone()),
+            target: Some(target.clone()),
+            image_options: volume.options.subpath.clone().map(|subpath| MountImageOptions { subpath: Some(subpath) }),
+            ..Default::default()
+        },
+    };
+    mount.read_only = volume.read_only.then_some(true);
+    if let Some(options) = &mut mount.volume_options {
+        options.no_copy = volume.options.nocopy.then_some(true);
+        options.subpath.clone_from(&volume.options.subpath);
+    }
+    mount
+}
+
+/// A volume mount with labels: the engine creates a missing volume, so no separate request is needed.
+fn volume_mount(source: Option<String>, target: &str, labels: &BTreeMap<String, String>) -> Mount {
+    let labels = Some(labels.clone().into_iter().collect());
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source,
+        target: Some(target.to_owned()),
+        volume_options: Some(MountVolumeOptions { labels, ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn bind_options(options: &MountOptions) -> Option<MountBindOptions> {
+    let is = |value: Recursive| (options.recursive == Some(value)).then_some(true);
+    let options = MountBindOptions {
+        propagation: options.propagation.map(|propagation| match propagation {
+            model::Propagation::Rprivate => Propagation::RPRIVATE,
+            model::Propagation::Private => Propagation::PRIVATE,
+            model::Propagation::Rshared => Propagation::RSHARED,
+            model::Propagation::Shared => Propagation::SHARED,
+            model::Propagation::Rslave => Propagation::RSLAVE,
+            model::Propagation::Slave => Propagation::SLAVE,
+        }),
+        create_mountpoint: options.create.then_some(true),
+        non_recursive: is(Recursive::Disabled),
+        read_only_non_recursive: is(Recursive::Writable),
+        read_only_force_recursive: is(Recursive::Readonly),
+    };
+    (options != MountBindOptions::default()).then_some(options)
+}
