@@ -120,8 +120,8 @@ impl Sim {
         let id = self.change(|world| {
             let id = world.fresh_id();
             let port = |host: &u16| drillmaster::spec::model::Port {
-                address: Ipv4Addr::LOCALHOST.into(),
-                host: Some(*host),
+                address: Some(Ipv4Addr::LOCALHOST.into()),
+                host: drillmaster::spec::model::HostPort::Fixed(*host),
                 container: *host,
                 protocol: drillmaster::spec::model::Protocol::Tcp,
             };

@@ -1,6 +1,7 @@
 //! State of the engine and its transitions. Never waits; latency is added in `calls`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -403,19 +404,13 @@ impl World {
             return Some(EngineError::NotFound { attempted, message: format!("network {gone} not found") });
         }
         let taken = container.config.ports.iter().find_map(|port| {
-            let host = port.host?;
-            let holds = |other: &drillmaster::spec::model::Port| {
-                other.host == Some(host)
-                    && other.protocol == port.protocol
-                    && other.address.is_ipv4() == port.address.is_ipv4()
-                    && (other.address == port.address
-                        || other.address.is_unspecified()
-                        || port.address.is_unspecified())
-            };
+            let host = port.host.fixed()?;
+            let holds = |other: &drillmaster::spec::model::Port| other.clashes_with(port);
             let mut others = self.containers.values().filter(|other| other.id != container.id && other.is_running());
             others.any(|other| other.config.ports.iter().any(holds)).then_some((port.address, host))
         });
         if let Some((address, host)) = taken {
+            let address = address.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
             let message = format!(
                 "driver failed programming external connectivity on endpoint {}: Bind for {address}:{host} failed: port \
                  is already allocated",
@@ -649,8 +644,8 @@ impl SimContainer {
     pub(crate) fn ports(&self) -> Vec<PublishedPort> {
         let published = |port: &drillmaster::spec::model::Port| {
             Some(PublishedPort {
-                address: port.address,
-                host: port.host?,
+                address: port.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+                host: port.host.fixed()?,
                 container: port.container,
                 protocol: port.protocol,
             })

@@ -194,14 +194,19 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::spec::model::{Condition, Port, Protocol, Resources, RestartPolicy};
+    use crate::spec::model::{Condition, HostPort, Port, Protocol, Resources, RestartPolicy};
 
     fn config() -> Config {
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         Config {
             image: "shop/api:1".into(),
             command: Some(vec!["serve".into(), "--port".into(), "80".into()]),
-            ports: vec![Port { address, host: Some(8080), container: 80, protocol: Protocol::Tcp }],
+            ports: vec![Port {
+                address: Some(address),
+                host: HostPort::Fixed(8080),
+                container: 80,
+                protocol: Protocol::Tcp,
+            }],
             network: "shop".into(),
             ..Config::default()
         }

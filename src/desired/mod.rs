@@ -286,7 +286,7 @@ impl Service {
             && !self.is_job()
             && mac_address.is_none()
             && !hostname.as_ref().is_some_and(is_alias)
-            && ports.iter().all(|port| port.host.is_none())
+            && ports.iter().all(|port| port.host.fixed().is_none())
             && volumes.iter().all(|volume| !volume.is_shared_writable())
     }
 

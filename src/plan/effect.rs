@@ -2,7 +2,7 @@
 //! ahead. Pure.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -328,8 +328,8 @@ pub(super) fn image_of<'a>(container: &'a Container, observed: &'a Observed) -> 
 
 fn published(service: &Service) -> Vec<PublishedPort> {
     let port = |port: &crate::spec::model::Port| {
-        let address: IpAddr = port.address;
-        Some(PublishedPort { address, host: port.host?, container: port.container, protocol: port.protocol })
+        let address = port.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Some(PublishedPort { address, host: port.host.fixed()?, container: port.container, protocol: port.protocol })
     };
     service.config.ports.iter().filter_map(port).collect()
 }

@@ -12,7 +12,7 @@ use super::{DRAIN_PERIOD, Planner, instance_of};
 use crate::desired::{HookPoint, Inherited, Mode, Service, VolumeSource};
 use crate::identity::candidate_name;
 use crate::observed::{Container, MountPoint, Network, State};
-use crate::spec::model::Protocol;
+use crate::spec::model::{Protocol, overlaps};
 
 impl<'a> Planner<'a> {
     /// Returns true if the container's image has been inspected, which tells how it becomes ready; otherwise asks for it.
@@ -168,7 +168,7 @@ impl<'a> Planner<'a> {
     /// A running container that holds a host port of the service, among those accepted by `meant`.
     fn holder(&self, service: &'a Service, meant: impl Fn(&Container) -> bool) -> Option<(u16, &'a Container)> {
         service.config.ports.iter().find_map(|port| {
-            let host = port.host?;
+            let host = port.host.fixed()?;
             let holders = self.ports.get(&(port.protocol, host))?;
             let holds = |holder: &&&Container| {
                 meant(holder) && holder.is_up() && holds(holder, port.protocol, host, port.address)
@@ -229,7 +229,7 @@ impl<'a> Planner<'a> {
     /// volume or directory. `None`: both may run.
     pub(super) fn clash(&self, service: &Service, old: &Container) -> Option<String> {
         let ports = service.config.ports.iter().filter_map(|port| {
-            let host = port.host?;
+            let host = port.host.fixed()?;
             holds(old, port.protocol, host, port.address).then(|| format!("both containers need host port {host}"))
         });
         let writable: Vec<_> = old.mounts.iter().filter(|mount| mount.writable).collect();
@@ -283,13 +283,8 @@ fn has_mac_address(container: &Container, address: &str) -> bool {
 }
 
 /// Returns true if the container holds a host port on an overlapping address.
-fn holds(container: &Container, protocol: Protocol, host: u16, address: IpAddr) -> bool {
-    container.ports.iter().any(|port| {
-        port.protocol == protocol
-            && port.host == host
-            && port.address.is_ipv4() == address.is_ipv4()
-            && (port.address == address || port.address.is_unspecified() || address.is_unspecified())
-    })
+fn holds(container: &Container, protocol: Protocol, host: u16, address: Option<IpAddr>) -> bool {
+    container.ports.iter().any(|port| port.protocol == protocol && port.host == host && overlaps(port.address, address))
 }
 
 /// Anonymous volumes of the old container that move to the new one: those whose path the spec does not mount otherwise.

@@ -269,7 +269,7 @@ fn cycle(members: &[(&str, &Edge<'_>)]) -> Option<Diagnostic> {
 /// A published host port with its service and location.
 struct Published<'d> {
     service: &'d str,
-    port: &'d Port,
+    port: Port,
     location: Location,
 }
 
@@ -278,19 +278,23 @@ fn ports(services: &[&Document<Service>], diagnostics: &mut Vec<Diagnostic>) {
     let mut taken: HashMap<u16, Vec<Published<'_>>> = HashMap::new();
     for service in services {
         for (port, node) in with_nodes(service, "ports", &service.spec.container.ports) {
-            let Some(host) = port.host else { continue };
-            let this = Published { service: name(service), port, location: service.location(&node.span) };
-            let known = taken.entry(host).or_default();
-            if let Some(other) = known.iter().find(|other| port.clashes_with(other.port)) {
-                diagnostics.push(port_conflict(&this, other));
+            let mut conflict = None;
+            for port in port.each() {
+                let Some(host) = port.host.fixed() else { break };
+                let this = Published { service: name(service), port, location: service.location(&node.span) };
+                let known = taken.entry(host).or_default();
+                if let Some(other) = known.iter().find(|other| this.port.clashes_with(&other.port)) {
+                    conflict.get_or_insert_with(|| port_conflict(&this, other));
+                }
+                known.push(this);
             }
-            known.push(this);
+            diagnostics.extend(conflict);
         }
     }
 }
 
 fn port_conflict(this: &Published<'_>, other: &Published<'_>) -> Diagnostic {
-    let port = format!("host port {}/{}", this.port.host.unwrap_or_default(), this.port.protocol);
+    let port = format!("host port {}/{}", this.port.host.fixed().unwrap_or_default(), this.port.protocol);
     let message = match this.service == other.service {
         true => format!("`{}` publishes {port} twice", this.service),
         false => format!("`{}` and `{}` both publish {port}", other.service, this.service),
@@ -357,9 +361,13 @@ fn concurrent_containers(service: &Document<Service>, diagnostics: &mut Vec<Diag
     };
     let cause = || service.location_of(if replicas > 1 { "replicas" } else { "update" });
     for (port, node) in with_nodes(service, "ports", &spec.container.ports) {
-        if let Some(host) = port.host {
+        if let Some(host) = port.first.host.fixed() {
             let message = format!("{why} at the same time, and only one can have the host port {host}");
-            let hint = format!("write `\"{}\"` for a free host port each; `status` shows it", port.container);
+            let container = match port.count {
+                1 => port.first.container.to_string(),
+                count => format!("{0}-{1}", port.first.container, port.first.container + (count - 1)),
+            };
+            let hint = format!("write `\"{container}\"` for a free host port each; `status` shows it");
             diagnostics.push(
                 Diagnostic::at(service.location(&node.span), message).related(cause(), "set here").hint(Some(hint)),
             );

@@ -143,7 +143,8 @@ impl Build {
 
     /// Adds a port in the short form: `8080:80`.
     pub fn port(mut self, port: &str) -> Build {
-        self.0.config.ports.push(port.parse().unwrap());
+        let ports: drillmaster::spec::model::Ports = port.parse().unwrap();
+        self.0.config.ports.extend(ports.each());
         self.0.config.ports.sort();
         self
     }

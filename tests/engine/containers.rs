@@ -9,7 +9,7 @@ use drillmaster::engine::docker::Docker;
 use drillmaster::engine::{ContainerSpec, Engine, EngineError, Mutation};
 use drillmaster::identity::GROUP;
 use drillmaster::observed::State;
-use drillmaster::spec::model::{ExtraHost, Port, Protocol, Resources, RestartPolicy, Ulimit};
+use drillmaster::spec::model::{ExtraHost, HostPort, Port, Protocol, Resources, RestartPolicy, Ulimit};
 use drillmaster::spec::value::ByteSize;
 
 use crate::fixture::*;
@@ -151,9 +151,9 @@ async fn errors_are_distinguished() {
 #[tokio::test]
 async fn taken_port_fails_with_the_engines_message() {
     let fixture = Fixture::new("ports").await;
-    let port = |host| Port { address: [127, 0, 0, 1].into(), host, container: 80, protocol: Protocol::Tcp };
+    let port = |host| Port { address: Some([127, 0, 0, 1].into()), host, container: 80, protocol: Protocol::Tcp };
     let mut first = fixture.spec("a", sleeper());
-    first.config.ports = vec![port(None)];
+    first.config.ports = vec![port(HostPort::Free)];
     let first = fixture.run(first).await;
     let listed =
         fixture.engine.list(&fixture.group.name, false).await.unwrap().containers[first.as_str()].ports.clone();
@@ -161,7 +161,7 @@ async fn taken_port_fails_with_the_engines_message() {
     assert_eq!(listed.len(), 1);
 
     let mut second = fixture.spec("b", sleeper());
-    second.config.ports = vec![port(Some(listed[0].host))];
+    second.config.ports = vec![port(HostPort::Fixed(listed[0].host))];
     let second = fixture.create(second).await;
     let error = fixture.apply_err(Mutation::Start(second)).await;
     let reasons = ["port is already allocated", "address already in use"];

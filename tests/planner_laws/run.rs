@@ -292,7 +292,7 @@ impl<'a> Run<'a> {
     /// Ports are not held by another container of the group that the planner could have stopped.
     pub fn ports_are_available(&self, step: &Step, container: &Container) -> Result<(), TestCaseError> {
         let spec = &self.desired.services[service_of(step).unwrap()];
-        let wanted = |port: &PublishedPort| spec.config.ports.iter().any(|p| p.host == Some(port.host));
+        let wanted = |port: &PublishedPort| spec.config.ports.iter().any(|p| p.host.fixed() == Some(port.host));
         let holder = self.observed.containers.values().find(|other| {
             let movable = instance_of(self.desired, other).is_some_and(|name| !self.memory.has_failed(&name))
                 && other.service_of(GROUP).is_some_and(|service| self.desired.scope.contains(service));

@@ -18,7 +18,7 @@ user: 1000
 working_dir: /srv
 env: {LOG: info, PORT: 8080, RATIO: 1.10, ON: yes, FLAG: true, EMPTY: "", LEVEL: "${LEVEL:-debug}"}
 env_file: common.env
-ports: ["8080:80", 9000, "0.0.0.0:53:53/udp", {container: 443, host: 8443, address: "::1"}]
+ports: ["8080:80", 9000, "0.0.0.0:53:53/udp", {container: 443, host: 8443, address: "::1"}, "*:5000-5001:6000-6001", "7000-7010:70", {container: 8000-8001, address: all}]
 volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, target: /x, read_only: true}, {source: ./y, target: /y, on_change: {signal: hup}}, {source: ./z, target: /z, create: true, selinux: shared, propagation: rslave}, {source: w, target: /w, nocopy: true, subpath: a/b}, {source: ./v, target: /v, recursive: disabled}, {type: tmpfs, target: /t, size: 1m, mode: 0700}, {type: image, source: shop/conf, target: /i}]
 tmpfs: [/run, "/tmp:size=64m"]
 dependencies: [appdb, {name: cache, condition: started, restart: true}]
@@ -159,7 +159,10 @@ fn known_outputs_are_text_or_numbers() {
     let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     let spec = &specs.services[0].spec;
     assert_eq!((spec.container.image.as_ref().unwrap().as_str(), spec.container.env["A"].as_str()), ("x:2", "u8080"));
-    assert_eq!((spec.container.ports[0].host, spec.container.resources.pids), (Some(8080), Some(17)));
+    assert_eq!(
+        (spec.container.ports[0].to_string().as_str(), spec.container.resources.pids),
+        ("127.0.0.1:8080:80/tcp", Some(17))
+    );
     assert!(specs.services[0].uses.iter().all(|found| found.known));
     // While unknown, such values are valid, and the outputs they consume are listed.
     let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));

@@ -9,7 +9,7 @@ use crate::desired::{Config, Kind, Seconds, SecurityOption, Volume, VolumeSource
 use crate::identity;
 use crate::spec::Loaded;
 use crate::spec::model::{
-    self, BlkioConfig, ContainerFields, DeviceCount, DeviceRequest, Logging, MemorySwap, MountSource, OnChange,
+    self, BlkioConfig, ContainerFields, DeviceCount, DeviceRequest, Logging, MemorySwap, MountSource, OnChange, Ports,
     Resources, SecurityOpt,
 };
 use crate::spec::value::Text;
@@ -87,7 +87,7 @@ pub(super) fn config(
         entrypoint: entrypoint.as_ref().map(|words| words.to_vec()),
         user: user.as_ref().map(ToString::to_string),
         working_dir: working_dir.clone(),
-        ports: sorted(ports.clone()),
+        ports: sorted(ports.iter().flat_map(Ports::each).collect()),
         volumes: sorted(volumes.iter().filter_map(|mount| volume(mount, group, context)).collect()),
         tmpfs: tmpfs
             .iter()

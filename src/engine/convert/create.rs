@@ -13,7 +13,7 @@ use super::super::ContainerSpec;
 use super::{devices, mounts};
 use crate::desired::Config;
 use crate::spec::model::{
-    ExposedPorts, Healthcheck, HealthcheckTest, MemorySwap, Port, Protocol, Resources, RestartPolicy,
+    ExposedPorts, Healthcheck, HealthcheckTest, HostPort, MemorySwap, Port, Protocol, Resources, RestartPolicy,
 };
 use crate::spec::value::Microseconds;
 
@@ -194,9 +194,14 @@ fn port_bindings(ports: &[Port]) -> PortMap {
     let mut bindings = PortMap::new();
     for port in ports {
         let binding = PortBinding {
-            host_ip: Some(port.address.to_string()),
-            // The engine picks a free port if none is set.
-            host_port: Some(port.host.map(|host| host.to_string()).unwrap_or_default()),
+            // Empty: all addresses.
+            host_ip: Some(port.address.map(|address| address.to_string()).unwrap_or_default()),
+            host_port: Some(match port.host {
+                // The engine picks a free port.
+                HostPort::Free => String::new(),
+                HostPort::Fixed(port) => port.to_string(),
+                HostPort::Range(first, last) => format!("{first}-{last}"),
+            }),
         };
         bindings.entry(port_key(port)).or_default().get_or_insert_default().push(binding);
     }
@@ -342,7 +347,8 @@ mod tests {
             |source, target: &str, read_only, options| Volume { source, target: target.into(), read_only, options };
         let volume = |source, target: &str, read_only| with(source, target, read_only, MountOptions::default());
         let none = MountOptions::default;
-        let port = |host, protocol| Port { address: [127, 0, 0, 1].into(), host, container: 80, protocol };
+        let port = |host, protocol| Port { address: Some([127, 0, 0, 1].into()), host, container: 80, protocol };
+        let range = HostPort::Range(8000, 8010);
         ContainerSpec {
             name: "shop-api.new".into(),
             labels: BTreeMap::from([("drillmaster.group".into(), "shop".into())]),
@@ -353,7 +359,12 @@ mod tests {
                 entrypoint: Some(vec!["/api".into()]),
                 user: Some("1000".into()),
                 working_dir: Some("/srv".into()),
-                ports: vec![port(Some(8080), Protocol::Tcp), port(None, Protocol::Tcp), port(Some(53), Protocol::Udp)],
+                ports: vec![
+                    port(HostPort::Fixed(8080), Protocol::Tcp),
+                    port(HostPort::Free, Protocol::Tcp),
+                    port(HostPort::Fixed(53), Protocol::Udp),
+                    Port { address: None, ..port(range, Protocol::Udp) },
+                ],
                 volumes: vec![
                     volume(VolumeSource::Named("shop-data".into()), "/data", false),
                     volume(VolumeSource::Bind("/conf".into()), "/conf", true),
@@ -472,7 +483,7 @@ mod tests {
             "Tmpfs": {"/tmp": "size=64m"},
             "PortBindings": {
                 "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}, {"HostIp": "127.0.0.1", "HostPort": ""}],
-                "80/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}],
+                "80/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}, {"HostIp": "", "HostPort": "8000-8010"}],
             },
             "RestartPolicy": {"Name": "unless-stopped", "MaximumRetryCount": 0},
             "Memory": 1_048_576, "NanoCpus": 500_000_000, "PidsLimit": 10,

@@ -8,20 +8,81 @@ use serde::{Deserialize, Serialize};
 use super::MemorySwap;
 use crate::spec::value::{ByteSize, CpuCount, CpuSet, FileMode, ImageRef, Microseconds, Name, Period, Signal};
 
-/// A published port.
+/// Published ports: one, or consecutive ones.
 ///
-/// Short: `"80"` (any free host port), `"8080:80"`, `"0.0.0.0:8080:80"`, `"[::1]:8080:80"`, each with `/udp`, `/tcp`
-/// or `/sctp`. Long: `{container: 80, host: 8080, address: 0.0.0.0, protocol: udp}`.
+/// Short: `"80"` (any free host port), `"8080:80"`, `"0.0.0.0:8080:80"`, `"[::1]:8080:80"`, `"*:8080:80"`, ranges such
+/// as `"8000-8010:9000-9010"`, each with `/udp`, `/tcp` or `/sctp`. Long:
+/// `{container: 80, host: 8080, address: 0.0.0.0, protocol: udp}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ports {
+    pub first: Port,
+    /// Number of consecutive container ports, at least 1; as many host ports, if they are fixed.
+    pub count: u16,
+}
+
+impl Ports {
+    /// Returns each port.
+    pub fn each(&self) -> impl Iterator<Item = Port> {
+        (0..self.count).map(|offset| {
+            let host = match self.first.host {
+                HostPort::Fixed(first) => HostPort::Fixed(first.saturating_add(offset)),
+                host => host,
+            };
+            Port { host, container: self.first.container.saturating_add(offset), ..self.first.clone() }
+        })
+    }
+}
+
+/// A published port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
-    /// Address on the host. Defaults to 127.0.0.1.
-    pub address: IpAddr,
-    /// Port on the host; `None` for a free one.
-    pub host: Option<u16>,
+    /// Address on the host. `None`: all addresses, IPv4 and IPv6.
+    pub address: Option<IpAddr>,
+    /// Port on the host.
+    pub host: HostPort,
     /// Port in the container.
     pub container: u16,
     /// Transport protocol.
     pub protocol: Protocol,
+}
+
+impl Port {
+    /// Returns true if both bind the same host port. 0.0.0.0 covers all IPv4 addresses, `::` all IPv6 addresses.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        let host = self.host.fixed();
+        host.is_some()
+            && host == other.host.fixed()
+            && self.protocol == other.protocol
+            && self.address.is_none_or(|address| overlaps(address, other.address))
+    }
+}
+
+/// Returns true if an address is covered by another one, or covers it. `None` is every address.
+pub fn overlaps(one: IpAddr, other: Option<IpAddr>) -> bool {
+    other.is_none_or(|other| {
+        one.is_ipv4() == other.is_ipv4() && (one == other || one.is_unspecified() || other.is_unspecified())
+    })
+}
+
+/// Port on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostPort {
+    /// Any free port.
+    Free,
+    /// This port.
+    Fixed(u16),
+    /// Any free port of this range, both ends included.
+    Range(u16, u16),
+}
+
+impl HostPort {
+    /// Returns the port, if it is certain.
+    pub fn fixed(self) -> Option<u16> {
+        match self {
+            Self::Fixed(port) => Some(port),
+            Self::Free | Self::Range(..) => None,
+        }
+    }
 }
 
 /// Transport protocol of a published port.

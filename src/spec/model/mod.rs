@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use container::{
-    ExtraHost, Mount, MountOptions, MountSource, OnChange, Port, Propagation, Protocol, Pull, Recursive, Resources,
-    RestartPolicy, Selinux, Tmpfs, Ulimit,
+    ExtraHost, HostPort, Mount, MountOptions, MountSource, OnChange, Port, Ports, Propagation, Protocol, Pull,
+    Recursive, Resources, RestartPolicy, Selinux, Tmpfs, Ulimit, overlaps,
 };
 pub use devices::{
     BlkioConfig, ByteRate, CgroupNamespace, Device, DeviceCount, DeviceRequest, DeviceWeight, ExposedPorts, Gpus,
@@ -173,8 +173,8 @@ container_kinds! {
     env: BTreeMap<EnvName, Text>,
     /// Files with `KEY=value` lines, relative to the spec directory. Later files override earlier ones.
     env_file: OneOrMany<String>,
-    /// Published ports: `"[address:][host:]container[/protocol]"`. The address defaults to 127.0.0.1.
-    ports: Vec<Port>,
+    /// Published ports: `"[address:][host:]container[/protocol]"`. The address defaults to 127.0.0.1; `*` is all addresses.
+    ports: Vec<Ports>,
     /// Mounts: `name:/path` (a volume of the group), `./dir:/path` (relative to the spec directory), or `/path` (an anonymous
     /// volume).
     volumes: Vec<Mount>,

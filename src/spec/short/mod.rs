@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::locate::closest;
 use super::model::{
-    Check, Condition, Dependency, ExtraHost, HealthcheckTest, HttpCheck, Mount, MountOptions, MountSource, OnChange,
-    Ping, Port, Propagation, Protocol, Pull, Recursive, RestartPolicy, Scheme, Selinux, Tmpfs, Ulimit,
+    Check, Condition, Dependency, ExtraHost, HealthcheckTest, HostPort, HttpCheck, Mount, MountOptions, MountSource,
+    OnChange, Ping, Port, Ports, Propagation, Protocol, Pull, Recursive, RestartPolicy, Scheme, Selinux, Tmpfs, Ulimit,
 };
 use super::starlark::Function;
 use super::value::{
