@@ -8,11 +8,11 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Image, Latency, Personality};
-use drillmaster::desired::{Config, VolumeSource};
+use drillmaster::desired::{Config, VolumeSource, set_variables};
 use drillmaster::engine::{BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LogLine, Result};
 use drillmaster::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, REPLICA, SERVICE, SOURCE};
 use drillmaster::observed::{BuiltImage, Health, MountPoint, Network, PublishedPort, State};
-use drillmaster::spec::model::{Resources, RestartPolicy};
+use drillmaster::spec::model::{Healthcheck, Resources, RestartPolicy};
 
 /// Start time of every simulation in seconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_700_000_000;
@@ -258,7 +258,7 @@ impl World {
             name: spec.name.clone(),
             labels: image.labels.clone().into_iter().chain(spec.labels.clone()).collect(),
             config: spec.config.clone(),
-            env: spec.env.clone(),
+            env: set_variables(&spec.env),
             image,
             state: State::Created,
             health: Health::None,
@@ -635,10 +635,8 @@ impl SimContainer {
 
     /// Returns true if the container defines a health check.
     pub(crate) fn checks_health(&self) -> bool {
-        match &self.config.healthcheck {
-            Some(healthcheck) => !healthcheck.disable,
-            None => self.image.facts.healthcheck,
-        }
+        let own = self.config.healthcheck.as_ref().and_then(Healthcheck::enables);
+        own.unwrap_or(self.image.facts.healthcheck)
     }
 
     pub(crate) fn ports(&self) -> Vec<PublishedPort> {

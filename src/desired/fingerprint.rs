@@ -3,12 +3,10 @@
 //! Pure and stable: upgrading drillmaster must not replace containers. Hashes carry a version; if it is unknown, the
 //! canonical JSON is compared instead.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{Config, Dependency, Kind, Service};
+use super::{Config, Dependency, Env, Kind, Service};
 
 /// Version of the computed hashes.
 pub const VERSION: &str = "v1:";
@@ -125,7 +123,7 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// Takes it.
-    pub fn of(kind: Kind, config: &Config, env: &BTreeMap<String, String>, dependencies: &[Dependency]) -> Fingerprint {
+    pub fn of(kind: Kind, config: &Config, env: &Env, dependencies: &[Dependency]) -> Fingerprint {
         let mut applied = canonical(kind, config);
         let hashed: Map<String, Value> = applied
             .iter()
@@ -191,7 +189,7 @@ pub fn sha256(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::spec::model::{Condition, HostPort, Port, Protocol, Resources, RestartPolicy};
@@ -212,8 +210,12 @@ mod tests {
         }
     }
 
-    fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> Env {
+        map(pairs).into_iter().map(|(key, value)| (key, Some(value))).collect()
     }
 
     /// Existing containers have these hashes: changing them replaces every container at the next upgrade, so it needs a
@@ -263,6 +265,15 @@ mod tests {
         assert!(!before.applied.contains("hunter2"));
     }
 
+    #[test]
+    fn unset_variable_is_not_an_empty_one() {
+        let of = |env: &Env| Fingerprint::of(Kind::Service, &config(), env, &[]);
+        let (none, empty) = (of(&env(&[])), of(&env(&[("A", "")])));
+        let unset = of(&Env::from([("A".into(), None)]));
+        assert!(unset.env_hash != none.env_hash && unset.env_hash != empty.env_hash);
+        assert_eq!(unset.applied, empty.applied);
+    }
+
     /// Each new spec field needs an entry with the effect of a change.
     #[test]
     fn every_field_of_service_and_container_is_listed() {
@@ -304,7 +315,7 @@ mod tests {
                 read_only: false,
                 options: Default::default(),
             }],
-            tmpfs: env(&[("/t", "")]),
+            tmpfs: map(&[("/t", "")]),
             healthcheck: Some(Healthcheck {
                 test: None,
                 interval: None,
@@ -318,7 +329,7 @@ mod tests {
             stop_timeout: Some(super::super::Seconds(1)),
             restart: RestartPolicy::Always,
             resources: Resources { pids: Some(1), ..Resources::default() },
-            labels: env(&[("a", "b")]),
+            labels: map(&[("a", "b")]),
             hostname: some(),
             aliases: vec!["x".into()],
             extra_hosts: vec![ExtraHost { name: "x".into(), address: "192.0.2.1".into() }],

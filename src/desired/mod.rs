@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::identity::{Identity, instance_name};
-use crate::spec::model::{Condition, Health, Ping, Pull};
+use crate::spec::model::{Condition, Health, Healthcheck, Ping, Pull};
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
 use crate::types::ServiceName;
 pub use build::Build;
@@ -203,6 +203,14 @@ impl Mode {
     }
 }
 
+/// Environment variables by name; `None` removes a variable of the image.
+pub type Env = BTreeMap<String, Option<String>>;
+
+/// Returns the variables that have a value.
+pub fn set_variables(env: &Env) -> BTreeMap<String, String> {
+    env.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?))).collect()
+}
+
 /// A resolved service or job, or one replica of a service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Service {
@@ -216,8 +224,8 @@ pub struct Service {
     pub kind: Kind,
     /// Configuration of its container.
     pub config: Config,
-    /// Resolved environment: `env` over `env_file`.
-    pub env: BTreeMap<String, String>,
+    /// Resolved environment: `env` over `env_file`. `None` removes a variable of the image.
+    pub env: Env,
     /// Dependencies.
     pub dependencies: Vec<Dependency>,
     /// Readiness check.
@@ -281,7 +289,8 @@ impl Service {
         }
         let Config { hostname, ports, volumes, healthcheck, aliases, mac_address, .. } = &self.config;
         let is_alias = |hostname: &String| *hostname == self.service || aliases.contains(hostname);
-        let has_check = self.ping.is_some() || healthcheck.as_ref().is_some_and(|check| !check.disable);
+        let enables = healthcheck.as_ref().and_then(Healthcheck::enables);
+        let has_check = self.ping.is_some() || enables == Some(true);
         has_check
             && !self.is_job()
             && mac_address.is_none()

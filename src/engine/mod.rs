@@ -26,7 +26,7 @@ use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
 use crate::capabilities::Capabilities;
-use crate::desired::{Build, Config, Inherited};
+use crate::desired::{Build, Config, Env, Inherited};
 use crate::observed::{Container, ImageFacts, Observed};
 use crate::spec::model::{Resources, RestartPolicy};
 
@@ -255,7 +255,7 @@ pub struct ContainerSpec {
     /// Container configuration.
     pub config: Config,
     /// Environment variables.
-    pub env: BTreeMap<String, String>,
+    pub env: Env,
     /// Id of the network.
     pub network: String,
     /// Network aliases.

@@ -193,10 +193,15 @@ fn compare_env(
         });
     };
     for (name, value) in &service.env {
-        // A variable of the image that the old spec did not set is new.
-        let old = details.env.get(name).filter(|_| names.contains(name.as_str()));
-        if old != Some(value) {
-            cause(name, old, Some(value));
+        let (known, present) = (names.contains(name.as_str()), details.env.get(name));
+        match value {
+            // A variable of the image that the old spec did not set is new.
+            Some(value) if present.filter(|_| known) != Some(value) => {
+                cause(name, present.filter(|_| known), Some(value))
+            }
+            // Removed now; before, it may have been missing in the image.
+            None if present.is_some() || !known => cause(name, present, None),
+            _ => {}
         }
     }
     for name in names {

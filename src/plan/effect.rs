@@ -13,7 +13,7 @@ use super::step::{Query, Step, Verb};
 use super::{MIN_UPTIME, Memory, instance_of};
 use crate::capabilities::HealthChecks;
 use crate::desired::files::{FileVersion, MountedFile};
-use crate::desired::{Desired, HookPoint, Inherited, Service, VolumeSource};
+use crate::desired::{Desired, HookPoint, Inherited, Service, VolumeSource, set_variables};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
     Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
@@ -248,7 +248,7 @@ pub(super) fn assume(look: &Query, desired: &Desired, observed: &mut Observed, m
                 let created = instance_of(desired, container).filter(|_| id.as_str().starts_with(FORECAST));
                 let created = created.and_then(|name| desired.services.get(&*name));
                 let as_created = created.map(|service| Details {
-                    env: service.env.clone(),
+                    env: set_variables(&service.env),
                     resources: service.config.resources.clone(),
                     restart: service.config.restart,
                     ..Details::default()
@@ -316,8 +316,12 @@ fn expects_health(container: &Container, observed: &Observed) -> bool {
 /// Whether the container's own spec enables a health check; `None` leaves it to the image.
 pub(super) fn own_healthcheck(container: &Container) -> Option<bool> {
     let spec: Value = serde_json::from_str(&container.identity.as_ref()?.spec).ok()?;
-    let disabled = spec.get("healthcheck")?.get("disable").and_then(Value::as_bool);
-    Some(!disabled.unwrap_or_default())
+    let check = spec.get("healthcheck")?;
+    match check.get("disable").and_then(Value::as_bool) {
+        Some(true) => Some(false),
+        // Without a test, it only tunes the check of the image.
+        _ => check.get("test").filter(|test| !test.is_null()).map(|_| true),
+    }
 }
 
 /// Id of the container's image, if known.

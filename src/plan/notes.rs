@@ -9,6 +9,7 @@ use super::images::wanted_image;
 use crate::capabilities::HealthChecks;
 use crate::identity::Identity;
 use crate::observed::Container;
+use crate::spec::model::Healthcheck;
 
 impl Planner<'_> {
     pub(super) fn notes(&mut self) {
@@ -16,6 +17,7 @@ impl Planner<'_> {
             self.note_shared_names();
             self.note_start_intervals();
             self.note_health_checks();
+            self.note_empty_health_checks();
             self.note_ignored_limits();
         }
         self.note_lookalikes();
@@ -66,6 +68,21 @@ impl Planner<'_> {
         }
     }
 
+    /// A health check without a test tunes that of the image, if it has one.
+    fn note_empty_health_checks(&mut self) {
+        for service in self.desired.services.values().filter(|service| self.desired.scope.contains(&service.service)) {
+            let check = service.config.healthcheck.as_ref().map(Healthcheck::enables);
+            let image = self.observed.images.get(&service.config.image);
+            let facts = image.and_then(|id| self.observed.image_facts.get(id));
+            if check == Some(None) && facts.is_some_and(|facts| !facts.healthcheck) {
+                self.plan.notes.insert(format!(
+                    "warning: the `healthcheck` of {} has no `test`, and its image has no health check",
+                    service.service
+                ));
+            }
+        }
+    }
+
     fn note_health_checks(&mut self) {
         if self.observed.capabilities.health_checks != HealthChecks::Never {
             return;
@@ -74,7 +91,8 @@ impl Planner<'_> {
             let image = wanted_image(service, self.observed);
             let of_image =
                 image.and_then(|id| self.observed.image_facts.get(id)).is_some_and(|facts| facts.healthcheck);
-            let check = service.config.healthcheck.as_ref().map_or(of_image, |check| !check.disable);
+            let own = service.config.healthcheck.as_ref().and_then(Healthcheck::enables);
+            let check = own.unwrap_or(of_image);
             if check && self.desired.scope.contains(&service.service) {
                 let remedy = match service.ping {
                     Some(_) => "its ping alone decides when it is ready",

@@ -37,12 +37,12 @@ fn documents<'s>(specs: &'s Specs, names: &[String], show_values: bool) -> Vec<D
     documents
 }
 
-/// Replaces the values of environment variables.
+/// Replaces the values of environment variables; null removes one.
 fn hide(root: &mut Node) {
     let Value::Map(entries) = &mut root.value else { return };
     for entry in entries.iter_mut().filter(|entry| entry.key.text == "env") {
         if let Value::Map(variables) = &mut entry.value.value {
-            for variable in variables {
+            for variable in variables.iter_mut().filter(|variable| !variable.value.is_null()) {
                 variable.value = Node::scalar(variable.value.span.clone(), HIDDEN, Style::Text);
             }
         }

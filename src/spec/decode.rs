@@ -13,7 +13,7 @@ use serde::de::{
 use super::locate::closest;
 use super::node::{Entry, Key, Node, Resolved, Scalar, Style, Value};
 use super::secrets::{hide_quoted, is_public};
-use super::value::{FUNCTION, VERBATIM, quoted};
+use super::value::{FUNCTION, VERBATIM, VERBATIM_OR_NULL, quoted};
 
 /// Maximum number of errors recorded per document.
 const MAX_ERRORS: usize = 100;
@@ -513,7 +513,8 @@ impl<'n> Deserializer<'n> for NodeDeserializer<'n> {
 
     fn deserialize_newtype_struct<V: Visitor<'n>>(self, name: &'static str, visitor: V) -> Result<V::Value> {
         let result = match name {
-            VERBATIM => self.verbatim(visitor),
+            VERBATIM_OR_NULL if self.node.is_null() => visitor.visit_unit(),
+            VERBATIM | VERBATIM_OR_NULL => self.verbatim(visitor),
             FUNCTION => match self.node.value {
                 Value::Function(number) => visitor.visit_u128(number as u128),
                 _ => Err(self.mismatch("a function of a `*.star` file")),

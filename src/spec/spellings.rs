@@ -10,8 +10,8 @@ use super::node::{Entry, Key, Node, Style, Value};
 const CONDITIONS: [(&str, &str); 3] =
     [("service_started", "started"), ("service_healthy", "ready"), ("service_completed_successfully", "succeeded")];
 
-/// Replaces the spellings. Returns errors for what has no equivalent. If it is not the document of a program, null in
-/// `env` and in the `args` of a build stands for the variable of the same name.
+/// Replaces the spellings. Returns errors for what has no equivalent. If it is not the document of a program, an
+/// entry without a value in `env` and in the `args` of a build stands for the variable of the same name.
 pub fn replace(root: &mut Node, is_program: bool, variables: Variables<'_>) -> Vec<ReferenceError> {
     let inherited = (!is_program).then_some(variables);
     if let Some(env) = root.get_mut("env") {
@@ -68,11 +68,13 @@ fn list_to_map(node: &mut Node, variables: Option<Variables<'_>>) {
     node.value = Value::Map(entries);
 }
 
-/// Gives each entry without a value the value of the variable, and removes it if that is not set.
+/// Gives each entry without a value the value of the variable, and removes it if that is not set. A written `null` is a
+/// value.
 fn inherit(node: &mut Node, variables: Option<Variables<'_>>) {
     let (Value::Map(entries), Some(variables)) = (&mut node.value, variables) else { return };
     entries.retain_mut(|entry| {
-        if !entry.value.is_null() {
+        let is_empty = matches!(&entry.value.value, Value::Scalar(scalar) if scalar.text.is_empty());
+        if !(is_empty && entry.value.is_null()) {
             return true;
         }
         let value = variable(&entry.key.text, &entry.key.span, variables);

@@ -78,7 +78,7 @@ impl Build {
     }
 
     pub fn env(mut self, key: &str, value: &str) -> Build {
-        self.0.env.insert(key.into(), value.into());
+        self.0.env.insert(key.into(), Some(value.into()));
         self
     }
 
@@ -421,7 +421,7 @@ pub fn complete_details(wanted: &Desired, observed: &mut Observed) {
 pub fn inspect(observed: &mut Observed, service: &Service) {
     let container = by_name(observed, &container_name(GROUP, &service.name));
     container.details = Some(drillmaster::observed::Details {
-        env: service.env.clone(),
+        env: drillmaster::desired::set_variables(&service.env),
         resources: service.config.resources.clone(),
         restart: service.config.restart,
         ..Default::default()

@@ -96,3 +96,77 @@ fn option_that_needs_a_newer_engine_fails_before_anything_is_created() {
     assert!(project.containers().is_empty());
     assert!(engine::volumes(&project.group).is_empty());
 }
+
+#[test]
+fn ranges_and_all_addresses_are_published() {
+    let fields = "ports: ['38200-38201:80-81', '38210-38215:90', '3000-3001', '*:38220:85']\n";
+    let project = with("port-ranges", fields);
+    project.up();
+    assert!(project.differences().is_empty());
+    let container = project.inspect("web");
+    let bindings = &container["HostConfig"]["PortBindings"];
+    let of = |port: &str| bindings[port][0].clone();
+    assert_eq!(of("80/tcp"), json!({"HostIp": "127.0.0.1", "HostPort": "38200"}));
+    assert_eq!(of("81/tcp"), json!({"HostIp": "127.0.0.1", "HostPort": "38201"}));
+    let published = |port: &str| -> Vec<(String, u16)> {
+        let found = container["NetworkSettings"]["Ports"][port].as_array().cloned().unwrap_or_default();
+        let one = |port: &Value| (engine::text(&port["HostIp"]), engine::text(&port["HostPort"]).parse().unwrap());
+        found.iter().map(one).collect()
+    };
+    let [(_, of_range)] = &published("90/tcp")[..] else { panic!("{container:#}") };
+    assert!((38210..=38215).contains(of_range));
+    assert_eq!((published("3000/tcp").len(), published("3001/tcp").len()), (1, 1));
+    assert!(published("85/tcp").iter().any(|(address, port)| address != "127.0.0.1" && *port == 38220));
+    let shown = project.run(&["status"]).stdout;
+    assert!(shown.contains("0.0.0.0:38220->85/tcp"), "{shown}");
+
+    replaces(&project, "ports: ['38200-38201:80-81', '*:38220:85']\n", "ports");
+    // The old container has to release its ports to another service of the group.
+    project.write("other.yaml", &format!("name: other\n{SLEEP}ports: ['127.0.0.1:38220:1']\n"));
+    project.run(&["validate"]).exits(2).stderr_contains("both publish host port 38220/tcp");
+}
+
+#[test]
+fn null_removes_a_variable_of_the_image() {
+    let project = with("env-null", "env: {PATH: null, A: '1'}\n");
+    project.up();
+    let env = |project: &Project| project.inspect("web")["Config"]["Env"].clone();
+    assert!(project.differences().is_empty());
+    assert!(!env(&project).to_string().contains("PATH"), "{}", env(&project));
+    let id = project.id("web");
+    set(&project, "env: {A: '1'}\n");
+    assert_eq!(project.differences(), ["web replace env.PATH"]);
+    project.up();
+    assert!(project.id("web") != id && env(&project).to_string().contains("PATH="));
+    replaces(&project, "env: {A: '1', PATH: null}\n", "env.PATH");
+    replaces(&project, "env: {A: '1', PATH: null, UNKNOWN: null}\n", "env.UNKNOWN");
+    replaces(&project, "env: {A: null, PATH: null, UNKNOWN: null}\n", "env.A");
+    let rendered = project.run(&["render"]).exits(0).stdout;
+    assert!(rendered.contains("PATH: null") && !rendered.contains("hidden"), "{rendered}");
+}
+
+#[test]
+fn healthcheck_without_a_test_tunes_that_of_the_image() {
+    let project = Project::new("health-tuned");
+    fs::create_dir(project.specs().join("app")).unwrap();
+    let dockerfile = "FROM drillmaster/busybox:1\nHEALTHCHECK --interval=1h --retries=7 CMD test -e /etc/passwd\n";
+    fs::write(project.specs().join("app/Dockerfile"), dockerfile).unwrap();
+    let spec = |check: &str| format!("name: web\nbuild: ./app\ncommand: [sleep, '3600']\nstop_signal: KILL\n{check}");
+    project.write("web.yaml", &spec("healthcheck: {interval: 1s}\n"));
+    project.up();
+    let container = project.inspect("web");
+    let found = &container["Config"]["Healthcheck"];
+    assert_eq!(found["Test"], json!(["CMD-SHELL", "test -e /etc/passwd"]), "{found:#}");
+    assert_eq!((&found["Interval"], &found["Retries"]), (&json!(1_000_000_000), &json!(7)), "{found:#}");
+    assert_eq!(container["State"]["Health"]["Status"], "healthy", "`up` waited for it");
+    assert!(project.differences().is_empty());
+    let id = project.id("web");
+    project.write("web.yaml", &spec("healthcheck: {interval: 2s}\n"));
+    assert_eq!(project.differences(), ["web replace healthcheck.interval"]);
+    project.up();
+    assert!(project.id("web") != id);
+    project.write("web.yaml", &spec("healthcheck: {}\n"));
+    project.run(&["validate"]).exits(2).stderr_contains("the `healthcheck` is empty");
+    project.write("web.yaml", &format!("name: web\n{SLEEP}healthcheck: {{interval: 1s}}\n"));
+    project.run(&["diff"]).stderr_contains("has no `test`, and its image has no health check");
+}

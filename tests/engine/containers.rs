@@ -180,7 +180,7 @@ async fn every_container_spec_field_reaches_the_engine() {
         options: Default::default(),
     };
     let mut spec = fixture.spec("a", sleeper());
-    spec.env = BTreeMap::from([("LEVEL".into(), "a=b c".into()), ("EMPTY".into(), String::new())]);
+    spec.env = BTreeMap::from([("LEVEL".into(), Some("a=b c".into())), ("EMPTY".into(), Some(String::new()))]);
     spec.config = Config {
         user: Some("1000:1000".into()),
         working_dir: Some("/tmp".into()),

@@ -258,7 +258,7 @@ impl Remnant {
     pub fn details(&self, container: &Container) -> Details {
         let names = if self.late == Some(false) { Vec::new() } else { vec![NAMES[self.service].to_owned()] };
         let names = container.networks.iter().map(|attached| (attached.network_id.clone(), names.clone())).collect();
-        Details { env: self.service().env, names, ..Details::default() }
+        Details { env: drillmaster::desired::set_variables(&self.service().env), names, ..Details::default() }
     }
 
     pub fn container(&self, n: usize, observed: &Observed, ports: &mut BTreeSet<u16>) -> Container {

@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
             effect::apply(&step, id.as_deref(), self.now, self.desired, &mut self.observed, &mut self.memory);
             match (&step.verb, id, service_of(&step)) {
                 (Verb::Create { network, names, .. }, Some(id), Some(name)) => {
-                    let env = self.desired.services[name].env.clone();
+                    let env = drillmaster::desired::set_variables(&self.desired.services[name].env);
                     let names = BTreeMap::from([(network.clone(), names.clone())]);
                     self.details.insert(id.into(), Details { env, names, ..Details::default() });
                 }

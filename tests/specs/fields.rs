@@ -16,7 +16,7 @@ command: [serve, --port, 80, --version, 1.10]
 entrypoint: "/entry 'two words'"
 user: 1000
 working_dir: /srv
-env: {LOG: info, PORT: 8080, RATIO: 1.10, ON: yes, FLAG: true, EMPTY: "", LEVEL: "${LEVEL:-debug}"}
+env: {LOG: info, PORT: 8080, RATIO: 1.10, ON: yes, FLAG: true, EMPTY: "", LEVEL: "${LEVEL:-debug}", PROXY: null}
 env_file: common.env
 ports: ["8080:80", 9000, "0.0.0.0:53:53/udp", {container: 443, host: 8443, address: "::1"}, "*:5000-5001:6000-6001", "7000-7010:70", {container: 8000-8001, address: all}]
 volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, target: /x, read_only: true}, {source: ./y, target: /y, on_change: {signal: hup}}, {source: ./z, target: /z, create: true, selinux: shared, propagation: rslave}, {source: w, target: /w, nocopy: true, subpath: a/b}, {source: ./v, target: /v, recursive: disabled}, {type: tmpfs, target: /t, size: 1m, mode: 0700}, {type: image, source: shop/conf, target: /i}]
@@ -158,7 +158,10 @@ fn known_outputs_are_text_or_numbers() {
     let known = [("a.yaml", text), ("output:tag", "2"), ("output:port", "8080"), ("output:pids", "17")];
     let specs = load_dir(&known).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     let spec = &specs.services[0].spec;
-    assert_eq!((spec.container.image.as_ref().unwrap().as_str(), spec.container.env["A"].as_str()), ("x:2", "u8080"));
+    assert_eq!(
+        (spec.container.image.as_ref().unwrap().as_str(), spec.container.env["A"].as_deref()),
+        ("x:2", Some("u8080"))
+    );
     assert_eq!(
         (spec.container.ports[0].to_string().as_str(), spec.container.resources.pids),
         ("127.0.0.1:8080:80/tcp", Some(17))
@@ -259,8 +262,19 @@ resources: {pids: "${PORT}", memory: "${PORT}k"}
     assert_eq!(service.ping.as_ref().unwrap().timeout, Duration::from_secs(5));
     assert_eq!(service.container.hostname, None);
     assert_eq!(service.container.resources.pids, Some(8080));
-    let env: Vec<_> = service.container.env.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let env: Vec<_> =
+        service.container.env.iter().map(|(key, value)| (key.as_str(), value.as_deref().unwrap())).collect();
     assert_eq!(env, [("ALSO", ""), ("EMPTY", ""), ("NUMBER", "8080"), ("PLAIN", "$HOME"), ("PRICE", "$5")]);
+}
+
+#[test]
+fn null_removes_a_variable() {
+    let files =
+        [("a.yaml", "name: a\nimage: x\nenv: {A: null, B: ~, C: , D: '${E:-}', HOME: null}\n"), ("env:HOME", "x")];
+    let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
+    let env = &specs.services[0].spec.container.env;
+    let env: Vec<_> = env.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+    assert_eq!(env, [("A", None), ("B", None), ("D", Some("")), ("HOME", None)]);
 }
 
 #[test]
@@ -285,7 +299,7 @@ fn spellings_of_compose_files_are_accepted() {
         "env: [A=1, B=x=y, \"C=${N}\", SHELL, FROM_DOTENV, NOT_SET, D=, A=2]",
         "env: {A: 2, B: x=y, C: '${N}', SHELL: '${SHELL}', FROM_DOTENV: '${FROM_DOTENV}', D: ''}",
     );
-    both("env: {SHELL: , NOT_SET: , NULL: ~, A: 1, E: ''}", "env: {SHELL: '${SHELL}', A: 1, E: ''}");
+    both("env: {SHELL: , NOT_SET: , A: 1, E: ''}", "env: {SHELL: '${SHELL}', A: 1, E: ''}");
     both("labels: [a=b, c]", "labels: {a: b, c: ''}");
     both("deploy: {replicas: 2}", "replicas: 2");
     both(

@@ -55,7 +55,7 @@ fn yaml_and_starlark_load_the_same_stack() {
 /// An example of each field of every kind.
 const FIELDS: &str = r#"{
     "name": "a", "image": "shop/api:1", "command": ["serve", "--port", 80], "entrypoint": "/entry 'two words'",
-    "user": 1000, "working_dir": "/srv", "env": {"LOG": "info", "PORT": 80, "ON": true, "RATIO": 0.5},
+    "user": 1000, "working_dir": "/srv", "env": {"LOG": "info", "PORT": 80, "ON": true, "RATIO": 0.5, "PROXY": null},
     "env_file": "common.env", "ports": ["8080:80", 9000, {"container": 443, "host": 8443}],
     "volumes": ["data:/data", {"type": "bind", "source": "./x", "target": "/x", "create": true}], "tmpfs": ["/run"],
     "dependencies": ["other", {"name": "more", "condition": "started", "restart": true}],
@@ -228,7 +228,8 @@ service(
 )
 "#;
     let env = &desired(&[("app.star", program)]).services["a"].env;
-    let shown: Vec<String> = env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let shown: Vec<String> =
+        env.iter().map(|(name, value)| format!("{name}={}", value.as_deref().unwrap_or_default())).collect();
     assert_eq!(
         shown.join("\n"),
         "DECODED={\"x\":[1,2.5,null,\"y\"]}\nF=\"world\" 3\nFILTERED=f\nLIST=[1,1]\nNAME=shard-1-3\nPERCENT=s 5 \"r\"\nSET=2\n\
@@ -283,7 +284,7 @@ service(name="deep", image="x", labels={"found": " ".join(glob("**/x?.txt") + gl
     let names: Vec<&str> = specs.services.iter().map(|service| service.spec.container.name.as_str()).collect();
     assert_eq!(names, ["a", "b", "deep"]);
     assert_eq!(specs.services[2].spec.container.labels["found"].as_str(), "some/where/x2.txt x1.txt");
-    assert_eq!(specs.services[0].spec.container.env["HOME"].as_str(), "/home/ann");
+    assert_eq!(specs.services[0].spec.container.env["HOME"].as_deref(), Some("/home/ann"));
     let variables: Vec<&str> = specs.variables.iter().map(String::as_str).collect();
     assert_eq!(variables, ["HOME", "LEVEL"]);
     for path in ["tables", "tables/a.json", "tables/b.json", "", "some", "some/where"] {

@@ -140,7 +140,7 @@ async fn corrected_env_file_is_read_again() {
     fs::write(home.path().join("b.env"), "no sense").unwrap();
     assert!(errors(&follow).await[0].starts_with("expected `KEY=value`"));
     fs::write(home.path().join("b.env"), "A=1").unwrap();
-    assert_eq!(valid(&follow).await.services["b"].env["A"], "1");
+    assert_eq!(valid(&follow).await.services["b"].env["A"].as_deref(), Some("1"));
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn env_files_of_the_command_line_replace_dotenv() {
     fs::write(home.join(".env"), "A=beside\nB=beside\n").unwrap();
     let values = |desired: &Desired| {
         let env = &desired.services["a"].env;
-        (env["A"].clone(), env["B"].clone())
+        (env["A"].clone().unwrap_or_default(), env["B"].clone().unwrap_or_default())
     };
     let (_, follow_defaults) = follow(home, &[]).unwrap();
     assert_eq!(values(&valid(&follow_defaults).await), ("beside".into(), "inside".into()));

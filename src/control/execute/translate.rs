@@ -10,7 +10,7 @@ use super::outputs::{JOB_OUTPUT_FILE, OUTPUT};
 use crate::control::error::{HookError, StepError};
 use crate::control::event::HookEvent;
 use crate::desired::outputs::Outputs;
-use crate::desired::{Config, Desired, Hook, HookPoint, Service, Volume, VolumeSource};
+use crate::desired::{Config, Desired, Env, Hook, HookPoint, Service, Volume, VolumeSource};
 use crate::engine::{BuildRequest, ContainerSpec, Mutation};
 use crate::identity;
 use crate::observed::{Container, Observed};
@@ -111,10 +111,10 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
 }
 
 /// The environment of a container. That of a job names its output file, which is not part of the spec.
-fn env(service: &Service) -> BTreeMap<String, String> {
+fn env(service: &Service) -> Env {
     let mut env = service.env.clone();
     if service.is_job() {
-        env.entry(OUTPUT.to_owned()).or_insert_with(|| JOB_OUTPUT_FILE.to_owned());
+        env.entry(OUTPUT.to_owned()).or_insert_with(|| Some(JOB_OUTPUT_FILE.to_owned()));
     }
     env
 }

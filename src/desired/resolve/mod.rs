@@ -12,7 +12,7 @@ use super::order::Needs;
 use super::outputs::Outputs;
 use super::requirements::requirements;
 use super::secrets::secret_fields;
-use super::{Build, Dependency, Desired, GroupEvent, Hook, HookPoint, Kind, LifecycleEvent, Mode, Scope, Service};
+use super::{Build, Dependency, Desired, Env, GroupEvent, Hook, HookPoint, Kind, LifecycleEvent, Mode, Scope, Service};
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
 use crate::spec::model::{self, Condition};
@@ -186,11 +186,12 @@ fn service(
     let build = build.map(|(build, tree)| Build::new(build, tree, platform()));
     let image = image(spec, build.as_ref(), group);
     let config = config(loaded, image, group, network, context);
-    let mut env: BTreeMap<String, String> = BTreeMap::new();
+    let mut env = Env::new();
     for file in &loaded.env_files {
-        env.extend(file.iter().map(|(key, value)| (key.clone(), value.clone())));
+        env.extend(file.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
     }
-    env.extend(spec.container.env.iter().map(|(key, value)| (key.to_string(), value.to_string())));
+    let own = spec.container.env.iter();
+    env.extend(own.map(|(key, value)| (key.to_string(), value.as_deref().map(str::to_owned))));
     let dependencies = others.dependencies(loaded);
     let outputs = Outputs {
         gives: spec.captures().map(ToString::to_string).collect(),
@@ -388,7 +389,7 @@ mod tests {
         let api = &desired.services["api"];
         let needs: Vec<_> = api.dependencies.iter().map(|need| (need.name.as_str(), need.condition)).collect();
         assert_eq!(needs, [("migrate", Condition::Succeeded), ("db", Condition::Ready)]);
-        assert_eq!(api.env["KNOWN"], "1");
+        assert_eq!(api.env["KNOWN"].as_deref(), Some("1"));
         let awaited: Vec<String> = api.outputs.awaited().map(|(field, _)| field).collect();
         assert_eq!(awaited, ["env.SCHEMA", "env.USER"]);
         let unknown = |service: &str, field, index| desired.services[service].outputs.unknown_of_hook(field, index);

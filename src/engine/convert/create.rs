@@ -82,7 +82,16 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         entrypoint: entrypoint.clone(),
         user: user.clone(),
         working_dir: working_dir.clone(),
-        env: some(spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect()),
+        // A name alone removes the variable of the image.
+        env: some(
+            spec.env
+                .iter()
+                .map(|(key, value)| match value {
+                    Some(value) => format!("{key}={value}"),
+                    None => key.clone(),
+                })
+                .collect(),
+        ),
         labels: Some(spec.labels.clone().into_iter().collect()),
         hostname: Some(spec.hostname.clone()).filter(|name| !name.is_empty()),
         exposed_ports: some(exposed(ports, expose)),
@@ -442,7 +451,7 @@ mod tests {
                 network: "shop-net".into(),
                 ..Default::default()
             },
-            env: BTreeMap::from([("LOG".into(), "info".into())]),
+            env: BTreeMap::from([("LOG".into(), Some("info".into())), ("PROXY".into(), None)]),
             network: "n1".into(),
             aliases: vec!["api".into(), "backend".into()],
             hostname: "api".into(),
@@ -496,7 +505,7 @@ mod tests {
         });
         let expected = serde_json::json!({
             "Image": "shop/api:1", "Cmd": ["serve"], "Entrypoint": ["/api"], "User": "1000", "WorkingDir": "/srv",
-            "Env": ["LOG=info"], "Labels": labels, "Hostname": "api",
+            "Env": ["LOG=info", "PROXY"], "Labels": labels, "Hostname": "api",
             "ExposedPorts": {"3000/udp": {}, "3001/udp": {}, "80/tcp": {}, "80/udp": {}},
             "Tty": true, "OpenStdin": true, "Domainname": "example.org",
             "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1_000_000_000, "Retries": 3, "StartInterval": 100_000_000},

@@ -2,7 +2,7 @@
 
 use crate::spec::document::Document;
 use crate::spec::locate::Diagnostic;
-use crate::spec::model::{Check, Kind, MemorySwap, Service};
+use crate::spec::model::{Check, Healthcheck, Kind, MemorySwap, Service};
 use crate::spec::node::Node;
 use crate::spec::value::{Microseconds, quoted};
 
@@ -147,12 +147,9 @@ fn logging(report: &mut Report<'_>) {
 
 fn health(report: &mut Report<'_>) {
     let spec = &report.service.spec;
-    if let Some(check) = &spec.healthcheck
-        && check.test.is_none()
-        && !check.disable
-    {
-        let message = "the `healthcheck` has neither a `test` nor `disable: true`";
-        report.add(&["healthcheck"], message, "without `healthcheck`, the image's own health check applies");
+    if spec.healthcheck.as_ref().is_some_and(Healthcheck::is_empty) {
+        let hint = "without `healthcheck`, the image's own health check applies";
+        report.add(&["healthcheck"], "the `healthcheck` is empty", hint);
     }
     if let Some(health) = &spec.health {
         if health.retries == Some(0) {

@@ -29,8 +29,8 @@ pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::value::{
-    ByteSize, Capability, DeviceCgroupRule, EnvName, ImageRef, IpAddress, MacAddress, Name, OneOrMany, OutputKey,
-    Period, Platform, Signal, Subnet, Text, Words,
+    ByteSize, Capability, DeviceCgroupRule, EnvName, EnvValue, ImageRef, IpAddress, MacAddress, Name, OneOrMany,
+    OutputKey, Period, Platform, Signal, Subnet, Text, Words,
 };
 
 /// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
@@ -170,7 +170,8 @@ container_kinds! {
     /// Working directory in the container.
     working_dir: Option<String>,
     /// Environment variables. Override `env_file`. Also a list of `KEY=value`; a name without a value is that of a variable.
-    env: BTreeMap<EnvName, Text>,
+    /// `KEY: null` removes a variable of the image.
+    env: BTreeMap<EnvName, EnvValue>,
     /// Files with `KEY=value` lines, relative to the spec directory. Later files override earlier ones.
     env_file: OneOrMany<String>,
     /// Published ports: `"[address:][host:]container[/protocol]"`. The address defaults to 127.0.0.1; `*` is all addresses.

@@ -113,7 +113,8 @@ pub enum HealthAction {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Healthcheck {
-    /// Command: a list is executed directly, a string by the container's shell.
+    /// Command: a list is executed directly, a string by the container's shell. Without one, the times apply to the image's
+    /// health check.
     #[serde(default)]
     pub test: Option<HealthcheckTest>,
     /// Time between two checks. Docker's default is 30 s.
@@ -135,6 +136,20 @@ pub struct Healthcheck {
     /// Disable the image's health check.
     #[serde(default)]
     pub disable: bool,
+}
+
+impl Healthcheck {
+    /// Returns true if it enables a health check, false if it disables it; `None`: it only tunes that of the image.
+    pub fn enables(&self) -> Option<bool> {
+        if self.disable { Some(false) } else { self.test.as_ref().map(|_| true) }
+    }
+
+    /// Returns true if it says nothing.
+    pub fn is_empty(&self) -> bool {
+        let Self { test, interval, timeout, retries, start_period, start_interval, disable } = self;
+        let times = [interval, timeout, start_period, start_interval];
+        test.is_none() && !disable && retries.is_none() && times.iter().all(|time| time.is_none())
+    }
 }
 
 /// Command of a health check.

@@ -182,6 +182,9 @@ fn escaped(c: char) -> impl Iterator<Item = char> {
 /// Other deserializers treat it as an ordinary newtype; the visitor then converts numbers and booleans to text.
 pub(super) const VERBATIM: &str = "drillmaster::verbatim";
 
+/// Like [`VERBATIM`], for values that may be null.
+pub(super) const VERBATIM_OR_NULL: &str = "drillmaster::verbatim-or-null";
+
 /// Newtype name that requests a function of a program from the decoder.
 pub(super) const FUNCTION: &str = "drillmaster::function";
 
@@ -189,6 +192,14 @@ pub(super) const FUNCTION: &str = "drillmaster::function";
 pub(super) trait Shape<'de>: Sized {
     /// Noun phrase for "expected …" messages: "a port", "a duration such as `10s`".
     const EXPECTED: &'static str;
+
+    /// Newtype name that is requested from the decoder.
+    const REQUEST: &'static str = VERBATIM;
+
+    /// Returns the value of null, if that is one.
+    fn null() -> Option<Self> {
+        None
+    }
 
     /// Parses a scalar's text.
     fn from_text(text: &str) -> Result<Self, Invalid>;
@@ -206,7 +217,7 @@ pub(super) trait Shape<'de>: Sized {
 
 /// Deserializes a value with several notations.
 pub(super) fn shaped<'de, D: Deserializer<'de>, S: Shape<'de>>(deserializer: D) -> Result<S, D::Error> {
-    deserializer.deserialize_newtype_struct(VERBATIM, ShapeVisitor(PhantomData))
+    deserializer.deserialize_newtype_struct(S::REQUEST, ShapeVisitor(PhantomData))
 }
 
 struct ShapeVisitor<S>(PhantomData<S>);
@@ -220,6 +231,10 @@ impl<'de, S: Shape<'de>> Visitor<'de> for ShapeVisitor<S> {
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<S, D::Error> {
         deserializer.deserialize_any(self)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<S, E> {
+        S::null().ok_or_else(|| E::invalid_type(de::Unexpected::Unit, &self))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<S, E> {

@@ -22,6 +22,54 @@ text_value!(Text, shaped, "text", {
     "description": "Text; numbers and booleans are kept as written. Write \"\" for an empty value."
 });
 
+/// Value of an environment variable, or null: the variable of the image is removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvValue {
+    Set(Text),
+    Unset,
+}
+
+impl EnvValue {
+    /// Returns the value; `None`: the variable is removed.
+    pub fn as_deref(&self) -> Option<&str> {
+        match self {
+            Self::Set(text) => Some(text.as_str()),
+            Self::Unset => None,
+        }
+    }
+}
+
+impl<'de> Shape<'de> for EnvValue {
+    const EXPECTED: &'static str = "text";
+    const REQUEST: &'static str = VERBATIM_OR_NULL;
+
+    fn null() -> Option<Self> {
+        Some(Self::Unset)
+    }
+
+    fn from_text(text: &str) -> Result<Self, Invalid> {
+        text.parse().map(Self::Set)
+    }
+}
+
+impl<'de> Deserialize<'de> for EnvValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        shaped(deserializer)
+    }
+}
+
+impl JsonSchema for EnvValue {
+    fn schema_name() -> Cow<'static, str> {
+        "EnvValue".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "number", "boolean", "null"],
+            "description": "Text; numbers and booleans are kept as written. Write \"\" for an empty value, and null to remove a variable of the image."
+        })
+    }
+}
+
 /// Words of a command line: a list, or one string that is split as a shell would split it (but not run by a shell).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Words(pub Vec<String>);
