@@ -54,6 +54,7 @@ fn read(texts: &[(String, String)]) -> Specs {
         dotenv: &[],
         environment: &environment,
         lenient: false,
+        profiles: &Default::default(),
         context: &context,
         read: &|_| Err("no such file".into()),
         tree: &|build: &Build| {

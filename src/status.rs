@@ -345,7 +345,10 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
             Verdict::new(Phase::Conflict, Some("Conflict"), Some(message))
         }
         (None, None) => Verdict::new(Phase::Pending, Some("NoContainer"), None),
-        (Some(container), _) => judge(service, container, current.is_some(), view),
+        (Some(container), _) => match surplus_profiles(container, view) {
+            Some(message) => Verdict { message: Some(message), ..judge(service, container, current.is_some(), view) },
+            None => judge(service, container, current.is_some(), view),
+        },
     };
     let replica = match (service, container.and_then(|c| c.identity.as_ref())) {
         (Some(service), _) => service.replica,
@@ -374,6 +377,14 @@ fn service_status(name: &str, view: &View<'_>) -> ServiceStatus {
             image: c.image.clone(),
         }),
     }
+}
+
+/// Why a container is surplus although the specs define its service.
+fn surplus_profiles(container: &Container, view: &View<'_>) -> Option<String> {
+    let service = container.service_of(&view.desired.group)?;
+    let profiles = view.desired.inactive.get(service).filter(|_| view.live.is_none())?;
+    let profiles = profiles.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    Some(format!("profile not active: {profiles}; `drillmaster up` removes it"))
 }
 
 struct Verdict {

@@ -36,6 +36,7 @@ fn read(directory: &Path, environment: &[(&str, &str)]) -> Specs {
         dotenv: &sources.dotenv,
         environment: &environment,
         lenient: false,
+        profiles: &Default::default(),
         context: &BTreeMap::new(),
         read: &|path| sources::read_file(directory, path),
         tree: &tree,

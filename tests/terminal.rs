@@ -370,6 +370,7 @@ fn specs(text: &str) -> Specs {
         dotenv: &[],
         environment: &none,
         lenient: false,
+        profiles: &Default::default(),
         context: &none,
         read: &|_| Err(String::new()),
         tree: &|_| unreachable!("nothing is built"),

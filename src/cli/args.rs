@@ -34,6 +34,9 @@ pub struct Global {
     /// File with variables for the specs, instead of `.env` (repeatable, later files override earlier ones)
     #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
+    /// Activate this profile, `*` for all (repeatable) [default: DRILLMASTER_PROFILES, separated by commas]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "NAME", value_delimiter = ',')]
+    pub profile: Vec<String>,
     /// Group name [default: name in the Group document, otherwise the directory that contains DIR]
     #[arg(long, global = true, help_heading = HEADING, value_name = "NAME")]
     pub group: Option<String>,

@@ -9,7 +9,7 @@ use crate::render::{self, Style, json};
 use crate::{control, plan};
 
 pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<Exit, Failure> {
-    let mut project = Project::load(global)?;
+    let mut project = Project::load(global, &diff.services)?;
     let scope = project.with_dependencies(&diff.services, &[])?;
     let engine = session::connect(global).await?;
     let info = engine.about().await?;

@@ -18,6 +18,7 @@ use crate::engine::{Attached, Engine};
 use crate::identity::CANDIDATE_SUFFIX;
 use crate::observed::{Container, State};
 use crate::render::Style;
+use crate::spec::Profiles;
 
 /// How often the terminal size is sent until the engine accepts it: a command that has just started has no terminal yet.
 const RESIZE_RETRIES: u32 = 20;
@@ -44,7 +45,7 @@ fn not_running(exec: &Exec, desired: &Desired, container: Option<&Container>) ->
 }
 
 pub(super) async fn exec(global: &Global, exec: &Exec, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style).await?;
+    let project = Project::load_leniently(global, Profiles::all(), style).await?;
     project.known(std::slice::from_ref(&exec.service))?;
     let engine = session::docker(global).await?;
     let group = project.desired.group.as_str();

@@ -6,7 +6,7 @@ use super::{Exit, Failure};
 use crate::render::{Style, graph};
 
 pub(super) fn graph(global: &Global, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load(global)?;
+    let project = Project::load(global, &[])?;
     if style.json {
         style.result_json(&graph::json(&project.desired));
     } else {

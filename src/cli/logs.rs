@@ -15,10 +15,11 @@ use crate::engine::lines::split_timestamp;
 use crate::engine::{Engine, EngineError, EngineStream, LogLine, LogOptions};
 use crate::observed::Observed;
 use crate::render::{Style, json};
+use crate::spec::Profiles;
 use crate::types::ContainerId;
 
 pub(super) async fn logs(global: &Global, logs: &Logs, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style).await?;
+    let project = Project::load_leniently(global, Profiles::all(), style).await?;
     let services = project.known(&logs.services)?;
     let engine = session::connect(global).await?;
     let now = Timestamp::try_from(SystemTime::now()).unwrap_or_default();

@@ -28,7 +28,7 @@ use crate::render::{self, Style};
 use crate::spec::locate::closest;
 use crate::spec::model::Build;
 use crate::spec::secrets::Secrets;
-use crate::spec::{self, Diagnostic, Specs};
+use crate::spec::{self, Diagnostic, Profiles, Specs};
 
 /// A spec directory and the desired state of its specs.
 pub(super) struct Project {
@@ -75,8 +75,9 @@ impl Project {
         up: &Up,
         notify: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<(Project, Follow), Failure> {
-        let mut project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
         let (names, exclude) = (up.selection.services.clone(), up.selection.exclude.clone());
+        let load = if up.prune_all { Project::load_or_empty } else { Project::load };
+        let mut project = load(global, &names)?;
         project.desired.scope = project.with_dependencies(&names, &exclude)?;
 
         let (watcher, changes) = Watcher::start(notify);
@@ -85,6 +86,7 @@ impl Project {
             context: context.clone(),
             workers: project.workers.clone(),
             group: global.group.clone(),
+            profiles: profiles(global, &up.selection.services),
             display_path: global.specs.display().to_string(),
             may_empty: up.prune_all,
             local: has_local_engine(global),
@@ -116,21 +118,20 @@ impl Project {
         Ok((project, Follow { read, changes }))
     }
 
-    /// Reads the specs.
-    pub fn load(global: &Global) -> Result<Project, Failure> {
+    /// Reads the specs. The named services exist, whatever their profiles.
+    pub fn load(global: &Global, names: &[String]) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        Project::read(global, group(global)?, directory, sources, false)
+        Project::read(global, profiles(global, names), directory, sources, false)
             .map(|(project, _)| project)
             .map_err(Failure::Specs)
     }
 
     /// Reads the specs for a command that needs no values: what is missing is a warning.
-    pub fn load_without_values(global: &Global, style: Style) -> Result<Project, Failure> {
+    pub fn load_without_values(global: &Global, profiles: Profiles, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        let (project, missing) =
-            Project::read(global, group(global)?, directory, sources, true).map_err(Failure::Specs)?;
+        let (project, missing) = Project::read(global, profiles, directory, sources, true).map_err(Failure::Specs)?;
         if !missing.is_empty() {
             style.warnings(&missing);
             style.note("continuing without these values; hooks that need them are skipped");
@@ -138,11 +139,12 @@ impl Project {
         Ok(project)
     }
 
-    /// Reads the specs; also returns them as they are written.
-    pub fn with_specs(global: &Global) -> Result<(Project, Specs), Failure> {
+    /// Reads the specs; also returns them as they are written. The named services exist, whatever their profiles.
+    pub fn with_specs(global: &Global, names: &[String]) -> Result<(Project, Specs), Failure> {
         let (directory, display_path) = (absolute(&global.specs)?, global.specs.display().to_string());
         let (sources, workers) = (read_sources(global, &directory)?, Workers::default());
-        let specs = parse_directory(&display_path, &directory, &sources, &OutputMap::new(), &workers, false)
+        let profiles = profiles(global, names);
+        let specs = parse_directory(&display_path, &directory, &sources, &profiles, &OutputMap::new(), &workers, false)
             .map_err(Failure::Specs)?;
         let mut desired = desired(group(global)?, &directory, &specs);
         desired.look_at_files(&mounts::look).map_err(Failure::Specs)?;
@@ -152,17 +154,17 @@ impl Project {
     /// Reads the specs; `lenient`: also returns what is missing.
     fn read(
         global: &Global,
-        group: Option<&str>,
+        profiles: Profiles,
         directory: PathBuf,
         sources: io::Result<Sources>,
         lenient: bool,
     ) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
+        let (display_path, group) = (global.specs.display().to_string(), global.group.clone());
         let (root, workers) = (directory.clone(), Workers::default());
         let local = has_local_engine(global);
         let evaluating = workers.clone();
         let resolve = move |context: &OutputMap| {
-            let specs = parse_directory(&display_path, &root, &sources, context, &evaluating, lenient)?;
+            let specs = parse_directory(&display_path, &root, &sources, &profiles, context, &evaluating, lenient)?;
             let mut desired = desired(group.as_deref(), &root, &specs);
             let looked = if local { desired.look_at_files(&mounts::look) } else { Ok(()) };
             match looked {
@@ -233,8 +235,8 @@ impl Project {
 
     /// Reads the specs for a command that needs no values. If they are invalid, prints the errors and continues without
     /// services, if the group is known: a group can be inspected and removed without its specs.
-    pub async fn load_leniently(global: &Global, style: Style) -> Result<Project, Failure> {
-        let errors = match Project::load_without_values(global, style) {
+    pub async fn load_leniently(global: &Global, profiles: Profiles, style: Style) -> Result<Project, Failure> {
+        let errors = match Project::load_without_values(global, profiles, style) {
             Err(Failure::Specs(errors)) => errors,
             result => return result,
         };
@@ -253,19 +255,20 @@ impl Project {
     }
 
     /// Reads the specs. A directory that does not exist or has no spec file has no services. For `up --prune-all` only.
-    pub fn load_or_empty(global: &Global) -> Result<Project, Failure> {
+    pub fn load_or_empty(global: &Global, names: &[String]) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         if is_empty(&read_sources(global, &directory)?) {
             return Ok(Project::nothing(group(global)?, directory, true));
         }
-        Project::load(global)
+        Project::load(global, names)
     }
 
     /// Checks that the specs define these services.
     pub fn known(&self, names: &[String]) -> Result<BTreeSet<String>, Failure> {
         for name in names.iter().filter(|_| self.readable) {
             let known = self.desired.names();
-            if !known.contains(&name[..]) {
+            // A service that is not active may be excluded.
+            if !known.contains(&name[..]) && !self.desired.inactive.contains_key(name) {
                 let hint = match self.desired.services.get(&name[..]) {
                     Some(replica) => format!("; it is a replica of `{}`", replica.service),
                     None => closest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default(),
@@ -361,6 +364,8 @@ struct Reload {
     context: OutputStore,
     workers: Workers,
     group: Option<String>,
+    /// The active profiles of the start.
+    profiles: Profiles,
     /// The spec directory as given on the command line.
     display_path: String,
     may_empty: bool,
@@ -385,7 +390,8 @@ impl Reload {
         let mut desired = if self.may_empty && is_empty(input.sources) {
             nothing(group, input.directory)
         } else {
-            let specs = parse(&self.display_path, &input, &self.context.values(), &self.workers, false)?;
+            let values = self.context.values();
+            let specs = parse(&self.display_path, &input, &self.profiles, &values, &self.workers, false)?;
             desired(group, input.directory, &specs)
         };
         if self.local {
@@ -421,6 +427,7 @@ fn parse_directory(
     display_path: &str,
     directory: &Path,
     sources: &io::Result<Sources>,
+    profiles: &Profiles,
     context: &OutputMap,
     workers: &Workers,
     lenient: bool,
@@ -430,7 +437,7 @@ fn parse_directory(
     let file_access = ProgramFileAccess(directory);
     let (file_access, look) = (&file_access, &mounts::look);
     let input = SpecInput { directory, sources, read: &read, tree: &tree, file_access, look };
-    parse(display_path, &input, context, workers, lenient)
+    parse(display_path, &input, profiles, context, workers, lenient)
 }
 
 /// Returns true if the sources of bind mounts are on this machine. Which engine is used need not be known here: some
@@ -443,6 +450,7 @@ fn has_local_engine(global: &Global) -> bool {
 fn parse(
     display_path: &str,
     input: &SpecInput<'_>,
+    profiles: &Profiles,
     context: &OutputMap,
     workers: &Workers,
     lenient: bool,
@@ -463,6 +471,7 @@ fn parse(
         dotenv: &sources.dotenv,
         environment: &session::environment(),
         lenient,
+        profiles,
         context,
         read: input.read,
         tree: input.tree,
@@ -480,6 +489,18 @@ async fn owned_group(global: &Global, directory: &Path) -> Option<String> {
     let mut groups = groups.into_iter();
     groups.next().filter(|_| groups.next().is_none()).cloned()
 }
+
+/// The profiles that the command line or the environment activates, and those of these services.
+pub(super) fn profiles(global: &Global, services: &[String]) -> Profiles {
+    if !global.profile.is_empty() {
+        return Profiles::new(&global.profile, services);
+    }
+    let variable = session::environment().remove(PROFILES).unwrap_or_default();
+    Profiles::new(&variable.split(',').map(str::to_owned).collect::<Vec<_>>(), services)
+}
+
+/// Environment variable with the active profiles, separated by commas.
+const PROFILES: &str = "DRILLMASTER_PROFILES";
 
 fn read_sources(global: &Global, directory: &Path) -> Result<io::Result<Sources>, Failure> {
     Ok(sources::read(directory, env_files(global)?.as_deref()))
@@ -529,6 +550,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         idle: BTreeSet::new(),
         on: BTreeMap::new(),
         outputs: Outputs::default(),
+        inactive: BTreeMap::new(),
         retired: BTreeMap::new(),
         scope: Scope::All,
         mode: Mode::Reconcile { purge_volumes: false, purge_images: false },

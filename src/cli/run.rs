@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 use super::args::{Down, Global, Images, Logs, Prune, Reload, Restart, Run, Selection, Up};
-use super::project::Project;
+use super::project::{Project, profiles};
 use super::session::{self, Claim, GroupLock};
 use super::{Exit, Failure, ask, groups, summary};
 use crate::control::event::{self, Limits, Outcome, Request};
@@ -27,6 +27,7 @@ use crate::engine::{Engine, EngineInfo};
 use crate::observed::State;
 use crate::render::progress::Progress;
 use crate::render::{self, Style, json, title};
+use crate::spec::Profiles;
 use crate::status::last_run::LastRun;
 use crate::status::{self, View};
 
@@ -105,7 +106,9 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     if up.detach {
         style.note("`up` always detaches: it ends when everything is ready; `--watch` keeps running");
     }
-    let project = if up.prune_all { Project::load_or_empty(global)? } else { Project::load(global)? };
+    let names: Vec<String> = up.selection.services.iter().chain(&up.exit_code_from).cloned().collect();
+    let load = if up.prune_all { Project::load_or_empty } else { Project::load };
+    let project = load(global, &names)?;
     refuse_empty(global, &project, up)?;
     if up.adopt {
         groups::adopt(global, &project, style).await?;
@@ -170,6 +173,15 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
     if !project.desired.is_empty() || up.prune_all {
         return Ok(());
     }
+    let inactive: BTreeSet<&str> = project.desired.inactive.values().flatten().map(String::as_str).collect();
+    if let Some(profile) = inactive.first() {
+        return Err(Failure::Usage(format!(
+            "every service in {} has `profiles`, and none is active; add `--profile {profile}`; to remove all containers \
+             of group {}, run `drillmaster down`",
+            global.specs.display(),
+            project.desired.group
+        )));
+    }
     Err(Failure::Usage(format!(
         "no services in {}; to remove all containers of group {}, run `drillmaster down` or `drillmaster up \
          --prune-all`",
@@ -183,7 +195,7 @@ pub(super) async fn down(global: &Global, down: &Down, style: Style) -> Result<E
 }
 
 async fn remove(global: &Global, down: &Down, prints_result: bool, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style).await?;
+    let project = Project::load_leniently(global, Profiles::all(), style).await?;
     let scope = project.with_dependents("removed", &[], &down.exclude)?;
     let mode = Mode::Reconcile { purge_volumes: down.volumes, purge_images: down.images };
     let target = Target { scope, mode, removes_services: true };
@@ -206,7 +218,7 @@ pub(super) async fn remove_group(
 }
 
 pub(super) async fn start(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_without_values(global, style)?;
+    let project = Project::load_without_values(global, profiles(global, &selection.services), style)?;
     let scope = project.with_dependencies(&selection.services, &selection.exclude)?;
     let target = Target { scope, mode: Mode::StartOnly, removes_services: false };
     let if_watched = IfWatched::Refuse("it starts containers itself; `drillmaster up` makes it retry now");
@@ -215,7 +227,7 @@ pub(super) async fn start(global: &Global, selection: &Selection, style: Style) 
 }
 
 pub(super) async fn stop(global: &Global, selection: &Selection, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style).await?;
+    let project = Project::load_leniently(global, Profiles::all(), style).await?;
     let scope = project.with_dependents("stopped", &selection.services, &selection.exclude)?;
     let target = Target { scope, mode: Mode::StopOnly, removes_services: true };
     let if_watched = IfWatched::Refuse(
@@ -244,7 +256,7 @@ async fn images_only(
     remedy: &'static str,
     style: Style,
 ) -> Result<Exit, Failure> {
-    let project = Project::load(global)?;
+    let project = Project::load(global, &images.services)?;
     let names = project.known(&images.services)?;
     let scope = if names.is_empty() { Scope::All } else { Scope::Only(names) };
     let target = Target { scope, mode, removes_services: false };
@@ -253,7 +265,8 @@ async fn images_only(
 
 /// Stops the services, then starts them. Their dependents stay as they are.
 pub(super) async fn restart(global: &Global, restart: &Restart, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_without_values(global, style)?;
+    let profiles = profiles(global, &restart.services);
+    let project = Project::load_without_values(global, profiles.clone(), style)?;
     let names = project.known(&restart.services)?;
     let scope = if names.is_empty() { Scope::All } else { Scope::Only(names) };
     let refuse = || IfWatched::Refuse("use `drillmaster reload SERVICE`, which recreates the containers");
@@ -263,13 +276,13 @@ pub(super) async fn restart(global: &Global, restart: &Restart, style: Style) ->
     if exit != Exit::Ok {
         return Ok(exit);
     }
-    let project = Project::load_without_values(global, Style { quiet: true, ..style })?;
+    let project = Project::load_without_values(global, profiles, Style { quiet: true, ..style })?;
     let target = Target { scope, mode: Mode::StartOnly, removes_services: false };
     execute(global, project, Job::new("restart", target, restart.timeout, refuse()), style).await
 }
 
 pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load(global)?;
+    let project = Project::load(global, &reload.services)?;
     let services = project.known(&reload.services)?;
     let with_dependents = order::with_restarted(&services, &project.desired);
     let scope = Scope::Only(order::with_dependencies(&with_dependents, &project.desired.needs()));
@@ -281,7 +294,7 @@ pub(super) async fn reload(global: &Global, reload: &Reload, style: Style) -> Re
 }
 
 pub(super) async fn run(global: &Global, run: &Run, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load(global)?;
+    let project = Project::load(global, std::slice::from_ref(&run.job))?;
     let services = known_job(&project, &run.job)?;
     let scope = Scope::Only(order::with_dependencies(&services, &project.desired.needs()));
     let if_watched = IfWatched::Ask(WireRequest::Reload { services: services.clone(), renew_volumes: false });

@@ -8,7 +8,7 @@ use crate::spec;
 use crate::spec::model::Kind;
 
 pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
-    let (project, specs) = Project::with_specs(global)?;
+    let (project, specs) = Project::with_specs(global, &[])?;
     print_program_output(&specs, style);
     if style.json {
         style.result_json(&serde_json::json!({ "diagnostics": [] }));
@@ -23,7 +23,7 @@ pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
 }
 
 pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<Exit, Failure> {
-    let (project, specs) = Project::with_specs(global)?;
+    let (project, specs) = Project::with_specs(global, &render.services)?;
     project.known(&render.services)?;
     print_program_output(&specs, style);
     if style.json {

@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use serde_json::Value;
 
 use super::args::{Global, Status};
-use super::project::Project;
+use super::project::{Project, profiles};
 use super::session::{EVENT_DEBOUNCE, RECONNECT_DELAY};
 use super::{Exit, Failure, ask, session};
 use crate::control::local_state::LocalState;
@@ -25,7 +25,7 @@ use crate::types::ContainerId;
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) async fn status(global: &Global, status: &Status, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style).await?;
+    let project = Project::load_leniently(global, profiles(global, &[]), style).await?;
     let mut reader = StatusReader::new(project, session::connect(global).await?, style).await?;
     if status.watch {
         return watch(global, &mut reader, style).await;
@@ -74,7 +74,8 @@ impl StatusReader {
 
     /// Reads the specs again. If they are invalid or name another group, the last valid specs are kept.
     fn reload_specs(&mut self, global: &Global, style: Style) {
-        if let Ok(mut project) = Project::load_without_values(global, Style { quiet: true, ..style })
+        if let Ok(mut project) =
+            Project::load_without_values(global, profiles(global, &[]), Style { quiet: true, ..style })
             && project.desired.group == self.project.desired.group
             && project.load_outputs(&self.state_directory, style).is_ok()
         {

@@ -7,9 +7,10 @@ use crate::engine::EngineError;
 use crate::observed::Container;
 use crate::render::Style;
 use crate::render::top::{self, Running};
+use crate::spec::Profiles;
 
 pub(super) async fn top(global: &Global, top: &Top, style: Style) -> Result<Exit, Failure> {
-    let project = Project::load_leniently(global, style).await?;
+    let project = Project::load_leniently(global, Profiles::all(), style).await?;
     let names = project.known(&top.services)?;
     let engine = session::connect(global).await?;
     let group = project.desired.group.as_str();

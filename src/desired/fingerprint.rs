@@ -40,6 +40,7 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("ports", Change::Replace),
     ("volumes", Change::Replace),
     ("tmpfs", Change::Replace),
+    ("profiles", Change::Nothing),
     ("dependencies", Change::Nothing),
     ("ping", Change::Nothing),
     ("health", Change::Nothing),

@@ -48,6 +48,8 @@ pub struct Desired {
     pub services: BTreeMap<ServiceName, Service>,
     /// Names of services that should exist without containers (`replicas: 0`).
     pub idle: BTreeSet<String>,
+    /// Services that do not exist because none of their profiles is active, with these.
+    pub inactive: BTreeMap<String, BTreeSet<String>>,
     /// Specs of services that are no longer desired, by name, for their stop settings and hooks.
     pub retired: BTreeMap<ServiceName, Service>,
     /// Hooks of the group. Events without hooks have no entry.
@@ -91,7 +93,9 @@ impl Desired {
     #[must_use]
     pub fn without_services(&self, scope: Scope, mode: Mode) -> Desired {
         let (services, idle) = (BTreeMap::new(), BTreeSet::new());
-        Desired { services, idle, retired: self.services.clone(), scope, mode, ..self.clone() }
+        let retired =
+            self.retired.iter().chain(&self.services).map(|(name, spec)| (name.clone(), spec.clone())).collect();
+        Desired { services, idle, retired, scope, mode, ..self.clone() }
     }
 
     /// Whether no service is desired, not even one without containers.

@@ -1,6 +1,7 @@
 //! Causes of changes, as data: what differs between the desired and the observed state.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -76,6 +77,8 @@ pub enum Cause {
     },
     /// The image is of an earlier build and no longer used.
     EarlierBuild,
+    /// None of the service's profiles is active.
+    Profiles(BTreeSet<String>),
 }
 
 /// The first of several files, and how many more there are.
@@ -142,6 +145,7 @@ impl Cause {
             Cause::Unhealthy => "health".into(),
             Cause::MountedFile { target, .. } => format!("volumes.{target}").into(),
             Cause::EarlierBuild => "builds".into(),
+            Cause::Profiles(_) => "profiles".into(),
         }
     }
 }

@@ -143,6 +143,10 @@ impl<'a> Planner<'a> {
             let left = self.replicas.get(service).map_or(0, Vec::len);
             Cause::Field { path: "replicas".into(), old: None, new: Some(left.into()), secret: false }
         });
+        // `down` removes every service, active or not.
+        let inactive = slots.service().filter(|_| !self.desired.is_empty());
+        let inactive = inactive.and_then(|service| self.desired.inactive.get(service)).cloned().map(Cause::Profiles);
+        let fewer = fewer.or(inactive);
         let removes = matches!(self.desired.mode, Mode::Reconcile { .. });
         let purge = self.desired.mode.purges_volumes();
         let up = slots.all().filter(|container| container.is_up());
@@ -167,6 +171,7 @@ impl<'a> Planner<'a> {
             return true;
         }
         let cause = match removes && !self.desired.is_empty() {
+            true if matches!(fewer, Some(Cause::Profiles(_))) => "its profiles are not active",
             true if fewer.is_some() => "scaled down",
             true => "orphan: not in the specs",
             false => "requested",

@@ -240,6 +240,13 @@ pub(super) fn observed(cause: &Cause) -> Option<String> {
         Cause::Unhealthy => "unhealthy".into(),
         Cause::MountedFile { source, .. } => format!("mounted file {source} changed"),
         Cause::EarlierBuild => "unused image of an earlier build".into(),
+        Cause::Profiles(profiles) => match profiles.len() {
+            1 => format!("profile {} is not active", profiles.iter().map(String::as_str).collect::<String>()),
+            _ => format!(
+                "profiles {} are not active",
+                profiles.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+            ),
+        },
     })
 }
 

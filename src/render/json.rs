@@ -139,6 +139,7 @@ pub fn values(cause: &Cause) -> (Option<Value>, Option<Value>) {
             (Some(format!("{source} as mounted").into()), Some(format!("{source} changed").into()))
         }
         Cause::EarlierBuild => (Some("unused earlier build".into()), None),
+        Cause::Profiles(profiles) => (Some(profiles.iter().map(String::as_str).collect()), None),
         Cause::Dependency(_) | Cause::Reload => (None, None),
     }
 }

@@ -9,13 +9,13 @@ mod outputs;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use super::RESERVED_NETWORKS;
 use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Location, closest};
 use super::model::{Condition, Dependency, Kind, Mount, MountSource, OnChange, Order, Port, Pull, Service};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
+use super::{Profiles, RESERVED_NETWORKS};
 
 /// Maximum number of replicas of a service.
 const MAX_REPLICAS: u32 = 1000;
@@ -24,16 +24,18 @@ const MAX_REPLICAS: u32 = 1000;
 const MAX_ERRORS: usize = 100;
 
 /// Runs all checks.
-pub fn check(documents: &Documents, diagnostics: &mut Vec<Diagnostic>) {
+pub fn check(documents: &Documents, profiles: &Profiles, diagnostics: &mut Vec<Diagnostic>) {
     let named: Vec<_> = documents.services.iter().filter(|service| service.named).collect();
+    let is_active = |service: &&&Document<Service>| profiles.activate(&service.spec);
+    let active: Vec<_> = named.iter().filter(is_active).copied().collect();
     unique_names(&named, diagnostics);
     one_group(documents, diagnostics);
     reserved_networks(documents, diagnostics);
     let services = by_name(&named);
-    let mut edges = dependencies(documents, &named, &services, diagnostics);
+    let mut edges = dependencies(documents, &named, &services, profiles, diagnostics);
     outputs::check(documents, &named, &mut edges, diagnostics);
     cycles(&edges, diagnostics);
-    ports(&named, diagnostics);
+    ports(&active, diagnostics);
     replica_names(&named, &services, diagnostics);
     platforms(&named, diagnostics);
     for service in &documents.services {
@@ -130,6 +132,7 @@ fn dependencies<'d>(
     documents: &Documents,
     named: &[&'d Document<Service>],
     services: &Services<'d>,
+    profiles: &Profiles,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Edges<'d> {
     let mut edges = Edges::new();
@@ -148,9 +151,12 @@ fn dependencies<'d>(
             } else if to == name(service) {
                 diagnostics.push(Diagnostic::at(location, format!("`{to}` depends on itself")));
             } else if let Some(needed) = services.get(to) {
+                if dependency.required && profiles.activate(&service.spec) && !profiles.activate(&needed.spec) {
+                    diagnostics.push(inactive_dependency(service, needed, location.clone()));
+                }
                 edges.entry(name(service)).or_default().push(Edge { to, location, output: None });
                 diagnostics.extend(never_succeeds(service, dependency, node, needed));
-            } else if !documents.incomplete && !documents.other_names.contains(to) {
+            } else if dependency.required && !documents.incomplete && !documents.other_names.contains(to) {
                 unknown += 1;
                 let hint = if unknown <= MAX_ERRORS { dependency_hint(service, to, services) } else { None };
                 let message = format!("`{}` depends on `{to}`, but there is no such service", name(service));
@@ -159,6 +165,20 @@ fn dependencies<'d>(
         }
     }
     edges
+}
+
+/// The error for a dependency whose profiles are not active.
+fn inactive_dependency(service: &Document<Service>, needed: &Document<Service>, location: Location) -> Diagnostic {
+    let profiles: Vec<String> = needed.spec.container.profiles.iter().map(|profile| quoted(profile.as_str())).collect();
+    let (noun, verb) = if profiles.len() == 1 { ("profile", "is") } else { ("profiles", "are") };
+    let (from, to, profiles) = (name(service), name(needed), profiles.join(", "));
+    let first = needed.spec.container.profiles.first().map(ToString::to_string).unwrap_or_default();
+    Diagnostic::at(location, format!("`{from}` depends on `{to}`, whose {noun} {profiles} {verb} not active"))
+        .label("not active")
+        .related(needed.location_of("profiles"), "set here")
+        .hint(format!(
+            "add `--profile {first}`, give `{from}` the profile too, or write `{{name: {to}, required: false}}`"
+        ))
 }
 
 /// Rejects `condition: succeeded` for services: only jobs succeed.

@@ -72,7 +72,7 @@ const KINDS: [&str; 3] = ["Service", "Job", "Group"];
 const KINDS_HINT: &str = "write `Service` (or leave `kind` out), `Job` or `Group`";
 
 /// Fields of Compose and `docker run`, with hints to the equivalent.
-const COMPOSE_FIELDS: [(&str, &str); 35] = [
+const COMPOSE_FIELDS: [(&str, &str); 34] = [
     ("args", "the field is called `command`"),
     ("cmd", "the field is called `command`"),
     ("container_name", "the container is called `<group>-<name>`"),
@@ -98,7 +98,6 @@ const COMPOSE_FIELDS: [(&str, &str); 35] = [
     ("log_driver", "write `logging: {driver: local}`"),
     ("log_opt", "write `logging: {options: {max-size: 10m}}`"),
     ("pids_limit", "write `resources: {pids: 100}`"),
-    ("profiles", "select services on the command line: `drillmaster up SERVICE`, `--exclude SERVICE`"),
     ("published", "the field is called `host`"),
     ("pull_policy", "the field is called `pull`"),
     ("readonly", "the field is called `read_only`"),

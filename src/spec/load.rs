@@ -45,7 +45,11 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     if documents.count == 0 && diagnostics.is_empty() {
         diagnostics.push(no_specs(input.dir, "document"));
     }
-    check::check(&documents, &mut diagnostics);
+    let profiles = input.profiles.with_those_of(documents.services.iter().map(|document| &document.spec));
+    check::check(&documents, &profiles, &mut diagnostics);
+    let (active, inactive) =
+        documents.services.into_iter().partition(|document: &Document<Service>| profiles.activate(&document.spec));
+    documents.services = active;
 
     let mut env_files = EnvFiles { input, variables: variables.all(), known: HashMap::new() };
     let mut read = Vec::new();
@@ -83,7 +87,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     reads.extend(env_files.known.into_keys());
     hide_values(&mut missing, &documents.secrets);
     let missing = sort_and_limit(missing);
-    Ok(Specs { printed, functions, missing, ..assemble(documents, read, reads) })
+    Ok(Specs { printed, functions, missing, ..assemble(documents, read, inactive, reads) })
 }
 
 /// The use of a missing file in a field.
@@ -93,13 +97,19 @@ fn unknown(field: &str) -> OutputUse {
 }
 
 /// Files that a service refers to, as they were read.
+#[derive(Default)]
 struct ReadFiles {
     env_files: Vec<BTreeMap<String, String>>,
     tree: Option<Tree>,
     seccomp: BTreeMap<String, String>,
 }
 
-fn assemble(documents: Documents, read: Vec<ReadFiles>, reads: BTreeSet<String>) -> Specs {
+fn assemble(
+    documents: Documents,
+    read: Vec<ReadFiles>,
+    inactive: Vec<Document<Service>>,
+    reads: BTreeSet<String>,
+) -> Specs {
     let group = documents.groups.into_iter().next();
     let group = group.map(|Document { spec, source, uses, file, root, secrets, .. }| Loaded {
         spec,
@@ -112,17 +122,19 @@ fn assemble(documents: Documents, read: Vec<ReadFiles>, reads: BTreeSet<String>)
         root,
         secrets,
     });
-    let services = documents.services.into_iter().zip(read);
-    let mut services: Vec<Loaded<Service>> = services
-        .map(|(document, ReadFiles { env_files, tree, seccomp })| {
-            let Document { spec, source, uses, file, root, secrets, .. } = document;
-            Loaded { spec, source, env_files, uses, tree, seccomp, file, root, secrets }
-        })
-        .collect();
-    services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
+    let loaded = |(document, read): (Document<Service>, ReadFiles)| {
+        let Document { spec, source, uses, file, root, secrets, .. } = document;
+        let ReadFiles { env_files, tree, seccomp } = read;
+        Loaded { spec, source, env_files, uses, tree, seccomp, file, root, secrets }
+    };
+    let mut services: Vec<_> = documents.services.into_iter().zip(read).map(loaded).collect();
+    let mut inactive: Vec<_> = inactive.into_iter().map(|document| loaded((document, ReadFiles::default()))).collect();
+    for services in [&mut services, &mut inactive] {
+        services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
+    }
     let (variables, secrets) = (documents.variables, documents.secrets);
     let (printed, functions, missing) = Default::default();
-    Specs { group, services, reads, variables, printed, functions, secrets, missing }
+    Specs { group, services, inactive, reads, variables, printed, functions, secrets, missing }
 }
 
 /// Hides secret values in the messages about invalid specs.

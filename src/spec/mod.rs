@@ -18,6 +18,7 @@ mod load;
 pub mod locate;
 pub mod model;
 pub mod node;
+mod profiles;
 pub mod render_form;
 mod schema;
 mod seccomp;
@@ -38,6 +39,7 @@ pub use load::{load, no_directory};
 pub use locate::{Diagnostic, Location, SourceText};
 use model::{Group, Service};
 use node::Node;
+pub use profiles::Profiles;
 pub use schema::schema;
 use secrets::{SecretFields, Secrets};
 use starlark::Interpreter;
@@ -56,6 +58,8 @@ pub struct Input<'a> {
     /// For a command that needs no values: missing variables, env files and build contexts are no errors, but in
     /// [`Specs::missing`]. The fields that use them are unknown, like those that use an unknown output.
     pub lenient: bool,
+    /// Active profiles.
+    pub profiles: &'a Profiles,
     /// Known outputs of hooks and jobs, by key.
     pub context: &'a BTreeMap<String, String>,
     /// Reads another file, relative to the spec directory. The error is a message for the user.
@@ -168,6 +172,8 @@ pub struct Specs {
     pub group: Option<Loaded<Group>>,
     /// Services and jobs, sorted by name.
     pub services: Vec<Loaded<Service>>,
+    /// Those whose profiles are not active, sorted by name, without env files and build contexts.
+    pub inactive: Vec<Loaded<Service>>,
     /// Other files that were read, relative to the spec directory. Watched together with the specs.
     pub reads: BTreeSet<String>,
     /// Variables used in the specs, set or not.

@@ -96,8 +96,6 @@ fn replace_dependencies(node: &mut Node) {
             let name = Node::scalar(key.span.clone(), key.text.clone(), Style::Text);
             match value.value {
                 Value::Map(mut fields) => {
-                    // The default of compose.
-                    fields.retain(|field| field.key.text != "required" || field.value.text() != Some("true"));
                     let key = Key { span: key.span, text: "name".into() };
                     fields.insert(0, Entry { key, value: name });
                     Node { span: value.span, value: Value::Map(fields) }

@@ -340,6 +340,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         idle,
         on: BTreeMap::new(),
         outputs: Outputs::default(),
+        inactive: BTreeMap::new(),
         retired: BTreeMap::new(),
         scope: Scope::All,
         mode: Mode::Reconcile { purge_volumes: false, purge_images: false },

@@ -113,6 +113,7 @@ fn validate(text: &str) -> Result<(), String> {
         dotenv: &[],
         environment: &environment,
         lenient: false,
+        profiles: &Default::default(),
         context: &BTreeMap::new(),
         read: &|_| Ok(Vec::new()),
         tree: &tree,

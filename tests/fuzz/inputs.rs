@@ -212,6 +212,7 @@ fn load_specs(
         dotenv: dotenv.map_or(&[], std::slice::from_ref),
         environment: &environment,
         lenient: false,
+        profiles: &Default::default(),
         context: &BTreeMap::new(),
         read: &|_| match dotenv.map(|file| &file.content) {
             Some(Content::Bytes(bytes)) => Ok(bytes.clone()),

@@ -29,6 +29,7 @@ fn hook(body: &str, usage: &str) -> Hook {
         dotenv: &[],
         environment: &BTreeMap::new(),
         lenient: false,
+        profiles: &Default::default(),
         context: &BTreeMap::new(),
         read: &|_| Err("no such file".into()),
         tree: &|_: &Build| Err(TreeError::Context("no such directory".into())),

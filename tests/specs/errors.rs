@@ -392,6 +392,7 @@ fn non_utf8_files_are_reported() {
         dotenv: &[],
         environment: &BTreeMap::new(),
         lenient: false,
+        profiles: &Default::default(),
         context: &BTreeMap::new(),
         read: &|_| Err("not reached".into()),
         interpreter: &NoPrograms,

@@ -49,6 +49,7 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         dotenv: dotenv.as_slice(),
         environment: &environment,
         lenient: false,
+        profiles: &Default::default(),
         context: &context,
         read: &read,
         tree: &tree,

@@ -55,6 +55,7 @@ impl Directory {
             dotenv: &[],
             environment,
             lenient: false,
+            profiles: &Default::default(),
             context,
             read: &read,
             tree: &tree,

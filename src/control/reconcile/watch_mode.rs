@@ -134,7 +134,7 @@ impl Core {
         // A service that leaves the specs is stopped as they specified it last.
         let retired = self.desired.services.iter().chain(&self.desired.retired);
         let retired = retired.filter(|(name, _)| !desired.services.contains_key(*name));
-        let retired = retired.map(|(name, service)| (name.clone(), service.clone())).collect();
+        let retired = retired.chain(&desired.retired).map(|(name, service)| (name.clone(), service.clone())).collect();
         self.desired = Arc::new(Desired { retired, ..desired });
         self.memory.note_sources(&self.desired, self.snapshot.observed.as_ref());
     }

@@ -36,6 +36,7 @@ pub(super) fn config(
         ports,
         volumes,
         tmpfs,
+        profiles: _,
         dependencies: _,
         pre_start: _,
         stop_signal,

@@ -19,6 +19,7 @@ use crate::spec::model::{self, Condition};
 use crate::spec::secrets::{SecretFields, has_secret_hook};
 use crate::spec::value::ImageRef;
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
+use crate::types::ServiceName;
 use config::{config, mounted_files};
 
 /// Directories and options that specs are resolved against.
@@ -72,13 +73,20 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
         .and_then(|group| group.spec.network.as_ref())
         .map_or_else(|| network_name(&group), ToString::to_string);
     let others = Others::of(specs);
-    let services = specs
-        .services
-        .iter()
-        .map(|loaded| (loaded.spec.replicas, service(loaded, &others, &group, &network, context)))
-        .flat_map(|(number, service)| replicas(number, service))
-        .map(|service| (service.name.clone(), service))
-        .collect();
+    let resolved = |services: &[Loaded<model::Service>]| -> BTreeMap<ServiceName, Service> {
+        services
+            .iter()
+            .map(|loaded| (loaded.spec.replicas, service(loaded, &others, &group, &network, context)))
+            .flat_map(|(number, service)| replicas(number, service))
+            .map(|service| (service.name.clone(), service))
+            .collect()
+    };
+    let (services, retired) = (resolved(&specs.services), resolved(&specs.inactive));
+    let profiles = |loaded: &Loaded<model::Service>| {
+        let container = &loaded.spec.container;
+        (container.name.to_string(), container.profiles.iter().map(ToString::to_string).collect())
+    };
+    let inactive = specs.inactive.iter().map(profiles).collect();
     let is_idle = |loaded: &&Loaded<model::Service>| loaded.spec.replicas == Some(0);
     let idle = specs.services.iter().filter(is_idle).map(|loaded| loaded.spec.container.name.to_string()).collect();
     Desired {
@@ -91,7 +99,8 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
         idle,
         on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on, &group.secrets)).unwrap_or_default(),
         outputs: specs.group.as_ref().map(|group| Outputs::of(&group.uses)).unwrap_or_default(),
-        retired: BTreeMap::new(),
+        inactive,
+        retired,
         scope: Scope::All,
         mode: Mode::Reconcile { purge_volumes: false, purge_images: false },
     }
@@ -127,6 +136,7 @@ impl Desired {
 
 /// Facts on all services that are needed to resolve a single one.
 struct Others<'a> {
+    active: BTreeSet<&'a str>,
     jobs: BTreeSet<&'a str>,
     /// Producers of outputs, by key.
     producers: BTreeMap<&'a str, &'a str>,
@@ -138,13 +148,16 @@ impl<'a> Others<'a> {
         let jobs = all().filter(|spec| spec.kind != Kind::Service).map(|spec| spec.container.name.as_str()).collect();
         let captured =
             |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.container.name.as_str()));
-        Others { jobs, producers: all().flat_map(captured).collect() }
+        let active = all().map(|spec| spec.container.name.as_str()).collect();
+        Others { active, jobs, producers: all().flat_map(captured).collect() }
     }
 
     /// Returns its dependencies, including the producers of outputs that its container uses.
     fn dependencies(&self, loaded: &Loaded<model::Service>) -> Vec<Dependency> {
         let spec = &loaded.spec;
-        let written = spec.container.dependencies.iter().map(|dependency| Dependency {
+        let exists =
+            |dependency: &&model::Dependency| dependency.required || self.active.contains(dependency.name.as_str());
+        let written = spec.container.dependencies.iter().filter(exists).map(|dependency| Dependency {
             name: dependency.name.to_string(),
             condition: condition(dependency.condition, self.jobs.contains(dependency.name.as_str())),
             restart: dependency.restart,
@@ -338,6 +351,7 @@ mod tests {
             dotenv: &[],
             environment: &environment,
             lenient: false,
+            profiles: &Default::default(),
             context: &context,
             read: &read,
             tree: &tree,

@@ -30,7 +30,7 @@ use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::value::{
     ByteSize, Capability, DeviceCgroupRule, EnvName, EnvValue, ImageRef, IpAddress, MacAddress, Name, OneOrMany,
-    OutputKey, Period, Platform, Signal, Subnet, Text, Words,
+    OutputKey, Period, Platform, ProfileName, Signal, Subnet, Text, Words,
 };
 
 /// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
@@ -181,6 +181,8 @@ container_kinds! {
     volumes: Vec<Mount>,
     /// tmpfs mounts: `/path` or `/path:options`.
     tmpfs: OneOrMany<Tmpfs>,
+    /// Profiles. With any, it exists only if one of them is active (`--profile`) or if it is named on the command line.
+    profiles: Vec<ProfileName>,
     /// Services that must be ready and jobs that must have succeeded before the container is created.
     dependencies: Vec<Dependency>,
     /// Hooks that run before a container is created. A failure fails the service or job.
@@ -422,7 +424,7 @@ pub struct Group {
     pub on: GroupOn,
 }
 
-/// A dependency: `appdb`, or `{name: appdb, condition: ready, restart: true}`.
+/// A dependency: `appdb`, or `{name: appdb, condition: ready, restart: true, required: false}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dependency {
     /// Name of the service or job.
@@ -431,6 +433,8 @@ pub struct Dependency {
     pub condition: Option<Condition>,
     /// Restart the dependent with the dependency.
     pub restart: bool,
+    /// It must exist; otherwise it is ignored where it does not, or is not active.
+    pub required: bool,
 }
 
 /// Condition on a dependency.

@@ -16,18 +16,26 @@ struct LongDependency {
     /// Restart the dependent after the dependency has been replaced.
     #[serde(default)]
     restart: bool,
+    /// Set to false to ignore the dependency where it does not exist or its profile is not active. Defaults to true.
+    #[serde(default = "required")]
+    required: bool,
+}
+
+fn required() -> bool {
+    true
 }
 
 impl<'de> Shape<'de> for Dependency {
     const EXPECTED: &'static str = "the name of a service or job";
 
     fn from_text(text: &str) -> Result<Self, Invalid> {
-        Ok(Self { name: text.parse()?, condition: None, restart: false })
+        Ok(Self { name: text.parse()?, condition: None, restart: false, required: true })
     }
 
     fn from_map<A: MapAccess<'de>>(map: A) -> Result<Self, A::Error> {
-        let LongDependency { name, condition, restart } = LongDependency::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Self { name, condition, restart })
+        let long = LongDependency::deserialize(MapAccessDeserializer::new(map))?;
+        let LongDependency { name, condition, restart, required } = long;
+        Ok(Self { name, condition, restart, required })
     }
 }
 
@@ -50,7 +58,7 @@ impl fmt::Display for Condition {
 impl Serialize for Dependency {
     /// Writes only the name if nothing else is set.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.condition.is_none() && !self.restart {
+        if self.condition.is_none() && !self.restart && self.required {
             return self.name.serialize(serializer);
         }
         let mut map = serializer.serialize_map(None)?;
@@ -61,6 +69,9 @@ impl Serialize for Dependency {
         if self.restart {
             map.serialize_entry("restart", &true)?;
         }
+        if !self.required {
+            map.serialize_entry("required", &false)?;
+        }
         map.end()
     }
 }
@@ -68,7 +79,7 @@ impl Serialize for Dependency {
 both_forms!(
     Dependency,
     LongDependency,
-    "A dependency: the name of a service or job, or `{name, condition, restart}`.",
+    "A dependency: the name of a service or job, or `{name, condition, restart, required}`.",
     ["appdb", {"name": "appdb", "condition": "started", "restart": true}],
     [{"type": "string", "pattern": "^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"}]
 );

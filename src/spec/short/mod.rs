@@ -125,6 +125,10 @@ mod tests {
             canonical::<Dependency>("{\"restart\": true, \"name\": \"db\", \"condition\": \"ready\"}"),
             "{\"name\":\"db\",\"condition\":\"ready\",\"restart\":true}"
         );
+        assert_eq!(
+            canonical::<Dependency>("{\"name\": \"db\", \"required\": false}"),
+            "{\"name\":\"db\",\"required\":false}"
+        );
         assert_eq!(canonical::<RestartPolicy>("\"on-failure:3\""), "on-failure:3");
         assert_eq!(canonical::<RestartPolicy>("\"on-failure:0\""), "on-failure");
         assert_eq!(canonical::<RestartPolicy>("\"unless-stopped\""), "unless-stopped");

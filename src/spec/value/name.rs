@@ -45,6 +45,29 @@ text_value!(Name, text_only, "a name", {
     "examples": ["appdb", "todo-web"]
 });
 
+/// Name of a profile: letters, digits, `_`, `.` and `-`, beginning with a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProfileName(String);
+
+impl FromStr for ProfileName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        match text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(valid) {
+            true => Ok(Self(text.into())),
+            false => Err(Invalid::new(format!("invalid profile {}", quoted(text)))
+                .hint("write letters, digits, `_`, `.` and `-`, beginning with a letter or digit")),
+        }
+    }
+}
+
+text_value!(ProfileName, text_only, "the name of a profile", {
+    "type": "string",
+    "description": "Name of a profile.",
+    "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"
+});
+
 /// A Linux capability: `NET_ADMIN`, `ALL`; a `CAP_` prefix and lower case are accepted and normalized.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Capability(String);
