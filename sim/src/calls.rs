@@ -99,6 +99,11 @@ impl Sim {
                 self.timed(line, |latency| latency.create, create).await.map(Some)
             }
             Mutation::Start(id) => self.start(&id).await.map(|()| None),
+            Mutation::FirstStart { id, files } => {
+                let line = format!("copy files to {}", self.name_of(&id));
+                self.timed(line, |latency| latency.other, |world| world.copy_files(&id, &files)).await?;
+                self.start(&id).await.map(|()| None)
+            }
             Mutation::Stop { id, timeout } => self.stop(&id, timeout).await.map(|()| None),
             Mutation::Unpause(id) => {
                 let line = format!("unpause {}", self.name_of(&id));

@@ -208,7 +208,7 @@ impl Faulty {
 pub fn verb(mutation: &Mutation) -> &'static str {
     match mutation {
         Mutation::Create(_) => "create",
-        Mutation::Start(_) => "start",
+        Mutation::Start(_) | Mutation::FirstStart { .. } => "start",
         Mutation::Stop { .. } => "stop",
         Mutation::Unpause(_) => "unpause",
         Mutation::Signal { .. } => "signal",

@@ -210,6 +210,14 @@ impl Sim {
         self.lock().containers.values().find(|container| container.name == name).map(|container| container.id.clone())
     }
 
+    /// Returns the content of the files that were copied into a container, by path.
+    pub fn files(&self, name: &str) -> BTreeMap<String, String> {
+        let world = self.lock();
+        let container = world.containers.values().find(|container| container.name == name);
+        let files = container.into_iter().flat_map(|container| &container.files);
+        files.map(|(path, file)| (path.clone(), file.content.clone())).collect()
+    }
+
     /// Returns the calls so far, one line each: `list`, `create shop-api.new`, `start shop-api.new`.
     pub fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()

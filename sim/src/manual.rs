@@ -132,6 +132,7 @@ impl Sim {
                 name: name.to_owned(),
                 labels: HashMap::new(),
                 env: BTreeMap::new(),
+                files: BTreeMap::new(),
                 image: Image::new("foreign"),
                 state: State::Running,
                 health: Health::None,

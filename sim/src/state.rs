@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Image, Latency, Personality};
-use drillmaster::desired::{Config, VolumeSource, set_variables};
+use drillmaster::desired::{Config, CopiedFile, VolumeSource, set_variables};
 use drillmaster::engine::{BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LogLine, Result};
 use drillmaster::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, REPLICA, SERVICE, SOURCE};
 use drillmaster::observed::{BuiltImage, Health, MountPoint, Network, PublishedPort, State};
@@ -95,6 +95,8 @@ pub(crate) struct SimContainer {
     pub(crate) labels: HashMap<String, String>,
     pub(crate) config: Config,
     pub(crate) env: BTreeMap<String, String>,
+    /// Files that were copied into it, by path.
+    pub(crate) files: BTreeMap<String, CopiedFile>,
     pub(crate) image: Image,
     pub(crate) state: State,
     pub(crate) health: Health,
@@ -259,6 +261,7 @@ impl World {
             labels: image.labels.clone().into_iter().chain(spec.labels.clone()).collect(),
             config: spec.config.clone(),
             env: set_variables(&spec.env),
+            files: BTreeMap::new(),
             image,
             state: State::Created,
             health: Health::None,
@@ -322,6 +325,14 @@ impl World {
             }
         }
         mounts.into_values().collect()
+    }
+
+    /// Copies files into a container.
+    pub(crate) fn copy_files(&mut self, id: &str, files: &BTreeMap<String, CopiedFile>) -> Result<()> {
+        let attempted = format!("copy files to the container {}", self.name_of(id));
+        let container = self.containers.get_mut(id).ok_or_else(|| no_container(&attempted, id))?;
+        container.files.extend(files.clone());
+        Ok(())
     }
 
     /// Starts a container. Returns false if it is already running.

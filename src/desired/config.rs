@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::CopiedFile;
 use super::fingerprint::sha256;
 use crate::spec::model::{
     BlkioConfig, CgroupNamespace, Device, DeviceRequest, ExposedPorts, ExtraHost, Healthcheck, HostNamespace, Logging,
@@ -38,6 +39,12 @@ pub struct Config {
     /// In-memory mounts: path to options.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tmpfs: BTreeMap<String, String>,
+    /// Configs that are copied into it, by path. Others are mounts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub configs: BTreeMap<String, CopiedFile>,
+    /// Secrets that are copied into it, by path. Others are mounts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, CopiedFile>,
     /// The engine's health check.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
@@ -178,6 +185,13 @@ pub enum SecurityOption {
     Text(String),
     /// A seccomp profile: JSON in its shortest form.
     Seccomp(String),
+}
+
+impl Config {
+    /// Files that are copied into the container before its first start, by path.
+    pub fn copied_files(&self) -> BTreeMap<String, CopiedFile> {
+        self.configs.iter().chain(&self.secrets).map(|(path, file)| (path.clone(), file.clone())).collect()
+    }
 }
 
 /// A mount, resolved: the name of the volume on the engine, or an absolute path.

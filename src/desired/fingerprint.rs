@@ -40,6 +40,8 @@ pub const FIELDS: &[(&str, Change)] = &[
     ("ports", Change::Replace),
     ("volumes", Change::Replace),
     ("tmpfs", Change::Replace),
+    ("configs", Change::Replace),
+    ("secrets", Change::Replace),
     ("profiles", Change::Nothing),
     ("dependencies", Change::Nothing),
     ("ping", Change::Nothing),
@@ -193,6 +195,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::desired::CopiedFile;
     use crate::spec::model::{Condition, HostPort, Port, Protocol, Resources, RestartPolicy};
 
     fn config() -> Config {
@@ -300,6 +303,20 @@ mod tests {
         assert!(fields.len() >= 50, "set every field of the container in this test");
     }
 
+    fn copied(path: &str) -> BTreeMap<String, CopiedFile> {
+        let content = "hunter2".to_owned();
+        BTreeMap::from([(path.to_owned(), CopiedFile { content, uid: 0, gid: 0, mode: 0o444 })])
+    }
+
+    #[test]
+    fn content_of_files_is_hashed_but_not_stored() {
+        let of = |config: &Config| Fingerprint::of(Kind::Service, config, &env(&[]), &[]);
+        let (one, mut other) = (full(), full());
+        other.secrets.get_mut("/s").unwrap().content = "hunter3".into();
+        assert_ne!(of(&one).spec_hash, of(&other).spec_hash);
+        assert!(!of(&one).applied.contains("hunter2") && !format!("{one:?}").contains("hunter2"));
+    }
+
     fn full() -> Config {
         use crate::desired::SecurityOption;
         use crate::spec::model::{
@@ -317,6 +334,8 @@ mod tests {
                 options: Default::default(),
             }],
             tmpfs: map(&[("/t", "")]),
+            configs: copied("/c"),
+            secrets: copied("/s"),
             healthcheck: Some(Healthcheck {
                 test: None,
                 interval: None,

@@ -4,6 +4,7 @@
 
 pub mod build;
 mod config;
+mod copied;
 pub mod files;
 pub mod fingerprint;
 pub mod order;
@@ -25,6 +26,7 @@ pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure
 use crate::types::ServiceName;
 pub use build::Build;
 pub use config::{Config, Inherited, Seconds, SecurityOption, Volume, VolumeSource};
+pub use copied::CopiedFile;
 use files::MountedFile;
 use fingerprint::Fingerprint;
 use outputs::Outputs;

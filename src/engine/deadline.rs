@@ -77,6 +77,7 @@ impl Limits {
             Mutation::Create(_)
             | Mutation::RemoveImage(_)
             | Mutation::Start(_)
+            | Mutation::FirstStart { .. }
             | Mutation::Unpause(_)
             | Mutation::Signal { .. }
             | Mutation::Rename { .. }

@@ -26,7 +26,7 @@ use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
 use crate::capabilities::Capabilities;
-use crate::desired::{Build, Config, Env, Inherited};
+use crate::desired::{Build, Config, CopiedFile, Env, Inherited};
 use crate::observed::{Container, ImageFacts, Observed};
 use crate::spec::model::{Resources, RestartPolicy};
 
@@ -139,6 +139,13 @@ pub enum Mutation {
     Create(Box<ContainerSpec>),
     /// Start a container.
     Start(String),
+    /// Copy files into a container that has never run, and start it.
+    FirstStart {
+        /// Id of the container.
+        id: String,
+        /// Files by path.
+        files: BTreeMap<String, CopiedFile>,
+    },
     /// Stop a container; the engine kills it after the timeout.
     Stop {
         /// Id of the container.
@@ -216,7 +223,7 @@ impl Mutation {
     pub fn describe(&self) -> String {
         match self {
             Mutation::Create(spec) => format!("create container {}", spec.name),
-            Mutation::Start(id) => format!("start container {}", short(id)),
+            Mutation::Start(id) | Mutation::FirstStart { id, .. } => format!("start container {}", short(id)),
             Mutation::Stop { id, .. } => format!("stop container {}", short(id)),
             Mutation::Unpause(id) => format!("unpause container {}", short(id)),
             Mutation::Signal { id, signal } => format!("send {signal} to container {}", short(id)),

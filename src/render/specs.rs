@@ -37,9 +37,17 @@ fn documents<'s>(specs: &'s Specs, names: &[String], show_values: bool) -> Vec<D
     documents
 }
 
-/// Replaces the values of environment variables; null removes one.
+/// Replaces the values of environment variables, where null removes one, and the content of configs.
 fn hide(root: &mut Node) {
     let Value::Map(entries) = &mut root.value else { return };
+    let is_file = |entry: &&mut Entry| matches!(entry.key.text.as_str(), "configs" | "secrets");
+    for entry in entries.iter_mut().filter(is_file) {
+        // Of the group: a service has a list.
+        let Value::Map(files) = &mut entry.value.value else { continue };
+        for content in files.iter_mut().filter_map(|file| file.value.get_mut("content")) {
+            *content = Node::scalar(content.span.clone(), HIDDEN, Style::Text);
+        }
+    }
     for entry in entries.iter_mut().filter(|entry| entry.key.text == "env") {
         if let Value::Map(variables) = &mut entry.value.value {
             for variable in variables.iter_mut().filter(|variable| !variable.value.is_null()) {

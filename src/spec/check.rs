@@ -3,6 +3,7 @@
 //! Checks decoded documents only; referenced files are checked when they are read. Invalid values have already been
 //! reported and removed.
 
+pub(super) mod files;
 mod limits;
 mod outputs;
 
@@ -12,7 +13,9 @@ use std::ops::Range;
 use super::build::OWN_LABELS;
 use super::document::{Document, Documents};
 use super::locate::{Diagnostic, Location, closest};
-use super::model::{Condition, Dependency, Kind, Mount, MountSource, OnChange, Order, Port, Pull, Service};
+use super::model::{
+    Condition, Dependency, FILE_FIELDS, Kind, Mount, MountSource, OnChange, Order, Port, Pull, Service,
+};
 use super::node::{Entry, Node, Value};
 use super::value::quoted;
 use super::{Profiles, RESERVED_NETWORKS};
@@ -35,6 +38,7 @@ pub fn check(documents: &Documents, profiles: &Profiles, diagnostics: &mut Vec<D
     let mut edges = dependencies(documents, &named, &services, profiles, diagnostics);
     outputs::check(documents, &named, &mut edges, diagnostics);
     cycles(&edges, diagnostics);
+    files::check(documents, diagnostics);
     ports(&active, diagnostics);
     replica_names(&named, &services, diagnostics);
     platforms(&named, diagnostics);
@@ -436,11 +440,17 @@ fn mount_targets(service: &Document<Service>, diagnostics: &mut Vec<Diagnostic>)
     let volumes = volumes.into_iter().map(|(mount, node)| (mount.target.as_str(), node));
     let tmpfs = with_nodes(service, "tmpfs", &service.spec.container.tmpfs);
     let tmpfs = tmpfs.into_iter().map(|(tmpfs, node)| (tmpfs.target.as_str(), node));
-    let mut taken: HashMap<&str, &Node> = HashMap::new();
-    for (target, node) in volumes.chain(tmpfs) {
-        if let Some(earlier) = taken.insert(target.trim_end_matches('/'), node) {
+    let container = &service.spec.container;
+    let files = [(FILE_FIELDS[0], &container.configs), (FILE_FIELDS[1], &container.secrets)];
+    let files = files.into_iter().flat_map(|((field, directory), uses)| {
+        with_nodes(service, field, uses).into_iter().map(move |(used, node)| (used.path(directory), node))
+    });
+    let mounts = volumes.chain(tmpfs).map(|(target, node)| (target.to_owned(), node)).chain(files);
+    let mut taken: HashMap<String, &Node> = HashMap::new();
+    for (target, node) in mounts {
+        if let Some(earlier) = taken.insert(target.trim_end_matches('/').to_owned(), node) {
             diagnostics.push(
-                Diagnostic::at(service.location(&node.span), format!("two mounts at {}", quoted(target)))
+                Diagnostic::at(service.location(&node.span), format!("two mounts at {}", quoted(&target)))
                     .label("again here")
                     .related(service.location(&earlier.span), "first here"),
             );

@@ -72,7 +72,7 @@ const KINDS: [&str; 3] = ["Service", "Job", "Group"];
 const KINDS_HINT: &str = "write `Service` (or leave `kind` out), `Job` or `Group`";
 
 /// Fields of Compose and `docker run`, with hints to the equivalent.
-const COMPOSE_FIELDS: [(&str, &str); 34] = [
+const COMPOSE_FIELDS: [(&str, &str); 33] = [
     ("args", "the field is called `command`"),
     ("cmd", "the field is called `command`"),
     ("container_name", "the container is called `<group>-<name>`"),
@@ -102,7 +102,6 @@ const COMPOSE_FIELDS: [(&str, &str); 34] = [
     ("pull_policy", "the field is called `pull`"),
     ("readonly", "the field is called `read_only`"),
     ("scale", "the field is called `replicas`"),
-    ("secrets", "mount a file: `volumes: [\"./password.txt:/run/secrets/password:ro\"]`"),
     ("services", "each service is a document of its own, separated by `---`"),
     ("stop_grace_period", "the field is called `stop_timeout`"),
     ("version", "specs have no version"),

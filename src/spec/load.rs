@@ -7,11 +7,11 @@ use super::document::{self, Document, Documents};
 use super::env_file::{self, EnvFile};
 use super::interpolate::{MISSING, OutputUse, Variables};
 use super::locate::{Diagnostic, Location, SourceText};
-use super::model::Service;
+use super::model::{FileSource, Service};
 use super::node::{Node, Value};
 use super::secrets::{Redactor, Secrets};
 use super::starlark::Programs;
-use super::value::quoted;
+use super::value::{FileName, quoted};
 use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, seccomp, yaml};
 
 /// Maximum number of errors reported per file.
@@ -50,6 +50,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     let (active, inactive) =
         documents.services.into_iter().partition(|document: &Document<Service>| profiles.activate(&document.spec));
     documents.services = active;
+    let environment = file_variables(&mut documents, variables, &mut missing);
 
     let mut env_files = EnvFiles { input, variables: variables.all(), known: HashMap::new() };
     let mut read = Vec::new();
@@ -87,7 +88,41 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     reads.extend(env_files.known.into_keys());
     hide_values(&mut missing, &documents.secrets);
     let missing = sort_and_limit(missing);
-    Ok(Specs { printed, functions, missing, ..assemble(documents, read, inactive, reads) })
+    Ok(Specs { printed, functions, missing, environment, ..assemble(documents, read, inactive, reads) })
+}
+
+/// Values of the variables that the configs and secrets of active services name; they are secret.
+fn file_variables(
+    documents: &mut Documents,
+    variables: Variables<'_>,
+    missing: &mut Vec<Diagnostic>,
+) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::new();
+    let Some(group) = documents.groups.first() else { return values };
+    let containers = || documents.services.iter().map(|service| &service.spec.container);
+    for (field, uses) in [
+        ("configs", containers().flat_map(|it| &it.configs).collect::<Vec<_>>()),
+        ("secrets", containers().flat_map(|it| &it.secrets).collect()),
+    ] {
+        let used: BTreeSet<&FileName> = uses.into_iter().map(|used| &used.source).collect();
+        for (name, source) in check::files::defined(&group.spec, field).iter().filter(|(name, _)| used.contains(name)) {
+            let FileSource::Environment(variable) = source else { continue };
+            documents.variables.insert(variable.to_string());
+            let node = group.root.get(field).and_then(|field| field.get(name.as_str())?.get("environment"));
+            match variables.value(variable.as_str()) {
+                Some(value) => drop(values.insert(variable.to_string(), value.clone())),
+                None => missing.push(
+                    Diagnostic::at(
+                        group.location(node.map_or(&group.root.span, |node| &node.span)),
+                        format!("the variable {} is not set", quoted(variable.as_str())),
+                    )
+                    .hint("set it in the environment or in `.env`".to_owned()),
+                ),
+            }
+        }
+    }
+    documents.secrets.add_all(values.values());
+    values
 }
 
 /// The use of a missing file in a field.
@@ -133,8 +168,8 @@ fn assemble(
         services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
     }
     let (variables, secrets) = (documents.variables, documents.secrets);
-    let (printed, functions, missing) = Default::default();
-    Specs { group, services, inactive, reads, variables, printed, functions, secrets, missing }
+    let (printed, functions, missing, environment) = Default::default();
+    Specs { group, services, inactive, environment, reads, variables, printed, functions, secrets, missing }
 }
 
 /// Hides secret values in the messages about invalid specs.

@@ -174,6 +174,8 @@ pub struct Specs {
     pub services: Vec<Loaded<Service>>,
     /// Those whose profiles are not active, sorted by name, without env files and build contexts.
     pub inactive: Vec<Loaded<Service>>,
+    /// Values of the variables that configs and secrets name.
+    pub environment: BTreeMap<String, String>,
     /// Other files that were read, relative to the spec directory. Watched together with the specs.
     pub reads: BTreeSet<String>,
     /// Variables used in the specs, set or not.

@@ -10,7 +10,7 @@ use drillmaster::desired::files::{FileState, FileVersion, MountedFile};
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
-    Config, Dependency, Desired, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode, OnFailure, Order,
+    Config, CopiedFile, Dependency, Desired, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode, OnFailure, Order,
     Requirement, Rerun, Scope, Seconds, Service, Update, Volume, VolumeSource,
 };
 use drillmaster::identity::{container_name, instance_name, volume_name};
@@ -79,6 +79,13 @@ impl Build {
 
     pub fn env(mut self, key: &str, value: &str) -> Build {
         self.0.env.insert(key.into(), Some(value.into()));
+        self
+    }
+
+    /// Copies a secret to this path.
+    pub fn secret(mut self, path: &str, content: &str) -> Build {
+        let file = CopiedFile { content: content.into(), uid: 0, gid: 0, mode: 0o444 };
+        self.0.config.secrets.insert(path.into(), file);
         self
     }
 

@@ -81,7 +81,12 @@ async fn run_ends_on_request() {
 async fn next_run_completes_after_a_kill_at_any_call() {
     let build = |value: &str| {
         [
-            service("db").volume("data", "/data").anonymous_volume("/scratch").env("LOG", value).ping(PING),
+            service("db")
+                .volume("data", "/data")
+                .anonymous_volume("/scratch")
+                .env("LOG", value)
+                .secret("/run/secrets/token", value)
+                .ping(PING),
             service("api").needs("db").port("8080:80").ping(PING),
         ]
     };
@@ -110,6 +115,8 @@ async fn next_run_completes_after_a_kill_at_any_call() {
                 let outcome = sim.up(&new).await;
                 assert!(outcome.is_good(), "{scenario}, killed at {at}: {}\n{:#?}", describe(&outcome), sim.calls());
                 assert_agrees(&outcome, &sim, &new);
+                let files = [("/run/secrets/token".to_owned(), "debug".to_owned())];
+                assert_eq!(sim.files("shop-db"), files.into(), "{scenario}, killed at {at}");
                 let found = picture(&sim.snapshot());
                 assert_eq!(&found, expected.get_or_insert(found.clone()), "{scenario}, killed at {at}");
                 assert!(!sim.calls().iter().any(|call| call.ends_with("by force")), "{scenario}, killed at {at}");

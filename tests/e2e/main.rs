@@ -33,6 +33,7 @@ mod order;
 mod outage;
 mod outputs;
 mod owner;
+mod profiles;
 mod pulls;
 mod reach;
 mod ready;

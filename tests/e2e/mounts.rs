@@ -170,3 +170,108 @@ fn healthcheck_without_a_test_tunes_that_of_the_image() {
     project.write("web.yaml", &format!("name: web\n{SLEEP}healthcheck: {{interval: 1s}}\n"));
     project.run(&["diff"]).stderr_contains("has no `test`, and its image has no health check");
 }
+
+/// A project whose service prints its configs and secrets again and again.
+fn with_files(purpose: &str, definitions: &str, fields: &str) -> Project {
+    let project = with(purpose, fields);
+    define(&project, definitions);
+    project
+}
+
+fn define(project: &Project, definitions: &str) {
+    project.write("group.yaml", &format!("kind: Group\nname: {}\n{definitions}", project.group));
+}
+
+const DEFINITIONS: &str = "configs: {motd: {content: \"hello ${NAME:-world}\\n\"}, conf: {file: ./app.conf}}\n\
+                           secrets: {token: {environment: TOKEN}, key: {file: ./app.key}}\n";
+const FILES: &str = "configs: [motd, {source: conf, target: /etc/app/app.conf}]\n\
+                     secrets: [{source: token, target: api/token, uid: 1000, gid: '5', mode: '0440'}, key]\n";
+
+#[test]
+fn configs_and_secrets_arrive_and_their_changes_too() {
+    let project = with_files("files", DEFINITIONS, FILES);
+    fs::write(project.specs().join("app.conf"), "one").unwrap();
+    fs::write(project.specs().join("app.key"), "key").unwrap();
+    fs::write(project.specs().join(".env"), "TOKEN=hunter2-and-more\n").unwrap();
+    project.up().output_lacks("hunter2");
+    assert!(project.differences().is_empty());
+    let shown = |path: &str| project.exec("web", &["cat", path]);
+    assert_eq!(shown("/motd"), "hello world\n");
+    assert_eq!(shown("/run/secrets/api/token"), "hunter2-and-more");
+    assert_eq!((shown("/etc/app/app.conf"), shown("/run/secrets/key")), ("one".into(), "key".into()));
+    let permissions = |path: &str| project.exec("web", &["stat", "-c", "%a %u:%g", path]).trim().to_owned();
+    assert_eq!(permissions("/motd"), "444 0:0");
+    assert_eq!(permissions("/run/secrets/api/token"), "440 1000:5");
+    assert_eq!(
+        (&mount(&project, "/run/secrets/key")["RW"], &mount(&project, "/etc/app/app.conf")["RW"]),
+        (&json!(false), &json!(false))
+    );
+    // Nothing but the container has the content.
+    let container = project.inspect("web");
+    assert!(!container.to_string().contains("hunter2") && !container.to_string().contains("hello"), "{container:#}");
+    let rendered = project.run(&["render"]).exits(0).output_lacks("hunter2").output_lacks("hello").stdout;
+    assert!(rendered.contains("environment: TOKEN") && rendered.contains("(hidden)"), "{rendered}");
+    project.run(&["render", "--show-values"]).exits(0).stdout_contains("hello world");
+
+    // It is in the container's layer: a restart keeps it.
+    project.run(&["stop"]).exits(0);
+    project.run(&["start"]).exits(0);
+    assert_eq!(shown("/run/secrets/api/token"), "hunter2-and-more");
+
+    let id = project.id("web");
+    fs::write(project.specs().join(".env"), "TOKEN=hunter3-and-more\n").unwrap();
+    assert_eq!(project.differences(), ["web replace secrets./run/secrets/api/token"]);
+    let diff = project.run(&["diff"]).exits(1).output_lacks("hunter").output_lacks("sha256:").stdout;
+    assert!(diff.contains("secrets./run/secrets/api/token"), "{diff}");
+    project.up().output_lacks("hunter");
+    assert!(project.id("web") != id);
+    assert_eq!(shown("/run/secrets/api/token"), "hunter3-and-more");
+
+    let id = project.id("web");
+    define(&project, &DEFINITIONS.replace("hello", "goodbye"));
+    assert_eq!(project.differences(), ["web replace configs./motd"]);
+    project.up();
+    assert!(project.id("web") != id);
+    assert_eq!(shown("/motd"), "goodbye world\n");
+    // A file is mounted: the container is restarted.
+    let id = project.id("web");
+    fs::write(project.specs().join("app.conf"), "two").unwrap();
+    assert_eq!(project.differences(), ["web restart volumes./etc/app/app.conf"]);
+    project.up();
+    assert_eq!((project.id("web"), shown("/etc/app/app.conf")), (id, "two".into()));
+    project.assert_settled(&["web"]);
+}
+
+#[test]
+fn invalid_configs_and_secrets_have_a_place() {
+    let project =
+        with_files("files-invalid", "secrets: {token: {environment: NOT_SET_ANYWHERE}}\n", "secrets: [token]\n");
+    project.run(&["validate"]).exits(2).stderr_contains("the variable `NOT_SET_ANYWHERE` is not set");
+    project.run(&["validate"]).exits(2).stderr_contains("group.yaml:3:32");
+    define(&project, "configs: {motd: {content: hello}}\n");
+    project.run(&["validate"]).exits(2).stderr_contains("`web` uses the secret `token`, which is not defined");
+    let invalid = |fields: &str, message: &str| {
+        set(&project, fields);
+        project.run(&["validate"]).exits(2).stderr_contains(message).stderr_contains("web.yaml:");
+    };
+    invalid("configs: [mtd]\n", "did you mean `motd`?");
+    invalid("configs: [motd]\nread_only: true\n", "whose root file system is read-only");
+    invalid("configs: [{source: motd, target: /data/motd}]\nvolumes: ['data:/data']\n", "below the mount at `/data`");
+    define(&project, "secrets: {token: {content: hello}}\n");
+    project.run(&["validate"]).exits(2).stderr_contains("the secret `token` is written down");
+    define(&project, "secrets: {token: {external: true}}\n");
+    project.run(&["validate"]).exits(2).stderr_contains("are those of Docker Swarm");
+}
+
+#[test]
+fn job_gets_its_secret_before_it_runs() {
+    let project = Project::new("files-job");
+    define(&project, "configs: {sql: {content: \"select 1;\\n\"}}\n");
+    project.write(
+        "job.yaml",
+        "kind: Job\nname: seed\nimage: drillmaster/busybox:1\ncommand: [cat, /tmp/seed.sql]\n\
+         configs: [{source: sql, target: /tmp/seed.sql}]\n",
+    );
+    project.run(&["run", "seed"]).exits(0).stdout_contains("select 1;");
+    assert!(project.differences().is_empty());
+}

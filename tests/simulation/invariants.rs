@@ -353,7 +353,7 @@ impl Invariants {
         let found = |id: &String| observed.containers.get(id.as_str());
         match mutation {
             Mutation::Create(spec) => self.check_create(spec, observed),
-            Mutation::Start(id) => {
+            Mutation::Start(id) | Mutation::FirstStart { id, .. } => {
                 if let Some(container) = found(id) {
                     self.check_start(container, observed);
                 }
@@ -539,6 +539,7 @@ impl Invariants {
 fn target(mutation: &Mutation) -> Option<&String> {
     match mutation {
         Mutation::Start(id)
+        | Mutation::FirstStart { id, .. }
         | Mutation::Unpause(id)
         | Mutation::Signal { id, .. }
         | Mutation::Stop { id, .. }

@@ -20,8 +20,11 @@ env: {LOG: info, PORT: 8080, RATIO: 1.10, ON: yes, FLAG: true, EMPTY: "", LEVEL:
 env_file: common.env
 ports: ["8080:80", 9000, "0.0.0.0:53:53/udp", {container: 443, host: 8443, address: "::1"}, "*:5000-5001:6000-6001", "7000-7010:70", {container: 8000-8001, address: all}]
 volumes: ["data:/data", "./conf:/conf:ro", /cache, {type: bind, source: ./x, target: /x, read_only: true}, {source: ./y, target: /y, on_change: {signal: hup}}, {source: ./z, target: /z, create: true, selinux: shared, propagation: rslave}, {source: w, target: /w, nocopy: true, subpath: a/b}, {source: ./v, target: /v, recursive: disabled}, {type: tmpfs, target: /t, size: 1m, mode: 0700}, {type: image, source: shop/conf, target: /i}]
-tmpfs: [/run, "/tmp:size=64m"]
-dependencies: [appdb, {name: cache, condition: started, restart: true}]
+tmpfs: [/shm, "/tmp:size=64m"]
+configs: [app.conf]
+secrets: [{source: token, target: api/token}]
+profiles: []
+dependencies: [appdb, {name: cache, condition: started, restart: true}, {name: none, required: false}]
 ping: {http: {port: 80, path: /healthz, scheme: https, headers: {Host: shop}, status: 204}, interval: 100ms, timeout: 60s}
 health: {interval: 10s, retries: 3, action: replace}
 ready_timeout: 2m
@@ -93,7 +96,10 @@ env: {LOG: info}
 env_file: common.env
 ports: ["8090:80"]
 volumes: ["data:/data"]
-tmpfs: /run
+tmpfs: /shm
+configs: [{source: app.conf, target: /etc/app.conf}]
+secrets: [token]
+profiles: []
 dependencies: [appdb, {name: seed, condition: succeeded}]
 retries: 3
 rerun: with-dependencies
@@ -149,7 +155,8 @@ image: shop/api:1
 "#;
 
 pub const OTHERS: &str = "name: appdb\nimage: postgres\n---\nname: cache\nimage: redis\n---\nkind: Group\nname: shop\n\
-                      network: shop-net\nsubnet: 10.1.0.0/24\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
+                      network: shop-net\nsubnet: 10.1.0.0/24\nconfigs: {app.conf: {file: ./app.conf}, motd: {content: hello}}\n\
+                      secrets: {token: {file: /etc/token}, other: {environment: HOME}}\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
 
 #[test]
 fn known_outputs_are_text_or_numbers() {
@@ -265,6 +272,36 @@ resources: {pids: "${PORT}", memory: "${PORT}k"}
     let env: Vec<_> =
         service.container.env.iter().map(|(key, value)| (key.as_str(), value.as_deref().unwrap())).collect();
     assert_eq!(env, [("ALSO", ""), ("EMPTY", ""), ("NUMBER", "8080"), ("PLAIN", "$HOME"), ("PRICE", "$5")]);
+}
+
+#[test]
+fn profiles_decide_which_services_exist() {
+    let text = "name: a\nimage: x\ndependencies: [{name: b, required: false}, {name: gone, required: false}]\n---\n\
+                name: b\nimage: x\nprofiles: [debug]\nports: ['80:80']\n---\nname: c\nimage: x\nprofiles: [prod, debug]\n\
+                dependencies: [d]\nenv_file: none.env\n---\nname: d\nimage: x\nprofiles: [prod]\nports: ['80:81']\n";
+    let text = text.replace("env_file: none.env\n", "");
+    let load = |profiles: &[&str], services: &[&str]| {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let profiles = drillmaster::spec::Profiles::new(&owned(profiles), &owned(services));
+        load_with_profiles(&[("a.yaml", text.as_str())], &profiles).map(|specs| {
+            let names = |services: &[drillmaster::spec::Loaded<model::Service>]| {
+                services.iter().map(|service| service.spec.container.name.to_string()).collect::<Vec<_>>().join(" ")
+            };
+            (names(&specs.services), names(&specs.inactive))
+        })
+    };
+    let good = |profiles: &[&str], services: &[&str]| {
+        load(profiles, services).unwrap_or_else(|errors| panic!("{}", rendered(&errors)))
+    };
+    assert_eq!(good(&[], &[]), ("a".into(), "b c d".into()));
+    assert_eq!(good(&["prod"], &[]), ("a c d".into(), "b".into()));
+    assert_eq!(good(&["prod", ""], &["a"]), ("a c d".into(), "b".into()));
+    assert_eq!(good(&[], &["d"]), ("a c d".into(), "b".into()), "naming a service activates its profiles");
+    let errors = rendered(&load(&["debug"], &[]).unwrap_err());
+    assert!(errors.contains("`c` depends on `d`, whose profile `prod` is not active"), "{errors}");
+    assert!(errors.contains("a.yaml:14:"), "{errors}");
+    let errors = rendered(&load(&["*"], &[]).unwrap_err());
+    assert!(errors.contains("both publish host port 80/tcp"), "{errors}");
 }
 
 #[test]

@@ -5,11 +5,19 @@ use std::collections::BTreeMap;
 use drillmaster::render::diagnostics;
 use drillmaster::spec::model::{self, Service};
 use drillmaster::spec::starlark::NoPrograms;
-use drillmaster::spec::{Content, Diagnostic, Input, SourceFile, Specs, Tree, TreeError, load};
+use drillmaster::spec::{Content, Diagnostic, Input, Profiles, SourceFile, Specs, Tree, TreeError, load};
 
 /// Loads files given by path: `*.yaml` are specs, `env:NAME` sets a variable, `output:KEY` an output; other files are
 /// env files.
 pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
+    load_active(files, &Profiles::default())
+}
+
+pub fn load_with_profiles(files: &[(&str, &str)], profiles: &Profiles) -> Result<Specs, Vec<Diagnostic>> {
+    load_active(&files.iter().map(|(path, text)| (*path, text.as_bytes())).collect::<Vec<_>>(), profiles)
+}
+
+fn load_active(files: &[(&str, &[u8])], profiles: &Profiles) -> Result<Specs, Vec<Diagnostic>> {
     let file = |path: &str, bytes: &[u8]| SourceFile { path: path.into(), content: Content::Bytes(bytes.into()) };
     let specs: Vec<SourceFile> =
         files.iter().filter(|(path, _)| path.ends_with(".yaml")).map(|(path, bytes)| file(path, bytes)).collect();
@@ -49,7 +57,7 @@ pub fn load_bytes(files: &[(&str, &[u8])]) -> Result<Specs, Vec<Diagnostic>> {
         dotenv: dotenv.as_slice(),
         environment: &environment,
         lenient: false,
-        profiles: &Default::default(),
+        profiles,
         context: &context,
         read: &read,
         tree: &tree,

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fields::{ALL_FIELDS, ALL_FIELDS_OF_A_JOB};
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 68] = [
+const SERVICE_FIELDS: [&str; 71] = [
     "name",
     "image",
     "build",
@@ -23,6 +23,9 @@ const SERVICE_FIELDS: [&str; 68] = [
     "ports",
     "volumes",
     "tmpfs",
+    "configs",
+    "secrets",
+    "profiles",
     "dependencies",
     "ping",
     "health",

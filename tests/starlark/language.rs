@@ -57,8 +57,8 @@ const FIELDS: &str = r#"{
     "name": "a", "image": "shop/api:1", "command": ["serve", "--port", 80], "entrypoint": "/entry 'two words'",
     "user": 1000, "working_dir": "/srv", "env": {"LOG": "info", "PORT": 80, "ON": true, "RATIO": 0.5, "PROXY": null},
     "env_file": "common.env", "ports": ["8080:80", 9000, {"container": 443, "host": 8443}],
-    "volumes": ["data:/data", {"type": "bind", "source": "./x", "target": "/x", "create": true}], "tmpfs": ["/run"],
-    "dependencies": ["other", {"name": "more", "condition": "started", "restart": true}],
+    "volumes": ["data:/data", {"type": "bind", "source": "./x", "target": "/x", "create": true}], "tmpfs": ["/shm"], "configs": ["app.conf"], "secrets": [{"source": "token", "target": "t"}], "profiles": [],
+    "dependencies": ["other", {"name": "more", "condition": "started", "restart": true, "required": false}],
     "ping": {"http": {"port": 80, "path": "/healthz", "scheme": "https", "headers": {"Host": "shop"}, "status": 204}, "interval": "1s", "timeout": "60s"},
     "health": {"interval": "10s", "retries": 3, "action": "replace"}, "healthcheck": {"test": ["CMD", "x"], "retries": 3},
     "ready_timeout": "2m",
@@ -107,8 +107,11 @@ fn programs_support_every_field_of_every_kind() {
         let fields = schema["$defs"][kind]["properties"].as_object().unwrap();
         for field in fields.keys().filter(|field| *field != "kind") {
             let mut value = examples.get(field).unwrap_or_else(|| panic!("no example of `{field}`")).clone();
-            if kind == "Group" && field == "on" {
-                value = serde_json::json!({"up": {"run": ["./e.sh"]}});
+            match field.as_str() {
+                "on" if kind == "Group" => value = serde_json::json!({"up": {"run": ["./e.sh"]}}),
+                "configs" if kind == "Group" => value = serde_json::json!({"motd": {"content": "hello"}}),
+                "secrets" if kind == "Group" => value = serde_json::json!({"token": {"environment": "HOME"}}),
+                _ => {}
             }
             let needed = if kind == "Group" { vec![] } else { vec![("name", "a"), ("image", "x")] };
             let mut document: serde_json::Map<_, _> =
@@ -121,7 +124,9 @@ fn programs_support_every_field_of_every_kind() {
             let others =
                 [("other.yaml", "name: other\nimage: x\n---\nname: more\nimage: x\n"), ("common.env", "A=1\n")];
             let load = |path: &str, text: &str| {
-                let files: Vec<(&str, &str)> = others.into_iter().chain([(path, text)]).collect();
+                let group = "kind: Group\nconfigs: {app.conf: {file: a}}\nsecrets: {token: {file: b}}\n";
+                let group = Some(("group.yaml", group)).filter(|_| kind != "Group");
+                let files: Vec<(&str, &str)> = others.into_iter().chain(group).chain([(path, text)]).collect();
                 let with_env_file = Directory::of(&files);
                 let specs = with_env_file.load().unwrap_or_else(|errors| panic!("{text}{}", rendered(&errors)));
                 let group = specs.group.map(|group| group.spec);

@@ -13,7 +13,7 @@ use crate::desired::outputs::Outputs;
 use crate::desired::{Config, Desired, Env, Hook, HookPoint, Service, Volume, VolumeSource};
 use crate::engine::{BuildRequest, ContainerSpec, Mutation};
 use crate::identity;
-use crate::observed::{Container, Observed};
+use crate::observed::{Container, Observed, State};
 use crate::plan::effect;
 use crate::plan::step::{ContainerRef, Step, Verb};
 use crate::spec::interpolate::MISSING;
@@ -78,7 +78,16 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
                 inherited: inherited.clone(),
             }))
         }
-        Verb::Start(target) => Mutation::Start(target.id.to_string()),
+        Verb::Start(target) => {
+            let id = target.id.to_string();
+            let is_new = observed.containers.get(&target.id).is_some_and(|it| it.state == State::Created);
+            // Until it has run, a container may be one whose files were not copied.
+            let files = desired.services.get(name).filter(|_| is_new).map(|service| service.config.copied_files());
+            match files.filter(|files| !files.is_empty()) {
+                Some(files) => Mutation::FirstStart { id, files },
+                None => Mutation::Start(id),
+            }
+        }
         Verb::Unpause(target) => Mutation::Unpause(target.id.to_string()),
         Verb::Signal { container, signal } => {
             Mutation::Signal { id: container.id.to_string(), signal: signal.to_string() }

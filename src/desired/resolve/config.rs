@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ResolveContext;
+use super::files::Definitions;
 use crate::desired::files::MountedFile;
 use crate::desired::{Config, Kind, Seconds, SecurityOption, Volume, VolumeSource};
 use crate::identity;
@@ -19,6 +20,7 @@ pub(super) fn config(
     image: String,
     group: &str,
     network: &str,
+    definitions: Definitions<'_>,
     context: ResolveContext<'_>,
 ) -> Config {
     let Loaded { spec, seccomp, .. } = loaded;
@@ -36,6 +38,8 @@ pub(super) fn config(
         ports,
         volumes,
         tmpfs,
+        configs,
+        secrets,
         profiles: _,
         dependencies: _,
         pre_start: _,
@@ -82,6 +86,9 @@ pub(super) fn config(
         oom_score_adj,
         blkio_config,
     } = &spec.container;
+    let (configs, secrets) = (definitions.configs(configs, context), definitions.secrets(secrets, context));
+    let mounted = configs.mounted.into_iter().chain(secrets.mounted).map(|(_, volume)| volume);
+    let volumes_and_files = volumes.iter().filter_map(|mount| volume(mount, group, context)).chain(mounted).collect();
     Config {
         image,
         command: command.as_ref().map(|words| words.to_vec()),
@@ -89,7 +96,9 @@ pub(super) fn config(
         user: user.as_ref().map(ToString::to_string),
         working_dir: working_dir.clone(),
         ports: sorted(ports.iter().flat_map(Ports::each).collect()),
-        volumes: sorted(volumes.iter().filter_map(|mount| volume(mount, group, context)).collect()),
+        volumes: sorted(volumes_and_files),
+        configs: configs.copied,
+        secrets: secrets.copied,
         tmpfs: tmpfs
             .iter()
             .map(|tmpfs| (tmpfs.target.clone(), tmpfs.options.clone()))
@@ -165,7 +174,11 @@ fn in_memory(mount: &model::Mount) -> Option<(String, String)> {
 
 /// Its bind mounts, which may be files. A change of a file restarts a service by default; a job that has run stays as it
 /// is.
-pub(super) fn mounted_files(spec: &model::Service, context: ResolveContext<'_>) -> Vec<MountedFile> {
+pub(super) fn mounted_files(
+    spec: &model::Service,
+    definitions: Definitions<'_>,
+    context: ResolveContext<'_>,
+) -> Vec<MountedFile> {
     let default = if spec.kind == Kind::Service { OnChange::Restart } else { OnChange::Ignore };
     let file = |mount: &model::Mount| {
         let MountSource::Bind(path) = &mount.source else { return None };
@@ -180,12 +193,21 @@ pub(super) fn mounted_files(spec: &model::Service, context: ResolveContext<'_>) 
             state: None,
         })
     };
-    spec.container.volumes.iter().filter_map(file).collect()
+    let container = &spec.container;
+    let (configs, secrets) =
+        (definitions.configs(&container.configs, context), definitions.secrets(&container.secrets, context));
+    let defined = configs.mounted.into_iter().chain(secrets.mounted).filter(|_| default != OnChange::Ignore);
+    let defined = defined.filter_map(|(written, volume)| {
+        let VolumeSource::Bind(source) = volume.source else { return None };
+        let (target, on_change) = (volume.target, default.clone());
+        Some(MountedFile { written, source, target, on_change, explicit: false, by_content: true, state: None })
+    });
+    container.volumes.iter().filter_map(file).chain(defined).collect()
 }
 
 /// Makes a path absolute: `~/` is the home directory; other relative paths start at the spec directory, so they do not
 /// depend on the file that contains them.
-fn absolute(path: &str, context: ResolveContext<'_>) -> String {
+pub(super) fn absolute(path: &str, context: ResolveContext<'_>) -> String {
     let joined = match (path.strip_prefix("~/"), context.home) {
         (Some(rest), Some(home)) => format!("{home}/{rest}"),
         _ if path.starts_with('/') => path.to_owned(),

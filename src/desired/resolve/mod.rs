@@ -3,6 +3,7 @@
 //! Pure: directories are arguments. Resolving checked specs cannot fail.
 
 mod config;
+mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::spec::value::ImageRef;
 use crate::spec::{Loaded, RESERVED_NETWORKS, Specs};
 use crate::types::ServiceName;
 use config::{config, mounted_files};
+use files::Definitions;
 
 /// Directories and options that specs are resolved against.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +138,7 @@ impl Desired {
 
 /// Facts on all services that are needed to resolve a single one.
 struct Others<'a> {
+    definitions: Definitions<'a>,
     active: BTreeSet<&'a str>,
     jobs: BTreeSet<&'a str>,
     /// Producers of outputs, by key.
@@ -149,7 +152,7 @@ impl<'a> Others<'a> {
         let captured =
             |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.container.name.as_str()));
         let active = all().map(|spec| spec.container.name.as_str()).collect();
-        Others { active, jobs, producers: all().flat_map(captured).collect() }
+        Others { definitions: Definitions::of(specs), active, jobs, producers: all().flat_map(captured).collect() }
     }
 
     /// Returns its dependencies, including the producers of outputs that its container uses.
@@ -198,7 +201,7 @@ fn service(
     let build = spec.container.build.as_ref().zip(loaded.tree.as_ref());
     let build = build.map(|(build, tree)| Build::new(build, tree, platform()));
     let image = image(spec, build.as_ref(), group);
-    let config = config(loaded, image, group, network, context);
+    let config = config(loaded, image, group, network, others.definitions, context);
     let mut env = Env::new();
     for file in &loaded.env_files {
         env.extend(file.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
@@ -230,7 +233,7 @@ fn service(
         pull: spec.container.pull,
         build,
         update: spec.update,
-        files: mounted_files(spec, context),
+        files: mounted_files(spec, others.definitions, context),
         location: loaded.source.to_string(),
         requirements,
         secret: secret_fields(&loaded.secrets),

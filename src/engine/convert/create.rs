@@ -36,6 +36,9 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         aliases: _,
         volumes: _,
         tmpfs: _,
+        // Copied before the first start.
+        configs: _,
+        secrets: _,
         restart: _,
         resources: _,
         extra_hosts: _,

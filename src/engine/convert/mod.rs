@@ -6,6 +6,7 @@ mod capabilities;
 mod create;
 mod devices;
 mod events;
+mod files;
 mod mounts;
 mod observe;
 pub mod podman;
@@ -13,6 +14,7 @@ pub mod podman;
 pub use self::capabilities::*;
 pub use self::create::*;
 pub use self::events::*;
+pub use self::files::archive;
 pub use self::observe::*;
 
 /// Parses an RFC 3339 time with any offset, e.g. `2026-11-27T12:24:53.5+02:00`.

@@ -23,7 +23,7 @@ pub(super) fn reached(mutation: &Mutation, error: &BollardError) -> bool {
                 && (short(network) == network || !message.contains(network.as_str()))
         }
         // Containers already started or stopped give status 304, which bollard treats as success.
-        Mutation::Start(_) | Mutation::Stop { .. } => false,
+        Mutation::Start(_) | Mutation::FirstStart { .. } | Mutation::Stop { .. } => false,
         Mutation::Signal { .. }
         | Mutation::Create(_)
         | Mutation::Update { .. }

@@ -249,6 +249,12 @@ impl Docker {
                 return self.create_network(name, labels, subnet.as_deref()).await.map(Some);
             }
             Mutation::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
+            Mutation::FirstStart { id, files } => {
+                let options = query::UploadToContainerOptions { path: "/".into(), ..Default::default() };
+                let archive = convert::archive(files)?;
+                client.upload_to_container(id, Some(options), bollard::body_full(archive.into())).await?;
+                client.start_container(id, None::<query::StartContainerOptions>).await?;
+            }
             Mutation::Stop { id, timeout } => {
                 let t = timeout.map(whole_seconds);
                 let stop = || client.stop_container(id, Some(query::StopContainerOptions { t, ..Default::default() }));

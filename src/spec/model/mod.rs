@@ -6,6 +6,7 @@
 
 mod container;
 mod devices;
+mod file;
 mod readiness;
 mod update;
 
@@ -22,6 +23,7 @@ pub use devices::{
     BlkioConfig, ByteRate, CgroupNamespace, Device, DeviceCount, DeviceRequest, DeviceWeight, ExposedPorts, Gpus,
     HostNamespace, Logging, MemorySwap, OperationRate, SecurityOpt,
 };
+pub use file::{FILE_FIELDS, FileSource, FileUse};
 pub use readiness::{Check, Health, HealthAction, Healthcheck, HealthcheckTest, HttpCheck, Ping, Scheme};
 pub use update::{OnFailure, Order, Update};
 
@@ -29,8 +31,8 @@ pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
 pub use super::hook::{Hook, HookAction, HttpRequest, Method};
 use super::value::{
-    ByteSize, Capability, DeviceCgroupRule, EnvName, EnvValue, ImageRef, IpAddress, MacAddress, Name, OneOrMany,
-    OutputKey, Period, Platform, ProfileName, Signal, Subnet, Text, Words,
+    ByteSize, Capability, DeviceCgroupRule, EnvName, EnvValue, FileName, ImageRef, IpAddress, MacAddress, Name,
+    OneOrMany, OutputKey, Period, Platform, ProfileName, Signal, Subnet, Text, Words,
 };
 
 /// Declares the fields shared by Service and Job once, for [`ContainerFields`] and both documents.
@@ -181,6 +183,10 @@ container_kinds! {
     volumes: Vec<Mount>,
     /// tmpfs mounts: `/path` or `/path:options`.
     tmpfs: OneOrMany<Tmpfs>,
+    /// Configs of the group: `app-conf`, which becomes the file `/app-conf`, or `{source, target, uid, gid, mode}`.
+    configs: Vec<FileUse>,
+    /// Secrets of the group: `token`, which becomes the file `/run/secrets/token`, or `{source, target, uid, gid, mode}`.
+    secrets: Vec<FileUse>,
     /// Profiles. With any, it exists only if one of them is active (`--profile`) or if it is named on the command line.
     profiles: Vec<ProfileName>,
     /// Services that must be ready and jobs that must have succeeded before the container is created.
@@ -419,6 +425,12 @@ pub struct Group {
     /// Address range of the group's network, e.g. `10.1.0.0/24`. Default: chosen by the engine.
     #[serde(default)]
     pub subnet: Option<Subnet>,
+    /// Files for services and jobs, by name: `{file: ./app.conf}`, `{environment: VARIABLE}` or `{content: text}`.
+    #[serde(default)]
+    pub configs: BTreeMap<FileName, FileSource>,
+    /// Secret files for services and jobs, by name: `{file: ./token}` or `{environment: VARIABLE}`.
+    #[serde(default)]
+    pub secrets: BTreeMap<FileName, FileSource>,
     /// Hooks that run when a command has finished.
     #[serde(default)]
     pub on: GroupOn,

@@ -18,13 +18,14 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::locate::closest;
 use super::model::{
-    Check, Condition, Dependency, ExtraHost, HealthcheckTest, HostPort, HttpCheck, Mount, MountOptions, MountSource,
-    OnChange, Ping, Port, Ports, Propagation, Protocol, Pull, Recursive, RestartPolicy, Scheme, Selinux, Tmpfs, Ulimit,
+    Check, Condition, Dependency, ExtraHost, FileSource, FileUse, HealthcheckTest, HostPort, HttpCheck, Mount,
+    MountOptions, MountSource, OnChange, Ping, Port, Ports, Propagation, Protocol, Pull, Recursive, RestartPolicy,
+    Scheme, Selinux, Tmpfs, Ulimit,
 };
 use super::starlark::Function;
 use super::value::{
-    ByteSize, FileMode, HeaderName, HeaderValue, HttpUrl, Invalid, Name, Pattern, Period, Shape, Signal, Text, Words,
-    quoted, shaped,
+    ByteSize, EnvName, FileMode, FileName, HeaderName, HeaderValue, HttpUrl, Invalid, Name, Pattern, Period, Shape,
+    Signal, Text, Words, quoted, shaped,
 };
 
 /// Implements `Deserialize` for types with a [`Shape`].
@@ -85,6 +86,7 @@ pub(super) use {both_forms, read_shaped};
 mod dependency;
 mod device;
 mod expose;
+mod file;
 mod healthcheck;
 mod host;
 mod http;

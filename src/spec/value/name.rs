@@ -49,18 +49,41 @@ text_value!(Name, text_only, "a name", {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProfileName(String);
 
+/// Name of a config or secret, with the same characters as that of a profile.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(String);
+
+/// Checks the name of a profile, config or secret.
+fn check_word(text: &str, noun: &str) -> Result<(), Invalid> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    match text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(valid) {
+        true => Ok(()),
+        false => Err(Invalid::new(format!("invalid {noun} {}", quoted(text)))
+            .hint("write letters, digits, `_`, `.` and `-`, beginning with a letter or digit")),
+    }
+}
+
 impl FromStr for ProfileName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-        match text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(valid) {
-            true => Ok(Self(text.into())),
-            false => Err(Invalid::new(format!("invalid profile {}", quoted(text)))
-                .hint("write letters, digits, `_`, `.` and `-`, beginning with a letter or digit")),
-        }
+        check_word(text, "profile").map(|()| Self(text.into()))
     }
 }
+
+impl FromStr for FileName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        check_word(text, "name").map(|()| Self(text.into()))
+    }
+}
+
+text_value!(FileName, text_only, "the name of a config or secret", {
+    "type": "string",
+    "description": "Name of a config or secret.",
+    "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"
+});
 
 text_value!(ProfileName, text_only, "the name of a profile", {
     "type": "string",
