@@ -91,7 +91,8 @@ fn containers_of_an_earlier_version_match_their_specs() {
     let mut compared = 0;
     for (name, containers) in examples {
         let desired = read_example(&name);
-        assert_eq!(containers.len(), desired.services.len(), "{name}");
+        // Services of fields that came later are not recorded.
+        assert!(containers.len() <= desired.services.len(), "{name}");
         for labels in containers {
             let identity = identity(&labels);
             let service = desired.instance_of(&identity).unwrap();
