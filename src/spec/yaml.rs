@@ -737,4 +737,36 @@ mod tests {
             .collect();
         assert_eq!(styles, [Style::Text, Style::Plain, Style::Text]);
     }
+
+    #[test]
+    fn tags_of_compose_are_kept_beside_the_tree() {
+        let text = "a: !reset [b]\nc: !override\n  d: e\nf: !override\ng: [!reset h, i]\n";
+        assert_eq!(parse(text).1.len(), 1);
+        let (documents, errors, overrides) = parse_compose(text);
+        assert_eq!(errors, []);
+        let value = |key: &str| {
+            let Value::Map(entries) = &documents[0].value else { panic!() };
+            entries.iter().find(|entry| entry.key.text == key).unwrap().value.clone()
+        };
+        assert_eq!(value("a").value, Value::Pruned);
+        assert!(overrides.contains(&value("c").span) && overrides.contains(&value("f").span));
+        let Value::Seq(items) = value("g").value else { panic!() };
+        assert_eq!((items[0].value == Value::Pruned, items[1].text()), (true, Some("i")));
+        assert!(!overrides.contains(&items[1].span));
+    }
+
+    #[test]
+    fn brackets_of_compose_files_need_no_indentation() {
+        let text = "a:\n  é: [\n\"ö\",\nb: c,\n  ]\nd: e\n";
+        assert_eq!(parse(text).1[0].message, "invalid YAML: wrong indentation");
+        let (documents, errors, _) = parse_compose(text);
+        assert_eq!(errors, []);
+        let list = documents[0].get("a").unwrap().get("é").unwrap();
+        let Value::Seq(items) = &list.value else { panic!("{list:?}") };
+        assert_eq!(&text[items[0].span.clone()], "\"ö\"");
+        assert_eq!(items[1].get("b").and_then(Node::text), Some("c"));
+        assert_eq!(&text[documents[0].get("d").unwrap().span.clone()], "e");
+        // A list that is not closed is still an error.
+        assert!(!parse_compose("a:\n  b: [\nc,\nd: e\n").1.is_empty());
+    }
 }

@@ -153,7 +153,9 @@ pub fn pruned(value: Value, key: &str) -> Value {
             let keep = |name: &str, value: &Value| {
                 KEPT.contains(&key) || KEPT[6..].contains(&name) && value.is_array() || !is_empty(value)
             };
-            let map = map.into_iter().map(|(name, value)| (name.clone(), pruned(value, &name)));
+            // The names of services are no fields.
+            let below = |name: &str| if key == "services" { String::new() } else { name.to_owned() };
+            let map = map.into_iter().map(|(name, value)| (name.clone(), pruned(value, &below(&name))));
             Value::Object(map.filter(|(name, value)| keep(name, value)).collect())
         }
         Value::Array(items) => Value::Array(items.into_iter().map(|item| pruned(item, "")).collect()),

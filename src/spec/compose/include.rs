@@ -86,7 +86,13 @@ impl Loader<'_> {
             return self.refuse(&include.span, format!("`{}` includes itself", self.shown(first)));
         }
         let directory = match include.directory.and_then(text).filter(|directory| !directory.is_empty()) {
-            Some(directory) => paths::join(&context.directory, directory),
+            Some(directory) => {
+                let directory = paths::join(&context.directory, directory);
+                match self.request.access.kind(&directory) {
+                    FileKind::Directory => directory,
+                    _ => paths::parent(&directory).to_owned(),
+                }
+            }
             None => paths::parent(first).to_owned(),
         };
         let env_files = self.include_env_files(include, &directory, context)?;
