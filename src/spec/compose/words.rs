@@ -134,7 +134,8 @@ mod tests {
             ("a \"b", vec!["invalid"]),
             ("a \\", vec!["invalid"]),
             ("echo $! $x", vec!["echo", "$!", "$x"]),
-            ("it's 'x", vec!["invalid"]),
+            ("it's 'x", vec!["its x"]),
+            ("it's x", vec!["invalid"]),
         ] {
             assert_eq!(words(text), expected, "{text}");
         }
