@@ -122,7 +122,7 @@ impl Project {
     pub fn load(global: &Global, names: &[String]) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        Project::read(global, profiles(global, names), directory, sources, false)
+        Project::read(global, group(global)?, profiles(global, names), directory, sources, false)
             .map(|(project, _)| project)
             .map_err(Failure::Specs)
     }
@@ -131,7 +131,8 @@ impl Project {
     pub fn load_without_values(global: &Global, profiles: Profiles, style: Style) -> Result<Project, Failure> {
         let directory = absolute(&global.specs)?;
         let sources = read_sources(global, &directory)?;
-        let (project, missing) = Project::read(global, profiles, directory, sources, true).map_err(Failure::Specs)?;
+        let (project, missing) =
+            Project::read(global, group(global)?, profiles, directory, sources, true).map_err(Failure::Specs)?;
         if !missing.is_empty() {
             style.warnings(&missing);
             style.note("continuing without these values; hooks that need them are skipped");
@@ -154,12 +155,13 @@ impl Project {
     /// Reads the specs; `lenient`: also returns what is missing.
     fn read(
         global: &Global,
+        group: Option<&str>,
         profiles: Profiles,
         directory: PathBuf,
         sources: io::Result<Sources>,
         lenient: bool,
     ) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let (display_path, group) = (global.specs.display().to_string(), global.group.clone());
+        let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
         let (root, workers) = (directory.clone(), Workers::default());
         let local = has_local_engine(global);
         let evaluating = workers.clone();

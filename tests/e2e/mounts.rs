@@ -129,18 +129,32 @@ fn ranges_and_all_addresses_are_published() {
 #[test]
 fn null_removes_a_variable_of_the_image() {
     let project = with("env-null", "env: {PATH: null, A: '1'}\n");
+    let absolute = |project: &Project| {
+        let text = fs::read_to_string(project.specs().join("web.yaml")).unwrap();
+        project.write("web.yaml", &text.replace("[sleep,", "[/bin/sleep,"));
+    };
+    absolute(&project);
     project.up();
     let env = |project: &Project| project.inspect("web")["Config"]["Env"].clone();
     assert!(project.differences().is_empty());
-    assert!(!env(&project).to_string().contains("PATH"), "{}", env(&project));
+    assert!(!env(&project).to_string().contains("PATH="), "{}", env(&project));
     let id = project.id("web");
     set(&project, "env: {A: '1'}\n");
+    absolute(&project);
     assert_eq!(project.differences(), ["web replace env.PATH"]);
     project.up();
     assert!(project.id("web") != id && env(&project).to_string().contains("PATH="));
-    replaces(&project, "env: {A: '1', PATH: null}\n", "env.PATH");
-    replaces(&project, "env: {A: '1', PATH: null, UNKNOWN: null}\n", "env.UNKNOWN");
-    replaces(&project, "env: {A: null, PATH: null, UNKNOWN: null}\n", "env.A");
+    let replaces = |env: &str, path: &str| {
+        let id = project.id("web");
+        set(&project, &format!("env: {env}\n"));
+        absolute(&project);
+        assert_eq!(project.differences(), [format!("web replace {path}")]);
+        project.up();
+        assert!(project.id("web") != id && project.differences().is_empty());
+    };
+    replaces("{A: '1', PATH: null}", "env.PATH");
+    replaces("{A: '1', PATH: null, UNKNOWN: null}", "env.UNKNOWN");
+    replaces("{A: null, PATH: null, UNKNOWN: null}", "env.A");
     let rendered = project.run(&["render"]).exits(0).stdout;
     assert!(rendered.contains("PATH: null") && !rendered.contains("hidden"), "{rendered}");
 }
@@ -168,7 +182,7 @@ fn healthcheck_without_a_test_tunes_that_of_the_image() {
     project.write("web.yaml", &spec("healthcheck: {}\n"));
     project.run(&["validate"]).exits(2).stderr_contains("the `healthcheck` is empty");
     project.write("web.yaml", &format!("name: web\n{SLEEP}healthcheck: {{interval: 1s}}\n"));
-    project.run(&["diff"]).stderr_contains("has no `test`, and its image has no health check");
+    project.up().stderr_contains("has no `test`, and its image has no health check");
 }
 
 /// A project whose service prints its configs and secrets again and again.

@@ -69,7 +69,7 @@ fn named_service_is_active() {
     project.write("web.yaml", &service("web", "dependencies: [debugger]\n"));
     let failed = project.run(&["up"]).exits(2);
     let failed = failed.stderr_contains("`web` depends on `debugger`, whose profile `debug` is not active");
-    failed.stderr_contains("web.yaml:6:");
+    failed.stderr_contains("web.yaml:5:");
 }
 
 #[test]

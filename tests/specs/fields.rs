@@ -299,7 +299,7 @@ fn profiles_decide_which_services_exist() {
     assert_eq!(good(&[], &["d"]), ("a c d".into(), "b".into()), "naming a service activates its profiles");
     let errors = rendered(&load(&["debug"], &[]).unwrap_err());
     assert!(errors.contains("`c` depends on `d`, whose profile `prod` is not active"), "{errors}");
-    assert!(errors.contains("a.yaml:14:"), "{errors}");
+    assert!(errors.contains("a.yaml:13:"), "{errors}");
     let errors = rendered(&load(&["*"], &[]).unwrap_err());
     assert!(errors.contains("both publish host port 80/tcp"), "{errors}");
 }

@@ -230,12 +230,11 @@ fn health_of_inspection(status: HealthStatusEnum) -> Health {
 }
 
 fn env(lines: Vec<String>) -> BTreeMap<String, String> {
+    // A name alone removes the variable of the image.
     lines
-        .into_iter()
-        .map(|line| match line.split_once('=') {
-            Some((key, value)) => (key.to_owned(), value.to_owned()),
-            None => (line, String::new()),
-        })
+        .iter()
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()
 }
 
