@@ -45,13 +45,38 @@ fn alias_of_two_groups_on_one_network_is_noted() {
 #[test]
 fn ignored_start_interval_is_noted() {
     let mut wanted = desired([service("db"), service("api")]);
-    let check = r#"{"start_period": "10s", "start_interval": "100ms"}"#;
+    let check = r#"{"test": "true", "start_period": "10s", "start_interval": "100ms"}"#;
     wanted.services.get_mut("db").unwrap().config.healthcheck = serde_json::from_str(check).unwrap();
     let mut observed = empty(&wanted);
     assert_eq!(notes(&wanted, &observed), [""; 0]);
     observed.capabilities.health_checks = HealthChecks::WithoutStartInterval;
     let note = "warning: the engine ignores `healthcheck.start_interval` of db: it needs Docker 25.0 (API 1.44)";
     assert_eq!(notes(&wanted, &observed), [note]);
+}
+
+#[test]
+fn health_check_without_a_test_is_noted_if_the_image_has_none() {
+    let mut wanted = desired([service("db")]);
+    wanted.services.get_mut("db").unwrap().config.healthcheck = serde_json::from_str(r#"{"interval": "1s"}"#).unwrap();
+    let mut observed = empty(&wanted);
+    let note = "warning: the `healthcheck` of db has no `test`, and its image has no health check";
+    assert_eq!(notes(&wanted, &observed), [note]);
+    observed.image_facts.values_mut().for_each(|facts| facts.healthcheck = true);
+    assert_eq!(notes(&wanted, &observed), [""; 0]);
+}
+
+#[test]
+fn field_that_needs_a_newer_engine_fails_its_service_only() {
+    let mut wanted = desired([service("db").volume("data", "/data"), service("web")]);
+    wanted.services.get_mut("db").unwrap().config.volumes[0].options.subpath = Some("x".into());
+    let mut observed = empty(&wanted);
+    observed.capabilities.api = drillmaster::capabilities::ApiVersion(1, 41);
+    let forecast = drillmaster::plan::forecast(&wanted, &observed, &Default::default());
+    let failures: Vec<&str> = forecast.failures.iter().map(|failure| failure.message.as_str()).collect();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert!(failures[0].contains("`volumes: subpath` needs API 1.45 (Docker 26.0)"), "{failures:?}");
+    assert!(forecast.steps.iter().all(|step| step.subject.name() != "db"));
+    assert!(forecast.steps.iter().any(|step| step.subject.name() == "web"));
 }
 
 #[test]
