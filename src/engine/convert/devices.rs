@@ -150,6 +150,7 @@ mod tests {
             files: &files,
             dotenv: &[],
             environment: &none,
+            profiles: &crate::spec::Profiles::default(),
             lenient: false,
             context: &none,
             read: &|_| Err(String::new()),
