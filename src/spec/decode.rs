@@ -513,7 +513,10 @@ impl<'n> Deserializer<'n> for NodeDeserializer<'n> {
 
     fn deserialize_newtype_struct<V: Visitor<'n>>(self, name: &'static str, visitor: V) -> Result<V::Value> {
         let result = match name {
-            VERBATIM_OR_NULL if self.node.is_null() => visitor.visit_unit(),
+            // Nothing is not null: only what is written counts.
+            VERBATIM_OR_NULL if self.node.is_null() && self.scalar().is_some_and(|scalar| scalar.text.is_empty()) => {
+                Err(self.mismatch("text").hint(Some("write \"\" for an empty text, or null".into())))
+            }
             VERBATIM | VERBATIM_OR_NULL => self.verbatim(visitor),
             FUNCTION => match self.node.value {
                 Value::Function(number) => visitor.visit_u128(number as u128),
