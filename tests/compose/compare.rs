@@ -13,10 +13,10 @@ use crate::disk::load_from_disk;
 /// Differences that are meant, by their ends, with the reason.
 const EXPLAINED: [(&str, &str); 2] = [
     // They did before that version too, but it was not printed.
-    ("bind.create_host_path: true instead of nothing", "long forms create missing directories since compose-go 2.10"),
+    ("bind.create_host_path: true instead of nothing", "long forms create missing directories since compose-go 2.10.1"),
     (
         "bind: {\"create_host_path\":true} instead of nothing",
-        "long forms create missing directories since compose-go 2.10",
+        "long forms create missing directories since compose-go 2.10.1",
     ),
 ];
 

@@ -261,7 +261,7 @@ pub const CASES: &[Case] = &[
         files: &[("compose.yaml", "services: {a: {image: \"${X:-${Y:?no}}\"}}")],
         environment: &[("X", "x")],
         yields: &[("services.a.image", r#""x""#)],
-        differs: "not evaluated since compose-go 2.13",
+        differs: "not evaluated since compose-go 2.10.1",
         ..CASE
     },
     Case {
@@ -594,7 +594,7 @@ pub const CASES: &[Case] = &[
             ("compose.yaml", "include: [db.yaml]\nservices: {a: {extends: db, user: u}}"),
         ],
         yields: &[("services.a.image", r#""x""#), ("services.a.user", r#""u""#)],
-        differs: "includes are read before extends since compose-go 2.10",
+        differs: "includes are read before extends since compose-go 2.10.2",
         ..CASE
     },
     Case {

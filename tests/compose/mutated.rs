@@ -17,7 +17,7 @@ fn seeds() -> u64 {
 }
 
 /// Differences that are meant, by a part of them, with the reason.
-const EXPLAINED: [(&str, &str); 10] = [
+const EXPLAINED: [(&str, &str); 12] = [
     ("the name of the variable is missing before", "a variable without a name is a mistake"),
     (".environment.: nothing instead of", "without a line break, the last name of an env file became a value"),
     (".environment: nothing instead of {\"\":", "without a line break, the last name of an env file became a value"),
@@ -28,6 +28,8 @@ const EXPLAINED: [(&str, &str); 10] = [
     ("did not find expected tag URI", "not YAML 1.2"),
     ("unclosed reference to a variable", "compose ends it at the last brace of the line"),
     ("conflicts with imported resource", "merged since compose-go 2.10"),
+    ("cannot extend service", "includes are read before extends since compose-go 2.10.2"),
+    ("services.a.image: \"{}", "compose takes the `}` of `{}` for text"),
 ];
 
 /// Errors that are about no place in a file.
