@@ -1,7 +1,7 @@
 //! A project as `docker compose config --format json` prints it.
 //!
-//! Both sides are pruned before they are compared: what is empty, false, zero or null means the same as what is left out,
-//! but for the values of maps whose keys are the user's, and for commands.
+//! Both sides are pruned before they are compared: what is empty, false, zero or null means the same as what is left
+//! out, but for the values of maps whose keys are the user's, and for commands.
 
 use drillmaster::spec::compose::{Project, bytes, duration};
 use drillmaster::spec::node::{Node, Resolved, Value as Tree};

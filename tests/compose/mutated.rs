@@ -1,5 +1,5 @@
-//! Mutated compose files: a reading or errors with their places, and no panic. `dev/compose-compare.sh` also runs docker
-//! compose on them.
+//! Mutated compose files: a reading or errors with their places, and no panic. `dev/compose-compare.sh` also runs
+//! docker compose on them.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,8 +8,8 @@ use super::short::{entry, port, scalar, style_of, volume};
 use super::values::{Kind, kind, printed, text};
 use super::{Problem, loader::set};
 
-/// Expands the short forms of merged documents. Shapes that are none are left for the schema to report. Returns errors and
-/// notes.
+/// Expands the short forms of merged documents. Shapes that are none are left for the schema to report. Returns
+/// errors and notes.
 pub(super) fn expand(root: &mut Node) -> (Vec<Problem>, Vec<Problem>) {
     let (mut problems, mut notes) = (Vec::new(), Vec::new());
     for service in children_mut(root, "services") {

@@ -44,8 +44,8 @@ impl Loader<'_> {
         Ok((variables, labels))
     }
 
-    /// Reads the env files of a service. Their values can refer to the variables of the project, then to the environment
-    /// of the service, then to earlier lines.
+    /// Reads the env files of a service. Their values can refer to the variables of the project, then to the
+    /// environment of the service, then to earlier lines.
     fn env_files_of(&mut self, service: &Node, context: &Context) -> Outcome<BTreeMap<String, String>> {
         let mut values = BTreeMap::new();
         let mut known: Option<BTreeMap<String, String>> = None;

@@ -196,7 +196,8 @@ impl Walker<'_> {
     }
 }
 
-/// Converts the span of a reference in a scalar's text to one in the file: quotes, escapes and folded lines shift offsets.
+/// Converts the span of a reference in a scalar's text to one in the file: quotes, escapes and folded lines shift
+/// offsets.
 fn in_source(reference: &Range<usize>, text: &str, scalar: &Range<usize>, sources: &Sources) -> Range<usize> {
     let Some(wanted) = text.get(reference.clone()).filter(|wanted| !wanted.is_empty()) else { return scalar.clone() };
     let nth = text.get(..reference.start).unwrap_or_default().matches(wanted).count();

@@ -1,7 +1,7 @@
 //! Merging of documents: what a later one changes in what came before.
 //!
-//! Maps are merged by key, lists are appended, anything else is replaced; null keeps what came before. The exceptions are in
-//! [`special`].
+//! Maps are merged by key, lists are appended, anything else is replaced; null keeps what came before. The exceptions
+//! are in [`special`].
 
 use std::collections::{HashMap, HashSet};
 

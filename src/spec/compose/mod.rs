@@ -3,15 +3,16 @@
 //! Pure: files, environment and home directory are passed as arguments. The order is compose's:
 //!
 //! 1. `files` selects the files and reads `.env`; `names` determines the name of the project.
-//! 2. For each document of each file: `interpolate` substitutes variables (`template`), `include` and `extends` bring in
-//!    other files, `merge` merges it onto what came before (`reset`: except what is tagged `!reset` or `!override`),
-//!    `schema` checks the keys and their types, `canonical` expands short forms (`short`) and `unique` removes
-//!    what is defined again.
-//! 3. `defaults` and `paths` complete the result; `typed` checks and unifies the values; `normalize` adds what follows from
-//!    it: networks, dependencies, names; `consistency` checks references; `environment` reads the env files.
+//! 2. For each document of each file: `interpolate` substitutes variables (`template`), `include` and `extends` bring
+//!    in other files, `merge` merges it onto what came before (`reset`: except what is tagged `!reset` or
+//!    `!override`), `schema` checks the keys and their types, `canonical` expands short forms (`short`) and `unique`
+//!    removes what is defined again.
+//! 3. `defaults` and `paths` complete the result; `typed` checks and unifies the values; `normalize` adds what
+//!    follows from it: networks, dependencies, names; `consistency` checks references; `environment` reads the env
+//!    files.
 //!
-//! The result has only long forms, as `docker compose config` prints them, with two exceptions: sizes and durations stay as
-//! they were written, and the content of env files is not inserted. Every node keeps its span.
+//! The result has only long forms, as `docker compose config` prints them, with two exceptions: sizes and durations
+//! stay as they were written, and the content of env files is not inserted. Every node keeps its span.
 
 mod canonical;
 mod consistency;
@@ -106,8 +107,8 @@ pub struct Project {
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
     /// Labels from the label files of each active service, without those of its `labels`.
     pub label_files: BTreeMap<String, BTreeMap<String, String>>,
-    /// Contents of the secrets and configs that are variables, by section (`secrets`, `configs`) and name; without those of
-    /// which the variable is not set.
+    /// Contents of the secrets and configs that are variables, by section (`secrets`, `configs`) and name; without
+    /// those of which the variable is not set.
     pub contents: BTreeMap<(&'static str, String), String>,
     /// Names of the variables that the files refer to, set or not.
     pub variables: BTreeSet<String>,

@@ -6,8 +6,8 @@
 //! - `${VAR:?message}`, `${VAR?message}`: an error if it is not set (with the colon: or empty).
 //! - `$$`: a literal `$`.
 //!
-//! Defaults, texts and messages can contain references; braces in them are counted. Any other `$` is literal: `$1`, `$(`.
-//! The value of a variable is not substituted again.
+//! Defaults, texts and messages can contain references; braces in them are counted. Any other `$` is literal: `$1`,
+//! `$(`. The value of a variable is not substituted again.
 
 use std::ops::Range;
 

@@ -1,7 +1,8 @@
 //! Values of plain scalars, as compose reads and prints them.
 //!
-//! Compose's YAML reader takes the numbers of YAML 1.1, except those with colons: `022` is 18, `1_000` is 1000, `0x1F` is
-//! 31. It has no booleans besides `true` and `false`, and takes an unquoted date as a date, which no field accepts.
+//! Compose's YAML reader takes the numbers of YAML 1.1, except those with colons: `022` is 18, `1_000` is 1000,
+//! `0x1F` is 31. It has no booleans besides `true` and `false`, and takes an unquoted date as a date, which no field
+//! accepts.
 
 use super::super::node::{Node, Style, Value};
 

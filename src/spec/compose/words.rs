@@ -1,8 +1,8 @@
 //! Splitting of commands that are written as one text, by the rules of go-shellwords 1.0.12.
 //!
-//! The shell's quotes are known, but the text is not run by a shell: it ends silently at the first unquoted `;`, `&`, `|`,
-//! `<` or `>`, and a bare `(` or `)` is an error, except after `$`. A backslash escapes the next character everywhere but in
-//! single quotes, and is dropped.
+//! The shell's quotes are known, but the text is not run by a shell: it ends silently at the first unquoted `;`, `&`,
+//! `|`, `<` or `>`, and a bare `(` or `)` is an error, except after `$`. A backslash escapes the next character
+//! everywhere but in single quotes, and is dropped.
 
 /// Words of a command.
 #[derive(Debug, PartialEq, Eq)]
