@@ -401,10 +401,10 @@ fn ctrl_c_stops_the_watch_and_keeps_containers() {
 #[test]
 fn second_ctrl_c_exits_and_the_next_watch_resumes() {
     let project = Project::new("leave2");
-    // The container takes a minute to stop.
+    // The container takes 40 s to stop.
     let slow = |value: &str| {
         let spec = script("api", "trap '' TERM; while :; do sleep 0.1; done", &format!("env: {{A: {value}}}"));
-        spec.replace("stop_signal: KILL", "stop_timeout: 60s")
+        spec.replace("stop_signal: KILL", "stop_timeout: 40s")
     };
     project.write("all.yaml", &slow("one"));
     let mut watcher = Watcher::start(&project);
@@ -422,7 +422,7 @@ fn second_ctrl_c_exits_and_the_next_watch_resumes() {
     watcher.wait_for_stderr("press Ctrl-C again");
     watcher.signal(Signal::INT);
     let run = watcher.wait_for_exit().exits(130);
-    assert!(run.took.as_secs() < 50, "the run does not wait for the step: {run}");
+    assert!(run.took.as_secs() < 35, "the run does not wait for the step: {run}");
     let containers = project.containers();
     assert_eq!(project.names(), ["api", "api.new"], "the old container still exists");
     engine::request("DELETE", &format!("/containers/{}?force=true", containers[0].id), None);

@@ -284,6 +284,7 @@ impl Docker {
                 let options = query::RemoveContainerOptions { force: true, v: *volumes, link: false };
                 client.remove_container(id, Some(options)).await?;
             }
+            Mutation::RemoveNetwork(id) if self.is_podman() => self.remove_network(id).await?,
             Mutation::RemoveNetwork(id) => client.remove_network(id).await?,
             Mutation::Connect { network, container, aliases } if self.is_podman() && aliases.is_empty() => {
                 self.reconnect(network, container).await?;

@@ -70,6 +70,13 @@ impl Docker {
         }
     }
 
+    /// Removes a network by its name: by its id, Podman removes it also while containers run in it, and loses track of
+    /// their addresses.
+    pub(super) async fn remove_network(&self, id: &str) -> std::result::Result<(), BollardError> {
+        let network = self.client.inspect_network(id, None::<query::InspectNetworkOptions>).await?;
+        self.client.remove_network(network.name.as_deref().unwrap_or(id)).await
+    }
+
     /// Returns true if the container that just exited was stopped or removed on request: no event tells.
     pub(super) async fn was_stopped(&self, id: &str, code: Option<i64>) -> bool {
         let attempted = || format!("inspect container {}", short(id));
