@@ -66,20 +66,6 @@ fn health_check_without_a_test_is_noted_if_the_image_has_none() {
 }
 
 #[test]
-fn field_that_needs_a_newer_engine_fails_its_service_only() {
-    let mut wanted = desired([service("db").volume("data", "/data"), service("web")]);
-    wanted.services.get_mut("db").unwrap().config.volumes[0].options.subpath = Some("x".into());
-    let mut observed = empty(&wanted);
-    observed.capabilities.api = drillmaster::capabilities::ApiVersion(1, 41);
-    let forecast = drillmaster::plan::forecast(&wanted, &observed, &Default::default());
-    let failures: Vec<&str> = forecast.failures.iter().map(|failure| failure.message.as_str()).collect();
-    assert_eq!(failures.len(), 1, "{failures:?}");
-    assert!(failures[0].contains("`volumes: subpath` needs API 1.45 (Docker 26.0)"), "{failures:?}");
-    assert!(forecast.steps.iter().all(|step| step.subject.name() != "db"));
-    assert!(forecast.steps.iter().any(|step| step.subject.name() == "web"));
-}
-
-#[test]
 fn health_check_that_never_runs_is_noted() {
     let mut wanted = desired([service("db"), service("api")]);
     wanted.services.get_mut("db").unwrap().config.healthcheck = serde_json::from_str(r#"{"test": "true"}"#).unwrap();
