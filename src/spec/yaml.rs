@@ -2,14 +2,18 @@
 //!
 //! Rejects syntax errors, duplicate keys, excessive alias expansion and excessive nesting. Independent of the spec types.
 
-use std::borrow::Cow;
+mod positions;
+mod syntax;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
-use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::node::{Entry, Key, MAX_DEPTH, Node, Scalar, Style, Value};
 use super::value::quoted;
+use positions::{Positions, indent};
+use syntax::syntax_error;
 
 /// Maximum number of values per file, with aliases expanded.
 pub const MAX_NODES: usize = 100_000;
@@ -96,25 +100,6 @@ enum Stopped {
 /// Maximum number of lines to which indentation is added; each costs another run.
 const MAX_INDENTED: usize = 100;
 
-/// Spaces that are added to a line: more than any line around it has.
-const INDENTATION: usize = 256;
-
-/// Inserts spaces before the characters at the given offsets of the file.
-fn indent<'t>(rest: &'t str, from: usize, indented: &BTreeSet<usize>) -> Cow<'t, str> {
-    if indented.is_empty() {
-        return Cow::Borrowed(rest);
-    }
-    let mut text = String::with_capacity(rest.len() + indented.len() * INDENTATION);
-    let mut copied = 0;
-    for at in indented.iter().map(|at| at - from) {
-        text.push_str(&rest[copied..at]);
-        text.extend(std::iter::repeat_n(' ', INDENTATION));
-        copied = at;
-    }
-    text.push_str(&rest[copied..]);
-    Cow::Owned(text)
-}
-
 /// An anchored node with the cost of expanding an alias to it.
 struct Anchored {
     node: Node,
@@ -184,41 +169,6 @@ struct Builder<'t> {
     merge_tags: bool,
     /// Spans of the values with `!override`.
     overrides: HashSet<Range<usize>>,
-}
-
-/// Converts the parser's positions (characters from its start) to byte offsets in the file.
-struct Positions {
-    from: usize,
-    /// Byte offset of each character; empty for ASCII text.
-    bytes: Vec<usize>,
-    length: usize,
-}
-
-impl Positions {
-    fn new(text: &str, from: usize, indented: &BTreeSet<usize>) -> Self {
-        let rest = text.get(from..).unwrap_or_default();
-        let bytes = if rest.is_ascii() && indented.is_empty() {
-            Vec::new()
-        } else {
-            let repeat = |at: usize| if indented.contains(&(from + at)) { INDENTATION + 1 } else { 1 };
-            rest.char_indices().flat_map(|(at, _)| std::iter::repeat_n(at, repeat(at))).collect()
-        };
-        Self { from, bytes, length: rest.len() }
-    }
-
-    fn byte(&self, marker: &Marker) -> usize {
-        let index = marker.index();
-        let at = match self.bytes.is_empty() {
-            true => index,
-            false => self.bytes.get(index).copied().unwrap_or(self.length),
-        };
-        self.from + at.min(self.length)
-    }
-
-    fn range(&self, span: &Span) -> Range<usize> {
-        let start = self.byte(&span.start);
-        start..self.byte(&span.end).max(start)
-    }
 }
 
 impl<'t> Builder<'t> {
@@ -578,78 +528,6 @@ fn check_tag(tag: Option<&Tag>, allowed: &str, span: &Range<usize>) -> Result<()
 fn unsupported_tag(tag: &Tag, span: &Range<usize>) -> Box<YamlError> {
     let message = format!("unsupported tag {}", quoted(&tag.to_string()));
     Box::new(YamlError::new(span.clone(), message).hint("quote text that begins with `!`"))
-}
-
-/// Converts a parser error, with clearer messages and hints for common ones.
-fn syntax_error(text: &str, error: &ScanError, at: usize) -> YamlError {
-    let info = error.info();
-    let known: &[(&str, &str, &str)] = &[
-        (
-            "mapping values are not allowed",
-            "unexpected `: `",
-            "quote text that contains `: `, or check the indentation of this line",
-        ),
-        ("tab", "a tab is used as indentation", "indent with spaces"),
-        ("simple key expect", "a `:` is missing after this key", "write `key: value`"),
-        ("simple key expected", "a `:` is missing after this key", "write `key: value`"),
-        ("could not find expected ':'", "a `:` is missing after this key", "write `key: value`"),
-        ("unknown anchor", "undefined alias", "anchors are written `&name`"),
-        ("unexpected end of stream", "unclosed quote", "close it with the same quote"),
-        ("unexpected document indicator", "unclosed quote", "close it with the same quote"),
-        ("unknown escape character", "unknown escape after `\\`", "in single quotes, `\\` is literal"),
-        ("recursion limit", "nested too deeply", ""),
-        ("unprintable character", "unexpected NUL character", ""),
-        ("did not find expected ',' or '}'", "`,` or `}` is missing", ""),
-        ("expected ',' or ']'", "`,` or `]` is missing", ""),
-        ("placement of ':'", "unexpected `:`", "an earlier bracket or quote may not be closed"),
-        ("trailing content after", "unexpected text after the closing quote", "put the whole value in quotes"),
-        ("did not find expected key", "expected a key here", "check the indentation of this line"),
-        ("did not find expected '-'", "expected `- ` here", "check the indentation of this line"),
-        ("indentation in quoted", "unclosed quote", "close it with the same quote, or indent the continuation lines"),
-        ("invalid indentation", "wrong indentation", "check the indentation of this line"),
-        ("sequence entries are not allowed", "unexpected `- `", "begin the list on a line of its own"),
-        ("unexpected character: `%'", "a value cannot begin with `%`", "quote it"),
-        ("unexpected character: `@'", "a value cannot begin with `@`", "quote it"),
-        ("unexpected character: ``'", "a value cannot begin with a backquote", "quote it"),
-        ("did not find expected node content", "expected a value here", ""),
-        (
-            "expected <document start>",
-            "unexpected text after the end of the document",
-            "check the indentation of this line",
-        ),
-    ];
-    let found = known.iter().find(|(part, ..)| info.contains(part));
-    let (message, hint) = found.map_or((info, ""), |(_, message, hint)| (*message, *hint));
-    let at = if info.contains("tab") { find_tab(text, at) } else { at };
-    let mut result = YamlError::new(char_span(text, at), format!("invalid YAML: {message}"));
-    if !hint.is_empty() {
-        result = result.hint(hint);
-    }
-    result
-}
-
-/// Finds the tab of an indentation error: the parser reports the start of the interrupted token.
-fn find_tab(text: &str, at: usize) -> usize {
-    let line = text.get(..at).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
-    let lines = text.get(line..).unwrap_or_default().split_inclusive('\n').take(3);
-    lines
-        .scan(line, |start, line| {
-            let from = *start;
-            *start += line.len();
-            let indent = line.len() - line.trim_start().len();
-            Some(line.get(..indent).and_then(|indent| indent.find('\t')).map(|tab| from + tab))
-        })
-        .flatten()
-        .next()
-        .unwrap_or(at)
-}
-
-/// Returns the span of the character at an offset; empty at the end of the text.
-fn char_span(text: &str, at: usize) -> Range<usize> {
-    let end = text.trim_end().len();
-    let at = at.min(end);
-    let length = text.get(at..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
-    at..at + length
 }
 
 #[cfg(test)]
