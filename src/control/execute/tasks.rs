@@ -33,8 +33,10 @@ use crate::types::ContainerId;
 const LOG_TAIL: u32 = 10;
 /// How long to wait for them.
 const LOG_TIMEOUT: Duration = Duration::from_secs(5);
-/// The engine records the start of a container when its program may already have written its first lines.
-const START_MARGIN: SignedDuration = SignedDuration::from_millis(50);
+/// A program can print before the engine notes its start: on a busy machine, some tenths of a second. A container is
+/// started again by a step after a second at the earliest, but by the engine after 100 ms.
+const START_MARGIN: SignedDuration = SignedDuration::from_millis(500);
+const RESTART_MARGIN: SignedDuration = SignedDuration::from_millis(50);
 
 /// All running tasks. Dropping it ends them.
 pub(in crate::control) struct Tasks {
@@ -306,7 +308,9 @@ async fn last_output(
 ) -> Result<Vec<String>, String> {
     let details = container.and_then(|container| container.details.as_ref());
     let started = details.and_then(|details| details.started_at.parse::<Timestamp>().ok());
-    let started = started.and_then(|started| started.checked_sub(START_MARGIN).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let is_restarted = details.is_some_and(|details| details.restarts > 0);
+    let margin = if is_restarted { RESTART_MARGIN } else { START_MARGIN };
+    let started = started.and_then(|started| started.checked_sub(margin).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
     let since = started.as_second();
     let options = LogOptions { tail: Some(LOG_TAIL), since, timestamps: true, ..LogOptions::default() };
     let collect = async {
