@@ -124,6 +124,13 @@ impl Default for Capabilities {
     }
 }
 
+impl Capabilities {
+    /// Returns true if a container can be created on several networks at once.
+    pub fn joins_several_networks(&self) -> bool {
+        self.kind == EngineKind::Podman || self.api >= ApiVersion(1, 44)
+    }
+}
+
 impl Default for LimitSupport {
     fn default() -> Self {
         LimitSupport { memory: true, cpus: true, pids: true, swap: true, cpu_shares: true, cpuset: true }

@@ -24,6 +24,8 @@ pub const SPEC_HASH: &str = "drillmaster.spec-hash";
 pub const SPEC: &str = "drillmaster.spec";
 /// Names of the fields in [`SPEC`] that are secret, separated by spaces.
 pub const SECRET: &str = "drillmaster.secret";
+/// Ids of the containers whose namespaces the container shares, as `service:db=<id>`, separated by spaces.
+pub const TARGETS: &str = "drillmaster.targets";
 /// Id of the image when the container was created: its reference may point to another image later.
 pub const IMAGE_ID: &str = "drillmaster.image-id";
 
@@ -69,6 +71,8 @@ pub struct Identity {
     pub spec: String,
     /// [`SECRET`].
     pub secret: BTreeSet<String>,
+    /// [`TARGETS`], by their names in the spec.
+    pub targets: BTreeMap<String, String>,
     /// [`IMAGE_ID`]; empty where it was not recorded.
     pub image_id: String,
 }
@@ -88,6 +92,11 @@ impl Identity {
             spec_hash: text(SPEC_HASH),
             spec: text(SPEC),
             secret: text(SECRET).split_whitespace().map(str::to_owned).collect(),
+            targets: text(TARGETS)
+                .split_whitespace()
+                .filter_map(|target| target.split_once('='))
+                .map(|(name, id)| (name.to_owned(), id.to_owned()))
+                .collect(),
             image_id: text(IMAGE_ID),
         })
     }
@@ -109,6 +118,10 @@ impl Identity {
         .chain([
             (SECRET.to_owned(), self.secret.iter().map(String::as_str).collect::<Vec<_>>().join(" ")),
             (REPLICA.to_owned(), self.replica.map(|number| number.to_string()).unwrap_or_default()),
+            (
+                TARGETS.to_owned(),
+                self.targets.iter().map(|(name, id)| format!("{name}={id}")).collect::<Vec<_>>().join(" "),
+            ),
             (NAMED.to_owned(), if self.named_when_ready { READY } else { "" }.to_owned()),
         ])
         .collect()

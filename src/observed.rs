@@ -32,7 +32,7 @@ pub struct Observed {
     pub labeled_images: BTreeSet<String>,
     /// Facts from inspections of images, by image id. Kept from one snapshot to the next.
     pub image_facts: BTreeMap<String, ImageFacts>,
-    /// Volumes with the group's label, by name; only if requested.
+    /// Volumes, managed or not, by name; only if requested.
     pub volumes: BTreeMap<String, Volume>,
     /// What the engine can do.
     pub capabilities: Capabilities,
@@ -55,6 +55,8 @@ pub struct Container {
     pub image_id: String,
     pub state: State,
     pub health: Health,
+    /// Whose network it has, in the engine's words: `host`, `none`, `container:<id>`, or the name of its first network.
+    pub network_mode: String,
     /// Networks it is attached to, also while it is stopped.
     pub networks: Vec<Attachment>,
     /// Ports that are published now; empty while it does not run.
@@ -196,17 +198,57 @@ pub struct Network {
     pub source: Option<String>,
     /// Address ranges.
     pub subnets: Vec<String>,
+    /// How it was created.
+    pub settings: NetworkSettings,
 }
 
-/// A volume with a group label.
+/// How a network was created.
 #[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkSettings {
+    /// Driver.
+    pub driver: String,
+    /// Without a way out.
+    pub internal: bool,
+    /// Containers outside of a Swarm service may join.
+    pub attachable: bool,
+    pub enable_ipv4: bool,
+    pub enable_ipv6: bool,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
+    /// Addresses of its gateways.
+    pub gateways: Vec<String>,
+    /// Parts of its address ranges from which containers get addresses.
+    pub ip_ranges: Vec<String>,
+}
+
+impl Default for NetworkSettings {
+    fn default() -> Self {
+        NetworkSettings {
+            driver: "bridge".to_owned(),
+            internal: false,
+            attachable: false,
+            enable_ipv4: true,
+            enable_ipv6: false,
+            options: BTreeMap::new(),
+            gateways: Vec::new(),
+            ip_ranges: Vec::new(),
+        }
+    }
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Volume {
     /// Name on the engine.
     pub name: String,
-    /// Group label.
-    pub group: String,
+    /// Group label; `None`: not managed.
+    pub group: Option<String>,
     /// Source label.
     pub source: Option<String>,
+    /// Driver.
+    pub driver: String,
+    /// Options of the driver.
+    pub options: BTreeMap<String, String>,
 }
 
 /// An image built by drillmaster.
@@ -236,6 +278,11 @@ impl Container {
     /// Returns true if it has processes, also when paused.
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
+    }
+
+    /// Returns true if it has the network of the engine's host.
+    pub fn has_network_of_host(&self) -> bool {
+        self.network_mode == "host"
     }
 
     /// Name of its service, without the replica number; `None`: not managed, or in another group.

@@ -77,6 +77,7 @@ fn container(identity: Identity) -> Container {
         image_id: String::new(),
         state: State::Running,
         health: Health::None,
+        network_mode: String::new(),
         networks: Vec::new(),
         ports: Vec::new(),
         mounts: Vec::new(),

@@ -134,9 +134,9 @@ impl Sim {
                 self.finish(&call).await?;
                 Ok(None)
             }
-            Mutation::CreateNetwork { name, labels, subnet: _ } => {
+            Mutation::CreateNetwork { name, labels, network } => {
                 let line = format!("create network {name}");
-                let create = |world: &mut World| world.create_network(&name, &labels);
+                let create = |world: &mut World| world.create_network(&name, &labels, &network);
                 self.timed(line, |latency| latency.network, create).await.map(Some)
             }
             Mutation::RemoveNetwork(id) => {
@@ -144,9 +144,10 @@ impl Sim {
                 let remove = |world: &mut World| world.remove_network(&id, "remove the network");
                 self.timed(line, |latency| latency.network, remove).await.map(|()| None)
             }
-            Mutation::Connect { network, container, aliases } => {
-                let line = format!("connect {} to {}", self.name_of(&container), self.lock().network_name(&network));
-                let connect = |world: &mut World| world.connect(&network, &container, &aliases);
+            Mutation::Connect { container, join } => {
+                let to = self.lock().network_name(&join.network);
+                let line = format!("connect {} to {to}", self.name_of(&container));
+                let connect = |world: &mut World| world.connect(&join, &container);
                 self.timed(line, |latency| latency.network, connect).await.map(|()| None)
             }
             Mutation::Disconnect { network, container } => {

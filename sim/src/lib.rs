@@ -140,8 +140,14 @@ impl Sim {
             most_under_way: 0,
             next: 0,
         };
-        let mut bridge =
-            Network { id: String::new(), name: "bridge".into(), group: None, source: None, subnets: Vec::new() };
+        let mut bridge = Network {
+            id: String::new(),
+            name: "bridge".into(),
+            group: None,
+            source: None,
+            subnets: Vec::new(),
+            settings: Default::default(),
+        };
         let sim = Sim {
             world: Arc::new(Mutex::new(world)),
             changes: Arc::new(watch::channel(0).0),

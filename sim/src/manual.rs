@@ -138,6 +138,8 @@ impl Sim {
                 health: Health::None,
                 networks: BTreeMap::new(),
                 names: BTreeMap::new(),
+                addresses: BTreeMap::new(),
+                targets: BTreeMap::new(),
                 hostname: String::new(),
                 mounts: Vec::new(),
                 resources: Resources::default(),
@@ -194,7 +196,7 @@ impl Sim {
 
     /// `docker network create`. Returns its id, or that of the network with this name if names are unique.
     pub fn create_network(&self, name: &str, labels: &BTreeMap<String, String>) -> String {
-        self.change(|world| match world.create_network(name, labels) {
+        self.change(|world| match world.create_network(name, labels, &Default::default()) {
             Ok(id) => id,
             Err(_) => {
                 world.networks.values().find(|network| network.name == name).map(|it| it.id.clone()).unwrap_or_default()

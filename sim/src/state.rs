@@ -7,12 +7,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::view::addresses;
 use super::{Image, Latency, Personality};
-use drillmaster::desired::{Config, CopiedFile, VolumeSource, set_variables};
+use drillmaster::desired::{Config, CopiedFile, Join, VolumeSource, set_variables};
 use drillmaster::engine::{BuildRequest, ContainerEvent, ContainerSpec, EngineError, EngineEvent, LogLine, Result};
 use drillmaster::identity::{BUILD_GROUP, BUILD_SOURCE, GROUP, REPLICA, SERVICE, SOURCE};
-use drillmaster::observed::{BuiltImage, Health, MountPoint, Network, PublishedPort, State};
+use drillmaster::observed::{BuiltImage, Health, MountPoint, Network, NetworkSettings, PublishedPort, State};
 use drillmaster::spec::model::{Healthcheck, Resources, RestartPolicy};
+use drillmaster::types::ContainerId;
 
 /// Start time of every simulation in seconds since the Unix epoch.
 pub(crate) const EPOCH: u64 = 1_700_000_000;
@@ -104,6 +106,10 @@ pub(crate) struct SimContainer {
     pub(crate) networks: BTreeMap<String, String>,
     /// DNS names by network id.
     pub(crate) names: BTreeMap<String, Vec<String>>,
+    /// Fixed addresses by network id.
+    pub(crate) addresses: BTreeMap<String, Ipv4Addr>,
+    /// Containers whose namespaces it shares.
+    pub(crate) targets: BTreeMap<String, ContainerId>,
     /// Host name, also a DNS name on every network. Empty for the container's id.
     pub(crate) hostname: String,
     pub(crate) mounts: Vec<Mount>,
@@ -250,11 +256,14 @@ impl World {
             let message = format!("No such image: {}", spec.config.image);
             return Err(EngineError::NotFound { attempted, message });
         };
+        if spec.joins.len() > 1 && !self.personality.capabilities().joins_several_networks() {
+            return Err(EngineError::Invalid { attempted, message: "more than one network endpoint".into() });
+        }
+        if let Some(gone) = spec.targets.values().find(|id| !self.containers.contains_key(id.as_str())) {
+            return Err(no_container(&attempted, gone.as_str()));
+        }
         let id = self.fresh_id();
         let mounts = self.mounts(spec, &image);
-        // A missing network is an error only at the start.
-        let network = self.networks.get(&spec.network);
-        let network = network.map_or_else(|| spec.config.network.clone(), |network| network.name.clone());
         let container = SimContainer {
             id: id.clone(),
             name: spec.name.clone(),
@@ -265,8 +274,11 @@ impl World {
             image,
             state: State::Created,
             health: Health::None,
-            networks: BTreeMap::from([(network, spec.network.clone())]),
-            names: BTreeMap::from([(spec.network.clone(), names(&spec.aliases, &spec.hostname))]),
+            // A missing network is an error only at the start.
+            networks: spec.joins.iter().map(|join| (join.name.clone(), join.network.clone())).collect(),
+            names: spec.joins.iter().map(|join| (join.network.clone(), names(&join.names, &spec.hostname))).collect(),
+            addresses: addresses(&spec.joins),
+            targets: spec.targets.clone(),
             hostname: spec.hostname.clone(),
             mounts,
             resources: spec.config.resources.clone(),
@@ -311,7 +323,10 @@ impl World {
                 }
             };
             if let Some(name) = &made.point.volume {
-                self.volumes.entry(name.clone()).or_insert_with(|| spec.volume_labels.clone());
+                let declared = spec.volumes.get(name);
+                let labels =
+                    if declared.is_some_and(|it| it.external) { BTreeMap::new() } else { spec.volume_labels.clone() };
+                self.volumes.entry(name.clone()).or_insert(labels);
             }
             made.point.target.clone_from(&volume.target);
             mounts.insert(volume.target.clone(), made);
@@ -413,6 +428,18 @@ impl World {
         }
         if let Some(gone) = container.networks.values().find(|id| !self.networks.contains_key(*id)) {
             return Some(EngineError::NotFound { attempted, message: format!("network {gone} not found") });
+        }
+        let is_gone = |id: &&ContainerId| !self.containers.get(id.as_str()).is_some_and(SimContainer::is_running);
+        if let Some(target) = container.targets.values().find(is_gone) {
+            let message = format!("cannot join network of a non running container: {target}");
+            return Some(EngineError::Conflict { attempted, message });
+        }
+        let others = || self.containers.values().filter(|other| other.id != container.id && other.is_running());
+        let is_taken = |(network, address): &(&String, &Ipv4Addr)| {
+            others().any(|other| other.addresses.get(*network) == Some(*address))
+        };
+        if container.addresses.iter().any(|address| is_taken(&address)) {
+            return Some(EngineError::Refused { attempted, message: "Address already in use".to_owned() });
         }
         let taken = container.config.ports.iter().find_map(|port| {
             let host = port.host.fixed()?;
@@ -542,7 +569,12 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn create_network(&mut self, name: &str, labels: &BTreeMap<String, String>) -> Result<String> {
+    pub(crate) fn create_network(
+        &mut self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        wanted: &drillmaster::desired::Network,
+    ) -> Result<String> {
         if !self.personality.allows_equal_networks() && self.networks.values().any(|network| network.name == name) {
             let message = format!("network with name {name} already exists");
             return Err(EngineError::Conflict { attempted: format!("create the network {name}"), message });
@@ -552,7 +584,13 @@ impl World {
             name: name.to_owned(),
             group: labels.get(GROUP).cloned(),
             source: labels.get(SOURCE).cloned(),
-            subnets: Vec::new(),
+            subnets: wanted.subnets().map(str::to_owned).collect(),
+            settings: NetworkSettings {
+                driver: wanted.driver.clone().unwrap_or_else(|| "bridge".to_owned()),
+                internal: wanted.internal,
+                options: wanted.driver_opts.clone(),
+                ..NetworkSettings::default()
+            },
         };
         let id = network.id.clone();
         self.networks.insert(id.clone(), network);
@@ -579,7 +617,8 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn connect(&mut self, network: &str, id: &str, aliases: &[String]) -> Result<()> {
+    pub(crate) fn connect(&mut self, join: &Join, id: &str) -> Result<()> {
+        let network = &join.network;
         let attempted = format!("connect the container {}", self.name_of(id));
         let Some(found) = self.networks.get(network).cloned() else {
             let message = format!("network {network} not found");
@@ -591,7 +630,8 @@ impl World {
             return Err(EngineError::Conflict { attempted, message });
         }
         container.networks.insert(found.name.clone(), found.id.clone());
-        container.names.insert(found.id.clone(), names(aliases, &container.hostname));
+        container.names.insert(found.id.clone(), names(&join.names, &container.hostname));
+        container.addresses.extend(addresses(std::slice::from_ref(join)));
         let name = container.name.clone();
         self.history.push(format!("connected {name} to {}", found.name));
         self.emit_network_event(&found.id, Some(id));

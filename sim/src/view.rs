@@ -1,11 +1,13 @@
 //! The state as clients see it.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
 use super::state::{EPOCH, SimContainer, World};
+use drillmaster::desired::Join;
 use drillmaster::identity::{GROUP, Identity, SOURCE};
 use drillmaster::observed::{Attachment, Container, Details, Observed, State, Volume};
 
@@ -39,11 +41,9 @@ impl World {
         let of_group = self.built.iter().filter(|(_, built)| group.is_none_or(|group| group == built.group));
         observed.built = of_group.map(|(name, built)| (name.clone(), built.clone())).collect();
         for (name, labels) in self.volumes.iter().filter(|_| volumes) {
-            let Some(owner) = labels.get(GROUP).filter(|owner| group.is_none_or(|group| group == *owner)) else {
-                continue;
-            };
-            let source = labels.get(SOURCE).cloned();
-            observed.volumes.insert(name.clone(), Volume { name: name.clone(), group: owner.clone(), source });
+            let (group, source) = (labels.get(GROUP).cloned(), labels.get(SOURCE).cloned());
+            let volume = Volume { name: name.clone(), group, source, driver: "local".into(), ..Volume::default() };
+            observed.volumes.insert(name.clone(), volume);
         }
         observed
     }
@@ -54,7 +54,9 @@ impl World {
         let networks = container.networks.iter().map(|(name, id)| Attachment {
             network_id: id.clone(),
             network: name.clone(),
-            address: container.is_running().then(|| address(number)),
+            address: container
+                .is_running()
+                .then(|| container.addresses.get(id).map_or_else(|| address(number), |fixed| IpAddr::V4(*fixed))),
             prefix: Some(24),
         });
         Container {
@@ -66,6 +68,7 @@ impl World {
             image: container.config.image.clone(),
             state: container.state,
             health: container.health,
+            network_mode: network_mode(container),
             networks: networks.collect(),
             ports: if container.is_running() { container.ports() } else { Vec::new() },
             mounts: container.mounts.iter().map(|mount| mount.point.clone()).collect(),
@@ -91,4 +94,17 @@ impl World {
             .map(|at| format!("{at:.9}"))
             .unwrap_or_default()
     }
+}
+
+/// The network of a container in the engine's words.
+fn network_mode(container: &SimContainer) -> String {
+    match container.config.network.mode().map(ToString::to_string) {
+        Some(mode) => container.targets.get(&mode).map_or(mode, |id| format!("container:{id}")),
+        None => container.networks.keys().next().cloned().unwrap_or_default(),
+    }
+}
+
+/// Fixed addresses by network id.
+pub(crate) fn addresses(joins: &[Join]) -> BTreeMap<String, Ipv4Addr> {
+    joins.iter().filter_map(|join| Some((join.network.clone(), join.endpoint.ipv4_address?))).collect()
 }

@@ -22,7 +22,7 @@ use crate::control::specs::watcher::Watcher;
 use crate::control::state_directory::StateDirectory;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
-use crate::desired::{Desired, Mode, Scope, order, secrets};
+use crate::desired::{Desired, Mode, Network, Scope, order, secrets};
 use crate::engine::io_message;
 use crate::render::{self, Style};
 use crate::spec::locate::closest;
@@ -544,7 +544,8 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
     let group = group_name(None, ResolveContext { group, directory: &path, home: None });
     Desired {
         network: network_name(&group),
-        subnet: None,
+        networks: BTreeMap::from([(network_name(&group), Network::default())]),
+        volumes: BTreeMap::new(),
         group,
         source: path.into_owned(),
         adopted: BTreeSet::new(),

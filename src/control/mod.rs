@@ -107,8 +107,7 @@ pub async fn watch(
 ///
 /// If a call of the engine fails.
 pub async fn observe(engine: &dyn Engine, desired: &Desired, memory: &Memory) -> Result<Observed, EngineError> {
-    let purge = desired.mode.purges_volumes();
-    let mut observed = engine.list(&desired.group, purge).await?;
+    let mut observed = engine.list(&desired.group, desired.needs_volumes()).await?;
     loop {
         let queries = plan::plan(desired, &observed, memory, Duration::ZERO).queries;
         let open: Vec<&ContainerId> = queries

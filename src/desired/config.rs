@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use super::CopiedFile;
 use super::fingerprint::sha256;
+use super::network::Placement;
 use crate::spec::model::{
-    BlkioConfig, CgroupNamespace, Device, DeviceRequest, ExposedPorts, ExtraHost, Healthcheck, HostNamespace, Logging,
-    MountOptions, Port, Resources, RestartPolicy, Ulimit,
+    BlkioConfig, CgroupNamespace, Device, DeviceRequest, ExposedPorts, ExtraHost, Healthcheck, HostNamespace, IpcMode,
+    Logging, MountOptions, NetworkMode, PidMode, Port, Resources, RestartPolicy, Target, Ulimit,
 };
 
 /// What a container is made of, in canonical form: the order in which a set was written does not show, and what is at
@@ -93,8 +94,9 @@ pub struct Config {
     /// Process limits.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ulimits: BTreeMap<String, Ulimit>,
-    /// Name of the group's network, which every container joins.
-    pub network: String,
+    /// Its networks.
+    #[serde(flatten)]
+    pub network: Placement,
     /// Annotations for the runtime.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -131,6 +133,12 @@ pub struct Config {
     /// Options of the resolver.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns_opt: Vec<String>,
+    /// The processes that it sees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<PidMode>,
+    /// Its shared memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipc: Option<IpcMode>,
     /// UTS namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uts: Option<HostNamespace>,
@@ -155,7 +163,7 @@ pub struct Config {
     /// Domain name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
-    /// Hardware address on the group's network.
+    /// Hardware address on the first network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
     /// Ports it listens on, sorted.
@@ -191,6 +199,24 @@ impl Config {
     /// Files that are copied into the container before its first start, by path.
     pub fn copied_files(&self) -> BTreeMap<String, CopiedFile> {
         self.configs.iter().chain(&self.secrets).map(|(path, file)| (path.clone(), file.clone())).collect()
+    }
+
+    /// The containers whose namespaces it shares, each once, with the first field that says so.
+    pub fn targets(&self) -> BTreeMap<&Target, &'static str> {
+        let ipc = match &self.ipc {
+            Some(IpcMode::Shared(target)) => Some((target, "ipc")),
+            _ => None,
+        };
+        let pid = match &self.pid {
+            Some(PidMode::Shared(target)) => Some((target, "pid")),
+            _ => None,
+        };
+        let network = match self.network.mode() {
+            Some(NetworkMode::Shared(target)) => Some((target, "network_mode")),
+            _ => None,
+        };
+        // The last of two entries counts.
+        ipc.into_iter().chain(pid).chain(network).collect()
     }
 }
 
@@ -284,6 +310,6 @@ impl serde::Serialize for SecurityOption {
     }
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }

@@ -7,11 +7,13 @@ mod config;
 mod copied;
 pub mod files;
 pub mod fingerprint;
+mod network;
 pub mod order;
 pub mod outputs;
 mod requirements;
 pub mod resolve;
 mod secrets;
+mod volume;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +23,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::identity::{Identity, instance_name};
-use crate::spec::model::{Condition, Health, Healthcheck, Ping, Pull};
+use crate::spec::model::{Condition, Health, Healthcheck, NetworkMode, Ping, Pull};
 pub use crate::spec::model::{Hook, HookAction, HttpRequest, Job, Kind, OnFailure, Order, Rerun, Update};
 use crate::types::ServiceName;
 pub use build::Build;
@@ -29,9 +31,11 @@ pub use config::{Config, Inherited, Seconds, SecurityOption, Volume, VolumeSourc
 pub use copied::CopiedFile;
 use files::MountedFile;
 use fingerprint::Fingerprint;
+pub use network::{AddressRange, Endpoint, Join, Network, Placement, defers_names};
 use outputs::Outputs;
 pub use requirements::Requirement;
 pub use secrets::{has_secret_ping, secrets};
+pub use volume::DeclaredVolume;
 
 /// Desired state of a group.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,10 +46,12 @@ pub struct Desired {
     pub source: String,
     /// Directories that no longer exist, whose containers, networks and volumes it has taken over (`up --adopt`).
     pub adopted: BTreeSet<String>,
-    /// Name of the network.
+    /// Name of the group's network on the engine.
     pub network: String,
-    /// Address range of the network; `None`: chosen by the engine.
-    pub subnet: Option<String>,
+    /// The networks of the group, by their names on the engine.
+    pub networks: BTreeMap<String, Network>,
+    /// Volumes with settings, by their names on the engine.
+    pub volumes: BTreeMap<String, DeclaredVolume>,
     /// Services and jobs that should exist, by name. Each replica of a service has its own entry.
     pub services: BTreeMap<ServiceName, Service>,
     /// Names of services that should exist without containers (`replicas: 0`).
@@ -98,6 +104,11 @@ impl Desired {
         let retired =
             self.retired.iter().chain(&self.services).map(|(name, spec)| (name.clone(), spec.clone())).collect();
         Desired { services, idle, retired, scope, mode, ..self.clone() }
+    }
+
+    /// Returns true if volumes of the engine must be known.
+    pub fn needs_volumes(&self) -> bool {
+        self.mode.purges_volumes() || !self.volumes.is_empty()
     }
 
     /// Whether no service is desired, not even one without containers.
@@ -268,12 +279,15 @@ impl Service {
         self.hooks.get(&point).map_or(&[], Vec::as_slice)
     }
 
-    /// Returns its network aliases in a group: `<service>`, `<service>.<group>` and those of the spec. On a network of
-    /// several groups, the second is unambiguous.
-    pub fn network_names(&self, group: &str) -> Vec<String> {
+    /// Returns its network aliases in a group: `<service>`, `<service>.<group>`, those of the spec, and those on this
+    /// network. On a network of several groups, the second is unambiguous.
+    pub fn network_names(&self, group: &str, endpoint: &Endpoint) -> Vec<String> {
         let mut names = vec![self.service.clone(), format!("{}.{group}", self.service)];
-        let others = self.config.aliases.iter().filter(|alias| !names.contains(alias)).cloned().collect::<Vec<_>>();
-        names.extend(others);
+        for alias in self.config.aliases.iter().chain(&endpoint.aliases) {
+            if !names.contains(alias) {
+                names.push(alias.clone());
+            }
+        }
         names
     }
 
@@ -282,6 +296,8 @@ impl Service {
     pub fn hostname(&self) -> &str {
         match &self.config.hostname {
             Some(hostname) => hostname,
+            // That of the host, or of the other container.
+            None if matches!(self.config.network.mode(), Some(NetworkMode::Host | NetworkMode::Shared(_))) => "",
             None if self.may_defer_aliases() => "",
             None => &self.name,
         }
@@ -290,11 +306,19 @@ impl Service {
     /// Returns true if its new container may run beside the old one and get its network aliases when it is ready: nothing
     /// in the spec makes them exclude each other, and something says when it is ready.
     pub fn may_defer_aliases(&self) -> bool {
+        if self.config.network.mode().is_some() {
+            return false;
+        }
         if self.update.order == Order::StartFirst {
             return true;
         }
-        let Config { hostname, ports, volumes, healthcheck, aliases, mac_address, .. } = &self.config;
-        let is_alias = |hostname: &String| *hostname == self.service || aliases.contains(hostname);
+        let Config { hostname, ports, volumes, healthcheck, aliases, mac_address, network, .. } = &self.config;
+        let endpoints = network.endpoints();
+        let is_alias = |hostname: &String| {
+            *hostname == self.service
+                || aliases.contains(hostname)
+                || endpoints.iter().any(|(_, endpoint)| endpoint.aliases.contains(hostname))
+        };
         let enables = healthcheck.as_ref().and_then(Healthcheck::enables);
         let has_check = self.ping.is_some() || enables == Some(true);
         has_check
@@ -303,6 +327,7 @@ impl Service {
             && !hostname.as_ref().is_some_and(is_alias)
             && ports.iter().all(|port| port.host.fixed().is_none())
             && volumes.iter().all(|volume| !volume.is_shared_writable())
+            && endpoints.iter().all(|(_, endpoint)| !endpoint.is_static())
     }
 
     /// Returns true for jobs.

@@ -1,6 +1,6 @@
 //! Fields that need a newer engine than the oldest one that is supported.
 
-use super::{Config, Volume, VolumeSource};
+use super::{Config, Endpoint, Volume, VolumeSource};
 use crate::capabilities::ApiVersion;
 use crate::spec::Loaded;
 use crate::spec::model::{self, Recursive};
@@ -16,7 +16,7 @@ pub struct Requirement {
 }
 
 /// A field with the API version that it needs, and whether a container uses it. The part of the name behind a dot is a
-/// key of the field, or of an item of its list; it only narrows the place.
+/// key of the field, or of an item of its list or a value of its map; it only narrows the place.
 type Row = (&'static str, ApiVersion, fn(&Config) -> bool);
 
 const ROWS: &[Row] = &[
@@ -33,7 +33,18 @@ const ROWS: &[Row] = &[
     ("volumes.type", ApiVersion(1, 48), |config| {
         has_volume(config, |volume| matches!(volume.source, VolumeSource::Image(_)))
     }),
+    ("networks.mac_address", ApiVersion(1, 44), |config| {
+        has_endpoint(config, |endpoint| endpoint.mac_address.is_some())
+    }),
+    ("networks.gw_priority", ApiVersion(1, 48), |config| has_endpoint(config, |endpoint| endpoint.gw_priority != 0)),
+    ("networks.interface_name", ApiVersion(1, 49), |config| {
+        has_endpoint(config, |endpoint| endpoint.interface_name.is_some())
+    }),
 ];
+
+fn has_endpoint(config: &Config, found: impl Fn(&Endpoint) -> bool) -> bool {
+    config.network.endpoints().into_iter().any(|(_, endpoint)| found(endpoint))
+}
 
 fn has_volume(config: &Config, found: impl Fn(&Volume) -> bool) -> bool {
     config.volumes.iter().any(found)

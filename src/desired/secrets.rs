@@ -26,6 +26,10 @@ pub fn secrets(specs: &Specs, desired: &Desired) -> Secrets {
 /// Our own words, names, images and addresses, one a line.
 fn public_text(desired: &Desired) -> String {
     let mut text = format!("{OWN_WORDS}\n{}\n{}\n{}\n", desired.group, desired.source, desired.network);
+    for name in desired.networks.keys() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name}");
+    }
     for service in desired.services.values() {
         let config = &service.config;
         let words = [&service.service, &config.image, &service.location].into_iter();

@@ -26,9 +26,10 @@ use futures_util::stream::BoxStream;
 use tokio::io::AsyncWrite;
 
 use crate::capabilities::Capabilities;
-use crate::desired::{Build, Config, CopiedFile, Env, Inherited};
+use crate::desired::{Build, Config, CopiedFile, DeclaredVolume, Env, Inherited, Join, Network};
 use crate::observed::{Container, ImageFacts, Observed};
 use crate::spec::model::{Resources, RestartPolicy};
+use crate::types::ContainerId;
 
 /// Result of an engine call.
 pub type Result<T> = std::result::Result<T, EngineError>;
@@ -44,7 +45,7 @@ pub trait Engine: Send + Sync {
     /// The engine, as it describes itself. Asked once.
     fn about(&self) -> EngineFuture<'_, EngineInfo>;
 
-    /// Lists containers, networks, images, and on request the volumes of the group.
+    /// Lists containers, networks, images, and on request volumes.
     fn list<'a>(&'a self, group: &'a str, volumes: bool) -> EngineFuture<'a, Observed>;
 
     /// Inspects a container, with its [`crate::observed::Details`]; `None` if it does not exist.
@@ -185,25 +186,23 @@ pub enum Mutation {
         /// Also remove its anonymous volumes.
         volumes: bool,
     },
-    /// Create a bridge network.
+    /// Create a network.
     CreateNetwork {
         /// Name.
         name: String,
         /// Labels.
         labels: BTreeMap<String, String>,
-        /// Address range; `None`: chosen by the engine.
-        subnet: Option<String>,
+        /// Driver, addresses and options, with the user's labels.
+        network: Box<Network>,
     },
     /// Remove a network by id.
     RemoveNetwork(String),
     /// Attach a container to a network.
     Connect {
-        /// Id of the network.
-        network: String,
         /// Id of the container.
         container: String,
-        /// Network aliases.
-        aliases: Vec<String>,
+        /// The network, with names and addresses on it.
+        join: Box<Join>,
     },
     /// Detach a container from a network.
     Disconnect {
@@ -232,8 +231,8 @@ impl Mutation {
             Mutation::Remove { id, .. } => format!("remove container {}", short(id)),
             Mutation::CreateNetwork { name, .. } => format!("create network {name}"),
             Mutation::RemoveNetwork(id) => format!("remove network {}", short(id)),
-            Mutation::Connect { network, container, .. } => {
-                format!("connect container {} to network {}", short(container), short(network))
+            Mutation::Connect { container, join } => {
+                format!("connect container {} to network {}", short(container), short(&join.network))
             }
             Mutation::Disconnect { network, container } => {
                 format!("disconnect container {} from network {}", short(container), short(network))
@@ -259,14 +258,16 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// Labels for volumes created with the container.
     pub volume_labels: BTreeMap<String, String>,
+    /// Volumes with settings, by name.
+    pub volumes: BTreeMap<String, DeclaredVolume>,
     /// Container configuration.
     pub config: Config,
     /// Environment variables.
     pub env: Env,
-    /// Id of the network.
-    pub network: String,
-    /// Network aliases.
-    pub aliases: Vec<String>,
+    /// Networks that it joins, the first one first.
+    pub joins: Vec<Join>,
+    /// Containers whose namespaces it shares, by their names in the spec.
+    pub targets: BTreeMap<String, ContainerId>,
     /// Host name; empty: chosen by the engine.
     pub hostname: String,
     /// Anonymous volumes inherited from the replaced container.

@@ -34,6 +34,9 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             Some(format!("`{step}` is not allowed in start/stop mode"))
         }
         Verb::RemoveNetwork { id } => match observed.networks.get(id) {
+            Some(network) if desired.networks.get(&network.name).is_some_and(|wanted| wanted.external) => {
+                Some(format!("`{step}` would remove an external network"))
+            }
             Some(network) if network.group.as_deref() == Some(desired.group.as_str()) => None,
             Some(network) if desired.is_empty() && is_left_over(network, desired, observed) => None,
             _ => Some(format!("`{step}` would remove a network that is not of this group")),
@@ -43,7 +46,7 @@ pub fn violation(step: &Step, desired: &Desired, observed: &Observed) -> Option<
             Some(format!("`{step}` is not allowed in start/stop mode"))
         }
         Verb::RemoveVolume => match observed.volumes.get(step.subject.name()) {
-            Some(volume) if volume.group == desired.group => None,
+            Some(volume) if volume.group.as_ref() == Some(&desired.group) => None,
             _ => Some(format!("`{step}` would remove a volume that is not of this group")),
         },
         _ => None,

@@ -34,24 +34,17 @@ impl<'a> Planner<'a> {
         if !self.dependents_rest(service) {
             return Some(DependencyState::Pending("is being replaced"));
         }
-        if self.network.is_none() {
-            if let Some(reason) = &self.memory.network_error {
-                let message = format!("cannot create network {}: {reason}", self.desired.network);
+        for (name, _) in service.config.network.endpoints() {
+            if let Some(reason) = self.memory.network_errors.get(name).filter(|_| !self.networks.contains_key(name)) {
+                let message = format!("cannot create network {name}: {reason}");
                 self.fail(&service.name, Reason::CreateFailed, message, None);
                 return Some(DependencyState::Failed);
             }
-            self.create_network(service);
+        }
+        if self.create_networks(service) {
             return Some(DependencyState::Pending("is waiting for its network"));
         }
         self.image(service)
-    }
-
-    /// Plans the creation of the group's network, and waits for it.
-    pub(super) fn create_network(&mut self, service: &Service) {
-        let network = self.desired.network.clone();
-        let reason = format!("waiting for the network {network}");
-        self.step_once(Subject::Network(network), Verb::CreateNetwork, "missing");
-        self.wait_quietly(service, reason, None);
     }
 
     /// Plans the build of a service's image; `None` if it is present or not built.
@@ -209,18 +202,13 @@ impl<'a> Planner<'a> {
         Some(DependencyState::Pending("is about to be created"))
     }
 
-    pub(super) fn create(&mut self, service: &Service, current: Option<&Container>, cause: &str) {
-        let (Some(network), Some(image_id)) = (self.network, wanted_image(service, self.observed)) else {
-            return;
-        };
+    pub(super) fn create(&mut self, service: &'a Service, current: Option<&Container>, cause: &str) {
+        let Some(image_id) = wanted_image(service, self.observed) else { return };
+        let Some(targets) = self.targets(service) else { return };
         let verb = Verb::Create {
             name: candidate_name(&self.desired.group, &service.name),
-            network: network.id.clone(),
-            names: if self.defers_aliases(service, current) {
-                Vec::new()
-            } else {
-                service.network_names(&self.desired.group)
-            },
+            joins: self.joins(service, !self.defers_aliases(service, current)),
+            targets,
             image_id: image_id.clone(),
             inherited: current.map(|current| self.inherited(service, current)).unwrap_or_default(),
         };

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::cause::Cause;
 use super::images::wanted_image;
+use super::namespaces::replaced_targets;
 use crate::desired::fingerprint::{self, Change, VERSION, change_of};
 use crate::desired::{Config, Kind, Service};
 use crate::identity::Identity;
@@ -52,6 +53,7 @@ pub fn compare(
         found.replace.push(Cause::Name { found: found_name, wanted });
     }
     compare_spec(service, identity, &applied, &wanted, &mut found);
+    found.replace.extend(replaced_targets(service, identity, observed));
     compare_image(service, identity, observed, &mut found);
     compare_env(service, container, identity, &applied, &mut found);
     let present = container.details.as_ref().map(|details| updatable(details, service, observed));
@@ -81,7 +83,7 @@ fn agrees(service: &Service, container: &Container, identity: &Identity, observe
         }
         None => !updated,
     };
-    labels && image && limits
+    labels && image && limits && replaced_targets(service, identity, observed).is_empty()
 }
 
 /// Marks the differences of fields that are secret, or were when the container was created. Except for labels, whose names
@@ -276,10 +278,10 @@ fn differences(path: &str, old: &Value, new: &Value, causes: &mut Vec<Cause>) {
             match (old.get(key), new.get(key)) {
                 (Some(old), Some(new)) => differences(&path, old, new, causes),
                 // An object that was added or removed is reported field by field, so that the paths stay the same.
-                (Some(Value::Object(fields)), None) => {
+                (Some(Value::Object(fields)), None) if !fields.is_empty() => {
                     differences(&path, &Value::Object(fields.clone()), &Value::Object(Map::new()), causes);
                 }
-                (None, Some(Value::Object(fields))) => {
+                (None, Some(Value::Object(fields))) if !fields.is_empty() => {
                     differences(&path, &Value::Object(Map::new()), &Value::Object(fields.clone()), causes);
                 }
                 (old, new) => {

@@ -13,10 +13,11 @@ use super::step::{Query, Step, Verb};
 use super::{MIN_UPTIME, Memory, instance_of};
 use crate::capabilities::HealthChecks;
 use crate::desired::files::{FileVersion, MountedFile};
-use crate::desired::{Desired, HookPoint, Inherited, Service, VolumeSource, set_variables};
+use crate::desired::{Desired, HookPoint, Inherited, Join, Service, VolumeSource, defers_names, set_variables};
 use crate::identity::{CANDIDATE_SUFFIX, Identity, container_name};
 use crate::observed::{
-    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, Observed, PublishedPort, State,
+    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, NetworkSettings, Observed,
+    PublishedPort, State, Volume,
 };
 use crate::spec::model::OnChange;
 use crate::spec::value::Signal;
@@ -105,33 +106,36 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
     let name = step.subject.name();
     match &step.verb {
         Verb::CreateNetwork => {
+            let wanted = desired.networks.get(name).cloned().unwrap_or_default();
             let network = Network {
                 id: id.map_or_else(|| format!("{FORECAST}{name}"), str::to_owned),
                 name: name.to_owned(),
                 group: Some(desired.group.clone()),
                 source: Some(desired.source.clone()),
-                subnets: desired.subnet.iter().cloned().collect(),
+                subnets: wanted.subnets().map(str::to_owned).collect(),
+                settings: NetworkSettings {
+                    driver: wanted.driver.clone().unwrap_or_else(|| "bridge".to_owned()),
+                    internal: wanted.internal,
+                    attachable: wanted.attachable,
+                    enable_ipv4: wanted.enable_ipv4.unwrap_or(true),
+                    enable_ipv6: wanted.enable_ipv6.unwrap_or(wanted.subnets().any(|subnet| subnet.contains(':'))),
+                    options: wanted.driver_opts.clone(),
+                    gateways: wanted.ranges.iter().filter_map(|it| Some(it.gateway?.to_string())).collect(),
+                    ip_ranges: wanted.ranges.iter().filter_map(|it| it.ip_range.clone()).collect(),
+                },
             };
             observed.networks.insert(network.id.clone(), network);
         }
         Verb::RemoveNetwork { id } => {
             observed.networks.remove(id);
         }
-        Verb::Connect { container, network, names } => {
-            let name = observed.networks.get(network).map(|network| network.name.clone()).unwrap_or_default();
-            with(observed, &container.id, |container| {
-                container.networks.push(Attachment {
-                    network_id: network.clone(),
-                    network: name,
-                    address: None,
-                    prefix: None,
-                });
-                if let Some(details) = &mut container.details {
-                    details.names.insert(network.clone(), names.clone());
-                }
-            });
-        }
-        Verb::Disconnect { container, network } => with(observed, &container.id, |container| {
+        Verb::Connect { container, join } => with(observed, &container.id, |container| {
+            container.networks.push(attachment(join));
+            if let Some(details) = &mut container.details {
+                details.names.insert(join.network.clone(), join.names.clone());
+            }
+        }),
+        Verb::Disconnect { container, network, .. } => with(observed, &container.id, |container| {
             container.networks.retain(|a| a.network_id != *network && a.network != *network);
             if let Some(details) = &mut container.details {
                 details.names.remove(network);
@@ -141,9 +145,14 @@ fn apply_to_network(step: &Step, id: Option<&str>, desired: &Desired, observed: 
     }
 }
 
+fn attachment(join: &Join) -> Attachment {
+    let (network_id, network) = (join.network.clone(), join.name.clone());
+    Attachment { network_id, network, address: None, prefix: None }
+}
+
 fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Observed, memory: &mut Memory) {
     let name = step.subject.name();
-    let Verb::Create { name: container, network, names, image_id, inherited } = &step.verb else { return };
+    let Verb::Create { name: container, joins, targets, image_id, inherited } = &step.verb else { return };
     let Some(service) = desired.services.get(name) else { return };
     let id = ContainerId::from(id.map_or_else(|| format!("{FORECAST}{container}"), str::to_owned));
     // The real time is in the next list; until then it is the youngest.
@@ -151,24 +160,32 @@ fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Obser
     let created = Container {
         id: id.clone(),
         name: container.clone(),
-        identity: Some(identity(desired, service, image_id, names.is_empty())),
+        identity: Some(with_targets(identity(desired, service, image_id, defers_names(joins)), targets)),
         inherited: None,
         image: service.config.image.clone(),
         image_id: image_id.clone(),
         state: State::Created,
         health: Health::None,
-        networks: vec![Attachment {
-            network_id: network.clone(),
-            network: desired.network.clone(),
-            address: None,
-            prefix: None,
-        }],
+        network_mode: String::new(),
+        networks: joins.iter().map(attachment).collect(),
         ports: Vec::new(),
         mounts: mounts(service, inherited),
         created: youngest + 1,
         details: None,
     };
     observed.containers.insert(id, created);
+    for (name, declared) in &desired.volumes {
+        let is_mounted = |volume: &crate::desired::Volume| volume.source == VolumeSource::Named(name.clone());
+        if service.config.volumes.iter().any(is_mounted) {
+            observed.volumes.entry(name.clone()).or_insert_with(|| Volume {
+                name: name.clone(),
+                group: Some(desired.group.clone()),
+                source: Some(desired.source.clone()),
+                driver: declared.driver.clone().unwrap_or_else(|| "local".to_owned()),
+                options: declared.driver_opts.clone(),
+            });
+        }
+    }
     // The hooks run again for the next container.
     memory.service_mut(name).hooks.remove(&HookPoint::PreStart);
 }
@@ -295,8 +312,15 @@ pub fn identity(desired: &Desired, service: &Service, image_id: &str, named_when
         spec_hash: service.fingerprint.spec_hash.clone(),
         spec: service.fingerprint.applied.clone(),
         secret: service.secret.clone(),
+        targets: BTreeMap::new(),
         image_id: image_id.to_owned(),
     }
+}
+
+/// The identity of a container that shares the namespaces of these containers.
+pub fn with_targets(identity: Identity, targets: &BTreeMap<String, ContainerId>) -> Identity {
+    let targets = targets.iter().map(|(name, id)| (name.clone(), id.to_string())).collect();
+    Identity { targets, ..identity }
 }
 
 /// Returns true if the container has a health check, from its own spec or its image.

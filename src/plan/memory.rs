@@ -26,8 +26,8 @@ pub struct Memory {
     pub images: ImageMemory,
     /// Files from which images were built or are to be built, by reference, as far as they are known.
     pub sources: BTreeMap<String, SourceFiles>,
-    /// Why the group's network could not be created.
-    pub network_error: Option<String>,
+    /// Why networks could not be created, by name.
+    pub network_errors: BTreeMap<String, String>,
     /// Networks, volumes and images that the engine refused to remove; not retried.
     pub removal_failed: BTreeSet<Subject>,
     /// Outputs that are assumed to be set, in a forecast only.

@@ -15,6 +15,8 @@ pub mod hook;
 mod images;
 mod job;
 pub mod memory;
+mod namespaces;
+mod networks;
 mod notes;
 mod outputs;
 mod placement;
@@ -25,12 +27,13 @@ mod service;
 pub mod sources;
 pub mod step;
 mod teardown;
+mod volumes;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::desired::{Desired, Mode, OnFailure, Service};
+use crate::desired::{Desired, OnFailure, Service};
 use crate::identity::{Identity, candidate_name, container_name, instance_name};
 use crate::observed::{Container, Network, Observed};
 use crate::spec::model::Protocol;
@@ -54,7 +57,7 @@ pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
     let mut planner = Planner::new(desired, observed, memory, now);
     planner.notes();
-    if planner.conflict_of_group() || planner.conflict_of_subnet() {
+    if planner.conflict_of_group() || planner.conflict_of_networks() || planner.conflict_of_volumes() {
         return planner.plan;
     }
     planner.services();
@@ -178,8 +181,8 @@ struct Planner<'a> {
     slots: BTreeMap<Cow<'a, str>, Slots<'a>>,
     /// Containers by the host ports they hold.
     ports: BTreeMap<(Protocol, u16), Vec<&'a Container>>,
-    /// The group's network, or an unmanaged one of that name.
-    network: Option<&'a Network>,
+    /// The networks of the group, or unmanaged ones of their names, by name.
+    networks: BTreeMap<&'a str, &'a Network>,
     /// The replicas of each service, by number.
     replicas: BTreeMap<&'a str, Vec<&'a Service>>,
     /// Services that others depend on.
@@ -232,7 +235,7 @@ impl<'a> Planner<'a> {
             now,
             slots,
             ports,
-            network: chosen_network(desired, observed),
+            networks: networks::chosen_networks(desired, observed),
             replicas,
             dependencies: dependencies.map(|dependency| dependency.name.as_str()).collect(),
             dependency_states: BTreeMap::new(),
@@ -269,27 +272,11 @@ impl<'a> Planner<'a> {
         true
     }
 
-    /// The network has another address range than the specs say, which cannot be changed: every service that is to run
-    /// fails, and nothing is touched.
-    fn conflict_of_subnet(&mut self) -> bool {
-        let (Some(wanted), Some(network), Mode::Reconcile { .. }) =
-            (&self.desired.subnet, self.network, self.desired.mode)
-        else {
-            return false;
-        };
-        if self.desired.is_empty() || network.subnets.is_empty() || network.subnets.contains(wanted) {
-            return false;
-        }
-        let (name, found) = (&network.name, network.subnets.join(", "));
-        let remedy = match self.is_ours(network) {
-            true => "run `drillmaster down` first",
-            false => "drillmaster does not manage it, so change `subnet` or `network`",
-        };
-        let message = format!("the network {name} has the subnet {found}, the specs say {wanted}; {remedy}");
+    /// Every service that is to run fails because of a conflict.
+    fn fail_in_scope(&mut self, message: &str) {
         for service in self.desired.services.values().filter(|it| self.desired.scope.contains(&it.service)) {
-            self.fail(&service.name, Reason::Conflict, message.clone(), None);
+            self.fail(&service.name, Reason::Conflict, message.to_owned(), None);
         }
-        true
     }
 
     fn services(&mut self) {
@@ -430,19 +417,4 @@ pub fn failure(
     };
     let own_fault = reason.is_own_fault();
     Failure { service: service.into(), reason, message, container, fingerprint, image, replaces, own_fault }
-}
-
-/// The group's network. Of several with its name (two clients created it at once), the one in use by most containers, then
-/// the lowest id, so that every run chooses the same. An unmanaged network of that name is used but never removed.
-fn chosen_network<'a>(desired: &Desired, observed: &'a Observed) -> Option<&'a Network> {
-    let attached = |network: &Network| {
-        observed.of_group(&desired.group).filter(|c| c.networks.iter().any(|a| a.network_id == network.id)).count()
-    };
-    observed.networks.values().filter(|network| network.name == desired.network).max_by_key(|network| {
-        (
-            network.group.as_deref() == Some(desired.group.as_str()),
-            attached(network),
-            std::cmp::Reverse(network.id.clone()),
-        )
-    })
 }

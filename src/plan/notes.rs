@@ -38,19 +38,20 @@ impl Planner<'_> {
 
     /// Network aliases that a service of another group has too: the engine resolves them to either container.
     fn note_shared_names(&mut self) {
-        let Some(network) = self.network else { return };
         let group = &self.desired.group;
         for container in self.observed.containers.values().filter(|container| container.is_up()) {
             let Some(other) = container.identity.as_ref().filter(|identity| identity.group != *group) else { continue };
-            if !container.networks.iter().any(|attachment| attachment.network_id == network.id) {
-                continue;
-            }
-            let names = names_of(other);
-            for service in self.desired.services.values() {
-                if !self.desired.scope.contains(&service.service) {
-                    continue;
-                }
-                let shared = service.network_names(group).into_iter().filter(|name| names.contains(name));
+            let shares = |(name, endpoint)| {
+                let network = self.networks.get(name)?;
+                let is_there = container.networks.iter().any(|attachment| attachment.network_id == network.id);
+                is_there.then_some((*network, endpoint))
+            };
+            let services = self.desired.services.values().filter(|it| self.desired.scope.contains(&it.service));
+            let places =
+                services.flat_map(|it| it.config.network.endpoints().into_iter().map(move |place| (it, place)));
+            for (service, (network, endpoint)) in places.filter_map(|(it, place)| Some((it, shares(place)?))) {
+                let names = names_of(other, &network.name);
+                let shared = service.network_names(group, endpoint).into_iter().filter(|name| names.contains(name));
                 self.plan.notes.extend(shared.map(|name| {
                     format!(
                         "warning: on network {}, `{name}` is {} of group {group} and {} of group {}, and resolves to \
@@ -137,10 +138,11 @@ impl Planner<'_> {
     }
 }
 
-/// Network aliases of the service of a container.
-fn names_of(identity: &Identity) -> BTreeSet<String> {
+/// Network aliases of the service of a container on a network.
+fn names_of(identity: &Identity, network: &str) -> BTreeSet<String> {
     let spec: Option<Value> = serde_json::from_str(&identity.spec).ok();
-    let aliases = spec.as_ref().and_then(|spec| spec.get("aliases")?.as_array());
-    let aliases = aliases.into_iter().flatten().filter_map(|alias| Some(alias.as_str()?.to_owned()));
+    let everywhere = spec.as_ref().and_then(|spec| spec.get("aliases")?.as_array());
+    let here = spec.as_ref().and_then(|spec| spec.get("networks")?.get(network)?.get("aliases")?.as_array());
+    let aliases = everywhere.into_iter().chain(here).flatten().filter_map(|alias| Some(alias.as_str()?.to_owned()));
     aliases.chain([identity.service.clone()]).collect()
 }

@@ -1,4 +1,4 @@
-//! Placement of a container: network, host ports, volumes.
+//! Placement of a container: host ports, volumes, and what else two containers cannot share.
 
 use std::net::IpAddr;
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 use super::cause::Cause;
 use super::effect::{image_of, own_healthcheck};
 use super::memory::ForceReason;
-use super::step::{Action, ContainerRef, Query, Reason, Subject, Verb};
-use super::{DRAIN_PERIOD, Planner, instance_of};
-use crate::desired::{HookPoint, Inherited, Mode, Service, VolumeSource};
+use super::step::{Query, Reason};
+use super::{Planner, instance_of};
+use crate::desired::{Inherited, Mode, Service, VolumeSource};
 use crate::identity::candidate_name;
-use crate::observed::{Container, MountPoint, Network, State};
-use crate::spec::model::{Protocol, overlaps};
+use crate::observed::{Container, MountPoint};
+use crate::spec::model::{NetworkMode, Protocol, overlaps};
 
 impl<'a> Planner<'a> {
     /// Returns true if the container's image has been inspected, which tells how it becomes ready; otherwise asks for it.
@@ -21,121 +21,6 @@ impl<'a> Planner<'a> {
             .filter(|id| own_healthcheck(container).is_none() && !self.observed.image_facts.contains_key(*id));
         self.plan.queries.extend(unknown.map(|id| Query::Image(id.clone())));
         unknown.is_none()
-    }
-
-    /// Attaches a container to the group's network with its aliases. Returns true while a step is needed.
-    pub(super) fn ensure_network(&mut self, service: &'a Service, container: &'a Container) -> bool {
-        self.attach(service, container, true)
-    }
-
-    /// Attaches a container to the group's network. Returns true while a step is needed. `named`: with its aliases, even if
-    /// they were deferred. Aliases of an endpoint cannot be changed, so it is created again; the engine almost always assigns
-    /// the same address.
-    pub(super) fn attach(&mut self, service: &'a Service, container: &'a Container, named: bool) -> bool {
-        if self.is_drift_ignored(&service.name, "network") {
-            return false;
-        }
-        let Some(network) = self.network else {
-            self.network_change(service, container, None);
-            self.create_network(service);
-            return true;
-        };
-        if container.networks.iter().any(|attachment| attachment.network_id == network.id) {
-            if named && aliases_deferred(container) {
-                match self.is_found(service, container, network) {
-                    None => return true,
-                    Some(true) => {}
-                    Some(false) => {
-                        self.network_change(service, container, Some(&network.id));
-                        let verb =
-                            Verb::Disconnect { container: ContainerRef::of(container), network: network.id.clone() };
-                        self.step(Subject::of(service), verb, format!("network alias {} not set", service.service));
-                        return true;
-                    }
-                }
-            }
-            return self.leave_surplus_network(service, container, network);
-        }
-        let stale = container.networks.iter().find(|attachment| attachment.network == network.name);
-        self.network_change(service, container, stale.map(|attachment| attachment.network_id.as_str()));
-        let verb = match stale {
-            // A network that is gone can be left only by its name, which works for a stopped container.
-            Some(stale) => {
-                let known = self.observed.networks.contains_key(&stale.network_id);
-                let network = if known { &stale.network_id } else { &stale.network };
-                Verb::Disconnect { container: ContainerRef::of(container), network: network.clone() }
-            }
-            None => {
-                let names = if named || !aliases_deferred(container) {
-                    service.network_names(&self.desired.group)
-                } else {
-                    Vec::new()
-                };
-                Verb::Connect { container: ContainerRef::of(container), network: network.id.clone(), names }
-            }
-        };
-        self.step(Subject::of(service), verb, format!("not attached to network {}", network.name));
-        true
-    }
-
-    /// Whether the service name resolves to the container; `None` until it is inspected.
-    fn is_found(&mut self, service: &Service, container: &Container, network: &Network) -> Option<bool> {
-        let Some(details) = &container.details else {
-            self.plan.queries.insert(Query::Container(container.id.clone()));
-            return None;
-        };
-        Some(details.names.get(&network.id).is_some_and(|names| names.contains(&service.service)))
-    }
-
-    /// Returns true if the current container is drained; otherwise removes its aliases after its `pre_stop` hooks. It stays
-    /// attached, for clients that resolved its name before.
-    pub(super) fn is_drained(&mut self, service: &Service, container: &'a Container, cause: &str) -> bool {
-        if container.state != State::Running {
-            return true;
-        }
-        if !self.hooks_are_done(service, HookPoint::PreStop, Some(container), cause) {
-            return false;
-        }
-        let Some(network) = self.network else { return true };
-        let attached = container.networks.iter().any(|attachment| attachment.network_id == network.id);
-        let (target, network_id) = (ContainerRef::of(container), network.id.clone());
-        let verb = match (attached, aliases_deferred(container)) {
-            (true, true) => match self.is_found(service, container, network) {
-                None => return false,
-                Some(false) => return self.has_lasted(service, container, DRAIN_PERIOD, "is being drained"),
-                Some(true) => Verb::Disconnect { container: target, network: network_id },
-            },
-            (true, false) => Verb::Disconnect { container: target, network: network_id },
-            (false, true) => Verb::Connect { container: target, network: network_id, names: Vec::new() },
-            // Its host name would still resolve.
-            (false, false) => return true,
-        };
-        self.step(Subject::of(service), verb, cause);
-        false
-    }
-
-    /// Detaches a container from a surplus network of the group, so that the network can be removed. Returns true while a
-    /// step is needed.
-    fn leave_surplus_network(&mut self, service: &Service, container: &Container, chosen: &Network) -> bool {
-        let surplus = container
-            .networks
-            .iter()
-            .filter(|attachment| attachment.network_id != chosen.id)
-            .find_map(|a| self.observed.networks.get(&a.network_id).filter(|network| self.is_ours(network)));
-        let Some(surplus) = surplus else { return false };
-        self.network_change(service, container, Some(&surplus.id));
-        let verb = Verb::Disconnect { container: ContainerRef::of(container), network: surplus.id.clone() };
-        self.step(Subject::of(service), verb, format!("attached to surplus network {}", surplus.name));
-        true
-    }
-
-    /// Reports a network change once, for a running container only.
-    fn network_change(&mut self, service: &Service, container: &Container, old: Option<&str>) {
-        let told = self.plan.changes.iter().any(|change| change.subject == Subject::of(service));
-        if !told && container.state == State::Running {
-            let cause = Cause::Network { found: old.map(str::to_owned), wanted: self.desired.network.clone() };
-            self.change(Subject::of(service), Action::Update, vec![cause]);
-        }
     }
 
     /// Returns true if a container that stays holds a host port of the service, and fails the service.
@@ -242,11 +127,12 @@ impl<'a> Planner<'a> {
             let mount = writable.iter().find(shared)?;
             Some(format!("both containers would write to {}", mount.target))
         });
+        let shared = shared_network(service, old).into_iter();
         let moved = self.inherited(service, old).into_iter();
         let moved = moved.map(|inherited| format!("the anonymous volume at {} moves", inherited.target));
         let address = service.config.mac_address.as_deref().filter(|address| has_mac_address(old, address));
         let address = address.map(|address| format!("both containers need the MAC address {address}"));
-        ports.chain(places).chain(moved).chain(address).next()
+        ports.chain(places).chain(shared).chain(moved).chain(address).next()
     }
 
     /// Anonymous volumes that move to the replacement of a container.
@@ -271,11 +157,6 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Returns true if the container gets its network aliases only once it is ready.
-pub(super) fn aliases_deferred(container: &Container) -> bool {
-    container.identity.as_ref().is_some_and(|identity| identity.named_when_ready)
-}
-
 /// Returns true if the spec of the container gave it this hardware address.
 fn has_mac_address(container: &Container, address: &str) -> bool {
     let spec = container.identity.as_ref().and_then(|identity| serde_json::from_str::<Value>(&identity.spec).ok());
@@ -285,6 +166,25 @@ fn has_mac_address(container: &Container, address: &str) -> bool {
 /// Returns true if the container holds a host port on an overlapping address.
 fn holds(container: &Container, protocol: Protocol, host: u16, address: Option<IpAddr>) -> bool {
     container.ports.iter().any(|port| port.protocol == protocol && port.host == host && overlaps(port.address, address))
+}
+
+/// What two containers on a network cannot both have: the ports of a network that is not their own, and a fixed address.
+fn shared_network(service: &Service, old: &Container) -> Option<String> {
+    match service.config.network.mode() {
+        Some(NetworkMode::Host) if old.has_network_of_host() => {
+            return Some("both containers would have the network of the host".to_owned());
+        }
+        Some(NetworkMode::Shared(target)) if old.network_mode.starts_with("container:") => {
+            return Some(format!("both containers would have the network of {target}"));
+        }
+        _ => {}
+    }
+    service.config.network.endpoints().into_iter().find_map(|(name, endpoint)| {
+        let is_there = old.networks.iter().any(|attachment| attachment.network == name);
+        let address = endpoint.ipv4_address.map(IpAddr::from).or(endpoint.ipv6_address.map(IpAddr::from));
+        let what = address.map(|address| address.to_string()).or(endpoint.mac_address.clone());
+        what.filter(|_| is_there).map(|what| format!("both containers need the address {what}"))
+    })
 }
 
 /// Anonymous volumes of the old container that move to the new one: those whose path the spec does not mount otherwise.

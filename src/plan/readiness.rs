@@ -1,5 +1,6 @@
 //! Readiness and liveness: how far a service is, what it waits for, and when that takes too long.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::memory::Liveness;
@@ -10,6 +11,7 @@ use crate::identity::container_name;
 use crate::observed::{Container, Health, State};
 use crate::spec::model::{Condition, HealthAction, Ping};
 use crate::spec::secrets::HIDDEN;
+use crate::types::ContainerId;
 
 /// Restarts by the engine after which a service without ping and health check has failed.
 const RESTARTS: u64 = 3;
@@ -78,7 +80,7 @@ impl<'a> Planner<'a> {
             self.wake(since + limit);
         }
         if let (Some(ping), false) = (&service.ping, answered) {
-            self.plan.probes.push(probe(service, container, ping));
+            self.plan.probes.push(self.probe(service, container, ping));
         }
         if late { DependencyState::Failed } else { DependencyState::Started }
     }
@@ -127,7 +129,7 @@ impl<'a> Planner<'a> {
     fn check_every(&mut self, every: Duration, service: &Service, container: &Container, ping: &Ping) {
         let due = self.liveness(container).map_or(self.now, |liveness| liveness.last + every);
         if self.now >= due {
-            self.plan.checks.push(probe(service, container, ping));
+            self.plan.checks.push(self.probe(service, container, ping));
         } else {
             self.wake(due);
         }
@@ -310,6 +312,30 @@ impl<'a> Planner<'a> {
     }
 }
 
+impl Planner<'_> {
+    fn probe(&self, service: &Service, container: &Container, ping: &Ping) -> Probe {
+        Probe {
+            secret: has_secret_ping(service),
+            service: service.name.clone(),
+            replica: service.replica,
+            container: ContainerRef::of(container),
+            address: self.address(service, container),
+            ping: ping.clone(),
+        }
+    }
+
+    /// The address of a container, on its first network that has one; that of the container whose network it has.
+    fn address(&self, service: &Service, container: &Container) -> Option<IpAddr> {
+        if let Some(owner) = container.network_mode.strip_prefix("container:") {
+            let owner = self.observed.containers.get(&ContainerId::from(owner))?;
+            return owner.networks.iter().find_map(|attachment| attachment.address);
+        }
+        let on = |name: &str| container.networks.iter().find(|it| it.network == name && it.address.is_some());
+        let first = service.config.network.endpoints().into_iter().find_map(|(name, _)| on(name));
+        first.or(container.networks.iter().find(|it| it.address.is_some()))?.address
+    }
+}
+
 /// Time until a service must be ready, from its first start.
 fn ready_timeout(service: &Service) -> Duration {
     let default = || service.ping.as_ref().map_or(DEFAULT_READY_TIMEOUT, |ping| ping.timeout);
@@ -322,17 +348,6 @@ fn shown(service: &Service, ping: &Ping) -> String {
     match (has_secret_ping(service), check.split_once(' ')) {
         (true, Some((kind, _))) => format!("{kind} {HIDDEN}"),
         _ => check,
-    }
-}
-
-fn probe(service: &Service, container: &Container, ping: &Ping) -> Probe {
-    Probe {
-        secret: has_secret_ping(service),
-        service: service.name.clone(),
-        replica: service.replica,
-        container: ContainerRef::of(container),
-        address: container.networks.iter().find_map(|attachment| attachment.address),
-        ping: ping.clone(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::Planner;
 use super::cause::{Cause, fields};
 use super::diff::Comparison;
 use super::images::wanted_image;
-use super::placement::aliases_deferred;
+use super::networks::aliases_deferred;
 use super::readiness::DependencyState;
 use super::step::{Action, ContainerRef, Subject, Verb};
 use crate::desired::{HookPoint, OnFailure, Order, Service};
@@ -165,13 +165,13 @@ impl<'a> Planner<'a> {
         }
         if matches!(current.state, State::Created | State::Exited { .. })
             && self.memory.started_at(&current.id).is_none()
-            && !self.ensure_network(service, current)
+            && !self.ensure_networks(service, current)
         {
             self.step(Subject::of(service), Verb::Start(ContainerRef::of(current)), "rolling back: replacement failed");
         }
         match current.state {
             // It may have lost its aliases to the candidate.
-            State::Running if self.ensure_network(service, current) => DependencyState::Failed,
+            State::Running if self.ensure_networks(service, current) => DependencyState::Failed,
             State::Running => DependencyState::RolledBack,
             _ => DependencyState::Failed,
         }
@@ -268,7 +268,7 @@ impl<'a> Planner<'a> {
         {
             return state;
         }
-        if !self.ensure_network(service, candidate) {
+        if !self.ensure_networks(service, candidate) {
             self.take_over(service, current, candidate, "is ready");
         }
         DependencyState::Started

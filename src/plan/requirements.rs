@@ -3,19 +3,28 @@
 use super::Planner;
 use super::readiness::DependencyState;
 use super::step::Reason;
-use crate::desired::Service;
+use crate::capabilities::ApiVersion;
+use crate::desired::{Requirement, Service};
+use crate::observed::Observed;
 
 impl Planner<'_> {
     /// Fails a service with fields that need a newer API.
     pub(super) fn unsupported(&mut self, service: &Service) -> Option<DependencyState> {
-        let engine = &self.observed.capabilities;
-        let required = service.requirements.iter().find(|required| engine.api < required.api)?;
-        let release = required.api.docker().map(|version| format!(" (Docker {version})")).unwrap_or_default();
-        let message = format!(
-            "`{}` ({}) needs API {}{release}; the engine is {} {} with API {}",
-            required.field, required.place, required.api, engine.kind, engine.version, engine.api
-        );
+        let needs = |it: &Requirement| needs_api(&format!("`{}`", it.field), &it.place, it.api, self.observed);
+        let message = service.requirements.iter().find_map(needs)?;
         self.fail(&service.name, Reason::Unsupported, message, None);
         Some(DependencyState::Failed)
     }
+}
+
+/// The message about something, written at this place, that needs a newer API than the engine has; `None` if it has it.
+pub(super) fn needs_api(what: &str, place: &str, api: ApiVersion, observed: &Observed) -> Option<String> {
+    let engine = &observed.capabilities;
+    let release = api.docker().map(|version| format!(" (Docker {version})")).unwrap_or_default();
+    (engine.api < api).then(|| {
+        format!(
+            "{what} ({place}) needs API {api}{release}; the engine is {} {} with API {}",
+            engine.kind, engine.version, engine.api
+        )
+    })
 }

@@ -283,7 +283,7 @@ impl<'a> Planner<'a> {
                     return DependencyState::Failed;
                 }
                 self.change(subject.clone(), Action::Start, vec![Cause::not_running(current.state)]);
-                if self.ensure_network(service, current) {
+                if self.ensure_networks(service, current) {
                     return DependencyState::Pending("is being attached to its network");
                 }
                 if self.ready_to_start(service, current) && self.dependents_rest(service) && self.knows_image(current) {
@@ -320,7 +320,7 @@ impl<'a> Planner<'a> {
                     self.stop(&service.name, current, &cause);
                     return DependencyState::Pending("is being restarted");
                 }
-                if self.ensure_network(service, current) {
+                if self.ensure_networks(service, current) {
                     return DependencyState::Pending("is being attached to its network");
                 }
                 if self.follow_files(service, current, comparison) {

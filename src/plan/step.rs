@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cause::Cause;
 use crate::desired::fingerprint::Fingerprint;
-use crate::desired::{HookPoint, Inherited, Service};
+use crate::desired::{HookPoint, Inherited, Join, Service};
 use crate::observed::Container;
 use crate::spec::model::{Ping, Resources, RestartPolicy};
 use crate::spec::value::Signal;
@@ -109,10 +109,10 @@ pub enum Verb {
     /// Create the service's container under its `.new` name.
     Create {
         name: String,
-        /// Id of the network.
-        network: String,
-        /// Aliases on the network; empty if they are deferred until it is ready.
-        names: Vec<String>,
+        /// Its networks; without names if those are deferred until it is ready.
+        joins: Vec<Join>,
+        /// The containers whose namespaces it shares, by their names in the spec (`service:db`).
+        targets: BTreeMap<String, ContainerId>,
         image_id: String,
         /// Anonymous volumes taken over from the current container.
         inherited: Vec<Inherited>,
@@ -136,19 +136,18 @@ pub enum Verb {
         resources: Resources,
         restart: RestartPolicy,
     },
-    /// Attach a container to the group's network.
+    /// Attach a container to a network.
     Connect {
         container: ContainerRef,
-        /// Id of the network.
-        network: String,
-        /// Aliases; empty if it should not be found by name.
-        names: Vec<String>,
+        join: Join,
     },
     /// Detach a container from a surplus network, or to attach it with other aliases.
     Disconnect {
         container: ContainerRef,
         /// Id of the network, or its name if the network is gone.
         network: String,
+        /// Name of the network.
+        name: String,
     },
     Remove {
         container: ContainerRef,
@@ -181,6 +180,8 @@ pub enum VerbKind {
     Plain(&'static str),
     /// A verb on a container, by the container's name.
     Container(&'static str, String),
+    /// A verb on a container and a network, by their names.
+    Network(&'static str, String, String),
     /// A rename, from and to.
     Rename(String, String),
     /// A signal, by container and signal.
@@ -241,9 +242,13 @@ impl Verb {
             Verb::Signal { container, signal } => VerbKind::Signal(container.name.clone(), signal.clone()),
             Verb::Stop(container) => of("stop", container),
             Verb::Update { container, .. } => of("update", container),
-            Verb::Connect { container, names, .. } if names.is_empty() => of("connect without names", container),
-            Verb::Connect { container, .. } => of("connect", container),
-            Verb::Disconnect { container, .. } => of("disconnect", container),
+            Verb::Connect { container, join } => {
+                let kind = if join.names.is_empty() { "connect without names" } else { "connect" };
+                VerbKind::Network(kind, container.name.clone(), join.name.clone())
+            }
+            Verb::Disconnect { container, name, .. } => {
+                VerbKind::Network("disconnect", container.name.clone(), name.clone())
+            }
             Verb::Remove { container, .. } => of("remove", container),
             Verb::Collect(container) => of("collect", container),
             Verb::Rename { container, to } => VerbKind::Rename(container.name.clone(), to.clone()),
@@ -276,6 +281,10 @@ impl fmt::Display for Step {
             Verb::CreateNetwork => write!(f, "network {subject}: create"),
             Verb::RemoveNetwork { .. } => write!(f, "network {subject}: remove"),
             Verb::RemoveVolume => write!(f, "volume {subject}: remove"),
+            Verb::Create { name, joins, .. } if joins.len() > 1 => {
+                let networks: Vec<&str> = joins.iter().map(|join| join.name.as_str()).collect();
+                write!(f, "{subject}: create {name} on {}", networks.join(", "))
+            }
             Verb::Create { name, .. } => write!(f, "{subject}: create {name}"),
             Verb::Start(container) => write!(f, "{subject}: start {}", container.name),
             Verb::Unpause(container) => write!(f, "{subject}: unpause {}", container.name),
@@ -283,11 +292,13 @@ impl fmt::Display for Step {
             Verb::Stop(container) => write!(f, "{subject}: stop {}", container.name),
             Verb::Rename { container, to } => write!(f, "{subject}: rename {} to {to}", container.name),
             Verb::Update { container, .. } => write!(f, "{subject}: update {}", container.name),
-            Verb::Connect { container, names, .. } if names.is_empty() => {
-                write!(f, "{subject}: connect {} without names", container.name)
+            Verb::Connect { container, join } => {
+                let how = if join.names.is_empty() { " without names" } else { "" };
+                write!(f, "{subject}: connect {} to {}{how}", container.name, join.name)
             }
-            Verb::Connect { container, .. } => write!(f, "{subject}: connect {}", container.name),
-            Verb::Disconnect { container, .. } => write!(f, "{subject}: disconnect {}", container.name),
+            Verb::Disconnect { container, name, .. } => {
+                write!(f, "{subject}: disconnect {} from {name}", container.name)
+            }
             Verb::Remove { container, .. } => write!(f, "{subject}: remove {}", container.name),
             Verb::Collect(container) => write!(f, "{subject}: collect outputs of {}", container.name),
             Verb::Hook { point, action, .. } => write!(f, "{subject}: {point}: {action}"),

@@ -51,7 +51,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Removes the group's network after its last container, and surplus networks as soon as they are empty.
+    /// Removes the group's networks after its last container, and surplus networks as soon as they are empty.
     pub(super) fn surplus_networks(&mut self) {
         if !matches!(self.desired.mode, Mode::Reconcile { .. }) {
             return;
@@ -64,7 +64,9 @@ impl<'a> Planner<'a> {
             .networks
             .values()
             .filter(|network| self.is_ours(network) || (ends && is_left_over(network, self.desired, self.observed)))
-            .filter(|network| ends || self.network.is_none_or(|chosen| chosen.id != network.id))
+            // What is external now may have been created by an earlier spec.
+            .filter(|network| self.desired.networks.get(&network.name).is_none_or(|wanted| !wanted.external))
+            .filter(|network| ends || self.networks.values().all(|chosen| chosen.id != network.id))
             .collect();
         for network in surplus {
             let subject = Subject::Network(network.name.clone());
@@ -106,32 +108,6 @@ impl<'a> Planner<'a> {
             _ => {
                 let guests = guests.join(", ");
                 Some(format!("network {name} stays: containers {guests}, which are not in this group, are attached"))
-            }
-        }
-    }
-
-    /// `down --volumes`: removes unused volumes of the group.
-    pub(super) fn purged_volumes(&mut self) {
-        if !self.desired.mode.purges_volumes() {
-            return;
-        }
-        for volume in self.observed.volumes.values() {
-            let subject = Subject::Volume(volume.name.clone());
-            let ours = volume.group == self.desired.group
-                && volume.source.as_deref().is_none_or(|source| self.desired.owns(source));
-            if !ours || self.memory.removal_failed.contains(&subject) {
-                continue;
-            }
-            let mounted = |container: &Container| {
-                container.mounts.iter().any(|mount| mount.volume.as_deref() == Some(volume.name.as_str()))
-            };
-            let used = self.observed.containers.values().any(mounted);
-            let stays = used && self.desired.scope != Scope::All;
-            if !stays {
-                self.change(subject.clone(), Action::Remove, Vec::new());
-            }
-            if !used {
-                self.step(subject, Verb::RemoveVolume, "--volumes");
             }
         }
     }
@@ -192,10 +168,10 @@ impl<'a> Planner<'a> {
     }
 }
 
-/// Returns true if another group that no longer exists has created the group's network, which both have shared.
+/// Returns true if another group that no longer exists has created a network of the group, which both have shared.
 pub(super) fn is_left_over(network: &Network, desired: &Desired, observed: &Observed) -> bool {
     let exists = |group: &str| observed.of_group(group).next().is_some();
-    network.name == desired.network
+    desired.networks.get(&network.name).is_some_and(|wanted| !wanted.external)
         && network.group.as_deref().is_some_and(|group| group != desired.group && !exists(group))
 }
 

@@ -4,7 +4,9 @@
 //! reported and removed.
 
 pub(super) mod files;
+mod group;
 mod limits;
+mod network;
 mod outputs;
 
 use std::collections::{BTreeMap, HashMap};
@@ -34,8 +36,12 @@ pub fn check(documents: &Documents, profiles: &Profiles, diagnostics: &mut Vec<D
     unique_names(&named, diagnostics);
     one_group(documents, diagnostics);
     reserved_networks(documents, diagnostics);
+    group::networks(documents, diagnostics);
+    group::volumes(documents, diagnostics);
+    network::networks(documents, diagnostics);
     let services = by_name(&named);
     let mut edges = dependencies(documents, &named, &services, profiles, diagnostics);
+    network::shared(documents, &services, profiles, &mut edges, diagnostics);
     outputs::check(documents, &named, &mut edges, diagnostics);
     cycles(&edges, diagnostics);
     files::check(documents, diagnostics);

@@ -72,7 +72,7 @@ const KINDS: [&str; 3] = ["Service", "Job", "Group"];
 const KINDS_HINT: &str = "write `Service` (or leave `kind` out), `Job` or `Group`";
 
 /// Fields of Compose and `docker run`, with hints to the equivalent.
-const COMPOSE_FIELDS: [(&str, &str); 33] = [
+const COMPOSE_FIELDS: [(&str, &str); 31] = [
     ("args", "the field is called `command`"),
     ("cmd", "the field is called `command`"),
     ("container_name", "the container is called `<group>-<name>`"),
@@ -93,8 +93,6 @@ const COMPOSE_FIELDS: [(&str, &str); 33] = [
     ("mem_reservation", "write `resources: {memory_reservation: 128m}`"),
     ("memory", "write `resources: {memory: 256m}`"),
     ("memswap_limit", "write `resources: {memory_swap: 512m}`"),
-    ("network_mode", "every service is on the network of the group"),
-    ("networks", "every service is on the network of the group; a `kind: Group` document names it"),
     ("log_driver", "write `logging: {driver: local}`"),
     ("log_opt", "write `logging: {options: {max-size: 10m}}`"),
     ("pids_limit", "write `resources: {pids: 100}`"),

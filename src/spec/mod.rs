@@ -32,6 +32,7 @@ pub mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use interpolate::OutputUse;
@@ -212,13 +213,24 @@ pub struct Loaded<T> {
 }
 
 impl<T> Loaded<T> {
-    /// Returns where a field is written, e.g. `specs/app.yaml:12:16`. The part of its name behind a dot is a key of the
-    /// field or of an item of its list; where there is none, as in short forms, the field itself is the place.
+    /// Returns where a field is written, e.g. `specs/app.yaml:12:16`: its value, or its key where that is on an earlier
+    /// line. The part of its name behind a dot is a key of the field, or of an item or value of it; where there is none,
+    /// as in short forms, the field itself is the place.
     pub fn place(&self, field: &str) -> String {
         let (field, key) = field.split_once('.').map_or((field, None), |(field, key)| (field, Some(key)));
-        let node = self.root.get(field).unwrap_or(&self.root);
-        let inner = key.and_then(|key| node.get(key).or_else(|| node.items().find_map(|item| item.get(key))));
-        let location = Location::new(&self.file, inner.unwrap_or(node).span.clone());
+        let outer = self.root.entry(field);
+        let inner = outer.zip(key).and_then(|(outer, key)| {
+            let within = || outer.value.items().chain(outer.value.entries().map(|entry| &entry.value));
+            outer.value.entry(key).or_else(|| within().find_map(|node| node.entry(key)))
+        });
+        let at = |span: &Range<usize>| Location::new(&self.file, span.clone());
+        let location = match inner.or(outer) {
+            Some(entry) => {
+                let (key, value) = (at(&entry.key.span), at(&entry.value.span));
+                if key.line() == value.line() && !entry.value.is_null() { value } else { key }
+            }
+            None => at(&self.root.span),
+        };
         format!("{}:{}:{}", location.file.path(), location.line(), location.column())
     }
 }

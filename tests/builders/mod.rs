@@ -10,8 +10,8 @@ use drillmaster::desired::files::{FileState, FileVersion, MountedFile};
 use drillmaster::desired::fingerprint::Fingerprint;
 use drillmaster::desired::outputs::Outputs;
 use drillmaster::desired::{
-    Config, CopiedFile, Dependency, Desired, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode, OnFailure, Order,
-    Requirement, Rerun, Scope, Seconds, Service, Update, Volume, VolumeSource,
+    Config, CopiedFile, Dependency, Desired, Endpoint, Hook, HookAction, HookPoint, Inherited, Job, Kind, Mode,
+    OnFailure, Order, Placement, Requirement, Rerun, Scope, Seconds, Service, Update, Volume, VolumeSource,
 };
 use drillmaster::identity::{container_name, instance_name, volume_name};
 use drillmaster::observed::{Container, Health, ImageFacts, Network, Observed, State};
@@ -169,6 +169,15 @@ impl Build {
         self
     }
 
+    /// Adds a volume by its name on the engine.
+    pub fn fixed_volume(mut self, name: &str, target: &str) -> Build {
+        let source = VolumeSource::Named(name.into());
+        let volume = Volume { source, target: target.into(), read_only: false, options: Default::default() };
+        self.0.config.volumes.push(volume);
+        self.0.config.volumes.sort();
+        self
+    }
+
     pub fn anonymous_volume(mut self, target: &str) -> Build {
         let volume = Volume {
             source: VolumeSource::Anonymous,
@@ -178,6 +187,21 @@ impl Build {
         };
         self.0.config.volumes.push(volume);
         self
+    }
+
+    /// Sets its networks, by their names on the engine.
+    pub fn networks(self, names: &[&str]) -> Build {
+        self.network(Placement::Networks(names.iter().map(|name| ((*name).to_owned(), Endpoint::default())).collect()))
+    }
+
+    pub fn network(mut self, network: Placement) -> Build {
+        self.0.config.network = network;
+        self
+    }
+
+    /// Sets the network mode.
+    pub fn mode(self, mode: &str) -> Build {
+        self.network(Placement::Mode(mode.parse().unwrap()))
     }
 
     pub fn command(mut self, words: &[&str]) -> Build {
@@ -342,7 +366,8 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
         source: SOURCE.into(),
         adopted: BTreeSet::new(),
         network: GROUP.into(),
-        subnet: None,
+        networks: BTreeMap::from([(GROUP.to_owned(), Default::default())]),
+        volumes: BTreeMap::new(),
         services,
         idle,
         on: BTreeMap::new(),
@@ -382,7 +407,7 @@ pub fn agreeing(wanted: &Desired) -> Observed {
         let step = with_ids(step);
         let id = match &step.verb {
             Verb::Create { .. } => Some(format!("id-{}", step.subject.name())),
-            Verb::CreateNetwork => Some("net-1".to_owned()),
+            Verb::CreateNetwork => Some(network_id(step.subject.name())),
             _ => None,
         };
         effect::apply(&step, id.as_deref(), Duration::ZERO, wanted, &mut observed, &mut memory);
@@ -391,16 +416,32 @@ pub fn agreeing(wanted: &Desired) -> Observed {
     observed
 }
 
+/// The id of a network: `net-1` for the group's, `net-<name>` for others.
+fn network_id(name: &str) -> String {
+    if name == GROUP { "net-1".to_owned() } else { format!("net-{name}") }
+}
+
 /// Replaces the ids `new:<name>` of a forecast by ids that do not depend on names.
 fn with_ids(mut step: Step) -> Step {
     let id = ContainerId::from(format!("id-{}", step.subject.name()));
     match &mut step.verb {
-        Verb::Create { network, .. } => "net-1".clone_into(network),
+        Verb::Create { joins, targets, .. } => {
+            joins.iter_mut().for_each(|join| join.network = network_id(&join.name));
+            for (target, id) in targets {
+                if let Some(service) = target.strip_prefix("service:") {
+                    *id = format!("id-{service}").into();
+                }
+            }
+        }
         Verb::Start(target) | Verb::Unpause(target) | Verb::Stop(target) => target.id = id,
         Verb::Rename { container, .. } | Verb::Remove { container, .. } => container.id = id,
-        Verb::Connect { container, network, .. } | Verb::Disconnect { container, network } => {
+        Verb::Connect { container, join } => {
             container.id = id;
-            "net-1".clone_into(network);
+            join.network = network_id(&join.name);
+        }
+        Verb::Disconnect { container, network, name } => {
+            container.id = id;
+            *network = network_id(name);
         }
         _ => {}
     }
@@ -456,6 +497,7 @@ pub fn foreign(name: &str) -> Container {
         image: "thirdparty/app:1".into(),
         state: State::Running,
         health: Health::None,
+        network_mode: String::new(),
         networks: Vec::new(),
         ports: Vec::new(),
         mounts: Vec::new(),
@@ -475,7 +517,7 @@ pub fn add(observed: &mut Observed, container: Container) {
 
 pub fn network(id: &str, name: &str, ours: bool) -> Network {
     let (group, source) = if ours { (Some(GROUP.into()), Some(SOURCE.into())) } else { (None, None) };
-    Network { id: id.into(), name: name.into(), group, source, subnets: Vec::new() }
+    Network { id: id.into(), name: name.into(), group, source, subnets: Vec::new(), settings: Default::default() }
 }
 
 pub fn inherited(volume: &str, target: &str) -> Inherited {
@@ -511,12 +553,17 @@ pub fn check(wanted: &Desired, observed: &Observed, expected: &str) {
     assert_eq!(lines(&found), lines(expected), "\n{found}\n");
 }
 
+/// Returns the notes of a plan.
+pub fn notes(wanted: &Desired, observed: &Observed) -> Vec<String> {
+    forecast(wanted, observed, &Memory::default()).notes.into_iter().collect()
+}
+
 pub fn step_line(step: &Step) -> String {
     let extra = match &step.verb {
         Verb::Create { inherited, .. } if !inherited.is_empty() => format!(" taking {} volumes", inherited.len()),
         Verb::Remove { volumes: true, .. } => " with volumes".to_owned(),
-        Verb::Connect { network, .. } => format!(" to {network}"),
-        Verb::Disconnect { network, .. } => format!(" from {network}"),
+        Verb::Connect { join, .. } => format!(" ({})", join.network),
+        Verb::Disconnect { network, .. } => format!(" ({network})"),
         Verb::RemoveNetwork { id } => format!(" {id}"),
         _ => String::new(),
     };

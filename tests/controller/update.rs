@@ -214,8 +214,8 @@ fn start_first_moves_dns_names_while_both_run() {
         network shop: create   # missing
         api: create shop-api.new   # no container
         api: start shop-api.new   # no container
-        api: disconnect shop-api.new from new:shop   # network alias api not set
-        api: connect shop-api.new to new:shop   # not attached to network shop
+        api: disconnect shop-api.new from shop (new:shop)   # network alias api not set
+        api: connect shop-api.new to shop (new:shop)   # not attached to network shop
         api: rename shop-api.new to shop-api   # candidate is ready
     ",
     );
@@ -229,11 +229,11 @@ fn start_first_moves_dns_names_while_both_run() {
         --
         api: create shop-api.new   # image changed
         api: start shop-api.new   # image changed
-        api: disconnect shop-api.new from net-1   # network alias api not set
-        api: connect shop-api.new to net-1   # not attached to network shop
+        api: disconnect shop-api.new from shop (net-1)   # network alias api not set
+        api: connect shop-api.new to shop (net-1)   # not attached to network shop
         api: pre_stop: exec bye   # replacement is ready
-        api: disconnect shop-api from net-1   # replacement is ready
-        api: connect shop-api without names to net-1   # replacement is ready
+        api: disconnect shop-api from shop (net-1)   # replacement is ready
+        api: connect shop-api to shop without names (net-1)   # replacement is ready
         api: stop shop-api   # replacement is ready
         api: remove shop-api   # replacement is ready
         api: rename shop-api.new to shop-api   # candidate is ready
@@ -243,7 +243,7 @@ fn start_first_moves_dns_names_while_both_run() {
     let observed = with_image(agreeing(&desired([service("api").ping(PING)])), "api:2");
     let plan = plan_text(&desired([start_first("api:2")]), &observed);
     assert!(
-        plan.contains("api: disconnect shop-api from net-1   # replacement is ready\napi: stop shop-api "),
+        plan.contains("api: disconnect shop-api from shop (net-1)   # replacement is ready\napi: stop shop-api "),
         "{plan}"
     );
 }

@@ -301,8 +301,11 @@ async fn container_survives_removal_of_its_network() {
     let names_it = |message: &str| message.contains(&fixture.network) || message.contains(&fixture.group.name);
     assert!(matches!(&lost, EngineError::NotFound { message, .. } if names_it(message)), "{lost:?}");
 
-    let create =
-        Mutation::CreateNetwork { name: fixture.group.name.clone(), labels: fixture.group.labels(), subnet: None };
+    let create = Mutation::CreateNetwork {
+        name: fixture.group.name.clone(),
+        labels: fixture.group.labels(),
+        network: Box::default(),
+    };
     let network = fixture.engine.apply(&create).await.unwrap().unwrap();
     // Disconnect by name: the id of the removed network is unknown to the engine.
     let by_id = Mutation::Disconnect { network: fixture.network.clone(), container: id.clone() };
@@ -310,8 +313,8 @@ async fn container_survives_removal_of_its_network() {
     for _ in 0..2 {
         fixture.apply(Mutation::Disconnect { network: fixture.group.name.clone(), container: id.clone() }).await;
     }
-    let aliases = vec!["a".to_owned()];
-    fixture.apply(Mutation::Connect { network: network.clone(), container: id.clone(), aliases }).await;
+    let join = Box::new(fixture.join(&network, "a"));
+    fixture.apply(Mutation::Connect { container: id.clone(), join }).await;
     fixture.apply(Mutation::Start(id.clone())).await;
     assert_eq!(fixture.engine.inspect(&id).await.unwrap().unwrap().networks[0].network_id, network);
 }
@@ -323,11 +326,15 @@ async fn networks_of_one_name_are_distinguished_by_id() {
     let label = format!("{GROUP}={}", fixture.group.name);
     let duplicate = create_duplicate_network(&fixture.group.name, &label);
     let Some(duplicate) = duplicate else { return };
-    let again =
-        Mutation::CreateNetwork { name: fixture.group.name.clone(), labels: fixture.group.labels(), subnet: None };
+    let again = Mutation::CreateNetwork {
+        name: fixture.group.name.clone(),
+        labels: fixture.group.labels(),
+        network: Box::default(),
+    };
     assert!(matches!(fixture.apply_err(again).await, EngineError::Conflict { .. }));
 
-    let id = fixture.run(ContainerSpec { network: duplicate.clone(), ..fixture.spec("a", sleeper()) }).await;
+    let id =
+        fixture.run(ContainerSpec { joins: vec![fixture.join(&duplicate, "a")], ..fixture.spec("a", sleeper()) }).await;
     let other = fixture.run(fixture.spec("b", sleeper())).await;
     for (container, network) in [(&id, &duplicate), (&other, &fixture.network)] {
         fixture.apply(Mutation::Stop { id: container.clone(), timeout: Some(Duration::ZERO) }).await;

@@ -155,8 +155,8 @@ async fn network_disconnect_emits_an_event() {
     let disconnected = async { while !expected.contains(&events.next().await.unwrap().unwrap()) {} };
     tokio::time::timeout(Duration::from_secs(30), disconnected).await.unwrap();
     assert_eq!(fixture.engine.inspect(&id).await.unwrap().unwrap().networks, []);
-    let aliases = vec!["other".to_owned()];
-    fixture.apply(Mutation::Connect { network: fixture.network.clone(), container: id.clone(), aliases }).await;
+    let join = Box::new(fixture.join(&fixture.network, "other"));
+    fixture.apply(Mutation::Connect { container: id.clone(), join }).await;
     let (code, lines) = exec(&fixture.engine, &id, &["nslookup", "other"]).await.unwrap();
     assert_eq!(code, 0, "{lines:?}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use drillmaster::desired::Config;
+use drillmaster::desired::{Config, Join};
 use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::docker::Docker;
 use drillmaster::engine::target::{Endpoint, EngineConfig};
@@ -30,7 +30,8 @@ impl Fixture {
     pub async fn new(purpose: &str) -> Fixture {
         let group = TestGroup::new(purpose);
         let engine = Bounded::new(Docker::connect(&engine_config(socket())).await.unwrap(), Limits::default());
-        let create = Mutation::CreateNetwork { name: group.name.clone(), labels: group.labels(), subnet: None };
+        let create =
+            Mutation::CreateNetwork { name: group.name.clone(), labels: group.labels(), network: Box::default() };
         let network = engine.apply(&create).await.unwrap().unwrap();
         Fixture { group, engine, network }
     }
@@ -41,18 +42,25 @@ impl Fixture {
             name: self.name(name),
             labels: self.group.labels(),
             volume_labels: self.group.labels(),
+            volumes: Default::default(),
             config: Config {
                 image: IMAGE.into(),
-                network: self.group.name.clone(),
+                network: self.group.name.clone().into(),
                 command: Some(["sh", "-c", script].map(str::to_owned).to_vec()),
                 ..Default::default()
             },
             env: BTreeMap::new(),
-            network: self.network.clone(),
-            aliases: vec![name.into()],
+            joins: vec![self.join(&self.network, name)],
+            targets: BTreeMap::new(),
             hostname: name.into(),
             inherited: Vec::new(),
         }
+    }
+
+    /// How a container joins a network of the group's name under an alias.
+    pub fn join(&self, network: &str, alias: &str) -> Join {
+        let (network, name) = (network.to_owned(), self.group.name.clone());
+        Join { network, name, names: vec![alias.to_owned()], endpoint: Default::default() }
     }
 
     pub fn name(&self, name: &str) -> String {

@@ -11,6 +11,7 @@ use drillmaster::control::error::HookError;
 use drillmaster::control::execute::context::ExecContext;
 use drillmaster::control::execute::hooks::{self, HookCall};
 use drillmaster::control::execute::outputs::OutputMap;
+use drillmaster::desired::{Config, Join};
 use drillmaster::engine::{ContainerSpec, Engine, LogLine, Mutation};
 use drillmaster::plan::step::ContainerRef;
 use drillmaster_sim::{Behaviour, Image, Script, Sim};
@@ -491,10 +492,11 @@ async fn simulated(change: impl FnOnce(&mut Behaviour)) -> (Sim, String) {
         name: "shop-api".into(),
         labels: BTreeMap::new(),
         volume_labels: BTreeMap::new(),
-        config: drillmaster::desired::Config { image: "api:1".into(), ..Default::default() },
+        volumes: Default::default(),
+        config: Config { image: "api:1".into(), ..Default::default() },
         env: BTreeMap::new(),
-        network,
-        aliases: Vec::new(),
+        joins: vec![Join { network, name: "shop".into(), names: Vec::new(), endpoint: Default::default() }],
+        targets: BTreeMap::new(),
         hostname: "api".into(),
         inherited: Vec::new(),
     }));

@@ -1,9 +1,10 @@
 //! Conflicts: names, groups and ports that are in use by others or exchanged between services.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drillmaster::capabilities::ApiVersion;
-use drillmaster::desired::Desired;
+use drillmaster::desired::{Desired, Network};
 use drillmaster::identity::Identity;
 use drillmaster::observed::{ImageFacts, State};
 use drillmaster::spec::model::Condition;
@@ -89,9 +90,9 @@ fn changed_subnet_is_a_conflict_that_says_to_go_down_first() {
     let mut wanted = desired([service("api")]);
     let mut observed = agreeing(&wanted);
     observed.networks.values_mut().for_each(|network| network.subnets = vec!["10.1.0.0/24".into()]);
-    wanted.subnet = Some("10.1.0.0/24".into());
+    wanted.networks = BTreeMap::from([(GROUP.to_owned(), Network::with_subnet("10.1.0.0/24"))]);
     check(&wanted, &observed, "--");
-    wanted.subnet = Some("10.2.0.0/24".into());
+    wanted.networks = BTreeMap::from([(GROUP.to_owned(), Network::with_subnet("10.2.0.0/24"))]);
     let expected = "FAILS api: Conflict: the network shop has the subnet 10.1.0.0/24, the specs say 10.2.0.0/24; \
                     run `drillmaster down` first\n--";
     assert_eq!(plan_text(&wanted, &observed).trim(), expected);

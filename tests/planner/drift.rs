@@ -185,7 +185,7 @@ fn disconnected_container_is_connected_again() {
         "
         update api [network]
         --
-        api: connect shop-api to net-1   # not attached to network shop
+        api: connect shop-api to shop (net-1)   # not attached to network shop
     ",
     );
 }
@@ -203,8 +203,8 @@ fn stopped_containers_are_connected_to_a_recreated_network() {
         start api [state]
         --
         network shop: create   # missing
-        api: disconnect shop-api from shop   # not attached to network shop
-        api: connect shop-api to new:shop   # not attached to network shop
+        api: disconnect shop-api from shop (shop)   # not attached to network shop
+        api: connect shop-api to shop (new:shop)   # not attached to network shop
         api: start shop-api   # exited with code 0
     ",
     );
@@ -215,6 +215,7 @@ fn outdated_network_of_the_group_is_removed() {
     let old = desired([service("api")]);
     let mut new = desired([]);
     new.network = "other".into();
+    new.networks = [("other".to_owned(), Default::default())].into();
     let mut api = service("api").done();
     api.config.network = "other".into();
     api.fingerprint =
@@ -251,7 +252,7 @@ fn unused_duplicate_network_is_removed() {
         update b [network]
         remove shop []
         --
-        b: connect shop-b to net-1   # not attached to network shop
+        b: connect shop-b to shop (net-1)   # not attached to network shop
         network shop: remove net-0   # unused
     ",
     );
@@ -270,8 +271,8 @@ fn duplicate_networks_are_merged() {
         update b [network]
         remove shop []
         --
-        b: disconnect shop-b from net-0   # not attached to network shop
-        b: connect shop-b to net-1   # not attached to network shop
+        b: disconnect shop-b from shop (net-0)   # not attached to network shop
+        b: connect shop-b to shop (net-1)   # not attached to network shop
         network shop: remove net-0   # unused
     ",
     );

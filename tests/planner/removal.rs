@@ -58,8 +58,9 @@ fn down_removes_volumes_on_request() {
     let mut observed = agreeing(&old);
     let volume = |name: &str, group: &str| drillmaster::observed::Volume {
         name: name.into(),
-        group: group.into(),
+        group: Some(group.into()),
         source: Some(SOURCE.into()),
+        ..Default::default()
     };
     observed.volumes.insert("shop-data".into(), volume("shop-data", GROUP));
     observed.volumes.insert("other-data".into(), volume("other-data", "other"));

@@ -532,7 +532,8 @@ fn replacement(build: impl Fn(&str) -> Build) -> (bool, Vec<String>, Option<Stri
     let mut observed = agreeing(&old);
     add_image(&mut observed, "api:2", ImageFacts::default());
     let forecast = drillmaster::plan::forecast(&new, &observed, &Memory::default());
-    let is_late = |step: &Step| matches!(&step.verb, Verb::Create { names, .. } if names.is_empty());
+    let is_late =
+        |step: &Step| matches!(&step.verb, Verb::Create { joins, .. } if drillmaster::desired::defers_names(joins));
     let steps = forecast.steps.iter().map(|step| step.to_string().replace("api: ", "")).collect();
     (forecast.steps.iter().any(is_late), steps, forecast.changes[0].interrupts.clone())
 }
@@ -546,8 +547,8 @@ fn candidate_beside_the_old_container_is_named_when_it_is_ready() {
         [
             "create shop-api.new",
             "start shop-api.new",
-            "disconnect shop-api.new",
-            "connect shop-api.new",
+            "disconnect shop-api.new from shop",
+            "connect shop-api.new to shop",
             "stop shop-api",
             "remove shop-api",
             "rename shop-api.new to shop-api",

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use drillmaster::capabilities::ApiVersion;
 use drillmaster::desired::{Desired, Mode, Scope, Service};
 use drillmaster::identity::{candidate_name, container_name, instance_name};
 use drillmaster::observed::{Attachment, Container, Details, Health, ImageFacts, Observed, PublishedPort, State};
@@ -31,7 +32,22 @@ pub struct Draft {
     pub start_first: bool,
     pub min_ready: bool,
     pub keep: bool,
+    pub place: Place,
 }
+
+/// Where a service is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Place {
+    Default,
+    /// On two networks.
+    Two,
+    /// On the other network only.
+    Other,
+    Host,
+}
+
+/// A second network of the group.
+pub const BACK: &str = "shop_back";
 
 /// An existing container of the group.
 #[derive(Debug, Clone)]
@@ -49,6 +65,7 @@ pub struct Remnant {
     pub replica: Option<u32>,
     /// True or false if DNS names are assigned once ready: whether they are assigned already.
     pub late: Option<bool>,
+    pub place: Place,
 }
 
 #[derive(Debug, Clone)]
@@ -63,6 +80,8 @@ pub struct Case {
     pub scope: Option<u8>,
     pub mode: u8,
     pub order: u64,
+    /// The engine is older than API 1.44: containers are created on one network.
+    pub old_engine: bool,
 }
 
 pub fn draft() -> impl Strategy<Value = Draft> {
@@ -75,13 +94,14 @@ pub fn draft() -> impl Strategy<Value = Draft> {
         option::of(0..4_u16),
         any::<bool>(),
         option::weighted(0.3, 0..4_u32),
-        (prop::bool::weighted(0.4), prop::bool::weighted(0.3), any::<bool>()),
+        (prop::bool::weighted(0.4), prop::bool::weighted(0.3), any::<bool>(), place()),
     )
         .prop_map(|(version, needs, restart, started, ping, port, volume, replicas, update)| Draft {
             replicas,
             start_first: update.0,
             min_ready: update.1,
             keep: update.2,
+            place: update.3,
             version,
             needs,
             restart,
@@ -92,12 +112,16 @@ pub fn draft() -> impl Strategy<Value = Draft> {
         })
 }
 
+fn place() -> impl Strategy<Value = Place> {
+    prop_oneof![6 => Just(Place::Default), 2 => Just(Place::Two), 1 => Just(Place::Other), 1 => Just(Place::Host)]
+}
+
 pub fn remnant() -> impl Strategy<Value = Remnant> {
     let slot = prop_oneof![6 => Just(0_u8), 3 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8), 1 => Just(4_u8)];
     let state = prop_oneof![6 => Just(0_u8), 10 => 1..8_u8];
     let network = prop_oneof![6 => Just(0_u8), 4 => 1..5_u8];
     (0..NAMES.len(), slot, 0..3_u8, any::<u8>(), state, network, option::of(0..4_u16), remnant_details()).prop_map(
-        |(service, slot, version, needs, state, network, port, (strange_hash, replica, late))| Remnant {
+        |(service, slot, version, needs, state, network, port, (strange_hash, replica, late, place))| Remnant {
             service,
             slot,
             version,
@@ -108,17 +132,18 @@ pub fn remnant() -> impl Strategy<Value = Remnant> {
             strange_hash,
             replica,
             late,
+            place,
         },
     )
 }
 
-pub fn remnant_details() -> impl Strategy<Value = (bool, Option<u32>, Option<bool>)> {
-    (prop::bool::weighted(0.1), option::weighted(0.3, 1..4_u32), option::weighted(0.4, any::<bool>()))
+pub fn remnant_details() -> impl Strategy<Value = (bool, Option<u32>, Option<bool>, Place)> {
+    (prop::bool::weighted(0.1), option::weighted(0.3, 1..4_u32), option::weighted(0.4, any::<bool>()), place())
 }
 
 pub fn case() -> impl Strategy<Value = Case> {
     let foreign = prop_oneof![6 => Just(0_u8), 1 => 0..8_u8];
-    let networks = prop_oneof![4 => Just(1_u8), 4 => 0..16_u8];
+    let networks = prop_oneof![4 => Just(1_u8), 4 => 0..32_u8];
     let mode = prop_oneof![8 => Just(0_u8), 2 => Just(1_u8), 1 => Just(2_u8), 1 => Just(3_u8)];
     let scope = prop_oneof![5 => Just(None), 2 => any::<u8>().prop_map(Some)];
     (
@@ -129,8 +154,10 @@ pub fn case() -> impl Strategy<Value = Case> {
         scope,
         mode,
         any::<u64>(),
+        any::<bool>(),
     )
-        .prop_map(|(wanted, remnants, foreign, networks, scope, mode, order)| Case {
+        .prop_map(|(wanted, remnants, foreign, networks, scope, mode, order, old_engine)| Case {
+            old_engine,
             wanted,
             remnants,
             foreign,
@@ -163,13 +190,15 @@ impl Case {
         for (n, draft) in self.wanted.iter().enumerate() {
             let Some(draft) = draft else { continue };
             // Exclude combinations that are invalid in specs.
-            let at_once = draft.start_first || draft.replicas.is_some();
+            let start_first = draft.start_first && draft.place != Place::Host;
+            let at_once = start_first || draft.replicas.is_some() || draft.place == Place::Host;
             let port = draft.port.filter(|port| !at_once && ports.insert(*port));
             let mut build = written(NAMES[n], draft.version, port);
             if let Some(number) = draft.replicas {
                 build = build.replicas(number);
             }
-            if draft.start_first {
+            build = at(build, draft.place);
+            if start_first {
                 build = build.start_first();
             }
             if draft.min_ready {
@@ -185,12 +214,13 @@ impl Case {
             if draft.ping {
                 build = build.ping(Duration::from_secs(30));
             }
-            if draft.volume && !draft.start_first {
+            if draft.volume && !start_first {
                 build = build.volume(NAMES[n], "/data");
             }
             services.push(build);
         }
         let mut desired = desired(if self.mode == 1 || self.mode == 2 { Vec::new() } else { services });
+        desired.networks.insert(BACK.to_owned(), Default::default());
         desired.mode = match self.mode {
             2 => Mode::StopOnly,
             3 => Mode::StartOnly,
@@ -205,9 +235,17 @@ impl Case {
 
     pub fn observed(&self) -> Observed {
         let mut observed = Observed::default();
+        if self.old_engine {
+            observed.capabilities.api = ApiVersion(1, 41);
+        }
         add_image(&mut observed, "app:1", ImageFacts::default());
-        let networks =
-            [("net-1", GROUP, true), ("net-2", GROUP, true), ("net-3", GROUP, false), ("net-4", "old", true)];
+        let networks = [
+            ("net-1", GROUP, true),
+            ("net-2", GROUP, true),
+            ("net-3", GROUP, false),
+            ("net-4", "old", true),
+            ("net-5", BACK, true),
+        ];
         for (n, (id, name, ours)) in networks.into_iter().enumerate() {
             if self.networks & (1 << n) != 0 {
                 observed.networks.insert(id.into(), network(id, name, ours));
@@ -236,6 +274,20 @@ impl Case {
     }
 }
 
+fn at_network(id: &str, name: &str) -> Attachment {
+    Attachment { network_id: id.into(), network: name.into(), address: None, prefix: None }
+}
+
+/// Places a service.
+fn at(build: Build, place: Place) -> Build {
+    match place {
+        Place::Default => build,
+        Place::Two => build.networks(&[GROUP, BACK]),
+        Place::Other => build.networks(&[BACK]),
+        Place::Host => build.mode("host"),
+    }
+}
+
 pub fn published(port: u16) -> PublishedPort {
     let address = std::net::Ipv4Addr::LOCALHOST.into();
     PublishedPort { address, host: 8000 + port, container: 80, protocol: Protocol::Tcp }
@@ -243,11 +295,12 @@ pub fn published(port: u16) -> PublishedPort {
 
 impl Remnant {
     pub fn service(&self) -> Service {
-        let mut build = written(NAMES[self.service], self.version, self.port);
+        let port = self.port.filter(|_| self.place != Place::Host);
+        let mut build = at(written(NAMES[self.service], self.version, port), self.place);
         for needed in (0..NAMES.len()).filter(|needed| self.needs & (1 << needed) != 0) {
             build = build.needs(NAMES[needed]);
         }
-        if self.late.is_some() {
+        if self.late.is_some() && self.place != Place::Host {
             build = build.start_first();
         }
         let service = build.done();
@@ -264,7 +317,8 @@ impl Remnant {
     pub fn container(&self, n: usize, observed: &Observed, ports: &mut BTreeSet<u16>) -> Container {
         let service = self.service();
         let name = &service.name;
-        let mut identity = effect::identity(&nothing(), &service, "sha256:app:1", self.late.is_some());
+        let mut identity =
+            effect::identity(&nothing(), &service, "sha256:app:1", self.late.is_some() && self.place != Place::Host);
         if self.strange_hash {
             identity.spec_hash = "v0:strange".into();
         }
@@ -292,31 +346,37 @@ impl Remnant {
             image: "app:1".into(),
             state,
             health: Health::None,
+            network_mode: if self.place == Place::Host { "host".into() } else { String::new() },
             networks: Vec::new(),
             ports: Vec::new(),
             mounts: Vec::new(),
             created: i64::try_from(n).unwrap(),
             details: None,
         };
-        let at = |id: &str, name: &str| Attachment {
-            network_id: id.into(),
-            network: name.into(),
-            address: None,
-            prefix: None,
-        };
         let running = matches!(state, State::Running | State::Paused);
         container.networks = match self.network {
             1 => Vec::new(),
             // Only a stopped container can be attached to a removed network.
-            2 if !container.is_up() => vec![at("net-gone", GROUP)],
+            2 if !container.is_up() => vec![at_network("net-gone", GROUP)],
             n @ (0 | 3 | 4) => {
                 let id = ["net-1", "", "", "net-2", "net-4"][usize::from(n)];
                 let known = observed.networks.get(id);
-                known.map(|network| at(id, &network.name)).into_iter().collect()
+                known.map(|network| at_network(id, &network.name)).into_iter().collect()
             }
             _ => Vec::new(),
         };
-        if let Some(port) = self.port.filter(|port| running && ports.insert(*port)) {
+        match self.place {
+            Place::Default => {}
+            Place::Host => container.networks.clear(),
+            Place::Two | Place::Other => {
+                let known = observed.networks.get("net-5").map(|network| at_network(&network.id, &network.name));
+                if self.place == Place::Other {
+                    container.networks.clear();
+                }
+                container.networks.extend(known.filter(|_| self.port.is_none_or(|port| port != 3)));
+            }
+        }
+        if let Some(port) = service.config.ports.first().and(self.port).filter(|port| running && ports.insert(*port)) {
             container.ports.push(published(port));
         }
         container

@@ -157,15 +157,16 @@ impl<'a> Run<'a> {
                 .then(|| format!("made-{:x}-{}", self.order, self.created));
             effect::apply(&step, id.as_deref(), self.now, self.desired, &mut self.observed, &mut self.memory);
             match (&step.verb, id, service_of(&step)) {
-                (Verb::Create { network, names, .. }, Some(id), Some(name)) => {
+                (Verb::Create { joins, .. }, Some(id), Some(name)) => {
                     let env = drillmaster::desired::set_variables(&self.desired.services[name].env);
-                    let names = BTreeMap::from([(network.clone(), names.clone())]);
+                    let names = joins.iter().map(|join| (join.network.clone(), join.names.clone())).collect();
                     self.details.insert(id.into(), Details { env, names, ..Details::default() });
                 }
-                (Verb::Connect { container, network, names }, ..) => {
-                    self.details.entry(container.id.clone()).or_default().names.insert(network.clone(), names.clone());
+                (Verb::Connect { container, join }, ..) => {
+                    let names = &mut self.details.entry(container.id.clone()).or_default().names;
+                    names.insert(join.network.clone(), join.names.clone());
                 }
-                (Verb::Disconnect { container, network }, ..) => {
+                (Verb::Disconnect { container, network, .. }, ..) => {
                     self.details.entry(container.id.clone()).or_default().names.remove(network);
                 }
                 _ => {}
@@ -181,9 +182,10 @@ impl<'a> Run<'a> {
         prop_assert_eq!(check::violation(step, self.desired, &self.observed), None);
         let taken = |name: &str| self.observed.containers.values().any(|container| container.name == name);
         match &step.verb {
-            Verb::Create { name, network, .. } => {
+            Verb::Create { name, joins, .. } => {
                 prop_assert!(!taken(name), "`{}`: the name is taken", step);
-                prop_assert!(self.observed.networks.contains_key(network), "`{}`: no network", step);
+                let exists = joins.iter().all(|join| self.observed.networks.contains_key(&join.network));
+                prop_assert!(exists, "`{}`: no network", step);
                 self.dependencies_are_available(step)?;
                 self.other_replicas_are_complete(step)?;
             }
@@ -213,7 +215,8 @@ impl<'a> Run<'a> {
                 self.dependents_are_removed(step, &self.observed.containers[&target.id])?;
                 self.old_container_has_no_dns_names(step, &self.observed.containers[&target.id])?;
             }
-            Verb::Connect { network, container, names } => {
+            Verb::Connect { container, join } => {
+                let (network, names) = (&join.network, &join.names);
                 prop_assert!(self.observed.networks.contains_key(network));
                 let container = &self.observed.containers[&container.id];
                 let spec = &self.desired.services[service_of(step).unwrap()];
@@ -234,6 +237,20 @@ impl<'a> Run<'a> {
 
     pub fn has_failures(&self) -> bool {
         self.memory.services.values().any(|service| service.failure.is_some())
+    }
+
+    /// A container is on every network of its spec, and on no other one of the group.
+    fn is_on_its_networks(&self, container: &Container) -> Result<(), TestCaseError> {
+        let service = instance_of(self.desired, container).and_then(|name| self.desired.services.get(&*name));
+        let Some(service) = service else { return Ok(()) };
+        let wanted: BTreeSet<&str> = service.config.network.endpoints().into_iter().map(|(name, _)| name).collect();
+        let ours = |attached: &&Attachment| {
+            let network = self.observed.networks.get(&attached.network_id);
+            network.is_some_and(|network| network.group.is_some()) || wanted.contains(attached.network.as_str())
+        };
+        let on: BTreeSet<&str> = container.networks.iter().filter(ours).map(|it| it.network.as_str()).collect();
+        prop_assert_eq!(on, wanted, "networks of {}", container.name);
+        Ok(())
     }
 
     pub fn has_dns_name(&self, container: &Container) -> bool {
@@ -404,6 +421,7 @@ impl<'a> Run<'a> {
         for container in self.observed.of_group(GROUP).filter(|_| matches!(self.desired.mode, Mode::Reconcile { .. })) {
             let late = container.identity.as_ref().unwrap().named_when_ready;
             prop_assert!(!late || self.has_dns_name(container), "{} has no DNS name", container.name);
+            self.is_on_its_networks(container)?;
         }
         let again = forecast(self.desired, &self.observed, &Memory::default());
         prop_assert!(

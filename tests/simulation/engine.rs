@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use drillmaster::desired::Join;
 use drillmaster::engine::deadline::{Bounded, Limits};
 use drillmaster::engine::{ContainerEvent, Engine, EngineError, EngineEvent, Mutation};
 use drillmaster::observed::State;
@@ -27,8 +28,9 @@ async fn run(sim: &Sim, name: &str, restart: RestartPolicy) -> String {
         volume_labels: Default::default(),
         config: definition.config.clone(),
         env: Default::default(),
-        network,
-        aliases: Vec::new(),
+        joins: vec![Join { network, name: format!("net-{name}"), names: Vec::new(), endpoint: Default::default() }],
+        targets: Default::default(),
+        volumes: Default::default(),
         hostname: name.into(),
         inherited: Vec::new(),
     };

@@ -379,7 +379,8 @@ impl Invariants {
                     self.violated("an unmanaged network is removed".into());
                 }
                 if self.possible_specs().iter().all(|desired| !desired.services.is_empty()) {
-                    let named = observed.networks.values().filter(|network| network.name == GROUP).count();
+                    let name = observed.networks.get(id).map(|network| &network.name);
+                    let named = observed.networks.values().filter(|network| Some(&network.name) == name).count();
                     if named == 1 {
                         self.violated("the only network of the group is removed".into());
                     }

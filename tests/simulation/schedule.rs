@@ -8,7 +8,7 @@ use drillmaster::desired::Desired;
 use drillmaster::spec::model::{Condition, HealthAction, RestartPolicy};
 use drillmaster_sim::{Image, Script};
 
-use crate::builders::{desired, service};
+use crate::builders::{GROUP, desired, service};
 use crate::rng::Rng;
 
 /// Maximum number of services. Orphans have images, too.
@@ -31,14 +31,29 @@ pub struct Definition {
     restart: RestartPolicy,
     start_first: bool,
     min_ready: Option<&'static str>,
+    place: Place,
 }
+
+/// Where a service is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Place {
+    Default,
+    /// On both networks of the group.
+    Two,
+    /// On the other network only.
+    Other,
+    Host,
+}
+
+/// The other network of the group.
+pub const BACK: &str = "shop_back";
 
 /// Services by name.
 pub type Specs = BTreeMap<String, Definition>;
 
 /// Returns the desired state for these specs.
 pub fn wanted(specs: &Specs) -> Desired {
-    desired(specs.iter().map(|(name, definition)| {
+    let mut desired = desired(specs.iter().map(|(name, definition)| {
         let mut build = service(name).image(&definition.image).memory(definition.memory).restart(definition.restart);
         build = build.env("VERSION", &definition.env.to_string());
         for (other, (condition, restart)) in &definition.needs {
@@ -50,7 +65,8 @@ pub fn wanted(specs: &Specs) -> Desired {
         if let Some(then) = definition.health {
             build = build.health("2s", 3, then);
         }
-        if let Some(port) = definition.port {
+        let is_host = definition.place == Place::Host;
+        if let Some(port) = definition.port.filter(|_| !is_host) {
             build = build.port(&format!("{port}:80"));
         }
         if definition.named_volume {
@@ -60,15 +76,22 @@ pub fn wanted(specs: &Specs) -> Desired {
             build = build.anonymous_volume("/scratch");
         }
         // `start_first` cannot be combined with these.
-        let alone = definition.port.is_some() || definition.named_volume || definition.anonymous_volume;
+        let alone = is_host || definition.port.is_some() || definition.named_volume || definition.anonymous_volume;
         if definition.start_first && !alone {
             build = build.start_first();
         }
         if let Some(period) = definition.min_ready {
             build = build.min_ready(period);
         }
-        build
-    }))
+        match definition.place {
+            Place::Default => build,
+            Place::Two => build.networks(&[GROUP, BACK]),
+            Place::Other => build.networks(&[BACK]),
+            Place::Host => build.mode("host"),
+        }
+    }));
+    desired.networks.insert(BACK.to_owned(), Default::default());
+    desired
 }
 
 /// The state of the spec directory.
@@ -92,8 +115,8 @@ pub enum Event {
     HalfSaved(Specs),
     /// An external change to the container of this name.
     ExternalChange(ExternalChange, String),
-    /// The group's network is removed.
-    NetworkRemoved,
+    /// A network of the group is removed.
+    NetworkRemoved(&'static str),
     /// An image is rebuilt under the same name.
     Rebuilt(String),
     /// A foreign container of this name starts with this port.
@@ -231,6 +254,7 @@ pub fn diamond() -> (Schedule, [Specs; 2]) {
         restart: RestartPolicy::No,
         start_first: name == "s2",
         min_ready: (name == "s1").then_some("300ms"),
+        place: if name == "s2" { Place::Two } else { Place::Default },
     };
     let all = [("s0", &[][..]), ("s1", &["s0"]), ("s2", &["s0"]), ("s3", &["s1", "s2"])];
     let first: Specs = all.into_iter().map(|(name, needs)| (name.to_owned(), definition(name, needs))).collect();
@@ -288,7 +312,7 @@ impl Draw<'_> {
         match self.dice.below(41) {
             0..10 => self.edit(),
             10..24 => self.external_change(),
-            24 => Event::NetworkRemoved,
+            24 => Event::NetworkRemoved(self.dice.pick(&[GROUP, BACK])),
             25 => Event::Rebuilt(self.any_image()),
             26 | 27 => {
                 let name = self.any_service();
@@ -458,6 +482,15 @@ fn definition(dice: &mut Rng, n: usize, lower: &Specs) -> Definition {
         restart: if dice.once_in(8) { RestartPolicy::Always } else { RestartPolicy::No },
         start_first: dice.once_in(2),
         min_ready: dice.once_in(4).then(|| dice.pick(&["200ms", "2s"])),
+        place: dice.pick(&[
+            Place::Default,
+            Place::Default,
+            Place::Default,
+            Place::Two,
+            Place::Two,
+            Place::Other,
+            Place::Host,
+        ]),
     }
 }
 

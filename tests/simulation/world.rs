@@ -9,9 +9,9 @@ use drillmaster::control::execute::context::ExecContext;
 use drillmaster::control::local_state::LocalState;
 use drillmaster::control::state_directory::StateDirectory;
 use drillmaster::control::{self, RunOptions, WatchOptions};
-use drillmaster::desired::Desired;
+use drillmaster::desired::{Desired, Service};
 use drillmaster::engine::deadline::{self, Bounded};
-use drillmaster::observed::{Health, Observed, State};
+use drillmaster::observed::{Container, Health, Observed, State};
 use drillmaster::plan::backoff;
 use drillmaster::plan::cause::Cause;
 use drillmaster::plan::forecast;
@@ -396,9 +396,9 @@ impl World {
                 self.invariants().record_external_change();
                 self.apply_external_change(change, &name);
             }
-            Event::NetworkRemoved => {
+            Event::NetworkRemoved(name) => {
                 self.invariants().record_external_change();
-                self.sim.remove_network_by_force(GROUP);
+                self.sim.remove_network_by_force(name);
             }
             Event::Rebuilt(reference) => {
                 self.invariants().record_external_change();

@@ -84,6 +84,59 @@ const WRONG: &[(&str, &[(&str, &str)])] = &[
             ),
         )],
     ),
+    (
+        "volumes of the group",
+        &[(
+            "a.yaml",
+            concat!(
+                "kind: Group\nvolumes:\n  a: {external: true, driver: nfs, labels: {b: c}}\n  b: {name: x}\n  c: {name: x}\n",
+                "  d: {name: /x}\n  e: {labels: {drillmaster.group: x}}\n  F: {}\n  g: {drivr: local}\n  h:\n---\n",
+                "name: a\nimage: b\n",
+            ),
+        )],
+    ),
+    (
+        "networks of the group",
+        &[(
+            "a.yaml",
+            concat!(
+                "kind: Group\nnetwork: shop\nsubnet: 10.1.0.0/24\nnetworks:\n",
+                "  default: {name: x, ipam: {config: [{subnet: 10.2.0.0/24}]}}\n  a: {external: true, internal: true}\n",
+                "  b: {name: host}\n  host: {external: true}\n  c: {name: x}\n  d: {labels: {drillmaster.group: x}}\n",
+                "  e: {ipam: {config: [{subnet: 10.1.0.1/24, gateway: x}]}}\n---\nname: a\nimage: b\n",
+            ),
+        )],
+    ),
+    (
+        "networks of services",
+        &[(
+            "a.yaml",
+            concat!(
+                "kind: Group\nnetworks: {back: , own: {ipam: {config: [{subnet: 10.1.0.0/24}]}}}\n---\n",
+                "name: a\nimage: b\nnetworks: [default, bak, other]\n---\n",
+                "name: b\nimage: b\nnetworks: {back: {ipv4_address: 10.1.0.5}, own: {ipv4_address: 10.1.0.300}}\n---\n",
+                "name: c\nimage: b\nreplicas: 2\nnetworks: {own: {ipv4_address: 10.1.0.5}}\n---\n",
+                "name: d\nimage: b\nupdate: {order: start-first}\nnetworks: {own: {ipv4_address: 10.1.0.6}}\n",
+            ),
+        )],
+    ),
+    (
+        "shared namespaces",
+        &[(
+            "a.yaml",
+            concat!(
+                "name: a\nimage: b\nnetwork_mode: hots\n---\n",
+                "name: b\nimage: b\nnetwork_mode: host\nnetworks: [default]\naliases: [x]\nports: [\"80:80\"]\n",
+                "update: {order: start-first}\n---\n",
+                "name: c\nimage: b\nnetwork_mode: none\nports: [\"81:80\"]\nping: {tcp: 80}\n---\n",
+                "name: d\nimage: b\nnetwork_mode: service:e\nports: [\"82:80\"]\nhostname: x\nextra_hosts: [\"a:10.0.0.1\"]\n---\n",
+                "name: e\nimage: b\npid: service:d\n---\n",
+                "name: f\nimage: b\nipc: service:g\npid: service:h\nnetwork_mode: service:i\n---\n",
+                "name: g\nimage: b\nreplicas: 2\n---\nkind: Job\nname: h\nimage: b\nnetwork_mode: service:h\n---\n",
+                "name: j\nimage: b\nipc: service:e\n",
+            ),
+        )],
+    ),
     ("field of compose", &[("a.yaml", "name: a\nimage: b\ndepends_on: [c]\nenvironment: {A: b}\nscale: 2\n")]),
     (
         "compose file",

@@ -44,6 +44,9 @@ resources: {memory: 256m, cpus: 0.5, pids: 100, memory_reservation: 128m, memory
 labels: {tier: web, "1": 2}
 hostname: api.local
 aliases: [www]
+networks: {default: {priority: 5}, back: {aliases: [inner], ipv4_address: 10.5.0.77, link_local_ips: [169.254.1.1], driver_opts: {a: b}, gw_priority: 1, interface_name: eth5}}
+pid: service:appdb
+ipc: shareable
 extra_hosts: ["host.docker.internal:host-gateway", {name: db, address: 10.0.0.5}]
 cap_add: [cap_net_admin]
 cap_drop: [ALL]
@@ -82,6 +85,10 @@ mem_swappiness: 10
 oom_kill_disable: true
 oom_score_adj: -500
 blkio_config: {weight: 300, weight_device: [{path: /dev/sda, weight: 400}], device_read_bps: [{path: /dev/sda, rate: 12m}], device_write_iops: [{path: /dev/sda, rate: 30}]}
+---
+name: sidecar
+image: shop/api
+network_mode: service:appdb
 "#;
 
 pub const ALL_FIELDS_OF_A_JOB: &str = r#"kind: Job
@@ -112,6 +119,9 @@ resources: {cpus: 0.5}
 labels: {tier: job}
 hostname: migrate.local
 aliases: [m]
+networks: [back]
+pid: host
+ipc: none
 extra_hosts: ["host.docker.internal:host-gateway"]
 cap_add: [CHOWN]
 cap_drop: [ALL]
@@ -152,10 +162,17 @@ blkio_config: {weight: 10}
 kind: Job
 name: seed
 image: shop/api:1
+network_mode: none
 "#;
 
 pub const OTHERS: &str = "name: appdb\nimage: postgres\n---\nname: cache\nimage: redis\n---\nkind: Group\nname: shop\n\
-                      network: shop-net\nsubnet: 10.1.0.0/24\nconfigs: {app.conf: {file: ./app.conf}, motd: {content: hello}}\n\
+                      network: shop-net\nsubnet: 10.1.0.0/24\n\
+                      networks: {default: {attachable: true}, out: {external: true}, back: {name: shop_back, internal: true, driver: bridge, \
+                      driver_opts: {a: b}, enable_ipv4: true, enable_ipv6: false, labels: {a: b}, ipam: {driver: default, options: {a: b}, \
+                      config: [{subnet: 10.5.0.0/24, gateway: 10.5.0.1, ip_range: 10.5.0.0/25, aux_addresses: {a: 10.5.0.9}}]}}}\n\
+                      volumes: {data: {driver: local, driver_opts: {type: none}, labels: {a: b}}, cache: , \
+                      pg: {name: shop_pg}, out: {external: true}}\n\
+                      configs: {app.conf: {file: ./app.conf}, motd: {content: hello}}\n\
                       secrets: {token: {file: /etc/token}, other: {environment: HOME}}\non: {up: {run: [./greet.sh]}, down: [], reload: {http: 'http://localhost'}}\n";
 
 #[test]
@@ -194,7 +211,7 @@ fn every_field_is_read() {
     let specs = load_dir(&files).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
     assert_eq!(
         specs.services.iter().map(|s| s.spec.container.name.as_str()).collect::<Vec<_>>(),
-        ["api", "appdb", "cache"]
+        ["api", "appdb", "cache", "sidecar"]
     );
     assert_eq!(specs.services[0].source.to_string(), "a/all.yaml:3");
     assert_eq!(specs.services[2].source.to_string(), "b.yaml:4");

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::fields::{ALL_FIELDS, ALL_FIELDS_OF_A_JOB};
 
 /// Fields of the Service kind that this version supports.
-const SERVICE_FIELDS: [&str; 71] = [
+const SERVICE_FIELDS: [&str; 75] = [
     "name",
     "image",
     "build",
@@ -43,6 +43,10 @@ const SERVICE_FIELDS: [&str; 71] = [
     "labels",
     "hostname",
     "aliases",
+    "networks",
+    "network_mode",
+    "pid",
+    "ipc",
     "extra_hosts",
     "cap_add",
     "cap_drop",

@@ -65,7 +65,8 @@ const FIELDS: &str = r#"{
     "pre_start": {"run": ["./a.sh"], "timeout": "30s"}, "post_start": [{"exec": "b"}, {"http": "http://localhost:9"}],
     "pre_stop": {"exec": ["c"]}, "post_stop": {"run": "d"}, "stop_signal": "int", "stop_timeout": "1m30s",
     "restart": "on-failure:5", "resources": {"memory": "256m", "cpus": 0.5, "pids": 100}, "labels": {"tier": "web"},
-    "hostname": "a.local", "aliases": ["b"], "extra_hosts": ["db:10.0.0.5"], "cap_add": ["NET_ADMIN"],
+    "hostname": "a.local", "aliases": ["b"], "networks": {"default": {"aliases": ["c"]}}, "network_mode": "host",
+    "pid": "service:other", "ipc": "shareable", "extra_hosts": ["db:10.0.0.5"], "cap_add": ["NET_ADMIN"],
     "cap_drop": ["ALL"], "privileged": true, "read_only": true, "init": true, "shm_size": "64m",
     "ulimits": {"nofile": {"soft": 10, "hard": -1}}, "pull": "always", "retries": 3, "rerun": "always",
     "network": "shop-net", "subnet": "10.1.0.0/24", "build": {"context": "./src", "args": {"A": "b"}}, "capture": "key",
@@ -107,10 +108,12 @@ fn programs_support_every_field_of_every_kind() {
         let fields = schema["$defs"][kind]["properties"].as_object().unwrap();
         for field in fields.keys().filter(|field| *field != "kind") {
             let mut value = examples.get(field).unwrap_or_else(|| panic!("no example of `{field}`")).clone();
-            match field.as_str() {
-                "on" if kind == "Group" => value = serde_json::json!({"up": {"run": ["./e.sh"]}}),
-                "configs" if kind == "Group" => value = serde_json::json!({"motd": {"content": "hello"}}),
-                "secrets" if kind == "Group" => value = serde_json::json!({"token": {"environment": "HOME"}}),
+            match (kind, field.as_str()) {
+                ("Group", "on") => value = serde_json::json!({"up": {"run": ["./e.sh"]}}),
+                ("Group", "configs") => value = serde_json::json!({"motd": {"content": "hello"}}),
+                ("Group", "secrets") => value = serde_json::json!({"token": {"environment": "HOME"}}),
+                ("Group", "volumes") => value = serde_json::json!({"data": {"name": "x"}, "more": null}),
+                ("Group", "networks") => value = serde_json::json!({"back": {"internal": true}, "more": null}),
                 _ => {}
             }
             let needed = if kind == "Group" { vec![] } else { vec![("name", "a"), ("image", "x")] };

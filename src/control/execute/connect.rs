@@ -1,7 +1,7 @@
 //! Connections to container ports: directly to the container's address, or through the published port.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -97,19 +97,26 @@ pub(super) async fn connect(
 ) -> Result<TcpStream, ConnectError> {
     let routes = &context.routes;
     if !routes.may_be_direct() {
-        return connect_published(&inspect(engine, id).await?, port, None, context).await;
+        let container = network_owner(engine, id).await?;
+        if container.has_network_of_host() {
+            return connect_host(port, context).await;
+        }
+        return connect_published(&container, port, None, context).await;
     }
     let address = match *known {
         Some(address) => address,
         None => {
-            let container = inspect(engine, id).await?;
+            let container = network_owner(engine, id).await?;
+            if container.has_network_of_host() {
+                return connect_host(port, context).await;
+            }
             let address = container.networks.iter().find_map(|attachment| attachment.address);
             *known.insert(address.ok_or(ConnectError::NoAddress)?)
         }
     };
     let direct = SocketAddr::new(address, port);
     if let Some(reason) = routes.blocked(address) {
-        return connect_published(&inspect(engine, id).await?, port, Some((direct, reason)), context).await;
+        return connect_published(&network_owner(engine, id).await?, port, Some((direct, reason)), context).await;
     }
     let error = match dial(direct).await {
         Ok(stream) => {
@@ -124,7 +131,7 @@ pub(super) async fn connect(
     if !error.is_silence() {
         return Err(error);
     }
-    let container = inspect(engine, id).await?;
+    let container = network_owner(engine, id).await?;
     if !container.networks.iter().any(|attachment| attachment.address == Some(address)) {
         // It was restarted with another address.
         *known = None;
@@ -149,7 +156,7 @@ pub(super) async fn accepts(
     if !context.routes.is_forwarded() {
         return Ok(());
     }
-    let container = inspect(engine, id).await?;
+    let container = network_owner(engine, id).await?;
     let address = container.networks.iter().find_map(|attachment| attachment.address);
     match listening(engine, id, address, port).await {
         Ok(Listening::Yes) => Ok(()),
@@ -176,6 +183,23 @@ async fn dial(address: SocketAddr) -> Result<TcpStream, ConnectError> {
         Ok(Err(error)) => Err(ConnectError::Failed { address, reason: io_message(&error), kind: error.kind() }),
         Err(_) => Err(ConnectError::TimedOut { address }),
     }
+}
+
+/// Connects to a port of a container that has the network of the engine's host.
+async fn connect_host(port: u16, context: &ExecContext) -> Result<TcpStream, ConnectError> {
+    let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let listening = PublishedPort { address, host: port, container: port, protocol: Protocol::Tcp };
+    let mut error = ConnectError::Unreachable {
+        message: format!("the address of the engine's host is not known here: {ALTERNATIVES}"),
+        is_confirmed: true,
+    };
+    for address in context.routes.addresses(&[&listening]).await {
+        match dial(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(failed) => error = failed,
+        }
+    }
+    Err(error)
 }
 
 /// Connects to a published port. It is served by a proxy, which accepts before the container listens and then closes: the
@@ -248,6 +272,16 @@ async fn connect_published(
     let answer = errors.iter().position(|error| !error.is_silence()).unwrap_or(0);
     let error = Box::new(errors.swap_remove(answer));
     Err(ConnectError::Published { error, direct: direct.map(|(address, _)| address) })
+}
+
+/// Inspects the container whose network a container has: itself, or another one.
+async fn network_owner(engine: &dyn Engine, id: &str) -> Result<Container, ConnectError> {
+    let mut container = inspect(engine, id).await?;
+    // The engine rejects cycles, and a container of a container's network.
+    while let Some(owner) = container.network_mode.strip_prefix("container:") {
+        container = inspect(engine, owner).await?;
+    }
+    Ok(container)
 }
 
 /// Inspects a container that must exist.

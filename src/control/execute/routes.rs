@@ -327,6 +327,7 @@ mod tests {
             image_id: String::new(),
             state: State::Running,
             health: Health::None,
+            network_mode: String::new(),
             networks: vec![network],
             ports: Vec::new(),
             mounts: Vec::new(),

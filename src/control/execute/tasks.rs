@@ -103,8 +103,8 @@ impl Tasks {
         match command {
             Command::Subscribe => self.subscribe(desired.group.clone()),
             Command::List => {
-                let (group, purge) = (desired.group.clone(), desired.mode.purges_volumes());
-                self.spawn(async move { Event::Listed(engine.list(&group, purge).await) });
+                let (group, volumes) = (desired.group.clone(), desired.needs_volumes());
+                self.spawn(async move { Event::Listed(engine.list(&group, volumes).await) });
             }
             Command::Inspect(id) => self.spawn(async move {
                 let container = engine.inspect(&id).await.map(|container| container.map(Box::new));

@@ -10,7 +10,7 @@ use super::outputs::{JOB_OUTPUT_FILE, OUTPUT};
 use crate::control::error::{HookError, StepError};
 use crate::control::event::HookEvent;
 use crate::desired::outputs::Outputs;
-use crate::desired::{Config, Desired, Env, Hook, HookPoint, Service, Volume, VolumeSource};
+use crate::desired::{Config, Desired, Env, Hook, HookPoint, Service, Volume, VolumeSource, defers_names};
 use crate::engine::{BuildRequest, ContainerSpec, Mutation};
 use crate::identity;
 use crate::observed::{Container, Observed, State};
@@ -62,18 +62,20 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
             let capture = desired.services.get(name).and_then(|job| job.outputs.capture.clone());
             return Ok(Execution::Collect { container: container.id.to_string(), capture });
         }
-        Verb::Create { name: container, network, names, image_id, inherited } => {
+        Verb::Create { name: container, joins, targets, image_id, inherited } => {
             let service = desired.services.get(name).ok_or(StepError::Obsolete)?;
             let mut labels: BTreeMap<String, String> = service.config.labels.clone();
-            labels.extend(effect::identity(desired, service, image_id, names.is_empty()).to_labels());
+            let identity = effect::identity(desired, service, image_id, defers_names(joins));
+            labels.extend(effect::with_targets(identity, targets).to_labels());
             Mutation::Create(Box::new(ContainerSpec {
                 name: container.clone(),
                 labels,
                 volume_labels: identity::group_labels(&desired.group, &desired.source),
+                volumes: desired.volumes.clone(),
                 config: with_declared_volumes(&service.config, image_id, observed),
                 env: env(service),
-                network: network.clone(),
-                aliases: names.clone(),
+                joins: joins.clone(),
+                targets: targets.clone(),
                 hostname: service.hostname().to_owned(),
                 inherited: inherited.clone(),
             }))
@@ -100,17 +102,17 @@ pub fn translate(step: &Step, desired: &Desired, observed: &Observed) -> Result<
         Verb::Update { container, resources, restart } => {
             Mutation::Update { id: container.id.to_string(), resources: resources.clone(), restart: *restart }
         }
-        Verb::Connect { container, network, names } => {
-            Mutation::Connect { network: network.clone(), container: container.id.to_string(), aliases: names.clone() }
+        Verb::Connect { container, join } => {
+            Mutation::Connect { container: container.id.to_string(), join: Box::new(join.clone()) }
         }
-        Verb::Disconnect { container, network } => {
+        Verb::Disconnect { container, network, .. } => {
             Mutation::Disconnect { network: network.clone(), container: container.id.to_string() }
         }
         Verb::Remove { container, volumes } => Mutation::Remove { id: container.id.to_string(), volumes: *volumes },
         Verb::CreateNetwork => Mutation::CreateNetwork {
             name: name.to_owned(),
             labels: identity::group_labels(&desired.group, &desired.source),
-            subnet: desired.subnet.clone(),
+            network: Box::new(desired.networks.get(name).cloned().ok_or(StepError::Obsolete)?),
         },
         Verb::RemoveNetwork { id } => Mutation::RemoveNetwork(id.clone()),
         Verb::RemoveVolume => Mutation::RemoveVolume(name.to_owned()),

@@ -159,7 +159,8 @@ impl Core {
                 let message = message_of(error);
                 let is_exhausted = NO_ADDRESSES.iter().any(|text| message.contains(text));
                 let hint = self.snapshot.observed.as_ref().filter(|_| is_exhausted).map(free_addresses);
-                self.memory.network_error = Some(message + &hint.unwrap_or_default());
+                let message = message + &hint.unwrap_or_default();
+                self.memory.network_errors.insert(step.subject.name().to_owned(), message);
                 self.retry_later(&step.subject, now);
             }
             Subject::Network(_) | Subject::Volume(_) => self.removal_failed(step, error, now, reaction),
@@ -206,7 +207,7 @@ impl Core {
             }
             subject => {
                 self.memory.removal_failed.insert(subject.clone());
-                self.memory.network_error = Some(message.clone());
+                self.memory.network_errors.insert(subject.name().to_owned(), message.clone());
                 let stuck = RemovalError { error: message, active_endpoints: false };
                 self.outcome.stuck.insert(subject.clone(), stuck);
                 self.retry_later(subject, now);
@@ -342,7 +343,7 @@ impl Core {
                 self.memory.images.unavailable.remove(subject.name());
                 self.memory.removal_failed.remove(subject);
                 self.outcome.stuck.remove(subject);
-                self.memory.network_error = None;
+                self.memory.network_errors.remove(subject.name());
             }
         }
     }
@@ -429,6 +430,7 @@ mod tests {
                 group: Some(name.into()),
                 source: Some(format!("/{name}/specs")),
                 subnets: Vec::new(),
+                settings: Default::default(),
             };
             observed.networks.insert(name.into(), network);
         }

@@ -392,9 +392,11 @@ impl Core {
             None => {
                 let known = observed.networks.get(id);
                 let concerns = known.is_none_or(|network| {
-                    network.name == self.desired.network || network.group.as_ref() == Some(&self.desired.group)
+                    self.desired.networks.contains_key(&network.name)
+                        || network.group.as_ref() == Some(&self.desired.group)
                 });
-                let busy = self.steps.running.contains_key(&Subject::Network(self.desired.network.clone()));
+                let mut names = self.desired.networks.keys();
+                let busy = names.any(|name| self.steps.running.contains_key(&Subject::Network(name.clone())));
                 self.snapshot.dirty |= concerns && !busy;
             }
         }

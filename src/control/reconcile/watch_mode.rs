@@ -356,7 +356,7 @@ impl Core {
         }
         memory.images = ImageMemory::default();
         memory.removal_failed.clear();
-        memory.network_error = None;
+        memory.network_errors.clear();
         self.steps.attempts.clear();
         self.outcome.failed.clear();
         self.outcome.stuck.clear();

@@ -6,8 +6,7 @@ use std::time::Duration;
 use super::ResolveContext;
 use super::files::Definitions;
 use crate::desired::files::MountedFile;
-use crate::desired::{Config, Kind, Seconds, SecurityOption, Volume, VolumeSource};
-use crate::identity;
+use crate::desired::{Config, Kind, Placement, Seconds, SecurityOption, Volume, VolumeSource};
 use crate::spec::Loaded;
 use crate::spec::model::{
     self, BlkioConfig, ContainerFields, DeviceCount, DeviceRequest, Logging, MemorySwap, MountSource, OnChange, Ports,
@@ -18,8 +17,8 @@ use crate::spec::value::Text;
 pub(super) fn config(
     loaded: &Loaded<model::Service>,
     image: String,
-    group: &str,
-    network: &str,
+    networks: &BTreeMap<String, String>,
+    volume_name: &dyn Fn(&str) -> String,
     definitions: Definitions<'_>,
     context: ResolveContext<'_>,
 ) -> Config {
@@ -49,6 +48,10 @@ pub(super) fn config(
         labels,
         hostname,
         aliases,
+        networks: joined,
+        network_mode,
+        pid,
+        ipc,
         extra_hosts,
         cap_add,
         cap_drop,
@@ -88,7 +91,8 @@ pub(super) fn config(
     } = &spec.container;
     let (configs, secrets) = (definitions.configs(configs, context), definitions.secrets(secrets, context));
     let mounted = configs.mounted.into_iter().chain(secrets.mounted).map(|(_, volume)| volume);
-    let volumes_and_files = volumes.iter().filter_map(|mount| volume(mount, group, context)).chain(mounted).collect();
+    let volumes_and_files =
+        volumes.iter().filter_map(|mount| volume(mount, volume_name, context)).chain(mounted).collect();
     Config {
         image,
         command: command.as_ref().map(|words| words.to_vec()),
@@ -120,7 +124,7 @@ pub(super) fn config(
         init: *init,
         shm_size: shm_size.map(|size| size.bytes()),
         ulimits: ulimits.clone(),
-        network: network.to_owned(),
+        network: Placement::of(joined, network_mode.as_ref(), networks),
         annotations: texts(annotations),
         tty: *tty,
         stdin_open: *stdin_open,
@@ -133,6 +137,8 @@ pub(super) fn config(
         dns: words(dns),
         dns_search: words(dns_search),
         dns_opt: words(dns_opt),
+        pid: pid.clone(),
+        ipc: ipc.clone(),
         uts: *uts,
         userns_mode: *userns_mode,
         cgroup: *cgroup,
@@ -152,10 +158,10 @@ pub(super) fn config(
 }
 
 /// A mount; `None`: it is one in memory.
-fn volume(mount: &model::Mount, group: &str, context: ResolveContext<'_>) -> Option<Volume> {
+fn volume(mount: &model::Mount, volume_name: &dyn Fn(&str) -> String, context: ResolveContext<'_>) -> Option<Volume> {
     let source = match &mount.source {
         MountSource::Anonymous => VolumeSource::Anonymous,
-        MountSource::Volume(name) => VolumeSource::Named(identity::volume_name(group, name.as_str())),
+        MountSource::Volume(name) => VolumeSource::Named(volume_name(name.as_str())),
         MountSource::Bind(path) => VolumeSource::Bind(absolute(path, context)),
         MountSource::Image(image) => VolumeSource::Image(image.familiar()),
         MountSource::Tmpfs { .. } => return None,

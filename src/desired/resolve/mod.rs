@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::fingerprint::Fingerprint;
+use super::network::{self, Declared};
 use super::order::Needs;
 use super::outputs::Outputs;
 use super::requirements::requirements;
 use super::secrets::secret_fields;
+use super::volume::{declared, engine_name};
 use super::{Build, Dependency, Desired, Env, GroupEvent, Hook, HookPoint, Kind, LifecycleEvent, Mode, Scope, Service};
 use crate::identity;
 use crate::spec::hook::{GroupOn, HostHook};
@@ -69,16 +71,12 @@ pub fn slug(text: &str) -> String {
 /// Resolves all specs, with the scope and mode of an `up` of all services.
 pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
     let group = group_name(Some(specs), context);
-    let network = specs
-        .group
-        .as_ref()
-        .and_then(|group| group.spec.network.as_ref())
-        .map_or_else(|| network_name(&group), ToString::to_string);
+    let Declared { names, networks } = network::declared(specs.group.as_ref(), &group, &network_name(&group));
     let others = Others::of(specs);
     let resolved = |services: &[Loaded<model::Service>]| -> BTreeMap<ServiceName, Service> {
         services
             .iter()
-            .map(|loaded| (loaded.spec.replicas, service(loaded, &others, &group, &network, context)))
+            .map(|loaded| (loaded.spec.replicas, service(loaded, &others, &group, &names, context)))
             .flat_map(|(number, service)| replicas(number, service))
             .map(|service| (service.name.clone(), service))
             .collect()
@@ -92,11 +90,12 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
     let is_idle = |loaded: &&Loaded<model::Service>| loaded.spec.replicas == Some(0);
     let idle = specs.services.iter().filter(is_idle).map(|loaded| loaded.spec.container.name.to_string()).collect();
     Desired {
+        volumes: specs.group.as_ref().map(|loaded| declared(loaded, &group)).unwrap_or_default(),
         group,
         source: context.directory.to_owned(),
         adopted: BTreeSet::new(),
-        network,
-        subnet: specs.group.as_ref().and_then(|group| Some(group.spec.subnet.as_ref()?.to_string())),
+        network: names.get(network::DEFAULT).cloned().unwrap_or_default(),
+        networks,
         services,
         idle,
         on: specs.group.as_ref().map(|group| group_hooks(&group.spec.on, &group.secrets)).unwrap_or_default(),
@@ -143,6 +142,8 @@ struct Others<'a> {
     jobs: BTreeSet<&'a str>,
     /// Producers of outputs, by key.
     producers: BTreeMap<&'a str, &'a str>,
+    /// Volumes with settings.
+    volumes: Option<&'a model::Entries<model::GroupVolume>>,
 }
 
 impl<'a> Others<'a> {
@@ -152,7 +153,15 @@ impl<'a> Others<'a> {
         let captured =
             |spec: &'a model::Service| spec.captures().map(|key| (key.as_str(), spec.container.name.as_str()));
         let active = all().map(|spec| spec.container.name.as_str()).collect();
-        Others { definitions: Definitions::of(specs), active, jobs, producers: all().flat_map(captured).collect() }
+        let definitions = Definitions::of(specs);
+        let volumes = specs.group.as_ref().map(|group| &group.spec.volumes);
+        Others { definitions, active, jobs, producers: all().flat_map(captured).collect(), volumes }
+    }
+
+    /// Returns the name of a volume on the engine.
+    fn volume_name(&self, name: &str, group: &str) -> String {
+        let entry = self.volumes.and_then(|volumes| volumes.get(name)).cloned().flatten();
+        engine_name(name, &entry.unwrap_or_default(), group)
     }
 
     /// Returns its dependencies, including the producers of outputs that its container uses.
@@ -166,6 +175,16 @@ impl<'a> Others<'a> {
             restart: dependency.restart,
         });
         let mut dependencies: Vec<Dependency> = written.collect();
+        for (_, name) in model::shared_namespaces(&spec.container) {
+            // A namespace ends with its container.
+            match dependencies.iter_mut().find(|dependency| dependency.name == name.as_str()) {
+                Some(dependency) => dependency.restart = true,
+                None => {
+                    let condition = condition(None, self.jobs.contains(name.as_str()));
+                    dependencies.push(Dependency { name: name.to_string(), condition, restart: true });
+                }
+            }
+        }
         let made_from = loaded.uses.iter().filter(|found| model::is_needed_at_creation(&found.field));
         for producer in made_from.filter_map(|found| self.producers.get(found.key.as_str()).copied()) {
             let itself = producer == spec.container.name.as_str();
@@ -193,7 +212,7 @@ fn service(
     loaded: &Loaded<model::Service>,
     others: &Others<'_>,
     group: &str,
-    network: &str,
+    networks: &BTreeMap<String, String>,
     context: ResolveContext<'_>,
 ) -> Service {
     let spec = &loaded.spec;
@@ -201,7 +220,8 @@ fn service(
     let build = spec.container.build.as_ref().zip(loaded.tree.as_ref());
     let build = build.map(|(build, tree)| Build::new(build, tree, platform()));
     let image = image(spec, build.as_ref(), group);
-    let config = config(loaded, image, group, network, others.definitions, context);
+    let volume_name = |name: &str| others.volume_name(name, group);
+    let config = config(loaded, image, networks, &volume_name, others.definitions, context);
     let mut env = Env::new();
     for file in &loaded.env_files {
         env.extend(file.iter().map(|(key, value)| (key.clone(), Some(value.clone()))));
@@ -430,7 +450,7 @@ mod tests {
         assert_eq!((names, desired.services.len()), (vec!["a", "b", "c"], 12));
         let last = &desired.services["a-11"];
         assert_eq!((last.service.as_str(), last.replica, last.hostname()), ("a", Some(11), "a-11"));
-        assert_eq!(last.network_names("shop"), ["a", "a.shop"]);
+        assert_eq!(last.network_names("shop", &Default::default()), ["a", "a.shop"]);
         let c = &desired.services["c"];
         assert_eq!((c.replica, c.hostname(), c.update.on_failure), (None, "", model::OnFailure::Keep));
         // The number of replicas does not change their containers.

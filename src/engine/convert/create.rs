@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, EndpointSettings, HealthConfig, HostConfig, NetworkingConfig,
-    PortBinding, PortMap, ResourcesUlimits, RestartPolicy as EngineRestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
+    NetworkingConfig, PortBinding, PortMap, ResourcesUlimits, RestartPolicy as EngineRestartPolicy,
+    RestartPolicyNameEnum,
 };
 
 use super::super::ContainerSpec;
 use super::{devices, mounts};
-use crate::desired::Config;
+use crate::desired::{AddressRange, Config, Endpoint, Join, Network};
 use crate::spec::model::{
     ExposedPorts, Healthcheck, HealthcheckTest, HostPort, MemorySwap, Port, Protocol, Resources, RestartPolicy,
 };
@@ -30,7 +31,9 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         healthcheck,
         stop_signal,
         stop_timeout,
-        network,
+        network: _,
+        pid: _,
+        ipc: _,
         labels: _,
         hostname: _,
         aliases: _,
@@ -53,7 +56,8 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         stdin_open,
         expose,
         domainname,
-        mac_address,
+        // In the joins; in the request itself for engines before API 1.44.
+        mac_address: _,
         // In `host_config` and `devices::add`.
         annotations: _,
         security_opt: _,
@@ -107,11 +111,8 @@ pub fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         host_config: Some(host_config(spec)),
         // Keyed by the network's name, as the engine stores it: keyed by id, engines from 26 on cannot start the
         // container once the network has been recreated.
-        networking_config: Some(NetworkingConfig {
-            endpoints_config: Some(HashMap::from([(
-                network.clone(),
-                EndpointSettings { mac_address: mac_address.clone(), ..endpoint(&spec.network, &spec.aliases) },
-            )])),
+        networking_config: (!spec.joins.is_empty()).then(|| NetworkingConfig {
+            endpoints_config: Some(spec.joins.iter().map(|join| (join.name.clone(), endpoint(join))).collect()),
         }),
         ..Default::default()
     }
@@ -127,7 +128,9 @@ pub fn with_mac_address(body: &ContainerCreateBody, address: &str) -> serde_json
 fn host_config(spec: &ContainerSpec) -> HostConfig {
     let config = &spec.config;
     let mut host = HostConfig {
-        network_mode: Some(config.network.clone()),
+        network_mode: network_mode(spec),
+        pid_mode: config.pid.as_ref().map(|mode| namespace(mode.to_string(), spec)),
+        ipc_mode: config.ipc.as_ref().map(|mode| namespace(mode.to_string(), spec)),
         binds: mounts::binds(&config.volumes),
         mounts: mounts::mounts(spec),
         tmpfs: some_map(&config.tmpfs),
@@ -178,11 +181,53 @@ fn microseconds(time: Option<Microseconds>) -> Option<i64> {
     time.map(|time| i64::from(time.get()))
 }
 
+/// The first network, or what the container has instead of a network of the group.
+fn network_mode(spec: &ContainerSpec) -> Option<String> {
+    match spec.config.network.mode() {
+        Some(mode) => Some(namespace(mode.to_string(), spec)),
+        None => spec.joins.first().map(|join| join.name.clone()),
+    }
+}
+
+/// A namespace in the engine's words: that of a service of the group is the container's.
+fn namespace(mode: String, spec: &ContainerSpec) -> String {
+    spec.targets.get(&mode).map_or(mode, |id| format!("container:{id}"))
+}
+
 /// Endpoint settings of a container. They hold the network id, because the engine otherwise looks the network up by
 /// name at each start and fails if two networks share the name.
-pub fn endpoint(network: &str, aliases: &[String]) -> EndpointSettings {
-    EndpointSettings { network_id: Some(network.to_owned()), aliases: Some(aliases.to_vec()), ..Default::default() }
+pub fn endpoint(join: &Join) -> EndpointSettings {
+    let Endpoint {
+        aliases: _,
+        ipv4_address,
+        ipv6_address,
+        link_local_ips,
+        mac_address,
+        driver_opts,
+        priority: _,
+        gw_priority,
+        interface_name,
+    } = &join.endpoint;
+    let mut options: HashMap<String, String> = driver_opts.clone().into_iter().collect();
+    options.extend(interface_name.clone().map(|name| (INTERFACE_NAME.to_owned(), name)));
+    let has_address = ipv4_address.is_some() || ipv6_address.is_some() || !link_local_ips.is_empty();
+    EndpointSettings {
+        network_id: Some(join.network.clone()),
+        aliases: Some(join.names.clone()),
+        ipam_config: has_address.then(|| EndpointIpamConfig {
+            ipv4_address: ipv4_address.map(|address| address.to_string()),
+            ipv6_address: ipv6_address.map(|address| address.to_string()),
+            link_local_ips: some(link_local_ips.iter().map(ToString::to_string).collect()),
+        }),
+        mac_address: mac_address.clone(),
+        driver_opts: (!options.is_empty()).then_some(options),
+        gw_priority: Some(*gw_priority).filter(|priority| *priority != 0),
+        ..Default::default()
+    }
 }
+
+/// Driver option of an endpoint: name of the interface in the container.
+const INTERFACE_NAME: &str = "com.docker.network.endpoint.ifname";
 
 fn exposed(ports: &[Port], expose: &[ExposedPorts]) -> Vec<String> {
     let exposed =
@@ -299,15 +344,51 @@ pub fn update_body(resources: &Resources, restart: RestartPolicy) -> ContainerUp
 
 /// The request that creates a network. Written by hand because bollard no longer has `CheckDuplicate`, without which
 /// engines before 25 create a second network of the same name.
-pub fn network_body(name: &str, labels: &BTreeMap<String, String>, subnet: Option<&str>) -> serde_json::Value {
-    let mut body = serde_json::json!({"Name": name, "Driver": "bridge", "CheckDuplicate": true, "Labels": labels});
-    if let Some(subnet) = subnet {
-        body["IPAM"] = serde_json::json!({"Config": [{"Subnet": subnet}]});
-        if subnet.contains(':') {
-            body["EnableIPv6"] = true.into();
+pub fn network_body(name: &str, labels: &BTreeMap<String, String>, network: &Network) -> serde_json::Value {
+    let driver = network.driver.as_deref().unwrap_or("bridge");
+    let labels: BTreeMap<&String, &String> = network.labels.iter().chain(labels).collect();
+    let mut body = serde_json::json!({"Name": name, "Driver": driver, "CheckDuplicate": true, "Labels": labels});
+    let mut set = |key: &str, value: serde_json::Value| body[key] = value;
+    if !network.driver_opts.is_empty() {
+        set("Options", serde_json::json!(network.driver_opts));
+    }
+    if network.internal {
+        set("Internal", true.into());
+    }
+    if network.attachable {
+        set("Attachable", true.into());
+    }
+    if let Some(enable) = network.enable_ipv4 {
+        set("EnableIPv4", enable.into());
+    }
+    if let Some(enable) = network.enable_ipv6.or(network.subnets().any(|it| it.contains(':')).then_some(true)) {
+        set("EnableIPv6", enable.into());
+    }
+    if network.ipam_driver.is_some() || !network.ipam_options.is_empty() || !network.ranges.is_empty() {
+        let mut ipam = serde_json::json!({"Config": network.ranges.iter().map(range_body).collect::<Vec<_>>()});
+        if let Some(driver) = &network.ipam_driver {
+            ipam["Driver"] = driver.as_str().into();
         }
+        if !network.ipam_options.is_empty() {
+            ipam["Options"] = serde_json::json!(network.ipam_options);
+        }
+        set("IPAM", ipam);
     }
     body
+}
+
+fn range_body(range: &AddressRange) -> serde_json::Value {
+    let mut body = serde_json::Map::new();
+    let texts = [
+        ("Subnet", range.subnet.clone()),
+        ("Gateway", range.gateway.map(|address| address.to_string())),
+        ("IPRange", range.ip_range.clone()),
+    ];
+    body.extend(texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?.into()))));
+    if !range.aux_addresses.is_empty() {
+        body.insert("AuxiliaryAddresses".to_owned(), serde_json::json!(range.aux_addresses));
+    }
+    body.into()
 }
 
 fn nanoseconds(duration: Duration) -> i64 {
@@ -365,6 +446,7 @@ mod tests {
             name: "shop-api.new".into(),
             labels: BTreeMap::from([("drillmaster.group".into(), "shop".into())]),
             volume_labels: BTreeMap::from([("drillmaster.group".into(), "shop".into())]),
+            volumes: BTreeMap::new(),
             config: Config {
                 image: "shop/api:1".into(),
                 command: Some(vec!["serve".into()]),
@@ -455,8 +537,13 @@ mod tests {
                 ..Default::default()
             },
             env: BTreeMap::from([("LOG".into(), Some("info".into())), ("PROXY".into(), None)]),
-            network: "n1".into(),
-            aliases: vec!["api".into(), "backend".into()],
+            joins: vec![Join {
+                network: "n1".into(),
+                name: "shop-net".into(),
+                names: vec!["api".into(), "backend".into()],
+                endpoint: Endpoint { mac_address: Some("02:42:ac:11:00:02".into()), ..Endpoint::default() },
+            }],
+            targets: BTreeMap::new(),
             hostname: "api".into(),
             inherited: vec![
                 Inherited { volume: "v1".into(), target: "/cache".into() },

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use bollard::models::{
     Mount, MountBindOptions, MountBindOptionsPropagationEnum as Propagation, MountImageOptions, MountType,
-    MountVolumeOptions,
+    MountVolumeOptions, MountVolumeOptionsDriverConfig,
 };
 
 use super::super::{ContainerSpec, Inherited};
-use super::create::some;
-use crate::desired::{Volume, VolumeSource};
+use super::create::{some, some_map};
+use crate::desired::{DeclaredVolume, Volume, VolumeSource};
 use crate::spec::model::{self, MountOptions, Recursive};
 
 /// Returns true if the mount is sent in the older form.
@@ -53,7 +53,13 @@ pub fn mounts(spec: &ContainerSpec) -> Option<Vec<Mount>> {
 fn mount(volume: &Volume, spec: &ContainerSpec) -> Mount {
     let (target, labels) = (&volume.target, &spec.volume_labels);
     let mut mount = match &volume.source {
-        VolumeSource::Named(name) => volume_mount(Some(name.clone()), target, labels),
+        VolumeSource::Named(name) => {
+            let mount = volume_mount(Some(name.clone()), target, labels);
+            match spec.volumes.get(name) {
+                Some(declared) => Mount { volume_options: declared_options(declared, labels), ..mount },
+                None => mount,
+            }
+        }
         VolumeSource::Anonymous => {
             let same_target = |inherited: &&Inherited| inherited.target == *target;
             let inherited = spec.inherited.iter().find(same_target).map(|inherited| inherited.volume.clone());
@@ -75,9 +81,8 @@ fn mount(volume: &Volume, spec: &ContainerSpec) -> Mount {
         },
     };
     mount.read_only = volume.read_only.then_some(true);
-    if let Some(options) = &mut mount.volume_options {
-        options.no_copy = volume.options.nocopy.then_some(true);
-        options.subpath.clone_from(&volume.options.subpath);
+    if matches!(volume.source, VolumeSource::Named(_) | VolumeSource::Anonymous) {
+        mount.volume_options = with_options(mount.volume_options, &volume.options);
     }
     mount
 }
@@ -92,6 +97,29 @@ fn volume_mount(source: Option<String>, target: &str, labels: &BTreeMap<String, 
         volume_options: Some(MountVolumeOptions { labels, ..Default::default() }),
         ..Default::default()
     }
+}
+
+/// How a missing volume is created: with its labels, ours and the user's, and by its driver. An existing one stays as it is.
+/// `None` for an external one.
+fn declared_options(declared: &DeclaredVolume, labels: &BTreeMap<String, String>) -> Option<MountVolumeOptions> {
+    if declared.external {
+        return None;
+    }
+    let DeclaredVolume { driver, driver_opts, .. } = declared;
+    let driver_config = (driver.is_some() || !driver_opts.is_empty())
+        .then(|| MountVolumeOptionsDriverConfig { name: driver.clone(), options: some_map(driver_opts) });
+    let labels = declared.labels.clone().into_iter().chain(labels.clone());
+    Some(MountVolumeOptions { labels: Some(labels.collect()), driver_config, ..Default::default() })
+}
+
+/// How a volume is mounted, beside how it is created.
+fn with_options(created: Option<MountVolumeOptions>, options: &MountOptions) -> Option<MountVolumeOptions> {
+    let MountOptions { nocopy, subpath, .. } = options;
+    if !nocopy && subpath.is_none() {
+        return created;
+    }
+    let (no_copy, subpath) = (nocopy.then_some(true), subpath.clone());
+    Some(MountVolumeOptions { no_copy, subpath, ..created.unwrap_or_default() })
 }
 
 fn bind_options(options: &MountOptions) -> Option<MountBindOptions> {

@@ -7,16 +7,17 @@ use std::time::Duration;
 use bollard::models::{
     ContainerInspectResponse, ContainerState, ContainerStateStatusEnum, ContainerSummary,
     ContainerSummaryHealthStatusEnum, ContainerSummaryStateEnum, EndpointSettings, Health as EngineHealth,
-    HealthStatusEnum, HostConfig, ImageInspect, ImageSummary, MountPoint as EngineMount, Network as EngineNetwork,
-    PortBinding, PortMap, PortSummary, PortSummaryTypeEnum, RestartPolicy as EngineRestartPolicy,
-    RestartPolicyNameEnum, Volume as EngineVolume,
+    HealthStatusEnum, HostConfig, ImageInspect, ImageSummary, IpamConfig, MountPoint as EngineMount,
+    Network as EngineNetwork, PortBinding, PortMap, PortSummary, PortSummaryTypeEnum,
+    RestartPolicy as EngineRestartPolicy, RestartPolicyNameEnum, Volume as EngineVolume,
 };
 use jiff::Timestamp;
 
 use crate::engine::LabeledVolume;
 use crate::identity::{self, Identity};
 use crate::observed::{
-    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, PublishedPort, State, Volume,
+    Attachment, BuiltImage, Container, Details, Health, ImageFacts, MountPoint, Network, NetworkSettings,
+    PublishedPort, State, Volume,
 };
 use crate::spec::model::{MemorySwap, Protocol, Resources, RestartPolicy};
 use crate::spec::value::{ByteSize, CpuCount, Microseconds, Platform};
@@ -38,6 +39,7 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
             .health
             .and_then(|health| health.status)
             .map_or_else(|| health_of_status(&status), health_of_list),
+        network_mode: summary.host_config.and_then(|host| host.network_mode).unwrap_or_default(),
         networks: attachments(summary.network_settings.and_then(|settings| settings.networks)),
         ports: published(summary.ports.unwrap_or_default()),
         mounts: mount_points(summary.mounts.unwrap_or_default()),
@@ -175,7 +177,8 @@ fn health_failure(health: &EngineHealth) -> String {
 /// An inspected container with its details; `None` if it has no id.
 pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
     let config = response.config.unwrap_or_default();
-    let host = response.host_config.unwrap_or_default();
+    let mut host = response.host_config.unwrap_or_default();
+    let network_mode = host.network_mode.take().unwrap_or_default();
     let state = response.state.unwrap_or_default();
     let network = response.network_settings.unwrap_or_default();
     let details = Details {
@@ -199,6 +202,7 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         image_id: response.image.unwrap_or_default(),
         state: state_of_inspection(&state),
         health: state.health.and_then(|health| health.status).map_or(Health::None, health_of_inspection),
+        network_mode,
         networks: attachments(network.networks),
         ports: bound(network.ports.unwrap_or_default()),
         mounts: mount_points(response.mounts.unwrap_or_default()),
@@ -315,13 +319,25 @@ fn bound_port(key: &str, binding: &PortBinding) -> Option<PublishedPort> {
 /// A network; `None` if it has no id.
 pub fn network(network: EngineNetwork) -> Option<Network> {
     let labels = network.labels.unwrap_or_default();
-    let ranges = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
+    let ranges: Vec<IpamConfig> = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+    let settings = NetworkSettings {
+        driver: network.driver.unwrap_or_default(),
+        internal: network.internal.unwrap_or_default(),
+        attachable: network.attachable.unwrap_or_default(),
+        // Engines before API 1.48 have no other networks.
+        enable_ipv4: network.enable_ipv4.unwrap_or(true),
+        enable_ipv6: network.enable_ipv6.unwrap_or_default(),
+        options: network.options.unwrap_or_default().into_iter().collect(),
+        gateways: ranges.iter().filter_map(|range| range.gateway.clone()).collect(),
+        ip_ranges: ranges.iter().filter_map(|range| range.ip_range.clone()).filter(|range| !range.is_empty()).collect(),
+    };
     Some(Network {
         id: network.id?,
         name: network.name.unwrap_or_default(),
         group: labels.get(identity::GROUP).cloned(),
         source: labels.get(identity::SOURCE).cloned(),
-        subnets: ranges.filter_map(|range| range.subnet).collect(),
+        subnets: ranges.into_iter().filter_map(|range| range.subnet).collect(),
+        settings,
     })
 }
 
@@ -334,13 +350,15 @@ pub fn labeled_volume(volume: EngineVolume, now: i64) -> LabeledVolume {
     LabeledVolume { name: volume.name, labels: volume.labels.into_iter().collect(), age }
 }
 
-/// A volume; `None` if it has no group label.
-pub fn volume(volume: EngineVolume) -> Option<Volume> {
-    Some(Volume {
-        group: volume.labels.get(identity::GROUP)?.clone(),
+/// A volume.
+pub fn volume(volume: EngineVolume) -> Volume {
+    Volume {
+        group: volume.labels.get(identity::GROUP).cloned(),
         source: volume.labels.get(identity::SOURCE).cloned(),
         name: volume.name,
-    })
+        driver: volume.driver,
+        options: volume.options.into_iter().collect(),
+    }
 }
 
 /// Image ids by every reference to them: tags, digests and the id itself.

@@ -1,10 +1,10 @@
 //! Podman's Docker API: what it answers and expects otherwise than Docker, converted to Docker's form.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, EndpointSettings, EventMessage, EventMessageTypeEnum, ImageSummary,
-    Mount, MountType, SystemInfo,
+    Mount, MountType, SystemInfo, VolumeCreateRequest,
 };
 
 use super::super::ContainerExit;
@@ -81,11 +81,14 @@ pub fn adapt_states(response: &mut serde_json::Value) {
 }
 
 /// Volume mounts of a request with labels for a volume that does not exist yet: Podman ignores them.
-pub fn labeled_mounts(body: &mut ContainerCreateBody) -> Vec<(&mut Mount, HashMap<String, String>)> {
+pub fn labeled_mounts(body: &mut ContainerCreateBody) -> Vec<(&mut Mount, VolumeCreateRequest)> {
     let mounts = body.host_config.as_mut().and_then(|host| host.mounts.as_mut()).into_iter().flatten();
     let labeled = mounts.filter(|mount| mount.typ == Some(MountType::VOLUME)).filter_map(|mount| {
-        let labels = mount.volume_options.as_mut()?.labels.take()?;
-        Some((mount, labels))
+        let options = mount.volume_options.as_mut()?;
+        let labels = Some(options.labels.take()?);
+        let config = options.driver_config.take().unwrap_or_default();
+        let (name, driver, driver_opts) = (mount.source.clone(), config.name, config.options);
+        Some((mount, VolumeCreateRequest { name, labels, driver, driver_opts, ..Default::default() }))
     });
     labeled.collect()
 }

@@ -47,6 +47,7 @@ use super::{
     PullProgress, Result, convert, short,
 };
 use crate::capabilities::{ApiVersion, EngineKind};
+use crate::desired::{Join, Network};
 use crate::identity;
 use crate::observed::{Container, ImageFacts, Observed};
 
@@ -69,8 +70,8 @@ pub struct Docker {
     api: ApiVersion,
     /// What it says of itself, from the first time that it matters.
     info: OnceCell<EngineInfo>,
-    /// Addresses that containers had on the networks they left, by container. Podman only.
-    left_addresses: Mutex<HashMap<String, convert::podman::Address>>,
+    /// Addresses that containers had on the networks they left, by container and network. Podman only.
+    left_addresses: Mutex<HashMap<(String, String), convert::podman::Address>>,
     /// How far the engine's clock is ahead of ours, in nanoseconds; a lower bound.
     clock: AtomicI64,
 }
@@ -141,8 +142,7 @@ impl Docker {
                 if !volumes {
                     return Ok(Vec::new());
                 }
-                let filters = Some(HashMap::from([("label".into(), vec![format!("{}={group}", identity::GROUP)])]));
-                let found = self.client.list_volumes(Some(query::ListVolumesOptions { filters })).await?;
+                let found = self.client.list_volumes(None::<query::ListVolumesOptions>).await?;
                 Ok(found.volumes.unwrap_or_default())
             },
             self.health_by_filter(capabilities),
@@ -152,7 +152,7 @@ impl Docker {
             convert::podman::add_short_names(&mut images);
         }
         let networks = networks.into_iter().filter_map(convert::network);
-        let volumes = volumes.into_iter().filter_map(convert::volume);
+        let volumes = volumes.into_iter().map(convert::volume);
         let mut observed = Observed {
             networks: networks.map(|network| (network.id.clone(), network)).collect(),
             built: convert::built(&images, group),
@@ -245,8 +245,8 @@ impl Docker {
         let client = &self.client;
         match mutation {
             Mutation::Create(spec) => return self.create(spec).await.map(Some),
-            Mutation::CreateNetwork { name, labels, subnet } => {
-                return self.create_network(name, labels, subnet.as_deref()).await.map(Some);
+            Mutation::CreateNetwork { name, labels, network } => {
+                return self.create_network(name, labels, network).await.map(Some);
             }
             Mutation::Start(id) => client.start_container(id, None::<query::StartContainerOptions>).await?,
             Mutation::FirstStart { id, files } => {
@@ -286,13 +286,13 @@ impl Docker {
             }
             Mutation::RemoveNetwork(id) if self.is_podman() => self.remove_network(id).await?,
             Mutation::RemoveNetwork(id) => client.remove_network(id).await?,
-            Mutation::Connect { network, container, aliases } if self.is_podman() && aliases.is_empty() => {
-                self.reconnect(network, container).await?;
+            Mutation::Connect { container, join } if self.is_podman() && join.names.is_empty() => {
+                self.reconnect(join, container).await?;
             }
-            Mutation::Connect { network, container, aliases } => {
-                let endpoint_config = Some(convert::endpoint(network, aliases));
+            Mutation::Connect { container, join } => {
+                let endpoint_config = Some(convert::endpoint(join));
                 let request = NetworkConnectRequest { container: container.clone(), endpoint_config };
-                client.connect_network(network, request).await?;
+                client.connect_network(&join.network, request).await?;
             }
             Mutation::Disconnect { network, container } => {
                 if self.is_podman() {
@@ -342,9 +342,9 @@ impl Docker {
         &self,
         name: &str,
         labels: &BTreeMap<String, String>,
-        subnet: Option<&str>,
+        network: &Network,
     ) -> std::result::Result<String, BollardError> {
-        let client = self.with_body(&convert::network_body(name, labels, subnet));
+        let client = self.with_body(&convert::network_body(name, labels, network));
         Ok(client.create_network(NetworkCreateRequest::default()).await?.id)
     }
 

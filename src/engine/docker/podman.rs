@@ -187,21 +187,24 @@ impl Docker {
         };
         let networks = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         let left = networks.into_iter().find(|(name, at)| name == network || at.network_id.as_deref() == Some(network));
+        let key = (container.to_owned(), network.to_owned());
         let mut addresses = self.left_addresses.lock().unwrap_or_else(PoisonError::into_inner);
         match left.and_then(|(_, left)| convert::podman::Address::of(left)) {
-            Some(address) => addresses.insert(container.to_owned(), address),
-            None => addresses.remove(container),
+            Some(address) => addresses.insert(key, address),
+            None => addresses.remove(&key),
         };
         Ok(())
     }
 
     /// Connects a container to a network without aliases, at the address that it had before, if that is free. Docker
     /// assigns the same address again by itself, and clients that resolved a name earlier still reach the container.
-    pub(super) async fn reconnect(&self, network: &str, container: &str) -> std::result::Result<(), BollardError> {
+    pub(super) async fn reconnect(&self, join: &Join, container: &str) -> std::result::Result<(), BollardError> {
         let request =
             |endpoint| NetworkConnectRequest { container: container.to_owned(), endpoint_config: Some(endpoint) };
-        let endpoint = convert::endpoint(network, &[]);
-        let address = self.left_addresses.lock().unwrap_or_else(PoisonError::into_inner).remove(container);
+        let network = join.network.as_str();
+        let endpoint = convert::endpoint(join);
+        let key = (container.to_owned(), network.to_owned());
+        let address = self.left_addresses.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         if let Some(address) = address {
             match self.client.connect_network(network, request(address.set_in(endpoint.clone()))).await {
                 Err(error) if error.to_string().contains("is already allocated") => {}
@@ -218,9 +221,7 @@ impl Docker {
         mut body: ContainerCreateBody,
     ) -> std::result::Result<String, BollardError> {
         let mut anonymous = Vec::new();
-        for (mount, labels) in convert::podman::labeled_mounts(&mut body) {
-            let request =
-                VolumeCreateRequest { name: mount.source.clone(), labels: Some(labels), ..Default::default() };
+        for (mount, request) in convert::podman::labeled_mounts(&mut body) {
             let name = self.client.create_volume(request).await?.name;
             if mount.source.is_none() {
                 anonymous.push(name.clone());

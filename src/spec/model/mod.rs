@@ -7,8 +7,11 @@
 mod container;
 mod devices;
 mod file;
+mod namespace;
+mod network;
 mod readiness;
 mod update;
+mod volume;
 
 use std::collections::BTreeMap;
 
@@ -24,8 +27,11 @@ pub use devices::{
     HostNamespace, Logging, MemorySwap, OperationRate, SecurityOpt,
 };
 pub use file::{FILE_FIELDS, FileSource, FileUse};
+pub use namespace::{IpcMode, NetworkMode, PidMode, Target};
+pub use network::{ContainerNetworks, Endpoint, GroupNetwork, Ipam, IpamRange};
 pub use readiness::{Check, Health, HealthAction, Healthcheck, HealthcheckTest, HttpCheck, Ping, Scheme};
 pub use update::{OnFailure, Order, Update};
+pub use volume::{Entries, GroupVolume};
 
 pub use super::build::Build;
 use super::hook::{GroupOn, HostHook, JobOn, On};
@@ -206,6 +212,14 @@ container_kinds! {
     hostname: Option<String>,
     /// Additional aliases on the group's network.
     aliases: Vec<String>,
+    /// Networks of the group, by name, or with settings. Defaults to `default`, the group's network.
+    networks: ContainerNetworks,
+    /// Network of its own kind instead of `networks`: `none`, `host`, `bridge`, `service:NAME`, `container:NAME`.
+    network_mode: Option<NetworkMode>,
+    /// Processes that it sees: `host`, `service:NAME`, `container:NAME`. Defaults to its own.
+    pid: Option<PidMode>,
+    /// Shared memory: `none`, `private`, `shareable`, `host`, `service:NAME`, `container:NAME`. Defaults to its own.
+    ipc: Option<IpcMode>,
     /// Entries for /etc/hosts: `name:address`; the address may be `host-gateway`.
     extra_hosts: Vec<ExtraHost>,
     /// Linux capabilities to add.
@@ -357,6 +371,30 @@ impl Service {
     }
 }
 
+/// The services whose namespaces a container shares, with the fields that say so.
+pub fn shared_namespaces(container: &ContainerFields) -> impl Iterator<Item = (&'static str, &Name)> {
+    fn service(target: Option<&Target>) -> Option<&Name> {
+        match target {
+            Some(Target::Service(name)) => Some(name),
+            _ => None,
+        }
+    }
+    let network = match &container.network_mode {
+        Some(NetworkMode::Shared(target)) => Some(target),
+        _ => None,
+    };
+    let pid = match &container.pid {
+        Some(PidMode::Shared(target)) => Some(target),
+        _ => None,
+    };
+    let ipc = match &container.ipc {
+        Some(IpcMode::Shared(target)) => Some(target),
+        _ => None,
+    };
+    let targets = [("network_mode", network), ("pid", pid), ("ipc", ipc)];
+    targets.into_iter().filter_map(move |(field, target)| Some((field, service(target)?)))
+}
+
 /// Returns true if the outputs used in this field must be known before the container is created.
 pub fn is_needed_at_creation(field: &str) -> bool {
     const USED_LATER: [&str; 5] = ["post_start", "pre_stop", "post_stop", "on", "health"];
@@ -431,6 +469,12 @@ pub struct Group {
     /// Secret files for services and jobs, by name: `{file: ./token}` or `{environment: VARIABLE}`.
     #[serde(default)]
     pub secrets: BTreeMap<FileName, FileSource>,
+    /// Further networks, by the name that services use; `default` has settings of the group's network.
+    #[serde(default)]
+    pub networks: Entries<GroupNetwork>,
+    /// Volumes with settings, by the name that mounts use. Others need no entry.
+    #[serde(default)]
+    pub volumes: Entries<GroupVolume>,
     /// Hooks that run when a command has finished.
     #[serde(default)]
     pub on: GroupOn,

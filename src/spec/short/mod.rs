@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::locate::closest;
 use super::model::{
-    Check, Condition, Dependency, ExtraHost, FileSource, FileUse, HealthcheckTest, HostPort, HttpCheck, Mount,
-    MountOptions, MountSource, OnChange, Ping, Port, Ports, Propagation, Protocol, Pull, Recursive, RestartPolicy,
-    Scheme, Selinux, Tmpfs, Ulimit,
+    Check, Condition, ContainerNetworks, Dependency, Endpoint, Entries, ExtraHost, FileSource, FileUse,
+    HealthcheckTest, HostPort, HttpCheck, IpcMode, Mount, MountOptions, MountSource, NetworkMode, OnChange, PidMode,
+    Ping, Port, Ports, Propagation, Protocol, Pull, Recursive, RestartPolicy, Scheme, Selinux, Target, Tmpfs, Ulimit,
 };
 use super::starlark::Function;
 use super::value::{
@@ -91,6 +91,8 @@ mod healthcheck;
 mod host;
 mod http;
 mod mount;
+mod namespace;
+mod network;
 mod on_change;
 mod ping;
 mod port;

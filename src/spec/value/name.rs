@@ -53,7 +53,7 @@ pub struct ProfileName(String);
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileName(String);
 
-/// Checks the name of a profile, config or secret.
+/// Checks the name of a profile, config or secret, or on the engine.
 fn check_word(text: &str, noun: &str) -> Result<(), Invalid> {
     let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     match text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(valid) {
@@ -89,6 +89,25 @@ text_value!(ProfileName, text_only, "the name of a profile", {
     "type": "string",
     "description": "Name of a profile.",
     "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"
+});
+
+/// Name of a network or volume on the engine, with the same characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EngineName(String);
+
+impl FromStr for EngineName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        check_word(text, "name on the engine").map(|()| Self(text.into()))
+    }
+}
+
+text_value!(EngineName, text_only, "a name", {
+    "type": "string",
+    "description": "Name on the engine: letters, digits, `.`, `-` and `_`; begins with a letter or digit.",
+    "pattern": "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$",
+    "examples": ["shop_data"]
 });
 
 /// A Linux capability: `NET_ADMIN`, `ALL`; a `CAP_` prefix and lower case are accepted and normalized.

@@ -68,9 +68,6 @@ impl World {
         if let Some(kept) = self.invariants().not_reloaded(&observed) {
             return Some(format!("{kept} was not replaced"));
         }
-        let networks: Vec<&String> =
-            observed.networks.values().filter(|network| network.name == GROUP).map(|network| &network.id).collect();
-        let [network] = networks.as_slice() else { return Some(format!("{} networks", networks.len())) };
         for container in observed.of_group(GROUP) {
             let name = &container.name;
             let service = container.service_of(GROUP).and_then(|name| self.good.services.get(name))?;
@@ -84,16 +81,30 @@ impl World {
             if !same {
                 return Some(format!("{name} does not match its spec"));
             }
-            if container.networks.iter().map(|attachment| &attachment.network_id).collect::<Vec<_>>() != [*network] {
-                return Some(format!("{name} is not on the network"));
-            }
-            let names = container.details.as_ref().and_then(|details| details.names.get(*network));
-            if !names.is_some_and(|names| names.contains(&service.service)) {
-                return Some(format!("{name} has no DNS name"));
+            if let Some(difference) = difference_of_networks(container, service, &observed) {
+                return Some(format!("{name} {difference}"));
             }
         }
         let again = forecast(&self.good, &observed, &LocalState::new(StateDirectory::at(self.state.path())).memory());
         (!again.steps.is_empty())
             .then(|| format!("{:?}", again.steps.iter().map(ToString::to_string).collect::<Vec<_>>()))
     }
+}
+
+/// A container is on the networks of its spec, which exist once, and on each under its name.
+fn difference_of_networks(container: &Container, service: &Service, observed: &Observed) -> Option<String> {
+    let on: BTreeMap<&str, &String> =
+        container.networks.iter().map(|it| (it.network.as_str(), &it.network_id)).collect();
+    let wanted: BTreeSet<&str> = service.config.network.endpoints().into_iter().map(|(name, _)| name).collect();
+    if on.keys().copied().collect::<BTreeSet<_>>() != wanted {
+        return Some(format!("is on {:?} instead of {wanted:?}", on.keys()));
+    }
+    on.into_iter().find_map(|(network, id)| {
+        let mut same = observed.networks.values().filter(|it| it.name == network);
+        if same.next().map(|it| &it.id) != Some(id) || same.next().is_some() {
+            return Some(format!("is not on the only network {network}"));
+        }
+        let names = container.details.as_ref().and_then(|details| details.names.get(id));
+        (!names.is_some_and(|names| names.contains(&service.service))).then(|| format!("has no DNS name on {network}"))
+    })
 }

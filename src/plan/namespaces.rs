@@ -1,0 +1,64 @@
+//! Namespaces of other containers: `network_mode`, `pid` and `ipc` of `service:NAME` and `container:NAME`.
+
+use std::collections::BTreeMap;
+
+use super::Planner;
+use super::cause::Cause;
+use super::step::Reason;
+use crate::desired::Service;
+use crate::identity::{Identity, container_name};
+use crate::observed::{Container, Observed};
+use crate::spec::model::Target;
+use crate::types::ContainerId;
+
+impl<'a> Planner<'a> {
+    /// The containers whose namespaces a new container of the service shares, by their names in the spec. `None` if one is
+    /// missing: a service waits for it, another container is an error.
+    pub(super) fn targets(&mut self, service: &'a Service) -> Option<BTreeMap<String, ContainerId>> {
+        let mut targets = BTreeMap::new();
+        for (target, field) in service.config.targets() {
+            let Some(container) = target_container(target, &self.desired.group, self.observed) else {
+                match target {
+                    Target::Service(name) => self.wait(service, format!("waiting for a container of {name}"), None),
+                    Target::Container(name) => {
+                        let place = &service.location;
+                        let message = format!("container {name} of `{field}` does not exist ({place}); start it first");
+                        self.fail(&service.name, Reason::Conflict, message, None);
+                    }
+                }
+                return None;
+            };
+            targets.insert(target.to_string(), container.id.clone());
+        }
+        Some(targets)
+    }
+}
+
+/// The container whose namespace is shared.
+fn target_container<'o>(target: &Target, group: &str, observed: &'o Observed) -> Option<&'o Container> {
+    match target {
+        Target::Service(service) => {
+            let name = container_name(group, service.as_str());
+            let mut all = observed.containers.values();
+            all.find(|container| container.name == name && container.service_of(group).is_some())
+        }
+        Target::Container(name) => {
+            let mut all = observed.containers.values();
+            all.find(|container| container.name == name.as_str() || container.id.as_str() == name.as_str())
+        }
+    }
+}
+
+/// Differences of shared namespaces: the container that the namespace is of was replaced, so it is gone. One that is missing
+/// is no difference: it may come back.
+pub(super) fn replaced_targets(service: &Service, identity: &Identity, observed: &Observed) -> Vec<Cause> {
+    let replaced = |(target, field): (&Target, &str)| {
+        let old = identity.targets.get(&target.to_string())?;
+        let now = target_container(target, &identity.group, observed)?;
+        let short = |id: &str| id.chars().take(12).collect::<String>();
+        let (was, is) = (short(old), short(now.id.as_str()));
+        (old != now.id.as_str())
+            .then(|| Cause::field(field, Some(&format!("{target} ({was})")), Some(&format!("{target} ({is})"))))
+    };
+    service.config.targets().into_iter().filter_map(replaced).collect()
+}
