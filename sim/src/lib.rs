@@ -12,6 +12,7 @@ mod calls;
 pub mod faulty;
 mod image;
 mod manual;
+mod networks;
 mod personality;
 mod process;
 mod state;

@@ -146,11 +146,8 @@ impl<'a> Planner<'a> {
         }
         let mut comparison = slots.current.map(|current| self.compare_with_files(service, current));
         let candidate = slots.candidate.map(|candidate| (candidate, self.compare(service, candidate)));
-        let current = slots.current.filter(|_| comparison.as_ref().is_some_and(|comparison| comparison.unclear));
-        let unclear_candidate = candidate.as_ref().filter(|(_, comparison)| comparison.unclear);
-        let unclear: Vec<_> = current.into_iter().chain(unclear_candidate.map(|(container, _)| *container)).collect();
-        if !unclear.is_empty() {
-            self.plan.queries.extend(unclear.iter().map(|container| Query::Container(container.id.clone())));
+        let current = slots.current.zip(comparison.as_ref());
+        if self.must_inspect(current.into_iter().chain(candidate.as_ref().map(|(it, comparison)| (*it, comparison)))) {
             return DependencyState::Pending("is being inspected");
         }
         self.unknown(&slots);
@@ -196,6 +193,15 @@ impl<'a> Planner<'a> {
                 self.create_or_replace(service, current, causes, candidate, failed)
             }
         }
+    }
+
+    /// Asks for the details of containers that cannot be compared without.
+    fn must_inspect<'c>(&mut self, compared: impl Iterator<Item = (&'c Container, &'c Comparison)>) -> bool {
+        let unclear = compared.filter(|(_, comparison)| comparison.unclear);
+        let queries: Vec<_> = unclear.map(|(container, _)| Query::Container(container.id.clone())).collect();
+        let must = !queries.is_empty();
+        self.plan.queries.extend(queries);
+        must
     }
 
     /// While watching, every container is inspected once: external changes do not show in labels.
