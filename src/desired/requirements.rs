@@ -59,6 +59,22 @@ pub(super) fn requirements(loaded: &Loaded<model::Service>, config: &Config) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Placement;
+
+    #[test]
+    fn settings_on_a_network_are_looked_up_on_each() {
+        let used = |endpoint: Endpoint| {
+            let networks = [("shop".to_owned(), Endpoint::default()), ("shop_back".to_owned(), endpoint)];
+            let config = Config { network: Placement::Networks(networks.into()), ..Config::default() };
+            ROWS.iter().filter(|(_, _, is_used)| is_used(&config)).map(|(field, ..)| *field).collect::<Vec<_>>()
+        };
+        assert_eq!(used(Endpoint { ipv4_address: Some([10, 1, 0, 5].into()), ..Endpoint::default() }), [""; 0]);
+        let endpoint = Endpoint { mac_address: Some(String::new()), gw_priority: -1, ..Endpoint::default() };
+        assert_eq!(used(endpoint), ["networks.mac_address", "networks.gw_priority"]);
+        let endpoint = Endpoint { interface_name: Some("eth5".to_owned()), ..Endpoint::default() };
+        assert_eq!(used(endpoint), ["networks.interface_name"]);
+    }
+
     #[test]
     fn fields_exist_and_versions_belong_to_an_engine() {
         let schema = schemars::schema_for!(model::ServiceDocument);

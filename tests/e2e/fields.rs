@@ -338,6 +338,10 @@ fn mac_address_is_that_of_the_network_interface() {
     assert_eq!(project.differences(), ["api replace mac_address"]);
     project.up();
     assert_eq!(shown(), "02:42:ac:11:07:02");
+    let body = serde_json::json!({"Container": format!("{}-api", project.group), "Force": true});
+    engine::request("POST", &format!("/networks/{}/disconnect", project.group), Some(&body));
+    project.up();
+    assert_eq!(shown(), "02:42:ac:11:07:02");
 }
 
 #[test]

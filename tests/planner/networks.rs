@@ -3,6 +3,8 @@
 use drillmaster::capabilities::ApiVersion;
 use drillmaster::desired::{Desired, Endpoint, Network, Placement};
 use drillmaster::observed::{NetworkSettings, Observed};
+use drillmaster::plan::step::Verb;
+use drillmaster::plan::{Memory, forecast};
 
 use crate::builders::*;
 
@@ -324,20 +326,40 @@ fn missing_container_whose_network_is_shared_is_an_error() {
 }
 
 #[test]
-fn settings_that_the_engine_is_too_old_for_are_errors() {
-    let endpoint = Endpoint { mac_address: Some("02:00:00:00:00:01".into()), gw_priority: 1, ..Endpoint::default() };
-    let place = Placement::Networks([("shop_back".to_owned(), endpoint)].into());
+fn network_that_the_engine_is_too_old_for_is_an_error() {
     let back = Network { enable_ipv4: Some(false), ..Network::default() };
-    let mut wanted = with_back([service("api").network(place)], back);
+    let wanted = with_back([on_two("api")], back);
     let mut observed = empty(&wanted);
     assert!(plan_text(&wanted, &observed).contains("api: create shop-api.new"));
+    observed.capabilities.version = "27.5.1".into();
     observed.capabilities.api = ApiVersion(1, 47);
-    check(&wanted, &observed, "
-        FAILS api: Conflict: `enable_ipv4` of the network shop_back needs API 1.48, the engine has API 1.47 (group.yaml:4); `gw_priority` of api on the network shop_back needs API 1.48, the engine has API 1.47 (api.yaml:1)
+    check(
+        &wanted,
+        &observed,
+        "
+        FAILS api: Conflict: `enable_ipv4` of the network shop_back (group.yaml:4) needs API 1.48 (Docker 28.0); the engine is Docker 27.5.1 with API 1.47
         --
-    ");
-    wanted.networks.get_mut("shop_back").unwrap().enable_ipv4 = None;
-    observed.capabilities.api = ApiVersion(1, 41);
-    let plan = plan_text(&wanted, &observed);
-    assert!(plan.contains("`mac_address` of api on the network shop_back needs API 1.44"), "{plan}");
+    ",
+    );
+}
+
+#[test]
+fn mac_address_of_a_container_is_kept_when_it_is_connected_again() {
+    let address = "02:42:ac:11:00:02".to_owned();
+    let wanted = with_back([on_two("api").mac_address(&address)], Network::default());
+    let addresses = |observed: &Observed| {
+        let steps = forecast(&wanted, observed, &Memory::default()).steps;
+        let joins = steps.into_iter().flat_map(|step| match step.verb {
+            Verb::Create { joins, .. } => joins,
+            Verb::Connect { join, .. } => vec![join],
+            _ => Vec::new(),
+        });
+        joins.map(|join| (join.name, join.endpoint.mac_address)).collect::<Vec<_>>()
+    };
+    // It is that on the first network.
+    let expected = [(GROUP.to_owned(), Some(address)), ("shop_back".to_owned(), None)];
+    assert_eq!(addresses(&empty(&wanted)), expected);
+    let mut observed = agreeing(&wanted);
+    by_name(&mut observed, "shop-api").networks.clear();
+    assert_eq!(addresses(&observed), expected);
 }

@@ -265,7 +265,7 @@ fn two_containers_never_have_one_mac_address() {
     let with_mac =
         |command: &str| service("a").ping(Duration::from_secs(60)).mac_address("02:42:ac:11:00:02").command(&[command]);
     let (old, new) = (desired([with_mac("one")]), desired([with_mac("two")]));
-    // Aliases are not deferred: the interface that is connected again would have another address.
+    // Aliases are not deferred: both containers would run at once.
     check(
         &new,
         &agreeing(&old),

@@ -377,8 +377,16 @@ fn spellings_of_compose_files_are_accepted() {
 
 #[test]
 fn place_of_a_field_is_its_value_or_that_of_its_key() {
-    let text = "name: a\nimage: x\nannotations: {a: b}\nvolumes:\n- data:/x\n- {source: more, target: /y}\n";
+    let text = concat!(
+        "name: a\nimage: x\nannotations: {a: b}\nvolumes:\n- data:/x\n- {source: more, target: /y}\n",
+        "networks:\n  default:\n  back: {gw_priority: 1}\n---\n",
+        "kind: Group\nnetworks:\n  back:\n    internal: true\n  front: {internal: true}\n",
+    );
     let specs = load_dir(&[("a.yaml", text)]).unwrap_or_else(|errors| panic!("{}", rendered(&errors)));
-    let places = ["annotations", "volumes.target", "volumes.other"].map(|field| specs.services[0].place(field));
-    assert_eq!(places, ["specs/a.yaml:3:14", "specs/a.yaml:6:26", "specs/a.yaml:5:3"]);
+    let of_service = ["annotations", "volumes.target", "volumes.other", "networks.default", "networks.gw_priority"];
+    let places = of_service.map(|field| specs.services[0].place(field));
+    let expected = ["3:14", "6:26", "4:1", "8:3", "9:23"].map(|place| format!("specs/a.yaml:{place}"));
+    assert_eq!(places, expected);
+    let places = ["networks.back", "networks.front"].map(|field| specs.group.as_ref().unwrap().place(field));
+    assert_eq!(places, ["specs/a.yaml:13:3", "specs/a.yaml:15:10"]);
 }
