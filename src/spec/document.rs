@@ -173,6 +173,31 @@ pub fn read(
     documents.secrets.extend(&found.secrets);
     let (uses, secrets) = (found.outputs, found.fields);
     migrate_old_spellings(&mut root);
+    decode_kind(root, file, path, (uses, secrets), documents, diagnostics);
+}
+
+/// Decodes a document that was translated from a compose file: its variables have been substituted.
+pub fn read_translated(
+    root: Node,
+    file: &Arc<SourceText>,
+    secrets: SecretFields,
+    documents: &mut Documents,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    documents.count += 1;
+    let start = start_offset(&root);
+    let path = Location::new(file, start..start).file.path().to_owned();
+    decode_kind(root, file, &path, (Vec::new(), secrets), documents, diagnostics);
+}
+
+fn decode_kind(
+    mut root: Node,
+    file: &Arc<SourceText>,
+    path: &str,
+    (uses, secrets): (Vec<OutputUse>, SecretFields),
+    documents: &mut Documents,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     let start = start_offset(&root);
     let source = Source { file: path.to_owned(), line: Location::new(file, start..start).line() };
     match take_kind(&mut root) {
@@ -191,7 +216,7 @@ pub fn read(
         }
         Err((span, message, hint)) => {
             documents.remember_name(&root);
-            diagnostics.push(at(span, message).hint(hint));
+            diagnostics.push(Diagnostic::at(Location::new(file, span), message).hint(hint));
         }
     }
 }

@@ -12,6 +12,7 @@ use super::node::{Node, Value};
 use super::secrets::{Redactor, Secrets};
 use super::starlark::Programs;
 use super::value::{FileName, quoted};
+use super::compose;
 use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, seccomp, yaml};
 
 /// Maximum number of errors reported per file.
@@ -40,11 +41,56 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
             false => read_file(&text, &file.path, variables, &mut documents, &mut diagnostics),
         }
     }
-    let (mut reads, printed, functions) =
+    let (reads, printed, functions) =
         evaluate_programs(input, &programs, variables, &mut documents, &mut diagnostics);
     if documents.count == 0 && diagnostics.is_empty() {
         diagnostics.push(no_specs(input.dir, "document"));
     }
+    let dotenv_values: Vec<&String> = dotenv.variables.iter().filter_map(|name| variables.value(name)).collect();
+    documents.secrets.add_all(dotenv_values);
+    finish(input, variables, Gathered { documents, diagnostics, missing, reads, env_files: BTreeMap::new() })
+        .map(|specs| Specs { printed, functions, ..specs })
+}
+
+/// Loads a project of compose files, translated into documents. Nothing is substituted again. `input` has neither files
+/// nor `.env`.
+///
+/// Returns all errors, ordered by file and position.
+pub fn load_compose(input: &Input<'_>, project: &compose::Project) -> Result<Specs, Vec<Diagnostic>> {
+    let translated = compose::translate::translate(project);
+    let (mut documents, mut diagnostics) = (Documents::default(), translated.errors);
+    for document in translated.documents {
+        let secrets = compose::translate::secret_fields(project, &document);
+        document::read_translated(document, &project.text, secrets, &mut documents, &mut diagnostics);
+    }
+    documents.variables.extend(project.variables.iter().cloned());
+    documents.secrets.add_all(project.variables.iter().filter_map(|name| project.environment.get(name)));
+    let env_files = translated.services.into_iter().filter_map(|(name, key)| {
+        Some((name, project.env_files.get(&key)?.clone()))
+    });
+    let env_files = env_files.collect();
+    let dotenv = BTreeMap::new();
+    let variables =
+        Variables { environment: &project.file_variables(), dotenv: &dotenv, context: input.context, lenient: false };
+    let (missing, reads) = Default::default();
+    finish(input, variables, Gathered { documents, diagnostics, missing, reads, env_files })
+        .map(|specs| Specs { notes: [project.notes.clone(), translated.notes].concat(), ..specs })
+}
+
+/// What a front end has read.
+struct Gathered {
+    documents: Documents,
+    diagnostics: Vec<Diagnostic>,
+    missing: Vec<Diagnostic>,
+    /// Paths that were read.
+    reads: BTreeSet<String>,
+    /// Variables from env files that have been read already, by service.
+    env_files: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Checks the documents and reads the files that they name.
+fn finish(input: &Input<'_>, variables: Variables<'_>, gathered: Gathered) -> Result<Specs, Vec<Diagnostic>> {
+    let Gathered { mut documents, mut diagnostics, mut missing, mut reads, env_files: known } = gathered;
     let profiles = input.profiles.with_those_of(documents.services.iter().map(|document| &document.spec));
     check::check(&documents, &profiles, &mut diagnostics);
     let (active, inactive) =
@@ -55,10 +101,11 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     let mut env_files = EnvFiles { input, variables: variables.all(), known: HashMap::new() };
     let mut read = Vec::new();
     for service in &mut documents.services {
-        let env_files = env_files.read(service, &mut missing);
+        let mut env_files = env_files.read(service, &mut missing);
         if env_files.len() < service.spec.container.env_file.len() {
             service.uses.push(unknown("env_file"));
         }
+        env_files.extend(known.get(service.spec.container.name.as_str()).cloned());
         let before = missing.len();
         let tree = inspect_build(input, service, &mut missing);
         if missing.len() > before {
@@ -73,13 +120,13 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
         read.push(ReadFiles { env_files, tree, seccomp });
     }
     missing.append(&mut documents.missing);
-    if !lenient {
+    if !input.lenient {
         diagnostics.append(&mut missing);
     }
     documents
         .secrets
         .add_all(read.iter().flat_map(|read| &read.env_files).flat_map(BTreeMap::values).chain(input.context.values()));
-    let inserted = env_files.known.values().flatten().flat_map(|file| &file.variables).chain(&dotenv.variables);
+    let inserted = env_files.known.values().flatten().flat_map(|file| &file.variables);
     documents.secrets.add_all(inserted.filter_map(|name| variables.value(name)));
     if !diagnostics.is_empty() {
         hide_values(&mut diagnostics, &documents.secrets);
@@ -88,7 +135,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
     reads.extend(env_files.known.into_keys());
     hide_values(&mut missing, &documents.secrets);
     let missing = sort_and_limit(missing);
-    Ok(Specs { printed, functions, missing, environment, ..assemble(documents, read, inactive, reads) })
+    Ok(Specs { missing, environment, ..assemble(documents, read, inactive, reads) })
 }
 
 /// Values of the variables that the configs and secrets of active services name; they are secret.
@@ -168,8 +215,8 @@ fn assemble(
         services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
     }
     let (variables, secrets) = (documents.variables, documents.secrets);
-    let (printed, functions, missing, environment) = Default::default();
-    Specs { group, services, inactive, environment, reads, variables, printed, functions, secrets, missing }
+    let (printed, functions, missing, environment, notes) = Default::default();
+    Specs { group, services, inactive, environment, reads, variables, printed, functions, secrets, missing, notes }
 }
 
 /// Hides secret values in the messages about invalid specs.

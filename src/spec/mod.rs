@@ -36,7 +36,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use interpolate::OutputUse;
-pub use load::{load, no_directory};
+pub use load::{load, load_compose, no_directory};
 pub use locate::{Diagnostic, Location, SourceText};
 use model::{Group, Service};
 use node::Node;
@@ -189,6 +189,8 @@ pub struct Specs {
     pub secrets: Secrets,
     /// What is missing, where that is no error.
     pub missing: Vec<Diagnostic>,
+    /// What a compose file says that means nothing here, or something else.
+    pub notes: Vec<Diagnostic>,
 }
 
 /// A parsed document.

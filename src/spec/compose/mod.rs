@@ -11,6 +11,8 @@
 //!    follows from it: networks, dependencies, names; `consistency` checks references; `environment` reads the env
 //!    files.
 //!
+//! `translate` makes documents of ours of it.
+//!
 //! The result has only long forms, as `docker compose config` prints them, with two exceptions: sizes and durations
 //! stay as they were written, and the content of env files is not inserted. Every node keeps its span.
 
@@ -31,6 +33,7 @@ mod schema;
 mod short;
 mod sources;
 pub mod template;
+pub mod translate;
 mod typed;
 mod unique;
 mod values;
@@ -137,6 +140,16 @@ impl Project {
         let services = self.root.get("services").into_iter().flat_map(Node::entries);
         let services = services.map(|entry| (entry.key.text.as_str(), &entry.value));
         services.filter(|(name, _)| !self.inactive.contains(*name))
+    }
+
+    /// Returns the variables, with those that secrets and configs of included projects name.
+    pub fn file_variables(&self) -> BTreeMap<String, String> {
+        let mut variables = self.environment.clone();
+        for ((section, name), content) in &self.contents {
+            let definition = self.root.get(section).and_then(|all| all.get(name)?.get("environment")?.text());
+            variables.extend(definition.map(|variable| (variable.to_owned(), content.clone())));
+        }
+        variables
     }
 
     /// Returns the environment of an active service: of its env files and its `environment`, which takes precedence.
