@@ -28,9 +28,13 @@ const HEADING: &str = "Global options";
 /// Global options
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Spec directory; `-f DIR` for short, except after `logs` and `exec`
-    #[arg(long, visible_alias = "file", global = true, help_heading = HEADING, default_value = "specs", value_name = "DIR")]
-    pub specs: PathBuf,
+    /// Spec directory, or compose file (repeatable); `-f PATH` for short, except after `logs` and `exec` [default: `specs`,
+    /// otherwise the compose files of this directory or one above]
+    #[arg(long, visible_alias = "file", global = true, help_heading = HEADING, value_name = "PATH")]
+    pub specs: Vec<PathBuf>,
+    /// Directory of the project of compose files [default: that of the first file]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "DIR")]
+    pub project_directory: Option<PathBuf>,
     /// File with variables for the specs, instead of `.env` (repeatable, later files override earlier ones)
     #[arg(long, global = true, help_heading = HEADING, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
@@ -452,7 +456,7 @@ mod tests {
         let parsed = |line: &str| {
             let words = translate(line.split(' ').map(OsString::from));
             let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
-            (cli.global.specs.display().to_string(), cli.command)
+            (cli.global.specs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" "), cli.command)
         };
         for line in [
             "drillmaster -f dir up",
@@ -468,6 +472,7 @@ mod tests {
         ] {
             assert_eq!(parsed(line).0, "dir", "{line}");
         }
+        assert_eq!(parsed("drillmaster -f a.yaml up -f b.yaml").0, "a.yaml b.yaml");
         let follows = |line: &str| matches!(parsed(line).1, Command::Logs(logs) if logs.follow);
         assert!(follows("drillmaster logs -f") && follows("drillmaster -f dir logs -f api"));
         assert!(!follows("drillmaster -f dir logs"));

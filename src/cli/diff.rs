@@ -10,6 +10,7 @@ use crate::{control, plan};
 
 pub(super) async fn diff(global: &Global, diff: &Diff, style: Style) -> Result<Exit, Failure> {
     let mut project = Project::load(global, &diff.services)?;
+    project.print_notes(style);
     let scope = project.with_dependencies(&diff.services, &[])?;
     let engine = session::connect(global).await?;
     let info = engine.about().await?;

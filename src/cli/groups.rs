@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use super::args::{Global, Prune};
-use super::project::Project;
+use super::project::{Origin, Project};
 use super::{Exit, Failure, run, session};
 use crate::control::ipc::lock::remove_directory;
 use crate::control::local_state::{Adoption, LocalState, is_gone};
@@ -91,7 +91,9 @@ pub(super) async fn prune(global: &Global, prune: &Prune, style: Style) -> Resul
     let (mut exit, mut gone) = (Exit::Ok, unused);
     for group in &groups {
         let Some((source, _)) = group.directories.first() else { continue };
-        let project = Project::nothing(Some(&group.name), PathBuf::from(source), false);
+        let directory = PathBuf::from(source);
+        let origin = Origin::Directory(directory.clone(), None);
+        let project = Project::nothing(Some(&group.name), origin, directory, false);
         match run::remove_group(global, project, prune, style).await {
             Ok(Exit::Ok) => gone.push(group.name.clone()),
             Ok(Exit::Interrupted) => return Ok(Exit::Interrupted),

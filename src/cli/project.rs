@@ -23,12 +23,15 @@ use crate::control::state_directory::StateDirectory;
 use crate::desired::outputs::Outputs;
 use crate::desired::resolve::{ResolveContext, group_name, network_name, resolve};
 use crate::desired::{Desired, Mode, Network, Scope, order, secrets};
-use crate::engine::io_message;
 use crate::render::{self, Style};
 use crate::spec::locate::closest;
 use crate::spec::model::Build;
 use crate::spec::secrets::Secrets;
 use crate::spec::{self, Diagnostic, Profiles, Specs};
+
+mod origin;
+
+pub(super) use origin::Origin;
 
 /// A spec directory and the desired state of its specs.
 pub(super) struct Project {
@@ -42,6 +45,10 @@ pub(super) struct Project {
     pub context: OutputStore,
     /// Evaluate programs and call their functions.
     pub workers: Workers,
+    /// Where its specs are.
+    pub origin: Origin,
+    /// What the user should know about the specs.
+    pub notes: Vec<Diagnostic>,
     /// Directories that this one has taken over; empty until [`Project::load_outputs`].
     adopted: Adopted,
     resolve: Resolve,
@@ -87,7 +94,7 @@ impl Project {
             workers: project.workers.clone(),
             group: global.group.clone(),
             profiles: profiles(global, &up.selection.services),
-            display_path: global.specs.display().to_string(),
+            origin: project.origin.clone(),
             may_empty: up.prune_all,
             local: has_local_engine(global),
             names: names.into_iter().collect(),
@@ -97,9 +104,9 @@ impl Project {
             scope: Mutex::new(project.desired.scope.clone()),
         };
         // Not canonicalized: if the path is a link, its target may change.
-        let path = absolute_unresolved(&global.specs)?;
+        let (path, layout) = (reload.origin.unresolved_directory()?, reload.origin.layout());
         let parse = Box::new(move |input: SpecInput<'_>| reload.reading(input));
-        let reader = Arc::new(Reader::new(path, env_files(global)?, watcher, context, parse));
+        let reader = Arc::new(Reader::new(path, layout, watcher, context, parse));
         let current = Arc::new(SingleTask::default());
         let read: ReadSpecs = Arc::new(move || {
             let (reader, current) = (reader.clone(), current.clone());
@@ -120,19 +127,12 @@ impl Project {
 
     /// Reads the specs. The named services exist, whatever their profiles.
     pub fn load(global: &Global, names: &[String]) -> Result<Project, Failure> {
-        let directory = absolute(&global.specs)?;
-        let sources = read_sources(global, &directory)?;
-        Project::read(global, group(global)?, profiles(global, names), directory, sources, false)
-            .map(|(project, _)| project)
-            .map_err(Failure::Specs)
+        Project::read(global, Origin::select(global)?, profiles(global, names), false).map(|(project, _)| project)
     }
 
     /// Reads the specs for a command that needs no values: what is missing is a warning.
     pub fn load_without_values(global: &Global, profiles: Profiles, style: Style) -> Result<Project, Failure> {
-        let directory = absolute(&global.specs)?;
-        let sources = read_sources(global, &directory)?;
-        let (project, missing) =
-            Project::read(global, group(global)?, profiles, directory, sources, true).map_err(Failure::Specs)?;
+        let (project, missing) = Project::read(global, Origin::select(global)?, profiles, true)?;
         if !missing.is_empty() {
             style.warnings(&missing);
             style.note("continuing without these values; hooks that need them are skipped");
@@ -142,55 +142,61 @@ impl Project {
 
     /// Reads the specs; also returns them as they are written. The named services exist, whatever their profiles.
     pub fn with_specs(global: &Global, names: &[String]) -> Result<(Project, Specs), Failure> {
-        let (directory, display_path) = (absolute(&global.specs)?, global.specs.display().to_string());
-        let (sources, workers) = (read_sources(global, &directory)?, Workers::default());
-        let profiles = profiles(global, names);
-        let specs = parse_directory(&display_path, &directory, &sources, &profiles, &OutputMap::new(), &workers, false)
+        let origin = Origin::select(global)?;
+        let (directory, workers) = (origin.directory()?, Workers::default());
+        let (sources, profiles) = (origin.layout().read(&directory), profiles(global, names));
+        let specs = parse_directory(&origin, &directory, &sources, &profiles, &OutputMap::new(), &workers, false)
             .map_err(Failure::Specs)?;
         let mut desired = desired(group(global)?, &directory, &specs);
         desired.look_at_files(&mounts::look).map_err(Failure::Specs)?;
-        Ok((Project::fixed(desired, directory, true), specs))
+        let notes = specs.notes.clone();
+        Ok((Project { notes, ..Project::fixed(desired, origin, directory, true) }, specs))
     }
 
     /// Reads the specs; `lenient`: also returns what is missing.
     fn read(
         global: &Global,
-        group: Option<&str>,
+        origin: Origin,
         profiles: Profiles,
-        directory: PathBuf,
-        sources: io::Result<Sources>,
         lenient: bool,
-    ) -> Result<(Project, Vec<Diagnostic>), Vec<Diagnostic>> {
-        let (display_path, group) = (global.specs.display().to_string(), group.map(str::to_owned));
-        let (root, workers) = (directory.clone(), Workers::default());
+    ) -> Result<(Project, Vec<Diagnostic>), Failure> {
+        let (directory, group) = (origin.directory()?, group(global)?.map(str::to_owned));
+        let (sources, workers) = (origin.layout().read(&directory), Workers::default());
         let local = has_local_engine(global);
-        let evaluating = workers.clone();
+        let (root, evaluating, from) = (directory.clone(), workers.clone(), origin.clone());
         let resolve = move |context: &OutputMap| {
-            let specs = parse_directory(&display_path, &root, &sources, &profiles, context, &evaluating, lenient)?;
+            let specs = parse_directory(&from, &root, &sources, &profiles, context, &evaluating, lenient)?;
             let mut desired = desired(group.as_deref(), &root, &specs);
             let looked = if local { desired.look_at_files(&mounts::look) } else { Ok(()) };
             match looked {
                 Err(errors) if !lenient => Err(errors),
-                _ => Ok((desired, specs.missing)),
+                _ => Ok((desired, specs.missing, specs.notes)),
             }
         };
-        let ((desired, missing), context) = (resolve(&OutputMap::new())?, OutputStore::default());
-        let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, _)| desired));
-        let adopted = Adopted::default();
-        Ok((Project { desired, directory, readable: true, context, workers, adopted, resolve }, missing))
+        let (desired, missing, notes) = resolve(&OutputMap::new()).map_err(Failure::Specs)?;
+        let resolve: Resolve = Arc::new(move |context| resolve(context).map(|(desired, ..)| desired));
+        let project = Project { notes, workers, resolve, ..Project::fixed(desired, origin, directory, true) };
+        Ok((project, missing))
     }
 
     /// A project without services.
-    pub fn nothing(group: Option<&str>, directory: PathBuf, readable: bool) -> Project {
-        Project::fixed(nothing(group, &directory), directory, readable)
+    pub fn nothing(group: Option<&str>, origin: Origin, directory: PathBuf, readable: bool) -> Project {
+        Project::fixed(nothing(group, &directory), origin, directory, readable)
     }
 
     /// A project whose desired state does not depend on outputs.
-    fn fixed(desired: Desired, directory: PathBuf, readable: bool) -> Project {
+    fn fixed(desired: Desired, origin: Origin, directory: PathBuf, readable: bool) -> Project {
         let resolve = desired.clone();
         let resolve: Resolve = Arc::new(move |_| Ok(resolve.clone()));
-        let (context, workers, adopted) = Default::default();
-        Project { desired, directory, readable, context, workers, adopted, resolve }
+        let (context, workers, adopted, notes) = Default::default();
+        Project { desired, origin, directory, readable, context, workers, notes, adopted, resolve }
+    }
+
+    /// Prints what the user should know about the specs.
+    pub fn print_notes(&self, style: Style) {
+        for note in &self.notes {
+            style.located_note(note);
+        }
     }
 
     /// Reads the outputs of earlier runs and resolves the specs with them. If the specs are invalid with them, the
@@ -242,25 +248,27 @@ impl Project {
             Err(Failure::Specs(errors)) => errors,
             result => return result,
         };
-        let directory = absolute(&global.specs)?;
+        let origin = Origin::select(global)?;
+        let directory = origin.directory()?;
         let name = match group(global)? {
             Some(name) => Some(name.to_owned()),
             // The wrong directory, perhaps.
-            None if is_missing(global) => None,
+            None if origin.is_empty(&origin.layout().read(&directory)) => None,
             None => owned_group(global, &directory).await,
         };
         let Some(name) = name else { return Err(Failure::Specs(errors)) };
         style.warnings(&errors);
         style
             .note(format!("continuing without the specs, with what the engine has of group {name}; hooks are skipped"));
-        Ok(Project::nothing(Some(&name), directory, false))
+        Ok(Project::nothing(Some(&name), origin, directory, false))
     }
 
     /// Reads the specs. A directory that does not exist or has no spec file has no services. For `up --prune-all` only.
     pub fn load_or_empty(global: &Global, names: &[String]) -> Result<Project, Failure> {
-        let directory = absolute(&global.specs)?;
-        if is_empty(&read_sources(global, &directory)?) {
-            return Ok(Project::nothing(group(global)?, directory, true));
+        let origin = Origin::select(global)?;
+        let directory = origin.directory()?;
+        if origin.is_empty(&origin.layout().read(&directory)) {
+            return Ok(Project::nothing(group(global)?, origin, directory, true));
         }
         Project::load(global, names)
     }
@@ -368,8 +376,7 @@ struct Reload {
     group: Option<String>,
     /// The active profiles of the start.
     profiles: Profiles,
-    /// The spec directory as given on the command line.
-    display_path: String,
+    origin: Origin,
     may_empty: bool,
     /// The engine runs on this machine, and so are the sources of bind mounts.
     local: bool,
@@ -389,11 +396,11 @@ impl Reload {
 
     fn valid(&self, input: SpecInput<'_>) -> Result<Desired, Vec<Diagnostic>> {
         let group = self.group.as_deref();
-        let mut desired = if self.may_empty && is_empty(input.sources) {
+        let mut desired = if self.may_empty && self.origin.is_empty(input.sources) {
             nothing(group, input.directory)
         } else {
             let values = self.context.values();
-            let specs = parse(&self.display_path, &input, &self.profiles, &values, &self.workers, false)?;
+            let specs = parse(&self.origin, &input, &self.profiles, &values, &self.workers, false)?;
             desired(group, input.directory, &specs)
         };
         if self.local {
@@ -426,7 +433,7 @@ fn include_removed(scope: Scope, last: &Scope, desired: &Desired) -> Scope {
 
 /// Parses and validates a directory; see [`parse`].
 fn parse_directory(
-    display_path: &str,
+    origin: &Origin,
     directory: &Path,
     sources: &io::Result<Sources>,
     profiles: &Profiles,
@@ -438,8 +445,9 @@ fn parse_directory(
     let tree = |build: &Build| sources::read_tree(directory, build);
     let file_access = ProgramFileAccess(directory);
     let (file_access, look) = (&file_access, &mounts::look);
-    let input = SpecInput { directory, sources, read: &read, tree: &tree, file_access, look };
-    parse(display_path, &input, profiles, context, workers, lenient)
+    let kind = |path: &str| sources::kind(Path::new(path));
+    let input = SpecInput { directory, sources, read: &read, kind: &kind, tree: &tree, file_access, look };
+    parse(origin, &input, profiles, context, workers, lenient)
 }
 
 /// Returns true if the sources of bind mounts are on this machine. Which engine is used need not be known here: some
@@ -448,37 +456,37 @@ fn has_local_engine(global: &Global) -> bool {
     session::is_local(global).unwrap_or(false)
 }
 
-/// Parses and validates specs with the environment of this process; `display_path` is used in diagnostics.
+/// Parses and validates specs with the environment of this process.
 fn parse(
-    display_path: &str,
+    origin: &Origin,
     input: &SpecInput<'_>,
     profiles: &Profiles,
     context: &OutputMap,
     workers: &Workers,
     lenient: bool,
 ) -> Result<Specs, Vec<Diagnostic>> {
-    let sources = match input.sources {
-        Ok(sources) => sources,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(vec![spec::no_directory(display_path)]),
-        Err(error) => {
-            let diagnostic = Diagnostic::new(format!("cannot read directory `{display_path}`: {}", io_message(error)));
-            let is_file = error.kind() == io::ErrorKind::NotADirectory;
-            let hint = is_file.then(|| "`--specs` takes the directory that contains the specs".to_owned());
-            return Err(vec![diagnostic.hint(hint)]);
-        }
-    };
-    spec::load(&spec::Input {
-        dir: display_path,
+    let (display_path, read) = (origin.display(), input);
+    let sources = input.sources.as_ref().map_err(|error| vec![origin::unreadable(&display_path, error)])?;
+    let environment = session::environment();
+    let directory = input.directory.to_string_lossy();
+    let input = spec::Input {
+        dir: &display_path,
         files: &sources.files,
         dotenv: &sources.dotenv,
-        environment: &session::environment(),
+        environment: &environment,
         lenient,
         profiles,
         context,
         read: input.read,
         tree: input.tree,
         interpreter: &workers.interpreter(input.file_access),
-    })
+    };
+    match origin {
+        Origin::Directory(..) => spec::load(&input),
+        Origin::Compose(files) => files.parse(read, profiles, |project, profiles| {
+            spec::load_compose(&spec::Input { dir: &directory, profiles, ..input }, project)
+        }),
+    }
 }
 
 /// The group whose containers this spec directory owns; `None`: there is none, or more than one.
@@ -504,10 +512,6 @@ pub(super) fn profiles(global: &Global, services: &[String]) -> Profiles {
 /// Environment variable with the active profiles, separated by commas.
 const PROFILES: &str = "DRILLMASTER_PROFILES";
 
-fn read_sources(global: &Global, directory: &Path) -> Result<io::Result<Sources>, Failure> {
-    Ok(sources::read(directory, env_files(global)?.as_deref()))
-}
-
 /// The files of `--env-file`, as absolute paths; `None` without the option.
 fn env_files(global: &Global) -> Result<Option<Vec<PathBuf>>, Failure> {
     let absolute = |path: &PathBuf| {
@@ -519,15 +523,8 @@ fn env_files(global: &Global) -> Result<Option<Vec<PathBuf>>, Failure> {
 
 /// Returns true if the spec directory does not exist or has no spec file.
 pub(super) fn is_missing(global: &Global) -> bool {
-    absolute(&global.specs).is_ok_and(|directory| is_empty(&sources::read(&directory, None)))
-}
-
-/// Returns true if there is no spec file or no directory.
-fn is_empty(sources: &io::Result<Sources>) -> bool {
-    match sources {
-        Ok(sources) => sources.files.is_empty(),
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
+    let is_empty = |origin: Origin| Ok::<_, Failure>(origin.is_empty(&origin.layout().read(&origin.directory()?)));
+    Origin::select(global).and_then(is_empty).unwrap_or(false)
 }
 
 /// Resolves the specs, and hides their secret values from now on.

@@ -109,7 +109,8 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
     let names: Vec<String> = up.selection.services.iter().chain(&up.exit_code_from).cloned().collect();
     let load = if up.prune_all { Project::load_or_empty } else { Project::load };
     let project = load(global, &names)?;
-    refuse_empty(global, &project, up)?;
+    refuse_empty(&project, up)?;
+    project.print_notes(style);
     if up.adopt {
         groups::adopt(global, &project, style).await?;
     }
@@ -169,7 +170,7 @@ async fn show_output(global: &Global, job: &str, style: Style) -> Result<(), Fai
 }
 
 /// Rejects specs without services, which would remove every container of the group, unless `--prune-all` is given.
-pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Result<(), Failure> {
+pub(super) fn refuse_empty(project: &Project, up: &Up) -> Result<(), Failure> {
     if !project.desired.is_empty() || up.prune_all {
         return Ok(());
     }
@@ -178,14 +179,14 @@ pub(super) fn refuse_empty(global: &Global, project: &Project, up: &Up) -> Resul
         return Err(Failure::Usage(format!(
             "every service in {} has `profiles`, and none is active; add `--profile {profile}`; to remove all containers \
              of group {}, run `drillmaster down`",
-            global.specs.display(),
+            project.origin.display(),
             project.desired.group
         )));
     }
     Err(Failure::Usage(format!(
         "no services in {}; to remove all containers of group {}, run `drillmaster down` or `drillmaster up \
          --prune-all`",
-        global.specs.display(),
+        project.origin.display(),
         project.desired.group
     )))
 }

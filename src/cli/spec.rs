@@ -10,6 +10,7 @@ use crate::spec::model::Kind;
 pub(super) fn validate(global: &Global, style: Style) -> Result<Exit, Failure> {
     let (project, specs) = Project::with_specs(global, &[])?;
     print_program_output(&specs, style);
+    project.print_notes(style);
     if style.json {
         style.result_json(&serde_json::json!({ "diagnostics": [] }));
     } else {
@@ -26,6 +27,7 @@ pub(super) fn render(global: &Global, render: &Render, style: Style) -> Result<E
     let (project, specs) = Project::with_specs(global, &render.services)?;
     project.known(&render.services)?;
     print_program_output(&specs, style);
+    project.print_notes(style);
     if style.json {
         style.result_json(&specs::to_json(&specs, &render.services, render.show_values));
     } else {

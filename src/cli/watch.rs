@@ -25,7 +25,8 @@ const REQUEST_QUEUE: usize = 16;
 pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, Failure> {
     let mut interrupts = session::interrupts("stopping after the current step; containers keep running", style)?;
     let (project, follow) = Project::follow(global, up, move |text| style.note(&text))?;
-    run::refuse_empty(global, &project, up)?;
+    run::refuse_empty(&project, up)?;
+    project.print_notes(style);
     if up.adopt {
         groups::adopt(global, &project, style).await?;
     }
@@ -51,7 +52,7 @@ pub(super) async fn up(global: &Global, up: &Up, style: Style) -> Result<Exit, F
         Err(exit) => return Ok(exit),
     };
     let prepared = Prepared { engine, info, directory, lease: claim.monitor() };
-    let result = watch(global, up, project, follow, prepared, interrupts, style).await;
+    let result = watch(up, project, follow, prepared, interrupts, style).await;
     claim.release().await;
     result
 }
@@ -66,7 +67,6 @@ struct Prepared {
 
 /// Runs the controller while this process holds the group.
 async fn watch(
-    global: &Global,
     up: &Up,
     mut project: Project,
     follow: Follow,
@@ -85,7 +85,7 @@ async fn watch(
     let options = RunOptions { lease: Some(lease), ..run::run_options(&info, &project, directory, None) };
     let Follow { read, changes } = follow;
     let watch = WatchOptions { read, changes, requests: inbox, may_empty: up.prune_all };
-    let mut printer = WatchPrinter::new(style, global.specs.display().to_string());
+    let mut printer = WatchPrinter::new(style, project.origin.display());
     let report = |report| {
         project.hide_new_outputs();
         printer.show(report);

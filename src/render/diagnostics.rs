@@ -35,6 +35,16 @@ pub(super) fn warnings(diagnostics: &[Diagnostic], color: bool) -> Text {
     Text::prepared(each.join("\n\n"))
 }
 
+/// A diagnostic on one line: `compose.yaml:3:5: message; hint`.
+pub(super) fn line(diagnostic: &Diagnostic) -> String {
+    let place = diagnostic.location.as_ref().map(|location| {
+        format!("{}:{}:{}: ", location.file.path(), location.line(), location.column())
+    });
+    let hint = diagnostic.hint.as_ref().map(|hint| format!("; {hint}"));
+    let line = format!("{}{}{}", place.unwrap_or_default(), diagnostic.message, hint.unwrap_or_default());
+    escaped(&redacted(&line)).into_owned()
+}
+
 /// The diagnostics as text: each with its source lines, and a summary at the end.
 pub fn render(diagnostics: &[Diagnostic], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };

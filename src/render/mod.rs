@@ -150,6 +150,11 @@ impl Style {
         }
     }
 
+    /// Prints a remark about the specs with its place to stderr, unless --quiet is given.
+    pub fn located_note(&self, note: &Diagnostic) {
+        self.note(diagnostics::line(note));
+    }
+
     /// Prints an error to stderr, even with --quiet.
     pub fn error(&self, text: impl Into<Text>) {
         self.eprintln(Text::painted(Paint::Red, "error:") + " " + text);

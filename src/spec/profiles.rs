@@ -21,6 +21,16 @@ impl Profiles {
         Profiles { names, services: services.iter().cloned().collect() }
     }
 
+    /// Returns the active profiles.
+    pub fn names(&self) -> Vec<String> {
+        self.names.iter().cloned().collect()
+    }
+
+    /// Returns the services that are active in any case.
+    pub fn services(&self) -> Vec<String> {
+        self.services.iter().cloned().collect()
+    }
+
     /// Activates every profile.
     pub fn all() -> Profiles {
         Profiles::new(&[EVERY.to_owned()], &[])

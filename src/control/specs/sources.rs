@@ -16,6 +16,7 @@ use crate::control::execute::outputs::{OutputMap, OutputStore};
 use crate::desired::files::MountSourceState;
 use crate::engine::build::tree::{self, ContextPaths, Sums, Watched};
 use crate::engine::io_message;
+use crate::spec::compose::FileKind;
 use crate::spec::model::Build;
 use crate::spec::{Content, FileAccess, MAX_FILE_SIZE, SourceFile, Tree, TreeError};
 
@@ -112,6 +113,15 @@ fn read_at(path: &Path) -> Result<Vec<u8>, String> {
         Content::Bytes(bytes) => Ok(bytes),
         Content::TooLarge(size) => Err(format!("too large: {size} bytes (maximum {MAX_FILE_SIZE})")),
         Content::Unreadable(why) => Err(why),
+    }
+}
+
+/// Returns what is at a path, links followed.
+pub fn kind(path: &Path) -> FileKind {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => FileKind::Directory,
+        Ok(_) => FileKind::File,
+        Err(_) => FileKind::Missing,
     }
 }
 
@@ -267,6 +277,29 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Which files have specs.
+#[derive(Debug, Clone)]
+pub enum Layout {
+    /// Those of the spec directory; variables are read from these env files, as [`read`] does.
+    Directory(Option<Vec<PathBuf>>),
+    /// Those that the parser reads by their names.
+    Named,
+}
+
+impl Layout {
+    /// Reads what is known before parsing; see [`read`].
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be read.
+    pub fn read(&self, directory: &Path) -> io::Result<Sources> {
+        match self {
+            Layout::Directory(env_files) => read(directory, env_files.as_deref()),
+            Layout::Named => Ok(Sources::default()),
+        }
+    }
+}
+
 /// Input of [`Parse`].
 pub struct SpecInput<'a> {
     /// The spec directory, with links resolved if it exists.
@@ -275,6 +308,8 @@ pub struct SpecInput<'a> {
     pub sources: &'a io::Result<Sources>,
     /// Reads a file that a spec names, as [`read_file`] does, and watches it from then on.
     pub read: &'a (dyn Fn(&str) -> Result<Vec<u8>, String> + Sync),
+    /// Looks what is at a path, as [`kind`] does, and watches it from then on.
+    pub kind: &'a dyn Fn(&str) -> FileKind,
     /// Reads the build context of an image, as [`read_tree`] does, and watches it from then on.
     pub tree: &'a (dyn Fn(&Build) -> Result<Tree, TreeError> + Sync),
     /// Access of programs, as [`ProgramFileAccess`]; what they read is watched from then on.
@@ -289,7 +324,7 @@ pub type Parse = Box<dyn Fn(SpecInput<'_>) -> Reading + Send + Sync>;
 /// Repeated reader of a spec directory. Unchanged specs are not parsed again.
 pub struct Reader {
     directory: PathBuf,
-    env_files: Option<Vec<PathBuf>>,
+    layout: Layout,
     parse: Parse,
     watcher: Watcher,
     outputs: OutputStore,
@@ -299,15 +334,15 @@ pub struct Reader {
 
 impl Reader {
     /// A reader of this directory, an absolute path; links are resolved at each reading. Specs are also parsed again
-    /// when the outputs change. For `env_files` see [`read`].
+    /// when the outputs change.
     pub fn new(
         directory: PathBuf,
-        env_files: Option<Vec<PathBuf>>,
+        layout: Layout,
         watcher: Watcher,
         outputs: OutputStore,
         parse: Parse,
     ) -> Reader {
-        Reader { directory, env_files, parse, watcher, outputs, sums: Sums::default(), last: Mutex::new(None) }
+        Reader { directory, layout, parse, watcher, outputs, sums: Sums::default(), last: Mutex::new(None) }
     }
 
     /// Reads the specs and updates what the watcher watches. Blocks; if the watcher polls, until the specs stay the same
@@ -316,7 +351,7 @@ impl Reader {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let mut cache = self.read_again(last.take());
         for _ in 1..MAX_ATTEMPTS {
-            let watches_added = self.watcher.follow(&cache.watched_paths(&self.directory, self.env_files.as_deref()));
+            let watches_added = self.watcher.follow(&cache.watched_paths(&self.directory, &self.layout));
             let unsettled = cache.new && self.watcher.polls();
             if unsettled {
                 // Without events there is no other sign that the files are complete.
@@ -332,7 +367,7 @@ impl Reader {
 
     fn read_again(&self, last: Option<ReadCache>) -> ReadCache {
         let directory = self.directory.canonicalize().unwrap_or_else(|_| self.directory.clone());
-        let (sources, outputs) = (read(&directory, self.env_files.as_deref()), self.outputs.values());
+        let (sources, outputs) = (self.layout.read(&directory), self.outputs.values());
         let same = last.filter(|last| last.is_current(&directory, &sources, &outputs));
         match same.and_then(|last| last.with_current_trees(&self.sums)) {
             Some(last) => ReadCache { new: false, ..last },
@@ -363,6 +398,8 @@ enum FileQuery {
     SpecFile(String),
     /// A file that a program reads.
     ProgramFile(String),
+    /// What is at a path.
+    Kind(String),
     /// The names in a directory.
     Listing(String),
     /// The source of a bind mount; true: with a digest of its content.
@@ -372,6 +409,7 @@ enum FileQuery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum FileResult {
     Bytes(Vec<u8>),
+    Kind(FileKind),
     Names(Listing),
     Mount(MountSourceState),
 }
@@ -381,6 +419,7 @@ impl FileQuery {
         match self {
             FileQuery::SpecFile(path) => read_file(directory, path).map(FileResult::Bytes),
             FileQuery::ProgramFile(path) => read_inside(directory, path).map(FileResult::Bytes),
+            FileQuery::Kind(path) => Ok(FileResult::Kind(kind(Path::new(path)))),
             FileQuery::Listing(path) => list_inside(directory, path).map(FileResult::Names),
             FileQuery::Mount(path, content) => Ok(FileResult::Mount(mounts::look(path, *content))),
         }
@@ -390,6 +429,7 @@ impl FileQuery {
         match self {
             FileQuery::SpecFile(path)
             | FileQuery::ProgramFile(path)
+            | FileQuery::Kind(path)
             | FileQuery::Listing(path)
             | FileQuery::Mount(path, _) => path,
         }
@@ -412,7 +452,7 @@ impl Recorder<'_> {
     fn bytes(&self, query: FileQuery) -> Result<Vec<u8>, String> {
         self.run(query).map(|result| match result {
             FileResult::Bytes(bytes) => bytes,
-            FileResult::Names(_) | FileResult::Mount(_) => Vec::new(),
+            FileResult::Kind(_) | FileResult::Names(_) | FileResult::Mount(_) => Vec::new(),
         })
     }
 }
@@ -425,7 +465,7 @@ impl FileAccess for Recorder<'_> {
     fn list(&self, path: &str) -> Result<Listing, String> {
         self.run(FileQuery::Listing(path.to_owned())).map(|result| match result {
             FileResult::Names(names) => names,
-            FileResult::Bytes(_) | FileResult::Mount(_) => Vec::new(),
+            FileResult::Bytes(_) | FileResult::Kind(_) | FileResult::Mount(_) => Vec::new(),
         })
     }
 }
@@ -441,6 +481,10 @@ impl ReadCache {
         // Recorded here and not taken from the parsed specs, because invalid specs name files too.
         let recorder = Recorder { directory: &directory, files: Mutex::default() };
         let read = |path: &str| recorder.bytes(FileQuery::SpecFile(path.to_owned()));
+        let kind = |path: &str| match recorder.run(FileQuery::Kind(path.to_owned())) {
+            Ok(FileResult::Kind(kind)) => kind,
+            _ => FileKind::Missing,
+        };
         let trees = Mutex::new(BTreeMap::new());
         let tree = |build: &Build| {
             let paths = context_paths(&directory, build);
@@ -456,6 +500,7 @@ impl ReadCache {
             directory: &directory,
             sources: &sources,
             read: &read,
+            kind: &kind,
             tree: &tree,
             file_access: &recorder,
             look: &look,
@@ -492,7 +537,7 @@ impl ReadCache {
     }
 
     /// Everything whose change may change the next reading.
-    fn watched_paths(&self, root: &Path, env_files: Option<&[PathBuf]>) -> WatchedPaths {
+    fn watched_paths(&self, root: &Path, layout: &Layout) -> WatchedPaths {
         let (directories, links) = match &self.sources {
             Ok(sources) => (sources.directories.clone(), sources.links.clone()),
             Err(_) => Default::default(),
@@ -507,9 +552,10 @@ impl ReadCache {
         let files = files.into_iter().map(full);
         let mut entries: BTreeSet<PathBuf> = files.chain(links).collect();
         entries.insert(root.to_owned());
-        match env_files {
-            Some(files) => entries.extend(files.iter().cloned()),
-            None => entries.extend(DOTENV.iter().map(|path| self.directory.join(path))),
+        match layout {
+            Layout::Directory(Some(files)) => entries.extend(files.iter().cloned()),
+            Layout::Directory(None) => entries.extend(DOTENV.iter().map(|path| self.directory.join(path))),
+            Layout::Named => {}
         }
         let listing =
             |query: &FileQuery| matches!(query, FileQuery::Listing(_)).then(|| self.directory.join(query.path()));

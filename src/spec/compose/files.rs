@@ -61,6 +61,12 @@ impl Loader<'_> {
         paths::join(self.request.working_directory, path)
     }
 
+    /// Returns the directory of the project as far as it is known without `COMPOSE_FILE`.
+    pub fn default_directory(&self) -> String {
+        let files: Vec<String> = self.request.files.iter().map(|file| self.absolute(file)).collect();
+        self.directory(&files)
+    }
+
     /// Returns the directory of the project, given its files.
     fn directory(&self, files: &[String]) -> String {
         match (self.request.directory, files.first()) {

@@ -186,6 +186,16 @@ pub fn load(request: &Request<'_>) -> Loaded {
     Loaded { project, reads }
 }
 
+/// Returns the directory of a project; `None` if there are no compose files. If they cannot be selected because of an
+/// error, it is the directory where they were looked for.
+pub fn directory(request: &Request<'_>) -> Option<String> {
+    let mut loader = loader::Loader::new(request);
+    match loader.select() {
+        Ok(selection) => selection.map(|selection| selection.directory),
+        Err(loader::Failed) => Some(loader.default_directory()),
+    }
+}
+
 /// Error or note about a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Problem {
