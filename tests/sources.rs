@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use drillmaster::control::event::Reading;
 use drillmaster::control::execute::outputs::OutputStore;
-use drillmaster::control::specs::sources::{Layout, self, Reader, SpecInput};
+use drillmaster::control::specs::sources::{self, Layout, Reader, SpecInput};
 use drillmaster::control::specs::watcher::{self, Backend, EventSource, Handler, WatchedPaths, Watcher};
 use drillmaster::spec::model::Build;
 use drillmaster::spec::{Content, Diagnostic, SourceFile};
@@ -63,7 +63,13 @@ impl SpecDirectory {
             count.fetch_add(1, Ordering::Relaxed);
             Reading::Invalid(vec![Diagnostic::new(describe(&input))])
         };
-        let reader = Reader::new(home.path().join("specs"), Layout::Directory(None), watcher, OutputStore::default(), Box::new(parse));
+        let reader = Reader::new(
+            home.path().join("specs"),
+            Layout::Directory(None),
+            watcher,
+            OutputStore::default(),
+            Box::new(parse),
+        );
         SpecDirectory { home, reader, changes, parsed, notes }
     }
 

@@ -37,9 +37,10 @@ pub(super) fn warnings(diagnostics: &[Diagnostic], color: bool) -> Text {
 
 /// A diagnostic on one line: `compose.yaml:3:5: message; hint`.
 pub(super) fn line(diagnostic: &Diagnostic) -> String {
-    let place = diagnostic.location.as_ref().map(|location| {
-        format!("{}:{}:{}: ", location.file.path(), location.line(), location.column())
-    });
+    let place = diagnostic
+        .location
+        .as_ref()
+        .map(|location| format!("{}:{}:{}: ", location.file.path(), location.line(), location.column()));
     let hint = diagnostic.hint.as_ref().map(|hint| format!("; {hint}"));
     let line = format!("{}{}{}", place.unwrap_or_default(), diagnostic.message, hint.unwrap_or_default());
     escaped(&redacted(&line)).into_owned()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::compose;
 use super::document::{self, Document, Documents};
 use super::env_file::{self, EnvFile};
 use super::interpolate::{MISSING, OutputUse, Variables};
@@ -12,7 +13,6 @@ use super::node::{Node, Value};
 use super::secrets::{Redactor, Secrets};
 use super::starlark::Programs;
 use super::value::{FileName, quoted};
-use super::compose;
 use super::{Content, Input, Loaded, MAX_FILE_SIZE, SourceFile, Specs, Tree, TreeError, check, seccomp, yaml};
 
 /// Maximum number of errors reported per file.
@@ -41,8 +41,7 @@ pub fn load(input: &Input<'_>) -> Result<Specs, Vec<Diagnostic>> {
             false => read_file(&text, &file.path, variables, &mut documents, &mut diagnostics),
         }
     }
-    let (reads, printed, functions) =
-        evaluate_programs(input, &programs, variables, &mut documents, &mut diagnostics);
+    let (reads, printed, functions) = evaluate_programs(input, &programs, variables, &mut documents, &mut diagnostics);
     if documents.count == 0 && diagnostics.is_empty() {
         diagnostics.push(no_specs(input.dir, "document"));
     }
@@ -65,9 +64,8 @@ pub fn load_compose(input: &Input<'_>, project: &compose::Project) -> Result<Spe
     }
     documents.variables.extend(project.variables.iter().cloned());
     documents.secrets.add_all(project.variables.iter().filter_map(|name| project.environment.get(name)));
-    let env_files = translated.services.into_iter().filter_map(|(name, key)| {
-        Some((name, project.env_files.get(&key)?.clone()))
-    });
+    let env_files =
+        translated.services.into_iter().filter_map(|(name, key)| Some((name, project.env_files.get(&key)?.clone())));
     let env_files = env_files.collect();
     let dotenv = BTreeMap::new();
     let variables =

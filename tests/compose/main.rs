@@ -15,3 +15,4 @@ mod places;
 #[path = "../simulation/rng.rs"]
 #[allow(dead_code, reason = "the simulation uses the rest")]
 mod rng;
+mod translated;

@@ -121,7 +121,12 @@ impl ComposeFiles {
         })
     }
 
-    fn request<'a>(&'a self, profiles: &'a [String], services: &'a [String], access: &'a dyn Files) -> compose::Request<'a> {
+    fn request<'a>(
+        &'a self,
+        profiles: &'a [String],
+        services: &'a [String],
+        access: &'a dyn Files,
+    ) -> compose::Request<'a> {
         compose::Request {
             files: &self.files,
             env_files: &self.env_files,

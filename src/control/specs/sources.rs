@@ -335,13 +335,7 @@ pub struct Reader {
 impl Reader {
     /// A reader of this directory, an absolute path; links are resolved at each reading. Specs are also parsed again
     /// when the outputs change.
-    pub fn new(
-        directory: PathBuf,
-        layout: Layout,
-        watcher: Watcher,
-        outputs: OutputStore,
-        parse: Parse,
-    ) -> Reader {
+    pub fn new(directory: PathBuf, layout: Layout, watcher: Watcher, outputs: OutputStore, parse: Parse) -> Reader {
         Reader { directory, layout, parse, watcher, outputs, sums: Sums::default(), last: Mutex::new(None) }
     }
 

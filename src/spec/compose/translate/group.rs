@@ -11,10 +11,8 @@ impl Translator<'_> {
         let start = root.entries().next().map_or(root.span.clone(), |entry| entry.key.span.clone());
         let name = root.get("name").map_or(&start, |name| &name.span);
         let name = if name.is_empty() { &start } else { name };
-        let mut fields = vec![
-            entry("kind", text_at(name, "Group")),
-            entry("name", text_at(name, self.project.name.clone())),
-        ];
+        let mut fields =
+            vec![entry("kind", text_at(name, "Group")), entry("name", text_at(name, self.project.name.clone()))];
         for section in ["networks", "volumes", "configs", "secrets"] {
             let entries = self.section(section);
             if let Some(first) = entries.first() {
@@ -68,9 +66,9 @@ fn ipam_of(ipam: &Node) -> Node {
     let driver = set_field(ipam, "driver").filter(|driver| driver.text() != Some("default"));
     known.extend(driver.map(|driver| entry("driver", driver.clone())));
     if let Some(config) = set_field(ipam, "config") {
-        let ranges = config.items().map(|range| {
-            map(&range.span, fields(range, &["subnet", "gateway", "ip_range", "aux_addresses"]))
-        });
+        let ranges = config
+            .items()
+            .map(|range| map(&range.span, fields(range, &["subnet", "gateway", "ip_range", "aux_addresses"])));
         known.push(entry("config", super::list(&config.span, ranges.collect())));
     }
     map(&ipam.span, known)

@@ -181,7 +181,8 @@ impl<'a> Translator<'a> {
     }
 
     pub(super) fn restart(&mut self, document: &mut Document<'a>) {
-        let policy = set_field(document.service, "deploy").and_then(|deploy| set_field(deploy, "restart_policy"));
+        let policy = set_field(document.service, "deploy").and_then(|deploy| deploy.get("restart_policy"));
+        let policy = policy.filter(|policy| !policy.is_null());
         let restart = match policy {
             Some(policy) => Some(restart_of(policy)),
             None => document.service.get("restart").filter(|restart| !restart.is_null()).cloned(),

@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::super::locate::Diagnostic;
+use super::super::node::Style;
 use super::super::node::{Entry, Key, Node, Value};
 use super::super::secrets::{HIDDEN, SecretFields, is_public};
-use super::super::node::Style;
 use super::values::{printed, text};
 use super::{Problem, Project};
 use keys::Rule;
@@ -206,8 +206,7 @@ impl<'a> Translator<'a> {
             Some(kind) => kind == "Job",
             None => self.jobs.contains(key.text.as_str()),
         };
-        let mut document =
-            Document { key, service, name: self.services.of(&key.text), is_job, fields: Vec::new() };
+        let mut document = Document { key, service, name: self.services.of(&key.text), is_job, fields: Vec::new() };
         if is_job {
             document.add("kind", text_at(&key.span, "Job"));
             document.add("rerun", text_at(&key.span, "always"));

@@ -12,7 +12,8 @@ impl<'a> Translator<'a> {
     pub(super) fn ports(&mut self, ports: &'a Node, document: &mut Document<'a>) {
         let mode = set_field(document.service, "network_mode").and_then(text);
         if let Some(mode) = mode.filter(|mode| WITHOUT_PORTS.contains(mode)) {
-            let message = format!("`ports` have no effect with `network_mode: {mode}`: docker compose ignores them too");
+            let message =
+                format!("`ports` have no effect with `network_mode: {mode}`: docker compose ignores them too");
             self.note(&ports.span, message);
             return;
         }

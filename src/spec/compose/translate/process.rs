@@ -10,9 +10,13 @@ use super::{Document, Translator};
 impl<'a> Translator<'a> {
     /// Adds `environment`, without the variables of env files.
     pub(super) fn environment(&mut self, document: &mut Document<'a>) {
-        if let Some(environment) = set_field(document.service, "environment") {
-            document.add("env", environment.clone());
-        }
+        let Some(environment) = set_field(document.service, "environment") else { return };
+        let variables = environment.entries().map(|Entry { key, value }| {
+            // Removes the variable of the image.
+            let unset = || Node::scalar(value.span.clone(), "null", Style::Plain);
+            Entry { key: key.clone(), value: if value.is_null() { unset() } else { value.clone() } }
+        });
+        document.add("env", map(&environment.span, variables.collect()));
     }
 
     /// Adds the labels, with those of label files.
