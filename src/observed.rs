@@ -49,6 +49,8 @@ pub struct Container {
     pub identity: Option<Identity>,
     /// Identity in labels that it has only inherited from its image: it is not managed.
     pub inherited: Option<Identity>,
+    /// Project of docker compose that it was created for.
+    pub compose_project: Option<String>,
     /// Image as the engine shows it.
     pub image: String,
     /// Id of the image that it was created from.

@@ -545,6 +545,7 @@ fn nothing(group: Option<&str>, directory: &Path) -> Desired {
         volumes: BTreeMap::new(),
         group,
         source: path.into_owned(),
+        project: None,
         adopted: BTreeSet::new(),
         services: BTreeMap::new(),
         idle: BTreeSet::new(),

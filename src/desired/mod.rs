@@ -44,6 +44,8 @@ pub struct Desired {
     pub group: String,
     /// Spec directory that owns the group, absolute.
     pub source: String,
+    /// Project of docker compose whose compose files are the specs.
+    pub project: Option<String>,
     /// Directories that no longer exist, whose containers, networks and volumes it has taken over (`up --adopt`).
     pub adopted: BTreeSet<String>,
     /// Name of the group's network on the engine.

@@ -162,6 +162,7 @@ fn create(step: &Step, id: Option<&str>, desired: &Desired, observed: &mut Obser
         name: container.clone(),
         identity: Some(with_targets(identity(desired, service, image_id, defers_names(joins)), targets)),
         inherited: None,
+        compose_project: None,
         image: service.config.image.clone(),
         image_id: image_id.clone(),
         state: State::Created,

@@ -26,6 +26,7 @@ mod requirements;
 mod service;
 pub mod sources;
 pub mod step;
+mod takeover;
 mod teardown;
 mod volumes;
 
@@ -57,7 +58,11 @@ pub const DRAIN_PERIOD: Duration = Duration::from_secs(2);
 pub fn plan(desired: &Desired, observed: &Observed, memory: &Memory, now: Duration) -> Plan {
     let mut planner = Planner::new(desired, observed, memory, now);
     planner.notes();
-    if planner.conflict_of_group() || planner.conflict_of_networks() || planner.conflict_of_volumes() {
+    if planner.conflict_of_group()
+        || planner.conflict_of_project()
+        || planner.conflict_of_networks()
+        || planner.conflict_of_volumes()
+    {
         return planner.plan;
     }
     planner.services();

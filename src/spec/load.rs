@@ -71,8 +71,11 @@ pub fn load_compose(input: &Input<'_>, project: &compose::Project) -> Result<Spe
     let variables =
         Variables { environment: &project.file_variables(), dotenv: &dotenv, context: input.context, lenient: false };
     let (missing, reads) = Default::default();
-    finish(input, variables, Gathered { documents, diagnostics, missing, reads, env_files })
-        .map(|specs| Specs { notes: [project.notes.clone(), translated.notes].concat(), ..specs })
+    finish(input, variables, Gathered { documents, diagnostics, missing, reads, env_files }).map(|specs| Specs {
+        project: Some(project.name.clone()),
+        notes: [project.notes.clone(), translated.notes].concat(),
+        ..specs
+    })
 }
 
 /// What a front end has read.
@@ -213,8 +216,21 @@ fn assemble(
         services.sort_by(|a, b| a.spec.container.name.cmp(&b.spec.container.name));
     }
     let (variables, secrets) = (documents.variables, documents.secrets);
-    let (printed, functions, missing, environment, notes) = Default::default();
-    Specs { group, services, inactive, environment, reads, variables, printed, functions, secrets, missing, notes }
+    let (printed, functions, missing, environment, project, notes) = Default::default();
+    Specs {
+        group,
+        services,
+        inactive,
+        environment,
+        reads,
+        variables,
+        printed,
+        functions,
+        secrets,
+        missing,
+        project,
+        notes,
+    }
 }
 
 /// Hides secret values in the messages about invalid specs.

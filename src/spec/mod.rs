@@ -189,6 +189,8 @@ pub struct Specs {
     pub secrets: Secrets,
     /// What is missing, where that is no error.
     pub missing: Vec<Diagnostic>,
+    /// Project of docker compose that the specs were translated from.
+    pub project: Option<String>,
     /// What a compose file says that means nothing here, or something else.
     pub notes: Vec<Diagnostic>,
 }

@@ -364,6 +364,7 @@ pub fn desired(services: impl IntoIterator<Item = Build>) -> Desired {
     Desired {
         group: GROUP.into(),
         source: SOURCE.into(),
+        project: None,
         adopted: BTreeSet::new(),
         network: GROUP.into(),
         networks: BTreeMap::from([(GROUP.to_owned(), Default::default())]),
@@ -493,6 +494,7 @@ pub fn foreign(name: &str) -> Container {
         name: name.into(),
         identity: None,
         inherited: None,
+        compose_project: None,
         image_id: String::new(),
         image: "thirdparty/app:1".into(),
         state: State::Running,

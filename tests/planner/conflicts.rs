@@ -33,6 +33,28 @@ fn foreign_container_with_our_name_is_a_conflict() {
 }
 
 #[test]
+fn running_containers_of_docker_compose_are_a_conflict() {
+    let mut wanted = desired([service("api").needs("db"), service("db")]);
+    wanted.project = Some("shop".into());
+    let mut observed = empty(&wanted);
+    for name in ["shop-db-1", "shop-api-1", "other-1"] {
+        let project = name.split('-').next().map(str::to_owned);
+        add(&mut observed, drillmaster::observed::Container { compose_project: project, ..foreign(name) });
+    }
+    let text = plan_text(&wanted, &observed);
+    let message = "Conflict: docker compose runs this project: shop-api-1, shop-db-1; `docker compose -p shop down` \
+                   removes these containers and keeps the volumes";
+    assert_eq!(text.matches(message).count(), 2, "{text}");
+    assert!(!text.contains("create shop-"), "nothing is touched: {text}");
+
+    let mut stopped = observed.clone();
+    stopped.containers.values_mut().for_each(|container| container.state = State::Exited { code: Some(0) });
+    assert!(!plan_text(&wanted, &stopped).contains("Conflict"), "they hold nothing any more");
+    wanted.project = None;
+    assert!(!plan_text(&wanted, &observed).contains("Conflict"), "the specs may have nothing to do with it");
+}
+
+#[test]
 fn field_that_the_engine_is_too_old_for_fails_its_service() {
     let annotated = service("api").requires("annotations", "specs/api.yaml:3:14", ApiVersion(1, 43));
     let wanted = desired([annotated, service("web").needs("api"), service("other")]);

@@ -342,6 +342,7 @@ impl Remnant {
             },
             identity: Some(identity),
             inherited: None,
+            compose_project: None,
             image_id: String::new(),
             image: "app:1".into(),
             state,

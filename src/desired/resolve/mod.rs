@@ -93,6 +93,7 @@ pub fn resolve(specs: &Specs, context: ResolveContext<'_>) -> Desired {
         volumes: specs.group.as_ref().map(|loaded| declared(loaded, &group)).unwrap_or_default(),
         group,
         source: context.directory.to_owned(),
+        project: specs.project.clone(),
         adopted: BTreeSet::new(),
         network: names.get(network::DEFAULT).cloned().unwrap_or_default(),
         networks,

@@ -22,6 +22,9 @@ use crate::observed::{
 use crate::spec::model::{MemorySwap, Protocol, Resources, RestartPolicy};
 use crate::spec::value::{ByteSize, CpuCount, Microseconds, Platform};
 
+/// Label of docker compose with the name of its project.
+const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+
 /// A listed container; `None` if it has no id.
 pub fn container(summary: ContainerSummary) -> Option<Container> {
     let status = summary.status.unwrap_or_default();
@@ -32,6 +35,7 @@ pub fn container(summary: ContainerSummary) -> Option<Container> {
         name: name(&summary.names.unwrap_or_default()),
         identity: Identity::from_labels(&labels),
         inherited: None,
+        compose_project: labels.get(COMPOSE_PROJECT).cloned(),
         image: summary.image.unwrap_or_default(),
         image_id: summary.image_id.unwrap_or_default(),
         state,
@@ -193,11 +197,13 @@ pub fn inspected(response: ContainerInspectResponse) -> Option<Container> {
         names: names(network.networks.as_ref()),
         health_failure: state.health.as_ref().map(health_failure).unwrap_or_default(),
     };
+    let labels = config.labels.unwrap_or_default();
     Some(Container {
         id: response.id?.into(),
         name: response.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        identity: Identity::from_labels(&config.labels.unwrap_or_default()),
+        identity: Identity::from_labels(&labels),
         inherited: None,
+        compose_project: labels.get(COMPOSE_PROJECT).cloned(),
         image: config.image.unwrap_or_default(),
         image_id: response.image.unwrap_or_default(),
         state: state_of_inspection(&state),
