@@ -11,6 +11,7 @@ mod budget;
 mod builds;
 mod change;
 mod cli;
+mod compose;
 mod crash;
 mod demo;
 mod drift;

@@ -1,0 +1,229 @@
+//! Compose files in place of a spec directory.
+
+use serde_json::{Value, json};
+
+use crate::support::engine::{self, text};
+use crate::support::project::{BUSYBOX, Project};
+use crate::support::watcher::{Watcher, instances};
+
+/// A directory with a compose file, whose project has the name of the group.
+fn project(purpose: &str, compose: &str) -> Project {
+    let project = Project::new(purpose);
+    std::fs::remove_dir_all(project.specs()).unwrap();
+    write(&project, "compose.yaml", &format!("name: {}\n{compose}", project.group));
+    project
+}
+
+fn write(project: &Project, file: &str, text: &str) {
+    std::fs::write(project.home.path().join(file), text.replace("IMAGE", BUSYBOX)).unwrap();
+}
+
+/// An object that is removed when the test ends.
+struct Removed(String);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        let _ = engine::try_request("DELETE", &self.0, None);
+    }
+}
+
+/// Creates a container as docker compose does, of another service of the project.
+fn compose_container(project: &Project, body: Value) -> (String, Removed) {
+    let name = format!("{}-old-1", project.group);
+    let mut body = body;
+    body["Image"] = BUSYBOX.into();
+    body["Labels"] = json!({"com.docker.compose.project": project.group, "com.docker.compose.service": "old"});
+    engine::request("POST", &format!("/containers/create?name={name}"), Some(&body));
+    engine::container_action(&name, "start");
+    (name.clone(), Removed(format!("/containers/{name}?force=true")))
+}
+
+/// A site with a database, a one-shot, a service of a profile, two networks, a config and variables.
+const STACK: &str = "
+services:
+  web:
+    image: IMAGE
+    container_name: ${COMPOSE_PROJECT_NAME}-www
+    command: sleep infinity
+    stop_signal: KILL
+    env_file: web.env
+    environment:
+      - MODE=${MODE:-plain}
+      - PATH_OF=$$HOME
+    depends_on:
+      db: {condition: service_healthy}
+      seed: {condition: service_completed_successfully}
+    networks: [default, back]
+    configs: [{source: motd, target: /etc/motd}]
+    volumes: ['./made/by/engine:/made']
+  db:
+    image: IMAGE
+    command: [sleep, infinity]
+    stop_signal: KILL
+    healthcheck: {test: 'test -d /data', interval: 200ms, start_period: 5s}
+    volumes: ['Data:/data']
+    networks: [back]
+  seed:
+    image: IMAGE
+    command: touch /data/seeded
+    volumes: ['Data:/data']
+    networks: [back]
+  debugger:
+    image: IMAGE
+    command: sleep infinity
+    stop_signal: KILL
+    profiles: [debug]
+networks:
+  back: {internal: true}
+volumes:
+  Data:
+configs:
+  motd: {content: 'welcome to ${MODE:-plain}'}
+";
+
+fn names(project: &Project) -> Vec<String> {
+    project.names()
+}
+
+#[test]
+fn stack_comes_up_as_it_is() {
+    let project = project("compose", STACK);
+    write(&project, ".env", "MODE=fancy\n");
+    write(&project, "web.env", "GREETING=hello ${MODE}\n");
+    let volume = format!("{}_Data", project.group);
+    let _volume = Removed(format!("/volumes/{volume}"));
+
+    project.run(&["validate"]).exits(0).stdout_contains("2 services, 1 job, no errors");
+    project.up();
+    assert_eq!(names(&project), ["db", "seed", "web"]);
+    assert_eq!(project.differences(), [""; 0]);
+    assert_eq!(project.exec("db", &["ls", "/data"]).trim(), "seeded", "the one-shot has filled the volume");
+    assert_eq!(project.exec("web", &["cat", "/etc/motd"]), "welcome to fancy");
+    let environment = project.exec("web", &["env"]);
+    for line in ["MODE=fancy", "GREETING=hello fancy", "PATH_OF=$HOME"] {
+        assert!(environment.lines().any(|found| found == line), "{line}: {environment}");
+    }
+    assert!(project.home.path().join("made/by/engine").is_dir(), "a missing directory is created");
+
+    let web = project.inspect("web");
+    let networks = web["NetworkSettings"]["Networks"].as_object().unwrap();
+    let expected = ["back", "default"].map(|network| format!("{}_{network}", project.group));
+    assert_eq!(networks.keys().cloned().collect::<Vec<_>>(), expected);
+    let aliases = networks[&expected[0]]["Aliases"].to_string();
+    assert!(aliases.contains(&format!("{}-www", project.group)), "{aliases}");
+    let source = text(&web["Config"]["Labels"]["drillmaster.source"]);
+    assert_eq!(source, project.home.path().canonicalize().unwrap().to_str().unwrap());
+
+    project.run(&["up", "--profile", "debug"]).exits(0);
+    assert_eq!(names(&project), ["db", "debugger", "seed", "web"]);
+    let mut command = project.command(&["diff"]);
+    command.env("COMPOSE_PROFILES", "debug");
+    crate::support::process::run(command, std::time::Duration::from_secs(60)).exits(0);
+    for arguments in [["status"].as_slice(), &["render"], &["graph"], &["logs", "db"], &["exec", "db", "true"]] {
+        project.run(arguments).exits(0);
+    }
+    project.run(&["render"]).exits(0).output_lacks("fancy");
+    project.run(&["down"]).exits(0);
+    assert!(names(&project).is_empty() && engine::networks(&project.group).is_empty());
+    assert!(engine::try_get(&format!("/volumes/{volume}")).is_some(), "`down` keeps the volume");
+}
+
+#[test]
+fn watch_replaces_what_an_override_changes() {
+    let services = "services:\n  a: {image: IMAGE, command: sleep infinity, stop_signal: KILL}\n  \
+                    b: {image: IMAGE, command: sleep infinity, stop_signal: KILL, env_file: [{path: b.env, required: false}]}\n";
+    let project = project("compose-watch", services);
+    write(&project, "compose.override.yaml", "services: {a: {environment: {V: 1}}}\n");
+    let mut watcher = Watcher::start(&project);
+    let before = instances(&project);
+
+    write(&project, "compose.override.yaml", "services: {a: {environment: {V: 2}}}\n");
+    watcher.wait_for("the change of the override", |_| {
+        engine::exec(&project.name("a"), &["env"]).is_ok_and(|env| env.contains("V=2")).then_some(())
+    });
+    watcher.wait_until_settled(&project);
+    let after = instances(&project);
+    assert!(before["a"] != after["a"] && before["b"] == after["b"], "{before:?} {after:?}");
+
+    // A file that did not exist.
+    write(&project, "b.env", "V=3\n");
+    watcher.wait_for("the new env file", |_| {
+        engine::exec(&project.name("b"), &["env"]).is_ok_and(|env| env.contains("V=3")).then_some(())
+    });
+    watcher.wait_until_settled(&project);
+    assert_eq!(instances(&project)["a"], after["a"]);
+
+    // An invalid file changes nothing, and is reported with its place.
+    write(&project, "compose.override.yaml", "services: {a: {environment: {V: 2}, volumes: [x:/y]}}\n");
+    watcher.wait_for_stderr("compose.override.yaml");
+    write(&project, "compose.override.yaml", "services: {a: {environment: {V: 2}}}\n");
+    watcher.wait_until_settled(&project);
+    assert_eq!(instances(&project)["a"], after["a"]);
+    watcher.interrupt();
+    project.run(&["down"]).exits(0);
+}
+
+#[test]
+fn data_of_docker_compose_is_there_and_its_containers_are_in_the_way() {
+    let service = "services:\n  db: {image: IMAGE, command: sleep infinity, stop_signal: KILL, volumes: ['data:/d']}\nvolumes: {data: }\n";
+    let project = project("compose-taken", service);
+    let volume = format!("{}_data", project.group);
+    let labels = json!({"com.docker.compose.project": project.group, "com.docker.compose.volume": "data"});
+    engine::request("POST", "/volumes/create", Some(&json!({"Name": volume, "Labels": labels})));
+    let _volume = Removed(format!("/volumes/{volume}"));
+    let mounts = json!([{"Type": "volume", "Source": volume, "Target": "/d"}]);
+    let (name, container) = compose_container(
+        &project,
+        json!({"Cmd": ["sh", "-c", "echo kept > /d/row; exec sleep infinity"], "HostConfig": {"Mounts": mounts}}),
+    );
+    let run = project.run(&["up"]).exits(1);
+    let run = run.stderr_contains(&format!("docker compose runs this project: {name}"));
+    run.stderr_contains(&format!("`docker compose -p {} down`", project.group));
+    assert!(project.containers().is_empty(), "nothing is touched");
+
+    drop(container);
+    project.up();
+    assert_eq!(project.exec("db", &["cat", "/d/row"]).trim(), "kept");
+    assert_eq!(project.differences(), [""; 0]);
+    project.run(&["down", "--volumes"]).exits(0);
+    let found = engine::try_get(&format!("/volumes/{volume}")).unwrap();
+    assert_eq!(found["Labels"], labels, "a volume of docker compose is never removed or labelled");
+}
+
+#[test]
+fn files_are_named_or_found() {
+    let project =
+        project("compose-files", "services: {a: {image: IMAGE, command: sleep infinity, stop_signal: KILL}}\n");
+    let below = project.home.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    write(&project, "more.yaml", "services: {b: {image: IMAGE, command: sleep infinity, stop_signal: KILL}}\n");
+    let run_in = |directory: &std::path::Path, arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = project.command(arguments);
+        command.current_dir(directory).envs(variables.iter().copied());
+        crate::support::process::run(command, std::time::Duration::from_secs(60))
+    };
+    let home = project.home.path();
+    run_in(&below, &["validate"], &[]).exits(0).stdout_contains("1 service, no errors");
+    run_in(home, &["-f", "compose.yaml", "-f", "more.yaml", "validate"], &[]).exits(0).stdout_contains("2 services");
+    run_in(home, &["validate", "--specs", "more.yaml", "--group", "other"], &[]).exits(0).stdout_contains("other: 1");
+    run_in(home, &["validate"], &[("COMPOSE_FILE", "compose.yaml:more.yaml")]).exits(0).stdout_contains("2 services");
+    run_in(home, &["validate"], &[("COMPOSE_PROJECT_NAME", "named")]).exits(0).stdout_contains("named: 1 service");
+    run_in(home, &["-f", "missing.yaml", "validate"], &[]).exits(2).stderr_contains("`missing.yaml` not found");
+    let run = run_in(home, &["-f", "more.yaml", "-f", "below", "validate"], &[]).exits(2);
+    run.stderr_contains("name one directory, or compose files");
+
+    // A spec directory comes first.
+    project.write("own.yaml", "name: own\nimage: x\n---\nkind: Group\nname: own\n");
+    run_in(home, &["validate"], &[]).exits(0).stdout_contains("own: 1 service");
+}
+
+#[test]
+fn errors_have_the_place_in_the_compose_file() {
+    let project = project(
+        "compose-errors",
+        "services:\n  a:\n    image: IMAGE\n    external_links: [x]\n    x-drillmaster:\n      ping: {tcp: none}\n",
+    );
+    let run = project.run(&["validate"]).exits(2);
+    let run = run.stderr_contains("compose.yaml:5:21").stderr_contains("`external_links` cannot be translated");
+    run.stderr_contains("compose.yaml:7:19");
+}
