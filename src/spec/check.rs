@@ -28,8 +28,8 @@ const MAX_REPLICAS: u32 = 1000;
 /// Maximum number of cycles reported, and of unknown dependencies with hints. Bounds the time for invalid specs.
 const MAX_ERRORS: usize = 100;
 
-/// Runs all checks.
-pub fn check(documents: &Documents, profiles: &Profiles, diagnostics: &mut Vec<Diagnostic>) {
+/// Runs all checks. `lenient`: the services are not to run, and profiles that exclude each other may be active together.
+pub fn check(documents: &Documents, profiles: &Profiles, lenient: bool, diagnostics: &mut Vec<Diagnostic>) {
     let named: Vec<_> = documents.services.iter().filter(|service| service.named).collect();
     let is_active = |service: &&&Document<Service>| profiles.activate(&service.spec);
     let active: Vec<_> = named.iter().filter(is_active).copied().collect();
@@ -45,7 +45,9 @@ pub fn check(documents: &Documents, profiles: &Profiles, diagnostics: &mut Vec<D
     outputs::check(documents, &named, &mut edges, diagnostics);
     cycles(&edges, diagnostics);
     files::check(documents, diagnostics);
-    ports(&active, diagnostics);
+    if !lenient {
+        ports(&active, diagnostics);
+    }
     replica_names(&named, &services, diagnostics);
     platforms(&named, diagnostics);
     for service in &documents.services {

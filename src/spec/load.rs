@@ -93,7 +93,7 @@ struct Gathered {
 fn finish(input: &Input<'_>, variables: Variables<'_>, gathered: Gathered) -> Result<Specs, Vec<Diagnostic>> {
     let Gathered { mut documents, mut diagnostics, mut missing, mut reads, env_files: known } = gathered;
     let profiles = input.profiles.with_those_of(documents.services.iter().map(|document| &document.spec));
-    check::check(&documents, &profiles, &mut diagnostics);
+    check::check(&documents, &profiles, input.lenient, &mut diagnostics);
     let (active, inactive) =
         documents.services.into_iter().partition(|document: &Document<Service>| profiles.activate(&document.spec));
     documents.services = active;
@@ -452,10 +452,10 @@ impl EnvFiles<'_> {
             match self.known.get(path) {
                 Some(Ok(file)) => contents.push(file.values.clone()),
                 Some(Err(EnvFileError::Unreadable(why))) => {
-                    let path = quoted(&display_path(self.input.dir, path));
+                    let shown = quoted(&display_path(self.input.dir, path));
                     diagnostics.push(
-                        Diagnostic::at(location, format!("cannot read the env file {path}: {why}"))
-                            .hint("the path is relative to the spec directory".to_owned()),
+                        Diagnostic::at(location, format!("cannot read the env file {shown}: {why}"))
+                            .hint(relative_hint(path)),
                     );
                 }
                 Some(Err(EnvFileError::Reported)) | None => {}
@@ -486,27 +486,33 @@ fn inspect_build(input: &Input<'_>, service: &Document<Service>, diagnostics: &m
     let has_placeholder = |node: &&Node| node.entries().any(|entry| entry.value.value == Value::Placeholder);
     let node = service.root.get("build").filter(|node| !has_placeholder(node))?;
     let location = |field: &str| service.location(node.get(field).map_or(&node.span, |node| &node.span));
+    let in_directory = relative_hint(&build.context);
     let (field, message, hint) = match (input.tree)(build) {
         Ok(tree) => return Some(tree),
         Err(TreeError::Context(why)) => {
             let path = quoted(&display_path(input.dir, &build.context));
-            ("context", format!("cannot build from {path}: {why}"), "the path is relative to the spec directory")
+            ("context", format!("cannot build from {path}: {why}"), in_directory)
         }
         Err(TreeError::Dockerfile(why)) => {
             let path = quoted(build.dockerfile.as_deref().unwrap_or("Dockerfile"));
-            ("dockerfile", format!("cannot read the Dockerfile {path}: {why}"), "the path is relative to the context")
+            let hint = "the path is relative to the context".to_owned();
+            ("dockerfile", format!("cannot read the Dockerfile {path}: {why}"), Some(hint))
         }
     };
-    diagnostics.push(Diagnostic::at(location(field), message).hint(hint.to_owned()));
+    diagnostics.push(Diagnostic::at(location(field), message).hint(hint));
     None
+}
+
+/// What a path in a spec is relative to, unless it is absolute.
+fn relative_hint(path: &str) -> Option<String> {
+    (!path.starts_with('/')).then(|| "the path is relative to the spec directory".to_owned())
 }
 
 /// Reads a seccomp profile.
 fn open_profile(input: &Input<'_>, path: &str, used: &Location) -> Result<Arc<SourceText>, Diagnostic> {
     let bytes = (input.read)(path).map_err(|why| {
-        let path = quoted(&display_path(input.dir, path));
-        Diagnostic::at(used.clone(), format!("cannot read the seccomp profile {path}: {why}"))
-            .hint("the path is relative to the spec directory".to_owned())
+        let (shown, hint) = (quoted(&display_path(input.dir, path)), relative_hint(path));
+        Diagnostic::at(used.clone(), format!("cannot read the seccomp profile {shown}: {why}")).hint(hint)
     })?;
     source_text(input, path, &Content::Bytes(bytes)).map_err(|error| error.related(used.clone(), "referenced here"))
 }

@@ -96,7 +96,7 @@ fn stack_comes_up_as_it_is() {
     project.run(&["validate"]).exits(0).stdout_contains("2 services, 1 job, no errors");
     project.up();
     assert_eq!(names(&project), ["db", "seed", "web"]);
-    assert_eq!(project.differences(), [""; 0]);
+    assert_eq!(project.differences(), ["seed replace rerun"], "a one-shot runs in every `up`, as under docker compose");
     assert_eq!(project.exec("db", &["ls", "/data"]).trim(), "seeded", "the one-shot has filled the volume");
     assert_eq!(project.exec("web", &["cat", "/etc/motd"]), "welcome to fancy");
     let environment = project.exec("web", &["env"]);
@@ -118,7 +118,7 @@ fn stack_comes_up_as_it_is() {
     assert_eq!(names(&project), ["db", "debugger", "seed", "web"]);
     let mut command = project.command(&["diff"]);
     command.env("COMPOSE_PROFILES", "debug");
-    crate::support::process::run(command, std::time::Duration::from_secs(60)).exits(0);
+    crate::support::process::run(command, std::time::Duration::from_secs(60)).exits(1).output_lacks("debugger");
     for arguments in [["status"].as_slice(), &["render"], &["graph"], &["logs", "db"], &["exec", "db", "true"]] {
         project.run(arguments).exits(0);
     }
@@ -155,7 +155,8 @@ fn watch_replaces_what_an_override_changes() {
 
     // An invalid file changes nothing, and is reported with its place.
     write(&project, "compose.override.yaml", "services: {a: {environment: {V: 2}, volumes: [x:/y]}}\n");
-    watcher.wait_for_stderr("compose.override.yaml");
+    let line = watcher.wait_for_line("the error", |line| line["event"] == "specs-invalid");
+    assert!(line.to_string().contains("compose.override.yaml"), "{line}");
     write(&project, "compose.override.yaml", "services: {a: {environment: {V: 2}}}\n");
     watcher.wait_until_settled(&project);
     assert_eq!(instances(&project)["a"], after["a"]);
@@ -188,6 +189,23 @@ fn data_of_docker_compose_is_there_and_its_containers_are_in_the_way() {
     project.run(&["down", "--volumes"]).exits(0);
     let found = engine::try_get(&format!("/volumes/{volume}")).unwrap();
     assert_eq!(found["Labels"], labels, "a volume of docker compose is never removed or labelled");
+}
+
+#[test]
+fn services_of_profiles_that_exclude_each_other() {
+    let port = crate::support::project::free_port();
+    let service = |name: &str| {
+        format!(
+            "  {name}: {{image: IMAGE, command: sleep infinity, stop_signal: KILL, profiles: [{name}], \
+             ports: ['127.0.0.1:{port}:80']}}\n"
+        )
+    };
+    let project = project("compose-either", &format!("services:\n{}{}", service("one"), service("two")));
+    project.run(&["up"]).exits(2).stderr_contains("add `--profile one`");
+    project.run(&["up", "--profile", "one"]).exits(0);
+    project.run(&["logs"]).exits(0).output_lacks("error");
+    project.run(&["down"]).exits(0).output_lacks("error");
+    assert!(names(&project).is_empty());
 }
 
 #[test]
