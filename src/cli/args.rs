@@ -472,7 +472,7 @@ mod tests {
         ] {
             assert_eq!(parsed(line).0, "dir", "{line}");
         }
-        assert_eq!(parsed("drillmaster -f a.yaml up -f b.yaml").0, "a.yaml b.yaml");
+        assert_eq!(parsed("drillmaster -f a.yaml -fb.yaml up").0, "a.yaml b.yaml");
         let follows = |line: &str| matches!(parsed(line).1, Command::Logs(logs) if logs.follow);
         assert!(follows("drillmaster logs -f") && follows("drillmaster -f dir logs -f api"));
         assert!(!follows("drillmaster -f dir logs"));

@@ -322,7 +322,7 @@ fn configs_and_secrets() {
     assert_eq!(found["a"]["secrets"][1], json!({"source": "pass", "target": "p"}));
 
     let (_, errors, _) = translated("services:\n  a: {image: x, secrets: [s]}\nsecrets:\n  s: {external: true}\n");
-    assert_eq!(errors, ["2:26 `s` is external: only Docker Swarm has such secrets"]);
+    assert_eq!(errors, ["2:27 `s` is external: only Docker Swarm has such secrets"]);
 }
 
 #[test]
