@@ -105,7 +105,7 @@ fn external_network_must_exist_and_stays() {
     let run = project
         .run(&["up"])
         .exits(1)
-        .stderr_contains(&format!("external network {name} does not exist (group.yaml:4)"));
+        .stderr_contains(&format!("external network {name} does not exist (specs/group.yaml:4:3)"));
     run.stderr_contains(&format!("docker network create {name}"));
     assert!(project.containers().is_empty() && engine::networks(&project.group).is_empty());
     let _outside = Outside::new(&name);

@@ -59,7 +59,7 @@ fn missing_external_volume_creates_nothing_and_says_how_to() {
     project.write("group.yaml", &group);
     project.write("all.yaml", &(sleeper("db", "volumes: [\"data:/data\"]") + &sleeper("web", "")));
     let run = project.run(&["up"]).exits(1);
-    let run = run.stderr_contains(&format!("external volume {name} does not exist (group.yaml:4)"));
+    let run = run.stderr_contains(&format!("external volume {name} does not exist (specs/group.yaml:4:3)"));
     run.stderr_contains(&format!("docker volume create {name}"));
     assert!(project.containers().is_empty() && volume(&name).is_none());
 
@@ -90,7 +90,7 @@ fn missing_volume_is_created_with_its_driver_options_and_labels() {
 
     project.write("group.yaml", &group("driver_opts: {type: tmpfs, device: tmpfs, o: size=2m}"));
     let run = project.run(&["up"]).exits(1);
-    run.stderr_contains(&format!("volume {name} has other driver options than the specs: o (group.yaml:3)"));
+    run.stderr_contains(&format!("volume {name} has other driver options than the specs: o (specs/group.yaml:3:16)"));
     project.write("group.yaml", &group(options));
     project.run(&["down", "--volumes"]).exits(0);
     assert!(volume(&name).is_none());
