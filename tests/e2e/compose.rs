@@ -230,7 +230,9 @@ fn files_are_named_or_found() {
     let run = run_in(home, &["-f", "more.yaml", "-f", "below", "validate"], &[]).exits(2);
     run.stderr_contains("name one directory, or compose files");
 
-    // A spec directory comes first.
+    // A spec directory comes first, unless it has no specs.
+    project.write("notes.txt", "not a spec");
+    run_in(home, &["validate"], &[]).exits(0).stdout_contains("1 service, no errors").output_lacks("own");
     project.write("own.yaml", "name: own\nimage: x\n---\nkind: Group\nname: own\n");
     run_in(home, &["validate"], &[]).exits(0).stdout_contains("own: 1 service");
 }

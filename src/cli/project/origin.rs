@@ -36,16 +36,17 @@ pub(in crate::cli) struct ComposeFiles {
 }
 
 impl Origin {
-    /// Selects the specs: those of `--specs`, otherwise `specs`, otherwise the compose files that docker compose would
-    /// find.
+    /// Selects the specs: those of `--specs`, otherwise those in `specs`, otherwise the compose files that docker compose
+    /// would find.
     pub fn select(global: &Global) -> Result<Origin, Failure> {
         let directory = |path: PathBuf| Ok(Origin::Directory(path, env_files(global)?));
         match global.specs.as_slice() {
-            [] => match ComposeFiles::new(global, &[])? {
-                _ if global.project_directory.is_none() && Path::new(DEFAULT).exists() => directory(DEFAULT.into()),
-                found if found.project_directory().is_some() => Ok(Origin::Compose(found)),
-                _ => directory(DEFAULT.into()),
-            },
+            [] => {
+                let (own, found) = (directory(DEFAULT.into())?, ComposeFiles::new(global, &[])?);
+                let has_specs = || Ok::<_, Failure>(!own.is_empty(&own.layout().read(&own.directory()?)));
+                let is_own = global.project_directory.is_none() && has_specs()?;
+                Ok(if is_own || found.project_directory().is_none() { own } else { Origin::Compose(found) })
+            }
             [path] if path.is_dir() || !path.exists() && !is_yaml(path) => directory(path.clone()),
             files => match files.iter().find(|path| path.is_dir()) {
                 Some(path) => Err(Failure::Usage(format!(
