@@ -26,7 +26,7 @@ use schedule::{Schedule, diamond};
 use world::World;
 
 /// Default number of seeds.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 400;
 /// Default number of seeds for engines other than Docker 20.10.
 const SEEDS_OF_OTHERS: u64 = 100;
 
